@@ -1,0 +1,21 @@
+from ..types cimport uint32_t
+
+
+cdef class Order:
+    # A passive replacement order: it is told what happens and asked who goes. It knows nothing of frames or VMs.
+    #   ids  0 .. ids - 1 name residents (a Host uses frame numbers, simulate uses page numbers)
+    #   keys 0 .. keys - 1 name contents across evictions, for ghosts (a Host uses backing ids, simulate page numbers);
+    #   key NONE = no history (a first touch)
+    cdef readonly uint32_t ids, keys
+    cdef readonly uint32_t capacity            # residents the order may plan with (its queue shares, ghost sizes)
+    cdef readonly uint32_t nr_resident
+
+    cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil    # id became resident; key: what it comes back as
+    cdef int touch(self, uint32_t id) except -1 nogil                   # id was referenced
+    cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil              # who should go next (stays in); NONE: nobody
+    cdef int spare(self, uint32_t id) except -1 nogil                   # the candidate may not go now: next one, please
+    cdef int take(self, uint32_t id, uint32_t key) except -1 nogil      # id is evicted and leaves `key` behind
+    cdef int forget(self, uint32_t id) except -1 nogil                  # id left for another reason (freed, pinned)
+    cdef int forget_key(self, uint32_t key) except -1 nogil             # this content will never come back
+    cdef bint holds(self, uint32_t id) noexcept nogil
+    cpdef object check(self)

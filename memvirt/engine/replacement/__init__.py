@@ -1,0 +1,1 @@
+"""Replacement orders, one module each."""

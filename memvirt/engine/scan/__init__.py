@@ -1,0 +1,1 @@
+"""Page-sharing scanners, one module each."""
