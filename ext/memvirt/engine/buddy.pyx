@@ -1,0 +1,560 @@
+"""The buddy allocator: free memory as power-of-two blocks, for host frames and guest pages alike.
+
+A block of order o is 2^o pages, aligned to its size. Its buddy is the other half of the block of order o + 1. Two free
+buddies never stay apart: give() merges them, up to MAX_ORDER. Hence **the set of free pages determines the free
+blocks**: a free block is an aligned power-of-two group of free pages that no larger one contains. So there is one
+truth, a bit per page, and no lists to keep:
+
+    _free   a bit per page        a word holds blocks of order 0 .. 5 (and 6, when it is all ones)
+    _full   a bit per _free word  bit set = that word is all ones; a word holds blocks of order 6 .. 10
+
+Both layers work the same way, since order 6 is to _full what order 0 is to _free. bits_maximal() extracts from a word
+the blocks of exactly one order in a few shifts. An uncoalesced pair cannot even be written down.
+
+To find the lowest block of an order without scanning, each order has its *places*: one bit per word of its layer, with
+64-ary summaries above. They may be stale in one direction: a marked word may have lost its last block of that order
+(merging and taking do not unmark), an unmarked word never has one. The search unmarks what it finds empty, so each mark
+pays for one visit at most. `lowest` spares the search nearly always: no word below it has a block of the order.
+
+All of it takes 0.14 bytes per page, so frees in random order stay in cache where lists through 4 GiB worth of nodes do
+not. Bulk calls move whole blocks at once; that gives exactly what single calls give, because singles drain the smallest
+block from its low end before they touch another, and because the free blocks follow from the free pages alone.
+
+Kept, and recounted by check():
+- a bit of _full is set exactly where the word of _free is all ones; no bit beyond nr_pages is set;
+- nr_free is the number of set bits; _nr_blocks[o] the number of maximal blocks of order o;
+- every word with a block of order o is marked in _places[o] and is not below its `lowest`;
+- a summary bit is set exactly where the word below it is not 0.
+
+The buddy system is Knowlton's (CACM 8(10), 1965). The indices in fragmentation() are Linux's, with its rounding.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from .types cimport MAX_ORDER, NONE, NO_FRAME, OK
+
+import numpy as np
+
+from memvirt.errors import InvariantError
+
+cdef extern from "bits.h" nogil:
+    int bits_lowest(uint64_t word)
+    int bits_highest(uint64_t word)
+    int bits_count(uint64_t word)
+    void bits_prefetch(const void *address)
+    bint bits_unlikely(bint condition)
+    uint64_t bits_block(int order)
+    uint64_t bits_maximal(uint64_t word, int order, int top)
+
+cdef enum:
+    PREFETCH_AHEAD = 16         # gives ahead of the one at work; past 8, more changed nothing
+
+
+cdef inline int shift_of(int order) noexcept nogil:
+    """A page's word in the layer that holds blocks of this order is page >> shift."""
+    return WORD_ORDER if order < WORD_ORDER else GROUP_ORDER
+
+
+cdef inline uint64_t maximal(uint64_t word, int order) noexcept nogil:
+    """Starts, in a word of its layer, of the free blocks of exactly this order."""
+    if order < WORD_ORDER:
+        return bits_maximal(word, order, WORD_ORDER)
+    return bits_maximal(word, order - WORD_ORDER, MAX_ORDER - WORD_ORDER)
+
+
+cdef inline uint32_t words_for(uint64_t bits) noexcept nogil:
+    return <uint32_t>((bits + 63) >> 6)
+
+
+cdef class Buddy:
+    """Pages 0 .. nr_pages - 1, all free at the start. nr_pages need not be a power of two."""
+
+    def __cinit__(self, nr_pages):
+        if not 1 <= nr_pages < <uint32_t>NONE:
+            raise ValueError(f"nr_pages is {nr_pages}: must be from 1 to {<uint32_t>NONE - 1}")
+        self.nr_pages = nr_pages
+        self._nr_words = words_for(self.nr_pages)
+        self._nr_groups = words_for(self._nr_words)
+        self._allocate()
+        cdef uint32_t page = 0
+        cdef int order
+        while page < self.nr_pages:
+            order = min(MAX_ORDER, bits_highest(self.nr_pages - page))
+            self.give(page, order)
+            page += <uint32_t>1 << order
+
+    cdef int _allocate(self) except -1:
+        """Lay all bitmaps out in one zeroed allocation."""
+        cdef size_t words = <size_t>self._nr_words + self._nr_groups
+        cdef Places *places
+        cdef int order, level
+        for order in range(NR_ORDERS):
+            places = &self._places[order]
+            places.nr_words[0] = words_for(self._nr_words if order < WORD_ORDER else self._nr_groups)
+            level = 0
+            words += places.nr_words[0]
+            while places.nr_words[level] > 1:
+                level += 1
+                places.nr_words[level] = words_for(places.nr_words[level - 1])
+                words += places.nr_words[level]
+            places.top = level
+        self._storage = <uint64_t *>calloc(words, sizeof(uint64_t))
+        if self._storage is NULL:
+            raise MemoryError(f"no memory for the bitmaps of {self.nr_pages} pages ({words * 8} bytes)")
+        self._free = self._storage
+        self._full = self._free + self._nr_words
+        cdef uint64_t *rest = self._full + self._nr_groups
+        for order in range(NR_ORDERS):
+            places = &self._places[order]
+            for level in range(places.top + 1):
+                places.level[level] = rest
+                rest += places.nr_words[level]
+        return 0
+
+    def __dealloc__(self):
+        free(self._storage)
+
+    # -- places ------------------------------------------------------------------------------------------------------
+
+    cdef inline void _mark(self, int order, uint32_t word) noexcept nogil:
+        """Note that this word of the order's layer holds a block of it."""
+        cdef Places *places = &self._places[order]
+        cdef uint64_t old
+        cdef uint64_t *target
+        cdef int level
+        if word < places.lowest:
+            places.lowest = word
+        for level in range(places.top + 1):
+            target = places.level[level] + (word >> 6)
+            old = target[0]
+            target[0] = old | <uint64_t>1 << (word & 63)
+            if old:
+                return
+            word >>= 6
+
+    cdef inline uint64_t _find(self, int order, uint32_t *word) noexcept nogil:
+        """The lowest word that holds a block of this order, and its blocks. There must be one (_nr_blocks says so)."""
+        cdef Places *places = &self._places[order]
+        cdef uint64_t *layer = self._free if order < WORD_ORDER else self._full
+        cdef uint64_t blocks = maximal(layer[places.lowest], order)
+        cdef uint32_t at = places.lowest
+        cdef int level
+        while not blocks:
+            at = 0
+            for level in range(places.top, -1, -1):
+                at = at << 6 | bits_lowest(places.level[level][at])
+            blocks = maximal(layer[at], order)
+            if not blocks:
+                self._unmark(places, at)
+            places.lowest = at
+        word[0] = at
+        return blocks
+
+    cdef void _unmark(self, Places *places, uint32_t word) noexcept nogil:
+        cdef uint64_t *target
+        cdef int level
+        for level in range(places.top + 1):
+            target = places.level[level] + (word >> 6)
+            target[0] &= ~(<uint64_t>1 << (word & 63))
+            if target[0]:
+                return
+            word >>= 6
+
+    # -- take --------------------------------------------------------------------------------------------------------
+
+    cdef bint _refused(self) noexcept nogil:
+        """Count down to the take that fail_after() asked to refuse."""
+        self._fail_after -= 1
+        return self._fail_after == 0
+
+    cdef int take(self, int order, uint32_t *page) except -1 nogil:
+        """Take an aligned block of 2^order pages: OK and its first page, or NO_FRAME."""
+        assert 0 <= order <= MAX_ORDER
+        cdef int block_order = order
+        cdef uint32_t word
+        cdef uint64_t blocks
+        if bits_unlikely(self._fail_after != 0) and self._refused():
+            return NO_FRAME
+        while self._nr_blocks[block_order] == 0:
+            block_order += 1
+            if block_order > MAX_ORDER:
+                return NO_FRAME
+        blocks = self._find(block_order, &word)
+        if block_order < WORD_ORDER:
+            page[0] = word << WORD_ORDER | <uint32_t>bits_lowest(blocks)
+        else:
+            page[0] = word << GROUP_ORDER | <uint32_t>bits_lowest(blocks) << WORD_ORDER
+        self._carve(page[0], block_order, order)
+        return OK
+
+    cdef inline void _carve(self, uint32_t page, int block_order, int order) noexcept nogil:
+        """Take the block (page, order) out of the free block of block_order that contains it."""
+        cdef int half
+        cdef uint32_t word = page >> WORD_ORDER
+        self._nr_blocks[block_order] -= 1
+        for half in range(order, block_order):      # at each split the half without `page` becomes a block
+            self._nr_blocks[half] += 1
+            self._mark(half, page >> shift_of(half))
+        self.nr_free -= <uint32_t>1 << order
+        if order < WORD_ORDER:
+            self._free[word] &= ~(bits_block(order) << (page & 63))
+            self._full[word >> 6] &= ~(<uint64_t>1 << (word & 63))
+        else:
+            memset(self._free + word, 0, sizeof(uint64_t) << (order - WORD_ORDER))
+            self._full[word >> 6] &= ~(bits_block(order - WORD_ORDER) << (word & 63))
+
+    cdef bint _whole(self, uint32_t page, int order) noexcept nogil:
+        """Is every page of this block free?"""
+        cdef uint32_t word = page >> WORD_ORDER
+        cdef uint64_t block
+        if order < WORD_ORDER:
+            block = bits_block(order) << (page & 63)
+            return self._free[word] & block == block
+        block = bits_block(order - WORD_ORDER) << (word & 63)
+        return self._full[word >> 6] & block == block
+
+    cdef bint _untouched(self, uint32_t page, int order) noexcept nogil:
+        """Is no page of this block free? (What give() requires.)"""
+        cdef uint32_t word = page >> WORD_ORDER
+        cdef uint32_t i
+        if order < WORD_ORDER:
+            return self._free[word] & bits_block(order) << (page & 63) == 0
+        for i in range(<uint32_t>1 << (order - WORD_ORDER)):
+            if self._free[word + i]:
+                return False
+        return True
+
+    cdef bint _inside(self, uint32_t page, int order) noexcept nogil:
+        return <uint64_t>page + (<uint64_t>1 << order) <= self.nr_pages
+
+    cdef int take_at(self, uint32_t page, int order) except -1 nogil:
+        """Take this very block if all of it is free: OK, or NO_FRAME."""
+        assert 0 <= order <= MAX_ORDER
+        assert page & ((1 << order) - 1) == 0
+        assert self._inside(page, order)
+        cdef int block_order = order
+        if bits_unlikely(self._fail_after != 0) and self._refused():
+            return NO_FRAME
+        if not self._whole(page, order):
+            return NO_FRAME
+        while block_order < MAX_ORDER and self._parent_whole(page, block_order):
+            block_order += 1
+        self._carve(page, block_order, order)
+        return OK
+
+    cdef bint _parent_whole(self, uint32_t page, int order) noexcept nogil:
+        cdef uint32_t parent = page & ~((<uint32_t>2 << order) - 1)
+        return self._inside(parent, order + 1) and self._whole(parent, order + 1)
+
+    cdef uint32_t take_bulk(self, uint32_t n, uint32_t *pages) except? 0xFFFFFFFF nogil:
+        """Up to n single pages, the same ones in the same order as n calls of take(0); returns how many.
+
+        Singles drain the lowest block of the smallest order from its low end, so as much of it as is wanted goes at
+        once; a part of it in falling powers of two, each of which is again the low end of what is left.
+        """
+        cdef uint32_t done = 0, page = 0, i
+        cdef int order
+        if bits_unlikely(self._fail_after != 0):
+            while done < n and self.take(0, pages + done) == OK:
+                done += 1
+            return done
+        n = min(n, self.nr_free)
+        while done < n:
+            order = 0
+            while self._nr_blocks[order] == 0:
+                order += 1
+            order = min(order, bits_highest(n - done))
+            self.take(order, &page)
+            for i in range(<uint32_t>1 << order):
+                pages[done + i] = page + i
+            done += <uint32_t>1 << order
+        return done
+
+    # -- give --------------------------------------------------------------------------------------------------------
+
+    cdef int give(self, uint32_t page, int order) except -1 nogil:
+        """Free a block, none of whose pages is free, and merge it with its buddies. Always OK."""
+        assert 0 <= order <= MAX_ORDER
+        assert page & ((1 << order) - 1) == 0
+        assert self._inside(page, order)
+        assert self._untouched(page, order)
+        cdef uint32_t word = page >> WORD_ORDER
+        cdef uint64_t bits
+        self.nr_free += <uint32_t>1 << order
+        if order < WORD_ORDER:
+            bits = self._free[word] | bits_block(order) << (page & 63)
+            self._free[word] = bits
+            order = self._merge(bits, page & 63, order, WORD_ORDER, 0)
+            if order < WORD_ORDER:
+                self._nr_blocks[order] += 1
+                self._mark(order, word)
+                return OK
+        else:
+            memset(self._free + word, 0xFF, sizeof(uint64_t) << (order - WORD_ORDER))
+        bits = self._full[word >> 6] | bits_block(order - WORD_ORDER) << (word & 63)
+        self._full[word >> 6] = bits
+        order = WORD_ORDER + self._merge(bits, word & 63, order - WORD_ORDER, MAX_ORDER - WORD_ORDER, WORD_ORDER)
+        self._nr_blocks[order] += 1
+        self._mark(order, word >> 6)
+        return OK
+
+    cdef inline int _merge(self, uint64_t bits, int at, int order, int top, int base) noexcept nogil:
+        """Merge the block at bit `at` of one layer's word with its free buddies; the order it ends at."""
+        cdef uint64_t block
+        while order < top:
+            block = bits_block(order)
+            if (bits >> (at ^ 1 << order)) & block != block:
+                break
+            self._nr_blocks[base + order] -= 1
+            at &= ~(1 << order)
+            order += 1
+        return order
+
+    cdef int give_bulk(self, uint32_t n, const uint32_t *pages) except -1 nogil:
+        """Free n single pages in any order. Rising runs go as the aligned blocks they consist of."""
+        cdef uint32_t done = 0, run, page
+        cdef int order
+        while done < n:
+            page = pages[done]
+            run = 1
+            while done + run < n and pages[done + run] == page + run:
+                run += 1
+            done += run
+            if done + PREFETCH_AHEAD < n:
+                bits_prefetch(self._free + (pages[done + PREFETCH_AHEAD] >> WORD_ORDER))
+            while run:
+                order = min(MAX_ORDER, bits_highest(run))
+                if page:
+                    order = min(order, bits_lowest(page))
+                self.give(page, order)
+                page += <uint32_t>1 << order
+                run -= <uint32_t>1 << order
+        return OK
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    cdef bint is_free(self, uint32_t page) noexcept nogil:
+        return self._free[page >> WORD_ORDER] >> (page & 63) & 1
+
+    cdef uint32_t free_blocks(self, int order) noexcept nogil:
+        """Free blocks of exactly this order."""
+        return self._nr_blocks[order]
+
+    def free_counts(self):
+        """Free blocks per order, 0 .. MAX_ORDER."""
+        return [self._nr_blocks[order] for order in range(NR_ORDERS)]
+
+    @property
+    def metadata_bytes(self):
+        """Bytes of bitmaps and places."""
+        words = <uint64_t>self._nr_words + self._nr_groups
+        for order in range(NR_ORDERS):
+            for level in range(self._places[order].top + 1):
+                words += self._places[order].nr_words[level]
+        return words * 8
+
+    def fragmentation(self):
+        """How scattered free memory is, as a dict of plain integers and lists.
+
+        nr_pages, nr_free   pages in all; pages free
+        free_blocks         free blocks of exactly each order
+        external            Linux's external fragmentation index per order, in thousandths: toward 0, an allocation
+                            fails for want of memory, toward 1000 for fragmentation; -1000: it would succeed; 0: no
+                            free block at all
+        unusable            Linux's unusable free space index per order, in thousandths: the share of free memory in
+                            blocks too small for the order; 1000 when nothing is free
+        free_runs           maximal runs of adjacent free pages, by length class: item k counts 2^k <= pages < 2^(k+1)
+        largest_free_block  pages; 0 when nothing is free
+        largest_free_run    pages
+        """
+        blocks = self.free_counts()
+        runs, longest = self._free_runs()
+        return {
+            "nr_pages": self.nr_pages,
+            "nr_free": self.nr_free,
+            "free_blocks": blocks,
+            "external": [external_index(blocks, order) for order in range(NR_ORDERS)],
+            "unusable": [unusable_index(blocks, order) for order in range(NR_ORDERS)],
+            "free_runs": runs,
+            "largest_free_block": max((1 << order for order in range(NR_ORDERS) if blocks[order]), default=0),
+            "largest_free_run": longest,
+        }
+
+    def _free_runs(self):
+        """Maximal runs of free pages by the power of two of their length, and the longest."""
+        cdef uint32_t counts[32]
+        cdef uint32_t word, length, run = 0, longest = 0
+        cdef uint64_t bits
+        cdef int left, zeros
+        memset(counts, 0, sizeof(counts))
+        for word in range(self._nr_words + 1):      # the one past the end is all taken: it closes the last run
+            bits = self._free[word] if word < self._nr_words else 0
+            if not ~bits:
+                run += 64
+                continue
+            left = 64
+            while left:
+                length = bits_lowest(~bits)         # free pages at the low end; bits holds `left` of them, then zeros
+                run += length
+                bits >>= length
+                left -= length
+                if not left:
+                    break
+                if run:
+                    counts[bits_highest(run)] += 1
+                    longest = max(longest, run)
+                    run = 0
+                zeros = bits_lowest(bits) if bits else left
+                bits = bits >> zeros if bits else 0
+                left -= zeros
+        return [counts[k] for k in range((<object>self.nr_pages).bit_length())], longest
+
+    # -- the recount -------------------------------------------------------------------------------------------------
+
+    cpdef object check(self):
+        """Recount everything from the bit per page; InvariantError on the first difference. O(nr_pages / 64)."""
+        cdef uint32_t word
+        cdef uint64_t nr_free = 0
+        cdef bint full
+        if self.nr_pages & 63 and self._free[self._nr_words - 1] >> (self.nr_pages & 63):
+            raise InvariantError(f"a page at or beyond nr_pages {self.nr_pages} is marked free")
+        for word in range(self._nr_groups << 6):
+            full = word < self._nr_words and not ~self._free[word]
+            if (self._full[word >> 6] >> (word & 63) & 1) != full:
+                raise InvariantError(f"_full says {not full} for word {word} (pages from {word << WORD_ORDER})")
+            nr_free += bits_count(self._free[word]) if word < self._nr_words else 0
+        if nr_free != self.nr_free:
+            raise InvariantError(f"nr_free is {self.nr_free}, {nr_free} pages are free")
+        blocks = self.free_counts()
+        if pages_in(blocks) != nr_free:
+            raise InvariantError(f"free blocks per order {blocks} do not sum to nr_free {nr_free}")
+        for order in range(NR_ORDERS):
+            self._check_order(order)
+
+    cdef object _check_order(self, int order):
+        """Recount the blocks of one order, and see that every one can be found."""
+        cdef Places *places = &self._places[order]
+        cdef uint64_t *layer = self._free if order < WORD_ORDER else self._full
+        cdef uint32_t nr_words = self._nr_words if order < WORD_ORDER else self._nr_groups
+        cdef uint32_t word, nr_blocks = 0
+        cdef uint64_t blocks
+        cdef int level
+        for word in range(nr_words):
+            blocks = maximal(layer[word], order)
+            nr_blocks += bits_count(blocks)
+            if blocks and word < places.lowest:
+                raise InvariantError(f"order {order}: a free block in word {word}, below the lowest, {places.lowest}")
+            if blocks and not places.level[0][word >> 6] >> (word & 63) & 1:
+                raise InvariantError(f"order {order}: word {word} has a free block and no mark")
+        if nr_blocks != self._nr_blocks[order]:
+            raise InvariantError(f"order {order}: {self._nr_blocks[order]} free blocks counted, {nr_blocks} found")
+        for level in range(places.top):
+            for word in range(places.nr_words[level]):
+                if (places.level[level][word] != 0) != (places.level[level + 1][word >> 6] >> (word & 63) & 1):
+                    raise InvariantError(f"order {order}: summary level {level + 1} is wrong about word {word}")
+
+    # -- the Python border: every argument is examined, nothing changes on an error ----------------------------------
+
+    def _require_order(self, order):
+        if not 0 <= order <= MAX_ORDER:
+            raise ValueError(f"order {order} is out of range: orders are 0 to {MAX_ORDER}")
+
+    def _require_block(self, page, order):
+        self._require_order(order)
+        if not 0 <= page < self.nr_pages:
+            raise ValueError(f"page {page} is out of range: the pages are 0 to {self.nr_pages - 1}")
+        if page % (1 << order):
+            raise ValueError(f"page {page} is not aligned to its order {order} ({1 << order} pages)")
+        if page + (1 << order) > self.nr_pages:
+            raise ValueError(f"a block of order {order} at page {page} ends at {page + (1 << order)}, "
+                             f"beyond nr_pages {self.nr_pages}")
+
+    def _require_taken(self, page, order):
+        if not self._untouched(page, order):
+            first = next(p for p in range(page, page + (1 << order)) if self.is_free(p))
+            raise InvariantError(f"give of page {page}, order {order}: page {first} is already free "
+                                 f"({self.nr_free} of {self.nr_pages} are)")
+
+    def take_block(self, order=0):
+        """The first page of a block taken, or None when there is none."""
+        cdef uint32_t page = 0
+        self._require_order(order)
+        return page if self.take(order, &page) == OK else None
+
+    def take_block_at(self, page, order=0):
+        """Take this very block: True, or False when part of it is taken already."""
+        self._require_block(page, order)
+        return self.take_at(page, order) == OK
+
+    def take_pages(self, n):
+        """Up to n single pages as a uint32 array."""
+        cdef uint32_t[::1] pages
+        cdef uint32_t count
+        if n < 0:
+            raise ValueError(f"n is {n}: must be 0 or more")
+        taken = np.empty(min(n, self.nr_free), np.uint32)
+        if taken.size == 0:
+            return taken
+        pages = taken
+        count = taken.size
+        with nogil:
+            count = self.take_bulk(count, &pages[0])
+        return taken[:count]
+
+    def give_block(self, page, order=0):
+        """Free a block. InvariantError if any page of it is free already: a double free, or the wrong order."""
+        self._require_block(page, order)
+        self._require_taken(page, order)
+        self.give(page, order)
+
+    def give_pages(self, pages):
+        """Free single pages, in any order, each once."""
+        cdef const uint32_t[::1] numbers
+        for page in pages:
+            self._require_block(page, 0)
+            self._require_taken(page, 0)
+        given = np.ascontiguousarray(pages, np.uint32)
+        unique, times = np.unique(given, return_counts=True)
+        if unique.size != given.size:
+            raise InvariantError(f"give_pages: page {unique[times > 1][0]} is given {times.max()} times, at most 1 allowed")
+        if given.size:
+            numbers = given
+            self.give_bulk(given.size, &numbers[0])
+
+    def page_is_free(self, page):
+        """Is this page free?"""
+        self._require_block(page, 0)
+        return self.is_free(page)
+
+    def fail_after(self, n):
+        """Refuse the nth take from now (1: the very next), once, as if nothing were free. 0 calls it off.
+
+        For tests that force every rollback. take, take_at and each page of take_bulk count as one take; a refused
+        take_bulk ends there.
+        """
+        if n < 0:
+            raise ValueError(f"n is {n}: must be 0 or more")
+        self._fail_after = n
+
+
+def pages_in(blocks, from_order=0):
+    """Pages in the free blocks of at least this order."""
+    return sum(count << order for order, count in enumerate(blocks) if order >= from_order)
+
+
+def external_index(blocks, order):
+    """Linux's external fragmentation index for an order, from the free blocks per order."""
+    if sum(blocks) == 0:
+        return 0
+    if any(blocks[order:]):
+        return -1000
+    return 1000 - (1000 + pages_in(blocks) * 1000 // (1 << order)) // sum(blocks)
+
+
+def unusable_index(blocks, order):
+    """Linux's unusable free space index for an order, from the free blocks per order."""
+    free_pages = pages_in(blocks)
+    if free_pages == 0:
+        return 1000
+    return (free_pages - pages_in(blocks, order)) * 1000 // free_pages
