@@ -14,7 +14,8 @@ the blocks of exactly one order in a few shifts. An uncoalesced pair cannot even
 To find the lowest block of an order without scanning, each order has its *places*: one bit per word of its layer, with
 64-ary summaries above. They may be stale in one direction: a marked word may have lost its last block of that order
 (merging and taking do not unmark), an unmarked word never has one. The search unmarks what it finds empty, so each mark
-pays for one visit at most. `lowest` spares the search nearly always: no word below it has a block of the order.
+pays for one visit at most. _lowest spares marks and searches nearly always: no word below it has a block of the order,
+and it needs no mark itself.
 
 All of it takes 0.14 bytes per page, so frees in random order stay in cache where lists through 4 GiB worth of nodes do
 not. Bulk calls move whole blocks at once; that gives exactly what single calls give, because singles drain the smallest
@@ -23,7 +24,7 @@ block from its low end before they touch another, and because the free blocks fo
 Kept, and recounted by check():
 - a bit of _full is set exactly where the word of _free is all ones; no bit beyond nr_pages is set;
 - nr_free is the number of set bits; _nr_blocks[o] the number of maximal blocks of order o;
-- every word with a block of order o is marked in _places[o] and is not below its `lowest`;
+- every word with a block of order o is above _lowest[o] and marked in _places[o], or is _lowest[o];
 - a summary bit is set exactly where the word below it is not 0.
 
 The buddy system is Knowlton's (CACM 8(10), 1965). The indices in fragmentation() are Linux's, with its rounding.
@@ -117,28 +118,37 @@ cdef class Buddy:
 
     # -- places ------------------------------------------------------------------------------------------------------
 
-    cdef inline void _mark(self, int order, uint32_t word) noexcept nogil:
-        """Note that this word of the order's layer holds a block of it."""
-        cdef Places *places = &self._places[order]
-        cdef uint64_t old
+    cdef inline void _note(self, int order, uint32_t word) noexcept nogil:
+        """A block of this order appeared in this word of its layer."""
+        cdef uint32_t other = self._lowest[order]
+        if word == other:
+            return
+        if word < other:
+            self._lowest[order] = word
+            word = other
+        self._mark(&self._places[order], word)
+
+    cdef inline void _mark(self, Places *places, uint32_t word) noexcept nogil:
+        cdef uint64_t bit
         cdef uint64_t *target
-        cdef int level
-        if word < places.lowest:
-            places.lowest = word
-        for level in range(places.top + 1):
+        cdef int level = 0
+        while level <= places.top:
             target = places.level[level] + (word >> 6)
-            old = target[0]
-            target[0] = old | <uint64_t>1 << (word & 63)
-            if old:
+            bit = <uint64_t>1 << (word & 63)
+            if target[0] & bit:     # mostly: marks outlive the blocks they were made for
+                return
+            target[0] |= bit
+            if target[0] != bit:
                 return
             word >>= 6
+            level += 1
 
     cdef inline uint64_t _find(self, int order, uint32_t *word) noexcept nogil:
         """The lowest word that holds a block of this order, and its blocks. There must be one (_nr_blocks says so)."""
         cdef Places *places = &self._places[order]
         cdef uint64_t *layer = self._free if order < WORD_ORDER else self._full
-        cdef uint64_t blocks = maximal(layer[places.lowest], order)
-        cdef uint32_t at = places.lowest
+        cdef uint32_t at = self._lowest[order]
+        cdef uint64_t blocks = maximal(layer[at], order)
         cdef int level
         while not blocks:
             at = 0
@@ -147,7 +157,7 @@ cdef class Buddy:
             blocks = maximal(layer[at], order)
             if not blocks:
                 self._unmark(places, at)
-            places.lowest = at
+            self._lowest[order] = at
         word[0] = at
         return blocks
 
@@ -172,10 +182,20 @@ cdef class Buddy:
         """Take an aligned block of 2^order pages: OK and its first page, or NO_FRAME."""
         assert 0 <= order <= MAX_ORDER
         cdef int block_order = order
+        cdef int half
         cdef uint32_t word
         cdef uint64_t blocks
         if bits_unlikely(self._fail_after != 0) and self._refused():
             return NO_FRAME
+        if order == 0 and self._nr_blocks[0]:
+            word = self._lowest[0]
+            blocks = bits_maximal(self._free[word], 0, WORD_ORDER)
+            if blocks:                              # no split, nothing to search: the most common take by far
+                page[0] = word << WORD_ORDER | <uint32_t>bits_lowest(blocks)
+                self._free[word] ^= blocks & (0 - blocks)
+                self._nr_blocks[0] -= 1
+                self.nr_free -= 1
+                return OK
         while self._nr_blocks[block_order] == 0:
             block_order += 1
             if block_order > MAX_ORDER:
@@ -185,24 +205,24 @@ cdef class Buddy:
             page[0] = word << WORD_ORDER | <uint32_t>bits_lowest(blocks)
         else:
             page[0] = word << GROUP_ORDER | <uint32_t>bits_lowest(blocks) << WORD_ORDER
-        self._carve(page[0], block_order, order)
+        for half in range(order, block_order):      # the upper halves: the first blocks of orders that had none,
+            self._nr_blocks[half] = 1               # so _lowest may move without a look at the marks
+            self._lowest[half] = page[0] >> shift_of(half)
+        self._clear(page[0], block_order, order)
         return OK
 
-    cdef inline void _carve(self, uint32_t page, int block_order, int order) noexcept nogil:
+    cdef inline void _clear(self, uint32_t page, int block_order, int order) noexcept nogil:
         """Take the block (page, order) out of the free block of block_order that contains it."""
-        cdef int half
         cdef uint32_t word = page >> WORD_ORDER
         self._nr_blocks[block_order] -= 1
-        for half in range(order, block_order):      # at each split the half without `page` becomes a block
-            self._nr_blocks[half] += 1
-            self._mark(half, page >> shift_of(half))
         self.nr_free -= <uint32_t>1 << order
-        if order < WORD_ORDER:
-            self._free[word] &= ~(bits_block(order) << (page & 63))
-            self._full[word >> 6] &= ~(<uint64_t>1 << (word & 63))
-        else:
+        if order >= WORD_ORDER:
             memset(self._free + word, 0, sizeof(uint64_t) << (order - WORD_ORDER))
             self._full[word >> 6] &= ~(bits_block(order - WORD_ORDER) << (word & 63))
+            return
+        self._free[word] &= ~(bits_block(order) << (page & 63))
+        if block_order >= WORD_ORDER:
+            self._full[word >> 6] &= ~(<uint64_t>1 << (word & 63))
 
     cdef bint _whole(self, uint32_t page, int order) noexcept nogil:
         """Is every page of this block free?"""
@@ -233,14 +253,17 @@ cdef class Buddy:
         assert 0 <= order <= MAX_ORDER
         assert page & ((1 << order) - 1) == 0
         assert self._inside(page, order)
-        cdef int block_order = order
+        cdef int half, block_order = order
         if bits_unlikely(self._fail_after != 0) and self._refused():
             return NO_FRAME
         if not self._whole(page, order):
             return NO_FRAME
         while block_order < MAX_ORDER and self._parent_whole(page, block_order):
             block_order += 1
-        self._carve(page, block_order, order)
+        for half in range(order, block_order):
+            self._nr_blocks[half] += 1
+            self._note(half, page >> shift_of(half))
+        self._clear(page, block_order, order)
         return OK
 
     cdef bint _parent_whole(self, uint32_t page, int order) noexcept nogil:
@@ -288,7 +311,7 @@ cdef class Buddy:
             order = self._merge(bits, page & 63, order, WORD_ORDER, 0)
             if order < WORD_ORDER:
                 self._nr_blocks[order] += 1
-                self._mark(order, word)
+                self._note(order, word)
                 return OK
         else:
             memset(self._free + word, 0xFF, sizeof(uint64_t) << (order - WORD_ORDER))
@@ -296,7 +319,7 @@ cdef class Buddy:
         self._full[word >> 6] = bits
         order = WORD_ORDER + self._merge(bits, word & 63, order - WORD_ORDER, MAX_ORDER - WORD_ORDER, WORD_ORDER)
         self._nr_blocks[order] += 1
-        self._mark(order, word >> 6)
+        self._note(order, word >> 6)
         return OK
 
     cdef inline int _merge(self, uint64_t bits, int at, int order, int top, int base) noexcept nogil:
@@ -443,9 +466,9 @@ cdef class Buddy:
         for word in range(nr_words):
             blocks = maximal(layer[word], order)
             nr_blocks += bits_count(blocks)
-            if blocks and word < places.lowest:
-                raise InvariantError(f"order {order}: a free block in word {word}, below the lowest, {places.lowest}")
-            if blocks and not places.level[0][word >> 6] >> (word & 63) & 1:
+            if blocks and word < self._lowest[order]:
+                raise InvariantError(f"order {order}: a free block in word {word}, below the lowest, {self._lowest[order]}")
+            if blocks and word != self._lowest[order] and not places.level[0][word >> 6] >> (word & 63) & 1:
                 raise InvariantError(f"order {order}: word {word} has a free block and no mark")
         if nr_blocks != self._nr_blocks[order]:
             raise InvariantError(f"order {order}: {self._nr_blocks[order]} free blocks counted, {nr_blocks} found")
