@@ -354,6 +354,31 @@ def test_a_page_twice_in_one_bulk_give_changes_nothing():
     buddy.check()
 
 
+@pytest.mark.parametrize(
+    ("part", "index", "message"),
+    [
+        ("page", 700, "nr_free is"),                    # a taken page turns free
+        ("page", 5000, "at or beyond nr_pages 5000"),
+        ("full", 0, "_full says True for word 0"),
+        ("nr_free", 0, "nr_free is 2445, 2444 pages are free"),
+        ("nr_blocks", 2, "do not sum to nr_free"),
+        ("lowest", 0, "order 0: a free block in word 1, below the lowest, 2"),
+        ("places", 0, "order 0: word 39 has a free block and no mark"),
+        ("summary", 0, "order 0: level 1 of the summaries"),
+    ],
+)
+def test_check_sees_each_false_item(part, index, message):
+    buddy = Buddy(5000)
+    buddy.take_pages(5000)
+    buddy.give_pages([100, *range(2557, 5000)])
+    buddy.give_block(buddy.take_block())                # the search settles on word 1, which needs no mark any more
+    buddy.check()
+    for _ in range(2 if part == "places" else 1):       # words 1 and 39 are marked
+        buddy.spoil(part, index)
+    with pytest.raises(InvariantError, match=message):
+        buddy.check()
+
+
 # -- forced failure ----------------------------------------------------------------------------------------------------
 
 

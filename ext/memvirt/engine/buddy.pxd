@@ -6,14 +6,10 @@ cdef enum:
     NR_ORDERS = 11              # MAX_ORDER + 1
     WORD_ORDER = 6              # a block of this order is one word of the page bitmap
     GROUP_ORDER = 12            # 64 words: what one word of the full-word bitmap covers
-    MAX_LEVELS = 5              # 64^5 words of 64 pages are more than 32-bit page numbers can name
 
-# Words of its bitmap where blocks of one order may be found: a bit per word, with 64-ary summaries above.
-cdef struct Places:
-    uint64_t *level[MAX_LEVELS]     # level[0]: bit x = word x may hold a free block of this order;
-                                    # level[k + 1]: bit i = word i of level[k] is not 0
-    uint32_t nr_words[MAX_LEVELS]
-    int top                         # the level that is a single word
+cdef extern from "places.h" nogil:
+    ctypedef struct Places:
+        pass
 
 
 @cython.final
@@ -27,6 +23,7 @@ cdef class Buddy:
     cdef uint64_t *_free                        # bit p: page p is free. All else is derived from this
     cdef uint64_t *_full                        # bit w: word w of _free is all ones
     cdef uint64_t *_storage                     # what the two above and all places live in
+    cdef readonly uint64_t metadata_bytes       # and its size
     cdef uint32_t _nr_blocks[NR_ORDERS]         # free blocks of exactly this order
     cdef uint32_t _lowest[NR_ORDERS]            # no word below this one holds a free block of this order
     cdef Places _places[NR_ORDERS]              # a word that holds one is marked here or is _lowest
@@ -51,9 +48,7 @@ cdef class Buddy:
     cdef bint _parent_whole(self, uint32_t page, int order) noexcept nogil
     cdef int _merge(self, uint64_t bits, int at, int order, int top, int base) noexcept nogil
     cdef int _allocate(self) except -1
-    cdef void _unmark(self, Places *places, uint32_t word) noexcept nogil
     cdef object _check_order(self, int order)
     cdef void _note(self, int order, uint32_t word) noexcept nogil
-    cdef void _mark(self, Places *places, uint32_t word) noexcept nogil
     cdef uint64_t _find(self, int order, uint32_t *word) noexcept nogil
     cdef void _clear(self, uint32_t page, int block_order, int order) noexcept nogil

@@ -27,16 +27,18 @@ Kept, and recounted by check():
 - every word with a block of order o is above _lowest[o] and marked in _places[o], or is _lowest[o];
 - a summary bit is set exactly where the word below it is not 0.
 
-The buddy system is Knowlton's (CACM 8(10), 1965). The indices in fragmentation() are Linux's, with its rounding.
+The buddy system is Knowlton's (CACM 8(10), 1965).
 """
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from .fragmentation cimport describe
 from .types cimport MAX_ORDER, NONE, NO_FRAME, OK
 
 import numpy as np
 
+from memvirt.engine.fragmentation import pages_in
 from memvirt.errors import InvariantError
 
 cdef extern from "bits.h" nogil:
@@ -47,6 +49,16 @@ cdef extern from "bits.h" nogil:
     bint bits_unlikely(bint condition)
     uint64_t bits_block(int order)
     uint64_t bits_maximal(uint64_t word, int order, int top)
+
+cdef extern from "places.h" nogil:
+    uint64_t places_size(Places *places, uint32_t n)
+    uint64_t *places_lay(Places *places, uint64_t *words)
+    bint places_has(const Places *places, uint32_t number)
+    void places_add(Places *places, uint32_t number)
+    void places_remove(Places *places, uint32_t number)
+    uint32_t places_least(const Places *places)
+    int places_wrong_level(const Places *places)
+    void places_spoil(Places *places)
 
 cdef enum:
     PREFETCH_AHEAD = 16         # gives ahead of the one at work; past 8, more changed nothing
@@ -87,30 +99,21 @@ cdef class Buddy:
 
     cdef int _allocate(self) except -1:
         """Lay all bitmaps out in one zeroed allocation."""
-        cdef size_t words = <size_t>self._nr_words + self._nr_groups
-        cdef Places *places
-        cdef int order, level
+        cdef uint64_t words = <uint64_t>self._nr_words + self._nr_groups
+        cdef uint64_t *rest
+        cdef int order
         for order in range(NR_ORDERS):
-            places = &self._places[order]
-            places.nr_words[0] = words_for(self._nr_words if order < WORD_ORDER else self._nr_groups)
-            level = 0
-            words += places.nr_words[0]
-            while places.nr_words[level] > 1:
-                level += 1
-                places.nr_words[level] = words_for(places.nr_words[level - 1])
-                words += places.nr_words[level]
-            places.top = level
+            words += places_size(&self._places[order], self._nr_words if order < WORD_ORDER else self._nr_groups)
+        self.metadata_bytes = words * sizeof(uint64_t)
         self._storage = <uint64_t *>calloc(words, sizeof(uint64_t))
         if self._storage is NULL:
-            raise MemoryError(f"no memory for the bitmaps of {self.nr_pages} pages ({words * 8} bytes)")
+            raise MemoryError(f"no memory for the bitmaps of {self.nr_pages} pages ({self.metadata_bytes} bytes)")
         self._free = self._storage
         self._full = self._free + self._nr_words
-        cdef uint64_t *rest = self._full + self._nr_groups
+        rest = self._full + self._nr_groups
         for order in range(NR_ORDERS):
-            places = &self._places[order]
-            for level in range(places.top + 1):
-                places.level[level] = rest
-                rest += places.nr_words[level]
+            rest = places_lay(&self._places[order], rest)
+        assert rest == self._storage + words
         return 0
 
     def __dealloc__(self):
@@ -126,22 +129,7 @@ cdef class Buddy:
         if word < other:
             self._lowest[order] = word
             word = other
-        self._mark(&self._places[order], word)
-
-    cdef inline void _mark(self, Places *places, uint32_t word) noexcept nogil:
-        cdef uint64_t bit
-        cdef uint64_t *target
-        cdef int level = 0
-        while level <= places.top:
-            target = places.level[level] + (word >> 6)
-            bit = <uint64_t>1 << (word & 63)
-            if target[0] & bit:     # mostly: marks outlive the blocks they were made for
-                return
-            target[0] |= bit
-            if target[0] != bit:
-                return
-            word >>= 6
-            level += 1
+        places_add(&self._places[order], word)
 
     cdef inline uint64_t _find(self, int order, uint32_t *word) noexcept nogil:
         """The lowest word that holds a block of this order, and its blocks. There must be one (_nr_blocks says so)."""
@@ -149,27 +137,14 @@ cdef class Buddy:
         cdef uint64_t *layer = self._free if order < WORD_ORDER else self._full
         cdef uint32_t at = self._lowest[order]
         cdef uint64_t blocks = maximal(layer[at], order)
-        cdef int level
         while not blocks:
-            at = 0
-            for level in range(places.top, -1, -1):
-                at = at << 6 | bits_lowest(places.level[level][at])
+            at = places_least(places)
             blocks = maximal(layer[at], order)
             if not blocks:
-                self._unmark(places, at)
+                places_remove(places, at)
             self._lowest[order] = at
         word[0] = at
         return blocks
-
-    cdef void _unmark(self, Places *places, uint32_t word) noexcept nogil:
-        cdef uint64_t *target
-        cdef int level
-        for level in range(places.top + 1):
-            target = places.level[level] + (word >> 6)
-            target[0] &= ~(<uint64_t>1 << (word & 63))
-            if target[0]:
-                return
-            word >>= 6
 
     # -- take --------------------------------------------------------------------------------------------------------
 
@@ -368,70 +343,18 @@ cdef class Buddy:
         """Free blocks per order, 0 .. MAX_ORDER."""
         return [self._nr_blocks[order] for order in range(NR_ORDERS)]
 
-    @property
-    def metadata_bytes(self):
-        """Bytes of bitmaps and places."""
-        words = <uint64_t>self._nr_words + self._nr_groups
-        for order in range(NR_ORDERS):
-            for level in range(self._places[order].top + 1):
-                words += self._places[order].nr_words[level]
-        return words * 8
-
     def fragmentation(self):
         """How scattered free memory is, as a dict of plain integers and lists.
 
         nr_pages, nr_free   pages in all; pages free
         free_blocks         free blocks of exactly each order
-        external            Linux's external fragmentation index per order, in thousandths: toward 0, an allocation
-                            fails for want of memory, toward 1000 for fragmentation; -1000: it would succeed; 0: no
-                            free block at all
-        unusable            Linux's unusable free space index per order, in thousandths: the share of free memory in
-                            blocks too small for the order; 1000 when nothing is free
-        free_runs           maximal runs of adjacent free pages, by length class: item k counts 2^k <= pages < 2^(k+1)
+        external            Linux's external fragmentation index per order, in thousandths
+        unusable            Linux's unusable free space index per order, in thousandths
+        free_runs           maximal runs of adjacent free pages: item k counts lengths 2^k <= pages < 2^(k+1)
         largest_free_block  pages; 0 when nothing is free
         largest_free_run    pages
         """
-        blocks = self.free_counts()
-        runs, longest = self._free_runs()
-        return {
-            "nr_pages": self.nr_pages,
-            "nr_free": self.nr_free,
-            "free_blocks": blocks,
-            "external": [external_index(blocks, order) for order in range(NR_ORDERS)],
-            "unusable": [unusable_index(blocks, order) for order in range(NR_ORDERS)],
-            "free_runs": runs,
-            "largest_free_block": max((1 << order for order in range(NR_ORDERS) if blocks[order]), default=0),
-            "largest_free_run": longest,
-        }
-
-    def _free_runs(self):
-        """Maximal runs of free pages by the power of two of their length, and the longest."""
-        cdef uint32_t counts[32]
-        cdef uint32_t word, length, run = 0, longest = 0
-        cdef uint64_t bits
-        cdef int left, zeros
-        memset(counts, 0, sizeof(counts))
-        for word in range(self._nr_words + 1):      # the one past the end is all taken: it closes the last run
-            bits = self._free[word] if word < self._nr_words else 0
-            if not ~bits:
-                run += 64
-                continue
-            left = 64
-            while left:
-                length = bits_lowest(~bits)         # free pages at the low end; bits holds `left` of them, then zeros
-                run += length
-                bits >>= length
-                left -= length
-                if not left:
-                    break
-                if run:
-                    counts[bits_highest(run)] += 1
-                    longest = max(longest, run)
-                    run = 0
-                zeros = bits_lowest(bits) if bits else left
-                bits = bits >> zeros if bits else 0
-                left -= zeros
-        return [counts[k] for k in range((<object>self.nr_pages).bit_length())], longest
+        return describe(self.nr_pages, self._free, self.free_counts())
 
     # -- the recount -------------------------------------------------------------------------------------------------
 
@@ -468,14 +391,13 @@ cdef class Buddy:
             nr_blocks += bits_count(blocks)
             if blocks and word < self._lowest[order]:
                 raise InvariantError(f"order {order}: a free block in word {word}, below the lowest, {self._lowest[order]}")
-            if blocks and word != self._lowest[order] and not places.level[0][word >> 6] >> (word & 63) & 1:
+            if blocks and word != self._lowest[order] and not places_has(places, word):
                 raise InvariantError(f"order {order}: word {word} has a free block and no mark")
         if nr_blocks != self._nr_blocks[order]:
             raise InvariantError(f"order {order}: {self._nr_blocks[order]} free blocks counted, {nr_blocks} found")
-        for level in range(places.top):
-            for word in range(places.nr_words[level]):
-                if (places.level[level][word] != 0) != (places.level[level + 1][word >> 6] >> (word & 63) & 1):
-                    raise InvariantError(f"order {order}: summary level {level + 1} is wrong about word {word}")
+        level = places_wrong_level(places)
+        if level:
+            raise InvariantError(f"order {order}: level {level} of the summaries differs from the level below")
 
     # -- the Python border: every argument is examined, nothing changes on an error ----------------------------------
 
@@ -560,24 +482,21 @@ cdef class Buddy:
             raise ValueError(f"n is {n}: must be 0 or more")
         self._fail_after = n
 
-
-def pages_in(blocks, from_order=0):
-    """Pages in the free blocks of at least this order."""
-    return sum(count << order for order, count in enumerate(blocks) if order >= from_order)
-
-
-def external_index(blocks, order):
-    """Linux's external fragmentation index for an order, from the free blocks per order."""
-    if sum(blocks) == 0:
-        return 0
-    if any(blocks[order:]):
-        return -1000
-    return 1000 - (1000 + pages_in(blocks) * 1000 // (1 << order)) // sum(blocks)
-
-
-def unusable_index(blocks, order):
-    """Linux's unusable free space index for an order, from the free blocks per order."""
-    free_pages = pages_in(blocks)
-    if free_pages == 0:
-        return 1000
-    return (free_pages - pages_in(blocks, order)) * 1000 // free_pages
+    def spoil(self, part, index=0):
+        """For tests of check() only: falsify one item of what it recounts."""
+        if part == "page":
+            self._free[index >> WORD_ORDER] ^= <uint64_t>1 << (index & 63)
+        elif part == "full":
+            self._full[index >> 6] ^= <uint64_t>1 << (index & 63)
+        elif part == "nr_free":
+            self.nr_free += 1
+        elif part == "nr_blocks":
+            self._nr_blocks[index] += 1
+        elif part == "lowest":
+            self._lowest[index] += 1
+        elif part == "places":
+            places_remove(&self._places[index], places_least(&self._places[index]))
+        elif part == "summary":
+            places_spoil(&self._places[index])
+        else:
+            raise ValueError(f"part {part!r} is not known")
