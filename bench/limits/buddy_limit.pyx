@@ -3,7 +3,8 @@
 Patterns, all of order 0, each returning nanoseconds per take + give:
   bulk     take every page, give them back in the order they came
   random   take every page, give them back in a random order: `ns` counts both halves
-  pair     take one, give it back, over and over, half of memory being held at random places
+  pair     take one, give it back, over and over, half of memory being held at random places: no split, no merge
+  whole    the same with no other page held: every take splits ten times, every give merges ten times
   churn    half of memory held; replace a randomly chosen held page, over and over
 `batched` runs bulk and random through take_bulk and give_bulk; the others have no batch.
 """
@@ -24,7 +25,7 @@ cdef extern from "buddy.h" nogil:
     uint64_t limits_draw(uint64_t *state)
     void limits_shuffle(uint32_t *items, uint32_t n)
 
-PATTERNS = ("bulk", "random", "pair", "churn")
+PATTERNS = ("bulk", "random", "pair", "churn", "whole")
 
 
 cdef class _Pages:
@@ -63,7 +64,7 @@ def ours_ns(Buddy buddy, str pattern, uint32_t repeats=3, bint batched=False):
 cdef double _classic(Classic *classic, uint32_t n, int pattern) except? -1:
     cdef _Pages pages = _Pages(n)
     cdef uint32_t *held = pages.at
-    cdef uint32_t i, j, half = n // 2
+    cdef uint32_t i, j, half = 0 if pattern == 4 else n // 2
     cdef uint64_t state = 1
     cdef int64_t spent, start
     with nogil:
@@ -82,7 +83,7 @@ cdef double _classic(Classic *classic, uint32_t n, int pattern) except? -1:
             classic_give(classic, held[i], 0)
         start = limits_now_ns()
         for i in range(n):
-            if pattern == 2:
+            if pattern != 3:
                 classic_take(classic, 0, held + half)
                 classic_give(classic, held[half], 0)
             else:
@@ -99,7 +100,7 @@ cdef double _ours(Buddy buddy, int pattern, bint batched) except? -1:
     cdef uint32_t n = buddy.nr_pages
     cdef _Pages pages = _Pages(n)
     cdef uint32_t *held = pages.at
-    cdef uint32_t i, j, half = n // 2
+    cdef uint32_t i, j, half = 0 if pattern == 4 else n // 2
     cdef uint64_t state = 1
     cdef int64_t spent, start
     with nogil:
@@ -124,7 +125,7 @@ cdef double _ours(Buddy buddy, int pattern, bint batched) except? -1:
             buddy.give(held[i], 0)
         start = limits_now_ns()
         for i in range(n):
-            if pattern == 2:
+            if pattern != 3:
                 buddy.take(0, held + half)
                 buddy.give(held[half], 0)
             else:

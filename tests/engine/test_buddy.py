@@ -169,7 +169,7 @@ def scattered(nr_pages, seed):
     """A buddy whose free memory is in blocks of every size, and its twin."""
     rng = random.Random(seed)
     twins = [Buddy(nr_pages), Buddy(nr_pages)]
-    blocks = [(page, order) for page, order in ((rng.randrange(nr_pages), rng.randrange(8)) for _ in range(nr_pages // 8))]
+    blocks = [(rng.randrange(nr_pages), rng.randrange(8)) for _ in range(nr_pages // 8)]
     for twin in twins:
         for page, order in blocks:
             if (page >> order << order) + (1 << order) <= nr_pages:
@@ -196,7 +196,7 @@ def test_bulk_is_n_singles(nr_pages, n):
 
 def test_taking_everything_then_one_more():
     buddy = Buddy(1025)
-    assert buddy.take_pages(5000).tolist() == [1024, *range(1024)]    # the smallest block goes first
+    assert buddy.take_pages(5000).tolist() == [1024, *range(1024)]  # the smallest block goes first
     assert buddy.take_block() is None
     assert buddy.take_pages(1).size == 0
     assert buddy.nr_free == 0
@@ -209,7 +209,7 @@ def test_a_split_keeps_the_lower_half_and_give_restores():
     buddy = Buddy(1024)
     assert buddy.take_block(3) == 0
     assert buddy.free_counts() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0]
-    assert buddy.take_block(0) == 8              # order 3 is the smallest that fits
+    assert buddy.take_block(0) == 8  # order 3 is the smallest that fits
     buddy.give_block(8)
     buddy.give_block(0, 3)
     assert buddy.free_counts() == [0] * 10 + [1]
@@ -328,7 +328,7 @@ def test_bad_arguments_name_number_and_bound_and_change_nothing(call, message):
 
 def test_double_free_wrong_order_and_never_given():
     buddy = Buddy(64)
-    with pytest.raises(InvariantError, match="page 5 is already free"):      # never taken
+    with pytest.raises(InvariantError, match="page 5 is already free"):  # never taken
         buddy.give_block(5)
     page = buddy.take_block(2)
     with pytest.raises(InvariantError, match=r"give of page 0, order 3: page 4 is already free \(60 of 64 are\)"):
@@ -338,7 +338,7 @@ def test_double_free_wrong_order_and_never_given():
         buddy.give_block(page, 2)
     whole = Buddy(1024)
     whole.take_block(9)
-    with pytest.raises(InvariantError, match="page 512 is already free"):    # more than a word of pages
+    with pytest.raises(InvariantError, match="page 512 is already free"):  # more than a word of pages
         whole.give_block(0, 10)
     whole.check()
 
@@ -357,7 +357,7 @@ def test_a_page_twice_in_one_bulk_give_changes_nothing():
 @pytest.mark.parametrize(
     ("part", "index", "message"),
     [
-        ("page", 700, "nr_free is"),                    # a taken page turns free
+        ("page", 700, "nr_free is"),  # a taken page turns free
         ("page", 5000, "at or beyond nr_pages 5000"),
         ("full", 0, "_full says True for word 0"),
         ("nr_free", 0, "nr_free is 2445, 2444 pages are free"),
@@ -371,9 +371,9 @@ def test_check_sees_each_false_item(part, index, message):
     buddy = Buddy(5000)
     buddy.take_pages(5000)
     buddy.give_pages([100, *range(2557, 5000)])
-    buddy.give_block(buddy.take_block())                # the search settles on word 1, which needs no mark any more
+    buddy.give_block(buddy.take_block())  # the search settles on word 1, which needs no mark any more
     buddy.check()
-    for _ in range(2 if part == "places" else 1):       # words 1 and 39 are marked
+    for _ in range(2 if part == "places" else 1):  # words 1 and 39 are marked
         buddy.spoil(part, index)
     with pytest.raises(InvariantError, match=message):
         buddy.check()
