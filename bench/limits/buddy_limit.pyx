@@ -64,7 +64,7 @@ def ours_ns(Buddy buddy, str pattern, uint32_t repeats=3, bint batched=False):
 cdef double _classic(Classic *classic, uint32_t n, int pattern) except? -1:
     cdef _Pages pages = _Pages(n)
     cdef uint32_t *held = pages.at
-    cdef uint32_t i, j, half = 0 if pattern == 4 else n // 2
+    cdef uint32_t i, _, j, half = 0 if pattern == 4 else n // 2
     cdef uint64_t state = 1
     cdef int64_t spent, start
     with nogil:
@@ -82,7 +82,7 @@ cdef double _classic(Classic *classic, uint32_t n, int pattern) except? -1:
         for i in range(half, n):
             classic_give(classic, held[i], 0)
         start = limits_now_ns()
-        for i in range(n):
+        for _ in range(n):
             if pattern != 3:
                 classic_take(classic, 0, held + half)
                 classic_give(classic, held[half], 0)
@@ -100,7 +100,7 @@ cdef double _ours(Buddy buddy, int pattern, bint batched) except? -1:
     cdef uint32_t n = buddy.nr_pages
     cdef _Pages pages = _Pages(n)
     cdef uint32_t *held = pages.at
-    cdef uint32_t i, j, half = 0 if pattern == 4 else n // 2
+    cdef uint32_t i, _, j, half = 0 if pattern == 4 else n // 2
     cdef uint64_t state = 1
     cdef int64_t spent, start
     with nogil:
@@ -124,7 +124,7 @@ cdef double _ours(Buddy buddy, int pattern, bint batched) except? -1:
         for i in range(half, n):
             buddy.give(held[i], 0)
         start = limits_now_ns()
-        for i in range(n):
+        for _ in range(n):
             if pattern != 3:
                 buddy.take(0, held + half)
                 buddy.give(held[half], 0)

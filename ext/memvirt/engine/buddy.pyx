@@ -78,7 +78,8 @@ cdef class Buddy(Blocks):
             blocks = maximal(layer[word], order)
             nr_blocks += bits_count(blocks)
             if blocks and word < self._lowest[order]:
-                raise InvariantError(f"order {order}: a free block in word {word}, below the lowest, {self._lowest[order]}")
+                raise InvariantError(f"order {order}: a free block in word {word}, below the lowest, "
+                                     f"{self._lowest[order]}")
             if blocks and word != self._lowest[order] and not places_has(places, word):
                 raise InvariantError(f"order {order}: word {word} has a free block and no mark")
         if nr_blocks != self._nr_blocks[order]:
@@ -150,7 +151,8 @@ cdef class Buddy(Blocks):
         given = np.ascontiguousarray(pages, np.uint32)
         unique, times = np.unique(given, return_counts=True)
         if unique.size != given.size:
-            raise InvariantError(f"give_pages: page {unique[times > 1][0]} is given {times.max()} times, at most 1 allowed")
+            raise InvariantError(f"give_pages: page {unique[times > 1][0]} is given {times[times > 1][0]} times, "
+                                 "at most 1 is allowed")
         if given.size:
             numbers = given
             self.give_bulk(given.size, &numbers[0])
