@@ -1,0 +1,26 @@
+"""Replacement orders by name."""
+
+from difflib import get_close_matches
+
+from .order cimport Order
+
+from memvirt.engine.replacement.clock import Clock
+from memvirt.engine.replacement.lru import Lru
+from memvirt.errors import ConfigError
+
+ORDERS = {
+    "clock": Clock,
+    "lru": Lru,
+}
+
+
+cpdef Order make_order(str name, ids, capacity, keys=0, dict options=None):
+    """The order of that name over ids 0 .. ids - 1, planning with `capacity` residents. Raises ConfigError."""
+    if name not in ORDERS:
+        close = get_close_matches(name, ORDERS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(ORDERS)}"
+        raise ConfigError(f"replacement {name!r} does not exist: {hint}")
+    try:
+        return ORDERS[name](ids, capacity, keys, **(options or {}))
+    except TypeError as error:
+        raise ConfigError(f"replacement {name!r} does not take options {options}: {error}") from error
