@@ -8,5 +8,6 @@ from .order cimport Order
 @cython.final
 cdef class Clock(Order):
     cdef Queue _queue                   # residents; the hand stands at the oldest
+    cdef uint32_t *_where               # per id: its slot in the queue
     cdef uint8_t *_state                # per id: RESIDENT | REFERENCED
     cdef void prefetch(self, uint32_t id) noexcept nogil

@@ -11,11 +11,11 @@ memory order. The mark is one bit, set by a touch and not by the insertion itsel
 cimport cython
 
 from libc.stddef cimport size_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_free, queue_make, queue_oldest, queue_push, queue_remove, queue_rotate,
+    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rotate,
 )
 from .order cimport Order
 
@@ -32,13 +32,15 @@ cdef class Clock(Order):
 
     def __cinit__(self, ids, capacity, keys=0, *, bint bounded=False):
         self._state = <uint8_t *>calloc(self.ids, 1)
-        made = queue_make(&self._queue, self.ids, min(self.ids, self.capacity) if bounded else self.ids)
+        self._where = <uint32_t *>malloc(self.ids * sizeof(uint32_t))
+        made = queue_make(&self._queue, self._where, min(self.ids, self.capacity) if bounded else self.ids)
         if self._state == NULL or not made:
             raise MemoryError(f"clock: no memory for {self.ids} ids")
 
     def __dealloc__(self):
         free(self._state)
-        queue_free(&self._queue)
+        free(self._where)
+        free(self._queue.slots)
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         assert id < self.ids and not self._state[id]

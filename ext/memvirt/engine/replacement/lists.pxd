@@ -2,7 +2,8 @@
 #
 # Queue: ids in order of arrival, in a ring of slots. Removal from the middle leaves a hole (NONE); when the ring is
 # full of holes it is compacted, which costs at most 17 moves per earlier removal. Sequential in memory: what fifo,
-# clock and their relatives want. 4.25 + 4 bytes per id.
+# clock and their relatives want. 4.25 bytes per id queued
+# and 4 per id.
 #
 # Links: a circular doubly linked list through an array of (prev, next) pairs, one cache line per node; 8 bytes per
 # id. Several lists may share the array, each with a sentinel node of its own. prev is towards the newer end.
@@ -24,23 +25,19 @@ cdef enum:
 
 ctypedef struct Queue:
     uint32_t *slots                 # ids from head (oldest) to tail (newest), holes are NONE
-    uint32_t *where                 # the slot of an id; valid while the id is queued
+    uint32_t *where                 # the slot of an id; valid while the id is queued; not owned
     uint32_t size                   # slots
     uint32_t head                   # oldest used slot
     uint32_t used                   # slots from head on, holes included
     uint32_t live                   # ids queued
 
-cdef inline bint queue_make(Queue *q, uint32_t ids, uint32_t most) noexcept:
-    """Room for `most` of the ids at a time. False: no memory."""
-    q.size = <uint32_t>min(<size_t>most + most // 16 + 16, <size_t>NONE - 1)
+cdef inline bint queue_make(Queue *q, uint32_t *where, uint32_t most) noexcept:
+    """An empty queue for at most `most` ids at a time. Queues whose ids are disjoint share `where`. False: no memory."""
+    q.size = <uint32_t>(most + most // 16 + 16) if most < 0xF0000000 else <uint32_t>NONE - 1
     q.slots = <uint32_t *>malloc(<size_t>q.size * sizeof(uint32_t))
-    q.where = <uint32_t *>malloc(<size_t>ids * sizeof(uint32_t))
+    q.where = where
     q.head = q.used = q.live = 0
-    return q.slots != NULL and q.where != NULL
-
-cdef inline void queue_free(Queue *q) noexcept:
-    free(q.slots)
-    free(q.where)
+    return q.slots != NULL and where != NULL
 
 cdef inline void queue_compact(Queue *q) noexcept nogil:
     """Close all holes, keeping the order."""

@@ -5,12 +5,16 @@ from difflib import get_close_matches
 from .order cimport Order
 
 from memvirt.engine.replacement.clock import Clock
+from memvirt.engine.replacement.fifo import Fifo
 from memvirt.engine.replacement.lru import Lru
+from memvirt.engine.replacement.sieve import Sieve
 from memvirt.errors import ConfigError
 
 ORDERS = {
+    "fifo": Fifo,
     "clock": Clock,
     "lru": Lru,
+    "sieve": Sieve,
 }
 
 
