@@ -28,12 +28,12 @@ cdef enum:
 
 @cython.final
 cdef class Clock(Order):
-    """Order `clock`. bounded=True promises never more residents than `capacity`, for a smaller ring."""
+    """Order `clock`."""
 
-    def __cinit__(self, ids, capacity, keys=0, *, bint bounded=False):
+    def __cinit__(self, ids, capacity, keys=0, *, bounded=False):
         self._state = <uint8_t *>calloc(self.ids, 1)
         self._where = <uint32_t *>malloc(self.ids * sizeof(uint32_t))
-        made = queue_make(&self._queue, self._where, min(self.ids, self.capacity) if bounded else self.ids)
+        made = queue_make(&self._queue, self._where, self.most)
         if self._state == NULL or not made:
             raise MemoryError(f"clock: no memory for {self.ids} ids")
 

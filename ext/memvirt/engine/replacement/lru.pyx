@@ -24,7 +24,7 @@ from memvirt.errors import InvariantError
 cdef class Lru(Order):
     """Order `lru`."""
 
-    def __cinit__(self, ids, capacity, keys=0):
+    def __cinit__(self, ids, capacity, keys=0, *, bounded=False):
         self._links = links_make(self.ids, 1)
         if self._links == NULL:
             raise MemoryError(f"lru: no memory for {self.ids} ids")

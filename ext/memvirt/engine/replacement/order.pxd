@@ -11,6 +11,7 @@ cdef class Order:
     cdef readonly uint32_t ids, keys
     cdef readonly uint32_t capacity            # residents the order may plan with (its queue shares, ghost sizes)
     cdef readonly uint32_t nr_resident
+    cdef readonly uint32_t most                # residents there can ever be: ids, or capacity if bounded
 
     cdef int expect(self, uint32_t key) except -1 nogil                 # hint: key comes in next, room is made for it
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil    # id became resident; key: what it comes back as

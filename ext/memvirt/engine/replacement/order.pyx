@@ -25,13 +25,14 @@ LAST_ID = 0xFFFFFFEF        # leaves NONE and the numbers of list sentinels free
 
 
 cdef class Order:
-    """Base of all orders: `Order(ids, capacity, keys=0, **options)`; subclasses name their options.
+    """Base of all orders: `Order(ids, capacity, keys=0, bounded=False, **options)`; subclasses name theirs.
 
     ids: residents are numbered 0 .. ids - 1; capacity: residents to plan with; keys: contents 0 .. keys - 1 that
-    ghosts may name (0: no ghosts are kept). Raises ConfigError for a number out of range.
+    ghosts may name (0: no ghosts are kept); bounded: the caller promises that there are never more residents than
+    `capacity`, so that queues can be smaller. Raises ConfigError for a number out of range.
     """
 
-    def __cinit__(self, ids, capacity, keys=0, **options):
+    def __cinit__(self, ids, capacity, keys=0, *, bint bounded=False, **options):
         for name, value, low in (("ids", ids, 1), ("capacity", capacity, 1), ("keys", keys, 0)):
             if not isinstance(value, int) or not low <= value <= LAST_ID:
                 raise ConfigError(f"{type(self).__name__}: {name}={value!r} must be an int in {low} .. {LAST_ID}")
@@ -39,6 +40,7 @@ cdef class Order:
         self.capacity = capacity
         self.keys = keys
         self.nr_resident = 0
+        self.most = min(self.ids, self.capacity) if bounded else self.ids
 
     cdef int expect(self, uint32_t key) except -1 nogil:
         return 0

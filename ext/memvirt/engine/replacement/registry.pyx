@@ -7,10 +7,12 @@ from .order cimport Order
 from memvirt.engine.replacement.clock import Clock
 from memvirt.engine.replacement.fifo import Fifo
 from memvirt.engine.replacement.lru import Lru
+from memvirt.engine.replacement.random import Random
 from memvirt.engine.replacement.sieve import Sieve
 from memvirt.errors import ConfigError
 
 ORDERS = {
+    "random": Random,
     "fifo": Fifo,
     "clock": Clock,
     "lru": Lru,

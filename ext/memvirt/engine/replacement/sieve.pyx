@@ -27,7 +27,7 @@ cdef enum:
 cdef class Sieve(Order):
     """Order `sieve`."""
 
-    def __cinit__(self, ids, capacity, keys=0):
+    def __cinit__(self, ids, capacity, keys=0, *, bounded=False):
         self._links = links_make(self.ids, 1)
         self._state = <uint8_t *>calloc(self.ids, 1)
         if self._links == NULL or self._state == NULL:
