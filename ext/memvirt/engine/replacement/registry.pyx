@@ -4,11 +4,14 @@ from difflib import get_close_matches
 
 from .order cimport Order
 
+from memvirt.engine.replacement.arc import Arc
 from memvirt.engine.replacement.clock import Clock
 from memvirt.engine.replacement.fifo import Fifo
 from memvirt.engine.replacement.lru import Lru
 from memvirt.engine.replacement.random import Random
+from memvirt.engine.replacement.s3fifo import S3Fifo
 from memvirt.engine.replacement.sieve import Sieve
+from memvirt.engine.replacement.twoq import TwoQ
 from memvirt.errors import ConfigError
 
 ORDERS = {
@@ -17,6 +20,9 @@ ORDERS = {
     "clock": Clock,
     "lru": Lru,
     "sieve": Sieve,
+    "s3fifo": S3Fifo,
+    "2q": TwoQ,
+    "arc": Arc,
 }
 
 
