@@ -1,4 +1,4 @@
-from .types cimport uint8_t, uint16_t, uint32_t
+from .types cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     MIN_OBJECT = 32             # bytes of the smallest slot

@@ -3,7 +3,7 @@ from .types cimport hfn_t, uint8_t, uint32_t, uint64_t
 from .zspage cimport Zspages
 
 # A handle's entry is one word:
-#   live    ENTRY_LIVE, ENTRY_LOADED, length - 1 (12 bits), slot (11 bits), zspage (32 bits)
+#   live    1, loaded (1 bit), length - 1 (12 bits), slot (11 bits), zspage (32 bits)
 #   free    the next free handle, or NONE
 cdef enum:
     SLOT_SHIFT = 32
@@ -19,6 +19,38 @@ cdef struct Age:
     uint32_t younger
 
 
+# Stores declined, by reason; and how the order and compaction have worked.
+cdef enum:
+    POOL_LIMIT_HITS = 0         # times the pool became full
+    REJECT_POOL_LIMIT           # the pool is at limit_frames
+    REJECT_HYSTERESIS           # below it, but not yet down to accept_frames
+    REJECT_NO_FRAME             # the host has no frame to spare
+    REJECT_NO_HANDLE            # max_objects are stored
+    REJECT_TOO_BIG              # longer than reject_above
+    ROTATIONS
+    COMPACT_MOVED_OBJECTS
+    COMPACT_MOVED_BYTES
+    COMPACT_FREED_FRAMES
+    NR_COUNTS
+
+
+cdef inline uint32_t zspage_of(uint64_t entry) noexcept nogil:
+    return <uint32_t>entry
+
+
+cdef inline uint32_t slot_of(uint64_t entry) noexcept nogil:
+    return (entry >> SLOT_SHIFT) & SLOT_MASK
+
+
+cdef inline uint32_t length_of(uint64_t entry) noexcept nogil:
+    return ((entry >> LENGTH_SHIFT) & LENGTH_MASK) + 1
+
+
+cdef inline uint64_t entry_for(uint32_t zspage, uint32_t slot, uint32_t length) noexcept nogil:
+    return (zspage | <uint64_t>slot << SLOT_SHIFT | <uint64_t>(length - 1) << LENGTH_SHIFT
+            | <uint64_t>1 << LIVE_SHIFT)
+
+
 cdef class Zpool:
     # Compressed pages in zspages built from host frames (FRAME_ZSPAGE). Knows handles, nothing of VMs or backings.
     cdef readonly Frames frames
@@ -30,15 +62,7 @@ cdef class Zpool:
     cdef readonly uint32_t reject_above             # bytes: longer objects are declined
     cdef readonly uint32_t max_objects
     cdef readonly bint full                         # limit_frames was reached, accept_frames not yet seen again
-    # Stores declined, by reason; and how compaction has worked.
-    cdef readonly uint64_t reject_pool_limit        # the pool is at limit_frames
-    cdef readonly uint64_t reject_hysteresis        # below it, but not yet down to accept_frames
-    cdef readonly uint64_t reject_no_frame
-    cdef readonly uint64_t reject_no_handle         # max_objects are stored
-    cdef readonly uint64_t reject_too_big
-    cdef readonly uint64_t pool_limit_hits          # times the pool became full
-    cdef readonly uint64_t rotations
-    cdef readonly uint64_t compact_moved_objects, compact_moved_bytes, compact_freed_frames
+    cdef uint64_t count[NR_COUNTS]                  # by the enum above
     cdef uint64_t *_entry                           # [_capacity]
     cdef Age *_age                                  # [_capacity]
     cdef uint64_t *_word                            # [_capacity] payloads of content without bytes; else NULL

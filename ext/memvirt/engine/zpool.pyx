@@ -6,8 +6,8 @@ Zspages (zspage.pyx) know slots; this module knows who lives in them. A handle s
     handle -> age: older, younger         (8 bytes)
 
 so an object costs 20 bytes beside its slot, plus its part of a zspage record and of the free slots' cells. The age list
-is zswap's LRU: objects in the order they were stored. Writeback asks for the oldest; one that was loaded since may be
-rotated to the young end instead, the second chance of zswap's shrinker.
+is zswap's LRU, in store order. Writeback asks for the oldest; one that was loaded since may be rotated to the young end
+instead, the second chance of zswap's shrinker.
 
 The limit is Linux's, with its hysteresis (zswap_check_limits): a pool that has reached limit_frames declines every
 store until it is down to accept_percent of that, so that it does not flip at each eviction. As there, the test comes
@@ -30,6 +30,7 @@ from libc.string cimport memcpy
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
+from .frames cimport FRAME_ZSPAGE
 from .sizeclass cimport MAX_CHAIN, MIN_OBJECT, size_index
 from .types cimport NO_FRAME, NONE, OK, PAGE_SIZE, POOL_FULL, REJECTED
 from .zspage cimport FREE_SLOT, NO_CLASS
@@ -40,27 +41,13 @@ cdef enum:
     GROW_MIN = 1024                 # handles added at least, and at least an eighth of those there are
     MAX_HANDLES = 0x7FFFFFFF        # FREE_SLOT is the top bit of an owner cell
 
-
-cdef inline uint32_t zspage_of(uint64_t entry) noexcept nogil:
-    return <uint32_t>entry
-
-
-cdef inline uint32_t slot_of(uint64_t entry) noexcept nogil:
-    return (entry >> SLOT_SHIFT) & SLOT_MASK
-
-
-cdef inline uint32_t length_of(uint64_t entry) noexcept nogil:
-    return ((entry >> LENGTH_SHIFT) & LENGTH_MASK) + 1
-
-
-cdef inline uint64_t entry_for(uint32_t zspage, uint32_t slot, uint32_t length) noexcept nogil:
-    return (zspage | <uint64_t>slot << SLOT_SHIFT | <uint64_t>(length - 1) << LENGTH_SHIFT
-            | <uint64_t>1 << LIVE_SHIFT)
+COUNT_NAMES = ("pool_limit_hits", "reject_pool_limit", "reject_hysteresis", "reject_no_frame", "reject_no_handle",
+               "reject_too_big", "rotations", "compact_moved_objects", "compact_moved_bytes", "compact_freed_frames")
 
 
 @cython.final
 cdef class Zpool:
-    """limit_frames: when the pool is full. accept_percent: where it accepts again, of limit_frames.
+    """limit_frames: where the pool is full. accept_percent: where it accepts again, of limit_frames.
     chain: longest zspage in frames, 1 .. 16. chain_rule: "waste" (current kernels) or "used" (older ones, sizeclass.pyx).
     reject_above: longest object in bytes. max_objects: by default what limit_frames of the smallest slots would hold.
     """
@@ -112,7 +99,7 @@ cdef class Zpool:
         zspage = self.zspages.roomiest(size_class)
         if zspage == NONE:
             if self.zspages.create(size_class, reserve, &zspage) != OK:
-                self.reject_no_frame += 1
+                self.count[REJECT_NO_FRAME] += 1
                 return NO_FRAME
             self.nr_pool_frames = self.zspages.nr_frames
         new = self._free_handle                 # from here on nothing can fail
@@ -136,22 +123,22 @@ cdef class Zpool:
     cdef bint _declines(self, uint32_t length, int *outcome) noexcept nogil:
         """Whether the pool's rules decline an object before any frame is asked for; counts the reason."""
         if self.nr_pool_frames >= self.limit_frames:
-            self.pool_limit_hits += not self.full
+            self.count[POOL_LIMIT_HITS] += not self.full
             self.full = True
-            self.reject_pool_limit += 1
+            self.count[REJECT_POOL_LIMIT] += 1
             outcome[0] = POOL_FULL
             return True
         if self.full and self.nr_pool_frames > self.accept_frames:
-            self.reject_hysteresis += 1
+            self.count[REJECT_HYSTERESIS] += 1
             outcome[0] = POOL_FULL
             return True
         self.full = False
         if length > self.reject_above:
-            self.reject_too_big += 1
+            self.count[REJECT_TOO_BIG] += 1
             outcome[0] = REJECTED
             return True
         if self.nr_objects == self.max_objects:
-            self.reject_no_handle += 1
+            self.count[REJECT_NO_HANDLE] += 1
             outcome[0] = POOL_FULL
             return True
         return False
@@ -160,23 +147,19 @@ cdef class Zpool:
         cdef uint64_t wanted = self._capacity + max(<uint32_t>GROW_MIN, self._capacity // 8)
         cdef uint32_t capacity = min(wanted, self.max_objects)
         cdef uint64_t *entry = <uint64_t *>realloc(self._entry, capacity * sizeof(uint64_t))
-        cdef uint64_t *word
+        cdef uint64_t *word = NULL
         cdef Age *age
-        if entry != NULL:
-            self._entry = entry
-            age = <Age *>realloc(self._age, capacity * sizeof(Age))
-            if age != NULL:
-                self._age = age
-                if self._in_frames:
-                    self._capacity = capacity
-                    return 0
-                word = <uint64_t *>realloc(self._word, capacity * sizeof(uint64_t))
-                if word != NULL:
-                    self._word = word
-                    self._capacity = capacity
-                    return 0
-        with gil:
-            raise MemoryError(f"{capacity} handles")
+        self._entry = self._entry if entry == NULL else entry
+        age = <Age *>realloc(self._age, capacity * sizeof(Age))
+        self._age = self._age if age == NULL else age
+        if not self._in_frames:
+            word = <uint64_t *>realloc(self._word, capacity * sizeof(uint64_t))
+            self._word = self._word if word == NULL else word
+        if entry == NULL or age == NULL or word == NULL and not self._in_frames:
+            with gil:
+                raise MemoryError(f"{capacity} handles")
+        self._capacity = capacity
+        return 0
 
     # ---- load and free ----
 
@@ -228,7 +211,7 @@ cdef class Zpool:
         self._unlink(handle)
         self._append(handle)
         self._entry[handle] &= ~(<uint64_t>1 << LOADED_SHIFT)
-        self.rotations += 1
+        self.count[ROTATIONS] += 1
         return 0
 
     cdef void _append(self, uint32_t handle) noexcept nogil:
@@ -258,7 +241,7 @@ cdef class Zpool:
         cdef int size_class
         for size_class in range(self.zspages.nr_classes - 1, -1, -1):
             gained += self._compact_class(size_class)
-        self.compact_freed_frames += gained
+        self.count[COMPACT_FREED_FRAMES] += gained
         self.nr_pool_frames = self.zspages.nr_frames
         return gained
 
@@ -291,8 +274,8 @@ cdef class Zpool:
         if self._in_frames:
             self.zspages.write(target, new_slot, self.zspages.view(zspage, slot, length, self._scratch), length)
         self._entry[handle] = entry_for(target, new_slot, length) | loaded
-        self.compact_moved_objects += 1
-        self.compact_moved_bytes += length
+        self.count[COMPACT_MOVED_OBJECTS] += 1
+        self.count[COMPACT_MOVED_BYTES] += length
         return self.zspages.give_slot(zspage, slot)
 
     cpdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil:
@@ -339,16 +322,7 @@ cdef class Zpool:
             "freeable_frames": freeable,
             "metadata_bytes": self.metadata_bytes(),
             "full": bool(self.full),
-            "pool_limit_hits": self.pool_limit_hits,
-            "reject_pool_limit": self.reject_pool_limit,
-            "reject_hysteresis": self.reject_hysteresis,
-            "reject_no_frame": self.reject_no_frame,
-            "reject_no_handle": self.reject_no_handle,
-            "reject_too_big": self.reject_too_big,
-            "rotations": self.rotations,
-            "compact_moved_objects": self.compact_moved_objects,
-            "compact_moved_bytes": self.compact_moved_bytes,
-            "compact_freed_frames": self.compact_freed_frames,
+            **{name: self.count[i] for i, name in enumerate(COUNT_NAMES)},
         }
 
     cpdef object check(self):
@@ -395,8 +369,7 @@ cdef class Zpool:
     cdef object _check_totals(self):
         cdef dict totals = self.stats()
         used = sum(self.zspages.nr_used[i] for i in range(self.zspages.nr_classes))
-        parts = sum(totals[name] for name in ("stored_bytes", "rounding_waste_bytes", "sparse_waste_bytes",
-                                              "tail_waste_bytes"))
+        parts = sum(totals[part] for part in totals if part == "stored_bytes" or part.endswith("_waste_bytes"))
         if used != self.nr_objects or self.nr_pool_frames != self.zspages.nr_frames:
             raise InvariantError(f"{self.nr_objects} objects in {self.nr_pool_frames} frames; the zspages have {used} "
                                  f"in {self.zspages.nr_frames}")
@@ -405,12 +378,26 @@ cdef class Zpool:
 
     # ---- faces for Python ----
 
+    def relocate(self, hfn_t source):
+        """Moves one frame of a zspage to the next free one: the new frame, or None when none is free."""
+        cdef hfn_t target
+        if self.frames.take(0, FRAME_ZSPAGE, 0, &target) != OK:
+            return None
+        self.move_frame(source, target)
+        self.frames.give(source, 0)
+        return target
+
     def put(self, bytes payload not None, length=None, uint32_t reserve=0):
         """Stores a payload accounted as `length` bytes (by default its own); (outcome, handle or None)."""
         cdef uint32_t handle = NONE
-        cdef int outcome = self.store(<const uint8_t *>PyBytes_AS_STRING(payload), len(payload),
-                                      len(payload) if length is None else length, reserve, &handle)
+        cdef const uint8_t *source = <const uint8_t *>PyBytes_AS_STRING(payload)
+        cdef int outcome = self.store(source, len(payload), len(payload) if length is None else length, reserve, &handle)
         return outcome, handle if outcome == OK else None
+
+    def was_loaded(self, uint32_t handle):
+        """Whether the object was viewed since it was stored or rotated."""
+        self._require_live(handle)
+        return bool(self.loaded(handle))
 
     def get(self, uint32_t handle):
         """The payload behind a handle; marks it loaded."""

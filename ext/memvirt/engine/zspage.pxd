@@ -21,6 +21,21 @@ cdef struct Zspage:
     uint8_t group
 
 
+cdef inline int group_of(uint32_t used, uint32_t objects) noexcept nogil:
+    """get_fullness_group of zsmalloc."""
+    if used == 0:
+        return 0
+    if used == objects:
+        return GROUP_FULL
+    return 100 * used // objects // 10 + 1
+
+
+cdef inline uint64_t cell_bytes(const SizeClass *size_class) noexcept nogil:
+    """What the cells of a zspage occupy on the heap: a multiple of 16 from 32 up, 8 of it the allocator's own."""
+    cdef uint64_t n = size_class.frames + size_class.objects
+    return 0 if n <= 2 else max(<uint64_t>32, (4 * n + 8 + 15) & ~<uint64_t>15)
+
+
 cdef class Zspages:
     cdef readonly Frames frames
     cdef readonly uint32_t nr_frames            # frames of all zspages
@@ -61,5 +76,6 @@ cdef class Zspages:
     cdef uint32_t _adopt(self, int size_class, const uint32_t *cells) noexcept nogil
     cdef void _hide(self, hfn_t frame) noexcept nogil
     cdef void _reveal(self, hfn_t frame) noexcept nogil
+    cdef list _members(self, int size_class, int group)
     cdef object _check_one(self, uint32_t zspage, int size_class, int group)
     cpdef object check(self)

@@ -39,21 +39,6 @@ cdef enum:
     GROW_MIN = 256              # zspage records added at least, and at least an eighth of those there are
 
 
-cdef inline int group_of(uint32_t used, uint32_t objects) noexcept nogil:
-    """get_fullness_group of zsmalloc."""
-    if used == 0:
-        return 0
-    if used == objects:
-        return GROUP_FULL
-    return 100 * used // objects // 10 + 1
-
-
-cdef inline uint64_t cell_bytes(const SizeClass *size_class) noexcept nogil:
-    """What the cells of a zspage occupy on the heap: a multiple of 16 from 32 up, 8 of it the allocator's own."""
-    cdef uint64_t n = size_class.frames + size_class.objects
-    return 0 if n <= 2 else max(<uint64_t>32, (4 * n + 8 + 15) & ~<uint64_t>15)
-
-
 @cython.final
 cdef class Zspages:
     def __cinit__(self, Frames frames not None, int chain=8, str chain_rule="waste"):
@@ -309,11 +294,9 @@ cdef class Zspages:
             with gil:
                 raise InvariantError(f"frame {source} belongs to no zspage: it cannot be moved to {target}")
         cells = self.cells(zspage)
-        while i < self.classes[self.zspage[zspage].size_class].frames and cells[i] != source:
+        while cells[i] != source:
             i += 1
-        if i == self.classes[self.zspage[zspage].size_class].frames:
-            with gil:
-                raise InvariantError(f"frame {source} names zspage {zspage}, which does not have it")
+            assert i < self.classes[self.zspage[zspage].size_class].frames
         self._reveal(source)
         self.frames.content.copy(target, source)
         self._hide(target)
@@ -326,6 +309,34 @@ cdef class Zspages:
     cdef uint64_t metadata_bytes(self) noexcept nogil:
         """Heap bytes of the zspage records and cells."""
         return self._capacity * sizeof(Zspage) + self._cell_bytes
+
+    def classes_report(self):
+        """A dict per size class, smallest first: its shape, what is in it, and its zspages by fullness group."""
+        return [{
+            "size": self.classes[i].size,
+            "frames": self.classes[i].frames,
+            "objects": self.classes[i].objects,
+            "zspages": self.nr_zspages[i],
+            "used": self.nr_used[i],
+            "groups": [len(self._members(i, group)) for group in range(NR_GROUPS)],
+        } for i in range(self.nr_classes)]
+
+    def layout(self):
+        """Every zspage, by class, from the fullest group down, as (size, frames, owner or None of each slot)."""
+        return [(self.classes[i].size,
+                 [self.cells(zspage)[j] for j in range(self.classes[i].frames)],
+                 [None if self.owner(zspage, j) & FREE_SLOT else self.owner(zspage, j)
+                  for j in range(self.classes[i].objects)])
+                for i in range(self.nr_classes) for group in range(GROUP_FULL, -1, -1)
+                for zspage in self._members(i, group)]
+
+    cdef list _members(self, int size_class, int group):
+        cdef uint32_t zspage = self.head[size_class][group]
+        members = []
+        while zspage != NONE:
+            members.append(zspage)
+            zspage = self.zspage[zspage].next
+        return members
 
     cpdef object check(self):
         """Recounts everything from the cells; O(slots). Raises InvariantError."""
