@@ -235,7 +235,7 @@ def test_pool_and_tables_are_no_larger_than_zrams():
         zram.put(i, None, length)
     ours = pool.nr_pool_frames * PAGE + pool.metadata_bytes()
     assert ours <= 1.005 * (zram.frames * PAGE + len(lengths) * (8 + 16))
-    assert pool.metadata_bytes() <= 30 * len(lengths)
+    assert pool.metadata_bytes() <= 28 * len(lengths)
 
 
 # ---- age ----

@@ -33,12 +33,12 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from .frames cimport FRAME_ZSPAGE
 from .sizeclass cimport MAX_CHAIN, MIN_OBJECT, size_index
 from .types cimport NO_FRAME, NONE, OK, PAGE_SIZE, POOL_FULL, REJECTED
-from .zspage cimport FREE_SLOT, NO_CLASS
+from .zspage cimport FREE_SLOT, NO_GROUP
 
 from memvirt.errors import ConfigError, InvariantError
 
 cdef enum:
-    GROW_MIN = 1024                 # handles added at least, and at least an eighth of those there are
+    GROW_MIN = 1024                 # handles added at least, and at least a sixteenth of those there are
     MAX_HANDLES = 0x7FFFFFFF        # FREE_SLOT is the top bit of an owner cell
 
 COUNT_NAMES = ("pool_limit_hits", "reject_pool_limit", "reject_hysteresis", "reject_no_frame", "reject_no_handle",
@@ -144,7 +144,7 @@ cdef class Zpool:
         return False
 
     cdef int _grow(self) except -1 nogil:
-        cdef uint64_t wanted = self._capacity + max(<uint32_t>GROW_MIN, self._capacity // 8)
+        cdef uint64_t wanted = self._capacity + max(<uint32_t>GROW_MIN, self._capacity // 16)
         cdef uint32_t capacity = min(wanted, self.max_objects)
         cdef uint64_t *entry = <uint64_t *>realloc(self._entry, capacity * sizeof(uint64_t))
         cdef uint64_t *word = NULL
@@ -256,12 +256,12 @@ cdef class Zpool:
             source = self.zspages.sparsest(size_class, target)
             slot = 0
             freed = 0
-            while freed == 0 and self.zspages.zspage[target].used < objects:
+            while freed == 0 and self.zspages.at(target).used < objects:
                 if not self.zspages.owner(source, slot) & FREE_SLOT:
                     freed = self._move_object(source, slot, target)
                 slot += 1
             gained += freed
-            if self.zspages.zspage[target].used == objects:
+            if self.zspages.at(target).used == objects:
                 target = NONE
         return gained
 
@@ -282,7 +282,7 @@ cdef class Zpool:
         cdef uint32_t zspage = self.zspages.rewire(source, target)
         cdef uint32_t slot, handle
         if self._in_frames:
-            for slot in range(self.zspages.classes[self.zspages.zspage[zspage].size_class].objects):
+            for slot in range(self.zspages.classes[self.zspages.at(zspage).size_class].objects):
                 handle = self.zspages.owner(zspage, slot)
                 if not handle & FREE_SLOT:
                     self.zspages.expose(zspage, slot, length_of(self._entry[handle]))
@@ -357,14 +357,15 @@ cdef class Zpool:
 
     cdef object _check_entry(self, uint32_t handle, uint64_t entry):
         cdef uint32_t zspage = zspage_of(entry), size_class, length = length_of(entry)
-        size_class = self.zspages.zspage[zspage].size_class if zspage < self.zspages._high else NO_CLASS
-        if size_class == NO_CLASS or slot_of(entry) >= self.zspages.classes[size_class].objects:
-            raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which does not exist")
+        size_class = self.zspages.class_of[size_index(length)]
+        if (zspage >= self.zspages._end or self.zspages.at(zspage).group == NO_GROUP
+                or self.zspages.at(zspage).size_class != size_class
+                or slot_of(entry) >= self.zspages.classes[size_class].objects):
+            raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which does not exist or is "
+                                 f"not for objects of {length} bytes")
         if self.zspages.owner(zspage, slot_of(entry)) != handle:
             raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which belongs to "
                                  f"{self.zspages.owner(zspage, slot_of(entry))}")
-        if self.zspages.class_of[size_index(length)] != size_class:
-            raise InvariantError(f"handle {handle}: an object of {length} bytes is in class {size_class}")
 
     cdef object _check_totals(self):
         cdef dict totals = self.stats()

@@ -10,23 +10,24 @@ All zspages of a size class lie in lists by fullness (deciles, and full). New ob
 has a free slot, so that the others may run empty; in a group, to the one that entered it last. The last object to go
 takes the frames with it at once. Both rules are deterministic, and independent of what the frames hold.
 
-A slot has no header in the pool: who lives there is a cell beside the zspage, 4 bytes a slot. (zsmalloc puts 8 bytes in
-front of each object. The cell also serves content without bytes, spares free() a visit to cold payload, and chains the
-free slots.) In sanitizer builds everything but the bytes of live objects is poisoned.
+A slot has no header in the pool: who lives there is a cell of the zspage's record, 4 bytes a slot. (zsmalloc puts 8 bytes
+in front of each object. The cell also serves content without bytes, spares free() a visit to cold payload, and chains
+the free slots.) Records lie end to end in one array, 16 bytes and 4 for each frame and slot; one that is given back
+waits for the next zspage of its class. In sanitizer builds everything but the bytes of live objects is poisoned.
 
 Kept, and recounted by check():
 - a zspage is in the list of its class and group; `used` counts its owners, the free slots form one chain;
 - Frame.where of each of its frames (FRAME_ZSPAGE) is its id;
-- nr_zspages, nr_used, nr_frames and _cell_bytes are the sums over all zspages.
+- nr_zspages, nr_used and nr_frames are the sums over all zspages; records, live and free, fill _word up to _end.
 """
 
 cimport cython
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from .frames cimport FRAME_ZSPAGE
 from .sizeclass cimport MAX_CHAIN, ChainRule, build_classes
-from .types cimport NONE, OK, PAGE_SIZE
+from .types cimport NO_FRAME, NONE, OK, PAGE_SIZE
 
 from memvirt.engine.sizeclass import CHAIN_RULES
 from memvirt.errors import ConfigError, InvariantError
@@ -36,7 +37,7 @@ cdef extern from "poison.h" nogil:
     void memvirt_unpoison(const void *region, size_t n)
 
 cdef enum:
-    GROW_MIN = 256              # zspage records added at least, and at least an eighth of those there are
+    GROW_MIN = 1024             # words of records added at least, and at least a sixteenth of those there are
 
 
 @cython.final
@@ -49,33 +50,25 @@ cdef class Zspages:
         self.frames = frames
         self.nr_classes = build_classes(chain, <ChainRule><int>CHAIN_RULES[chain_rule], self.classes, self.class_of)
         memset(self.head, 0xFF, sizeof(self.head))
-        self._free_id = NONE
+        memset(self.free_record, 0xFF, sizeof(self.free_record))
 
     def __dealloc__(self):
-        cdef uint32_t zspage
-        for zspage in range(self._high):
-            if self.zspage[zspage].size_class != NO_CLASS and not self._inline(zspage):
-                free(self.zspage[zspage].cells)
-        free(self.zspage)
+        free(self._word)
 
     # ---- a zspage and its parts ----
 
-    cdef bint _inline(self, uint32_t zspage) noexcept nogil:
-        cdef SizeClass *size_class = &self.classes[self.zspage[zspage].size_class]
-        return size_class.frames + size_class.objects <= 2
-
-    cdef uint32_t *cells(self, uint32_t zspage) noexcept nogil:
-        return <uint32_t *>&self.zspage[zspage].cells if self._inline(zspage) else self.zspage[zspage].cells
+    cdef SizeClass *_shape(self, uint32_t zspage) noexcept nogil:
+        return &self.classes[self.at(zspage).size_class]
 
     cdef uint32_t owner(self, uint32_t zspage, uint32_t slot) noexcept nogil:
         """The handle in a slot; FREE_SLOT is set in it when there is none."""
-        return self.cells(zspage)[self.classes[self.zspage[zspage].size_class].frames + slot]
+        return self.at(zspage).cells[self._shape(zspage).frames + slot]
 
     cdef void write(self, uint32_t zspage, uint32_t slot, const uint8_t *source, uint32_t n) noexcept nogil:
         """Copies an object into its slot; what it leaves of the slot stays poisoned."""
-        cdef uint32_t start = slot * self.classes[self.zspage[zspage].size_class].size
+        cdef uint32_t start = slot * self._shape(zspage).size
         cdef uint32_t offset = start % PAGE_SIZE, first = min(n, PAGE_SIZE - offset)
-        cdef uint32_t *frame = self.cells(zspage) + start // PAGE_SIZE
+        cdef uint32_t *frame = self.at(zspage).cells + start // PAGE_SIZE
         cdef uint8_t *arena = self.frames.content.arena
         self.expose(zspage, slot, n)
         memcpy(arena + <size_t>frame[0] * PAGE_SIZE + offset, source, first)
@@ -83,9 +76,9 @@ cdef class Zspages:
             memcpy(arena + <size_t>frame[1] * PAGE_SIZE, source + first, n - first)
 
     cdef const uint8_t *view(self, uint32_t zspage, uint32_t slot, uint32_t n, uint8_t *scratch) noexcept nogil:
-        cdef uint32_t start = slot * self.classes[self.zspage[zspage].size_class].size
+        cdef uint32_t start = slot * self._shape(zspage).size
         cdef uint32_t offset = start % PAGE_SIZE, first = PAGE_SIZE - offset
-        cdef uint32_t *frame = self.cells(zspage) + start // PAGE_SIZE
+        cdef uint32_t *frame = self.at(zspage).cells + start // PAGE_SIZE
         cdef uint8_t *arena = self.frames.content.arena
         if n <= first:
             return arena + <size_t>frame[0] * PAGE_SIZE + offset
@@ -95,9 +88,9 @@ cdef class Zspages:
 
     cdef void expose(self, uint32_t zspage, uint32_t slot, uint32_t n) noexcept nogil:
         """Unpoisons the first n bytes of a slot (n = 0: poisons the slot); matters to sanitizer builds only."""
-        cdef uint32_t size = self.classes[self.zspage[zspage].size_class].size
+        cdef uint32_t size = self._shape(zspage).size
         cdef uint32_t start = slot * size, offset = start % PAGE_SIZE, first
-        cdef uint32_t *frame = self.cells(zspage) + start // PAGE_SIZE
+        cdef uint32_t *frame = self.at(zspage).cells + start // PAGE_SIZE
         cdef uint8_t *arena = self.frames.content.arena
         if arena == NULL:
             return
@@ -114,26 +107,26 @@ cdef class Zspages:
     # ---- fullness groups ----
 
     cdef void _insert(self, uint32_t zspage, int group) noexcept nogil:
-        cdef Zspage *record = &self.zspage[zspage]
+        cdef Zspage *record = self.at(zspage)
         cdef uint32_t *head = &self.head[record.size_class][group]
         record.group = group
         record.prev = NONE
         record.next = head[0]
         if head[0] != NONE:
-            self.zspage[head[0]].prev = zspage
+            self.at(head[0]).prev = zspage
         head[0] = zspage
 
     cdef void _remove(self, uint32_t zspage) noexcept nogil:
-        cdef Zspage *record = &self.zspage[zspage]
+        cdef Zspage *record = self.at(zspage)
         if record.prev == NONE:
             self.head[record.size_class][record.group] = record.next
         else:
-            self.zspage[record.prev].next = record.next
+            self.at(record.prev).next = record.next
         if record.next != NONE:
-            self.zspage[record.next].prev = record.prev
+            self.at(record.next).prev = record.prev
 
     cdef void _regroup(self, uint32_t zspage) noexcept nogil:
-        cdef Zspage *record = &self.zspage[zspage]
+        cdef Zspage *record = self.at(zspage)
         cdef int group = group_of(record.used, self.classes[record.size_class].objects)
         if group != record.group:
             self._remove(zspage)
@@ -152,7 +145,7 @@ cdef class Zspages:
         for group in range(1, GROUP_FULL):
             zspage = self.head[size_class][group]
             if zspage == other and zspage != NONE:
-                zspage = self.zspage[zspage].next
+                zspage = self.at(zspage).next
             if zspage != NONE:
                 return zspage
         return NONE
@@ -161,9 +154,9 @@ cdef class Zspages:
 
     cdef uint32_t take_slot(self, uint32_t zspage, uint32_t owner) noexcept nogil:
         """Gives a free slot, of which there must be one, to `owner`."""
-        cdef Zspage *record = &self.zspage[zspage]
+        cdef Zspage *record = self.at(zspage)
         cdef uint32_t slot = record.free_slot
-        cdef uint32_t *cell = self.cells(zspage) + self.classes[record.size_class].frames + slot
+        cdef uint32_t *cell = &record.cells[self.classes[record.size_class].frames + slot]
         assert slot != LAST_SLOT and cell[0] & FREE_SLOT
         record.free_slot = cell[0] & LAST_SLOT
         cell[0] = owner
@@ -174,8 +167,8 @@ cdef class Zspages:
 
     cdef int give_slot(self, uint32_t zspage, uint32_t slot) except -1 nogil:
         """Empties a slot. Gives the frames back with the last object; how many (0 while others live there)."""
-        cdef Zspage *record = &self.zspage[zspage]
-        cdef uint32_t *cell = self.cells(zspage) + self.classes[record.size_class].frames + slot
+        cdef Zspage *record = self.at(zspage)
+        cdef uint32_t *cell = &record.cells[self.classes[record.size_class].frames + slot]
         assert not cell[0] & FREE_SLOT
         self.nr_used[record.size_class] -= 1
         record.used -= 1
@@ -192,86 +185,70 @@ cdef class Zspages:
     cdef int create(self, int size_class, uint32_t reserve, uint32_t *zspage) except -1 nogil:
         """An empty zspage with all its frames, or nothing at all: OK or NO_FRAME."""
         cdef const SizeClass *shape = &self.classes[size_class]
-        cdef uint32_t inline_cells[2]
-        cdef uint32_t *cells = inline_cells
-        cdef uint32_t taken = 0, slot
-        cdef int outcome = OK
-        if self._free_id == NONE and self._high == self._capacity:
-            self._grow()
-        if cell_bytes(shape):
-            cells = <uint32_t *>malloc((shape.frames + shape.objects) * sizeof(uint32_t))
-            if cells == NULL:
-                with gil:
-                    raise MemoryError(f"the cells of a zspage of {shape.objects} objects")
-        while taken < shape.frames and outcome == OK:
-            outcome = self.frames.take(0, FRAME_ZSPAGE, reserve, &cells[taken])
-            taken += outcome == OK
-        if outcome != OK:
+        cdef uint32_t new = self._take_record(size_class), taken = 0, i
+        cdef Zspage *record = self.at(new)
+        while taken < shape.frames and self.frames.take(0, FRAME_ZSPAGE, reserve, &record.cells[taken]) == OK:
+            taken += 1
+        if taken < shape.frames:
             while taken:
                 taken -= 1
-                self.frames.give(cells[taken], 0)
-            if cells != inline_cells:
-                free(cells)
-            return outcome
-        for slot in range(shape.objects):
-            cells[shape.frames + slot] = FREE_SLOT | (slot + 1 if slot + 1 < shape.objects else LAST_SLOT)
-        zspage[0] = self._adopt(size_class, cells)
-        return OK
-
-    cdef uint32_t _adopt(self, int size_class, const uint32_t *cells) noexcept nogil:
-        """Makes cells that are complete a zspage with an id, in the group of empty ones."""
-        cdef const SizeClass *shape = &self.classes[size_class]
-        cdef uint32_t zspage = self._free_id, i
-        cdef Zspage *record
-        if zspage == NONE:
-            zspage = self._high
-            self._high += 1
-        else:
-            self._free_id = self.zspage[zspage].next
-        record = &self.zspage[zspage]
-        if cell_bytes(shape):
-            record.cells = <uint32_t *>cells
-        else:
-            memcpy(&record.cells, cells, 2 * sizeof(uint32_t))
+                self.frames.give(record.cells[taken], 0)
+            self._give_record(new)
+            return NO_FRAME
+        for i in range(shape.frames):
+            self.frames.frame[record.cells[i]].where = new
+            self._hide(record.cells[i])
+        for i in range(shape.objects):
+            record.cells[shape.frames + i] = FREE_SLOT | (i + 1 if i + 1 < shape.objects else LAST_SLOT)
         record.used = 0
         record.free_slot = 0
-        record.size_class = size_class
-        for i in range(shape.frames):
-            self.frames.frame[cells[i]].where = zspage
-            self._hide(cells[i])
         self.nr_zspages[size_class] += 1
         self.nr_frames += shape.frames
-        self._cell_bytes += cell_bytes(shape)
-        self._insert(zspage, 0)
-        return zspage
+        self._insert(new, 0)
+        zspage[0] = new
+        return OK
 
     cdef int _destroy(self, uint32_t zspage) except -1 nogil:
-        cdef Zspage *record = &self.zspage[zspage]
-        cdef const SizeClass *shape = &self.classes[record.size_class]
-        cdef uint32_t *cells = self.cells(zspage)
+        cdef const SizeClass *shape = self._shape(zspage)
         cdef uint32_t i
         self._remove(zspage)
         for i in range(shape.frames):
-            self._reveal(cells[i])
-            self.frames.give(cells[i], 0)
-        self.nr_zspages[record.size_class] -= 1
+            self._reveal(self.at(zspage).cells[i])
+            self.frames.give(self.at(zspage).cells[i], 0)
+        self.nr_zspages[self.at(zspage).size_class] -= 1
         self.nr_frames -= shape.frames
-        self._cell_bytes -= cell_bytes(shape)
-        if cell_bytes(shape):
-            free(cells)
-        record.size_class = NO_CLASS
-        record.next = self._free_id
-        self._free_id = zspage
+        self._give_record(zspage)
         return shape.frames
 
-    cdef int _grow(self) except -1 nogil:
-        cdef uint32_t capacity = self._capacity + max(<uint32_t>GROW_MIN, self._capacity // 8)
-        cdef Zspage *zspage = <Zspage *>realloc(self.zspage, capacity * sizeof(Zspage))
-        if zspage == NULL:
+    cdef uint32_t _take_record(self, int size_class) except? 0xFFFFFFFF nogil:
+        """A record of the class: one that was given back last, or a new one at the end."""
+        cdef uint32_t zspage = self.free_record[size_class], words = words_of(&self.classes[size_class])
+        if zspage != NONE:
+            self.free_record[size_class] = self.at(zspage).next
+            return zspage
+        if self._room - self._end < words:
+            self._grow(words)
+        zspage = self._end
+        self._end += words
+        self.at(zspage).size_class = size_class
+        return zspage
+
+    cdef void _give_record(self, uint32_t zspage) noexcept nogil:
+        cdef uint32_t *head = &self.free_record[self.at(zspage).size_class]
+        self.at(zspage).group = NO_GROUP
+        self.at(zspage).next = head[0]
+        head[0] = zspage
+
+    cdef int _grow(self, uint32_t words) except -1 nogil:
+        cdef uint64_t room = <uint64_t>self._room + max(max(<uint32_t>GROW_MIN, self._room // 16), words)
+        cdef uint32_t *word = NULL
+        if room < NONE:
+            word = <uint32_t *>realloc(self._word, room * sizeof(uint32_t))
+        if word == NULL:
             with gil:
-                raise MemoryError(f"{capacity} zspage records")
-        self.zspage = zspage
-        self._capacity = capacity
+                raise MemoryError(f"{room} words of zspage records")
+        self._word = word
+        self._room = room
         return 0
 
     # ---- moving a frame ----
@@ -288,27 +265,24 @@ cdef class Zspages:
         """Moves frame `source` of a zspage to `target`, bytes and all; the caller gives `source` back and exposes the
         objects anew. Which zspage it was."""
         cdef uint32_t zspage = self.frames.frame[source].where, i = 0
-        cdef uint32_t *cells
-        if (self.frames.frame[source].state != FRAME_ZSPAGE or zspage >= self._high
-                or self.zspage[zspage].size_class == NO_CLASS):
+        if self.frames.frame[source].state != FRAME_ZSPAGE or zspage >= self._end:
             with gil:
                 raise InvariantError(f"frame {source} belongs to no zspage: it cannot be moved to {target}")
-        cells = self.cells(zspage)
-        while cells[i] != source:
+        while self.at(zspage).cells[i] != source:
             i += 1
-            assert i < self.classes[self.zspage[zspage].size_class].frames
+            assert i < self._shape(zspage).frames
         self._reveal(source)
         self.frames.content.copy(target, source)
         self._hide(target)
-        cells[i] = target
+        self.at(zspage).cells[i] = target
         self.frames.frame[target].where = zspage
         return zspage
 
     # ---- accounts ----
 
     cdef uint64_t metadata_bytes(self) noexcept nogil:
-        """Heap bytes of the zspage records and cells."""
-        return self._capacity * sizeof(Zspage) + self._cell_bytes
+        """Heap bytes of the records."""
+        return self._room * sizeof(uint32_t)
 
     def classes_report(self):
         """A dict per size class, smallest first: its shape, what is in it, and its zspages by fullness group."""
@@ -324,7 +298,7 @@ cdef class Zspages:
     def layout(self):
         """Every zspage, by class, from the fullest group down, as (size, frames, owner or None of each slot)."""
         return [(self.classes[i].size,
-                 [self.cells(zspage)[j] for j in range(self.classes[i].frames)],
+                 [self.at(zspage).cells[j] for j in range(self.classes[i].frames)],
                  [None if self.owner(zspage, j) & FREE_SLOT else self.owner(zspage, j)
                   for j in range(self.classes[i].objects)])
                 for i in range(self.nr_classes) for group in range(GROUP_FULL, -1, -1)
@@ -335,54 +309,54 @@ cdef class Zspages:
         members = []
         while zspage != NONE:
             members.append(zspage)
-            zspage = self.zspage[zspage].next
+            zspage = self.at(zspage).next
         return members
 
     cpdef object check(self):
-        """Recounts everything from the cells; O(slots). Raises InvariantError."""
-        cdef uint32_t zspage, nr_zspages, nr_used, nr_frames = 0
-        cdef uint64_t cells = 0
+        """Recounts everything from the records; O(slots). Raises InvariantError."""
+        cdef uint32_t zspage, nr_zspages, nr_used, nr_frames = 0, words = 0
         cdef int size_class, group
-        live = set()
+        seen = set()
         for size_class in range(self.nr_classes):
             nr_zspages = nr_used = 0
             for group in range(NR_GROUPS):
                 zspage = self.head[size_class][group]
                 while zspage != NONE:
-                    if zspage in live or zspage >= self._high:
-                        raise InvariantError(f"zspage {zspage} is in two lists, or past the last, {self._high}")
-                    live.add(zspage)
-                    self._check_one(zspage, size_class, group)
+                    self._check_listed(zspage, size_class, seen)
+                    self._check_one(zspage, group)
                     nr_zspages += 1
-                    nr_used += self.zspage[zspage].used
-                    zspage = self.zspage[zspage].next
+                    nr_used += self.at(zspage).used
+                    zspage = self.at(zspage).next
             if nr_zspages != self.nr_zspages[size_class] or nr_used != self.nr_used[size_class]:
                 raise InvariantError(f"class {size_class}: {self.nr_zspages[size_class]} zspages and "
                                      f"{self.nr_used[size_class]} objects, recount {nr_zspages} and {nr_used}")
             nr_frames += nr_zspages * self.classes[size_class].frames
-            cells += nr_zspages * cell_bytes(&self.classes[size_class])
-        if nr_frames != self.nr_frames or cells != self._cell_bytes:
-            raise InvariantError(f"{self.nr_frames} frames, {self._cell_bytes} cell bytes; "
-                                 f"recount {nr_frames}, {cells}")
-        zspage = self._free_id
-        while zspage != NONE:
-            if zspage in live or self.zspage[zspage].size_class != NO_CLASS:
-                raise InvariantError(f"zspage {zspage} is free and live, or free twice")
-            live.add(zspage)
-            zspage = self.zspage[zspage].next
-        if len(live) != self._high:
-            raise InvariantError(f"{self._high} zspage ids were given out, {len(live)} are in lists")
+            zspage = self.free_record[size_class]
+            while zspage != NONE:
+                self._check_listed(zspage, size_class, seen)
+                if self.at(zspage).group != NO_GROUP:
+                    raise InvariantError(f"the record of zspage {zspage} is free, yet in group {self.at(zspage).group}")
+                zspage = self.at(zspage).next
+        for zspage in seen:
+            words += words_of(self._shape(zspage))
+        if nr_frames != self.nr_frames or words != self._end:
+            raise InvariantError(f"{self.nr_frames} frames, {self._end} words of records; recount {nr_frames}, {words}")
 
-    cdef object _check_one(self, uint32_t zspage, int size_class, int group):
-        cdef Zspage *record = &self.zspage[zspage]
-        cdef const SizeClass *shape = &self.classes[size_class]
+    cdef object _check_listed(self, uint32_t zspage, int size_class, set seen):
+        if zspage in seen or zspage >= self._end or self.at(zspage).size_class != size_class:
+            raise InvariantError(f"zspage {zspage} in a list of class {size_class} is of another class, in two lists, or "
+                                 f"past the end of the records, {self._end}")
+        seen.add(zspage)
+
+    cdef object _check_one(self, uint32_t zspage, int group):
+        cdef Zspage *record = self.at(zspage)
+        cdef const SizeClass *shape = self._shape(zspage)
         cdef uint32_t i, free_slots = 0, used = 0
-        if (record.size_class != size_class or record.group != group or group == 0
-                or group != group_of(record.used, shape.objects)):
-            raise InvariantError(f"zspage {zspage} of class {record.size_class}, group {record.group}, with "
-                                 f"{record.used} objects, is in the list of class {size_class}, group {group}")
+        if record.group != group or group == 0 or group != group_of(record.used, shape.objects):
+            raise InvariantError(f"zspage {zspage} of group {record.group} with {record.used} of {shape.objects} objects "
+                                 f"is in the list of group {group}")
         for i in range(shape.frames):
-            frame = self.cells(zspage)[i]
+            frame = self.at(zspage).cells[i]
             if self.frames.frame[frame].state != FRAME_ZSPAGE or self.frames.frame[frame].where != zspage:
                 raise InvariantError(f"zspage {zspage} has frame {frame}, which is in state "
                                      f"{self.frames.frame[frame].state} and names {self.frames.frame[frame].where}")
