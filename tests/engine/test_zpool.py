@@ -106,7 +106,7 @@ def test_a_chain_comes_whole_or_not_at_all(room):
     assert outcome == (OK if room == 6 else NO_FRAME)
     assert pool.stats()["reject_no_frame"] == (room < 6)
     if room < 6:
-        assert handle is None and frames.usage() == before and pool.metadata_bytes() == pool.metadata_bytes()
+        assert handle is None and frames.usage() == before
     pool.check()
     frames.check()
 
@@ -199,24 +199,24 @@ def test_misuse_raises():
 
 
 def test_the_three_wastes():
-    """Slot 1008 of a chain of 1 (merged from 976): 4 to a frame, 64 bytes of tail."""
+    """Chains of one frame: 4 slots of 1024 fill it; 3 of 1360 leave 16 bytes, 13 of 304 leave 144."""
+    assert {(1024, 1, 4), (1360, 1, 3), (304, 1, 13)} <= set(size_classes(1))
     _, pool = make(chain=1)
-    assert (1024, 1, 4) in size_classes(1)
-    handles = store(pool, 1000, 1010, 1024, 1024, 900, 300)
+    store(pool, 1000, 1010, 1024, 1024, 1345, 300)
+    assert pool.zspages.accounts() == {
+        "slots": 4 + 3 + 13,
+        "used_slot_bytes": 4 * 1024 + 1360 + 304,
+        "sparse_waste_bytes": 2 * 1360 + 12 * 304,
+        "tail_waste_bytes": 16 + 144,
+        "freeable_frames": 0,
+    }
     stats = pool.stats()
-    shapes = {size: (frames, objects) for size, frames, objects in size_classes(1)}
-    slot_900 = min(size for size in shapes if size >= 900)
-    slot_300 = min(size for size in shapes if size >= 300)
-    assert stats["rounding_waste_bytes"] == 24 + 14 + slot_900 - 900 + slot_300 - 300
-    free = {slot_900: PAGE // slot_900 - 1, slot_300: PAGE // slot_300 - 1}
-    if slot_900 == 1024:
-        free[slot_900] = 3
-    assert stats["sparse_waste_bytes"] == sum(size * n for size, n in free.items())
-    assert stats["tail_waste_bytes"] == sum(PAGE % size for size in (1024, slot_900, slot_300))
-    assert stats["frames"] == 3 and stats["objects"] == len(handles)
+    assert stats["rounding_waste_bytes"] == 24 + 14 + 15 + 4
+    assert (stats["frames"], stats["objects"], stats["stored_bytes"]) == (3, 6, 5703)
     report = {row["size"]: row for row in pool.zspages.classes_report()}
-    assert report[1024]["used"] + report[slot_900]["used"] * (slot_900 != 1024) == 5
-    assert report[slot_300]["groups"][100 // (PAGE // slot_300) // 10 + 1] == 1
+    assert report[1360] == {"size": 1360, "frames": 1, "objects": 3, "zspages": 1, "used": 1,
+                            "groups": [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]}
+    assert [report[size]["groups"].index(1) for size in (304, 1024)] == [1, 11]
 
 
 def docs_like_lengths(n):

@@ -250,7 +250,7 @@ cdef class Zpool:
         free slots of the class add up to a zspage."""
         cdef uint32_t objects = self.zspages.classes[size_class].objects
         cdef uint32_t source, target = NONE, slot, gained = 0, freed
-        while self.zspages.nr_zspages[size_class] * objects - self.zspages.nr_used[size_class] >= objects:
+        while <uint64_t>self.zspages.nr_zspages[size_class] * objects - self.zspages.nr_used[size_class] >= objects:
             if target == NONE:
                 target = self.zspages.roomiest(size_class)
             source = self.zspages.sparsest(size_class, target)
@@ -296,30 +296,17 @@ cdef class Zpool:
         return self._capacity * (sizeof(uint64_t) + sizeof(Age)) + self.zspages.metadata_bytes()
 
     def stats(self):
-        """Where the pool's bytes are: frames * 4096 = stored + rounding + sparse + tail, all in bytes.
+        """Where the pool's bytes are, how much compact() would free, and what was declined and moved, by count.
 
-        rounding    slot minus object, of the slots in use          sparse      slots without an object
-        tail        ends of zspages that are too short for a slot   freeable    frames that compact() would give back
+        frames * 4096 = stored + rounding waste (slot minus object, of slots in use) + sparse waste + tail waste.
         """
-        cdef uint64_t used_bytes = 0, sparse = 0, tail = 0, slots = 0, freeable = 0, free_slots
-        cdef int i
-        for i in range(self.zspages.nr_classes):
-            shape = self.zspages.classes[i]
-            free_slots = self.zspages.nr_zspages[i] * shape.objects - self.zspages.nr_used[i]
-            slots += self.zspages.nr_zspages[i] * shape.objects
-            used_bytes += <uint64_t>self.zspages.nr_used[i] * shape.size
-            sparse += free_slots * shape.size
-            tail += <uint64_t>self.zspages.nr_zspages[i] * (shape.frames * PAGE_SIZE - shape.objects * shape.size)
-            freeable += free_slots // shape.objects * shape.frames
+        accounts = self.zspages.accounts()
         return {
             "objects": self.nr_objects,
             "frames": self.nr_pool_frames,
             "stored_bytes": self.stored_bytes,
-            "slots": slots,
-            "rounding_waste_bytes": used_bytes - self.stored_bytes,
-            "sparse_waste_bytes": sparse,
-            "tail_waste_bytes": tail,
-            "freeable_frames": freeable,
+            "rounding_waste_bytes": accounts.pop("used_slot_bytes") - self.stored_bytes,
+            **accounts,
             "metadata_bytes": self.metadata_bytes(),
             "full": bool(self.full),
             **{name: self.count[i] for i, name in enumerate(COUNT_NAMES)},

@@ -36,6 +36,9 @@ cdef extern from "poison.h" nogil:
     void memvirt_poison(const void *region, size_t n)
     void memvirt_unpoison(const void *region, size_t n)
 
+cdef extern from "stream.h" nogil:
+    void memvirt_stream(uint8_t *target, const uint8_t *source, size_t n)
+
 cdef enum:
     GROW_MIN = 1024             # words of records added at least, and at least a sixteenth of those there are
 
@@ -71,9 +74,9 @@ cdef class Zspages:
         cdef uint32_t *frame = self.at(zspage).cells + start // PAGE_SIZE
         cdef uint8_t *arena = self.frames.content.arena
         self.expose(zspage, slot, n)
-        memcpy(arena + <size_t>frame[0] * PAGE_SIZE + offset, source, first)
+        memvirt_stream(arena + <size_t>frame[0] * PAGE_SIZE + offset, source, first)
         if first < n:
-            memcpy(arena + <size_t>frame[1] * PAGE_SIZE, source + first, n - first)
+            memvirt_stream(arena + <size_t>frame[1] * PAGE_SIZE, source + first, n - first)
 
     cdef const uint8_t *view(self, uint32_t zspage, uint32_t slot, uint32_t n, uint8_t *scratch) noexcept nogil:
         cdef uint32_t start = slot * self._shape(zspage).size
@@ -284,16 +287,26 @@ cdef class Zspages:
         """Heap bytes of the records."""
         return self._room * sizeof(uint32_t)
 
+    def accounts(self):
+        """Totals over all classes. Sparse waste: slots without an object; tail waste: ends of zspages that are too short
+        for a slot; freeable: frames that compaction would give back."""
+        cdef uint64_t slots = 0, used_bytes = 0, sparse = 0, tail = 0, freeable = 0, zspages, free_slots
+        for i in range(self.nr_classes):
+            shape = self.classes[i]
+            zspages = self.nr_zspages[i]
+            free_slots = zspages * shape.objects - self.nr_used[i]
+            slots += zspages * shape.objects
+            used_bytes += <uint64_t>self.nr_used[i] * shape.size
+            sparse += free_slots * shape.size
+            tail += zspages * (shape.frames * PAGE_SIZE - shape.objects * shape.size)
+            freeable += free_slots // shape.objects * shape.frames
+        return {"slots": slots, "used_slot_bytes": used_bytes, "sparse_waste_bytes": sparse, "tail_waste_bytes": tail,
+                "freeable_frames": freeable}
+
     def classes_report(self):
         """A dict per size class, smallest first: its shape, what is in it, and its zspages by fullness group."""
-        return [{
-            "size": self.classes[i].size,
-            "frames": self.classes[i].frames,
-            "objects": self.classes[i].objects,
-            "zspages": self.nr_zspages[i],
-            "used": self.nr_used[i],
-            "groups": [len(self._members(i, group)) for group in range(NR_GROUPS)],
-        } for i in range(self.nr_classes)]
+        return [{**self.classes[i], "zspages": self.nr_zspages[i], "used": self.nr_used[i],
+                 "groups": [len(self._members(i, group)) for group in range(NR_GROUPS)]} for i in range(self.nr_classes)]
 
     def layout(self):
         """Every zspage, by class, from the fullest group down, as (size, frames, owner or None of each slot)."""
