@@ -112,7 +112,7 @@ cdef class Lfu(Order):
         self._enter(id, rank)
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
-        assert id < self.ids and not self.holds(id)
+        assert id < self.ids and not self.holds(id) and self.nr_resident < self.most
         self._enter(id, self._rank_above(NONE, 1))
         self.nr_resident += 1
         return 0

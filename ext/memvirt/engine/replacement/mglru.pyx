@@ -73,7 +73,7 @@ cdef class MgLru(Order):
         links_push(self._links, self.ids + seq % MAX_NR_GENS, id)
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
-        assert id < self.ids and not self._state[id]
+        assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         if key < self.keys and self._shadow[key] != NONE:
             self.nr_refaults += 1
             self.nr_recent += ((self.max_seq - self._shadow[key]) & SEQ_MASK) < MAX_NR_GENS

@@ -79,7 +79,7 @@ cdef class TwoList(Order):
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         cdef bint near = False
-        assert id < self.ids and not self._state[id]
+        assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         if key < self.keys and self._shadow[key] != NONE:
             near = ((self.age - self._shadow[key]) & AGE_MASK) <= self.nr_active
             self._shadow[key] = NONE
