@@ -54,7 +54,8 @@ def simulate(replacement: str, pages: npt.ArrayLike, capacity: int, *, detail: b
             raise ConfigError(f"replacement 'belady' takes no options, got {', '.join(options)}")
         misses = belady_misses(array, ids, capacity)
     else:
-        misses = replay_order(make_order(replacement, ids, capacity, ids, {"bounded": True, **options}), array)
+        order = make_order(replacement, ids, capacity, ids, {"bounded": True, **options})
+        misses = replay_order(order, array, checked=True)
     if not detail:
         return misses
     return Simulation(
@@ -80,9 +81,9 @@ def _checked(pages: npt.ArrayLike) -> tuple[npt.NDArray[np.uint32], int]:
         return np.empty(0, np.uint32), 1
     if array.dtype.kind not in "iu":
         raise ConfigError(f"pages: has dtype {array.dtype}, must be integers; convert with .astype(numpy.uint32)")
-    low, high = int(array.min()), int(array.max())
-    if low < 0:
-        raise ConfigError(f"pages[{int(array.argmin())}] is {low}; page numbers are not negative")
+    if array.dtype.kind == "i" and int(array.min()) < 0:
+        raise ConfigError(f"pages[{int(array.argmin())}] is {array.min()}; page numbers are not negative")
+    high = int(array.max())
     if high > LAST_PAGE:
         raise ConfigError(
             f"pages[{int(array.argmax())}] is {high}, above {LAST_PAGE}; renumber with "

@@ -72,7 +72,7 @@ cdef class Arc(Order):
         return 0
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
-        assert id < self.ids and not self._state[id]
+        assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         if key != self._expected:
             self.expect(key)
         self._state[id] = OFTEN if self._recalled else ONCE

@@ -18,7 +18,7 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, uint32_t, uint64_t
 
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, InvariantError
 
 cdef extern from *:
     """
@@ -122,15 +122,20 @@ cdef uint64_t optimum(const uint32_t *uses, size_t n, uint32_t capacity, Times *
 def belady_misses(const uint32_t[::1] pages not None, uint32_t ids, uint32_t capacity):
     """Fewest possible misses of demand paging with `capacity` frames; pages are all below ids.
 
-    Raises ConfigError for 2**32 - 1 requests or more, which the times do not hold.
+    Raises InvariantError for a page that is not, ConfigError for 2**32 - 1 requests or more, which the times do not hold.
     """
-    cdef size_t n = pages.shape[0], page
+    cdef size_t n = pages.shape[0], page, t
+    cdef uint32_t highest = 0
     cdef uint32_t *uses
     cdef uint32_t *seen
     cdef Times times
     cdef uint64_t misses
     if n == 0:
         return 0
+    for t in range(n):
+        highest = max(highest, pages[t])
+    if highest >= ids:
+        raise InvariantError(f"belady: page {highest} is not below {ids}")
     if n >= <size_t>NONE:
         raise ConfigError(f"belady: {n} requests; at most {0xFFFFFFFE} are possible, simulate a part of the trace")
     uses = <uint32_t *>malloc(n * sizeof(uint32_t))

@@ -43,7 +43,7 @@ cdef class Clock(Order):
         free(self._queue.slots)
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
-        assert id < self.ids and not self._state[id]
+        assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         self._state[id] = RESIDENT
         queue_push(&self._queue, id)
         self.nr_resident += 1

@@ -33,7 +33,7 @@ cdef class Lru(Order):
         free(self._links)
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
-        assert id < self.ids and not self.holds(id)
+        assert id < self.ids and not self.holds(id) and self.nr_resident < self.most
         links_push(self._links, self.ids, id)
         self.nr_resident += 1
         return 0

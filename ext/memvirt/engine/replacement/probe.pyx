@@ -45,6 +45,8 @@ cdef class Probe:
 
     def insert(self, id, key=None):
         """Id became resident with the content that key names."""
+        if self.order.nr_resident >= self.order.most:
+            raise InvariantError(f"there are {self.order.nr_resident} residents, the most that were promised")
         self.order.insert(self._id(id, False), self._key(key))
 
     def touch(self, id):
@@ -81,14 +83,29 @@ cdef class Probe:
         self.order.check()
 
 
-def replay_order(Order order not None, const uint32_t[::1] pages not None):
-    """Misses of demand paging through an empty order, the GIL released; every page must be below order.ids."""
+    def miscount(self):
+        """Count one resident too many, for tests of check()."""
+        self.order.nr_resident += 1
+
+
+def replay_order(Order order not None, const uint32_t[::1] pages not None, *, bint checked=False):
+    """Misses of demand paging through an empty order, ids and keys being the pages; the GIL is released.
+
+    Raises InvariantError for an order in use or a page that is not below order.ids and order.keys; with checked=True
+    the caller has seen to the latter.
+    """
     cdef uint64_t misses
-    cdef size_t n = pages.shape[0]
+    cdef uint32_t highest = 0
+    cdef size_t n = pages.shape[0], i
     if order.nr_resident:
         raise InvariantError(f"replay needs an empty order, this one has {order.nr_resident} residents")
     if n == 0:
         return 0
+    if not checked:
+        for i in range(n):
+            highest = max(highest, pages[i])
+        if highest >= order.ids or order.keys and highest >= order.keys:
+            raise InvariantError(f"page {highest} is not below ids={order.ids} and keys={order.keys}")
     with nogil:
         misses = order.replay(&pages[0], n)
     return misses

@@ -51,7 +51,7 @@ cdef class Random(Order):
         return <uint32_t>(((z >> 32) * n) >> 32)
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
-        assert id < self.ids and not self.holds(id)
+        assert id < self.ids and not self.holds(id) and self.nr_resident < self.most
         self._residents[self.nr_resident] = id
         self._where[id] = self.nr_resident
         self.nr_resident += 1

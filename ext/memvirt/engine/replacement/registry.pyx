@@ -7,10 +7,13 @@ from .order cimport Order
 from memvirt.engine.replacement.arc import Arc
 from memvirt.engine.replacement.clock import Clock
 from memvirt.engine.replacement.fifo import Fifo
+from memvirt.engine.replacement.lfu import Lfu
 from memvirt.engine.replacement.lru import Lru
+from memvirt.engine.replacement.mglru import MgLru
 from memvirt.engine.replacement.random import Random
 from memvirt.engine.replacement.s3fifo import S3Fifo
 from memvirt.engine.replacement.sieve import Sieve
+from memvirt.engine.replacement.twolist import TwoList
 from memvirt.engine.replacement.twoq import TwoQ
 from memvirt.errors import ConfigError
 
@@ -19,10 +22,13 @@ ORDERS = {
     "fifo": Fifo,
     "clock": Clock,
     "lru": Lru,
+    "twolist": TwoList,
+    "mglru": MgLru,
     "sieve": Sieve,
     "s3fifo": S3Fifo,
     "2q": TwoQ,
     "arc": Arc,
+    "lfu": Lfu,
 }
 
 

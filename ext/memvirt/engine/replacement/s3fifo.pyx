@@ -81,7 +81,7 @@ cdef class S3Fifo(Order):
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         cdef bint to_main
-        assert id < self.ids and not self._state[id]
+        assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         if key != self._expected:
             self.expect(key)
         to_main = self._recalled

@@ -39,7 +39,7 @@ cdef class Sieve(Order):
         free(self._state)
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
-        assert id < self.ids and not self._state[id]
+        assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         self._state[id] = RESIDENT
         links_push(self._links, self.ids, id)
         self.nr_resident += 1

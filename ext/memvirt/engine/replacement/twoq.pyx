@@ -64,7 +64,7 @@ cdef class TwoQ(Order):
         return 0
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
-        assert id < self.ids and not self._state[id]
+        assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         if key != self._expected:
             self.expect(key)
         ghosts_recall(&self._out, key)
