@@ -162,11 +162,11 @@ def _problems(error: ValidationError, model: type[BaseModel], data: Mapping[str,
     for detail in error.errors():
         place = detail["loc"]
         if detail["type"] == "conflict":
-            base = _keys_of_user((*place, ""), data)[:-1]
+            base = _keys_of_user(detail, data)
             conflicts: list[Problem] = detail["ctx"]["problems"]
             found += [replace(conflict, place=(*base, *conflict.place)) for conflict in conflicts]
         else:
-            found.append(Problem(_keys_of_user(place, data), _message(detail, place, model)))
+            found.append(Problem(_keys_of_user(detail, data), _message(detail, place, model)))
     return found
 
 
@@ -193,16 +193,17 @@ def _message(detail: ErrorDetails, place: Place, model: type[BaseModel]) -> str:
     return f"{detail['msg']}{shown}" + (f"; did you mean {nearest}?" if nearest is not None else "")
 
 
-def _keys_of_user(place: Place, data: Any) -> Place:
-    """pydantic puts the tags of unions into the path; only what the data spells out is a key of the user's."""
-    keys: list[Key] = []
-    for key in place[:-1]:
+def _keys_of_user(detail: ErrorDetails, data: Any) -> Place:
+    """Place of an error without the tags that pydantic puts there for unions: those are no keys of the user's."""
+    place, keys = detail["loc"], []
+    for position, key in enumerate(place):
         try:
             data = data[key]
         except (KeyError, IndexError, TypeError):
-            continue
+            if position < len(place) - 1 or detail["type"] != "missing":
+                continue
         keys.append(key)
-    return (*keys, *place[-1:])
+    return tuple(keys)
 
 
 def _fields_at(model: type[BaseModel], place: Place) -> list[str]:
@@ -232,10 +233,11 @@ def _has_kind(cls: type[BaseModel], tag: str) -> bool:
 def _hidden_conflicts(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[Problem]:
     """Conflicts that show once the invalid fields are set aside; none that may stem from setting them aside."""
     trimmed = copy.deepcopy(dict(data))
-    aside = [_keys_of_user(detail["loc"], data) for detail in error.errors() if detail["type"] != "conflict"]
-    dropped = [_drop(trimmed, place) for place in aside]
-    if not all(dropped):
-        return []
+    aside = [_keys_of_user(detail, data) for detail in error.errors() if detail["type"] != "conflict"]
+    for place in sorted(aside, key=len, reverse=True):
+        if len(place) == 1 and place[0] not in trimmed:
+            return []  # a required setting is missing: nothing can be asked without it
+        _drop(trimmed, place)
     try:
         model.model_validate(trimmed)
     except ValidationError as second:
@@ -248,14 +250,15 @@ def _hidden_conflicts(error: ValidationError, model: type[BaseModel], data: Mapp
     return []
 
 
-def _drop(data: Any, place: Place) -> bool:
-    """Remove the leaf at `place`; False when there is none there."""
-    for key in place[:-1]:
+def _drop(data: Any, place: Place) -> None:
+    """Remove what is at `place`, or the nearest table around it that is there."""
+    for length in range(len(place), 0, -1):
+        *parents, leaf = place[:length]
+        inner = data
         try:
-            data = data[key]
+            for key in parents:
+                inner = inner[key]
+            del inner[leaf]
         except (KeyError, IndexError, TypeError):
-            return False
-    if isinstance(data, dict) and place and place[-1] in data:
-        del data[place[-1]]
-        return True
-    return False
+            continue
+        return
