@@ -43,7 +43,7 @@ Scanner = Annotated[Literal["hash", "ksm", "esx", "zero-only", "inline"] | None,
 # Levels a codec takes: default, lowest, highest. For lz4 it is the acceleration.
 CODEC_LEVELS = {"lz4": (1, 1, 65537), "lz4hc": (9, 3, 12), "zstd": (1, -1, 3)}
 
-# What a scanner can be told, with its default. KSM's are Linux's, ESX's those of ESX 4 and later.
+# What a scanner can be told, with its default. KSM's are Linux's, ESX's those of ESX 4 (scanning) and 6 (salting).
 SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
     "hash": {"pages_to_scan": 4096, "sleep_ns": 20_000_000},
     "ksm": {
@@ -54,7 +54,8 @@ SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
         "smart_scan": True,
         "advisor": False,
     },
-    "esx": {"scan_time_ns": 3_600_000_000_000, "scan_rate_pages": 1024, "salting": "vm"},
+    # Shortest time for a pass over a VM, most pages per simulated second for the host, who may share with whom.
+    "esx": {"scan_time_ns": 3_600_000_000_000, "pages_per_s": 1024, "salting": "vm"},
     "zero-only": {"pages_to_scan": 4096, "sleep_ns": 20_000_000},
     "inline": {},
 }

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from memvirt.config import Count, Guest, Model, Name, Nanoseconds, Pages, Percent, VmConfig
+from memvirt.config import Count, Guest, GuestOptions, Model, Name, Nanoseconds, Pages, Percent, VmConfig
 from memvirt.diagnose import Conflicts, Problem, validate
 from memvirt.units import format_pages
 
@@ -103,10 +103,10 @@ class Scenario(Model):
     name: Name
     description: str = ""
     memory: Pages
-    overcommit_percent: Annotated[list[Overcommit], Field(min_length=1)] = [100]
+    overcommit_percent: list[Overcommit] = Field(default=[100], min_length=1)
     phases: Phases
     quantum: Nanoseconds = 1_000_000
-    vm: Annotated[list[VmGroup], Field(min_length=1)]
+    vm: list[VmGroup] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -125,8 +125,11 @@ class Scenario(Model):
             raise Conflicts(problems)
         return self
 
-    def fleet(self, overcommit_percent: int) -> list[tuple[VmConfig, VmGroup]]:
-        """The VMs at one ratio, in the order of creation, each with the group it belongs to."""
+    def fleet(self, overcommit_percent: int, guest: bool | GuestOptions = False) -> list[tuple[VmConfig, VmGroup]]:
+        """The VMs at one ratio, in the order of creation, each with the group it belongs to.
+
+        `guest` is what the preset asks of VMs whose group does not ask for a guest itself.
+        """
         fleet = []
         for group in self.vm:
             memory = group.memory or self._group_pages(group, overcommit_percent)
@@ -137,7 +140,7 @@ class Scenario(Model):
                     "memory": format_pages(memory),
                     "shares": group.shares,
                     "reservation": format_pages(memory * group.reservation_percent // 100),
-                    "guest": group.guest,
+                    "guest": group.guest or guest,
                     "clone_of": names[0] if group.cloned and name != names[0] else None,
                 }
                 if group.limit_percent is not None:
@@ -158,15 +161,15 @@ class SuiteConfig(Model):
 
     name: Name
     description: str
-    presets: Annotated[list[str], Field(min_length=1)]
-    seeds: Annotated[list[Count], Field(min_length=1)] = [1]
-    scenario: Annotated[list[Scenario], Field(min_length=1)]
+    presets: list[str] = Field(min_length=1)
+    seeds: list[Count] = Field(default=[1], min_length=1)
+    scenario: list[Scenario] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = []
-        for key, values in (("presets", self.presets), ("seeds", self.seeds)):
-            doubles = sorted({str(value) for value in values if values.count(value) > 1})
+        for key, values in (("presets", self.presets), ("seeds", [str(seed) for seed in self.seeds])):
+            doubles = sorted({value for value in values if values.count(value) > 1})
             problems += [Problem((key,), f"{double} is given twice") for double in doubles]
         names = [scenario.name for scenario in self.scenario]
         for index, name in enumerate(names):

@@ -6,6 +6,8 @@ A preset is a TOML file beside this one:
     extends = "base"                     # optional: settings of another preset, changed by this one
     [host]
     zpool_percent = 20                   # keyword arguments of memvirt.Host
+    [vm]
+    guest = true                         # every VM gets a guest: a balloon needs one
     [source]
     zpool_percent = {text = "where it is from", tag = "verified"}
 
@@ -19,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from memvirt.config import HostConfig, Model
+from pydantic import Field
+
+from memvirt.config import Guest, HostConfig, Model
 from memvirt.diagnose import Place, Problem, Source, line_of, read_toml, report, validate
 from memvirt.errors import ConfigError
 from memvirt.policies import build
@@ -37,13 +41,20 @@ class SourceNote(Model):
     tag: Tag
 
 
+class VmSettings(Model):
+    """What a preset asks of every VM."""
+
+    guest: Guest = False  # the mechanism needs a guest: a balloon, free page reporting
+
+
 class PresetConfig(Model):
     """One preset file."""
 
     description: str
     extends: str | None = None
-    host: dict[str, Any] = {}
-    source: dict[str, SourceNote] = {}
+    host: dict[str, Any] = Field(default={})
+    vm: VmSettings = VmSettings()
+    source: dict[str, SourceNote] = Field(default={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,12 @@ def resolve(preset: str, overrides: Sequence[str] = (), *, settings: Mapping[str
     if problems:
         raise report(problems)
     return validate(HostConfig, host, _Layers(preset, "", chain.sources, changed))
+
+
+def vm_settings(preset: str) -> VmSettings:
+    """What the preset, or the nearest of its ancestors that says so, asks of every VM."""
+    chain = _load(preset)
+    return next((found.vm for found in chain.presets if found.vm.model_fields_set), VmSettings())
 
 
 def parse_override(text: str) -> tuple[Place, Any]:
