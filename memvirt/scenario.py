@@ -4,9 +4,9 @@ Fill gives every VM its content, warm-up brings the system into its state, and o
 All proportions are whole per cent, all sizes pages: a scenario must come out the same everywhere.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from memvirt.config import Count, Guest, GuestOptions, Model, Name, Nanoseconds, Pages, Percent, VmConfig
 from memvirt.diagnose import Conflicts, Problem, validate
@@ -156,21 +156,28 @@ class Scenario(Model):
         return promised * group.weight // weights // HUGE_PAGES * HUGE_PAGES
 
 
+Element = TypeVar("Element", str, int)
+
+
+def _unique(values: list[Element]) -> list[Element]:
+    twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is given twice")
+    return values
+
+
 class SuiteConfig(Model):
     """A named experiment: every scenario at every ratio, under every preset, with every seed."""
 
     name: Name
     description: str
-    presets: list[str] = Field(min_length=1)
-    seeds: list[Count] = Field(default=[1], min_length=1)
+    presets: Annotated[list[str], AfterValidator(_unique)] = Field(min_length=1)
+    seeds: Annotated[list[Count], AfterValidator(_unique)] = Field(default=[1], min_length=1)
     scenario: list[Scenario] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = []
-        for key, values in (("presets", self.presets), ("seeds", [str(seed) for seed in self.seeds])):
-            doubles = sorted({value for value in values if values.count(value) > 1})
-            problems += [Problem((key,), f"{double} is given twice") for double in doubles]
         names = [scenario.name for scenario in self.scenario]
         for index, name in enumerate(names):
             if name in names[:index]:
