@@ -2,9 +2,12 @@
 
 The rule (PVE/AutoBalloon.pm and pvestatd, read 2026): every 10 s the goal is 80 % of total memory less what is used.
 Within 10 MiB of it nothing happens. Otherwise a guest should get its minimum plus its part, by shares, of everything
-that is allocated above the minimums once the goal is met; it moves there by at most 100 MiB a round. What clamped or
-slowed guests could not take is divided again among all of them until nothing moves. When growing, guests short of free
+that is allocated above the minimums once the goal is met; it moves there by at most 100 MiB a round. What guests that
+cannot move leave over is divided again among the others until nothing moves. When growing, guests short of free
 memory go first; when shrinking, those whose free memory exceeds a quarter of their minimum.
+
+Growing may shrink a guest that has more than its part, and when nobody can take what is left, that guest grows back in
+the next round: on a nearly empty host the rule swings by at most one step. That is kept.
 
 The minimum is the VM's reservation; a VM without one, or with no shares, takes no part, as in Proxmox.
 """
