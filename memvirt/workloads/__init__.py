@@ -1,0 +1,34 @@
+"""Seeded generators of access streams, known by name.
+
+`parse({"workload": "zipf", "accesses": 1000})` validates parameters; the workload's `batches(space, stream)` yields
+`Batch`es. `names`, `summary` and `parameters` document them.
+"""
+
+from . import mixed, patterns, storms, trace, zipf  # noqa: F401 - each registers its workloads
+from .base import BATCH, DISCARD, FILL, READ, WRITE, Batch, Bits, Space, Stream, Workload
+from .boot import Boot, discard
+from .registry import Parameter, lookup, names, parameters, parse, register, summary
+from .trace import replay
+
+__all__ = [
+    "BATCH",
+    "DISCARD",
+    "FILL",
+    "READ",
+    "WRITE",
+    "Batch",
+    "Bits",
+    "Boot",
+    "Parameter",
+    "Space",
+    "Stream",
+    "Workload",
+    "discard",
+    "lookup",
+    "names",
+    "parameters",
+    "parse",
+    "register",
+    "replay",
+    "summary",
+]
