@@ -3,12 +3,9 @@
 A stream is an iterator of `Batch`: parallel arrays of page numbers and operations, at most BATCH accesses long, so that
 Python is entered once per 64 Ki accesses. Page numbers are virtual page numbers of one VM, counted from 0.
 
-Determinism. Equal (seed, VM, phase) give equal streams on every machine and with every NumPy: bits come from Philox
-4x64-10 (Salmon et al., SC'11), keyed directly and read raw, and every table made from them is computed in integers.
-NumPy promises to keep the raw bits of a bit generator, but not what its distributions make of them.
+Equal (seed, VM, phase) give equal streams on every machine and with every NumPy: see memvirt.inputs.bits.
 """
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from memvirt.inputs.bits import Bits, Pages
+
 BATCH = 1 << 16
 
 READ, WRITE, FILL, DISCARD = range(4)
 
-Pages = NDArray[np.uint32]
 Pick = Callable[[int, int], Pages]
 
 Percent = Annotated[int, Field(ge=0, le=100)]
@@ -52,46 +50,6 @@ class Space:
             raise ValueError(f"a workload needs between 1 and 2147483648 pages to work in, not {self.pages}")
         if not 0 <= self.read_only <= self.pages:
             raise ValueError(f"read-only pages must lie between 0 and all {self.pages}, not {self.read_only}")
-
-
-class Bits:
-    """Raw random bits for one purpose, named by what they are for: `Bits(seed, vm, phase)`.
-
-    Two different names give independent streams. `child` names a stream below this one.
-    """
-
-    __slots__ = ("_bits", "_name")
-
-    def __init__(self, *name: int | str) -> None:
-        self._name = name
-        digest = hashlib.sha256("/".join(map(str, name)).encode()).digest()
-        self._bits = np.random.Philox(key=int.from_bytes(digest[:16], "little"), counter=0)
-
-    def child(self, *name: int | str) -> "Bits":
-        return Bits(*self._name, *name)
-
-    def u64(self, count: int) -> NDArray[np.uint64]:
-        return np.asarray(self._bits.random_raw(count), dtype=np.uint64)
-
-    def u32(self, count: int) -> NDArray[np.uint32]:
-        return self.u64((count + 1) // 2).astype("<u8", copy=False).view("<u4")[:count].astype(np.uint32, copy=False)
-
-    def u16(self, count: int) -> NDArray[np.uint16]:
-        return self.u64((count + 3) // 4).astype("<u8", copy=False).view("<u2")[:count].astype(np.uint16, copy=False)
-
-    def below(self, bound: int, count: int) -> Pages:
-        """Numbers in [0, bound), by multiply and shift: each is off its fair share by less than bound / 2**32."""
-        wide = self.u32(count).astype(np.uint64)
-        wide *= np.uint64(bound)
-        wide >>= np.uint64(32)
-        return wide.astype(np.uint32)
-
-    def one_below(self, bound: int) -> int:
-        return int(self.below(bound, 1)[0])
-
-    def permutation(self, count: int) -> Pages:
-        """0 to count - 1 in random order: the order of random 64-bit keys, equal keys as they stand."""
-        return np.argsort(self.u64(count), kind="stable").astype(np.uint32)
 
 
 @dataclass(frozen=True, slots=True)

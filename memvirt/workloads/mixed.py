@@ -28,7 +28,7 @@ class Part(BaseModel):
 
 @register
 class Mixed(Workload):
-    """A weighted mixture: each access belongs to a part by chance, a part keeps its own order; the first to end ends it."""
+    """A weighted mixture: each access belongs to a part by chance; the first part to end ends it."""
 
     name = "mixed"
     parts: Annotated[tuple[Part, ...], Field(min_length=2, max_length=16, description="workloads and their weights")]

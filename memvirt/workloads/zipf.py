@@ -51,7 +51,8 @@ def exp2_fixed(exponents: NDArray[np.uint64]) -> NDArray[np.uint64]:
         factor = _U(root >> 33)  # 31 bits, so that the product with a 33-bit power fits
         taken = (exponents >> _U(digit)) & _U(1) == _U(1)
         power[taken] = (power[taken] * factor) >> _U(31)
-    return power >> np.minimum(exponents >> _U(FRACTION), _U(63))
+    power >>= np.minimum(exponents >> _U(FRACTION), _U(63))
+    return power
 
 
 def zipf_weights(count: int, theta_milli: int) -> NDArray[np.uint64]:
