@@ -1,7 +1,7 @@
 """Random bits that are the same on every machine and with every NumPy.
 
-Bits come from Philox 4x64-10 (Salmon et al., SC'11), keyed directly and read raw; whatever is made from them is computed
-in integers. NumPy promises to keep the raw bits of a bit generator, but not what its distributions make of them.
+Bits come from Philox 4x64-10 (Salmon et al., SC'11), keyed directly and read raw; whatever is made of them is computed
+in integers. NumPy promises to keep the raw bits of a generator, but not what its distributions make of them.
 """
 
 import hashlib

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import lz4.block
+import lz4.block  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 

@@ -15,6 +15,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -168,10 +169,8 @@ def _write_text(file: BinaryIO, name: str) -> None:
 
 def _link_first(source: str, target: Path) -> None:
     """Move into place unless another process was first: then its file stands."""
-    try:
+    with suppress(FileExistsError):
         os.link(source, target)
-    except FileExistsError:
-        pass
     os.unlink(source)
 
 

@@ -4,8 +4,10 @@
 `Batch`es. `names`, `summary` and `parameters` document them.
 """
 
+from memvirt.inputs.bits import Bits
+
 from . import mixed, patterns, storms, trace, zipf  # noqa: F401 - each registers its workloads
-from .base import BATCH, DISCARD, FILL, READ, WRITE, Batch, Bits, Space, Stream, Workload
+from .base import BATCH, DISCARD, FILL, READ, WRITE, Batch, Space, Stream, Workload
 from .boot import Boot, discard
 from .registry import Parameter, lookup, names, parameters, parse, register, summary
 from .trace import replay

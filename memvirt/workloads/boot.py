@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import BATCH, DISCARD, FILL, WRITE, Batch, Pages
+from memvirt.inputs.bits import Pages
+
+from .base import BATCH, DISCARD, FILL, WRITE, Batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ import math
 import numpy as np
 from pydantic import Field
 
-from .base import Accesses, Pages, Pick, Share, Space, Stream, share_of
+from memvirt.inputs.bits import Pages
+
+from .base import Accesses, Pick, Share, Space, Stream, share_of
 from .registry import register
 
 

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from .base import Accesses, Pages, Pick, Space, Stream
+from memvirt.inputs.bits import Pages
+
+from .base import Accesses, Pick, Space, Stream
 from .registry import register
 
 WEIGHT_BITS = 32  # the weight of rank 1 is 2**32; that of rank 2**20 at theta 1.0 is 4096
