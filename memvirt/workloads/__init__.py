@@ -7,9 +7,10 @@
 from memvirt.inputs.bits import Bits
 
 from . import mixed, patterns, storms, trace, zipf  # noqa: F401 - each registers its workloads
+from .aging import Action, Plan
 from .base import BATCH, DISCARD, FILL, READ, WRITE, Batch, Space, Stream, Workload
 from .boot import Boot, discard
-from .registry import Parameter, lookup, names, parameters, parse, register, summary
+from .registry import Parameter, lookup, names, parameters, parse, register, scale, summary
 from .trace import replay
 
 __all__ = [
@@ -18,10 +19,12 @@ __all__ = [
     "FILL",
     "READ",
     "WRITE",
+    "Action",
     "Batch",
     "Bits",
     "Boot",
     "Parameter",
+    "Plan",
     "Space",
     "Stream",
     "Workload",
@@ -32,5 +35,6 @@ __all__ = [
     "parse",
     "register",
     "replay",
+    "scale",
     "summary",
 ]

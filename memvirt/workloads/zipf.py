@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from memvirt.inputs.bits import Pages
 
@@ -104,20 +104,13 @@ def draw_table(ranks: Pages, theta_milli: int) -> NDArray[np.uint64]:
 
 @register
 class Zipf(Accesses):
-    """Skewed: the k-th hottest page is asked for in proportion to k**-theta; hot pages lie scattered."""
+    """Skewed: the k-th hottest page is asked for in proportion to k**-(theta_milli/1000); hot pages lie scattered."""
 
     name = "zipf"
-    theta: float = Field(default=0.99, ge=0, le=4, description="skew, in thousandths; 0 is uniform, 0.99 is YCSB's")
-
-    @field_validator("theta")
-    @classmethod
-    def _in_thousandths(cls, theta: float) -> float:
-        if abs(theta * 1000 - round(theta * 1000)) > 1e-6:
-            raise ValueError(f"theta is taken in thousandths: write {round(theta, 3)} instead of {theta}")
-        return theta
+    theta_milli: int = Field(default=990, ge=0, le=4000, description="skew in thousandths; 0 is uniform, 990 is YCSB's")
 
     def pick(self, space: Space, stream: Stream) -> Pick:
-        table = draw_table(stream.layout("zipf").permutation(space.pages), round(self.theta * 1000))
+        table = draw_table(stream.layout("zipf").permutation(space.pages), self.theta_milli)
         bits = stream.bits("zipf")
         columns = _U(space.pages)
 
