@@ -268,8 +268,10 @@ def build(
     if not 1 <= overcommit_percent <= 100_000:
         raise ConfigError(f"an overcommit ratio of {overcommit_percent / 100:g} is outside 0.01 to 1000")
     sizes = scenario.fleet.sizes(overcommit_percent)
-    fleet = Fleet(host, scenario, sizes, Contents(scenario.fleet, corpus, len(sizes)), seed, guest)
-    at_once = 0 if scenario.aging is not None else 1 if scenario.fleet.origin == "clone" else len(sizes)
+    cloned = scenario.fleet.origin == "clone"
+    contents = Contents(scenario.fleet, corpus, 1 if cloned else len(sizes))
+    fleet = Fleet(host, scenario, sizes, contents, seed, guest)
+    at_once = 0 if scenario.aging is not None else 1 if cloned else len(sizes)
     for index in range(at_once):
         fleet.create(index)
     return fleet

@@ -23,6 +23,7 @@ from .corpus import PAGE_SIZE, Corpus, PageBytes
 DEFAULT_PAGES = 16384  # 64 MiB
 HEAP_SECONDS = 120
 EXTENT = 64  # pages of heap that stay together
+DEPTH = 2  # folders below the usual ones that are looked into; deeper lie other systems' trees
 FILE_SHARE = 8  # one file makes up at most one part in so many of its class
 
 _Part = tuple[PageBytes, list[str]]
@@ -143,8 +144,10 @@ SOURCES: dict[str, Callable[[int, int], _Part]] = {
 
 
 def _files(folder: str) -> Iterator[str]:
-    """All files below a folder; folders that cannot be read are passed over."""
-    for root, _, names in os.walk(folder):
+    """All files up to DEPTH folders below this one; folders that cannot be read are passed over."""
+    for root, folders, names in os.walk(folder):
+        if root.count(os.sep) - folder.count(os.sep) >= DEPTH:
+            folders.clear()
         for name in names:
             yield os.path.join(root, name)
 

@@ -84,7 +84,7 @@ class PhaseChange(Accesses):
     def pick(self, space: Space, stream: Stream) -> Pick:
         ring = stream.layout("phase-change").permutation(space.pages)
         held = share_of(space.pages, self.set_percent)
-        step = max(1, held - share_of(held, self.overlap_percent))
+        step = max(1, held - held * self.overlap_percent // 100)
         bits = stream.bits("phase-change")
 
         def pick(done: int, count: int) -> Pages:
