@@ -222,16 +222,16 @@ def test_a_fault_reclaims_at_most_one_batch():
 def test_the_balloon_takes_free_pages_first_and_gives_the_last_back_first():
     guest, machine = make(pages=8)
     write(guest, machine, 0, 7)
-    guest.set_balloon_target(3)
+    guest.set_target(3)
     assert probe.balloon_step(guest, 2) == (OK, 2)
     assert probe.balloon_step(guest, 256) == (OK, 1)
     assert probe.balloon_step(guest, 256) == (OK, 0)
     assert machine.released == [1, 2, 3]
-    guest.set_balloon_target(2)
+    guest.set_target(2)
     assert probe.balloon_step(guest, 256) == (OK, 1)
     assert probe.resolve(guest, 1)[1] == 3
     assert read(guest, machine, 0) == 7
-    guest.set_balloon_target(0)
+    guest.set_target(0)
     assert probe.balloon_step(guest, 1) == (OK, 1)
     assert (guest.nr_balloon, guest.counters()["ballooned"], guest.counters()["deflated"]) == (1, 3, 2)
     guest.check()
@@ -241,7 +241,7 @@ def test_the_balloon_drops_cache_then_swaps_and_stops_when_nothing_is_left():
     guest, machine = make(vpns=20, pages=8, cache_border=10, swap_slots=2)
     for vpn in (0, 1, 2, 3, 10, 11):
         write(guest, machine, vpn, vpn) if vpn < 10 else read(guest, machine, vpn)
-    guest.set_balloon_target(8)
+    guest.set_target(8)
     assert probe.balloon_step(guest, 2) == (OK, 2)
     assert guest.counters()["cache_dropped"] == 0
     assert probe.balloon_step(guest, 2) == (OK, 2)
@@ -254,20 +254,20 @@ def test_the_balloon_drops_cache_then_swaps_and_stops_when_nothing_is_left():
 
 def test_the_balloon_never_goes_below_the_floor_nor_into_the_low_watermark():
     guest, _ = make(pages=16, balloon_floor=10)
-    guest.set_balloon_target(16)
+    guest.set_target(16)
     assert probe.balloon_step(guest, 4) == (OK, 4)
     assert probe.balloon_step(guest, 4) == (REFUSED, 2)
     assert probe.balloon_step(guest, 4) == (REFUSED, 0)
     assert (guest.nr_balloon, guest.counters()["balloon_refused_floor"]) == (6, 2)
     guest, _ = make(pages=16, low_pages=5, high_pages=5)
-    guest.set_balloon_target(16)
+    guest.set_target(16)
     assert probe.balloon_step(guest, 256) == (EMPTY, 11)
     assert guest.buddy.nr_free == 5
 
 
 def test_an_out_of_memory_guest_gets_balloon_pages_back():
     guest, machine = make(pages=8, oom_deflate_pages=3)
-    guest.set_balloon_target(4)
+    guest.set_target(4)
     assert probe.balloon_step(guest, 256) == (OK, 4)
     assert [probe.resolve(guest, vpn)[0] for vpn in range(9)] == [OK] * 8 + [EMPTY]
     assert (guest.nr_balloon, guest.counters()["oom_deflated"], guest.counters()["oom"]) == (0, 4, 1)
@@ -276,7 +276,7 @@ def test_an_out_of_memory_guest_gets_balloon_pages_back():
 
 def test_without_deflate_on_oom_the_balloon_stays():
     guest, _ = make(pages=8, oom_deflate_pages=0)
-    guest.set_balloon_target(4)
+    guest.set_target(4)
     probe.balloon_step(guest, 256)
     assert [probe.resolve(guest, vpn)[0] for vpn in range(5)] == [OK] * 4 + [EMPTY]
     assert guest.nr_balloon == 4
@@ -284,7 +284,7 @@ def test_without_deflate_on_oom_the_balloon_stays():
 
 def test_a_machine_failure_is_no_reason_to_deflate():
     guest, machine = make(pages=4, swap_slots=8)
-    guest.set_balloon_target(1)
+    guest.set_target(1)
     probe.balloon_step(guest, 1)
     for vpn in range(3):
         probe.resolve(guest, vpn)
@@ -342,7 +342,7 @@ def test_a_failed_report_leaves_the_block_free_and_unreported():
 def busy_guest():
     """Six pages full of dirty, clean, anonymous and cached pages, others in swap and on file, one in the balloon."""
     guest, machine = make(vpns=24, pages=7, cache_border=16, swap_slots=20, oom_deflate_pages=0)
-    guest.set_balloon_target(1)
+    guest.set_target(1)
     assert probe.balloon_step(guest, 1) == (OK, 1)
     content = {}
     for vpn in (0, 1, 2, 3, 16, 17, 4, 5, 18, 6, 7):
@@ -364,7 +364,7 @@ def swapped(guest):
 
 
 def grow_balloon(guest):
-    guest.set_balloon_target(3)
+    guest.set_target(3)
     outcome, _ = probe.balloon_step(guest, 1)
     return outcome
 
@@ -467,7 +467,7 @@ def test_a_failed_reclaim_does_not_stop_a_fault_that_finds_a_page():
 def test_a_copy_is_equal_then_independent(replacement):
     guest, machine = make(vpns=24, pages=8, cache_border=16, swap_slots=20, kernel_pages=1, report_order=0,
                           replacement=replacement, low_pages=1, high_pages=2)
-    guest.set_balloon_target(2)
+    guest.set_target(2)
     probe.balloon_step(guest, 2)
     content = {}
     for vpn in (0, 1, 2, 16, 17, 3, 4, 5, 6, 18):
@@ -494,7 +494,7 @@ def test_a_copy_is_equal_then_independent(replacement):
 def full_guest():
     """One page in the balloon, all others mapped, vpn 19 among them; vpn 0 in swap, 17 and 18 on file."""
     guest, machine = make(vpns=20, pages=8, cache_border=14, swap_slots=8, report_order=0, oom_deflate_pages=0)
-    guest.set_balloon_target(1)
+    guest.set_target(1)
     probe.balloon_step(guest, 1)
     for vpn in (17, 18, 19, 0, 1, 2, 3, 4, 5, 6, 7):
         assert write(guest, machine, vpn, vpn + 1) == OK
@@ -539,7 +539,7 @@ def test_bad_calls_are_refused():
     guest, _ = make()
     for target in (-1, 17, 1.5, None):
         with pytest.raises(ConfigError, match="balloon_target"):
-            guest.set_balloon_target(target)
+            guest.set_target(target)
     with pytest.raises(TypeError):
         Guest(None, 8, 8)
     with pytest.raises(TypeError):
@@ -612,7 +612,7 @@ class GuestOracle(RuleBasedStateMachine):
 
     @rule(goal=st.integers(0, PAGES), pages=st.integers(0, PAGES), fail=st.integers(0, 4))
     def balloon(self, goal, pages, fail):
-        self.guest.set_balloon_target(goal)
+        self.guest.set_target(goal)
         before = self.guest.nr_balloon
         self.machine.fail(fail, NO_FRAME)
         outcome, moved = probe.balloon_step(self.guest, pages)

@@ -20,7 +20,7 @@ is read-only to the hardware until resolve(write=True) makes it DIRTY, so the gu
 a write-protected page table entry. A slot survives swap-in while more than half of the guest's swap is free (Linux
 does the same), so an unchanged page goes out again without I/O.
 
-Where gfns come from. A fault takes the lowest free page. If too few are free it reclaims first: page cache in its
+Where gfns come from. A fault takes the lowest page of the smallest free blocks, the buddy allocator's rule. If too few are free it reclaims first: page cache in its
 replacement order, then anonymous pages in theirs, at most RECLAIM_BATCH a fault. If nothing is left, the balloon
 gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest is out of memory and says EMPTY.
 
@@ -165,7 +165,7 @@ cdef class Guest(GuestMemory):
         return outcome
 
     cdef int _secure(self, gfn_t *gfn) except -1 nogil:
-        """The lowest free page, after reclaim if few are left. OK, EMPTY or what the machine said."""
+        """A free page, after reclaim if few are left. OK, EMPTY or what the machine said."""
         cdef int outcome = OK, evicted
         cdef uint32_t given
         if self.buddy.nr_free <= self.low_pages:
@@ -256,7 +256,7 @@ cdef class Guest(GuestMemory):
 
     # -- balloon and free page reporting -----------------------------------------------------------------------------
 
-    def set_balloon_target(self, pages):
+    def set_target(self, pages):
         """What balloon steps work toward. Raises ConfigError if it is not in 0 .. nr_pages."""
         self.balloon_target = whole("balloon_target", pages, 0, self.nr_pages)
 
