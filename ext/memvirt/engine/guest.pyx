@@ -345,7 +345,7 @@ cdef class Guest(GuestMemory):
         """The same guest on another machine, whose pages and slots the caller has copied; its counters start at 0.
 
         Asking the replacement orders who goes in which turn makes them go round once: pages referenced since the last
-        round lose that mark in parent and copy alike.
+        round lose that mark in parent and copy alike. The copy's orders start without ghosts.
         """
         cdef Guest twin = Guest(
             machine, self.nr_vpns, self.nr_pages, cache_border=self.cache_border, swap_slots=self.swap_slots,
