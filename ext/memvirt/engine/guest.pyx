@@ -166,10 +166,10 @@ cdef class Guest(GuestMemory):
 
     cdef int _secure(self, gfn_t *gfn) except -1 nogil:
         """A free page, after reclaim if few are left. OK, EMPTY or what the machine said."""
-        cdef int outcome = OK, evicted
+        cdef int outcome = OK, _evicted
         cdef uint32_t given
         if self.buddy.nr_free <= self.low_pages:
-            for evicted in range(RECLAIM_BATCH):
+            for _evicted in range(RECLAIM_BATCH):
                 outcome = self._evict_one()
                 if outcome != OK or self.buddy.nr_free > self.high_pages:
                     break
@@ -306,13 +306,13 @@ cdef class Guest(GuestMemory):
 
     cdef int report(self, uint32_t blocks, uint32_t *reported) except -1 nogil:
         """Free page reporting; as in Linux, a guest with few free pages is left alone."""
-        cdef uint32_t tries
+        cdef uint32_t _block
         cdef int outcome
         reported[0] = 0
         if self._nr_blocks == 0 or (self.buddy.nr_free
                                     <= self.low_pages + (<uint64_t>REPORT_BATCH << self.report_order)):
             return OK
-        for tries in range(self._nr_blocks):
+        for _block in range(self._nr_blocks):
             if reported[0] == blocks:
                 break
             if (not self._reported[self._report_hand]

@@ -34,7 +34,7 @@ cdef uint32_t whole(str name, value, long long low, long long high) except? 0xFF
 
 
 cdef class GuestMemory:
-    """All pages free but the kernel's, nothing mapped. Arguments are those of Guest; Guest alone is meant to be used."""
+    """All pages free but the kernel's, nothing mapped. Arguments are those of Guest, the only class meant for use."""
 
     def __cinit__(self, machine, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0, report_order=None,
                   str replacement="clock", **options):
@@ -97,7 +97,7 @@ cdef class GuestMemory:
         return self._slots.nr_free if self._slots is not None else 0
 
     cdef int _take(self, gfn_t *gfn) except -1 nogil:
-        """The page that the buddy allocator chooses: the lowest of its smallest blocks. Its report block must be reported again once it is free again."""
+        """The page that the buddy allocator chooses. Its block must be reported again once it is free again."""
         cdef int outcome = self.buddy.take(0, gfn)
         if outcome == OK and self._reported != NULL:
             self._reported[gfn[0] >> self.report_order] = 0
@@ -177,10 +177,10 @@ cdef class GuestMemory:
 
     cdef uint32_t _pop_balloon(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         """Up to `pages` pages of the balloon become free, last in first out; returns how many."""
-        cdef uint32_t n
+        cdef uint32_t _n
         cdef gfn_t gfn
         pages = min(pages, self.nr_balloon)
-        for n in range(pages):
+        for _n in range(pages):
             self.nr_balloon -= 1
             gfn = self._balloon[self.nr_balloon]
             self._state[gfn] = PAGE_FREE
@@ -216,9 +216,9 @@ cdef class GuestMemory:
     cdef Order _copy_order(self, Order order):
         """A new order that would evict as `order` would if it made one round now. `order` has made that round."""
         cdef Order twin = make_order(self.replacement, self.nr_pages, self.nr_pages, self.nr_vpns)
-        cdef uint64_t tries
+        cdef uint64_t _try
         cdef uint32_t gfn
-        for tries in range(4 * <uint64_t>order.nr_resident):
+        for _try in range(4 * <uint64_t>order.nr_resident):
             if twin.nr_resident == order.nr_resident:
                 break
             gfn = order.candidate()
