@@ -20,9 +20,10 @@ is read-only to the hardware until resolve(write=True) makes it DIRTY, so the gu
 a write-protected page table entry. A slot survives swap-in while more than half of the guest's swap is free (Linux
 does the same), so an unchanged page goes out again without I/O.
 
-Where gfns come from. A fault takes the lowest page of the smallest free blocks, the buddy allocator's rule. If too few are free it reclaims first: page cache in its
-replacement order, then anonymous pages in theirs, at most RECLAIM_BATCH a fault. If nothing is left, the balloon
-gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest is out of memory and says EMPTY.
+Where gfns come from. A fault takes what the buddy allocator chooses: the lowest page of its smallest blocks. If too few
+are free it reclaims first: page cache in its replacement order, then anonymous pages in theirs, at most RECLAIM_BATCH
+a fault. If nothing is left, the balloon gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest
+is out of memory and says EMPTY.
 
 The balloon takes free pages, then what reclaim yields, and releases each to the machine, never leaving the guest less
 than its floor. Its pages form a stack: the last page given up is the first to come back. Free page reporting names
