@@ -1,4 +1,5 @@
 from memvirt.engine.frames import Frames
+
 from memvirt.engine.zspage import Zspages
 
 COUNT_NAMES: tuple[str, ...]
