@@ -1,5 +1,4 @@
 from memvirt.engine.frames import Frames
-
 from memvirt.engine.zspage import Zspages
 
 COUNT_NAMES: tuple[str, ...]
