@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from memvirt.engine.content import Bytes, Fingerprints
+from memvirt.engine.content import Bytes
+from memvirt.engine.fingerprints import Fingerprints
 from memvirt.engine.frames import Frames
 from memvirt.engine.sizeclass import size_classes
 from memvirt.engine.zpool import Zpool
@@ -258,6 +259,31 @@ def test_store_order_and_second_chance():
     pool.check()
 
 
+def test_compaction_keeps_bytes_handles_order_and_marks():
+    """Three frames of four slots with 1, 2 and 1 objects left: all fit into the one with 2."""
+    frames, pool = make(chain=1)
+    handles = store(pool, *[1024] * 12)
+    kept = [handles[i] for i in (2, 4, 7, 9)]
+    for handle in set(handles) - set(kept):
+        pool.free(handle)
+    payloads = {handle: bytes([handles.index(handle)]) * 1024 for handle in kept}
+    for handle in kept:
+        pool.rotate(handle)
+    assert pool.get(kept[0]) == payloads[kept[0]]
+    assert pool.stats()["freeable_frames"] == 2
+    assert pool.compact() == 2 and pool.compact() == 0
+    assert pool.nr_pool_frames == frames.usage()["zspage"] == 1
+    assert [pool.was_loaded(handle) for handle in kept] == [True, False, False, False]
+    order = []
+    while pool.nr_objects:
+        order.append(pool.oldest())
+        assert pool.get(order[-1]) == payloads[order[-1]]
+        pool.free(order[-1])
+    assert order == kept
+    stats = pool.stats()
+    assert (stats["compact_moved_objects"], stats["compact_moved_bytes"], stats["compact_freed_frames"]) == (2, 2048, 2)
+
+
 # ---- everything at once ----
 
 
@@ -308,7 +334,7 @@ class PoolMachine(RuleBasedStateMachine):
     def put(self, length, room):
         self.put_one(length, room)
 
-    @rule(length=st.sampled_from([20, 48, 700, 1500, 2200, 3264, 3632, PAGE]), count=st.integers(1, 25))
+    @rule(length=st.sampled_from([20, 200, 700, 1500, 2200, 3264, PAGE]), count=st.integers(1, 80))
     def put_many(self, length, count):
         for _ in range(count):
             self.put_one(length, None)
@@ -320,6 +346,15 @@ class PoolMachine(RuleBasedStateMachine):
             handle = self.one(pick + 7 * i)
             self.same(lambda pool, handle=handle: pool.free(handle))
             self.model.drop(handle)
+
+    @precondition(lambda self: self.model.where)
+    @rule(keep=st.integers(2, 9))
+    def thin_out(self, keep):
+        """Leaves about one object in `keep`, so that there is something to compact."""
+        for handle in sorted(self.model.where):
+            if self.rng.randrange(keep):
+                self.same(lambda pool, handle=handle: pool.free(handle))
+                self.model.drop(handle)
 
     @precondition(lambda self: self.model.where)
     @rule(pick=st.integers(0))

@@ -246,13 +246,12 @@ cdef class Zpool:
         return gained
 
     cdef uint32_t _compact_class(self, int size_class) except? 0xFFFFFFFF nogil:
-        """Empties the sparsest zspage into the fullest one, which stays the destination until it is full, as long as the
-        free slots of the class add up to a zspage."""
+        """Empties the sparsest zspage into the fullest one until either is done, again and again as long as the free
+        slots of the class add up to a zspage. (What was the fullest stays it until it is full.)"""
         cdef uint32_t objects = self.zspages.classes[size_class].objects
-        cdef uint32_t source, target = NONE, slot, gained = 0, freed
+        cdef uint32_t source, target, slot, gained = 0, freed
         while <uint64_t>self.zspages.nr_zspages[size_class] * objects - self.zspages.nr_used[size_class] >= objects:
-            if target == NONE:
-                target = self.zspages.roomiest(size_class)
+            target = self.zspages.roomiest(size_class)
             source = self.zspages.sparsest(size_class, target)
             slot = 0
             freed = 0
@@ -261,8 +260,6 @@ cdef class Zpool:
                     freed = self._move_object(source, slot, target)
                 slot += 1
             gained += freed
-            if self.zspages.at(target).used == objects:
-                target = NONE
         return gained
 
     cdef int _move_object(self, uint32_t zspage, uint32_t slot, uint32_t target) except -1 nogil:
