@@ -215,8 +215,14 @@ def test_the_three_wastes():
     assert stats["rounding_waste_bytes"] == 24 + 14 + 15 + 4
     assert (stats["frames"], stats["objects"], stats["stored_bytes"]) == (3, 6, 5703)
     report = {row["size"]: row for row in pool.zspages.classes_report()}
-    assert report[1360] == {"size": 1360, "frames": 1, "objects": 3, "zspages": 1, "used": 1,
-                            "groups": [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]}
+    assert report[1360] == {
+        "size": 1360,
+        "frames": 1,
+        "objects": 3,
+        "zspages": 1,
+        "used": 1,
+        "groups": [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+    }
     assert [report[size]["groups"].index(1) for size in (304, 1024)] == [1, 11]
 
 
