@@ -345,8 +345,8 @@ cdef class Zpool:
         if (zspage >= self.zspages._end or self.zspages.at(zspage).group == NO_GROUP
                 or self.zspages.at(zspage).size_class != size_class
                 or slot_of(entry) >= self.zspages.classes[size_class].objects):
-            raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which does not exist or "
-                                 f"is not for objects of {length} bytes")
+            raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which does not exist "
+                                 f"or is not for objects of {length} bytes")
         if self.zspages.owner(zspage, slot_of(entry)) != handle:
             raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which belongs to "
                                  f"{self.zspages.owner(zspage, slot_of(entry))}")

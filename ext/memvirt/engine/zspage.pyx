@@ -11,9 +11,9 @@ has a free slot, so that the others may run empty; in a group, to the one that e
 takes the frames with it at once. Both rules are deterministic, and independent of what the frames hold.
 
 A slot has no header in the pool: who lives there is a cell of the zspage's record, 4 bytes a slot. (zsmalloc puts 8
-bytes in front of each object. The cell also serves content without bytes, spares free() a visit to cold payload, and chains
-the free slots.) Records lie end to end in one array, 16 bytes and 4 for each frame and slot; one that is given back
-waits for the next zspage of its class. In sanitizer builds everything but the bytes of live objects is poisoned.
+bytes in front of each object. The cell also serves content without bytes, spares free() a visit to cold payload, and
+chains the free slots.) Records lie end to end in one array, 16 bytes and 4 for each frame and slot; one that is given
+back waits for the next zspage of its class. In sanitizer builds all but the bytes of live objects is poisoned.
 
 Kept, and recounted by check():
 - a zspage is in the list of its class and group; `used` counts its owners, the free slots form one chain;
