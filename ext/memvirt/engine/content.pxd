@@ -1,3 +1,4 @@
+from .codec cimport Codec
 from .types cimport hfn_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
@@ -7,7 +8,8 @@ cdef class Content:
     cdef readonly uint32_t nr_frames
     cdef uint8_t *arena                   # Bytes: the host's memory, nr_frames * 4096 bytes, page-aligned; else NULL
     cdef uint64_t *ids                    # Fingerprints: content id per frame; else NULL
-    cdef readonly uint32_t nr_sources     # pages of the attached corpus; source 0 is always the zero page
+    cdef readonly uint32_t nr_sources     # source 0 is the zero page, source r + 1 is row r of the attached corpus
+    cdef readonly Codec codec
     cdef readonly str codec_name          # "lz4", "lz4hc", "zstd"
     cdef readonly str codec_route         # how the codec is reached, with its version: part of every record
 
@@ -32,13 +34,17 @@ cdef class Content:
     cdef uint8_t *raw_target(self, hfn_t frame) noexcept nogil
     cdef readonly uint32_t raw_bytes
 
+    cdef hfn_t _frame(self, frame) except? 0xFFFFFFFF
+    cdef uint32_t _word(self, word) except? 0xFFFFFFFF
+
 
 cdef class Bytes(Content):
-    cdef uint8_t *_corpus                 # nr_sources * 4096 bytes, borrowed from _corpus_owner
+    cdef const uint8_t *_corpus           # (nr_sources - 1) * 4096 bytes, borrowed from _corpus_owner
     cdef object _corpus_owner
-    cdef readonly bint huge_pages         # the kernel backs the arena with huge pages
+    cdef void *_reserved                  # the mapping around the arena
+    cdef uint8_t *_scratch                # one compressed block
+    cdef readonly bint huge_pages         # the kernel backs every whole 2 MiB of the arena with huge pages
+    cdef readonly uint64_t huge_bytes     # how much of the arena it does back with them
 
-
-cdef class Fingerprints(Content):
-    cdef uint16_t *_length                # compressed length of each source page as it is
-    cdef uint16_t *_length_tagged         # and with one word overwritten by a tag
+    cdef object _attach(self, corpus, Codec codec)
+    cdef uint8_t *page(self, hfn_t frame) noexcept nogil

@@ -16,3 +16,5 @@ cdef class Device:
     # Submit one request of `pages` consecutive pages at `now`; returns when it completes.
     cdef int64_t read(self, int64_t now, uint32_t pages) noexcept nogil
     cdef int64_t write(self, int64_t now, uint32_t pages) noexcept nogil
+    cdef int64_t serve(self, int64_t now, int64_t duration) noexcept nogil
+    cpdef object check(self)

@@ -1,0 +1,109 @@
+/* Kernels over one 4096-byte page: clear, same-filled test, 64-bit hash. Copy and compare are libc's.
+ *
+ * Vector code comes from the compiler: one source, cloned per instruction set, chosen when the module is loaded. */
+#ifndef MEMVIRT_PAGEOPS_H
+#define MEMVIRT_PAGEOPS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define MEMVIRT_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#else
+#define MEMVIRT_CLONES
+#endif
+
+enum { MV_PAGE = 4096, MV_WORDS = 512, MV_LANES = 32 };
+
+/* Past the caches: a frame about to be given out is cold, and fetching lines only to overwrite them costs more than
+ * the clearing itself. */
+static inline void mv_clear(uint8_t *page)
+{
+#if defined(__x86_64__)
+    const __m128i zero = _mm_setzero_si128();
+    for (int at = 0; at < MV_PAGE; at += 64) {
+        _mm_stream_si128((__m128i *)(page + at), zero);
+        _mm_stream_si128((__m128i *)(page + at + 16), zero);
+        _mm_stream_si128((__m128i *)(page + at + 32), zero);
+        _mm_stream_si128((__m128i *)(page + at + 48), zero);
+    }
+    _mm_sfence();
+#else
+    memset(page, 0, MV_PAGE);
+#endif
+}
+
+static inline void mv_fill_words(uint8_t *page, uint64_t value)
+{
+    uint64_t *words = (uint64_t *)page;
+    for (int i = 0; i < MV_WORDS; i++)
+        words[i] = value;
+}
+
+/* 1 if all 512 words equal the first. Most pages differ in the first block or at the end: those leave early. */
+MEMVIRT_CLONES
+static int mv_same_filled(const uint8_t *page)
+{
+    const uint64_t *words = (const uint64_t *)page;
+    const uint64_t first = words[0];
+    if (words[MV_WORDS - 1] != first || words[1] != first)
+        return 0;
+    for (int block = 0; block < MV_WORDS; block += 64) {
+        uint64_t differs = 0;
+        for (int i = 0; i < 64; i++)
+            differs |= words[block + i] ^ first;
+        if (differs)
+            return 0;
+    }
+    return 1;
+}
+
+static inline uint64_t mv_fold(uint64_t a, uint64_t b)
+{
+    const unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static inline uint64_t mv_mix(uint64_t h)
+{
+    h = (h ^ (h >> 32)) * 0xD6E8FEB86659FD93ull;
+    h = (h ^ (h >> 29)) * 0x9E3779B97F4A7C15ull;
+    return h ^ (h >> 32);
+}
+
+/* Hash of a page, in three parts:
+ *  1. 32 independent lanes of 64 bits, so that four AVX-512 or eight AVX2 registers work at once. Lane i takes words
+ *     i, i + 32, ...: state = (state ^ word) * odd; state ^= state >> 32. Each step is a bijection of the state and of
+ *     the word, so pages that differ in one word of a lane never agree in that lane; the shift brings the high bits,
+ *     which a multiplication only moves up, back down.
+ *  2. The lanes are folded by 64 x 64 -> 128 bit products, each operand offset by a constant of its own, so that
+ *     lanes do not commute and a zero operand needs a 2^-64 accident.
+ *  3. A final avalanche.
+ * Not keyed: equal hashes are candidates, the bytes decide. */
+MEMVIRT_CLONES
+static uint64_t mv_hash(const uint8_t *page)
+{
+    uint64_t lane[MV_LANES];
+    for (int i = 0; i < MV_LANES; i++)
+        lane[i] = 0x9E3779B97F4A7C15ull * (uint64_t)(i + 1);
+    for (int at = 0; at < MV_PAGE; at += MV_LANES * 8) {
+        uint64_t word[MV_LANES];
+        memcpy(word, page + at, sizeof word);
+        for (int i = 0; i < MV_LANES; i++) {
+            const uint64_t product = (lane[i] ^ word[i]) * 0xC2B2AE3D27D4EB4Full;
+            lane[i] = product ^ (product >> 32);
+        }
+    }
+    uint64_t sum[4] = {0x243F6A8885A308D3ull, 0x13198A2E03707344ull, 0xA4093822299F31D0ull, 0x082EFA98EC4E6C89ull};
+    for (int i = 0; i < MV_LANES; i += 8)
+        for (int k = 0; k < 4; k++)
+            sum[k] = mv_fold(sum[k] ^ lane[i + 2 * k], lane[i + 2 * k + 1] ^ 0x452821E638D01377ull) + sum[k];
+    return mv_mix(mv_fold(sum[0] ^ 0xBE5466CF34E90C6Cull, sum[1] ^ 0xC0AC29B7C97C50DDull) +
+                  mv_fold(sum[2] ^ 0x3F84D5B5B5470917ull, sum[3] ^ 0x9216D5D98979FB1Bull));
+}
+
+#endif

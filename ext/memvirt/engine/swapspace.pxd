@@ -1,0 +1,27 @@
+from .types cimport uint8_t, uint32_t, uint64_t
+
+
+cdef class SwapSpace:
+    # What the host swaps to: one area (Swap) or several (SwapSet). Knows slots, nothing of VMs.
+    cdef readonly uint32_t nr_slots, nr_used
+    cdef readonly uint32_t slot_bytes           # 4096, or 8 for fingerprints
+    cdef readonly bint direct_io                # past the page cache; of several areas: all of them
+    cdef readonly int last_errno                # why the last transfer that failed did; 0: none has. EIO: file too short
+    cdef readonly uint64_t write_calls, read_calls          # system calls, retries included
+    cdef readonly uint64_t write_failures, read_failures    # slots that were not moved
+    cdef readonly uint64_t discards                         # clusters given back to the file system
+
+    # Up to n free slots, contiguous where a cluster allows it; returns how many.
+    cdef uint32_t take(self, uint32_t n, uint32_t *slots) except? 0xFFFFFFFF nogil
+    cdef int give(self, uint32_t slot) except -1 nogil
+    # Write n payloads (slot_bytes each) to their slots, batching neighbours into one call. done[i] = 1 where it worked.
+    # Returns how many worked; last_errno says why others did not.
+    cdef uint32_t write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages,
+                        uint8_t *done) except? 0xFFFFFFFF nogil
+    # OK or IO_FAILED (short, EIO, truncated file).
+    cdef int read(self, uint32_t slot, uint8_t *page) except -1 nogil
+    # Read n slots, batching neighbours; done[i] as above.
+    cdef uint32_t read_batch(self, uint32_t n, const uint32_t *slots, uint8_t **pages,
+                             uint8_t *done) except? 0xFFFFFFFF nogil
+    cdef bint in_use(self, uint32_t slot) noexcept nogil
+    cpdef object check(self)

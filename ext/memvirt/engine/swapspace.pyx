@@ -1,0 +1,118 @@
+"""What the host swaps to, be it one area or several: the interface, and its border to Python, which both share.
+
+A slot is a number and nothing else here: which page is in it, and whether its bytes are still right, is for the backing
+record that names it.
+"""
+
+import cython
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from .types cimport IO_FAILED, OK
+
+from memvirt.errors import ConfigError
+
+MAX_SLOTS = 2**32 - 2               # slot numbers are 32 bits, and NONE is not one of them
+
+
+cdef class SwapSpace:
+    """The interface; its border to Python is here, because it is the same for one area and for several."""
+
+    def __cinit__(self, *args, **kwargs):
+        if type(self) is SwapSpace:
+            raise TypeError("SwapSpace is an interface: make Swap or SwapSet")
+
+    cdef uint32_t take(self, uint32_t n, uint32_t *slots) except? 0xFFFFFFFF nogil:
+        return 0
+
+    cdef int give(self, uint32_t slot) except -1 nogil:
+        return OK
+
+    cdef uint32_t write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages,
+                        uint8_t *done) except? 0xFFFFFFFF nogil:
+        return 0
+
+    cdef int read(self, uint32_t slot, uint8_t *page) except -1 nogil:
+        cdef uint8_t done = 0
+        self.read_batch(1, &slot, &page, &done)
+        return OK if done else IO_FAILED
+
+    cdef uint32_t read_batch(self, uint32_t n, const uint32_t *slots, uint8_t **pages,
+                             uint8_t *done) except? 0xFFFFFFFF nogil:
+        return 0
+
+    cdef bint in_use(self, uint32_t slot) noexcept nogil:
+        return False
+
+    cpdef object check(self):
+        return None
+
+    def take_slots(self, uint32_t n):
+        """Up to n free slots, as a list."""
+        cdef Batch batch = Batch(n, self.slot_bytes)
+        return [batch.slots[i] for i in range(self.take(n, batch.slots))]
+
+    def give_slot(self, uint32_t slot):
+        """Give a slot back; InvariantError if it is not in use."""
+        self.give(slot)
+
+    def slot_in_use(self, uint32_t slot):
+        """Whether the slot is taken; False beyond the last."""
+        return self.in_use(slot)
+
+    def write_slots(self, slots, payloads):
+        """Write payloads (slot_bytes each) to taken slots; a list of bools, True where it worked."""
+        cdef Batch batch = Batch(len(slots), self.slot_bytes)
+        if len(payloads) != len(slots):
+            raise ConfigError(f"{len(payloads)} payloads for {len(slots)} slots")
+        for i, (slot, payload) in enumerate(zip(slots, payloads)):
+            batch.put(i, slot, payload)
+        self.write(batch.n, batch.slots, <const uint8_t **>batch.pages, batch.done)
+        return [bool(batch.done[i]) for i in range(batch.n)]
+
+    def read_slots(self, slots):
+        """The payloads of taken slots; None for each that could not be read."""
+        cdef Batch batch = Batch(len(slots), self.slot_bytes)
+        for i, slot in enumerate(slots):
+            batch.slots[i] = slot
+        self.read_batch(batch.n, batch.slots, batch.pages, batch.done)
+        return [batch.get(i) if batch.done[i] else None for i in range(batch.n)]
+
+
+@cython.final
+cdef class Batch:
+    """Arrays for one call from Python. Its pages are deliberately not aligned, as a caller's may be."""
+
+    cdef uint32_t n, unit
+    cdef uint32_t *slots
+    cdef uint8_t **pages
+    cdef uint8_t *done
+    cdef uint8_t *memory
+
+    def __cinit__(self, uint32_t n, uint32_t unit):
+        self.n, self.unit = n, unit
+        self.slots = <uint32_t *>calloc(n + 1, sizeof(uint32_t))
+        self.pages = <uint8_t **>calloc(n + 1, sizeof(uint8_t *))
+        self.done = <uint8_t *>calloc(n + 1, 1)
+        self.memory = <uint8_t *>calloc(n + 1, unit)
+        if self.slots == NULL or self.pages == NULL or self.done == NULL or self.memory == NULL:
+            raise MemoryError(f"a batch of {n} slots")
+        for i in range(n):
+            self.pages[i] = self.memory + <size_t>i * unit + 1
+
+    def __dealloc__(self):
+        free(self.slots)
+        free(self.pages)
+        free(self.done)
+        free(self.memory)
+
+    cdef put(self, uint32_t i, slot, payload):
+        cdef bytes source = bytes(payload)
+        if len(source) != self.unit:
+            raise ConfigError(f"a payload of {len(source)} bytes: a slot holds {self.unit}")
+        self.slots[i] = slot
+        memcpy(self.pages[i], <const char *>source, self.unit)
+
+    cdef get(self, uint32_t i):
+        return self.pages[i][:self.unit]
