@@ -18,19 +18,20 @@ A phase yields steps: dicts from VM to stream, each for one `host.run`. VMs are 
 steps, so whoever iterates must run each step before asking for the next. Refusals of the host pass through unchanged.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import Field, model_validator
 
+from memvirt.config import Model
+from memvirt.config import Pages as PageCount
 from memvirt.errors import ConfigError
 from memvirt.inputs import Corpus
-from memvirt.units import PAGE_SIZE, format_pages, parse_pages
-from memvirt.workloads import Action, Batch, Boot, Plan, Space, Stream, Workload, discard, parse
+from memvirt.units import PAGE_SIZE
+from memvirt.workloads import Action, Batch, Boot, Plan, Space, Stream, Workload, discard
 
-PageCount = Annotated[int, BeforeValidator(parse_pages), PlainSerializer(format_pages, return_type=str)]
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 Streams = dict["Vm", Iterator[Batch]]
 
@@ -49,10 +50,9 @@ class Host(Protocol):
     def create_vm(self, name: str, *, memory: int, guest: Any) -> Vm: ...
 
 
-class FleetSpec(BaseModel):
+class FleetSpec(Model):
     """The table [scenarios.fleet]. Percentages are of a VM's configured memory."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     origin: Literal["boot", "clone"] = Field(
         default="boot", description="boot: every VM boots by itself; clone: the first one boots, the others are clones"
     )
@@ -89,10 +89,9 @@ class FleetSpec(BaseModel):
         return [self.memory] * count
 
 
-class AgingSpec(BaseModel):
+class AgingSpec(Model):
     """The table [scenarios.aging]: in place of a measured workload, the VMs come and go."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     cycles: int = Field(strict=True, ge=1, le=10_000, description="rounds of booting, growing, shrinking, stopping")
     resident_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
         default=70, description="most of the fleet's memory at ratio 1.0 that the VMs fill together"
@@ -100,14 +99,14 @@ class AgingSpec(BaseModel):
 
 
 class Scenario(Protocol):
-    """What `build` reads of a scenario: the fleet, and a table per phase, or aging in place of the measured one."""
+    """What `build` reads of a scenario: the fleet, and a workload per phase, or aging in place of the measured one."""
 
     @property
     def fleet(self) -> FleetSpec: ...
     @property
-    def warm_up(self) -> Mapping[str, Any] | None: ...
+    def warm_up(self) -> Workload | None: ...
     @property
-    def measured(self) -> Mapping[str, Any] | None: ...
+    def measured(self) -> Workload | None: ...
     @property
     def aging(self) -> AgingSpec | None: ...
 
@@ -190,8 +189,8 @@ class Fleet:
             raise ConfigError("a scenario needs a measured workload, or aging")
         phases = [Phase("fill", self._clones if scenario.fleet.origin == "clone" else self._boots)]
         if scenario.warm_up is not None:
-            phases.append(self._working("warm-up", parse(scenario.warm_up)))
-        self.phases = (*phases, self._working("measured", parse(scenario.measured)))
+            phases.append(self._working("warm-up", scenario.warm_up))
+        self.phases = (*phases, self._working("measured", scenario.measured))
 
     def create(self, index: int) -> Vm:
         """Create VM number `index`; what the host says to that passes through."""
