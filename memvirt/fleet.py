@@ -113,7 +113,7 @@ class Scenario(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A named part of a cell. Run each step before asking for the next."""
+    """A named part of a cell, to be gone through once. Run each step before asking for the next."""
 
     name: Literal["fill", "warm-up", "measured"]
     steps: Callable[[], Iterator[Streams]]
@@ -183,7 +183,10 @@ class Fleet:
         self._seed = seed
         self._held = [0] * len(sizes)
         if scenario.aging is not None:
-            self.phases: tuple[Phase, ...] = (Phase("measured", self._age),)
+            budget = scenario.fleet.vms * scenario.fleet.memory * scenario.aging.resident_percent // 100
+            plan = Plan([layout.touched for layout in self._layouts], budget, seed)
+            cycles = plan.cycles(scenario.aging.cycles)
+            self.phases: tuple[Phase, ...] = (Phase("measured", lambda: self._age(cycles)),)
             return
         if scenario.measured is None:
             raise ConfigError("a scenario needs a measured workload, or aging")
@@ -220,13 +223,9 @@ class Fleet:
 
         return Phase(name, steps)
 
-    def _age(self) -> Iterator[Streams]:
+    def _age(self, cycles: Iterator[list[Action]]) -> Iterator[Streams]:
         """One step per cycle. What VMs give up goes back to the host at once: by stopping, or through the balloon."""
-        aging, spec = self._scenario.aging, self._scenario.fleet
-        assert aging is not None
-        budget = spec.vms * spec.memory * aging.resident_percent // 100
-        plan = Plan([layout.touched for layout in self._layouts], budget, self._seed)
-        for actions in plan.cycles(aging.cycles):
+        for actions in cycles:
             yield {vm: batches for action in actions if (acted := self._act(action)) for vm, batches in [acted]}
             for action in actions:
                 if action.kind == "shrink":
