@@ -29,6 +29,7 @@ from memvirt.config import Model
 from memvirt.config import Pages as PageCount
 from memvirt.errors import ConfigError
 from memvirt.inputs import Corpus
+from memvirt.inputs.bits import Pages
 from memvirt.units import PAGE_SIZE
 from memvirt.workloads import Action, Batch, Boot, Plan, Space, Stream, Workload, discard
 
@@ -146,11 +147,16 @@ class Contents:
     """Which corpus page lands where: one image for all, a window of the private classes for each VM."""
 
     def __init__(self, spec: FleetSpec, corpus: Corpus, vms: int) -> None:
-        self._image = corpus.canonical[corpus.sources(spec.image)]
-        self._private = corpus.canonical[corpus.sources(spec.private)]
-        self._window = len(self._private) // vms
-        if not self._window:
-            raise ConfigError(f"the corpus has {len(self._private)} private pages, too few for {vms} VMs")
+        self._image = blend([corpus.canonical[corpus.sources([name])] for name in spec.image])
+        private = [corpus.canonical[corpus.sources([name])] for name in spec.private]
+        short = [name for name, pages in zip(spec.private, private, strict=True) if len(pages) < vms]
+        if short:
+            raise ConfigError(f"the corpus has too few pages of {', '.join(short)} for {vms} VMs; capture a larger one")
+        shares = [len(pages) // vms for pages in private]
+        self._windows = [
+            blend([pages[vm * share : (vm + 1) * share] for pages, share in zip(private, shares, strict=True)])
+            for vm in range(vms)
+        ]
 
     def boot(self, vm: int, layout: Layout, first: int = 0, count: int | None = None) -> Boot:
         """The boot of a VM, or of `count` pages of it from `first` on, of which none are freed again."""
@@ -158,13 +164,19 @@ class Contents:
         pages = np.arange(first, last, dtype=np.int64)
         image = pages < layout.image
         own = pages - layout.image
-        window = self._private[vm * self._window : (vm + 1) * self._window]
-        sources = np.where(image, self._image[pages % len(self._image)], window[own % self._window])
-        again = pages >= layout.image + self._window
+        window = self._windows[vm]
+        sources = np.where(image, self._image[pages % len(self._image)], window[own % len(window)])
+        again = pages >= layout.image + len(window)
         # A repeated image page is equal in every VM and may stay; a repeated private page would feign sharing.
         rewritten = np.flatnonzero(again & (sources != 0)).astype(np.uint32)
         freed_from = layout.live if count is None else count
         return Boot(sources.astype(np.uint32), rewritten, freed_from, first)
+
+
+def blend(parts: Sequence[Pages]) -> Pages:
+    """Several runs of pages as one, mixed in proportion to their lengths, each in its own order."""
+    keys = [(np.arange(len(part), dtype=np.int64) << 20) // len(part) for part in parts]
+    return np.concatenate(parts)[np.argsort(np.concatenate(keys), kind="stable")]
 
 
 class Fleet:

@@ -10,7 +10,7 @@ import pytest
 
 from memvirt import suite as suites
 from memvirt.errors import ConfigError
-from memvirt.fleet import AgingSpec, Fleet, FleetSpec, Layout, build
+from memvirt.fleet import AgingSpec, Fleet, FleetSpec, Layout, blend, build
 from memvirt.inputs import Corpus, synthetic
 from memvirt.suite import Scenario, Suite
 from memvirt.workloads import DISCARD, FILL, READ, WRITE, Batch
@@ -118,13 +118,23 @@ def test_the_image_is_common_and_private_memory_is_not(corpus: Corpus) -> None:
     assert all(image == images[0] for image in images)
     assert set(images[0]) <= set(corpus.canonical[corpus.sources(["libraries", "source"])].tolist())
     owned = [{vm.content[page] for page in range(204, 384)} - {0} for vm in host.created]
-    private = corpus.sources(["heap", "numeric"]).tolist()
-    windows = [private[index * len(private) // 4 : (index + 1) * len(private) // 4] for index in range(4)]
+    windows: list[list[int]] = [[] for _ in range(4)]
+    for name in ("heap", "numeric"):
+        pages = corpus.sources([name]).tolist()
+        for index, window in enumerate(windows):
+            window += pages[index * (len(pages) // 4) : (index + 1) * (len(pages) // 4)]
     for own, window in zip(owned, windows, strict=True):
         assert own <= set(corpus.canonical[window].tolist())
+        numeric = sum(source >= int(corpus.sources(["numeric"])[0]) for source in own)
+        assert abs(numeric / len(own) - 190 / (190 + 375)) < 0.03, "classes in proportion, however little is used"
     for one, other in combinations(owned, 2):
         common = len(one & other)
         assert common <= 4, "only what the corpus itself has twice"
+
+
+def test_blending_keeps_order_and_proportion() -> None:
+    mixed = blend([np.arange(6, dtype=np.uint32), np.arange(100, 103, dtype=np.uint32)]).tolist()
+    assert mixed == [0, 100, 1, 2, 101, 3, 4, 102, 5]
 
 
 def test_a_corpus_too_small_never_looks_like_sharing() -> None:
@@ -133,7 +143,7 @@ def test_a_corpus_too_small_never_looks_like_sharing() -> None:
     contents = [vm.content[page] for vm in host.created for page in range(204, 460)]
     unwritten = [content for content in contents if content >= 0]
     assert len(set(unwritten)) == len(unwritten) == 12
-    with pytest.raises(ConfigError, match="12 private pages, too few for 16 VMs"):
+    with pytest.raises(ConfigError, match="too few pages of random for 16 VMs"):
         build(Host(), scenario(fleet={"private": ["random"], "vms": 16}), small, 1)
 
 
