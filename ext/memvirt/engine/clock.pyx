@@ -32,6 +32,7 @@ cdef class Clock:
             table[name] = ns
         self.costs = table
         self.meter = meter
+        self.cpu_ns = meter.cpu_ns
         self.now = 0
 
     @property

@@ -33,6 +33,7 @@ cdef class Content:
     cdef const uint8_t *raw(self, hfn_t frame) noexcept nogil
     cdef uint8_t *raw_target(self, hfn_t frame) noexcept nogil
     cdef readonly uint32_t raw_bytes
+    cpdef object check(self)
 
     cdef hfn_t _frame(self, frame) except? 0xFFFFFFFF
     cdef uint32_t _word(self, word) except? 0xFFFFFFFF

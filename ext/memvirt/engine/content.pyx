@@ -1,6 +1,10 @@
 """What frames hold, in two forms behind one interface.
 
-*Bytes* keeps real 4096-byte pages in one arena: frame n is the n-th page of it.
+*Bytes* keeps real 4096-byte pages in one arena: frame n is the n-th page of it. *Fingerprints* (fingerprints.pyx) keeps
+a 64-bit id per frame. Whoever handles frames asks through Content and need not know which it is; payloads that leave
+memory are opaque to the stores.
+
+Hashes and checksums name candidates and find damage. That two pages are equal, only compare() says.
 """
 
 import os
@@ -83,6 +87,9 @@ cdef class Content:
 
     cdef uint8_t *raw_target(self, hfn_t frame) noexcept nogil:
         return NULL
+
+    cpdef object check(self):
+        return None
 
     # The border: what tests and Python callers use. Frames and sources are checked here, asserted inside.
 
@@ -213,7 +220,7 @@ cdef class Bytes(Content):
         if corpus is not None and len(corpus):
             check_corpus(corpus)
             rows = corpus
-            self._corpus_owner, self._corpus = corpus, &rows[0, 0]
+            self._corpus_owner, self._corpus = memoryview(corpus), &rows[0, 0]
             self.nr_sources += rows.shape[0]
 
     cdef uint8_t *page(self, hfn_t frame) noexcept nogil:
@@ -270,6 +277,12 @@ cdef class Bytes(Content):
 
     cdef uint8_t *raw_target(self, hfn_t frame) noexcept nogil:
         return self.page(frame)
+
+    cpdef object check(self):
+        """Raises InvariantError if the corpus is not what was attached. Bytes derive nothing else."""
+        rows = 0 if self._corpus_owner is None else len(self._corpus_owner)
+        if rows + 1 != self.nr_sources:
+            raise InvariantError(f"content: {rows} corpus pages, {self.nr_sources} sources")
 
 
 cdef inline size_t offset_of(Bytes self, hfn_t frame) noexcept nogil:

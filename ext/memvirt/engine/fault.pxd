@@ -6,7 +6,7 @@ from .frames cimport Frames
 from .leaf cimport Leaves
 from .mapping cimport Mapping
 from .reclaim cimport Reclaim
-from .types cimport backing_t, gfn_t, hfn_t, int64_t, leaf_t, uint32_t, vmid_t, vpn_t
+from .types cimport backing_t, gfn_t, hfn_t, int64_t, leaf_t, uint32_t, uint64_t, vmid_t, vpn_t
 
 cdef enum Provisioning:
     THIN = 0                    # a frame at first touch
@@ -25,6 +25,7 @@ cdef class Faults:
     cdef Meter meter
     cdef Provisioning provisioning
     cdef dict names
+    cdef uint64_t *ticks                        # the meter's: faults seen per kind
 
     # Make (vm, gfn) accessible and cache vpn -> frame. OK, NO_FRAME, LIMITED; StoreError if bytes do not come back.
     # may_write: False keeps write permission out of the cached translation (the guest wants to see the first store).

@@ -51,6 +51,7 @@ cdef class Faults:
         self.device = reclaim.device
         self.clock = self.mapping.clock
         self.meter = self.mapping.meter
+        self.ticks = self.meter.wall_tick
         self.provisioning = <Provisioning>provisioning
         self.names = names
 
@@ -113,9 +114,9 @@ cdef class Faults:
             self.clock.spend(CPU_ACCESS, self.clock.costs.refill)
             self.meter.ev.tcache_refills += 1
             return OK
-        if self.meter.wall_tick[<int>kind] % WALL_EVERY == 0:
+        if self.ticks[<int>kind] % WALL_EVERY == 0:
             wall = memvirt_wall_ns()
-        self.meter.wall_tick[<int>kind] += 1
+        self.ticks[<int>kind] += 1
         self.clock.spend(CPU_FAULT, self.clock.costs.fault)
         while kind != FAULT_NONE:
             outcome = self._step(vm, gfn, write, kind, slot[0], entry[0], shared[0])

@@ -123,7 +123,7 @@ cdef class Frames:
             record.state = FRAME_FREE
             record.flags = 0
             self._mark_free(frame + i)
-        self.nr_state[state] -= count
+        self.nr_state[<int>state] -= count
         self.nr_state[<int>FRAME_FREE] += count
         return self.buddy.give(frame, order)
 
@@ -161,6 +161,7 @@ cdef class Frames:
         cdef uint32_t counted[NR_FRAME_STATES]
         cdef hfn_t frame
         cdef Frame *record
+        cdef int i
         memset(counted, 0, sizeof(counted))
         for frame in range(self.nr_frames):
             record = &self.frame[frame]
@@ -173,10 +174,9 @@ cdef class Frames:
                                                or record.backing != NONE):
                 raise InvariantError(f"frame {frame}: free, yet refs {record.refs} flags {record.flags} "
                                      f"charge {record.charge} backing {record.backing}")
-        for state in range(NR_FRAME_STATES):
-            if counted[state] != self.nr_state[state]:
-                raise InvariantError(f"{STATE_NAMES[state]} frames: counter {self.nr_state[state]}, "
-                                     f"recount {counted[state]}")
+        for i in range(NR_FRAME_STATES):
+            if counted[i] != self.nr_state[i]:
+                raise InvariantError(f"{STATE_NAMES[i]} frames: counter {self.nr_state[i]}, recount {counted[i]}")
         self.buddy.check()
 
 

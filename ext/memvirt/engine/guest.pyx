@@ -20,9 +20,10 @@ is read-only to the hardware until resolve(write=True) makes it DIRTY, so the gu
 a write-protected page table entry. A slot survives swap-in while more than half of the guest's swap is free (Linux
 does the same), so an unchanged page goes out again without I/O.
 
-Where gfns come from. A fault takes the lowest free page. If too few are free it reclaims first: page cache in its
-replacement order, then anonymous pages in theirs, at most RECLAIM_BATCH a fault. If nothing is left, the balloon
-gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest is out of memory and says EMPTY.
+Where gfns come from. A fault takes what the buddy allocator chooses: the lowest page of its smallest blocks. If too few
+are free it reclaims first: page cache in its replacement order, then anonymous pages in theirs, at most RECLAIM_BATCH
+a fault. If nothing is left, the balloon gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest
+is out of memory and says EMPTY.
 
 The balloon takes free pages, then what reclaim yields, and releases each to the machine, never leaving the guest less
 than its floor. Its pages form a stack: the last page given up is the first to come back. Free page reporting names
@@ -165,11 +166,11 @@ cdef class Guest(GuestMemory):
         return outcome
 
     cdef int _secure(self, gfn_t *gfn) except -1 nogil:
-        """The lowest free page, after reclaim if few are left. OK, EMPTY or what the machine said."""
-        cdef int outcome = OK, evicted
+        """A free page, after reclaim if few are left. OK, EMPTY or what the machine said."""
+        cdef int outcome = OK, _evicted
         cdef uint32_t given
         if self.buddy.nr_free <= self.low_pages:
-            for evicted in range(RECLAIM_BATCH):
+            for _evicted in range(RECLAIM_BATCH):
                 outcome = self._evict_one()
                 if outcome != OK or self.buddy.nr_free > self.high_pages:
                     break
@@ -256,7 +257,7 @@ cdef class Guest(GuestMemory):
 
     # -- balloon and free page reporting -----------------------------------------------------------------------------
 
-    def set_balloon_target(self, pages):
+    def set_target(self, pages):
         """What balloon steps work toward. Raises ConfigError if it is not in 0 .. nr_pages."""
         self.balloon_target = whole("balloon_target", pages, 0, self.nr_pages)
 
@@ -306,13 +307,13 @@ cdef class Guest(GuestMemory):
 
     cdef int report(self, uint32_t blocks, uint32_t *reported) except -1 nogil:
         """Free page reporting; as in Linux, a guest with few free pages is left alone."""
-        cdef uint32_t tries
+        cdef uint32_t _block
         cdef int outcome
         reported[0] = 0
         if self._nr_blocks == 0 or (self.buddy.nr_free
                                     <= self.low_pages + (<uint64_t>REPORT_BATCH << self.report_order)):
             return OK
-        for tries in range(self._nr_blocks):
+        for _block in range(self._nr_blocks):
             if reported[0] == blocks:
                 break
             if (not self._reported[self._report_hand]
@@ -345,7 +346,7 @@ cdef class Guest(GuestMemory):
         """The same guest on another machine, whose pages and slots the caller has copied; its counters start at 0.
 
         Asking the replacement orders who goes in which turn makes them go round once: pages referenced since the last
-        round lose that mark in parent and copy alike.
+        round lose that mark in parent and copy alike. The copy's orders start without ghosts.
         """
         cdef Guest twin = Guest(
             machine, self.nr_vpns, self.nr_pages, cache_border=self.cache_border, swap_slots=self.swap_slots,

@@ -40,7 +40,7 @@ cdef class GuestMemory:
     cdef readonly uint32_t nr_clean_anon        # clean anonymous pages: they can be evicted without a new slot
 
     cdef bint _is_cache(self, vpn_t vpn) noexcept nogil
-    cdef int _take(self, gfn_t *gfn) except -1 nogil                    # the lowest free page: OK or NO_FRAME
+    cdef int _take(self, gfn_t *gfn) except -1 nogil                    # a page of the buddy's choice: OK or NO_FRAME
     cdef int _map(self, vpn_t vpn, gfn_t gfn, uint32_t copy, bint dirty) except -1 nogil
     cdef int _unmap(self, vpn_t vpn, gfn_t gfn, uint32_t copy) except -1 nogil  # copy: where it lies now
     cdef int _set_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil

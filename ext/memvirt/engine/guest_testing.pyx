@@ -214,3 +214,27 @@ def corrupt(Guest guest not None, str what, uint32_t at, uint32_t value):
         guest.nr_clean_anon = value
     else:
         raise KeyError(what)
+
+
+def make(vpns=32, pages=16, **options):
+    """A guest and the machine it runs on, with room for its swap and its file."""
+    machine = ArrayMachine(pages, options.get("swap_slots", 0) + vpns - options.get("cache_border", vpns))
+    return Guest(machine, vpns, pages, **options), machine
+
+
+def write(guest, machine, vpn, tag):
+    """Store a tag through the guest; returns the outcome."""
+    outcome, gfn, _, writable = resolve(guest, vpn, True)
+    if outcome == OK:
+        if not writable:
+            raise InvariantError(f"vpn {vpn} was resolved for a store and is not writable")
+        machine.store(gfn, tag)
+    return outcome
+
+
+def read(guest, machine, vpn):
+    """Load the tag of a vpn that can be resolved."""
+    outcome, gfn, _, _ = resolve(guest, vpn)
+    if outcome != OK:
+        raise InvariantError(f"vpn {vpn} cannot be read: outcome {outcome}")
+    return machine.load(gfn)

@@ -36,7 +36,7 @@ from .types cimport (EMPTY, LEAF_ENTRIES, LIMITED, MAX_ORDER, MAX_VMS, NO_FRAME,
 from .zpool cimport Zpool
 from . import audit
 from .replacement.registry import make_order
-from .scan import make_scanner
+from .scan.registry import make_scanner
 
 OUTCOMES = ("done", "no_frame", "no_slot", "pool_full", "rejected", "io_failed", "corrupt", "limited", "refused", "empty")
 
@@ -53,9 +53,9 @@ def tag_of(uint32_t base, uint64_t sequence):
 
 cdef uint64_t mix(uint64_t x) noexcept nogil:
     """splitmix64's finaliser: a good 64-bit mix of a counter."""
-    x += 0x9E3779B97F4A7C15
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB
+    x += 0x9E3779B97F4A7C15ULL
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL
     return x ^ (x >> 31)
 
 
@@ -469,11 +469,8 @@ cdef class Engine:
             if i == last:
                 continue
             began = self.clock.now
-            try:
-                outcome = self._slow(vm, pages[i], ops[i], NULL if sources == NULL else sources + i)
-            except:
-                vm.now_ns = self.clock.now
-                raise
+            vm.now_ns = began                   # kept if the access raises
+            outcome = self._slow(vm, pages[i], ops[i], NULL if sources == NULL else sources + i)
             vm.stall_ns += self.clock.now - began
             if outcome != OK:
                 break

@@ -5,7 +5,7 @@ from .counters cimport Meter
 from .frames cimport Frame, Frames, Slab
 from .leaf cimport Leaf, Leaves
 from .replacement.order cimport Order
-from .swap cimport Swap
+from .swapspace cimport SwapSpace
 from .tcache cimport Tcache
 from .types cimport (LEAF_ENTRIES, MAX_VMS, NONE, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint8_t, uint32_t,
                      uint64_t, vmid_t)
@@ -45,7 +45,7 @@ cdef class Mapping:
     cdef readonly Slab nodes                # Node
     cdef readonly Order order
     cdef readonly Zpool zpool               # may be None
-    cdef readonly Swap swap                 # may be None
+    cdef readonly SwapSpace swap                 # may be None
     cdef bint has_zpool, has_swap
     cdef readonly Meter meter
     cdef Clock clock

@@ -35,7 +35,7 @@ from .frames cimport (FRAME_CHAIN, FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRA
 from .leaf cimport (DIRECTORY_SHIFT, PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE,
                     Leaf, Leaves, Slot)
 from .replacement.order cimport Order
-from .swap cimport Swap
+from .swapspace cimport SwapSpace
 from .tcache cimport Tcache
 from .types cimport (LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, OK, PAGE_SIZE, backing_t, gfn_t, hfn_t, leaf_t,
                      site_t, uint32_t, uint64_t, vmid_t)
@@ -53,7 +53,7 @@ cdef class Mapping:
     """Who maps what, on one host."""
 
     def __cinit__(self, Frames frames not None, Order order not None, Clock clock not None, Zpool zpool=None,
-                  Swap swap=None):
+                  SwapSpace swap=None):
         self.frames = frames
         self.content = frames.content
         self.order = order
@@ -716,11 +716,12 @@ cdef class Mapping:
 
     cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil:
         """A pinned frame is neither reclaimed nor merged nor moved."""
+        cdef Frame *record = &self.frames.frame[frame]
         if pinned:
             self._order_out(frame)
-            self.frames.frame[frame].flags |= FRAME_PINNED
+            record.flags |= FRAME_PINNED
             return 0
-        self.frames.frame[frame].flags &= ~FRAME_PINNED
+        record.flags &= ~FRAME_PINNED
         return self._order_in(frame, NONE)
 
     # ---- VMs

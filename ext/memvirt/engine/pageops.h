@@ -77,9 +77,10 @@ static inline uint64_t mv_mix(uint64_t h)
 
 /* Hash of a page, in three parts:
  *  1. 32 independent lanes of 64 bits, so that four AVX-512 or eight AVX2 registers work at once. Lane i takes words
- *     i, i + 32, ...: state = (state ^ word) * odd; state ^= state >> 32. Each step is a bijection of the state and of
- *     the word, so pages that differ in one word of a lane never agree in that lane; the shift brings the high bits,
- *     which a multiplication only moves up, back down.
+ *     i, i + 32, ...: x = state ^ word; state = (x ^ x >> 32) * odd. Each step is a bijection of the state and of the
+ *     word, so pages that differ in one word of a lane never agree in that lane. The shift comes before the product:
+ *     after it, a flipped top bit would become the same two flipped bits whatever the state, which the next word of
+ *     the lane could cancel for certain.
  *  2. The lanes are folded by 64 x 64 -> 128 bit products, each operand offset by a constant of its own, so that
  *     lanes do not commute and a zero operand needs a 2^-64 accident.
  *  3. A final avalanche.
@@ -94,8 +95,8 @@ static uint64_t mv_hash(const uint8_t *page)
         uint64_t word[MV_LANES];
         memcpy(word, page + at, sizeof word);
         for (int i = 0; i < MV_LANES; i++) {
-            const uint64_t product = (lane[i] ^ word[i]) * 0xC2B2AE3D27D4EB4Full;
-            lane[i] = product ^ (product >> 32);
+            const uint64_t mixed = lane[i] ^ word[i];
+            lane[i] = (mixed ^ (mixed >> 32)) * 0xC2B2AE3D27D4EB4Full;
         }
     }
     uint64_t sum[4] = {0x243F6A8885A308D3ull, 0x13198A2E03707344ull, 0xA4093822299F31D0ull, 0x082EFA98EC4E6C89ull};

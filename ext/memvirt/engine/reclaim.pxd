@@ -5,7 +5,7 @@ from .device cimport Device
 from .frames cimport Frames
 from .mapping cimport Mapping
 from .replacement.order cimport Order
-from .swap cimport Swap
+from .swapspace cimport SwapSpace
 from .types cimport hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t
 from .zpool cimport Zpool
 
@@ -22,7 +22,7 @@ cdef class Reclaim:
     cdef Meter meter
     cdef Order order
     cdef Zpool zpool
-    cdef Swap swap
+    cdef SwapSpace swap
     cdef readonly uint32_t compress_limit       # a page that does not compress to this many bytes is not kept compressed
     cdef uint64_t evictions                     # grows whenever entries changed: "classify again"
     cdef bint awake                             # the background reclaimer is working

@@ -282,6 +282,7 @@ cdef class Reclaim:
         cdef uint8_t done[CLUSTER]
         cdef uint32_t n = self.nr_batch, got, i, gone = 0
         cdef backing_t backing
+        cdef Frame *frame
         self.nr_batch = 0
         got = self.swap.take(n, slots)
         self.meter.ev.reject_swap_full += n - got
@@ -292,7 +293,8 @@ cdef class Reclaim:
             self.swap.write(got, slots, pages, done)
             self._wait_for_writes(got, slots)
         for i in range(n):
-            self.frames.frame[self.batch[i]].flags &= ~FRAME_ISOLATED
+            frame = &self.frames.frame[self.batch[i]]
+            frame.flags &= ~FRAME_ISOLATED
             if not done[i]:
                 if i < got:
                     self.swap.give(slots[i])

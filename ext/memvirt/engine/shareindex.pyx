@@ -57,7 +57,7 @@ cdef class ShareIndex(Listener):
         cdef uint64_t hash = self.content.hash(frame)
         cdef uint32_t charge = self.frames.frame[frame].charge
         if charge != NONE16:
-            hash ^= self.mapping.account[charge].domain * <uint64_t>0x9E3779B97F4A7C15
+            hash ^= self.mapping.account[charge].domain * <uint64_t>0x9E3779B97F4A7C15ULL
         return hash & self.hash_mask
 
     cdef bint _mergeable(self, hfn_t frame) noexcept nogil:
@@ -128,6 +128,7 @@ cdef class ShareIndex(Listener):
     cdef bint merge(self, hfn_t duplicate, hfn_t kept) except? True nogil:
         """Merge two frames that compared equal; False when frames for the merge itself are missing."""
         cdef uint32_t nodes = self.mapping.nodes_to_merge(duplicate, kept)
+        cdef Frame *record = &self.frames.frame[kept]
         cdef uint32_t need = (self.mapping.nodes.frames_needed(nodes) + self._splits(duplicate) + self._splits(kept))
         if need and self.frames.buddy.nr_free < need + self.frames.min_pages:
             self.no_frame += 1
@@ -136,7 +137,7 @@ cdef class ShareIndex(Listener):
         self._split(kept)
         self.mapping.nodes.reserve(nodes, 0)
         self.mapping.write_protect(kept)
-        self.frames.frame[kept].flags |= FRAME_STABLE
+        record.flags |= FRAME_STABLE
         self.mapping.merge(duplicate, kept)
         self.clock.spend(CPU_SCAN, self.clock.costs.merge)
         return True
