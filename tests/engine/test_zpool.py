@@ -130,6 +130,7 @@ def test_the_pool_stays_closed_until_it_is_down_to_the_accept_threshold():
     handles = store(pool, *[PAGE] * 20)
     assert not pool.full
     assert pool.put(b"x")[0] == POOL_FULL and pool.full
+    assert pool.put(b"x")[0] == POOL_FULL and pool.full
     pool.free(handles.pop())
     assert pool.nr_pool_frames == 19
     assert pool.put(b"x")[0] == POOL_FULL
@@ -138,7 +139,7 @@ def test_the_pool_stays_closed_until_it_is_down_to_the_accept_threshold():
     assert pool.put(b"x" * PAGE)[0] == OK and not pool.full
     assert pool.put(b"x" * PAGE)[0] == OK
     stats = pool.stats()
-    assert (stats["pool_limit_hits"], stats["reject_pool_limit"], stats["reject_hysteresis"]) == (1, 1, 1)
+    assert (stats["pool_limit_hits"], stats["reject_pool_limit"], stats["reject_hysteresis"]) == (1, 2, 1)
 
 
 def test_an_open_pool_passes_its_limit_by_one_chain_at_most():
@@ -288,6 +289,19 @@ def test_compaction_keeps_bytes_handles_order_and_marks():
     assert order == kept
     stats = pool.stats()
     assert (stats["compact_moved_objects"], stats["compact_moved_bytes"], stats["compact_freed_frames"]) == (2, 2048, 2)
+
+
+def test_every_class_is_compacted():
+    frames, pool = make()
+    for size, chain, objects in size_classes():
+        handles = store(pool, *[size] * (2 * objects))
+        for handle in handles[1:objects] + handles[objects + 1 :]:
+            pool.free(handle)
+        assert pool.compact() == (chain if objects > 1 else 0)
+        pool.check()
+        for handle in (handles[0], handles[objects]):
+            pool.free(handle)
+    assert frames.usage()["zspage"] == 0
 
 
 # ---- everything at once ----
