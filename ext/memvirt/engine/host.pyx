@@ -441,9 +441,8 @@ cdef class Engine:
         cdef int outcome
         if op == OP_DISCARD:
             self.meter.ev.discards += 1
-            if vm.has_guest:
-                return vm.guest.discard(vpn)
-            return self.faults.release(vm.id, vpn)
+            # Without a guest model nobody tells the host what is no longer needed: the page stays as it is.
+            return vm.guest.discard(vpn) if vm.has_guest else OK
         outcome = self.touch(vm, vpn, op != OP_READ, &frame)
         if outcome != OK:
             return outcome
