@@ -2,6 +2,7 @@
 
 MemvirtError
 ├── ConfigError      what the user asked for cannot be: names the place, the value and what would do (also ValueError)
+├── AdmissionError   the host has no room for this VM, or its commit rule forbids it
 ├── InvariantError   memvirt is broken: check() found a difference, or a caller misused an engine part
 ├── StoreError       bytes that left memory did not come back: names VM, page, store and slot
 └── CorpusError      a corpus or trace file cannot be used: names the file and what is wrong (also ValueError)
@@ -17,6 +18,10 @@ class MemvirtError(Exception):
 
 class ConfigError(MemvirtError, ValueError):
     """A setting, size or name that cannot be honoured."""
+
+
+class AdmissionError(MemvirtError):
+    """A VM that the host refuses: no memory for its fixed parts, or a commit rule that forbids it."""
 
 
 class InvariantError(MemvirtError):

@@ -9,7 +9,8 @@ cdef enum FrameState:
     FRAME_ZSPAGE = 3            # part of a zspage
     FRAME_FIXED = 4             # metadata of fixed size, taken at creation of the host or of a VM
     FRAME_RMAP = 5              # reverse-map nodes of shared frames
-    NR_FRAME_STATES = 6
+    FRAME_BACKING = 6           # backing records
+    NR_FRAME_STATES = 7
 
 cdef enum FrameFlag:
     FRAME_PINNED = 1            # may not be reclaimed, merged or moved
@@ -37,9 +38,38 @@ cdef class Frames:
     cdef Frame *frame                                          # [nr_frames]
     cdef uint32_t nr_state[NR_FRAME_STATES]
 
-    cdef uint32_t nr_free(self) noexcept nogil
     # One frame or an aligned block of 2^order for `state`, leaving at least `reserve` frames free. OK or NO_FRAME.
     # Bytes are NOT cleared. refs = 1, charge = NONE16, backing = NONE.
     cdef int take(self, int order, FrameState state, uint32_t reserve, hfn_t *frame) except -1 nogil
+    cdef int take_at(self, hfn_t frame, FrameState state) except -1 nogil
     cdef int give(self, hfn_t frame, int order) except -1 nogil
+    cdef void *memory(self, hfn_t frame) noexcept nogil
+    cdef void *take_page(self, FrameState state, uint32_t reserve, hfn_t *frame) except? NULL nogil
+    cdef int give_page(self, hfn_t frame, void *page) except -1 nogil
+    cdef void _mark_free(self, hfn_t frame) noexcept nogil
+    cpdef object check(self)
+
+
+cdef class Slab:
+    # Small records of one size in frames of one state. A free record's first 4 bytes chain the free list.
+    cdef readonly Frames frames
+    cdef readonly uint32_t size, nr_pages, nr_used
+    cdef FrameState state
+    cdef int shift                  # log2 of records per page
+    cdef char **page                # [nr_pages]
+    cdef hfn_t *page_frame          # [nr_pages]; Frame.where of such a frame is the index here
+    cdef uint32_t room              # what the two arrays can hold
+    cdef uint32_t free_head
+
+    cdef inline void *at(self, uint32_t id) noexcept nogil:
+        return self.page[id >> self.shift] + (id & ((<uint32_t>1 << self.shift) - 1)) * self.size
+
+    cdef uint32_t frames_needed(self, uint32_t records) noexcept nogil
+    cdef int reserve(self, uint32_t records, uint32_t keep_free) except -1 nogil
+    cdef int _grow(self, uint32_t keep_free) except -1 nogil
+    cdef int _resize(self, uint32_t room) except -1
+    cdef uint32_t take(self) noexcept nogil
+    cdef void give(self, uint32_t id) noexcept nogil
+    cdef void move_page(self, hfn_t source, hfn_t target) noexcept nogil
+    cdef uint32_t end(self) noexcept nogil
     cpdef object check(self)

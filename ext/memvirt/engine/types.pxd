@@ -26,6 +26,7 @@ cdef enum:
     HUGE_ORDER = 9              # buddy order of a 2 MiB block
     MAX_ORDER = 10              # largest buddy order: 4 MiB, as in Linux
     NONE16 = 0xFFFF
+    MAX_VMS = 4096              # VMs a host can have at once; ids are reused
 
 cdef enum:
     NONE = 0xFFFFFFFF

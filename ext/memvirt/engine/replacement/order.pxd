@@ -1,4 +1,6 @@
-from ..types cimport uint32_t
+from libc.stddef cimport size_t
+
+from ..types cimport uint32_t, uint64_t
 
 
 cdef class Order:
@@ -9,7 +11,9 @@ cdef class Order:
     cdef readonly uint32_t ids, keys
     cdef readonly uint32_t capacity            # residents the order may plan with (its queue shares, ghost sizes)
     cdef readonly uint32_t nr_resident
+    cdef readonly uint32_t most                # residents there can ever be: ids, or capacity if bounded
 
+    cdef int expect(self, uint32_t key) except -1 nogil                 # hint: key comes in next, room is made for it
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil    # id became resident; key: what it comes back as
     cdef int touch(self, uint32_t id) except -1 nogil                   # id was referenced
     cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil              # who should go next (stays in); NONE: nobody
@@ -18,4 +22,6 @@ cdef class Order:
     cdef int forget(self, uint32_t id) except -1 nogil                  # id left for another reason (freed, pinned)
     cdef int forget_key(self, uint32_t key) except -1 nogil             # this content will never come back
     cdef bint holds(self, uint32_t id) noexcept nogil
+    # Misses of a demand-paged run in which ids and keys are both the page numbers and every hit is seen.
+    cdef uint64_t replay(self, const uint32_t *pages, size_t n) except? 0xFFFFFFFFFFFFFFFF nogil
     cpdef object check(self)

@@ -1,0 +1,47 @@
+from .counters cimport Meter
+from .types cimport int64_t
+
+# The cost model: simulated nanoseconds per operation, integers, named in presets/costs/*.toml.
+cdef struct Costs:
+    int64_t hit                 # an access that the translation cache serves
+    int64_t refill              # a walk of the tables that finds a present entry
+    int64_t fault               # entering and leaving the hypervisor for a fault
+    int64_t zero_page           # clear 4 KiB
+    int64_t zero_huge           # clear 2 MiB
+    int64_t copy_page
+    int64_t leaf_copy           # copy the 512 entries of a shared leaf table
+    int64_t same_filled         # test a page for equal words
+    int64_t compress
+    int64_t decompress
+    int64_t zpool_store         # place and copy a compressed object
+    int64_t swap_submit         # processor time to submit one swap request
+    int64_t evict               # unmap one page and give its frame back
+    int64_t reclaim_visit       # look at one candidate
+    int64_t scan_visit          # page-sharing scanner: look at one page
+    int64_t hash_page
+    int64_t compare_page        # compare two equal pages to the last byte
+    int64_t merge
+    int64_t clone_fixed         # create a clone's fixed parts
+    int64_t clone_leaf          # share one leaf table
+    int64_t balloon_page        # give up or take back one page through the balloon
+    int64_t guest_fault         # the guest kernel's own fault handling
+    int64_t move_page           # compaction: copy a page and rewrite what names it
+    int64_t wait_quantum        # how long a VM that found no memory sleeps before it tries again
+
+
+cdef class Clock:
+    # Simulated time. Exactly one actor runs; `now` is its clock. Whoever switches actors saves and restores it.
+    cdef int64_t now
+    cdef Costs costs
+    cdef Meter meter
+    cdef int64_t *cpu_ns            # the meter's
+
+    cdef inline void spend(self, int mechanism, int64_t ns) noexcept nogil:
+        """Processor time of the running actor, booked to a mechanism."""
+        self.now += ns
+        self.cpu_ns[mechanism] += ns
+
+    cdef inline void wait_until(self, int64_t ns) noexcept nogil:
+        """The running actor sleeps (I/O): time passes, no processor time is spent."""
+        if ns > self.now:
+            self.now = ns

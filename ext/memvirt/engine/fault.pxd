@@ -1,0 +1,50 @@
+from .clock cimport Clock
+from .content cimport Content
+from .counters cimport Fault, Meter
+from .device cimport Device
+from .frames cimport Frames
+from .leaf cimport Leaves
+from .mapping cimport Mapping
+from .reclaim cimport Reclaim
+from .types cimport backing_t, gfn_t, hfn_t, int64_t, leaf_t, uint32_t, uint64_t, vmid_t, vpn_t
+
+cdef enum Provisioning:
+    THIN = 0                    # a frame at first touch
+    THICK = 1                   # everything at creation, in 2 MiB blocks where there are any
+    THIN_HUGE = 2               # a 2 MiB block at first touch while one is free
+
+
+cdef class Faults:
+    cdef readonly Mapping mapping
+    cdef readonly Reclaim reclaim
+    cdef readonly Frames frames
+    cdef Leaves leaves
+    cdef Content content
+    cdef Device device
+    cdef Clock clock
+    cdef Meter meter
+    cdef Provisioning provisioning
+    cdef dict names
+    cdef uint64_t *ticks                        # the meter's: faults seen per kind
+
+    # Make (vm, gfn) accessible and cache vpn -> frame. OK, NO_FRAME, LIMITED; StoreError if bytes do not come back.
+    # may_write: False keeps write permission out of the cached translation (the guest wants to see the first store).
+    cdef int resolve(self, vmid_t vm, gfn_t gfn, vpn_t vpn, bint write, bint may_write) except -1 nogil
+    # The same without caching a translation, for accesses that no vpn makes; *frame holds the page.
+    cdef int reach(self, vmid_t vm, gfn_t gfn, bint write, hfn_t *frame) except -1 nogil
+    # Give up the page: nothing is mapped there any more (balloon, discard). OK, NO_FRAME (a shared leaf must be copied).
+    cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil
+    cdef int populate(self, vmid_t vm) except -1 nogil
+
+    cdef int _serve(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
+                    bint *shared) except -1 nogil
+    cdef Fault classify(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
+                        bint *shared) noexcept nogil
+    cdef int _step(self, vmid_t vm, gfn_t gfn, bint write, Fault kind, uint32_t slot, uint32_t entry,
+                   bint shared) except -1 nogil
+    cdef int _zero(self, vmid_t vm, gfn_t gfn, uint32_t slot) except -1 nogil
+    cdef int _zero_huge(self, vmid_t vm, gfn_t gfn) except -1 nogil
+    cdef int _cow(self, vmid_t vm, gfn_t gfn, leaf_t leaf, uint32_t entry) except -1 nogil
+    cdef int _bring_back(self, vmid_t vm, gfn_t gfn, leaf_t leaf, backing_t backing) except -1 nogil
+    cdef int _fill_from(self, backing_t backing, hfn_t frame, vmid_t vm, gfn_t gfn) except -1 nogil
+    cdef int _lost(self, backing_t backing, vmid_t vm, gfn_t gfn, object why) except -1

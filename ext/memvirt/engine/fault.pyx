@@ -1,0 +1,323 @@
+"""Faults: name the fault from the entry alone, then one handler each.
+
+    entry                         access    fault
+    nothing there                 any       ZERO    a cleared frame (HUGE: a cleared 2 MiB block, where that is wanted)
+    names a backing               any       CACHED  a frame has the bytes already   SAME   recreate   ZPOOL   decompress
+                                            SWAP    read
+    present, not writable         write     REUSE   nobody else names the frame     COW    copy
+    present                       else      NONE    only the translation was missing: a refill
+
+A leaf that other VMs hold is copied before the first write below it; that is a step of the fault, not a fault of its own.
+
+Each step of a handler does three things. *Secure*: make sure of every frame and table it needs; this alone may reclaim.
+*Classify again*, since reclaim may have changed the very entry. *Commit*: what cannot fail. Bytes that do not come back
+(a failing read, a checksum that differs) raise StoreError and leave entry, record and store as they were; the next
+access tries again.
+
+Latency: the whole fault, waiting included, goes into the histogram of the kind that was named first, in simulated ns.
+One fault in WALL_EVERY of a kind is also timed with this machine's clock.
+"""
+
+from memvirt.errors import StoreError
+
+from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind
+from .clock cimport Clock
+from .counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_SWAP, CPU_ZERO, FAULT_CACHED, FAULT_COW,
+                        FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
+                        WALL_EVERY, Fault, Meter, hist_add)
+from .frames cimport FRAME_GUEST
+from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
+from .mapping cimport Mapping
+from .reclaim cimport Reclaim
+from .types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, backing_t, gfn_t, hfn_t, int64_t, leaf_t,
+                     uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
+
+cdef extern from "walltime.h" nogil:
+    long long memvirt_wall_ns()
+
+cdef enum:
+    MAX_STEPS = 64              # a fault takes at most four; more means reclaim takes away what it brings
+
+
+cdef class Faults:
+    """Serves the faults of one host. `names`: VM names by id, for messages."""
+
+    def __cinit__(self, Reclaim reclaim not None, int provisioning, dict names not None):
+        self.reclaim = reclaim
+        self.mapping = reclaim.mapping
+        self.frames = self.mapping.frames
+        self.leaves = self.mapping.leaves
+        self.content = self.mapping.content
+        self.device = reclaim.device
+        self.clock = self.mapping.clock
+        self.meter = self.mapping.meter
+        self.ticks = self.meter.wall_tick
+        self.provisioning = <Provisioning>provisioning
+        self.names = names
+
+    cdef Fault classify(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
+                        bint *shared) noexcept nogil:
+        """Name the fault from the entry alone: asked first, and again whenever something may have changed it."""
+        cdef Leaf *leaf
+        cdef Backing *backing
+        cdef BackingKind kind
+        entry[0] = 0
+        shared[0] = False
+        slot[0] = self.leaves.slot_of(vm, gfn)
+        if slot[0] == NONE or self.leaves.slot(slot[0]).leaf == NONE:
+            return FAULT_ZERO
+        leaf = self.leaves.at(self.leaves.slot(slot[0]).leaf)
+        entry[0] = self.leaves.entry(leaf, gfn % LEAF_ENTRIES)
+        shared[0] = leaf.nr_holders > 1
+        if entry[0] == 0:
+            return FAULT_ZERO
+        if entry[0] & PTE_PRESENT:
+            if not write or (entry[0] & PTE_WRITABLE and not shared[0]):
+                return FAULT_NONE
+            return FAULT_REUSE if not shared[0] and self.mapping.sole(entry[0] & PTE_WHERE) else FAULT_COW
+        backing = self.mapping.backings.at(entry[0] & PTE_WHERE)
+        if backing.place & BACKING_CACHED:
+            return FAULT_CACHED
+        kind = self.mapping.backings.kind(backing)
+        if kind == BACKING_SAME:
+            return FAULT_SAME
+        return FAULT_ZPOOL if kind == BACKING_ZPOOL else FAULT_SWAP
+
+    cdef int resolve(self, vmid_t vm, gfn_t gfn, vpn_t vpn, bint write, bint may_write) except -1 nogil:
+        """Serve an access of vpn (at gfn) that the translation cache could not, and cache the translation."""
+        cdef uint32_t slot, entry
+        cdef bint shared
+        cdef int outcome = self._serve(vm, gfn, write, &slot, &entry, &shared)
+        if outcome != OK:
+            return outcome
+        if not self.mapping.tcache.view[vm].writes[vpn >> LEAF_SHIFT]:
+            self.mapping.tcache.settle_writes(vm, vpn >> LEAF_SHIFT)
+        self.mapping.translate(vm, vpn, self.leaves.slot(slot).leaf, gfn % LEAF_ENTRIES,
+                               may_write and entry & PTE_WRITABLE != 0 and not shared)
+        return OK
+
+    cdef int reach(self, vmid_t vm, gfn_t gfn, bint write, hfn_t *frame) except -1 nogil:
+        cdef uint32_t slot, entry
+        cdef bint shared
+        cdef int outcome = self._serve(vm, gfn, write, &slot, &entry, &shared)
+        frame[0] = entry & PTE_WHERE
+        return outcome
+
+    cdef int _serve(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
+                    bint *shared) except -1 nogil:
+        """Step by step until the entry serves the access: OK, or why it cannot be."""
+        cdef uint32_t steps = 0
+        cdef int outcome
+        cdef int64_t began = self.clock.now, wall = 0
+        cdef Fault kind = self.classify(vm, gfn, write, slot, entry, shared), first = kind
+        if kind == FAULT_NONE:
+            self.clock.spend(CPU_ACCESS, self.clock.costs.refill)
+            self.meter.ev.tcache_refills += 1
+            return OK
+        if self.ticks[<int>kind] % WALL_EVERY == 0:
+            wall = memvirt_wall_ns()
+        self.ticks[<int>kind] += 1
+        self.clock.spend(CPU_FAULT, self.clock.costs.fault)
+        while kind != FAULT_NONE:
+            outcome = self._step(vm, gfn, write, kind, slot[0], entry[0], shared[0])
+            steps += 1
+            if outcome == OK and steps >= MAX_STEPS:
+                self.meter.ev.exhausted_no_frame += 1
+                outcome = NO_FRAME
+            if outcome != OK:
+                return outcome
+            kind = self.classify(vm, gfn, write, slot, entry, shared)
+        hist_add(&self.meter.sim[<int>first], self.clock.now - began)
+        if wall:
+            hist_add(&self.meter.wall[<int>first], memvirt_wall_ns() - wall)
+        return OK
+
+    cdef int _step(self, vmid_t vm, gfn_t gfn, bint write, Fault kind, uint32_t slot, uint32_t entry,
+                   bint shared) except -1 nogil:
+        """One step towards FAULT_NONE. OK also when it only secured, and reclaim made everything uncertain again."""
+        cdef leaf_t leaf = NONE if slot == NONE else self.leaves.slot(slot).leaf
+        cdef uint64_t evictions = self.reclaim.evictions
+        cdef int outcome
+        if write and shared:
+            outcome = self.reclaim.secure(vm, 0, self.mapping.frames_to_copy_leaf(leaf))
+            if outcome != OK or self.reclaim.evictions != evictions:
+                return outcome
+            self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
+            return self.mapping.copy_leaf(slot)
+        if kind == FAULT_ZERO:
+            return self._zero(vm, gfn, slot)
+        if kind == FAULT_REUSE:
+            self.meter.ev.fault_reuse += 1
+            return self.mapping.own(leaf, gfn % LEAF_ENTRIES)
+        if kind == FAULT_COW:
+            return self._cow(vm, gfn, leaf, entry)
+        return self._bring_back(vm, gfn, leaf, entry & PTE_WHERE)
+
+    cdef int _zero(self, vmid_t vm, gfn_t gfn, uint32_t slot) except -1 nogil:
+        cdef uint64_t evictions = self.reclaim.evictions
+        cdef hfn_t frame
+        cdef int outcome
+        if self.provisioning == THIN_HUGE and (slot == NONE or self.leaves.slot(slot).leaf == NONE):
+            outcome = self._zero_huge(vm, gfn)
+            if outcome == OK:
+                return OK
+            self.meter.ev.fault_around_missed += 1
+        outcome = self.reclaim.secure(vm, 1, self.mapping.frames_to_reach(vm, gfn))
+        if outcome != OK or self.reclaim.evictions != evictions:
+            return outcome
+        slot = self.mapping.reach(vm, gfn)
+        self.frames.take(0, FRAME_GUEST, 0, &frame)
+        self.content.clear(frame)
+        self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
+        self.mapping.map_new(vm, slot, gfn, frame, NONE)
+        self.meter.ev.fault_zero += 1
+        return OK
+
+    cdef int _zero_huge(self, vmid_t vm, gfn_t gfn) except -1 nogil:
+        """2 MiB at once, if the region lies in the VM and its limit, and a block is free above the high watermark."""
+        cdef uint32_t region = gfn >> LEAF_SHIFT, slot, i
+        cdef hfn_t base
+        cdef uint32_t limit = self.mapping.account[vm].limit
+        if (region + 1) * LEAF_ENTRIES > self.leaves.directory[vm].nr_pages:
+            return NO_FRAME
+        if limit != NONE and self.mapping.account[vm].charged + LEAF_ENTRIES > limit:
+            return NO_FRAME
+        if self.frames.buddy.nr_free < LEAF_ENTRIES + self.frames.high_pages + 2:
+            return NO_FRAME
+        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.high_pages + 2, &base) != OK:
+            return NO_FRAME
+        self.leaves.pages.reserve(1, 0)
+        self.leaves.records.reserve(1, 0)
+        slot = self.leaves.ensure_slot(vm, gfn)
+        for i in range(LEAF_ENTRIES):
+            self.content.clear(base + i)
+        self.clock.spend(CPU_ZERO, self.clock.costs.zero_huge)
+        self.mapping.map_huge(vm, slot, region, base)
+        self.meter.ev.fault_huge += 1
+        return OK
+
+    cdef int _cow(self, vmid_t vm, gfn_t gfn, leaf_t leaf, uint32_t entry) except -1 nogil:
+        cdef uint64_t evictions = self.reclaim.evictions
+        cdef hfn_t copy
+        cdef int outcome = self.reclaim.secure(vm, 1, 0)
+        if outcome != OK or self.reclaim.evictions != evictions:
+            return outcome
+        self.frames.take(0, FRAME_GUEST, 0, &copy)
+        self.content.copy(copy, entry & PTE_WHERE)
+        self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
+        self.mapping.break_cow(vm, leaf, gfn % LEAF_ENTRIES, copy)
+        self.meter.ev.fault_cow += 1
+        return OK
+
+    cdef int _bring_back(self, vmid_t vm, gfn_t gfn, leaf_t leaf, backing_t id) except -1 nogil:
+        """The entry's content is out: get it into a frame, or find the frame that has it, and map that."""
+        cdef uint64_t evictions = self.reclaim.evictions
+        cdef Backing *backing = self.mapping.backings.at(id)
+        cdef BackingKind kind
+        cdef hfn_t frame
+        cdef int outcome
+        if backing.place & BACKING_CACHED:
+            outcome = self.reclaim.secure(vm, 0, self.mapping.nodes.frames_needed(2))
+            if outcome != OK or self.reclaim.evictions != evictions:
+                return outcome
+            self.mapping.nodes.reserve(2, 0)
+            self.mapping.map_cached(leaf, gfn % LEAF_ENTRIES, id)
+            self.meter.ev.fault_cached += 1
+            return OK
+        outcome = self.reclaim.secure(vm, 1, 0)
+        if outcome != OK or self.reclaim.evictions != evictions:
+            return outcome
+        kind = self.mapping.backings.kind(backing)
+        self.frames.take(0, FRAME_GUEST, 0, &frame)
+        self._fill_from(id, frame, vm, gfn)
+        self.mapping.map_back(vm, leaf, gfn % LEAF_ENTRIES, frame, id)
+        if kind == BACKING_SAME:
+            self.meter.ev.fault_same += 1
+        elif kind == BACKING_ZPOOL:
+            self.meter.ev.fault_zpool += 1
+        else:
+            self.meter.ev.fault_swap += 1
+        return OK
+
+    cdef int _fill_from(self, backing_t id, hfn_t frame, vmid_t vm, gfn_t gfn) except -1 nogil:
+        """Put the bytes of a backing into a frame, checked; on failure the frame is given back and StoreError raised."""
+        cdef Backing *backing = self.mapping.backings.at(id)
+        cdef BackingKind kind = self.mapping.backings.kind(backing)
+        cdef const uint8_t *payload
+        cdef uint32_t payload_bytes
+        cdef int outcome
+        if kind == BACKING_SAME:
+            self.content.fill_same(frame, self.mapping.backings.value(backing))
+            self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
+            return OK
+        if kind == BACKING_ZPOOL:
+            payload = self.mapping.zpool.view(self.mapping.backings.where(backing), &payload_bytes)
+            outcome = self.content.expand(frame, payload, payload_bytes)
+            self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
+        else:
+            self.clock.spend(CPU_SWAP, self.clock.costs.swap_submit)
+            self.clock.wait_until(self.device.read(self.clock.now, 1))
+            outcome = self.mapping.swap.read(self.mapping.backings.where(backing), self.content.raw_target(frame))
+            self.meter.ev.swap_pages_in += 1
+        if outcome == OK and self.content.checksum(frame) == backing.check:
+            return OK
+        self.frames.give(frame, 0)
+        if kind == BACKING_SWAP:
+            self.meter.ev.swap_read_failed += 1
+        with gil:
+            self._lost(id, vm, gfn, "the bytes do not match their checksum" if outcome == OK else
+                       f"reading failed (errno {self.mapping.swap.last_errno})" if kind == BACKING_SWAP else
+                       "the codec refuses the object")
+        return OK
+
+    cdef int _lost(self, backing_t id, vmid_t vm, gfn_t gfn, object why) except -1:
+        cdef Backing *backing = self.mapping.backings.at(id)
+        store = "zpool object" if self.mapping.backings.kind(backing) == BACKING_ZPOOL else "swap slot"
+        raise StoreError(f"VM '{self.names.get(vm, vm)}' page {gfn}: {store} {self.mapping.backings.where(backing)}: "
+                         f"{why}; entry and store are unchanged, the next access tries again")
+
+    cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil:
+        """The guest does not need the page: nothing is mapped there afterwards. OK, or NO_FRAME when a shared or huge
+        leaf would have to be copied or split and there is no frame for that."""
+        cdef uint32_t slot = self.leaves.slot_of(vm, gfn), need
+        cdef uint64_t evictions
+        cdef leaf_t id
+        cdef Leaf *leaf
+        cdef int outcome
+        while slot != NONE and self.leaves.slot(slot).leaf != NONE:
+            id = self.leaves.slot(slot).leaf
+            leaf = self.leaves.at(id)
+            if self.leaves.entry(leaf, gfn % LEAF_ENTRIES) == 0:
+                return OK
+            if leaf.nr_holders == 1 and leaf.entries != NULL:
+                return self.mapping.unmap(id, gfn % LEAF_ENTRIES)
+            need = self.mapping.frames_to_copy_leaf(id) if leaf.nr_holders > 1 else 1
+            evictions = self.reclaim.evictions
+            outcome = self.reclaim.secure(vm, 0, need)
+            if outcome != OK:
+                return outcome
+            if self.reclaim.evictions != evictions:
+                continue
+            if leaf.nr_holders > 1:
+                self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
+                self.mapping.copy_leaf(slot)
+            else:
+                self.mapping.split(id)
+        return OK
+
+    cdef int populate(self, vmid_t vm) except -1 nogil:
+        """Thick provisioning: map everything now, in 2 MiB blocks where there are any. OK or what ran out."""
+        cdef gfn_t gfn = 0
+        cdef uint32_t slot, entry
+        cdef bint shared
+        cdef int outcome
+        while gfn < self.leaves.directory[vm].nr_pages:
+            if gfn % LEAF_ENTRIES == 0 and self._zero_huge(vm, gfn) == OK:
+                gfn += LEAF_ENTRIES
+                continue
+            while self.classify(vm, gfn, False, &slot, &entry, &shared) == FAULT_ZERO:
+                outcome = self._zero(vm, gfn, slot)
+                if outcome != OK:
+                    return outcome
+            gfn += 1
+        return OK

@@ -1,0 +1,295 @@
+"""Host frames: who holds each 4 KiB of host memory, and the slabs of small records that live in them.
+
+A frame is free (in the buddy allocator) or in exactly one use (FrameState). A guest frame carries the number of entries
+that name it, its reverse map, the backing record it still equals, and the VM that pays for it. Everything memvirt keeps
+about guests, tables, zspages, records, is put into frames of this same host and shows in usage(): metadata is never
+free of charge.
+
+Bytes of a frame are garbage until its taker clears or fills them. Debug builds fill freed frames with a pattern;
+sanitizer builds poison them, so that a stale pointer into the arena is caught as it would be on a heap.
+
+A Slab keeps records of one power-of-two size, as many to a frame as fit. `reserve` is the step that may fail, `take`
+cannot: a fault handler secures first and commits later. Records stay where they are; frames of a slab are given back
+when the host ends.
+
+Invariants (check): the counts per state match the frames; free here = free in the buddy; a free frame has no
+references, charge, or flags.
+"""
+
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memset
+
+from memvirt.errors import ConfigError, InvariantError
+
+from .buddy cimport Buddy
+from .content cimport Content
+from .types cimport EMPTY, NO_FRAME, NONE, NONE16, OK, PAGE_SIZE, hfn_t, uint8_t, uint32_t
+
+cdef extern from "poison.h" nogil:
+    void memvirt_poison(void *start, size_t bytes)
+    void memvirt_unpoison(void *start, size_t bytes)
+
+cdef extern from *:
+    """
+    #ifdef MEMVIRT_DEBUG
+    #define MEMVIRT_FILL_FREED 1
+    #else
+    #define MEMVIRT_FILL_FREED 0
+    #endif
+    """
+    bint MEMVIRT_FILL_FREED
+
+STATE_NAMES = ("free", "guest", "table", "zspage", "fixed", "rmap", "backing")
+
+
+cdef class Frames:
+    """nr_frames host frames over `content`. Watermarks are in free frames: min <= low <= high."""
+
+    def __cinit__(self, Content content not None, uint32_t min_pages=0, uint32_t low_pages=0, uint32_t high_pages=0):
+        self.nr_frames = content.nr_frames
+        if not min_pages <= low_pages <= high_pages:
+            raise ConfigError(f"watermarks: min {min_pages} <= low {low_pages} <= high {high_pages} must hold")
+        if high_pages > self.nr_frames // 2:
+            raise ConfigError(f"watermarks: high {high_pages} is more than half of the host's {self.nr_frames} frames")
+        self.content = content
+        self.buddy = Buddy(self.nr_frames)
+        self.min_pages = min_pages
+        self.low_pages = low_pages
+        self.high_pages = high_pages
+        self.frame = <Frame *>calloc(self.nr_frames, sizeof(Frame))
+        if self.frame == NULL:
+            raise MemoryError(f"{self.nr_frames} frame records")
+        self.nr_state[<int>FRAME_FREE] = self.nr_frames
+        cdef hfn_t frame
+        for frame in range(self.nr_frames):
+            self.frame[frame].charge = NONE16
+            self.frame[frame].backing = NONE
+            self._mark_free(frame)
+
+    def __dealloc__(self):
+        if self.content is not None and self.content.arena != NULL:
+            memvirt_unpoison(self.content.arena, <size_t>self.nr_frames * PAGE_SIZE)
+        free(self.frame)
+
+    cdef void _mark_free(self, hfn_t frame) noexcept nogil:
+        if self.content.arena != NULL:
+            if MEMVIRT_FILL_FREED:
+                memset(self.content.arena + <size_t>frame * PAGE_SIZE, 0x5A, PAGE_SIZE)
+            memvirt_poison(self.content.arena + <size_t>frame * PAGE_SIZE, PAGE_SIZE)
+
+    cdef int take(self, int order, FrameState state, uint32_t reserve, hfn_t *frame) except -1 nogil:
+        """A block of 2^order frames for `state`, leaving `reserve` frames free: OK or NO_FRAME."""
+        cdef uint32_t count = <uint32_t>1 << order, i
+        cdef Frame *record
+        if self.buddy.nr_free < count + reserve:
+            return NO_FRAME
+        if self.buddy.take(order, frame) != OK:
+            return NO_FRAME
+        for i in range(count):
+            record = &self.frame[frame[0] + i]
+            assert record.state == FRAME_FREE
+            record.state = state
+            record.refs = 1
+        if self.content.arena != NULL:
+            memvirt_unpoison(self.content.arena + <size_t>frame[0] * PAGE_SIZE, <size_t>count * PAGE_SIZE)
+        self.nr_state[<int>FRAME_FREE] -= count
+        self.nr_state[<int>state] += count
+        return OK
+
+    cdef int take_at(self, hfn_t frame, FrameState state) except -1 nogil:
+        """This very frame, if it is free: OK or NO_FRAME."""
+        if self.buddy.take_at(frame, 0) != OK:
+            return NO_FRAME
+        self.frame[frame].state = state
+        self.frame[frame].refs = 1
+        if self.content.arena != NULL:
+            memvirt_unpoison(self.content.arena + <size_t>frame * PAGE_SIZE, PAGE_SIZE)
+        self.nr_state[<int>FRAME_FREE] -= 1
+        self.nr_state[<int>state] += 1
+        return OK
+
+    cdef int give(self, hfn_t frame, int order) except -1 nogil:
+        cdef uint32_t count = <uint32_t>1 << order, i
+        cdef Frame *record
+        cdef uint8_t state = self.frame[frame].state
+        assert state != FRAME_FREE
+        for i in range(count):
+            record = &self.frame[frame + i]
+            assert record.state == state
+            record.refs = 0
+            record.where = 0
+            record.backing = NONE
+            record.charge = NONE16
+            record.state = FRAME_FREE
+            record.flags = 0
+            self._mark_free(frame + i)
+        self.nr_state[<int>state] -= count
+        self.nr_state[<int>FRAME_FREE] += count
+        return self.buddy.give(frame, order)
+
+    cdef void *memory(self, hfn_t frame) noexcept nogil:
+        """The bytes of a frame that holds metadata; NULL for content without bytes."""
+        if self.content.arena == NULL:
+            return NULL
+        return self.content.arena + <size_t>frame * PAGE_SIZE
+
+    cdef void *take_page(self, FrameState state, uint32_t reserve, hfn_t *frame) except? NULL nogil:
+        """A cleared page of metadata in a frame, or NULL when there is no frame. With content that has no bytes the
+        frame is taken all the same and the page lies beside it."""
+        cdef void *page
+        if self.take(0, state, reserve, frame) != OK:
+            return NULL
+        page = self.memory(frame[0])
+        if page == NULL:
+            page = malloc(PAGE_SIZE)
+            if page == NULL:
+                with gil:
+                    raise MemoryError("a page of metadata")
+        memset(page, 0, PAGE_SIZE)
+        return page
+
+    cdef int give_page(self, hfn_t frame, void *page) except -1 nogil:
+        if self.content.arena == NULL:
+            free(page)
+        return self.give(frame, 0)
+
+    def usage(self):
+        """{use: frames}; sums to nr_frames."""
+        return {name: self.nr_state[i] for i, name in enumerate(STATE_NAMES)}
+
+    cpdef object check(self):
+        cdef uint32_t counted[NR_FRAME_STATES]
+        cdef hfn_t frame
+        cdef Frame *record
+        cdef int i
+        memset(counted, 0, sizeof(counted))
+        for frame in range(self.nr_frames):
+            record = &self.frame[frame]
+            if record.state >= NR_FRAME_STATES:
+                raise InvariantError(f"frame {frame}: state {record.state} does not exist")
+            counted[record.state] += 1
+            if (record.state == FRAME_FREE) != self.buddy.is_free(frame):
+                raise InvariantError(f"frame {frame}: {STATE_NAMES[record.state]} here, not so in the buddy allocator")
+            if record.state == FRAME_FREE and (record.refs or record.flags or record.charge != NONE16
+                                               or record.backing != NONE):
+                raise InvariantError(f"frame {frame}: free, yet refs {record.refs} flags {record.flags} "
+                                     f"charge {record.charge} backing {record.backing}")
+        for i in range(NR_FRAME_STATES):
+            if counted[i] != self.nr_state[i]:
+                raise InvariantError(f"{STATE_NAMES[i]} frames: counter {self.nr_state[i]}, recount {counted[i]}")
+        self.buddy.check()
+
+
+cdef class Slab:
+    """Records of `size` bytes (a power of two, 8 .. 4096) in frames of `state`; ids from 0."""
+
+    def __cinit__(self, Frames frames not None, uint32_t size, int state):
+        if size & (size - 1) or not 8 <= size <= PAGE_SIZE:
+            raise ValueError(f"slab records of {size} bytes: a power of two from 8 to 4096 is needed")
+        self.frames = frames
+        self.size = size
+        self.state = <FrameState>state
+        self.shift = 0
+        while (size << self.shift) < PAGE_SIZE:
+            self.shift += 1
+        self.free_head = NONE
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        if self.frames is not None and self.frames.content.arena == NULL:
+            for i in range(self.nr_pages):
+                free(self.page[i])
+        free(self.page)
+        free(self.page_frame)
+
+    cdef uint32_t frames_needed(self, uint32_t records) noexcept nogil:
+        """Frames that reserving this many records takes right now."""
+        cdef uint32_t spare = (self.nr_pages << self.shift) - self.nr_used
+        if records <= spare:
+            return 0
+        return ((records - spare) + (<uint32_t>1 << self.shift) - 1) >> self.shift
+
+    cdef int reserve(self, uint32_t records, uint32_t keep_free) except -1 nogil:
+        """Make sure that the next `records` takes succeed: OK or NO_FRAME (then nothing has changed)."""
+        cdef uint32_t pages = self.frames_needed(records), i
+        if pages == 0:
+            return OK
+        if self.frames.buddy.nr_free < pages + keep_free:
+            return NO_FRAME
+        for i in range(pages):
+            if self._grow(keep_free) != OK:
+                return NO_FRAME
+        return OK
+
+    cdef int _grow(self, uint32_t keep_free) except -1 nogil:
+        cdef hfn_t frame
+        cdef void *page
+        cdef uint32_t room, id, i
+        if self.nr_pages == self.room:
+            room = 64 if self.room == 0 else self.room * 2
+            with gil:
+                self._resize(room)
+        page = self.frames.take_page(self.state, keep_free, &frame)
+        if page == NULL:
+            return NO_FRAME
+        self.page[self.nr_pages] = <char *>page
+        self.page_frame[self.nr_pages] = frame
+        self.frames.frame[frame].where = self.nr_pages
+        self.nr_pages += 1
+        i = <uint32_t>1 << self.shift
+        while i > 0:                # lowest id first out
+            i -= 1
+            id = ((self.nr_pages - 1) << self.shift) + i
+            (<uint32_t *>self.at(id))[0] = self.free_head
+            self.free_head = id
+        return OK
+
+    cdef int _resize(self, uint32_t room) except -1:
+        cdef char **page = <char **>realloc(self.page, room * sizeof(char *))
+        if page == NULL:
+            raise MemoryError("slab pages")
+        self.page = page
+        cdef hfn_t *page_frame = <hfn_t *>realloc(self.page_frame, room * sizeof(hfn_t))
+        if page_frame == NULL:
+            raise MemoryError("slab pages")
+        self.page_frame = page_frame
+        self.room = room
+        return 0
+
+    cdef uint32_t take(self) noexcept nogil:
+        """A zeroed record; room must have been reserved."""
+        cdef uint32_t id = self.free_head
+        self.free_head = (<uint32_t *>self.at(id))[0]
+        (<uint32_t *>self.at(id))[0] = 0
+        self.nr_used += 1
+        return id
+
+    cdef void give(self, uint32_t id) noexcept nogil:
+        memset(self.at(id), 0, self.size)
+        (<uint32_t *>self.at(id))[0] = self.free_head
+        self.free_head = id
+        self.nr_used -= 1
+
+    cdef void move_page(self, hfn_t source, hfn_t target) noexcept nogil:
+        """Host compaction moved the bytes of frame `source`, one of ours, to `target`."""
+        cdef uint32_t index = self.frames.frame[source].where
+        if self.frames.content.arena != NULL:
+            self.page[index] = <char *>self.frames.memory(target)
+        self.page_frame[index] = target
+        self.frames.frame[target].where = index
+
+    cdef uint32_t end(self) noexcept nogil:
+        """One past the largest id ever handed out."""
+        return self.nr_pages << self.shift
+
+    cpdef object check(self):
+        free_ids = set()
+        cdef uint32_t id = self.free_head
+        while id != NONE:
+            if id >= self.end() or id in free_ids:
+                raise InvariantError(f"slab: free list holds {id} twice or past the end {self.end()}")
+            free_ids.add(id)
+            id = (<uint32_t *>self.at(id))[0]
+        if len(free_ids) + self.nr_used != self.end():
+            raise InvariantError(f"slab: {len(free_ids)} free + {self.nr_used} used != {self.end()}")
+        return free_ids

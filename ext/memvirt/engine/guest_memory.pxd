@@ -1,0 +1,59 @@
+from .buddy cimport Buddy
+from .replacement.order cimport Order
+from .types cimport gfn_t, uint8_t, uint32_t, vpn_t
+
+cdef enum PageState:            # of a guest-physical page; every gfn is in exactly one
+    PAGE_FREE = 0               # in the guest's buddy allocator; its content means nothing to the guest
+    PAGE_CLEAN = 1              # mapped, and equal to its copy outside memory: read-only until the guest is asked
+    PAGE_DIRTY = 2              # mapped, the only place that holds this content
+    PAGE_BALLOON = 3            # given up: in the balloon
+    PAGE_KERNEL = 4             # the guest kernel's own: never mapped, reclaimed or given up
+
+cdef enum:
+    FILE_ORIGINAL = 0xFFFFFFFE  # a copy of the page: the original file, as Machine.read_file gives it
+    NO_REPORTING = -1
+
+
+cdef class GuestMemory:
+    # Which page is whose: the tables of a guest and the only code that changes them. No step here can half-fail.
+    cdef readonly uint32_t nr_vpns              # address space, in pages
+    cdef readonly uint32_t nr_pages             # guest-physical pages
+    cdef readonly uint32_t cache_border         # vpns from here on are page cache; nr_vpns: there is none
+    cdef readonly uint32_t swap_slots           # slots from here on are blocks of the file
+    cdef readonly uint32_t kernel_pages         # gfns 0 .. kernel_pages - 1
+    cdef readonly int report_order              # the block size that is reported; NO_REPORTING: off
+    cdef readonly str replacement
+
+    cdef readonly Buddy buddy                   # free guest pages
+    cdef Buddy _slots                           # free guest swap slots; None without swap
+    cdef Order _anon                            # mapped anonymous pages; ids are gfns, keys vpns
+    cdef Order _cache                           # mapped page cache pages, likewise; None without page cache
+    cdef gfn_t *_gfn                            # [nr_vpns] the page table; NONE: unmapped
+    cdef uint32_t *_copy                        # [nr_vpns] where a copy lies: NONE, FILE_ORIGINAL or a slot
+    cdef vpn_t *_vpn                            # [nr_pages] reverse; NONE unless mapped
+    cdef uint8_t *_state                        # [nr_pages] PageState
+    cdef gfn_t *_balloon                        # [nr_pages] a stack: the first nr_balloon are the balloon
+    cdef uint8_t *_reported                     # [_nr_blocks] 1: reported and not used since; NULL: reporting is off
+    cdef uint32_t _nr_blocks                    # whole blocks of report_order
+    cdef uint32_t _report_hand                  # block that is examined next
+    cdef readonly uint32_t nr_balloon
+    cdef readonly uint32_t nr_clean_anon        # clean anonymous pages: they can be evicted without a new slot
+
+    cdef bint _is_cache(self, vpn_t vpn) noexcept nogil
+    cdef int _take(self, gfn_t *gfn) except -1 nogil                    # a page of the buddy's choice: OK or NO_FRAME
+    cdef int _map(self, vpn_t vpn, gfn_t gfn, uint32_t copy, bint dirty) except -1 nogil
+    cdef int _unmap(self, vpn_t vpn, gfn_t gfn, uint32_t copy) except -1 nogil  # copy: where it lies now
+    cdef int _set_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
+    cdef int _forget(self, vpn_t vpn) except -1 nogil                   # unmapped, and as never touched
+    cdef int _take_slot(self, uint32_t *slot) except -1 nogil           # OK or EMPTY
+    cdef uint32_t nr_free_slots(self) noexcept nogil
+    cdef void _push_balloon(self, gfn_t gfn) noexcept nogil             # a page that _take gave
+    cdef uint32_t _pop_balloon(self, uint32_t pages) except? 0xFFFFFFFF nogil
+    cdef int _copy_tables(self, GuestMemory other) except -1
+    cdef Order _copy_order(self, Order order)
+    cdef object _check_pages(self)
+    cdef object _check_copies(self)
+    cpdef object check(self)
+
+
+cdef uint32_t whole(str name, value, long long low, long long high) except? 0xFFFFFFFF

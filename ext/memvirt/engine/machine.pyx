@@ -1,0 +1,111 @@
+"""The virtual hardware under a guest model: its memory accesses become accesses of a VM on the host.
+
+What the guest kernel does to a page (clear it, read it from its disk, write it out) is done through the same fault
+handlers as the guest's own loads and stores. So a guest that clears a page which the host has swapped out makes the host
+read it first (the host cannot know), and a guest that swaps out such a page makes the host bring it in only to be
+written again: double paging, as on real hosts.
+
+The guest's disk is a file of its own. Device time is taken from the host's one queue.
+"""
+
+from libc.stdlib cimport calloc, free
+
+from .counters cimport CPU_BALLOON, CPU_GUEST, CPU_SWAP
+from .fault cimport Faults
+from .guest cimport Machine
+from .leaf cimport PTE_ACCESSED, PTE_PRESENT, Leaf
+from .swapspace cimport SwapSpace
+from .types cimport (CORRUPT, IO_FAILED, LEAF_ENTRIES, NONE, OK, gfn_t, hfn_t, uint8_t, uint32_t, vmid_t, vpn_t)
+
+
+cdef class VirtualMachine(Machine):
+    """The machine of VM `vm`. `disk`: where the guest swaps to, or None."""
+
+    def __cinit__(self, Faults faults not None, vmid_t vm, uint32_t nr_vpns, SwapSpace disk=None):
+        self.faults = faults
+        self.content = faults.content
+        self.vm = vm
+        self.nr_vpns = nr_vpns
+        self.disk = disk
+        self.nr_disk_slots = 0 if disk is None else disk.nr_slots
+        self.check_sum = <uint32_t *>calloc(self.nr_disk_slots + 1, sizeof(uint32_t))
+        if self.check_sum == NULL:
+            raise MemoryError("guest disk checksums")
+
+    def __dealloc__(self):
+        free(self.check_sum)
+        free(self.file_source)
+
+    def set_file(self, const uint32_t[::1] sources not None):
+        """What the file behind the page cache holds: a corpus source per vpn."""
+        cdef uint32_t i
+        if self.file_source == NULL:
+            self.file_source = <uint32_t *>calloc(self.nr_vpns, sizeof(uint32_t))
+            if self.file_source == NULL:
+                raise MemoryError("file sources")
+        for i in range(min(<uint32_t>sources.shape[0], self.nr_vpns)):
+            self.file_source[i] = sources[i]
+
+    cdef int clear(self, gfn_t gfn) except -1 nogil:
+        cdef hfn_t frame
+        cdef int outcome = self.faults.reach(self.vm, gfn, True, &frame)
+        self.faults.clock.spend(CPU_GUEST, self.faults.clock.costs.guest_fault)
+        if outcome == OK:
+            self.content.clear(frame)
+        return outcome
+
+    cdef int read_file(self, gfn_t gfn, vpn_t vpn) except -1 nogil:
+        cdef hfn_t frame
+        cdef int outcome = self.faults.reach(self.vm, gfn, True, &frame)
+        self.faults.clock.spend(CPU_GUEST, self.faults.clock.costs.guest_fault)
+        if outcome == OK:
+            self.faults.clock.wait_until(self.faults.device.read(self.faults.clock.now, 1))
+            self.content.fill(frame, 0 if self.file_source == NULL else self.file_source[vpn])
+        return outcome
+
+    cdef int read_out(self, gfn_t gfn, uint32_t slot) except -1 nogil:
+        cdef hfn_t frame
+        cdef const uint8_t *page
+        cdef uint8_t done = 0
+        cdef int outcome = self.faults.reach(self.vm, gfn, False, &frame)
+        if outcome != OK:
+            return outcome
+        self.faults.clock.spend(CPU_SWAP, self.faults.clock.costs.swap_submit)
+        self.faults.clock.wait_until(self.faults.device.write(self.faults.clock.now, 1))
+        page = self.content.raw(frame)
+        self.disk.write(1, &slot, &page, &done)
+        self.check_sum[slot] = self.content.checksum(frame)
+        return OK if done else IO_FAILED
+
+    cdef int write_in(self, gfn_t gfn, uint32_t slot) except -1 nogil:
+        cdef hfn_t frame
+        cdef int outcome = self.faults.reach(self.vm, gfn, True, &frame)
+        if outcome != OK:
+            return outcome
+        self.faults.clock.spend(CPU_SWAP, self.faults.clock.costs.swap_submit)
+        self.faults.clock.wait_until(self.faults.device.read(self.faults.clock.now, 1))
+        if self.disk.read(slot, self.content.raw_target(frame)) != OK:
+            return IO_FAILED
+        return OK if self.content.checksum(frame) == self.check_sum[slot] else CORRUPT
+
+    cdef int forget_slot(self, uint32_t slot) except -1 nogil:
+        return OK
+
+    cdef int release(self, gfn_t gfn) except -1 nogil:
+        cdef int outcome = self.faults.release(self.vm, gfn)
+        self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.balloon_page)
+        if outcome == OK:
+            self.faults.meter.ev.balloon_pages_released += 1
+        return outcome
+
+    cdef int flush(self, vpn_t vpn) except -1 nogil:
+        self.faults.mapping.tcache.drop_vpn(self.vm, vpn)
+        return OK
+
+    cdef bint test_and_clear_accessed(self, vpn_t vpn, gfn_t gfn) noexcept nogil:
+        """The guest's own accessed mark: a translation cached since the mark was last cleared says the page was used.
+        Only this VM's translation goes; the host's marks are the host's."""
+        cdef uint32_t *entry = &self.faults.mapping.tcache.view[self.vm].entry[vpn]
+        cdef bint used = entry[0] != 0
+        entry[0] = 0
+        return used

@@ -1,0 +1,35 @@
+/* Marks memory that nobody may touch. In sanitizer builds (MEMVIRT_SANITIZE) AddressSanitizer reports the first access
+ * to it; elsewhere both calls are nothing. Granules are 8 bytes: a region may start anywhere, but should end at a
+ * multiple of 8, or its last bytes stay accessible. */
+#ifndef MEMVIRT_POISON_H
+#define MEMVIRT_POISON_H
+
+#include <stddef.h>
+
+#ifdef MEMVIRT_SANITIZE
+#include <sanitizer/asan_interface.h>
+
+static inline void memvirt_poison(const void *region, size_t bytes)
+{
+    __asan_poison_memory_region(region, bytes);
+}
+
+static inline void memvirt_unpoison(const void *region, size_t bytes)
+{
+    __asan_unpoison_memory_region(region, bytes);
+}
+#else
+static inline void memvirt_poison(const void *region, size_t bytes)
+{
+    (void)region;
+    (void)bytes;
+}
+
+static inline void memvirt_unpoison(const void *region, size_t bytes)
+{
+    (void)region;
+    (void)bytes;
+}
+#endif
+
+#endif

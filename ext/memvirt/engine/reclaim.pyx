@@ -1,0 +1,379 @@
+"""Reclaim: frames come back by evicting pages, through the compressed cache first and swap second.
+
+    free frames
+    ── high ──  the background reclaimer goes to sleep
+    ── low  ──  it wakes: an actor with its own clock that works while VMs run
+    ── min  ──  whoever allocates reclaims first itself (direct); only reclaim and leaf copies may go below
+    0
+
+A candidate from the replacement order goes one of five ways, the cheapest that applies:
+
+    clean (equals its backing record)   dropped: entries name the record again, nothing is written
+    every word equal                    the value is kept in the record
+    compresses                          into the zpool; a full pool writes its oldest pages back to swap
+    anything else                       isolated, written to swap in batches, and only then unmapped
+    none of these                       stays, counted by reason
+
+Swap-out isolates a batch, writes, then changes entries; pages whose write failed go back to the order as they were. So a
+failing disk costs no page. Reclaim never nests: nothing in here waits for a frame that is not already free.
+
+References. The order is told of accessed marks when a page is a candidate (as Linux does on its inactive list) and, if
+harvest_interval_ns is set, for all pages at fixed intervals of simulated time. An order that insists on a candidate which
+was just referenced (fifo, random) gets its way.
+"""
+
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from memvirt.errors import StoreError
+
+from .backing cimport BACKING_SWAP, BACKING_ZPOOL, Backing
+from .clock cimport Clock
+from .counters cimport CPU_COMPRESS, CPU_DECOMPRESS, CPU_RECLAIM, CPU_SWAP
+from .device cimport Device
+from .frames cimport FRAME_FIXED, FRAME_ISOLATED, FRAME_ORDERED, Frame
+from .leaf cimport Leaf
+from .mapping cimport Mapping, Walk
+from .types cimport (LEAF_ENTRIES, LIMITED, NO_FRAME, NONE, NONE16, OK, POOL_FULL, REJECTED, backing_t, hfn_t, int64_t,
+                     uint8_t, uint32_t, uint64_t, vmid_t)
+
+
+cdef class Reclaim:
+    """Frees frames of one host. `compress_limit`: bytes; `harvest_interval_ns`: simulated, 0 = never."""
+
+    def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit,
+                  int64_t harvest_interval_ns):
+        self.mapping = mapping
+        self.frames = mapping.frames
+        self.content = mapping.content
+        self.order = mapping.order
+        self.zpool = mapping.zpool
+        self.swap = mapping.swap
+        self.device = device
+        self.clock = mapping.clock
+        self.meter = mapping.meter
+        self.compress_limit = compress_limit
+        self.harvest_interval_ns = harvest_interval_ns
+        self.next_harvest_ns = harvest_interval_ns
+        if mapping.has_zpool and mapping.has_swap:
+            while self.nr_bounce < min(<uint32_t>CLUSTER, self.frames.nr_frames // 512 + 1):
+                if self.frames.take(0, FRAME_FIXED, 0, &self.bounce[self.nr_bounce]) != OK:
+                    break
+                self.nr_bounce += 1
+
+    def __dealloc__(self):
+        free(self.backing_of)
+
+    # ---- securing frames
+
+    cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil:
+        """Make sure that so many frames can be taken: OK, NO_FRAME or LIMITED. The only step of a fault that reclaims;
+        `evictions` tells whether entries may have changed."""
+        cdef uint32_t want = guest_frames + table_frames
+        if guest_frames and self.mapping.account[vm].limit != NONE:
+            if self._own_limit(vm, guest_frames) != OK:
+                self.meter.ev.exhausted_limit += 1
+                return LIMITED
+        if self.frames.buddy.nr_free >= want + self.frames.low_pages and not self.awake:
+            return OK
+        self.catch_up(self.clock.now)
+        if self.frames.buddy.nr_free >= want + self.frames.min_pages:
+            return OK
+        if self._direct(vm, want + self.frames.min_pages) != OK:
+            self.meter.ev.exhausted_no_frame += 1
+            return NO_FRAME
+        return OK
+
+    cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil:
+        """Reclaim on the allocating VM's own time until `frames` are free."""
+        cdef uint32_t missing, freed
+        while self.frames.buddy.nr_free < frames:
+            missing = frames - self.frames.buddy.nr_free
+            freed = self.shrink(max(missing, <uint32_t>CLUSTER), NONE16)
+            self.meter.ev.reclaim_direct += freed
+            if freed == 0:
+                return NO_FRAME
+        return OK
+
+    cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil:
+        """A VM at its limit makes room among its own pages."""
+        cdef uint32_t limit = self.mapping.account[vm].limit, freed
+        while self.mapping.account[vm].charged + guest_frames > limit:
+            freed = self.shrink(min(<uint32_t>CLUSTER, self.mapping.account[vm].charged + guest_frames - limit), vm)
+            self.meter.ev.reclaim_limit += freed
+            if freed == 0:
+                return LIMITED
+        return OK
+
+    cdef int catch_up(self, int64_t now) except -1 nogil:
+        """Let the background reclaimer, if it is awake or should be, work up to `now` on its own clock."""
+        cdef uint32_t freed
+        cdef int64_t caller = self.clock.now
+        if self.harvest_interval_ns and now >= self.next_harvest_ns:
+            self.next_harvest_ns = now + self.harvest_interval_ns
+            self.harvest()
+        if not self.awake:
+            if self.frames.buddy.nr_free >= self.frames.low_pages or now < self.background_ns:
+                return OK
+            self.awake = True
+            self.background_ns = now
+        while self.awake and self.background_ns <= now:
+            self.clock.now = self.background_ns
+            freed = self.shrink(CLUSTER, NONE16)
+            self.meter.ev.reclaim_background += freed
+            if freed == 0:
+                self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
+            if freed == 0 or self.frames.buddy.nr_free >= self.frames.high_pages:
+                self.awake = False
+            self.background_ns = self.clock.now
+        self.clock.now = caller
+        return OK
+
+    cdef int harvest(self) except -1 nogil:
+        """Tell the order of every accessed mark on the host. Costs no VM time: a hypervisor thread does it."""
+        cdef uint32_t leaf
+        for leaf in range(self.mapping.leaves.records.end()):
+            if self.mapping.leaves.at(leaf).used:
+                self.meter.ev.harvested += self.mapping.harvest_leaf(leaf)
+        self.meter.ev.harvests += 1
+        return 0
+
+    # ---- evicting
+
+    cdef uint32_t shrink(self, uint32_t want, vmid_t only_vm) except? 0xFFFFFFFF nogil:
+        """Evict about `want` pages (of one VM, or NONE16: anyone's). Returns how many frames came free.
+
+        Ends when done, when nobody is left to ask, or after two rounds of the order without a page to evict.
+        """
+        cdef uint32_t before = self.frames.buddy.nr_free
+        cdef uint32_t patience = 2 * self.order.nr_resident + CLUSTER
+        cdef uint32_t gone = 0
+        cdef hfn_t frame, insisted = NONE
+        self.nr_batch = 0
+        while gone < want and patience > 0:
+            patience -= 1
+            frame = self.order.candidate()
+            if frame == NONE:
+                break
+            self.meter.ev.reclaim_scanned += 1
+            self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
+            if not self._evictable(frame, only_vm, &insisted):
+                continue
+            if self._evict(frame) == OK:
+                gone += 1
+            if self.nr_batch == CLUSTER or (self.nr_batch and gone + self.nr_batch >= want):
+                gone += self._flush()
+        if self.nr_batch:
+            self._flush()
+        return self.frames.buddy.nr_free - before if self.frames.buddy.nr_free > before else 0
+
+    cdef bint _evictable(self, hfn_t frame, vmid_t only_vm, hfn_t *insisted) except? True nogil:
+        """May this candidate go? If not it has been spared, and the order will name another."""
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.flags & FRAME_ISOLATED or (only_vm != NONE16 and record.charge != only_vm):
+            self.order.spare(frame)
+            return False
+        if only_vm == NONE16 and record.charge != NONE16:
+            if self.mapping.account[record.charge].charged <= self.mapping.account[record.charge].reservation:
+                self.meter.ev.reclaim_spared_reserved += 1
+                self.order.spare(frame)
+                return False
+        if frame != insisted[0] and self.mapping.test_and_clear_accessed(frame):
+            self.meter.ev.reclaim_spared_accessed += 1
+            insisted[0] = frame
+            self.order.touch(frame)
+            return False
+        return True
+
+    cdef int _evict(self, hfn_t frame) except -1 nogil:
+        """OK: the frame is free. REJECTED: it is in the batch for swap, or stays (spared, counted)."""
+        cdef Frame *record = &self.frames.frame[frame]
+        cdef Leaf *leaf
+        cdef uint64_t value
+        cdef backing_t backing
+        cdef Walk walk
+        self.mapping.walk(frame, &walk)
+        leaf = self.mapping.leaves.at(walk.site / LEAF_ENTRIES)
+        if leaf.entries == NULL:                # its 2 MiB neighbours stay: the mapping becomes small first
+            if self.frames.buddy.nr_free == 0:
+                self.order.spare(frame)
+                return REJECTED
+            self.mapping.split(walk.site / LEAF_ENTRIES)
+        self.evictions += 1
+        if record.backing != NONE:
+            self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
+            self.meter.ev.evicted += 1
+            self.meter.ev.evicted_clean += 1
+            self.mapping.evict(frame, record.backing)
+            return OK
+        if self.mapping.backings.records.reserve(CLUSTER, 0) != OK:
+            self.meter.ev.reject_backing_frame += 1
+            self.order.spare(frame)
+            return REJECTED
+        self.clock.spend(CPU_RECLAIM, self.clock.costs.same_filled)
+        if self.content.same_filled(frame, &value):
+            backing = self.mapping.backings.make()
+            self.mapping.backings.set_same(backing, value)
+            self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
+            self.meter.ev.evicted += 1
+            self.meter.ev.evicted_same += 1
+            self.mapping.evict(frame, backing)
+            return OK
+        if self.mapping.has_zpool and self._to_zpool(frame) == OK:
+            return OK
+        self.order.spare(frame)
+        if self.mapping.has_swap:
+            record.flags |= FRAME_ISOLATED
+            self.batch[self.nr_batch] = frame
+            self.nr_batch += 1
+        else:
+            self.meter.ev.reject_swap_full += 1
+        return REJECTED
+
+    cdef int _to_zpool(self, hfn_t frame) except -1 nogil:
+        """Compress and store: OK (the frame is free), or REJECTED (the page has to go to swap)."""
+        cdef const uint8_t *payload
+        cdef uint32_t payload_bytes, length, handle
+        cdef backing_t backing
+        cdef int outcome
+        self.clock.spend(CPU_COMPRESS, self.clock.costs.compress)
+        length = self.content.compress(frame, self.compress_limit, &payload, &payload_bytes)
+        if length == 0:
+            self.meter.ev.reject_incompressible += 1
+            return REJECTED
+        outcome = self.zpool.store(payload, payload_bytes, length, 0, &handle)
+        if outcome != OK:
+            if outcome == POOL_FULL:
+                self.meter.ev.reject_pool_full += 1
+                self.write_back(self.nr_bounce)
+            else:
+                self.meter.ev.reject_pool_frame += 1
+            return REJECTED
+        self.clock.spend(CPU_COMPRESS, self.clock.costs.zpool_store)
+        backing = self.mapping.backings.make()
+        self.mapping.backings.set_place(backing, BACKING_ZPOOL, handle, self.content.checksum(frame))
+        self._know_handle(handle, backing)
+        self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
+        self.meter.ev.evicted += 1
+        self.meter.ev.evicted_zpool += 1
+        self.mapping.evict(frame, backing)
+        return OK
+
+    cdef int _know_handle(self, uint32_t handle, uint32_t backing) except -1 nogil:
+        cdef uint32_t room
+        if handle >= self.nr_handles:
+            room = max(2 * self.nr_handles, max(handle + 1, <uint32_t>1024))
+            with gil:
+                self._grow_handles(room)
+        self.backing_of[handle] = backing
+        return 0
+
+    def _grow_handles(self, uint32_t room):
+        cdef uint32_t *grown = <uint32_t *>realloc(self.backing_of, room * sizeof(uint32_t))
+        if grown == NULL:
+            raise MemoryError("zpool handles")
+        self.backing_of = grown
+        self.nr_handles = room
+
+    cdef uint32_t _flush(self) except? 0xFFFFFFFF nogil:
+        """Write the isolated batch to swap, unmap what was written, put the rest back. Returns pages evicted."""
+        cdef uint32_t slots[CLUSTER]
+        cdef const uint8_t *pages[CLUSTER]
+        cdef uint8_t done[CLUSTER]
+        cdef uint32_t n = self.nr_batch, got, i, gone = 0
+        cdef backing_t backing
+        cdef Frame *frame
+        self.nr_batch = 0
+        got = self.swap.take(n, slots)
+        self.meter.ev.reject_swap_full += n - got
+        memset(done, 0, sizeof(done))
+        for i in range(got):
+            pages[i] = self.content.raw(self.batch[i])
+        if got:
+            self.swap.write(got, slots, pages, done)
+            self._wait_for_writes(got, slots)
+        for i in range(n):
+            frame = &self.frames.frame[self.batch[i]]
+            frame.flags &= ~FRAME_ISOLATED
+            if not done[i]:
+                if i < got:
+                    self.swap.give(slots[i])
+                    self.meter.ev.swap_write_failed += 1
+                self.meter.ev.evict_failed += 1
+                continue
+            backing = self.mapping.backings.make()
+            self.mapping.backings.set_place(backing, BACKING_SWAP, slots[i], self.content.checksum(self.batch[i]))
+            self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
+            self.meter.ev.evicted += 1
+            self.meter.ev.evicted_swap += 1
+            self.meter.ev.swap_pages_out += 1
+            self.mapping.evict(self.batch[i], backing)
+            gone += 1
+        return gone
+
+    cdef void _wait_for_writes(self, uint32_t n, const uint32_t *slots) noexcept nogil:
+        """One device request per run of neighbouring slots; whoever reclaims waits for the last to complete."""
+        cdef uint32_t first = 0, i
+        cdef int64_t complete, last = self.clock.now
+        for i in range(1, n + 1):
+            if i == n or slots[i] != slots[i - 1] + 1:
+                self.clock.spend(CPU_SWAP, self.clock.costs.swap_submit)
+                complete = self.device.write(self.clock.now, i - first)
+                last = max(last, complete)
+                first = i
+        self.clock.wait_until(last)
+
+    # ---- zpool writeback
+
+    cdef uint32_t write_back(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """Move up to `want` of the pool's oldest objects to swap: decompress, write, change the record. No entry
+        changes. Returns how many moved."""
+        cdef uint32_t handles[CLUSTER]
+        cdef uint32_t slots[CLUSTER]
+        cdef const uint8_t *pages[CLUSTER]
+        cdef uint8_t done[CLUSTER]
+        cdef uint32_t n = 0, got, i, handle, length, moved = 0
+        cdef const uint8_t *payload
+        cdef Backing *record
+        if not self.mapping.has_swap:
+            return 0
+        want = min(want, self.nr_bounce)
+        while n < want:
+            handle = self.zpool.oldest()
+            if handle == NONE:
+                break
+            self.zpool.rotate(handle)           # whatever happens, the next call names another
+            for i in range(n):
+                if handles[i] == handle:        # fewer objects than asked for
+                    want = n
+            if n == want:
+                break
+            payload = self.zpool.view(handle, &length)
+            record = self.mapping.backings.at(self.backing_of[handle])
+            self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
+            if (self.content.expand(self.bounce[n], payload, length) != OK
+                    or self.content.checksum(self.bounce[n]) != record.check):
+                with gil:
+                    raise StoreError(f"zpool object {handle} does not match its checksum: writeback left it in place")
+            pages[n] = self.content.raw(self.bounce[n])
+            handles[n] = handle
+            n += 1
+        got = self.swap.take(n, slots) if n else 0
+        self.meter.ev.reject_swap_full += n - got
+        memset(done, 0, sizeof(done))
+        if got:
+            self.swap.write(got, slots, pages, done)
+            self._wait_for_writes(got, slots)
+        for i in range(got):
+            if not done[i]:
+                self.swap.give(slots[i])
+                self.meter.ev.swap_write_failed += 1
+                self.meter.ev.zpool_writeback_failed += 1
+                continue
+            record = self.mapping.backings.at(self.backing_of[handles[i]])
+            self.mapping.backings.set_place(self.backing_of[handles[i]], BACKING_SWAP, slots[i], record.check)
+            self.zpool.free(handles[i])
+            self.meter.ev.zpool_written_back += 1
+            self.meter.ev.swap_pages_out += 1
+            moved += 1
+        return moved

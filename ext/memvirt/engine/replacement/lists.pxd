@@ -1,0 +1,128 @@
+# The two containers the orders are made of, as plain structs with inline functions.
+#
+# Queue: ids in order of arrival, in a ring of slots. Removal from the middle leaves a hole (NONE); when the ring is
+# full of holes it is compacted, which costs at most 17 moves per earlier removal. Sequential in memory: what fifo,
+# clock and their relatives want. 4.25 bytes per id queued
+# and 4 per id.
+#
+# Links: a circular doubly linked list through an array of (prev, next) pairs, one cache line per node; 8 bytes per
+# id. Several lists may share the array, each with a sentinel node of its own. prev is towards the newer end.
+
+from libc.stddef cimport size_t
+from libc.stdlib cimport free, malloc
+
+from ..types cimport NONE, uint8_t, uint32_t
+
+cdef extern from *:
+    """
+    #define MV_PREFETCH(address) __builtin_prefetch((address), 1, 3)
+    """
+    void MV_PREFETCH(const void *address) noexcept nogil
+
+cdef enum:
+    REPLAY_AHEAD = 24               # requests between the prefetch and the use of a page's state
+
+
+ctypedef struct Queue:
+    uint32_t *slots                 # ids from head (oldest) to tail (newest), holes are NONE
+    uint32_t *where                 # the slot of an id; valid while the id is queued; not owned
+    uint32_t size                   # slots
+    uint32_t head                   # oldest used slot
+    uint32_t used                   # slots from head on, holes included
+    uint32_t live                   # ids queued
+
+cdef inline bint queue_make(Queue *q, uint32_t *where, uint32_t most) noexcept:
+    """An empty queue for at most `most` ids at a time. Queues whose ids are disjoint share `where`. False: no memory."""
+    q.size = <uint32_t>(most + most // 16 + 16) if most < 0xF0000000 else <uint32_t>NONE - 1
+    q.slots = <uint32_t *>malloc(<size_t>q.size * sizeof(uint32_t))
+    q.where = where
+    q.head = q.used = q.live = 0
+    return q.slots != NULL and where != NULL
+
+cdef inline void queue_compact(Queue *q) noexcept nogil:
+    """Close all holes, keeping the order."""
+    cdef uint32_t source = q.head, target = q.head, left
+    for left in range(q.used):
+        if q.slots[source] != NONE:
+            q.slots[target] = q.slots[source]
+            q.where[q.slots[target]] = target
+            target = target + 1 if target + 1 != q.size else 0
+        source = source + 1 if source + 1 != q.size else 0
+    q.used = q.live
+
+cdef inline uint32_t queue_oldest(Queue *q) noexcept nogil:
+    """The oldest id, or NONE. Holes in front of it are dropped on the way."""
+    if q.live == 0:
+        return NONE
+    while q.slots[q.head] == NONE:
+        q.head = q.head + 1 if q.head + 1 != q.size else 0
+        q.used -= 1
+    return q.slots[q.head]
+
+cdef inline void queue_push(Queue *q, uint32_t id) noexcept nogil:
+    cdef size_t tail
+    if q.used == q.size:
+        queue_compact(q)
+    tail = <size_t>q.head + q.used
+    if tail >= q.size:
+        tail -= q.size
+    q.slots[tail] = id
+    q.where[id] = <uint32_t>tail
+    q.used += 1
+    q.live += 1
+
+cdef inline void queue_remove(Queue *q, uint32_t id) noexcept nogil:
+    cdef uint32_t slot = q.where[id]
+    q.live -= 1
+    if slot == q.head:
+        q.head = q.head + 1 if q.head + 1 != q.size else 0
+        q.used -= 1
+    else:
+        q.slots[slot] = NONE
+
+cdef inline void queue_rotate(Queue *q) noexcept nogil:
+    """The oldest id, which queue_oldest has just found at the head, becomes the newest."""
+    cdef uint32_t id = q.slots[q.head]
+    q.head = q.head + 1 if q.head + 1 != q.size else 0
+    q.used -= 1
+    q.live -= 1
+    queue_push(q, id)
+
+
+ctypedef struct Link:
+    uint32_t prev                   # the next newer node; NONE: the node is in no list
+    uint32_t next                   # the next older node
+
+cdef inline Link *links_make(uint32_t ids, uint32_t sentinels) noexcept:
+    """Nodes for ids and, numbered from ids on, sentinels of empty lists. NULL: no memory."""
+    cdef size_t n = <size_t>ids + sentinels, node
+    cdef Link *links = <Link *>malloc(n * sizeof(Link))
+    if links != NULL:
+        for node in range(n):
+            links[node].prev = links[node].next = NONE if node < ids else <uint32_t>node
+    return links
+
+cdef inline void links_push(Link *links, uint32_t sentinel, uint32_t id) noexcept nogil:
+    """Make id the newest of the sentinel's list."""
+    cdef uint32_t newest = links[sentinel].next
+    links[id].prev = sentinel
+    links[id].next = newest
+    links[newest].prev = id
+    links[sentinel].next = id
+
+cdef inline void links_cut(Link *links, uint32_t id) noexcept nogil:
+    """Take id out of its list without marking it absent: for a push that follows."""
+    links[links[id].prev].next = links[id].next
+    links[links[id].next].prev = links[id].prev
+
+cdef inline void links_remove(Link *links, uint32_t id) noexcept nogil:
+    links_cut(links, id)
+    links[id].prev = NONE
+
+cdef inline uint32_t links_oldest(Link *links, uint32_t sentinel) noexcept nogil:
+    """The oldest id of the list, or NONE."""
+    return links[sentinel].prev if links[sentinel].prev != sentinel else NONE
+
+
+cdef object queue_check(str name, Queue *q, const uint8_t *state, uint32_t ids, uint8_t wanted)
+cdef uint32_t links_check(str name, Link *links, uint32_t ids, uint32_t sentinel) except? 0xFFFFFFFE

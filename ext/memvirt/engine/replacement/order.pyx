@@ -1,0 +1,86 @@
+"""What every replacement order has in common.
+
+A replacement order answers one question, *which page goes next?*, from what it has been told: a page came in
+(insert), was referenced (touch), went out (take), or vanished for another reason (forget). It is passive: it never
+evicts by itself and never calls back, so the same object serves a Host, which harvests accessed marks at intervals,
+and `memvirt.simulate`, which reports every single reference.
+
+    absent --insert--> resident --take(key)--> absent, key remembered where the order keeps ghosts
+                          |  ^
+                          |  +-- touch, candidate, spare: stays resident
+                          +--forget--> absent, nothing remembered
+
+candidate() names the victim after the order's own second chances, in bounded time even if everything is referenced,
+and changes nothing that a second call would see: asked twice in a row it gives the same answer. spare() moves any
+resident on, as if the order had given it another round; a caller who spares everything gets the first one again, so
+the caller counts. take() and forget() accept any resident, not just the candidate.
+
+Misuse (inserting a resident, touching an absent id) is a bug of the caller: asserted here, and raised as
+InvariantError by the Python face in probe.pyx.
+"""
+
+from memvirt.errors import ConfigError, InvariantError
+
+LAST_ID = 0xFFFFFFEF        # leaves NONE and the numbers of list sentinels free
+
+
+cdef class Order:
+    """Base of all orders: `Order(ids, capacity, keys=0, bounded=False, **options)`; subclasses name theirs.
+
+    ids: residents are numbered 0 .. ids - 1; capacity: residents to plan with; keys: contents 0 .. keys - 1 that
+    ghosts may name (0: no ghosts are kept); bounded: the caller promises that there are never more residents than
+    `capacity`, so that queues can be smaller. Raises ConfigError for a number out of range.
+    """
+
+    def __cinit__(self, ids, capacity, keys=0, *, bint bounded=False, **options):
+        for name, value, low in (("ids", ids, 1), ("capacity", capacity, 1), ("keys", keys, 0)):
+            if not isinstance(value, int) or not low <= value <= LAST_ID:
+                raise ConfigError(f"{type(self).__name__}: {name}={value!r} must be an int in {low} .. {LAST_ID}")
+        self.ids = ids
+        self.capacity = capacity
+        self.keys = keys
+        self.nr_resident = 0
+        self.most = min(self.ids, self.capacity) if bounded else self.ids
+
+    cdef int expect(self, uint32_t key) except -1 nogil:
+        return 0
+
+    cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
+        with gil:
+            raise self._abstract("insert")
+
+    cdef int touch(self, uint32_t id) except -1 nogil:
+        with gil:
+            raise self._abstract("touch")
+
+    cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil:
+        with gil:
+            raise self._abstract("candidate")
+
+    cdef int spare(self, uint32_t id) except -1 nogil:
+        with gil:
+            raise self._abstract("spare")
+
+    cdef int take(self, uint32_t id, uint32_t key) except -1 nogil:
+        return self.forget(id)
+
+    cdef int forget(self, uint32_t id) except -1 nogil:
+        with gil:
+            raise self._abstract("forget")
+
+    cdef int forget_key(self, uint32_t key) except -1 nogil:
+        return 0
+
+    cdef bint holds(self, uint32_t id) noexcept nogil:
+        return False
+
+    cdef uint64_t replay(self, const uint32_t *pages, size_t n) except? 0xFFFFFFFFFFFFFFFF nogil:
+        with gil:
+            raise self._abstract("replay")
+
+    def _abstract(self, method):
+        return InvariantError(f"{type(self).__name__} does not define {method}(): Order itself keeps no order")
+
+    cpdef object check(self):
+        """Recount everything derived, O(ids + keys); raises InvariantError at the first difference."""
+        raise self._abstract("check")

@@ -1,0 +1,3 @@
+from .order cimport Order
+
+cpdef Order make_order(str name, ids, capacity, keys=*, dict options=*)

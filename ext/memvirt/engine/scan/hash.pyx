@@ -1,0 +1,56 @@
+"""memvirt's own scanner: frames in frame order, one hash and one look-up each.
+
+A pass walks host memory once, front to back, so that it reads memory in order and meets each content exactly once,
+however many VMs map it. Zero pages go to the zero frame without being hashed. Everything else is looked up; the first
+frame of a content stays, later ones are merged into it. After a pass over memory that does not change, every content
+has one frame: the result of exact sharing.
+
+There is no volatility test: a page that will be written again soon is merged and broken again. That costs a copy and is
+counted; KSM's checksum test saves it at the price of one pass of delay.
+
+`zero_only` merges zero pages and looks at nothing else.
+"""
+
+from ..counters cimport CPU_SCAN
+from ..frames cimport FRAME_STABLE
+from ..types cimport NONE, hfn_t, uint32_t, uint64_t
+from .scanner cimport Scanner
+
+
+cdef class HashScanner(Scanner):
+
+    def __init__(self, index, pages_to_scan=100, sleep_ns=20_000_000, zero_only=False):
+        Scanner.__init__(self, index, pages_to_scan, sleep_ns)
+        self.zero_only = zero_only
+
+    cdef uint32_t scan(self, uint32_t pages) except? 0xFFFFFFFF nogil:
+        cdef uint32_t merged = 0, looked = 0
+        while looked < pages:
+            if self.cursor == 0 and not self.zero_only:
+                self.index.rebuild()
+            if self.index._mergeable(self.cursor):
+                looked += 1
+                self.pages_scanned += 1
+                self.clock.spend(CPU_SCAN, self.clock.costs.scan_visit)
+                merged += self._visit(self.cursor)
+            self.cursor += 1
+            if self.cursor == self.index.frames.nr_frames:
+                self.cursor = 0
+                self.full_scans += 1
+                break
+        return merged
+
+    cdef bint _visit(self, hfn_t frame) except? True nogil:
+        """Merge this frame away, if there is another with its content."""
+        cdef uint64_t value
+        cdef hfn_t other
+        if self.index.frames.frame[frame].flags & FRAME_STABLE:
+            return False
+        if self.index.zero_frame != NONE:
+            self.clock.spend(CPU_SCAN, self.clock.costs.same_filled)
+            if self.index.content.same_filled(frame, &value) and value == 0:
+                return self.index.merge_zero(frame)
+        if self.zero_only:
+            return False
+        other = self.index.find_or_add(frame)
+        return other != NONE and self.index.merge(frame, other)

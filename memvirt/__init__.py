@@ -1,0 +1,24 @@
+"""memvirt: how far can memory be overcommitted, by which mechanism, and at what cost?
+
+The face of the library is here; everything else is imported when it is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["ConfigError", "Host", "InvariantError", "MemvirtError", "StoreError", "Vm", "simulate"]
+
+if TYPE_CHECKING:
+    from memvirt.errors import ConfigError, InvariantError, MemvirtError, StoreError
+    from memvirt.host import Host, Vm
+    from memvirt.simulate import simulate
+
+_HOMES = {"Host": "memvirt.host", "Vm": "memvirt.host", "simulate": "memvirt.simulate"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'memvirt' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES.get(name, "memvirt.errors")), name)

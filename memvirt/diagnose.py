@@ -1,0 +1,265 @@
+"""From what pydantic and tomllib say to one ConfigError that names every problem with its place and what would do.
+
+A problem's place is a path of keys, such as host.memory or scenario[0].fleet[1].shares; where the setting came from a
+TOML file the line is found by a small scan of its text, since tomllib keeps no positions. Cross checks between settings
+raise `Conflicts`, which may hold several problems at once. pydantic runs them only when every field is valid, so
+`validate` sets the invalid fields aside and asks again: the user sees the conflicts among the others in the same run,
+unless a required field was among the invalid ones.
+"""
+
+import copy
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from memvirt.errors import ConfigError
+from memvirt.units import suggest
+
+Key = str | int
+Place = tuple[Key, ...]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and where."""
+
+    place: Place
+    message: str
+    involves: tuple[str, ...] = ()  # of a conflict: the other settings it is about
+
+
+class Conflicts(PydanticCustomError):
+    """Several settings, each valid, that do not go together; raised by models' own cross checks."""
+
+    def __new__(cls, problems: Sequence[Problem]) -> "Conflicts":
+        return super().__new__(cls, "conflict", "settings conflict", {"problems": list(problems)})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where settings came from: a name for messages, and the TOML text when there is one."""
+
+    name: str
+    text: str = ""
+
+    def at(self, place: Place) -> str:
+        """ "file:line: key.path", as exact as is known."""
+        line = line_of(self.text, place) if self.text else None
+        prefix = f"{self.name}:{line}: " if line else f"{self.name}: " if self.name else ""
+        return f"{prefix}{dotted(place)}" if place else prefix.rstrip(": ")
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], Source]:
+    """A TOML file's contents and its Source; ConfigError when it cannot be read or is not TOML."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        return tomllib.loads(text), Source(str(path), text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        where = f"{path}:{found[1]}" if found else str(path)
+        raise ConfigError(f"{where}: not valid TOML: {error}") from error
+
+
+def validate(model: type[Model], data: Mapping[str, Any], source: Source | None = None) -> Model:
+    """The model made of `data`; one ConfigError with every problem otherwise."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise explain(error, model, data, source) from error
+
+
+def explain(
+    error: ValidationError, model: type[BaseModel], data: Mapping[str, Any], source: Source | None = None
+) -> ConfigError:
+    """One ConfigError for all that pydantic found, and for the conflicts that the invalid fields hid from it."""
+    problems = _problems(error, model, data)
+    problems += [found for found in _hidden_conflicts(error, model, data) if found not in problems]
+    return report(problems, source)
+
+
+def report(problems: Sequence[Problem], source: Source | None = None) -> ConfigError:
+    """The error text: one line for one problem, otherwise a count and one line each."""
+    place = source or Source("")
+    lines = [": ".join(filter(None, (place.at(problem.place), problem.message))) for problem in problems]
+    if len(lines) == 1:
+        return ConfigError(lines[0])
+    return ConfigError(f"{len(lines)} problems:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def dotted(place: Place) -> str:
+    """host.memory, fleet[1].shares."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
+    return text.removeprefix(".")
+
+
+def line_of(text: str, place: Place) -> int | None:
+    """The line, counted from 1, of the key at `place` or of its nearest parent that the text spells out."""
+    lines = _key_lines(text)
+    for length in range(len(place), 0, -1):
+        if place[:length] in lines:
+            return lines[place[:length]]
+    return None
+
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*(.+?)\s*\]\]?\s*(?:#.*)?$")
+_ASSIGNMENT = re.compile(r"""\s*((?:[A-Za-z0-9_\-.\s]|"[^"]*"|'[^']*')+?)\s*=(.*)$""")
+_KEY_PART = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_\-]+))\s*(?:\.|$)""")
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'')
+
+
+def _key_lines(text: str) -> dict[Place, int]:
+    """The line of every table header and of every key that starts a line."""
+    found: dict[Place, int] = {}
+    table: Place = ()
+    counts: dict[Place, int] = {}
+    depth, fence = 0, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if fence:  # inside a multi-line string
+            fence = "" if fence in line else fence
+            continue
+        header, assignment = _HEADER.match(line), _ASSIGNMENT.match(line)
+        if depth == 0 and header:
+            table = _indexed(_parts(header[2]), counts, grow=header[1] == "[[")
+            found.setdefault(table, number)
+            continue
+        if depth == 0 and assignment and not line.lstrip().startswith("#"):
+            key = (*table, *_parts(assignment[1]))
+            for length in range(len(table) + 1, len(key) + 1):
+                found.setdefault(key[:length], number)
+            fence = next((mark for mark in ('"""', "'''") if assignment[2].count(mark) % 2), "")
+        bare = _STRING.sub("", line).split("#", 1)[0]
+        depth += 0 if fence else bare.count("[") + bare.count("{") - bare.count("]") - bare.count("}")
+    return found
+
+
+def _parts(text: str) -> Place:
+    return tuple(next(filter(None, match.groups()), "") for match in _KEY_PART.finditer(text))
+
+
+def _indexed(table: Place, counts: dict[Place, int], *, grow: bool) -> Place:
+    """The table's path with the index of the current element after every array of tables on the way."""
+    place: Place = ()
+    for position, key in enumerate(table):
+        place = (*place, key)
+        if grow and position == len(table) - 1:
+            counts[place] = counts.get(place, -1) + 1
+        if place in counts:
+            place = (*place, counts[place])
+    return place
+
+
+def _problems(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[Problem]:
+    found: list[Problem] = []
+    for detail in error.errors():
+        place = detail["loc"]
+        if detail["type"] == "conflict":
+            base = _keys_of_user(detail, data)
+            conflicts: list[Problem] = detail["ctx"]["problems"]
+            found += [replace(conflict, place=(*base, *conflict.place)) for conflict in conflicts]
+        else:
+            found.append(Problem(_keys_of_user(detail, data), _message(detail, place, model)))
+    return found
+
+
+def _message(detail: ErrorDetails, place: Place, model: type[BaseModel]) -> str:
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    match kind:
+        case "extra_forbidden":
+            known = _fields_at(model, place[:-1])
+            hint = suggest(str(place[-1]), known)
+            return f"unknown key '{place[-1]}'{hint or ' (known: ' + ', '.join(known) + ')'}"
+        case "missing":
+            return "is required"
+        case "literal_error" | "union_tag_invalid" | "enum":
+            expected = str(context.get("expected") or context.get("expected_tags"))
+            known = re.findall(r"'([^']*)'", expected)
+            got = context.get("tag", value)
+            return f"unknown value {got!r}{suggest(str(got), known)} (known: {', '.join(known)})"
+        case "union_tag_not_found":
+            return f"needs the key {context.get('discriminator')}"
+        case "value_error":
+            return str(context.get("error", detail["msg"]))
+    nearest = next((context[bound] for bound in ("ge", "le") if bound in context), None)
+    shown = f" (got {value!r})" if isinstance(value, (str, int, float, bool)) else ""
+    return f"{detail['msg']}{shown}" + (f"; did you mean {nearest}?" if nearest is not None else "")
+
+
+def _keys_of_user(detail: ErrorDetails, data: Any) -> Place:
+    """Place of an error without the tags that pydantic puts there for unions: those are no keys of the user's."""
+    place, keys = detail["loc"], []
+    for position, key in enumerate(place):
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            if position < len(place) - 1 or detail["type"] != "missing":
+                continue
+        keys.append(key)
+    return tuple(keys)
+
+
+def _fields_at(model: type[BaseModel], place: Place) -> list[str]:
+    """The keys that the model reached by following `place` knows."""
+    current: list[Any] = [model]
+    for key in place:
+        if isinstance(key, int):
+            continue
+        annotations = [cls.model_fields[key].annotation for cls in current if key in cls.model_fields]
+        current = [cls for annotation in annotations for cls in _models_in(annotation)] or [
+            cls for cls in current if key not in cls.model_fields and _has_kind(cls, key)
+        ]
+    return sorted({name for cls in current for name in cls.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [cls for inner in getattr(annotation, "__args__", ()) for cls in _models_in(inner)]
+
+
+def _has_kind(cls: type[BaseModel], tag: str) -> bool:
+    kind = cls.model_fields.get("kind")
+    return kind is not None and kind.default == tag
+
+
+def _hidden_conflicts(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[Problem]:
+    """Conflicts that show once the invalid fields are set aside; none that may stem from setting them aside."""
+    trimmed = copy.deepcopy(dict(data))
+    aside = [_keys_of_user(detail, data) for detail in error.errors() if detail["type"] != "conflict"]
+    for place in sorted(aside, key=len, reverse=True):
+        if len(place) == 1 and place[0] not in trimmed:
+            return []  # a required setting is missing: nothing can be asked without it
+        _drop(trimmed, place)
+    try:
+        model.model_validate(trimmed)
+    except ValidationError as second:
+        names = {place[-1] for place in aside}
+        return [
+            problem
+            for problem in _problems(second, model, data)
+            if problem.place not in aside and not names & {*problem.place[-1:], *problem.involves}
+        ]
+    return []
+
+
+def _drop(data: Any, place: Place) -> None:
+    """Remove what is at `place`, or the nearest table around it that is there."""
+    for length in range(len(place), 0, -1):
+        *parents, leaf = place[:length]
+        inner = data
+        try:
+            for key in parents:
+                inner = inner[key]
+            del inner[leaf]
+        except (KeyError, IndexError, TypeError):
+            continue
+        return

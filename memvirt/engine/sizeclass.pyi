@@ -1,0 +1,3 @@
+CHAIN_RULES: dict[str, int]
+
+def size_classes(chain: int = 8, rule: str = "waste") -> list[tuple[int, int, int]]: ...

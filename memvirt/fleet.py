@@ -1,0 +1,281 @@
+"""From a scenario to VMs and their streams.
+
+Every VM has one layout, in pages counted from 0:
+
+    image        the operating system image: the same corpus pages in every VM, read-only
+    private      what the VM made itself: corpus pages of its own, then written to by the workload
+    freed        filled while booting, then handed back to the guest's free list: what a balloon can take for nothing
+    untouched    configured, never used: what thin provisioning never pays for
+
+The overcommit ratio is the sum of configured sizes over the host's memory. The host is fixed, and the fleet grows:
+either more VMs of one size, each with the same stream at every ratio, or the same VMs, each larger.
+
+Private pages come from windows of the corpus that do not overlap, one per VM, so that two VMs hold equal private pages
+only where the captured machine did. Where a window is shorter than a VM's private memory its pages repeat, and the
+repeated ones are written to once at boot, which makes their content unique: a small corpus never looks like sharing.
+
+A phase yields steps: dicts from VM to stream, each for one `host.run`. VMs are created, cloned and destroyed between
+steps, so whoever iterates must run each step before asking for the next. Refusals of the host pass through unchanged.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol, Self
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from memvirt.errors import ConfigError
+from memvirt.inputs import Corpus
+from memvirt.units import PAGE_SIZE, format_pages, parse_pages
+from memvirt.workloads import Action, Batch, Boot, Plan, Space, Stream, Workload, discard, parse
+
+PageCount = Annotated[int, BeforeValidator(parse_pages), PlainSerializer(format_pages, return_type=str)]
+Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
+Streams = dict["Vm", Iterator[Batch]]
+
+
+class Vm(Protocol):
+    """What a fleet asks of a VM."""
+
+    def clone(self, name: str) -> "Vm": ...
+    def destroy(self) -> None: ...
+    def balloon(self, target: int) -> int: ...
+
+
+class Host(Protocol):
+    """What a fleet asks of a host. Sizes are in bytes."""
+
+    def create_vm(self, name: str, *, memory: int, guest: Any) -> Vm: ...
+
+
+class FleetSpec(BaseModel):
+    """The table [scenarios.fleet]. Percentages are of a VM's configured memory."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    origin: Literal["boot", "clone"] = Field(
+        default="boot", description="boot: every VM boots by itself; clone: the first one boots, the others are clones"
+    )
+    grow: Literal["vms", "memory"] = Field(default="vms", description="what a larger overcommit ratio means")
+    vms: int = Field(strict=True, ge=1, le=4096, description="VMs at ratio 1.0")
+    memory: PageCount = Field(description="configured size of each VM at ratio 1.0")
+    image: tuple[str, ...] = Field(default=("libraries", "source"), min_length=1, description="classes of the image")
+    private: tuple[str, ...] = Field(default=("heap", "numeric"), min_length=1, description="classes of private memory")
+    image_percent: Percent = Field(default=40, description="operating system image, the same in every VM")
+    touched_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
+        default=90, description="filled while booting, image included"
+    )
+    freed_percent: Percent = Field(default=15, description="of that, freed again by the guest")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.image_percent + self.freed_percent >= self.touched_percent:
+            raise ValueError(
+                f"image_percent {self.image_percent} and freed_percent {self.freed_percent} leave nothing of "
+                f"touched_percent {self.touched_percent} to work in"
+            )
+        return self
+
+    def sizes(self, overcommit_percent: int) -> list[int]:
+        """Configured pages of each VM at this ratio; ConfigError where it does not come out even."""
+        if self.grow == "memory":
+            return [self.memory * overcommit_percent // 100] * self.vms
+        count, rest = divmod(self.vms * overcommit_percent, 100)
+        if rest or not count:
+            raise ConfigError(
+                f"{self.vms} VMs at overcommit ratio {overcommit_percent / 100:g} are not a whole number; "
+                'choose ratios that fit, or grow = "memory"'
+            )
+        return [self.memory] * count
+
+
+class AgingSpec(BaseModel):
+    """The table [scenarios.aging]: in place of a measured workload, the VMs come and go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    cycles: int = Field(strict=True, ge=1, le=10_000, description="rounds of booting, growing, shrinking, stopping")
+    resident_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
+        default=70, description="most of the fleet's memory at ratio 1.0 that the VMs fill together"
+    )
+
+
+class Scenario(Protocol):
+    """What `build` reads of a scenario: the fleet, and a table per phase, or aging in place of the measured one."""
+
+    @property
+    def fleet(self) -> FleetSpec: ...
+    @property
+    def warm_up(self) -> Mapping[str, Any] | None: ...
+    @property
+    def measured(self) -> Mapping[str, Any] | None: ...
+    @property
+    def aging(self) -> AgingSpec | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A named part of a cell. Run each step before asking for the next."""
+
+    name: Literal["fill", "warm-up", "measured"]
+    steps: Callable[[], Iterator[Streams]]
+
+    def __iter__(self) -> Iterator[Streams]:
+        return self.steps()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things lie in one VM, in pages."""
+
+    configured: int
+    image: int
+    live: int
+    touched: int
+
+    @classmethod
+    def of(cls, spec: FleetSpec, configured: int) -> "Layout":
+        touched = max(1, configured * spec.touched_percent // 100)
+        live = max(1, touched - configured * spec.freed_percent // 100)
+        return cls(configured, min(configured * spec.image_percent // 100, live - 1), live, touched)
+
+    @property
+    def space(self) -> Space:
+        return Space(self.live, self.image)
+
+
+class Contents:
+    """Which corpus page lands where: one image for all, a window of the private classes for each VM."""
+
+    def __init__(self, spec: FleetSpec, corpus: Corpus, vms: int) -> None:
+        self._image = corpus.canonical[corpus.sources(spec.image)]
+        self._private = corpus.canonical[corpus.sources(spec.private)]
+        self._window = len(self._private) // vms
+        if not self._window:
+            raise ConfigError(f"the corpus has {len(self._private)} private pages, too few for {vms} VMs")
+
+    def boot(self, vm: int, layout: Layout, first: int = 0, count: int | None = None) -> Boot:
+        """The boot of a VM, or of `count` pages of it from `first` on, of which none are freed again."""
+        last = layout.touched if count is None else first + count
+        pages = np.arange(first, last, dtype=np.int64)
+        image = pages < layout.image
+        own = pages - layout.image
+        window = self._private[vm * self._window : (vm + 1) * self._window]
+        sources = np.where(image, self._image[pages % len(self._image)], window[own % self._window])
+        again = pages >= layout.image + self._window
+        # A repeated image page is equal in every VM and may stay; a repeated private page would feign sharing.
+        rewritten = np.flatnonzero(again & (sources != 0)).astype(np.uint32)
+        freed_from = layout.live if count is None else count
+        return Boot(sources.astype(np.uint32), rewritten, freed_from, first)
+
+
+class Fleet:
+    """VMs on one host, and the phases of a cell. `vms` maps names to the VMs that exist now."""
+
+    def __init__(
+        self, host: Host, scenario: Scenario, sizes: Sequence[int], contents: Contents, seed: int, guest: Any
+    ) -> None:
+        self.vms: dict[str, Vm] = {}
+        self.configured_pages = sum(sizes)
+        self._guest = guest
+        self._host = host
+        self._scenario = scenario
+        self._layouts = [Layout.of(scenario.fleet, pages) for pages in sizes]
+        self._contents = contents
+        self._seed = seed
+        self._held = [0] * len(sizes)
+        if scenario.aging is not None:
+            self.phases: tuple[Phase, ...] = (Phase("measured", self._age),)
+            return
+        if scenario.measured is None:
+            raise ConfigError("a scenario needs a measured workload, or aging")
+        phases = [Phase("fill", self._clones if scenario.fleet.origin == "clone" else self._boots)]
+        if scenario.warm_up is not None:
+            phases.append(self._working("warm-up", parse(scenario.warm_up)))
+        self.phases = (*phases, self._working("measured", parse(scenario.measured)))
+
+    def create(self, index: int) -> Vm:
+        """Create VM number `index`; what the host says to that passes through."""
+        name = vm_name(index)
+        memory = self._layouts[index].configured * PAGE_SIZE
+        self.vms[name] = self._host.create_vm(name, memory=memory, guest=self._guest)
+        return self.vms[name]
+
+    def _boots(self) -> Iterator[Streams]:
+        yield {self.vms[vm_name(index)]: self._boot(index) for index in range(len(self._layouts))}
+
+    def _clones(self) -> Iterator[Streams]:
+        parent = self.vms[vm_name(0)]
+        yield {parent: self._boot(0)}
+        for index in range(1, len(self._layouts)):
+            self.vms[vm_name(index)] = parent.clone(vm_name(index))
+
+    def _boot(self, index: int) -> Iterator[Batch]:
+        return self._contents.boot(index, self._layouts[index]).batches()
+
+    def _working(self, name: Literal["warm-up", "measured"], workload: Workload) -> Phase:
+        def steps() -> Iterator[Streams]:
+            yield {
+                self.vms[vm_name(index)]: workload.batches(layout.space, Stream(self._seed, index, name))
+                for index, layout in enumerate(self._layouts)
+            }
+
+        return Phase(name, steps)
+
+    def _age(self) -> Iterator[Streams]:
+        """One step per cycle. What VMs give up goes back to the host at once: by stopping, or through the balloon."""
+        aging, spec = self._scenario.aging, self._scenario.fleet
+        assert aging is not None
+        budget = spec.vms * spec.memory * aging.resident_percent // 100
+        plan = Plan([layout.touched for layout in self._layouts], budget, self._seed)
+        for actions in plan.cycles(aging.cycles):
+            yield {vm: batches for action in actions if (acted := self._act(action)) for vm, batches in [acted]}
+            for action in actions:
+                if action.kind == "shrink":
+                    self._give_back(action.vm)
+
+    def _give_back(self, index: int) -> None:
+        """Let the balloon hold what the VM no longer fills."""
+        if self._guest:
+            free = self._layouts[index].touched - self._held[index]
+            self.vms[vm_name(index)].balloon(free * PAGE_SIZE)
+
+    def _act(self, action: Action) -> tuple[Vm, Iterator[Batch]] | None:
+        """Carry out one action; its stream, if it has one."""
+        name, held = vm_name(action.vm), self._held[action.vm]
+        if action.kind == "stop":
+            self.vms.pop(name).destroy()
+            self._held[action.vm] = 0
+            return None
+        if action.kind == "shrink":
+            self._held[action.vm] = held - action.pages
+            return self.vms[name], discard(held - action.pages, action.pages)
+        vm = self.create(action.vm) if action.kind == "boot" else self.vms[name]
+        self._held[action.vm] = held + action.pages
+        if action.kind == "grow":
+            self._give_back(action.vm)
+        boot = self._contents.boot(action.vm, self._layouts[action.vm], held, action.pages)
+        return vm, boot.batches()
+
+
+def build(
+    host: Host, scenario: Scenario, corpus: Corpus, seed: int, *, overcommit_percent: int = 100, guest: Any = False
+) -> Fleet:
+    """Create the VMs of a scenario on a host and describe their phases.
+
+    `guest` is handed to `create_vm` for every VM; streams are the same with and without. Clones and VMs that age are
+    created by the steps of their phases. ConfigError for what cannot be; refusals are the host's own.
+    """
+    if not 1 <= overcommit_percent <= 100_000:
+        raise ConfigError(f"an overcommit ratio of {overcommit_percent / 100:g} is outside 0.01 to 1000")
+    sizes = scenario.fleet.sizes(overcommit_percent)
+    cloned = scenario.fleet.origin == "clone"
+    contents = Contents(scenario.fleet, corpus, 1 if cloned else len(sizes))
+    fleet = Fleet(host, scenario, sizes, contents, seed, guest)
+    at_once = 0 if scenario.aging is not None else 1 if cloned else len(sizes)
+    for index in range(at_once):
+        fleet.create(index)
+    return fleet
+
+
+def vm_name(index: int) -> str:
+    return f"vm{index}"

@@ -1,0 +1,244 @@
+"""What every number means: name, unit, kind, meaning, derivation, and which direction is better.
+
+Tables take their heads from here; tests ask `unregistered(names)` for what a host reports and nobody has explained.
+Kinds: a *counter* only grows; a *gauge* is a state at one moment; a *histogram* holds every value; a *ratio* is derived
+from others; *sim time* is modelled nanoseconds, *wall time* this machine's clock. They never share a column.
+
+Families stand for a metric per member: `sim_ns.KIND` per fault kind, `cpu_ns.MECHANISM`, `usage.STATE`, and so on.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from memvirt.errors import ConfigError
+from memvirt.units import suggest
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    RATIO = "ratio"
+    SIM_TIME = "sim time"
+    WALL_TIME = "wall time"
+
+
+class Better(StrEnum):
+    HIGHER = "higher"
+    LOWER = "lower"
+    NEITHER = "neither"  # says what happened, not how well
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One entry of the registry."""
+
+    name: str
+    unit: str
+    kind: Kind
+    meaning: str
+    better: Better = Better.NEITHER
+    derivation: str = "counted"
+
+
+FAULT_KINDS = ("refill", "zero", "huge", "cow", "reuse", "cached", "same", "zpool", "swap")
+MECHANISMS = (
+    "access",
+    "fault",
+    "zero",
+    "copy",
+    "compress",
+    "decompress",
+    "swap",
+    "reclaim",
+    "scan",
+    "clone",
+    "balloon",
+    "compact",
+    "guest",
+)
+FRAME_USES = ("free", "guest", "table", "zspage", "fixed", "rmap", "backing")
+
+# The events of a host (engine/counters.pxd, in its order): name, unit, better, meaning.
+_UP, _DOWN, _NONE = Better.HIGHER, Better.LOWER, Better.NEITHER
+_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
+    ("reads", "accesses", _NONE, "loads by VMs"),
+    ("writes", "accesses", _NONE, "stores by VMs"),
+    ("fills", "pages", _NONE, "pages given a content of the corpus as a whole"),
+    ("discards", "pages", _NONE, "pages whose content a VM gave up (free page reporting, balloon)"),
+    ("tcache_refills", "accesses", _DOWN, "the translation cache had no entry, the table served it"),
+    ("fault_zero", "faults", _NONE, "first touch: a frame of zeros"),
+    ("fault_huge", "faults", _NONE, "first touch served with a whole 2 MiB block"),
+    ("fault_cow", "faults", _DOWN, "write to a frame that others map too: copied"),
+    ("fault_reuse", "faults", _NONE, "write to a protected frame nobody else maps any more: made writable, no copy"),
+    ("fault_cached", "faults", _DOWN, "content was out, but a frame still cached it"),
+    ("fault_same", "faults", _DOWN, "same-filled page made again from its value"),
+    ("fault_zpool", "faults", _DOWN, "page decompressed from the compressed cache"),
+    ("fault_swap", "faults", _DOWN, "page read from swap"),
+    ("leaf_copies", "leaf tables", _NONE, "shared leaf tables copied at the first write in their 2 MiB"),
+    ("leaf_splits", "leaf tables", _DOWN, "huge leaves demoted to 512 entries"),
+    ("leaf_collapses", "leaf tables", _UP, "small leaves promoted to a huge one"),
+    ("fault_around_missed", "faults", _DOWN, "no free 2 MiB block for a thin-huge first touch: served with 4 KiB"),
+    ("evicted", "pages", _DOWN, "pages taken out of their frames, by any way"),
+    ("evicted_clean", "pages", _NONE, "evicted without a write: the backing still held the same bytes"),
+    ("evicted_same", "pages", _NONE, "evicted as a value: all words equal"),
+    ("evicted_zpool", "pages", _NONE, "evicted into the compressed cache"),
+    ("evicted_swap", "pages", _DOWN, "evicted to swap"),
+    ("evict_failed", "pages", _DOWN, "no store took the page: it stayed where it was"),
+    ("reclaim_background", "pages", _NONE, "frames freed by the background reclaimer, between low and high"),
+    ("reclaim_direct", "pages", _DOWN, "frames freed by the access that needed one, below min"),
+    ("reclaim_limit", "pages", _NONE, "frames freed because a VM reached its limit"),
+    ("reclaim_proactive", "pages", _NONE, "frames freed because a decider asked"),
+    ("reclaim_scanned", "pages", _DOWN, "candidates that reclaim looked at"),
+    ("reclaim_spared_accessed", "pages", _NONE, "candidates kept: accessed since the last look"),
+    ("reclaim_spared_reserved", "pages", _NONE, "candidates kept: their VM is within its reservation"),
+    ("harvests", "passes", _NONE, "passes that collected accessed marks"),
+    ("harvested", "pages", _NONE, "accessed marks found by them"),
+    ("reject_incompressible", "pages", _DOWN, "the compressed cache declined: too large when compressed"),
+    ("reject_pool_full", "pages", _DOWN, "the compressed cache declined: at its limit or inside its hysteresis"),
+    ("reject_pool_frame", "pages", _DOWN, "the compressed cache declined: no frame for a zspage"),
+    ("reject_swap_full", "pages", _DOWN, "swap declined: no free slot"),
+    ("reject_backing_frame", "pages", _DOWN, "eviction declined: no frame for backing records"),
+    ("zpool_written_back", "pages", _DOWN, "oldest compressed pages decompressed and moved to swap"),
+    ("zpool_writeback_failed", "pages", _DOWN, "of these, the ones swap did not take"),
+    ("swap_pages_out", "pages", _DOWN, "pages written to swap, zpool writeback included"),
+    ("swap_pages_in", "pages", _DOWN, "pages read from swap, readahead included"),
+    ("swap_write_failed", "pages", _DOWN, "swap writes that failed: nothing was lost"),
+    ("swap_read_failed", "pages", _DOWN, "swap reads that failed: reported as an error"),
+    ("readahead_pages", "pages", _NONE, "pages read from swap before they were asked for"),
+    ("readahead_hits", "pages", _UP, "of these, the ones then accessed"),
+    ("exhausted_no_frame", "events", _DOWN, "an access found no frame after all reclaim"),
+    ("exhausted_limit", "events", _DOWN, "an access found no frame within its VM's limit"),
+    ("stops", "events", _DOWN, "accesses stopped for want of memory (on_exhausted = stop)"),
+    ("waits", "events", _DOWN, "waits for memory (on_exhausted = wait)"),
+    ("kills", "VMs", _DOWN, "VMs killed for want of memory (on_exhausted = kill)"),
+    ("clones", "VMs", _NONE, "clones made"),
+    ("clone_leaves", "leaf tables", _NONE, "leaf tables shared by them"),
+    ("merges", "pages", _UP, "pages merged with an equal one, bytes compared"),
+    ("merges_zero", "pages", _UP, "of these, the ones merged with the zero frame"),
+    ("cow_breaks_shared", "faults", _DOWN, "writes that undid a merge"),
+    ("balloon_pages_released", "pages", _NONE, "frames the host got back through balloons"),
+    ("compact_moved", "pages", _DOWN, "pages moved by compaction"),
+    ("compact_blocks", "blocks", _UP, "free 2 MiB blocks made by compaction"),
+)
+
+
+def _table() -> list[Metric]:
+    """Everything but the events: states, times and what is derived."""
+    sim, wall = Kind.SIM_TIME, Kind.WALL_TIME
+    rows = [
+        Metric("sim_ns", "ns", sim, "simulated time of the phase, the last VM's clock", _DOWN, "modelled"),
+        Metric("stall_some_ns", "ns", sim, "time in which some access waited for memory", _DOWN, "modelled, as PSI"),
+        Metric("stall_full_ns", "ns", sim, "time in which all VMs waited for memory", _DOWN, "modelled, as PSI"),
+        Metric("wall_ns", "ns", wall, "time of the phase on this machine", _DOWN, "clock of this machine"),
+        Metric("accesses_per_s", "1/s", wall, "accesses simulated a second", _UP, "(reads + writes) / wall_ns"),
+        Metric(
+            "effective_overcommit",
+            "×",
+            Kind.RATIO,
+            "guest-visible content for each host byte that holds it",
+            _UP,
+            "guest-visible bytes that have content / host bytes that hold them, metadata included, measured phase",
+        ),
+        Metric(
+            "slowdown",
+            "×",
+            Kind.RATIO,
+            "time against the same stream with enough memory",
+            _DOWN,
+            "sim_ns / sim_ns of the same stream on a host with enough memory",
+        ),
+        Metric("overcommit", "×", Kind.RATIO, "memory promised to memory there", _NONE, "configured / host frames"),
+        Metric(
+            "pool_ratio", "×", Kind.RATIO, "compression with the pool's slack", _UP, "pages in the pool / its frames"
+        ),
+        Metric(
+            "compression_ratio", "×", Kind.RATIO, "compression of what is stored", _UP, "4096 · objects / their bytes"
+        ),
+        Metric(
+            "zpool_rounding_bytes", "bytes", Kind.GAUGE, "lost by rounding to size classes", _DOWN, "Σ class - length"
+        ),
+        Metric("zpool_sparse_bytes", "bytes", Kind.GAUGE, "lost in unfilled zspages", _DOWN, "Σ free objects · class"),
+        Metric("pages_shared", "frames", Kind.GAUGE, "frames that hold merged content", _NONE, "recounted"),
+        Metric("pages_sharing", "pages", Kind.GAUGE, "additional sites that use them: the saving", _UP, "Σ (refs - 1)"),
+        Metric("pages_unshared", "pages", Kind.GAUGE, "checked again and again, unique", _NONE, "recounted"),
+        Metric("pages_volatile", "pages", Kind.GAUGE, "changed too fast to be merged", _NONE, "recounted"),
+        Metric(
+            "sharing_debt_frames", "frames", Kind.GAUGE, "needed if every merge broke now", _DOWN, "= pages_sharing"
+        ),
+        Metric("saved_sharing_frames", "frames", Kind.GAUGE, "saved by merging", _UP, "Σ (refs - 1) of merged frames"),
+        Metric(
+            "saved_cloning_frames", "frames", Kind.GAUGE, "saved by shared leaves", _UP, "Σ (holders - 1) · entries"
+        ),
+        Metric(
+            "saved_zpool_frames", "frames", Kind.GAUGE, "saved by compression", _UP, "pages in the pool - its frames"
+        ),
+        Metric("saved_same_frames", "frames", Kind.GAUGE, "saved by same-filled pages", _UP, "pages kept as a value"),
+        Metric("saved_swap_frames", "frames", Kind.GAUGE, "pages on swap only", _NONE, "slots in use without a frame"),
+        Metric("saved_balloon_frames", "frames", Kind.GAUGE, "held by balloons", _NONE, "Σ balloon sizes"),
+        Metric("free_frames", "frames", Kind.GAUGE, "frames free now", _NONE, "buddy allocator"),
+        Metric(
+            "extfrag_order9",
+            "1/1000",
+            Kind.GAUGE,
+            "external fragmentation index for 2 MiB",
+            _DOWN,
+            "Linux's: -1000 when a block fits; else towards 0 lack of memory, towards 1000 fragmentation",
+        ),
+        Metric(
+            "unusable_order9",
+            "1/1000",
+            Kind.GAUGE,
+            "free memory that no 2 MiB block can use",
+            _DOWN,
+            "Linux's unusable free space index; 1000 with nothing free",
+        ),
+        Metric("contiguity_pages", "pages", Kind.GAUGE, "mean contiguous run gfn to frame", _UP, "entries / runs"),
+        Metric("reclaim_efficiency", "%", Kind.RATIO, "evicted of those looked at", _UP, "evicted / reclaim_scanned"),
+        Metric("scan_efficiency", "%", Kind.RATIO, "merged of those scanned", _UP, "merges / pages scanned"),
+    ]
+    rows += [
+        Metric(f"sim_ns.{fault}", "ns", Kind.HISTOGRAM, f"modelled time of every fault '{fault}'", _DOWN, "complete")
+        for fault in FAULT_KINDS
+    ]
+    rows += [
+        Metric(
+            f"wall_ns.{fault}", "ns", Kind.HISTOGRAM, f"this machine's time, fault '{fault}'", _DOWN, "every 64th timed"
+        )
+        for fault in FAULT_KINDS
+    ]
+    rows += [
+        Metric(
+            f"cpu_ns.{name}", "ns", sim, f"simulated processor time of mechanism '{name}'", _DOWN, "Σ modelled costs"
+        )
+        for name in MECHANISMS
+    ]
+    rows += [
+        Metric(f"usage.{use}", "frames", Kind.GAUGE, f"host frames in use as '{use}'", _NONE, "sums to host memory")
+        for use in FRAME_USES
+    ]
+    return rows
+
+
+REGISTRY: dict[str, Metric] = {
+    metric.name: metric
+    for metric in [*(Metric(name, unit, Kind.COUNTER, text, better) for name, unit, better, text in _EVENTS), *_table()]
+}
+
+
+def describe(name: str) -> Metric:
+    """The registry's entry; ConfigError with a suggestion when there is none."""
+    if name not in REGISTRY:
+        raise ConfigError(f"unknown metric '{name}'{suggest(name, list(REGISTRY))}")
+    return REGISTRY[name]
+
+
+def names(kind: Kind | None = None) -> list[str]:
+    """Registered names, in order; of one kind when given."""
+    return [name for name, metric in REGISTRY.items() if kind in (None, metric.kind)]
+
+
+def unregistered(reported: Iterable[str]) -> list[str]:
+    """Of the names a host or a record reports, those nobody has explained here, sorted."""
+    return sorted(set(reported) - set(REGISTRY))

@@ -1,0 +1,141 @@
+"""Deciders by name: pure rules that look at a snapshot of the host and say what should change.
+
+`build("proxmox", {"max_step_pages": "200MiB"})` makes one of the built-in ones; `build("mine.py:Fair", {})` makes an
+instance of a user's class. Options are the keyword arguments of the class; those ending in _pages and _ns may be
+written as sizes and times.
+"""
+
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from memvirt.errors import ConfigError
+from memvirt.policies.base import ColdAge, Decider, Snapshot, Targets, VmView
+from memvirt.policies.esx import Esx
+from memvirt.policies.far_memory import FarMemory
+from memvirt.policies.ksmtuned import KsmTuned
+from memvirt.policies.mom import Mom
+from memvirt.policies.proportional import Proportional
+from memvirt.policies.proxmox import Proxmox
+from memvirt.policies.senpai import Senpai, Tmo
+from memvirt.units import parse_pages, parse_time, suggest
+
+__all__ = ["DECIDERS", "ColdAge", "Decider", "Snapshot", "Targets", "VmView", "build", "describe", "load"]
+
+DECIDERS: Mapping[str, type[Decider]] = {
+    "proportional": Proportional,
+    "proxmox": Proxmox,
+    "mom": Mom,
+    "ksmtuned": KsmTuned,
+    "esx": Esx,
+    "senpai": Senpai,
+    "tmo": Tmo,
+    "far-memory": FarMemory,
+}
+
+_POSITIVE = {  # options that divide, or of which there must be one
+    "interval_ns",
+    "samples",
+    "history",
+    "pressure_percent",
+    "target_us",
+    "backoff_divisor",
+    "probe_divisor",
+    "max_step_pages",
+}
+
+
+def describe() -> list[tuple[str, str]]:
+    """(name, one line) of every built-in decider, in order."""
+    return [(name, _first_line(decider)) for name, decider in DECIDERS.items()]
+
+
+def load(name: str) -> type[Decider]:
+    """The class a decider's name stands for: a built-in name, or "path/file.py:ClassName".
+
+    Raises ConfigError when there is none, when the file cannot be run, or when the class has no decide(snapshot).
+    """
+    if name in DECIDERS:
+        return DECIDERS[name]
+    if ".py:" in name:
+        return _load_file(*name.rsplit(":", 1))
+    known = ", ".join(DECIDERS)
+    raise ConfigError(f"unknown decider '{name}'{suggest(name, list(DECIDERS))} (known: {known}; or file.py:ClassName)")
+
+
+def build(name: str, options: Mapping[str, object]) -> Decider:
+    """An instance of the named decider; ConfigError names every option that does not fit."""
+    cls = load(name)
+    parameters = {
+        key: value for key, value in inspect.signature(cls).parameters.items() if value.kind != value.VAR_KEYWORD
+    }
+    problems = []
+    arguments: dict[str, object] = {}
+    for key, value in options.items():
+        if key not in parameters:
+            problems.append(f"decider '{name}' has no option '{key}'{suggest(key, list(parameters))}")
+            continue
+        try:
+            arguments[key] = _option(key, value, parameters[key].default)
+        except ConfigError as error:
+            problems.append(f"option '{key}' of decider '{name}': {error}")
+    if problems:
+        raise ConfigError("; ".join(problems))
+    try:
+        decider = cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"decider '{name}' cannot be made: {error}") from error
+    return decider
+
+
+def _option(key: str, value: object, default: object) -> object:
+    """The value in the option's unit. Options of the built-in deciders are integers; a user's class takes anything."""
+    if isinstance(default, bool) or not isinstance(default, int):
+        return value
+    if key.endswith("_pages") and isinstance(value, str):
+        return parse_pages(value)
+    if key.endswith("_ns") and isinstance(value, str):
+        value = parse_time(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{value!r} is not an integer; the default is {default}")
+    if value < 0:
+        raise ConfigError(f"{value} is negative; the default is {default}")
+    if key.endswith(("_percent", "percentile")) and value > 100:
+        raise ConfigError(f"{value} is above 100 per cent; the default is {default}")
+    if value == 0 and key in _POSITIVE:
+        raise ConfigError(f"must be at least 1; the default is {default}")
+    return value
+
+
+def _load_file(path: str, class_name: str) -> type[Decider]:
+    """The named class of a user's file, run as a module of its own."""
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"decider file '{path}' does not exist (looked in {Path.cwd()})")
+    spec = importlib.util.spec_from_file_location(f"memvirt_user_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"decider file '{path}' is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own code may raise anything
+        raise ConfigError(f"decider file '{path}' fails to run: {type(error).__name__}: {error}") from error
+    classes = {name: value for name, value in vars(module).items() if inspect.isclass(value)}
+    cls = classes.get(class_name)
+    if cls is None:
+        own = [name for name, value in classes.items() if value.__module__ == module.__name__]
+        raise ConfigError(
+            f"decider file '{path}' has no class '{class_name}'{suggest(class_name, own)} "
+            f"(it has: {', '.join(own) or 'none'})"
+        )
+    if not callable(getattr(cls, "decide", None)):
+        raise ConfigError(f"class '{class_name}' in '{path}' has no method decide(snapshot) -> Targets")
+    if "interval_ns" not in {*dir(cls), *inspect.signature(cls).parameters, *getattr(cls, "__annotations__", {})}:
+        raise ConfigError(f"class '{class_name}' in '{path}' does not say how often to ask it: set interval_ns")
+    return cast(type[Decider], cls)
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").split("\n", 1)[0]

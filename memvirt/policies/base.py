@@ -1,0 +1,117 @@
+"""What a decider sees and what it answers: sense -> decide -> act, with only the middle step in Python.
+
+A decider is any class with one pure method, `decide(snapshot) -> Targets`. The host senses (builds the snapshot
+between two quanta) and acts (moves balloons towards their targets, best effort). Pure means: equal snapshots give
+equal targets. A rule that needs the past (an average, a grace period) returns it in `Targets.memo` and finds it in the
+next `Snapshot.memo`; so a decision can be replayed from its snapshot alone.
+
+All quantities are integers: pages of 4 KiB, nanoseconds of simulated time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdAge:
+    """One bucket of a VM's cold-age histogram; buckets are ordered by age."""
+
+    age_ns: int
+    cold_pages: int  # held pages not accessed for at least age_ns
+    promoted_pages: int  # pages accessed in the last interval after at least age_ns of idleness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmView:
+    """One VM as the host and its guest report it."""
+
+    name: str
+    configured_pages: int  # what the guest was promised
+    held_pages: int  # host frames charged to it
+    balloon_pages: int = 0  # what its balloon holds now
+    active_pages: int = 0  # estimate of the pages it uses
+    shares: int = 1000
+    reservation_pages: int = 0
+    limit_pages: int | None = None
+    guest_free_pages: int = 0  # free inside the guest, by its own account
+    guest_cache_pages: int = 0
+    stall_some_ns: int = 0  # during the last interval
+    stall_full_ns: int = 0
+    balloonable: bool = True  # False: no guest, so only the host can reclaim from it
+    cold_ages: tuple[ColdAge, ...] = ()
+
+    @property
+    def size_pages(self) -> int:
+        """What the guest may use now: its configured size less its balloon."""
+        return self.configured_pages - self.balloon_pages
+
+    def balloon_bounds(self, cap_percent: int = 100) -> tuple[int, int]:
+        """The smallest and largest balloon that keep the guest between its reservation and its limit.
+
+        cap_percent bounds the balloon to that part of the configured size; where it conflicts with the limit it wins,
+        and the host reclaims the rest itself.
+        """
+        limit = self.configured_pages if self.limit_pages is None else min(self.limit_pages, self.configured_pages)
+        largest = max(0, self.configured_pages - self.reservation_pages)
+        largest = min(largest, self.configured_pages * cap_percent // 100)
+        return min(self.configured_pages - limit, largest), largest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The host between two quanta."""
+
+    now_ns: int
+    interval_ns: int  # since the previous decision
+    total_pages: int
+    free_pages: int
+    low_pages: int  # watermarks, in free frames
+    high_pages: int
+    vms: tuple[VmView, ...] = ()
+    memo: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """What should change; a VM that is not named keeps what it has."""
+
+    balloon_pages: Mapping[str, int] = field(default_factory=dict)  # size the balloon should have
+    reclaim_pages: Mapping[str, int] = field(default_factory=dict)  # frames the host should take itself, coldest first
+    scan_pages: int | None = None  # pages per wake-up of the sharing scanner; 0 stops it; None leaves it alone
+    scan_sleep_ns: int | None = None
+    memo: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Decider(Protocol):
+    """The interface of a decider; `interval_ns` says how often the host asks it."""
+
+    @property
+    def interval_ns(self) -> int: ...
+
+    def decide(self, snapshot: Snapshot) -> Targets: ...
+
+
+def clamp(value: int, low: int, high: int) -> int:
+    return max(low, min(value, high))
+
+
+def changed_balloons(vms: tuple[VmView, ...], wanted: Mapping[str, int], cap_percent: int = 100) -> dict[str, int]:
+    """The wanted balloon sizes, kept within every VM's bounds; VMs that would not change are left out.
+
+    A balloonable VM above its limit is brought down to it even when the rule wants nothing of it.
+    """
+    targets = {}
+    for vm in vms:
+        if vm.balloonable:
+            target = clamp(wanted.get(vm.name, vm.balloon_pages), *vm.balloon_bounds(cap_percent))
+            if target != vm.balloon_pages:
+                targets[vm.name] = target
+    return targets
+
+
+def split_by_weight(amount: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """Divide `amount` in proportion, rounding each part down; nothing when every weight is zero."""
+    total = sum(weights.values())
+    return {name: amount * weight // total for name, weight in weights.items()} if total else {}

@@ -1,0 +1,57 @@
+"""Google's far memory: reclaim what has been cold for longer than an age that keeps the promotion rate within its SLO.
+
+Every minute, and for each VM, the rule finds the lowest age at which promotions (accesses to pages that had been idle
+for that long) stayed within 0.2 % of the working set a minute: the best age of that minute. The age used in the next
+minute is the K-th percentile of the past best ages, after S seconds of warm-up. The method is published; K and S are
+not, so they are options. Needs the cold-age histogram in the snapshot; without one a VM is left alone.
+"""
+
+from dataclasses import dataclass
+
+from memvirt.policies.base import Snapshot, Targets, VmView
+
+_PPM = 1_000_000
+_MINUTE_NS = 60_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FarMemory:
+    """Per-VM cold-age threshold from the K-th percentile of past best ages."""
+
+    interval_ns: int = _MINUTE_NS
+    slo_ppm: int = 2000  # promotions a minute, of the working set: 0.2 %
+    percentile: int = 98
+    warmup_ns: int = 5 * _MINUTE_NS
+    min_age_ns: int = 2 * _MINUTE_NS
+    history: int = 120  # best ages kept
+
+    def decide(self, snapshot: Snapshot) -> Targets:
+        reclaim: dict[str, int] = {}
+        memo: dict[str, tuple[int, ...]] = {}
+        for vm in snapshot.vms:
+            started, *past = snapshot.memo.get(vm.name, (snapshot.now_ns,))
+            if past and snapshot.now_ns - started >= self.warmup_ns:
+                pages = self._cold_beyond(vm, self._percentile(past))
+                if pages > 0:
+                    reclaim[vm.name] = pages
+            best = self._best_age(vm, snapshot.interval_ns)
+            ages = past if best is None else [*past, best]
+            memo[vm.name] = (started, *ages[-self.history :])
+        return Targets(reclaim_pages=reclaim, memo=memo)
+
+    def _best_age(self, vm: VmView, interval_ns: int) -> int | None:
+        """The lowest age within the SLO; the oldest bucket's when none is; None without a histogram."""
+        ages = [bucket for bucket in vm.cold_ages if bucket.age_ns >= self.min_age_ns]
+        for bucket in ages:
+            if bucket.promoted_pages * _MINUTE_NS * _PPM <= vm.active_pages * self.slo_ppm * interval_ns:
+                return bucket.age_ns
+        return ages[-1].age_ns if ages else None
+
+    def _percentile(self, past: list[int]) -> int:
+        """Nearest rank."""
+        rank = -(-self.percentile * len(past) // 100)
+        return sorted(past)[max(rank, 1) - 1]
+
+    def _cold_beyond(self, vm: VmView, age_ns: int) -> int:
+        cold = next((bucket.cold_pages for bucket in vm.cold_ages if bucket.age_ns >= age_ns), 0)
+        return min(cold, vm.held_pages - vm.reservation_pages)

@@ -1,0 +1,76 @@
+"""oVirt's Memory Overcommitment Manager: shrink every guest while the host is pressed, let them grow slowly otherwise.
+
+The rule (doc/balloon.rules, read 2026): the host is pressed below 20 % free memory. Then a guest should keep
+20 % * host_free / 20 % of its size free, and at or below 5 % host_free it should have host_free - 5 % free, which is
+negative and makes the guest swap. It shrinks by at most 5 % of its size a round. Without pressure a ballooned guest
+grows by 5 %, or at once to 20 % free. A change of at most 0.25 % is not worth it. Inputs are averages of 10 samples.
+
+Two readings of the rule had to be decided. Its later form takes the *smaller* of the guest's minimum and that demand,
+which shrinks busy guests to their minimum whatever they use; memvirt follows the first form, in which the demand is
+the floor, and keeps the reservation as a promise beside it. And samples here are one per decision, every 10 s, not 5 s.
+
+The rule oscillates around its threshold by design: what it takes at 19.9 % it gives back at 20 %.
+"""
+
+from dataclasses import dataclass
+
+from memvirt.policies.base import Snapshot, Targets, VmView, changed_balloons
+from memvirt.policies.ksmtuned import KsmTuned
+
+_PPM = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mom:
+    """Uniform pressure on all guests from the host's free memory."""
+
+    interval_ns: int = 10_000_000_000
+    pressure_percent: int = 20
+    critical_percent: int = 5
+    guest_free_percent: int = 20
+    max_step_percent: int = 5
+    min_step_ppm: int = 2500  # 0.25 %
+    samples: int = 10
+    tune_ksm: bool = True  # MOM's ksm.rules beside its balloon.rules, with the defaults of ksmtuned
+
+    def decide(self, snapshot: Snapshot) -> Targets:
+        memo: dict[str, tuple[int, ...]] = {"host": self._remember(snapshot, "host", snapshot.free_pages)}
+        for vm in snapshot.vms:
+            if vm.balloonable:
+                memo[f"size:{vm.name}"] = self._remember(snapshot, f"size:{vm.name}", vm.size_pages)
+                memo[f"free:{vm.name}"] = self._remember(snapshot, f"free:{vm.name}", vm.guest_free_pages)
+        host_free = _mean(memo["host"]) * _PPM // snapshot.total_pages
+        wanted = {}
+        for vm in snapshot.vms:
+            if vm.balloonable:
+                used = _mean(memo[f"size:{vm.name}"]) - _mean(memo[f"free:{vm.name}"])
+                size = self._size(vm, used, host_free)
+                if abs(size - vm.size_pages) * _PPM > self.min_step_ppm * vm.size_pages:
+                    wanted[vm.name] = vm.configured_pages - size
+        ksm = KsmTuned().decide(snapshot) if self.tune_ksm else Targets()
+        return Targets(
+            balloon_pages=changed_balloons(snapshot.vms, wanted),
+            scan_pages=ksm.scan_pages,
+            scan_sleep_ns=ksm.scan_sleep_ns,
+            memo={**memo, **ksm.memo},
+        )
+
+    def _size(self, vm: VmView, used: int, host_free: int) -> int:
+        """The size this guest should have; host_free in parts per million of the host."""
+        size = vm.size_pages
+        if host_free >= self.pressure_percent * 10_000:
+            demand = used + size * self.guest_free_percent // 100
+            return min(vm.configured_pages, max(demand, size * (100 + self.max_step_percent) // 100))
+        if host_free <= self.critical_percent * 10_000:
+            goal = host_free - self.critical_percent * 10_000
+        else:
+            goal = self.guest_free_percent * host_free // self.pressure_percent
+        demand = used + size * goal // _PPM
+        return min(size, max(demand, size * (100 - self.max_step_percent) // 100))
+
+    def _remember(self, snapshot: Snapshot, key: str, value: int) -> tuple[int, ...]:
+        return (*snapshot.memo.get(key, ()), value)[-self.samples :]
+
+
+def _mean(samples: tuple[int, ...]) -> int:
+    return sum(samples) // len(samples)

@@ -1,0 +1,374 @@
+"""The compressed pool against zsmalloc's published tables and against a plain-Python zsmalloc, decision by decision."""
+
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from memvirt.engine.content import Bytes, Fingerprints
+from memvirt.engine.frames import Frames
+from memvirt.engine.sizeclass import size_classes
+from memvirt.engine.zpool import Zpool
+from memvirt.errors import ConfigError, InvariantError
+
+from .zsmalloc_model import PAGE, Model, classes_of
+
+OK, NO_FRAME, POOL_FULL, REJECTED, NONE = 0, 1, 3, 4, 0xFFFFFFFF
+HOST = 200
+
+
+def make(limit=HOST, content=Bytes, nr_frames=HOST, **settings):
+    frames = Frames(content(nr_frames))
+    return frames, Zpool(frames, limit, **settings)
+
+
+def store(pool, *lengths):
+    """Stores an object of each length; their handles."""
+    handles = []
+    for i, length in enumerate(lengths):
+        outcome, handle = pool.put(bytes([i & 0xFF]) * length)
+        assert outcome == OK
+        handles.append(handle)
+    return handles
+
+
+# ---- size classes ----
+
+
+@pytest.mark.parametrize(
+    "rule, counts",
+    [("waste", {4: 69, 6: 94, 8: 119, 16: 192}), ("used", {4: 69, 6: 93, 8: 123, 16: 191})],
+)
+def test_number_of_classes_as_published(rule, counts):
+    assert {chain: len(size_classes(chain, rule)) for chain in counts} == counts
+
+
+@pytest.mark.parametrize("rule", ["waste", "used"])
+@pytest.mark.parametrize("chain, watermark, huge", [(4, 3264, 3280), (8, 3632, 3648), (16, 3840, 3856)])
+def test_huge_classes_as_published(rule, chain, watermark, huge):
+    classes = size_classes(chain, rule)
+    assert classes[-1] == (PAGE, 1, 1)
+    assert classes[-2][0] == watermark
+    _, pool = make(chain=chain, chain_rule=rule)
+    store(pool, huge - 15)
+    assert pool.zspages.layout() == [(PAGE, pool.zspages.layout()[0][1], [0])]
+    store(pool, huge - 16)
+    assert [size for size, _, _ in pool.zspages.layout()] == [watermark, PAGE]
+
+
+@pytest.mark.parametrize("rule", ["waste", "used"])
+@pytest.mark.parametrize("chain", range(1, 17))
+def test_classes_match_the_model(rule, chain):
+    assert size_classes(chain, rule) == sorted(set(classes_of(chain, rule).values()))
+
+
+def test_first_rows_of_the_documented_table():
+    """Documentation/mm/zsmalloc.rst: size 3264 of a chain of 4 holds 5 objects, 208 of 16 frames fills it evenly."""
+    assert (3264, 4, 5) in size_classes(4, "used")
+    assert size_classes(1) == sorted(set(classes_of(1, "waste").values()))
+    assert all(frames == 1 for _, frames, _ in size_classes(1))
+
+
+# ---- placement ----
+
+
+def test_slots_lie_side_by_side_across_frames():
+    frames, pool = make()
+    handles = store(pool, *[3264] * 5)
+    ((size, chain, owners),) = pool.zspages.layout()
+    assert (size, len(chain), owners) == (3264, 4, handles)
+    assert [pool.get(handle) for handle in handles] == [bytes([i]) * 3264 for i in range(5)]
+    assert pool.nr_pool_frames == frames.usage()["zspage"] == 4
+
+
+def test_every_length_comes_back():
+    _, pool = make(nr_frames=6000, limit=6000)
+    rng = random.Random(5)
+    kept = {}
+    for length in rng.sample(range(1, PAGE + 1), PAGE):
+        payload = rng.randbytes(length)
+        outcome, handle = pool.put(payload)
+        assert outcome == OK
+        kept[handle] = payload
+    pool.check()
+    assert all(pool.get(handle) == payload for handle, payload in kept.items())
+    assert pool.stored_bytes == PAGE * (PAGE + 1) // 2
+
+
+@pytest.mark.parametrize("room", range(7))
+def test_a_chain_comes_whole_or_not_at_all(room):
+    """3504 bytes with chains of up to 6: 6 frames. Fails at each of the six takes, then does not."""
+    frames, pool = make(chain=6)
+    before = frames.usage()
+    outcome, handle = pool.put(b"x" * 3504, reserve=HOST - room)
+    assert outcome == (OK if room == 6 else NO_FRAME)
+    assert pool.stats()["reject_no_frame"] == (room < 6)
+    if room < 6:
+        assert handle is None and frames.usage() == before
+    pool.check()
+    frames.check()
+
+
+def test_the_last_object_takes_its_frames_with_it():
+    frames, pool = make()
+    handles = store(pool, 1000, 1000, 60, 4096)
+    for handle in handles:
+        assert pool.nr_pool_frames == frames.usage()["zspage"] > 0
+        pool.free(handle)
+    assert pool.nr_pool_frames == frames.usage()["zspage"] == pool.nr_objects == pool.stored_bytes == 0
+    pool.check()
+
+
+# ---- limits and reasons ----
+
+
+def test_the_pool_stays_closed_until_it_is_down_to_the_accept_threshold():
+    _, pool = make(limit=20, accept_percent=90)
+    handles = store(pool, *[PAGE] * 20)
+    assert not pool.full
+    assert pool.put(b"x")[0] == POOL_FULL and pool.full
+    pool.free(handles.pop())
+    assert pool.nr_pool_frames == 19
+    assert pool.put(b"x")[0] == POOL_FULL
+    pool.free(handles.pop())
+    assert pool.nr_pool_frames == 18 == pool.accept_frames
+    assert pool.put(b"x" * PAGE)[0] == OK and not pool.full
+    assert pool.put(b"x" * PAGE)[0] == OK
+    stats = pool.stats()
+    assert (stats["pool_limit_hits"], stats["reject_pool_limit"], stats["reject_hysteresis"]) == (1, 1, 1)
+
+
+def test_an_open_pool_passes_its_limit_by_one_chain_at_most():
+    _, pool = make(limit=3, chain=16)
+    assert pool.put(b"x" * 3840)[0] == OK
+    assert pool.nr_pool_frames == 15
+    assert pool.put(b"x" * 3840)[0] == POOL_FULL, "even with room in a zspage, as zswap tests first"
+
+
+def test_every_other_reason():
+    _, pool = make(reject_above=3000, max_objects=2)
+    assert pool.put(b"x" * 3001) == (REJECTED, None)
+    store(pool, 3000, 5)
+    assert pool.put(b"x") == (POOL_FULL, None)
+    assert pool.stats()["reject_too_big"] == pool.stats()["reject_no_handle"] == 1
+    _, none = make(limit=0)
+    assert none.put(b"x") == (POOL_FULL, None)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"limit": HOST + 1},
+        {"limit": -1},
+        {"accept_percent": 101},
+        {"accept_percent": -1},
+        {"chain": 0},
+        {"chain": 17},
+        {"chain_rule": "best"},
+        {"reject_above": 0},
+        {"reject_above": 4097},
+        {"max_objects": 0},
+        {"max_objects": 2**31},
+    ],
+)
+def test_impossible_settings_are_refused(setting):
+    with pytest.raises(ConfigError, match=r"must be"):
+        make(**setting)
+
+
+def test_misuse_raises():
+    frames, pool = make()
+    (handle,) = store(pool, 100)
+    pool.free(handle)
+    for misuse in (pool.free, pool.get, pool.rotate, pool.was_loaded):
+        for dead in (handle, 7, NONE):
+            with pytest.raises(InvariantError, match=f"handle {dead} "):
+                misuse(dead)
+    for payload, length in ((b"", None), (b"x" * 4097, None), (b"x" * 8, 100)):
+        with pytest.raises(InvariantError, match="store of"):
+            pool.put(payload, length)
+    with pytest.raises(InvariantError, match="belongs to no zspage"):
+        pool.move_frame(HOST - 1, 0)
+    pool.check()
+    frames.check()
+
+
+# ---- accounts ----
+
+
+def test_the_three_wastes():
+    """Chains of one frame: 4 slots of 1024 fill it; 3 of 1360 leave 16 bytes, 13 of 304 leave 144."""
+    assert {(1024, 1, 4), (1360, 1, 3), (304, 1, 13)} <= set(size_classes(1))
+    _, pool = make(chain=1)
+    store(pool, 1000, 1010, 1024, 1024, 1345, 300)
+    assert pool.zspages.accounts() == {
+        "slots": 4 + 3 + 13,
+        "used_slot_bytes": 4 * 1024 + 1360 + 304,
+        "sparse_waste_bytes": 2 * 1360 + 12 * 304,
+        "tail_waste_bytes": 16 + 144,
+        "freeable_frames": 0,
+    }
+    stats = pool.stats()
+    assert stats["rounding_waste_bytes"] == 24 + 14 + 15 + 4
+    assert (stats["frames"], stats["objects"], stats["stored_bytes"]) == (3, 6, 5703)
+    report = {row["size"]: row for row in pool.zspages.classes_report()}
+    assert report[1360] == {"size": 1360, "frames": 1, "objects": 3, "zspages": 1, "used": 1,
+                            "groups": [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]}
+    assert [report[size]["groups"].index(1) for size in (304, 1024)] == [1, 11]
+
+
+def docs_like_lengths(n):
+    """Compressed lengths as of documentation pages: ratios around 2.3, some pages that hardly shrink."""
+    rng = random.Random(3)
+    return [min(PAGE, max(40, int(rng.gauss(1780, 700)))) for _ in range(n)]
+
+
+def test_pool_and_tables_are_no_larger_than_zrams():
+    """zram: 8 bytes before each object and 8 of handle (zsmalloc), 16 of table entry (handle, flags, time)."""
+    lengths = docs_like_lengths(20000)
+    _, pool = make(limit=12000, nr_frames=12000)
+    zram = Model(12000, header=8)
+    for i, length in enumerate(lengths):
+        assert pool.put(b"x" * length)[0] == OK
+        zram.put(i, None, length)
+    ours = pool.nr_pool_frames * PAGE + pool.metadata_bytes()
+    assert ours <= 1.005 * (zram.frames * PAGE + len(lengths) * (8 + 16))
+    assert pool.metadata_bytes() <= 28 * len(lengths)
+
+
+# ---- age ----
+
+
+def test_store_order_and_second_chance():
+    _, pool = make()
+    assert pool.oldest() == NONE
+    a, b, c = store(pool, 10, 2000, 10)
+    pool.get(a)
+    assert pool.oldest() == a and pool.was_loaded(a) and not pool.was_loaded(b)
+    pool.rotate(a)
+    assert pool.oldest() == b and not pool.was_loaded(a)
+    pool.free(b)
+    assert pool.oldest() == c
+    pool.rotate(c)
+    assert pool.oldest() == a
+    pool.rotate(a)
+    assert pool.oldest() == c
+    pool.check()
+
+
+# ---- everything at once ----
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """A pool of bytes, a pool of fingerprints and the model do the same; every decision must be the same."""
+
+    @initialize(
+        chain=st.sampled_from([1, 4, 8, 16]),
+        chain_rule=st.sampled_from(["waste", "used"]),
+        limit=st.sampled_from([0, 12, 40, HOST]),
+        accept=st.sampled_from([0, 80, 100]),
+    )
+    def build(self, chain, chain_rule, limit, accept):
+        made = [
+            make(limit, content, accept_percent=accept, chain=chain, chain_rule=chain_rule)
+            for content in (Bytes, Fingerprints)
+        ]
+        self.hosts = [frames for frames, _ in made]
+        self.pools = [pool for _, pool in made]
+        self.model = Model(limit, accept, chain, chain_rule)
+        self.rng = random.Random(1)
+
+    def one(self, pick):
+        return sorted(self.model.where)[pick % len(self.model.where)]
+
+    def same(self, call):
+        """What both pools answer, which must be one thing."""
+        first, second = (call(pool) for pool in self.pools)
+        assert first == second
+        return first
+
+    def put_one(self, length, room):
+        payload = self.rng.randbytes(length)
+        free = HOST - self.model.frames
+        reserve = 0 if room is None else max(0, free - room)
+        stored = self.pools[0].put(payload, reserve=reserve)
+        assert self.pools[1].put(payload[:8].ljust(8), length, reserve) == stored
+        needed = self.model.frames_needed(length)
+        if self.model.declines():
+            assert stored == (POOL_FULL, None)
+        elif needed and free - reserve < needed:
+            assert stored == (NO_FRAME, None)
+        else:
+            assert stored[0] == OK and stored[1] not in self.model.where
+            self.model.put(stored[1], payload, length)
+
+    @rule(length=st.integers(1, PAGE), room=st.none() | st.integers(0, 16))
+    def put(self, length, room):
+        self.put_one(length, room)
+
+    @rule(length=st.sampled_from([20, 48, 700, 1500, 2200, 3264, 3632, PAGE]), count=st.integers(1, 25))
+    def put_many(self, length, count):
+        for _ in range(count):
+            self.put_one(length, None)
+
+    @precondition(lambda self: self.model.where)
+    @rule(pick=st.integers(0), count=st.integers(1, 12))
+    def free(self, pick, count):
+        for i in range(min(count, len(self.model.where))):
+            handle = self.one(pick + 7 * i)
+            self.same(lambda pool, handle=handle: pool.free(handle))
+            self.model.drop(handle)
+
+    @precondition(lambda self: self.model.where)
+    @rule(pick=st.integers(0))
+    def rotate(self, pick):
+        handle = self.one(pick)
+        self.same(lambda pool: pool.rotate(handle))
+        self.model.ages.remove(handle)
+        self.model.ages.append(handle)
+
+    @rule()
+    def compact(self):
+        promised = self.pools[0].stats()["freeable_frames"]
+        gained = self.model.compact()
+        assert self.same(lambda pool: pool.compact()) == gained == promised
+        assert self.same(lambda pool: pool.stats())["compact_moved_objects"] == self.model.moved
+        assert self.pools[0].stats()["freeable_frames"] == 0
+
+    @precondition(lambda self: self.model.frames)
+    @rule(pick=st.integers(0))
+    def relocate(self, pick):
+        chains = [frame for _, chain, _ in self.pools[0].zspages.layout() for frame in chain]
+        source = chains[pick % len(chains)]
+        target = self.same(lambda pool: pool.relocate(source))
+        assert target is None if self.model.frames == HOST else target not in chains
+
+    @invariant()
+    def nothing_is_lost(self):
+        for handle, payload in self.model.payload.items():
+            assert self.pools[0].get(handle) == payload
+            assert self.pools[1].get(handle) == payload[:8].ljust(8)
+
+    @invariant()
+    def every_decision_is_the_same(self):
+        if not hasattr(self, "model"):
+            return
+        layout = self.same(lambda pool: pool.zspages.layout())
+        assert [(size, owners) for size, _, owners in layout] == self.model.layout()
+        stats = self.same(lambda pool: pool.stats())
+        assert (stats["frames"], stats["objects"]) == (self.model.frames, len(self.model.where))
+        assert stats["stored_bytes"] == sum(self.model.length.values())
+        assert self.same(lambda pool: pool.oldest()) == (self.model.ages[0] if self.model.ages else NONE)
+
+    @invariant()
+    def it_recounts(self):
+        for host, pool in zip(self.hosts, self.pools, strict=True):
+            pool.check()
+            host.check()
+            assert host.usage()["zspage"] == pool.nr_pool_frames
+
+
+TestPoolMachine = PoolMachine.TestCase
+TestPoolMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

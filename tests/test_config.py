@@ -1,0 +1,432 @@
+"""Settings: every error at once, each at its place; and a text form that gives the same config back."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memvirt import costs
+from memvirt.config import (
+    CODEC_LEVELS,
+    GuestOptions,
+    HostConfig,
+    VmConfig,
+    canonical_json,
+    check_fleet,
+    config_hash,
+    warnings,
+)
+from memvirt.diagnose import Source, line_of, read_toml, validate
+from memvirt.errors import ConfigError
+from memvirt.scenario import Scenario, SuiteConfig
+
+ENGINE = Path(__file__).parents[1] / "ext/memvirt/engine"
+
+
+def errors(model, data, source=None):
+    with pytest.raises(ConfigError) as caught:
+        validate(model, data, source)
+    return str(caught.value)
+
+
+def test_defaults_are_valid_and_their_hash_is_pinned():
+    config = HostConfig()
+    assert config.memory == 16384
+    assert canonical_json(config).startswith('{"balloon":null,"codec":"lz4"')
+    assert config_hash(config) == config_hash(HostConfig())
+    assert config_hash(config) == "f19a0489d66eb4fa003e7b718cf1ce94969cea249ae2e461301f126fd1ce4e18"
+
+
+def test_every_error_is_named_at_once_even_conflicts_behind_invalid_fields():
+    text = errors(
+        HostConfig,
+        {
+            "memory": "64Mb",
+            "swap": "-3",
+            "zpool_pct": 3,
+            "replacement": "clok",
+            "watermarks": {"min": 3, "low": 2, "high": 4},
+            "balloon": "proxmxo",
+            "swap_device": "nvmee",
+            "sharing": "hsh",
+            "seed": -1,
+            "costs": "x",
+            "codec_level": 0,
+        },
+    )
+    expected = [
+        "11 problems:",
+        "memory: size '64Mb': unknown unit",
+        "swap: size '-3' is negative",
+        "zpool_pct: unknown key 'zpool_pct'; did you mean 'zpool_percent'?",
+        "replacement: unknown value 'clok'; did you mean 'clock'?",
+        "watermarks: min 3 <= low 2",
+        "balloon: unknown decider 'proxmxo'; did you mean 'proxmox'?",
+        "swap_device: unknown value 'nvmee'; did you mean 'nvme'?",
+        "sharing: unknown value 'hsh'",
+        "seed: ",
+        "costs: unknown cost model 'x'",
+        "codec_level: 0 is outside 1..65537",
+    ]
+    for part in expected:
+        assert part in text
+
+
+def test_a_conflict_that_may_stem_from_an_invalid_field_is_not_invented():
+    text = errors(HostConfig, {"sharing": "hsh", "sharing_options": {"pages_to_scan": 3}})
+    assert "sharing_options" not in text
+    assert text.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        ({"memory": 0}, "memory: size 0 is zero"),
+        ({"memory": 4.0}, "memory: size 4.0 is a float"),
+        ({"zpool_percent": 101}, "zpool_percent: percentage 101 is outside 0..100; did you mean 100%?"),
+        ({"sharing_options": {"a": 1}}, "sharing_options: given, but sharing is off"),
+        ({"sharing": "ksm", "sharing_options": {"smartscan": True}}, "did you mean 'smart_scan'?"),
+        ({"sharing": "ksm", "sharing_options": {"smart_scan": 1}}, "not of the kind of its default"),
+        ({"sharing": "ksm", "sharing_options": {"pages_to_scan": 0}}, "must be at least 1"),
+        ({"sharing": "esx", "sharing_options": {"salting": "no"}}, "unknown value 'no' (known: global, tenant, vm)"),
+        ({"decider_options": {"a": 1}}, "decider_options: given, but no decider is"),
+        ({"balloon": "mom", "decider_options": {"sample": 1}}, "did you mean 'samples'?"),
+        ({"balloon": "gone.py:Fair"}, "balloon: decider file 'gone.py' does not exist"),
+        ({"codec": "zstd", "codec_level": 9}, "codec_level: 9 is outside -1..3 of codec 'zstd'"),
+        ({"watermarks": {"min": 1, "low": 2, "high": 8193}}, "watermarks.high: high 8193 is more than half"),
+        ({"watermarks": {"min": 1, "low": 2}}, "watermarks.high: is required"),
+        ({"watermarks": {"min": -1, "low": 2, "high": 3}}, "did you mean 0?"),
+        ({"swap_device": {"read_latency_ns": "5us"}}, "swap_device.channels"),
+        ({"swap_device": {"channels": 65}}, "did you mean 64?"),
+        ({"swap": "20000%"}, "swap: "),
+        ({"harvest_interval": 0}, "did you mean 100ms?"),
+        ({"on_exhausted": "explode"}, "(known: stop, wait, kill)"),
+        ({"content": "finger-print"}, "did you mean 'fingerprint'?"),
+    ],
+)
+def test_one_bad_setting(data, part):
+    if part == "swap_device.channels":
+        assert "swap_device.write_latency_ns: is required" in errors(HostConfig, data)
+    else:
+        assert part in errors(HostConfig, data)
+
+
+def test_swap_in_percent_of_memory():
+    assert validate(HostConfig, {"memory": "8MiB", "swap": "250%"}).swap == 5120
+    assert validate(HostConfig, {"swap": "100%"}).swap == 16384
+
+
+def test_none_can_be_written_in_toml():
+    config = validate(HostConfig, {"sharing": "none", "balloon": "none", "watermarks": "none"})
+    assert config == HostConfig()
+
+
+def test_a_device_of_ones_own_and_its_text():
+    device = {"read_latency_ns": "80us", "write_latency_ns": "20us", "read_page_ns": 2000, "write_page_ns": 2000}
+    config = validate(HostConfig, {"swap_device": device})
+    assert config.swap_device.read_latency_ns == 80_000
+    assert '"swap_device":{"channels":1,"read_latency_ns":"80us","read_page_ns":"2us"' in canonical_json(config)
+
+
+@given(
+    st.builds(
+        dict,
+        memory=st.integers(2, 1 << 30).map(lambda pages: pages * 4096),
+        swap=st.one_of(st.integers(0, 1 << 30).map(lambda pages: pages * 4096), st.just("200%")),
+        zpool_percent=st.integers(0, 100),
+        harvest_interval=st.integers(1, 10**15),
+        seed=st.integers(0, (1 << 63) - 1),
+        sharing=st.sampled_from([None, "hash", "ksm", "esx", "zero-only", "inline"]),
+        balloon=st.sampled_from([None, "proportional", "esx"]),
+    )
+)
+def test_the_text_form_gives_the_same_config_and_hash(data):
+    config = validate(HostConfig, data)
+    again = validate(HostConfig, config.model_dump(mode="json"))
+    assert again == config
+    assert config_hash(again) == config_hash(config)
+    changed = config.model_copy(update={"seed": config.seed ^ 1})
+    assert config_hash(changed) != config_hash(config)
+
+
+def test_configs_are_immutable():
+    with pytest.raises(ValueError, match="frozen"):
+        HostConfig().memory = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        ({"reservation": "9MiB"}, "reservation: 9MiB is more than the VM's memory, 8MiB"),
+        ({"reservation": "3MiB", "limit": "2MiB"}, "reservation: 3MiB is above the limit, 2MiB"),
+        ({"name": "a b"}, "name: "),
+        ({"shares": -1}, "did you mean 0?"),
+        ({"guest": {"kernel": "8MiB"}}, "guest.kernel: takes all"),
+        ({"guest": {"low_pages": 9, "high_pages": 3}}, "guest.low_pages: low 9 <= high 3"),
+        ({"guest": {"cache": 3}}, "guest.cache: unknown key 'cache'"),
+        ({"guest": "maybe"}, "guest: "),
+        ({"limit": 0}, "limit: size 0 is zero"),
+    ],
+)
+def test_one_bad_vm_setting(data, part):
+    assert part in errors(VmConfig, {"name": "web", "memory": "8MiB", **data})
+
+
+def test_vm_without_its_required_settings():
+    text = errors(VmConfig, {"limt": "3MiB"})
+    assert "name: is required" in text
+    assert "memory: is required" in text
+    assert "did you mean 'limit'?" in text
+
+
+def vm(name, memory="8MiB", **more):
+    return validate(VmConfig, {"name": name, "memory": memory, **more})
+
+
+def test_fleet_checks():
+    host = validate(HostConfig, {"memory": "16MiB"})
+    check_fleet(host, [vm("a", "64MiB"), vm("b", "64MiB", clone_of="a")])
+    with pytest.raises(ConfigError) as caught:
+        check_fleet(host, [vm("a", reservation="8MiB"), vm("a"), vm("b", clone_of="x"), vm("c", "4MiB", clone_of="a")])
+    assert "vms[1].name: 'a' is taken" in str(caught.value)
+    assert "vms[2].clone_of: no earlier VM is called 'x'" in str(caught.value)
+    assert "vms[3].memory: 4MiB differs from its parent's 8MiB" in str(caught.value)
+    with pytest.raises(ConfigError, match="above the host's memory, 16MiB"):
+        check_fleet(host, [vm("a", "32MiB", reservation="17MiB")])
+    check_fleet(host, [vm(name, reservation="8MiB") for name in "ab"])
+    with pytest.raises(ConfigError, match="reservations sum to 24MiB"):
+        check_fleet(host, [vm(name, reservation="8MiB") for name in "abc"])
+
+
+def test_warnings():
+    host = validate(HostConfig, {"balloon": "proportional"})
+    assert warnings(host, [vm("a", limit="9MiB")]) == [
+        "vm 'a': limit above its memory has no effect",
+        "decider 'proportional' has no balloon to move: no VM has a guest",
+    ]
+    assert warnings(host, [vm("a", guest={"cache_percent": 3}, limit="8MiB")]) == []
+    assert isinstance(vm("a", guest={}).guest, GuestOptions)
+
+
+def test_codec_levels_follow_the_ranges():
+    for codec, (default, lowest, highest) in CODEC_LEVELS.items():
+        assert lowest <= default <= highest
+        assert validate(HostConfig, {"codec": codec}).codec_level_used == default
+
+
+# -- TOML: where a key is written ----------------------------------------------------------------------------------
+
+TOML = '''# a comment with = and [table]
+name = "quick"          # [not.a.table]
+text = """
+name = "inside a string"
+[fake]
+"""
+list = [
+  "a = b",
+  [1, 2],
+]
+"quoted key" = 1
+a.b.c = 3
+
+[host]
+memory = "64MiB"
+device = { read = 1,
+  write = 2 }
+
+[[scenario]]
+name = "one"
+  [[scenario.vm]]
+  name = "x"
+  [[scenario.vm]]
+  name = "y"
+  [scenario.vm.workload]
+  kind = "zipf"
+[[scenario]]
+name = "two"
+[[scenario.vm]]
+name = "z"
+'''
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        (("name",), 2),
+        (("text",), 3),
+        (("list",), 7),
+        (("list", 1), 7),
+        (("quoted key",), 11),
+        (("a", "b", "c"), 12),
+        (("a", "b"), 12),
+        (("host",), 14),
+        (("host", "memory"), 15),
+        (("host", "device", "write"), 16),
+        (("host", "nothing"), 14),
+        (("scenario", 0, "name"), 20),
+        (("scenario", 0, "vm", 0, "name"), 22),
+        (("scenario", 0, "vm", 1, "name"), 24),
+        (("scenario", 0, "vm", 1, "workload", "kind"), 26),
+        (("scenario", 1), 27),
+        (("scenario", 1, "vm", 0, "name"), 30),
+        (("fake",), None),
+        ((), None),
+    ],
+)
+def test_lines(place, line):
+    assert line_of(TOML, place) == line
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone\.toml: cannot be read"):
+        read_toml(tmp_path / "gone.toml")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("a = 1\nb = = 2\n")
+    with pytest.raises(ConfigError, match=r"bad\.toml:2: not valid TOML"):
+        read_toml(bad)
+    bad.write_bytes(b"a = '\xff'")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_toml(bad)
+
+
+def test_source_without_text_still_names_itself():
+    assert Source("Host").at(("memory",)) == "Host: memory"
+    assert Source("").at(("memory",)) == "memory"
+    assert Source("Host").at(()) == "Host"
+
+
+# -- suites --------------------------------------------------------------------------------------------------------
+
+SUITE = """\
+name = "small"
+description = "two scenarios"
+presets = ["none", "swap"]
+
+[[scenario]]
+name = "zipf"
+memory = "64MiB"
+overcommit_percent = [100, 150]
+phases = { measured_accesses = 1000 }
+[[scenario.vm]]
+name = "web"
+count = 3
+reservation_percent = 25
+limit_percent = 50
+workload = { kind = "zipf", skew_percent = 80 }
+[[scenario.vm]]
+name = "db"
+memory = "16MiB"
+workload = { kind = "sequential" }
+[[scenario.vm]]
+name = "twin"
+count = 2
+weight = 2
+cloned = true
+workload = { kind = "clone-storm", clones = 2 }
+"""
+
+
+def read_suite(tmp_path, text):
+    path = tmp_path / "suite.toml"
+    path.write_text(text)
+    return validate(SuiteConfig, *read_toml(path))
+
+
+def test_fleet_of_a_scenario(tmp_path):
+    scenario = read_suite(tmp_path, SUITE).scenario[0]
+    fleet = scenario.fleet(150)
+    assert [config.name for config, _ in fleet] == ["web-1", "web-2", "web-3", "db", "twin-1", "twin-2"]
+    # 96 MiB promised, 16 to db, 80 in 7 parts of 11.43 MiB, rounded down to 2 MiB
+    assert [config.memory // 256 for config, _ in fleet] == [10, 10, 10, 16, 22, 22]
+    assert fleet[0][0].reservation == 10 * 64
+    assert fleet[0][0].limit == 10 * 128
+    assert [config.clone_of for config, _ in fleet] == [None] * 5 + ["twin-1"]
+    assert not fleet[0][0].guest
+    assert scenario.fleet(150, guest=True)[0][0].guest is True
+    assert fleet[0][1].workload.skew_percent == 80
+
+
+def test_suite_errors_have_lines(tmp_path):
+    broken = SUITE.replace('"zipf", skew_percent', '"zipff", skew_percent').replace('"none", "swap"', '"swap", "swap"')
+    broken = broken.replace('"16MiB"', '"16MB"').replace("clones = 2", "clone = 2").replace("weight = 2", "weight = 0")
+    with pytest.raises(ConfigError) as caught:
+        read_suite(tmp_path, broken)
+    text = str(caught.value)
+    assert re.search(r"suite\.toml:3: presets: swap is given twice", text)
+    assert re.search(
+        r"suite\.toml:15: scenario\[0\]\.vm\[0\]\.workload: unknown value 'zipff'; did you mean 'zipf'", text
+    )
+    assert re.search(r"suite\.toml:18: scenario\[0\]\.vm\[1\]\.memory: size '16MB': unknown unit", text)
+    assert re.search(r"suite\.toml:23: scenario\[0\]\.vm\[2\]\.weight: .*did you mean 1", text)
+    assert re.search(r"suite\.toml:25: .*workload\.clone: unknown key 'clone'; did you mean 'clones'", text)
+    assert text.startswith("5 problems:")
+
+
+def test_scenario_conflicts(tmp_path):
+    text = errors(
+        Scenario,
+        {
+            "name": "s",
+            "memory": "4MiB",
+            "phases": {"measured_accesses": 1},
+            "quantum": 0,
+            "vm": [{"name": "a", "count": 3, "workload": {"kind": "uniform"}}, {"name": "a", "workload": {}}],
+        },
+    )
+    assert "vm[1].workload: needs the key 'kind'" in text
+    text = errors(
+        Scenario,
+        {
+            "name": "s",
+            "memory": "4MiB",
+            "phases": {"measured_accesses": 1},
+            "quantum": 0,
+            "vm": [
+                {"name": "a", "count": 3, "workload": {"kind": "uniform"}},
+                {"name": "a", "workload": {"kind": "uniform"}},
+            ],
+        },
+    )
+    assert "vm[1].name: 'a' is taken" in text
+    assert "quantum: is zero" in text
+    assert "a VM would get less than 2MiB of a host of 4MiB" in text
+
+
+# -- cost models ---------------------------------------------------------------------------------------------------
+
+
+def test_cost_model_has_the_operations_of_the_engine():
+    body = (ENGINE / "clock.pxd").read_text().split("cdef struct Costs:")[1].split("cdef class")[0]
+    assert re.findall(r"^    int64_t (\w+)", body, re.MULTILINE) == list(costs.CostModel.model_fields)
+
+
+def test_cost_model_equals_the_engines_own_default():
+    text = (ENGINE / "clock.pyx").read_text().split("DEFAULT_COSTS = {")[1].split("}")[0]
+    defaults = {name: int(value.replace("_", "")) for name, value in re.findall(r'"(\w+)": ([\d_]+)', text)}
+    assert costs.load("default").model_dump() == defaults
+
+
+def test_every_cost_has_a_source_and_a_meaning():
+    for name in costs.names():
+        for operation, ns, meaning, source in costs.explain(name):
+            assert ns >= 0 and meaning and source, operation
+
+
+def test_unknown_cost_model():
+    with pytest.raises(ConfigError, match="did you mean 'default'"):
+        costs.load("defualt")
+
+
+def test_cost_files_are_checked(tmp_path, monkeypatch):
+    good = (costs.DIRECTORY / "default.toml").read_text()
+    monkeypatch.setattr(costs, "DIRECTORY", tmp_path)
+    (tmp_path / "bad.toml").write_text(good.replace("hit = 100", "hit = 1.5").replace("merge = 300", "mrge = 300"))
+    with pytest.raises(ConfigError) as caught:
+        costs.load("bad")
+    for part in ("bad.toml:5: costs.hit", "costs.mrge: unknown key 'mrge'; did you mean 'merge'?", "costs.merge: is"):
+        assert part in str(caught.value)
+    (tmp_path / "silent.toml").write_text(re.sub(r'^hit = ".*"$', "", good, flags=re.MULTILINE))
+    with pytest.raises(ConfigError, match=r"source\.hit: has no source"):
+        costs.load("silent")

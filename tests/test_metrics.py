@@ -1,0 +1,64 @@
+"""The registry explains every number the engine reports."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from memvirt import metrics
+from memvirt.errors import ConfigError
+
+ENGINE = Path(__file__).parents[1] / "ext/memvirt/engine"
+
+
+def struct_fields(header, struct):
+    """Field names of a struct in a .pxd, in order."""
+    body = (ENGINE / header).read_text().split(f"cdef struct {struct}:")[1]
+    body = re.split(r"\n(?=\S)", body)[0]
+    return re.findall(r"^    u?int64_t (\w+)", body, re.MULTILINE)
+
+
+def names_tuple(source, name):
+    text = (ENGINE / source).read_text().split(f"{name} = (")[1].split(")")[0]
+    return tuple(re.findall(r'"(\w+)"', text))
+
+
+def test_every_event_of_the_engine_is_registered_in_its_order():
+    events = struct_fields("counters.pxd", "Events")
+    assert len(events) > 40
+    assert metrics.unregistered(events) == []
+    assert metrics.names(metrics.Kind.COUNTER)[: len(events)] == events
+
+
+def test_families_follow_the_engine():
+    assert names_tuple("counters.pyx", "FAULT_NAMES") == metrics.FAULT_KINDS
+    assert names_tuple("counters.pyx", "MECHANISM_NAMES") == metrics.MECHANISMS
+    assert names_tuple("frames.pyx", "STATE_NAMES") == metrics.FRAME_USES
+
+
+def test_unregistered_names_the_unknown_ones_sorted():
+    assert metrics.unregistered(["zzz", "fault_zero", "aaa", "zzz"]) == ["aaa", "zzz"]
+
+
+def test_every_entry_is_complete():
+    for name, metric in metrics.REGISTRY.items():
+        assert metric.name == name
+        assert metric.unit and metric.meaning and metric.derivation
+        assert not metric.meaning.endswith("."), name
+
+
+def test_names_are_unique():
+    rows = [*metrics._EVENTS, *((metric.name,) for metric in metrics._table())]
+    assert len(metrics.REGISTRY) == len(rows)
+
+
+def test_the_two_kinds_of_time_stay_apart():
+    for metric in metrics.REGISTRY.values():
+        assert not (metric.name.startswith("sim") and metric.kind is metrics.Kind.WALL_TIME)
+        assert not (metric.name.startswith("wall") and metric.kind is metrics.Kind.SIM_TIME)
+
+
+def test_describe():
+    assert metrics.describe("slowdown").better is metrics.Better.LOWER
+    with pytest.raises(ConfigError, match="did you mean 'fault_zero'"):
+        metrics.describe("fault_zer")

@@ -1,0 +1,153 @@
+"""Every preset resolves, says where its constants are from, and can be changed and extended."""
+
+import tomllib
+
+import pytest
+
+from memvirt import presets
+from memvirt.config import HostConfig, config_hash
+from memvirt.diagnose import line_of
+from memvirt.errors import ConfigError
+
+QUICK = ("none", "swap", "zcache", "sharing", "balloon", "all")
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_resolves_and_has_sources(name):
+    assert isinstance(presets.resolve(name), HostConfig)
+    assert presets.check_sources(name) == []
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_line_of_every_preset_is_found(name):
+    text = (presets.DIRECTORY / f"{name}.toml").read_text()
+    for key in tomllib.loads(text).get("host", {}):
+        line = line_of(text, ("host", key))
+        assert key in text.splitlines()[line - 1]
+
+
+def test_presets_of_the_quick_suite_hold_the_mechanisms_they_are_named_for():
+    none, swap, zcache, sharing, balloon, everything = (presets.resolve(name) for name in QUICK)
+    assert (none.commit, none.swap, none.zpool_percent, none.sharing, none.balloon) == ("strict", 0, 0, None, None)
+    assert swap.swap == 2 * swap.memory and not swap.zpool_percent and not swap.sharing and not swap.balloon
+    assert zcache.zpool_percent == 20 and zcache.swap
+    assert sharing.sharing == "hash" and sharing.swap and not sharing.zpool_percent
+    assert balloon.balloon == "proportional" and balloon.swap and not balloon.sharing
+    assert everything.balloon and everything.sharing and everything.zpool_percent and everything.swap
+    guests = [presets.vm_settings(name).guest for name in QUICK]
+    assert guests == [False, False, False, False, True, True]
+
+
+def test_presets_that_stand_for_a_system_state_its_defaults():
+    ksm = presets.resolve("ksm-6")
+    assert ksm.scanner_options()["pages_to_scan"] == 100
+    assert presets.resolve("proxmox").decider().max_step_pages == 25600
+    esx = presets.resolve("esxi-6")
+    assert esx.sharing_options["salting"] == "vm"
+    assert (esx.decider().idle_tax_percent, esx.decider().balloon_max_percent) == (75, 65)
+    assert presets.resolve("mom").sharing == "ksm"
+
+
+def test_descriptions_are_one_line():
+    for name, text in presets.describe():
+        assert name and text and "\n" not in text and len(text) < 120
+
+
+def test_settings_lie_between_preset_and_overrides():
+    config = presets.resolve("swap", ["swap_device=hdd", "seed=7"], settings={"memory": "8MiB", "seed": 3})
+    assert (config.memory, config.swap, config.swap_device, config.seed) == (2048, 4096, "hdd", 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "value"),
+    [
+        ("zpool_percent=20", ("zpool_percent",), 20),
+        ("swap=1GiB", ("swap",), "1GiB"),
+        ('swap="1GiB"', ("swap",), "1GiB"),
+        ("swap = 200%", ("swap",), "200%"),
+        ("decider_options.samples=5", ("decider_options", "samples"), 5),
+        ("watermarks={min=1,low=2,high=3}", ("watermarks",), {"min": 1, "low": 2, "high": 3}),
+        ("sharing_options.smart_scan=false", ("sharing_options", "smart_scan"), False),
+    ],
+)
+def test_overrides(text, place, value):
+    assert presets.parse_override(text) == (place, value)
+
+
+@pytest.mark.parametrize("text", ["zpool_percent", "=3", "a..b=3", "a b=3", "seed=", "seed=[1", 'seed="1'])
+def test_overrides_that_cannot_be(text):
+    with pytest.raises(ConfigError, match="--set"):
+        presets.parse_override(text)
+
+
+def test_every_error_names_where_it_came_from(tmp_path):
+    base = tmp_path / "base.toml"
+    base.write_text('description = "b"\n[host]\nswap = "1Gb"\nseed = 3\n')
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        f'description = "m"\nextends = "{base}"\n\n[host]\nreplacement = "clok"\nwatermarks = {{min = 1}}\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        presets.resolve(str(mine), ["zpool_percent=200", "seeed=3"])
+    text = str(caught.value)
+    assert text.startswith("6 problems:")
+    assert "base.toml:3: host.swap: size '1Gb'" in text
+    assert "mine.toml:5: host.replacement: unknown value 'clok'" in text
+    assert "mine.toml:6: host.watermarks.low: is required" in text
+    assert "--set zpool_percent=200: percentage 200 is outside 0..100" in text
+    assert "--set seeed=3: unknown key 'seeed'; did you mean 'seed'?" in text
+
+
+def test_bad_overrides_are_named_together():
+    with pytest.raises(ConfigError) as caught:
+        presets.resolve("swap", ["zpool", "=3"])
+    assert str(caught.value).count("--set") >= 2
+
+
+def test_unknown_presets_keys_and_circles(tmp_path):
+    with pytest.raises(ConfigError, match="unknown preset 'zcach'; did you mean 'zcache'"):
+        presets.resolve("zcach")
+    a, b = tmp_path / "a.toml", tmp_path / "b.toml"
+    a.write_text(f'description = "a"\nextends = "{b}"\n')
+    b.write_text(f'description = "b"\nextends = "{a}"\n')
+    with pytest.raises(ConfigError, match="extends itself"):
+        presets.resolve(str(a))
+    a.write_text('descripton = "a"\n[source]\nswap = {text = "x", tag = "sure"}\n')
+    with pytest.raises(ConfigError) as caught:
+        presets.resolve(str(a))
+    assert "a.toml:1: descripton: unknown key 'descripton'; did you mean 'description'?" in str(caught.value)
+    assert "description: is required" in str(caught.value)
+    assert "a.toml:3: source.swap.tag: unknown value 'sure' (known: verified," in str(caught.value)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        presets.resolve(str(tmp_path / "gone.toml"))
+
+
+def test_another_decider_drops_the_options_of_the_one_before():
+    config = presets.resolve("mom", ["balloon=proxmox"])
+    assert config.decider_options == {}
+    config = presets.resolve("mom", ["decider_options.samples=3"])
+    assert config.decider().samples == 3
+    assert config.decider().max_step_percent == 5
+
+
+def test_explain_says_what_is_default_and_where_the_rest_is_from():
+    rows = {row.key: row for row in presets.explain("zcache")}
+    assert (rows["zpool_percent"].value, rows["zpool_percent"].default) == (20, False)
+    assert rows["zpool_percent"].tag == "verified"
+    assert rows["swap"].source.startswith("twice")
+    assert rows["replacement"].default and not rows["replacement"].source
+    rows = {row.key: row for row in presets.explain("tmo")}
+    assert rows["decider_options.ratio_ppm"].tag == "unverified"
+    assert "sharing_options" not in rows
+
+
+def test_missing_sources_are_reported(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text('description = "p"\n[host]\nseed = 3\n[source]\nswapp = {text = "x", tag = "chosen"}\n')
+    assert presets.check_sources(str(path)) == ["seed", "swapp"]
+
+
+def test_hash_depends_on_what_is_resolved_and_not_on_how():
+    direct = presets.resolve("swap", ["zpool_percent=20"])
+    assert config_hash(direct) == config_hash(presets.resolve("zcache"))
+    assert config_hash(direct) != config_hash(presets.resolve("swap"))
