@@ -7,10 +7,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
-
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #define MEMVIRT_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
@@ -19,22 +15,12 @@
 
 enum { MV_PAGE = 4096, MV_WORDS = 512, MV_LANES = 32 };
 
-/* Past the caches: a frame about to be given out is cold, and fetching lines only to overwrite them costs more than
- * the clearing itself. */
+/* Through the caches, though the frame is cold: the access that wanted the page stores into it next. Non-temporal
+ * stores halve the time of the clearing alone, but that next store then has to fetch its line from memory, in order
+ * with all stores behind it: 600 ns for clear and store, against 150 ns this way (frames in sequence). */
 static inline void mv_clear(uint8_t *page)
 {
-#if defined(__x86_64__)
-    const __m128i zero = _mm_setzero_si128();
-    for (int at = 0; at < MV_PAGE; at += 64) {
-        _mm_stream_si128((__m128i *)(page + at), zero);
-        _mm_stream_si128((__m128i *)(page + at + 16), zero);
-        _mm_stream_si128((__m128i *)(page + at + 32), zero);
-        _mm_stream_si128((__m128i *)(page + at + 48), zero);
-    }
-    _mm_sfence();
-#else
     memset(page, 0, MV_PAGE);
-#endif
 }
 
 static inline void mv_fill_words(uint8_t *page, uint64_t value)
