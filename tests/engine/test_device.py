@@ -47,10 +47,10 @@ def test_a_worked_example():
     device = Device("custom", **SMALL)
     assert [device.submit("read", 10, 1) for _ in range(3)] == [117, 117, 117]
     assert device.queued_ns == 0
-    assert device.submit("write", 20, 2) == 117 + 50 + 6   # waits for channel 0
+    assert device.submit("write", 20, 2) == 117 + 50 + 6  # waits for channel 0
     assert device.queued_ns == 97
     assert device.busy_until() == [173, 117, 117]
-    assert device.submit("read", 500, 1) == 607            # idle again: channel 1, free first
+    assert device.submit("read", 500, 1) == 607  # idle again: channel 1, free first
     assert device.busy_until() == [173, 607, 117]
 
 

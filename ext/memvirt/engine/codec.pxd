@@ -13,7 +13,8 @@ cdef class Codec:
     cdef readonly int level       # lz4: acceleration; lz4hc, zstd: compression level
     cdef readonly str route       # library, version and the way to it: part of every record
 
-    # Compress one page into at most `room` bytes of `target`. Returns the length, or 0 when it does not fit.
+    # Compress one page into at most `room` bytes of `target`. Returns the length, or 0 when it does not fit; a codec
+    # may refuse what would only just fit, so give the same room where lengths are to agree.
     cdef uint32_t compress(self, const uint8_t *page, uint8_t *target, uint32_t room) noexcept nogil
     # Returns the bytes produced, PAGE_SIZE when all is well; 0 when the codec refuses. Never writes past one page.
     cdef uint32_t decompress(self, const uint8_t *block, uint32_t length, uint8_t *page) noexcept nogil

@@ -263,9 +263,10 @@ cdef class Bytes(Content):
 
     cdef uint32_t compress(self, hfn_t frame, uint32_t limit, const uint8_t **payload,
                            uint32_t *payload_bytes) noexcept nogil:
-        payload[0] = self._scratch
-        payload_bytes[0] = self.codec.compress(self.page(frame), self._scratch, min(limit, <uint32_t>PAGE_SIZE))
-        return payload_bytes[0]
+        # Always into a whole page: what a codec makes of less room is not the same for each, nor quite exact.
+        cdef uint32_t length = self.codec.compress(self.page(frame), self._scratch, PAGE_SIZE)
+        payload[0], payload_bytes[0] = self._scratch, length
+        return length if length <= limit else 0
 
     cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil:
         if self.codec.decompress(payload, payload_bytes, self.page(frame)) != PAGE_SIZE:

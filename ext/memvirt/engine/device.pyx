@@ -52,7 +52,8 @@ cdef class Device:
             if key not in constants:
                 raise ConfigError(f"device {name!r} needs {key}")
             if type(constants[key]) is not int or not lowest <= constants[key] <= bound:
-                raise ConfigError(f"device constant {key} = {constants[key]!r}: must be an integer, {lowest} to {bound}")
+                raise ConfigError(f"device constant {key} = {constants[key]!r}: must be an integer, "
+                                  f"{lowest} to {bound}")
         self.name = name
         (self.read_latency_ns, self.write_latency_ns, self.read_page_ns, self.write_page_ns,
          self.channels) = (constants[key] for key in PARAMETERS)

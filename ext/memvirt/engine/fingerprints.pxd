@@ -5,7 +5,7 @@ from .types cimport hfn_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef class Fingerprints(Content):
     # An id is source:24 | word:9 | tag:31; without a tag, word and tag are 0. Sources at and after nr_sources are
     # same-filled pages that the corpus does not have: those that ids need at the start, then those of fill_same.
-    cdef readonly uint32_t nr_all_sources # with the same-filled ones behind the corpus
+    cdef readonly uint32_t nr_all_sources  # with the same-filled ones behind the corpus
     cdef uint32_t _capacity               # sources that the tables have room for
     cdef uint32_t *_canonical             # first source with the same bytes
     cdef uint16_t *_length                # compressed length of each source page as it is; PAGE_SIZE + 1: does not fit

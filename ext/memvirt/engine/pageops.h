@@ -7,10 +7,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
-
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #define MEMVIRT_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
@@ -19,22 +15,12 @@
 
 enum { MV_PAGE = 4096, MV_WORDS = 512, MV_LANES = 32 };
 
-/* Past the caches: a frame about to be given out is cold, and fetching lines only to overwrite them costs more than
- * the clearing itself. */
+/* Through the caches, though the frame is cold: the access that wanted the page stores into it next. Non-temporal
+ * stores halve the time of the clearing alone, but that next store then has to fetch its line from memory, in order
+ * with all stores behind it: 600 ns for clear and store, against 150 ns this way (frames in sequence). */
 static inline void mv_clear(uint8_t *page)
 {
-#if defined(__x86_64__)
-    const __m128i zero = _mm_setzero_si128();
-    for (int at = 0; at < MV_PAGE; at += 64) {
-        _mm_stream_si128((__m128i *)(page + at), zero);
-        _mm_stream_si128((__m128i *)(page + at + 16), zero);
-        _mm_stream_si128((__m128i *)(page + at + 32), zero);
-        _mm_stream_si128((__m128i *)(page + at + 48), zero);
-    }
-    _mm_sfence();
-#else
     memset(page, 0, MV_PAGE);
-#endif
 }
 
 static inline void mv_fill_words(uint8_t *page, uint64_t value)
@@ -77,10 +63,9 @@ static inline uint64_t mv_mix(uint64_t h)
 
 /* Hash of a page, in three parts:
  *  1. 32 independent lanes of 64 bits, so that four AVX-512 or eight AVX2 registers work at once. Lane i takes words
- *     i, i + 32, ...: x = state ^ word; state = (x ^ x >> 32) * odd. Each step is a bijection of the state and of the
- *     word, so pages that differ in one word of a lane never agree in that lane. The shift comes before the product:
- *     after it, a flipped top bit would become the same two flipped bits whatever the state, which the next word of
- *     the lane could cancel for certain.
+ *     i, i + 32, ...: x = state ^ word; state = (x ^ x >> 32) * odd + (word rotated by 17). The shift brings high bits
+ *     down, which a product only moves up. The word comes in twice because a product alone passes a flipped top bit on
+ *     as just that, whatever the state: the next word of the lane could then cancel it for certain.
  *  2. The lanes are folded by 64 x 64 -> 128 bit products, each operand offset by a constant of its own, so that
  *     lanes do not commute and a zero operand needs a 2^-64 accident.
  *  3. A final avalanche.
@@ -96,7 +81,8 @@ static uint64_t mv_hash(const uint8_t *page)
         memcpy(word, page + at, sizeof word);
         for (int i = 0; i < MV_LANES; i++) {
             const uint64_t mixed = lane[i] ^ word[i];
-            lane[i] = (mixed ^ (mixed >> 32)) * 0xC2B2AE3D27D4EB4Full;
+            const uint64_t turned = (word[i] << 17) | (word[i] >> 47);
+            lane[i] = (mixed ^ (mixed >> 32)) * 0xC2B2AE3D27D4EB4Full + turned;
         }
     }
     uint64_t sum[4] = {0x243F6A8885A308D3ull, 0x13198A2E03707344ull, 0xA4093822299F31D0ull, 0x082EFA98EC4E6C89ull};

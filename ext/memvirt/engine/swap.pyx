@@ -300,7 +300,8 @@ cdef class Swap(SwapSpace):
         times  how many calls in a row
         """
         if call not in ("read", "write") or nth < 1 or times < 0 or not (fault == "short" or 0 < fault < 4096):
-            raise ConfigError(f"inject({call!r}, {nth}, {fault!r}, {times}): read or write, from 1, an errno or 'short'")
+            raise ConfigError(f"inject({call!r}, {nth}, {fault!r}, {times}): read or write, from 1, an errno or "
+                              "'short'")
         way = MV_WRITE if call == "write" else MV_READ
         self._area.skip[way], self._area.times[way] = nth - 1, times
         self._area.fault[way] = MV_SHORT if fault == "short" else fault

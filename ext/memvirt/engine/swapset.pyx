@@ -37,7 +37,7 @@ cdef class SwapSet(SwapSpace):
     def __cinit__(self, areas, priorities):
         areas, priorities = list(areas), list(priorities)
         if not areas or len(areas) != len(priorities) or not all(isinstance(area, Swap) for area in areas):
-            raise ConfigError(f"{len(areas)} swap areas with {len(priorities)} priorities: one each, of one area or more")
+            raise ConfigError(f"{len(areas)} swap areas with {len(priorities)} priorities: one each, one or more")
         if len({id(area) for area in areas}) != len(areas) or len({area.slot_bytes for area in areas}) != 1:
             raise ConfigError("swap areas must be different objects with slots of one size")
         order = sorted(range(len(areas)), key=lambda i: -priorities[i])

@@ -6,7 +6,7 @@ cdef class SwapSpace:
     cdef readonly uint32_t nr_slots, nr_used
     cdef readonly uint32_t slot_bytes           # 4096, or 8 for fingerprints
     cdef readonly bint direct_io                # past the page cache; of several areas: all of them
-    cdef readonly int last_errno                # why the last transfer that failed did; 0: none has. EIO: file too short
+    cdef readonly int last_errno               # why the last transfer that failed did; 0: none has. EIO: file cut short
     cdef readonly uint64_t write_calls, read_calls          # system calls, retries included
     cdef readonly uint64_t write_failures, read_failures    # slots that were not moved
     cdef readonly uint64_t discards                         # clusters given back to the file system
