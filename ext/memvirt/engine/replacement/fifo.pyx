@@ -68,6 +68,7 @@ cdef class Fifo(Order):
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
         MV_PREFETCH(&self._state[id])
+        MV_PREFETCH(&self._where[id])
 
     cpdef object check(self):
         """Recount residents from the states and compare with the queue. Raises InvariantError."""
