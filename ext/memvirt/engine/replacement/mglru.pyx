@@ -137,6 +137,7 @@ cdef class MgLru(Order):
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
         MV_PREFETCH(&self._state[id])
+        MV_PREFETCH(&self._links[id])
 
     cpdef object check(self):
         """Compare the generation lists and the counters with the states. Raises InvariantError."""

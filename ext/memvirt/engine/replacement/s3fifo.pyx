@@ -183,6 +183,7 @@ cdef class S3Fifo(Order):
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
         MV_PREFETCH(&self._state[id])
+        MV_PREFETCH(&self._where[id])
 
     cpdef object check(self):
         """Compare both queues, the ghosts and the counters with the states. Raises InvariantError."""

@@ -90,6 +90,7 @@ cdef class Sieve(Order):
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
         MV_PREFETCH(&self._state[id])
+        MV_PREFETCH(&self._links[id])
 
     cpdef object check(self):
         """Walk the list and compare it with the states, the hand and the counter. Raises InvariantError."""

@@ -143,6 +143,7 @@ cdef class TwoList(Order):
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
         MV_PREFETCH(&self._state[id])
+        MV_PREFETCH(&self._links[id])
 
     cpdef object check(self):
         """Compare both lists, the shadows and the counters with the states. Raises InvariantError."""
