@@ -19,4 +19,4 @@ cdef class Arc(Order):
     cdef uint8_t _recalled              # ... was a ghost: ONCE of B1, OFTEN of B2, 0 of neither
     cdef uint32_t _list_of(self, uint32_t id) noexcept nogil
     cdef uint32_t _replace(self) noexcept nogil
-    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil
+    cdef void prefetch(self, uint32_t id) noexcept nogil

@@ -23,7 +23,7 @@ from .ghosts cimport (
     ghosts_add, ghosts_check, ghosts_drop_oldest, ghosts_hold, ghosts_make, ghosts_recall, ghosts_remove,
 )
 from .lists cimport (
-    MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR, links_check, links_cut, links_make, links_oldest, links_prefetch, links_push, links_remove,
+    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
 )
 from .order cimport Order
 
@@ -153,10 +153,9 @@ cdef class Arc(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
-    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
-        MV_PREFETCH(&self._state[far])
-        MV_PREFETCH(&self._links[far])
-        links_prefetch(self._links, near)
+    cdef void prefetch(self, uint32_t id) noexcept nogil:
+        MV_PREFETCH(&self._state[id])
+        MV_PREFETCH(&self._links[id])
 
     cpdef object check(self):
         """Compare both lists, the ghosts and the counters with the states. Raises InvariantError."""

@@ -14,7 +14,7 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, uint32_t, uint64_t
-from .lists cimport MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR
+from .lists cimport MV_PREFETCH, REPLAY_AHEAD
 from .order cimport Order
 
 from memvirt.errors import InvariantError
@@ -150,8 +150,8 @@ cdef class Lfu(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._places[id].rank != NONE
 
-    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
-        MV_PREFETCH(&self._places[far])
+    cdef void prefetch(self, uint32_t id) noexcept nogil:
+        MV_PREFETCH(&self._places[id])
 
     cpdef object check(self):
         """Walk all ranks and their ids and compare with the counter. Raises InvariantError."""

@@ -20,8 +20,7 @@ cdef extern from *:
     void MV_PREFETCH(const void *address) noexcept nogil
 
 cdef enum:
-    REPLAY_FAR = 24                 # requests between the prefetch of a page's own state and its use
-    REPLAY_NEAR = 12                # ... and between the prefetch of what that state points to and its use
+    REPLAY_AHEAD = 24               # requests between the prefetch and the use of a page's state
 
 
 ctypedef struct Queue:
@@ -101,11 +100,6 @@ cdef inline Link *links_make(uint32_t ids, uint32_t sentinels) noexcept:
         for node in range(n):
             links[node].prev = links[node].next = NONE if node < ids else <uint32_t>node
     return links
-
-cdef inline void links_prefetch(Link *links, uint32_t id) noexcept nogil:
-    """Bring in the neighbours of id, whose own node is near. An absent id may have none: a prefetch never faults."""
-    MV_PREFETCH(&links[links[id].prev])
-    MV_PREFETCH(&links[links[id].next])
 
 cdef inline void links_push(Link *links, uint32_t sentinel, uint32_t id) noexcept nogil:
     """Make id the newest of the sentinel's list."""

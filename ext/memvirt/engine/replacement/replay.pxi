@@ -6,7 +6,7 @@ cdef uint64_t replay_loop(Self order, const uint32_t *pages, size_t n) except? 0
     cdef size_t i, last = n - 1
     cdef uint32_t page, victim
     for i in range(n):
-        order.prefetch(pages[min(i + REPLAY_FAR, last)], pages[min(i + REPLAY_NEAR, last)])
+        order.prefetch(pages[min(i + REPLAY_AHEAD, last)])
         page = pages[i]
         if order.holds(page):
             order.touch(page)

@@ -20,7 +20,7 @@ cdef class S3Fifo(Order):
     cdef bint _recalled                 # ... was a ghost
     cdef bint _paper                    # variant
     cdef bint _has_evicted              # something was taken since the beginning
-    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil
+    cdef void prefetch(self, uint32_t id) noexcept nogil
     cdef Queue *_queue_of(self, uint32_t id) noexcept nogil
     cdef uint32_t _sweep_small(self) noexcept nogil
     cdef uint32_t _sweep_main(self) noexcept nogil

@@ -30,7 +30,7 @@ from libc.stdlib cimport calloc, free, malloc
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .ghosts cimport ghosts_add, ghosts_check, ghosts_make, ghosts_recall
 from .lists cimport (
-    MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR, Queue, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rotate,
+    MV_PREFETCH, REPLAY_AHEAD, Queue, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rotate,
 )
 from .order cimport Order
 
@@ -181,8 +181,9 @@ cdef class S3Fifo(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
-    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
-        MV_PREFETCH(&self._state[far])
+    cdef void prefetch(self, uint32_t id) noexcept nogil:
+        MV_PREFETCH(&self._state[id])
+        MV_PREFETCH(&self._where[id])
 
     cpdef object check(self):
         """Compare both queues, the ghosts and the counters with the states. Raises InvariantError."""

@@ -19,4 +19,4 @@ cdef class TwoQ(Order):
     cdef bint _recalled                 # ... was in A1out
     cdef bint _paper                    # variant
     cdef uint32_t _list_of(self, uint32_t id) noexcept nogil
-    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil
+    cdef void prefetch(self, uint32_t id) noexcept nogil

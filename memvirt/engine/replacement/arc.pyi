@@ -1,0 +1,4 @@
+from memvirt.engine.replacement.order import Order
+
+class Arc(Order):
+    target: float

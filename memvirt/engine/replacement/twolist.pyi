@@ -1,0 +1,7 @@
+from memvirt.engine.replacement.order import Order
+
+class TwoList(Order):
+    nr_active: int
+    age: int
+    nr_refaults: int
+    nr_activated: int
