@@ -22,7 +22,8 @@ from .frames cimport (FRAME_CHAIN, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, F
 from .host cimport Engine, Vm
 from .leaf cimport (DIRECTORY_SHIFT, PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE,
                     Leaf)
-from .mapping cimport Mapping, Walk
+from .mapping cimport Mapping
+from .rmap cimport Walk
 from .tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
 from .types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, hfn_t, site_t, uint32_t, uint64_t
 

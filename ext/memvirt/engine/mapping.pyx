@@ -1,6 +1,7 @@
 """The sole writer of entries, references, reverse map, cached translations and recency.
 
-Everything that changes who maps what goes through here, because five things must change together:
+Everything that changes who maps what goes through here (and through its two bases, `rmap`, which starts from frames,
+and `tables`, which deals in whole leaves), because five things must change together:
 
   the entry                in a leaf table        what the guest's page is: nothing, a frame, or a backing
   references               frame.refs / backing.refs: entries that name it (an entry in a shared leaf counts once)
@@ -16,30 +17,19 @@ Whoever calls has *secured* beforehand: for every operation that needs frames (a
 is a `frames_to_*` that says how many; the operation itself then cannot run out. What can fail (reading bytes back) is
 done before this module is asked to commit.
 
-Charge: a frame is paid for by the VM that mapped it first; when that VM leaves, by the lowest-numbered VM that still
-maps it.
-
 Invariants: see check() in audit.pyx, which recounts all of this from the entries.
 """
 
-from libc.string cimport memcpy, memset
-
 from memvirt.errors import InvariantError
 
-from .backing cimport (BACKING_CACHED, BACKING_NEW, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind,
-                       Backings)
-from .clock cimport Clock
-from .content cimport Content
-from .frames cimport (FRAME_CHAIN, FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRAME_RMAP, FRAME_STABLE, FRAME_TABLE,
-                      FRAME_ZERO, Frame, Frames, Slab)
-from .leaf cimport (DIRECTORY_SHIFT, PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE,
-                    Leaf, Leaves, Slot)
-from .replacement.order cimport Order
-from .swapspace cimport SwapSpace
-from .tcache cimport Tcache
-from .types cimport (LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, OK, PAGE_SIZE, backing_t, gfn_t, hfn_t, leaf_t,
-                     site_t, uint32_t, uint64_t, vmid_t)
-from .zpool cimport Zpool
+from .backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
+from .frames cimport (FRAME_CHAIN, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
+from .leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
+from .rmap cimport Account, Walk
+from .tables cimport Tables
+from .types cimport LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint32_t, uint64_t, vmid_t
+
+from libc.string cimport memset
 
 
 cdef class Listener:
@@ -49,173 +39,8 @@ cdef class Listener:
         pass
 
 
-cdef class Mapping:
+cdef class Mapping(Tables):
     """Who maps what, on one host."""
-
-    def __cinit__(self, Frames frames not None, Order order not None, Clock clock not None, Zpool zpool=None,
-                  SwapSpace swap=None):
-        self.frames = frames
-        self.content = frames.content
-        self.order = order
-        self.clock = clock
-        self.meter = clock.meter
-        self.leaves = Leaves(frames)
-        self.backings = Backings(frames)
-        self.tcache = Tcache()
-        self.nodes = Slab(frames, sizeof(Node), FRAME_RMAP)
-        self.zpool = zpool
-        self.swap = swap
-        self.has_zpool = zpool is not None
-        self.has_swap = swap is not None
-        memset(self.account, 0, sizeof(self.account))
-
-    # ---- reverse map
-
-    cdef void walk(self, hfn_t frame, Walk *walk) noexcept nogil:
-        """Start at the first site of a mapped frame."""
-        cdef Frame *record = &self.frames.frame[frame]
-        if record.flags & FRAME_CHAIN:
-            walk.node = record.where
-            walk.site = self.node(walk.node).site
-        else:
-            walk.node = NONE
-            walk.site = record.where
-
-    cdef bint next(self, Walk *walk) noexcept nogil:
-        if walk.node == NONE:
-            return False
-        walk.node = self.node(walk.node).next
-        if walk.node == NONE:
-            return False
-        walk.site = self.node(walk.node).site
-        return True
-
-    cdef uint32_t nodes_to_add(self, hfn_t frame) noexcept nogil:
-        """Nodes that one more site of this frame takes."""
-        cdef Frame *record = &self.frames.frame[frame]
-        if record.flags & FRAME_ZERO or record.refs == 0:
-            return 0
-        return 1 if record.flags & FRAME_CHAIN else 2
-
-    cdef void _add_site(self, hfn_t frame, site_t site) noexcept nogil:
-        cdef Frame *record = &self.frames.frame[frame]
-        cdef uint32_t id
-        if not record.flags & FRAME_ZERO:
-            if record.refs == 0:
-                record.where = site
-            else:
-                if not record.flags & FRAME_CHAIN:
-                    id = self.nodes.take()
-                    self.node(id).site = record.where
-                    self.node(id).next = NONE
-                    record.where = id
-                    record.flags |= FRAME_CHAIN
-                id = self.nodes.take()
-                self.node(id).site = site
-                self.node(id).next = record.where
-                record.where = id
-        record.refs += 1
-
-    cdef void _remove_site(self, hfn_t frame, site_t site) noexcept nogil:
-        """The frame loses this site; refs may become 0, then the caller frees it."""
-        cdef Frame *record = &self.frames.frame[frame]
-        cdef uint32_t id, before = NONE
-        record.refs -= 1
-        if record.flags & FRAME_ZERO or not record.flags & FRAME_CHAIN:
-            return
-        id = record.where
-        while self.node(id).site != site:
-            before = id
-            id = self.node(id).next
-        if before == NONE:
-            record.where = self.node(id).next
-        else:
-            self.node(before).next = self.node(id).next
-        self.nodes.give(id)
-        if record.refs == 1:
-            id = record.where
-            record.where = self.node(id).site
-            record.flags &= ~FRAME_CHAIN
-            self.nodes.give(id)
-
-    # ---- who pays
-
-    cdef void _charge(self, hfn_t frame, vmid_t vm) noexcept nogil:
-        cdef Frame *record = &self.frames.frame[frame]
-        if record.charge != NONE16:
-            self.account[record.charge].charged -= 1
-        record.charge = vm
-        if vm != NONE16:
-            self.account[vm].charged += 1
-
-    cdef void _recharge(self, hfn_t frame) noexcept nogil:
-        """The VM that paid maps the frame no more: the lowest one that does takes over."""
-        cdef Walk walk
-        cdef Slot *slot
-        cdef uint32_t slot_id, lowest = NONE
-        self.walk(frame, &walk)
-        while True:
-            slot_id = self.leaves.at(walk.site / LEAF_ENTRIES).holders
-            while slot_id != NONE:
-                slot = self.leaves.slot(slot_id)
-                if slot.vm < lowest:
-                    lowest = slot.vm
-                slot_id = slot.next
-            if not self.next(&walk):
-                break
-        self._charge(frame, NONE16 if lowest == NONE else <vmid_t>lowest)
-
-    cdef bint _maps(self, hfn_t frame, vmid_t vm) noexcept nogil:
-        """Does this VM still map the frame?"""
-        cdef Walk walk
-        cdef uint32_t slot_id
-        self.walk(frame, &walk)
-        while True:
-            slot_id = self.leaves.at(walk.site / LEAF_ENTRIES).holders
-            while slot_id != NONE:
-                if self.leaves.slot(slot_id).vm == vm:
-                    return True
-                slot_id = self.leaves.slot(slot_id).next
-            if not self.next(&walk):
-                return False
-
-    # ---- cached translations of all holders
-
-    cdef void _drop_cached(self, Leaf *leaf, gfn_t gfn) noexcept nogil:
-        cdef uint32_t slot_id = leaf.holders
-        while slot_id != NONE:
-            self.tcache.drop(<vmid_t>self.leaves.slot(slot_id).vm, gfn)
-            slot_id = self.leaves.slot(slot_id).next
-
-    cdef void _protect_cached(self, Leaf *leaf, gfn_t gfn) noexcept nogil:
-        cdef uint32_t slot_id = leaf.holders
-        while slot_id != NONE:
-            self.tcache.protect(<vmid_t>self.leaves.slot(slot_id).vm, gfn)
-            slot_id = self.leaves.slot(slot_id).next
-
-    cdef void _drop_leaf_cached(self, Leaf *leaf) noexcept nogil:
-        cdef uint32_t slot_id = leaf.holders
-        while slot_id != NONE:
-            self.tcache.drop_region(<vmid_t>self.leaves.slot(slot_id).vm, leaf.region)
-            slot_id = self.leaves.slot(slot_id).next
-
-    # ---- recency
-
-    cdef int _order_in(self, hfn_t frame, uint32_t key) except -1 nogil:
-        cdef Frame *record = &self.frames.frame[frame]
-        if record.flags & (FRAME_ORDERED | FRAME_PINNED | FRAME_ZERO):
-            return 0
-        record.flags |= FRAME_ORDERED
-        return self.order.insert(frame, key)
-
-    cdef int _order_out(self, hfn_t frame) except -1 nogil:
-        cdef Frame *record = &self.frames.frame[frame]
-        if not record.flags & FRAME_ORDERED:
-            return 0
-        record.flags &= ~FRAME_ORDERED
-        return self.order.forget(frame)
-
-    # ---- backing records and the stores behind them
 
     cdef int release_backing(self, backing_t id) except -1 nogil:
         """Destroy a record that no entry names and no frame caches; its store's space is free again."""
@@ -265,144 +90,6 @@ cdef class Mapping:
                 self.listener.unshared(frame)
         self._charge(frame, NONE16)
         return self.frames.give(frame, 0)
-
-    # ---- leaves
-
-    cdef uint32_t frames_to_reach(self, vmid_t vm, gfn_t gfn) noexcept nogil:
-        """Frames that having a small leaf above gfn takes right now."""
-        cdef uint32_t slot_id = self.leaves.slot_of(vm, gfn)
-        cdef uint32_t frames = 0
-        cdef leaf_t leaf
-        if slot_id == NONE:
-            return self.leaves.pages.frames_needed(1) + 1 + self.leaves.records.frames_needed(1)
-        leaf = self.leaves.slot(slot_id).leaf
-        if leaf == NONE:
-            return 1 + self.leaves.records.frames_needed(1)
-        return 0 if self.leaves.at(leaf).entries != NULL else 1
-
-    cdef uint32_t reach(self, vmid_t vm, gfn_t gfn) except? 0xFFFFFFFF nogil:
-        """The slot above gfn, with a small leaf in it (made, or split from a huge one)."""
-        cdef uint32_t slot_id = self.leaves.slot_of(vm, gfn)
-        cdef hfn_t frame
-        cdef void *page
-        cdef leaf_t leaf
-        if slot_id == NONE:
-            self.leaves.pages.reserve(1, 0)
-            slot_id = self.leaves.ensure_slot(vm, gfn)
-        leaf = self.leaves.slot(slot_id).leaf
-        if leaf == NONE:
-            self.leaves.records.reserve(1, 0)
-            page = self.frames.take_page(FRAME_TABLE, 0, &frame)
-            assert page != NULL
-            leaf = self.leaves.make_small(gfn >> LEAF_SHIFT, frame, page)
-            self.leaves.hold(leaf, slot_id)
-        elif self.leaves.at(leaf).entries == NULL:
-            self.split(leaf)
-        return slot_id
-
-    cdef int split(self, leaf_t id) except -1 nogil:
-        """Huge -> small in place, for all holders. Takes one frame for the table. Cached translations stay true."""
-        cdef Leaf *leaf = self.leaves.at(id)
-        cdef hfn_t frame
-        cdef uint32_t i
-        cdef uint32_t *entries
-        assert leaf.entries == NULL
-        entries = <uint32_t *>self.frames.take_page(FRAME_TABLE, 0, &frame)
-        assert entries != NULL
-        for i in range(LEAF_ENTRIES):
-            entries[i] = leaf.huge + i
-        leaf.entries = entries
-        leaf.frame = frame
-        leaf.huge = 0
-        self.frames.frame[frame].where = id
-        self.leaves.nr_huge -= 1
-        self.leaves.nr_small += 1
-        self.meter.ev.leaf_splits += 1
-        return 0
-
-    cdef bint collapsible(self, leaf_t id) noexcept nogil:
-        """Do the 512 entries name one aligned block of frames that nobody else names, all private and in memory?"""
-        cdef Leaf *leaf = self.leaves.at(id)
-        cdef uint32_t i, base
-        cdef Frame *record
-        if leaf.entries == NULL or leaf.live != LEAF_ENTRIES or not leaf.entries[0] & PTE_PRESENT:
-            return False
-        base = leaf.entries[0] & PTE_WHERE
-        if base % LEAF_ENTRIES:
-            return False
-        for i in range(LEAF_ENTRIES):
-            if not leaf.entries[i] & PTE_PRESENT or (leaf.entries[i] & PTE_WHERE) != base + i:
-                return False
-            record = &self.frames.frame[base + i]
-            if record.refs != 1 or record.flags & (FRAME_STABLE | FRAME_ZERO) or record.backing != NONE:
-                return False
-        return True
-
-    cdef int collapse(self, leaf_t id) except -1 nogil:
-        """Small -> huge in place; `collapsible` holds. The table frame is given back."""
-        cdef Leaf *leaf = self.leaves.at(id)
-        cdef uint32_t entry = leaf.entries[0] & PTE_WHERE, i, accessed = 0
-        for i in range(LEAF_ENTRIES):
-            accessed |= leaf.entries[i] & PTE_ACCESSED
-        self.frames.give_page(leaf.frame, leaf.entries)
-        leaf.entries = NULL
-        leaf.frame = NONE
-        leaf.huge = entry | PTE_PRESENT | PTE_WRITABLE | accessed
-        if leaf.nr_holders == 1 and not accessed:
-            self._drop_leaf_cached(leaf)
-        self.leaves.nr_small -= 1
-        self.leaves.nr_huge += 1
-        self.meter.ev.leaf_collapses += 1
-        return 0
-
-    cdef uint32_t frames_to_copy_leaf(self, leaf_t id) noexcept nogil:
-        """Upper bound of the frames that copying this shared leaf takes: table, record, nodes (and a split)."""
-        cdef Leaf *leaf = self.leaves.at(id)
-        return (1 + (leaf.entries == NULL) + self.leaves.records.frames_needed(1)
-                + self.nodes.frames_needed(2 * leaf.live))
-
-    cdef int copy_leaf(self, uint32_t slot_id) except -1 nogil:
-        """The slot's VM leaves a shared leaf for a copy of its own, the state after which its pages can be written.
-
-        Every content the two leaves now both name has one reference more, and neither entry may be writable.
-        """
-        cdef Slot *slot = self.leaves.slot(slot_id)
-        cdef leaf_t old_id = slot.leaf, new_id
-        cdef Leaf *old = self.leaves.at(old_id)
-        cdef Leaf *new
-        cdef hfn_t table, frame
-        cdef uint32_t *page
-        cdef uint32_t i, entry
-        if old.entries == NULL:
-            self.split(old_id)
-        self.leaves.records.reserve(1, 0)
-        self.nodes.reserve(2 * <uint32_t>old.live, 0)
-        page = <uint32_t *>self.frames.take_page(FRAME_TABLE, 0, &table)
-        assert page != NULL
-        new_id = self.leaves.make_small(old.region, table, page)
-        old = self.leaves.at(old_id)
-        new = self.leaves.at(new_id)
-        for i in range(LEAF_ENTRIES):
-            entry = old.entries[i]
-            if entry == 0:
-                continue
-            if entry & PTE_PRESENT:
-                entry &= ~<uint32_t>PTE_WRITABLE
-                old.entries[i] = entry
-                frame = entry & PTE_WHERE
-                self._add_site(frame, new_id * LEAF_ENTRIES + i)
-            else:
-                self.backings.at(entry & PTE_WHERE).refs += 1
-            page[i] = entry & ~<uint32_t>PTE_ACCESSED if entry & PTE_PRESENT else entry
-        new.live = old.live
-        self.leaves.let_go(slot_id)
-        self.leaves.hold(new_id, slot_id)
-        # The accessed marks stay with the old leaf, so what this VM has cached must be found again.
-        self.tcache.drop_region(<vmid_t>slot.vm, new.region)
-        self.meter.ev.leaf_copies += 1
-        return 0
-
-    # ---- entries
 
     cdef int map_new(self, vmid_t vm, uint32_t slot_id, gfn_t gfn, hfn_t frame, uint32_t key) except -1 nogil:
         """Map a freshly taken guest frame where nothing was; the entry is writable (nobody else names the frame)."""
@@ -532,66 +219,6 @@ cdef class Mapping:
         if self.backings.at(backing).refs == 0 and not self.backings.at(backing).place & BACKING_CACHED:
             return self.release_backing(backing)
         return 0
-
-    cdef void translate(self, vmid_t vm, uint32_t vpn, leaf_t id, uint32_t index, bint writable) noexcept nogil:
-        """Cache vpn -> the frame of a present entry, and set its accessed mark."""
-        cdef Leaf *leaf = self.leaves.at(id)
-        if leaf.entries != NULL:
-            leaf.entries[index] |= PTE_ACCESSED
-        else:
-            leaf.huge |= PTE_ACCESSED
-        self.tcache.put(vm, vpn, self.leaves.entry(leaf, index) & PTE_WHERE, writable)
-
-    cdef bint test_and_clear_accessed(self, hfn_t frame) except -1 nogil:
-        """Was the frame referenced since this was last asked? A huge leaf has one mark for its 512 frames: the others
-        are told to the order here."""
-        cdef Walk walk
-        cdef Leaf *leaf
-        cdef uint32_t index, i
-        cdef bint accessed = False
-        self.walk(frame, &walk)
-        while True:
-            leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
-            index = walk.site % LEAF_ENTRIES
-            if leaf.entries != NULL:
-                if leaf.entries[index] & PTE_ACCESSED:
-                    accessed = True
-                    leaf.entries[index] &= ~<uint32_t>PTE_ACCESSED
-                    self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
-            elif leaf.huge & PTE_ACCESSED:
-                accessed = True
-                leaf.huge &= ~<uint32_t>PTE_ACCESSED
-                self._drop_leaf_cached(leaf)
-                for i in range(LEAF_ENTRIES):
-                    if i != index and self.frames.frame[(leaf.huge & PTE_WHERE) + i].flags & FRAME_ORDERED:
-                        self.order.touch((leaf.huge & PTE_WHERE) + i)
-            if not self.next(&walk):
-                return accessed
-
-    cdef uint32_t harvest_leaf(self, leaf_t id) except? 0xFFFFFFFF nogil:
-        """Tell the order of every accessed mark under this leaf, and clear them. Returns how many there were."""
-        cdef Leaf *leaf = self.leaves.at(id)
-        cdef uint32_t i, found = 0
-        cdef hfn_t frame
-        if leaf.entries == NULL:
-            if not leaf.huge & PTE_ACCESSED:
-                return 0
-            leaf.huge &= ~<uint32_t>PTE_ACCESSED
-            self._drop_leaf_cached(leaf)
-            for i in range(LEAF_ENTRIES):
-                frame = (leaf.huge & PTE_WHERE) + i
-                if self.frames.frame[frame].flags & FRAME_ORDERED:
-                    self.order.touch(frame)
-            return LEAF_ENTRIES
-        for i in range(LEAF_ENTRIES):
-            if (leaf.entries[i] & (PTE_PRESENT | PTE_ACCESSED)) == (PTE_PRESENT | PTE_ACCESSED):
-                leaf.entries[i] &= ~<uint32_t>PTE_ACCESSED
-                self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + i)
-                frame = leaf.entries[i] & PTE_WHERE
-                if self.frames.frame[frame].flags & FRAME_ORDERED:
-                    self.order.touch(frame)
-                found += 1
-        return found
 
     cdef int evict(self, hfn_t frame, backing_t id) except -1 nogil:
         """All entries of the frame name the backing instead (its bytes are safe there); the frame is free.
@@ -724,8 +351,6 @@ cdef class Mapping:
         record.flags &= ~FRAME_PINNED
         return self._order_in(frame, NONE)
 
-    # ---- VMs
-
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1:
         """A VM that maps nothing yet."""
         self.leaves.open(vm, nr_gfns)
@@ -780,22 +405,3 @@ cdef class Mapping:
                 self._recharge(frame)
         leaf.live = 0
         return 0
-
-    cdef void _leave(self, hfn_t frame, vmid_t vm) noexcept nogil:
-        """The VM no longer maps this frame through a leaf that others keep."""
-        cdef Frame *record = &self.frames.frame[frame]
-        if record.charge == vm and not record.flags & FRAME_ZERO and not self._maps(frame, vm):
-            self._recharge(frame)
-
-    cdef int share_leaf(self, vmid_t parent, vmid_t child, gfn_t gfn) except -1 nogil:
-        """The child holds the parent's leaf above gfn too. Directory pages of the child have been reserved."""
-        cdef uint32_t source = self.leaves.slot_of(parent, gfn)
-        cdef leaf_t id
-        if source == NONE:
-            return 0
-        id = self.leaves.slot(source).leaf
-        if id == NONE:
-            return 0
-        self.leaves.hold(id, self.leaves.ensure_slot(child, gfn))
-        self.meter.ev.clone_leaves += 1
-        return 1

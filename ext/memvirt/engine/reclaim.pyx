@@ -33,7 +33,8 @@ from .counters cimport CPU_COMPRESS, CPU_DECOMPRESS, CPU_RECLAIM, CPU_SWAP
 from .device cimport Device
 from .frames cimport FRAME_FIXED, FRAME_ISOLATED, FRAME_ORDERED, Frame
 from .leaf cimport Leaf
-from .mapping cimport Account, Mapping, Walk
+from .mapping cimport Mapping
+from .rmap cimport Account, Walk
 from .types cimport (LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, POOL_FULL, REJECTED, backing_t, hfn_t, int64_t,
                      uint8_t, uint32_t, uint64_t, vmid_t)
 

@@ -19,7 +19,8 @@ from libc.string cimport memset
 from .counters cimport CPU_SCAN
 from .frames cimport (FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
 from .leaf cimport Leaf
-from .mapping cimport Listener, Mapping, Walk
+from .mapping cimport Listener, Mapping
+from .rmap cimport Walk
 from .types cimport LEAF_ENTRIES, NONE, NONE16, OK, hfn_t, uint32_t, uint64_t
 
 

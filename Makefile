@@ -1,0 +1,63 @@
+# make run    the main job: the suite `quick` on this machine's own pages
+# make test   the tests
+# make check  lint, format, types
+# All of them set up a virtual environment in .venv first; nothing else is needed but Python >= 3.11, pip and a C compiler.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RESULTS ?= results/quick
+
+.PHONY: run test check bench check-dist test-sanitized clean
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("memvirt needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# Installed again whenever what is compiled or declared has changed.
+SOURCES := $(shell find ext -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h') setup.py pyproject.toml
+
+$(VENV)/installed: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable '.[report]'
+	@touch $@
+
+$(VENV)/installed-dev: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $(VENV)/installed $@
+
+run: $(VENV)/installed
+	$(BIN)/memvirt run quick --out $(RESULTS) --resume
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint ext bench/limits
+	$(BIN)/mypy
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python bench/ratios.py
+
+# The wheel is built from the sdist, installed into an environment of its own, and has to work there.
+check-dist: $(VENV)/installed-dev
+	rm -rf build/dist build/dist-venv
+	$(BIN)/python -m build --outdir build/dist . > build/dist.log 2>&1 || { tail -n 40 build/dist.log; exit 1; }
+	$(PYTHON) -m venv build/dist-venv
+	build/dist-venv/bin/python -m pip install --quiet build/dist/*.whl
+	cd build && dist-venv/bin/memvirt --version && dist-venv/bin/memvirt list presets > dist-presets.txt && test -s dist-presets.txt
+
+# The engine under AddressSanitizer and UndefinedBehaviorSanitizer, built in a copy so that the usual build stays.
+test-sanitized: $(VENV)/installed-dev
+	rm -rf build/sanitized && mkdir -p build/sanitized
+	git ls-files -z | xargs -0 cp --parents -t build/sanitized
+	cd build/sanitized && MEMVIRT_SANITIZE=1 MEMVIRT_DEBUG=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
+	cd build/sanitized && PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 MEMVIRT_SANITIZED=1 \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	  $(abspath $(BIN))/python -m pytest tests
+
+clean:
+	rm -rf build dist .venv *.egg-info
+	find memvirt -name '*.so' -delete
