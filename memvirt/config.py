@@ -1,8 +1,8 @@
 """Settings of hosts and VMs: validated, complete, hashable.
 
-Sizes are held as pages and times as nanoseconds, and both are written back as text ("64MiB", "50us"), so the canonical
-JSON of a config reads like what a user types and gives the same config when read again. Its SHA-256 names the config
-in records. Nothing here is a float.
+Sizes are held as pages and times as nanoseconds, and both are written back as text ("64MiB", "50us"), so what a config
+dumps reads like what a user types and gives the same config when read again. The SHA-256 of the resolved config, with
+all options and costs that its names stand for, names it in records. Nothing here is a float.
 
 Each field error and each conflict between fields is found in one go; memvirt.diagnose words them.
 """
@@ -37,7 +37,7 @@ def _none_from_text(value: object) -> object:
     return None if value == "none" else value
 
 
-Replacement = Literal["random", "fifo", "clock", "lru", "two-list", "mglru", "sieve", "s3fifo", "2q", "arc", "lfu"]
+Replacement = Literal["random", "fifo", "clock", "lru", "twolist", "mglru", "sieve", "s3fifo", "2q", "arc", "lfu"]
 Scanner = Annotated[Literal["hash", "ksm", "esx", "zero-only", "inline"] | None, BeforeValidator(_none_from_text)]
 
 # Levels a codec takes: default, lowest, highest. For lz4 it is the acceleration.
@@ -170,6 +170,19 @@ class HostConfig(Model):
         """An instance of the decider in use."""
         return policies.build(self.balloon, self.decider_options) if self.balloon else None
 
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with all that its names stand for: options, codec level and costs. Part of every record."""
+        data = self.model_dump(mode="json")
+        decider = self.decider()
+        options = {**data["decider_options"]}
+        options |= {key: getattr(decider, key) for key in getattr(decider, "__dataclass_fields__", {})}
+        return data | {
+            "codec_level": self.codec_level_used,
+            "sharing_options": self.scanner_options(),
+            "decider_options": options,
+            "costs": {"name": self.costs, **cost_models.load(self.costs).model_dump()},
+        }
+
     def _codec_problems(self) -> list[Problem]:
         _, lowest, highest = CODEC_LEVELS[self.codec]
         if lowest <= self.codec_level_used <= highest:
@@ -294,15 +307,14 @@ def warnings(host: HostConfig, vms: Sequence[VmConfig]) -> list[str]:
     return found
 
 
-def canonical_json(model: BaseModel) -> str:
-    """The one JSON text of a config: every setting, keys sorted, no spaces."""
-    data = model.model_dump(mode="json")
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+def canonical_json(config: HostConfig) -> str:
+    """The one JSON text of a resolved config: keys sorted, no spaces."""
+    return json.dumps(config.resolved(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def config_hash(model: BaseModel) -> str:
+def config_hash(config: HostConfig) -> str:
     """SHA-256 of the canonical JSON, in hex."""
-    return hashlib.sha256(canonical_json(model).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(config).encode()).hexdigest()
 
 
 def _option_problem(key: str, value: object, known: Mapping[str, object], owner: str) -> str | None:

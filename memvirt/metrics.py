@@ -123,82 +123,100 @@ _EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("compact_blocks", "blocks", _UP, "free 2 MiB blocks made by compaction"),
 )
 
+# What a VM's guest counts of itself (engine/guest.pxd, in its order); registered as guest.NAME.
+_GUEST_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
+    ("guest_faults", "faults", _NONE, "faults the guest served"),
+    ("guest_faults_failed", "faults", _DOWN, "faults it could not serve"),
+    ("guest_zeroed", "pages", _NONE, "new anonymous pages"),
+    ("cache_read", "pages", _NONE, "page cache read from its file for the first time"),
+    ("cache_reread", "pages", _DOWN, "page cache read again after it was dropped"),
+    ("cache_dropped", "pages", _NONE, "page cache evicted without I/O"),
+    ("cache_written", "pages", _DOWN, "dirty page cache written, then evicted"),
+    ("guest_swap_in", "pages", _DOWN, "pages read from the guest's own swap"),
+    ("guest_swap_out", "pages", _DOWN, "pages written to the guest's own swap"),
+    ("guest_swap_dropped", "pages", _NONE, "evicted without I/O: the slot still held the same bytes"),
+    ("evict_failed_machine", "pages", _DOWN, "evictions the host below could not carry out"),
+    ("evict_failed_slot", "pages", _DOWN, "evictions without a free slot of guest swap"),
+    ("oom", "faults", _DOWN, "faults for which the guest found no page by any means"),
+    ("discarded", "pages", _NONE, "pages the guest freed"),
+    ("ballooned", "pages", _NONE, "pages moved into the balloon"),
+    ("deflated", "pages", _NONE, "pages moved out of it"),
+    ("oom_deflated", "pages", _DOWN, "of these, the ones given to an out-of-memory guest"),
+    ("balloon_refused_floor", "events", _DOWN, "balloon steps cut short by the guest's floor"),
+    ("balloon_refused_pages", "events", _DOWN, "balloon steps cut short: nothing free, nothing to reclaim"),
+    ("balloon_refused_machine", "events", _DOWN, "balloon steps cut short by a failure below"),
+    ("reported", "pages", _NONE, "pages named by free page reporting"),
+    ("report_failed", "events", _DOWN, "reports that failed below"),
+)
 
-def _table() -> list[Metric]:
-    """Everything but the events: states, times and what is derived."""
-    sim, wall = Kind.SIM_TIME, Kind.WALL_TIME
+
+# States, times and what is derived from events.
+_STATES: tuple[Metric, ...] = (
+    Metric("sim_ns", "ns", Kind.SIM_TIME, "simulated time of the phase, summed over VMs", _DOWN, "modelled"),
+    Metric(
+        "stall_some_ns", "ns", Kind.SIM_TIME, "time in which some access waited for memory", _DOWN, "modelled, as PSI"
+    ),
+    Metric("stall_full_ns", "ns", Kind.SIM_TIME, "time in which all VMs waited for memory", _DOWN, "modelled, as PSI"),
+    Metric("wall_ns", "ns", Kind.WALL_TIME, "time of the phase on this machine", _DOWN, "clock of this machine"),
+    Metric("accesses_per_s", "1/s", Kind.WALL_TIME, "accesses simulated a second", _UP, "(reads + writes) / wall_ns"),
+    Metric(
+        "effective_overcommit",
+        "×",
+        Kind.RATIO,
+        "guest-visible content for each host byte that holds it",
+        _UP,
+        "guest-visible bytes that have content / host bytes that hold them, metadata included, measured phase",
+    ),
+    Metric(
+        "slowdown",
+        "×",
+        Kind.RATIO,
+        "time against the same stream with enough memory",
+        _DOWN,
+        "sim_ns / sim_ns of the same stream on a host with enough memory",
+    ),
+    Metric("overcommit", "×", Kind.RATIO, "memory promised to memory there", _NONE, "configured / host frames"),
+    Metric("pool_ratio", "×", Kind.RATIO, "compression with the pool's slack", _UP, "pages in the pool / its frames"),
+    Metric("compression_ratio", "×", Kind.RATIO, "compression of what is stored", _UP, "4096 · objects / their bytes"),
+    Metric("zpool_rounding_bytes", "bytes", Kind.GAUGE, "lost by rounding to size classes", _DOWN, "Σ class - length"),
+    Metric("zpool_sparse_bytes", "bytes", Kind.GAUGE, "lost in unfilled zspages", _DOWN, "Σ free objects · class"),
+    Metric("pages_shared", "frames", Kind.GAUGE, "frames that hold merged content", _NONE, "recounted"),
+    Metric("pages_sharing", "pages", Kind.GAUGE, "additional sites that use them: the saving", _UP, "Σ (refs - 1)"),
+    Metric("pages_unshared", "pages", Kind.GAUGE, "checked again and again, unique", _NONE, "recounted"),
+    Metric("pages_volatile", "pages", Kind.GAUGE, "changed too fast to be merged", _NONE, "recounted"),
+    Metric("sharing_debt_frames", "frames", Kind.GAUGE, "needed if every merge broke now", _DOWN, "= pages_sharing"),
+    Metric("saved_sharing_frames", "frames", Kind.GAUGE, "saved by merging", _UP, "Σ (refs - 1) of merged frames"),
+    Metric("saved_cloning_frames", "frames", Kind.GAUGE, "saved by shared leaves", _UP, "Σ (holders - 1) · entries"),
+    Metric("saved_zpool_frames", "frames", Kind.GAUGE, "saved by compression", _UP, "pages in the pool - its frames"),
+    Metric("saved_same_frames", "frames", Kind.GAUGE, "saved by same-filled pages", _UP, "pages kept as a value"),
+    Metric("saved_swap_frames", "frames", Kind.GAUGE, "pages on swap only", _NONE, "slots in use without a frame"),
+    Metric("saved_balloon_frames", "frames", Kind.GAUGE, "held by balloons", _NONE, "Σ balloon sizes"),
+    Metric("free_frames", "frames", Kind.GAUGE, "frames free now", _NONE, "buddy allocator"),
+    Metric(
+        "extfrag_order9",
+        "1/1000",
+        Kind.GAUGE,
+        "external fragmentation index for 2 MiB",
+        _DOWN,
+        "Linux's: -1000 when a block fits; else towards 0 lack of memory, towards 1000 fragmentation",
+    ),
+    Metric(
+        "unusable_order9",
+        "1/1000",
+        Kind.GAUGE,
+        "free memory that no 2 MiB block can use",
+        _DOWN,
+        "Linux's unusable free space index; 1000 with nothing free",
+    ),
+    Metric("contiguity_pages", "pages", Kind.GAUGE, "mean contiguous run gfn to frame", _UP, "entries / runs"),
+    Metric("reclaim_efficiency", "%", Kind.RATIO, "evicted of those looked at", _UP, "evicted / reclaim_scanned"),
+    Metric("scan_efficiency", "%", Kind.RATIO, "merged of those scanned", _UP, "merges / pages scanned"),
+)
+
+
+def _families() -> list[Metric]:
+    """One metric for each member of a family, and what a guest counts."""
     rows = [
-        Metric("sim_ns", "ns", sim, "simulated time of the phase, the last VM's clock", _DOWN, "modelled"),
-        Metric("stall_some_ns", "ns", sim, "time in which some access waited for memory", _DOWN, "modelled, as PSI"),
-        Metric("stall_full_ns", "ns", sim, "time in which all VMs waited for memory", _DOWN, "modelled, as PSI"),
-        Metric("wall_ns", "ns", wall, "time of the phase on this machine", _DOWN, "clock of this machine"),
-        Metric("accesses_per_s", "1/s", wall, "accesses simulated a second", _UP, "(reads + writes) / wall_ns"),
-        Metric(
-            "effective_overcommit",
-            "×",
-            Kind.RATIO,
-            "guest-visible content for each host byte that holds it",
-            _UP,
-            "guest-visible bytes that have content / host bytes that hold them, metadata included, measured phase",
-        ),
-        Metric(
-            "slowdown",
-            "×",
-            Kind.RATIO,
-            "time against the same stream with enough memory",
-            _DOWN,
-            "sim_ns / sim_ns of the same stream on a host with enough memory",
-        ),
-        Metric("overcommit", "×", Kind.RATIO, "memory promised to memory there", _NONE, "configured / host frames"),
-        Metric(
-            "pool_ratio", "×", Kind.RATIO, "compression with the pool's slack", _UP, "pages in the pool / its frames"
-        ),
-        Metric(
-            "compression_ratio", "×", Kind.RATIO, "compression of what is stored", _UP, "4096 · objects / their bytes"
-        ),
-        Metric(
-            "zpool_rounding_bytes", "bytes", Kind.GAUGE, "lost by rounding to size classes", _DOWN, "Σ class - length"
-        ),
-        Metric("zpool_sparse_bytes", "bytes", Kind.GAUGE, "lost in unfilled zspages", _DOWN, "Σ free objects · class"),
-        Metric("pages_shared", "frames", Kind.GAUGE, "frames that hold merged content", _NONE, "recounted"),
-        Metric("pages_sharing", "pages", Kind.GAUGE, "additional sites that use them: the saving", _UP, "Σ (refs - 1)"),
-        Metric("pages_unshared", "pages", Kind.GAUGE, "checked again and again, unique", _NONE, "recounted"),
-        Metric("pages_volatile", "pages", Kind.GAUGE, "changed too fast to be merged", _NONE, "recounted"),
-        Metric(
-            "sharing_debt_frames", "frames", Kind.GAUGE, "needed if every merge broke now", _DOWN, "= pages_sharing"
-        ),
-        Metric("saved_sharing_frames", "frames", Kind.GAUGE, "saved by merging", _UP, "Σ (refs - 1) of merged frames"),
-        Metric(
-            "saved_cloning_frames", "frames", Kind.GAUGE, "saved by shared leaves", _UP, "Σ (holders - 1) · entries"
-        ),
-        Metric(
-            "saved_zpool_frames", "frames", Kind.GAUGE, "saved by compression", _UP, "pages in the pool - its frames"
-        ),
-        Metric("saved_same_frames", "frames", Kind.GAUGE, "saved by same-filled pages", _UP, "pages kept as a value"),
-        Metric("saved_swap_frames", "frames", Kind.GAUGE, "pages on swap only", _NONE, "slots in use without a frame"),
-        Metric("saved_balloon_frames", "frames", Kind.GAUGE, "held by balloons", _NONE, "Σ balloon sizes"),
-        Metric("free_frames", "frames", Kind.GAUGE, "frames free now", _NONE, "buddy allocator"),
-        Metric(
-            "extfrag_order9",
-            "1/1000",
-            Kind.GAUGE,
-            "external fragmentation index for 2 MiB",
-            _DOWN,
-            "Linux's: -1000 when a block fits; else towards 0 lack of memory, towards 1000 fragmentation",
-        ),
-        Metric(
-            "unusable_order9",
-            "1/1000",
-            Kind.GAUGE,
-            "free memory that no 2 MiB block can use",
-            _DOWN,
-            "Linux's unusable free space index; 1000 with nothing free",
-        ),
-        Metric("contiguity_pages", "pages", Kind.GAUGE, "mean contiguous run gfn to frame", _UP, "entries / runs"),
-        Metric("reclaim_efficiency", "%", Kind.RATIO, "evicted of those looked at", _UP, "evicted / reclaim_scanned"),
-        Metric("scan_efficiency", "%", Kind.RATIO, "merged of those scanned", _UP, "merges / pages scanned"),
-    ]
-    rows += [
         Metric(f"sim_ns.{fault}", "ns", Kind.HISTOGRAM, f"modelled time of every fault '{fault}'", _DOWN, "complete")
         for fault in FAULT_KINDS
     ]
@@ -210,7 +228,12 @@ def _table() -> list[Metric]:
     ]
     rows += [
         Metric(
-            f"cpu_ns.{name}", "ns", sim, f"simulated processor time of mechanism '{name}'", _DOWN, "Σ modelled costs"
+            f"cpu_ns.{name}",
+            "ns",
+            Kind.SIM_TIME,
+            f"simulated processor time of mechanism '{name}'",
+            _DOWN,
+            "Σ modelled costs",
         )
         for name in MECHANISMS
     ]
@@ -218,12 +241,17 @@ def _table() -> list[Metric]:
         Metric(f"usage.{use}", "frames", Kind.GAUGE, f"host frames in use as '{use}'", _NONE, "sums to host memory")
         for use in FRAME_USES
     ]
+    rows += [Metric(f"guest.{name}", unit, Kind.COUNTER, text, better) for name, unit, better, text in _GUEST_EVENTS]
     return rows
 
 
 REGISTRY: dict[str, Metric] = {
     metric.name: metric
-    for metric in [*(Metric(name, unit, Kind.COUNTER, text, better) for name, unit, better, text in _EVENTS), *_table()]
+    for metric in [
+        *(Metric(name, unit, Kind.COUNTER, text, better) for name, unit, better, text in _EVENTS),
+        *_STATES,
+        *_families(),
+    ]
 }
 
 

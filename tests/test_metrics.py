@@ -30,6 +30,12 @@ def test_every_event_of_the_engine_is_registered_in_its_order():
     assert metrics.names(metrics.Kind.COUNTER)[: len(events)] == events
 
 
+def test_every_count_of_the_guest_is_registered():
+    counts = struct_fields("guest.pxd", "GuestCounters")
+    assert len(counts) > 10
+    assert metrics.unregistered(f"guest.{name}" for name in counts) == []
+
+
 def test_families_follow_the_engine():
     assert names_tuple("counters.pyx", "FAULT_NAMES") == metrics.FAULT_KINDS
     assert names_tuple("counters.pyx", "MECHANISM_NAMES") == metrics.MECHANISMS
@@ -48,7 +54,7 @@ def test_every_entry_is_complete():
 
 
 def test_names_are_unique():
-    rows = [*metrics._EVENTS, *((metric.name,) for metric in metrics._table())]
+    rows = [*metrics._EVENTS, *((metric.name,) for metric in [*metrics._STATES, *metrics._families()])]
     assert len(metrics.REGISTRY) == len(rows)
 
 
