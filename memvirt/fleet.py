@@ -18,19 +18,21 @@ A phase yields steps: dicts from VM to stream, each for one `host.run`. VMs are 
 steps, so whoever iterates must run each step before asking for the next. Refusals of the host pass through unchanged.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import Field, model_validator
 
+from memvirt.config import Model
+from memvirt.config import Pages as PageCount
 from memvirt.errors import ConfigError
 from memvirt.inputs import Corpus
-from memvirt.units import PAGE_SIZE, format_pages, parse_pages
-from memvirt.workloads import Action, Batch, Boot, Plan, Space, Stream, Workload, discard, parse
+from memvirt.inputs.bits import Pages
+from memvirt.units import PAGE_SIZE
+from memvirt.workloads import Action, Batch, Boot, Plan, Space, Stream, Workload, discard
 
-PageCount = Annotated[int, BeforeValidator(parse_pages), PlainSerializer(format_pages, return_type=str)]
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 Streams = dict["Vm", Iterator[Batch]]
 
@@ -49,10 +51,9 @@ class Host(Protocol):
     def create_vm(self, name: str, *, memory: int, guest: Any) -> Vm: ...
 
 
-class FleetSpec(BaseModel):
+class FleetSpec(Model):
     """The table [scenarios.fleet]. Percentages are of a VM's configured memory."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     origin: Literal["boot", "clone"] = Field(
         default="boot", description="boot: every VM boots by itself; clone: the first one boots, the others are clones"
     )
@@ -89,10 +90,9 @@ class FleetSpec(BaseModel):
         return [self.memory] * count
 
 
-class AgingSpec(BaseModel):
+class AgingSpec(Model):
     """The table [scenarios.aging]: in place of a measured workload, the VMs come and go."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     cycles: int = Field(strict=True, ge=1, le=10_000, description="rounds of booting, growing, shrinking, stopping")
     resident_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
         default=70, description="most of the fleet's memory at ratio 1.0 that the VMs fill together"
@@ -100,21 +100,21 @@ class AgingSpec(BaseModel):
 
 
 class Scenario(Protocol):
-    """What `build` reads of a scenario: the fleet, and a table per phase, or aging in place of the measured one."""
+    """What `build` reads of a scenario: the fleet, and a workload per phase, or aging in place of the measured one."""
 
     @property
     def fleet(self) -> FleetSpec: ...
     @property
-    def warm_up(self) -> Mapping[str, Any] | None: ...
+    def warm_up(self) -> Workload | None: ...
     @property
-    def measured(self) -> Mapping[str, Any] | None: ...
+    def measured(self) -> Workload | None: ...
     @property
     def aging(self) -> AgingSpec | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A named part of a cell. Run each step before asking for the next."""
+    """A named part of a cell, to be gone through once. Run each step before asking for the next."""
 
     name: Literal["fill", "warm-up", "measured"]
     steps: Callable[[], Iterator[Streams]]
@@ -147,11 +147,16 @@ class Contents:
     """Which corpus page lands where: one image for all, a window of the private classes for each VM."""
 
     def __init__(self, spec: FleetSpec, corpus: Corpus, vms: int) -> None:
-        self._image = corpus.canonical[corpus.sources(spec.image)]
-        self._private = corpus.canonical[corpus.sources(spec.private)]
-        self._window = len(self._private) // vms
-        if not self._window:
-            raise ConfigError(f"the corpus has {len(self._private)} private pages, too few for {vms} VMs")
+        self._image = blend([corpus.canonical[corpus.sources([name])] for name in spec.image])
+        private = [corpus.canonical[corpus.sources([name])] for name in spec.private]
+        short = [name for name, pages in zip(spec.private, private, strict=True) if len(pages) < vms]
+        if short:
+            raise ConfigError(f"the corpus has too few pages of {', '.join(short)} for {vms} VMs; capture a larger one")
+        shares = [len(pages) // vms for pages in private]
+        self._windows = [
+            blend([pages[vm * share : (vm + 1) * share] for pages, share in zip(private, shares, strict=True)])
+            for vm in range(vms)
+        ]
 
     def boot(self, vm: int, layout: Layout, first: int = 0, count: int | None = None) -> Boot:
         """The boot of a VM, or of `count` pages of it from `first` on, of which none are freed again."""
@@ -159,13 +164,19 @@ class Contents:
         pages = np.arange(first, last, dtype=np.int64)
         image = pages < layout.image
         own = pages - layout.image
-        window = self._private[vm * self._window : (vm + 1) * self._window]
-        sources = np.where(image, self._image[pages % len(self._image)], window[own % self._window])
-        again = pages >= layout.image + self._window
+        window = self._windows[vm]
+        sources = np.where(image, self._image[pages % len(self._image)], window[own % len(window)])
+        again = pages >= layout.image + len(window)
         # A repeated image page is equal in every VM and may stay; a repeated private page would feign sharing.
         rewritten = np.flatnonzero(again & (sources != 0)).astype(np.uint32)
         freed_from = layout.live if count is None else count
         return Boot(sources.astype(np.uint32), rewritten, freed_from, first)
+
+
+def blend(parts: Sequence[Pages]) -> Pages:
+    """Several runs of pages as one, mixed in proportion to their lengths, each in its own order."""
+    keys = [(np.arange(len(part), dtype=np.int64) << 20) // len(part) for part in parts]
+    return np.concatenate(parts)[np.argsort(np.concatenate(keys), kind="stable")]
 
 
 class Fleet:
@@ -184,14 +195,17 @@ class Fleet:
         self._seed = seed
         self._held = [0] * len(sizes)
         if scenario.aging is not None:
-            self.phases: tuple[Phase, ...] = (Phase("measured", self._age),)
+            budget = scenario.fleet.vms * scenario.fleet.memory * scenario.aging.resident_percent // 100
+            plan = Plan([layout.touched for layout in self._layouts], budget, seed)
+            cycles = plan.cycles(scenario.aging.cycles)
+            self.phases: tuple[Phase, ...] = (Phase("measured", lambda: self._age(cycles)),)
             return
         if scenario.measured is None:
             raise ConfigError("a scenario needs a measured workload, or aging")
         phases = [Phase("fill", self._clones if scenario.fleet.origin == "clone" else self._boots)]
         if scenario.warm_up is not None:
-            phases.append(self._working("warm-up", parse(scenario.warm_up)))
-        self.phases = (*phases, self._working("measured", parse(scenario.measured)))
+            phases.append(self._working("warm-up", scenario.warm_up))
+        self.phases = (*phases, self._working("measured", scenario.measured))
 
     def create(self, index: int) -> Vm:
         """Create VM number `index`; what the host says to that passes through."""
@@ -221,13 +235,9 @@ class Fleet:
 
         return Phase(name, steps)
 
-    def _age(self) -> Iterator[Streams]:
+    def _age(self, cycles: Iterator[list[Action]]) -> Iterator[Streams]:
         """One step per cycle. What VMs give up goes back to the host at once: by stopping, or through the balloon."""
-        aging, spec = self._scenario.aging, self._scenario.fleet
-        assert aging is not None
-        budget = spec.vms * spec.memory * aging.resident_percent // 100
-        plan = Plan([layout.touched for layout in self._layouts], budget, self._seed)
-        for actions in plan.cycles(aging.cycles):
+        for actions in cycles:
             yield {vm: batches for action in actions if (acted := self._act(action)) for vm, batches in [acted]}
             for action in actions:
                 if action.kind == "shrink":

@@ -5,7 +5,7 @@ of caches does, so that its miss counts can be held against other implementation
 """
 
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,16 @@ class Simulation:
 
 
 @overload
-def simulate(replacement: str, pages: npt.ArrayLike, capacity: int, **options: Any) -> int: ...
+def simulate(
+    replacement: str, pages: npt.ArrayLike, capacity: int, *, detail: Literal[False] = False, **options: object
+) -> int: ...
 @overload
-def simulate(replacement: str, pages: npt.ArrayLike, capacity: int, *, detail: bool, **options: Any) -> Any: ...
-def simulate(replacement: str, pages: npt.ArrayLike, capacity: int, *, detail: bool = False, **options: Any) -> Any:
+def simulate(
+    replacement: str, pages: npt.ArrayLike, capacity: int, *, detail: Literal[True], **options: object
+) -> Simulation: ...
+def simulate(
+    replacement: str, pages: npt.ArrayLike, capacity: int, *, detail: bool = False, **options: object
+) -> int | Simulation:
     """Misses of demand paging of `pages` through `capacity` frames in the order named `replacement`.
 
     pages: dense page numbers, one per request, 1-D, integers. replacement: a name of `order_names()`; "belady" is the

@@ -31,7 +31,6 @@ from memvirt.workloads import (
     parse,
     register,
     replay,
-    scale,
     summary,
 )
 from memvirt.workloads.zipf import Zipf, alias_table, zipf_weights
@@ -202,8 +201,10 @@ def test_alias_table_gives_every_rank_its_share(count: int, theta_milli: int) ->
     assert sum(share) == count << 32
     weights = [int(weight) for weight in zipf_weights(count, theta_milli)]
     for rank in range(count):
-        # Off by rounding the columns up to a common height, and by one part in 2**32 per threshold.
-        assert abs(share[rank] * sum(weights) - (weights[rank] * count << 32)) <= (2 * count * sum(weights)), rank
+        # Off by less than count in 2**32: columns are rounded up to a common height, thresholds down.
+        assert abs(share[rank] * sum(weights) - (weights[rank] * count << 32)) <= count * (count + 2) * sum(weights), (
+            rank
+        )
 
 
 def test_zipf_frequencies_by_rank() -> None:
@@ -433,20 +434,23 @@ def test_the_registry_documents_itself() -> None:
         register(Zipf)
 
 
-def test_scale_counts_accesses_and_periods() -> None:
-    assert scale({"workload": "zipf", "accesses": 1000, "theta_milli": 900}, 25) == {
+def test_scaled_counts_accesses_and_periods() -> None:
+    assert parse({"workload": "zipf", "accesses": 1000, "theta_milli": 900}).scaled(25).model_dump() == {
         "workload": "zipf",
         "accesses": 250,
+        "write_percent": 0,
         "theta_milli": 900,
     }
-    assert scale({"workload": "phase-change", "accesses": 3, "period": 10}, 10) == {
-        "workload": "phase-change",
-        "accesses": 1,
-        "period": 1,
-    }
-    mixed = {"workload": "mixed", **EXAMPLES["mixed"]}
-    assert [part["workload"]["accesses"] for part in scale(mixed, 400)["parts"]] == [300_000, 100_000]
-    assert mixed["parts"][0]["workload"]["accesses"] == 75_000
+    moved = parse({"workload": "phase-change", "accesses": 3, "period": 10}).scaled(10).model_dump()
+    assert (moved["accesses"], moved["period"]) == (1, 1)
+    mixed = parse({"workload": "mixed", **EXAMPLES["mixed"]})
+    assert [part["workload"]["accesses"] for part in mixed.scaled(400).model_dump()["parts"]] == [300_000, 100_000]
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_what_is_written_reads_back(name: str) -> None:
+    workload = parse({"workload": name, **EXAMPLES[name]})
+    assert parse(workload.model_dump(mode="json")) == workload
 
 
 # --- aging -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from . import mixed, patterns, storms, trace, zipf  # noqa: F401 - each register
 from .aging import Action, Plan
 from .base import BATCH, DISCARD, FILL, READ, WRITE, Batch, Space, Stream, Workload
 from .boot import Boot, discard
-from .registry import Parameter, lookup, names, parameters, parse, register, scale, summary
+from .registry import Parameter, lookup, names, parameters, parse, register, summary
 from .trace import replay
 
 __all__ = [
@@ -35,6 +35,5 @@ __all__ = [
     "parse",
     "register",
     "replay",
-    "scale",
     "summary",
 ]

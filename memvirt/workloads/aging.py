@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from memvirt.errors import ConfigError
 from memvirt.inputs.bits import Bits
 
 Kind = Literal["boot", "grow", "shrink", "stop"]
@@ -32,9 +33,9 @@ class Plan:
 
     def __init__(self, sizes: Sequence[int], budget_pages: int, seed: int) -> None:
         if not sizes or min(sizes) < 16:
-            raise ValueError("aging needs VMs of at least 16 pages each")
+            raise ConfigError("aging needs VMs of at least 16 pages each")
         if budget_pages < 16:
-            raise ValueError(f"aging needs a budget of at least 16 pages, not {budget_pages}")
+            raise ConfigError(f"aging needs a budget of at least 16 pages, not {budget_pages}")
         self._sizes = list(sizes)
         self._held = [0] * len(sizes)
         self._budget = budget_pages

@@ -9,11 +9,11 @@ Equal (seed, VM, phase) give equal streams on every machine and with every NumPy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from memvirt.inputs.bits import Bits, Pages
 
@@ -77,6 +77,15 @@ class Workload(BaseModel):
     def batches(self, space: Space, stream: Stream) -> Iterator[Batch]:
         """The accesses of one VM in one phase."""
         raise NotImplementedError
+
+    def scaled(self, percent: int) -> Self:
+        """The same workload, `percent` as long: accesses, and periods counted in them, at least 1 of each."""
+        counts = {key: getattr(self, key) for key in ("accesses", "period") if key in type(self).model_fields}
+        return self.model_copy(update={key: max(1, count * percent // 100) for key, count in counts.items()})
+
+    @model_serializer(mode="wrap")
+    def _with_name(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"workload": self.name, **dump(self)}
 
 
 class Accesses(Workload):

@@ -1,7 +1,7 @@
 """Several workloads in one VM, interleaved access by access."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,10 @@ class Mixed(Workload):
 
     name = "mixed"
     parts: Annotated[tuple[Part, ...], Field(min_length=2, max_length=16, description="workloads and their weights")]
+
+    def scaled(self, percent: int) -> Self:
+        parts = [part.model_copy(update={"workload": part.workload.scaled(percent)}) for part in self.parts]
+        return self.model_copy(update={"parts": tuple(parts)})
 
     def batches(self, space: Space, stream: Stream) -> Iterator[Batch]:
         total = sum(part.weight for part in self.parts)

@@ -70,17 +70,6 @@ def _explain(cls: type[Workload], problem: Any) -> str:
     return f"workload '{cls.name}', {place} = {problem['input']!r}: {problem['msg']}"
 
 
-def scale(table: Mapping[str, Any], percent: int) -> dict[str, Any]:
-    """The same workload, `percent` as long: accesses, and the periods they are counted in, at least 1 of each."""
-    scaled = dict(table)
-    for key in ("accesses", "period"):
-        if isinstance(scaled.get(key), int):
-            scaled[key] = max(1, scaled[key] * percent // 100)
-    if isinstance(scaled.get("parts"), list):
-        scaled["parts"] = [{**part, "workload": scale(part["workload"], percent)} for part in scaled["parts"]]
-    return scaled
-
-
 def summary(name: str) -> str:
     """One line on a workload."""
     return (inspect.getdoc(lookup(name)) or "").partition("\n")[0]

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from pydantic import Field
 
+from memvirt.errors import ConfigError
+
 from .base import BATCH, READ, WRITE, Batch, Share, Space, Stream, Workload, share_of
 from .registry import register
 
@@ -24,7 +26,7 @@ class CloneStorm(Workload):
     def batches(self, space: Space, stream: Stream) -> Iterator[Batch]:
         writable = space.pages - space.read_only
         if writable == 0:
-            raise ValueError("a clone storm needs pages that may be written; all of them are read-only")
+            raise ConfigError("a clone storm needs pages that may be written; all of them are read-only")
         dirty = stream.layout("clone-storm").permutation(writable)[: share_of(writable, self.dirty_percent)]
         dirty += np.uint32(space.read_only)
         bits = stream.bits("clone-storm")

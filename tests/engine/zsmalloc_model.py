@@ -30,7 +30,7 @@ class Zspage:
     def __init__(self, shape):
         self.shape = shape
         self.slots = [None] * shape[2]
-        self.free = list(range(shape[2]))       # next slot first
+        self.free = list(range(shape[2]))  # next slot first
         self.group = 0
 
     @property
@@ -53,8 +53,8 @@ class Model:
         self.moved = 0
 
     def shape(self, length):
-        return self.classes[max(32, -(-(length + self.header) // 16) * 16)] if length + self.header <= PAGE \
-            else self.classes[PAGE]
+        size = min(PAGE, length + self.header)
+        return self.classes[max(32, -(-size // 16) * 16)]
 
     def regroup(self, zspage):
         used, objects = zspage.used, zspage.shape[2]
@@ -131,5 +131,9 @@ class Model:
 
     def layout(self):
         """[(slot size, owner of each slot)], as Zspages.layout() orders them."""
-        return [(shape[0], zspage.slots) for shape in sorted(self.lists)
-                for members in reversed(self.lists[shape]) for zspage in members]
+        return [
+            (shape[0], zspage.slots)
+            for shape in sorted(self.lists)
+            for members in reversed(self.lists[shape])
+            for zspage in members
+        ]

@@ -48,8 +48,9 @@ cdef class Vm:
     cdef readonly Guest guest                   # or None
     cdef VirtualMachine machine
     cdef bint has_guest
-    cdef readonly int64_t now_ns                # its clock
-    cdef readonly int64_t stall_ns              # time spent waiting for memory: inside faults
+    cdef public int64_t now_ns                  # its clock
+    cdef public int64_t balloon_ns              # its balloon worker's clock
+    cdef public int64_t stall_ns              # time spent waiting for memory: inside faults
     cdef readonly int outcome                   # why the last access stopped (Outcome)
     cdef memvirt_hits hits
     cdef list fixed                             # [(frame, order)] metadata taken at creation

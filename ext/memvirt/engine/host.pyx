@@ -76,6 +76,16 @@ cdef class Vm:
         return self.hits.sequence
 
     @property
+    def disk_slots(self):
+        """Slots of its guest's own disk."""
+        return self.machine.nr_disk_slots if self.has_guest else 0
+
+    @property
+    def cache_pages(self):
+        """Page cache pages that its guest holds."""
+        return self.guest._cache.nr_resident if self.has_guest and self.guest._cache is not None else 0
+
+    @property
     def charged(self):
         """Frames this VM pays for."""
         return self.engine.mapping.account[self.id].charged if self.alive else 0
@@ -85,7 +95,7 @@ cdef class Vm:
         return OUTCOMES[self.outcome]
 
     def account(self):
-        """{"charged", "limit", "reservation", "shares", "domain"} in pages; limit None: no limit."""
+        """{"charged", "limit", "reservation", "shares", "domain", "active"}, pages; limit None: no limit."""
         record = dict(self.engine.mapping.account[self.id])
         record["limit"] = None if record["limit"] == NONE else record["limit"]
         del record["open"]
@@ -290,6 +300,8 @@ cdef class Engine:
         cdef int order = MAX_ORDER
         cdef hfn_t frame
         taken = []
+        if missing + self.frames.min_pages > self.frames.buddy.nr_free and self.reclaim is not None:
+            self.reclaim.make_room(<uint32_t>missing + self.frames.min_pages)
         if missing + self.frames.min_pages > self.frames.buddy.nr_free:
             raise AdmissionError(f"{what} need {missing} frames; {self.frames.buddy.nr_free} are free, "
                                  f"{self.frames.min_pages} of them reserved")
@@ -365,16 +377,15 @@ cdef class Engine:
         parent._require()
         vm = self._new_vm(name, parent.nr_pages, parent.nr_vpns)
         account = parent.account()
-        account.pop("charged")
+        account = {key: account[key] for key in ("limit", "reservation", "shares", "domain")}
         vm.set_account(**account)
-        vm.hits.tag_base = vm.hits.tag_base
         self._enter()
         self.clock.now = parent.now_ns
         try:
             if parent.has_guest:
                 vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
                 self._give_guest(vm, parent.guest.copy_for(vm.machine))
-                vm.machine.copy_disk(parent.machine)
+                vm.machine.copy_disk(parent.machine, parent.guest)
             if self.cloner.share(parent.id, vm.id) != OK:
                 raise AdmissionError(f"no memory for the tables of clone '{name}'")
         except BaseException:
@@ -521,7 +532,82 @@ cdef class Engine:
             self._leave()
         return merged
 
+    def reclaim_from(self, Vm vm not None, uint32_t pages):
+        """Evict up to so many of a VM's pages ahead of need, on the background reclaimer's time. Returns frames freed."""
+        cdef uint32_t freed
+        vm._require()
+        self._enter()
+        self.clock.now = max(self.reclaim.background_ns, vm.now_ns)
+        try:
+            freed = self.reclaim.shrink(pages, vm.id) if pages else 0
+            self.meter.ev.reclaim_proactive += freed
+        finally:
+            self.reclaim.background_ns = self.clock.now
+            self._leave()
+        return freed
+
+    def harvest(self):
+        """Tell the order of every accessed mark, now."""
+        self._enter()
+        try:
+            self.reclaim.harvest()
+        finally:
+            self._leave()
+
     # ---- what there is to see
+
+    def sharing_state(self):
+        """Merged frames, the further entries that share them, entries on the zero frame, and the scanner's counts."""
+        cdef hfn_t frame
+        cdef uint64_t shared = 0, sharing = 0, cow = 0
+        cdef Frame *record
+        for frame in range(self.frames.nr_frames):
+            record = &self.frames.frame[frame]
+            if record.flags & FRAME_STABLE:
+                shared += 1
+                sharing += record.refs - 1
+            elif record.state == FRAME_GUEST and record.refs > 1:
+                cow += record.refs - 1
+        zero = 0
+        if self.index is not None and self.index.zero_frame != NONE:
+            zero = self.frames.frame[self.index.zero_frame].refs
+        state = {"pages_shared": shared, "pages_sharing": sharing, "zero_pages": zero, "cow_sharing": cow,
+                 "leaves_shared": self.shared_leaf_pages()}
+        if self.index is not None:
+            state |= {"breaks": self.index.breaks, "false_matches": self.index.false_matches,
+                      "merges_put_off": self.index.no_frame} | self.scanner.counters()
+        return state
+
+    def shared_leaf_pages(self):
+        """Pages that VMs have through leaves they share with others: sum over leaves of live entries x (holders - 1)."""
+        cdef uint32_t id
+        cdef uint64_t pages = 0
+        for id in range(self.mapping.leaves.records.end()):
+            if self.mapping.leaves.at(id).used and self.mapping.leaves.at(id).nr_holders > 1:
+                pages += <uint64_t>self.mapping.leaves.at(id).live * (self.mapping.leaves.at(id).nr_holders - 1)
+        return pages
+
+    def fragmentation(self):
+        """Of free memory (see Buddy.fragmentation), and how well guests' memory lies: huge_pages mapped huge,
+        collapsible_leaves that could be, runs: number of gfn -> hfn runs, present_pages in them."""
+        cdef uint32_t id, i, entry, before
+        cdef uint64_t runs = 0, present = 0, could = 0
+        for id in range(self.mapping.leaves.records.end()):
+            if not self.mapping.leaves.at(id).used:
+                continue
+            could += self.mapping.collapsible(id)
+            before = 0
+            for i in range(LEAF_ENTRIES):
+                entry = self.mapping.leaves.entry(self.mapping.leaves.at(id), i)
+                if entry & 0x80000000:
+                    present += 1
+                    runs += not before or (entry & 0x0FFFFFFF) != (before & 0x0FFFFFFF) + 1
+                    before = entry
+                else:
+                    before = 0
+        return self.frames.buddy.fragmentation() | {
+            "huge_pages": self.mapping.leaves.nr_huge, "collapsible_leaves": could, "present_pages": present,
+            "runs": runs}
 
     cpdef int64_t sim_ns(self):
         """How far simulated time has come: the clock of the VM that is ahead."""

@@ -1,6 +1,6 @@
 from .content cimport Content
 from .fault cimport Faults
-from .guest cimport Machine
+from .guest cimport Guest, Machine
 from .swapspace cimport SwapSpace
 from .types cimport uint32_t, vmid_t
 
@@ -15,3 +15,5 @@ cdef class VirtualMachine(Machine):
     cdef uint32_t nr_disk_slots
     cdef uint32_t *file_source              # [nr_vpns] corpus source of each file page; NULL: all zeros
     cdef uint32_t nr_vpns
+
+    cdef int copy_disk(self, VirtualMachine parent, Guest guest) except -1

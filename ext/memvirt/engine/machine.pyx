@@ -8,11 +8,13 @@ written again: double paging, as on real hosts.
 The guest's disk is a file of its own. Device time is taken from the host's one queue.
 """
 
+from memvirt.errors import InvariantError, StoreError
+
 from libc.stdlib cimport calloc, free
 
 from .counters cimport CPU_BALLOON, CPU_GUEST, CPU_SWAP
 from .fault cimport Faults
-from .guest cimport Machine
+from .guest cimport Guest, Machine
 from .leaf cimport PTE_ACCESSED, PTE_PRESENT, Leaf
 from .swapspace cimport SwapSpace
 from .types cimport (CORRUPT, IO_FAILED, LEAF_ENTRIES, NONE, OK, gfn_t, hfn_t, uint8_t, uint32_t, vmid_t, vpn_t)
@@ -31,6 +33,8 @@ cdef class VirtualMachine(Machine):
         self.check_sum = <uint32_t *>calloc(self.nr_disk_slots + 1, sizeof(uint32_t))
         if self.check_sum == NULL:
             raise MemoryError("guest disk checksums")
+        if disk is not None and disk.take(disk.nr_slots, self.check_sum) != disk.nr_slots:
+            raise InvariantError("a guest disk must be new: the guest itself decides which slots it uses")
 
     def __dealloc__(self):
         free(self.check_sum)
@@ -45,6 +49,26 @@ cdef class VirtualMachine(Machine):
                 raise MemoryError("file sources")
         for i in range(min(<uint32_t>sources.shape[0], self.nr_vpns)):
             self.file_source[i] = sources[i]
+
+    cdef int copy_disk(self, VirtualMachine parent, Guest guest) except -1:
+        """Give a clone a disk with what its parent's guest has out on its own."""
+        cdef uint32_t vpn, slot
+        cdef uint8_t page[4096]
+        cdef const uint8_t *source = page
+        cdef uint8_t done
+        if parent.file_source != NULL:
+            self.set_file(<uint32_t[:self.nr_vpns]>parent.file_source)
+        for vpn in range(guest.nr_vpns):
+            slot = guest._copy[vpn]
+            if slot >= self.nr_disk_slots:
+                continue
+            done = 0
+            if parent.disk.read(slot, page) == OK:
+                self.disk.write(1, &slot, &source, &done)
+            if not done:
+                raise StoreError(f"the guest disk of the new clone: slot {slot} could not be copied")
+            self.check_sum[slot] = parent.check_sum[slot]
+        return 0
 
     cdef int clear(self, gfn_t gfn) except -1 nogil:
         cdef hfn_t frame

@@ -23,6 +23,7 @@ cdef struct Account:
     uint32_t reservation        # once it has consumed them, reclaim leaves this many alone
     uint32_t shares
     uint32_t domain             # pages merge only within a domain
+    uint32_t active             # pages found accessed by the last harvest
     uint8_t open
 
 # Walks the sites of a frame.

@@ -37,6 +37,7 @@ cdef class Reclaim:
     cdef uint32_t nr_handles
 
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
+    cdef int make_room(self, uint32_t frames) except -1 nogil
     cdef int catch_up(self, int64_t now) except -1 nogil
     cdef uint32_t shrink(self, uint32_t want, vmid_t only_vm) except? 0xFFFFFFFF nogil
     cdef uint32_t write_back(self, uint32_t want) except? 0xFFFFFFFF nogil

@@ -33,8 +33,8 @@ from .counters cimport CPU_COMPRESS, CPU_DECOMPRESS, CPU_RECLAIM, CPU_SWAP
 from .device cimport Device
 from .frames cimport FRAME_FIXED, FRAME_ISOLATED, FRAME_ORDERED, Frame
 from .leaf cimport Leaf
-from .mapping cimport Mapping, Walk
-from .types cimport (LEAF_ENTRIES, LIMITED, NO_FRAME, NONE, NONE16, OK, POOL_FULL, REJECTED, backing_t, hfn_t, int64_t,
+from .mapping cimport Account, Mapping, Walk
+from .types cimport (LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, POOL_FULL, REJECTED, backing_t, hfn_t, int64_t,
                      uint8_t, uint32_t, uint64_t, vmid_t)
 
 
@@ -95,6 +95,10 @@ cdef class Reclaim:
                 return NO_FRAME
         return OK
 
+    cdef int make_room(self, uint32_t frames) except -1 nogil:
+        """Reclaim for an admission, until `frames` are free: OK or NO_FRAME."""
+        return self._direct(NONE16, frames)
+
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil:
         """A VM at its limit makes room among its own pages."""
         cdef uint32_t limit = self.mapping.account[vm].limit, freed
@@ -131,10 +135,20 @@ cdef class Reclaim:
 
     cdef int harvest(self) except -1 nogil:
         """Tell the order of every accessed mark on the host. Costs no VM time: a hypervisor thread does it."""
-        cdef uint32_t leaf
-        for leaf in range(self.mapping.leaves.records.end()):
-            if self.mapping.leaves.at(leaf).used:
-                self.meter.ev.harvested += self.mapping.harvest_leaf(leaf)
+        cdef uint32_t id, found, slot
+        cdef Account *account
+        for id in range(MAX_VMS):
+            self.mapping.account[id].active = 0
+        for id in range(self.mapping.leaves.records.end()):
+            if not self.mapping.leaves.at(id).used:
+                continue
+            found = self.mapping.harvest_leaf(id)
+            self.meter.ev.harvested += found
+            slot = self.mapping.leaves.at(id).holders
+            while slot != NONE:
+                account = &self.mapping.account[self.mapping.leaves.slot(slot).vm]
+                account.active += found
+                slot = self.mapping.leaves.slot(slot).next
         self.meter.ev.harvests += 1
         return 0
 

@@ -88,7 +88,8 @@ cdef class Zpool:
     cdef uint32_t length(self, uint32_t handle) noexcept nogil      # bytes accounted
     # Move objects from sparse zspages to full ones of the same class, returning emptied frames. Frames gained.
     cpdef uint32_t compact(self) except? 0xFFFFFFFF nogil
-    # Frame `source` of a zspage becomes `target` (taken as FRAME_ZSPAGE), bytes and all; the caller gives `source` back.
+    # Frame `source` of a zspage becomes `target` (taken as FRAME_ZSPAGE), bytes and all; the caller gives `source`
+    # back.
     cpdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil
     cpdef uint64_t metadata_bytes(self) noexcept nogil
     cdef bint _declines(self, uint32_t length, int *outcome) noexcept nogil

@@ -48,7 +48,7 @@ COUNT_NAMES = ("pool_limit_hits", "reject_pool_limit", "reject_hysteresis", "rej
 @cython.final
 cdef class Zpool:
     """limit_frames: where the pool is full. accept_percent: where it accepts again, of limit_frames.
-    chain: longest zspage in frames, 1 .. 16. chain_rule: "waste" (current kernels) or "used" (older ones, sizeclass.pyx).
+    chain: longest zspage in frames, 1 .. 16. chain_rule: "waste" (current kernels) or "used" (older; sizeclass.pyx).
     reject_above: longest object in bytes. max_objects: by default what limit_frames of the smallest slots would hold.
     """
 
@@ -246,13 +246,12 @@ cdef class Zpool:
         return gained
 
     cdef uint32_t _compact_class(self, int size_class) except? 0xFFFFFFFF nogil:
-        """Empties the sparsest zspage into the fullest one, which stays the destination until it is full, as long as the
-        free slots of the class add up to a zspage."""
+        """Empties the sparsest zspage into the fullest one until either is done, again and again as long as the free
+        slots of the class add up to a zspage. (What was the fullest stays it until it is full.)"""
         cdef uint32_t objects = self.zspages.classes[size_class].objects
-        cdef uint32_t source, target = NONE, slot, gained = 0, freed
+        cdef uint32_t source, target, slot, gained = 0, freed
         while <uint64_t>self.zspages.nr_zspages[size_class] * objects - self.zspages.nr_used[size_class] >= objects:
-            if target == NONE:
-                target = self.zspages.roomiest(size_class)
+            target = self.zspages.roomiest(size_class)
             source = self.zspages.sparsest(size_class, target)
             slot = 0
             freed = 0
@@ -261,8 +260,6 @@ cdef class Zpool:
                     freed = self._move_object(source, slot, target)
                 slot += 1
             gained += freed
-            if self.zspages.at(target).used == objects:
-                target = NONE
         return gained
 
     cdef int _move_object(self, uint32_t zspage, uint32_t slot, uint32_t target) except -1 nogil:
@@ -348,8 +345,8 @@ cdef class Zpool:
         if (zspage >= self.zspages._end or self.zspages.at(zspage).group == NO_GROUP
                 or self.zspages.at(zspage).size_class != size_class
                 or slot_of(entry) >= self.zspages.classes[size_class].objects):
-            raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which does not exist or is "
-                                 f"not for objects of {length} bytes")
+            raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which does not exist "
+                                 f"or is not for objects of {length} bytes")
         if self.zspages.owner(zspage, slot_of(entry)) != handle:
             raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which belongs to "
                                  f"{self.zspages.owner(zspage, slot_of(entry))}")
@@ -379,7 +376,8 @@ cdef class Zpool:
         """Stores a payload accounted as `length` bytes (by default its own); (outcome, handle or None)."""
         cdef uint32_t handle = NONE
         cdef const uint8_t *source = <const uint8_t *>PyBytes_AS_STRING(payload)
-        cdef int outcome = self.store(source, len(payload), len(payload) if length is None else length, reserve, &handle)
+        cdef uint32_t accounted = len(payload) if length is None else length
+        cdef int outcome = self.store(source, len(payload), accounted, reserve, &handle)
         return outcome, handle if outcome == OK else None
 
     def was_loaded(self, uint32_t handle):

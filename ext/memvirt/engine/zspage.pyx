@@ -10,10 +10,10 @@ All zspages of a size class lie in lists by fullness (deciles, and full). New ob
 has a free slot, so that the others may run empty; in a group, to the one that entered it last. The last object to go
 takes the frames with it at once. Both rules are deterministic, and independent of what the frames hold.
 
-A slot has no header in the pool: who lives there is a cell of the zspage's record, 4 bytes a slot. (zsmalloc puts 8 bytes
-in front of each object. The cell also serves content without bytes, spares free() a visit to cold payload, and chains
-the free slots.) Records lie end to end in one array, 16 bytes and 4 for each frame and slot; one that is given back
-waits for the next zspage of its class. In sanitizer builds everything but the bytes of live objects is poisoned.
+A slot has no header in the pool: who lives there is a cell of the zspage's record, 4 bytes a slot. (zsmalloc puts 8
+bytes in front of each object. The cell also serves content without bytes, spares free() a visit to cold payload, and
+chains the free slots.) Records lie end to end in one array, 16 bytes and 4 for each frame and slot; one that is given
+back waits for the next zspage of its class. In sanitizer builds all but the bytes of live objects is poisoned.
 
 Kept, and recounted by check():
 - a zspage is in the list of its class and group; `used` counts its owners, the free slots form one chain;
@@ -288,8 +288,8 @@ cdef class Zspages:
         return self._room * sizeof(uint32_t)
 
     def accounts(self):
-        """Totals over all classes. Sparse waste: slots without an object; tail waste: ends of zspages that are too short
-        for a slot; freeable: frames that compaction would give back."""
+        """Totals over all classes. Sparse waste: slots without an object; tail waste: ends of zspages too short for a
+        slot; freeable: frames that compaction would give back."""
         cdef uint64_t slots = 0, used_bytes = 0, sparse = 0, tail = 0, freeable = 0, zspages, free_slots
         for i in range(self.nr_classes):
             shape = self.classes[i]
@@ -306,7 +306,8 @@ cdef class Zspages:
     def classes_report(self):
         """A dict per size class, smallest first: its shape, what is in it, and its zspages by fullness group."""
         return [{**self.classes[i], "zspages": self.nr_zspages[i], "used": self.nr_used[i],
-                 "groups": [len(self._members(i, group)) for group in range(NR_GROUPS)]} for i in range(self.nr_classes)]
+                 "groups": [len(self._members(i, group)) for group in range(NR_GROUPS)]}
+                for i in range(self.nr_classes)]
 
     def layout(self):
         """Every zspage, by class, from the fullest group down, as (size, frames, owner or None of each slot)."""
@@ -357,8 +358,8 @@ cdef class Zspages:
 
     cdef object _check_listed(self, uint32_t zspage, int size_class, set seen):
         if zspage in seen or zspage >= self._end or self.at(zspage).size_class != size_class:
-            raise InvariantError(f"zspage {zspage} in a list of class {size_class} is of another class, in two lists, or "
-                                 f"past the end of the records, {self._end}")
+            raise InvariantError(f"zspage {zspage} in a list of class {size_class} is of another class, in two lists, "
+                                 f"or past the end of the records, {self._end}")
         seen.add(zspage)
 
     cdef object _check_one(self, uint32_t zspage, int group):
@@ -366,8 +367,8 @@ cdef class Zspages:
         cdef const SizeClass *shape = self._shape(zspage)
         cdef uint32_t i, free_slots = 0, used = 0
         if record.group != group or group == 0 or group != group_of(record.used, shape.objects):
-            raise InvariantError(f"zspage {zspage} of group {record.group} with {record.used} of {shape.objects} objects "
-                                 f"is in the list of group {group}")
+            raise InvariantError(f"zspage {zspage} of group {record.group} with {record.used} of {shape.objects} "
+                                 f"objects is in the list of group {group}")
         for i in range(shape.frames):
             frame = self.at(zspage).cells[i]
             if self.frames.frame[frame].state != FRAME_ZSPAGE or self.frames.frame[frame].where != zspage:

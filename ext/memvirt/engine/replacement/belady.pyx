@@ -1,4 +1,4 @@
-"""Belady's optimum: evict the page whose next use is farthest away. It needs the whole trace, so it exists offline only.
+"""Belady's optimum: evict the page whose next use is farthest away. It needs the whole trace: offline only.
 
 The future as a set of times: at any moment the residents that will be used again are exactly described by the times
 of their next uses, which all differ. So no per-page state is needed in the forward pass:
@@ -122,7 +122,7 @@ cdef uint64_t optimum(const uint32_t *uses, size_t n, uint32_t capacity, Times *
 def belady_misses(const uint32_t[::1] pages not None, uint32_t ids, uint32_t capacity):
     """Fewest possible misses of demand paging with `capacity` frames; pages are all below ids.
 
-    Raises InvariantError for a page that is not, ConfigError for 2**32 - 1 requests or more, which the times do not hold.
+    Raises InvariantError for a page that is not, ConfigError for 2**32 - 1 requests or more: times have 32 bits.
     """
     cdef size_t n = pages.shape[0], page, t
     cdef uint32_t highest = 0

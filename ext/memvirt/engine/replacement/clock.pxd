@@ -10,4 +10,4 @@ cdef class Clock(Order):
     cdef Queue _queue                   # residents; the hand stands at the oldest
     cdef uint32_t *_where               # per id: its slot in the queue
     cdef uint8_t *_state                # per id: RESIDENT | REFERENCED
-    cdef void prefetch(self, uint32_t id) noexcept nogil
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil

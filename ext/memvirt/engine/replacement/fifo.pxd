@@ -10,4 +10,4 @@ cdef class Fifo(Order):
     cdef Queue _queue                   # residents in order of arrival
     cdef uint32_t *_where               # per id: its slot in the queue
     cdef uint8_t *_state                # per id: 1 if resident
-    cdef void prefetch(self, uint32_t id) noexcept nogil
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil

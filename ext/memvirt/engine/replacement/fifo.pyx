@@ -10,11 +10,12 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove,
+    MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR, queue_check, queue_make, queue_oldest, queue_push, queue_remove,
 )
 from .order cimport Order
 
 from memvirt.errors import InvariantError
+
 
 @cython.final
 cdef class Fifo(Order):
@@ -65,8 +66,8 @@ cdef class Fifo(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
-    cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
+        MV_PREFETCH(&self._state[far])
 
     cpdef object check(self):
         """Recount residents from the states and compare with the queue. Raises InvariantError."""

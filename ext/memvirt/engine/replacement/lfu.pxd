@@ -25,4 +25,4 @@ cdef class Lfu(Order):
     cdef void _enter(self, uint32_t id, uint32_t rank) noexcept nogil
     cdef void _leave(self, uint32_t id) noexcept nogil
     cdef void _raise_to(self, uint32_t id, uint64_t count) noexcept nogil
-    cdef void prefetch(self, uint32_t id) noexcept nogil
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil

@@ -1,4 +1,4 @@
-"""LFU: the page with the fewest references since it came in goes first; among equals the one that reached its count first.
+"""LFU: the page with the fewest references since it came in goes first, of equals the first to get that far.
 
 Ids of one count form a first-in-first-out list, and the counts that occur form a sorted list of ranks, so every step
 is O(1): a reference moves an id from its rank to the next, which is made if it is not there. Counts are forgotten at
@@ -14,7 +14,7 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, uint32_t, uint64_t
-from .lists cimport MV_PREFETCH, REPLAY_AHEAD
+from .lists cimport MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR
 from .order cimport Order
 
 from memvirt.errors import InvariantError
@@ -150,8 +150,8 @@ cdef class Lfu(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._places[id].rank != NONE
 
-    cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._places[id])
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
+        MV_PREFETCH(&self._places[far])
 
     cpdef object check(self):
         """Walk all ranks and their ids and compare with the counter. Raises InvariantError."""

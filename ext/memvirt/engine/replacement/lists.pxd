@@ -20,7 +20,8 @@ cdef extern from *:
     void MV_PREFETCH(const void *address) noexcept nogil
 
 cdef enum:
-    REPLAY_AHEAD = 24               # requests between the prefetch and the use of a page's state
+    REPLAY_FAR = 24                 # requests between the prefetch of a page's own state and its use
+    REPLAY_NEAR = 12                # ... and between the prefetch of what that state points to and its use
 
 
 ctypedef struct Queue:
@@ -32,7 +33,7 @@ ctypedef struct Queue:
     uint32_t live                   # ids queued
 
 cdef inline bint queue_make(Queue *q, uint32_t *where, uint32_t most) noexcept:
-    """An empty queue for at most `most` ids at a time. Queues whose ids are disjoint share `where`. False: no memory."""
+    """An empty queue for at most `most` ids. Queues whose ids are disjoint share `where`. False: no memory."""
     q.size = <uint32_t>(most + most // 16 + 16) if most < 0xF0000000 else <uint32_t>NONE - 1
     q.slots = <uint32_t *>malloc(<size_t>q.size * sizeof(uint32_t))
     q.where = where
@@ -41,8 +42,8 @@ cdef inline bint queue_make(Queue *q, uint32_t *where, uint32_t most) noexcept:
 
 cdef inline void queue_compact(Queue *q) noexcept nogil:
     """Close all holes, keeping the order."""
-    cdef uint32_t source = q.head, target = q.head, left
-    for left in range(q.used):
+    cdef uint32_t source = q.head, target = q.head, _
+    for _ in range(q.used):
         if q.slots[source] != NONE:
             q.slots[target] = q.slots[source]
             q.where[q.slots[target]] = target
@@ -72,13 +73,12 @@ cdef inline void queue_push(Queue *q, uint32_t id) noexcept nogil:
     q.live += 1
 
 cdef inline void queue_remove(Queue *q, uint32_t id) noexcept nogil:
-    cdef uint32_t slot = q.where[id]
     q.live -= 1
-    if slot == q.head:
+    if q.slots[q.head] == id:               # the usual case needs no look at `where`
         q.head = q.head + 1 if q.head + 1 != q.size else 0
         q.used -= 1
     else:
-        q.slots[slot] = NONE
+        q.slots[q.where[id]] = NONE
 
 cdef inline void queue_rotate(Queue *q) noexcept nogil:
     """The oldest id, which queue_oldest has just found at the head, becomes the newest."""
@@ -101,6 +101,11 @@ cdef inline Link *links_make(uint32_t ids, uint32_t sentinels) noexcept:
         for node in range(n):
             links[node].prev = links[node].next = NONE if node < ids else <uint32_t>node
     return links
+
+cdef inline void links_prefetch(Link *links, uint32_t id) noexcept nogil:
+    """Bring in the neighbours of id, whose own node is near. An absent id may have none: a prefetch never faults."""
+    MV_PREFETCH(&links[links[id].prev])
+    MV_PREFETCH(&links[links[id].next])
 
 cdef inline void links_push(Link *links, uint32_t sentinel, uint32_t id) noexcept nogil:
     """Make id the newest of the sentinel's list."""

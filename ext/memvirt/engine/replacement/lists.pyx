@@ -7,10 +7,10 @@ from memvirt.errors import InvariantError
 
 cdef object queue_check(str name, Queue *q, const uint8_t *state, uint32_t ids, uint8_t wanted):
     """Every queued id is in its slot once, has all bits of `wanted` in its state, and the counters agree."""
-    cdef uint32_t step, slot = q.head, id, live = 0
+    cdef uint32_t _, slot = q.head, id, live = 0
     if q.used > q.size:
         raise InvariantError(f"{name}: the queue uses {q.used} of {q.size} slots")
-    for step in range(q.used):
+    for _ in range(q.used):
         id = q.slots[slot]
         if id != NONE:
             if id >= ids or q.where[id] != slot or state[id] & wanted != wanted:

@@ -13,7 +13,7 @@ from libc.stdlib cimport free
 
 from ..types cimport NONE, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR, links_check, links_cut, links_make, links_oldest, links_prefetch, links_push, links_remove,
 )
 from .order cimport Order
 
@@ -62,8 +62,9 @@ cdef class Lru(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._links[id].prev != NONE
 
-    cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._links[id])
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
+        MV_PREFETCH(&self._links[far])
+        links_prefetch(self._links, near)
 
     cpdef object check(self):
         """Walk the list and compare it with the counter and the nodes. Raises InvariantError."""

@@ -14,4 +14,4 @@ cdef class MgLru(Order):
     cdef readonly uint64_t nr_refaults, nr_recent       # inserts with a shadow; those still among the generations
     cdef void _age(self) noexcept nogil
     cdef void _move(self, uint32_t id, uint32_t seq) noexcept nogil
-    cdef void prefetch(self, uint32_t id) noexcept nogil
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil

@@ -82,7 +82,6 @@ cdef class Probe:
         """The order's own recount; raises InvariantError."""
         self.order.check()
 
-
     def miscount(self):
         """Count one resident too many, for tests of check()."""
         self.order.nr_resident += 1

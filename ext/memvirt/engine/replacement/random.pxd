@@ -11,4 +11,4 @@ cdef class Random(Order):
     cdef uint32_t _chosen               # place of the current candidate; NONE: not drawn yet
     cdef uint64_t _seed                 # state of the generator
     cdef uint32_t _draw(self, uint32_t n) noexcept nogil
-    cdef void prefetch(self, uint32_t id) noexcept nogil
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil

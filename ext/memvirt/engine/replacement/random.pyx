@@ -13,7 +13,7 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport free, malloc
 
 from ..types cimport NONE, uint32_t, uint64_t
-from .lists cimport MV_PREFETCH, REPLAY_AHEAD
+from .lists cimport MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR
 from .order cimport Order
 
 from memvirt.errors import ConfigError, InvariantError
@@ -99,8 +99,8 @@ cdef class Random(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._where[id] != NONE
 
-    cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._where[id])
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
+        MV_PREFETCH(&self._where[far])
 
     cpdef object check(self):
         """Compare both arrays and the choice with the counter. Raises InvariantError."""

@@ -3,11 +3,10 @@
 
 cdef uint64_t replay_loop(Self order, const uint32_t *pages, size_t n) except? 0xFFFFFFFFFFFFFFFF nogil:
     cdef uint64_t misses = 0
-    cdef size_t i
+    cdef size_t i, last = n - 1
     cdef uint32_t page, victim
     for i in range(n):
-        if i + REPLAY_AHEAD < n:
-            order.prefetch(pages[i + REPLAY_AHEAD])
+        order.prefetch(pages[min(i + REPLAY_FAR, last)], pages[min(i + REPLAY_NEAR, last)])
         page = pages[i]
         if order.holds(page):
             order.touch(page)

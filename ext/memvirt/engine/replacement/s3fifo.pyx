@@ -19,7 +19,7 @@ three points:
   below a capacity of 20 (below 10 it ends the process). replay() counts that: every request is a miss. A Host cannot
   refuse a page, so through the passive interface the small queue is at least one page.
 
-9.5 bytes per id, 4 per key, 4.25 per ghost.
+9.5 bytes per id, 5 per key, 4.25 per ghost.
 """
 
 cimport cython
@@ -28,9 +28,9 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
-from .ghosts cimport ghosts_add, ghosts_check, ghosts_free, ghosts_make, ghosts_recall
+from .ghosts cimport ghosts_add, ghosts_check, ghosts_make, ghosts_recall
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, Queue, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rotate,
+    MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR, Queue, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rotate,
 )
 from .order cimport Order
 
@@ -58,16 +58,21 @@ cdef class S3Fifo(Order):
         self._victim = self._expected = NONE
         self._where = <uint32_t *>malloc(self.ids * sizeof(uint32_t))
         self._state = <uint8_t *>calloc(self.ids, 1)
+        self._ghost_where = <uint32_t *>malloc((<size_t>self.keys + 1) * sizeof(uint32_t))
+        self._ghost_tags = <uint8_t *>calloc(<size_t>self.keys + 1, 1)
         made = queue_make(&self._small, self._where, self.most)
         made &= queue_make(&self._main, self._where, self.most)
-        made &= ghosts_make(&self._ghosts, self.keys, <uint64_t>self.capacity * 9 // 10)
+        made &= ghosts_make(
+            &self._ghosts, 1, self._ghost_tags, self._ghost_where, self.keys, <uint64_t>self.capacity * 9 // 10)
         if self._state == NULL or not made:
             raise MemoryError(f"s3fifo: no memory for {self.ids} ids and {self.keys} keys")
 
     def __dealloc__(self):
         free(self._small.slots)
         free(self._main.slots)
-        ghosts_free(&self._ghosts)
+        free(self._ghost_where)
+        free(self._ghost_tags)
+        free(self._ghosts.queue.slots)
         free(self._where)
         free(self._state)
 
@@ -126,8 +131,11 @@ cdef class S3Fifo(Order):
         return NONE
 
     cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil:
-        if self._victim != NONE and self._state[self._victim] < (PROMOTED if self._state[self._victim] & SMALL else ONE):
-            return self._victim
+        cdef uint8_t state
+        if self._victim != NONE:
+            state = self._state[self._victim]
+            if state < (PROMOTED if state & SMALL else ONE):
+                return self._victim
         self._victim = NONE
         if self._main.live <= self._main_size:
             self._victim = self._sweep_small()
@@ -173,8 +181,8 @@ cdef class S3Fifo(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
-    cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
+        MV_PREFETCH(&self._state[far])
 
     cpdef object check(self):
         """Compare both queues, the ghosts and the counters with the states. Raises InvariantError."""

@@ -11,4 +11,4 @@ cdef class Sieve(Order):
     cdef uint8_t *_state                # per id: RESIDENT | REFERENCED
     cdef uint32_t _hand                 # where the sweep goes on, towards newer pages; the sentinel: at the oldest
     cdef void _pass(self, uint32_t id) noexcept nogil
-    cdef void prefetch(self, uint32_t id) noexcept nogil
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil

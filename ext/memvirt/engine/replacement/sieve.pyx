@@ -13,7 +13,7 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
-from .lists cimport MV_PREFETCH, REPLAY_AHEAD, links_check, links_make, links_push, links_remove
+from .lists cimport MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR, links_check, links_make, links_push, links_remove
 from .order cimport Order
 
 from memvirt.errors import InvariantError
@@ -88,8 +88,8 @@ cdef class Sieve(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
-    cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
+        MV_PREFETCH(&self._state[far])
 
     cpdef object check(self):
         """Walk the list and compare it with the states, the hand and the counter. Raises InvariantError."""

@@ -16,4 +16,4 @@ cdef class TwoList(Order):
     cdef bint _inactive_is_low(self) noexcept nogil
     cdef void _grow_older(self) noexcept nogil
     cdef void _move(self, uint32_t id, uint32_t list_, uint8_t state) noexcept nogil
-    cdef void prefetch(self, uint32_t id) noexcept nogil
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil

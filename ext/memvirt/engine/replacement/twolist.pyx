@@ -28,7 +28,7 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, PAGE_SHIFT, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
 )
 from .order cimport Order
 
@@ -141,8 +141,8 @@ cdef class TwoList(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
-    cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
+        MV_PREFETCH(&self._state[far])
 
     cpdef object check(self):
         """Compare both lists, the shadows and the counters with the states. Raises InvariantError."""

@@ -12,18 +12,18 @@ variant="libcachesim" (default) is what that package does, variant="paper" the p
 - libcachesim admits no page larger than A1in, which is any page below a capacity of 4: replay() then counts every
   request as a miss. A Host cannot refuse a page: through the passive interface A1in then just has no share.
 
-9 bytes per id, 4 per key, 4.25 per ghost.
+9 bytes per id, 5 per key, 4.25 per ghost.
 """
 
 cimport cython
 
 from libc.stddef cimport size_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
-from .ghosts cimport ghosts_add, ghosts_check, ghosts_free, ghosts_hold, ghosts_make, ghosts_recall
+from .ghosts cimport ghosts_add, ghosts_check, ghosts_hold, ghosts_make, ghosts_recall
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    MV_PREFETCH, REPLAY_FAR, REPLAY_NEAR, links_check, links_cut, links_make, links_oldest, links_prefetch, links_push, links_remove,
 )
 from .order cimport Order
 
@@ -46,14 +46,18 @@ cdef class TwoQ(Order):
         self._expected = NONE
         self._links = links_make(self.ids, 2)
         self._state = <uint8_t *>calloc(self.ids, 1)
-        made = ghosts_make(&self._out, self.keys, self.capacity // 2)
+        self._ghost_where = <uint32_t *>malloc((<size_t>self.keys + 1) * sizeof(uint32_t))
+        self._ghost_tags = <uint8_t *>calloc(<size_t>self.keys + 1, 1)
+        made = ghosts_make(&self._out, 1, self._ghost_tags, self._ghost_where, self.keys, self.capacity // 2)
         if self._links == NULL or self._state == NULL or not made:
             raise MemoryError(f"2q: no memory for {self.ids} ids and {self.keys} keys")
 
     def __dealloc__(self):
         free(self._links)
         free(self._state)
-        ghosts_free(&self._out)
+        free(self._ghost_where)
+        free(self._ghost_tags)
+        free(self._out.queue.slots)
 
     cdef uint32_t _list_of(self, uint32_t id) noexcept nogil:
         return self.ids if self._state[id] == IN else self.ids + 1
@@ -118,9 +122,10 @@ cdef class TwoQ(Order):
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
-    cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
-        MV_PREFETCH(&self._links[id])
+    cdef void prefetch(self, uint32_t far, uint32_t near) noexcept nogil:
+        MV_PREFETCH(&self._state[far])
+        MV_PREFETCH(&self._links[far])
+        links_prefetch(self._links, near)
 
     cpdef object check(self):
         """Compare both lists, the ghosts and the counters with the states. Raises InvariantError."""

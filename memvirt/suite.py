@@ -1,0 +1,155 @@
+"""Suites: named experiments, read from TOML.
+
+A suite runs every scenario at every overcommit ratio under every variant of the host with every seed. A variant is a
+preset, with settings changed; `presets = [...]` is short for variants that change nothing. A tier makes the same suite
+shorter or longer: smoke for tests, quick for a first look, full for numbers that are quoted.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from memvirt.config import Count, Model, Name, Pages, PagesOrZero
+from memvirt.diagnose import Conflicts, Problem, read_toml, validate
+from memvirt.errors import ConfigError
+from memvirt.fleet import AgingSpec, FleetSpec
+from memvirt.units import suggest
+from memvirt.workloads import Workload, parse
+
+FOLDER = Path(__file__).parent / "suites"
+
+TierName = Literal["smoke", "quick", "full"]
+Scale = Annotated[int, Field(strict=True, ge=1, le=100_000)]
+
+
+def _workload(value: Any) -> Any:
+    return parse(value) if isinstance(value, dict) else value
+
+
+WorkloadTable = Annotated[SerializeAsAny[Workload], BeforeValidator(_workload)]
+
+
+class Sizes(Model):
+    """The host of all scenarios; everything else about it is the variant's."""
+
+    memory: Pages
+    swap: PagesOrZero = 0
+
+
+class Tier(Model):
+    """How a tier differs: memory of host and VMs, accesses, seeds."""
+
+    memory_percent: Scale = 100
+    accesses_percent: Scale = 100
+    seeds: list[Count] | None = None
+
+
+class Variant(Model):
+    """A preset by name, and the host settings changed in it."""
+
+    name: Name
+    preset: Name
+    set: dict[str, int | str | bool] = Field(default={})
+
+
+class Scenario(Model):
+    """A fleet, the ratios to try, and what it does."""
+
+    name: Name
+    description: str
+    overcommit_percent: list[Scale] = Field(min_length=1)
+    fleet: FleetSpec
+    warm_up: WorkloadTable | None = None
+    measured: WorkloadTable | None = None
+    aging: AgingSpec | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problems = []
+        if (self.measured is None) == (self.aging is None):
+            problems.append(Problem(("measured",), "give either a measured workload or aging", ("aging",)))
+        if self.aging is not None and self.warm_up is not None:
+            problems.append(Problem(("warm_up",), "aging has no warm-up", ("aging",)))
+        for percent in self.overcommit_percent:
+            try:
+                self.fleet.sizes(percent)
+            except ConfigError as error:
+                problems.append(Problem(("overcommit_percent",), str(error), ("fleet",)))
+        if problems:
+            raise Conflicts(problems)
+        return self
+
+    def scaled(self, tier: Tier) -> "Scenario":
+        memory = max(1, self.fleet.memory * tier.memory_percent // 100)
+        phases = {"warm_up": self.warm_up, "measured": self.measured}
+        longer = {name: load and load.scaled(tier.accesses_percent) for name, load in phases.items()}
+        return self.model_copy(update={"fleet": self.fleet.model_copy(update={"memory": memory}), **longer})
+
+
+class Suite(Model):
+    """A suite file."""
+
+    schema_: Literal[1] = Field(alias="schema")  # 1 - first version.
+    name: Name
+    title: str
+    description: str
+    presets: list[Name] = Field(default=[])
+    variants: list[Variant] = Field(default=[])
+    seeds: list[Count] = Field(default=[1], min_length=1)
+    host: Sizes
+    tiers: dict[TierName, Tier] = Field(default={})
+    scenarios: list[Scenario] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problems = []
+        if not self.presets and not self.variants:
+            problems.append(Problem(("presets",), "give presets or variants", ("variants",)))
+        for key, names in (
+            ("scenarios", [scenario.name for scenario in self.scenarios]),
+            ("variants", [variant.name for variant in self.all_variants()]),
+        ):
+            twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+            if twice is not None:
+                problems.append(Problem((key,), f"'{twice}' is there twice"))
+        if problems:
+            raise Conflicts(problems)
+        return self
+
+    def all_variants(self) -> list[Variant]:
+        """Presets and variants alike, presets first."""
+        return [*(Variant(name=preset, preset=preset) for preset in self.presets), *self.variants]
+
+    def at(self, tier: TierName) -> "Suite":
+        """The suite as this tier runs it; a tier the file does not mention changes nothing."""
+        change = self.tiers.get(tier, Tier())
+        host = {
+            "memory": max(1, self.host.memory * change.memory_percent // 100),
+            "swap": self.host.swap * change.memory_percent // 100,
+        }
+        return self.model_copy(
+            update={
+                "host": self.host.model_copy(update=host),
+                "seeds": change.seeds or self.seeds,
+                "scenarios": [scenario.scaled(change) for scenario in self.scenarios],
+            }
+        )
+
+
+def names() -> list[str]:
+    """The suites that come with memvirt."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(suite: str | Path) -> Suite:
+    """A suite by name, or from a TOML file; ConfigError with all that is wrong in it."""
+    path = Path(suite)
+    if path.suffix != ".toml":
+        if str(suite) not in names():
+            raise ConfigError(
+                f"no suite is called '{suite}'{suggest(str(suite), names())} (suites: {', '.join(names())})"
+            )
+        path = FOLDER / f"{suite}.toml"
+    data, source = read_toml(path)
+    return validate(Suite, data, source)

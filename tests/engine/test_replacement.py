@@ -1,0 +1,328 @@
+"""Replacement orders through their passive interface, step by step against naive restatements."""
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memvirt.engine.replacement.order import Order
+from memvirt.engine.replacement.probe import Probe, replay_order
+from memvirt.engine.replacement.registry import ORDERS, make_order
+from memvirt.errors import ConfigError, InvariantError
+
+spec = importlib.util.spec_from_file_location("naive_orders", Path(__file__).with_name("naive_orders.py"))
+naive_orders = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(naive_orders)
+
+IDS, CAPACITY, KEYS = 9, 5, 12
+CASES = {
+    "random": (naive_orders.NaiveRandom, {}),
+    "fifo": (naive_orders.Naive, {}),
+    "clock": (naive_orders.NaiveClock, {}),
+    "lru": (naive_orders.NaiveLru, {}),
+    "twolist": (naive_orders.NaiveTwoList, {}),
+    "mglru": (naive_orders.NaiveMgLru, {}),
+    "sieve": (naive_orders.NaiveSieve, {}),
+    "s3fifo": (naive_orders.NaiveS3Fifo, {}),
+    "s3fifo paper": (partial(naive_orders.NaiveS3Fifo, paper=True), {"variant": "paper"}),
+    "2q": (naive_orders.NaiveTwoQ, {}),
+    "2q paper": (naive_orders.NaiveTwoQ, {"variant": "paper"}),
+    "arc": (naive_orders.NaiveArc, {}),
+    "lfu": (naive_orders.NaiveLfu, {}),
+}
+OPERATIONS = ("page", "page", "page", "touch", "candidate", "spare", "spare any", "evict", "take", "forget", "drop key")
+steps = st.lists(
+    st.tuples(st.sampled_from(OPERATIONS), st.integers(0, IDS - 1), st.none() | st.integers(0, KEYS - 1)),
+    min_size=1,
+    max_size=120,
+)
+
+
+def probe(case, ids=IDS, capacity=CAPACITY, keys=KEYS, **options):
+    return Probe(make_order(case.split()[0], ids, capacity, keys, {**CASES[case][1], **options}))
+
+
+def apply(order, naive, held, operation, id, key):
+    """One step on both; what is not possible now is skipped."""
+    if operation == "page" and id not in held:
+        order.insert(id, key)
+        naive.insert(id, key)
+        held.add(id)
+    elif operation in ("page", "touch") and id in held:
+        order.touch(id)
+        naive.touch(id)
+    elif operation in ("candidate", "spare", "evict"):
+        victim = order.candidate()
+        assert victim == naive.candidate()
+        assert victim == order.candidate(), "asking twice changes the answer"
+        assert (victim in held) == bool(held)
+        if victim is not None and operation == "spare":
+            order.spare(victim)
+            naive.spare(victim)
+        elif victim is not None and operation == "evict":
+            order.take(victim, key)
+            naive.take(victim, key)
+            held.remove(victim)
+    elif operation == "spare any" and id in held:
+        order.spare(id)
+        naive.spare(id)
+    elif operation == "take" and id in held:
+        order.take(id, key)
+        naive.take(id, key)
+        held.remove(id)
+    elif operation == "forget" and id in held:
+        order.forget(id)
+        naive.forget(id)
+        held.remove(id)
+    elif operation == "drop key":
+        order.forget_key(key)
+        naive.forget_key(key)
+
+
+@pytest.mark.parametrize("case", CASES)
+@settings(max_examples=100, deadline=None)
+@given(steps=steps)
+def test_steps_agree_with_the_naive_order(case, steps):
+    order, naive, held = probe(case), CASES[case][0](CAPACITY), set()
+    for operation, id, key in steps:
+        apply(order, naive, held, operation, id, key)
+        order.check()
+        assert order.order.nr_resident == len(held)
+        assert all(order.holds(id) == (id in held) for id in range(IDS))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("capacity", [1, 25])
+def test_long_random_run_agrees_with_the_naive_order(case, capacity):
+    """Long enough to wrap the rings, fill them with holes and go through many generations."""
+    rng = np.random.default_rng(7)
+    order, naive, held = probe(case, ids=40, capacity=capacity, keys=60), CASES[case][0](capacity), set()
+    for step, choice in enumerate(rng.integers(0, len(OPERATIONS), 5000)):
+        key = int(rng.integers(0, 60)) if rng.integers(0, 8) else None
+        apply(order, naive, held, OPERATIONS[choice], int(rng.integers(0, 40)), key)
+        if step % 16 == 0:
+            order.check()
+    order.check()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_candidate_ends_when_everything_is_referenced_or_spared(case):
+    order = probe(case, ids=50, capacity=50)
+    for id in range(50):
+        order.insert(id)
+    for _ in range(3):
+        for id in range(50):
+            order.touch(id)
+        assert order.candidate() is not None
+    seen = set()
+    for _ in range(400):
+        victim = order.candidate()
+        seen.add(victim)
+        order.spare(victim)
+        order.check()
+    assert len(seen) > 10, "spare does not move on"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nobody_to_go(case):
+    order = probe(case)
+    assert order.candidate() is None
+    order.insert(3, 4)
+    assert order.candidate() == 3
+    order.spare(3)
+    assert order.candidate() == 3, "the only resident stays the candidate"
+    order.forget(3)
+    assert order.candidate() is None
+    order.check()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_replay_is_the_passive_interface_in_a_loop(case):
+    rng = np.random.default_rng(11)
+    pages = np.minimum(rng.integers(0, 200, 4000), rng.integers(0, 200, 4000)).astype(np.uint32)
+    for capacity in (20, 63):
+        order, misses = probe(case, ids=200, capacity=capacity, keys=200, bounded=True), 0
+        for page in pages.tolist():
+            if order.holds(page):
+                order.touch(page)
+                continue
+            misses += 1
+            order.expect(page)
+            if order.order.nr_resident == capacity:
+                victim = order.candidate()
+                order.take(victim, victim)
+            order.insert(page, page)
+        assert replay_order(probe(case, ids=200, capacity=capacity, keys=200).order, pages) == misses
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_misuse_raises(case):
+    order = probe(case, bounded=True)
+    order.insert(2, 7)
+    for call, message in [
+        (lambda: order.insert(2), "resident already"),
+        (lambda: order.touch(3), "not resident"),
+        (lambda: order.spare(3), "not resident"),
+        (lambda: order.take(3, 1), "not resident"),
+        (lambda: order.forget(3), "not resident"),
+        (lambda: order.insert(IDS), f"0 .. {IDS - 1}"),
+        (lambda: order.insert(-1), f"0 .. {IDS - 1}"),
+        (lambda: order.insert("2"), "not an int"),
+        (lambda: order.insert(3, KEYS), f"0 .. {KEYS - 1}"),
+        (lambda: order.forget_key(-1), f"0 .. {KEYS - 1}"),
+        (lambda: replay_order(order.order, np.zeros(1, np.uint32)), "empty order"),
+        (lambda: replay_order(probe(case).order, np.array([IDS], np.uint32)), "not below"),
+    ]:
+        with pytest.raises(InvariantError, match=message):
+            call()
+    for id in (0, 1, 3, 4):
+        order.insert(id)
+    with pytest.raises(InvariantError, match="most that were promised"):
+        order.insert(5)
+    order.check()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_check_finds_a_miscount(case):
+    order = probe(case)
+    order.insert(2, 7)
+    order.check()
+    order.miscount()
+    with pytest.raises(InvariantError):
+        order.check()
+
+
+@pytest.mark.parametrize("case", ["s3fifo", "2q", "arc", "twolist", "mglru"])
+def test_no_keys_means_no_ghosts(case):
+    order = probe(case, keys=0)
+    for round_ in range(3):
+        for id in range(IDS):
+            if id % 3 == round_ and order.holds(id):
+                order.take(id)
+            elif not order.holds(id):
+                order.insert(id)
+        order.check()
+    with pytest.raises(InvariantError):
+        order.insert(0, 0)
+
+
+@pytest.mark.parametrize("case", ["s3fifo", "s3fifo paper", "2q", "2q paper", "arc"])
+def test_expected_key_forgotten_before_it_comes(case):
+    """forget_key after expect: the page that then comes in without history is a new one."""
+    order, plain = probe(case, capacity=8), probe(case, capacity=8)
+    for each in (order, plain):
+        for id in range(4):
+            each.insert(id, id)
+        each.take(each.candidate(), 0)
+    order.expect(0)
+    order.forget_key(0)
+    plain.forget_key(0)
+    for each in (order, plain):
+        each.insert(8)
+        each.check()
+    while plain.candidate() is not None:
+        victim = plain.candidate()
+        assert order.candidate() == victim
+        order.take(victim)
+        plain.take(victim)
+
+
+def test_two_lists_keep_the_ratio_of_linux():
+    """inactive_ratio = int_sqrt(10 * GiB): 1 below 1 GiB of 4 KiB pages, 3 from there, 4 from 2 GiB."""
+    for pages, ratio in ((1 << 17, 1), (1 << 18, 3), (1 << 19, 4)):
+        order = probe("twolist", ids=pages, capacity=pages, keys=0)
+        for id in range(pages):
+            order.insert(id)
+        for _ in range(2):
+            for id in range(pages):
+                order.touch(id)
+            order.candidate()
+        active = order.order.nr_active
+        assert (pages - active) * ratio >= active > (pages - active - 2) * ratio
+
+
+def test_refault_distance_decides_on_activation():
+    """Two pages of the active list: a page evicted within two slots comes back active, one beyond does not."""
+    for others, active in ((0, True), (1, True), (2, False)):
+        order = probe("twolist", ids=30, capacity=30, keys=30)
+        for id in range(8):
+            order.insert(id, id)
+        for _ in range(2):
+            order.touch(0)
+            order.touch(1)
+            order.candidate()
+            for _ in range(8):
+                order.spare(order.candidate()) if order.candidate() not in (0, 1) else None
+        assert order.order.nr_active == 2
+        order.take(7, 7)
+        for id in range(6, 6 - others, -1):
+            order.take(id, id)
+        order.insert(9, 7)
+        assert (order.order.nr_refaults, order.order.nr_activated) == (1, int(active))
+
+
+def test_recent_refaults_of_generations():
+    order = probe("mglru")
+    order.insert(0, 5)
+    order.take(order.candidate(), 5)
+    order.insert(0, 5)
+    assert (order.order.nr_refaults, order.order.nr_recent) == (1, 1)
+    order.take(order.candidate(), 5)
+    for id in range(1, 9):
+        order.insert(id)
+        order.forget(order.candidate())
+    order.insert(0, 5)
+    assert (order.order.nr_refaults, order.order.nr_recent) == (2, 1)
+    order.check()
+
+
+def test_random_follows_its_seed():
+    def victims(seed):
+        order = probe("random", ids=100, seed=seed)
+        for id in range(100):
+            order.insert(id)
+        taken = []
+        while (victim := order.candidate()) is not None:
+            order.take(victim)
+            taken.append(victim)
+        return taken
+
+    assert victims(1) == victims(1) != victims(2)
+    assert sorted(victims(3)) == list(range(100))
+
+
+def test_every_order_has_a_case():
+    assert {case.split()[0] for case in CASES} == set(ORDERS)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_order("clok", 4, 2), "did you mean 'clock'"),
+        (lambda: make_order("zzz", 4, 2), "known are random, fifo"),
+        (lambda: make_order("lru", 0, 2), "ids=0 must be an int in 1"),
+        (lambda: make_order("lru", 2**32 - 1, 2), "ids=4294967295"),
+        (lambda: make_order("lru", 4, 0), "capacity=0"),
+        (lambda: make_order("lru", 4, 2.5), "capacity=2.5"),
+        (lambda: make_order("lru", 4, 2, -1), "keys=-1"),
+        (lambda: make_order("lru", 4, 2, 0, {"variant": "paper"}), "does not take options"),
+        (lambda: make_order("2q", 4, 2, 0, {"variant": "mine"}), "variant='mine'"),
+        (lambda: make_order("s3fifo", 4, 2, 0, {"variant": "mine"}), "variant='mine'"),
+        (lambda: make_order("random", 4, 2, 0, {"seed": -1}), "seed=-1"),
+    ],
+)
+def test_settings_that_cannot_be(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
+def test_the_base_keeps_no_order():
+    order = Order(4, 2, 0)
+    assert not Probe(order).holds(1)
+    for call in (lambda: Probe(order).insert(1), lambda: Probe(order).candidate(), order.check):
+        with pytest.raises(InvariantError, match="keeps no order"):
+            call()

@@ -1,0 +1,398 @@
+"""memvirt.simulate against the papers in plain Python, against libcachesim, and against exhaustive search."""
+
+from collections import OrderedDict, deque
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memvirt.errors import ConfigError
+from memvirt.simulate import Simulation, order_names, simulate
+
+
+def numbers(n, below, seed):
+    """Integers that do not depend on NumPy's distributions: the high bits of a multiplicative sequence."""
+    state = (np.arange(1, n + 1, dtype=np.uint64) + np.uint64(seed << 32)) * np.uint64(0x9E3779B97F4A7C15)
+    state ^= state >> np.uint64(29)
+    return ((state * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(33)) % np.uint64(below)
+
+
+def skewed(n, below, seed):
+    """About zipf: a page of a uniformly drawn octave."""
+    octave = numbers(n, int(below).bit_length(), seed)
+    return numbers(n, 1 << 32, seed + 1) % np.minimum(np.uint64(1) << (octave + np.uint64(1)), np.uint64(below))
+
+
+TRACES = {
+    "zipf": skewed(6000, 1500, 1),
+    "uniform": numbers(5000, 300, 2),
+    "loop": np.arange(4000) % 170,
+    "scan-mixed": np.concatenate(
+        [part for k in range(6) for part in (skewed(700, 250, 3 + k), np.arange(250 + 90 * k, 550 + 90 * k))]
+    ),
+    "phase change": np.concatenate([skewed(1500, 300, 20 + k) + 150 * k for k in (0, 1, 2, 0)]),
+}
+TRACES = {name: trace.astype(np.uint32) for name, trace in TRACES.items()}
+SIZES = (1, 2, 3, 4, 7, 10, 19, 20, 33, 100, 169, 170, 171, 400, 5000)
+PEERS = {
+    "fifo": "FIFO",
+    "lru": "LRU",
+    "clock": "Clock",
+    "sieve": "Sieve",
+    "s3fifo": "S3FIFO",
+    "2q": "TwoQ",
+    "arc": "ARC",
+    "lfu": "LFU",
+}
+
+
+def paper_fifo(pages, capacity):
+    held, misses = deque(), 0
+    for page in pages:
+        if page not in held:
+            misses += 1
+            if len(held) == capacity:
+                held.popleft()
+            held.append(page)
+    return misses
+
+
+def paper_lru(pages, capacity):
+    held, misses = OrderedDict(), 0
+    for page in pages:
+        if page in held:
+            held.move_to_end(page)
+            continue
+        misses += 1
+        if len(held) == capacity:
+            held.popitem(last=False)
+        held[page] = None
+    return misses
+
+
+def paper_clock(pages, capacity):
+    """Frames in a circle, a hand, one bit per frame."""
+    frames, bits, hand, misses = [], [], 0, 0
+    for page in pages:
+        if page in frames:
+            bits[frames.index(page)] = True
+            continue
+        misses += 1
+        if len(frames) < capacity:
+            frames.append(page)
+            bits.append(False)
+            continue
+        while bits[hand]:
+            bits[hand] = False
+            hand = (hand + 1) % capacity
+        frames[hand] = page
+        hand = (hand + 1) % capacity
+    return misses
+
+
+def paper_sieve(pages, capacity):
+    """Queue with the newest first; the hand is an index that walks to the front."""
+    queue, visited, hand, misses = [], set(), None, 0
+    for page in pages:
+        if page in queue:
+            visited.add(page)
+            continue
+        misses += 1
+        if len(queue) == capacity:
+            hand = capacity - 1 if hand is None else hand
+            while queue[hand] in visited:
+                visited.remove(queue[hand])
+                hand = hand - 1 if hand else capacity - 1
+            queue.pop(hand)
+            hand = hand - 1 if hand else None
+        queue.insert(0, page)
+        hand = None if hand is None else hand + 1
+    return misses
+
+
+def paper_lfu(pages, capacity):
+    held, misses = {}, 0
+    for now, page in enumerate(pages):
+        if page in held:
+            held[page] = (held[page][0] + 1, now)
+            continue
+        misses += 1
+        if len(held) == capacity:
+            del held[min(held, key=held.__getitem__)]
+        held[page] = (1, now)
+    return misses
+
+
+def paper_s3fifo(pages, capacity):
+    """Algorithm 1; a move that fills main beyond its share hands the eviction over to main."""
+    small, main, ghosts, freq, misses = deque(), deque(), deque(), {}, 0
+    main_size = capacity - capacity // 10
+    for page in pages:
+        if page in freq:
+            freq[page] = min(3, freq[page] + 1)
+            continue
+        misses += 1
+        recalled = page in ghosts
+        if recalled:
+            ghosts.remove(page)
+        from_small = small and len(main) <= main_size
+        while len(freq) == capacity:
+            if from_small and freq[small[0]] > 1:
+                main.append(small.popleft())
+                freq[main[-1]] = 0
+                from_small = small and len(main) <= main_size
+            elif from_small:
+                del freq[small[0]]
+                ghosts.append(small.popleft())
+                if len(ghosts) > capacity * 9 // 10:
+                    ghosts.popleft()
+            elif not main:
+                from_small = True
+            elif freq[main[0]]:
+                freq[main[0]] -= 1
+                main.rotate(-1)
+            else:
+                del freq[main.popleft()]
+        (main if recalled else small).append(page)
+        freq[page] = 0
+    return misses
+
+
+def paper_2q(pages, capacity):
+    """The full version, as in the paper: reclaim first, then take the page out of A1out."""
+    a1in, a1out, am, misses = deque(), deque(), OrderedDict(), 0
+    for page in pages:
+        if page in am:
+            am.move_to_end(page)
+            continue
+        if page in a1in:
+            continue
+        misses += 1
+        recalled = page in a1out
+        if len(a1in) + len(am) == capacity:
+            if len(a1in) > capacity // 4 or not am:
+                a1out.append(a1in.popleft())
+                if len(a1out) > capacity // 2:
+                    a1out.popleft()
+            else:
+                am.popitem(last=False)
+        if recalled:
+            am[page] = None
+            if page in a1out:
+                a1out.remove(page)
+        else:
+            a1in.append(page)
+    return misses
+
+
+def paper_arc(pages, capacity):
+    """Cases I to IV of figure 4, the target a real number."""
+    t1, t2, b1, b2 = (OrderedDict() for _ in range(4))
+    p, misses = 0.0, 0
+
+    def replace(in_b2):
+        if (t1 and (len(t1) > p or (in_b2 and len(t1) == p))) or not t2:
+            b1[t1.popitem(last=False)[0]] = None
+        else:
+            b2[t2.popitem(last=False)[0]] = None
+
+    for page in pages:
+        if page in t1 or page in t2:
+            (t1 if page in t1 else t2).pop(page)
+            t2[page] = None
+            continue
+        misses += 1
+        if page in b1 or page in b2:
+            if page in b1:
+                p = min(p + max(len(b2) / len(b1), 1), capacity)
+            else:
+                p = max(p - max(len(b1) / len(b2), 1), 0)
+            replace(page in b2)
+            (b1 if page in b1 else b2).pop(page)
+            t2[page] = None
+            continue
+        if len(t1) + len(b1) == capacity:
+            if len(t1) < capacity:
+                b1.popitem(last=False)
+                replace(False)
+            else:
+                t1.popitem(last=False)
+        elif len(t1) + len(t2) + len(b1) + len(b2) >= capacity:
+            if len(t1) + len(t2) + len(b1) + len(b2) == 2 * capacity:
+                b2.popitem(last=False)
+            replace(False)
+        t1[page] = None
+    return misses
+
+
+PAPERS = {
+    "fifo": (paper_fifo, {}),
+    "lru": (paper_lru, {}),
+    "clock": (paper_clock, {}),
+    "sieve": (paper_sieve, {}),
+    "s3fifo": (paper_s3fifo, {"variant": "paper"}),
+    "2q": (paper_2q, {"variant": "paper"}),
+    "arc": (paper_arc, {}),
+    "lfu": (paper_lfu, {}),
+}
+
+
+@pytest.mark.parametrize("trace", TRACES)
+@pytest.mark.parametrize("name", PAPERS)
+def test_equals_the_paper(name, trace):
+    oracle, options = PAPERS[name]
+    pages = TRACES[trace][:2500]
+    for capacity in (1, 2, 3, 11, 40, 170, 5000):
+        assert simulate(name, pages, capacity, **options) == oracle(pages.tolist(), capacity), capacity
+
+
+@pytest.mark.parametrize("name", PAPERS)
+@settings(max_examples=150, deadline=None)
+@given(pages=st.lists(st.integers(0, 13), max_size=150), capacity=st.integers(1, 12))
+def test_equals_the_paper_on_small_traces(name, pages, capacity):
+    oracle, options = PAPERS[name]
+    assert simulate(name, pages, capacity, **options) == oracle(pages, capacity)
+
+
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory):
+    """Every trace as libcachesim reads it: a file of 32-bit object numbers, all objects of size one."""
+    peer = pytest.importorskip("libcachesim", reason="libcachesim is not installed: pip install memvirt[test]")
+    folder, opened = tmp_path_factory.mktemp("traces"), {}
+    for name, pages in TRACES.items():
+        path = folder / f"{len(opened)}.bin"
+        pages.astype("<u4").tofile(path)
+        params = peer.ReaderInitParam(binary_fmt_str="<I", ignore_obj_size=True)
+        params.obj_id_field = 1
+        opened[name] = peer.TraceReader(str(path), peer.TraceType.BIN_TRACE, params)
+    return peer, opened
+
+
+@pytest.mark.parametrize("trace", TRACES)
+@pytest.mark.parametrize("name", PEERS)
+def test_equals_libcachesim(name, trace, readers):
+    peer, opened = readers
+    for capacity in SIZES:
+        if name == "s3fifo" and capacity < 10:
+            continue  # libcachesim ends the process
+        opened[trace].reset()
+        ratio = getattr(peer, PEERS[name])(capacity, hashpower=12).process_trace(opened[trace])[0]
+        assert simulate(name, TRACES[trace], capacity) == round(ratio * len(TRACES[trace])), capacity
+
+
+def test_where_libcachesim_admits_nothing(readers):
+    """Below these sizes its short queue takes no page of size one; the paper's algorithms do cache something."""
+    pages = TRACES["zipf"]
+    for name, size in (("s3fifo", 19), ("2q", 3)):
+        assert simulate(name, pages, size) == len(pages) > simulate(name, pages, size, variant="paper")
+        assert simulate(name, pages, size + 1) < len(pages)
+
+
+# Misses at a capacity of 100, in the order of TRACES; those of PEERS are libcachesim's too.
+GOLDEN = {
+    "random": (2914, 3311, 2827, 2916, 1917),
+    "fifo": (2895, 3329, 4000, 2799, 1837),
+    "clock": (2454, 3307, 4000, 2676, 1507),
+    "lru": (2541, 3307, 4000, 2678, 1555),
+    "twolist": (2353, 3281, 4000, 2484, 1591),
+    "mglru": (2458, 3299, 4000, 2680, 1510),
+    "sieve": (2118, 3365, 4000, 2319, 2042),
+    "s3fifo": (2092, 3298, 2748, 2324, 1613),
+    "2q": (2269, 3315, 4000, 2459, 1647),
+    "arc": (2165, 3307, 4000, 2334, 1525),
+    "lfu": (2118, 3376, 4000, 2317, 2490),
+    "belady": (1577, 1688, 1723, 2129, 954),
+}
+
+
+@pytest.mark.parametrize("name", order_names())
+def test_golden_counts(name):
+    assert tuple(simulate(name, pages, 100) for pages in TRACES.values()) == GOLDEN[name]
+
+
+def fewest_misses(pages, capacity):
+    """By trying every victim."""
+
+    @cache
+    def rest(at, held):
+        if at == len(pages):
+            return 0
+        page = pages[at]
+        if page in held:
+            return rest(at + 1, held)
+        if len(held) < capacity:
+            return 1 + rest(at + 1, held | {page})
+        return 1 + min(rest(at + 1, held - {victim} | {page}) for victim in held)
+
+    return rest(0, frozenset())
+
+
+@settings(max_examples=60, deadline=None)
+@given(pages=st.lists(st.integers(0, 6), max_size=22), capacity=st.integers(1, 5))
+def test_belady_is_the_optimum(pages, capacity):
+    assert simulate("belady", pages, capacity) == fewest_misses(tuple(pages), capacity)
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_belady_bounds_all(trace):
+    pages = TRACES[trace]
+    distinct = len(np.unique(pages))
+    for capacity in SIZES:
+        fewest = simulate("belady", pages, capacity)
+        for name in order_names():
+            misses = simulate(name, pages, capacity)
+            assert distinct <= fewest <= misses <= len(pages)
+            if capacity >= distinct:
+                assert misses == distinct
+
+
+def test_belady_on_more_times_than_one_word_level_holds():
+    """Next uses far apart: 300,000 requests take four levels of words."""
+    pages = np.concatenate([np.arange(100_000), np.arange(100_000)[::-1], np.arange(100_000)]).astype(np.uint32)
+    assert simulate("belady", pages, 40_000) == 100_000 + 60_000 + 60_000
+
+
+def test_detail():
+    assert simulate("lru", [5, 1, 5, 2, 1], 2, detail=True) == Simulation(
+        replacement="lru", capacity=2, requests=5, distinct=3, misses=4
+    )
+    assert simulate("lru", [], 2, detail=True).distinct == 0
+
+
+@pytest.mark.parametrize("name", order_names())
+def test_any_integer_array_will_do(name):
+    pages = TRACES["zipf"]
+    misses = simulate(name, pages, 50)
+    for same in (pages.tolist(), pages.astype(np.int64), pages.astype(">u4"), np.repeat(pages, 2)[::2]):
+        assert simulate(name, same, np.int64(50)) == misses
+    assert simulate(name, [], 50) == 0
+    assert simulate(name, np.zeros(0), 50) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("lru", [1, 2], 0), "capacity=0: must be a whole number of pages in 1"),
+        (("lru", [1, 2], 1.5), "capacity=1.5"),
+        (("lru", [1, 2], True), "capacity=True"),
+        (("lru", [1, 2], 2**32), "capacity=4294967296"),
+        (("lru", [[1, 2]], 1), "2 dimensions.*ravel"),
+        (("lru", [1.0, 2.0], 1), "dtype float64.*astype"),
+        (("lru", [True, False], 1), "dtype bool"),
+        (("lru", [3, -1], 1), r"pages\[1\] is -1"),
+        (("lru", [3, 2**32 - 1], 1), r"pages\[1\] is 4294967295, above .*numpy.unique"),
+        (("lru", [0, 2**31], 1), "must be dense.*numpy.unique"),
+        (("lur", [1], 1), "did you mean 'lru'"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        simulate(*arguments)
+
+
+@pytest.mark.parametrize("name", ["belady", "lru"])
+def test_options_that_nobody_takes(name):
+    with pytest.raises(ConfigError, match="option"):
+        simulate(name, [1], 1, variant="paper")
