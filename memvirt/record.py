@@ -28,7 +28,8 @@ SCHEMA = 1
 FORMAT = "memvirt-record"
 SEPARATE = ("environment", "measured")  # the parts in which equal runs may differ
 
-Status = Literal["done", "refused", "failed"]
+# done; refused by admission; exhausted: a VM could not go on for want of memory (an outcome, not an error); failed
+Status = Literal["done", "refused", "exhausted", "failed"]
 Tier = Literal["smoke", "quick", "full"]
 Histogram = list[tuple[int, int]]
 
@@ -49,7 +50,7 @@ class Record:
     seed: int
     tier: Tier
     status: Status
-    reason: str = ""  # why it was refused or failed; empty when done
+    reason: str = ""  # why it is not done; empty when it is
     ratio: str  # overcommit ratio: sum of configured pages / host frames, an exact decimal
     config: dict[str, Any]  # the whole resolved configuration of the cell
     config_sha256: str  # of `config` in canonical form
@@ -63,10 +64,12 @@ class Record:
     usage: dict[str, int] = {}  # noqa: RUF008 - frames by use at the end, summing to host memory
     fragmentation: dict[str, Any] = {}  # noqa: RUF008 - the engine's indices at the end
     sharing: dict[str, int] = {}  # noqa: RUF008 - the scanner's counters at the end
+    stores: dict[str, int] = {}  # noqa: RUF008 - pages at the end: as a value, compressed, on swap, in balloons
     cpu_ns: dict[str, int] = {}  # noqa: RUF008 - simulated CPU time by mechanism
     vms: dict[str, dict[str, int]] = {}  # noqa: RUF008 - VM -> accesses done, sim_ns
     derived: dict[str, int | str] = {}  # noqa: RUF008 - computed from the above by metrics, ratios as decimals
     verified: bool = False  # every VM read back what it wrote, checked after the numbers were taken
+    verified_pages: int = 0  # how many pages that were
     environment: dict[str, Any] = {}  # noqa: RUF008
     measured: dict[str, Any] = {}  # noqa: RUF008
 

@@ -68,11 +68,11 @@ def tag_of(tag_base: int, sequence: npt.ArrayLike) -> U32:
 class Shadow:
     """The expected content of one VM's pages."""
 
-    def __init__(self, name: str, pages: int, tag_base: int) -> None:
+    def __init__(self, name: str, pages: int, tag_base: int, writes: int = 0) -> None:
         self.name = name
         self.tag_base = tag_base
-        self.writes = 0  # access writes done so far: the next has sequence writes + 1
-        self._operations = 0
+        self.writes = writes  # access writes done so far: the next has sequence writes + 1
+        self.operations = 0  # applied so far
         self._source: U32 = np.full(pages, NO_SOURCE, np.uint32)
         self._tag: U32 = np.zeros(pages, np.uint32)
         self._reset_at: I64 = np.full(pages, -1, np.int64)
@@ -80,10 +80,10 @@ class Shadow:
         self._named: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
         self._pending: deque[_Pending] = deque()
 
-    def clone(self, name: str, tag_base: int) -> Shadow:
+    def clone(self, name: str, tag_base: int, writes: int = 0) -> Shadow:
         """The shadow of a VM cloned from this one now: the same content, a write sequence of its own."""
-        twin = Shadow(name, len(self._source), tag_base)
-        twin._operations = self._operations
+        twin = Shadow(name, len(self._source), tag_base, writes)
+        twin.operations = self.operations
         for field in ("_source", "_tag", "_reset_at", "_write_at", "_named"):
             setattr(twin, field, getattr(self, field).copy())
         return twin
@@ -98,24 +98,15 @@ class Shadow:
                 self._apply(self._pending.popleft())
             yield batch
 
-    def settle(self, done: int, before: int) -> None:
-        """Apply what the run did of the last batch: `done` operations in all, `before` of them in batches handed on.
-
-        The caller counts operations of whole batches through `handed_on`.
-        """
-        rest = done - before
+    def settle(self, rest: int) -> None:
+        """Apply the first `rest` operations of the batch handed on last: what the run did of it."""
         last = self._pending.popleft() if self._pending else None
         size = 0 if last is None else len(last.pages)
         if not 0 <= rest <= size:
-            raise InvariantError(f"{self.name}: the run says {done} operations, the stream gave {before} + {size}")
+            raise InvariantError(f"{self.name}: {rest} operations were done of a last batch of {size}")
         if last is not None and rest:
             sources = None if last.sources is None else last.sources[:rest]
             self._apply(_Pending(last.pages[:rest], last.ops[:rest], sources))
-
-    @property
-    def handed_on(self) -> int:
-        """Operations applied so far, all phases together."""
-        return self._operations
 
     def apply(self, batch: BatchLike) -> None:
         """Take over a batch that was done whole."""
@@ -123,8 +114,8 @@ class Shadow:
         self._apply(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
 
     def _apply(self, batch: _Pending) -> None:
-        when = self._operations + np.arange(len(batch.pages), dtype=np.int64)
-        self._operations += len(batch.pages)
+        when = self.operations + np.arange(len(batch.pages), dtype=np.int64)
+        self.operations += len(batch.pages)
         self._named[batch.pages] = True
         writes = batch.ops == WRITE
         written = batch.pages[writes]
