@@ -95,7 +95,9 @@ class Driver:
                 phase.sim_ns += took
             for vm, outcome in outcomes.items():
                 if outcome.reason != "done":
-                    raise Exhausted(f"{vm.name} stopped in phase {name} after {outcome.done} accesses: {outcome.reason}")
+                    raise Exhausted(
+                        f"{vm.name} stopped in phase {name} after {outcome.done} accesses: {outcome.reason}"
+                    )
         self._follow()
         self._sample(phase)
         return phase
@@ -156,7 +158,7 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
     try:
         host = run.make_host(corpus=run.corpus, **cell.host.model_dump(mode="json"))
         fleet = build(
-            host, cell.spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest
+            host, cell.parsed(), run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest
         )
         return _measured(run, record, host, fleet, cell, baseline)
     except AdmissionError as error:

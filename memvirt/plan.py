@@ -21,16 +21,27 @@ from memvirt import presets
 from memvirt.config import HostConfig
 from memvirt.diagnose import Source, read_toml, validate
 from memvirt.errors import ConfigError
+from memvirt.fleet import AgingSpec, FleetSpec
 from memvirt.record import canonical, cell_name, ratio_text, sha256_of
 from memvirt.scenario import Scenario, SuiteConfig, Tier, Variant
 from memvirt.units import format_pages, parse_pages, suggest
-from memvirt.workloads import parse, scale
+from memvirt.workloads import Workload, parse
 
 SUITES = Path(__file__).parent / "suites"
 BASELINE = "baseline"
 BASELINE_SPARE_PAGES = 4096  # beyond half as much again as all VMs: tables, watermarks and a scattered last block
 
 TierName = Literal["smoke", "quick", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A scenario with its workloads made: what memvirt.fleet builds from."""
+
+    fleet: FleetSpec
+    warm_up: Workload | None
+    measured: Workload | None
+    aging: AgingSpec | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +84,11 @@ class Cell:
     def sizes(self) -> list[int]:
         """Configured pages of each VM."""
         return self.spec.fleet.sizes(self.overcommit_percent)
+
+    def parsed(self) -> Parsed:
+        """The scenario with its workloads made."""
+        warm_up, measured = (None if table is None else parse(table) for table in (self.spec.warm_up, self.spec.measured))
+        return Parsed(self.spec.fleet, warm_up, measured, self.spec.aging)
 
     @property
     def ratio(self) -> str:
@@ -168,18 +184,15 @@ def _columns(config: SuiteConfig, only: Sequence[str]) -> list[Variant]:
 
 
 def _scaled(scenario: Scenario, tier: Tier) -> Scenario:
-    """The scenario at a tier's size: memory and accesses, each by its percentage; every workload is checked."""
-    for table in (scenario.warm_up, scenario.measured):
-        if table is not None:
-            parse(table)
+    """The scenario at a tier's size, its workloads checked and written out with every default."""
     memory = max(1, scenario.fleet.memory * tier.memory_percent // 100)
-    return scenario.model_copy(
-        update={
-            "fleet": scenario.fleet.model_copy(update={"memory": memory}),
-            "warm_up": scenario.warm_up and scale(scenario.warm_up, tier.accesses_percent),
-            "measured": scenario.measured and scale(scenario.measured, tier.accesses_percent),
-        }
-    )
+    tables = {name: getattr(scenario, name) for name in ("warm_up", "measured")}
+    scaled = {
+        name: table and parse(table).scaled(tier.accesses_percent).model_dump(mode="json", exclude_none=True)
+        for name, table in tables.items()
+    }
+    fleet = scenario.fleet.model_copy(update={"memory": memory})
+    return scenario.model_copy(update={"fleet": fleet, **scaled})
 
 
 def _cell(
@@ -209,9 +222,7 @@ def _cell(
     )
 
 
-def _host(
-    settings: Mapping[str, Any], column: Variant, size: Tier, seed: int, overrides: Sequence[str]
-) -> HostConfig:
+def _host(settings: Mapping[str, Any], column: Variant, size: Tier, seed: int, overrides: Sequence[str]) -> HostConfig:
     own = dict(settings)
     if "memory" in own:
         own["memory"] = format_pages(parse_pages(own["memory"]) * size.memory_percent // 100)
@@ -227,7 +238,7 @@ def _baseline(cell: Cell) -> Cell:
     kept = {"content": host.content, "provisioning": host.provisioning, "costs": host.costs, "seed": host.seed}
     memory = sum(cell.sizes) * 3 // 2 + BASELINE_SPARE_PAGES
     enough = validate(HostConfig, {**kept, "memory": format_pages(memory)}, Source("baseline"))
-    marks = [value for value in (host.content, host.provisioning) if value not in ("bytes", "thin")]
+    marks: list[str] = [value for value in (host.content, host.provisioning) if value not in ("bytes", "thin")]
     marks += ["guest"] if cell.guest else []
     marks += [host.costs] if host.costs != "default" else []
     return Cell(
@@ -262,4 +273,3 @@ def from_json(text: str) -> Cell:
         guest=data["guest"],
         spec=validate(Scenario, data["scenario"]),
     )
-

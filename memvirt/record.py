@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,19 +60,23 @@ class Record:
     commit: str = ""  # of the source tree, "" outside one, "+" appended when it was edited
     accesses: int = 0  # done in the measured phase, all VMs together
     sim_ns: int = 0  # sum over VMs of the simulated time of the measured phase
-    counters: dict[str, int] = {}  # noqa: RUF008 - pydantic copies defaults; events of the measured phase
-    histograms: dict[str, Histogram] = {}  # noqa: RUF008 - fault kind -> (sim_ns, count), ascending
-    usage: dict[str, int] = {}  # noqa: RUF008 - frames by use at the end, summing to host memory
-    fragmentation: dict[str, Any] = {}  # noqa: RUF008 - the engine's indices at the end
-    sharing: dict[str, int] = {}  # noqa: RUF008 - the scanner's counters at the end
-    stores: dict[str, int] = {}  # noqa: RUF008 - pages at the end: as a value, compressed, on swap, in balloons
-    cpu_ns: dict[str, int] = {}  # noqa: RUF008 - simulated CPU time by mechanism
-    vms: dict[str, dict[str, int]] = {}  # noqa: RUF008 - VM -> accesses done, sim_ns
-    derived: dict[str, int | str] = {}  # noqa: RUF008 - computed from the above by metrics, ratios as decimals
+    counters: dict[str, int] = field(default_factory=dict)  # events of the measured phase
+    histograms: dict[str, Histogram] = field(default_factory=dict)  # fault kind -> (sim_ns, count), ascending
+    usage: dict[str, int] = field(default_factory=dict)  # frames by use at the end, summing to host memory
+    fragmentation: dict[str, Any] = field(default_factory=dict)  # the engine's indices at the end
+    sharing: dict[str, int] = field(default_factory=dict)  # the scanner's counters at the end
+    stores: dict[str, int] = field(
+        default_factory=dict
+    )  # pages as values, compressed, swapped, ballooned
+    cpu_ns: dict[str, int] = field(default_factory=dict)  # simulated CPU time by mechanism
+    vms: dict[str, dict[str, int]] = field(default_factory=dict)  # VM -> accesses done, sim_ns
+    derived: dict[str, int | str] = field(
+        default_factory=dict
+    )  # what follows; ratios as decimals
     verified: bool = False  # every VM read back what it wrote, checked after the numbers were taken
     verified_pages: int = 0  # how many pages that were
-    environment: dict[str, Any] = {}  # noqa: RUF008
-    measured: dict[str, Any] = {}  # noqa: RUF008
+    environment: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
 
     @field_validator("config", "derived", "fragmentation")
     @classmethod
