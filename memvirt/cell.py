@@ -1,0 +1,239 @@
+"""One cell, from an empty host to a record: fill, warm-up, measured phase, the books closed, every page read back.
+
+The record speaks of the measured phase: counters, histograms and processor time are differences between its start and
+its end; usage, sharing and fragmentation are what the host held at its end. Only after all of it is taken are the VMs
+read back against their shadows, because reading faults pages in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from memvirt import derive
+from memvirt.environment import collect, source_commit
+from memvirt.errors import AdmissionError, InvariantError, MemvirtError
+from memvirt.fleet import Fleet, build, vm_name
+from memvirt.inputs import Corpus
+from memvirt.plan import Cell
+from memvirt.record import Histogram, Record, counter_difference, histogram_difference
+from memvirt.shadow import BatchLike, ContentError, Shadow
+
+MakeHost = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all cells of a run have in common."""
+
+    corpus: Corpus
+    versions: Mapping[str, str]
+    commit: str
+    environment: Mapping[str, Any]
+    make_host: MakeHost
+
+
+def prepare(corpus: Corpus, make_host: MakeHost | None = None) -> Run:
+    """A run on this machine with this corpus."""
+    from memvirt.versions import versions
+
+    if make_host is None:
+        from memvirt.host import Host
+
+        make_host = Host
+    return Run(corpus, versions(), source_commit(), collect(), make_host)
+
+
+class Exhausted(Exception):
+    """A VM's stream stopped for want of memory; not an error of memvirt: the outcome of the cell."""
+
+
+@dataclass(slots=True)
+class _Phase:
+    """What is gathered while a phase runs."""
+
+    accesses: int = 0
+    sim_ns: int = 0
+    vms: dict[str, dict[str, int]] = field(default_factory=dict)
+    content_pages: int = 0  # summed over samples
+    used_frames: int = 0
+    samples: int = 0
+    wall_ns: int = 0
+
+
+class Driver:
+    """Runs the phases of a fleet and keeps a shadow of every VM."""
+
+    def __init__(self, host: Any, fleet: Fleet, cloned: bool) -> None:
+        """`cloned`: every VM but the first is a clone of it."""
+        self._host = host
+        self._fleet = fleet
+        self._cloned = cloned
+        self._shadows: dict[Any, Shadow] = {}
+
+    def run(self, name: str, steps: Iterator[Mapping[Any, Iterator[BatchLike]]], sampled: bool) -> _Phase:
+        """Run every step of a phase. Raises Exhausted when a VM could not go on."""
+        phase = _Phase()
+        for step in steps:
+            self._follow()
+            self._sample(phase)
+            streams = {vm: self._watched(vm, stream, phase if sampled else None) for vm, stream in step.items()}
+            before = {vm: (vm.sim_ns, self._shadows[vm].operations) for vm in streams}
+            began = time.perf_counter_ns()
+            outcomes = self._host.run(streams)
+            phase.wall_ns += time.perf_counter_ns() - began
+            for vm, outcome in outcomes.items():
+                shadow = self._shadows[vm]
+                shadow.settle(outcome.done - (shadow.operations - before[vm][1]))
+                took = vm.sim_ns - before[vm][0]
+                entry = phase.vms.setdefault(vm.name, {"accesses": 0, "sim_ns": 0})
+                entry["accesses"] += outcome.done
+                entry["sim_ns"] += took
+                phase.accesses += outcome.done
+                phase.sim_ns += took
+            for vm, outcome in outcomes.items():
+                if outcome.reason != "done":
+                    raise Exhausted(
+                        f"{vm.name} stopped in phase {name} after {outcome.done} accesses: {outcome.reason}"
+                    )
+        self._follow()
+        self._sample(phase)
+        return phase
+
+    def _watched(self, vm: Any, stream: Iterator[BatchLike], phase: _Phase | None) -> Iterator[BatchLike]:
+        for batch in self._shadows[vm].watch(stream):
+            if phase is not None:
+                self._sample(phase)
+            yield batch
+
+    def _follow(self) -> None:
+        """Shadows for VMs that came since, none for those that went; a clone starts with its parent's content."""
+        there = self._fleet.vms
+        kept = {vm: shadow for vm, shadow in self._shadows.items() if there.get(vm.name) is vm}
+        parent = kept.get(there.get(vm_name(0))) if self._cloned else None
+        for vm in there.values():
+            if vm in kept:
+                continue
+            if parent is None:
+                kept[vm] = Shadow(vm.name, vm.pages, vm.tag_base, vm.writes_done)
+            else:
+                kept[vm] = parent.clone(vm.name, vm.tag_base, vm.writes_done)
+        self._shadows = kept
+
+    def _sample(self, phase: _Phase) -> None:
+        usage = self._host.usage()
+        phase.content_pages += sum(shadow.content_pages() for shadow in self._shadows.values())
+        phase.used_frames += sum(usage.values()) - usage["free"]
+        phase.samples += 1
+
+    def verify(self, corpus: Corpus) -> int:
+        """Compare every page of every VM that was ever named; how many. ContentError at the first difference."""
+        for vm, shadow in self._shadows.items():
+            if shadow.writes != vm.writes_done:
+                raise InvariantError(f"{vm.name}: {vm.writes_done} writes done, the streams held {shadow.writes}")
+        return sum(shadow.verify(vm, corpus.pages) for vm, shadow in self._shadows.items())
+
+
+def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
+    """Run one cell. Refusal, exhaustion and failure are statuses of its record, never exceptions."""
+    record = Record(
+        suite=cell.suite,
+        scenario=cell.scenario,
+        preset=cell.preset,
+        seed=cell.seed,
+        tier=cell.tier,
+        status="failed",
+        reason="not run",
+        ratio=cell.ratio,
+        config=cell.config(),
+        config_sha256=cell.sha256(),
+        inputs={"corpus": run.corpus.sha256},
+        versions=dict(run.versions),
+        commit=run.commit,
+        environment=dict(run.environment),
+    )
+    host = None
+    try:
+        host = run.make_host(corpus=run.corpus, **cell.host.model_dump(mode="json"))
+        fleet = build(
+            host, cell.parsed(), run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest
+        )
+        return _measured(run, record, host, fleet, cell, baseline)
+    except AdmissionError as error:
+        return replace(record, status="refused", reason=str(error))
+    except Exhausted as error:
+        return replace(record, status="exhausted", reason=str(error))
+    except (MemvirtError, MemoryError, OSError) as error:
+        return replace(record, reason=f"{type(error).__name__}: {error}")
+    finally:
+        if host is not None and hasattr(host, "close"):
+            host.close()
+
+
+def _measured(run: Run, record: Record, host: Any, fleet: Fleet, cell: Cell, baseline: Record | None) -> Record:
+    driver = Driver(host, fleet, cloned=cell.spec.fleet.origin == "clone")
+    wall_ns: dict[str, int] = {}
+    phase = _Phase()
+    before = _look(host)
+    for part in fleet.phases:
+        before = _look(host)
+        phase = driver.run(part.name, iter(part), sampled=part.name == "measured")
+        wall_ns[part.name] = phase.wall_ns
+    after = _look(host)
+    taken = derive.Taken(
+        counters=counter_difference(after.counters, before.counters),
+        histograms=histogram_difference(after.histograms, before.histograms),
+        cpu_ns=counter_difference(after.cpu_ns, before.cpu_ns),
+        usage=host.usage(),
+        sharing=host.sharing(),
+        stores=derive.stores(host),
+        content_pages=phase.content_pages,
+        used_frames=phase.used_frames,
+        configured_pages=fleet.configured_pages,
+        sim_ns=phase.sim_ns,
+        baseline_ns=baseline.sim_ns if baseline is not None and baseline.status == "done" else 0,
+    )
+    closed = replace(
+        record,
+        status="done",
+        reason="",
+        accesses=phase.accesses,
+        sim_ns=phase.sim_ns,
+        counters=taken.counters,
+        histograms=taken.histograms,
+        usage=taken.usage,
+        sharing=taken.sharing,
+        stores=taken.stores,
+        fragmentation=derive.without_floats(host.fragmentation()),
+        cpu_ns=taken.cpu_ns,
+        vms=phase.vms,
+        derived=derive.derived(taken),
+        measured={
+            "wall_ns": wall_ns,
+            "accesses_per_s": phase.accesses * 10**9 // max(1, phase.wall_ns),
+            "wall_samples": host.wall_samples(),
+        },
+    )
+    try:
+        pages = driver.verify(run.corpus)
+        host.check()
+    except (ContentError, InvariantError) as error:
+        return replace(closed, status="failed", reason=f"{type(error).__name__}: {error}")
+    return replace(closed, verified=True, verified_pages=pages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    counters: dict[str, int]
+    histograms: dict[str, Histogram]
+    cpu_ns: dict[str, int]
+
+
+def _look(host: Any) -> _Look:
+    histograms = {
+        kind: [(int(value), int(count)) for value, count in histogram["buckets"]]
+        for kind, histogram in host.histograms().items()
+    }
+    return _Look(host.counters(), histograms, host.cpu_ns())
