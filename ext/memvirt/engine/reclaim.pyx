@@ -156,11 +156,12 @@ cdef class Reclaim:
     # ---- evicting
 
     cdef uint32_t shrink(self, uint32_t want, vmid_t only_vm) except? 0xFFFFFFFF nogil:
-        """Evict about `want` pages (of one VM, or NONE16: anyone's). Returns how many frames came free.
+        """Evict about `want` pages (of one VM, or NONE16: anyone's). Returns how many went.
 
-        Ends when done, when nobody is left to ask, or after two rounds of the order without a page to evict.
+        That is not how many frames came free: the zpool may have taken some of them, and gives more back later, as its
+        zspages fill. Ends when done, when nobody is left to ask, or after two rounds of the order without a page to
+        evict; so whoever needs frames calls again until there are enough, or 0 comes back.
         """
-        cdef uint32_t before = self.frames.buddy.nr_free
         cdef uint32_t patience = 2 * self.order.nr_resident + CLUSTER
         cdef uint32_t gone = 0
         cdef hfn_t frame, insisted = NONE
@@ -179,8 +180,8 @@ cdef class Reclaim:
             if self.nr_batch == CLUSTER or (self.nr_batch and gone + self.nr_batch >= want):
                 gone += self._flush()
         if self.nr_batch:
-            self._flush()
-        return self.frames.buddy.nr_free - before if self.frames.buddy.nr_free > before else 0
+            gone += self._flush()
+        return gone
 
     cdef bint _evictable(self, hfn_t frame, vmid_t only_vm, hfn_t *insisted) except? True nogil:
         """May this candidate go? If not it has been spared, and the order will name another."""
