@@ -75,7 +75,7 @@ def validate(model: type[Model], data: Mapping[str, Any], source: Source | None 
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise explain(error, model, data, source) from error
+        raise explain(error, model, data, source) from None
 
 
 def explain(

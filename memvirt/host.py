@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from memvirt import costs
 from memvirt.config import GuestOptions, HostConfig, VmConfig
 from memvirt.diagnose import validate
+from memvirt.engine import audit
 from memvirt.engine import codec as codecs
 from memvirt.engine import content as contents
 from memvirt.engine import host as engine_host
@@ -272,7 +273,7 @@ class Host:
 
     def check(self) -> None:
         """Recount everything; memvirt.InvariantError on the first difference."""
-        self.engine.check()
+        audit.check(self.engine)
 
 
 class Vm:

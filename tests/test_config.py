@@ -351,12 +351,6 @@ def test_cost_model_has_the_operations_of_the_engine():
     assert re.findall(r"^    int64_t (\w+)", body, re.MULTILINE) == list(costs.CostModel.model_fields)
 
 
-def test_cost_model_equals_the_engines_own_default():
-    text = (ENGINE / "clock.pyx").read_text().split("DEFAULT_COSTS = {")[1].split("}")[0]
-    defaults = {name: int(value.replace("_", "")) for name, value in re.findall(r'"(\w+)": ([\d_]+)', text)}
-    assert costs.load("default").model_dump() == defaults
-
-
 def test_every_cost_has_a_source_and_a_meaning():
     for name in costs.names():
         for operation, ns, meaning, source in costs.explain(name):

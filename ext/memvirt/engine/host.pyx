@@ -34,7 +34,6 @@ from .tcache cimport TC_VALID, View
 from .types cimport (EMPTY, LEAF_ENTRIES, LIMITED, MAX_ORDER, MAX_VMS, NO_FRAME, NONE, NONE16, OK, PAGE_SHIFT, PAGE_SIZE,
                      REFUSED, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 from .zpool cimport Zpool
-from . import audit
 from .replacement.registry import make_order
 from .scan.registry import make_scanner
 
@@ -614,7 +613,3 @@ cdef class Engine:
         for vm in self.vms.values():
             latest = max(latest, (<Vm>vm).now_ns)
         return latest
-
-    def check(self):
-        """Recount everything; InvariantError on the first difference."""
-        audit.check(self)
