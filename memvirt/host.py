@@ -337,9 +337,26 @@ class Vm:
 
     def clone(self, name: str) -> "Vm":
         """A copy-on-write clone: shares all memory until one of the two writes."""
-        machine = self.engine_vm.disk_slots
-        disk = Swap(machine, slot_bytes=self.host.engine.content.raw_bytes) if machine else None
-        return self.host._adopt(self.host.engine.clone_vm(self.engine_vm, name, disk))
+        return self.host._adopt(self.host.engine.clone_vm(self.engine_vm, name, self._disk_for_copy()))
+
+    def _disk_for_copy(self) -> Swap | None:
+        slots = self.engine_vm.disk_slots
+        return Swap(slots, slot_bytes=self.host.engine.content.raw_bytes) if slots else None
+
+    def freeze(self) -> None:
+        """Make this VM a template: it runs no more, and its clones start from what it holds now."""
+        self.engine_vm.frozen = True
+
+    def snapshot(self) -> "SavedState":
+        """Keep what the VM's memory holds now, copy-on-write; `revert` brings it back."""
+        engine_vm = self.host.engine.clone_vm(self.engine_vm, self.name, self._disk_for_copy(), False)
+        return SavedState(self.host, engine_vm)
+
+    def revert(self, saved: "SavedState") -> None:
+        """Make the VM's memory what it was when the snapshot was taken. The snapshot stays good."""
+        if saved.host is not self.host:
+            raise ConfigError(f"VM '{self.name}': the snapshot of '{saved.name}' belongs to another host")
+        self.host.engine.revert_vm(self.engine_vm, saved.engine_vm)
 
     def balloon(self, target: str | int) -> int:
         """Move the balloon towards `target` (text, or bytes) and return what it holds now, in bytes."""
@@ -357,6 +374,10 @@ class Vm:
         guest = self.engine_vm.guest
         own = {"charged_pages": self.engine_vm.charged, "stall_ns": self.stall_ns, "sim_ns": self.sim_ns}
         return own if guest is None else {**own, "balloon_pages": guest.nr_balloon, **guest.counters()}
+
+    def usage(self) -> dict[str, int]:
+        """Pages charged, present, out of memory, and the proportional share (in thousandths of a page)."""
+        return dict(self.host.engine.vm_usage(self.engine_vm))
 
     def view(self) -> VmView:
         """This VM as a decider sees it."""
@@ -380,6 +401,19 @@ class Vm:
         """The VM ends; what only it held is free again."""
         self.host.engine.destroy_vm(self.engine_vm)
         self.host._vms.pop(self.name, None)
+
+
+class SavedState:
+    """What a VM's memory held when Vm.snapshot was called. Costs leaf tables until its pages are written."""
+
+    def __init__(self, host: Host, engine_vm: Any) -> None:
+        self.host = host
+        self.engine_vm = engine_vm
+        self.name: str = engine_vm.name
+
+    def drop(self) -> None:
+        """Give it up; what only it held is free again."""
+        self.host.engine.destroy_vm(self.engine_vm)
 
 
 def _page_numbers(pages: ArrayLike) -> NDArray[np.uint32]:

@@ -45,6 +45,7 @@ cdef class Vm:
     cdef readonly uint32_t nr_pages             # guest-physical pages configured
     cdef readonly uint32_t nr_vpns              # pages its accesses may name
     cdef readonly bint alive
+    cdef public bint frozen                     # a template or snapshot: it is cloned, but does not run
     cdef readonly Guest guest                   # or None
     cdef VirtualMachine machine
     cdef bint has_guest
@@ -87,4 +88,5 @@ cdef class Engine:
     cdef void _leave(self) noexcept
     cdef list _take_fixed(self, uint64_t bytes, object what)
     cpdef int64_t sim_ns(self)
-    cdef Vm _new_vm(self, str name, uint32_t nr_pages, uint32_t nr_vpns)
+    cdef readonly list snapshots                # frozen Vms that are in nobody's list of VMs
+    cdef Vm _new_vm(self, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs)

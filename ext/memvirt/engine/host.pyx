@@ -24,7 +24,7 @@ from .counters cimport CPU_ACCESS, CPU_BALLOON, CPU_GUEST, Meter
 from .fault cimport Faults
 from .frames cimport FRAME_FIXED, FRAME_GUEST, FRAME_PINNED, FRAME_STABLE, Frame, Frames
 from .guest cimport Guest, Translation
-from .leaf cimport SLOTS_PER_PAGE
+from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
 from .machine cimport VirtualMachine
 from .mapping cimport Mapping
 from .reclaim cimport Reclaim
@@ -64,6 +64,11 @@ cdef class Vm:
     def _require(self):
         if not self.alive:
             raise ConfigError(f"VM '{self.name}' has been destroyed")
+
+    def _require_running(self):
+        self._require()
+        if self.frozen:
+            raise ConfigError(f"VM '{self.name}' is a frozen template: clone it, the clones run")
 
     @property
     def tag_base(self):
@@ -147,7 +152,7 @@ cdef class Vm:
     cdef uint64_t _copy(self, uint64_t address, uint64_t length, const uint8_t *source, uint8_t *target) except? 0:
         cdef uint64_t done = 0, chunk
         cdef hfn_t frame
-        self._require()
+        self._require_running()
         if self.engine.content.arena == NULL:
             raise ConfigError("fingerprint content has no bytes to read or write: use content='bytes'")
         if address + length > <uint64_t>self.nr_vpns << PAGE_SHIFT or address + length < address:
@@ -231,7 +236,7 @@ cdef class Vm:
     def _pin(self, uint32_t first, uint32_t pages, bint pinned):
         cdef uint32_t vpn, done = 0
         cdef hfn_t frame
-        self._require()
+        self._require_running()
         if <uint64_t>first + pages > self.nr_vpns:
             raise ConfigError(f"VM '{self.name}': pages {first}..{first + pages - 1} reach beyond {self.nr_vpns}")
         self.engine._enter()
@@ -272,6 +277,7 @@ cdef class Engine:
         self.mapping = Mapping(self.frames, self.order, self.clock, zpool, swap)
         self.reclaim = Reclaim(self.mapping, device, options["compress_limit"], options["harvest_interval_ns"])
         self.vms = {}
+        self.snapshots = []
         self.faults = Faults(self.reclaim, options["provisioning"], {})
         self.cloner = Cloner(self.reclaim)
         if options["sharing"] is not None:
@@ -312,10 +318,11 @@ cdef class Engine:
             missing -= <uint64_t>1 << order
         return taken
 
-    cdef Vm _new_vm(self, str name, uint32_t nr_pages, uint32_t nr_vpns):
+    cdef Vm _new_vm(self, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs):
+        """A VM without memory; one that never runs (a snapshot) has no translations and no place among the VMs."""
         cdef Vm vm = Vm.__new__(Vm)
         cdef int id = 0
-        if name in self.vms:
+        if runs and name in self.vms:
             raise ConfigError(f"there is a VM '{name}' already; names are unique on a host")
         while self.mapping.account[id].open:
             id += 1
@@ -323,14 +330,14 @@ cdef class Engine:
                 raise AdmissionError(f"a host has room for {MAX_VMS - 1} VMs")
         if nr_pages == 0 or nr_vpns < nr_pages or nr_vpns > 1 << 31:
             raise ConfigError(f"VM '{name}': {nr_pages} pages, {nr_vpns} virtual pages")
-        vm.fixed = self._take_fixed(<uint64_t>nr_vpns * 4 + (nr_vpns >> 9) + (nr_pages >> 15) + 64,
+        vm.fixed = self._take_fixed((<uint64_t>nr_vpns * 4 + (nr_vpns >> 9)) * runs + (nr_pages >> 15) + 64,
                                     f"the tables of VM '{name}'")
         vm.engine = self
         vm.id = <vmid_t>id
         vm.name = name
         vm.nr_pages = nr_pages
         vm.nr_vpns = nr_vpns
-        self.mapping.open(vm.id, nr_vpns, nr_pages)
+        self.mapping.open(vm.id, nr_vpns if runs else 0, nr_pages)
         vm.hits.entry = self.mapping.tcache.view[id].entry
         vm.hits.writes = self.mapping.tcache.view[id].writes
         vm.hits.arena = self.content.arena
@@ -339,13 +346,17 @@ cdef class Engine:
         vm.alive = True
         vm.now_ns = self.sim_ns()
         self.faults.names[id] = name
-        self.vms[name] = vm
+        vm.frozen = not runs
+        if runs:
+            self.vms[name] = vm
+        else:
+            self.snapshots.append(vm)
         return vm
 
     def create_vm(self, str name not None, uint32_t nr_pages, *, limit=None, reservation=0, shares=1000, domain=0,
                   guest=None, nr_vpns=None, disk=None):
         """A VM of nr_pages pages. guest: None, or the options of Guest; nr_vpns: its virtual pages; disk: guest swap."""
-        cdef Vm vm = self._new_vm(name, nr_pages, nr_pages if guest is None else (nr_vpns or nr_pages))
+        cdef Vm vm = self._new_vm(name, nr_pages, nr_pages if guest is None else (nr_vpns or nr_pages), True)
         vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
         try:
             if guest is not None:
@@ -370,11 +381,11 @@ cdef class Engine:
         vm.has_guest = True
         self.mapping.tcache.view[vm.id].vpn_of = guest._vpn
 
-    def clone_vm(self, Vm parent not None, str name not None, disk=None):
-        """A COW clone; AdmissionError when there is no memory for its fixed parts or tables."""
+    def clone_vm(self, Vm parent not None, str name not None, disk=None, bint runs=True):
+        """A COW clone (runs=False: a snapshot); AdmissionError when there is no memory for its fixed parts or tables."""
         cdef Vm vm
         parent._require()
-        vm = self._new_vm(name, parent.nr_pages, parent.nr_vpns)
+        vm = self._new_vm(name, parent.nr_pages, parent.nr_vpns, runs)
         account = parent.account()
         account = {key: account[key] for key in ("limit", "reservation", "shares", "domain")}
         vm.set_account(**account)
@@ -411,9 +422,37 @@ cdef class Engine:
             vm.has_guest = False
             vm.guest = None
             vm.machine = None
-            del self.vms[vm.name]
+            if self.vms.get(vm.name) is vm:
+                del self.vms[vm.name]
+            else:
+                self.snapshots.remove(vm)
         finally:
             self._leave()
+
+    def revert_vm(self, Vm vm not None, Vm snapshot not None):
+        """The VM's memory becomes the snapshot's again; clocks and counters go on."""
+        vm._require()
+        snapshot._require()
+        if snapshot.engine is not self or snapshot.nr_pages != vm.nr_pages or snapshot.nr_vpns != vm.nr_vpns:
+            raise ConfigError(f"VM '{vm.name}' cannot be reverted to '{snapshot.name}': it is a snapshot of another host "
+                              f"or of a VM of another size")
+        self._enter()
+        self.clock.now = vm.now_ns
+        try:
+            self.mapping.clear(vm.id)
+            if vm.has_guest:
+                self._revert_guest(vm, snapshot)
+            if self.cloner.share(snapshot.id, vm.id) != OK:
+                raise InvariantError(f"VM '{vm.name}': directory pages of its own did not suffice for a revert")
+            vm.hits.sequence = snapshot.hits.sequence
+        finally:
+            vm.now_ns = self.clock.now
+            self._leave()
+
+    def _revert_guest(self, Vm vm, Vm snapshot):
+        vm.guest = snapshot.guest.copy_for(vm.machine)
+        self.mapping.tcache.view[vm.id].vpn_of = vm.guest._vpn
+        vm.machine.copy_disk(snapshot.machine, snapshot.guest)
 
     # ---- accesses
 
@@ -495,7 +534,7 @@ cdef class Engine:
                     const uint32_t[::1] sources=None):
         """Raise ConfigError unless every access of the batch can be one of this VM."""
         cdef uint64_t n = pages.shape[0], i
-        vm._require()
+        vm._require_running()
         if <uint64_t>ops.shape[0] != n or (sources is not None and <uint64_t>sources.shape[0] != n):
             raise ConfigError(f"VM '{vm.name}': {n} pages but {ops.shape[0]} ops"
                               + ("" if sources is None else f" and {sources.shape[0]} sources"))
@@ -554,6 +593,28 @@ cdef class Engine:
 
     # ---- what there is to see
 
+    def vm_usage(self, Vm vm not None):
+        """Of one VM: charged_pages it pays for; present_pages it maps; backed_pages that are out of memory;
+        proportional_millipages: present pages, each divided by the mappings of its frame (x 1000, rounded down)."""
+        cdef uint32_t gfn = 0, slot, index, entry
+        cdef uint64_t present = 0, backed = 0, share = 0
+        cdef Leaf *leaf
+        vm._require()
+        while gfn < vm.nr_pages:
+            slot = self.mapping.leaves.slot_of(vm.id, gfn)
+            if slot != NONE and self.mapping.leaves.slot(slot).leaf != NONE:
+                leaf = self.mapping.leaves.at(self.mapping.leaves.slot(slot).leaf)
+                for index in range(LEAF_ENTRIES):
+                    entry = self.mapping.leaves.entry(leaf, index)
+                    if entry & PTE_PRESENT:
+                        present += 1
+                        share += 1000 // self.mapping.mappings(entry & PTE_WHERE)
+                    else:
+                        backed += entry != 0
+            gfn += LEAF_ENTRIES
+        return {"charged_pages": vm.charged, "present_pages": present, "backed_pages": backed,
+                "proportional_millipages": share}
+
     def sharing_state(self):
         """Merged frames, the further entries that share them, entries on the zero frame, and the scanner's counts."""
         cdef hfn_t frame
@@ -597,9 +658,9 @@ cdef class Engine:
             before = 0
             for i in range(LEAF_ENTRIES):
                 entry = self.mapping.leaves.entry(self.mapping.leaves.at(id), i)
-                if entry & 0x80000000:
+                if entry & PTE_PRESENT:
                     present += 1
-                    runs += not before or (entry & 0x0FFFFFFF) != (before & 0x0FFFFFFF) + 1
+                    runs += not before or (entry & PTE_WHERE) != (before & PTE_WHERE) + 1
                     before = entry
                 else:
                     before = 0

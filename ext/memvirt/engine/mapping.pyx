@@ -352,16 +352,24 @@ cdef class Mapping(Tables):
         return self._order_in(frame, NONE)
 
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1:
-        """A VM that maps nothing yet."""
+        """A VM that maps nothing yet; nr_vpns 0: it will never run (a snapshot)."""
         self.leaves.open(vm, nr_gfns)
-        self.tcache.open(vm, nr_vpns, nr_gfns)
+        self.tcache.open(vm, nr_vpns, nr_gfns if nr_vpns else 0)
         memset(&self.account[vm], 0, sizeof(Account))
         self.account[vm].limit = NONE
         self.account[vm].open = 1
         return 0
 
     cdef int close(self, vmid_t vm) except -1 nogil:
-        """The VM gives up everything it maps."""
+        """The VM gives up everything it maps, and ends."""
+        self.clear(vm)
+        self.leaves.close(vm)
+        self.tcache.close(vm)
+        self.account[vm].open = 0
+        return 0
+
+    cdef int clear(self, vmid_t vm) except -1 nogil:
+        """The VM maps nothing any more. Its directory pages stay."""
         cdef uint32_t i, j, page, slot_id, index
         cdef leaf_t id
         cdef Leaf *leaf
@@ -382,9 +390,7 @@ cdef class Mapping(Tables):
                 for index in range(LEAF_ENTRIES):
                     if self.leaves.entry(leaf, index) & PTE_PRESENT:
                         self._leave(self.leaves.entry(leaf, index) & PTE_WHERE, vm)
-        self.leaves.close(vm)
-        self.tcache.close(vm)
-        self.account[vm].open = 0
+        self.tcache.forget_all(vm)
         return 0
 
     cdef int _empty(self, leaf_t id) except -1 nogil:

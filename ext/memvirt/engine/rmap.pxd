@@ -7,7 +7,7 @@ from .leaf cimport Leaf, Leaves
 from .replacement.order cimport Order
 from .swapspace cimport SwapSpace
 from .tcache cimport Tcache
-from .types cimport LEAF_ENTRIES, MAX_VMS, gfn_t, hfn_t, site_t, uint8_t, uint32_t, vmid_t
+from .types cimport LEAF_ENTRIES, MAX_VMS, gfn_t, hfn_t, site_t, uint8_t, uint32_t, uint64_t, vmid_t
 from .zpool cimport Zpool
 
 # A link of the reverse map of a frame that several entries name.
@@ -59,6 +59,7 @@ cdef class ReverseMap:
     cdef void _remove_site(self, hfn_t frame, site_t site) noexcept nogil
     cdef void _charge(self, hfn_t frame, vmid_t vm) noexcept nogil
     cdef void _recharge(self, hfn_t frame) noexcept nogil
+    cdef uint64_t mappings(self, hfn_t frame) noexcept nogil
     cdef bint _maps(self, hfn_t frame, vmid_t vm) noexcept nogil
     cdef void _leave(self, hfn_t frame, vmid_t vm) noexcept nogil
     cdef void _drop_cached(self, Leaf *leaf, gfn_t gfn) noexcept nogil

@@ -20,7 +20,7 @@ from .leaf cimport Leaf, Leaves, Slot
 from .replacement.order cimport Order
 from .swapspace cimport SwapSpace
 from .tcache cimport Tcache
-from .types cimport LEAF_ENTRIES, NONE, NONE16, gfn_t, hfn_t, site_t, uint32_t, vmid_t
+from .types cimport LEAF_ENTRIES, NONE, NONE16, gfn_t, hfn_t, site_t, uint32_t, uint64_t, vmid_t
 from .zpool cimport Zpool
 
 
@@ -135,6 +135,18 @@ cdef class ReverseMap:
             if not self.next(&walk):
                 break
         self._charge(frame, NONE16 if lowest == NONE else <vmid_t>lowest)
+
+    cdef uint64_t mappings(self, hfn_t frame) noexcept nogil:
+        """How many pages of VMs the frame holds: entries, each times the holders of its leaf."""
+        cdef Walk walk
+        cdef uint64_t pages = 0
+        if self.frames.frame[frame].flags & FRAME_ZERO:
+            return self.frames.frame[frame].refs
+        self.walk(frame, &walk)
+        while True:
+            pages += self.leaves.at(walk.site / LEAF_ENTRIES).nr_holders
+            if not self.next(&walk):
+                return pages
 
     cdef bint _maps(self, hfn_t frame, vmid_t vm) noexcept nogil:
         """Does this VM still map the frame?"""

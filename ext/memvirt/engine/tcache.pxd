@@ -20,6 +20,7 @@ cdef class Tcache:
 
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1
     cdef void close(self, vmid_t vm) noexcept nogil
+    cdef void forget_all(self, vmid_t vm) noexcept nogil
     cdef void revoke_writes(self, vmid_t vm) noexcept nogil
     cdef void settle_writes(self, vmid_t vm, uint32_t region) noexcept nogil
 

@@ -30,6 +30,7 @@ cdef class Tcache:
             self.close(<vmid_t>vm)
 
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1:
+        """An empty cache; a VM that never runs has one of no pages (0, 0)."""
         cdef View *view = &self.view[vm]
         view.entry = <uint32_t *>calloc(nr_vpns + 1, sizeof(uint32_t))
         view.writes = <uint8_t *>calloc((nr_vpns >> 9) + 1, 1)
@@ -46,6 +47,9 @@ cdef class Tcache:
         free(self.view[vm].entry)
         free(self.view[vm].writes)
         memset(&self.view[vm], 0, sizeof(View))
+
+    cdef void forget_all(self, vmid_t vm) noexcept nogil:
+        memset(self.view[vm].entry, 0, self.view[vm].nr_vpns * sizeof(uint32_t))
 
     cdef void revoke_writes(self, vmid_t vm) noexcept nogil:
         memset(self.view[vm].writes, 0, (self.view[vm].nr_vpns >> 9) + 1)
