@@ -37,16 +37,8 @@ TRACES = {
 }
 TRACES = {name: trace.astype(np.uint32) for name, trace in TRACES.items()}
 SIZES = (1, 2, 3, 4, 7, 10, 19, 20, 33, 100, 169, 170, 171, 400, 5000)
-PEERS = {
-    "fifo": "FIFO",
-    "lru": "LRU",
-    "clock": "Clock",
-    "sieve": "Sieve",
-    "s3fifo": "S3FIFO",
-    "2q": "TwoQ",
-    "arc": "ARC",
-    "lfu": "LFU",
-}
+PEERS = {"fifo": "FIFO", "lru": "LRU", "clock": "Clock", "sieve": "Sieve", "s3fifo": "S3FIFO", "2q": "TwoQ"}
+PEERS |= {"arc": "ARC", "lfu": "LFU"}
 
 
 def paper_fifo(pages, capacity):
