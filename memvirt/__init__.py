@@ -11,9 +11,9 @@ __all__ = ["ConfigError", "Host", "InvariantError", "MemvirtError", "StoreError"
 if TYPE_CHECKING:
     from memvirt.errors import ConfigError, InvariantError, MemvirtError, StoreError
     from memvirt.host import Host, Vm
-    from memvirt.simulate import simulate
+    from memvirt.simulation import simulate
 
-_HOMES = {"Host": "memvirt.host", "Vm": "memvirt.host", "simulate": "memvirt.simulate"}
+_HOMES = {"Host": "memvirt.host", "Vm": "memvirt.host", "simulate": "memvirt.simulation"}
 
 
 def __getattr__(name: str) -> Any:
