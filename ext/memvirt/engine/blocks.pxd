@@ -34,9 +34,13 @@ cdef class Blocks:
     cdef uint32_t _nr_blocks[NR_ORDERS]         # free blocks of exactly this order
     cdef uint32_t _lowest[NR_ORDERS]            # no word below this one holds a free block of this order
     cdef Places _places[NR_ORDERS]              # a word that holds one is marked here or is _lowest
-    cdef uint64_t _fail_after                   # the how-manieth take from now is refused; 0: none
+    cdef uint64_t _fail_after                   # the how-manieth question from now is refused; 0: none
 
     cdef int take(self, int order, uint32_t *page) except -1 nogil
+    # The same for pages that were asked for before: fail_after() has no say. NO_FRAME only where there is no block.
+    cdef int claim(self, int order, uint32_t *page) except -1 nogil
+    # Count a question; True when it is the one that fail_after() wants refused.
+    cdef bint refuses(self) noexcept nogil
     # Targeted: the block must be free; splits what contains it. OK or NO_FRAME.
     cdef int take_at(self, uint32_t page, int order) except -1 nogil
     # Up to n single pages, as n calls of take would give them; returns how many (0 .. n).
@@ -49,7 +53,6 @@ cdef class Blocks:
 
     cdef bint _whole(self, uint32_t page, int order) noexcept nogil
     cdef bint _untouched(self, uint32_t page, int order) noexcept nogil
-    cdef bint _refused(self) noexcept nogil
     cdef bint _inside(self, uint32_t page, int order) noexcept nogil
     cdef bint _parent_whole(self, uint32_t page, int order) noexcept nogil
     cdef int _merge(self, uint64_t bits, int at, int order, int top, int base) noexcept nogil

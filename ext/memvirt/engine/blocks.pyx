@@ -135,20 +135,25 @@ cdef class Blocks:
     # -- take --------------------------------------------------------------------------------------------------------
 
     @cython.final
-    cdef bint _refused(self) noexcept nogil:
-        """Count down to the take that fail_after() asked to refuse."""
+    cdef inline bint refuses(self) noexcept nogil:
+        if not bits_unlikely(self._fail_after != 0):
+            return False
         self._fail_after -= 1
         return self._fail_after == 0
 
     cdef int take(self, int order, uint32_t *page) except -1 nogil:
         """Take an aligned block of 2^order pages: OK and its first page, or NO_FRAME."""
+        if self.refuses():
+            return NO_FRAME
+        return self.claim(order, page)
+
+    @cython.final
+    cdef int claim(self, int order, uint32_t *page) except -1 nogil:
         assert 0 <= order <= MAX_ORDER
         cdef int block_order = order
         cdef int half
         cdef uint32_t word
         cdef uint64_t blocks
-        if bits_unlikely(self._fail_after != 0) and self._refused():
-            return NO_FRAME
         if order == 0 and self._nr_blocks[0]:
             word = self._lowest[0]
             blocks = bits_maximal(self._free[word], 0, WORD_ORDER)
@@ -220,7 +225,7 @@ cdef class Blocks:
         assert page & ((1 << order) - 1) == 0
         assert self._inside(page, order)
         cdef int half, block_order = order
-        if bits_unlikely(self._fail_after != 0) and self._refused():
+        if self.refuses():
             return NO_FRAME
         if not self._whole(page, order):
             return NO_FRAME

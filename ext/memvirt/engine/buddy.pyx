@@ -163,10 +163,11 @@ cdef class Buddy(Blocks):
         return self.is_free(page)
 
     def fail_after(self, n):
-        """Refuse the nth take from now (1: the very next), once, as if nothing were free. 0 calls it off.
+        """Refuse the nth request from now (1: the very next), once, as if nothing were free. 0 calls it off.
 
-        For tests that force every rollback. take, take_at and each page of take_bulk count as one take; a refused
-        take_bulk ends there.
+        For tests that force every rollback. A request is whatever may be told that there is nothing: take, take_at and
+        each page of take_bulk (a refused take_bulk ends there), and on a host the question that secures the frames of
+        an operation (Frames.can_take). What claims secured frames is not asked again and cannot be refused.
         """
         if n < 0:
             raise ValueError(f"n is {n}: must be 0 or more")

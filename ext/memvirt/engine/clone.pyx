@@ -23,7 +23,7 @@ cdef class Cloner:
             pages += root[i] != NONE
         if self.reclaim.secure(child, 0, self.mapping.leaves.pages.frames_needed(pages)) != OK:
             return NO_FRAME
-        self.mapping.leaves.pages.reserve(pages, 0)
+        self.mapping.leaves.pages.claim(pages)
         for i in range(self.mapping.leaves.directory[parent].nr_roots):
             if root[i] == NONE:
                 continue

@@ -166,7 +166,7 @@ cdef class Faults:
         if outcome != OK or self.reclaim.evictions != evictions:
             return outcome
         slot = self.mapping.reach(vm, gfn)
-        self.frames.take(0, FRAME_GUEST, 0, &frame)
+        self.frames.claim(0, FRAME_GUEST, &frame)
         self.content.clear(frame)
         self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
         self.mapping.map_new(vm, slot, gfn, frame, NONE)
@@ -186,8 +186,8 @@ cdef class Faults:
             return NO_FRAME
         if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.high_pages + 2, &base) != OK:
             return NO_FRAME
-        self.leaves.pages.reserve(1, 0)
-        self.leaves.records.reserve(1, 0)
+        self.leaves.pages.claim(1)
+        self.leaves.records.claim(1)
         slot = self.leaves.ensure_slot(vm, gfn)
         for i in range(LEAF_ENTRIES):
             self.content.clear(base + i)
@@ -202,7 +202,7 @@ cdef class Faults:
         cdef int outcome = self.reclaim.secure(vm, 1, 0)
         if outcome != OK or self.reclaim.evictions != evictions:
             return outcome
-        self.frames.take(0, FRAME_GUEST, 0, &copy)
+        self.frames.claim(0, FRAME_GUEST, &copy)
         self.content.copy(copy, entry & PTE_WHERE)
         self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
         self.mapping.break_cow(vm, leaf, gfn % LEAF_ENTRIES, copy)
@@ -220,7 +220,7 @@ cdef class Faults:
             outcome = self.reclaim.secure(vm, 0, self.mapping.nodes.frames_needed(2))
             if outcome != OK or self.reclaim.evictions != evictions:
                 return outcome
-            self.mapping.nodes.reserve(2, 0)
+            self.mapping.nodes.claim(2)
             self.mapping.map_cached(leaf, gfn % LEAF_ENTRIES, id)
             self.meter.ev.fault_cached += 1
             return OK
@@ -228,7 +228,7 @@ cdef class Faults:
         if outcome != OK or self.reclaim.evictions != evictions:
             return outcome
         kind = self.mapping.backings.kind(backing)
-        self.frames.take(0, FRAME_GUEST, 0, &frame)
+        self.frames.claim(0, FRAME_GUEST, &frame)
         self._fill_from(id, frame, vm, gfn)
         self.mapping.map_back(vm, leaf, gfn % LEAF_ENTRIES, frame, id)
         if kind == BACKING_SAME:
@@ -306,7 +306,10 @@ cdef class Faults:
         return OK
 
     cdef int populate(self, vmid_t vm) except -1 nogil:
-        """Thick provisioning: map everything now, in 2 MiB blocks where there are any. OK or what ran out."""
+        """Thick provisioning: map everything now, in 2 MiB blocks where there are any. OK or what ran out.
+
+        Reclaim may have to make room among other VMs; if it had to take this VM's own pages, the VM does not fit.
+        """
         cdef gfn_t gfn = 0
         cdef uint32_t slot, entry
         cdef bint shared
@@ -320,4 +323,4 @@ cdef class Faults:
                 if outcome != OK:
                     return outcome
             gfn += 1
-        return OK
+        return OK if self.mapping.account[vm].charged >= self.leaves.directory[vm].nr_pages else NO_FRAME

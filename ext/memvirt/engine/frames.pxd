@@ -38,14 +38,19 @@ cdef class Frames:
     cdef Frame *frame                                          # [nr_frames]
     cdef uint32_t nr_state[NR_FRAME_STATES]
 
+    # Are so many frames free beside `reserve`? The question that secures them: it alone may be told no.
+    cdef bint can_take(self, uint32_t frames, uint32_t reserve) noexcept nogil
     # One frame or an aligned block of 2^order for `state`, leaving at least `reserve` frames free. OK or NO_FRAME.
     # Bytes are NOT cleared. refs = 1, charge = NONE16, backing = NONE.
     cdef int take(self, int order, FrameState state, uint32_t reserve, hfn_t *frame) except -1 nogil
+    # The same from frames that were secured before: a single frame is there, or InvariantError; a block may not be.
+    cdef int claim(self, int order, FrameState state, hfn_t *frame) except -1 nogil
     cdef int take_at(self, hfn_t frame, FrameState state) except -1 nogil
     cdef int give(self, hfn_t frame, int order) except -1 nogil
     cdef void *memory(self, hfn_t frame) noexcept nogil
-    cdef void *take_page(self, FrameState state, uint32_t reserve, hfn_t *frame) except? NULL nogil
+    cdef void *claim_page(self, FrameState state, hfn_t *frame) except NULL nogil
     cdef int give_page(self, hfn_t frame, void *page) except -1 nogil
+    cdef void _mark_taken(self, hfn_t frame, uint32_t count, FrameState state) noexcept nogil
     cdef void _mark_free(self, hfn_t frame) noexcept nogil
     cpdef object check(self)
 
@@ -66,7 +71,8 @@ cdef class Slab:
 
     cdef uint32_t frames_needed(self, uint32_t records) noexcept nogil
     cdef int reserve(self, uint32_t records, uint32_t keep_free) except -1 nogil
-    cdef int _grow(self, uint32_t keep_free) except -1 nogil
+    cdef int claim(self, uint32_t records) except -1 nogil
+    cdef int _grow(self) except -1 nogil
     cdef int _resize(self, uint32_t room) except -1
     cdef uint32_t take(self) noexcept nogil
     cdef void give(self, uint32_t id) noexcept nogil

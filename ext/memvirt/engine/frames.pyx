@@ -5,11 +5,15 @@ that name it, its reverse map, the backing record it still equals, and the VM th
 about guests, tables, zspages, records, is put into frames of this same host and shows in usage(): metadata is never
 free of charge.
 
+Frames are had in one of two ways. `take` asks and takes in one step and may be told NO_FRAME. An operation of several
+steps *secures* first (can_take, through Reclaim.secure where reclaim may help) and *claims* later: what was secured is
+there, so a commit has no outcome to look at, and a claim that finds nothing is a bug that raises.
+
 Bytes of a frame are garbage until its taker clears or fills them. Debug builds fill freed frames with a pattern;
 sanitizer builds poison them, so that a stale pointer into the arena is caught as it would be on a heap.
 
-A Slab keeps records of one power-of-two size, as many to a frame as fit. `reserve` is the step that may fail, `take`
-cannot: a fault handler secures first and commits later. Records stay where they are; frames of a slab are given back
+A Slab keeps records of one power-of-two size, as many to a frame as fit. `reserve` (or `claim`, from secured frames)
+makes room, `take` cannot fail. Records stay where they are; frames of a slab are given back
 when the host ends.
 
 Invariants (check): the counts per state match the frames; free here = free in the buddy; a free frame has no
@@ -79,33 +83,42 @@ cdef class Frames:
 
     cdef int take(self, int order, FrameState state, uint32_t reserve, hfn_t *frame) except -1 nogil:
         """A block of 2^order frames for `state`, leaving `reserve` frames free: OK or NO_FRAME."""
-        cdef uint32_t count = <uint32_t>1 << order, i
+        cdef uint32_t count = <uint32_t>1 << order
+        if self.buddy.nr_free < count + reserve or self.buddy.take(order, frame) != OK:
+            return NO_FRAME
+        self._mark_taken(frame[0], count, state)
+        return OK
+
+    cdef bint can_take(self, uint32_t frames, uint32_t reserve) noexcept nogil:
+        return not self.buddy.refuses() and self.buddy.nr_free >= frames + reserve
+
+    cdef int claim(self, int order, FrameState state, hfn_t *frame) except -1 nogil:
+        if self.buddy.claim(order, frame) != OK:
+            if order == 0:
+                with gil:
+                    raise InvariantError(f"no frame for the state '{STATE_NAMES[<int>state]}': it was not secured")
+            return NO_FRAME
+        self._mark_taken(frame[0], <uint32_t>1 << order, state)
+        return OK
+
+    cdef void _mark_taken(self, hfn_t frame, uint32_t count, FrameState state) noexcept nogil:
+        cdef uint32_t i
         cdef Frame *record
-        if self.buddy.nr_free < count + reserve:
-            return NO_FRAME
-        if self.buddy.take(order, frame) != OK:
-            return NO_FRAME
         for i in range(count):
-            record = &self.frame[frame[0] + i]
+            record = &self.frame[frame + i]
             assert record.state == FRAME_FREE
             record.state = state
             record.refs = 1
         if self.content.arena != NULL:
-            memvirt_unpoison(self.content.arena + <size_t>frame[0] * PAGE_SIZE, <size_t>count * PAGE_SIZE)
+            memvirt_unpoison(self.content.arena + <size_t>frame * PAGE_SIZE, <size_t>count * PAGE_SIZE)
         self.nr_state[<int>FRAME_FREE] -= count
         self.nr_state[<int>state] += count
-        return OK
 
     cdef int take_at(self, hfn_t frame, FrameState state) except -1 nogil:
         """This very frame, if it is free: OK or NO_FRAME."""
         if self.buddy.take_at(frame, 0) != OK:
             return NO_FRAME
-        self.frame[frame].state = state
-        self.frame[frame].refs = 1
-        if self.content.arena != NULL:
-            memvirt_unpoison(self.content.arena + <size_t>frame * PAGE_SIZE, PAGE_SIZE)
-        self.nr_state[<int>FRAME_FREE] -= 1
-        self.nr_state[<int>state] += 1
+        self._mark_taken(frame, 1, state)
         return OK
 
     cdef int give(self, hfn_t frame, int order) except -1 nogil:
@@ -133,12 +146,11 @@ cdef class Frames:
             return NULL
         return self.content.arena + <size_t>frame * PAGE_SIZE
 
-    cdef void *take_page(self, FrameState state, uint32_t reserve, hfn_t *frame) except? NULL nogil:
-        """A cleared page of metadata in a frame, or NULL when there is no frame. With content that has no bytes the
-        frame is taken all the same and the page lies beside it."""
+    cdef void *claim_page(self, FrameState state, hfn_t *frame) except NULL nogil:
+        """A cleared page of metadata in a secured frame. With content that has no bytes the frame is taken all the same
+        and the page lies beside it."""
         cdef void *page
-        if self.take(0, state, reserve, frame) != OK:
-            return NULL
+        self.claim(0, state, frame)
         page = self.memory(frame[0])
         if page == NULL:
             page = malloc(PAGE_SIZE)
@@ -211,17 +223,19 @@ cdef class Slab:
 
     cdef int reserve(self, uint32_t records, uint32_t keep_free) except -1 nogil:
         """Make sure that the next `records` takes succeed: OK or NO_FRAME (then nothing has changed)."""
-        cdef uint32_t pages = self.frames_needed(records), i
-        if pages == 0:
-            return OK
-        if self.frames.buddy.nr_free < pages + keep_free:
+        cdef uint32_t pages = self.frames_needed(records)
+        if pages and not self.frames.can_take(pages, keep_free):
             return NO_FRAME
+        return self.claim(records)
+
+    cdef int claim(self, uint32_t records) except -1 nogil:
+        """The same from secured frames (see frames_needed)."""
+        cdef uint32_t pages = self.frames_needed(records), i
         for i in range(pages):
-            if self._grow(keep_free) != OK:
-                return NO_FRAME
+            self._grow()
         return OK
 
-    cdef int _grow(self, uint32_t keep_free) except -1 nogil:
+    cdef int _grow(self) except -1 nogil:
         cdef hfn_t frame
         cdef void *page
         cdef uint32_t room, id, i
@@ -229,9 +243,7 @@ cdef class Slab:
             room = 64 if self.room == 0 else self.room * 2
             with gil:
                 self._resize(room)
-        page = self.frames.take_page(self.state, keep_free, &frame)
-        if page == NULL:
-            return NO_FRAME
+        page = self.frames.claim_page(self.state, &frame)
         self.page[self.nr_pages] = <char *>page
         self.page_frame[self.nr_pages] = frame
         self.frames.frame[frame].where = self.nr_pages

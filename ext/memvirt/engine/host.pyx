@@ -307,11 +307,11 @@ cdef class Engine:
         taken = []
         if missing + self.frames.min_pages > self.frames.buddy.nr_free and self.reclaim is not None:
             self.reclaim.make_room(<uint32_t>missing + self.frames.min_pages)
-        if missing + self.frames.min_pages > self.frames.buddy.nr_free:
+        if not self.frames.can_take(<uint32_t>missing, self.frames.min_pages):
             raise AdmissionError(f"{what} need {missing} frames; {self.frames.buddy.nr_free} are free, "
                                  f"{self.frames.min_pages} of them reserved")
         while missing:
-            if (<uint64_t>1 << order) > missing or self.frames.take(order, FRAME_FIXED, 0, &frame) != OK:
+            if (<uint64_t>1 << order) > missing or self.frames.claim(order, FRAME_FIXED, &frame) != OK:
                 order -= 1
                 continue
             taken.append((frame, order))

@@ -71,6 +71,9 @@ cdef class Reclaim:
         """Make sure that so many frames can be taken: OK, NO_FRAME or LIMITED. The only step of a fault that reclaims;
         `evictions` tells whether entries may have changed."""
         cdef uint32_t want = guest_frames + table_frames
+        if want and self.frames.buddy.refuses():
+            self.meter.ev.exhausted_no_frame += 1
+            return NO_FRAME
         if guest_frames and self.mapping.account[vm].limit != NONE:
             if self._own_limit(vm, guest_frames) != OK:
                 self.meter.ev.exhausted_limit += 1
@@ -211,7 +214,7 @@ cdef class Reclaim:
         self.mapping.walk(frame, &walk)
         leaf = self.mapping.leaves.at(walk.site / LEAF_ENTRIES)
         if leaf.entries == NULL:                # its 2 MiB neighbours stay: the mapping becomes small first
-            if self.frames.buddy.nr_free == 0:
+            if not self.frames.can_take(1, 0):
                 self.order.spare(frame)
                 return REJECTED
             self.mapping.split(walk.site / LEAF_ENTRIES)

@@ -131,12 +131,12 @@ cdef class ShareIndex(Listener):
         cdef uint32_t nodes = self.mapping.nodes_to_merge(duplicate, kept)
         cdef Frame *record = &self.frames.frame[kept]
         cdef uint32_t need = (self.mapping.nodes.frames_needed(nodes) + self._splits(duplicate) + self._splits(kept))
-        if need and self.frames.buddy.nr_free < need + self.frames.min_pages:
+        if need and not self.frames.can_take(need, self.frames.min_pages):
             self.no_frame += 1
             return False
         self._split(duplicate)
         self._split(kept)
-        self.mapping.nodes.reserve(nodes, 0)
+        self.mapping.nodes.claim(nodes)
         self.mapping.write_protect(kept)
         record.flags |= FRAME_STABLE
         self.mapping.merge(duplicate, kept)
@@ -146,7 +146,7 @@ cdef class ShareIndex(Listener):
     cdef bint merge_zero(self, hfn_t frame) except? True nogil:
         """Let all entries of a frame of zeros name the zero frame."""
         cdef uint32_t need = self._splits(frame)
-        if need and self.frames.buddy.nr_free < need + self.frames.min_pages:
+        if need and not self.frames.can_take(need, self.frames.min_pages):
             self.no_frame += 1
             return False
         self._split(frame)

@@ -36,13 +36,12 @@ cdef class Tables(ReverseMap):
         cdef void *page
         cdef leaf_t leaf
         if slot_id == NONE:
-            self.leaves.pages.reserve(1, 0)
+            self.leaves.pages.claim(1)
             slot_id = self.leaves.ensure_slot(vm, gfn)
         leaf = self.leaves.slot(slot_id).leaf
         if leaf == NONE:
-            self.leaves.records.reserve(1, 0)
-            page = self.frames.take_page(FRAME_TABLE, 0, &frame)
-            assert page != NULL
+            self.leaves.records.claim(1)
+            page = self.frames.claim_page(FRAME_TABLE, &frame)
             leaf = self.leaves.make_small(gfn >> LEAF_SHIFT, frame, page)
             self.leaves.hold(leaf, slot_id)
         elif self.leaves.at(leaf).entries == NULL:
@@ -56,8 +55,7 @@ cdef class Tables(ReverseMap):
         cdef uint32_t i
         cdef uint32_t *entries
         assert leaf.entries == NULL
-        entries = <uint32_t *>self.frames.take_page(FRAME_TABLE, 0, &frame)
-        assert entries != NULL
+        entries = <uint32_t *>self.frames.claim_page(FRAME_TABLE, &frame)
         for i in range(LEAF_ENTRIES):
             entries[i] = leaf.huge + i
         leaf.entries = entries
@@ -124,10 +122,9 @@ cdef class Tables(ReverseMap):
         cdef uint32_t i, entry
         if old.entries == NULL:
             self.split(old_id)
-        self.leaves.records.reserve(1, 0)
-        self.nodes.reserve(2 * <uint32_t>old.live, 0)
-        page = <uint32_t *>self.frames.take_page(FRAME_TABLE, 0, &table)
-        assert page != NULL
+        self.leaves.records.claim(1)
+        self.nodes.claim(2 * <uint32_t>old.live)
+        page = <uint32_t *>self.frames.claim_page(FRAME_TABLE, &table)
         new_id = self.leaves.make_small(old.region, table, page)
         old = self.leaves.at(old_id)
         new = self.leaves.at(new_id)
