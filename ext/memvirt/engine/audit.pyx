@@ -14,9 +14,9 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
 
 from libc.stdlib cimport calloc, free
 
-from memvirt.errors import InvariantError
+from memvirt.errors import ConfigError, InvariantError
 
-from .backing cimport BACKING_CACHED, BACKING_SWAP, BACKING_ZPOOL, Backing
+from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
 from .frames cimport (FRAME_CHAIN, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO,
                       Frame)
 from .host cimport Engine, Vm
@@ -25,7 +25,7 @@ from .leaf cimport (DIRECTORY_SHIFT, PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_
 from .mapping cimport Mapping
 from .rmap cimport Walk
 from .tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
-from .types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, hfn_t, site_t, uint32_t, uint64_t
+from .types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, site_t, uint32_t, uint64_t
 
 
 def check(Engine engine not None):
@@ -57,6 +57,31 @@ def check(Engine engine not None):
         _check_translations(engine, vm)
         if (<Vm>vm).has_guest:
             (<Vm>vm).guest.check()
+
+
+def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
+    """Where a guest-physical page lies, without touching it: None (nowhere yet), ("frame", number), ("same", word),
+    ("zpool", handle) or ("swap", slot)."""
+    cdef Mapping mapping = engine.mapping
+    cdef Backing *record
+    cdef uint32_t slot, entry
+    vm._require()
+    if gfn >= vm.nr_pages:
+        raise ConfigError(f"VM '{vm.name}': page {gfn} is beyond its {vm.nr_pages} pages")
+    slot = mapping.leaves.slot_of(vm.id, gfn)
+    if slot == NONE or mapping.leaves.slot(slot).leaf == NONE:
+        return None
+    entry = mapping.leaves.entry(mapping.leaves.at(mapping.leaves.slot(slot).leaf), gfn % LEAF_ENTRIES)
+    if entry == 0:
+        return None
+    if entry & PTE_PRESENT:
+        return "frame", entry & PTE_WHERE
+    record = mapping.backings.at(entry & PTE_WHERE)
+    if record.place & BACKING_CACHED:
+        return "frame", record.link
+    if mapping.backings.kind(record) == BACKING_SAME:
+        return "same", mapping.backings.value(record)
+    return "zpool" if mapping.backings.kind(record) == BACKING_ZPOOL else "swap", mapping.backings.where(record)
 
 
 cdef int _count_entries(Engine engine, uint32_t *frame_refs, uint32_t *backing_refs) except -1:
