@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from memvirt.simulation import simulate
+from memvirt.simulate import simulate
 
 try:
     import libcachesim  # type: ignore[import-untyped]

@@ -1,0 +1,1 @@
+"""Rows of bench/ratios.py, one file per group."""
