@@ -178,6 +178,9 @@ class Host:
 
             def decide(now_ns: int) -> None:
                 snapshot = self.snapshot(now_ns)
+                self._last_decision_ns = now_ns
+                for vm in self.vms:
+                    vm.mark()
                 self._apply(rule(snapshot))
 
         outcome = engine_run.run(
@@ -193,10 +196,10 @@ class Host:
         return {by_engine[vm]: RunOutcome(done, reason) for vm, (done, reason) in outcome.items()}
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:
-        """What a decider is given: the host between two quanta."""
+        """What a decider is given: the host between two quanta, and what VMs did since the last decision."""
         now = self.sim_ns if now_ns is None else now_ns
         frames = self.engine.frames
-        snapshot = Snapshot(
+        return Snapshot(
             now_ns=now,
             interval_ns=max(0, now - self._last_decision_ns),
             total_pages=frames.nr_frames,
@@ -206,8 +209,6 @@ class Host:
             vms=tuple(vm.view() for vm in self.vms),
             memo=self._memo,
         )
-        self._last_decision_ns = now
-        return snapshot
 
     def _apply(self, targets: Targets) -> None:
         self._memo = targets.memo
@@ -258,6 +259,11 @@ class Host:
         """Frames by use; sums to the host's memory."""
         return dict(self.engine.frames.usage())
 
+    def stall(self) -> dict[str, int]:
+        """Time in which VMs waited for memory, as Linux's PSI: some (at least one) and full (all that had work), as
+        totals in simulated ns and averages over 10, 60 and 300 simulated seconds in 1/100 %."""
+        return dict(self.engine.stalls.of_host())
+
     def sharing(self) -> dict[str, int]:
         """What page sharing holds now: frames shared, further entries sharing them, and the scanner's own counts."""
         return dict(self.engine.sharing_state())
@@ -284,6 +290,11 @@ class Vm:
         self.engine_vm = engine_vm
         self.name: str = engine_vm.name
         self.pages: int = engine_vm.nr_pages
+        self.mark()
+
+    def mark(self) -> None:
+        """A decision is made now: the next view tells what happens from here on."""
+        self._stalled_before_ns = self.stall_ns
 
     def __repr__(self) -> str:
         return f"<memvirt.Vm '{self.name}', {self.pages} pages>"
@@ -323,8 +334,12 @@ class Vm:
 
     @property
     def stall_ns(self) -> int:
-        """Simulated time this VM has spent inside faults and waiting for memory."""
-        return int(self.engine_vm.stall_ns)
+        """Simulated time this VM has waited for memory."""
+        return self.stall()["stall_some_ns"]
+
+    def stall(self) -> dict[str, int]:
+        """As Host.stall, of this VM alone: some and full are the same."""
+        return dict(self.engine_vm.stall())
 
     @property
     def tag_base(self) -> int:
@@ -394,6 +409,8 @@ class Vm:
             limit_pages=account["limit"],
             guest_free_pages=0 if guest is None else guest.buddy.nr_free,
             guest_cache_pages=self.engine_vm.cache_pages,
+            stall_some_ns=self.stall_ns - self._stalled_before_ns,
+            stall_full_ns=self.stall_ns - self._stalled_before_ns,
             balloonable=guest is not None,
         )
 

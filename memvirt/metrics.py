@@ -156,7 +156,9 @@ _STATES: tuple[Metric, ...] = (
     Metric(
         "stall_some_ns", "ns", Kind.SIM_TIME, "time in which some access waited for memory", _DOWN, "modelled, as PSI"
     ),
-    Metric("stall_full_ns", "ns", Kind.SIM_TIME, "time in which all VMs waited for memory", _DOWN, "modelled, as PSI"),
+    Metric(
+        "stall_full_ns", "ns", Kind.SIM_TIME, "time in which all VMs with work waited for memory", _DOWN, "modelled, as PSI"
+    ),
     Metric("wall_ns", "ns", Kind.WALL_TIME, "time of the phase on this machine", _DOWN, "clock of this machine"),
     Metric("accesses_per_s", "1/s", Kind.WALL_TIME, "accesses simulated a second", _UP, "(reads + writes) / wall_ns"),
     Metric(
@@ -236,6 +238,18 @@ def _families() -> list[Metric]:
             "Σ modelled costs",
         )
         for name in MECHANISMS
+    ]
+    rows += [
+        Metric(
+            f"stall_{state}_avg{seconds}",
+            "1/100 %",
+            Kind.GAUGE,
+            f"time {state} VMs waited for memory, average over {seconds} s",
+            _DOWN,
+            "exponential, moved every 2 simulated seconds, as PSI",
+        )
+        for state in ("some", "full")
+        for seconds in (10, 60, 300)
     ]
     rows += [
         Metric(f"usage.{use}", "frames", Kind.GAUGE, f"host frames in use as '{use}'", _NONE, "sums to host memory")

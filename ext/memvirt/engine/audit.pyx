@@ -36,6 +36,7 @@ def check(Engine engine not None):
     mapping.nodes.check()
     mapping.backings.check()
     engine.order.check()
+    engine.stalls.check()
     if mapping.has_zpool:
         mapping.zpool.check()
     if mapping.has_swap:

@@ -245,6 +245,7 @@ cdef class Faults:
         cdef BackingKind kind = self.mapping.backings.kind(backing)
         cdef const uint8_t *payload
         cdef uint32_t payload_bytes
+        cdef int64_t began = self.clock.now
         cdef int outcome
         if kind == BACKING_SAME:
             self.content.fill_same(frame, self.mapping.backings.value(backing))
@@ -259,6 +260,7 @@ cdef class Faults:
             self.clock.wait_until(self.device.read(self.clock.now, 1))
             outcome = self.mapping.swap.read(self.mapping.backings.where(backing), self.content.raw_target(frame))
             self.meter.ev.swap_pages_in += 1
+        self.reclaim.stalls.note(began, self.clock.now)
         if outcome == OK and self.content.checksum(frame) == backing.check:
             return OK
         self.frames.give(frame, 0)

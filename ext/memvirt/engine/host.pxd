@@ -12,6 +12,7 @@ from .reclaim cimport Reclaim
 from .replacement.order cimport Order
 from .scan.scanner cimport Scanner
 from .shareindex cimport ShareIndex
+from .stall cimport Stalls
 from .types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t
 from .zpool cimport Zpool
 
@@ -51,7 +52,7 @@ cdef class Vm:
     cdef bint has_guest
     cdef public int64_t now_ns                  # its clock
     cdef public int64_t balloon_ns              # its balloon worker's clock
-    cdef public int64_t stall_ns              # time spent waiting for memory: inside faults
+    cdef dict last_stall                        # once it is destroyed: what stall() said
     cdef readonly int outcome                   # why the last access stopped (Outcome)
     cdef memvirt_hits hits
     cdef list fixed                             # [(frame, order)] metadata taken at creation
@@ -68,6 +69,7 @@ cdef class Engine:
     cdef readonly Order order
     cdef readonly Mapping mapping
     cdef readonly Reclaim reclaim
+    cdef readonly Stalls stalls
     cdef readonly Faults faults
     cdef readonly Cloner cloner
     cdef readonly Device device
@@ -85,6 +87,8 @@ cdef class Engine:
                         int64_t until) except? 0xFFFFFFFF nogil
     cdef int _slow(self, Vm vm, vpn_t vpn, uint8_t op, const uint32_t *source) except -1 nogil
     cdef int _enter(self) except -1
+    cdef int _begin(self, Vm vm) except -1
+    cdef int _end(self, Vm vm) except -1
     cdef void _leave(self) noexcept
     cdef list _take_fixed(self, uint64_t bytes, object what)
     cpdef int64_t sim_ns(self)

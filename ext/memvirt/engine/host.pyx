@@ -30,6 +30,7 @@ from .mapping cimport Mapping
 from .reclaim cimport Reclaim
 from .replacement.order cimport Order
 from .shareindex cimport ShareIndex
+from .stall cimport Stalls
 from .tcache cimport TC_VALID, View
 from .types cimport (EMPTY, LEAF_ENTRIES, LIMITED, MAX_ORDER, MAX_VMS, NO_FRAME, NONE, NONE16, OK, PAGE_SHIFT, PAGE_SIZE,
                      REFUSED, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
@@ -98,6 +99,10 @@ cdef class Vm:
     def outcome_name(self):
         return OUTCOMES[self.outcome]
 
+    def stall(self):
+        """How long this VM has waited for memory; see Stalls.of_vm."""
+        return self.engine.stalls.of_vm(self.id, self.now_ns) if self.alive else self.last_stall
+
     def account(self):
         """{"charged", "limit", "reservation", "shares", "domain", "active"}, pages; limit None: no limit."""
         record = dict(self.engine.mapping.account[self.id])
@@ -125,12 +130,12 @@ cdef class Vm:
         if n == 0:
             self.outcome = OK
             return 0
-        self.engine._enter()
+        self.engine._begin(self)
         try:
             with nogil:
                 done = self.engine.serve(self, &pages[0], &ops[0], NULL if sources is None else &sources[0], n, until_ns)
         finally:
-            self.engine._leave()
+            self.engine._end(self)
         return done
 
     def write(self, uint64_t address, const uint8_t[::1] data not None):
@@ -158,8 +163,7 @@ cdef class Vm:
         if address + length > <uint64_t>self.nr_vpns << PAGE_SHIFT or address + length < address:
             raise ConfigError(f"VM '{self.name}': {length} bytes at {address:#x} reach beyond its "
                               f"{<uint64_t>self.nr_vpns << PAGE_SHIFT:#x} bytes")
-        self.engine._enter()
-        self.engine.clock.now = self.now_ns
+        self.engine._begin(self)
         try:
             while done < length:
                 chunk = min(length - done, <uint64_t>PAGE_SIZE - (address + done) % PAGE_SIZE)
@@ -174,8 +178,7 @@ cdef class Vm:
                            self.engine.content.arena + <size_t>frame * PAGE_SIZE + (address + done) % PAGE_SIZE, chunk)
                 done += chunk
         finally:
-            self.now_ns = self.engine.clock.now
-            self.engine._leave()
+            self.engine._end(self)
         return done
 
     def read_pages(self, const uint32_t[::1] pages not None, uint8_t[:, ::1] out not None):
@@ -186,8 +189,7 @@ cdef class Vm:
         if out.shape[0] != pages.shape[0] or out.shape[1] != PAGE_SIZE:
             raise ValueError(f"out must be [{pages.shape[0]}, {PAGE_SIZE}]")
         self._require()
-        self.engine._enter()
-        self.engine.clock.now = self.now_ns
+        self.engine._begin(self)
         try:
             for i in range(pages.shape[0]):
                 if pages[i] >= self.nr_vpns:
@@ -197,8 +199,7 @@ cdef class Vm:
                     raise ConfigError(f"VM '{self.name}': reading page {pages[i]} stopped: {self.outcome_name}")
                 memcpy(&out[i, 0], content.raw(frame), content.raw_bytes)
         finally:
-            self.now_ns = self.engine.clock.now
-            self.engine._leave()
+            self.engine._end(self)
 
     def balloon(self, uint32_t target_pages, uint32_t step=256):
         """Move the balloon to `target_pages`; returns what it holds when it can go no further."""
@@ -239,8 +240,7 @@ cdef class Vm:
         self._require_running()
         if <uint64_t>first + pages > self.nr_vpns:
             raise ConfigError(f"VM '{self.name}': pages {first}..{first + pages - 1} reach beyond {self.nr_vpns}")
-        self.engine._enter()
-        self.engine.clock.now = self.now_ns
+        self.engine._begin(self)
         try:
             for vpn in range(first, first + pages):
                 self.outcome = self.engine.touch(self, vpn, pinned, &frame)
@@ -249,8 +249,7 @@ cdef class Vm:
                 self.engine.mapping.set_pinned(frame, pinned)
                 done += 1
         finally:
-            self.now_ns = self.engine.clock.now
-            self.engine._leave()
+            self.engine._end(self)
         return done
 
 
@@ -276,6 +275,7 @@ cdef class Engine:
         zpool = None if options["zpool"] is None else Zpool(self.frames, **options["zpool"])
         self.mapping = Mapping(self.frames, self.order, self.clock, zpool, swap)
         self.reclaim = Reclaim(self.mapping, device, options["compress_limit"], options["harvest_interval_ns"])
+        self.stalls = self.reclaim.stalls
         self.vms = {}
         self.snapshots = []
         self.faults = Faults(self.reclaim, options["provisioning"], {})
@@ -296,6 +296,22 @@ cdef class Engine:
 
     cdef void _leave(self) noexcept:
         self.entered = False
+        self.stalls.running = NONE16
+
+    cdef int _begin(self, Vm vm) except -1:
+        """Enter for this VM alone: its clock runs, what it waits for is its stall, and nobody else has work."""
+        self._enter()
+        self.clock.now = vm.now_ns
+        self.stalls.start(vm.id, vm.now_ns)
+        self.stalls.running = vm.id
+        return 0
+
+    cdef int _end(self, Vm vm) except -1:
+        vm.now_ns = self.clock.now
+        self.stalls.stop(vm.id, vm.now_ns)
+        self.stalls.drain()
+        self._leave()
+        return 0
 
     # ---- VMs
 
@@ -345,6 +361,7 @@ cdef class Engine:
         vm.hits.tag_base = <uint32_t>mix(self.seed * 1000003 + mix(<uint64_t>len(self.faults.names))) & 0x7FFFFFFF
         vm.alive = True
         vm.now_ns = self.sim_ns()
+        self.stalls.open(vm.id, vm.now_ns)
         self.faults.names[id] = name
         vm.frozen = not runs
         if runs:
@@ -414,6 +431,8 @@ cdef class Engine:
         self._enter()
         try:
             self.clock.now = vm.now_ns
+            self.stalls.stop(vm.id, vm.now_ns)
+            vm.last_stall = vm.stall()
             self.mapping.close(vm.id)
             for frame, order in vm.fixed:
                 self.frames.give(frame, order)
@@ -499,9 +518,10 @@ cdef class Engine:
         """Serve accesses until done, out of time, or stuck; returns how many. vm.outcome says which."""
         cdef uint32_t i = 0, last, stop
         cdef uint64_t written
-        cdef int64_t hit_ns = self.clock.costs.hit, began
+        cdef int64_t hit_ns = self.clock.costs.hit
         cdef int outcome = OK
         self.clock.now = vm.now_ns
+        self.stalls.running = vm.id
         while i < n and self.clock.now < until:
             last = n
             if hit_ns and (until - self.clock.now) / hit_ns < n - i:
@@ -516,16 +536,15 @@ cdef class Engine:
             i = stop
             if i == last:
                 continue
-            began = self.clock.now
-            vm.now_ns = began                   # kept if the access raises
+            vm.now_ns = self.clock.now          # kept if the access raises
             outcome = self._slow(vm, pages[i], ops[i], NULL if sources == NULL else sources + i)
-            vm.stall_ns += self.clock.now - began
             if outcome != OK:
                 break
             self.clock.spend(CPU_ACCESS, hit_ns)
             self.meter.ev.writes += ops[i] == OP_WRITE
             self.meter.ev.reads += ops[i] == OP_READ
             i += 1
+        self.stalls.running = NONE16
         vm.now_ns = self.clock.now
         vm.outcome = outcome
         return i

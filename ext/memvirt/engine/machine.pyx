@@ -17,7 +17,7 @@ from .fault cimport Faults
 from .guest cimport Guest, Machine
 from .leaf cimport PTE_ACCESSED, PTE_PRESENT, Leaf
 from .swapspace cimport SwapSpace
-from .types cimport (CORRUPT, IO_FAILED, LEAF_ENTRIES, NONE, OK, gfn_t, hfn_t, uint8_t, uint32_t, vmid_t, vpn_t)
+from .types cimport (CORRUPT, IO_FAILED, LEAF_ENTRIES, NONE, OK, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, vmid_t, vpn_t)
 
 
 cdef class VirtualMachine(Machine):
@@ -91,11 +91,14 @@ cdef class VirtualMachine(Machine):
         cdef hfn_t frame
         cdef const uint8_t *page
         cdef uint8_t done = 0
+        cdef int64_t began
         cdef int outcome = self.faults.reach(self.vm, gfn, False, &frame)
         if outcome != OK:
             return outcome
+        began = self.faults.clock.now
         self.faults.clock.spend(CPU_SWAP, self.faults.clock.costs.swap_submit)
         self.faults.clock.wait_until(self.faults.device.write(self.faults.clock.now, 1))
+        self.faults.reclaim.stalls.note(began, self.faults.clock.now)
         page = self.content.raw(frame)
         self.disk.write(1, &slot, &page, &done)
         self.check_sum[slot] = self.content.checksum(frame)
@@ -103,11 +106,14 @@ cdef class VirtualMachine(Machine):
 
     cdef int write_in(self, gfn_t gfn, uint32_t slot) except -1 nogil:
         cdef hfn_t frame
+        cdef int64_t began
         cdef int outcome = self.faults.reach(self.vm, gfn, True, &frame)
         if outcome != OK:
             return outcome
+        began = self.faults.clock.now
         self.faults.clock.spend(CPU_SWAP, self.faults.clock.costs.swap_submit)
         self.faults.clock.wait_until(self.faults.device.read(self.faults.clock.now, 1))
+        self.faults.reclaim.stalls.note(began, self.faults.clock.now)
         if self.disk.read(slot, self.content.raw_target(frame)) != OK:
             return IO_FAILED
         return OK if self.content.checksum(frame) == self.check_sum[slot] else CORRUPT

@@ -5,6 +5,7 @@ from .device cimport Device
 from .frames cimport Frames
 from .mapping cimport Mapping
 from .replacement.order cimport Order
+from .stall cimport Stalls
 from .swapspace cimport SwapSpace
 from .types cimport hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t
 from .zpool cimport Zpool
@@ -18,6 +19,7 @@ cdef class Reclaim:
     cdef readonly Frames frames
     cdef readonly Content content
     cdef readonly Device device
+    cdef readonly Stalls stalls
     cdef Clock clock
     cdef Meter meter
     cdef Order order

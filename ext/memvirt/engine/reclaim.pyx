@@ -35,6 +35,7 @@ from .frames cimport FRAME_FIXED, FRAME_ISOLATED, FRAME_ORDERED, Frame
 from .leaf cimport Leaf
 from .mapping cimport Mapping
 from .rmap cimport Account, Walk
+from .stall cimport Stalls
 from .types cimport (LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, POOL_FULL, REJECTED, backing_t, hfn_t, int64_t,
                      uint8_t, uint32_t, uint64_t, vmid_t)
 
@@ -51,6 +52,7 @@ cdef class Reclaim:
         self.zpool = mapping.zpool
         self.swap = mapping.swap
         self.device = device
+        self.stalls = Stalls()
         self.clock = mapping.clock
         self.meter = mapping.meter
         self.compress_limit = compress_limit
@@ -91,13 +93,17 @@ cdef class Reclaim:
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil:
         """Reclaim on the allocating VM's own time until `frames` are free."""
         cdef uint32_t missing, freed
+        cdef int64_t began = self.clock.now
+        cdef int outcome = OK
         while self.frames.buddy.nr_free < frames:
             missing = frames - self.frames.buddy.nr_free
             freed = self.shrink(max(missing, <uint32_t>CLUSTER), NONE16)
             self.meter.ev.reclaim_direct += freed
             if freed == 0:
-                return NO_FRAME
-        return OK
+                outcome = NO_FRAME
+                break
+        self.stalls.note(began, self.clock.now)
+        return outcome
 
     cdef int make_room(self, uint32_t frames) except -1 nogil:
         """Reclaim for an admission, until `frames` are free: OK or NO_FRAME."""
@@ -106,12 +112,16 @@ cdef class Reclaim:
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil:
         """A VM at its limit makes room among its own pages."""
         cdef uint32_t limit = self.mapping.account[vm].limit, freed
+        cdef int64_t began = self.clock.now
+        cdef int outcome = OK
         while self.mapping.account[vm].charged + guest_frames > limit:
             freed = self.shrink(min(<uint32_t>CLUSTER, self.mapping.account[vm].charged + guest_frames - limit), vm)
             self.meter.ev.reclaim_limit += freed
             if freed == 0:
-                return LIMITED
-        return OK
+                outcome = LIMITED
+                break
+        self.stalls.note(began, self.clock.now)
+        return outcome
 
     cdef int catch_up(self, int64_t now) except -1 nogil:
         """Let the background reclaimer, if it is awake or should be, work up to `now` on its own clock."""

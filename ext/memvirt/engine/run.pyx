@@ -64,13 +64,15 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
     cdef uint32_t waits = 0
     engine._enter()
     try:
+        for stream in active:
+            engine.stalls.start(stream.vm.id, stream.vm.now_ns)
         while active:
             stream = _furthest_behind(active)
             now = stream.vm.now_ns
             if now >= until or not stream.vm.alive:
-                stream.reason = "until" if stream.vm.alive else "killed"
-                active.remove(stream)
+                _retire(engine, active, stream, "until" if stream.vm.alive else "killed")
                 continue
+            engine.stalls.settle(now)
             _background(engine, now)
             if decide is not None and now >= next_decision:
                 engine._leave()
@@ -78,8 +80,7 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
                 engine._enter()
                 next_decision = now + interval_ns
             if not stream.refill():
-                stream.reason = "done"
-                active.remove(stream)
+                _retire(engine, active, stream, "done")
                 continue
             limit = min(until, _next_clock(active, stream) + quantum_ns)
             if _serve(engine, stream, limit):
@@ -87,6 +88,9 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
             elif stream.vm.outcome != OK:
                 waits = _exhausted(engine, stream, active, on_exhausted, waits)
     finally:
+        for stream in list(active):
+            _retire(engine, active, stream, "interrupted")
+        engine.stalls.drain()
         engine._leave()
     return {(<_Stream>entry).vm: ((<_Stream>entry).done, (<_Stream>entry).reason) for entry in everyone}
 
@@ -100,6 +104,13 @@ cdef _Stream _stream(Engine engine, Vm vm, batches):
     stream.batches = iter(batches)
     stream.reason = "done"
     return stream
+
+
+cdef int _retire(Engine engine, list active, _Stream stream, str reason) except -1:
+    """The stream is over. A VM that was destroyed has been taken out of the stall accounts then."""
+    stream.reason = reason
+    active.remove(stream)
+    return engine.stalls.stop(stream.vm.id, stream.vm.now_ns) if stream.vm.alive else 0
 
 
 cdef _Stream _furthest_behind(list active):
@@ -153,10 +164,12 @@ cdef int _background(Engine engine, int64_t now) except -1:
 cdef uint32_t _exhausted(Engine engine, _Stream stream, list active, str rule, uint32_t waits) except? 0xFFFFFFFF:
     """The running VM found no memory. Returns how many fruitless tries there have been in a row."""
     cdef Vm victim
+    cdef int64_t began
     if rule == "wait" and waits < WAIT_LIMIT:
         engine.meter.ev.waits += 1
-        stream.vm.stall_ns += engine.clock.costs.wait_quantum
+        began = stream.vm.now_ns
         stream.vm.now_ns += max(engine.clock.costs.wait_quantum, <int64_t>1)
+        engine.stalls.stall(stream.vm.id, began, stream.vm.now_ns)
         return waits + 1
     if rule == "kill" and stream.vm.outcome == NO_FRAME:
         victim = max(engine.vms.values(), key=lambda vm: (vm.charged, -vm.id))
@@ -166,6 +179,5 @@ cdef uint32_t _exhausted(Engine engine, _Stream stream, list active, str rule, u
         engine._enter()
         return 0
     engine.meter.ev.stops += 1
-    stream.reason = stream.vm.outcome_name
-    active.remove(stream)
+    _retire(engine, active, stream, stream.vm.outcome_name)
     return 0

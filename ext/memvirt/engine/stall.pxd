@@ -1,0 +1,48 @@
+from libc.stdint cimport int32_t
+
+from .types cimport int64_t, uint8_t, uint32_t, uint64_t, vmid_t
+
+cdef enum:
+    STALL_WINDOWS = 3           # averages over 10, 60 and 300 s
+
+# What one VM, or one state of the host, has stalled.
+cdef struct Pressure:
+    int64_t total_ns
+    int64_t period_end_ns       # end of the averaging period that runs
+    int64_t in_period_ns        # stalled within it so far
+    int64_t known_ns            # nothing before this time can still be added
+    uint32_t average[STALL_WINDOWS]     # per cent, times 2048
+
+# At `at_ns` so many more VMs stall, and so many more have work (-1, 0 or 1).
+cdef struct Edge:
+    int64_t at_ns
+    int32_t stalled
+    int32_t working
+
+
+cdef class Stalls:
+    # Time in which VMs wait for memory, per VM and for the host, as Linux's pressure stall information has it.
+    cdef Pressure *vm                       # [MAX_VMS]
+    cdef uint8_t *works                     # [MAX_VMS]: between start and stop
+    cdef Pressure some, full                # the host's
+    cdef Edge *_heap                        # [_room], [0, _nr_edges) used: a binary heap, earliest first
+    cdef uint32_t _nr_edges, _room
+    cdef readonly int64_t settled_ns        # the host's account is complete up to here
+    cdef int32_t _nr_stalled, _nr_working   # VMs, at settled_ns
+    cdef readonly vmid_t running            # the VM whose clock runs; NONE16: an actor that is no VM
+
+    # The VM has work from now on, and its faults count; until `stop`.
+    cpdef int start(self, vmid_t vm, int64_t now) except -1
+    cpdef int stop(self, vmid_t vm, int64_t now) except -1
+    cpdef int open(self, vmid_t vm, int64_t now) except -1
+    # The running VM waited for memory from `began` to `ended`. Nothing if no VM runs.
+    cdef int note(self, int64_t began, int64_t ended) except -1 nogil
+    # No VM with work is behind `now`: complete the host's account up to there.
+    cpdef int settle(self, int64_t now) except -1 nogil
+    # No VM has work: complete it up to the last that is known.
+    cpdef int drain(self) except -1
+    cdef int _push(self, int64_t at_ns, int32_t stalled, int32_t working) except -1 nogil
+    cdef int _grow(self) except -1
+    cdef void _pop(self) noexcept nogil
+    cdef void _spend(self, int64_t until) noexcept nogil
+    cpdef object check(self)
