@@ -91,6 +91,10 @@ class Plan:
         """The cell that `cell` is slower than: its VMs and streams on a host with enough memory."""
         return _baseline(cell)
 
+    def count(self) -> int:
+        """How many cells there are to run, baselines included."""
+        return sum(1 for _ in self.in_order())
+
     def in_order(self) -> Iterator[Cell]:
         """Every cell once, each baseline just before the first cell that needs it."""
         seen: set[str] = set()
