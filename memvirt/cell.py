@@ -158,7 +158,7 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
     try:
         host = run.make_host(corpus=run.corpus, **cell.host.model_dump(mode="json"))
         fleet = build(
-            host, cell.parsed(), run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest
+            host, cell.spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest
         )
         return _measured(run, record, host, fleet, cell, baseline)
     except AdmissionError as error:

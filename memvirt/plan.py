@@ -12,37 +12,20 @@ presets whose VMs see the same machine (guest, content, provisioning, costs).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from memvirt import presets
+from memvirt import presets, suite
 from memvirt.config import HostConfig
-from memvirt.diagnose import Source, read_toml, validate
+from memvirt.diagnose import Source, validate
 from memvirt.errors import ConfigError
-from memvirt.fleet import AgingSpec, FleetSpec
 from memvirt.record import canonical, cell_name, ratio_text, sha256_of
-from memvirt.scenario import Scenario, SuiteConfig, Tier, Variant
-from memvirt.units import format_pages, parse_pages, suggest
-from memvirt.workloads import Workload, parse
+from memvirt.suite import Scenario, Sizes, Suite, TierName, Variant
+from memvirt.units import format_pages, suggest
 
-SUITES = Path(__file__).parent / "suites"
 BASELINE = "baseline"
 BASELINE_SPARE_PAGES = 4096  # beyond half as much again as all VMs: tables, watermarks and a scattered last block
-
-TierName = Literal["smoke", "quick", "full"]
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """A scenario with its workloads made: what memvirt.fleet builds from."""
-
-    fleet: FleetSpec
-    warm_up: Workload | None
-    measured: Workload | None
-    aging: AgingSpec | None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -71,7 +54,7 @@ class Cell:
         return {
             "host": self.host.model_dump(mode="json"),
             "guest": self.guest,
-            "scenario": self.spec.model_dump(mode="json"),
+            "scenario": self.spec.model_dump(mode="json", exclude_none=True),
             "overcommit_percent": self.overcommit_percent,
             "seed": self.seed,
             "tier": self.tier,
@@ -85,18 +68,13 @@ class Cell:
         """Configured pages of each VM."""
         return self.spec.fleet.sizes(self.overcommit_percent)
 
-    def parsed(self) -> Parsed:
-        """The scenario with its workloads made."""
-        warm_up, measured = (None if table is None else parse(table) for table in (self.spec.warm_up, self.spec.measured))
-        return Parsed(self.spec.fleet, warm_up, measured, self.spec.aging)
-
     @property
     def ratio(self) -> str:
         return ratio_text(sum(self.sizes), self.host.memory, 2)
 
     def accesses(self) -> int:
         """About how many operations the cell does: what its duration is predicted from."""
-        per_vm = sum(int((part or {}).get("accesses", 0)) for part in (self.spec.warm_up, self.spec.measured))
+        per_vm = sum(part.length() for part in (self.spec.warm_up, self.spec.measured) if part is not None)
         filled = sum(self.sizes) * (self.spec.aging.cycles // 2 if self.spec.aging else 1)
         return filled + per_vm * len(self.sizes)
 
@@ -105,13 +83,17 @@ class Cell:
 class Plan:
     """The cells of a run, in the order they run in: the presets of a scenario and seed one after another."""
 
-    suite: SuiteConfig
+    suite: Suite
     tier: TierName
     cells: tuple[Cell, ...]
 
     def baseline_of(self, cell: Cell) -> Cell:
         """The cell that `cell` is slower than: its VMs and streams on a host with enough memory."""
         return _baseline(cell)
+
+    def count(self) -> int:
+        """How many cells there are to run, baselines included."""
+        return sum(1 for _ in self.in_order())
 
     def in_order(self) -> Iterator[Cell]:
         """Every cell once, each baseline just before the first cell that needs it."""
@@ -124,112 +106,74 @@ class Plan:
             yield cell
 
 
-def suite_names() -> list[str]:
-    """The suites that come with memvirt."""
-    return sorted(path.stem for path in SUITES.glob("*.toml"))
-
-
-def read_suite(name: str) -> SuiteConfig:
-    """A suite by name, or from a TOML file. ConfigError with every problem, each at its file and line."""
-    if name.endswith(".toml"):
-        path = Path(name)
-    elif name in suite_names():
-        path = SUITES / f"{name}.toml"
-    else:
-        raise ConfigError(f"unknown suite '{name}'{suggest(name, suite_names())} (known: {', '.join(suite_names())})")
-    data, source = read_toml(path)
-    return validate(SuiteConfig, data, source)
-
-
 def make(
-    suite: str,
+    name: str,
     tier: TierName = "quick",
     *,
     only: Sequence[str] = (),
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> Plan:
-    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts."""
-    config = read_suite(suite)
-    size = config.tiers.get(tier, Tier())
-    columns = _columns(config, only)
-    cells = []
+    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts.
+
+    ConfigError with every problem of the suite's file, or else of all columns and overrides.
+    """
+    sized = suite.load(name).at(tier)
+    columns = _columns(sized, only)
+    hosts: dict[tuple[str, int], HostConfig] = {}
     problems: list[str] = []
-    for scenario in config.scenarios:
-        spec = _scaled(scenario, size)
-        for percent in scenario.overcommit_percent:
-            for seed in seeds or size.seeds or config.seeds:
-                for column in columns:
-                    try:
-                        cells.append(_cell(config, spec, percent, seed, column, tier, size, overrides))
-                    except ConfigError as error:
-                        problems.append(str(error))
+    for seed in seeds or sized.seeds:
+        for column in columns:
+            try:
+                hosts[column.name, seed] = _host(sized.host, column, seed, overrides)
+            except ConfigError as error:
+                problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
-    return Plan(config, tier, tuple(cells))
+    cells = [
+        Cell(
+            suite=sized.name,
+            scenario=f"{scenario.name}-{percent}",
+            preset=column.name,
+            seed=seed,
+            tier=tier,
+            overcommit_percent=percent,
+            host=hosts[column.name, seed],
+            guest=_guest(column),
+            spec=scenario,
+        )
+        for scenario in sized.scenarios
+        for percent in scenario.overcommit_percent
+        for seed in seeds or sized.seeds
+        for column in columns
+    ]
+    return Plan(sized, tier, tuple(cells))
 
 
-def _columns(config: SuiteConfig, only: Sequence[str]) -> list[Variant]:
-    own = config.variants or [Variant(name=name, preset=name) for name in config.presets]
+def _columns(sized: Suite, only: Sequence[str]) -> list[Variant]:
+    own = sized.all_variants()
     if not only:
         return own
     table = {variant.name: variant for variant in own}
-    known = [*table, *presets.names()]
+    known = list(dict.fromkeys([*table, *presets.names()]))
     unknown = [name for name in only if name not in known and not name.endswith(".toml")]
     if unknown:
         raise ConfigError(
             "\n".join(f"unknown preset '{name}'{suggest(name, known)} (known: {', '.join(known)})" for name in unknown)
         )
-    return [table.get(name) or Variant(name=Path(name).stem, preset=name) for name in dict.fromkeys(only)]
+    return [table.get(name) or suite.column(name) for name in dict.fromkeys(only)]
 
 
-def _scaled(scenario: Scenario, tier: Tier) -> Scenario:
-    """The scenario at a tier's size, its workloads checked and written out with every default."""
-    memory = max(1, scenario.fleet.memory * tier.memory_percent // 100)
-    tables = {name: getattr(scenario, name) for name in ("warm_up", "measured")}
-    scaled = {
-        name: table and parse(table).scaled(tier.accesses_percent).model_dump(mode="json", exclude_none=True)
-        for name, table in tables.items()
-    }
-    fleet = scenario.fleet.model_copy(update={"memory": memory})
-    return scenario.model_copy(update={"fleet": fleet, **scaled})
+def _host(sizes: Sizes, column: Variant, seed: int, overrides: Sequence[str]) -> HostConfig:
+    settings: dict[str, Any] = {"memory": format_pages(sizes.memory), **column.set, "seed": seed}
+    if sizes.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
+        settings["swap"] = format_pages(sizes.swap)
+    return presets.resolve(column.preset, overrides, settings=settings)
 
 
-def _cell(
-    config: SuiteConfig,
-    spec: Scenario,
-    percent: int,
-    seed: int,
-    column: Variant,
-    tier: TierName,
-    size: Tier,
-    overrides: Sequence[str],
-) -> Cell:
-    host = _host(config.host, column, size, seed, overrides)
+def _guest(column: Variant) -> Any:
     asked = presets.vm_settings(column.preset).guest
-    guest = asked if isinstance(asked, bool) else asked.model_dump(mode="json")
-    spec.fleet.sizes(percent)
-    return Cell(
-        suite=config.name,
-        scenario=f"{spec.name}-{percent}",
-        preset=column.name,
-        seed=seed,
-        tier=tier,
-        overcommit_percent=percent,
-        host=host,
-        guest=guest,
-        spec=spec,
-    )
-
-
-def _host(settings: Mapping[str, Any], column: Variant, size: Tier, seed: int, overrides: Sequence[str]) -> HostConfig:
-    own = dict(settings)
-    if "memory" in own:
-        own["memory"] = format_pages(parse_pages(own["memory"]) * size.memory_percent // 100)
-    swap = own.pop("swap", None)
-    if swap is not None and not str(swap).endswith("%") and presets.resolve(column.preset).swap:
-        own["swap"] = format_pages(parse_pages(swap) * size.memory_percent // 100)
-    return presets.resolve(column.preset, overrides, settings={**own, **column.set, "seed": seed})
+    return asked if isinstance(asked, bool) else asked.model_dump(mode="json")
 
 
 def _baseline(cell: Cell) -> Cell:

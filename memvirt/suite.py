@@ -34,7 +34,7 @@ class Sizes(Model):
     """The host of all scenarios; everything else about it is the variant's."""
 
     memory: Pages
-    swap: PagesOrZero = 0
+    swap: PagesOrZero = 0  # where the preset has swap
 
 
 class Tier(Model):
@@ -49,8 +49,13 @@ class Variant(Model):
     """A preset by name, and the host settings changed in it."""
 
     name: Name
-    preset: Name
-    set: dict[str, int | str | bool] = Field(default={})
+    preset: str
+    set: dict[str, Any] = Field(default={})
+
+
+def column(preset: str) -> Variant:
+    """A preset, by name or by the path of its file, as a variant that changes nothing."""
+    return Variant(name=Path(preset).stem, preset=preset)
 
 
 class Scenario(Model):
@@ -81,10 +86,11 @@ class Scenario(Model):
         return self
 
     def scaled(self, tier: Tier) -> "Scenario":
+        """The scenario with a tier's memory and accesses."""
         memory = max(1, self.fleet.memory * tier.memory_percent // 100)
         phases = {"warm_up": self.warm_up, "measured": self.measured}
-        longer = {name: load and load.scaled(tier.accesses_percent) for name, load in phases.items()}
-        return self.model_copy(update={"fleet": self.fleet.model_copy(update={"memory": memory}), **longer})
+        scaled = {name: load and load.scaled(tier.accesses_percent) for name, load in phases.items()}
+        return self.model_copy(update={"fleet": self.fleet.model_copy(update={"memory": memory}), **scaled})
 
 
 class Suite(Model):
@@ -94,7 +100,7 @@ class Suite(Model):
     name: Name
     title: str
     description: str
-    presets: list[Name] = Field(default=[])
+    presets: list[str] = Field(default=[])
     variants: list[Variant] = Field(default=[])
     seeds: list[Count] = Field(default=[1], min_length=1)
     host: Sizes
@@ -106,20 +112,21 @@ class Suite(Model):
         problems = []
         if not self.presets and not self.variants:
             problems.append(Problem(("presets",), "give presets or variants", ("variants",)))
-        for key, names in (
-            ("scenarios", [scenario.name for scenario in self.scenarios]),
-            ("variants", [variant.name for variant in self.all_variants()]),
+        columns = [column(preset).name for preset in self.presets]
+        for key, taken, names in (
+            ("presets", [], columns),
+            ("variants", columns, [variant.name for variant in self.variants]),
+            ("scenarios", [], [scenario.name for scenario in self.scenarios]),
         ):
-            twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
-            if twice is not None:
-                problems.append(Problem((key,), f"'{twice}' is there twice"))
+            doubles = [index for index, name in enumerate(names) if name in [*taken, *names[:index]]]
+            problems += [Problem((key, index), f"'{names[index]}' is given twice") for index in doubles]
         if problems:
             raise Conflicts(problems)
         return self
 
     def all_variants(self) -> list[Variant]:
         """Presets and variants alike, presets first."""
-        return [*(Variant(name=preset, preset=preset) for preset in self.presets), *self.variants]
+        return [*(column(preset) for preset in self.presets), *self.variants]
 
     def at(self, tier: TierName) -> "Suite":
         """The suite as this tier runs it; a tier the file does not mention changes nothing."""

@@ -22,7 +22,7 @@ from memvirt.config import (
 )
 from memvirt.diagnose import Source, line_of, read_toml, validate
 from memvirt.errors import ConfigError
-from memvirt.scenario import SuiteConfig
+from memvirt.suite import Suite
 
 ENGINE = Path(__file__).parents[1] / "ext/memvirt/engine"
 
@@ -316,7 +316,7 @@ SUITES = sorted((Path(__file__).parents[1] / "memvirt/suites").glob("*.toml"))
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_every_suite_is_valid(path):
-    suite = validate(SuiteConfig, *read_toml(path))
+    suite = validate(Suite, *read_toml(path))
     assert suite.name == path.stem
     assert set(suite.tiers) == {"smoke", "quick", "full"}
 
@@ -331,7 +331,7 @@ def test_suite_errors_have_lines(tmp_path):
         .replace('["none", "swap"', '["swap", "swap"')
     )
     with pytest.raises(ConfigError) as caught:
-        validate(SuiteConfig, *read_toml(path))
+        validate(Suite, *read_toml(path))
     found = str(caught.value)
     line = next(number for number, line in enumerate(lines, 1) if line.startswith("title"))
     assert f"suite.toml:{line}: titel: unknown key 'titel'; did you mean 'title'?" in found
@@ -340,7 +340,7 @@ def test_suite_errors_have_lines(tmp_path):
     assert f"suite.toml:{line}: scenarios[0].fleet.vms: " in found
     path.write_text(text.replace('["none", "swap"', '["swap", "swap"'))
     with pytest.raises(ConfigError, match=r"presets\[1\]: 'swap' is given twice"):
-        validate(SuiteConfig, *read_toml(path))
+        validate(Suite, *read_toml(path))
 
 
 # -- cost models ---------------------------------------------------------------------------------------------------

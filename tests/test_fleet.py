@@ -329,7 +329,7 @@ fleet = { vms = 4, memory = "4MiB" }
         ("schema = 1", "schema = 2", "schema"),
         ("schema = 1", "schema = ", "not valid TOML"),
         ('presets = ["swap"]', "", "give presets or variants"),
-        ('["swap"]', '["swap", "swap"]', "'swap' is there twice"),
+        ('["swap"]', '["swap", "swap"]', "'swap' is given twice"),
         ("[100]", "[110]", r"4 VMs at overcommit ratio 1\.1"),
         ("[100]", "[]", "overcommit_percent"),
         ('workload = "uniform"', 'workload = "uniforn"', "did you mean 'uniform'"),

@@ -78,6 +78,10 @@ class Workload(BaseModel):
         """The accesses of one VM in one phase."""
         raise NotImplementedError
 
+    def length(self) -> int:
+        """About how many accesses a VM makes: what durations are predicted from."""
+        return int(getattr(self, "accesses", 0))
+
     def scaled(self, percent: int) -> Self:
         """The same workload, `percent` as long: accesses, and periods counted in them, at least 1 of each."""
         counts = {key: getattr(self, key) for key in ("accesses", "period") if key in type(self).model_fields}

@@ -33,6 +33,9 @@ class Mixed(Workload):
     name = "mixed"
     parts: Annotated[tuple[Part, ...], Field(min_length=2, max_length=16, description="workloads and their weights")]
 
+    def length(self) -> int:
+        return sum(part.workload.length() for part in self.parts)
+
     def scaled(self, percent: int) -> Self:
         parts = [part.model_copy(update={"workload": part.workload.scaled(percent)}) for part in self.parts]
         return self.model_copy(update={"parts": tuple(parts)})

@@ -1,0 +1,5 @@
+"""python -m memvirt"""
+
+from memvirt.cli import main
+
+main()

@@ -1,0 +1,196 @@
+"""Everything that has a name, by kind: what `memvirt list` and `memvirt describe` print."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memvirt.errors import ConfigError, CorpusError
+from memvirt.units import PAGE_SIZE, format_pages, suggest
+
+SINGULAR = {
+    "suites": "suite",
+    "presets": "preset",
+    "workloads": "workload",
+    "corpora": "corpus",
+    "metrics": "metric",
+    "deciders": "decider",
+    "scanners": "scanner",
+    "replacements": "replacement",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name, one line on it, and what `describe` adds: a text and a table."""
+
+    name: str
+    summary: str
+    text: str = ""
+    heads: tuple[str, ...] = ()
+    rows: Sequence[tuple[str, ...]] = ()
+
+
+def kind_called(text: str) -> str:
+    """The kind a user means, in the plural or the singular; ConfigError for none."""
+    for plural, singular in SINGULAR.items():
+        if text in (plural, singular):
+            return plural
+    raise ConfigError(f"nothing is listed as '{text}'{suggest(text, list(SINGULAR))} (kinds: {', '.join(SINGULAR)})")
+
+
+def entries(kind: str) -> list[Entry]:
+    """All of a kind, in order."""
+    return _READERS[kind]()
+
+
+def find(name: str) -> list[tuple[str, Entry]]:
+    """(kind, entry) of everything with this name: a preset and a suite may share one. ConfigError for nothing."""
+    known = [(kind, entry) for kind in SINGULAR for entry in entries(kind)]
+    found = [(kind, entry) for kind, entry in known if entry.name == name]
+    if not found:
+        hint = suggest(name, [entry.name for _, entry in known])
+        raise ConfigError(f"nothing is called '{name}'{hint} ('memvirt list' prints all names)")
+    return found
+
+
+def _suites() -> list[Entry]:
+    from memvirt import suite
+
+    found = []
+    for name in suite.names():
+        read = suite.load(name)
+        rows = [
+            (scenario.name, ", ".join(f"{percent / 100:g}" for percent in scenario.overcommit_percent), scenario.description)
+            for scenario in read.scenarios
+        ]
+        columns = ", ".join(variant.name for variant in read.all_variants())
+        text = f"{read.description}\nColumns: {columns}. Host: {format_pages(read.host.memory)}."
+        found.append(Entry(name, read.title, text, ("scenario", "ratios", "what it does"), rows))
+    return found
+
+
+def _presets() -> list[Entry]:
+    from memvirt import presets
+
+    return [
+        Entry(
+            name,
+            summary,
+            "Its own settings; all of them, with every source: 'memvirt explain " + name + "'.",
+            ("setting", "value"),
+            [(row.key, str(row.value)) for row in presets.explain(name) if not row.default],
+        )
+        for name, summary in presets.describe()
+    ]
+
+
+def _workloads() -> list[Entry]:
+    from memvirt import workloads
+
+    heads = ("parameter", "kind", "default", "bounds", "meaning")
+    return [
+        Entry(
+            name,
+            workloads.summary(name),
+            "",
+            heads,
+            [
+                (row.name, row.kind, "required" if row.default is None else str(row.default), row.bounds, row.meaning)
+                for row in workloads.parameters(name)
+            ],
+        )
+        for name in workloads.names()
+    ]
+
+
+def _corpora() -> list[Entry]:
+    from memvirt.inputs import store
+
+    synthetic = "seeded synthetic pages: the same bytes on every machine"
+    found = [Entry("synthetic", synthetic, "Use it with 'memvirt run --corpus synthetic'.")]
+    default = _default_corpus(store.cache_folder())
+    for path in sorted(store.cache_folder().glob(f"*{store.SUFFIX}")):
+        pages = format_pages(path.stat().st_size // PAGE_SIZE)
+        mark = ", the default" if path.name == default else ""
+        text = f"{path}\nWhat is in it: 'memvirt corpus info {path}'."
+        found.append(Entry(path.stem, f"captured on this machine, {pages}{mark}", text))
+    return found
+
+
+def _default_corpus(folder: Path) -> str:
+    from memvirt.inputs import store
+
+    try:
+        return (folder / store.POINTER).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{folder / store.POINTER} cannot be read: {error}") from error
+
+
+def _metrics() -> list[Entry]:
+    from memvirt import metrics
+
+    return [
+        Entry(
+            metric.name,
+            metric.meaning,
+            "",
+            ("unit", "kind", "better", "derivation"),
+            [(metric.unit, metric.kind.value, metric.better.value, metric.derivation)],
+        )
+        for metric in metrics.REGISTRY.values()
+    ]
+
+
+def _deciders() -> list[Entry]:
+    from memvirt import policies
+
+    found = []
+    for name, summary in policies.describe():
+        cls = policies.load(name)
+        parameters = inspect.signature(cls).parameters.values()
+        rows = [(each.name, str(each.default)) for each in parameters]
+        found.append(Entry(name, summary, inspect.getdoc(cls) or "", ("option", "default"), rows))
+    return found
+
+
+def _scanners() -> list[Entry]:
+    from memvirt.config import SCANNER_OPTIONS
+    from memvirt.engine.scan.registry import SCANNERS
+
+    return [
+        Entry(
+            name,
+            summary,
+            "",
+            ("option", "default"),
+            [(key, str(value)) for key, value in SCANNER_OPTIONS.get(name, {}).items()],
+        )
+        for name, (_, _, summary) in SCANNERS.items()
+    ]
+
+
+def _replacements() -> list[Entry]:
+    from memvirt.engine.replacement.registry import ORDERS
+
+    found = []
+    for name, cls in ORDERS.items():
+        essay = inspect.cleandoc(importlib.import_module(cls.__module__).__doc__ or "")
+        summary, _, text = essay.partition("\n")
+        found.append(Entry(name, summary.partition(": ")[2] or summary, text.strip()))
+    return found
+
+
+_READERS: dict[str, Callable[[], list[Entry]]] = {
+    "suites": _suites,
+    "presets": _presets,
+    "workloads": _workloads,
+    "corpora": _corpora,
+    "metrics": _metrics,
+    "deciders": _deciders,
+    "scanners": _scanners,
+    "replacements": _replacements,
+}

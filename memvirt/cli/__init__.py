@@ -1,0 +1,72 @@
+"""The command line: `memvirt run`, and what it takes to understand what was run.
+
+Data goes to stdout, messages to stderr. Commands import what they need when they run, so that `--help` answers at
+once. What a user got wrong ends with a message and exit code 2, never with a traceback; an InvariantError is no user
+error: memvirt is broken, and its traceback is what a report needs.
+
+    0   done
+    1   some cells failed, or a record could not be written
+    2   usage or configuration
+    3   regression beyond the threshold
+    4   a claim failed
+    124 timeout
+    130 interrupted, with everything finished so far kept
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from memvirt.cli import corpus, doctor, run, show
+
+APP = typer.Typer(
+    name="memvirt",
+    help="How far can memory be overcommitted, by which mechanism, and at what cost?",
+    epilog=show.examples("memvirt run quick --out results/mine", "memvirt list presets"),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    """Package, commit, and the route to LZ4, which compressed sizes depend on."""
+    if asked:
+        import memvirt
+        from memvirt.environment import source_commit
+        from memvirt.versions import lz4_route
+
+        commit = source_commit()
+        typer.echo(f"memvirt {memvirt.__version__}")
+        typer.echo(f"commit {commit or 'unknown: not a checkout'}")
+        typer.echo(f"codec {lz4_route()['lz4_route']}")
+        raise typer.Exit
+
+
+@APP.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Package, commit and codec route.")
+    ] = False,
+) -> None:
+    pass
+
+
+for register in (run.register, show.register, corpus.register, doctor.register):
+    register(APP)
+
+
+def main() -> None:
+    """The program. Exit codes: see the module."""
+    from memvirt.errors import InvariantError, MemvirtError
+
+    try:
+        APP()
+    except InvariantError:
+        raise
+    except MemvirtError as error:
+        typer.echo(f"memvirt: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,63 @@
+"""How far a run is: a bar on a terminal, a line now and then in a log; on stderr, either way."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from memvirt.cli.show import say
+
+if TYPE_CHECKING:
+    from memvirt.run import Progress
+
+LINE_EVERY_S = 2.0
+
+
+@contextmanager
+def shown(total: int) -> Iterator[Callable[["Progress"], None]]:
+    """A function to call after every cell."""
+    if sys.stderr.isatty():
+        with _bar(total) as show:
+            yield show
+    else:
+        yield _lines()
+
+
+def left(seconds: float) -> str:
+    """An estimate in words, no finer than it is true."""
+    if seconds < 1:
+        return "nearly done"
+    return f"about {seconds:.0f} s left" if seconds < 100 else f"about {seconds / 60:.0f} min left"
+
+
+def _lines() -> Callable[["Progress"], None]:
+    """Plain lines: not more than one each two seconds, but the last, and every cell that failed."""
+    last = 0.0
+
+    def show(progress: "Progress") -> None:
+        nonlocal last
+        now = time.monotonic()
+        record, end = progress.record, progress.done == progress.total
+        if end or record.status == "failed" or now - last >= LINE_EVERY_S:
+            last = now
+            what = "kept" if progress.resumed else record.status
+            when = "done" if end else left(progress.left_s)
+            say(f"[{progress.done:{len(str(progress.total))}}/{progress.total}] {record.cell}: {what}, {when}")
+
+    return show
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[["Progress"], None]]:
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (bars.BarColumn(), bars.MofNCompleteColumn(), bars.TextColumn("{task.fields[left]}  {task.description}"))
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=total, left="")
+
+        def show(progress: "Progress") -> None:
+            bar.update(task, completed=progress.done, description=progress.record.cell, left=left(progress.left_s))
+
+        yield show

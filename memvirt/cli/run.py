@@ -1,0 +1,192 @@
+"""run: a suite's cells, one record each, a table at the end."""
+
+import shlex
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from memvirt.cli.corpus import opened
+from memvirt.cli.show import Json, examples, print_columns, print_json, say
+
+if TYPE_CHECKING:
+    from memvirt.plan import Plan
+    from memvirt.record import Record
+    from memvirt.results import Results
+
+FAILED, TIMEOUT, INTERRUPTED = 1, 124, 130
+
+
+class Tier(StrEnum):
+    """How much of a suite is run."""
+
+    SMOKE = "smoke"
+    QUICK = "quick"
+    FULL = "full"
+
+
+class TimeUp(BaseException):
+    """The time of --timeout is over. No Exception: what runs a cell must not take it for a failure of the cell."""
+
+
+def run(
+    suite: Annotated[str, typer.Argument(help="A suite's name, or the path of its TOML file.")] = "quick",
+    preset: Annotated[list[str] | None, typer.Option(help="Only these columns, or other presets: A,B.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A host setting changed in every column.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="In place of the suite's seeds; may be repeated.")] = None,
+    tier: Annotated[Tier, typer.Option(help="How much of the suite is run.")] = Tier.QUICK,
+    corpus: Annotated[
+        str, typer.Option(help="A corpus file, or 'synthetic'. This machine's own pages, unless given.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")] = False,
+    timeout: Annotated[int | None, typer.Option(min=1, help="Stop after so many seconds; finished cells stay.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a suite and print its table.
+
+    Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
+    """
+    from memvirt import plan as planning
+
+    names = [name.strip() for text in preset or () for name in text.split(",") if name.strip()]
+    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or ())
+    if dry_run:
+        _print_plan(plan, as_json)
+        return
+    again = _command(suite, preset, settings, seed, tier, corpus)
+    records = _run_all(plan, corpus, out, resume, timeout, again)
+    failed = [record for record in records if record.status == "failed"]
+    if as_json:
+        print_json([_row(record) for record in records])
+    else:
+        _print_table(records)
+    for record in failed:
+        say(f"failed: {record.cell}: {record.reason}")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _command(
+    suite: str,
+    preset: list[str] | None,
+    settings: list[str] | None,
+    seed: list[int] | None,
+    tier: Tier,
+    corpus: str,
+) -> list[str]:
+    """The command line that asks for the same cells."""
+    words = ["memvirt", "run", suite, "--tier", tier.value]
+    for option, values in (("--preset", preset), ("--set", settings), ("--seed", seed)):
+        for value in values or ():
+            words += [option, str(value)]
+    return words + (["--corpus", corpus] if corpus else [])
+
+
+def _run_all(
+    plan: "Plan", corpus: str, out: Path | None, resume: bool, timeout: int | None, again: list[str]
+) -> list["Record"]:
+    """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
+    written."""
+    from memvirt.cell import prepare
+    from memvirt.record import RecordError
+    from memvirt.results import Results, latest_folder, next_folder
+    from memvirt.run import manifest
+
+    base = Path("results")
+    folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
+    context = prepare(opened(corpus))
+    records: list[Record] = []
+    with Results(folder, manifest(plan, context), resume=resume) as results:
+        say(f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, corpus {context.corpus.sha256[:12]}, into {folder}")
+        going_on = shlex.join([*again, "--out", str(folder), "--resume"])
+        try:
+            with _alarm(timeout):
+                for record in _with_progress(plan, context, results):
+                    records.append(record)
+        except (KeyboardInterrupt, TimeUp) as why:
+            up = isinstance(why, TimeUp)
+            say(f"{'time is up' if up else 'interrupted'}: {len(records)} of {plan.count()} cells are kept in {folder}")
+            say(f"go on with: {going_on}")
+            raise typer.Exit(TIMEOUT if up else INTERRUPTED) from None
+        except RecordError as error:
+            say(f"memvirt: {error}")
+            say(f"{len(records)} of {plan.count()} cells are kept in {folder}; go on with: {going_on}")
+            raise typer.Exit(FAILED) from None
+    say(f"the records are in {folder}; the table again: memvirt table {shlex.quote(str(folder))}")
+    return records
+
+
+def _with_progress(plan: "Plan", context: Any, results: "Results") -> Iterator["Record"]:
+    from memvirt.cli.progress import shown
+    from memvirt.run import run_plan
+
+    with shown(plan.count()) as show:
+        for progress in run_plan(plan, context, results):
+            show(progress)
+            yield progress.record
+
+
+@contextmanager
+def _alarm(seconds: int | None) -> Iterator[None]:
+    """Raise TimeUp in the middle of what runs when the time is over."""
+
+    def raise_time_up(signum: int, frame: Any) -> None:
+        raise TimeUp
+
+    if seconds is None:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, raise_time_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _print_plan(plan: "Plan", as_json: bool) -> None:
+    from memvirt.run import predicted_s
+    from memvirt.units import format_pages
+
+    cells = list(plan.in_order())
+    rows = [
+        (cell.name, f"{len(cell.sizes)} x {format_pages(cell.sizes[0])}", format_pages(cell.host.memory), str(cell.accesses()))
+        for cell in cells
+    ]
+    heads = ("cell", "vms", "host", "accesses")
+    if as_json:
+        named = [dict(zip(heads, row, strict=True)) for row in rows]
+        print_json([{**row, "config_sha256": cell.sha256()} for row, cell in zip(named, cells, strict=True)])
+        return
+    print_columns([heads, *rows])
+    say(f"{len(cells)} cells, about {predicted_s(cells):.0f} s; nothing was run")
+
+
+def _print_table(records: list["Record"]) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("memvirt.tables") is not None:
+        from memvirt import tables
+
+        typer.echo(tables.terminal(records))
+
+
+def _row(record: "Record") -> dict[str, Any]:
+    keys: tuple[Literal["scenario", "preset", "seed", "status", "reason", "sim_ns", "derived"], ...]
+    keys = ("scenario", "preset", "seed", "status", "reason", "sim_ns", "derived")
+    return {key: getattr(record, key) for key in keys}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command(epilog=examples("memvirt run quick --out results/mine", "memvirt run quick --preset swap,zcache"))(run)

@@ -1,0 +1,105 @@
+"""list, describe, explain: what there is, without running anything. Also how all commands print."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from memvirt.catalog import Entry
+
+KINDS = ("suites", "presets", "workloads", "corpora", "metrics", "deciders", "scanners", "replacements")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def examples(first: str, second: str) -> str:
+    """The end of a help text."""
+    return f"Examples:\n\n\b\n  {first}\n  {second}"
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout, in the order given."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_columns(rows: Iterable[Sequence[str]], indent: str = "") -> None:
+    """Rows of text on stdout, every column as wide as its widest cell."""
+    table = [tuple(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        typer.echo(indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def say(text: str) -> None:
+    """A message to the person, on stderr."""
+    typer.echo(text, err=True)
+
+
+def list_names(
+    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}. All of them, unless given.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List what there is, one line each."""
+    from memvirt import catalog
+
+    kinds = [catalog.kind_called(kind)] if kind else list(KINDS)
+    found = {each: catalog.entries(each) for each in kinds}
+    if as_json:
+        rows = {each: [{"name": entry.name, "summary": entry.summary} for entry in found[each]] for each in kinds}
+        print_json(rows[kinds[0]] if kind else rows)
+        return
+    for index, each in enumerate(kinds):
+        if not kind:
+            typer.echo(("\n" if index else "") + each)
+        print_columns(((entry.name, entry.summary) for entry in found[each]), "" if kind else "  ")
+
+
+def describe(
+    name: Annotated[str, typer.Argument(help="A name that `memvirt list` prints.")], as_json: Json = False
+) -> None:
+    """Tell what a name stands for, with its parameters."""
+    from memvirt import catalog
+
+    found = catalog.find(name)
+    if as_json:
+        print_json([{"kind": kind, **_as_dict(entry)} for kind, entry in found])
+        return
+    for index, (kind, entry) in enumerate(found):
+        typer.echo(("\n" if index else "") + f"{catalog.SINGULAR[kind]} {entry.name}: {entry.summary}")
+        if entry.text:
+            typer.echo(f"\n{entry.text}")
+        if entry.rows:
+            typer.echo("")
+            print_columns([entry.heads, *entry.rows], "  ")
+
+
+def _as_dict(entry: "Entry") -> dict[str, Any]:
+    rows = [dict(zip(entry.heads, row, strict=True)) for row in entry.rows]
+    return {"name": entry.name, "summary": entry.summary, "text": entry.text, "rows": rows}
+
+
+def explain(
+    preset: Annotated[str, typer.Argument(help="A preset's name, or the path of its TOML file.")], as_json: Json = False
+) -> None:
+    """Show every setting of a preset, and where its value is from."""
+    from memvirt import presets
+
+    rows = presets.explain(preset)
+    if as_json:
+        keys = ("key", "value", "default", "source", "tag")
+        print_json([{key: getattr(row, key) for key in keys} for row in rows])
+        return
+    lines = [("setting", "value", "origin", "source")]
+    for row in rows:
+        origin = "default" if row.default else row.tag or "preset"
+        lines.append((row.key, "none" if row.value is None else str(row.value), origin, row.source))
+    print_columns(lines)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("list", epilog=examples("memvirt list presets", "memvirt list metrics --json"))(list_names)
+    app.command("describe", epilog=examples("memvirt describe quick", "memvirt describe slowdown"))(describe)
+    app.command("explain", epilog=examples("memvirt explain zcache", "memvirt explain mine.toml --json"))(explain)
