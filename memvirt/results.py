@@ -81,7 +81,7 @@ class Results:
                 shown = ", ".join(others[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
                 raise FolderError(f"{self.path}: holds something else ({shown}); use another --out")
             (self.path / "cells").mkdir(exist_ok=True)
-            write_atomically(manifest, json.dumps(wanted, sort_keys=True, indent=1) + "\n")
+            write_atomically(manifest, json.dumps(wanted, indent=1) + "\n")
 
     def cell_files(self) -> Iterator[Path]:
         """The record files there are, sorted."""
