@@ -47,7 +47,7 @@ else:
     macros += [] if SANITIZE else [("CYTHON_WITHOUT_ASSERTIONS", "1")]
 if SANITIZE:
     macros.append(("MEMVIRT_SANITIZE", "1"))
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize=alignment", "-fno-omit-frame-pointer"]
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
     cflags += sanitizers
     ldflags += sanitizers
 if COVERAGE:
