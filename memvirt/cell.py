@@ -66,9 +66,10 @@ class _Phase:
 class Driver:
     """Runs the phases of a fleet and keeps a shadow of every VM."""
 
-    def __init__(self, host: Any, fleet: Fleet, cloned: bool) -> None:
-        """`cloned`: every VM but the first is a clone of it."""
+    def __init__(self, host: Any, fleet: Fleet, cloned: bool, guest: bool) -> None:
+        """`cloned`: every VM but the first is a clone of it; `guest`: VMs have one."""
         self._host = host
+        self._guest = guest
         self._fleet = fleet
         self._cloned = cloned
         self._shadows: dict[Any, Shadow] = {}
@@ -117,7 +118,7 @@ class Driver:
             if vm in kept:
                 continue
             if parent is None:
-                kept[vm] = Shadow(vm.name, vm.pages, vm.tag_base, vm.writes_done)
+                kept[vm] = Shadow(vm.name, vm.pages, vm.tag_base, vm.writes_done, guest=self._guest)
             else:
                 kept[vm] = parent.clone(vm.name, vm.tag_base, vm.writes_done)
         self._shadows = kept
@@ -156,7 +157,10 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
     )
     host = None
     try:
-        host = run.make_host(corpus=run.corpus, **cell.host.model_dump(mode="json"))
+        # Only the tier whose wall times are quoted pays for a disk: simulated time has its own device.
+        host = run.make_host(
+            corpus=run.corpus, swap_direct=cell.tier == "full", **cell.host.model_dump(mode="json")
+        )
         fleet = build(
             host, cell.spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest
         )
@@ -173,7 +177,7 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
 
 
 def _measured(run: Run, record: Record, host: Any, fleet: Fleet, cell: Cell, baseline: Record | None) -> Record:
-    driver = Driver(host, fleet, cloned=cell.spec.fleet.origin == "clone")
+    driver = Driver(host, fleet, cloned=cell.spec.fleet.origin == "clone", guest=bool(cell.guest))
     wall_ns: dict[str, int] = {}
     phase = _Phase()
     before = _look(host)

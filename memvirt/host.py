@@ -50,7 +50,9 @@ class Host:
     """A host with less memory than it promised. Keyword arguments: memvirt.config.HostConfig, and `corpus`, whose
     pages VMs fill theirs from (a memvirt.inputs.Corpus, or uint8 [n, 4096] whose first row is the zero page)."""
 
-    def __init__(self, *, corpus: Any = None, swap_path: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, *, corpus: Any = None, swap_path: str | None = None, swap_direct: bool = True, **settings: Any
+    ) -> None:
         self.config = validate(HostConfig, settings)
         config = self.config
         pages = np.ascontiguousarray(getattr(corpus, "pages", corpus)) if corpus is not None else None
@@ -60,7 +62,7 @@ class Host:
         kind = contents.Bytes if config.content == "bytes" else _fingerprints()
         content = kind(config.memory, None if pages is None else pages[1:], codec)
         slot_bytes = PAGE_SIZE if config.content == "bytes" else 8
-        swap = Swap(config.swap, path=swap_path, slot_bytes=slot_bytes) if config.swap else None
+        swap = Swap(config.swap, path=swap_path, slot_bytes=slot_bytes, direct=swap_direct) if config.swap else None
         marks = config.watermarks
         low, mid, high = (marks.min, marks.low, marks.high) if marks else linux_watermarks(config.memory)
         zpool = {"limit_frames": config.memory * config.zpool_percent // 100} if config.zpool_percent else None

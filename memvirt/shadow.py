@@ -3,7 +3,8 @@
 The shadow sees the same batches as the engine and nothing of its state. Per page it needs three numbers, because the
 content of a page is defined by three: the corpus page it was last filled from (or none: zeros), the tag of the last
 access write after that, and the word the tag is in, which follows from the page number alone (`word_of`). A discard
-gives the page up: what is read afterwards is zeros.
+gives the page up. A guest remembers that, and what is read afterwards is zeros; without a guest nobody below learns of
+it, so the bytes stay where they are, but they are no content any more.
 
     tag of the n-th write of a VM, n from 1:  (tag_base + n) & 0x7fffffff, or 1 where that is 0
 
@@ -68,8 +69,9 @@ def tag_of(tag_base: int, sequence: npt.ArrayLike) -> U32:
 class Shadow:
     """The expected content of one VM's pages."""
 
-    def __init__(self, name: str, pages: int, tag_base: int, writes: int = 0) -> None:
+    def __init__(self, name: str, pages: int, tag_base: int, writes: int = 0, *, guest: bool = False) -> None:
         self.name = name
+        self.guest = guest
         self.tag_base = tag_base
         self.writes = writes  # access writes done so far: the next has sequence writes + 1
         self.operations = 0  # applied so far
@@ -77,14 +79,15 @@ class Shadow:
         self._tag: U32 = np.zeros(pages, np.uint32)
         self._reset_at: I64 = np.full(pages, -1, np.int64)
         self._write_at: I64 = np.full(pages, -1, np.int64)
+        self._given_up_at: I64 = np.full(pages, -1, np.int64)
         self._named: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
         self._pending: deque[_Pending] = deque()
 
     def clone(self, name: str, tag_base: int, writes: int = 0) -> Shadow:
         """The shadow of a VM cloned from this one now: the same content, a write sequence of its own."""
-        twin = Shadow(name, len(self._source), tag_base, writes)
+        twin = Shadow(name, len(self._source), tag_base, writes, guest=self.guest)
         twin.operations = self.operations
-        for field in ("_source", "_tag", "_reset_at", "_write_at", "_named"):
+        for field in ("_source", "_tag", "_reset_at", "_write_at", "_given_up_at", "_named"):
             setattr(twin, field, getattr(self, field).copy())
         return twin
 
@@ -122,11 +125,11 @@ class Shadow:
         self._write_at[written] = when[writes]
         self._tag[written] = tag_of(self.tag_base, self.writes + 1 + np.arange(len(written)))
         self.writes += len(written)
-        discards = batch.ops == DISCARD
-        resets = discards | (batch.ops == FILL)
+        discards, fills = batch.ops == DISCARD, batch.ops == FILL
+        self._given_up_at[batch.pages[discards]] = when[discards]
+        resets = fills | discards if self.guest else fills
         if resets.any():
             fresh = np.full(len(batch.pages), NO_SOURCE, np.uint32)
-            fills = ~discards & resets
             if batch.sources is not None:
                 fresh[fills] = batch.sources[fills]
             self._source[batch.pages[resets]] = fresh[resets]
@@ -142,7 +145,8 @@ class Shadow:
 
     def content_pages(self) -> int:
         """Pages that have content: filled or written, and not given up since."""
-        return int(np.count_nonzero((self._source != NO_SOURCE) | (self.tags() != 0)))
+        held = np.maximum(self._reset_at, self._write_at) > self._given_up_at
+        return int(np.count_nonzero(held & ((self._source != NO_SOURCE) | (self.tags() != 0))))
 
     def expected(self, pages: npt.NDArray[Any], corpus: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
         """The bytes of `pages`, one row each."""

@@ -13,6 +13,7 @@ import typer
 
 from memvirt.cli.corpus import opened
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
+from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
     from memvirt.plan import Plan
@@ -68,7 +69,7 @@ def run(
     if as_json:
         print_json([_row(record) for record in records])
     else:
-        _print_table(records)
+        print_table(records)
     for record in failed:
         say(f"failed: {record.cell}: {record.reason}")
     if failed:
@@ -170,15 +171,6 @@ def _print_plan(plan: "Plan", as_json: bool) -> None:
         return
     print_columns([heads, *rows])
     say(f"{len(cells)} cells, about {predicted_s(cells):.0f} s; nothing was run")
-
-
-def _print_table(records: list["Record"]) -> None:
-    from importlib.util import find_spec
-
-    if find_spec("memvirt.tables") is not None:
-        from memvirt import tables
-
-        typer.echo(tables.terminal(records))
 
 
 def _row(record: "Record") -> dict[str, Any]:
