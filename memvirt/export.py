@@ -16,11 +16,13 @@ from typing import Any
 
 from memvirt import learned
 from memvirt.errors import ConfigError
-from memvirt.metrics import REGISTRY, Better
+from memvirt.metrics import REGISTRY
 from memvirt.record import Record
 from memvirt.summary import (
+    ARROWS,
     BY_NAME,
     COLUMNS,
+    MISSING,
     SINGLE_RUN,
     Column,
     Group,
@@ -28,8 +30,8 @@ from memvirt.summary import (
     base_name,
     figures,
     groups,
-    number,
     ratio_label,
+    value_text,
 )
 
 FRAME = ("suite", "scenario", "ratio", "preset", "seed", "metric", "unit", "value")
@@ -40,12 +42,18 @@ SCHEMA = 1
 Line = tuple[str, str, str, str, int, str, str, int | str]
 
 UNITS = {"faults": "faults", "cpu_total_ns": "ns", "status": "", "accesses": "accesses", "sim_ns": "ns"}
-ARROWS = {Better.HIGHER: "↑", Better.LOWER: "↓", Better.NEITHER: ""}
-MISSING = "–"
 ENDINGS = ("refused", "exhausted", "failed")
 LATEX_MARKS = ("textbf: --rwrap", "textit: --rwrap", "")  # best, ended otherwise, plain: for pandas' Styler
 # Characters that LaTeX's own fonts set in mathematics only.
-LATEX = {"×": r"$\times$", "µ": r"\textmu{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "−": "$-$", "–": "--"}
+LATEX = {
+    "×": r"$\times$",
+    "µ": r"\textmu{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "−": "$-$",
+    "–": "--",
+    "±": r"$\pm$",
+}
 
 
 def frame(records: Sequence[Record]) -> list[Line]:
@@ -207,10 +215,9 @@ def _rows(members: Sequence[Group]) -> list[list[tuple[str, bool]]]:
 
 
 def _value(column: Column, row: Row) -> str:
-    if not row.done:
-        return row.status if column is COLUMNS[0] else MISSING
-    mean = row.mean(column.name)
-    return MISSING if mean is None else number(column, mean)
+    if row.done:
+        return value_text(column, row)
+    return row.status if column is COLUMNS[0] else MISSING
 
 
 def _marked(text: str, best: bool, bold: str, ended: str, plain: str) -> str:

@@ -2,7 +2,7 @@
 
     DIR/run.json                                       what was run; a resumed run must be the same
     DIR/cells/<scenario>--<preset>--s<seed>.json       one record each, written whole when its cell ends
-    DIR/pyperf/<scenario>--<preset>--s<seed>.json      timings of tier full, ordinary pyperf files
+    DIR/timings/<scenario>--<preset>--s<seed>.json     of tier full, ordinary pyperf files (memvirt.timing)
 
 A run holds a lock on the folder while it writes, so two runs never share one; the lock goes with the process, however
 that ends. What is not a memvirt run is never written into.
@@ -103,11 +103,6 @@ class Results:
         except RecordError:
             return None
         return record if record.config_sha256 == config_sha256 and record.status != "failed" else None
-
-    def pyperf_file(self, name: str) -> Path:
-        """Where the timings of a cell lie."""
-        (self.path / "pyperf").mkdir(exist_ok=True)
-        return self.path / "pyperf" / f"{name}.json"
 
     def close(self) -> None:
         """Give the folder free."""

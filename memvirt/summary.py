@@ -13,11 +13,14 @@ from math import fsum
 from memvirt.metrics import FAULT_KINDS, Better
 from memvirt.plan import BASELINE
 from memvirt.record import Histogram, Record, percentile
+from memvirt.stats import MIN_SEEDS, mean_interval
 
 HUGE_ORDER = 9  # 2 MiB of 4 KiB pages
 PAGES_PER_MIB = 256
 SINGLE_RUN = "single run"
 P99 = 990
+MISSING = "–"
+ARROWS = {Better.HIGHER: "↑", Better.LOWER: "↓", Better.NEITHER: ""}
 SCALES = ((1e4, 1.0, ""), (1e6, 1e3, "k"), (1e9, 1e6, "M"), (float("inf"), 1e9, "G"))  # below, divided by, marked
 
 
@@ -199,6 +202,18 @@ def _saved(records: list[Record]) -> dict[str, float]:
 
 def _is_saving(name: str) -> bool:
     return name.startswith("saved_") and name.endswith("_frames")
+
+
+def value_text(column: Column, row: Row) -> str:
+    """A row's value in a column: its mean, and for ratios over five seeds how far the 95 % interval reaches."""
+    mean = row.mean(column.name)
+    if mean is None:
+        return MISSING
+    values = row.values[column.name]
+    if column.unit != "×" or len(values) < MIN_SEEDS:
+        return number(column, mean)
+    interval = mean_interval(values)
+    return f"{number(column, mean)}±{max(interval.high - mean, mean - interval.low):.2f}"
 
 
 def number(column: Column, value: float) -> str:

@@ -21,7 +21,19 @@ from rich.text import Text
 from memvirt import export, learned, results
 from memvirt.errors import ConfigError
 from memvirt.record import Record, require_alike
-from memvirt.summary import COLUMNS, SINGLE_RUN, Column, Group, Row, figures, groups, number, ratio_label
+from memvirt.summary import (
+    ARROWS,
+    COLUMNS,
+    MISSING,
+    SINGLE_RUN,
+    Column,
+    Group,
+    Row,
+    figures,
+    groups,
+    ratio_label,
+    value_text,
+)
 from memvirt.units import suggest
 
 FORMATS = ("text", *export.WRITERS)
@@ -127,7 +139,7 @@ def _cells(group: Group, row: Row, layout: _Layout) -> list[Text]:
         best = group.best(column)
         shown = cell(column, row, best)
         if not row.done:
-            shown = f"{row.status} " if column.name == "effective_overcommit" else f"{export.MISSING} "
+            shown = f"{row.status} " if column.name == "effective_overcommit" else f"{MISSING} "
         cells.append(Text(shown, style="bold green" if row.preset in best else ""))
         if column.name == "slowdown" and "saved" in layout.widths:
             cells.append(Text(saved_text(row, layout.widths["saved"]) if row.done else row.ending))
@@ -137,7 +149,7 @@ def _cells(group: Group, row: Row, layout: _Layout) -> list[Text]:
 def _head(column: Column) -> str:
     """Three lines, so that units stand in one line; a space under the star's place."""
     lines = column.head.split("\n")
-    unit = f"{column.unit} {export.ARROWS[column.better]}".strip()
+    unit = f"{column.unit} {ARROWS[column.better]}".strip()
     if column.wall:
         return f"{lines[0]} {column.unit} \n{SINGLE_RUN} "
     return "\n".join([*(f"{line} " for line in lines), *[""] * (2 - len(lines)), f"{unit} "])
@@ -145,9 +157,7 @@ def _head(column: Column) -> str:
 
 def cell(column: Column, row: Row, best: set[str]) -> str:
     """A value as text, with a star when it is the best and a space in its place when not."""
-    mean = row.mean(column.name)
-    shown = export.MISSING if mean is None else number(column, mean)
-    return shown + ("*" if row.preset in best else " ")
+    return value_text(column, row) + ("*" if row.preset in best else " ")
 
 
 def saved_text(row: Row, width: int) -> str:
@@ -162,7 +172,7 @@ def saved_text(row: Row, width: int) -> str:
             lines[-1] += f", {item}"
         else:
             lines = [*(line if line.endswith(",") else f"{line}," for line in lines), item]
-    return "\n".join(lines) or export.MISSING
+    return "\n".join(lines) or MISSING
 
 
 def _notes(every: Sequence[Group], layout: _Layout) -> list[str]:
