@@ -23,7 +23,7 @@ from memvirt.errors import ConfigError
 from memvirt.metrics import Better
 from memvirt.plan import BASELINE
 from memvirt.record import Record
-from memvirt.stats import Comparison, Interval, Verdict
+from memvirt.stats import Comparison, Verdict
 from memvirt.summary import COLUMNS, Column
 
 CODEC = ("lz4", "lz4_route")  # versions that change what compresses to what
