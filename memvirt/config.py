@@ -108,6 +108,15 @@ class HostConfig(Model):
     sharing_options: dict[str, int | str | bool] = Field(default={}, description="options of the scanner")
     on_exhausted: Literal["stop", "wait", "kill"] = Field(default="stop", description="when no frame can be found")
     provisioning: Literal["thin", "thick", "thin-huge"] = Field(default="thin", description="when frames are given")
+    compact_threshold: Annotated[
+        Annotated[int, Field(strict=True, ge=0, le=1000)] | None, BeforeValidator(_none_from_text)
+    ] = Field(
+        default=None,
+        description="unusable index at order 9, per mille, from which missed huge blocks start compaction; none = never",
+    )
+    collapse_interval: Annotated[Nanoseconds | None, BeforeValidator(_none_from_text)] = Field(
+        default=None, description="simulated time between two looks of the collapser at 8 leaf tables; none = off"
+    )
     content: Literal["bytes", "fingerprint"] = Field(default="bytes", description="real pages, or 64-bit ids")
     commit: Literal["heuristic", "always", "strict"] = Field(
         default="always", description="admission: strict refuses beyond memory and swap, always never refuses"

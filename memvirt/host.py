@@ -17,6 +17,7 @@ from memvirt.diagnose import validate
 from memvirt.engine import audit
 from memvirt.engine import codec as codecs
 from memvirt.engine import content as contents
+from memvirt.engine import contiguity
 from memvirt.engine import host as engine_host
 from memvirt.engine import run as engine_run
 from memvirt.engine.device import Device
@@ -26,6 +27,7 @@ from memvirt.policies.base import Decider, Snapshot, Targets, VmView
 from memvirt.units import PAGE_SIZE, parse_pages
 
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
+COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
 COMPRESS_LIMIT = 2990  # bytes: a page that needs more is not kept compressed (73 %, Google's far memory, ASPLOS 2019)
 
 
@@ -81,6 +83,8 @@ class Host:
             provisioning=PROVISIONING[config.provisioning],
             compress_limit=COMPRESS_LIMIT,
             harvest_interval_ns=config.harvest_interval,
+            compact_threshold=COMPACT_NEVER if config.compact_threshold is None else config.compact_threshold,
+            collapse_interval_ns=config.collapse_interval or 0,
             costs=costs.load(config.costs).model_dump(),
             seed=config.seed,
         )
@@ -230,6 +234,17 @@ class Host:
         """Let the scanner look at so many pages, or at everything once. Returns how many pages it merged."""
         return int(self.engine.scan(pages))
 
+    def compact(self, blocks: int | None = None) -> int:
+        """Make so many free 2 MiB blocks (None: as many as can be) by moving pages together; returns how many."""
+        if blocks is not None and not (isinstance(blocks, int) and 0 <= blocks < 1 << 32):
+            raise ConfigError(f"blocks={blocks!r}: a whole number from 0 to {2**32 - 1}, or None, is needed")
+        return int(self.engine.compact(blocks))
+
+    def collapse(self) -> int:
+        """Map everything huge that can be: in place, or by copying into free 2 MiB blocks. Returns how many leaf
+        tables became huge."""
+        return int(self.engine.collapse())
+
     def harvest(self) -> None:
         """Collect the accessed marks now, instead of waiting for the interval."""
         self.engine.harvest()
@@ -271,8 +286,12 @@ class Host:
         return dict(self.engine.sharing_state())
 
     def fragmentation(self) -> dict[str, Any]:
-        """Fragmentation of free memory per order, waste inside the zpool, contiguity of guests' memory."""
-        return dict(self.engine.fragmentation())
+        """Fragmentation of free memory per order, waste inside the zpool (bytes), and how each VM's memory lies: see
+        memvirt.engine.contiguity."""
+        pool = self.zpool()
+        waste = {} if pool is None else {kind: pool[f"{kind}_waste_bytes"] for kind in ("rounding", "sparse", "tail")}
+        vms = {vm.name: contiguity.of_vm(self.engine, vm.engine_vm) for vm in self.vms}
+        return dict(self.engine.fragmentation()) | {"zpool_waste": waste, "vms": vms}
 
     def zpool(self) -> dict[str, int] | None:
         """What the compressed cache holds, or None without one."""

@@ -121,6 +121,11 @@ _EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("balloon_pages_released", "pages", _NONE, "frames the host got back through balloons"),
     ("compact_moved", "pages", _DOWN, "pages moved by compaction"),
     ("compact_blocks", "blocks", _UP, "free 2 MiB blocks made by compaction"),
+    ("compact_failed_unmovable", "calls", _DOWN, "compactions that ended: every block left holds an unmovable frame"),
+    ("compact_failed_room", "calls", _DOWN, "compactions that ended: the frames to move outnumber the free ones"),
+    ("compact_failed_frame", "calls", _DOWN, "compactions that ended: a free frame was refused"),
+    ("collapse_copied", "leaves", _NONE, "leaf_collapses that had to copy their 512 pages into a free block"),
+    ("collapse_missed", "leaves", _DOWN, "leaf tables that could be collapsed if a 2 MiB block were free"),
 )
 
 # What a VM's guest counts of itself (engine/guest.pxd, in its order); registered as guest.NAME.

@@ -90,6 +90,11 @@ cdef struct Events:
     uint64_t balloon_pages_released
     uint64_t compact_moved
     uint64_t compact_blocks
+    uint64_t compact_failed_unmovable
+    uint64_t compact_failed_room
+    uint64_t compact_failed_frame
+    uint64_t collapse_copied
+    uint64_t collapse_missed
 
 cdef enum:
     HIST_SUB_BITS = 6           # 64 sub-buckets per power of two: values kept to within 1.6 %

@@ -317,9 +317,11 @@ cdef class Faults:
         cdef bint shared
         cdef int outcome
         while gfn < self.leaves.directory[vm].nr_pages:
-            if gfn % LEAF_ENTRIES == 0 and self._zero_huge(vm, gfn) == OK:
-                gfn += LEAF_ENTRIES
-                continue
+            if gfn % LEAF_ENTRIES == 0:
+                if self._zero_huge(vm, gfn) == OK:
+                    gfn += LEAF_ENTRIES
+                    continue
+                self.meter.ev.fault_around_missed += 1
             while self.classify(vm, gfn, False, &slot, &entry, &shared) == FAULT_ZERO:
                 outcome = self._zero(vm, gfn, slot)
                 if outcome != OK:

@@ -76,6 +76,7 @@ cdef class Slab:
     cdef int _resize(self, uint32_t room) except -1
     cdef uint32_t take(self) noexcept nogil
     cdef void give(self, uint32_t id) noexcept nogil
+    cdef bint owns_page(self, hfn_t frame) noexcept nogil
     cdef void move_page(self, hfn_t source, hfn_t target) noexcept nogil
     cdef uint32_t end(self) noexcept nogil
     cpdef object check(self)

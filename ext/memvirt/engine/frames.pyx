@@ -282,6 +282,11 @@ cdef class Slab:
         self.free_head = id
         self.nr_used -= 1
 
+    cdef bint owns_page(self, hfn_t frame) noexcept nogil:
+        """Is this frame, which is in our state, a page of this slab?"""
+        cdef uint32_t index = self.frames.frame[frame].where
+        return index < self.nr_pages and self.page_frame[index] == frame
+
     cdef void move_page(self, hfn_t source, hfn_t target) noexcept nogil:
         """Host compaction moved the bytes of frame `source`, one of ours, to `target`."""
         cdef uint32_t index = self.frames.frame[source].where

@@ -1,5 +1,7 @@
 from .clock cimport Clock
 from .clone cimport Cloner
+from .collapse cimport Collapser
+from .compact cimport Compactor
 from .content cimport Content
 from .counters cimport Meter
 from .device cimport Device
@@ -72,6 +74,8 @@ cdef class Engine:
     cdef readonly Stalls stalls
     cdef readonly Faults faults
     cdef readonly Cloner cloner
+    cdef readonly Compactor compactor
+    cdef readonly Collapser collapser
     cdef readonly Device device
     cdef readonly ShareIndex index              # None without page sharing
     cdef readonly Scanner scanner               # None without page sharing

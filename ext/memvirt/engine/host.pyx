@@ -19,6 +19,8 @@ from memvirt.errors import AdmissionError, ConfigError, InvariantError, StoreErr
 
 from .clock cimport Clock
 from .clone cimport Cloner
+from .collapse cimport Collapser
+from .compact cimport COMPACT_NEVER, Compactor
 from .content cimport Content
 from .counters cimport CPU_ACCESS, CPU_BALLOON, CPU_GUEST, Meter
 from .fault cimport Faults
@@ -257,7 +259,8 @@ cdef class Engine:
     """One host. `options` are plain numbers and names, already validated by the facade:
 
     order, order_options; min_pages, low_pages, high_pages; zpool (dict of Zpool's arguments, or None); sharing (scanner
-    name or None), sharing_options; provisioning 0..2; compress_limit; harvest_interval_ns; costs; seed.
+    name or None), sharing_options; provisioning 0..2; compress_limit; harvest_interval_ns; compact_threshold (per
+    mille; left out: never by itself); collapse_interval_ns (left out: only when asked); costs; seed.
     """
 
     def __init__(self, Content content not None, device not None, swap, **options):
@@ -284,6 +287,8 @@ cdef class Engine:
             self.index = ShareIndex(self.mapping)
             self._take_fixed((<uint64_t>self.index.mask + 1) * 8, "the share index")
             self.scanner = make_scanner(options["sharing"], self.index, options["sharing_options"])
+        self.compactor = Compactor(self.mapping, options.get("compact_threshold", COMPACT_NEVER))
+        self.collapser = Collapser(self.mapping, options.get("collapse_interval_ns", 0))
         self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
 
     # ---- entering
@@ -602,6 +607,32 @@ cdef class Engine:
             self._leave()
         return freed
 
+    def compact(self, blocks=None):
+        """Make so many free 2 MiB blocks, or (None) as many as can be, by moving pages. Returns how many were made."""
+        cdef uint32_t made, want = NONE if blocks is None else blocks
+        self._enter()
+        self.clock.now = max(self.compactor.now_ns, self.sim_ns())
+        try:
+            with nogil:
+                made = self.compactor.make_blocks(want)
+        finally:
+            self.compactor.now_ns = self.clock.now
+            self._leave()
+        return made
+
+    def collapse(self):
+        """Make every leaf table huge that can be, copying its pages where a 2 MiB block is free. Returns how many."""
+        cdef uint32_t done
+        self._enter()
+        self.clock.now = max(self.collapser.now_ns, self.sim_ns())
+        try:
+            with nogil:
+                done = self.collapser.scan(NONE)
+        finally:
+            self.collapser.now_ns = self.clock.now
+            self._leave()
+        return done
+
     def harvest(self):
         """Tell the order of every accessed mark, now."""
         self._enter()
@@ -684,7 +715,7 @@ cdef class Engine:
                 else:
                     before = 0
         return self.frames.buddy.fragmentation() | {
-            "huge_pages": self.mapping.leaves.nr_huge, "collapsible_leaves": could, "present_pages": present,
+            "huge_pages": self.mapping.leaves.nr_huge * LEAF_ENTRIES, "collapsible_leaves": could, "present_pages": present,
             "runs": runs}
 
     cpdef int64_t sim_ns(self):

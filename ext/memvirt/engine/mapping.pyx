@@ -33,9 +33,12 @@ from libc.string cimport memset
 
 
 cdef class Listener:
-    """Told when a merged frame stops being one."""
+    """Told when a merged frame stops being one, and when a guest frame moves."""
 
     cdef void unshared(self, hfn_t frame) noexcept nogil:
+        pass
+
+    cdef void moved(self, hfn_t source, hfn_t target) noexcept nogil:
         pass
 
 
@@ -308,38 +311,33 @@ cdef class Mapping(Tables):
         return self._free_frame(duplicate)
 
     cdef int move(self, hfn_t source, hfn_t target) except -1 nogil:
-        """Host compaction copied a guest frame's bytes to `target` (taken, FRAME_GUEST): everything names it now."""
+        """The bytes of a guest frame have been copied to `target` (taken, FRAME_GUEST): everything names that now.
+
+        Its leaves are small. Entries keep their marks and the page its turn in the order; cached translations go.
+        """
         cdef Frame *old = &self.frames.frame[source]
         cdef Frame *new = &self.frames.frame[target]
         cdef Walk walk
         cdef Leaf *leaf
         cdef uint32_t index
-        cdef bint ordered = (old.flags & FRAME_ORDERED) != 0
         self.walk(source, &walk)
         while True:
             leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
             index = walk.site % LEAF_ENTRIES
             leaf.entries[index] = (leaf.entries[index] & ~<uint32_t>PTE_WHERE) | target
             self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
-            leaf.entries[index] &= ~<uint32_t>PTE_ACCESSED
             if not self.next(&walk):
                 break
-        self._order_out(source)
-        new.refs = old.refs
-        new.where = old.where
-        new.backing = old.backing
-        new.charge = old.charge
-        new.flags = old.flags
+        if old.flags & FRAME_ORDERED:
+            self.order.rename(source, target)
+        new[0] = old[0]
+        old.flags = 0
+        old.refs = 0
         if new.backing != NONE:
             self.backings.at(new.backing).link = target
-        old.refs = 0
-        old.backing = NONE
-        old.charge = NONE16
-        old.flags = 0
-        self.frames.give(source, 0)
-        if ordered:
-            return self._order_in(target, NONE)
-        return 0
+        if self.has_listener:
+            self.listener.moved(source, target)
+        return self.frames.give(source, 0)
 
     cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil:
         """A pinned frame is neither reclaimed nor merged nor moved."""

@@ -143,9 +143,11 @@ cdef bint _serve(Engine engine, _Stream stream, int64_t limit) except? False:
 
 
 cdef int _background(Engine engine, int64_t now) except -1:
-    """Scanner and balloon workers whose clock is behind `now` catch up."""
+    """Compaction, collapse, scanner and balloon workers whose clock is behind `now` catch up."""
     cdef Vm vm
     cdef uint32_t moved
+    engine.collapser.catch_up(now)
+    engine.compactor.catch_up(now)
     if engine.scanner is not None:
         while engine.scanner.now_ns <= now and engine.scanner.pages_to_scan:
             engine.clock.now = engine.scanner.now_ns

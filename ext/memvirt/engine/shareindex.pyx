@@ -157,6 +157,15 @@ cdef class ShareIndex(Listener):
     cdef void unshared(self, hfn_t frame) noexcept nogil:
         self.breaks += 1
 
+    cdef void moved(self, hfn_t source, hfn_t target) noexcept nogil:
+        """A merged frame stays findable under its new number. Other cells go stale, as when a page is rewritten."""
+        if not self.frames.frame[target].flags & FRAME_STABLE:
+            return
+        if self.nr_cells_used > self.mask - self.mask // 8:
+            self.rebuild()
+        else:
+            self._insert(target, self.key_of(target))
+
     def narrow_hash(self, bits):
         """Keep only the lowest `bits` of every hash, so that tests can force collisions."""
         self.hash_mask = (<uint64_t>1 << bits) - 1 if bits < 64 else <uint64_t>-1

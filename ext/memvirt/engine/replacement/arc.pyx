@@ -23,7 +23,7 @@ from .ghosts cimport (
     ghosts_add, ghosts_check, ghosts_drop_oldest, ghosts_hold, ghosts_make, ghosts_recall, ghosts_remove,
 )
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove, links_rename,
 )
 from .order cimport Order
 
@@ -148,6 +148,13 @@ cdef class Arc(Order):
         if key == self._expected:
             self._expected = NONE
             self._recalled = 0
+        return 0
+
+    cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
+        assert self.holds(id) and not self.holds(new)
+        links_rename(self._links, id, new)
+        self._state[new] = self._state[id]
+        self._state[id] = 0
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:

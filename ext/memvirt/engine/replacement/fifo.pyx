@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove,
+    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rename,
 )
 from .order cimport Order
 
@@ -61,6 +61,13 @@ cdef class Fifo(Order):
         self._state[id] = 0
         queue_remove(&self._queue, id)
         self.nr_resident -= 1
+        return 0
+
+    cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
+        assert self.holds(id) and not self.holds(new)
+        queue_rename(&self._queue, id, new)
+        self._state[new] = self._state[id]
+        self._state[id] = 0
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:

@@ -147,6 +147,21 @@ cdef class Lfu(Order):
         self.nr_resident -= 1
         return 0
 
+    cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
+        cdef Place *place = &self._places[new]
+        assert self.holds(id) and not self.holds(new)
+        place[0] = self._places[id]
+        self._places[id].rank = NONE
+        if place.newer == NONE:
+            self._ranks[place.rank].newest = new
+        else:
+            self._places[place.newer].older = new
+        if place.older == NONE:
+            self._ranks[place.rank].oldest = new
+        else:
+            self._places[place.older].newer = new
+        return 0
+
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._places[id].rank != NONE
 

@@ -79,6 +79,11 @@ cdef inline void queue_remove(Queue *q, uint32_t id) noexcept nogil:
     else:
         q.slots[q.where[id]] = NONE
 
+cdef inline void queue_rename(Queue *q, uint32_t id, uint32_t new) noexcept nogil:
+    """Let new stand where id stands."""
+    q.slots[q.where[id]] = new
+    q.where[new] = q.where[id]
+
 cdef inline void queue_rotate(Queue *q) noexcept nogil:
     """The oldest id, which queue_oldest has just found at the head, becomes the newest."""
     cdef uint32_t id = q.slots[q.head]
@@ -116,6 +121,13 @@ cdef inline void links_cut(Link *links, uint32_t id) noexcept nogil:
 
 cdef inline void links_remove(Link *links, uint32_t id) noexcept nogil:
     links_cut(links, id)
+    links[id].prev = NONE
+
+cdef inline void links_rename(Link *links, uint32_t id, uint32_t new) noexcept nogil:
+    """Let new stand where id stands; id is absent."""
+    links[new] = links[id]
+    links[links[new].prev].next = new
+    links[links[new].next].prev = new
     links[id].prev = NONE
 
 cdef inline uint32_t links_oldest(Link *links, uint32_t sentinel) noexcept nogil:

@@ -13,7 +13,7 @@ from libc.stdlib cimport free
 
 from ..types cimport NONE, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove, links_rename,
 )
 from .order cimport Order
 
@@ -57,6 +57,11 @@ cdef class Lru(Order):
         assert self.holds(id)
         links_remove(self._links, id)
         self.nr_resident -= 1
+        return 0
+
+    cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
+        assert self.holds(id) and not self.holds(new)
+        links_rename(self._links, id, new)
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:

@@ -22,7 +22,7 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove, links_rename,
 )
 from .order cimport Order
 
@@ -130,6 +130,13 @@ cdef class MgLru(Order):
     cdef int forget_key(self, uint32_t key) except -1 nogil:
         if key < self.keys:
             self._shadow[key] = NONE
+        return 0
+
+    cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
+        assert self.holds(id) and not self.holds(new)
+        links_rename(self._links, id, new)
+        self._state[new] = self._state[id]
+        self._state[id] = 0
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:

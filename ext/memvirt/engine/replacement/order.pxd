@@ -20,6 +20,7 @@ cdef class Order:
     cdef int spare(self, uint32_t id) except -1 nogil                   # the candidate may not go now: next one, please
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil      # id is evicted and leaves `key` behind
     cdef int forget(self, uint32_t id) except -1 nogil                  # id left for another reason (freed, pinned)
+    cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil    # the page of id is called new from now on
     cdef int forget_key(self, uint32_t key) except -1 nogil             # this content will never come back
     cdef bint holds(self, uint32_t id) noexcept nogil
     # Misses of a demand-paged run in which ids and keys are both the page numbers and every hit is seen.

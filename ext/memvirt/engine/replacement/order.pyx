@@ -10,6 +10,9 @@ and `memvirt.simulate`, which reports every single reference.
                           |  +-- touch, candidate, spare: stays resident
                           +--forget--> absent, nothing remembered
 
+rename() gives a resident another number and nothing else: place, marks and turn stay what they were. It is what a host
+does when compaction moves a page to another frame.
+
 candidate() names the victim after the order's own second chances, in bounded time even if everything is referenced,
 and changes nothing that a second call would see: asked twice in a row it gives the same answer. spare() moves any
 resident on, as if the order had given it another round; a caller who spares everything gets the first one again, so
@@ -67,6 +70,10 @@ cdef class Order:
     cdef int forget(self, uint32_t id) except -1 nogil:
         with gil:
             raise self._abstract("forget")
+
+    cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
+        with gil:
+            raise self._abstract("rename")
 
     cdef int forget_key(self, uint32_t key) except -1 nogil:
         return 0

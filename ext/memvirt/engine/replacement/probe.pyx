@@ -70,6 +70,10 @@ cdef class Probe:
         """Id left for another reason than eviction."""
         self.order.forget(self._id(id, True))
 
+    def rename(self, id, new):
+        """The page of id is called new from now on."""
+        self.order.rename(self._id(id, True), self._id(new, False))
+
     def forget_key(self, key):
         """The content that key names will never come back."""
         self.order.forget_key(self._key(key))

@@ -96,6 +96,13 @@ cdef class Random(Order):
             self._chosen = place
         return 0
 
+    cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
+        assert self.holds(id) and not self.holds(new)
+        self._residents[self._where[id]] = new
+        self._where[new] = self._where[id]
+        self._where[id] = NONE
+        return 0
+
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._where[id] != NONE
 

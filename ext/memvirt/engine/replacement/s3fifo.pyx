@@ -30,7 +30,8 @@ from libc.stdlib cimport calloc, free, malloc
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .ghosts cimport ghosts_add, ghosts_check, ghosts_make, ghosts_recall
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, Queue, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rotate,
+    MV_PREFETCH, REPLAY_AHEAD, Queue, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rename,
+    queue_rotate,
 )
 from .order cimport Order
 
@@ -176,6 +177,15 @@ cdef class S3Fifo(Order):
         if key == self._expected:
             self._expected = NONE
             self._recalled = False
+        return 0
+
+    cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
+        assert self.holds(id) and not self.holds(new)
+        queue_rename(self._queue_of(id), id, new)
+        self._state[new] = self._state[id]
+        self._state[id] = 0
+        if self._victim == id:
+            self._victim = new
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:

@@ -13,7 +13,7 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
-from .lists cimport MV_PREFETCH, REPLAY_AHEAD, links_check, links_make, links_push, links_remove
+from .lists cimport MV_PREFETCH, REPLAY_AHEAD, links_check, links_make, links_push, links_remove, links_rename
 from .order cimport Order
 
 from memvirt.errors import InvariantError
@@ -83,6 +83,15 @@ cdef class Sieve(Order):
         self._state[id] = 0
         links_remove(self._links, id)
         self.nr_resident -= 1
+        return 0
+
+    cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
+        assert self.holds(id) and not self.holds(new)
+        links_rename(self._links, id, new)
+        self._state[new] = self._state[id]
+        self._state[id] = 0
+        if self._hand == id:
+            self._hand = new
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:
