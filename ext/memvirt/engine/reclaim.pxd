@@ -1,30 +1,12 @@
-from .clock cimport Clock
-from .content cimport Content
-from .counters cimport Meter
-from .device cimport Device
-from .frames cimport Frames
-from .mapping cimport Mapping
 from .replacement.order cimport Order
 from .stall cimport Stalls
-from .swapspace cimport SwapSpace
 from .types cimport hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t
-from .zpool cimport Zpool
-
-cdef enum:
-    CLUSTER = 32                # pages reclaimed at a time: Linux's SWAP_CLUSTER_MAX
+from .writeback cimport CLUSTER, Writeback
 
 
-cdef class Reclaim:
-    cdef readonly Mapping mapping
-    cdef readonly Frames frames
-    cdef readonly Content content
-    cdef readonly Device device
+cdef class Reclaim(Writeback):
     cdef readonly Stalls stalls
-    cdef Clock clock
-    cdef Meter meter
     cdef Order order
-    cdef Zpool zpool
-    cdef SwapSpace swap
     cdef readonly uint32_t compress_limit       # a page that does not compress to this many bytes is not kept compressed
     cdef uint64_t evictions                     # grows whenever entries changed: "classify again"
     cdef bint awake                             # the background reclaimer is working
@@ -33,16 +15,11 @@ cdef class Reclaim:
     cdef int64_t next_harvest_ns
     cdef hfn_t batch[CLUSTER]                   # pages isolated for one write to swap
     cdef uint32_t nr_batch
-    cdef hfn_t bounce[CLUSTER]                  # fixed frames through which zpool writeback decompresses
-    cdef uint32_t nr_bounce
-    cdef uint32_t *backing_of                   # [handle] which record a compressed object belongs to
-    cdef uint32_t nr_handles
 
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
     cdef int make_room(self, uint32_t frames) except -1 nogil
     cdef int catch_up(self, int64_t now) except -1 nogil
     cdef uint32_t shrink(self, uint32_t want, vmid_t only_vm) except? 0xFFFFFFFF nogil
-    cdef uint32_t write_back(self, uint32_t want) except? 0xFFFFFFFF nogil
     cdef int harvest(self) except -1 nogil
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil
@@ -50,5 +27,3 @@ cdef class Reclaim:
     cdef int _evict(self, hfn_t frame) except -1 nogil
     cdef int _to_zpool(self, hfn_t frame) except -1 nogil
     cdef uint32_t _flush(self) except? 0xFFFFFFFF nogil
-    cdef void _wait_for_writes(self, uint32_t n, const uint32_t *slots) noexcept nogil
-    cdef int _know_handle(self, uint32_t handle, uint32_t backing) except -1 nogil

@@ -10,7 +10,7 @@ A candidate from the replacement order goes one of five ways, the cheapest that 
 
     clean (equals its backing record)   dropped: entries name the record again, nothing is written
     every word equal                    the value is kept in the record
-    compresses                          into the zpool; a full pool writes its oldest pages back to swap
+    compresses                          into the zpool; a full one declines, and shrinks on its own time (writeback)
     anything else                       isolated, written to swap in batches, and only then unmapped
     none of these                       stays, counted by reason
 
@@ -22,16 +22,12 @@ harvest_interval_ns is set, for all pages at fixed intervals of simulated time. 
 was just referenced (fifo, random) gets its way.
 """
 
-from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
-from memvirt.errors import StoreError
-
-from .backing cimport BACKING_SWAP, BACKING_ZPOOL, Backing
-from .clock cimport Clock
-from .counters cimport CPU_COMPRESS, CPU_DECOMPRESS, CPU_RECLAIM, CPU_SWAP
+from .backing cimport BACKING_SWAP, BACKING_ZPOOL
+from .counters cimport CPU_COMPRESS, CPU_RECLAIM
 from .device cimport Device
-from .frames cimport FRAME_FIXED, FRAME_ISOLATED, FRAME_ORDERED, Frame
+from .frames cimport FRAME_ISOLATED, Frame
 from .leaf cimport Leaf
 from .mapping cimport Mapping
 from .rmap cimport Account, Walk
@@ -40,32 +36,16 @@ from .types cimport (LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK,
                      uint8_t, uint32_t, uint64_t, vmid_t)
 
 
-cdef class Reclaim:
+cdef class Reclaim(Writeback):
     """Frees frames of one host. `compress_limit`: bytes; `harvest_interval_ns`: simulated, 0 = never."""
 
     def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit,
                   int64_t harvest_interval_ns):
-        self.mapping = mapping
-        self.frames = mapping.frames
-        self.content = mapping.content
         self.order = mapping.order
-        self.zpool = mapping.zpool
-        self.swap = mapping.swap
-        self.device = device
         self.stalls = Stalls()
-        self.clock = mapping.clock
-        self.meter = mapping.meter
         self.compress_limit = compress_limit
         self.harvest_interval_ns = harvest_interval_ns
         self.next_harvest_ns = harvest_interval_ns
-        if mapping.has_zpool and mapping.has_swap:
-            while self.nr_bounce < min(<uint32_t>CLUSTER, self.frames.nr_frames // 512 + 1):
-                if self.frames.take(0, FRAME_FIXED, 0, &self.bounce[self.nr_bounce]) != OK:
-                    break
-                self.nr_bounce += 1
-
-    def __dealloc__(self):
-        free(self.backing_of)
 
     # ---- securing frames
 
@@ -80,7 +60,7 @@ cdef class Reclaim:
             if self._own_limit(vm, guest_frames) != OK:
                 self.meter.ev.exhausted_limit += 1
                 return LIMITED
-        if self.frames.buddy.nr_free >= want + self.frames.low_pages and not self.awake:
+        if self.frames.buddy.nr_free >= want + self.frames.low_pages and not self.awake and not self.shrinking:
             return OK
         self.catch_up(self.clock.now)
         if self.frames.buddy.nr_free >= want + self.frames.min_pages:
@@ -130,9 +110,7 @@ cdef class Reclaim:
         if self.harvest_interval_ns and now >= self.next_harvest_ns:
             self.next_harvest_ns = now + self.harvest_interval_ns
             self.harvest()
-        if not self.awake:
-            if self.frames.buddy.nr_free >= self.frames.low_pages or now < self.background_ns:
-                return OK
+        if not self.awake and self.frames.buddy.nr_free < self.frames.low_pages and now >= self.background_ns:
             self.awake = True
             self.background_ns = now
         while self.awake and self.background_ns <= now:
@@ -144,6 +122,7 @@ cdef class Reclaim:
             if freed == 0 or self.frames.buddy.nr_free >= self.frames.high_pages:
                 self.awake = False
             self.background_ns = self.clock.now
+        self.shrink_pool(now)
         self.clock.now = caller
         return OK
 
@@ -274,7 +253,7 @@ cdef class Reclaim:
         if outcome != OK:
             if outcome == POOL_FULL:
                 self.meter.ev.reject_pool_full += 1
-                self.write_back(self.nr_bounce)
+                self.wake_shrinker()
             else:
                 self.meter.ev.reject_pool_frame += 1
             return REJECTED
@@ -287,22 +266,6 @@ cdef class Reclaim:
         self.meter.ev.evicted_zpool += 1
         self.mapping.evict(frame, backing)
         return OK
-
-    cdef int _know_handle(self, uint32_t handle, uint32_t backing) except -1 nogil:
-        cdef uint32_t room
-        if handle >= self.nr_handles:
-            room = max(2 * self.nr_handles, max(handle + 1, <uint32_t>1024))
-            with gil:
-                self._grow_handles(room)
-        self.backing_of[handle] = backing
-        return 0
-
-    def _grow_handles(self, uint32_t room):
-        cdef uint32_t *grown = <uint32_t *>realloc(self.backing_of, room * sizeof(uint32_t))
-        if grown == NULL:
-            raise MemoryError("zpool handles")
-        self.backing_of = grown
-        self.nr_handles = room
 
     cdef uint32_t _flush(self) except? 0xFFFFFFFF nogil:
         """Write the isolated batch to swap, unmap what was written, put the rest back. Returns pages evicted."""
@@ -339,70 +302,3 @@ cdef class Reclaim:
             self.mapping.evict(self.batch[i], backing)
             gone += 1
         return gone
-
-    cdef void _wait_for_writes(self, uint32_t n, const uint32_t *slots) noexcept nogil:
-        """One device request per run of neighbouring slots; whoever reclaims waits for the last to complete."""
-        cdef uint32_t first = 0, i
-        cdef int64_t complete, last = self.clock.now
-        for i in range(1, n + 1):
-            if i == n or slots[i] != slots[i - 1] + 1:
-                self.clock.spend(CPU_SWAP, self.clock.costs.swap_submit)
-                complete = self.device.write(self.clock.now, i - first)
-                last = max(last, complete)
-                first = i
-        self.clock.wait_until(last)
-
-    # ---- zpool writeback
-
-    cdef uint32_t write_back(self, uint32_t want) except? 0xFFFFFFFF nogil:
-        """Move up to `want` of the pool's oldest objects to swap: decompress, write, change the record. No entry
-        changes. Returns how many moved."""
-        cdef uint32_t handles[CLUSTER]
-        cdef uint32_t slots[CLUSTER]
-        cdef const uint8_t *pages[CLUSTER]
-        cdef uint8_t done[CLUSTER]
-        cdef uint32_t n = 0, got, i, handle, length, moved = 0
-        cdef const uint8_t *payload
-        cdef Backing *record
-        if not self.mapping.has_swap:
-            return 0
-        want = min(want, self.nr_bounce)
-        while n < want:
-            handle = self.zpool.oldest()
-            if handle == NONE:
-                break
-            self.zpool.rotate(handle)           # whatever happens, the next call names another
-            for i in range(n):
-                if handles[i] == handle:        # fewer objects than asked for
-                    want = n
-            if n == want:
-                break
-            payload = self.zpool.view(handle, &length)
-            record = self.mapping.backings.at(self.backing_of[handle])
-            self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
-            if (self.content.expand(self.bounce[n], payload, length) != OK
-                    or self.content.checksum(self.bounce[n]) != record.check):
-                with gil:
-                    raise StoreError(f"zpool object {handle} does not match its checksum: writeback left it in place")
-            pages[n] = self.content.raw(self.bounce[n])
-            handles[n] = handle
-            n += 1
-        got = self.swap.take(n, slots) if n else 0
-        self.meter.ev.reject_swap_full += n - got
-        memset(done, 0, sizeof(done))
-        if got:
-            self.swap.write(got, slots, pages, done)
-            self._wait_for_writes(got, slots)
-        for i in range(got):
-            if not done[i]:
-                self.swap.give(slots[i])
-                self.meter.ev.swap_write_failed += 1
-                self.meter.ev.zpool_writeback_failed += 1
-                continue
-            record = self.mapping.backings.at(self.backing_of[handles[i]])
-            self.mapping.backings.set_place(self.backing_of[handles[i]], BACKING_SWAP, slots[i], record.check)
-            self.zpool.free(handles[i])
-            self.meter.ev.zpool_written_back += 1
-            self.meter.ev.swap_pages_out += 1
-            moved += 1
-        return moved

@@ -1,0 +1,36 @@
+from .clock cimport Clock
+from .content cimport Content
+from .counters cimport Meter
+from .device cimport Device
+from .frames cimport Frames
+from .mapping cimport Mapping
+from .swapspace cimport SwapSpace
+from .types cimport hfn_t, int64_t, uint32_t
+from .zpool cimport Zpool
+
+cdef enum:
+    CLUSTER = 32                # pages reclaimed at a time: Linux's SWAP_CLUSTER_MAX
+
+
+cdef class Writeback:
+    cdef readonly Mapping mapping
+    cdef readonly Frames frames
+    cdef readonly Content content
+    cdef readonly Device device
+    cdef Clock clock
+    cdef Meter meter
+    cdef Zpool zpool
+    cdef SwapSpace swap
+    cdef bint shrinking                         # the pool's shrinker is working
+    cdef int64_t shrinker_ns                    # its clock
+    cdef hfn_t bounce[CLUSTER]                  # fixed frames through which writeback decompresses
+    cdef uint32_t nr_bounce
+    cdef uint32_t *backing_of                   # [handle] which record a compressed object belongs to
+    cdef uint32_t nr_handles
+
+    cdef void wake_shrinker(self) noexcept nogil
+    cdef int shrink_pool(self, int64_t now) except -1 nogil
+    cdef uint32_t write_back(self, uint32_t want) except? 0xFFFFFFFF nogil
+    cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil
+    cdef void _wait_for_writes(self, uint32_t n, const uint32_t *slots) noexcept nogil
+    cdef int _know_handle(self, uint32_t handle, uint32_t backing) except -1 nogil

@@ -1,0 +1,154 @@
+"""Zpool writeback: a full compressed cache makes room on its own time.
+
+A pool that declines a page wakes its shrinker, an actor with a clock of its own, and the page goes to swap at once; so
+does Linux (zswap_store queues shrink_worker and rejects). The shrinker first compacts: zspages that writeback and loads
+have thinned out become whole frames again, as zsmalloc does when memory is short. Then it moves the oldest objects to
+swap, a batch at a time, until the pool accepts again. Nobody waits for it but through the swap device they share.
+
+A written-back object changes its record and no entry: whoever faults on it meanwhile finds the record at its new place.
+"""
+
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from memvirt.errors import StoreError
+
+from .backing cimport BACKING_SWAP, Backing
+from .counters cimport CPU_COMPACT, CPU_DECOMPRESS, CPU_SWAP
+from .device cimport Device
+from .frames cimport FRAME_FIXED
+from .mapping cimport Mapping
+from .types cimport NONE, OK, PAGE_SIZE, int64_t, uint8_t, uint32_t, uint64_t
+from .zpool cimport COMPACT_MOVED_BYTES
+
+
+cdef class Writeback:
+    """What shrinks the zpool of one host; the part of Reclaim that knows which record an object belongs to."""
+
+    def __cinit__(self, Mapping mapping not None, Device device not None, *rest):
+        self.mapping = mapping
+        self.frames = mapping.frames
+        self.content = mapping.content
+        self.zpool = mapping.zpool
+        self.swap = mapping.swap
+        self.device = device
+        self.clock = mapping.clock
+        self.meter = mapping.meter
+        if mapping.has_zpool and mapping.has_swap:
+            while self.nr_bounce < min(<uint32_t>CLUSTER, self.frames.nr_frames // 512 + 1):
+                if self.frames.take(0, FRAME_FIXED, 0, &self.bounce[self.nr_bounce]) != OK:
+                    break
+                self.nr_bounce += 1
+
+    def __dealloc__(self):
+        free(self.backing_of)
+
+    cdef void wake_shrinker(self) noexcept nogil:
+        """The pool has just declined a page for being full."""
+        if not self.shrinking:
+            self.shrinking = True
+            self.shrinker_ns = max(self.shrinker_ns, self.clock.now)
+
+    cdef int shrink_pool(self, int64_t now) except -1 nogil:
+        """Let the shrinker, if it is awake, work up to `now` on its own clock. The caller sets its own again."""
+        cdef uint32_t moved
+        while self.shrinking and self.shrinker_ns <= now:
+            self.clock.now = self.shrinker_ns
+            if self._compact() == 0:
+                moved = self.write_back(self.nr_bounce)
+                if moved == 0:                          # nothing helps: try again after a while, if asked again
+                    self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
+                    self.shrinking = False
+            if self.zpool.nr_pool_frames <= self.zpool.accept_frames:
+                self.shrinking = False
+            self.shrinker_ns = self.clock.now
+        return OK
+
+    cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil:
+        """Bring the pool's sparse zspages together; frames gained."""
+        cdef uint64_t moved = self.zpool.count[<int>COMPACT_MOVED_BYTES]
+        cdef uint32_t gained = self.zpool.compact()
+        moved = self.zpool.count[<int>COMPACT_MOVED_BYTES] - moved
+        self.clock.spend(CPU_COMPACT, self.clock.costs.move_page * <int64_t>((moved + PAGE_SIZE - 1) // PAGE_SIZE))
+        return gained
+
+    cdef int _know_handle(self, uint32_t handle, uint32_t backing) except -1 nogil:
+        cdef uint32_t room
+        if handle >= self.nr_handles:
+            room = max(2 * self.nr_handles, max(handle + 1, <uint32_t>1024))
+            with gil:
+                self._grow_handles(room)
+        self.backing_of[handle] = backing
+        return 0
+
+    def _grow_handles(self, uint32_t room):
+        cdef uint32_t *grown = <uint32_t *>realloc(self.backing_of, room * sizeof(uint32_t))
+        if grown == NULL:
+            raise MemoryError("zpool handles")
+        self.backing_of = grown
+        self.nr_handles = room
+
+    cdef void _wait_for_writes(self, uint32_t n, const uint32_t *slots) noexcept nogil:
+        """One device request per run of neighbouring slots; whoever reclaims waits for the last to complete."""
+        cdef uint32_t first = 0, i
+        cdef int64_t complete, last = self.clock.now
+        for i in range(1, n + 1):
+            if i == n or slots[i] != slots[i - 1] + 1:
+                self.clock.spend(CPU_SWAP, self.clock.costs.swap_submit)
+                complete = self.device.write(self.clock.now, i - first)
+                last = max(last, complete)
+                first = i
+        self.clock.wait_until(last)
+
+    cdef uint32_t write_back(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """Move up to `want` of the pool's oldest objects to swap: decompress, write, change the record. No entry
+        changes. Returns how many moved."""
+        cdef uint32_t handles[CLUSTER]
+        cdef uint32_t slots[CLUSTER]
+        cdef const uint8_t *pages[CLUSTER]
+        cdef uint8_t done[CLUSTER]
+        cdef uint32_t n = 0, got, i, handle, length, moved = 0
+        cdef const uint8_t *payload
+        cdef Backing *record
+        if not self.mapping.has_swap:
+            return 0
+        want = min(want, self.nr_bounce)
+        while n < want:
+            handle = self.zpool.oldest()
+            if handle == NONE:
+                break
+            self.zpool.rotate(handle)           # whatever happens, the next call names another
+            for i in range(n):
+                if handles[i] == handle:        # fewer objects than asked for
+                    want = n
+            if n == want:
+                break
+            payload = self.zpool.view(handle, &length)
+            record = self.mapping.backings.at(self.backing_of[handle])
+            self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
+            if (self.content.expand(self.bounce[n], payload, length) != OK
+                    or self.content.checksum(self.bounce[n]) != record.check):
+                with gil:
+                    raise StoreError(f"zpool object {handle} does not match its checksum: writeback left it in place")
+            pages[n] = self.content.raw(self.bounce[n])
+            handles[n] = handle
+            n += 1
+        got = self.swap.take(n, slots) if n else 0
+        self.meter.ev.reject_swap_full += n - got
+        memset(done, 0, sizeof(done))
+        if got:
+            self.swap.write(got, slots, pages, done)
+            self._wait_for_writes(got, slots)
+        for i in range(got):
+            if not done[i]:
+                self.swap.give(slots[i])
+                self.meter.ev.swap_write_failed += 1
+                self.meter.ev.zpool_writeback_failed += 1
+                continue
+            record = self.mapping.backings.at(self.backing_of[handles[i]])
+            self.mapping.backings.set_place(self.backing_of[handles[i]], BACKING_SWAP, slots[i], record.check)
+            self.zpool.free(handles[i])
+            self.meter.ev.zpool_written_back += 1
+            self.meter.ev.swap_pages_out += 1
+            moved += 1
+        return moved
