@@ -47,7 +47,7 @@ def compare_command(
 def text(outcome: Outcome, threshold: float | None, regressions: int, width: int) -> str:
     """The comparison as plain text."""
     out = io.StringIO()
-    console = Console(file=out, width=width, color_system=None, legacy_windows=False)
+    console = Console(file=out, width=width, color_system=None, legacy_windows=False, markup=False, emoji=False)
     console.print(f"before: {outcome.base}")
     for note in outcome.notes:
         console.print(f"note: {note}")

@@ -111,30 +111,24 @@ def _dominates(one: Score, other: Score) -> bool:
 def line(groups: Sequence[Group]) -> str:
     """The one line."""
     found = [finding for finding in findings(groups) if finding.scores]
-    compared = [finding for finding in found if len(finding.scores) > 1]
     if not found:
         return "Learned: nothing, no preset finished every scenario at any ratio."
+    compared = [finding for finding in found if len(finding.scores) > 1]
     if not compared:
-        only = ", ".join(f"{'+'.join(finding.best)} at {finding.ratio}" for finding in found)
+        only = ", ".join(f"{finding.best[0]} at {finding.ratio}" for finding in found)
         return f"Learned: nothing to compare, one preset alone finished every scenario ({only})."
-    told = "; ".join(sentence(finding) for finding in compared)
-    scenarios = len({group.scenario for group in groups})
-    over = f" (geometric mean of {scenarios} scenarios)" if scenarios > 1 else ""
-    last = compared[-1]
-    undominated = front(last.scores)
-    if len(undominated) == 1:
-        trade = f"At {last.ratio} no preset has a higher effective overcommit than {undominated[0]} either."
-    elif len(undominated) == len(last.scores):
-        trade = f"At {last.ratio} no preset beats another in both overcommit and slowdown."
-    else:
-        trade = f"At {last.ratio} the best trades of overcommit against slowdown: {_list(undominated)}."
-    seeds = max(len(group.seeds) for group in groups)
-    return f"Learned: lowest slowdown{over}: {told}. {trade}" + (" One seed." if seeds == 1 else "")
+    over = " (geometric mean over scenarios)" if len({group.scenario for group in groups}) > 1 else ""
+    told = [f"Learned: lowest slowdown{over}: {'; '.join(sentence(finding) for finding in found)}."]
+    told += [trade(finding) for finding in compared[-1:] if finding.beaten is not None]
+    told += ["One seed."] if max(len(group.seeds) for group in groups) == 1 else []
+    return " ".join(told)
 
 
 def sentence(finding: Finding) -> str:
-    """What one ratio says, without the ratio's neighbours."""
+    """What one ratio says of slowdown."""
     lowest = finding.scores[0]
+    if len(finding.scores) == 1:
+        return f"at {finding.ratio} only {lowest.preset} finished every scenario ({lowest.slowdown:.2f}×)"
     if finding.beaten is None:
         return f"at {finding.ratio} no difference ({lowest.slowdown:.2f}×)"
     by = 100 * (1 - lowest.slowdown / finding.beaten.slowdown)
@@ -142,6 +136,16 @@ def sentence(finding: Finding) -> str:
         f"at {finding.ratio} {_list(finding.best)} ({lowest.slowdown:.2f}×), "
         f"{by:.0f} % below {finding.beaten.preset} ({finding.beaten.slowdown:.2f}×)"
     )
+
+
+def trade(finding: Finding) -> str:
+    """What a ratio says of effective overcommit against slowdown."""
+    undominated = front(finding.scores)
+    if len(undominated) == 1:
+        return f"At {finding.ratio} no preset has a higher effective overcommit than {undominated[0]} either."
+    if len(undominated) == len(finding.scores):
+        return f"At {finding.ratio} no preset beats another in both overcommit and slowdown."
+    return f"At {finding.ratio} the best trades of overcommit against slowdown: {_list(undominated)}."
 
 
 def _list(names: Sequence[str]) -> str:

@@ -27,7 +27,8 @@ MIN_SEEDS = 5  # for an interval over seeds
 MIN_PROCESSES = 5  # each side, for a verdict; ten give an interval worth its name
 RESAMPLES = 4999
 BOOTSTRAP_SEED = 20_260_101  # any constant: equal numbers shall give equal intervals
-LEVEL = 0.95
+LEVEL = 0.95  # of intervals
+ALPHA = 0.05  # of tests
 MARGIN = 0.01  # a ratio this near to 1 is no difference worth a word
 
 
@@ -141,7 +142,7 @@ def verdict(comparison: Comparison, corrected_p: float, margin: float = MARGIN) 
         return Verdict.INCONCLUSIVE
     if interval.low >= 1 - margin and interval.high <= 1 + margin:
         return Verdict.SAME
-    if corrected_p < 1 - LEVEL and not interval.low <= 1 <= interval.high:
+    if corrected_p < ALPHA and not interval.low <= 1 <= interval.high:
         return Verdict.BETTER if comparison.ratio < 1 else Verdict.WORSE
     return Verdict.INCONCLUSIVE
 

@@ -1,0 +1,251 @@
+"""Comparisons: what is refused, what is found, and when the exit code is 3."""
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyperf
+import pytest
+
+from memvirt.compare import compare_command
+from memvirt.comparison import WALL, compare
+from memvirt.errors import ConfigError
+from memvirt.stats import Verdict
+from memvirt.timing import TimingError
+
+spec = importlib.util.spec_from_file_location("made_records", Path(__file__).with_name("made_records.py"))
+made_records = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(made_records)
+made, folder = made_records.made, made_records.folder
+
+
+def two(tmp_path, before, after):
+    return [folder(tmp_path / "a", before), folder(tmp_path / "b", after)]
+
+
+def found(paths):
+    return {(each.case.cell, each.case.metric): each for each in compare(paths).differences}
+
+
+def pyperf_file(path, benchmarks, **metadata):
+    """A pyperf file; {name: [[values of a process], ...]}."""
+    about = {"hostname": "here", "unit": "second", "python_version": "3.12", **metadata}
+    pyperf.BenchmarkSuite(
+        [
+            pyperf.Benchmark(
+                [pyperf.Run(values, metadata={**about, "name": name}, collect_metadata=False) for values in processes]
+            )
+            for name, processes in benchmarks.items()
+        ]
+    ).dump(str(path))
+    return path
+
+
+def test_equal_runs_are_equal_digit_for_digit(tmp_path):
+    text, code = compare_command(two(tmp_path, [made()], [made()]), 0.0)
+    assert code == 0 and "7 equal digit for digit" in text and "verdict" not in text
+
+
+def test_a_worse_slowdown_is_found_and_gated(tmp_path):
+    paths = two(tmp_path, [made(), made(preset="all")], [made(slowdown="2.200"), made(preset="all")])
+    each = found(paths)["zipf-150--swap", "slowdown"]
+    assert each.verdict is Verdict.WORSE and each.case.comparison.ratio == pytest.approx(1.1)
+    assert compare_command(paths)[1] == 0, "no threshold, no gate"
+    assert compare_command(paths, 0.05)[1] == 3
+    assert compare_command(paths, 0.11)[1] == 0
+    assert "Below 5 seeds" in compare_command(paths)[0]
+
+
+def test_more_is_better_for_effective_overcommit(tmp_path):
+    paths = two(tmp_path, [made(overcommit="1.500")], [made(overcommit="1.200")])
+    assert found(paths)["zipf-150--swap", "effective overcommit"].verdict is Verdict.WORSE
+    assert compare_command(paths, 0.20)[1] == 3 and compare_command(paths, 0.30)[1] == 0
+    assert found(paths[::-1])["zipf-150--swap", "effective overcommit"].verdict is Verdict.BETTER
+
+
+def test_within_a_hundredth_is_no_difference(tmp_path):
+    paths = two(tmp_path, [made(slowdown="2.000")], [made(slowdown="2.010")])
+    assert found(paths)["zipf-150--swap", "slowdown"].verdict is Verdict.SAME
+    assert compare_command(paths, 0.0)[1] == 0
+
+
+def test_from_zero_has_no_ratio_but_a_verdict(tmp_path):
+    paths = two(tmp_path, [made(swap_pages=0)], [made(swap_pages=512)])
+    text, code = compare_command(paths, 10.0)
+    assert found(paths)["zipf-150--swap", "swap traffic"].verdict is Verdict.WORSE and code == 3
+    row = next(line for line in text.splitlines() if "swap traffic" in line)
+    assert row.split() == ["zipf-150--swap", "swap", "traffic", "0", "MiB", "2", "MiB", "–", "–", "1", "worse"]
+
+
+def test_to_zero_is_better(tmp_path):
+    paths = two(tmp_path, [made(faults=10)], [made(faults=0)])
+    assert found(paths)["zipf-150--swap", "faults"].verdict is Verdict.BETTER
+    assert compare_command(paths, 0.0)[1] == 0
+
+
+def test_seeds_are_paired(tmp_path):
+    """Seeds differ widely, each is slower by 10 %: paired, that is plain; unpaired it would drown."""
+    before = [made(seed=seed, slowdown=f"{2.0**seed:.3f}") for seed in range(1, 7)]
+    after = [made(seed=seed, slowdown=f"{2.0**seed * (1.1 + seed / 1000):.3f}") for seed in range(1, 7)]
+    each = found(two(tmp_path, before, after))["zipf-150--swap", "slowdown"]
+    assert each.verdict is Verdict.WORSE and each.case.comparison.n == 6
+    assert 1.09 < each.case.comparison.interval.low < each.case.comparison.interval.high < 1.12
+
+
+def test_seeds_that_disagree_are_inconclusive(tmp_path):
+    before = [made(seed=seed, slowdown="2.000") for seed in range(1, 7)]
+    after = [made(seed=seed, slowdown="3.000" if seed % 2 else "1.500") for seed in range(1, 7)]
+    paths = two(tmp_path, before, after)
+    assert found(paths)["zipf-150--swap", "slowdown"].verdict is Verdict.INCONCLUSIVE
+    assert compare_command(paths, 0.0)[1] == 0
+
+
+def test_a_cell_that_no_longer_ends_is_a_regression(tmp_path):
+    stopped = made(status="exhausted", reason="vm1 stopped in phase fill after 9 accesses: no_frame")
+    paths = two(tmp_path, [made()], [stopped])
+    text, code = compare_command(paths, 10.0)
+    assert code == 3 and "zipf-150--swap--s1: done before, exhausted after" in text
+    assert compare_command(paths[::-1], 0.0)[1] == 0
+
+
+def test_baselines_are_not_compared(tmp_path):
+    records = [made(preset="baseline"), made()]
+    assert all("baseline" not in cell for cell, _ in found(two(tmp_path, records, records)))
+
+
+def test_several_are_each_compared_with_the_first(tmp_path):
+    paths = [
+        folder(tmp_path / name, [made(slowdown=slowdown)])
+        for name, slowdown in zip("abc", ("2", "2", "4"), strict=True)
+    ]
+    verdicts = {e.case.other[-1]: e.verdict for e in compare(paths).differences if e.case.metric == "slowdown"}
+    assert verdicts == {"b": Verdict.SAME, "c": Verdict.WORSE}
+
+
+UNLIKE = {
+    "suite": ({"suite": "other"}, "suite: tiny and other"),
+    "tier": ({"tier": "full"}, "tier: quick and full"),
+    "corpus": ({"inputs": {"corpus": "ff"}}, "input corpus: [0-9a-f]+ and ff"),
+    "codec": ({"versions": {**made_records.VERSIONS, "lz4": "4.5"}}, "codec lz4: 4.4.5 and 4.5"),
+}
+
+
+@pytest.mark.parametrize("what", UNLIKE)
+def test_unlike_runs_are_refused_by_name(what, tmp_path):
+    change, said = UNLIKE[what]
+    with pytest.raises(ConfigError, match=f"unlike runs:\n{said}"):
+        compare(two(tmp_path, [made()], [replace(made(), **change)]))
+
+
+def test_every_unlikeness_is_named_at_once(tmp_path):
+    with pytest.raises(ConfigError) as refused:
+        compare(two(tmp_path, [made()], [replace(made(), suite="other", tier="full")]))
+    assert "suite" in str(refused.value) and "tier" in str(refused.value)
+
+
+def test_a_cell_of_another_configuration_is_refused_by_its_key(tmp_path):
+    one, two_ = ({"scenario": {"name": "zipf"}, "host": {"memory": size}} for size in ("64MiB", "32MiB"))
+    with pytest.raises(ConfigError, match=r"cell zipf-150--swap--s1: host\.memory: 64MiB and 32MiB"):
+        compare(two(tmp_path, [made(config=one)], [made(config=two_)]))
+
+
+def test_another_memvirt_is_what_is_compared(tmp_path):
+    other = replace(made(), versions={**made_records.VERSIONS, "memvirt": "0.2.0"}, commit="f" * 40)
+    text, _ = compare_command(two(tmp_path, [made()], [other]))
+    assert "another memvirt: memvirt 0.2.0, commit ffffffffffff" in " ".join(text.split())
+
+
+def test_runs_without_a_common_cell_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no cell in common: zipf-150--a--s1 there, zipf-150--b--s1 here"):
+        compare(two(tmp_path, [made(preset="a")], [made(preset="b")]))
+
+
+def test_paths_that_cannot_be_compared_are_refused(tmp_path):
+    run = folder(tmp_path / "a", [made()])
+    file = pyperf_file(tmp_path / "t.json", {"x": [[1.0]]})
+    for paths, said in (
+        ([run], "needs two"),
+        ([run, file], "not one with the other"),
+        ([run, run], "named twice"),
+        ([run, tmp_path / "none"], "no such folder"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            compare(paths)
+    with pytest.raises(ConfigError, match="threshold of -1"):
+        compare_command([run, run], -1.0)
+    with pytest.raises(ConfigError, match="unknown format 'xml'"):
+        compare_command([run, run], form="xml")
+
+
+SLOW = [[1.20 + i / 1000] for i in range(10)]
+FAST = [[1.00 + i / 1000] for i in range(10)]
+
+
+def test_pyperf_files_are_compared_by_process_means(tmp_path):
+    paths = [pyperf_file(tmp_path / "a.json", {"x": FAST}), pyperf_file(tmp_path / "b.json", {"x": SLOW})]
+    each = found(paths)["x", WALL]
+    assert each.verdict is Verdict.WORSE and each.case.comparison.n == 10 and each.case.comparison.delta == 1.0
+    assert compare_command(paths, 0.1)[1] == 3 and compare_command(paths, 0.3)[1] == 0
+    assert compare_command(paths[::-1], 0.0)[1] == 0
+
+
+def test_equal_timings_are_not_called_equal_digit_for_digit(tmp_path):
+    paths = [pyperf_file(tmp_path / f"{name}.json", {"x": [[1.0]] * 6}) for name in "ab"]
+    text, code = compare_command(paths, 0.0)
+    assert "1 no difference" in text and "digit" not in text and code == 0
+
+
+def test_few_processes_are_inconclusive_and_never_gate(tmp_path):
+    paths = [pyperf_file(tmp_path / "a.json", {"x": FAST[:3]}), pyperf_file(tmp_path / "b.json", {"x": SLOW[:3]})]
+    assert found(paths)["x", WALL].verdict is Verdict.INCONCLUSIVE and compare_command(paths, 0.0)[1] == 0
+
+
+def test_many_values_in_one_process_are_one(tmp_path):
+    paths = [
+        pyperf_file(tmp_path / "a.json", {"x": [[1.0] * 50]}),
+        pyperf_file(tmp_path / "b.json", {"x": [[2.0] * 50]}),
+    ]
+    assert found(paths)["x", WALL].verdict is Verdict.INCONCLUSIVE
+
+
+def test_timings_of_unlike_machines_are_refused(tmp_path):
+    paths = [
+        pyperf_file(tmp_path / "a.json", {"x": FAST}),
+        pyperf_file(tmp_path / "b.json", {"x": FAST}, hostname="there"),
+    ]
+    with pytest.raises(ConfigError, match="hostname: here and there"):
+        compare(paths)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"version": "1.0", "benchmarks": []}', "\0"])
+def test_what_is_no_pyperf_file_is_refused(content, tmp_path):
+    bad = tmp_path / "bad.json"
+    bad.write_text(content)
+    with pytest.raises(TimingError, match=r"bad\.json"):
+        compare([pyperf_file(tmp_path / "a.json", {"x": FAST}), bad])
+
+
+def test_timings_in_folders_are_compared_too(tmp_path):
+    paths = two(tmp_path, [made()], [made()])
+    for path, values in zip(paths, (FAST, SLOW), strict=True):
+        (path / "timings").mkdir()
+        pyperf_file(path / "timings" / "zipf-150--swap--s1.json", {"zipf-150--s1": values}, mv_preset="swap")
+    assert found(paths)["zipf-150--s1 swap", WALL].verdict is Verdict.WORSE
+    (paths[1] / "timings" / "zipf-150--swap--s1.json").unlink()
+    (paths[1] / "timings").rmdir()
+    assert "wall times are not compared" in compare_command(paths)[0]
+
+
+def test_json_says_the_same(tmp_path):
+    text, code = compare_command(two(tmp_path, [made()], [made(slowdown="2.200")]), 0.05, form="json")
+    data = json.loads(text)
+    slowdown = next(each for each in data["differences"] if each["metric"] == "slowdown")
+    assert (code, data["regressions"], slowdown["verdict"], slowdown["equal"]) == (3, 1, "worse", False)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_comparison_fits_its_terminal(width, tmp_path):
+    text, _ = compare_command(two(tmp_path, [made()], [made(slowdown="3", faults=7)]), width=width)
+    rows = [line for line in text.splitlines() if "/" not in line]
+    assert max(map(len, rows)) <= width

@@ -1,0 +1,299 @@
+"""Tables: what a person reads, what programs read, and the line that says what was learned."""
+
+import csv
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memvirt import export, learned, tables
+from memvirt.errors import ConfigError
+from memvirt.record import RecordError
+from memvirt.summary import BY_NAME, figures, groups
+
+spec = importlib.util.spec_from_file_location("made_records", Path(__file__).with_name("made_records.py"))
+made_records = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(made_records)
+made, folder = made_records.made, made_records.folder
+
+NO_ROOM = "VM 'vm3': 5120 pages would be promised; memory and swap have 4096 (commit='strict')"
+STOPPED = "vm2 stopped in phase fill after 77 accesses: no_frame"
+
+
+def small_run():
+    return [
+        made(preset="baseline", ratio="0.50", slowdown="", faults=0),
+        *(
+            made(ratio="1.00", preset=preset, slowdown="1.000", faults=0, p99_ns=0, swap_pages=0, saved=(), unusable=0)
+            for preset in ("none", "swap", "sharing")
+        ),
+        made(preset="none", status="refused", reason=NO_ROOM),
+        made(preset="swap", slowdown="9.500", faults=43_140, swap_pages=51_200, saved=(("swap", 3885),)),
+        made(
+            preset="sharing",
+            slowdown="2.125",
+            overcommit="1.612",
+            faults=1294,
+            p99_ns=600,
+            swap_pages=0,
+            cpu=(950, 50),
+            saved=(("swap", 918), ("sharing", 1783), ("zpool", -54), ("cloning", 3)),
+        ),
+        made("scan", preset="none", status="refused", reason=NO_ROOM),
+        made("scan", preset="swap", status="exhausted", reason=STOPPED),
+        made("scan", preset="sharing", slowdown="3.000"),
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_the_table_fits_its_terminal(width):
+    lines = tables.text(small_run(), width).splitlines()
+    assert max(map(len, lines)) <= width
+
+
+def test_the_whole_table():
+    assert tables.text(small_run(), 120) == (Path(__file__).with_name("golden_table.txt")).read_text()
+
+
+def test_what_a_narrow_terminal_loses_is_named():
+    wide, narrow = tables.text(small_run(), 130), tables.text(small_run(), 60)
+    assert "Not shown" not in wide and "single run" in wide
+    assert "Not shown at this width: simulator speed" in " ".join(narrow.split())
+    assert "effective" in narrow and "slowdown" in narrow and "traffic\n" not in narrow
+
+
+def test_rows_without_numbers_say_how_they_ended():
+    text = tables.text(small_run(), 120)
+    refused = next(line for line in text.splitlines() if "refused" in line)
+    assert refused.split()[:3] == ["1.50", "none", "refused"] and "by admission" in refused
+    exhausted = next(line for line in text.splitlines() if "exhausted" in line)
+    assert "no frame" in exhausted
+    assert "refused: none in zipf at 1.50 and 1 more: VM 'vm3'" in text
+
+
+def test_stars_stand_where_the_best_values_are():
+    text = tables.text(small_run(), 130)
+    row = next(line for line in text.splitlines() if "1.61" in line)
+    assert {"1.61*", "2.12*", "1,294*", "0.60*", "0*", "5.0*"} <= set(row.split())
+    assert "1.00*" not in text, "a value that every preset has is not the best"
+
+
+def test_wall_times_are_never_called_best():
+    (group,) = groups([made(preset="a", speed=1), made(preset="b", speed=10**9)])
+    assert group.best(BY_NAME["simulated_maccesses_per_s"]) == set()
+
+
+def test_a_row_counts_only_when_every_seed_is_done():
+    records = [made(seed=1), made(seed=2, status="exhausted", reason=STOPPED)]
+    (row,) = groups(records)[0].rows
+    assert (row.status, row.values, row.reason) == ("exhausted", {}, STOPPED + " (1 of 2 seeds)")
+
+
+def test_means_over_seeds_and_an_interval_from_five():
+    records = [made(seed=seed, slowdown=f"{2 + seed / 10:.3f}") for seed in range(1, 6)]
+    (row,) = groups(records)[0].rows
+    assert row.mean("slowdown") == pytest.approx(2.3)
+    assert "2.30±0.20" in tables.text(records, 120)
+    assert "±" not in tables.text(records[:4], 120)
+
+
+def test_mechanisms_are_never_parted_from_their_numbers():
+    (row,) = groups([made(saved=(("sharing", 12_345), ("swap", 9876), ("cloning", 5432), ("same", 1)))])[0].rows
+    assert tables.saved_text(row, 14).split("\n") == ["sharing 12.3k,", "swap 9,876,", "cloning 5,432"]
+    assert tables.saved_text(row, 30).split("\n") == ["sharing 12.3k, swap 9,876,", "cloning 5,432"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    list(
+        {
+            0: "0",
+            0.6: "0.60",
+            1.888: "1.89",
+            66.56: "66.6",
+            344: "344",
+            1752.9: "1,753",
+            12_345: "12.3k",
+            1_234_567: "1.23M",
+            5e9: "5.00G",
+            -54: "−54",
+        }.items()
+    ),
+)
+def test_three_figures(value, text):
+    assert figures(value) == text
+
+
+def test_unknown_formats_and_folders_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"unknown format 'latx'.*latex"):
+        tables.table_command(tmp_path, "latx")
+    with pytest.raises(ConfigError, match="not a memvirt results folder"):
+        tables.table_command(tmp_path)
+
+
+def test_unlike_records_do_not_share_a_table(tmp_path):
+    other = replace(made(preset="other"), versions={"memvirt": "0.2.0"})
+    with pytest.raises(RecordError, match="unlike runs: versions"):
+        tables.table_command(folder(tmp_path / "run", [made(), other]))
+
+
+@pytest.mark.parametrize("form", tables.FORMATS)
+def test_every_format_is_made_from_a_folder(form, tmp_path):
+    text = tables.table_command(folder(tmp_path / "run", small_run()), form)
+    assert "sharing" in text and text.endswith("\n")
+
+
+def test_the_order_of_the_run_is_the_order_of_the_rows(tmp_path):
+    records = [made(preset=name) for name in ("swap", "all", "none")]
+    text = tables.table_command(folder(tmp_path / "run", records))
+    assert text.index("swap") < text.index("all ") < text.index("none ")
+
+
+def test_markdown_marks_the_best_and_the_refused():
+    text = export.to_markdown(small_run())
+    assert "**2.12**" in text and "*refused*" in text and "*exhausted*" in text and "no frame" in text
+    assert "single run" in text and "effective overcommit (×) ↑" in text
+
+
+def test_latex_escapes_what_latex_reads():
+    text = export.to_latex([made(preset="a_b"), made(preset="c&d", slowdown="1.500")])
+    assert r"a\_b" in text and r"c\&d" in text and r"\textbf{1.50}" in text and r"\toprule" in text
+    assert not {"×", "µ", "↓", "–", "−"} & set(text)
+
+
+def test_the_long_frame_is_exact():
+    rows = list(csv.DictReader(io.StringIO(export.to_csv(small_run()))))
+    assert tuple(rows[0]) == export.FRAME
+    found = {(row["scenario"], row["ratio"], row["preset"], row["metric"]): row for row in rows}
+    assert found["zipf", "1.50", "sharing", "slowdown"]["value"] == "2.125"
+    assert found["zipf", "1.50", "sharing", "slowdown"]["unit"] == "×"
+    assert found["zipf", "1.50", "swap", "swap_pages_in"]["value"] == "25600"
+    assert found["zipf", "1.50", "swap", "swap_traffic_mib"]["value"] == "200.0"
+    assert found["zipf", "1.50", "none", "status"]["value"] == "refused"
+    assert ("zipf", "1.50", "none", "slowdown") not in found
+
+
+def test_json_holds_the_same_frame():
+    data = json.loads(export.to_json(small_run()))
+    rows = list(csv.reader(io.StringIO(export.to_csv(small_run()))))
+    assert data["columns"] == rows[0] and len(data["rows"]) == len(rows) - 1
+    assert [str(cell) for cell in data["rows"][1][:-1]] == rows[2][:-1]
+    assert data["learned"] == learned.line(groups(small_run()))
+
+
+@pytest.mark.parametrize("form", ["md", "latex"])
+def test_a_missing_pandas_is_named_with_its_remedy(form, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match=rf"'{form}' needs pandas.*pip install memvirt\[report\]"):
+        export.WRITERS[form]([made()])
+
+
+def test_csv_json_and_text_do_without_the_extras(monkeypatch):
+    for name in ("pandas", "tabulate", "scipy", "scipy.stats", "jinja2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    records = [made(seed=seed, slowdown=f"{2 + seed / 10:.3f}") for seed in range(1, 6)]
+    assert export.to_csv(records) and export.to_json(records)
+    assert "2.30±0.20" in tables.text(records, 120), "without scipy the range of the seeds stands in"
+
+
+def test_tables_import_nothing_heavy():
+    code = "import sys, memvirt.tables; print([n for n in ('pandas', 'scipy', 'pyperf', 'jinja2') if n in sys.modules])"
+    root = str(Path(tables.__file__).parents[1])
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert said.stdout.strip() == "[]"
+
+
+# ---- the learned line
+
+LINES = [
+    ([("a", "2.000"), ("b", "4.000")], "at 1.50 a (2.00×), 50 % below b (4.00×)"),
+    ([("a", "2.000"), ("b", "2.020"), ("c", "3.000")], "at 1.50 a and b (2.00×), 33 % below c (3.00×)"),
+    ([("a", "2.000"), ("b", "2.021")], "at 1.50 a (2.00×), 1 % below b (2.02×)"),
+    ([("a", "2.000"), ("b", "2.010")], "at 1.50 no difference (2.00×)"),
+]
+
+
+@pytest.mark.parametrize(("presets", "said"), LINES)
+def test_what_was_learned(presets, said):
+    line = learned.line(groups([made(preset=name, slowdown=slowdown) for name, slowdown in presets]))
+    assert line.startswith(f"Learned: lowest slowdown: {said}.") and line.endswith("One seed.")
+
+
+def test_the_line_names_the_trade():
+    def said(*rows):
+        return learned.line(groups([made(preset=name, slowdown=slow, overcommit=over) for name, slow, over in rows]))
+
+    a, b, c = ("a", "2.000", "1.200"), ("b", "4.000", "1.500"), ("c", "5.000", "1.100")
+    assert "At 1.50 no preset beats another in both overcommit and slowdown." in said(a, b)
+    assert "At 1.50 the best trades of overcommit against slowdown: a and b." in said(a, b, c)
+    assert "At 1.50 no preset has a higher effective overcommit than a either." in said(a, c)
+
+
+def test_the_whole_line_of_a_run():
+    assert learned.line(groups(small_run())) == (
+        "Learned: lowest slowdown (geometric mean over scenarios): at 1.00 no difference (1.00×); "
+        "at 1.50 only sharing finished every scenario (2.52×). One seed."
+    )
+
+
+def test_nothing_learned_is_said():
+    assert "nothing to compare" in learned.line(groups([made()]))
+    assert "nothing, no preset finished" in learned.line(groups([made(status="refused", reason="no")]))
+
+
+def test_a_preset_that_did_not_finish_everywhere_takes_no_part():
+    (at_one, at_half) = learned.findings(groups(small_run()))
+    assert [score.preset for score in at_one.scores] == ["none", "sharing", "swap"] and at_one.beaten is None
+    assert [score.preset for score in at_half.scores] == ["sharing"]
+
+
+def test_five_seeds_that_overlap_are_no_difference():
+    noise = ["1.000", "3.000", "2.000", "1.500", "2.500"]
+    apart = [made(preset="a", seed=seed, slowdown=noise[seed]) for seed in range(5)]
+    apart += [made(preset="b", seed=seed, slowdown=f"{float(noise[seed]) + 0.4:.3f}") for seed in range(5)]
+    assert "no difference" in learned.line(groups(apart))
+    assert "no difference" not in learned.line(groups(apart[:4] + apart[5:9])), "four seeds have no interval"
+
+
+presets_with_scores = st.dictionaries(
+    st.sampled_from("abcdef"), st.tuples(st.integers(1, 20_000), st.integers(1, 5000)), min_size=2
+)
+
+
+@given(presets_with_scores)
+def test_the_rule_holds_for_any_numbers(numbers):
+    records = [
+        made(preset=name, slowdown=f"{slow / 1000:.3f}", overcommit=f"{over / 1000:.3f}")
+        for name, (slow, over) in numbers.items()
+    ]
+    (finding,) = learned.findings(groups(records))
+    lowest = min(slow for slow, _ in numbers.values())
+    near = {name for name, (slow, _) in numbers.items() if slow * 1000 <= lowest * 1010 * (1 + 1e-12)}
+    assert set(finding.best) == near
+    assert (finding.beaten is None) == (near == set(numbers))
+    if finding.beaten is not None:
+        assert numbers[finding.beaten.preset][0] == min(numbers[name][0] for name in set(numbers) - near)
+    front = learned.front(finding.scores)
+    assert front, "somebody is not dominated"
+    for name, (slow, over) in numbers.items():
+        worse_in_both = any(
+            slow > other_slow * 1.011 and over * 1.011 < other_over for other_slow, other_over in numbers.values()
+        )
+        best_in_one = slow < min(s for other, (s, _) in numbers.items() if other != name)
+        assert not (worse_in_both and name in front)
+        assert not (best_in_one and name not in front)
+
+
+@given(presets_with_scores, st.randoms(use_true_random=False))
+def test_the_line_does_not_depend_on_the_order_of_records(numbers, rng):
+    records = [made(preset=name, slowdown=f"{slow / 1000:.3f}") for name, (slow, _) in numbers.items()]
+    shuffled = list(records)
+    rng.shuffle(shuffled)
+    assert sorted(learned.line(groups(records))) == sorted(learned.line(groups(shuffled)))
