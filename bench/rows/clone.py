@@ -1,0 +1,50 @@
+"""Clones beside fork(): leaf tables shared, with an idle parent, a busy one, and one with a guest."""
+
+import time
+from collections.abc import Iterator
+
+from harness import Reference, Row, compare
+from limits.build import load
+from peers import memory
+from peers.worker import Worker
+from rows.common import MIB_PAGES, all_pages, host, touch, touched, writes
+
+GIB = 4
+
+
+def clone_ns(parent) -> float:
+    """Nanoseconds of one clone, everything included; the clone is gone afterwards."""
+    start = time.perf_counter_ns()
+    clone = parent.clone("clone")
+    spent = time.perf_counter_ns() - start
+    clone.destroy()
+    return spent
+
+
+def rows(repeats: int) -> Iterator[Row]:
+    load("kernel_peer")
+    with Worker() as worker:
+        for busy in (False, True):
+            yield from _rows(worker, repeats, busy, guest=False)
+        yield from _rows(worker, repeats, True, guest=True)
+
+
+def _rows(worker: Worker, repeats: int, busy: bool, guest: bool) -> Iterator[Row]:
+    owner = host(GIB * 1024, content="fingerprint", spare_percent=20)
+    parent = touched(owner, "parent", GIB * 1024, **({"guest": True} if guest else {}))
+    pages = all_pages(parent.pages)
+    clone_ns(parent)
+
+    def ours() -> float:
+        if busy:
+            touch(parent, pages, writes(len(pages)))
+        return clone_ns(parent) / GIB / 1e3
+
+    def fork(huge: bool) -> float:
+        return worker(memory.fork_ns, GIB * 1024 * MIB_PAGES, huge) / GIB / 1e3
+
+    references = [Reference(name="fork()", measure=lambda: fork(False), target=100 if guest else 1000)]
+    if not guest:
+        references.append(Reference(name="fork() of huge pages", measure=lambda: fork(True), target=15))
+    what = f"clone of {GIB} GiB, {'busy' if busy else 'idle'} parent{', with a guest' if guest else ''}"
+    yield from compare(what, ours, references, unit="us/GiB", repeats=repeats)
