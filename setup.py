@@ -7,6 +7,7 @@ Environment switches (a change of any of them rebuilds everything):
   MEMVIRT_CFLAGS       further compiler flags
 """
 
+import hashlib
 import os
 import shutil
 import sys
@@ -77,9 +78,13 @@ extensions = [
     for source in sorted(Path("ext/memvirt").rglob("*.pyx"))
 ]
 
-# setuptools and Cython compare time stamps only: a change of flags must force the rebuild itself.
+# setuptools and Cython compare time stamps, and do not follow a header through another one: a change of flags or of any
+# header forces the rebuild of everything, or two modules would disagree about a struct.
+headers = hashlib.sha256()
+for header in sorted(path for kind in ("pxd", "pxi", "h") for path in Path("ext").rglob(f"*.{kind}")):
+    headers.update(header.read_bytes())
 stamp = Path("build/flags")
-flags = repr((sys.version_info[:2], compiler, cflags, ldflags, macros, directives))
+flags = repr((sys.version_info[:2], compiler, cflags, ldflags, macros, directives, headers.hexdigest()))
 changed = not stamp.exists() or stamp.read_text() != flags
 if building:
     stamp.parent.mkdir(exist_ok=True)
