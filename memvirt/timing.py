@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from typing import Any
 
 from memvirt.errors import ConfigError, MemvirtError
 from memvirt.plan import Cell, to_json
+from memvirt.record import Record
 
 PROCESSES = 20  # samples of a cell; ten are the least for an interval
 TIMEOUT_S = 900  # of one sample
@@ -135,6 +137,13 @@ def turns(cells: Sequence[Cell], processes: int) -> Iterator[Cell]:
             yield from block
 
 
+def worth_timing(cells: Sequence[Cell], records: Sequence[Record]) -> list[Cell]:
+    """The cells that ran to their end, of the first seed: seeds tell of workloads, processes of the clock."""
+    done = {record.cell for record in records if record.status == "done"}
+    first = min((cell.seed for cell in cells), default=0)
+    return [cell for cell in cells if cell.seed == first and cell.name in done]
+
+
 def run_timings(
     cells: Sequence[Cell],
     corpus_file: Path,
@@ -189,10 +198,14 @@ def take(cell: Cell, corpus_file: Path, path: Path) -> None:
         except subprocess.TimeoutExpired:
             raise TimingError(f"{cell.name}: a sample took more than {TIMEOUT_S} s") from None
         if ended.returncode:
-            said = [line for line in (ended.stderr + ended.stdout).splitlines() if line.strip()]
-            last = next((line for line in reversed(said) if "Error" in line), said[-1] if said else "nothing")
-            raise TimingError(f"{cell.name}: its process ended with {ended.returncode}: {last.strip()}")
+            raise TimingError(f"{cell.name}: its process ended with {ended.returncode}: {_complaint(ended.stderr)}")
         os.replace(copy, path)
+
+
+def _complaint(text: str) -> str:
+    """What a process died of: the first error in its words, because pyperf adds one of its own behind it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if re.match(r"[\w.]*Error: ", line)), lines[-1] if lines else "without a word")
 
 
 def _environment() -> dict[str, str]:

@@ -34,11 +34,11 @@ def test_identical_code_is_rarely_called_different(monkeypatch):
 
 
 def test_a_table_of_identical_code_is_rarely_called_different(monkeypatch):
-    """Holm's correction: 20 comparisons at once, and one wrong verdict anywhere in at most 6 % of tables."""
+    """Holm's correction: 10 comparisons at once, and one wrong verdict anywhere in at most 6 % of tables."""
     monkeypatch.setattr(stats, "RESAMPLES", 199)
-    rng, tables, wrong = random.Random(2), 60, 0
+    rng, tables, wrong = random.Random(2), 40, 0
     for _ in range(tables):
-        row = [stats.compare_means(processes(rng, 12), processes(rng, 12)) for _ in range(20)]
+        row = [stats.compare_means(processes(rng, 12), processes(rng, 12)) for _ in range(10)]
         said = map(stats.verdict, row, stats.holm([each.p for each in row]))
         wrong += any(verdict in (Verdict.BETTER, Verdict.WORSE) for verdict in said)
     assert wrong / tables < 0.06
