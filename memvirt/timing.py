@@ -149,15 +149,17 @@ def run_timings(
     corpus_file: Path,
     folder: Path,
     *,
-    processes: int = PROCESSES,
+    processes: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Sampled]:
     """Take the samples that a results folder lacks, yielding after each. Samples there are stay and are counted.
 
-    `cells` are cells that run to their end: refused and exhausted ones have no time. ConfigError when timings run on
-    this machine already, or pyperf cannot find memvirt's hook.
+    `cells` are cells that run to their end: refused and exhausted ones have no time. `processes` is how many samples a
+    cell shall have, PROCESSES unless given. ConfigError when timings run on this machine already, or pyperf cannot
+    find memvirt's hook.
     """
-    _require_hook()
+    require_hook()
+    processes = PROCESSES if processes is None else processes
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     held = {cell.name: samples(timing_file(folder, cell.name), cell) for cell in cells}
     missing = sum(max(0, processes - count) for count in held.values())
@@ -215,7 +217,8 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([here, rest]) if rest else here}
 
 
-def _require_hook() -> None:
+def require_hook() -> None:
+    """ConfigError unless pyperf will find the hook that carries our metadata."""
     from importlib.metadata import entry_points
 
     if not any(hook.name == HOOK for hook in entry_points(group="pyperf.hook")):

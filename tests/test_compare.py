@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pyperf
 import pytest
+from typer.testing import CliRunner
 
+from memvirt.cli import APP
+from memvirt.cli.compare import share
 from memvirt.compare import compare_command
 from memvirt.comparison import WALL, compare
 from memvirt.errors import ConfigError
@@ -242,6 +245,21 @@ def test_json_says_the_same(tmp_path):
     data = json.loads(text)
     slowdown = next(each for each in data["differences"] if each["metric"] == "slowdown")
     assert (code, data["regressions"], slowdown["verdict"], slowdown["equal"]) == (3, 1, "worse", False)
+
+
+def test_the_command_says_it_and_ends_with_its_code(tmp_path):
+    a, b = map(str, two(tmp_path, [made()], [made(slowdown="2.200")]))
+    run = CliRunner()
+    said = run.invoke(APP, ["compare", a, b, "--threshold", "5%"])
+    assert said.exit_code == 3 and "worse" in said.stdout
+    assert run.invoke(APP, ["compare", a, b, "--threshold", "20%"]).exit_code == 0
+    assert json.loads(run.invoke(APP, ["compare", a, b, "--json"]).stdout)["regressions"] == 0
+
+
+@pytest.mark.parametrize("threshold", ["0.05", "x%", "5", "%"])
+def test_a_threshold_is_a_percentage(threshold):
+    with pytest.raises(ConfigError, match="as in 5%"):
+        share(threshold)
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -9,9 +9,11 @@ from itertools import pairwise
 
 import pyperf
 import pytest
+from typer.testing import CliRunner
 
 from memvirt import inputs, plan, timing
 from memvirt.cell import prepare, run_cell
+from memvirt.cli import APP
 from memvirt.errors import ConfigError
 from memvirt.pyperf_hook import MemvirtHook, publish
 
@@ -165,6 +167,30 @@ def test_timings_run_alone(tmp_path):
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(lock)
+
+
+def test_tier_full_times_what_it_ran(installed, cells, corpus_file, tmp_path, monkeypatch):
+    """Two of the three cells end, and have their samples."""
+    suite = tmp_path / "tiny.toml"
+    suite.write_text(SUITE)
+    monkeypatch.setattr(timing, "PROCESSES", 1)
+    monkeypatch.setenv("MEMVIRT_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "run"
+    said = CliRunner().invoke(
+        APP, ["run", str(suite), "--tier", "full", "--corpus", str(corpus_file), "--out", str(out)]
+    )
+    assert said.exit_code == 0, said.output
+    names = sorted(path.stem for path in (out / "timings").iterdir())
+    assert names == ["zipf-150--swap--s1", "zipf-150--zcache--s1"]
+    assert all(
+        timing.samples(out / "timings" / f"{cell.name}.json", cell) == 1
+        for cell in full_cells(suite)
+        if cell.name in names
+    )
+
+
+def full_cells(suite):
+    return plan.make(str(suite), "full").cells
 
 
 def test_the_lock_is_held_while_samples_are_taken(installed, cells, corpus_file, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from memvirt.cli import corpus, doctor, run, show, table
+from memvirt.cli import compare, corpus, doctor, run, show, table
 
 APP = typer.Typer(
     name="memvirt",
@@ -55,7 +55,7 @@ def _program(
     pass
 
 
-for register in (run.register, table.register, show.register, corpus.register, doctor.register):
+for register in (run.register, compare.register, table.register, show.register, corpus.register, doctor.register):
     register(APP)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from memvirt.cli import timings
 from memvirt.cli.corpus import opened
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
 from memvirt.cli.table import print_table
@@ -102,6 +103,10 @@ def _run_all(
     from memvirt.results import Results, latest_folder, next_folder
     from memvirt.run import manifest
 
+    if plan.tier == "full":
+        from memvirt.timing import require_hook
+
+        require_hook()
     base = Path("results")
     folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
     context = prepare(opened(corpus))
@@ -113,6 +118,8 @@ def _run_all(
             with _alarm(timeout):
                 for record in _with_progress(plan, context, results):
                     records.append(record)
+                if plan.tier == "full":
+                    timings.take(plan, records, context.corpus, results.path)
         except (KeyboardInterrupt, TimeUp) as why:
             up = isinstance(why, TimeUp)
             say(f"{'time is up' if up else 'interrupted'}: {len(records)} of {plan.count()} cells are kept in {folder}")

@@ -1,0 +1,42 @@
+"""compare: two runs or more against the first."""
+
+import shutil
+from typing import Annotated
+
+import typer
+
+from memvirt.cli.show import Json, examples
+from memvirt.errors import ConfigError
+
+
+def compare(
+    paths: Annotated[list[str], typer.Argument(help="Results folders, or pyperf files; the first is compared with.")],
+    threshold: Annotated[
+        str, typer.Option(metavar="PERCENT", help="End with code 3 when anything is worse by more: 5%.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Compare runs in their simulated metrics, cell by cell and seed by seed, and timings by process means."""
+    from memvirt.compare import compare_command
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    text, code = compare_command(paths, share(threshold) if threshold else None, "json" if as_json else "text", width)
+    typer.echo(text.rstrip("\n"))
+    raise typer.Exit(code)
+
+
+def share(threshold: str) -> float:
+    """ "5%" as 0.05; ConfigError for anything else, for 0.05 may mean either."""
+    try:
+        if threshold.endswith("%"):
+            return float(threshold.removesuffix("%")) / 100
+    except ValueError:
+        pass
+    raise ConfigError(f"--threshold {threshold}: give a percentage, as in 5%")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command(
+        epilog=examples("memvirt compare results/a results/b", "memvirt compare results/a results/b --threshold 5%")
+    )(compare)
