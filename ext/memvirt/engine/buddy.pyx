@@ -163,7 +163,8 @@ cdef class Buddy(Blocks):
         return self.is_free(page)
 
     def fail_after(self, n):
-        """Refuse the nth request from now (1: the very next), once, as if nothing were free. 0 calls it off.
+        """Refuse the nth request from now (1: the very next), once, as if nothing were free. 0 calls it off. Returns
+        how many requests an earlier call still had to go, 0 when that refusal has happened.
 
         For tests that force every rollback. A request is whatever may be told that there is nothing: take, take_at and
         each page of take_bulk (a refused take_bulk ends there), and on a host the question that secures the frames of
@@ -171,7 +172,9 @@ cdef class Buddy(Blocks):
         """
         if n < 0:
             raise ValueError(f"n is {n}: must be 0 or more")
+        before = self._fail_after
         self._fail_after = n
+        return before
 
     def spoil(self, part, index=0):
         """For tests of check() only: falsify one item of what it recounts."""

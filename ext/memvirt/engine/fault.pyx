@@ -109,6 +109,7 @@ cdef class Faults:
         cdef uint32_t steps = 0
         cdef int outcome
         cdef int64_t began = self.clock.now, wall = 0
+        cdef uint64_t huge = self.meter.ev.fault_huge
         cdef Fault kind = self.classify(vm, gfn, write, slot, entry, shared), first = kind
         if kind == FAULT_NONE:
             self.clock.spend(CPU_ACCESS, self.clock.costs.refill)
@@ -127,6 +128,8 @@ cdef class Faults:
             if outcome != OK:
                 return outcome
             kind = self.classify(vm, gfn, write, slot, entry, shared)
+        if self.meter.ev.fault_huge != huge:    # that a whole block served the first touch is known only now
+            first = FAULT_HUGE
         hist_add(&self.meter.sim[<int>first], self.clock.now - began)
         if wall:
             hist_add(&self.meter.wall[<int>first], memvirt_wall_ns() - wall)

@@ -82,6 +82,7 @@ cdef class Engine:
     cdef readonly dict vms                      # {name: Vm}
     cdef readonly dict options
     cdef uint64_t seed
+    cdef uint64_t nr_created                    # VMs there have ever been
     cdef unsigned long thread
     cdef bint entered
     cdef readonly uint32_t nr_fixed             # metadata frames of the host itself

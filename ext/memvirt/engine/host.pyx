@@ -160,6 +160,7 @@ cdef class Vm:
         cdef uint64_t done = 0, chunk
         cdef hfn_t frame
         self._require_running()
+        self.outcome = OK
         if self.engine.content.arena == NULL:
             raise ConfigError("fingerprint content has no bytes to read or write: use content='bytes'")
         if address + length > <uint64_t>self.nr_vpns << PAGE_SHIFT or address + length < address:
@@ -343,6 +344,8 @@ cdef class Engine:
         """A VM without memory; one that never runs (a snapshot) has no translations and no place among the VMs."""
         cdef Vm vm = Vm.__new__(Vm)
         cdef int id = 0
+        self._enter()                           # the host's own thread, and not in the middle of a call
+        self._leave()
         if runs and name in self.vms:
             raise ConfigError(f"there is a VM '{name}' already; names are unique on a host")
         while self.mapping.account[id].open:
@@ -363,7 +366,8 @@ cdef class Engine:
         vm.hits.writes = self.mapping.tcache.view[id].writes
         vm.hits.arena = self.content.arena
         vm.hits.ids = self.content.ids
-        vm.hits.tag_base = <uint32_t>mix(self.seed * 1000003 + mix(<uint64_t>len(self.faults.names))) & 0x7FFFFFFF
+        vm.hits.tag_base = <uint32_t>mix(self.seed * 1000003 + mix(self.nr_created)) & 0x7FFFFFFF
+        self.nr_created += 1
         vm.alive = True
         vm.now_ns = self.sim_ns()
         self.stalls.open(vm.id, vm.now_ns)
@@ -427,6 +431,7 @@ cdef class Engine:
         vm.hits.sequence = parent.hits.sequence
         parent.now_ns = self.clock.now
         vm.now_ns = self.clock.now
+        self.stalls.open(vm.id, vm.now_ns)      # its clock is the parent's, which may be behind the host's
         self._leave()
         return vm
 
@@ -529,9 +534,8 @@ cdef class Engine:
         self.stalls.running = vm.id
         while i < n and self.clock.now < until:
             last = n
-            if hit_ns and (until - self.clock.now) / hit_ns < n - i:
-                last = i + 1 + <uint32_t>((until - self.clock.now) / hit_ns)
-                last = min(last, n)
+            if hit_ns and (until - self.clock.now - 1) / hit_ns < n - i:    # accesses that begin before `until`
+                last = min(i + 1 + <uint32_t>((until - self.clock.now - 1) / hit_ns), n)
             written = vm.hits.sequence
             stop = memvirt_serve_hits(&vm.hits, pages, ops, i, last, n)
             self.clock.spend(CPU_ACCESS, (stop - i) * hit_ns)

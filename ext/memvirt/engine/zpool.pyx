@@ -390,3 +390,16 @@ cdef class Zpool:
         cdef uint32_t n = 0
         cdef const uint8_t *payload = self.view(handle, &n)
         return PyBytes_FromStringAndSize(<const char *>payload, n)
+
+    def spoil(self, uint32_t handle, uint32_t bit):
+        """For tests of damage only: flip one bit of an object where it lies."""
+        cdef uint32_t n = 0
+        cdef const uint8_t *payload = self.view(handle, &n)
+        cdef uint64_t entry = self._entry[handle]
+        spoilt = bytearray(payload[:n])
+        spoilt[bit // 8 % n] ^= 1 << bit % 8
+        cdef bytes changed = bytes(spoilt)
+        if self._in_frames:
+            self.zspages.write(zspage_of(entry), slot_of(entry), <const uint8_t *>PyBytes_AS_STRING(changed), n)
+        else:
+            memcpy(&self._word[handle], PyBytes_AS_STRING(changed), 8)
