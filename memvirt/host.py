@@ -14,10 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from memvirt import costs
 from memvirt.config import GuestOptions, HostConfig, VmConfig
 from memvirt.diagnose import validate
-from memvirt.engine import audit
+from memvirt.engine import audit, contiguity
 from memvirt.engine import codec as codecs
 from memvirt.engine import content as contents
-from memvirt.engine import contiguity
 from memvirt.engine import host as engine_host
 from memvirt.engine import run as engine_run
 from memvirt.engine.device import Device
@@ -183,23 +182,29 @@ class Host:
             rule = getattr(decider, "decide", decider)
 
             def decide(now_ns: int) -> None:
+                self._forget_killed()
                 snapshot = self.snapshot(now_ns)
                 self._last_decision_ns = now_ns
                 for vm in self.vms:
                     vm.mark()
                 self._apply(rule(snapshot))
 
-        outcome = engine_run.run(
-            self.engine,
-            {vm.engine_vm: _checked(stream) for vm, stream in streams.items()},
-            on_exhausted=self.config.on_exhausted,
-            until_ns=until_ns,
-            decide=decide,
-            interval_ns=interval,
-        )
+        try:
+            outcome = engine_run.run(
+                self.engine,
+                {vm.engine_vm: _checked(stream) for vm, stream in streams.items()},
+                on_exhausted=self.config.on_exhausted,
+                until_ns=until_ns,
+                decide=decide,
+                interval_ns=interval,
+            )
+        finally:
+            self._forget_killed()
         by_engine = {vm.engine_vm: vm for vm in streams}
-        self._vms = {name: vm for name, vm in self._vms.items() if vm.engine_vm.alive}
         return {by_engine[vm]: RunOutcome(done, reason) for vm, (done, reason) in outcome.items()}
+
+    def _forget_killed(self) -> None:
+        self._vms = {name: vm for name, vm in self._vms.items() if vm.engine_vm.alive}
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:
         """What a decider is given: the host between two quanta, and what VMs did since the last decision."""
@@ -232,7 +237,7 @@ class Host:
 
     def scan(self, pages: int | None = None) -> int:
         """Let the scanner look at so many pages, or at everything once. Returns how many pages it merged."""
-        return int(self.engine.scan(pages))
+        return int(self.engine.scan(None if pages is None else _whole("pages to scan", pages, 32)))
 
     def compact(self, blocks: int | None = None) -> int:
         """Make so many free 2 MiB blocks (None: as many as can be) by moving pages together; returns how many."""
@@ -323,10 +328,11 @@ class Vm:
     def write(self, address: int, data: bytes) -> int:
         """Write bytes at a guest-physical address (guest-virtual for a VM with a guest). Returns how many were
         written; fewer than asked when memory ran out, `outcome` says why."""
-        return int(self.engine_vm.write(address, np.frombuffer(data, np.uint8)))
+        return int(self.engine_vm.write(_whole("address", address, 64), np.frombuffer(data, np.uint8)))
 
     def read(self, address: int, length: int) -> bytes:
-        return bytes(self.engine_vm.read(address, length))
+        """The bytes there; ConfigError when memory runs out on the way, StoreError when they are lost."""
+        return bytes(self.engine_vm.read(_whole("address", address, 64), _whole("length", length, 64)))
 
     def read_pages(self, pages: ArrayLike) -> NDArray[np.uint8]:
         """Whole pages, uint8 [n, 4096]."""
@@ -372,8 +378,15 @@ class Vm:
         return int(self.engine_vm.sequence)
 
     def clone(self, name: str) -> "Vm":
-        """A copy-on-write clone: shares all memory until one of the two writes."""
-        return self.host._adopt(self.host.engine.clone_vm(self.engine_vm, name, self._disk_for_copy()))
+        """A copy-on-write clone: shares all memory until one of the two writes. Its memory is promised like any other,
+        so AdmissionError when the host's rules forbid that."""
+        self.engine_vm._require()
+        account = self.engine_vm.account()
+        settings = {"name": name, "memory": self.pages * PAGE_SIZE, "shares": account["shares"]}
+        settings["reservation"] = account["reservation"] * PAGE_SIZE
+        config = validate(VmConfig, settings)
+        self.host._admit(config)
+        return self.host._adopt(self.host.engine.clone_vm(self.engine_vm, config.name, self._disk_for_copy()))
 
     def _disk_for_copy(self) -> Swap | None:
         slots = self.engine_vm.disk_slots
@@ -400,10 +413,11 @@ class Vm:
 
     def pin(self, first: int, pages: int) -> int:
         """Keep pages in memory, as passthrough and mlock do. Returns how many could be."""
-        return int(self.engine_vm.pin(first, pages))
+        return int(self.engine_vm.pin(_whole("first page", first, 32), _whole("pages", pages, 32)))
 
     def unpin(self, first: int, pages: int) -> int:
-        return int(self.engine_vm.unpin(first, pages))
+        """Let pages go again. Returns how many could be reached."""
+        return int(self.engine_vm.unpin(_whole("first page", first, 32), _whole("pages", pages, 32)))
 
     def counters(self) -> dict[str, int]:
         """Frames charged, balloon, and what the guest counts for itself."""
@@ -452,6 +466,13 @@ class SavedState:
     def drop(self) -> None:
         """Give it up; what only it held is free again."""
         self.host.engine.destroy_vm(self.engine_vm)
+
+
+def _whole(what: str, value: int, bits: int) -> int:
+    """A number that fits into so many bits; ConfigError for any other."""
+    if not isinstance(value, int | np.integer) or not 0 <= value < 1 << bits:
+        raise ConfigError(f"{what}: {value!r}; 0 to {(1 << bits) - 1} is the range")
+    return int(value)
 
 
 def _page_numbers(pages: ArrayLike) -> NDArray[np.uint32]:
