@@ -21,10 +21,11 @@ from memvirt.engine import contiguity
 from memvirt.engine import host as engine_host
 from memvirt.engine import run as engine_run
 from memvirt.engine.device import Device
+from memvirt.engine.savings import sharing_state
 from memvirt.engine.swap import Swap
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.base import Decider, Snapshot, Targets, VmView
-from memvirt.units import PAGE_SIZE, parse_pages
+from memvirt.units import PAGE_SIZE, parse_pages, suggest
 
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
@@ -109,7 +110,15 @@ class Host:
         """A VM that maps nothing yet (or, provisioned thick, everything). AdmissionError when the host refuses it."""
         config = validate(
             VmConfig,
-            {"name": name, "memory": memory, "shares": shares, "reservation": reservation, "limit": limit, "guest": guest},
+            {
+                "name": name,
+                "memory": memory,
+                "shares": shares,
+                "reservation": reservation,
+                "limit": limit,
+                "guest": guest,
+                "domain": domain,
+            },
         )
         self._admit(config)
         options = config.guest if isinstance(config.guest, GuestOptions) else GuestOptions(cache_percent=0)
@@ -119,7 +128,7 @@ class Host:
             limit=config.limit,
             reservation=config.reservation,
             shares=config.shares,
-            domain=domain,
+            domain=config.domain,
             guest=_guest_arguments(options, config.memory) if config.guest else None,
             disk=self._guest_disk(options, config.memory) if config.guest else None,
         )
@@ -245,6 +254,19 @@ class Host:
         tables became huge."""
         return int(self.engine.collapse())
 
+    def set_domains(self, domains: Mapping[str, int]) -> None:
+        """Move VMs to other domains: {VM's name: domain}. From now on their pages merge with those of their new domain
+        (with salting "tenant"); what is merged already stays so until it is written to."""
+        unknown = [name for name in domains if name not in self._vms]
+        if unknown:
+            name = unknown[0]
+            raise ConfigError(f"domains: there is no VM '{name}'{suggest(name, list(self._vms))}")
+        for name, domain in domains.items():
+            if isinstance(domain, bool) or not isinstance(domain, int) or not 0 <= domain < 1 << 31:
+                raise ConfigError(f"domains: {domain!r} of VM '{name}'; a domain is a number from 0 to 2^31 - 1")
+        for name, domain in domains.items():
+            self._vms[name].engine_vm.set_account(domain=domain)
+
     def harvest(self) -> None:
         """Collect the accessed marks now, instead of waiting for the interval."""
         self.engine.harvest()
@@ -281,9 +303,10 @@ class Host:
         totals in simulated ns and averages over 10, 60 and 300 simulated seconds in 1/100 %."""
         return dict(self.engine.stalls.of_host())
 
-    def sharing(self) -> dict[str, int]:
-        """What page sharing holds now: frames shared, further entries sharing them, and the scanner's own counts."""
-        return dict(self.engine.sharing_state())
+    def sharing(self) -> dict[str, Any]:
+        """What page sharing saves now, of which kind and at what cost, and the scanner's own counts: plain integers and
+        two histograms (simulated ns). memvirt.metrics explains each name."""
+        return sharing_state(self.engine)
 
     def fragmentation(self) -> dict[str, Any]:
         """Fragmentation of free memory per order, waste inside the zpool (bytes), and how each VM's memory lies: see
