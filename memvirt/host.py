@@ -20,8 +20,8 @@ from memvirt.engine import content as contents
 from memvirt.engine import contiguity
 from memvirt.engine import host as engine_host
 from memvirt.engine import run as engine_run
+from memvirt.engine import savings
 from memvirt.engine.device import Device
-from memvirt.engine.savings import sharing_state
 from memvirt.engine.swap import Swap
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.base import Decider, Snapshot, Targets, VmView
@@ -60,7 +60,9 @@ class Host:
         config = self.config
         pages = np.ascontiguousarray(getattr(corpus, "pages", corpus)) if corpus is not None else None
         if pages is not None and (pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or pages[0].any()):
-            raise ConfigError(f"corpus: an array of shape {pages.shape}; [n, {PAGE_SIZE}] with a zero page first is needed")
+            raise ConfigError(
+                f"corpus: an array of shape {pages.shape}; [n, {PAGE_SIZE}] with a zero page first is needed"
+            )
         codec = codecs.open_codec(config.codec, config.codec_level_used)
         kind = contents.Bytes if config.content == "bytes" else _fingerprints()
         content = kind(config.memory, None if pages is None else pages[1:], codec)
@@ -303,10 +305,13 @@ class Host:
         totals in simulated ns and averages over 10, 60 and 300 simulated seconds in 1/100 %."""
         return dict(self.engine.stalls.of_host())
 
-    def sharing(self) -> dict[str, Any]:
-        """What page sharing saves now, of which kind and at what cost, and the scanner's own counts: plain integers and
-        two histograms (simulated ns). memvirt.metrics explains each name."""
-        return sharing_state(self.engine)
+    def sharing(self) -> dict[str, int]:
+        """What page sharing saves now, of which kind and at what cost, and the scanner's own counts."""
+        return dict(savings.sharing_state(self.engine))
+
+    def sharing_histograms(self) -> dict[str, Any]:
+        """Complete histograms (simulated ns) of how long duplicates lived and how long frames stayed merged."""
+        return {} if self.engine.index is None else dict(self.engine.index.histograms())
 
     def fragmentation(self) -> dict[str, Any]:
         """Fragmentation of free memory per order, waste inside the zpool (bytes), and how each VM's memory lies: see
@@ -480,7 +485,9 @@ class SavedState:
 def _page_numbers(pages: ArrayLike) -> NDArray[np.uint32]:
     array = np.asarray(pages)
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-        raise ConfigError(f"page numbers: an array of {array.dtype} with {array.ndim} dimensions; one of integers is needed")
+        raise ConfigError(
+            f"page numbers: an array of {array.dtype} with {array.ndim} dimensions; one of integers is needed"
+        )
     if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 32):
         raise ConfigError(f"page numbers: {int(array.min())} to {int(array.max())}; 0 to {2**32 - 1} is the range")
     return np.ascontiguousarray(array, dtype=np.uint32)

@@ -1,16 +1,14 @@
 """The ksm scanner against the kernel's own: the same pages, both settled, the same counters to the page.
 
-Runs as root on a kernel with KSM, skips otherwise. Settings of /sys/kernel/mm/ksm are put back by a guard process that
-outlives the test, even one that is killed; a lock keeps two test sessions from using ksmd at once.
+Runs as root on a kernel with KSM, skips otherwise. Settings of /sys/kernel/mm/ksm are put back by the benchmarks' guard,
+a process that outlives the test, even one that is killed; its lock keeps two sessions from using ksmd at once.
 """
 
-import fcntl
-import json
+import importlib.util
 import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -20,7 +18,14 @@ import memvirt
 
 KSM = Path("/sys/kernel/mm/ksm")
 PAGE = 4096
-SETTINGS = ("pages_to_scan", "sleep_millisecs", "max_page_sharing", "use_zero_pages", "smart_scan", "advisor_mode", "run")
+SETTINGS = {
+    "advisor_mode": "none",
+    "smart_scan": "0",
+    "pages_to_scan": "20000",
+    "sleep_millisecs": "1",
+    "max_page_sharing": "256",
+    "use_zero_pages": "0",
+}
 COMPARED = (
     "pages_shared",
     "pages_sharing",
@@ -31,18 +36,6 @@ COMPARED = (
     "stable_node_dups",
     "general_profit",
 )
-
-# Reads the settings to restore, waits until whoever started it is gone, unmerges everything, restores. Holds the lock.
-GUARD = """
-import json, sys, pathlib
-saved = json.loads(sys.stdin.readline())
-print("ready", flush=True)
-sys.stdin.read()
-ksm = pathlib.Path("/sys/kernel/mm/ksm")
-(ksm / "run").write_text("2")
-for name, value in saved.items():
-    (ksm / name).write_text(value)
-"""
 
 # A process whose memory ksmd may merge: as many pages as its argument says, their contents from standard input.
 TENANT = """
@@ -66,50 +59,47 @@ def read(name):
     return (KSM / name).read_text().strip()
 
 
-def chosen(name):
-    """A setting's value as it would be written: of "[none] scan-time" it is none."""
-    text = read(name)
-    return text.split("[")[1].split("]")[0] if "[" in text else text
+def bench_guard():
+    """The benchmarks' guard: puts settings back even when this process is killed, one run on a machine at a time."""
+    path = Path(__file__).parents[1] / "bench" / "peers" / "guard.py"
+    spec = importlib.util.spec_from_file_location("memvirt_bench_guard", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def ksmd():
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("needs root on Linux: writes /sys/kernel/mm/ksm")
-    missing = [name for name in (*SETTINGS, *COMPARED) if not os.access(KSM / name, os.R_OK)]
+    missing = [name for name in (*SETTINGS, *COMPARED, "run") if not os.access(KSM / name, os.R_OK)]
     if missing or not os.access(KSM / "run", os.W_OK):
         pytest.skip(f"this kernel's KSM cannot be used: {', '.join(missing) or 'run'} missing or not writable")
-    if read("run") != "0" or int(read("pages_shared")):
-        pytest.skip("KSM is in use on this machine")
-    folder = "/run/lock" if os.access("/run/lock", os.W_OK) else tempfile.gettempdir()
-    with open(Path(folder) / "memvirt-ksm.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pytest.skip("another test session is using ksmd")
-        guard = subprocess.Popen(
-            [sys.executable, "-c", GUARD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            pass_fds=[lock.fileno()],
-        )
-        guard.stdin.write(json.dumps({name: chosen(name) for name in SETTINGS}) + "\n")
-        guard.stdin.flush()
-        assert guard.stdout.readline() == "ready\n"
-        try:
-            yield
-        finally:
-            guard.stdin.close()
-            assert guard.wait(timeout=30) == 0
+    peers = bench_guard()
+    try:
+        guard = peers.Guard()
+    except peers.Busy as busy:
+        pytest.skip(str(busy))
+    with guard:
+        if read("run") != "0" or int(read("pages_shared")):
+            pytest.skip("KSM is in use on this machine")
+        for name, value in SETTINGS.items():
+            guard.will_undo("write", str(KSM / name), chosen(name))
+            (KSM / name).write_text(value)
+        guard.will_undo("write", str(KSM / "run"), "0")
+        guard.will_undo("write", str(KSM / "run"), "2")  # undone first: nothing stays merged
+        yield
+
+
+def chosen(name):
+    """A setting's value as it would be written: of "[none] scan-time" it is none."""
+    text = read(name)
+    return text.split("[")[1].split("]")[0] if "[" in text else text
 
 
 def settled_kernel(vms, **settings):
     """ksmd's counters after it has settled over processes that hold these pages."""
     (KSM / "run").write_text("2")
-    for name, value in {"smart_scan": 0, "advisor_mode": "none", "pages_to_scan": 20000, "sleep_millisecs": 1}.items():
-        (KSM / name).write_text(str(value))
     for name, value in settings.items():
         (KSM / name).write_text(str(int(value)))
     tenants = []
@@ -170,16 +160,27 @@ def mix(name):
     elif name == "pairs":
         tokens = [list(range(2, 200)), list(range(100, 300))]
     else:
-        tokens = [[rng.choice((0, 0, 1, 2, 3, rng.randrange(4, 1000))) for _ in range(rng.randrange(200, 900))]
-                  for _ in range(3)]
+        tokens = [
+            [rng.choice((0, 0, 1, 2, 3, rng.randrange(4, 1000))) for _ in range(rng.randrange(200, 900))]
+            for _ in range(3)
+        ]
     return [[page(token) for token in vm] for vm in tokens]
 
 
 @pytest.mark.parametrize("use_zero_pages", [False, True])
 @pytest.mark.parametrize(
     ("name", "max_page_sharing"),
-    [("unique", 256), ("identical", 256), ("zeros", 256), ("zeros", 2), ("pairs", 3), ("mixed", 256), ("mixed", 10),
-     ("another", 3), ("third", 2)],
+    [
+        ("unique", 256),
+        ("identical", 256),
+        ("zeros", 256),
+        ("zeros", 2),
+        ("pairs", 3),
+        ("mixed", 256),
+        ("mixed", 10),
+        ("another", 3),
+        ("third", 2),
+    ],
 )
 def test_memvirt_settles_where_the_kernel_does(ksmd, name, max_page_sharing, use_zero_pages):
     vms = mix(name)

@@ -10,8 +10,18 @@ import memvirt
 from memvirt.errors import ConfigError
 
 PAGE = 4096
-COUNTERS = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "pages_skipped", "ksm_zero_pages",
-            "full_scans", "general_profit", "stable_node_chains", "stable_node_dups")
+COUNTERS = (
+    "pages_shared",
+    "pages_sharing",
+    "pages_unshared",
+    "pages_volatile",
+    "pages_skipped",
+    "ksm_zero_pages",
+    "full_scans",
+    "general_profit",
+    "stable_node_chains",
+    "stable_node_dups",
+)
 
 
 def content(token):
@@ -144,8 +154,18 @@ class Ksmd:
         unshared = sum(item.state == "unstable" for item in self.items.values())
         zero = sum(frame is None for frame in self.pages.values())
         chains = [chain for chain in self.stable.values() if len(chain) > 1]
-        values = (shared, sharing, unshared, len(self.items) - shared - sharing - unshared, self.skipped, zero,
-                  self.scans, (sharing + zero) * PAGE - len(self.items) * 64, len(chains), sum(map(len, chains)))
+        values = (
+            shared,
+            sharing,
+            unshared,
+            len(self.items) - shared - sharing - unshared,
+            self.skipped,
+            zero,
+            self.scans,
+            (sharing + zero) * PAGE - len(self.items) * 64,
+            len(chains),
+            sum(map(len, chains)),
+        )
         return dict(zip(COUNTERS, values, strict=True))
 
 
@@ -188,7 +208,8 @@ def test_a_slice_goes_on_where_the_last_one_ended():
         sliced.check()
     same = set(COUNTERS) | {"pages_scanned"}
     assert {k: v for k, v in whole.sharing().items() if k in same} == {
-        k: v for k, v in sliced.sharing().items() if k in same}
+        k: v for k, v in sliced.sharing().items() if k in same
+    }
 
 
 def test_writes_in_the_middle_of_a_pass_lose_nothing():
@@ -257,7 +278,7 @@ def test_trees_and_items_are_charged():
     host.scan()
     host.scan()
     grown = host.usage()["fixed"] - before
-    assert grown == 1024 // 128                     # items, 32 bytes each
+    assert grown == 1024 // 128  # items, 32 bytes each
     assert host.sharing()["metadata_scanner_frames"] >= grown
     vm.destroy()
     host.check()

@@ -32,17 +32,17 @@ cdef struct Totals:
 
 
 def sharing_state(Engine engine not None):
-    """Counters of page sharing, plain integers, and two histograms; memvirt.metrics explains each name."""
+    """{name: integer}; memvirt.metrics explains each name."""
     cdef Totals totals
     memset(&totals, 0, sizeof(totals))
     _count(engine, &totals)
-    state = {"pages_shared": totals.shared, "pages_sharing": totals.sharing, "cow_sharing": totals.cow,
-             "leaves_shared": engine.shared_leaf_pages()}
+    zero = 0
+    if engine.index is not None and engine.index.zero_frame != NONE:
+        zero = engine.frames.frame[engine.index.zero_frame].refs
+    state = {"pages_shared": totals.shared, "pages_sharing": totals.sharing, "zero_pages": zero,
+             "cow_sharing": totals.cow, "leaves_shared": engine.shared_leaf_pages()}
     if engine.index is None:
         return state
-    zero = 0
-    if engine.index.zero_frame != NONE:
-        zero = engine.frames.frame[engine.index.zero_frame].refs
     gross = totals.zero + totals.intra + totals.inter + zero
     metadata = {
         "metadata_rmap_frames": _frames(totals.nodes * sizeof(Node)),
@@ -52,13 +52,12 @@ def sharing_state(Engine engine not None):
     cpu = engine.meter.cpu_ns[<int>CPU_SCAN]
     scanned = engine.scanner.pages_scanned
     state |= {
-        "zero_pages": zero,
         "saved_zero_pages": totals.zero + zero,
         "saved_intra_pages": totals.intra,
         "saved_inter_pages": totals.inter,
-        "saved_sharing_frames": gross,
+        "saved_gross_frames": gross,
         **metadata,
-        "saved_sharing_net_frames": gross - sum(metadata.values()),
+        "saved_net_frames": gross - sum(metadata.values()),
         "sharing_debt_frames": gross,
         "merges": engine.meter.ev.merges,
         "breaks": engine.index.breaks,
@@ -70,7 +69,23 @@ def sharing_state(Engine engine not None):
         "scan_ns_per_page": cpu // scanned if scanned else 0,
         "scan_ns_per_gib_saved": cpu * PAGES_PER_GIB // gross if gross else 0,
     }
-    return state | engine.scanner.counters() | engine.index.histograms()
+    for name, histogram in engine.index.histograms().items():
+        state |= _summary(name, histogram)
+    return state | engine.scanner.counters()
+
+
+def _summary(str name not None, dict histogram not None):
+    """Count, sum, largest value and quantiles (lower bounds of their buckets; 0 when there are no values)."""
+    parts = {"count": histogram["count"], "sum": histogram["sum_ns"], "max": histogram["max_ns"]}
+    for quantile, per_mille in (("p50", 500), ("p90", 900), ("p99", 990)):
+        left = (histogram["count"] * per_mille + 999) // 1000
+        parts[quantile] = 0
+        for value, count in histogram["buckets"]:
+            if left <= 0:
+                break
+            parts[quantile] = value
+            left -= count
+    return {f"{name}.{part}": value for part, value in parts.items()}
 
 
 cdef uint64_t _frames(uint64_t bytes) noexcept:
