@@ -45,7 +45,7 @@ CODEC_LEVELS = {"lz4": (1, 1, 65537), "lz4hc": (9, 3, 12), "zstd": (1, -1, 3)}
 
 # What a scanner can be told, with its default. KSM's are Linux's, ESX's those of ESX 4 (scanning) and 6 (salting).
 SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
-    "hash": {"pages_to_scan": 4096, "sleep_ns": 20_000_000},
+    "hash": {"pages_to_scan": 4096, "sleep_ns": 20_000_000, "hints": False, "salting": "tenant"},
     "ksm": {
         "pages_to_scan": 100,
         "sleep_ns": 20_000_000,
@@ -53,13 +53,18 @@ SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
         "use_zero_pages": False,
         "smart_scan": True,
         "advisor": False,
+        "advisor_target_ns": 200_000_000_000,
+        "advisor_max_cpu": 70,
+        "advisor_min_pages": 500,
+        "advisor_max_pages": 30_000,
+        "salting": "global",
     },
-    # Shortest time for a pass over a VM, most pages per simulated second for the host, who may share with whom.
-    "esx": {"scan_time_ns": 3_600_000_000_000, "pages_per_s": 1024, "salting": "vm"},
+    # Shortest time for a pass over a VM, most pages per simulated second for the host and for one VM.
+    "esx": {"scan_time_ns": 3_600_000_000_000, "pages_per_s": 1024, "vm_pages_per_s": 1024, "salting": "vm"},
     "zero-only": {"pages_to_scan": 4096, "sleep_ns": 20_000_000},
-    "inline": {},
+    "inline": {"salting": "tenant"},
 }
-_SALTING = ("global", "tenant", "vm")
+_SALTING = ("global", "tenant", "vm")  # who may share with whom: everyone, VMs of one domain, each VM with itself
 
 
 class Model(BaseModel):
@@ -254,6 +259,7 @@ class VmConfig(Model):
     reservation: PagesOrZero = 0
     limit: Annotated[Pages | None, BeforeValidator(_none_from_text)] = None  # above memory it has no effect
     guest: Guest = False
+    domain: Annotated[int, Field(strict=True, ge=0, lt=1 << 31)] = 0  # the tenant; see the sharing option salting
     clone_of: Annotated[Name | None, BeforeValidator(_none_from_text)] = None
 
     @model_validator(mode="after")
@@ -335,6 +341,8 @@ def _option_problem(key: str, value: object, known: Mapping[str, object], owner:
         return f"{value!r} is not of the kind of its default, {default!r}"
     if isinstance(value, int) and not isinstance(value, bool) and value < 1:
         return f"{value} must be at least 1; the default is {default}"
+    if key == "max_page_sharing" and value == 1:
+        return f"{value} must be at least 2; the default is {default}"
     if key == "salting" and value not in _SALTING:
         return f"unknown value {value!r} (known: {', '.join(_SALTING)})"
     return None

@@ -19,11 +19,12 @@ from memvirt.engine import codec as codecs
 from memvirt.engine import content as contents
 from memvirt.engine import host as engine_host
 from memvirt.engine import run as engine_run
+from memvirt.engine import savings
 from memvirt.engine.device import Device
 from memvirt.engine.swap import Swap
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.base import Decider, Snapshot, Targets, VmView
-from memvirt.units import PAGE_SIZE, parse_pages
+from memvirt.units import PAGE_SIZE, parse_pages, suggest
 
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
@@ -58,7 +59,9 @@ class Host:
         config = self.config
         pages = np.ascontiguousarray(getattr(corpus, "pages", corpus)) if corpus is not None else None
         if pages is not None and (pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or pages[0].any()):
-            raise ConfigError(f"corpus: an array of shape {pages.shape}; [n, {PAGE_SIZE}] with a zero page first is needed")
+            raise ConfigError(
+                f"corpus: an array of shape {pages.shape}; [n, {PAGE_SIZE}] with a zero page first is needed"
+            )
         codec = codecs.open_codec(config.codec, config.codec_level_used)
         kind = contents.Bytes if config.content == "bytes" else _fingerprints()
         content = kind(config.memory, None if pages is None else pages[1:], codec)
@@ -108,7 +111,15 @@ class Host:
         """A VM that maps nothing yet (or, provisioned thick, everything). AdmissionError when the host refuses it."""
         config = validate(
             VmConfig,
-            {"name": name, "memory": memory, "shares": shares, "reservation": reservation, "limit": limit, "guest": guest},
+            {
+                "name": name,
+                "memory": memory,
+                "shares": shares,
+                "reservation": reservation,
+                "limit": limit,
+                "guest": guest,
+                "domain": domain,
+            },
         )
         self._admit(config)
         options = config.guest if isinstance(config.guest, GuestOptions) else GuestOptions(cache_percent=0)
@@ -118,7 +129,7 @@ class Host:
             limit=config.limit,
             reservation=config.reservation,
             shares=config.shares,
-            domain=domain,
+            domain=config.domain,
             guest=_guest_arguments(options, config.memory) if config.guest else None,
             disk=self._guest_disk(options, config.memory) if config.guest else None,
         )
@@ -250,6 +261,19 @@ class Host:
         tables became huge."""
         return int(self.engine.collapse())
 
+    def set_domains(self, domains: Mapping[str, int]) -> None:
+        """Move VMs to other domains: {VM's name: domain}. From now on their pages merge with those of their new domain
+        (with salting "tenant"); what is merged already stays so until it is written to."""
+        unknown = [name for name in domains if name not in self._vms]
+        if unknown:
+            name = unknown[0]
+            raise ConfigError(f"domains: there is no VM '{name}'{suggest(name, list(self._vms))}")
+        for name, domain in domains.items():
+            if isinstance(domain, bool) or not isinstance(domain, int) or not 0 <= domain < 1 << 31:
+                raise ConfigError(f"domains: {domain!r} of VM '{name}'; a domain is a number from 0 to 2^31 - 1")
+        for name, domain in domains.items():
+            self._vms[name].engine_vm.set_account(domain=domain)
+
     def harvest(self) -> None:
         """Collect the accessed marks now, instead of waiting for the interval."""
         self.engine.harvest()
@@ -287,8 +311,12 @@ class Host:
         return dict(self.engine.stalls.of_host())
 
     def sharing(self) -> dict[str, int]:
-        """What page sharing holds now: frames shared, further entries sharing them, and the scanner's own counts."""
-        return dict(self.engine.sharing_state())
+        """What page sharing saves now, of which kind and at what cost, and the scanner's own counts."""
+        return dict(savings.sharing_state(self.engine))
+
+    def sharing_histograms(self) -> dict[str, Any]:
+        """Complete histograms (simulated ns) of how long duplicates lived and how long frames stayed merged."""
+        return {} if self.engine.index is None else dict(self.engine.index.histograms())
 
     def fragmentation(self) -> dict[str, Any]:
         """Fragmentation of free memory per order, waste inside the zpool (bytes), and how each VM's memory lies: see
@@ -478,7 +506,9 @@ def _whole(what: str, value: int, bits: int) -> int:
 def _page_numbers(pages: ArrayLike) -> NDArray[np.uint32]:
     array = np.asarray(pages)
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-        raise ConfigError(f"page numbers: an array of {array.dtype} with {array.ndim} dimensions; one of integers is needed")
+        raise ConfigError(
+            f"page numbers: an array of {array.dtype} with {array.ndim} dimensions; one of integers is needed"
+        )
     if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 32):
         raise ConfigError(f"page numbers: {int(array.min())} to {int(array.max())}; 0 to {2**32 - 1} is the range")
     return np.ascontiguousarray(array, dtype=np.uint32)

@@ -162,7 +162,12 @@ _STATES: tuple[Metric, ...] = (
         "stall_some_ns", "ns", Kind.SIM_TIME, "time in which some access waited for memory", _DOWN, "modelled, as PSI"
     ),
     Metric(
-        "stall_full_ns", "ns", Kind.SIM_TIME, "time in which all VMs with work waited for memory", _DOWN, "modelled, as PSI"
+        "stall_full_ns",
+        "ns",
+        Kind.SIM_TIME,
+        "time in which all VMs with work waited for memory",
+        _DOWN,
+        "modelled, as PSI",
     ),
     Metric("wall_ns", "ns", Kind.WALL_TIME, "time of the phase on this machine", _DOWN, "clock of this machine"),
     Metric("accesses_per_s", "1/s", Kind.WALL_TIME, "accesses simulated a second", _UP, "(reads + writes) / wall_ns"),
@@ -187,12 +192,7 @@ _STATES: tuple[Metric, ...] = (
     Metric("compression_ratio", "×", Kind.RATIO, "compression of what is stored", _UP, "4096 · objects / their bytes"),
     Metric("zpool_rounding_bytes", "bytes", Kind.GAUGE, "lost by rounding to size classes", _DOWN, "Σ class - length"),
     Metric("zpool_sparse_bytes", "bytes", Kind.GAUGE, "lost in unfilled zspages", _DOWN, "Σ free objects · class"),
-    Metric("pages_shared", "frames", Kind.GAUGE, "frames that hold merged content", _NONE, "recounted"),
-    Metric("pages_sharing", "pages", Kind.GAUGE, "additional sites that use them: the saving", _UP, "Σ (refs - 1)"),
-    Metric("pages_unshared", "pages", Kind.GAUGE, "checked again and again, unique", _NONE, "recounted"),
-    Metric("pages_volatile", "pages", Kind.GAUGE, "changed too fast to be merged", _NONE, "recounted"),
-    Metric("sharing_debt_frames", "frames", Kind.GAUGE, "needed if every merge broke now", _DOWN, "= pages_sharing"),
-    Metric("saved_sharing_frames", "frames", Kind.GAUGE, "saved by merging", _UP, "Σ (refs - 1) of merged frames"),
+    Metric("saved_sharing_frames", "frames", Kind.GAUGE, "saved by merging", _UP, "pages_sharing + zero pages - 1"),
     Metric("saved_cloning_frames", "frames", Kind.GAUGE, "saved by shared leaves", _UP, "Σ (holders - 1) · entries"),
     Metric("saved_zpool_frames", "frames", Kind.GAUGE, "saved by compression", _UP, "pages in the pool - its frames"),
     Metric("saved_same_frames", "frames", Kind.GAUGE, "saved by same-filled pages", _UP, "pages kept as a value"),
@@ -218,6 +218,99 @@ _STATES: tuple[Metric, ...] = (
     Metric("contiguity_pages", "pages", Kind.GAUGE, "mean contiguous run gfn to frame", _UP, "entries / runs"),
     Metric("reclaim_efficiency", "%", Kind.RATIO, "evicted of those looked at", _UP, "evicted / reclaim_scanned"),
     Metric("scan_efficiency", "%", Kind.RATIO, "merged of those scanned", _UP, "merges / pages scanned"),
+)
+
+
+# What host.sharing() reports beside its two histograms: name, unit, kind, better, meaning, derivation.
+_SHARING: tuple[tuple[str, str, Kind, Better, str, str], ...] = (
+    (
+        "pages_shared",
+        "frames",
+        Kind.GAUGE,
+        _NONE,
+        "frames that hold merged content",
+        "recounted; ksm: nodes with users",
+    ),
+    ("pages_sharing", "pages", Kind.GAUGE, _UP, "additional sites that use them", "Σ (refs - 1); ksm: of its items"),
+    ("zero_pages", "pages", Kind.GAUGE, _UP, "entries that name the zero frame", "its references"),
+    (
+        "cow_sharing",
+        "pages",
+        Kind.GAUGE,
+        _UP,
+        "entries that share a frame by cloning alone",
+        "Σ (refs - 1), not merged",
+    ),
+    ("leaves_shared", "pages", Kind.GAUGE, _UP, "pages under leaves that clones share", "Σ entries · (holders - 1)"),
+    ("saved_zero_pages", "frames", Kind.GAUGE, _UP, "saved by sharing zeros", "by content, whatever shares them"),
+    ("saved_intra_pages", "frames", Kind.GAUGE, _UP, "saved by sharing within a VM, without zeros", "Σ (refs - VMs)"),
+    ("saved_inter_pages", "frames", Kind.GAUGE, _UP, "saved by sharing between VMs, without zeros", "Σ (VMs - 1)"),
+    ("saved_gross_frames", "frames", Kind.GAUGE, _UP, "saved by merging, gross", "zero + intra + inter"),
+    ("metadata_rmap_frames", "frames", Kind.GAUGE, _DOWN, "reverse-map nodes of merged frames", "rounded up"),
+    (
+        "metadata_index_frames",
+        "frames",
+        Kind.GAUGE,
+        _DOWN,
+        "hash table, queue, times, zero frame",
+        "charged at creation",
+    ),
+    ("metadata_scanner_frames", "frames", Kind.GAUGE, _DOWN, "trees and items of the scanner", "charged as they grow"),
+    ("saved_net_frames", "frames", Kind.GAUGE, _UP, "saved by merging, net", "gross - its metadata"),
+    ("sharing_debt_frames", "frames", Kind.GAUGE, _DOWN, "needed if every merge broke now", "= gross savings"),
+    ("breaks", "frames", Kind.COUNTER, _DOWN, "merged frames that stopped being merged", "counted"),
+    (
+        "last_chance_merges",
+        "pages",
+        Kind.COUNTER,
+        _UP,
+        "pages shared when reclaim was about to write them out",
+        "counted",
+    ),
+    ("arrival_merges", "pages", Kind.COUNTER, _UP, "pages shared the moment their content arrived", "counted"),
+    ("false_matches", "pages", Kind.COUNTER, _DOWN, "equal hash, different bytes or salt: not merged", "counted"),
+    ("stale_hints", "pages", Kind.COUNTER, _DOWN, "candidates that had changed since they were hashed", "counted"),
+    ("merges_put_off", "pages", Kind.COUNTER, _DOWN, "merges and looks put off for want of a frame", "counted"),
+    (
+        "scan_ns_per_page",
+        "ns",
+        Kind.SIM_TIME,
+        _DOWN,
+        "processor time for each page scanned",
+        "cpu_ns.scan / pages_scanned",
+    ),
+    ("scan_ns_per_gib_saved", "ns", Kind.SIM_TIME, _DOWN, "processor time for each GiB saved", "cpu_ns.scan / gross"),
+    ("pages_scanned", "pages", Kind.COUNTER, _NONE, "pages the scanner looked at", "counted"),
+    ("full_scans", "passes", Kind.COUNTER, _NONE, "passes finished; esx: over single VMs", "counted"),
+    ("hints_followed", "pages", Kind.COUNTER, _NONE, "looked at first because their content had arrived", "counted"),
+    (
+        "pages_unshared",
+        "pages",
+        Kind.GAUGE,
+        _NONE,
+        "checked again and again, unique",
+        "ksm: inserted into the unstable tree",
+    ),
+    ("pages_volatile", "pages", Kind.GAUGE, _NONE, "changed too fast to be merged", "ksm: items in neither tree"),
+    ("pages_skipped", "pages", Kind.COUNTER, _NONE, "passed over by smart_scan", "counted, as ksm"),
+    ("ksm_zero_pages", "pages", Kind.GAUGE, _UP, "zero pages that ksm replaced", "as ksm"),
+    ("general_profit", "bytes", Kind.GAUGE, _UP, "ksm's own estimate of its profit", "4096 · saved pages - 64 · items"),
+    ("stable_node_chains", "chains", Kind.GAUGE, _NONE, "contents with more than one stable node", "as ksm"),
+    ("stable_node_dups", "nodes", Kind.GAUGE, _NONE, "stable nodes of such contents", "as ksm"),
+    ("rmap_items", "items", Kind.GAUGE, _NONE, "pages that ksm keeps track of", "recounted"),
+    ("rmap_items_put_off", "pages", Kind.COUNTER, _DOWN, "not looked at for want of a frame for items", "counted"),
+    (
+        "pages_to_scan",
+        "pages",
+        Kind.GAUGE,
+        _NONE,
+        "pages ksm looks at between two sleeps now",
+        "set, or by its advisor",
+    ),
+)
+_SHARING_TIMES: tuple[tuple[str, Better, str], ...] = (
+    ("time_to_merge_ns", _DOWN, "from a page being given its frame to its merge"),
+    ("share_lifetime_ns", _UP, "for how long frames stayed merged, of those that ended"),
 )
 
 
@@ -260,6 +353,19 @@ def _families() -> list[Metric]:
         Metric(f"usage.{use}", "frames", Kind.GAUGE, f"host frames in use as '{use}'", _NONE, "sums to host memory")
         for use in FRAME_USES
     ]
+    rows += [Metric(name, unit, kind, text, better, how) for name, unit, kind, better, text, how in _SHARING]
+    for name, better, text in _SHARING_TIMES:
+        rows += [
+            Metric(f"{name}.{part}", unit, kind, f"{meaning}: {text}", better, "from the complete histogram")
+            for part, unit, kind, meaning in (
+                ("count", "pages", Kind.COUNTER, "number"),
+                ("sum", "ns", Kind.SIM_TIME, "sum"),
+                ("max", "ns", Kind.SIM_TIME, "largest"),
+                ("p50", "ns", Kind.SIM_TIME, "median"),
+                ("p90", "ns", Kind.SIM_TIME, "90th percentile"),
+                ("p99", "ns", Kind.SIM_TIME, "99th percentile"),
+            )
+        ]
     rows += [Metric(f"guest.{name}", unit, Kind.COUNTER, text, better) for name, unit, better, text in _GUEST_EVENTS]
     return rows
 

@@ -13,7 +13,8 @@ class Sharing:
         cells = 16
         while cells < oracle.config.memory + oracle.config.memory // 2:
             cells *= 2
-        oracle.take_fixed(cells * 8)
+        table = cells * 8 if oracle.config.sharing == "hash" else 0
+        oracle.take_fixed(table + oracle.config.memory * 8)  # and a time per frame
         options = oracle.config.scanner_options()
         self.slice, self.sleep_ns = options["pages_to_scan"], options["sleep_ns"]
         self.breaks = self.false_matches = self.put_off = self.scanned = self.full = 0

@@ -41,6 +41,9 @@ def check(Engine engine not None):
         mapping.zpool.check()
     if mapping.has_swap:
         mapping.swap.check()
+    if engine.index is not None:
+        engine.index.check()
+        engine.scanner.check()
     cdef uint32_t *frame_refs = <uint32_t *>calloc(engine.frames.nr_frames, sizeof(uint32_t))
     cdef uint32_t *backing_refs = <uint32_t *>calloc(mapping.backings.records.end() + 1, sizeof(uint32_t))
     if frame_refs == NULL or backing_refs == NULL:

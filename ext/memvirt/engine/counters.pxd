@@ -131,6 +131,10 @@ cdef extern from *:
     int __builtin_clzll(unsigned long long) noexcept nogil
 
 
+# {"count", "sum_ns", "max_ns", "buckets": [[lower bound in ns, count], ...]}
+cdef dict histogram_dict(Histogram *histogram)
+
+
 cdef class Meter:
     # Everything a host counts. One per host; modules write the fields directly.
     cdef Events ev

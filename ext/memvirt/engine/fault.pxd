@@ -6,6 +6,7 @@ from .frames cimport Frames
 from .leaf cimport Leaves
 from .mapping cimport Mapping
 from .reclaim cimport Reclaim
+from .shareindex cimport ShareIndex
 from .types cimport backing_t, gfn_t, hfn_t, int64_t, leaf_t, uint32_t, uint64_t, vmid_t, vpn_t
 
 cdef enum Provisioning:
@@ -25,6 +26,8 @@ cdef class Faults:
     cdef Meter meter
     cdef Provisioning provisioning
     cdef dict names
+    cdef ShareIndex index                       # page sharing is told of pages that come; None without it
+    cdef bint has_index
     cdef uint64_t *ticks                        # the meter's: faults seen per kind
 
     # Make (vm, gfn) accessible and cache vpn -> frame. OK, NO_FRAME, LIMITED; StoreError if bytes do not come back.
@@ -46,5 +49,6 @@ cdef class Faults:
     cdef int _zero_huge(self, vmid_t vm, gfn_t gfn) except -1 nogil
     cdef int _cow(self, vmid_t vm, gfn_t gfn, leaf_t leaf, uint32_t entry) except -1 nogil
     cdef int _bring_back(self, vmid_t vm, gfn_t gfn, leaf_t leaf, backing_t backing) except -1 nogil
+    cdef void _born(self, hfn_t frame) noexcept nogil
     cdef int _fill_from(self, backing_t backing, hfn_t frame, vmid_t vm, gfn_t gfn) except -1 nogil
     cdef int _lost(self, backing_t backing, vmid_t vm, gfn_t gfn, object why) except -1

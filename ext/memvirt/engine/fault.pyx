@@ -29,6 +29,7 @@ from .frames cimport FRAME_GUEST
 from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
 from .mapping cimport Mapping
 from .reclaim cimport Reclaim
+from .shareindex cimport ShareIndex
 from .types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, backing_t, gfn_t, hfn_t, int64_t, leaf_t,
                      uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
@@ -156,6 +157,11 @@ cdef class Faults:
             return self._cow(vm, gfn, leaf, entry)
         return self._bring_back(vm, gfn, leaf, entry & PTE_WHERE)
 
+    cdef void _born(self, hfn_t frame) noexcept nogil:
+        """The frame holds a new page: page sharing counts its time to merge from here."""
+        if self.has_index:
+            self.index.since_ns[frame] = self.clock.now
+
     cdef int _zero(self, vmid_t vm, gfn_t gfn, uint32_t slot) except -1 nogil:
         cdef uint64_t evictions = self.reclaim.evictions
         cdef hfn_t frame
@@ -173,6 +179,7 @@ cdef class Faults:
         self.content.clear(frame)
         self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
         self.mapping.map_new(vm, slot, gfn, frame, NONE)
+        self._born(frame)
         self.meter.ev.fault_zero += 1
         return OK
 
@@ -194,6 +201,7 @@ cdef class Faults:
         slot = self.leaves.ensure_slot(vm, gfn)
         for i in range(LEAF_ENTRIES):
             self.content.clear(base + i)
+            self._born(base + i)
         self.clock.spend(CPU_ZERO, self.clock.costs.zero_huge)
         self.mapping.map_huge(vm, slot, region, base)
         self.meter.ev.fault_huge += 1
@@ -209,6 +217,7 @@ cdef class Faults:
         self.content.copy(copy, entry & PTE_WHERE)
         self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
         self.mapping.break_cow(vm, leaf, gfn % LEAF_ENTRIES, copy)
+        self._born(copy)
         self.meter.ev.fault_cow += 1
         return OK
 
@@ -234,6 +243,8 @@ cdef class Faults:
         self.frames.claim(0, FRAME_GUEST, &frame)
         self._fill_from(id, frame, vm, gfn)
         self.mapping.map_back(vm, leaf, gfn % LEAF_ENTRIES, frame, id)
+        if self.has_index:
+            self.index.arrived(frame)
         if kind == BACKING_SAME:
             self.meter.ev.fault_same += 1
         elif kind == BACKING_ZPOOL:

@@ -24,7 +24,7 @@ from .compact cimport COMPACT_NEVER, Compactor
 from .content cimport Content
 from .counters cimport CPU_ACCESS, CPU_BALLOON, CPU_GUEST, Meter
 from .fault cimport Faults
-from .frames cimport FRAME_FIXED, FRAME_GUEST, FRAME_PINNED, FRAME_STABLE, Frame, Frames
+from .frames cimport FRAME_FIXED, Frame, Frames
 from .guest cimport Guest, Translation
 from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
 from .machine cimport VirtualMachine
@@ -285,9 +285,13 @@ cdef class Engine:
         self.faults = Faults(self.reclaim, options["provisioning"], {})
         self.cloner = Cloner(self.reclaim)
         if options["sharing"] is not None:
-            self.index = ShareIndex(self.mapping)
-            self._take_fixed((<uint64_t>self.index.mask + 1) * 8, "the share index")
-            self.scanner = make_scanner(options["sharing"], self.index, options["sharing_options"])
+            self.scanner = make_scanner(options["sharing"], self.mapping, options["sharing_options"], self.seed)
+            self.index = self.scanner.index
+            self._take_fixed(self.index.metadata_bytes() + self.scanner.metadata_bytes(), "page sharing's tables")
+            self.faults.index = self.index
+            self.faults.has_index = True
+            self.reclaim.index = self.index
+            self.reclaim.last_chance = self.index.last_chance
         self.compactor = Compactor(self.mapping, options.get("compact_threshold", COMPACT_NEVER))
         self.collapser = Collapser(self.mapping, options.get("collapse_interval_ns", 0))
         self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
@@ -443,6 +447,8 @@ cdef class Engine:
             self.clock.now = vm.now_ns
             self.stalls.stop(vm.id, vm.now_ns)
             vm.last_stall = vm.stall()
+            if self.scanner is not None:
+                self.scanner.forget_vm(vm.id)
             self.mapping.close(vm.id)
             for frame, order in vm.fixed:
                 self.frames.give(frame, order)
@@ -516,6 +522,8 @@ cdef class Engine:
         if op == OP_FILL:
             self.meter.ev.fills += 1
             self.content.fill(frame, source[0])
+            if self.faults.has_index:
+                self.faults.index.arrived(frame)
         elif op == OP_WRITE:
             vm.hits.sequence += 1
             self.content.store_tag(frame, memvirt_word(vpn), memvirt_tag(vm.hits.tag_base, vm.hits.sequence))
@@ -668,28 +676,6 @@ cdef class Engine:
             gfn += LEAF_ENTRIES
         return {"charged_pages": vm.charged, "present_pages": present, "backed_pages": backed,
                 "proportional_millipages": share}
-
-    def sharing_state(self):
-        """Merged frames, the further entries that share them, entries on the zero frame, and the scanner's counts."""
-        cdef hfn_t frame
-        cdef uint64_t shared = 0, sharing = 0, cow = 0
-        cdef Frame *record
-        for frame in range(self.frames.nr_frames):
-            record = &self.frames.frame[frame]
-            if record.flags & FRAME_STABLE:
-                shared += 1
-                sharing += record.refs - 1
-            elif record.state == FRAME_GUEST and record.refs > 1:
-                cow += record.refs - 1
-        zero = 0
-        if self.index is not None and self.index.zero_frame != NONE:
-            zero = self.frames.frame[self.index.zero_frame].refs
-        state = {"pages_shared": shared, "pages_sharing": sharing, "zero_pages": zero, "cow_sharing": cow,
-                 "leaves_shared": self.shared_leaf_pages()}
-        if self.index is not None:
-            state |= {"breaks": self.index.breaks, "false_matches": self.index.false_matches,
-                      "merges_put_off": self.index.no_frame} | self.scanner.counters()
-        return state
 
     def shared_leaf_pages(self):
         """Pages that VMs have through leaves they share with others: sum over leaves of live entries x (holders - 1)."""

@@ -85,6 +85,8 @@ cdef class VirtualMachine(Machine):
         if outcome == OK:
             self.faults.clock.wait_until(self.faults.device.read(self.faults.clock.now, 1))
             self.content.fill(frame, 0 if self.file_source == NULL else self.file_source[vpn])
+            if self.faults.has_index:
+                self.faults.index.arrived(frame)
         return outcome
 
     cdef int read_out(self, gfn_t gfn, uint32_t slot) except -1 nogil:
@@ -116,7 +118,11 @@ cdef class VirtualMachine(Machine):
         self.faults.reclaim.stalls.note(began, self.faults.clock.now)
         if self.disk.read(slot, self.content.raw_target(frame)) != OK:
             return IO_FAILED
-        return OK if self.content.checksum(frame) == self.check_sum[slot] else CORRUPT
+        if self.content.checksum(frame) != self.check_sum[slot]:
+            return CORRUPT
+        if self.faults.has_index:
+            self.faults.index.arrived(frame)
+        return OK
 
     cdef int forget_slot(self, uint32_t slot) except -1 nogil:
         return OK

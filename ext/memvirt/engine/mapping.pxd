@@ -12,6 +12,7 @@ cdef class Listener:
 cdef class Mapping(Tables):
     cdef Listener listener
     cdef bint has_listener
+    cdef bint copy_merged       # a merged frame is copied even for the last entry that names it, as Linux does
 
     cdef int release_backing(self, backing_t backing) except -1 nogil
     cdef int _detach(self, hfn_t frame) except -1 nogil

@@ -160,6 +160,8 @@ cdef class Mapping(Tables):
     cdef bint sole(self, hfn_t frame) noexcept nogil:
         """May the one entry that names this frame write to it in place?"""
         cdef Frame *record = &self.frames.frame[frame]
+        if self.copy_merged and record.flags & FRAME_STABLE:
+            return False
         return record.refs == 1 and not record.flags & FRAME_ZERO
 
     cdef int own(self, leaf_t id, uint32_t index) except -1 nogil:

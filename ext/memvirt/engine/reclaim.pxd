@@ -1,4 +1,5 @@
 from .replacement.order cimport Order
+from .shareindex cimport ShareIndex
 from .stall cimport Stalls
 from .types cimport hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t
 from .writeback cimport CLUSTER, Writeback
@@ -8,6 +9,8 @@ cdef class Reclaim(Writeback):
     cdef readonly Stalls stalls
     cdef Order order
     cdef readonly uint32_t compress_limit       # a page that does not compress to this many bytes is not kept compressed
+    cdef ShareIndex index                       # asked to share a page before it is written out; None: nobody is
+    cdef bint last_chance
     cdef uint64_t evictions                     # grows whenever entries changed: "classify again"
     cdef bint awake                             # the background reclaimer is working
     cdef int64_t background_ns                  # its clock

@@ -6,10 +6,12 @@
     ── min  ──  whoever allocates reclaims first itself (direct); only reclaim and leaf copies may go below
     0
 
-A candidate from the replacement order goes one of five ways, the cheapest that applies:
+A candidate from the replacement order goes one of six ways, the cheapest that applies:
 
     clean (equals its backing record)   dropped: entries name the record again, nothing is written
     every word equal                    the value is kept in the record
+    equals another page, and sharing    merged (the scanner's last chance)
+       wants to know
     compresses                          into the zpool; a full one declines, and shrinks on its own time (writeback)
     anything else                       isolated, written to swap in batches, and only then unmapped
     none of these                       stays, counted by reason
@@ -208,6 +210,8 @@ cdef class Reclaim(Writeback):
                 return REJECTED
             self.mapping.split(walk.site / LEAF_ENTRIES)
         self.evictions += 1
+        if self.last_chance and record.backing == NONE and self.index.try_last_chance(frame):
+            return OK
         if record.backing != NONE:
             self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
             self.meter.ev.evicted += 1

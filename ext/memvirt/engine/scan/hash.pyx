@@ -8,6 +8,9 @@ has one frame: the result of exact sharing.
 There is no volatility test: a page that will be written again soon is merged and broken again. That costs a copy and is
 counted; KSM's checksum test saves it at the price of one pass of delay.
 
+`hints`: frames whose content has just arrived from a device or a store are looked at first (after XLH, Miller et al.,
+USENIX ATC 2013: equal pages are mostly file contents, found soon after they were read).
+
 `zero_only` merges zero pages and looks at nothing else.
 """
 
@@ -19,20 +22,26 @@ from .scanner cimport Scanner
 
 cdef class HashScanner(Scanner):
 
-    def __init__(self, index, pages_to_scan=100, sleep_ns=20_000_000, zero_only=False):
+    def __init__(self, index, pages_to_scan=100, sleep_ns=20_000_000, zero_only=False, hints=False):
         Scanner.__init__(self, index, pages_to_scan, sleep_ns)
         self.zero_only = zero_only
+        if not zero_only:
+            self.index.use_table()
+        if hints:
+            self.index.use_recent()
 
     cdef uint32_t scan(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         cdef uint32_t merged = 0, looked = 0
+        cdef hfn_t frame
         while looked < pages:
+            frame = self.index.next_recent()
+            if frame != NONE:
+                self.hints_followed += 1
+                merged += self._visit(frame, &looked)
+                continue
             if self.cursor == 0 and not self.zero_only:
                 self.index.rebuild()
-            if self.index._mergeable(self.cursor):
-                looked += 1
-                self.pages_scanned += 1
-                self.clock.spend(CPU_SCAN, self.clock.costs.scan_visit)
-                merged += self._visit(self.cursor)
+            merged += self._visit(self.cursor, &looked)
             self.cursor += 1
             if self.cursor == self.index.frames.nr_frames:
                 self.cursor = 0
@@ -40,17 +49,18 @@ cdef class HashScanner(Scanner):
                 break
         return merged
 
-    cdef bint _visit(self, hfn_t frame) except? True nogil:
+    cdef bint _visit(self, hfn_t frame, uint32_t *looked) except? True nogil:
         """Merge this frame away, if there is another with its content."""
-        cdef uint64_t value
-        cdef hfn_t other
-        if self.index.frames.frame[frame].flags & FRAME_STABLE:
+        if not self.index.mergeable(frame):
             return False
-        if self.index.zero_frame != NONE:
-            self.clock.spend(CPU_SCAN, self.clock.costs.same_filled)
-            if self.index.content.same_filled(frame, &value) and value == 0:
-                return self.index.merge_zero(frame)
-        if self.zero_only:
+        looked[0] += 1
+        self.pages_scanned += 1
+        self.clock.spend(CPU_SCAN, self.clock.costs.scan_visit)
+        if not self.zero_only:
+            return self.index.try_share(frame)
+        if self.index.frames.frame[frame].flags & FRAME_STABLE or not self.index.is_zero(frame):
             return False
-        other = self.index.find_or_add(frame)
-        return other != NONE and self.index.merge(frame, other)
+        return self.index.merge_zero(frame)
+
+    def counters(self):
+        return Scanner.counters(self) | {"hints_followed": self.hints_followed}

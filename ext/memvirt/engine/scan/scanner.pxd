@@ -1,9 +1,10 @@
 from ..clock cimport Clock
+from ..mapping cimport Listener
 from ..shareindex cimport ShareIndex
-from ..types cimport int64_t, uint32_t, uint64_t
+from ..types cimport gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
 
 
-cdef class Scanner:
+cdef class Scanner(Listener):
     # A page-sharing scanner: looks at pages, a slice at a time, and merges through the share index.
     cdef readonly ShareIndex index
     cdef Clock clock
@@ -15,3 +16,7 @@ cdef class Scanner:
 
     # Look at up to `pages` pages, or up to the end of the pass when `pages` is NONE. Returns pages merged.
     cdef uint32_t scan(self, uint32_t pages) except? 0xFFFFFFFF nogil
+    # The VM is about to end: drop what is kept of its pages.
+    cdef void forget_vm(self, vmid_t vm) noexcept nogil
+    # The guest frame that the VM maps at gfn, or NONE; *next is where to look after it (past a hole in one step).
+    cdef hfn_t frame_at(self, vmid_t vm, gfn_t gfn, gfn_t *next) noexcept nogil

@@ -1,10 +1,12 @@
 """What all page-sharing scanners have in common: a slice of work at a time, and an actor's clock."""
 
+from ..leaf cimport PTE_PRESENT, PTE_WHERE
+from ..mapping cimport Listener
 from ..shareindex cimport ShareIndex
-from ..types cimport int64_t, uint32_t
+from ..types cimport LEAF_ENTRIES, NONE, gfn_t, hfn_t, int64_t, uint32_t, vmid_t
 
 
-cdef class Scanner:
+cdef class Scanner(Listener):
     """Base of the scanners. As an actor it looks at `pages_to_scan` pages, then sleeps `sleep_ns`."""
 
     def __init__(self, ShareIndex index not None, uint32_t pages_to_scan=100, int64_t sleep_ns=20_000_000):
@@ -17,6 +19,31 @@ cdef class Scanner:
         """Nothing to look at."""
         return 0
 
+    cdef void forget_vm(self, vmid_t vm) noexcept nogil:
+        pass
+
+    cdef hfn_t frame_at(self, vmid_t vm, gfn_t gfn, gfn_t *next) noexcept nogil:
+        """One step of a walk over a VM's memory in address order; the frame may be merged or shared by a clone."""
+        cdef uint32_t slot = self.index.mapping.leaves.slot_of(vm, gfn), entry
+        if slot == NONE or self.index.mapping.leaves.slot(slot).leaf == NONE:
+            next[0] = (gfn / LEAF_ENTRIES + 1) * LEAF_ENTRIES
+            return NONE
+        next[0] = gfn + 1
+        entry = self.index.mapping.leaves.entry(
+            self.index.mapping.leaves.at(self.index.mapping.leaves.slot(slot).leaf), gfn % LEAF_ENTRIES)
+        return entry & PTE_WHERE if entry & PTE_PRESENT else NONE
+
+    def metadata_bytes(self):
+        """What this scanner keeps at a fixed size; charged to the host when it is created."""
+        return 0
+
+    def metadata_frames(self):
+        """Frames it has taken since, for structures that grow."""
+        return 0
+
     def counters(self):
         """What this scanner counts for itself; pages merged and saved are the host's to say."""
         return {"pages_scanned": self.pages_scanned, "full_scans": self.full_scans}
+
+    def check(self):
+        """Recount derived state; InvariantError on the first difference."""

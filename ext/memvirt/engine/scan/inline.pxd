@@ -1,0 +1,5 @@
+from .scanner cimport Scanner
+
+
+cdef class InlineScanner(Scanner):
+    pass
