@@ -280,14 +280,16 @@ class Oracle:
     def populate(self, vm):
         page = 0
         while page < vm.pages:
-            if page % LEAF == 0 and self.zero_huge(vm, page):
-                page += LEAF
-                continue
+            if page % LEAF == 0:
+                if self.zero_huge(vm, page):
+                    page += LEAF
+                    continue
+                self.count["fault_around_missed"] += 1
             while self.classify(vm, page, False)[0] == "zero":
                 if self.zero(vm, page) != OK:
                     return False
             page += 1
-        return True
+        return vm.charged >= vm.pages
 
     def clone(self, parent, name, tag_base):
         vm = self.new_vm(name, parent.pages, tag_base)

@@ -20,9 +20,9 @@ replacement.lists replacement.ghosts replacement.order
 replacement.random replacement.fifo replacement.clock replacement.lru replacement.twolist replacement.mglru
 replacement.sieve replacement.s3fifo replacement.twoq replacement.arc replacement.lfu replacement.belady
 replacement.registry replacement.probe
-rmap tables mapping stall reclaim shareindex fault
+rmap tables mapping stall reclaim shareindex fault compact collapse
 scan.scanner scan.hash scan.registry
-clone guest_memory guest guest_testing machine host run audit
+clone guest_memory guest guest_testing machine host contiguity run audit
 """.split()
 
 PYTHON_ORDER = """
