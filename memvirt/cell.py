@@ -205,7 +205,8 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
 
 
 def _measured(run: Run, record: Record, host: Any, fleet: Fleet, cell: Cell, baseline: Record | None) -> Record:
-    driver = Driver(host, fleet, cloned=cell.spec.fleet.origin == "clone", guest=bool(cell.guest), aging=cell.spec.aging is not None)
+    cloned, aging = cell.spec.fleet.origin == "clone", cell.spec.aging is not None
+    driver = Driver(host, fleet, cloned=cloned, guest=bool(cell.guest), aging=aging)
     wall_ns: dict[str, int] = {}
     phase = _Phase()
     before = _look(host)

@@ -21,7 +21,8 @@ def test_cycles_shown_end_with_the_last() -> None:
 
 def record(preset: str, seed: int, unusable: list[int]) -> SimpleNamespace:
     samples = [
-        {"unusable_9": value, "compact_moved": 10 * seed, "huge_pages": 512, "present_pages": 1024} for value in unusable
+        {"unusable_9": value, "compact_moved": 10 * seed, "huge_pages": 512, "present_pages": 1024}
+        for value in unusable
     ]
     return SimpleNamespace(scenario="small-vms", preset=preset, seed=seed, samples=samples)
 

@@ -295,6 +295,12 @@ def test_numbers_that_cannot_be() -> None:
             memvirt.Host(memory="8MiB", **settings)
 
 
+STEPS = {
+    "write": 0.3, "run": 0.15, "new": 0.08, "end": 0.05, "clone": 0.05, "evict": 0.1, "scan": 0.05, "compact": 0.08,
+    "collapse": 0.06, "pin": 0.03, "refuse": 0.05,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -312,8 +318,7 @@ def test_random_walk(settings: dict[str, Any]) -> None:
     number = 0
     for step in range(900):
         names = [vm.name for vm in host.vms]
-        kind = rng.choice(["write", "run", "new", "end", "clone", "evict", "scan", "compact", "collapse", "pin", "refuse"],
-                          p=[0.3, 0.15, 0.08, 0.05, 0.05, 0.1, 0.05, 0.08, 0.06, 0.03, 0.05])  # fmt: skip
+        kind = rng.choice(list(STEPS), p=list(STEPS.values()))
         name = str(rng.choice(names)) if names else ""
         if kind == "new" and len(names) < 4:
             number += 1
