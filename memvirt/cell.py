@@ -60,14 +60,17 @@ class _Phase:
     content_pages: int = 0  # summed over samples
     used_frames: int = 0
     samples: int = 0
+    cycles: list[dict[str, int]] = field(default_factory=list)  # of aging: the host's memory after each step
     wall_ns: int = 0
 
 
 class Driver:
     """Runs the phases of a fleet and keeps a shadow of every VM."""
 
-    def __init__(self, host: Any, fleet: Fleet, cloned: bool, guest: bool) -> None:
-        """`cloned`: every VM but the first is a clone of it; `guest`: VMs have one."""
+    def __init__(self, host: Any, fleet: Fleet, cloned: bool, guest: bool, aging: bool = False) -> None:
+        """`cloned`: every VM but the first is a clone of it; `guest`: VMs have one; `aging`: look at the host's memory
+        after every step."""
+        self._aging = aging
         self._host = host
         self._guest = guest
         self._fleet = fleet
@@ -85,6 +88,8 @@ class Driver:
             began = time.perf_counter_ns()
             outcomes = self._host.run(streams)
             phase.wall_ns += time.perf_counter_ns() - began
+            if self._aging:
+                phase.cycles.append(_memory_now(self._host, len(phase.cycles) + 1))
             for vm, outcome in outcomes.items():
                 shadow = self._shadows[vm]
                 shadow.settle(outcome.done - (shadow.operations - before[vm][1]))
@@ -137,6 +142,29 @@ class Driver:
         return sum(shadow.verify(vm, corpus.pages) for vm, shadow in self._shadows.items())
 
 
+def _memory_now(host: Any, cycle: int) -> dict[str, int]:
+    """What aging does to memory, in a few numbers; `mean_run` in thousandths of a page, `*_9` in thousandths."""
+    lies, counters = host.fragmentation(), host.counters()
+    vms = lies["vms"].values()
+    present = sum(vm["present_pages"] for vm in vms)
+    runs = sum(vm["runs"] for vm in vms)
+    return {
+        "cycle": cycle,
+        "free_pages": lies["nr_free"],
+        "unusable_9": lies["unusable"][9],
+        "external_9": lies["external"][9],
+        "free_runs": sum(lies["free_runs"]),
+        "present_pages": present,
+        "huge_pages": sum(vm["huge_pages"] for vm in vms),
+        "mean_run": present * 1000 // runs if runs else 0,
+        "compact_moved": counters["compact_moved"],
+        "compact_blocks": counters["compact_blocks"],
+        "leaf_collapses": counters["leaf_collapses"],
+        "leaf_splits": counters["leaf_splits"],
+        "fault_around_missed": counters["fault_around_missed"],
+    }
+
+
 def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
     """Run one cell. Refusal, exhaustion and failure are statuses of its record, never exceptions."""
     record = Record(
@@ -177,7 +205,8 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
 
 
 def _measured(run: Run, record: Record, host: Any, fleet: Fleet, cell: Cell, baseline: Record | None) -> Record:
-    driver = Driver(host, fleet, cloned=cell.spec.fleet.origin == "clone", guest=bool(cell.guest))
+    cloned, aging = cell.spec.fleet.origin == "clone", cell.spec.aging is not None
+    driver = Driver(host, fleet, cloned=cloned, guest=bool(cell.guest), aging=aging)
     wall_ns: dict[str, int] = {}
     phase = _Phase()
     before = _look(host)
@@ -211,6 +240,7 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, cell: Cell, bas
         sharing=taken.sharing,
         stores=taken.stores,
         fragmentation=derive.without_floats(host.fragmentation()),
+        samples=phase.cycles,
         cpu_ns=taken.cpu_ns,
         vms=phase.vms,
         derived=derive.derived(taken),

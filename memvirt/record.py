@@ -64,6 +64,9 @@ class Record:
     histograms: dict[str, Histogram] = field(default_factory=dict)  # fault kind -> (sim_ns, count), ascending
     usage: dict[str, int] = field(default_factory=dict)  # frames by use at the end, summing to host memory
     fragmentation: dict[str, Any] = field(default_factory=dict)  # the engine's indices at the end
+    samples: list[dict[str, int]] = field(
+        default_factory=list
+    )  # aging: what the host's memory looked like after each cycle
     sharing: dict[str, int] = field(default_factory=dict)  # the scanner's counters at the end
     stores: dict[str, int] = field(
         default_factory=dict

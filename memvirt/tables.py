@@ -18,7 +18,7 @@ from rich.console import Group as Stack
 from rich.table import Table
 from rich.text import Text
 
-from memvirt import export, learned, results
+from memvirt import export, learned, overtime, results
 from memvirt.errors import ConfigError
 from memvirt.record import Record, require_alike
 from memvirt.summary import (
@@ -87,6 +87,7 @@ def terminal(records: Sequence[Record], width: int) -> RenderableType:
         members = [group for group in every if group.scenario == scenario]
         title = f"{scenario}: {members[0].description}".removesuffix(": ")
         parts += [Text(title, style="bold"), Text(), _block(members, layout), Text()]
+    parts += overtime.tables(records)
     parts += [Text(note, style="dim") for note in _notes(every, layout)]
     parts += [Text(), Text(learned.line(every), style="bold")]
     return Stack(*parts)

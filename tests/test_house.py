@@ -20,15 +20,15 @@ replacement.lists replacement.ghosts replacement.order
 replacement.random replacement.fifo replacement.clock replacement.lru replacement.twolist replacement.mglru
 replacement.sieve replacement.s3fifo replacement.twoq replacement.arc replacement.lfu replacement.belady
 replacement.registry replacement.probe
-rmap tables mapping stall shareindex reclaim fault
+rmap tables mapping stall shareindex reclaim fault compact collapse
 scan.scanner scan.hash scan.inline scan.esx scan.treap scan.stable scan.ksm scan.registry
-clone guest_memory guest guest_testing machine host run savings audit
+clone guest_memory guest guest_testing machine host contiguity run savings audit
 """.split()
 
 PYTHON_ORDER = """
 errors units metrics diagnose costs policies config presets inputs workloads simulation host
 fleet suite shadow versions environment record derive plan results cell run
-stats summary learned export tables pyperf_hook timing cell_worker comparison compare doctor cli
+stats summary learned overtime export tables pyperf_hook timing cell_worker comparison compare doctor cli
 """.split()
 
 

@@ -24,6 +24,20 @@ class Action:
     pages: int
 
 
+SETTLED_CYCLES = 10
+SETTLED_WITHIN = 10  # thousandths
+
+
+def settled(unusable: Sequence[int]) -> int | None:
+    """The first cycle (from 1) by whose end an index, in thousandths, has moved by less than SETTLED_WITHIN over
+    SETTLED_CYCLES cycles; None while it still moves."""
+    for end in range(SETTLED_CYCLES, len(unusable)):
+        window = unusable[end - SETTLED_CYCLES : end + 1]
+        if max(window) - min(window) < SETTLED_WITHIN:
+            return end + 1
+    return None
+
+
 class Plan:
     """Yields the actions of one cycle after the other. `sizes` are the configured pages of the VMs.
 

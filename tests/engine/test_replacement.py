@@ -320,6 +320,39 @@ def test_settings_that_cannot_be(call, message):
         call()
 
 
+@pytest.mark.parametrize("case", CASES)
+@settings(max_examples=60, deadline=None)
+@given(steps=steps, moves=st.lists(st.tuples(st.integers(0, IDS - 1), st.integers(0, 2 * IDS - 1)), max_size=120))
+def test_renamed_residents_keep_their_place(case, steps, moves):
+    """An order whose residents change their numbers says the same as one whose do not."""
+    plain, moving, held = probe(case, IDS), probe(case, 2 * IDS), set()
+    number = list(range(IDS))  # what `moving` calls each id
+
+    class Moved:
+        """`moving` under the ids of `plain`."""
+
+        def __getattr__(self, name):
+            def call(id, *rest):
+                return getattr(moving, name)(number[id], *rest)
+
+            return call
+
+        def candidate(self):
+            victim = moving.candidate()
+            return None if victim is None else number.index(victim)
+
+        def forget_key(self, key):
+            moving.forget_key(key)
+
+    for (operation, id, key), (who, new) in zip(steps, moves, strict=False):
+        apply(plain, Moved(), held, operation, id, key)
+        if who in held and new not in number:
+            moving.rename(number[who], new)
+            number[who] = new
+        moving.check()
+        assert all(moving.holds(number[id]) == (id in held) for id in range(IDS))
+
+
 def test_the_base_keeps_no_order():
     order = Order(4, 2, 0)
     assert not Probe(order).holds(1)
