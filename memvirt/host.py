@@ -6,7 +6,7 @@ here translates and validates; the work is done by memvirt.engine.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import isqrt
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,7 +70,7 @@ class Host:
         marks = config.watermarks
         low, mid, high = (marks.min, marks.low, marks.high) if marks else linux_watermarks(config.memory)
         zpool = {"limit_frames": config.memory * config.zpool_percent // 100} if config.zpool_percent else None
-        self.engine = engine_host.Engine(
+        self._engine: Any = engine_host.Engine(
             content,
             _device(config.swap_device),
             swap,
@@ -94,6 +94,26 @@ class Host:
         self._decider = config.decider()
         self._memo: Mapping[str, tuple[int, ...]] = {}
         self._last_decision_ns = 0
+
+    @property
+    def engine(self) -> Any:
+        """The engine's host; ConfigError once this host is closed."""
+        if self._engine is None:
+            raise ConfigError("the host is closed")
+        return self._engine
+
+    def close(self) -> None:
+        """Give the host's memory and swap back to this machine now. VMs of it cannot be used afterwards."""
+        for vm in self.vms:
+            vm.engine_vm = None
+        self._vms = {}
+        self._engine = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
 
     # ---- VMs
 
@@ -330,6 +350,14 @@ class Host:
         """What the compressed cache holds, or None without one."""
         pool = self.engine.mapping.zpool
         return None if pool is None else dict(pool.stats())
+
+    def stores(self) -> dict[str, int]:
+        """Pages whose content is out of memory and in no frame, by where it is: as a value, compressed, on swap; and
+        pages in balloons. A content that several entries name counts once."""
+        records = self.engine.mapping.backings
+        out = [kind - cached for kind, cached in zip(records.nr_kind, records.nr_cached, strict=True)]
+        balloons = sum(int(vm.counters().get("balloon_pages", 0)) for vm in self.vms)
+        return {"same": out[1], "zpool": out[2], "swap": out[3], "balloon": balloons}
 
     def check(self) -> None:
         """Recount everything; memvirt.InvariantError on the first difference."""
