@@ -186,9 +186,7 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
     host = None
     try:
         # Only the tier whose wall times are quoted pays for a disk: simulated time has its own device.
-        host = run.make_host(
-            corpus=run.corpus, swap_direct=cell.tier == "full", **cell.host.model_dump(mode="json")
-        )
+        host = run.make_host(corpus=run.corpus, swap_direct=cell.tier == "full", **cell.host.model_dump(mode="json"))
         fleet = build(
             host, cell.spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest
         )

@@ -99,10 +99,14 @@ def memory_problem(needed_bytes: int, root: Path = Path("/")) -> str:
     """Why this machine cannot give so much memory to a host, which is populated when it is made; "" when it can."""
     available = meminfo(root).get("MemAvailable")
     if available is not None and needed_bytes > available:
-        return f"needs {_mebibytes(needed_bytes)} of this machine's memory, of which {_mebibytes(available)} are available"
+        return (
+            f"needs {_mebibytes(needed_bytes)} of this machine's memory, of which {_mebibytes(available)} are available"
+        )
     limit = read_setting(root / SETTINGS["cgroup_memory_max"])
     if not _limit_suffices(limit, needed_bytes):
-        return f"needs {_mebibytes(needed_bytes)} of memory; the control group has {_mebibytes(int(limit))} (memory.max)"
+        return (
+            f"needs {_mebibytes(needed_bytes)} of memory; the control group has {_mebibytes(int(limit))} (memory.max)"
+        )
     return ""
 
 

@@ -27,6 +27,7 @@ from memvirt.units import PAGE_SIZE, format_pages, suggest
 BASELINE = "baseline"
 BASELINE_SPARE_PAGES = 4096  # beyond half as much again as all VMs: tables, watermarks and a scattered last block
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One scenario at one ratio x preset x seed, resolved."""

@@ -90,7 +90,7 @@ def test_doctor_answers(memvirt):
 
 def test_a_dry_run_runs_nothing(memvirt, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, err = memvirt("run", "quick", "--tier", "smoke", "--preset", "swap", "--dry-run", "--json")
+    code, out, _err = memvirt("run", "quick", "--tier", "smoke", "--preset", "swap", "--dry-run", "--json")
     cells = json.loads(out)
     assert code == 0 and len(cells) == 2 * 12 and not list(tmp_path.iterdir())
     assert len({cell["config_sha256"] for cell in cells}) == len(cells)
@@ -98,7 +98,9 @@ def test_a_dry_run_runs_nothing(memvirt, tmp_path, monkeypatch):
 
 def test_corpus_capture_and_info(memvirt, tmp_path):
     file = tmp_path / "numbers.mvcorpus"
-    code, out, _ = memvirt("corpus", "capture", "--size", "1MiB", "--classes", "numeric,random", "--out", file, "--json")
+    code, out, _ = memvirt(
+        "corpus", "capture", "--size", "1MiB", "--classes", "numeric,random", "--out", file, "--json"
+    )
     captured = json.loads(out)
     assert code == 0 and [row["name"] for row in captured["classes"]] == ["zero", "numeric", "random"]
     _, out, _ = memvirt("corpus", "info", file, "--json")
@@ -135,7 +137,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("words", "said"), BAD, ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("words", "said"), BAD, ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else ""
+)
 def test_bad_input_ends_with_2_and_a_remedy(memvirt, words, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = memvirt(*words)

@@ -26,9 +26,9 @@ clone guest_memory guest guest_testing machine host contiguity run savings audit
 """.split()
 
 PYTHON_ORDER = """
-errors units metrics diagnose costs policies config presets inputs workloads simulation host
-fleet suite shadow versions environment record derive plan results cell run
-stats summary learned overtime export tables pyperf_hook timing cell_worker comparison compare doctor cli
+errors units metrics diagnose costs policies config presets inputs workloads simulation environment host
+fleet suite shadow versions record derive plan results cell run
+stats summary learned overtime export tables pyperf_hook timing cell_worker comparison compare doctor catalog cli
 """.split()
 
 

@@ -82,9 +82,7 @@ def test_percentiles_are_those_of_the_written_out_values(counts, per_mille):
     assert records.percentile(sorted(counts.items()), per_mille) == values[rank - 1]
 
 
-@given(
-    st.dictionaries(st.integers(0, 50), st.integers(1, 9)), st.dictionaries(st.integers(0, 50), st.integers(1, 9))
-)
+@given(st.dictionaries(st.integers(0, 50), st.integers(1, 9)), st.dictionaries(st.integers(0, 50), st.integers(1, 9)))
 def test_histograms_gain_what_was_added(before, gained):
     after = {value: before.get(value, 0) + gained.get(value, 0) for value in {*before, *gained}}
     found = records.histogram_difference({"k": list(after.items())}, {"k": list(before.items())})

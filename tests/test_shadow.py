@@ -11,7 +11,9 @@ from memvirt.errors import InvariantError
 from memvirt.shadow import DISCARD, FILL, NO_SOURCE, WRITE, ContentError, Shadow, tag_of, word_of
 
 PAGES = 6
-CORPUS = np.arange(4 * 4096, dtype=np.uint32).astype(np.uint8).reshape(4, 4096) * np.array([[0], [1], [3], [7]], np.uint8)
+CORPUS = np.arange(4 * 4096, dtype=np.uint32).astype(np.uint8).reshape(4, 4096) * np.array(
+    [[0], [1], [3], [7]], np.uint8
+)
 
 
 class Batch(NamedTuple):

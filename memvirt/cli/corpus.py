@@ -103,6 +103,8 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    commands.command(epilog=examples("memvirt corpus capture --default", "memvirt corpus capture --size 16MiB"))(capture)
+    commands.command(epilog=examples("memvirt corpus capture --default", "memvirt corpus capture --size 16MiB"))(
+        capture
+    )
     commands.command(epilog=examples("memvirt corpus info", "memvirt corpus info synthetic --json"))(info)
     app.add_typer(commands, name="corpus")

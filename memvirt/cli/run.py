@@ -2,7 +2,6 @@
 
 import shlex
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -43,15 +42,21 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A host setting changed in every column.")
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="In place of the suite's seeds; may be repeated.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="In place of the suite's seeds; may be repeated.")
+    ] = None,
     tier: Annotated[Tier, typer.Option(help="How much of the suite is run.")] = Tier.QUICK,
     corpus: Annotated[
         str, typer.Option(help="A corpus file, or 'synthetic'. This machine's own pages, unless given.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")
+    ] = False,
     timeout: Annotated[int | None, typer.Option(min=1, help="Stop after so many seconds; finished cells stay.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a suite and print its table.
@@ -120,7 +125,9 @@ def _run_all(
     context = prepare(opened(corpus))
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume) as results:
-        say(f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, corpus {context.corpus.sha256[:12]}, into {folder}")
+        say(
+            f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, corpus {context.corpus.sha256[:12]}, into {folder}"
+        )
         going_on = shlex.join([*again, "--out", str(folder), "--resume"])
         try:
             with _alarm(timeout):
@@ -179,7 +186,12 @@ def _print_plan(plan: "Plan", as_json: bool) -> None:
 
     cells = list(plan.in_order())
     rows = [
-        (cell.name, f"{len(cell.sizes)} x {format_pages(cell.sizes[0])}", format_pages(cell.host.memory), str(cell.accesses()))
+        (
+            cell.name,
+            f"{len(cell.sizes)} x {format_pages(cell.sizes[0])}",
+            format_pages(cell.host.memory),
+            str(cell.accesses()),
+        )
         for cell in cells
     ]
     heads = ("cell", "vms", "host", "accesses")

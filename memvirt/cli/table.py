@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 def table(
     folder: Annotated[str, typer.Argument(help="A results folder.")],
-    form: Annotated[
-        str, typer.Option("--format", help="text, md, csv, latex or json.")
-    ] = "text",
+    form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or json.")] = "text",
 ) -> None:
     """Make the table of a results folder again, from its records and nothing else."""
     from memvirt import results, tables

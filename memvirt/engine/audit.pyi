@@ -1,0 +1,6 @@
+from typing import Any
+
+from memvirt.engine.host import Engine, Vm
+
+def check(engine: Engine) -> None: ...
+def locate(engine: Engine, vm: Vm, gfn: int) -> Any: ...
