@@ -116,7 +116,7 @@ class Driver:
 
     def _follow(self) -> None:
         """Shadows for VMs that came since, none for those that went; a clone starts with its parent's content."""
-        there = self._fleet.vms
+        there: Mapping[str, Any] = self._fleet.vms
         kept = {vm: shadow for vm, shadow in self._shadows.items() if there.get(vm.name) is vm}
         parent = kept.get(there.get(vm_name(0))) if self._cloned else None
         for vm in there.values():

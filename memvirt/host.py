@@ -6,7 +6,7 @@ here translates and validates; the work is done by memvirt.engine.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import isqrt
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,7 +68,7 @@ class Host:
         codec = codecs.open_codec(config.codec, config.codec_level_used)
         kind = contents.Bytes if config.content == "bytes" else _fingerprints()
         content = kind(config.memory, None if pages is None else pages[1:], codec)
-        slot_bytes = PAGE_SIZE if config.content == "bytes" else 8
+        slot_bytes: Literal[8, 4096] = 4096 if config.content == "bytes" else 8
         swap = Swap(config.swap, path=swap_path, slot_bytes=slot_bytes, direct=swap_direct) if config.swap else None
         marks = config.watermarks
         low, mid, high = (marks.min, marks.low, marks.high) if marks else linux_watermarks(config.memory)
@@ -213,7 +213,7 @@ class Host:
         interval = 0
         if decider is not None:
             interval = int(getattr(decider, "interval_ns", 1_000_000))
-            rule = getattr(decider, "decide", decider)
+            rule = decider.decide if isinstance(decider, Decider) else decider
 
             def decide(now_ns: int) -> None:
                 self._forget_killed()

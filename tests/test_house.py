@@ -20,7 +20,7 @@ replacement.lists replacement.ghosts replacement.order
 replacement.random replacement.fifo replacement.clock replacement.lru replacement.twolist replacement.mglru
 replacement.sieve replacement.s3fifo replacement.twoq replacement.arc replacement.lfu replacement.belady
 replacement.registry replacement.probe
-rmap tables mapping stall shareindex reclaim fault compact collapse
+rmap tables mapping stall shareindex writeback reclaim fault compact collapse
 scan.scanner scan.hash scan.inline scan.esx scan.treap scan.stable scan.ksm scan.registry
 clone guest_memory guest guest_testing machine host contiguity run savings audit
 """.split()

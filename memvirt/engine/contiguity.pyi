@@ -1,0 +1,5 @@
+from typing import Any
+
+from memvirt.engine.host import Engine, Vm
+
+def of_vm(engine: Engine, vm: Vm) -> dict[str, Any]: ...
