@@ -14,12 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from memvirt import costs
 from memvirt.config import GuestOptions, HostConfig, VmConfig
 from memvirt.diagnose import validate
-from memvirt.engine import audit, contiguity
+from memvirt.engine import audit, contiguity, savings
 from memvirt.engine import codec as codecs
 from memvirt.engine import content as contents
 from memvirt.engine import host as engine_host
 from memvirt.engine import run as engine_run
-from memvirt.engine import savings
 from memvirt.engine.device import Device
 from memvirt.engine.swap import Swap
 from memvirt.environment import memory_problem
@@ -213,7 +212,7 @@ class Host:
         interval = 0
         if decider is not None:
             interval = int(getattr(decider, "interval_ns", 1_000_000))
-            rule = decider.decide if isinstance(decider, Decider) else decider
+            rule: Any = getattr(decider, "decide", decider)
 
             def decide(now_ns: int) -> None:
                 self._forget_killed()
