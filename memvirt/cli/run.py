@@ -126,7 +126,8 @@ def _run_all(
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume) as results:
         say(
-            f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, corpus {context.corpus.sha256[:12]}, into {folder}"
+            f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
+            f"corpus {context.corpus.sha256[:12]}, into {folder}"
         )
         going_on = shlex.join([*again, "--out", str(folder), "--resume"])
         try:
