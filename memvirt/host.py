@@ -21,6 +21,7 @@ from memvirt.engine import host as engine_host
 from memvirt.engine import run as engine_run
 from memvirt.engine.device import Device
 from memvirt.engine.swap import Swap
+from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.base import Decider, Snapshot, Targets
 from memvirt.units import PAGE_SIZE
@@ -53,6 +54,8 @@ class Host:
         pages = np.ascontiguousarray(getattr(corpus, "pages", corpus)) if corpus is not None else None
         if pages is not None and (pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or pages[0].any()):
             raise ConfigError(f"corpus: an array of shape {pages.shape}; [n, {PAGE_SIZE}] with a zero page first is needed")
+        if config.content == "bytes" and (problem := memory_problem(config.memory * PAGE_SIZE)):
+            raise ConfigError(f"memory: {problem}; make the host smaller, or set content to 'fingerprint'")
         codec = codecs.open_codec(config.codec, config.codec_level_used)
         kind = contents.Bytes if config.content == "bytes" else _fingerprints()
         content = kind(config.memory, None if pages is None else pages[1:], codec)

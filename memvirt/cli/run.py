@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memvirt.results import Results
 
 FAILED, TIMEOUT, INTERRUPTED = 1, 124, 130
+SHOWN = 10  # failed cells named, at most
 
 
 class Tier(StrEnum):
@@ -71,8 +72,10 @@ def run(
         print_json([_row(record) for record in records])
     else:
         print_table(records)
-    for record in failed:
+    for record in failed[:SHOWN]:
         say(f"failed: {record.cell}: {record.reason}")
+    if len(failed) > SHOWN:
+        say(f"failed: {len(failed) - SHOWN} more; their records say why")
     if failed:
         raise typer.Exit(FAILED)
 
@@ -99,10 +102,15 @@ def _run_all(
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
     from memvirt.cell import prepare
+    from memvirt.environment import memory_problem
+    from memvirt.errors import ConfigError
     from memvirt.record import RecordError
     from memvirt.results import Results, latest_folder, next_folder
     from memvirt.run import manifest
 
+    largest = max((cell for cell in plan.in_order()), key=lambda cell: cell.bytes_needed())
+    if problem := memory_problem(largest.bytes_needed()):
+        raise ConfigError(f"cell {largest.name}: {problem}; choose a smaller tier, or --set memory=...")
     if plan.tier == "full":
         from memvirt.timing import require_hook
 
