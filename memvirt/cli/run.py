@@ -130,15 +130,18 @@ def _run_all(
                     timings.take(plan, records, context.corpus, results.path)
         except (KeyboardInterrupt, TimeUp) as why:
             up = isinstance(why, TimeUp)
-            say(f"{'time is up' if up else 'interrupted'}: {len(records)} of {plan.count()} cells are kept in {folder}")
-            say(f"go on with: {going_on}")
+            say(f"{'time is up' if up else 'interrupted'}: {_kept(results, plan)}; go on with: {going_on}")
             raise typer.Exit(TIMEOUT if up else INTERRUPTED) from None
         except RecordError as error:
             say(f"memvirt: {error}")
-            say(f"{len(records)} of {plan.count()} cells are kept in {folder}; go on with: {going_on}")
+            say(f"stopped: {_kept(results, plan)}; go on with: {going_on}")
             raise typer.Exit(FAILED) from None
     say(f"the records are in {folder}; the table again: memvirt table {shlex.quote(str(folder))}")
     return records
+
+
+def _kept(results: "Results", plan: "Plan") -> str:
+    return f"{len(list(results.cell_files()))} of {plan.count()} cells are kept in {results.path}"
 
 
 def _with_progress(plan: "Plan", context: Any, results: "Results") -> Iterator["Record"]:
