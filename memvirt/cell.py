@@ -200,7 +200,7 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
     except (MemvirtError, MemoryError, OSError) as error:
         return replace(record, reason=f"{type(error).__name__}: {error}")
     finally:
-        if host is not None and hasattr(host, "close"):
+        if host is not None:
             host.close()
 
 
@@ -221,7 +221,7 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, cell: Cell, bas
         cpu_ns=counter_difference(after.cpu_ns, before.cpu_ns),
         usage=host.usage(),
         sharing=host.sharing(),
-        stores=derive.stores(host),
+        stores=host.stores(),
         content_pages=phase.content_pages,
         used_frames=phase.used_frames,
         configured_pages=fleet.configured_pages,

@@ -64,13 +64,6 @@ def saved_frames(taken: Taken) -> dict[str, int | str]:
     }
 
 
-def stores(host: Any) -> dict[str, int]:
-    """Pages of a host whose bytes are not in a frame of their own, by where they are, and pages in balloons."""
-    kinds = host.engine.mapping.backings.nr_kind
-    balloons = sum(int(vm.counters().get("balloon_pages", 0)) for vm in host.vms)
-    return {"same": int(kinds[1]), "zpool": int(kinds[2]), "swap": int(kinds[3]), "balloon": balloons}
-
-
 def without_floats(value: Any) -> Any:
     """Plain JSON values of an engine's answer; a float in it is a defect, because records hold none."""
     if isinstance(value, Mapping):

@@ -95,6 +95,17 @@ def collect(root: Path = Path("/")) -> dict[str, Any]:
     return found
 
 
+def memory_problem(needed_bytes: int, root: Path = Path("/")) -> str:
+    """Why this machine cannot give so much memory to a host, which is populated when it is made; "" when it can."""
+    available = meminfo(root).get("MemAvailable")
+    if available is not None and needed_bytes > available:
+        return f"needs {_mebibytes(needed_bytes)} of this machine's memory, of which {_mebibytes(available)} are available"
+    limit = read_setting(root / SETTINGS["cgroup_memory_max"])
+    if not _limit_suffices(limit, needed_bytes):
+        return f"needs {_mebibytes(needed_bytes)} of memory; the control group has {_mebibytes(int(limit))} (memory.max)"
+    return ""
+
+
 def cpu_model(root: Path = Path("/")) -> str:
     """The first CPU's model name."""
     return _cpuinfo(root, "model name") or UNAVAILABLE

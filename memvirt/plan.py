@@ -22,7 +22,7 @@ from memvirt.diagnose import Source, validate
 from memvirt.errors import ConfigError
 from memvirt.record import canonical, cell_name, ratio_text, sha256_of
 from memvirt.suite import Scenario, Sizes, Suite, TierName, Variant
-from memvirt.units import format_pages, suggest
+from memvirt.units import PAGE_SIZE, format_pages, suggest
 
 BASELINE = "baseline"
 BASELINE_SPARE_PAGES = 4096  # beyond half as much again as all VMs: tables, watermarks and a scattered last block
@@ -72,6 +72,10 @@ class Cell:
     def ratio(self) -> str:
         return ratio_text(sum(self.sizes), self.host.memory, 2)
 
+    def bytes_needed(self) -> int:
+        """Memory of this machine that the host takes: page bytes, where it has any."""
+        return self.host.memory * PAGE_SIZE if self.host.content == "bytes" else 0
+
     def accesses(self) -> int:
         """About how many operations the cell does: what its duration is predicted from."""
         per_vm = sum(part.length() for part in (self.spec.warm_up, self.spec.measured) if part is not None)
@@ -119,9 +123,9 @@ def make(
     ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
     sized = suite.load(name).at(tier)
-    columns = _columns(sized, only)
-    hosts: dict[tuple[str, int], HostConfig] = {}
     problems: list[str] = []
+    columns = _columns(sized, only, problems)
+    hosts: dict[tuple[str, int], HostConfig] = {}
     for seed in seeds or sized.seeds:
         for column in columns:
             try:
@@ -129,7 +133,7 @@ def make(
             except ConfigError as error:
                 problems.append(str(error))
     if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
+        raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in _lines(problem))))
     cells = [
         Cell(
             suite=sized.name,
@@ -150,18 +154,24 @@ def make(
     return Plan(sized, tier, tuple(cells))
 
 
-def _columns(sized: Suite, only: Sequence[str]) -> list[Variant]:
+def _columns(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Variant]:
+    """The columns to run; what cannot be one is added to the problems."""
     own = sized.all_variants()
-    if not only:
-        return own
     table = {variant.name: variant for variant in own}
     known = list(dict.fromkeys([*table, *presets.names()]))
-    unknown = [name for name in only if name not in known and not name.endswith(".toml")]
-    if unknown:
-        raise ConfigError(
-            "\n".join(f"unknown preset '{name}'{suggest(name, known)} (known: {', '.join(known)})" for name in unknown)
-        )
-    return [table.get(name) or suite.column(name) for name in dict.fromkeys(only)]
+    columns = []
+    for name in dict.fromkeys(only):
+        if name not in known and not name.endswith(".toml"):
+            problems.append(f"unknown preset '{name}'{suggest(name, known)} (known: {', '.join(known)})")
+        else:
+            columns.append(table.get(name) or suite.column(name))
+    return columns if only else own
+
+
+def _lines(problem: str) -> list[str]:
+    """The problems in an error text that may count several."""
+    first, *rest = problem.splitlines()
+    return [line.strip() for line in rest] if rest and first.endswith(" problems:") else [problem]
 
 
 def _host(sizes: Sizes, column: Variant, seed: int, overrides: Sequence[str]) -> HostConfig:

@@ -45,7 +45,7 @@ def host(guest_mib: int, spare_percent: int = 12, **settings: Any) -> memvirt.Ho
     return memvirt.Host(memory=f"{guest_mib * (100 + spare_percent) // 100 + 64}MiB", **settings)
 
 
-def touch(vm: memvirt.host.Vm, pages: Pages, ops: Ops) -> float:
+def touch(vm: memvirt.Vm, pages: Pages, ops: Ops) -> float:
     """Nanoseconds per access of one batch; all of it must be served."""
     start = time.perf_counter_ns()
     done = vm.engine_vm.access(pages, ops)
@@ -55,7 +55,7 @@ def touch(vm: memvirt.host.Vm, pages: Pages, ops: Ops) -> float:
     return spent / len(pages)
 
 
-def touched(owner: memvirt.Host, name: str, mib: int, **settings: Any) -> memvirt.host.Vm:
+def touched(owner: memvirt.Host, name: str, mib: int, **settings: Any) -> memvirt.Vm:
     """A VM that has written every page of its memory."""
     vm = owner.create_vm(name, f"{mib}MiB", **settings)
     touch(vm, all_pages(vm.pages), writes(vm.pages))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memvirt.results import Results
 
 FAILED, TIMEOUT, INTERRUPTED = 1, 124, 130
+SHOWN = 10  # failed cells named, at most
 
 
 class Tier(StrEnum):
@@ -71,8 +72,10 @@ def run(
         print_json([_row(record) for record in records])
     else:
         print_table(records)
-    for record in failed:
+    for record in failed[:SHOWN]:
         say(f"failed: {record.cell}: {record.reason}")
+    if len(failed) > SHOWN:
+        say(f"failed: {len(failed) - SHOWN} more; their records say why")
     if failed:
         raise typer.Exit(FAILED)
 
@@ -99,10 +102,15 @@ def _run_all(
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
     from memvirt.cell import prepare
+    from memvirt.environment import memory_problem
+    from memvirt.errors import ConfigError
     from memvirt.record import RecordError
     from memvirt.results import Results, latest_folder, next_folder
     from memvirt.run import manifest
 
+    largest = max((cell for cell in plan.in_order()), key=lambda cell: cell.bytes_needed())
+    if problem := memory_problem(largest.bytes_needed()):
+        raise ConfigError(f"cell {largest.name}: {problem}; choose a smaller tier, or --set memory=...")
     if plan.tier == "full":
         from memvirt.timing import require_hook
 
@@ -122,15 +130,18 @@ def _run_all(
                     timings.take(plan, records, context.corpus, results.path)
         except (KeyboardInterrupt, TimeUp) as why:
             up = isinstance(why, TimeUp)
-            say(f"{'time is up' if up else 'interrupted'}: {len(records)} of {plan.count()} cells are kept in {folder}")
-            say(f"go on with: {going_on}")
+            say(f"{'time is up' if up else 'interrupted'}: {_kept(results, plan)}; go on with: {going_on}")
             raise typer.Exit(TIMEOUT if up else INTERRUPTED) from None
         except RecordError as error:
             say(f"memvirt: {error}")
-            say(f"{len(records)} of {plan.count()} cells are kept in {folder}; go on with: {going_on}")
+            say(f"stopped: {_kept(results, plan)}; go on with: {going_on}")
             raise typer.Exit(FAILED) from None
     say(f"the records are in {folder}; the table again: memvirt table {shlex.quote(str(folder))}")
     return records
+
+
+def _kept(results: "Results", plan: "Plan") -> str:
+    return f"{len(list(results.cell_files()))} of {plan.count()} cells are kept in {results.path}"
 
 
 def _with_progress(plan: "Plan", context: Any, results: "Results") -> Iterator["Record"]:

@@ -23,7 +23,8 @@ cdef struct Backing:
 
 cdef class Backings:
     cdef readonly Slab records
-    cdef readonly uint32_t nr_kind[4]
+    cdef readonly uint32_t nr_kind[4]       # records, by kind
+    cdef readonly uint32_t nr_cached[4]     # of these, the ones whose content is in a frame as well
 
     cdef inline Backing *at(self, backing_t id) noexcept nogil:
         return <Backing *>self.records.at(id)

@@ -38,7 +38,10 @@ cdef class Backings:
     cdef void set_place(self, backing_t id, BackingKind kind, uint32_t where, uint32_t check) noexcept nogil:
         """The bytes are in this store now; whether a frame caches them stays as it is."""
         cdef Backing *record = self.at(id)
+        cdef bint cached = record.place & BACKING_CACHED != 0
         self.nr_kind[<int>self.kind(record)] -= 1
+        self.nr_cached[<int>self.kind(record)] -= cached
+        self.nr_cached[<int>kind] += cached
         record.place = (record.place & BACKING_CACHED) | (<uint32_t>kind << BACKING_KIND_SHIFT) | where
         record.check = check
         self.nr_kind[<int>kind] += 1
@@ -46,6 +49,7 @@ cdef class Backings:
     cdef void set_same(self, backing_t id, uint64_t value) noexcept nogil:
         """The page is this word over and over; not cached."""
         cdef Backing *record = self.at(id)
+        assert not record.place & BACKING_CACHED
         self.nr_kind[<int>self.kind(record)] -= 1
         record.place = <uint32_t>BACKING_SAME << BACKING_KIND_SHIFT
         record.check = <uint32_t>value
@@ -54,22 +58,26 @@ cdef class Backings:
 
     cdef void cache_in(self, backing_t id, hfn_t frame) noexcept nogil:
         cdef Backing *record = self.at(id)
+        self.nr_cached[<int>self.kind(record)] += not record.place & BACKING_CACHED
         record.place |= BACKING_CACHED
         record.link = frame
 
     cdef void uncache(self, backing_t id) noexcept nogil:
         """The frame no longer holds the bytes. A SAME record needs set_same afterwards: its value was in the frame."""
         cdef Backing *record = self.at(id)
+        self.nr_cached[<int>self.kind(record)] -= record.place & BACKING_CACHED != 0
         record.place &= ~<uint32_t>BACKING_CACHED
         record.link = 0
 
     cdef void destroy(self, backing_t id) noexcept nogil:
-        self.nr_kind[<int>self.kind(self.at(id))] -= 1
+        cdef Backing *record = self.at(id)
+        self.nr_kind[<int>self.kind(record)] -= 1
+        self.nr_cached[<int>self.kind(record)] -= record.place & BACKING_CACHED != 0
         self.records.give(id)
 
     cpdef object check(self):
         free_ids = self.records.check()
-        counted = [0, 0, 0, 0]
+        counted, cached = [0, 0, 0, 0], [0, 0, 0, 0]
         cdef uint32_t id
         cdef Backing *record
         for id in range(self.records.end()):
@@ -79,9 +87,13 @@ cdef class Backings:
             if self.kind(record) > BACKING_SWAP:
                 raise InvariantError(f"backing {id}: kind {<int>self.kind(record)} does not exist")
             counted[<int>self.kind(record)] += 1
+            cached[<int>self.kind(record)] += record.place & BACKING_CACHED != 0
             if record.refs == 0 and not record.place & BACKING_CACHED:
                 raise InvariantError(f"backing {id}: no entry names it and no frame caches it")
         for kind in range(4):
             if counted[kind] != self.nr_kind[kind]:
                 raise InvariantError(f"backings of kind {kind}: counter {self.nr_kind[kind]}, recount {counted[kind]}")
+            if cached[kind] != self.nr_cached[kind]:
+                raise InvariantError(f"cached backings of kind {kind}: counter {self.nr_cached[kind]}, "
+                                     f"recount {cached[kind]}")
         return free_ids

@@ -1,0 +1,141 @@
+"""One cell: what its statuses mean, what is compared, and the numbers that follow from its counts."""
+
+import pytest
+
+from memvirt import cell as cells
+from memvirt import derive, plan
+from memvirt.host import Host
+from memvirt.inputs import synthetic
+from memvirt.results import Results
+from memvirt.run import manifest, run_plan
+
+SUITE = """
+schema = 1
+name = "one"
+title = "t"
+description = "d"
+presets = ["none", "swap"]
+[host]
+memory = "4MiB"
+swap = "8MiB"
+[[scenarios]]
+name = "u"
+description = "d"
+overcommit_percent = [100, 200]
+warm_up = { workload = "uniform", accesses = 500 }
+measured = { workload = "uniform", accesses = 2000, write_percent = 50 }
+fleet = { vms = 2, memory = "2MiB" }
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return synthetic(400, seed=1)
+
+
+@pytest.fixture
+def made(tmp_path):
+    (tmp_path / "one.toml").write_text(SUITE)
+    return plan.make(str(tmp_path / "one.toml"))
+
+
+def chosen(made, name):
+    return next(cell for cell in made.in_order() if cell.name == name)
+
+
+def test_a_cell_is_verified_and_its_phases_are_told_apart(made, corpus):
+    record = cells.run_cell(cells.prepare(corpus), chosen(made, "u-200--swap--s1"))
+    assert record.status == "done" and record.verified
+    assert record.accesses == 4 * 2000 and record.counters["fills"] == 0
+    assert record.counters["reads"] + record.counters["writes"] == record.accesses
+    assert set(record.measured["wall_ns"]) == {"fill", "warm-up", "measured"}
+    assert record.derived["slowdown"] == ""  # without a baseline there is none
+
+
+def test_refused_is_an_outcome(made, corpus):
+    record = cells.run_cell(cells.prepare(corpus), chosen(made, "u-200--none--s1"))
+    assert record.status == "refused" and "commit='strict'" in record.reason and not record.counters
+
+
+def test_exhausted_is_an_outcome(made, corpus, tmp_path):
+    (tmp_path / "two.toml").write_text(SUITE.replace('presets = ["none", "swap"]', 'presets = ["swap"]'))
+    tight = plan.make(str(tmp_path / "two.toml"), overrides=["swap=0"])
+    record = cells.run_cell(cells.prepare(corpus), chosen(tight, "u-200--swap--s1"))
+    assert record.status == "exhausted" and "stopped in phase fill" in record.reason and "no_frame" in record.reason
+
+
+class Liar(Host):
+    """Reads back something else than was written."""
+
+    def create_vm(self, *arguments, **settings):
+        vm = super().create_vm(*arguments, **settings)
+        honest = vm.read_pages
+
+        def lie(pages):
+            rows = honest(pages)
+            rows[-1, 77] ^= 1
+            return rows
+
+        vm.read_pages = lie
+        return vm
+
+
+def test_a_vm_that_reads_back_something_else_fails_its_cell(made, corpus):
+    record = cells.run_cell(cells.prepare(corpus, Liar), chosen(made, "u-100--swap--s1"))
+    assert record.status == "failed" and not record.verified and "ContentError: vm0: page" in record.reason
+    assert record.counters["reads"]  # the numbers were taken before
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), MemoryError("arena")])
+def test_what_this_machine_lacks_fails_the_cell_only(made, corpus, error):
+    def broken(**settings):
+        raise error
+
+    record = cells.run_cell(cells.prepare(corpus, broken), chosen(made, "u-100--swap--s1"))
+    assert record.status == "failed" and type(error).__name__ in record.reason
+
+
+def test_a_run_resumes_from_what_is_kept(made, corpus, tmp_path):
+    context = cells.prepare(corpus)
+    with Results(tmp_path / "out", manifest(made, context)) as results:
+        first = [step.record for step in run_plan(made, context, results)]
+    assert [record.preset for record in first] == ["baseline", "none", "swap"] * 2
+    lost = first[-1]
+    (tmp_path / "out" / "cells" / f"{lost.cell}.json").unlink()
+
+    def measure(context, cell, baseline):
+        assert cell.name == lost.cell and baseline == first[3]
+        return lost
+
+    with Results(tmp_path / "out", manifest(made, context), resume=True) as results:
+        steps = list(run_plan(made, context, results, measure=measure))
+    assert [step.record for step in steps] == first
+    assert [step.resumed for step in steps] == [True] * 5 + [False]
+    assert steps[-1].left_s == 0 and [step.done for step in steps] == [1, 2, 3, 4, 5, 6]
+
+
+def taken(**changes):
+    fields = {
+        "counters": {"fault_swap": 3, "fault_zero": 2, "fault_around_missed": 1, "reads": 9},
+        "histograms": {"swap": [(100, 99), (900, 1)]}, "cpu_ns": {"access": 10, "fault": 5}, "usage": {"free": 3, "guest": 1},
+        "sharing": {"pages_sharing": 7, "zero_pages": 3, "leaves_shared": 2, "cow_sharing": 4},
+        "stores": {"same": 1, "zpool": 9, "swap": 5, "balloon": 6}, "content_pages": 30, "used_frames": 20,
+        "configured_pages": 8, "sim_ns": 300, "baseline_ns": 200,
+    }  # fmt: skip
+    return derive.Taken(**{**fields, **changes})
+
+
+def test_what_follows_from_counts():
+    found = derive.derived(taken(usage={"free": 1, "guest": 1, "zspage": 2}))
+    assert found["effective_overcommit"] == "1.500" and found["slowdown"] == "1.500" and found["overcommit"] == "2.00"
+    assert found["faults"] == 3 + 2 and found["cpu_total_ns"] == 15
+    assert found["saved_sharing_frames"] == 7 + 2 and found["saved_cloning_frames"] == 6
+    assert found["saved_zpool_frames"] == 7 and found["saved_same_frames"] == 1
+    assert found["saved_swap_frames"] == 5 and found["saved_balloon_frames"] == 6
+    assert found["sim_ns.swap.p50"] == found["sim_ns.swap.p99"] == 100 and found["sim_ns.swap.p999"] == 900
+
+
+def test_floats_do_not_pass():
+    assert derive.without_floats({"a": [1, (True, None)]}) == {"a": [1, [True, None]]}
+    with pytest.raises(TypeError, match="is a float"):
+        derive.without_floats({"a": [0.5]})

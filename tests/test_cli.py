@@ -1,0 +1,215 @@
+"""The command line: help, names, and what it says to a user who is wrong. One line or several, never a traceback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memvirt import catalog
+from memvirt.cli import main
+from memvirt.inputs import save, synthetic
+
+COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
+HEAVY = {"numpy", "pandas", "pydantic", "scipy", "rich"}
+
+
+@pytest.fixture
+def memvirt(monkeypatch, capsys):
+    """Call the program in this process: (exit code, stdout, stderr)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["memvirt", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out = capsys.readouterr()
+        return end.value.code or 0, out.out, out.err
+
+    return call
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_ends_with_two_examples(memvirt, command):
+    code, out, _ = memvirt(*command.split(), "--help")
+    assert code == 0
+    examples = out.split("Examples:")[1].split("\n")
+    assert len([line for line in examples if line.strip().startswith("memvirt ")]) == 2
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nsys.argv = ['memvirt', '--help']\nfrom memvirt.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"found = {HEAVY} & set(sys.modules)\nprint(sorted(found), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_version_names_package_commit_and_codec(memvirt):
+    code, out, _ = memvirt("--version")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["memvirt", "commit", "codec"]
+
+
+@pytest.mark.parametrize("kind", catalog.SINGULAR)
+def test_what_is_listed_can_be_described(memvirt, kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMVIRT_CACHE", str(tmp_path))
+    code, out, _ = memvirt("list", kind, "--json")
+    rows = json.loads(out)
+    assert code == 0 and rows and all(row["summary"] for row in rows)
+    code, out, _ = memvirt("describe", rows[0]["name"])
+    assert code == 0 and rows[0]["name"] in out and catalog.SINGULAR[kind] in out
+
+
+def test_list_shows_every_kind(memvirt, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMVIRT_CACHE", str(tmp_path))
+    _, out, _ = memvirt("list")
+    assert all(kind in out.splitlines() for kind in catalog.SINGULAR)
+
+
+def test_a_name_of_two_things_is_described_as_both(memvirt):
+    _, out, _ = memvirt("describe", "clone-storm", "--json")
+    assert {entry["kind"] for entry in json.loads(out)} == {"suites", "workloads"}
+
+
+def test_explain_gives_every_setting_with_its_source(memvirt):
+    _, out, _ = memvirt("explain", "zcache", "--json")
+    rows = {row["key"]: row for row in json.loads(out)}
+    assert rows["zpool_percent"]["tag"] == "verified" and rows["swap"]["source"]
+    assert rows["replacement"]["default"]
+
+
+def test_doctor_answers(memvirt):
+    code, out, _ = memvirt("doctor", "--json")
+    assert code == 0 and {"what", "ok", "found", "remedy"} == set(json.loads(out)[0])
+
+
+def test_a_dry_run_runs_nothing(memvirt, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = memvirt("run", "quick", "--tier", "smoke", "--preset", "swap", "--dry-run", "--json")
+    cells = json.loads(out)
+    assert code == 0 and len(cells) == 2 * 12 and not list(tmp_path.iterdir())
+    assert len({cell["config_sha256"] for cell in cells}) == len(cells)
+
+
+def test_corpus_capture_and_info(memvirt, tmp_path):
+    file = tmp_path / "numbers.mvcorpus"
+    code, out, _ = memvirt("corpus", "capture", "--size", "1MiB", "--classes", "numeric,random", "--out", file, "--json")
+    captured = json.loads(out)
+    assert code == 0 and [row["name"] for row in captured["classes"]] == ["zero", "numeric", "random"]
+    _, out, _ = memvirt("corpus", "info", file, "--json")
+    assert json.loads(out) == captured
+    _, out, _ = memvirt("corpus", "info", file)
+    assert "LZ4 ratio" in out and "100.0 %" in out
+
+
+BAD = [
+    (["run", "quikc"], "no suite is called 'quikc'; did you mean 'quick'?"),
+    (["run", "--preset", "zcahe"], "unknown preset 'zcahe'; did you mean 'zcache'?"),
+    (["run", "--set", "zpool_percen=3"], "unknown key 'zpool_percen'; did you mean 'zpool_percent'?"),
+    (["run", "--set", "memory=64MB"], "did you mean 64MiB?"),
+    (["run", "--set", "memory=0"], "is zero"),
+    (["run", "--set", "memory=-4KiB"], "is negative"),
+    (["run", "--set", "memory=5000"], "is not a multiple of the page size"),
+    (["run", "--set", "memory=8TiB", "--corpus", "synthetic"], "are available"),
+    (["run", "--set", "memory=17TiB"], "larger than 32-bit page numbers"),
+    (["run", "--set", "seed"], "is not KEY=VALUE"),
+    (["run", "--set", "balloon=propotional"], "did you mean 'proportional'?"),
+    (["run", "--tier", "huge"], "'smoke', 'quick', 'full'"),
+    (["run", "--seed", "-1"], "--seed"),
+    (["run", "missing.toml"], "cannot be read"),
+    (["run", "--resume"], "no run of suite 'quick' to resume"),
+    (["run", "--corpus", "missing.mvcorpus"], "memvirt corpus capture"),
+    (["list", "preset s"], "did you mean 'presets'?"),
+    (["describe", "zcahe"], "did you mean 'zcache'?"),
+    (["explain", "swpa"], "did you mean 'swap'?"),
+    (["table", "nowhere"], "not a memvirt results folder"),
+    (["corpus", "info", "missing"], "cannot be read"),
+    (["corpus", "capture", "--size", "1MB"], "did you mean 1MiB?"),
+    (["corpus", "capture", "--classes", "heep"], "classes are"),
+    (["frobnicate"], "frobnicate"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD, ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "")
+def test_bad_input_ends_with_2_and_a_remedy(memvirt, words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = memvirt(*words)
+    assert code == 2 and out == ""
+    assert said in err and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_problems_are_told_at_once(memvirt):
+    code, _, err = memvirt("run", "--preset", "swpa,swap,zcahe", "--set", "memory=64MB", "--set", "replacment=lru")
+    assert code == 2
+    for said in ("'swpa'", "'zcahe'", "did you mean 64MiB?", "did you mean 'replacement'?"):
+        assert said in err
+
+
+def test_problems_of_a_suite_file_have_their_lines(memvirt, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'schema = 1\nname = "mine"\ntitle = "t"\ndescription = "d"\npresets = ["swap"]\n[host]\nmemory = "16MB"\n'
+        '[[scenarios]]\nname = "a"\ndescription = "d"\novercommit_percent = [100]\n'
+        'measured = { workload = "ziff", accesses = 10 }\nfleet = { vms = 4, memory = "4MiB", imagepercent = 3 }\n'
+    )
+    code, _, err = memvirt("run", file)
+    assert code == 2
+    assert f"{file}:7: host.memory" in err and "did you mean 16MiB?" in err
+    assert f"{file}:12: scenarios[0].measured" in err and "unknown workload 'ziff'" in err
+    assert f"{file}:13: scenarios[0].fleet" in err and "'image_percent'" in err
+
+
+def test_folders_that_hold_something_else_are_left_alone(memvirt, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    code, _, err = memvirt("run", "--tier", "smoke", "--corpus", "synthetic", "--out", tmp_path)
+    assert code == 2 and "holds something else (thesis.tex)" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    code, _, err = memvirt("run", "--tier", "smoke", "--corpus", "synthetic", "--out", tmp_path / "thesis.tex")
+    assert code == 2 and "is a file" in err
+
+
+@pytest.mark.parametrize("cut", [4, 40, 3000, -1, -5000])
+def test_a_truncated_corpus_is_named(memvirt, tmp_path, cut):
+    file = tmp_path / "short.mvcorpus"
+    save(synthetic(200, 1), file)
+    file.write_bytes(file.read_bytes()[:cut])
+    code, _, err = memvirt("run", "--corpus", file, "--out", tmp_path / "out")
+    assert code == 2 and str(file) in err and "memvirt corpus capture" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_corpus_is_named(memvirt, tmp_path):
+    file = tmp_path / "damaged.mvcorpus"
+    save(synthetic(200, 1), file)
+    data = np.frombuffer(file.read_bytes(), np.uint8).copy()
+    data[-4000] ^= 1
+    file.write_bytes(data.tobytes())
+    code, _, err = memvirt("corpus", "info", file)
+    assert code == 2 and "do not match their hash" in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_corpus_is_named(memvirt, tmp_path):
+    file = tmp_path / "secret.mvcorpus"
+    save(synthetic(200, 1), file)
+    file.chmod(0)
+    code, _, err = memvirt("corpus", "info", file)
+    assert code == 2 and "Permission denied" in err
+
+
+def test_a_missing_compiler_is_named_at_install(tmp_path):
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    environment.pop("CC", None)
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path)],
+        cwd=root, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "no C compiler" in done.stderr and "apt-get install gcc" in done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
