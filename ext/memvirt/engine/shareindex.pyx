@@ -23,6 +23,9 @@ from .mapping cimport Listener, Mapping
 from .rmap cimport Walk
 from .types cimport LEAF_ENTRIES, NONE, NONE16, OK, hfn_t, uint32_t, uint64_t
 
+cdef extern from *:
+    void __builtin_prefetch(const void *at) nogil
+
 
 cdef class ShareIndex(Listener):
     """The index of one host. `zero_frame`: keep zero pages apart (takes one frame)."""
@@ -65,12 +68,17 @@ cdef class ShareIndex(Listener):
         cdef Frame *record = &self.frames.frame[frame]
         return record.state == FRAME_GUEST and not record.flags & (FRAME_PINNED | FRAME_ISOLATED)
 
-    cdef hfn_t find_or_add(self, hfn_t frame) except? 0xFFFFFFFE nogil:
-        """A frame with the same bytes in the same domain, or NONE; then this one has been added."""
+    cdef uint64_t ahead(self, hfn_t frame) noexcept nogil:
+        """The key of a frame that find_or_add will be asked for soon."""
         cdef uint64_t hash = self.key_of(frame)
+        self.clock.spend(CPU_SCAN, self.clock.costs.hash_page)
+        __builtin_prefetch(&self.cell[<uint32_t>hash & self.mask])
+        return hash
+
+    cdef hfn_t find_or_add(self, hfn_t frame, uint64_t hash) except? 0xFFFFFFFE nogil:
+        """A frame with the same bytes in the same domain, or NONE; then this one has been added."""
         cdef uint32_t tag = <uint32_t>(hash >> 32), i = <uint32_t>hash & self.mask
         cdef hfn_t other
-        self.clock.spend(CPU_SCAN, self.clock.costs.hash_page)
         while self.cell[i].frame != NONE:
             other = self.cell[i].frame
             if other == frame and self.cell[i].tag == tag:

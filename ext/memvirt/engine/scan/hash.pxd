@@ -1,9 +1,12 @@
-from ..types cimport hfn_t, uint32_t
+from ..types cimport hfn_t, uint32_t, uint64_t
 from .scanner cimport Scanner
 
 
 cdef class HashScanner(Scanner):
     cdef hfn_t cursor
     cdef readonly bint zero_only
+    cdef hfn_t waiting              # hashed, its cell asked for, not looked up yet; NONE between slices
+    cdef uint64_t waiting_hash
 
     cdef bint _visit(self, hfn_t frame) except? True nogil
+    cdef bint _settle(self) except? True nogil

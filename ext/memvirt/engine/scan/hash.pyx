@@ -22,6 +22,7 @@ cdef class HashScanner(Scanner):
     def __init__(self, index, pages_to_scan=100, sleep_ns=20_000_000, zero_only=False):
         Scanner.__init__(self, index, pages_to_scan, sleep_ns)
         self.zero_only = zero_only
+        self.waiting = NONE
 
     cdef uint32_t scan(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         cdef uint32_t merged = 0, looked = 0
@@ -38,12 +39,13 @@ cdef class HashScanner(Scanner):
                 self.cursor = 0
                 self.full_scans += 1
                 break
-        return merged
+        return merged + self._settle()
 
     cdef bint _visit(self, hfn_t frame) except? True nogil:
-        """Merge this frame away, if there is another with its content."""
-        cdef uint64_t value
-        cdef hfn_t other
+        """Look at this frame: one of zeros is merged at once, any other when the next one has been hashed. Returns
+        whether a frame was merged away, this one or the one before."""
+        cdef uint64_t value, hash
+        cdef bint merged
         if self.index.frames.frame[frame].flags & FRAME_STABLE:
             return False
         if self.index.zero_frame != NONE:
@@ -52,5 +54,17 @@ cdef class HashScanner(Scanner):
                 return self.index.merge_zero(frame)
         if self.zero_only:
             return False
-        other = self.index.find_or_add(frame)
+        hash = self.index.ahead(frame)
+        merged = self._settle()
+        self.waiting = frame
+        self.waiting_hash = hash
+        return merged
+
+    cdef bint _settle(self) except? True nogil:
+        """Merge the frame that waits, if there is another with its content."""
+        cdef hfn_t frame = self.waiting, other
+        if frame == NONE:
+            return False
+        self.waiting = NONE
+        other = self.index.find_or_add(frame, self.waiting_hash)
         return other != NONE and self.index.merge(frame, other)
