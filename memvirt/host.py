@@ -23,7 +23,7 @@ from memvirt.engine import run as engine_run
 from memvirt.engine.device import Device
 from memvirt.engine.swap import Swap
 from memvirt.errors import AdmissionError, ConfigError
-from memvirt.policies.base import Decider, Snapshot, Targets, VmView
+from memvirt.policies.base import ColdAge, Decider, Snapshot, Targets, VmView
 from memvirt.units import PAGE_SIZE, parse_pages
 
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
@@ -82,6 +82,8 @@ class Host:
             sharing_options=config.scanner_options(),
             provisioning=PROVISIONING[config.provisioning],
             compress_limit=COMPRESS_LIMIT,
+            readahead=config.readahead,
+            zpool_shrinker=config.zpool_shrinker,
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=COMPACT_NEVER if config.compact_threshold is None else config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
@@ -316,6 +318,19 @@ class Vm:
     def mark(self) -> None:
         """A decision is made now: the next view tells what happens from here on."""
         self._stalled_before_ns = self.stall_ns
+        self._promoted_before = {age: promoted for age, _, promoted in self._ages()}
+
+    def _ages(self) -> list[tuple[int, int, int]]:
+        """(age in harvests, pages at least that old, promotions at least that old), ages rising."""
+        return list(self.host.engine.mapping.ages.of_vm(self.engine_vm.id)) if self.engine_vm.alive else []
+
+    def _cold_ages(self) -> tuple[ColdAge, ...]:
+        interval = self.host.config.harvest_interval
+        before = self._promoted_before
+        return tuple(
+            ColdAge(age_ns=age * interval, cold_pages=cold, promoted_pages=promoted - before.get(age, 0))
+            for age, cold, promoted in self._ages()
+        )
 
     def __repr__(self) -> str:
         return f"<memvirt.Vm '{self.name}', {self.pages} pages>"
@@ -433,6 +448,7 @@ class Vm:
             stall_some_ns=self.stall_ns - self._stalled_before_ns,
             stall_full_ns=self.stall_ns - self._stalled_before_ns,
             balloonable=guest is not None,
+            cold_ages=self._cold_ages(),
         )
 
     def destroy(self) -> None:
@@ -484,6 +500,7 @@ def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "oom_deflate_pages": options.oom_deflate_pages,
         "report_order": options.report_order,
         "replacement": options.replacement,
+        "swappiness": options.swappiness,
     }
 
 

@@ -59,6 +59,7 @@ class Frame:
         self.backing = self.payer = None
         self.stable = self.pinned = self.ordered = self.isolated = False
         self.is_zero_frame = False
+        self.age, self.touched = 0, True
 
 
 class Backing:
@@ -97,7 +98,7 @@ class Vm:
         self.cached = {}  # page -> [frame, writable]
         self.revoked = set()  # regions whose cached write permission does not count
         self.charged = self.stall = self.sequence = self.reservation = self.domain = self.active = 0
-        self.limit = None
+        self.limit, self.hand, self.ages = None, 0, []
         self.alive, self.fixed, self.outcome = True, [], OK
 
 
@@ -107,7 +108,7 @@ class Memory:
     def __init__(self, frames):
         self.free = (1 << frames) - 1
         self.aligned = [sum(1 << i for i in range(0, frames, 1 << order)) for order in range(11)]
-        self.used = dict.fromkeys(("guest", "table", "zspage", "fixed", "rmap", "backing"), 0)
+        self.used = dict.fromkeys(("guest", "table", "zspage", "fixed", "rmap", "backing", "swap_cache"), 0)
 
     @property
     def nr_free(self):
@@ -233,7 +234,7 @@ class Oracle:
         self.vms, self.leaves = {}, {}
         self.directories, self.leaf_slab = Slab(self.memory, "table", 1), Slab(self.memory, "table", PAGE // 32)
         self.nodes, self.backings = Slab(self.memory, "rmap", PAGE // 8), Slab(self.memory, "backing", PAGE // 16)
-        self.take_fixed(config.memory * 17)
+        self.take_fixed(config.memory * 18)
         self.sharing = Sharing(self) if config.sharing else None
 
     def spend(self, mechanism, ns):
@@ -649,7 +650,7 @@ class Oracle:
     def secure(self, vm, guest, tables):
         if guest and vm.limit is not None:
             while vm.charged + guest > vm.limit:
-                gone = self.shrink(min(CLUSTER, vm.charged + guest - vm.limit), vm)
+                gone = self.shrink_vm(vm, max(min(CLUSTER, vm.limit // 8), vm.charged + guest - vm.limit), 0)
                 self.count["reclaim_limit"] += gone
                 if not gone:
                     self.count["exhausted_limit"] += 1
@@ -664,7 +665,7 @@ class Oracle:
 
     def direct(self, vm, frames):
         while self.memory.nr_free < frames:
-            gone = self.shrink(max(frames - self.memory.nr_free, CLUSTER), None)
+            gone = self.shrink(max(frames - self.memory.nr_free, CLUSTER))
             self.count["reclaim_direct"] += gone
             if not gone:
                 return False
@@ -681,7 +682,7 @@ class Oracle:
             self.awake, self.background = True, now
         while self.awake and self.background <= now:
             self.now = self.background
-            gone = self.shrink(CLUSTER, None)
+            gone = self.shrink(CLUSTER)
             self.count["reclaim_background"] += gone
             if not gone:
                 self.now += self.costs["wait_quantum"]
@@ -703,16 +704,25 @@ class Oracle:
                 for vm in leaf.holders:
                     self.drop_region(vm, leaf.region)
                 for entry in leaf.entries:
+                    entry.what.touched = True
                     self.touch_order(entry.what)
             for index, entry in enumerate(leaf.entries):
                 if not leaf.huge and entry is not None and entry.present and entry.accessed:
                     entry.accessed = False
                     self.drop_cached(leaf, index)
+                    entry.what.touched = True
                     self.touch_order(entry.what)
                     found += 1
             self.count["harvested"] += found
             for vm in leaf.holders:
                 vm.active += found
+        for vm in self.vms.values():
+            vm.ages = []
+        for frame in self.frames.values():
+            if frame.payer is not None and not frame.is_zero_frame:
+                frame.age = 0 if frame.touched else min(127, frame.age + 1)
+                frame.touched = False
+                frame.payer.ages.append(frame.age)
         self.count["harvests"] += 1
 
     def referenced(self, frame):
@@ -724,15 +734,17 @@ class Oracle:
                 for vm in leaf.holders:
                     self.drop_region(vm, leaf.region)
                 for entry in leaf.entries:
+                    entry.what.touched = True
                     if entry.what is not frame:
                         self.touch_order(entry.what)
             elif not leaf.huge and leaf.entries[index].accessed:
+                frame.touched = True
                 found, leaf.entries[index].accessed = True, False
                 self.drop_cached(leaf, index)
         return found
 
-    def shrink(self, want, only):
-        """Evict about `want` pages of one VM or (None) anyone's; how many went."""
+    def shrink(self, want):
+        """Evict about `want` pages, anyone's; how many went."""
         patience, gone, insisted = 2 * len(self.order.held) + CLUSTER, 0, None
         while gone < want and patience > 0:
             patience -= 1
@@ -742,8 +754,8 @@ class Oracle:
             frame = self.frames[number]
             self.count["reclaim_scanned"] += 1
             self.spend("reclaim", self.costs["reclaim_visit"])
-            reserved = only is None and frame.payer.charged <= frame.payer.reservation
-            if frame.isolated or (only is not None and frame.payer is not only) or reserved:
+            reserved = frame.payer.charged <= frame.payer.reservation
+            if frame.isolated or reserved:
                 self.count["reclaim_spared_reserved"] += reserved and not frame.isolated
                 self.order.spare(number)
                 continue
@@ -755,6 +767,31 @@ class Oracle:
             gone += self.evict_or_isolate(frame)
             if len(self.batch) == CLUSTER or (self.batch and gone + len(self.batch) >= want):
                 gone += self.flush()
+        return gone + (self.flush() if self.batch else 0)
+
+    def shrink_vm(self, vm, want, min_age):
+        """Evict about `want` pages that this VM pays for, by its own hand, two rounds at most."""
+        left, gone, page = 2 * vm.pages, 0, vm.hand if vm.hand < vm.pages else 0
+        while gone < want and left > 0:
+            leaf = vm.leaves.get(page // LEAF)
+            step = 1 if leaf else min(LEAF - page % LEAF, vm.pages - page)
+            entry = leaf.entries[page % LEAF] if leaf else None
+            left, page = left - step, (page + step) % vm.pages
+            frame = entry.what if entry is not None and entry.present else None
+            if frame is None or frame.payer is not vm or not frame.ordered or frame.isolated:
+                continue
+            self.count["reclaim_scanned"] += 1
+            self.spend("reclaim", self.costs["reclaim_visit"])
+            if self.referenced(frame):
+                self.count["reclaim_spared_accessed"] += 1
+                self.order.touch(frame.number)
+                continue
+            if (0 if frame.touched else frame.age) < min_age:
+                continue
+            gone += self.evict_or_isolate(frame)
+            if len(self.batch) == CLUSTER or (self.batch and gone + len(self.batch) >= want):
+                gone += self.flush()
+        vm.hand = page
         return gone + (self.flush() if self.batch else 0)
 
     def evict_or_isolate(self, frame):
@@ -823,7 +860,10 @@ class Oracle:
 
     def reclaim_from(self, vm, pages):
         self.now = max(self.background, vm.now)
-        gone = self.shrink(pages, vm) if pages else 0
+        age = 127
+        while age and sum(each >= age for each in vm.ages) < pages:
+            age -= 1
+        gone = self.shrink_vm(vm, pages, age) if pages else 0
         self.count["reclaim_proactive"] += gone
         self.background = self.now
         return gone
