@@ -228,7 +228,7 @@ class Oracle:
         self.count, self.cpu = dict.fromkeys(host.counters(), 0), dict.fromkeys(host.cpu_ns(), 0)
         self.faults = {}  # kind -> [how many, their ns]
         self.now = self.background = self.evictions = 0
-        self.awake, self.batch = False, []
+        self.awake, self.batch, self.running = False, [], None
         self.next_harvest = config.harvest_interval
         self.slots = Slots(config.swap) if config.swap else None
         self.vms, self.leaves = {}, {}
@@ -634,8 +634,10 @@ class Oracle:
         if backing.slot is None:
             self.spend("zero", self.costs["zero_page"])
         else:
+            began = self.now
             self.spend("swap", self.costs["swap_submit"])
             self.now = max(self.now, self.device.read(self.now))
+            self.stalled_since(began)
             self.count["swap_pages_in"] += 1
         self.map(vm, leaf, index, frame, False)
         backing.refs -= 1
@@ -647,14 +649,21 @@ class Oracle:
 
     # ---- reclaim
 
+    def stalled_since(self, began):
+        if self.running is not None:
+            self.running.stall += self.now - began
+
     def secure(self, vm, guest, tables):
         if guest and vm.limit is not None:
+            began = self.now
             while vm.charged + guest > vm.limit:
                 gone = self.shrink_vm(vm, max(min(CLUSTER, vm.limit // 8), vm.charged + guest - vm.limit), 0)
                 self.count["reclaim_limit"] += gone
                 if not gone:
+                    self.stalled_since(began)
                     self.count["exhausted_limit"] += 1
                     return LIMITED
+            self.stalled_since(began)
         if self.memory.nr_free >= guest + tables + self.low and not self.awake:
             return OK
         self.catch_up()
@@ -664,18 +673,16 @@ class Oracle:
         return NO_FRAME
 
     def direct(self, vm, frames):
-        while self.memory.nr_free < frames:
+        began, gone = self.now, 1
+        while gone and self.memory.nr_free < frames:
             gone = self.shrink(max(frames - self.memory.nr_free, CLUSTER))
             self.count["reclaim_direct"] += gone
-            if not gone:
-                return False
-        return True
+        self.stalled_since(began)
+        return gone > 0
 
     def catch_up(self):
         now = self.now
-        if now >= self.next_harvest:
-            self.next_harvest = now + self.config.harvest_interval
-            self.harvest()
+        self.harvest_due(now)
         if not self.awake:
             if self.memory.nr_free >= self.low or now < self.background:
                 return
@@ -689,6 +696,11 @@ class Oracle:
             self.awake = gone > 0 and self.memory.nr_free < self.high
             self.background = self.now
         self.now = now
+
+    def harvest_due(self, now):
+        if now >= self.next_harvest:
+            self.next_harvest = now + self.config.harvest_interval
+            self.harvest()
 
     def touch_order(self, frame):
         if frame.ordered:
@@ -872,7 +884,7 @@ class Oracle:
 
     def access(self, vm, pages, ops, sources=None, until=FOREVER):
         """(accesses done, why it stopped)"""
-        self.now, vm.outcome, done = vm.now, OK, 0
+        self.now, vm.outcome, done, self.running = vm.now, OK, 0, vm
         for page, op in zip(pages, ops, strict=True):
             if self.now >= until:
                 break
@@ -880,16 +892,14 @@ class Oracle:
             if hit and op == WRITE:
                 hit = vm.cached[page][1] and page // LEAF not in vm.revoked
             if not hit:
-                began = self.now
                 if op != DISCARD:
                     vm.outcome = self.touch(vm, page, op != READ)
-                vm.stall += self.now - began
                 if vm.outcome != OK:
                     break
             self.spend("access", self.costs["hit"])
             self.store(vm, page, op, 0 if sources is None else sources[done])
             done += 1
-        vm.now = self.now
+        vm.now, self.running = self.now, None
         return done, vm.outcome
 
     def store(self, vm, page, op, source):
@@ -947,6 +957,7 @@ class Oracle:
                 reasons[vm] = "until" if vm.alive else "killed"
                 del left[vm]
                 continue
+            self.harvest_due(vm.now)
             if self.sharing:
                 self.sharing.catch_up(vm.now)
             while left[vm] and len(left[vm][0][0]) == 0:
