@@ -913,7 +913,7 @@ class Oracle:
 
     def write(self, vm, address, data):
         """Bytes written; vm.outcome says why not all."""
-        self.now, done, vm.outcome = vm.now, 0, OK
+        self.now, done, vm.outcome, self.running = vm.now, 0, OK, vm
         while done < len(data) and vm.outcome == OK:
             at = (address + done) % PAGE
             part = data[done : done + PAGE - at]
@@ -921,12 +921,12 @@ class Oracle:
             if vm.outcome == OK:
                 vm.cached[(address + done) // PAGE][0].data[at : at + len(part)] = part
                 done += len(part)
-        vm.now = self.now
+        vm.now, self.running = self.now, None
         return done
 
     def pin(self, vm, first, pages, pinned):
         """How many pages could be pinned, or unpinned."""
-        self.now, done = vm.now, 0
+        self.now, done, self.running = vm.now, 0, vm
         for page in range(first, first + pages):
             vm.outcome = self.touch(vm, page, pinned)
             if vm.outcome != OK:
@@ -938,7 +938,7 @@ class Oracle:
             else:
                 self.order_in(frame)
             done += 1
-        vm.now = self.now
+        vm.now, self.running = self.now, None
         return done
 
     def bytes_of(self, vm, page):
