@@ -79,6 +79,8 @@ class Host:
             sharing_options=config.scanner_options(),
             provisioning=PROVISIONING[config.provisioning],
             compress_limit=COMPRESS_LIMIT,
+            readahead=config.readahead,
+            zpool_shrinker=config.zpool_shrinker,
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=COMPACT_NEVER if config.compact_threshold is None else config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
@@ -392,6 +394,7 @@ def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "oom_deflate_pages": options.oom_deflate_pages,
         "report_order": options.report_order,
         "replacement": options.replacement,
+        "swappiness": options.swappiness,
     }
 
 

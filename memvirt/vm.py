@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from memvirt.engine.swap import Swap
 from memvirt.errors import ConfigError
-from memvirt.policies.base import VmView
+from memvirt.policies.base import ColdAge, VmView
 from memvirt.units import PAGE_SIZE, parse_pages
 
 if TYPE_CHECKING:
@@ -36,6 +36,19 @@ class Vm:
     def mark(self) -> None:
         """A decision is made now: the next view tells what happens from here on."""
         self._stalled_before_ns = self.stall_ns
+        self._promoted_before = {age: promoted for age, _, promoted in self._ages()}
+
+    def _ages(self) -> list[tuple[int, int, int]]:
+        """(age in harvests, pages at least that old, promotions at least that old), ages rising."""
+        return list(self.host.engine.mapping.ages.of_vm(self.engine_vm.id)) if self.engine_vm.alive else []
+
+    def _cold_ages(self) -> tuple[ColdAge, ...]:
+        interval = self.host.config.harvest_interval
+        before = self._promoted_before
+        return tuple(
+            ColdAge(age_ns=age * interval, cold_pages=cold, promoted_pages=promoted - before.get(age, 0))
+            for age, cold, promoted in self._ages()
+        )
 
     def __repr__(self) -> str:
         return f"<memvirt.Vm '{self.name}', {self.pages} pages>"
@@ -157,6 +170,7 @@ class Vm:
             stall_some_ns=self.stall_ns - self._stalled_before_ns,
             stall_full_ns=self.stall_ns - self._stalled_before_ns,
             balloonable=guest is not None,
+            cold_ages=self._cold_ages(),
         )
 
     def destroy(self) -> None:

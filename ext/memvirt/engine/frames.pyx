@@ -43,7 +43,7 @@ cdef extern from *:
     """
     bint MEMVIRT_FILL_FREED
 
-STATE_NAMES = ("free", "guest", "table", "zspage", "fixed", "rmap", "backing")
+STATE_NAMES = ("free", "guest", "table", "zspage", "fixed", "rmap", "backing", "swap_cache")
 
 
 cdef class Frames:
@@ -139,6 +139,12 @@ cdef class Frames:
         self.nr_state[<int>state] -= count
         self.nr_state[<int>FRAME_FREE] += count
         return self.buddy.give(frame, order)
+
+    cdef void turn(self, hfn_t frame, FrameState state) noexcept nogil:
+        """A frame in use gets another use."""
+        self.nr_state[<int>self.frame[frame].state] -= 1
+        self.frame[frame].state = state
+        self.nr_state[<int>state] += 1
 
     cdef void *memory(self, hfn_t frame) noexcept nogil:
         """The bytes of a frame that holds metadata; NULL for content without bytes."""

@@ -1,3 +1,4 @@
+from .ages cimport Ages
 from .backing cimport Backings
 from .clock cimport Clock
 from .content cimport Content
@@ -45,6 +46,7 @@ cdef class ReverseMap:
     cdef readonly Meter meter
     cdef Clock clock
     cdef Account account[MAX_VMS]
+    cdef readonly Ages ages
 
     cdef inline Node *node(self, uint32_t id) noexcept nogil:
         return <Node *>self.nodes.at(id)

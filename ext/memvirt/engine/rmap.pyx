@@ -13,6 +13,7 @@ Only Mapping calls what changes anything here.
 
 from libc.string cimport memset
 
+from .ages cimport Ages
 from .backing cimport Backings
 from .clock cimport Clock
 from .frames cimport (FRAME_CHAIN, FRAME_ORDERED, FRAME_PINNED, FRAME_RMAP, FRAME_ZERO, Frame, Frames, Slab)
@@ -43,6 +44,7 @@ cdef class ReverseMap:
         self.has_zpool = zpool is not None
         self.has_swap = swap is not None
         memset(self.account, 0, sizeof(self.account))
+        self.ages = Ages(frames.nr_frames)
 
     cdef void walk(self, hfn_t frame, Walk *walk) noexcept nogil:
         """Start at the first site of a mapped frame."""
@@ -96,6 +98,8 @@ cdef class ReverseMap:
         cdef Frame *record = &self.frames.frame[frame]
         if record.charge != NONE16:
             self.account[record.charge].charged -= 1
+        else:
+            self.ages.begin(frame)
         record.charge = vm
         if vm != NONE16:
             self.account[vm].charged += 1
