@@ -165,7 +165,7 @@ def test_moved_pages_keep_their_turn() -> None:
     def evicted(compact: bool) -> list[int]:
         world = interleaved(replacement="fifo", pages=1000)
         if compact:
-            assert world.host.compact(1) == 1  # of equal blocks the lowest, which holds the oldest pages
+            assert world.host.compact(2) == 2  # the block filled last, and the lowest: of the oldest pages
         world.host.engine.reclaim_from(world.vm("v0").engine_vm, 150)
         vm, gone = world.vm("v0"), []
         for page in range(1000):
