@@ -10,10 +10,11 @@ __all__ = ["ConfigError", "Host", "InvariantError", "MemvirtError", "StoreError"
 
 if TYPE_CHECKING:
     from memvirt.errors import ConfigError, InvariantError, MemvirtError, StoreError
-    from memvirt.host import Host, Vm
+    from memvirt.host import Host
     from memvirt.simulation import simulate
+    from memvirt.vm import Vm
 
-_HOMES = {"Host": "memvirt.host", "Vm": "memvirt.host", "simulate": "memvirt.simulation"}
+_HOMES = {"Host": "memvirt.host", "Vm": "memvirt.vm", "simulate": "memvirt.simulation"}
 
 
 def __getattr__(name: str) -> Any:

@@ -104,6 +104,12 @@ class HostConfig(Model):
         Discriminator(_form),
     ] = Field(default="nvme", description="what swap lies on: a named device, or its constants")
     zpool_percent: Percent = Field(default=0, description="most of memory the compressed cache may take; 0 = off")
+    zpool_shrinker: bool = Field(
+        default=False, strict=True, description="write old compressed pages back to swap before the cache is full"
+    )
+    readahead: int = Field(
+        default=3, strict=True, ge=0, le=5, description="swap readahead: windows of up to 2^n pages; 0 = off"
+    )
     codec: Literal["lz4", "lz4hc", "zstd"] = Field(default="lz4", description="codec of the compressed cache")
     codec_level: int | None = Field(
         default=None, strict=True, description="level of the codec, for lz4 its acceleration; none = its default"
@@ -243,6 +249,7 @@ class GuestOptions(Model):
     oom_deflate_pages: Count = 256
     report_order: Annotated[int, Field(strict=True, ge=0, le=10)] | None = None  # free page reporting; None = off
     replacement: Replacement = "clock"
+    swappiness: int = Field(default=60, strict=True, ge=0, le=200)  # anonymous pages against page cache, as Linux's
 
 
 Guest = Annotated[

@@ -6,10 +6,9 @@ here translates and validates; the work is done by memvirt.engine.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import isqrt
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from memvirt import costs
 from memvirt.config import GuestOptions, HostConfig, VmConfig
@@ -23,19 +22,13 @@ from memvirt.engine.device import Device
 from memvirt.engine.swap import Swap
 from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
-from memvirt.policies.base import Decider, Snapshot, Targets, VmView
-from memvirt.units import PAGE_SIZE, parse_pages, suggest
+from memvirt.policies.base import Decider, Snapshot, Targets
+from memvirt.units import PAGE_SIZE, suggest
+from memvirt.vm import RunOutcome, Vm, page_numbers, whole
 
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
 COMPRESS_LIMIT = 2990  # bytes: a page that needs more is not kept compressed (73 %, Google's far memory, ASPLOS 2019)
-
-
-class RunOutcome(NamedTuple):
-    """How far a VM's stream got, and why it ended: done, until, killed, or what it could not have."""
-
-    done: int
-    reason: str
 
 
 def linux_watermarks(frames: int) -> tuple[int, int, int]:
@@ -86,6 +79,8 @@ class Host:
             sharing_options=config.scanner_options(),
             provisioning=PROVISIONING[config.provisioning],
             compress_limit=COMPRESS_LIMIT,
+            readahead=config.readahead,
+            zpool_shrinker=config.zpool_shrinker,
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=COMPACT_NEVER if config.compact_threshold is None else config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
@@ -129,7 +124,7 @@ class Host:
         limit: str | int | None = None,
         guest: bool | Mapping[str, Any] = False,
         domain: int = 0,
-    ) -> "Vm":
+    ) -> Vm:
         """A VM that maps nothing yet (or, provisioned thick, everything). AdmissionError when the host refuses it."""
         config = validate(
             VmConfig,
@@ -157,12 +152,24 @@ class Host:
         )
         return self._adopt(vm)
 
+    def clone_vm(self, parent: Vm, name: str) -> Vm:
+        """What Vm.clone does: a clone is promised as much as its parent, and admitted by the same rule."""
+        parent.engine_vm._require()
+        account = parent.engine_vm.account()
+        asked = {"name": name, "memory": parent.pages * PAGE_SIZE, "reservation": account["reservation"] * PAGE_SIZE}
+        self._admit(validate(VmConfig, asked))
+        return self._adopt(self.engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
+
+    def forget(self, vm: Vm) -> None:
+        """The VM has ended."""
+        self._vms.pop(vm.name, None)
+
     def _guest_disk(self, options: GuestOptions, pages: int) -> Swap | None:
         """The guest's own disk: its swap, then a block for each page of its page cache."""
         blocks = options.swap + pages * options.cache_percent // 100
         return Swap(blocks, slot_bytes=self.engine.content.raw_bytes) if blocks else None
 
-    def _adopt(self, engine_vm: Any) -> "Vm":
+    def _adopt(self, engine_vm: Any) -> Vm:
         vm = Vm(self, engine_vm)
         self._vms[vm.name] = vm
         return vm
@@ -190,7 +197,7 @@ class Host:
             )
 
     @property
-    def vms(self) -> list["Vm"]:
+    def vms(self) -> list[Vm]:
         """The VMs there are, oldest first."""
         return list(self._vms.values())
 
@@ -198,10 +205,10 @@ class Host:
 
     def run(
         self,
-        streams: Mapping["Vm", Iterable[Any]],
+        streams: Mapping[Vm, Iterable[Any]],
         until_ns: int | None = None,
         decider: Decider | Callable[[Snapshot], Targets] | None = None,
-    ) -> dict["Vm", RunOutcome]:
+    ) -> dict[Vm, RunOutcome]:
         """Run the VMs side by side in simulated time until their streams end or `until_ns`.
 
         A stream yields batches (pages uint32, ops uint8, sources uint32 or None); ops: 0 read, 1 write, 2 fill from a
@@ -270,7 +277,7 @@ class Host:
 
     def scan(self, pages: int | None = None) -> int:
         """Let the scanner look at so many pages, or at everything once. Returns how many pages it merged."""
-        return int(self.engine.scan(None if pages is None else _whole("pages to scan", pages, 32)))
+        return int(self.engine.scan(None if pages is None else whole("pages to scan", pages, 32)))
 
     def compact(self, blocks: int | None = None) -> int:
         """Make so many free 2 MiB blocks (None: as many as can be) by moving pages together; returns how many."""
@@ -366,191 +373,13 @@ class Host:
         audit.check(self.engine)
 
 
-class Vm:
-    """One VM of a host; made by Host.create_vm and Vm.clone."""
-
-    def __init__(self, host: Host, engine_vm: Any) -> None:
-        self.host = host
-        self.engine_vm = engine_vm
-        self.name: str = engine_vm.name
-        self.pages: int = engine_vm.nr_pages
-        self.mark()
-
-    def mark(self) -> None:
-        """A decision is made now: the next view tells what happens from here on."""
-        self._stalled_before_ns = self.stall_ns
-
-    def __repr__(self) -> str:
-        return f"<memvirt.Vm '{self.name}', {self.pages} pages>"
-
-    def write(self, address: int, data: bytes) -> int:
-        """Write bytes at a guest-physical address (guest-virtual for a VM with a guest). Returns how many were
-        written; fewer than asked when memory ran out, `outcome` says why."""
-        return int(self.engine_vm.write(_whole("address", address, 64), np.frombuffer(data, np.uint8)))
-
-    def read(self, address: int, length: int) -> bytes:
-        """The bytes there; ConfigError when memory runs out on the way, StoreError when they are lost."""
-        return bytes(self.engine_vm.read(_whole("address", address, 64), _whole("length", length, 64)))
-
-    def read_pages(self, pages: ArrayLike) -> NDArray[np.uint8]:
-        """Whole pages, uint8 [n, 4096]."""
-        numbers = _page_numbers(pages)
-        out = np.zeros((len(numbers), PAGE_SIZE), np.uint8)
-        self.engine_vm.read_pages(numbers, out)
-        return out
-
-    def access(self, pages: ArrayLike, writes: ArrayLike, sources: ArrayLike | None = None) -> RunOutcome:
-        """Touch pages in order: `writes` is a bool (or an op code, see Host.run) per page. Says how many were done and
-        why it stopped."""
-        numbers = _page_numbers(pages)
-        ops = np.ascontiguousarray(writes, dtype=np.uint8)
-        origin = None if sources is None else _page_numbers(sources)
-        done = self.engine_vm.access(numbers, ops, origin)
-        return RunOutcome(int(done), self.engine_vm.outcome_name)
-
-    @property
-    def outcome(self) -> str:
-        """How the last access ended: done, or what could not be had."""
-        return str(self.engine_vm.outcome_name)
-
-    @property
-    def sim_ns(self) -> int:
-        return int(self.engine_vm.now_ns)
-
-    @property
-    def stall_ns(self) -> int:
-        """Simulated time this VM has waited for memory."""
-        return self.stall()["stall_some_ns"]
-
-    def stall(self) -> dict[str, int]:
-        """As Host.stall, of this VM alone: some and full are the same."""
-        return dict(self.engine_vm.stall())
-
-    @property
-    def tag_base(self) -> int:
-        return int(self.engine_vm.tag_base)
-
-    @property
-    def writes_done(self) -> int:
-        """How many access writes the VM has done; the next one's tag follows from it."""
-        return int(self.engine_vm.sequence)
-
-    def clone(self, name: str) -> "Vm":
-        """A copy-on-write clone: shares all memory until one of the two writes. Its memory is promised like any other,
-        so AdmissionError when the host's rules forbid that."""
-        self.engine_vm._require()
-        account = self.engine_vm.account()
-        settings = {"name": name, "memory": self.pages * PAGE_SIZE, "shares": account["shares"]}
-        settings["reservation"] = account["reservation"] * PAGE_SIZE
-        config = validate(VmConfig, settings)
-        self.host._admit(config)
-        return self.host._adopt(self.host.engine.clone_vm(self.engine_vm, config.name, self._disk_for_copy()))
-
-    def _disk_for_copy(self) -> Swap | None:
-        slots = self.engine_vm.disk_slots
-        return Swap(slots, slot_bytes=self.host.engine.content.raw_bytes) if slots else None
-
-    def freeze(self) -> None:
-        """Make this VM a template: it runs no more, and its clones start from what it holds now."""
-        self.engine_vm.frozen = True
-
-    def snapshot(self) -> "SavedState":
-        """Keep what the VM's memory holds now, copy-on-write; `revert` brings it back."""
-        engine_vm = self.host.engine.clone_vm(self.engine_vm, self.name, self._disk_for_copy(), False)
-        return SavedState(self.host, engine_vm)
-
-    def revert(self, saved: "SavedState") -> None:
-        """Make the VM's memory what it was when the snapshot was taken. The snapshot stays good."""
-        if saved.host is not self.host:
-            raise ConfigError(f"VM '{self.name}': the snapshot of '{saved.name}' belongs to another host")
-        self.host.engine.revert_vm(self.engine_vm, saved.engine_vm)
-
-    def balloon(self, target: str | int) -> int:
-        """Move the balloon towards `target` (text, or bytes) and return what it holds now, in bytes."""
-        return int(self.engine_vm.balloon(parse_pages(target, allow_zero=True))) * PAGE_SIZE
-
-    def pin(self, first: int, pages: int) -> int:
-        """Keep pages in memory, as passthrough and mlock do. Returns how many could be."""
-        return int(self.engine_vm.pin(_whole("first page", first, 32), _whole("pages", pages, 32)))
-
-    def unpin(self, first: int, pages: int) -> int:
-        """Let pages go again. Returns how many could be reached."""
-        return int(self.engine_vm.unpin(_whole("first page", first, 32), _whole("pages", pages, 32)))
-
-    def counters(self) -> dict[str, int]:
-        """Frames charged, balloon, and what the guest counts for itself."""
-        guest = self.engine_vm.guest
-        own = {"charged_pages": self.engine_vm.charged, "stall_ns": self.stall_ns, "sim_ns": self.sim_ns}
-        return own if guest is None else {**own, "balloon_pages": guest.nr_balloon, **guest.counters()}
-
-    def usage(self) -> dict[str, int]:
-        """Pages charged, present, out of memory, and the proportional share (in thousandths of a page)."""
-        return dict(self.host.engine.vm_usage(self.engine_vm))
-
-    def view(self) -> VmView:
-        """This VM as a decider sees it."""
-        account = self.engine_vm.account()
-        guest = self.engine_vm.guest
-        return VmView(
-            name=self.name,
-            configured_pages=self.pages,
-            held_pages=account["charged"],
-            balloon_pages=0 if guest is None else guest.nr_balloon,
-            active_pages=account["active"],
-            shares=account["shares"],
-            reservation_pages=account["reservation"],
-            limit_pages=account["limit"],
-            guest_free_pages=0 if guest is None else guest.buddy.nr_free,
-            guest_cache_pages=self.engine_vm.cache_pages,
-            stall_some_ns=self.stall_ns - self._stalled_before_ns,
-            stall_full_ns=self.stall_ns - self._stalled_before_ns,
-            balloonable=guest is not None,
-        )
-
-    def destroy(self) -> None:
-        """The VM ends; what only it held is free again."""
-        self.host.engine.destroy_vm(self.engine_vm)
-        self.host._vms.pop(self.name, None)
-
-
-class SavedState:
-    """What a VM's memory held when Vm.snapshot was called. Costs leaf tables until its pages are written."""
-
-    def __init__(self, host: Host, engine_vm: Any) -> None:
-        self.host = host
-        self.engine_vm = engine_vm
-        self.name: str = engine_vm.name
-
-    def drop(self) -> None:
-        """Give it up; what only it held is free again."""
-        self.host.engine.destroy_vm(self.engine_vm)
-
-
-def _whole(what: str, value: int, bits: int) -> int:
-    """A number that fits into so many bits; ConfigError for any other."""
-    if not isinstance(value, int | np.integer) or not 0 <= value < 1 << bits:
-        raise ConfigError(f"{what}: {value!r}; 0 to {(1 << bits) - 1} is the range")
-    return int(value)
-
-
-def _page_numbers(pages: ArrayLike) -> NDArray[np.uint32]:
-    array = np.asarray(pages)
-    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-        raise ConfigError(
-            f"page numbers: an array of {array.dtype} with {array.ndim} dimensions; one of integers is needed"
-        )
-    if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 32):
-        raise ConfigError(f"page numbers: {int(array.min())} to {int(array.max())}; 0 to {2**32 - 1} is the range")
-    return np.ascontiguousarray(array, dtype=np.uint32)
-
-
 def _checked(stream: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
     for batch in stream:
         sources = batch[2] if len(batch) > 2 else None
         yield (
-            _page_numbers(batch[0]),
+            page_numbers(batch[0]),
             np.ascontiguousarray(batch[1], dtype=np.uint8),
-            None if sources is None else _page_numbers(sources),
+            None if sources is None else page_numbers(sources),
         )
 
 
@@ -565,6 +394,7 @@ def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "oom_deflate_pages": options.oom_deflate_pages,
         "report_order": options.report_order,
         "replacement": options.replacement,
+        "swappiness": options.swappiness,
     }
 
 

@@ -58,7 +58,7 @@ MECHANISMS = (
     "compact",
     "guest",
 )
-FRAME_USES = ("free", "guest", "table", "zspage", "fixed", "rmap", "backing")
+FRAME_USES = ("free", "guest", "table", "zspage", "fixed", "rmap", "backing", "swap_cache")
 
 # The events of a host (engine/counters.pxd, in its order): name, unit, better, meaning.
 _UP, _DOWN, _NONE = Better.HIGHER, Better.LOWER, Better.NEITHER
@@ -108,6 +108,7 @@ _EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("swap_read_failed", "pages", _DOWN, "swap reads that failed: reported as an error"),
     ("readahead_pages", "pages", _NONE, "pages read from swap before they were asked for"),
     ("readahead_hits", "pages", _UP, "of these, the ones then accessed"),
+    ("readahead_dropped", "pages", _DOWN, "of these, the ones reclaimed before anyone asked for them"),
     ("exhausted_no_frame", "events", _DOWN, "an access found no frame after all reclaim"),
     ("exhausted_limit", "events", _DOWN, "an access found no frame within its VM's limit"),
     ("stops", "events", _DOWN, "accesses stopped for want of memory (on_exhausted = stop)"),

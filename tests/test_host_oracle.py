@@ -95,7 +95,7 @@ class HostMachine(RuleBasedStateMachine):
 
     @initialize()
     def make_host(self):
-        self.host = memvirt.Host(corpus=CORPUS, **self.settings_of_host)
+        self.host = memvirt.Host(corpus=CORPUS, readahead=0, **self.settings_of_host)
         self.oracle = reference.Oracle(self.host, CORPUS[1:])
         self.pairs, self.names = [], 0
 

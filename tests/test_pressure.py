@@ -6,8 +6,8 @@ import pytest
 import memvirt
 from memvirt import metrics
 from memvirt.policies.base import Targets
-
-MIB = 256  # pages
+from memvirt.policies.far_memory import FarMemory
+from memvirt.policies.senpai import Tmo
 
 
 def stream(seed, pages, batches, size=512, writes=1):
@@ -31,9 +31,9 @@ def test_stall_rises_under_pressure_only():
 
 
 def test_a_wait_for_memory_is_a_stall():
-    host = memvirt.Host(memory="2MiB", on_exhausted="wait", seed=1)
-    vm = host.create_vm("a", "4MiB")
-    outcome = host.run({vm: [(np.arange(1024, dtype=np.uint32), np.ones(1024, np.uint8))]})[vm]
+    host = memvirt.Host(memory="256KiB", on_exhausted="wait", seed=1)
+    vm = host.create_vm("a", "512KiB")
+    outcome = host.run({vm: [(np.arange(128, dtype=np.uint32), np.ones(128, np.uint8))]})[vm]
     assert outcome.reason == "no_frame"
     assert vm.stall_ns >= host.counters()["waits"] > 0
     assert host.stall()["stall_full_ns"] == vm.stall_ns
@@ -76,3 +76,100 @@ def test_a_failed_read_keeps_the_account_whole():
     vm.access(np.arange(1024), np.zeros(1024))
     assert vm.stall_ns <= vm.sim_ns
     host.check()
+
+
+def test_a_limited_vm_is_served_from_its_own_pages_only_and_in_batches():
+    host = memvirt.Host(memory="16MiB", swap="16MiB", seed=1, content="fingerprint")
+    big, small = host.create_vm("big", "8MiB"), host.create_vm("small", "2MiB", limit="512KiB")
+    big.access(np.arange(2048), np.ones(2048, np.uint8))
+    small.access(np.arange(512), np.ones(512, np.uint8))
+    host.check()
+    counted = host.counters()
+    assert big.counters()["charged_pages"] == 2048
+    assert small.counters()["charged_pages"] <= 128
+    # at most two looks per eviction, however many pages others have
+    assert counted["reclaim_scanned"] <= 2 * 512 + 256
+    assert counted["reclaim_limit"] >= 512 - 128
+    assert host.engine.mapping.swap.write_calls <= counted["swap_pages_out"] // 8
+
+
+def test_coldest_pages_go_first_when_a_decider_asks():
+    host = memvirt.Host(memory="8MiB", swap="8MiB", seed=1, content="fingerprint", harvest_interval="1h")
+    vm = host.create_vm("a", "2MiB")
+    vm.access(np.arange(512), np.ones(512, np.uint8))
+    for _ in range(4):
+        host.harvest()
+        vm.access(np.arange(256), np.zeros(256, np.uint8))
+    host.harvest()
+    ages = {bucket.age_ns // 3_600_000_000_000: bucket for bucket in vm.view().cold_ages}
+    assert ages[4].cold_pages == 256 and max(ages) == 4
+    assert ages[1].promoted_pages == 0
+    assert host.engine.reclaim_from(vm.engine_vm, 200) == 200
+    faults = host.counters()["fault_swap"]
+    vm.access(np.arange(256), np.zeros(256, np.uint8))
+    assert host.counters()["fault_swap"] == faults, "the warm half stayed"
+    host.harvest()
+    vm.access(np.arange(256, 512), np.zeros(256, np.uint8))
+    host.harvest()
+    ages = {bucket.age_ns // 3_600_000_000_000: bucket for bucket in vm.view().cold_ages}
+    assert ages[5].promoted_pages == 256 and 7 not in ages, "those that were out keep their age"
+    host.check()
+
+
+def decided(decider, streams_of, **options):
+    settings = {"memory": "16MiB", "swap": "16MiB", "seed": 1, "content": "fingerprint", "harvest_interval": "1ms"}
+    host = memvirt.Host(**{**settings, **options})
+    vms = [host.create_vm(f"vm{i}", "4MiB") for i in range(2)]
+    host.run({vm: streams_of(i) for i, vm in enumerate(vms)}, decider=decider)
+    host.check()
+    return host, vms
+
+
+def touch_all_then(hot, batches):
+    yield np.arange(1024, dtype=np.uint32), np.ones(1024, np.uint8), None
+    for _ in range(batches):
+        pages = np.resize(np.arange(hot, dtype=np.uint32), 4096)
+        yield pages, np.zeros(4096, np.uint8), None
+
+
+def test_tmo_takes_idle_memory_and_stops_at_stall():
+    """vm0 uses an eighth of what it touched, vm1 all of it: TMO shrinks the first and leaves the second its memory."""
+    tmo = Tmo(interval_ns=2_000_000, ratio_ppm=8_000, threshold_ppm=20_000)
+    host, (idle, busy) = decided(tmo, lambda i: touch_all_then((128, 1024)[i], 2000))
+    held = [vm.counters()["charged_pages"] for vm in (idle, busy)]
+    assert held[0] < 300 and held[1] > 850
+    assert host.counters()["reclaim_proactive"] > 700
+    assert busy.stall_ns < 0.2 * busy.sim_ns
+
+
+def test_far_memory_keeps_promotions_within_its_slo():
+    rule = FarMemory(
+        interval_ns=4_000_000, min_age_ns=2_000_000, warmup_ns=8_000_000, slo_ppm=2000 * 15_000, percentile=90
+    )
+    host, (idle, busy) = decided(rule, lambda i: touch_all_then((128, 1024)[i], 2000))
+    assert idle.counters()["charged_pages"] < 300 and busy.counters()["charged_pages"] > 900
+    counted = host.counters()
+    assert counted["reclaim_proactive"] > 700
+    assert counted["fault_swap"] + counted["fault_cached"] < counted["reclaim_proactive"] // 5
+
+
+def test_a_full_pool_is_written_back_and_the_shrinker_begins_before():
+    rejected, moved = [], []
+    for shrinker in (False, True):
+        host = memvirt.Host(
+            memory="4MiB", swap="32MiB", zpool_percent=20, zpool_shrinker=shrinker, seed=1, readahead=0, content="bytes"
+        )
+        vm = host.create_vm("a", "16MiB")
+        page = bytes(range(256)) * 2
+        for gfn in range(4096):
+            vm.write(gfn << 12, page + gfn.to_bytes(4, "little") * 500)
+        host.check()
+        # The test comes before the store, as in zswap: one zspage more at most.
+        assert host.usage()["zspage"] < 1024 * 20 // 100 + 8
+        for gfn in range(0, 4096, 97):
+            assert vm.read(gfn << 12, 520) == page + gfn.to_bytes(4, "little") * 2
+        rejected.append(host.counters()["reject_pool_full"])
+        moved.append(host.counters()["zpool_written_back"])
+        host.check()
+    assert 0 < moved[0] < moved[1]
+    assert rejected[1] < rejected[0]

@@ -21,6 +21,7 @@ class GuestMemory:
 class Guest(GuestMemory):
     low_pages: Final[int]
     high_pages: Final[int]
+    swappiness: Final[int]
     balloon_floor: Final[int]
     oom_deflate_pages: Final[int]
     balloon_target: int
@@ -39,6 +40,7 @@ class Guest(GuestMemory):
         oom_deflate_pages: int = 256,
         report_order: int | None = None,
         replacement: str = "clock",
+        swappiness: int = 0,
     ) -> None: ...
     def set_target(self, pages: int) -> None: ...
     def copy_for(self, machine: Machine) -> Guest: ...

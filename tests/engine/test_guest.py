@@ -326,3 +326,37 @@ def test_metadata_counts_every_table():
     swapping, _ = probe.make(vpns=1000, pages=1000, swap_slots=640)
     assert swapping.metadata_bytes() >= small.metadata_bytes() + 640 // 8
     assert small.metadata_bytes() >= 1000 * (8 + 9 + 10) + 1000 // 8
+
+
+# -- swappiness -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("swappiness", "share"), [(0, 0.0), (60, 0.3), (100, 0.5), (140, 0.7), (200, 1.0)])
+def test_swappiness_divides_reclaim_between_anonymous_pages_and_cache(swappiness, share):
+    """Equal numbers of both: of each page evicted, swappiness / 200 is anonymous. Kept equal by bringing back what went."""
+    guest, machine = probe.make(
+        vpns=400, pages=100, cache_border=200, swap_slots=400, swappiness=swappiness, replacement="fifo"
+    )
+    for i in range(50):
+        probe.write(guest, machine, i, i)
+        probe.read(guest, machine, 200 + i)
+    for i in range(40):
+        probe.write(guest, machine, 50 + i, 1)
+    counters = guest.counters()
+    anonymous, cache = counters["guest_swap_out"] + counters["guest_swap_dropped"], counters["cache_dropped"]
+    assert anonymous + cache == 40
+    # the mixture shifts by up to 40 of 100 pages on the way: the share of anonymous pages only grows
+    assert share * 40 - 1 <= anonymous <= min(40, share * 40 + 9)
+    guest.check()
+
+
+def test_without_room_in_guest_swap_cache_goes_whatever_the_swappiness():
+    guest, machine = probe.make(vpns=40, pages=10, cache_border=20, swap_slots=0, swappiness=200)
+    for i in range(5):
+        probe.write(guest, machine, i, i)
+        probe.read(guest, machine, 20 + i)
+    for i in range(5, 10):
+        assert probe.write(guest, machine, i, i) == OK
+    assert guest.counters()["cache_dropped"] == 5 and guest.counters()["oom"] == 0
+    with pytest.raises(ConfigError, match="swappiness=201"):
+        probe.make(swappiness=201)

@@ -17,7 +17,7 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import ConfigError, InvariantError
 
 from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
-from .frames cimport (FRAME_CHAIN, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO,
+from .frames cimport (FRAME_CACHE, FRAME_CHAIN, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO,
                       Frame)
 from .host cimport Engine, Vm
 from .leaf cimport (DIRECTORY_SHIFT, PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE,
@@ -37,6 +37,7 @@ def check(Engine engine not None):
     mapping.backings.check()
     engine.order.check()
     engine.stalls.check()
+    engine.reclaim.readahead.check()
     if mapping.has_zpool:
         mapping.zpool.check()
     if mapping.has_swap:
@@ -137,6 +138,12 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
             if record.refs != frame_refs[frame]:
                 raise InvariantError(f"zero frame {frame}: refs {record.refs}, entries {frame_refs[frame]}")
             continue
+        if record.state == FRAME_CACHE:
+            if (record.refs or record.backing == NONE or record.charge != NONE16 or record.flags != FRAME_ORDERED
+                    or not engine.order.holds(frame)):
+                raise InvariantError(f"frame {frame}: read ahead, yet refs {record.refs} backing {record.backing} "
+                                     f"charge {record.charge} flags {record.flags}, in the order "
+                                     f"{engine.order.holds(frame)}")
         if record.state != FRAME_GUEST:
             if frame_refs[frame]:
                 raise InvariantError(f"frame {frame}: {frame_refs[frame]} entries name it, its state is {record.state}")

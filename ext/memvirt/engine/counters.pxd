@@ -77,6 +77,7 @@ cdef struct Events:
     uint64_t swap_read_failed
     uint64_t readahead_pages
     uint64_t readahead_hits
+    uint64_t readahead_dropped
     uint64_t exhausted_no_frame
     uint64_t exhausted_limit
     uint64_t stops

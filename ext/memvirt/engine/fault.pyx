@@ -22,10 +22,10 @@ from memvirt.errors import StoreError
 
 from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind
 from .clock cimport Clock
-from .counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_SWAP, CPU_ZERO, FAULT_CACHED, FAULT_COW,
+from .counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
                         FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
                         WALL_EVERY, Fault, Meter, hist_add)
-from .frames cimport FRAME_GUEST
+from .frames cimport FRAME_CACHE, FRAME_GUEST
 from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
 from .mapping cimport Mapping
 from .reclaim cimport Reclaim
@@ -227,13 +227,17 @@ cdef class Faults:
         cdef Backing *backing = self.mapping.backings.at(id)
         cdef BackingKind kind
         cdef hfn_t frame
+        cdef bint ahead
         cdef int outcome
         if backing.place & BACKING_CACHED:
-            outcome = self.reclaim.secure(vm, 0, self.mapping.nodes.frames_needed(2))
+            ahead = self.frames.frame[backing.link].state == FRAME_CACHE
+            outcome = self.reclaim.secure(vm, ahead, self.mapping.nodes.frames_needed(2))
             if outcome != OK or self.reclaim.evictions != evictions:
                 return outcome
             self.mapping.nodes.claim(2)
-            self.mapping.map_cached(leaf, gfn % LEAF_ENTRIES, id)
+            self.mapping.map_cached(vm, leaf, gfn % LEAF_ENTRIES, id)
+            self.reclaim.readahead.window.hits += ahead
+            self.meter.ev.readahead_hits += ahead
             self.meter.ev.fault_cached += 1
             return OK
         outcome = self.reclaim.secure(vm, 1, 0)
@@ -270,10 +274,7 @@ cdef class Faults:
             outcome = self.content.expand(frame, payload, payload_bytes)
             self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
         else:
-            self.clock.spend(CPU_SWAP, self.clock.costs.swap_submit)
-            self.clock.wait_until(self.device.read(self.clock.now, 1))
-            outcome = self.mapping.swap.read(self.mapping.backings.where(backing), self.content.raw_target(frame))
-            self.meter.ev.swap_pages_in += 1
+            outcome = self.reclaim.readahead.read(id, frame)
         self.reclaim.stalls.note(began, self.clock.now)
         if outcome == OK and self.content.checksum(frame) == backing.check:
             return OK

@@ -10,7 +10,8 @@ cdef enum FrameState:
     FRAME_FIXED = 4             # metadata of fixed size, taken at creation of the host or of a VM
     FRAME_RMAP = 5              # reverse-map nodes of shared frames
     FRAME_BACKING = 6           # backing records
-    NR_FRAME_STATES = 7
+    FRAME_CACHE = 7             # read ahead from swap: no entry names it, `backing` does and is not NONE
+    NR_FRAME_STATES = 8
 
 cdef enum FrameFlag:
     FRAME_PINNED = 1            # may not be reclaimed, merged or moved
@@ -47,6 +48,7 @@ cdef class Frames:
     cdef int claim(self, int order, FrameState state, hfn_t *frame) except -1 nogil
     cdef int take_at(self, hfn_t frame, FrameState state) except -1 nogil
     cdef int give(self, hfn_t frame, int order) except -1 nogil
+    cdef void turn(self, hfn_t frame, FrameState state) noexcept nogil
     cdef void *memory(self, hfn_t frame) noexcept nogil
     cdef void *claim_page(self, FrameState state, hfn_t *frame) except NULL nogil
     cdef int give_page(self, hfn_t frame, void *page) except -1 nogil
@@ -74,7 +76,15 @@ cdef class Slab:
     cdef int claim(self, uint32_t records) except -1 nogil
     cdef int _grow(self) except -1 nogil
     cdef int _resize(self, uint32_t room) except -1
-    cdef uint32_t take(self) noexcept nogil
+    cdef inline uint32_t take(self) noexcept nogil:
+        """A zeroed record; room must have been reserved."""
+        cdef uint32_t id = self.free_head
+        cdef uint32_t *record = <uint32_t *>self.at(id)
+        self.free_head = record[0]
+        record[0] = 0
+        self.nr_used += 1
+        return id
+
     cdef void give(self, uint32_t id) noexcept nogil
     cdef bint owns_page(self, hfn_t frame) noexcept nogil
     cdef void move_page(self, hfn_t source, hfn_t target) noexcept nogil

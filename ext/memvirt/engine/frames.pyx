@@ -43,7 +43,7 @@ cdef extern from *:
     """
     bint MEMVIRT_FILL_FREED
 
-STATE_NAMES = ("free", "guest", "table", "zspage", "fixed", "rmap", "backing")
+STATE_NAMES = ("free", "guest", "table", "zspage", "fixed", "rmap", "backing", "swap_cache")
 
 
 cdef class Frames:
@@ -139,6 +139,12 @@ cdef class Frames:
         self.nr_state[<int>state] -= count
         self.nr_state[<int>FRAME_FREE] += count
         return self.buddy.give(frame, order)
+
+    cdef void turn(self, hfn_t frame, FrameState state) noexcept nogil:
+        """A frame in use gets another use."""
+        self.nr_state[<int>self.frame[frame].state] -= 1
+        self.frame[frame].state = state
+        self.nr_state[<int>state] += 1
 
     cdef void *memory(self, hfn_t frame) noexcept nogil:
         """The bytes of a frame that holds metadata; NULL for content without bytes."""
@@ -267,14 +273,6 @@ cdef class Slab:
         self.page_frame = page_frame
         self.room = room
         return 0
-
-    cdef uint32_t take(self) noexcept nogil:
-        """A zeroed record; room must have been reserved."""
-        cdef uint32_t id = self.free_head
-        self.free_head = (<uint32_t *>self.at(id))[0]
-        (<uint32_t *>self.at(id))[0] = 0
-        self.nr_used += 1
-        return id
 
     cdef void give(self, uint32_t id) noexcept nogil:
         memset(self.at(id), 0, self.size)

@@ -63,6 +63,8 @@ cdef class Machine:
 cdef class Guest(GuestMemory):
     cdef Machine _machine
     cdef readonly uint32_t low_pages, high_pages    # a fault that finds <= low free pages reclaims until > high
+    cdef readonly uint32_t swappiness           # 0 .. 200: weight of anonymous pages in reclaim, of 200
+    cdef uint32_t _anon_share                   # anonymous pages due, in 65536ths of a page; below one
     cdef readonly uint32_t balloon_floor        # pages the balloon always leaves to the guest
     cdef readonly uint32_t oom_deflate_pages    # given back when the guest is out of memory; 0: never
     cdef readonly uint32_t balloon_target       # pages; a step says what of it cannot be
@@ -94,6 +96,8 @@ cdef class Guest(GuestMemory):
     cdef int _make_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
     cdef int _secure(self, gfn_t *gfn) except -1 nogil
     cdef int _evict_one(self) except -1 nogil
+    cdef bint _anon_is_due(self) noexcept nogil
+    cdef int _evict_anon(self) except -1 nogil
     cdef int _evict(self, Order order, gfn_t gfn) except -1 nogil
     cdef gfn_t _victim(self, Order order) except? 0xFFFFFFFE nogil
     cdef int _inflate_one(self) except -1 nogil

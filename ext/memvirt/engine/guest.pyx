@@ -21,9 +21,14 @@ a write-protected page table entry. A slot survives swap-in while more than half
 does the same), so an unchanged page goes out again without I/O.
 
 Where gfns come from. A fault takes what the buddy allocator chooses: the lowest page of its smallest blocks. If too few
-are free it reclaims first: page cache in its replacement order, then anonymous pages in theirs, at most RECLAIM_BATCH
-a fault. If nothing is left, the balloon gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest
+are free it reclaims first, at most RECLAIM_BATCH a fault, from page cache and anonymous pages, each in its replacement
+order. If nothing is left, the balloon gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest
 is out of memory and says EMPTY.
+
+Swappiness says how anonymous pages and page cache share reclaim, in the spirit of Linux's get_scan_count (mm/vmscan.c):
+in proportion to pages x weight, anonymous pages weighing `swappiness` and cache 200 - `swappiness`. At 100 both are
+equally dear to bring back; at 0 (and without guest swap to write to) page cache goes as long as there is any; at 200
+anonymous pages do. The kernel's correction by what each list has cost lately is left out: the rule is open loop.
 
 The balloon takes free pages, then what reclaim yields, and releases each to the machine, never leaving the guest less
 than its floor. Its pages form a stack: the last page given up is the first to come back. Free page reporting names
@@ -88,11 +93,12 @@ cdef class Guest(GuestMemory):
 
     def __cinit__(self, Machine machine not None, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0,
                   low_pages=0, high_pages=0, balloon_floor=0, oom_deflate_pages=256, report_order=None,
-                  replacement="clock"):
+                  replacement="clock", swappiness=0):
         self.high_pages = whole("high_pages", high_pages, 0, <long long>self.nr_pages - self.kernel_pages - 1)
         self.low_pages = whole("low_pages", low_pages, 0, self.high_pages)
         self.balloon_floor = whole("balloon_floor", balloon_floor, 0, self.nr_pages)
         self.oom_deflate_pages = whole("oom_deflate_pages", oom_deflate_pages, 0, <long long>NONE - 1)
+        self.swappiness = whole("swappiness", swappiness, 0, 200)
         self._machine = machine
 
     # -- faults ------------------------------------------------------------------------------------------------------
@@ -203,11 +209,31 @@ cdef class Guest(GuestMemory):
     # -- reclaim -----------------------------------------------------------------------------------------------------
 
     cdef int _evict_one(self) except -1 nogil:
-        """Free one mapped page: page cache first. OK, EMPTY or what the machine said."""
+        """Free one mapped page, of the kind whose turn it is. OK, EMPTY or what the machine said."""
+        cdef int outcome
+        if self._cache is None or self._cache.nr_resident == 0:
+            return self._evict_anon()
+        if self._anon_is_due():
+            outcome = self._evict_anon()
+            if outcome != EMPTY:
+                return outcome
+        return self._evict(self._cache, self._victim(self._cache))
+
+    cdef bint _anon_is_due(self) noexcept nogil:
+        """Pages x weight, as a fraction that is carried from one eviction to the next."""
+        cdef uint64_t anon = <uint64_t>self._anon.nr_resident * self.swappiness
+        cdef uint64_t cache = <uint64_t>self._cache.nr_resident * (200 - self.swappiness)
+        if anon == 0 or not (self.nr_free_slots() or self.nr_clean_anon):
+            return False
+        self._anon_share += <uint32_t>((anon << 16) / (anon + cache))
+        if self._anon_share < 1 << 16:
+            return False
+        self._anon_share -= 1 << 16
+        return True
+
+    cdef int _evict_anon(self) except -1 nogil:
         cdef int outcome = EMPTY
         cdef uint64_t tries = 2 * <uint64_t>self._anon.nr_resident
-        if self._cache is not None and self._cache.nr_resident:
-            return self._evict(self._cache, self._victim(self._cache))
         # Without a free slot only a clean page can go, and it pays to look for one only if there is one.
         while outcome == EMPTY and tries and (self.nr_free_slots() or self.nr_clean_anon):
             outcome = self._evict(self._anon, self._victim(self._anon))
@@ -352,7 +378,9 @@ cdef class Guest(GuestMemory):
             machine, self.nr_vpns, self.nr_pages, cache_border=self.cache_border, swap_slots=self.swap_slots,
             kernel_pages=self.kernel_pages, low_pages=self.low_pages, high_pages=self.high_pages,
             balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages,
-            report_order=None if self.report_order < 0 else self.report_order, replacement=self.replacement)
+            report_order=None if self.report_order < 0 else self.report_order, replacement=self.replacement,
+            swappiness=self.swappiness)
+        twin._anon_share = self._anon_share
         twin._copy_tables(self)
         twin.balloon_target = self.balloon_target
         return twin

@@ -260,8 +260,9 @@ cdef class Engine:
     """One host. `options` are plain numbers and names, already validated by the facade:
 
     order, order_options; min_pages, low_pages, high_pages; zpool (dict of Zpool's arguments, or None); sharing (scanner
-    name or None), sharing_options; provisioning 0..2; compress_limit; harvest_interval_ns; compact_threshold (per
-    mille; left out: never by itself); collapse_interval_ns (left out: only when asked); costs; seed.
+    name or None), sharing_options; provisioning 0..2; compress_limit; readahead (page cluster), zpool_shrinker;
+    harvest_interval_ns; compact_threshold (per mille; left out: never by itself); collapse_interval_ns (left out: only
+    when asked); costs; seed.
     """
 
     def __init__(self, Content content not None, device not None, swap, **options):
@@ -275,10 +276,11 @@ cdef class Engine:
         self.device = device
         keys = (0 if swap is None else swap.nr_slots) + content.nr_frames * 4
         self.order = make_order(options["order"], content.nr_frames, content.nr_frames, keys, **options["order_options"])
-        self._take_fixed(content.nr_frames * <uint64_t>(sizeof(Frame) + 1), "the host's frame records")
+        self._take_fixed(content.nr_frames * <uint64_t>(sizeof(Frame) + 2), "the host's frame records")
         zpool = None if options["zpool"] is None else Zpool(self.frames, **options["zpool"])
         self.mapping = Mapping(self.frames, self.order, self.clock, zpool, swap)
-        self.reclaim = Reclaim(self.mapping, device, options["compress_limit"], options["harvest_interval_ns"])
+        self.reclaim = Reclaim(self.mapping, device, options["compress_limit"], options["readahead"],
+                               options["harvest_interval_ns"], options["zpool_shrinker"])
         self.stalls = self.reclaim.stalls
         self.vms = {}
         self.snapshots = []
@@ -375,6 +377,7 @@ cdef class Engine:
         vm.alive = True
         vm.now_ns = self.sim_ns()
         self.stalls.open(vm.id, vm.now_ns)
+        self.reclaim.hand[id] = 0
         self.faults.names[id] = name
         vm.frozen = not runs
         if runs:
@@ -606,13 +609,14 @@ cdef class Engine:
         return merged
 
     def reclaim_from(self, Vm vm not None, uint32_t pages):
-        """Evict up to so many of a VM's pages ahead of need, on the background reclaimer's time. Returns frames freed."""
+        """Evict up to so many of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
+        how many went."""
         cdef uint32_t freed
         vm._require()
         self._enter()
         self.clock.now = max(self.reclaim.background_ns, vm.now_ns)
         try:
-            freed = self.reclaim.shrink(pages, vm.id) if pages else 0
+            freed = self.reclaim.shrink_vm(vm.id, pages, self.mapping.ages.age_for(vm.id, pages)) if pages else 0
             self.meter.ev.reclaim_proactive += freed
         finally:
             self.reclaim.background_ns = self.clock.now

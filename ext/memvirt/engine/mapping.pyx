@@ -23,7 +23,7 @@ Invariants: see check() in audit.pyx, which recounts all of this from the entrie
 from memvirt.errors import InvariantError
 
 from .backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
-from .frames cimport (FRAME_CHAIN, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
+from .frames cimport (FRAME_CACHE, FRAME_CHAIN, FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
 from .leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
 from .rmap cimport Account, Walk
 from .tables cimport Tables
@@ -119,21 +119,41 @@ cdef class Mapping(Tables):
             record.refs = 1
             record.where = id * LEAF_ENTRIES + i
             record.charge = vm
+            self.ages.begin(base + i)
             self._order_in(base + i, NONE)
         self.account[vm].charged += LEAF_ENTRIES
         return 0
 
-    cdef int map_cached(self, leaf_t id, uint32_t index, backing_t backing_id) except -1 nogil:
-        """The entry names a backing that a frame caches: let it name the frame. Read-only, as others may follow."""
+    cdef int map_cached(self, vmid_t vm, leaf_t id, uint32_t index, backing_t backing_id) except -1 nogil:
+        """The entry names a backing that a frame caches: let it name the frame. Read-only, as others may follow. A frame
+        that was read ahead gets its first owner."""
         cdef Leaf *leaf = self.leaves.at(id)
         cdef Backing *backing = self.backings.at(backing_id)
         cdef hfn_t frame = backing.link
         assert backing.place & BACKING_CACHED
         assert leaf.entries[index] == (PTE_BACKED | backing_id)
+        if self.frames.frame[frame].state == FRAME_CACHE:
+            self.frames.turn(frame, FRAME_GUEST)
+            self.ages.come_back(backing_id, vm)
+            self._charge(frame, vm)
+            self._order_out(frame)              # comes in again as what it is, known from before it was evicted
+            self._order_in(frame, backing_id)
         self._add_site(frame, id * LEAF_ENTRIES + index)
         backing.refs -= 1
         leaf.entries[index] = PTE_PRESENT | frame
         return 0
+
+    cdef int cache_ahead(self, hfn_t frame, backing_t id) except -1 nogil:
+        """A freshly taken FRAME_CACHE frame holds the bytes of a record on swap, before anyone has asked for them."""
+        self.frames.frame[frame].refs = 0
+        self.frames.frame[frame].backing = id
+        self.backings.cache_in(id, frame)
+        return self._order_in(frame, NONE)
+
+    cdef int drop_ahead(self, hfn_t frame) except -1 nogil:
+        """Nobody has asked for them: the record stands alone again."""
+        assert self.frames.frame[frame].state == FRAME_CACHE
+        return self._free_frame(frame)
 
     cdef int map_back(self, vmid_t vm, leaf_t id, uint32_t index, hfn_t frame, backing_t backing_id) except -1 nogil:
         """The entry names a backing whose bytes have just been put into a freshly taken guest frame: map that.
@@ -147,6 +167,7 @@ cdef class Mapping(Tables):
         self.frames.frame[frame].refs = 0
         self._add_site(frame, id * LEAF_ENTRIES + index)
         self._charge(frame, vm)
+        self.ages.come_back(backing_id, vm)
         leaf.entries[index] = PTE_PRESENT | frame
         backing.refs -= 1
         self._order_in(frame, backing_id)
@@ -221,8 +242,11 @@ cdef class Mapping(Tables):
             return 0
         backing = entry & PTE_WHERE
         self.backings.at(backing).refs -= 1
-        if self.backings.at(backing).refs == 0 and not self.backings.at(backing).place & BACKING_CACHED:
-            return self.release_backing(backing)
+        if self.backings.at(backing).refs == 0:
+            if not self.backings.at(backing).place & BACKING_CACHED:
+                return self.release_backing(backing)
+            if self.frames.frame[self.backings.at(backing).link].state == FRAME_CACHE:
+                return self.drop_ahead(self.backings.at(backing).link)
         return 0
 
     cdef int evict(self, hfn_t frame, backing_t id) except -1 nogil:
@@ -236,6 +260,7 @@ cdef class Mapping(Tables):
         cdef uint32_t index, node
         cdef Walk walk
         cdef uint64_t value
+        self.ages.leave(frame, id)
         if record.backing == id:
             record.backing = NONE
             value = self.content.load(frame, 0)
@@ -332,6 +357,7 @@ cdef class Mapping(Tables):
                 break
         if old.flags & FRAME_ORDERED:
             self.order.rename(source, target)
+        self.ages.move(source, target)
         new[0] = old[0]
         old.flags = 0
         old.refs = 0
@@ -356,6 +382,7 @@ cdef class Mapping(Tables):
         self.leaves.open(vm, nr_gfns)
         self.tcache.open(vm, nr_vpns, nr_gfns if nr_vpns else 0)
         memset(&self.account[vm], 0, sizeof(Account))
+        self.ages.open(vm)
         self.account[vm].limit = NONE
         self.account[vm].open = 1
         return 0

@@ -6,48 +6,44 @@
     ── min  ──  whoever allocates reclaims first itself (direct); only reclaim and leaf copies may go below
     0
 
-A candidate from the replacement order goes one of six ways, the cheapest that applies:
-
-    clean (equals its backing record)   dropped: entries name the record again, nothing is written
-    every word equal                    the value is kept in the record
-    equals another page, and sharing    merged (the scanner's last chance)
-       wants to know
-    compresses                          into the zpool; a full one declines, and shrinks on its own time (writeback)
-    anything else                       isolated, written to swap in batches, and only then unmapped
-    none of these                       stays, counted by reason
-
-Swap-out isolates a batch, writes, then changes entries; pages whose write failed go back to the order as they were. So a
-failing disk costs no page. Reclaim never nests: nothing in here waits for a frame that is not already free.
+How a page goes is in `evict`; here is which, when, and on whose time. Reclaim never nests: nothing in here waits for a
+frame that is not already free.
 
 References. The order is told of accessed marks when a page is a candidate (as Linux does on its inactive list) and, if
 harvest_interval_ns is set, for all pages at fixed intervals of simulated time. An order that insists on a candidate which
 was just referenced (fifo, random) gets its way.
+
+One VM's pages. The order knows nothing of VMs, so a VM at its limit, and a decider that asks for a VM's coldest pages,
+are served by a clock of the VM's own: a hand that sweeps its pages by address and gives those with an accessed mark
+another round. It costs at most two rounds over the VM, however large the host; a decider's pages must also have reached
+the age that leaves enough of them (see `ages`).
+
+The shrinker (optional, as zswap's) writes old compressed pages back before the pool is full: for each batch of pages
+that the background reclaimer evicts, as many as the pool's share of reclaimable memory, less the pages that had to be
+read back from swap since; objects loaded since they were stored get another round.
 """
 
-from libc.string cimport memset
-
-from .backing cimport BACKING_SWAP, BACKING_ZPOOL
-from .counters cimport CPU_COMPRESS, CPU_RECLAIM
+from .counters cimport CPU_RECLAIM
 from .device cimport Device
-from .frames cimport FRAME_ISOLATED, Frame
-from .leaf cimport Leaf
+from .evict cimport Eviction
+from .frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
+from .leaf cimport PTE_PRESENT, PTE_WHERE
 from .mapping cimport Mapping
-from .rmap cimport Account, Walk
-from .stall cimport Stalls
-from .types cimport (LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, POOL_FULL, REJECTED, backing_t, hfn_t, int64_t,
-                     uint8_t, uint32_t, uint64_t, vmid_t)
+from .rmap cimport Account
+from .types cimport (LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
+                     uint64_t, vmid_t)
+from .writeback cimport CLUSTER
 
 
-cdef class Reclaim(Writeback):
-    """Frees frames of one host. `compress_limit`: bytes; `harvest_interval_ns`: simulated, 0 = never."""
+cdef class Reclaim(Eviction):
+    """Frees frames of one host. `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old
+    compressed pages back before the pool is full."""
 
-    def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit,
-                  int64_t harvest_interval_ns):
-        self.order = mapping.order
-        self.stalls = Stalls()
-        self.compress_limit = compress_limit
+    def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, readahead,
+                  int64_t harvest_interval_ns, bint ease_pool):
         self.harvest_interval_ns = harvest_interval_ns
         self.next_harvest_ns = harvest_interval_ns
+        self.ease_pool = ease_pool and mapping.has_zpool and mapping.has_swap
 
     # ---- securing frames
 
@@ -79,7 +75,7 @@ cdef class Reclaim(Writeback):
         cdef int outcome = OK
         while self.frames.buddy.nr_free < frames:
             missing = frames - self.frames.buddy.nr_free
-            freed = self.shrink(max(missing, <uint32_t>CLUSTER), NONE16)
+            freed = self.shrink(max(missing, <uint32_t>CLUSTER))
             self.meter.ev.reclaim_direct += freed
             if freed == 0:
                 outcome = NO_FRAME
@@ -92,12 +88,12 @@ cdef class Reclaim(Writeback):
         return self._direct(NONE16, frames)
 
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil:
-        """A VM at its limit makes room among its own pages."""
-        cdef uint32_t limit = self.mapping.account[vm].limit, freed
+        """A VM at its limit makes room among its own pages, a batch at a time (an eighth of a small limit)."""
+        cdef uint32_t limit = self.mapping.account[vm].limit, freed, batch = min(<uint32_t>CLUSTER, limit / 8)
         cdef int64_t began = self.clock.now
         cdef int outcome = OK
         while self.mapping.account[vm].charged + guest_frames > limit:
-            freed = self.shrink(min(<uint32_t>CLUSTER, self.mapping.account[vm].charged + guest_frames - limit), vm)
+            freed = self.shrink_vm(vm, max(batch, self.mapping.account[vm].charged + guest_frames - limit), 0)
             self.meter.ev.reclaim_limit += freed
             if freed == 0:
                 outcome = LIMITED
@@ -107,25 +103,46 @@ cdef class Reclaim(Writeback):
 
     cdef int catch_up(self, int64_t now) except -1 nogil:
         """Let the background reclaimer, if it is awake or should be, work up to `now` on its own clock."""
-        cdef uint32_t freed
         cdef int64_t caller = self.clock.now
-        if self.harvest_interval_ns and now >= self.next_harvest_ns:
-            self.next_harvest_ns = now + self.harvest_interval_ns
-            self.harvest()
+        self.harvest_due(now)
         if not self.awake and self.frames.buddy.nr_free < self.frames.low_pages and now >= self.background_ns:
             self.awake = True
             self.background_ns = now
         while self.awake and self.background_ns <= now:
             self.clock.now = self.background_ns
-            freed = self.shrink(CLUSTER, NONE16)
-            self.meter.ev.reclaim_background += freed
-            if freed == 0:
-                self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
-            if freed == 0 or self.frames.buddy.nr_free >= self.frames.high_pages:
-                self.awake = False
+            self._work()
             self.background_ns = self.clock.now
         self.shrink_pool(now)
         self.clock.now = caller
+        return OK
+
+    cdef int _work(self) except -1 nogil:
+        """One batch of the background reclaimer; it goes to sleep at the high watermark, or when nothing goes."""
+        cdef uint32_t freed
+        if self.ease_pool:
+            self._ease_pool()
+        freed = self.shrink(CLUSTER)
+        self.meter.ev.reclaim_background += freed
+        if freed == 0:
+            self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
+        if freed == 0 or self.frames.buddy.nr_free >= self.frames.high_pages:
+            self.awake = False
+        return OK
+
+    cdef int _ease_pool(self) except -1 nogil:
+        """Let the pool bear its share of a batch."""
+        cdef uint64_t pool = self.zpool.nr_pool_frames, guests = self.frames.nr_state[<int>FRAME_GUEST]
+        cdef uint64_t share = CLUSTER * pool / (pool + guests + 1)
+        cdef uint64_t read_back = self.meter.ev.swap_pages_in - self.swap_ins_seen
+        self.swap_ins_seen = self.meter.ev.swap_pages_in
+        if share > read_back:
+            self.write_back(<uint32_t>(share - read_back), True)
+        return OK
+
+    cdef int harvest_due(self, int64_t now) except -1 nogil:
+        if self.harvest_interval_ns and now >= self.next_harvest_ns:
+            self.next_harvest_ns = now + self.harvest_interval_ns
+            self.harvest()
         return OK
 
     cdef int harvest(self) except -1 nogil:
@@ -144,13 +161,23 @@ cdef class Reclaim(Writeback):
                 account = &self.mapping.account[self.mapping.leaves.slot(slot).vm]
                 account.active += found
                 slot = self.mapping.leaves.slot(slot).next
+        self._count_ages()
         self.meter.ev.harvests += 1
         return 0
 
-    # ---- evicting
+    cdef void _count_ages(self) noexcept nogil:
+        cdef hfn_t frame
+        cdef Frame *record
+        self.mapping.ages.clear()
+        for frame in range(self.frames.nr_frames):
+            record = &self.frames.frame[frame]
+            if record.state == FRAME_GUEST and record.charge != NONE16:
+                self.mapping.ages.count(frame, record.charge)
 
-    cdef uint32_t shrink(self, uint32_t want, vmid_t only_vm) except? 0xFFFFFFFF nogil:
-        """Evict about `want` pages (of one VM, or NONE16: anyone's). Returns how many went.
+    # ---- choosing
+
+    cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """Evict about `want` pages, anyone's, in the replacement order. Returns how many went.
 
         That is not how many frames came free: the zpool may have taken some of them, and gives more back later, as its
         zspages fill. Ends when done, when nobody is left to ask, or after two rounds of the order without a page to
@@ -167,7 +194,7 @@ cdef class Reclaim(Writeback):
                 break
             self.meter.ev.reclaim_scanned += 1
             self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
-            if not self._evictable(frame, only_vm, &insisted):
+            if not self._evictable(frame, &insisted):
                 continue
             if self._evict(frame) == OK:
                 gone += 1
@@ -177,13 +204,15 @@ cdef class Reclaim(Writeback):
             gone += self._flush()
         return gone
 
-    cdef bint _evictable(self, hfn_t frame, vmid_t only_vm, hfn_t *insisted) except? True nogil:
+    cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:
         """May this candidate go? If not it has been spared, and the order will name another."""
         cdef Frame *record = &self.frames.frame[frame]
-        if record.flags & FRAME_ISOLATED or (only_vm != NONE16 and record.charge != only_vm):
+        if record.state == FRAME_CACHE:
+            return True
+        if record.flags & FRAME_ISOLATED:
             self.order.spare(frame)
             return False
-        if only_vm == NONE16 and record.charge != NONE16:
+        if record.charge != NONE16:
             if self.mapping.account[record.charge].charged <= self.mapping.account[record.charge].reservation:
                 self.meter.ev.reclaim_spared_reserved += 1
                 self.order.spare(frame)
@@ -195,114 +224,52 @@ cdef class Reclaim(Writeback):
             return False
         return True
 
-    cdef int _evict(self, hfn_t frame) except -1 nogil:
-        """OK: the frame is free. REJECTED: it is in the batch for swap, or stays (spared, counted)."""
-        cdef Frame *record = &self.frames.frame[frame]
-        cdef Leaf *leaf
-        cdef uint64_t value
-        cdef backing_t backing
-        cdef Walk walk
-        self.mapping.walk(frame, &walk)
-        leaf = self.mapping.leaves.at(walk.site / LEAF_ENTRIES)
-        if leaf.entries == NULL:                # its 2 MiB neighbours stay: the mapping becomes small first
-            if not self.frames.can_take(1, 0):
-                self.order.spare(frame)
-                return REJECTED
-            self.mapping.split(walk.site / LEAF_ENTRIES)
-        self.evictions += 1
-        if self.last_chance and record.backing == NONE and self.index.try_last_chance(frame):
-            return OK
-        if record.backing != NONE:
-            self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
-            self.meter.ev.evicted += 1
-            self.meter.ev.evicted_clean += 1
-            self.mapping.evict(frame, record.backing)
-            return OK
-        if self.mapping.backings.records.reserve(CLUSTER, 0) != OK:
-            self.meter.ev.reject_backing_frame += 1
-            self.order.spare(frame)
-            return REJECTED
-        self.clock.spend(CPU_RECLAIM, self.clock.costs.same_filled)
-        if self.content.same_filled(frame, &value):
-            backing = self.mapping.backings.make()
-            self.mapping.backings.set_same(backing, value)
-            self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
-            self.meter.ev.evicted += 1
-            self.meter.ev.evicted_same += 1
-            self.mapping.evict(frame, backing)
-            return OK
-        if self.mapping.has_zpool and self._to_zpool(frame) == OK:
-            return OK
-        self.order.spare(frame)
-        if self.mapping.has_swap:
-            record.flags |= FRAME_ISOLATED
-            self.batch[self.nr_batch] = frame
-            self.nr_batch += 1
-        else:
-            self.meter.ev.reject_swap_full += 1
-        return REJECTED
-
-    cdef int _to_zpool(self, hfn_t frame) except -1 nogil:
-        """Compress and store: OK (the frame is free), or REJECTED (the page has to go to swap)."""
-        cdef const uint8_t *payload
-        cdef uint32_t payload_bytes, length, handle
-        cdef backing_t backing
-        cdef int outcome
-        self.clock.spend(CPU_COMPRESS, self.clock.costs.compress)
-        length = self.content.compress(frame, self.compress_limit, &payload, &payload_bytes)
-        if length == 0:
-            self.meter.ev.reject_incompressible += 1
-            return REJECTED
-        outcome = self.zpool.store(payload, payload_bytes, length, 0, &handle)
-        if outcome != OK:
-            if outcome == POOL_FULL:
-                self.meter.ev.reject_pool_full += 1
-                self.wake_shrinker()
-            else:
-                self.meter.ev.reject_pool_frame += 1
-            return REJECTED
-        self.clock.spend(CPU_COMPRESS, self.clock.costs.zpool_store)
-        backing = self.mapping.backings.make()
-        self.mapping.backings.set_place(backing, BACKING_ZPOOL, handle, self.content.checksum(frame))
-        self._know_handle(handle, backing)
-        self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
-        self.meter.ev.evicted += 1
-        self.meter.ev.evicted_zpool += 1
-        self.mapping.evict(frame, backing)
-        return OK
-
-    cdef uint32_t _flush(self) except? 0xFFFFFFFF nogil:
-        """Write the isolated batch to swap, unmap what was written, put the rest back. Returns pages evicted."""
-        cdef uint32_t slots[CLUSTER]
-        cdef const uint8_t *pages[CLUSTER]
-        cdef uint8_t done[CLUSTER]
-        cdef uint32_t n = self.nr_batch, got, i, gone = 0
-        cdef backing_t backing
-        cdef Frame *frame
+    cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age) except? 0xFFFFFFFF nogil:
+        """Evict about `want` of the pages that this VM pays for, those idle for at least min_age harvests, from where
+        its hand stands. Returns how many went; ends after two rounds."""
+        cdef uint32_t nr_pages = self.mapping.leaves.directory[vm].nr_pages, gone = 0, step
+        cdef uint64_t left = 2 * <uint64_t>nr_pages
+        cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
+        cdef hfn_t frame
         self.nr_batch = 0
-        got = self.swap.take(n, slots)
-        self.meter.ev.reject_swap_full += n - got
-        memset(done, 0, sizeof(done))
-        for i in range(got):
-            pages[i] = self.content.raw(self.batch[i])
-        if got:
-            self.swap.write(got, slots, pages, done)
-            self._wait_for_writes(got, slots)
-        for i in range(n):
-            frame = &self.frames.frame[self.batch[i]]
-            frame.flags &= ~FRAME_ISOLATED
-            if not done[i]:
-                if i < got:
-                    self.swap.give(slots[i])
-                    self.meter.ev.swap_write_failed += 1
-                self.meter.ev.evict_failed += 1
+        while gone < want and left > 0:
+            frame = self._page_of(vm, gfn, &step)
+            step = min(step, nr_pages - gfn)
+            left -= min(left, <uint64_t>step)
+            gfn = gfn + step if gfn + step < nr_pages else 0
+            if frame == NONE or not self._idle(frame, min_age):
                 continue
-            backing = self.mapping.backings.make()
-            self.mapping.backings.set_place(backing, BACKING_SWAP, slots[i], self.content.checksum(self.batch[i]))
-            self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
-            self.meter.ev.evicted += 1
-            self.meter.ev.evicted_swap += 1
-            self.meter.ev.swap_pages_out += 1
-            self.mapping.evict(self.batch[i], backing)
-            gone += 1
+            if self._evict(frame) == OK:
+                gone += 1
+            if self.nr_batch == CLUSTER or (self.nr_batch and gone + self.nr_batch >= want):
+                gone += self._flush()
+        if self.nr_batch:
+            gone += self._flush()
+        self.hand[vm] = gfn
         return gone
+
+    cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil:
+        """The frame at this page if the VM pays for it and it may go, or NONE; *step: pages to the next worth asking."""
+        cdef uint32_t slot = self.mapping.leaves.slot_of(vm, gfn), entry
+        cdef Frame *record
+        step[0] = LEAF_ENTRIES - gfn % LEAF_ENTRIES
+        if slot == NONE or self.mapping.leaves.slot(slot).leaf == NONE:
+            return NONE
+        step[0] = 1
+        entry = self.mapping.leaves.entry(self.mapping.leaves.at(self.mapping.leaves.slot(slot).leaf), gfn % LEAF_ENTRIES)
+        if not entry & PTE_PRESENT:
+            return NONE
+        record = &self.frames.frame[entry & PTE_WHERE]
+        if record.charge != vm or (record.flags & (FRAME_ORDERED | FRAME_ISOLATED)) != FRAME_ORDERED:
+            return NONE
+        return entry & PTE_WHERE
+
+    cdef bint _idle(self, hfn_t frame, uint32_t min_age) except? True nogil:
+        """Not accessed since it was last asked, and for long enough."""
+        self.meter.ev.reclaim_scanned += 1
+        self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
+        if self.mapping.test_and_clear_accessed(frame):
+            self.meter.ev.reclaim_spared_accessed += 1
+            self.order.touch(frame)
+            return False
+        return self.mapping.ages.idle(frame) >= min_age

@@ -13,6 +13,7 @@ Only Mapping calls what changes anything here.
 
 from libc.string cimport memset
 
+from .ages cimport Ages
 from .backing cimport Backings
 from .clock cimport Clock
 from .frames cimport (FRAME_CHAIN, FRAME_ORDERED, FRAME_PINNED, FRAME_RMAP, FRAME_ZERO, Frame, Frames, Slab)
@@ -43,6 +44,7 @@ cdef class ReverseMap:
         self.has_zpool = zpool is not None
         self.has_swap = swap is not None
         memset(self.account, 0, sizeof(self.account))
+        self.ages = Ages(frames.nr_frames)
 
     cdef void walk(self, hfn_t frame, Walk *walk) noexcept nogil:
         """Start at the first site of a mapped frame."""
@@ -70,25 +72,6 @@ cdef class ReverseMap:
             return 0
         return 1 if record.flags & FRAME_CHAIN else 2
 
-    cdef void _add_site(self, hfn_t frame, site_t site) noexcept nogil:
-        cdef Frame *record = &self.frames.frame[frame]
-        cdef uint32_t id
-        if not record.flags & FRAME_ZERO:
-            if record.refs == 0:
-                record.where = site
-            else:
-                if not record.flags & FRAME_CHAIN:
-                    id = self.nodes.take()
-                    self.node(id).site = record.where
-                    self.node(id).next = NONE
-                    record.where = id
-                    record.flags |= FRAME_CHAIN
-                id = self.nodes.take()
-                self.node(id).site = site
-                self.node(id).next = record.where
-                record.where = id
-        record.refs += 1
-
     cdef void _remove_site(self, hfn_t frame, site_t site) noexcept nogil:
         """The frame loses this site; refs may become 0, then the caller frees it."""
         cdef Frame *record = &self.frames.frame[frame]
@@ -115,6 +98,8 @@ cdef class ReverseMap:
         cdef Frame *record = &self.frames.frame[frame]
         if record.charge != NONE16:
             self.account[record.charge].charged -= 1
+        else:
+            self.ages.begin(frame)
         record.charge = vm
         if vm != NONE16:
             self.account[vm].charged += 1

@@ -146,6 +146,7 @@ cdef int _background(Engine engine, int64_t now) except -1:
     """Compaction, collapse, scanner and balloon workers whose clock is behind `now` catch up."""
     cdef Vm vm
     cdef uint32_t moved
+    engine.reclaim.harvest_due(now)
     engine.collapser.catch_up(now)
     engine.compactor.catch_up(now)
     if engine.scanner is not None:

@@ -185,12 +185,14 @@ cdef class Tables(ReverseMap):
                 if leaf.entries[index] & PTE_ACCESSED:
                     accessed = True
                     leaf.entries[index] &= ~<uint32_t>PTE_ACCESSED
+                    self.ages.touch(frame)
                     self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
             elif leaf.huge & PTE_ACCESSED:
                 accessed = True
                 leaf.huge &= ~<uint32_t>PTE_ACCESSED
                 self._drop_leaf_cached(leaf)
                 for i in range(LEAF_ENTRIES):
+                    self.ages.touch((leaf.huge & PTE_WHERE) + i)
                     if i != index and self.frames.frame[(leaf.huge & PTE_WHERE) + i].flags & FRAME_ORDERED:
                         self.order.touch((leaf.huge & PTE_WHERE) + i)
             if not self.next(&walk):
@@ -208,6 +210,7 @@ cdef class Tables(ReverseMap):
             self._drop_leaf_cached(leaf)
             for i in range(LEAF_ENTRIES):
                 frame = (leaf.huge & PTE_WHERE) + i
+                self.ages.touch(frame)
                 if self.frames.frame[frame].flags & FRAME_ORDERED:
                     self.order.touch(frame)
             return LEAF_ENTRIES
@@ -216,6 +219,7 @@ cdef class Tables(ReverseMap):
                 leaf.entries[i] &= ~<uint32_t>PTE_ACCESSED
                 self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + i)
                 frame = leaf.entries[i] & PTE_WHERE
+                self.ages.touch(frame)
                 if self.frames.frame[frame].flags & FRAME_ORDERED:
                     self.order.touch(frame)
                 found += 1

@@ -4,6 +4,7 @@ from .counters cimport Meter
 from .device cimport Device
 from .frames cimport Frames
 from .mapping cimport Mapping
+from .readahead cimport Readahead
 from .swapspace cimport SwapSpace
 from .types cimport hfn_t, int64_t, uint32_t
 from .zpool cimport Zpool
@@ -17,6 +18,7 @@ cdef class Writeback:
     cdef readonly Frames frames
     cdef readonly Content content
     cdef readonly Device device
+    cdef readonly Readahead readahead
     cdef Clock clock
     cdef Meter meter
     cdef Zpool zpool
@@ -30,7 +32,7 @@ cdef class Writeback:
 
     cdef void wake_shrinker(self) noexcept nogil
     cdef int shrink_pool(self, int64_t now) except -1 nogil
-    cdef uint32_t write_back(self, uint32_t want) except? 0xFFFFFFFF nogil
+    cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil
     cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil
     cdef void _wait_for_writes(self, uint32_t n, const uint32_t *slots) noexcept nogil
     cdef int _know_handle(self, uint32_t handle, uint32_t backing) except -1 nogil

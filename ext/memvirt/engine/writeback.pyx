@@ -16,6 +16,7 @@ from .counters cimport CPU_COMPACT, CPU_DECOMPRESS, CPU_SWAP
 from .device cimport Device
 from .frames cimport FRAME_FIXED
 from .mapping cimport Mapping
+from .readahead cimport Readahead
 from .types cimport NONE, OK, PAGE_SIZE, int64_t, uint8_t, uint32_t, uint64_t
 from .zpool cimport COMPACT_MOVED_BYTES
 
@@ -23,7 +24,7 @@ from .zpool cimport COMPACT_MOVED_BYTES
 cdef class Writeback:
     """What shrinks the zpool of one host; the part of Reclaim that knows which record an object belongs to."""
 
-    def __cinit__(self, Mapping mapping not None, Device device not None, *rest):
+    def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, readahead, *rest):
         self.mapping = mapping
         self.frames = mapping.frames
         self.content = mapping.content
@@ -32,6 +33,7 @@ cdef class Writeback:
         self.device = device
         self.clock = mapping.clock
         self.meter = mapping.meter
+        self.readahead = Readahead(mapping, device, readahead)
         if mapping.has_zpool and mapping.has_swap:
             while self.nr_bounce < min(<uint32_t>CLUSTER, self.frames.nr_frames // 512 + 1):
                 if self.frames.take(0, FRAME_FIXED, 0, &self.bounce[self.nr_bounce]) != OK:
@@ -53,7 +55,7 @@ cdef class Writeback:
         while self.shrinking and self.shrinker_ns <= now:
             self.clock.now = self.shrinker_ns
             if self._compact() == 0:
-                moved = self.write_back(self.nr_bounce)
+                moved = self.write_back(self.nr_bounce, False)
                 if moved == 0:                          # nothing helps: try again after a while, if asked again
                     self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
                     self.shrinking = False
@@ -98,21 +100,26 @@ cdef class Writeback:
                 first = i
         self.clock.wait_until(last)
 
-    cdef uint32_t write_back(self, uint32_t want) except? 0xFFFFFFFF nogil:
+    cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil:
         """Move up to `want` of the pool's oldest objects to swap: decompress, write, change the record. No entry
-        changes. Returns how many moved."""
+        changes. spare_loaded: those loaded since they came in, or were last spared, get another round. Returns how many
+        moved."""
         cdef uint32_t handles[CLUSTER]
         cdef uint32_t slots[CLUSTER]
         cdef const uint8_t *pages[CLUSTER]
         cdef uint8_t done[CLUSTER]
         cdef uint32_t n = 0, got, i, handle, length, moved = 0
+        cdef bint loaded
         cdef const uint8_t *payload
         cdef Backing *record
         if not self.mapping.has_swap:
             return 0
         for i in range(min(min(want, self.nr_bounce), <uint32_t>self.zpool.nr_objects)):
             handle = self.zpool.oldest()
+            loaded = self.zpool.loaded(handle)
             self.zpool.rotate(handle)           # whatever happens, the next one is another
+            if spare_loaded and loaded:
+                continue
             payload = self.zpool.view(handle, &length)
             record = self.mapping.backings.at(self.backing_of[handle])
             self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
@@ -137,6 +144,7 @@ cdef class Writeback:
                 continue
             record = self.mapping.backings.at(self.backing_of[handles[i]])
             self.mapping.backings.set_place(self.backing_of[handles[i]], BACKING_SWAP, slots[i], record.check)
+            self.readahead.know(slots[i], self.backing_of[handles[i]])
             self.zpool.free(handles[i])
             self.meter.ev.zpool_written_back += 1
             self.meter.ev.swap_pages_out += 1

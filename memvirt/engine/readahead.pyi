@@ -1,0 +1,13 @@
+class Window:
+    page_cluster: int
+    previous: int
+    hits: int
+    last_pages: int
+    def __init__(self, page_cluster: int = 3) -> None: ...
+    def fault(self, slot: int) -> tuple[int, int]: ...
+    def hit(self, pages: int = 1) -> None: ...
+
+class Readahead:
+    window: Window
+    nr_slots: int
+    def check(self) -> None: ...
