@@ -194,7 +194,7 @@ def test_esx_finds_stale_hints_by_hashing_again():
 
 
 def test_esx_keeps_its_rates():
-    """50 pages a second in a VM and 200 in all: of one VM's 400 pages 50 a second are looked at, of five VMs' 40 each."""
+    """50 pages a second in a VM, 200 in all: 50 a second of one VM's 400 pages, 40 each of five VMs'."""
     for vms, per_second in ((1, 50), (5, 200)):
         host = make_host("esx", memory=4096, options={"pages_per_s": 200, "vm_pages_per_s": 50})
         streams = {}
