@@ -1,7 +1,7 @@
 """The ksm scanner against the kernel's own: the same pages, both settled, the same counters to the page.
 
-Runs as root on a kernel with KSM, skips otherwise. Settings of /sys/kernel/mm/ksm are put back by the benchmarks' guard,
-a process that outlives the test, even one that is killed; its lock keeps two sessions from using ksmd at once.
+Runs as root on a kernel with KSM, skips otherwise. Settings of /sys/kernel/mm/ksm are put back by the benchmarks'
+guard, a process that outlives the test, even one that is killed; its lock keeps two sessions from using ksmd at once.
 """
 
 import importlib.util

@@ -194,7 +194,7 @@ def test_esx_finds_stale_hints_by_hashing_again():
 
 
 def test_esx_keeps_its_rates():
-    """50 pages a second in a VM and 200 in all: of one VM's 400 pages 50 a second are looked at, of five VMs' 40 each."""
+    """50 pages a second in a VM, 200 in all: 50 a second of one VM's 400 pages, 40 each of five VMs'."""
     for vms, per_second in ((1, 50), (5, 200)):
         host = make_host("esx", memory=4096, options={"pages_per_s": 200, "vm_pages_per_s": 50})
         streams = {}
@@ -343,3 +343,28 @@ def test_domains_that_name_no_vm():
     with pytest.raises(ConfigError, match="domain"):
         host.create_vm("db", memory="1MiB", domain=-1)
     assert host.vms[0].engine_vm.account()["domain"] == 0  # all or nothing
+
+
+@pytest.mark.parametrize("name", ["hash", "ksm", "esx", "inline"])
+def test_merged_frames_may_be_split_out_of_huge_leaves_and_moved(name):
+    """Thick VMs in 2 MiB blocks; sharing splits them, compaction moves what is left, sharing goes on from there."""
+    host = make_host(name, memory=4096, provisioning="thick")
+    vms = [host.create_vm(vm, memory=1024 * PAGE) for vm in "ab"]
+    for vm in vms:
+        vm.access(np.arange(1024), np.full(1024, FILL), np.arange(1024) % 39 + 1)
+    for _ in range(3):
+        host.scan()
+    assert host.usage()["guest"] == 39
+    for page in range(0, 1024, 7):
+        vms[0].write(page * PAGE, page.to_bytes(4, "big"))
+    host.compact()
+    assert host.counters()["compact_moved"] > 0
+    host.check()
+    for _ in range(3):
+        host.scan()
+    host.check()
+    expected = CORPUS[np.arange(1024) % 39 + 1].copy()
+    assert np.array_equal(vms[1].read_pages(np.arange(1024)), expected)
+    for page in range(0, 1024, 7):
+        expected[page, :4] = np.frombuffer(page.to_bytes(4, "big"), np.uint8)
+    assert np.array_equal(vms[0].read_pages(np.arange(1024)), expected)
