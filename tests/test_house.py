@@ -27,8 +27,8 @@ clone guest_memory guest guest_testing machine host contiguity run savings audit
 
 PYTHON_ORDER = """
 errors units metrics diagnose costs policies config presets inputs workloads simulation host
-fleet suite shadow versions environment record derive plan results cell run
-stats summary learned overtime export tables pyperf_hook timing cell_worker comparison compare doctor cli
+fleet suite shadow versions environment record derive plan results replay cell run
+stats columns summary learned overtime export tables pyperf_hook timing cell_worker comparison compare doctor cli
 """.split()
 
 
