@@ -62,11 +62,7 @@ def _suites() -> list[Entry]:
     for name in suite.names():
         read = suite.load(name)
         rows = [
-            (
-                scenario.name,
-                ", ".join(f"{percent / 100:g}" for percent in scenario.overcommit_percent),
-                scenario.description,
-            )
+            (scenario.name, ", ".join(f"{percent / 100:g}" for percent in scenario.points), scenario.description)
             for scenario in read.scenarios
         ]
         columns = ", ".join(variant.name for variant in read.all_variants())

@@ -19,7 +19,9 @@ from memvirt.fleet import Fleet, build, vm_name
 from memvirt.inputs import Corpus
 from memvirt.plan import Cell
 from memvirt.record import Histogram, Record, counter_difference, histogram_difference
+from memvirt.replay import replay
 from memvirt.shadow import BatchLike, ContentError, Shadow
+from memvirt.suite import Simulated
 
 MakeHost = Callable[..., Any]
 
@@ -178,6 +180,7 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
         ratio=cell.ratio,
         config=cell.config(),
         config_sha256=cell.sha256(),
+        shown=cell.shown.model_dump(),
         inputs={"corpus": run.corpus.sha256},
         versions=dict(run.versions),
         commit=run.commit,
@@ -185,12 +188,16 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
     )
     host = None
     try:
+        if isinstance(cell.spec, Simulated):
+            return replay(record, cell, cell.spec, baseline)
         # Only the tier whose wall times are quoted pays for a disk: simulated time has its own device.
         host = run.make_host(corpus=run.corpus, swap_direct=cell.tier == "full", **cell.host.model_dump(mode="json"))
         fleet = build(
             host, cell.spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest
         )
-        return _measured(run, record, host, fleet, cell, baseline)
+        cloned, aging = cell.spec.fleet.origin == "clone", cell.spec.aging is not None
+        driver = Driver(host, fleet, cloned=cloned, guest=bool(cell.guest), aging=aging)
+        return _measured(run, record, host, fleet, driver, baseline)
     except AdmissionError as error:
         return replace(record, status="refused", reason=str(error))
     except Exhausted as error:
@@ -202,9 +209,7 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
             host.close()
 
 
-def _measured(run: Run, record: Record, host: Any, fleet: Fleet, cell: Cell, baseline: Record | None) -> Record:
-    cloned, aging = cell.spec.fleet.origin == "clone", cell.spec.aging is not None
-    driver = Driver(host, fleet, cloned=cloned, guest=bool(cell.guest), aging=aging)
+def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver, baseline: Record | None) -> Record:
     wall_ns: dict[str, int] = {}
     phase = _Phase()
     before = _look(host)
@@ -217,6 +222,7 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, cell: Cell, bas
         counters=counter_difference(after.counters, before.counters),
         histograms=histogram_difference(after.histograms, before.histograms),
         cpu_ns=counter_difference(after.cpu_ns, before.cpu_ns),
+        stall=counter_difference(after.stall, before.stall),
         usage=host.usage(),
         sharing=host.sharing(),
         stores=host.stores(),
@@ -261,6 +267,7 @@ class _Look:
     counters: dict[str, int]
     histograms: dict[str, Histogram]
     cpu_ns: dict[str, int]
+    stall: dict[str, int]
 
 
 def _look(host: Any) -> _Look:
@@ -268,4 +275,5 @@ def _look(host: Any) -> _Look:
         kind: [(int(value), int(count)) for value, count in histogram["buckets"]]
         for kind, histogram in host.histograms().items()
     }
-    return _Look(host.counters(), histograms, host.cpu_ns())
+    stall = {name: int(value) for name, value in host.stall().items() if name.endswith("_ns")}
+    return _Look(host.counters(), histograms, host.cpu_ns(), stall)

@@ -24,6 +24,7 @@ from memvirt.inputs import load
 from memvirt.plan import Cell, from_json
 from memvirt.pyperf_hook import publish
 from memvirt.record import counter_difference
+from memvirt.suite import Simulated
 from memvirt.timing import HOOK, benchmark_name
 
 SCHEMA = 1  # of the mv_* metadata
@@ -38,6 +39,8 @@ def measure(loops: int, cell: Cell, corpus_file: str) -> float:
     """Seconds of the measured phase. A cell runs once in a process: its second run would find caches warm."""
     if loops != 1:
         raise ValueError(f"{loops} loops: a cell runs once in a process")
+    if isinstance(cell.spec, Simulated):
+        raise CellError(f"{cell.name}: a trace alone has no host to time; bench/replacement.py times orders")
     corpus = load(Path(corpus_file))
     host = Host(corpus=corpus, **cell.host.model_dump(mode="json"))
     fleet = build(host, cell.spec, corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest)

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from memvirt import results, stats, timing
+from memvirt.columns import COLUMNS, Column
 from memvirt.errors import ConfigError
 from memvirt.metrics import Better
 from memvirt.plan import BASELINE
 from memvirt.record import Record
 from memvirt.stats import Comparison, Verdict
-from memvirt.summary import COLUMNS, Column
 
 CODEC = ("lz4", "lz4_route")  # versions that change what compresses to what
 MACHINE = ("hostname", "cpu_model_name", "cpu_count", "platform", "python_version", "unit")

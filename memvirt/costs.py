@@ -19,6 +19,9 @@ DIRECTORY = Path(__file__).parent / "presets" / "costs"
 Nanoseconds = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 
 
+CODECS = {"lz4hc": ("compress",), "zstd": ("compress", "decompress")}  # and what lz4's numbers do not stand for
+
+
 class CostModel(BaseModel):
     """Nanoseconds per operation; a field's description says what exactly is paid for."""
 
@@ -32,8 +35,11 @@ class CostModel(BaseModel):
     copy_page: Nanoseconds = Field(description="copying 4 KiB from one frame to another")
     leaf_copy: Nanoseconds = Field(description="copying the 512 entries of a shared leaf table")
     same_filled: Nanoseconds = Field(description="testing a page for equal words")
-    compress: Nanoseconds = Field(description="compressing one page")
-    decompress: Nanoseconds = Field(description="decompressing one page")
+    compress: Nanoseconds = Field(description="compressing one page with lz4")
+    decompress: Nanoseconds = Field(description="decompressing one page, of lz4 or lz4hc")
+    compress_lz4hc: Nanoseconds = Field(description="compressing one page with lz4hc, whatever its level")
+    compress_zstd: Nanoseconds = Field(description="compressing one page with zstd, whatever its level")
+    decompress_zstd: Nanoseconds = Field(description="decompressing one page of zstd")
     zpool_store: Nanoseconds = Field(description="placing and copying a compressed object, compression apart")
     swap_submit: Nanoseconds = Field(description="processor time of one swap request; the device's time is its own")
     evict: Nanoseconds = Field(description="unmapping one page and giving its frame back")
@@ -66,6 +72,13 @@ def names() -> list[str]:
 def load(name: str) -> CostModel:
     """The named model; ConfigError when there is none."""
     return _read(name).costs
+
+
+def for_codec(name: str, codec: str) -> dict[str, int]:
+    """What the engine is told: the model's operations, compress and decompress being those of a host's codec."""
+    model = load(name).model_dump()
+    own = {key: model.pop(f"{key}_{other}") for other in CODECS for key in CODECS[other] if other == codec}
+    return {key: value for key, value in model.items() if key.rpartition("_")[2] not in CODECS} | own
 
 
 def explain(name: str) -> list[tuple[str, int, str, str]]:

@@ -18,6 +18,7 @@ class Taken:
     counters: dict[str, int]
     histograms: dict[str, Histogram]
     cpu_ns: dict[str, int]
+    stall: dict[str, int]  # totals only
     usage: dict[str, int]
     sharing: dict[str, int]
     stores: dict[str, int]
@@ -36,6 +37,7 @@ def derived(taken: Taken) -> dict[str, int | str]:
         "overcommit": ratio_text(taken.configured_pages, sum(taken.usage.values()), 2),
         "faults": sum(count for name, count in taken.counters.items() if name.startswith("fault_")) - _missed(taken),
         "cpu_total_ns": sum(taken.cpu_ns.values()),
+        **taken.stall,
     }
     found |= saved_frames(taken)
     for kind, histogram in sorted(taken.histograms.items()):

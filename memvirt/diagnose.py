@@ -214,9 +214,10 @@ def _fields_at(model: type[BaseModel], place: Place) -> list[str]:
         if isinstance(key, int):
             continue
         annotations = [cls.model_fields[key].annotation for cls in current if key in cls.model_fields]
-        current = [cls for annotation in annotations for cls in _models_in(annotation)] or [
+        following = [cls for annotation in annotations for cls in _models_in(annotation)] or [
             cls for cls in current if key not in cls.model_fields and _has_kind(cls, key)
         ]
+        current = following or current  # a tag of a union is no key: stay
     return sorted({name for cls in current for name in cls.model_fields})
 
 

@@ -15,16 +15,14 @@ from importlib import import_module
 from typing import Any
 
 from memvirt import learned
+from memvirt.columns import BY_NAME, COLUMNS, Column, columns_of
 from memvirt.errors import ConfigError
 from memvirt.metrics import REGISTRY
 from memvirt.record import Record
 from memvirt.summary import (
     ARROWS,
-    BY_NAME,
-    COLUMNS,
     MISSING,
     SINGLE_RUN,
-    Column,
     Group,
     Row,
     base_name,
@@ -73,9 +71,12 @@ def _numbers(record: Record) -> Iterator[tuple[str, int | str]]:
     yield "sim_ns", record.sim_ns
     yield from ((name, value) for name, value in sorted(record.derived.items()) if value != "")
     yield from sorted(record.counters.items())
-    shown = ((column.name, column.value(record)) for column in COLUMNS if not column.wall)
+    columns = dict.fromkeys((*COLUMNS, *columns_of(record)))
+    shown = ((column.name, column.value(record)) for column in columns if not column.wall)
     yield from (
-        (name, str(round(value, 6))) for name, value in shown if value is not None and name not in record.derived
+        (name, str(round(value, 6)))
+        for name, value in shown
+        if value is not None and name not in record.derived and name not in record.counters
     )
     for family, part in (("cpu_ns", record.cpu_ns), ("usage", record.usage)):
         yield from ((f"{family}.{name}", value) for name, value in sorted(part.items()))
@@ -139,8 +140,8 @@ def to_markdown(records: Sequence[Record]) -> str:
     parts = []
     for title, members in _scenarios(records):
         rows = [[_marked(value, best, "**{}**", "*{}*", "{}") for value, best in row] for row in _rows(members)]
-        table = pandas.DataFrame(rows, columns=_heads())
-        align = ("right", "left", *["right"] * (len(COLUMNS)), "left")
+        table = pandas.DataFrame(rows, columns=_heads(members[0]))
+        align = ("right", "left", *["right"] * len(members[0].columns), "left")
         parts.append(f"**{title}**\n\n{table.to_markdown(index=False, disable_numparse=True, colalign=align)}\n")
     parts.append(learned.line(groups(records)) + "\n")
     return "\n".join(parts)
@@ -152,11 +153,11 @@ def to_latex(records: Sequence[Record]) -> str:
     parts = [f"% {learned.line(groups(records))}\n% needs \\usepackage{{booktabs,textcomp}}\n"]
     for title, members in _scenarios(records):
         rows = _rows(members)
-        table = pandas.DataFrame([[value for value, _ in row] for row in rows], columns=_heads())
+        table = pandas.DataFrame([[value for value, _ in row] for row in rows], columns=_heads(members[0]))
         bold = pandas.DataFrame([[_marked(value, best, *LATEX_MARKS) for value, best in row] for row in rows])
         style = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
         style = style.apply(lambda _, bold=bold: bold.to_numpy(), axis=None)
-        layout = f"rl{'r' * len(COLUMNS)}l"
+        layout = f"rl{'r' * len(members[0].columns)}l"
         text = style.to_latex(hrules=True, column_format=layout, caption=_escaped(title), position_float="centering")
         parts.append(text)
     out = "\n".join(parts)
@@ -190,8 +191,9 @@ def _scenarios(records: Sequence[Record]) -> Iterator[tuple[str, list[Group]]]:
         yield f"{scenario}: {members[0].description}".removesuffix(": "), members
 
 
-def _heads() -> list[str]:
-    return ["ratio (×)", "preset", *(_title(column) for column in COLUMNS), "frames saved"]
+def _heads(group: Group) -> list[str]:
+    ratio = "capacity (×)" if group.simulated else "ratio (×)"
+    return [ratio, "preset", *(_title(column) for column in group.columns), "frames saved"]
 
 
 def _title(column: Column) -> str:
@@ -204,20 +206,23 @@ def _rows(members: Sequence[Group]) -> list[list[tuple[str, bool]]]:
     """Cells as (text, whether it is best); the text of a row without numbers says how it ended."""
     rows = []
     for group in members:
-        best = {column.name: group.best(column) for column in COLUMNS}
+        best = {column.name: group.best(column) for column in group.columns}
         for row in group.rows:
             cells = [(ratio_label(group.ratio), False), (row.preset, False)]
-            cells += [(_value(column, row), row.preset in best[column.name]) for column in COLUMNS]
+            first = group.columns[0]
+            cells += [
+                (_value(column, row, column is first), row.preset in best[column.name]) for column in group.columns
+            ]
             saved = ", ".join(f"{name} {figures(frames)}" for name, frames in row.saved.items())
             cells.append((saved or MISSING if row.done else row.ending, False))
             rows.append(cells)
     return rows
 
 
-def _value(column: Column, row: Row) -> str:
+def _value(column: Column, row: Row, first: bool) -> str:
     if row.done:
         return value_text(column, row)
-    return row.status if column is COLUMNS[0] else MISSING
+    return row.status if first else MISSING
 
 
 def _marked(text: str, best: bool, bold: str, ended: str, plain: str) -> str:

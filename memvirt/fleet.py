@@ -14,6 +14,9 @@ Private pages come from windows of the corpus that do not overlap, one per VM, s
 only where the captured machine did. Where a window is shorter than a VM's private memory its pages repeat, and the
 repeated ones are written to once at boot, which makes their content unique: a small corpus never looks like sharing.
 
+A fleet that settles boots its VMs one after another, minutes apart as it were: after each the host's scanner, if there
+is one, goes over all memory `settle_passes` times. So pages that can be merged are, before the next VM needs a frame.
+
 A phase yields steps: dicts from VM to stream, each for one `host.run`. VMs are created, cloned and destroyed between
 steps, so whoever iterates must run each step before asking for the next. Refusals of the host pass through unchanged.
 """
@@ -49,6 +52,7 @@ class Host(Protocol):
     """What a fleet asks of a host. Sizes are in bytes."""
 
     def create_vm(self, name: str, *, memory: int, guest: Any) -> Vm: ...
+    def settle(self, passes: int) -> None: ...
 
 
 class FleetSpec(Model):
@@ -110,6 +114,8 @@ class Scenario(Protocol):
     def measured(self) -> Workload | None: ...
     @property
     def aging(self) -> AgingSpec | None: ...
+    @property
+    def settle_passes(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +221,13 @@ class Fleet:
         return self.vms[name]
 
     def _boots(self) -> Iterator[Streams]:
-        yield {self.vms[vm_name(index)]: self._boot(index) for index in range(len(self._layouts))}
+        passes = self._scenario.settle_passes
+        if not passes:
+            yield {self.vms[vm_name(index)]: self._boot(index) for index in range(len(self._layouts))}
+            return
+        for index in range(len(self._layouts)):
+            yield {self.vms[vm_name(index)]: self._boot(index)}
+            self._host.settle(passes)
 
     def _clones(self) -> Iterator[Streams]:
         parent = self.vms[vm_name(0)]

@@ -84,7 +84,7 @@ class Host:
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=COMPACT_NEVER if config.compact_threshold is None else config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
-            costs=costs.load(config.costs).model_dump(),
+            costs=costs.for_codec(config.costs, config.codec),
             seed=config.seed,
         )
         self._vms: dict[str, Vm] = {}
@@ -289,6 +289,11 @@ class Host:
         """Map everything huge that can be: in place, or by copying into free 2 MiB blocks. Returns how many leaf
         tables became huge."""
         return int(self.engine.collapse())
+
+    def settle(self, passes: int) -> None:
+        """Let the scanner, if there is one, go over all memory so many times."""
+        for _ in range(passes if self.engine.scanner is not None else 0):
+            self.engine.scan(None)
 
     def set_domains(self, domains: Mapping[str, int]) -> None:
         """Move VMs to other domains: {VM's name: domain}. From now on their pages merge with those of their new domain

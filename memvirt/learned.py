@@ -7,6 +7,12 @@ When that leaves nobody behind, there is no difference.
 
 At the highest ratio with a comparison the line also names the Pareto front: presets that no other beats in one of
 effective overcommit and slowdown without losing in the other, by more than the same 1 %.
+
+That is the rule "slowdown". A suite may ask for another one; the same 1 % and the same intervals make a tie.
+
+    leading     the first column: means over all scenarios at each ratio, optimum and columns without a value left out
+    apart       the first column, each scenario by itself, at its hardest ratio (for a trace: its smallest capacity)
+    survival    the largest ratio up to which a preset finished every cell, for each scenario, and for all of them
 """
 
 from __future__ import annotations
@@ -15,8 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, fsum, log
 
+from memvirt.columns import Column
+from memvirt.metrics import Better
+from memvirt.plan import OPTIMUM
 from memvirt.stats import MIN_SEEDS, Interval, mean_interval
-from memvirt.summary import Group, Row
+from memvirt.summary import Group, Row, number
 
 TIE = 0.01  # of the lower score
 
@@ -109,7 +118,13 @@ def _dominates(one: Score, other: Score) -> bool:
 
 
 def line(groups: Sequence[Group]) -> str:
-    """The one line."""
+    """The one line, by the rule that the suite asks for."""
+    rules = {"leading": _leading_line, "apart": _apart_line, "survival": _survival_line}
+    told = rules.get(groups[0].learned if groups else "", _slowdown_line)(groups)
+    return f"{told} One seed." if groups and max(len(group.seeds) for group in groups) == 1 else told
+
+
+def _slowdown_line(groups: Sequence[Group]) -> str:
     found = [finding for finding in findings(groups) if finding.scores]
     if not found:
         return "Learned: nothing, no preset finished every scenario at any ratio."
@@ -120,7 +135,6 @@ def line(groups: Sequence[Group]) -> str:
     over = " (geometric mean over scenarios)" if len({group.scenario for group in groups}) > 1 else ""
     told = [f"Learned: lowest slowdown{over}: {'; '.join(sentence(finding) for finding in found)}."]
     told += [trade(finding) for finding in compared[-1:] if finding.beaten is not None]
-    told += ["One seed."] if max(len(group.seeds) for group in groups) == 1 else []
     return " ".join(told)
 
 
@@ -150,3 +164,105 @@ def trade(finding: Finding) -> str:
 
 def _list(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A preset's mean in one column."""
+
+    preset: str
+    mean: float
+    interval: Interval | None
+
+
+def _marks(groups: Sequence[Group], column: Column) -> list[Mark]:
+    """Presets that have the column in all of the groups, the best first; the mean over groups, seed by seed."""
+    presets = dict.fromkeys(row.preset for group in groups for row in group.rows if row.preset != OPTIMUM)
+    marks = []
+    for preset in presets:
+        rows = [row for group in groups for row in group.rows if row.preset == preset]
+        values = [row.values.get(column.name, ()) for row in rows if row.done]
+        if len(values) == len(groups) and all(values):
+            seeds = [fsum(each) / len(each) for each in zip(*values, strict=False)]
+            interval = mean_interval(seeds) if len(seeds) >= MIN_SEEDS else None
+            marks.append(Mark(preset, fsum(seeds) / len(seeds), interval))
+    sign = -1 if column.better is Better.HIGHER else 1
+    return sorted(marks, key=lambda mark: (sign * mark.mean, mark.preset))
+
+
+def _same(one: Mark, other: Mark) -> bool:
+    """Whether two marks are not told apart."""
+    if abs(one.mean - other.mean) <= TIE * max(abs(one.mean), abs(other.mean)):
+        return True
+    if one.interval is None or other.interval is None:
+        return False
+    return one.interval.low <= other.interval.high and other.interval.low <= one.interval.high
+
+
+def _standing(marks: Sequence[Mark], column: Column) -> str:
+    """Who is best, who comes next, who is last."""
+    unit = f" {column.unit}".replace(" ×", "×") if column.unit else ""
+    best = [mark for mark in marks if _same(marks[0], mark)]
+    if len(best) == len(marks):
+        return f"no difference ({number(column, marks[0].mean)}{unit})"
+    told = f"{_list([mark.preset for mark in best])} {number(column, marks[0].mean)}{unit}"
+    rest = [mark for mark in marks if mark not in best]
+    shown = dict.fromkeys((rest[0], rest[-1]))
+    return ", ".join([told, *(f"{mark.preset} {number(column, mark.mean)}" for mark in shown)])
+
+
+def _leading_line(groups: Sequence[Group]) -> str:
+    column = groups[0].columns[0]
+    ratios = sorted({group.ratio for group in groups}, key=float)
+    found = []
+    for ratio in ratios:
+        usable = [group for group in groups if group.ratio == ratio and _marks([group], column)]
+        marks = _marks(usable, column)
+        if marks:
+            found.append(f"at {ratio} {_standing(marks, column)}")
+    if not found:
+        return f"Learned: nothing, no preset has a {column.title} in every scenario."
+    over = " (mean over scenarios)" if len({group.scenario for group in groups}) > 1 else ""
+    return f"Learned: {column.title}{over}, best, next and last: {'; '.join(found)}."
+
+
+def _apart_line(groups: Sequence[Group]) -> str:
+    column = groups[0].columns[0]
+    found = []
+    for scenario in dict.fromkeys(group.scenario for group in groups):
+        every = sorted((group for group in groups if group.scenario == scenario), key=lambda each: float(each.ratio))
+        hardest = every[0] if every[0].simulated else every[-1]
+        marks = _marks([hardest], column)
+        found.append(f"{scenario} at {hardest.ratio}: {_standing(marks, column) if marks else 'nobody finished'}")
+    return f"Learned: {column.title}, best, next and last: {'; '.join(found)}."
+
+
+def _survival_line(groups: Sequence[Group]) -> str:
+    scenarios = list(dict.fromkeys(group.scenario for group in groups))
+    presets = list(dict.fromkeys(row.preset for group in groups for row in group.rows))
+    reached = {
+        (scenario, preset): survived([group for group in groups if group.scenario == scenario], preset)
+        for scenario in scenarios
+        for preset in presets
+    }
+    told = [
+        f"{scenario}: " + ", ".join(f"{preset} {reached[scenario, preset] or 'nothing'}" for preset in presets)
+        for scenario in scenarios
+    ]
+    worst = {preset: min((reached[scenario, preset] for scenario in scenarios), key=_as_ratio) for preset in presets}
+    whatever = ", ".join(f"{preset} {ratio or 'nothing'}" for preset, ratio in worst.items())
+    return f"Learned: survived up to: {'; '.join(told)}. To be relied on in all of them: {whatever}."
+
+
+def survived(groups: Sequence[Group], preset: str) -> str:
+    """The largest ratio up to which the preset finished everything; "" when it did not finish the smallest."""
+    last = ""
+    for group in sorted(groups, key=lambda each: float(each.ratio)):
+        if not all(row.done for row in group.rows if row.preset == preset):
+            break
+        last = group.ratio
+    return last
+
+
+def _as_ratio(ratio: str) -> float:
+    return float(ratio or 0)

@@ -6,14 +6,15 @@ error in the last cell is found before the first one starts, and a run can be re
 The suite's `[host] swap` says how large a swap area is where a preset has one; it gives none to a preset without.
 
 A slowdown needs the same stream on a host with enough memory: the cell's *baseline*, one more cell, shared by all
-presets whose VMs see the same machine (guest, content, provisioning, costs).
+presets whose VMs see the same machine (guest, content, provisioning, costs). A simulated cell is held against the
+offline optimum in the same way; that one is worth a row of its own.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memvirt import presets, suite
@@ -21,10 +22,12 @@ from memvirt.config import HostConfig
 from memvirt.diagnose import Source, validate
 from memvirt.errors import ConfigError
 from memvirt.record import canonical, cell_name, ratio_text, sha256_of
-from memvirt.suite import Scenario, Sizes, Suite, TierName, Variant
+from memvirt.suite import AnyScenario, Scenario, Shown, Simulated, Sizes, Suite, TierName, Variant
 from memvirt.units import PAGE_SIZE, format_pages, suggest
 
 BASELINE = "baseline"
+OPTIMUM = "belady"  # the baseline of simulated cells
+USUAL = Shown()
 BASELINE_SPARE_PAGES = 4096  # beyond half as much again as all VMs: tables, watermarks and a scattered last block
 
 
@@ -40,7 +43,8 @@ class Cell:
     overcommit_percent: int
     host: HostConfig
     guest: Any  # False, True or a table of guest settings
-    spec: Scenario
+    spec: Scenario | Simulated
+    shown: Shown = USUAL  # says nothing about the cell: no part of its configuration
 
     @property
     def name(self) -> str:
@@ -48,7 +52,7 @@ class Cell:
 
     @property
     def is_baseline(self) -> bool:
-        return self.preset.startswith(BASELINE)
+        return self.preset == OPTIMUM if isinstance(self.spec, Simulated) else self.preset.startswith(BASELINE)
 
     def config(self) -> dict[str, Any]:
         """The whole resolved configuration, as plain JSON values."""
@@ -67,21 +71,22 @@ class Cell:
     @property
     def sizes(self) -> list[int]:
         """Configured pages of each VM."""
-        return self.spec.fleet.sizes(self.overcommit_percent)
+        return self.spec.sizes(self.overcommit_percent)
 
     @property
     def ratio(self) -> str:
-        return ratio_text(sum(self.sizes), self.host.memory, 2)
+        """Overcommit; of a simulated cell, the share of its pages that fits in memory."""
+        promised, memory = sum(self.sizes), self.host.memory
+        return ratio_text(memory, promised, 2) if isinstance(self.spec, Simulated) else ratio_text(promised, memory, 2)
 
     def bytes_needed(self) -> int:
         """Memory of this machine that the host takes: page bytes, where it has any."""
-        return self.host.memory * PAGE_SIZE if self.host.content == "bytes" else 0
+        held = self.host.content == "bytes" and isinstance(self.spec, Scenario)
+        return self.host.memory * PAGE_SIZE if held else 0
 
     def accesses(self) -> int:
         """About how many operations the cell does: what its duration is predicted from."""
-        per_vm = sum(part.length() for part in (self.spec.warm_up, self.spec.measured) if part is not None)
-        filled = sum(self.sizes) * (self.spec.aging.cycles // 2 if self.spec.aging else 1)
-        return filled + per_vm * len(self.sizes)
+        return self.spec.accesses(self.overcommit_percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +148,13 @@ def make(
             seed=seed,
             tier=tier,
             overcommit_percent=percent,
-            host=hosts[column.name, seed],
-            guest=_guest(column),
+            host=_host_of(scenario, percent, hosts[column.name, seed]),
+            guest=isinstance(scenario, Scenario) and _guest(column),
             spec=scenario,
+            shown=sized.shown(),
         )
         for scenario in sized.scenarios
-        for percent in scenario.overcommit_percent
+        for percent in scenario.points
         for seed in seeds or sized.seeds
         for column in columns
     ]
@@ -182,14 +188,25 @@ def _host(sizes: Sizes, column: Variant, seed: int, overrides: Sequence[str]) ->
     return presets.resolve(column.preset, overrides, settings=settings)
 
 
+def _host_of(scenario: AnyScenario, percent: int, host: HostConfig) -> HostConfig:
+    """The column's host; for a simulated cell its capacity and its order of replacement, which is all there is."""
+    if isinstance(scenario, Scenario):
+        return host
+    capacity = format_pages(scenario.capacity(percent))
+    return validate(HostConfig, {"memory": capacity, "replacement": host.replacement, "seed": host.seed})
+
+
 def _guest(column: Variant) -> Any:
     asked = presets.vm_settings(column.preset).guest
     return asked if isinstance(asked, bool) else asked.model_dump(mode="json")
 
 
 def _baseline(cell: Cell) -> Cell:
-    """Enough memory for all that the VMs were promised, and no mechanism to get more."""
+    """Enough memory for all that the VMs were promised, and no mechanism to get more; or else the optimum."""
     host = cell.host
+    if isinstance(cell.spec, Simulated):
+        plain = host.model_copy(update={"replacement": HostConfig.model_fields["replacement"].default})
+        return replace(cell, preset=OPTIMUM, host=plain)
     kept = {"content": host.content, "provisioning": host.provisioning, "costs": host.costs, "seed": host.seed}
     memory = sum(cell.sizes) * 3 // 2 + BASELINE_SPARE_PAGES
     enough = validate(HostConfig, {**kept, "memory": format_pages(memory)}, Source("baseline"))
@@ -206,6 +223,7 @@ def _baseline(cell: Cell) -> Cell:
         host=enough,
         guest=cell.guest,
         spec=cell.spec,
+        shown=cell.shown,
     )
 
 
@@ -217,6 +235,7 @@ def to_json(cell: Cell) -> str:
 def from_json(text: str) -> Cell:
     """The cell that `to_json` wrote."""
     data = json.loads(text)
+    scenario = data["scenario"]
     return Cell(
         suite=data["suite"],
         scenario=data["name"],
@@ -226,5 +245,5 @@ def from_json(text: str) -> Cell:
         overcommit_percent=data["overcommit_percent"],
         host=validate(HostConfig, data["host"]),
         guest=data["guest"],
-        spec=validate(Scenario, data["scenario"]),
+        spec=validate(Simulated, scenario) if "simulate" in scenario else validate(Scenario, scenario),
     )

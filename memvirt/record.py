@@ -52,9 +52,10 @@ class Record:
     tier: Tier
     status: Status
     reason: str = ""  # why it is not done; empty when it is
-    ratio: str  # overcommit ratio: sum of configured pages / host frames, an exact decimal
+    ratio: str  # overcommit: configured pages / host frames, an exact decimal; of a trace: capacity / its pages
     config: dict[str, Any]  # the whole resolved configuration of the cell
     config_sha256: str  # of `config` in canonical form
+    shown: dict[str, Any] = field(default_factory=dict)  # what the suite's tables show: memvirt.suite.Shown
     inputs: dict[str, str]  # name -> content hash of every corpus and trace
     versions: dict[str, str]  # memvirt, numpy, lz4 and the route to it
     commit: str = ""  # of the source tree, "" outside one, "+" appended when it was edited
@@ -68,14 +69,10 @@ class Record:
         default_factory=list
     )  # aging: what the host's memory looked like after each cycle
     sharing: dict[str, int] = field(default_factory=dict)  # the scanner's counters at the end
-    stores: dict[str, int] = field(
-        default_factory=dict
-    )  # pages as values, compressed, swapped, ballooned
+    stores: dict[str, int] = field(default_factory=dict)  # pages as values, compressed, swapped, ballooned
     cpu_ns: dict[str, int] = field(default_factory=dict)  # simulated CPU time by mechanism
     vms: dict[str, dict[str, int]] = field(default_factory=dict)  # VM -> accesses done, sim_ns
-    derived: dict[str, int | str] = field(
-        default_factory=dict
-    )  # what follows; ratios as decimals
+    derived: dict[str, int | str] = field(default_factory=dict)  # what follows; ratios as decimals
     verified: bool = False  # every VM read back what it wrote, checked after the numbers were taken
     verified_pages: int = 0  # how many pages that were
     environment: dict[str, Any] = field(default_factory=dict)

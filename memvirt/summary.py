@@ -6,35 +6,20 @@ seeds that happened to fit would flatter the preset. Baselines are not rows; slo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import fsum
 
-from memvirt.metrics import FAULT_KINDS, Better
-from memvirt.plan import BASELINE
-from memvirt.record import Histogram, Record, percentile
+from memvirt.columns import COLUMNS, Column, columns_of
+from memvirt.metrics import Better
+from memvirt.plan import BASELINE, OPTIMUM
+from memvirt.record import Record
 from memvirt.stats import MIN_SEEDS, mean_interval
 
-HUGE_ORDER = 9  # 2 MiB of 4 KiB pages
-PAGES_PER_MIB = 256
 SINGLE_RUN = "single run"
-P99 = 990
 MISSING = "–"
 ARROWS = {Better.HIGHER: "↑", Better.LOWER: "↓", Better.NEITHER: ""}
 SCALES = ((1e4, 1.0, ""), (1e6, 1e3, "k"), (1e9, 1e6, "M"), (float("inf"), 1e9, "G"))  # below, divided by, marked
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One number of a cell: what tables head it with, and how it follows from a record."""
-
-    name: str
-    title: str  # in words
-    head: str  # the same in narrow lines
-    unit: str  # "" for a count
-    better: Better
-    value: Callable[[Record], float | None]  # None: this cell has none (no fault, no baseline)
-    wall: bool = False  # of this machine's clock: marked as a single run, never compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,77 +58,18 @@ class Group:
     description: str
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
+    columns: tuple[Column, ...] = COLUMNS  # what tables show
+    learned: str = "slowdown"  # what the last line compares
+    simulated: bool = False  # a trace without a host: its ratio is the share of its pages that fits in memory
 
     def best(self, column: Column) -> set[str]:
-        """The presets that are best in a column; none when nobody is, or every one is."""
-        means = {row.preset: mean for row in self.rows if row.done and (mean := row.mean(column.name)) is not None}
+        """The presets that are best in a column, the optimum apart; none when nobody is, or every one is."""
+        rows = [row for row in self.rows if row.done and row.preset != OPTIMUM]
+        means = {row.preset: mean for row in rows if (mean := row.mean(column.name)) is not None}
         if column.better is Better.NEITHER or column.wall or len(set(means.values())) < 2:
             return set()
         top = max(means.values()) if column.better is Better.HIGHER else min(means.values())
         return {preset for preset, mean in means.items() if mean == top}
-
-
-def _derived(name: str) -> Callable[[Record], float | None]:
-    return lambda record: float(text) if (text := record.derived.get(name, "")) != "" else None
-
-
-def fault_latencies(record: Record) -> Histogram:
-    """The simulated time of every fault of every kind; a refill of the translation cache is not a fault."""
-    merged: dict[int, int] = {}
-    for kind in FAULT_KINDS:
-        if kind != "refill":
-            for value, count in record.histograms.get(kind, ()):
-                merged[value] = merged.get(value, 0) + count
-    return sorted(merged.items())
-
-
-def _p99_us(record: Record) -> float | None:
-    value = percentile(fault_latencies(record), P99)
-    return None if value is None else value / 1000
-
-
-def _swap_mib(record: Record) -> float:
-    pages = record.counters.get("swap_pages_out", 0) + record.counters.get("swap_pages_in", 0)
-    return pages / PAGES_PER_MIB
-
-
-def _unusable_percent(record: Record) -> float | None:
-    index: Sequence[int] = record.fragmentation.get("unusable", ())
-    return index[HUGE_ORDER] / 10 if len(index) > HUGE_ORDER else None
-
-
-def _overhead_percent(record: Record) -> float | None:
-    total = sum(record.cpu_ns.values())
-    own = record.cpu_ns.get("access", 0) + record.cpu_ns.get("guest", 0)
-    return 100 * (total - own) / total if total else None
-
-
-def _speed(record: Record) -> float | None:
-    speed = record.measured.get("accesses_per_s")
-    return None if speed is None else speed / 1e6
-
-
-_UP, _DOWN = Better.HIGHER, Better.LOWER
-COLUMNS = (
-    Column(
-        "effective_overcommit",
-        "effective overcommit",
-        "effective\novercommit",
-        "×",
-        _UP,
-        _derived("effective_overcommit"),
-    ),
-    Column("slowdown", "slowdown", "slowdown", "×", _DOWN, _derived("slowdown")),
-    Column("faults", "faults", "faults", "", _DOWN, _derived("faults")),
-    Column("fault_p99_us", "p99 fault latency", "p99\nfault", "µs", _DOWN, _p99_us),
-    Column("swap_traffic_mib", "swap traffic", "swap\ntraffic", "MiB", _DOWN, _swap_mib),
-    Column(
-        "unusable_2mib_percent", "free memory unusable as 2 MiB", "unusable\nas 2 MiB", "%", _DOWN, _unusable_percent
-    ),
-    Column("cpu_overhead_percent", "CPU share of memory management", "CPU\nshare", "%", _DOWN, _overhead_percent),
-    Column("simulated_maccesses_per_s", "simulator speed", "simulator\nspeed", "M/s", _UP, _speed, wall=True),
-)
-BY_NAME = {column.name: column for column in COLUMNS}
 
 
 def groups(records: Iterable[Record]) -> list[Group]:
@@ -170,18 +96,21 @@ def _group(scenario: str, ratio: str, records: list[Record]) -> Group:
         description=str(records[0].config.get("scenario", {}).get("description", "")),
         seeds=tuple(sorted({record.seed for record in records})),
         rows=tuple(_row([record for record in records if record.preset == preset]) for preset in presets),
+        columns=columns_of(records[0]),
+        learned=str(records[0].shown.get("learned", "slowdown")),
+        simulated="simulate" in records[0].config.get("scenario", {}),
     )
 
 
 def _row(records: list[Record]) -> Row:
     records = sorted(records, key=lambda record: record.seed)
     unfinished = [record for record in records if record.status != "done"]
+    first = (unfinished or records)[0]
     if unfinished:
-        first = unfinished[0]
         share = f" ({len(unfinished)} of {len(records)} seeds)" if len(records) > 1 else ""
         return Row(first.preset, first.status, first.reason + share, {}, {})
     values: dict[str, tuple[float, ...]] = {}
-    for column in COLUMNS:
+    for column in dict.fromkeys((*COLUMNS, *columns_of(first))):
         found = [value for record in records if (value := column.value(record)) is not None]
         if len(found) == len(records):
             values[column.name] = tuple(found)

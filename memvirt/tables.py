@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,14 +20,14 @@ from rich.table import Table
 from rich.text import Text
 
 from memvirt import export, learned, overtime, results
+from memvirt.columns import COLUMNS, Column
 from memvirt.errors import ConfigError
+from memvirt.metrics import REGISTRY
 from memvirt.record import Record, require_alike
 from memvirt.summary import (
     ARROWS,
-    COLUMNS,
     MISSING,
     SINGLE_RUN,
-    Column,
     Group,
     Row,
     figures,
@@ -49,7 +50,9 @@ DISPENSABLE = (
     "saved",
     "fault_p99_us",
 )
+AFTER_SAVED = "slowdown"  # the column that frames saved stand behind
 GAP = 2  # between columns
+DIGITS = re.compile(r"\d+")
 SHOWN_SAVING = 0.01  # of a row's savings: smaller ones stand in the exports only
 
 
@@ -94,16 +97,18 @@ def terminal(records: Sequence[Record], width: int) -> RenderableType:
 
 
 def _layout(every: Sequence[Group], width: int) -> _Layout:
+    shown = every[0].columns
     widths = {
-        "ratio": max([len("ratio"), *(len(ratio_label(group.ratio)) for group in every)]),
+        "ratio": max([len(_ratio_name(every)), *(len(ratio_label(group.ratio)) for group in every)]),
         "preset": max([len("preset"), *(len(row.preset) for group in every for row in group.rows)]),
-        "saved": SAVED_WIDTHS[0],
     }
-    for column in COLUMNS:
+    if any(column.name == AFTER_SAVED for column in shown):
+        widths["saved"] = SAVED_WIDTHS[0]
+    for column in shown:
         cells = [cell(column, row, group.best(column)) for group in every for row in group.rows]
         widths[column.name] = max(len(line) for line in [*_head(column).split("\n"), *cells])
     hidden: list[str] = []
-    for name in ("", *DISPENSABLE):
+    for name in ("", *(name for name in _dispensable(shown) if name in widths)):
         if name:
             hidden.append(name)
             del widths[name]
@@ -113,18 +118,25 @@ def _layout(every: Sequence[Group], width: int) -> _Layout:
             spare = 0
         if spare >= 0:
             break
-    columns = tuple(column for column in COLUMNS if column.name in widths)
+    columns = tuple(column for column in shown if column.name in widths)
     return _Layout(columns, widths, tuple(hidden))
+
+
+def _dispensable(shown: Sequence[Column]) -> Sequence[str]:
+    """What a narrow terminal loses, first to last: the usual columns by DISPENSABLE, a suite's own from the end."""
+    if tuple(shown) == COLUMNS:
+        return DISPENSABLE
+    return ("saved", *(column.name for column in reversed(shown[1:])))
 
 
 def _block(members: Sequence[Group], layout: _Layout) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     widths = layout.widths
-    table.add_column("ratio\n\n×", justify="right", width=widths["ratio"], no_wrap=True)
+    table.add_column(f"{_ratio_name(members)}\n\n×", justify="right", width=widths["ratio"], no_wrap=True)
     table.add_column("preset", width=widths["preset"], no_wrap=True)
     for column in layout.columns:
         table.add_column(_head(column), justify="right", width=widths[column.name], no_wrap=True)
-        if column.name == "slowdown" and "saved" in widths:
+        if column.name == AFTER_SAVED and "saved" in widths:
             table.add_column("frames saved\nby mechanism", width=widths["saved"])
     for group in members:
         table.add_section()
@@ -140,11 +152,15 @@ def _cells(group: Group, row: Row, layout: _Layout) -> list[Text]:
         best = group.best(column)
         shown = cell(column, row, best)
         if not row.done:
-            shown = f"{row.status} " if column.name == "effective_overcommit" else f"{MISSING} "
+            shown = f"{row.status} " if column is layout.columns[0] else f"{MISSING} "
         cells.append(Text(shown, style="bold green" if row.preset in best else ""))
-        if column.name == "slowdown" and "saved" in layout.widths:
+        if column.name == AFTER_SAVED and "saved" in layout.widths:
             cells.append(Text(saved_text(row, layout.widths["saved"]) if row.done else row.ending))
     return cells
+
+
+def _ratio_name(members: Sequence[Group]) -> str:
+    return "capacity" if members[0].simulated else "ratio"
 
 
 def _head(column: Column) -> str:
@@ -179,27 +195,43 @@ def saved_text(row: Row, width: int) -> str:
 def _notes(every: Sequence[Group], layout: _Layout) -> list[str]:
     seeds = max((len(group.seeds) for group in every), default=1)
     notes = [
-        "ratio: memory promised to VMs / host memory. effective overcommit: content that VMs hold / host memory that "
-        "holds it. slowdown: time / time with enough memory. CPU share: of processor time, for managing memory.",
+        _meanings(every[0]),
         "* best of its ratio; ↑ more is better, ↓ less is better."
         + (f" Means over {seeds} seeds." if seeds > 1 else ""),
     ]
     notes += _endings(every)
     if layout.hidden:
-        titles = {column.name: column.title for column in COLUMNS} | {"saved": "frames saved"}
+        titles = {column.name: column.title for column in every[0].columns} | {"saved": "frames saved"}
         notes.append(f"Not shown at this width: {', '.join(titles[name] for name in layout.hidden)}.")
     return notes
 
 
+def _meanings(group: Group) -> str:
+    """What heads mean that do not say it themselves."""
+    if group.columns == COLUMNS:
+        return (
+            "ratio: memory promised to VMs / host memory. effective overcommit: content that VMs hold / host memory "
+            "that holds it. slowdown: time / time with enough memory. "
+            "CPU share: of processor time, for managing memory."
+        )
+    trace, fleet = "capacity: pages that fit in memory / pages of the trace", "ratio: memory promised / host memory"
+    ratio = trace if group.simulated else fleet
+    told = [f"{column.title}: {REGISTRY[column.name].meaning}" for column in group.columns]
+    return f"{'. '.join([ratio, *told])}."
+
+
 def _endings(every: Sequence[Group]) -> list[str]:
-    """How rows without numbers ended, equal reasons together."""
+    """How rows without numbers ended; reasons that differ in numbers only are together, the first one told."""
     ends: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str], str] = {}
     for group in every:
         for row in group.rows:
             if not row.done:
                 place = f"{row.preset} in {group.scenario} at {ratio_label(group.ratio)}"
-                ends.setdefault((row.status, row.reason), []).append(place)
+                kind = (row.status, DIGITS.sub("", row.reason))
+                reasons.setdefault(kind, row.reason)
+                ends.setdefault(kind, []).append(place)
     return [
-        f"{status}: {places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {reason}"
-        for (status, reason), places in ends.items()
+        f"{kind[0]}: {places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {reasons[kind]}"
+        for kind, places in ends.items()
     ]

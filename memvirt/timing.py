@@ -29,6 +29,7 @@ from typing import Any
 from memvirt.errors import ConfigError, MemvirtError
 from memvirt.plan import Cell, to_json
 from memvirt.record import Record
+from memvirt.suite import Scenario
 
 PROCESSES = 20  # samples of a cell; ten are the least for an interval
 TIMEOUT_S = 900  # of one sample
@@ -138,10 +139,12 @@ def turns(cells: Sequence[Cell], processes: int) -> Iterator[Cell]:
 
 
 def worth_timing(cells: Sequence[Cell], records: Sequence[Record]) -> list[Cell]:
-    """The cells that ran to their end, of the first seed: seeds tell of workloads, processes of the clock."""
+    """The cells that ran to their end, of the first seed: seeds tell of workloads, processes of the clock. Traces without
+    a host are left out: benchmarks of orders time those."""
     done = {record.cell for record in records if record.status == "done"}
     first = min((cell.seed for cell in cells), default=0)
-    return [cell for cell in cells if cell.seed == first and cell.name in done]
+    hosted = [cell for cell in cells if isinstance(cell.spec, Scenario)]
+    return [cell for cell in hosted if cell.seed == first and cell.name in done]
 
 
 def run_timings(

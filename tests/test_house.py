@@ -26,9 +26,9 @@ clone guest_memory guest guest_testing machine host contiguity run savings audit
 """.split()
 
 PYTHON_ORDER = """
-errors units metrics diagnose costs policies config presets inputs workloads simulation environment host
-fleet suite shadow versions record derive plan results cell run
-stats summary learned overtime export tables pyperf_hook timing cell_worker comparison compare doctor catalog cli
+errors units metrics diagnose costs policies config presets inputs workloads simulation environment vm host
+fleet suite shadow versions record derive plan results replay cell run
+stats columns summary learned overtime export tables pyperf_hook timing cell_worker comparison compare doctor catalog cli
 """.split()
 
 

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memvirt import export, learned, tables
+from memvirt.columns import BY_NAME
 from memvirt.errors import ConfigError
 from memvirt.record import RecordError
-from memvirt.summary import BY_NAME, figures, groups
+from memvirt.summary import figures, groups
 
 spec = importlib.util.spec_from_file_location("made_records", Path(__file__).with_name("made_records.py"))
 made_records = importlib.util.module_from_spec(spec)

@@ -1,0 +1,215 @@
+"""Suites from end to end, at a size that tests can afford; traces against the optimum; columns and last lines."""
+
+from dataclasses import replace
+
+import pytest
+
+from memvirt import columns, learned, plan, simulation, suite, tables
+from memvirt.cell import prepare, run_cell
+from memvirt.errors import ConfigError, InvariantError
+from memvirt.inputs import synthetic
+from memvirt.metrics import REGISTRY
+from memvirt.record import dumps, loads
+from memvirt.replay import trace_of
+from memvirt.summary import groups
+
+
+@pytest.fixture(scope="module")
+def context():
+    return prepare(synthetic(4000, seed=1))
+
+
+def run(context, cells):
+    """Records of a plan's cells, baselines first, as memvirt.run does it but kept in memory."""
+    records = {}
+    for cell in cells.in_order():
+        baseline = None if cell.is_baseline else records[cells.baseline_of(cell).name]
+        records[cell.name] = run_cell(context, cell, baseline)
+    return list(records.values())
+
+
+def tiny(monkeypatch, name, percent=6):
+    """The plan of a suite whose smoke tier is smaller still, at the easiest and the hardest ratio of two scenarios."""
+    whole = suite.load(name)
+    small = suite.Tier(memory_percent=max(percent, 25 if name == "fragmentation" else 0), accesses_percent=2)
+    scenarios = []
+    for scenario in (whole.scenarios[0], whole.scenarios[-1]) if len(whole.scenarios) > 1 else whole.scenarios:
+        if isinstance(scenario, suite.Simulated):
+            scenarios.append(scenario)
+            continue
+        points = sorted({scenario.points[0], scenario.points[-1]})
+        change = {"overcommit_percent": points}
+        if scenario.aging is not None:
+            change["aging"] = scenario.aging.model_copy(update={"cycles": 4})
+        scenarios.append(scenario.model_copy(update=change))
+    cut = whole.model_copy(update={"tiers": {"smoke": small}, "scenarios": scenarios})
+    monkeypatch.setattr(suite, "load", lambda asked: cut)
+    return plan.make(name, "smoke")
+
+
+@pytest.mark.parametrize("name", suite.names())
+def test_every_suite_runs_and_every_record_is_verified(context, monkeypatch, name):
+    records = run(context, tiny(monkeypatch, name))
+    assert {record.status for record in records} <= {"done", "exhausted", "refused"}, [
+        record.reason for record in records if record.status == "failed"
+    ]
+    assert all(record.verified for record in records if record.status == "done")
+    assert any(record.status == "done" and not record.preset.startswith(plan.BASELINE) for record in records)
+    assert all(loads(dumps(record), name) == record for record in records[:3])
+    shown = suite.load(name).columns
+    text = tables.text(records, 250)
+    for column in map(columns.column, shown):
+        assert all(word in text for word in column.head.split("\n")), column.name
+    assert "Learned: " in text and "nothing, no preset" not in text
+
+
+@pytest.mark.parametrize("name", suite.names())
+def test_every_tier_of_every_suite_can_be_planned(name):
+    for tier in ("smoke", "quick", "full"):
+        cells = plan.make(name, tier)
+        assert cells.count() > len(cells.cells) > 0
+        for cell in cells.in_order():
+            assert plan.from_json(plan.to_json(cell)).sha256() == cell.sha256()
+
+
+def traces(monkeypatch, context):
+    """Records of the suite of traces, all of its scenarios."""
+    whole = suite.load("replacement")
+    cut = whole.model_copy(update={"tiers": {"smoke": suite.Tier(memory_percent=5, accesses_percent=5)}})
+    monkeypatch.setattr(suite, "load", lambda asked: cut)
+    return run(context, plan.make("replacement", "smoke"))
+
+
+def test_belady_bounds_all(monkeypatch, context):
+    records = traces(monkeypatch, context)
+    for group in groups(records):
+        by_preset = {row.preset: row for row in group.rows}
+        assert len(by_preset) == 12 and group.simulated
+        optimum = by_preset.pop(plan.OPTIMUM)
+        assert optimum.mean("of_optimum") == 100
+        for row in by_preset.values():
+            assert row.mean("misses") >= optimum.mean("misses") >= row.mean("compulsory_misses")
+            assert 0 <= row.mean("of_optimum") <= 100
+    scan = next(group for group in groups(records) if group.scenario == "scan")
+    assert {row.preset: row.mean("of_optimum") for row in scan.rows}["lru"] == 0  # a scan longer than memory
+    assert "capacity" in tables.text(records, 100)
+
+
+def test_a_simulated_cell_counts_what_simulate_counts(context):
+    cells = plan.make("replacement", "smoke", only=["arc"])
+    cell = cells.cells[0]
+    optimum = run_cell(context, cells.baseline_of(cell))
+    record = run_cell(context, cell, optimum)
+    trace = trace_of(cell.spec, cell.seed)
+    assert record.counters == {
+        "requests": len(trace),
+        "misses": simulation.simulate("arc", trace, cell.host.memory),
+        "compulsory_misses": len(set(trace.tolist())),
+    }
+    assert cell.host.memory == cell.spec.simulate.pages * cell.overcommit_percent // 100 and record.ratio == "0.05"
+    hits = len(trace) - record.counters["misses"]
+    best = len(trace) - simulation.simulate("belady", trace, cell.host.memory)
+    assert abs(float(record.derived["of_optimum"]) - hits / best) < 1e-4
+
+
+def test_an_order_better_than_the_optimum_is_a_failure(context):
+    cells = plan.make("replacement", "smoke", only=["lru"])
+    cell = cells.cells[0]
+    optimum = run_cell(context, cells.baseline_of(cell))
+    worse = replace(optimum, counters={**optimum.counters, "misses": optimum.counters["requests"]})
+    record = run_cell(context, cell, worse)
+    assert record.status == "failed" and not record.verified and InvariantError.__name__ in record.reason
+
+
+def test_settled_sharing_saves_most_for_identical_fleets(context, monkeypatch):
+    whole = suite.load("sharing")
+    kept = [each for each in whole.scenarios if each.name.endswith("-numbers")]
+    cut = whole.model_copy(
+        update={"tiers": {"smoke": suite.Tier(memory_percent=12, accesses_percent=2)}, "scenarios": kept}
+    )
+    monkeypatch.setattr(suite, "load", lambda asked: cut)
+    saved = {
+        group.scenario: {row.preset: row.mean("saved_net_frames") for row in group.rows}
+        for group in groups(run(context, plan.make("sharing", "smoke", only=["hash", "ksm", "esx-salted"])))
+    }
+    for preset in ("hash", "ksm"):
+        assert saved["identical-numbers"][preset] > 1.5 * saved["same-system-numbers"][preset]
+        assert saved["same-system-numbers"][preset] > 5 * max(1, saved["mixed-numbers"][preset])
+    assert all(found["esx-salted"] < found["hash"] / 10 for name, found in saved.items() if name != "mixed-numbers")
+
+
+def test_a_storm_takes_back_what_sharing_lent(context, monkeypatch):
+    """What a scanner alone survives falls with the share that is rewritten; swap survives all of it, slowly."""
+    whole = suite.load("cow-storm")
+    kept = [each for each in whole.scenarios if each.name in ("dirty-10", "dirty-100")]
+    cut = whole.model_copy(
+        update={"tiers": {"smoke": suite.Tier(memory_percent=12, accesses_percent=25)}, "scenarios": kept}
+    )
+    monkeypatch.setattr(suite, "load", lambda asked: cut)
+    found = groups(run(context, plan.make("cow-storm", "smoke", only=["off", "hash"])))
+    survived = {
+        (scenario, preset): learned.survived([each for each in found if each.scenario == scenario], preset)
+        for scenario in ("dirty-10", "dirty-100")
+        for preset in ("off", "hash")
+    }
+    assert float(survived["dirty-10", "hash"]) >= 1.75 > 1.25 > float(survived["dirty-100", "hash"] or 0)
+    assert float(survived["dirty-10", "off"] or 0) <= 1.0
+    line = learned.line(found)
+    assert f"dirty-10: off {survived['dirty-10', 'off'] or 'nothing'}, hash {survived['dirty-10', 'hash']}" in line
+    assert "To be relied on in all of them: " in line
+
+
+def test_codecs_cost_what_they_cost():
+    from memvirt import costs
+
+    model = costs.load("default")
+    told = {codec: costs.for_codec("default", codec) for codec in ("lz4", "lz4hc", "zstd")}
+    assert {tuple(sorted(each)) for each in told.values()} == {tuple(sorted(told["lz4"]))}
+    assert not any(key.endswith(("_lz4hc", "_zstd")) for key in told["lz4"])
+    assert told["lz4"]["compress"] == model.compress < told["zstd"]["compress"] < told["lz4hc"]["compress"]
+    assert told["lz4hc"]["decompress"] == model.decompress < told["zstd"]["decompress"] == model.decompress_zstd
+
+
+def test_columns_have_a_meaning():
+    assert {column.name for column in columns.COLUMNS} <= set(columns.BY_NAME) <= set(REGISTRY)
+    assert all(columns.column(name).title for name in REGISTRY)
+
+
+MINIMAL = """
+schema = 1
+name = "mine"
+title = "t"
+description = "d"
+presets = ["swap"]
+{}
+[[scenarios]]
+name = "s"
+description = "d"
+{}
+"""
+TRACE = "simulate = { pages = 1000, capacity_percent = [10], workload = { workload = 'uniform', accesses = 10 } }"
+FLEET = (
+    "overcommit_percent = [100]\nmeasured = { workload = 'uniform', accesses = 10 }\n"
+    "fleet = { vms = 1, memory = '1MiB' }"
+)
+
+
+@pytest.mark.parametrize(
+    ("top", "scenario", "said"),
+    [
+        ('columns = ["slowdwn"]', TRACE, "slowdown"),
+        ('learned = "leading"', TRACE, "compares the first of columns"),
+        ('learned = "best"', TRACE, "unknown value 'best'"),
+        ("", FLEET, "is required by scenarios with a fleet"),
+        ("", TRACE.replace("[10]", "[0]"), "capacity_percent"),
+        ("", TRACE.replace("1000", "10"), "pages"),
+        ("", TRACE + "\nfleet = { vms = 1, memory = '1MiB' }", "unknown key 'fleet'"),
+        ("", TRACE.replace("uniform", "unifrom"), "uniform"),
+    ],
+)
+def test_what_is_wrong_in_a_suite_is_named(tmp_path, top, scenario, said):
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL.format(top, scenario))
+    with pytest.raises(ConfigError) as error:
+        suite.load(path)
+    assert said in str(error.value)
