@@ -15,12 +15,12 @@ MAX_FUNCTION_LINES = 62
 # Listed bottom up: a module imports only modules listed above it.
 ENGINE_ORDER = """
 types counters clock device codec content fingerprints fragmentation blocks buddy
-frames sizeclass zspage zpool swapspace swap swapset backing leaf tcache
+frames sizeclass zspage zpool swapspace swap swapset backing leaf tcache ages
 replacement.lists replacement.ghosts replacement.order
 replacement.random replacement.fifo replacement.clock replacement.lru replacement.twolist replacement.mglru
 replacement.sieve replacement.s3fifo replacement.twoq replacement.arc replacement.lfu replacement.belady
 replacement.registry replacement.probe
-rmap tables mapping stall shareindex writeback reclaim fault compact collapse
+rmap tables mapping stall shareindex readahead writeback evict reclaim fault compact collapse
 scan.scanner scan.hash scan.inline scan.esx scan.treap scan.stable scan.ksm scan.registry
 clone guest_memory guest guest_testing machine host contiguity run savings audit
 """.split()
