@@ -92,16 +92,18 @@ cdef class Reclaim(Writeback):
         return self._direct(NONE16, frames)
 
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil:
-        """A VM at its limit makes room among its own pages."""
-        cdef uint32_t limit = self.mapping.account[vm].limit, freed
+        """A VM at its limit makes room among its own pages. Progress is what it is charged less, not what comes free on the
+        host: a compressed page may take a frame for the pool as it leaves its own."""
+        cdef uint32_t limit = self.mapping.account[vm].limit, before
         cdef int64_t began = self.clock.now
         cdef int outcome = OK
         while self.mapping.account[vm].charged + guest_frames > limit:
-            freed = self.shrink(min(<uint32_t>CLUSTER, self.mapping.account[vm].charged + guest_frames - limit), vm)
-            self.meter.ev.reclaim_limit += freed
-            if freed == 0:
+            before = self.mapping.account[vm].charged
+            self.shrink(min(<uint32_t>CLUSTER, before + guest_frames - limit), vm)
+            if self.mapping.account[vm].charged >= before:
                 outcome = LIMITED
                 break
+            self.meter.ev.reclaim_limit += before - self.mapping.account[vm].charged
         self.stalls.note(began, self.clock.now)
         return outcome
 
