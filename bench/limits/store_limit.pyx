@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from memvirt.engine.codec cimport Lz4
 
@@ -29,12 +29,14 @@ cdef extern from "store.h" nogil:
 
 
 def lz4_ns(Lz4 codec not None, const uint8_t[:, ::1] pages not None, const uint32_t[::1] order not None, int room):
-    """(compress, decompress) of these pages in this order, nanoseconds per page; blocks lie one after the other. A page
-    that does not fit into `room` bytes takes part in the first only."""
+    """(compress, decompress) of these pages in this order, nanoseconds per page. Blocks lie one after the other; each is
+    decompressed into a page of its own, in another order. A page that does not fit into `room` bytes takes part in the
+    first only."""
     cdef uint32_t n = order.shape[0], i, page
     cdef uint8_t *blocks = <uint8_t *>calloc(n, 4096)
     cdef uint64_t *at = <uint64_t *>malloc((n + 1) * sizeof(uint64_t))
-    cdef uint8_t target[4096]
+    cdef uint8_t *target = <uint8_t *>malloc(<size_t>n * 4096)
+    memset(target, 1, <size_t>n * 4096)
     cdef int length
     cdef uint32_t kept = 0
     cdef int64_t packing, unpacking
@@ -54,6 +56,7 @@ def lz4_ns(Lz4 codec not None, const uint8_t[:, ::1] pages not None, const uint3
                 kept += 1
         unpacking = limits_now_ns() - unpacking
     free(blocks)
+    free(target)
     free(at)
     return <double>packing / n, <double>unpacking / max(kept, 1)
 
@@ -61,10 +64,12 @@ def lz4_ns(Lz4 codec not None, const uint8_t[:, ::1] pages not None, const uint3
 cdef class Thrash:
     """The loop's memory: `frames` of the pages resident, the others compressed."""
     cdef LimitThrash t
+    cdef Lz4 codec          # owns t.state
 
     def __cinit__(self, Lz4 codec not None, const uint8_t[:, ::1] pages not None, uint32_t frames):
         cdef uint32_t page
         cdef uint32_t n = pages.shape[0]
+        self.codec = codec
         self.t.nr_pages, self.t.nr_frames = n, frames
         self.t.arena = <uint8_t *>calloc(frames, 4096)
         self.t.slot = <uint8_t *>calloc(n, 4096)

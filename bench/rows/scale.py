@@ -1,0 +1,50 @@
+"""1 TiB of guests, all touched, on a host of 512 GiB in fingerprint content. Takes minutes and up to 12 GiB.
+
+Every guest holds the same 1024 corpus pages over and over and is scanned when it is full, so that 1 TiB fits.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+import memvirt
+from harness import Row, bounded
+from replacement import zipf
+from rows.common import all_pages, random_bytes, reads, touch, touched
+
+GIB_PAGES = 262144
+VMS, VM_GIB, HOST_GIB = 16, 64, 512
+ACCESSES = 4_000_000
+MEMORY_GIB, SLOWER = 12, 2
+
+
+def resident_gib() -> float:
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / (1 << 20)
+
+
+def access_ns(vm: memvirt.host.Vm) -> float:
+    """Loads, zipf(1.0); the least of three."""
+    pages = zipf(vm.pages, ACCESSES, seed=1)
+    return min(touch(vm, pages, reads(ACCESSES)) for _ in range(4))
+
+
+def rows(repeats: int) -> Iterator[Row]:
+    small = memvirt.Host(memory="72GiB", content="fingerprint")
+    reference = access_ns(touched(small, "guest", 64 * 1024))
+    del small
+    before = resident_gib()
+    corpus = np.concatenate([np.zeros((1, 4096), np.uint8), random_bytes(1024)])
+    owner = memvirt.Host(memory=f"{HOST_GIB}GiB", content="fingerprint", sharing="hash", corpus=corpus)
+    fill = np.full(GIB_PAGES, 2, np.uint8)
+    for i in range(VMS):
+        vm = owner.create_vm(f"vm{i}", f"{VM_GIB}GiB")
+        for first in range(0, vm.pages, GIB_PAGES):
+            pages = all_pages(GIB_PAGES) + np.uint32(first)
+            done = vm.access(pages, fill, (pages % 1024 + 1).astype(np.uint32))
+            if done.done != GIB_PAGES:
+                raise RuntimeError(f"VM {i} stopped at page {first + done.done}: {done.reason}")
+        owner.scan()
+    yield bounded("scale: memory of 1 TiB of guests on 512 GiB", resident_gib() - before, MEMORY_GIB, "GiB")
+    yield bounded("scale: cost per access beside a 64 GiB guest", access_ns(vm), SLOWER * reference, "ns/access",
+                  f"the bound is {SLOWER} x the cost on a host of 72 GiB")
