@@ -74,7 +74,15 @@ cdef class Slab:
     cdef int claim(self, uint32_t records) except -1 nogil
     cdef int _grow(self) except -1 nogil
     cdef int _resize(self, uint32_t room) except -1
-    cdef uint32_t take(self) noexcept nogil
+    cdef inline uint32_t take(self) noexcept nogil:
+        """A zeroed record; room must have been reserved."""
+        cdef uint32_t id = self.free_head
+        cdef uint32_t *record = <uint32_t *>self.at(id)
+        self.free_head = record[0]
+        record[0] = 0
+        self.nr_used += 1
+        return id
+
     cdef void give(self, uint32_t id) noexcept nogil
     cdef bint owns_page(self, hfn_t frame) noexcept nogil
     cdef void move_page(self, hfn_t source, hfn_t target) noexcept nogil

@@ -268,14 +268,6 @@ cdef class Slab:
         self.room = room
         return 0
 
-    cdef uint32_t take(self) noexcept nogil:
-        """A zeroed record; room must have been reserved."""
-        cdef uint32_t id = self.free_head
-        self.free_head = (<uint32_t *>self.at(id))[0]
-        (<uint32_t *>self.at(id))[0] = 0
-        self.nr_used += 1
-        return id
-
     cdef void give(self, uint32_t id) noexcept nogil:
         memset(self.at(id), 0, self.size)
         (<uint32_t *>self.at(id))[0] = self.free_head

@@ -70,25 +70,6 @@ cdef class ReverseMap:
             return 0
         return 1 if record.flags & FRAME_CHAIN else 2
 
-    cdef void _add_site(self, hfn_t frame, site_t site) noexcept nogil:
-        cdef Frame *record = &self.frames.frame[frame]
-        cdef uint32_t id
-        if not record.flags & FRAME_ZERO:
-            if record.refs == 0:
-                record.where = site
-            else:
-                if not record.flags & FRAME_CHAIN:
-                    id = self.nodes.take()
-                    self.node(id).site = record.where
-                    self.node(id).next = NONE
-                    record.where = id
-                    record.flags |= FRAME_CHAIN
-                id = self.nodes.take()
-                self.node(id).site = site
-                self.node(id).next = record.where
-                record.where = id
-        record.refs += 1
-
     cdef void _remove_site(self, hfn_t frame, site_t site) noexcept nogil:
         """The frame loses this site; refs may become 0, then the caller frees it."""
         cdef Frame *record = &self.frames.frame[frame]
