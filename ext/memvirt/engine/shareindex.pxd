@@ -58,7 +58,10 @@ cdef class ShareIndex(Listener):
     cdef hfn_t next_recent(self) noexcept nogil
     cdef bint try_share(self, hfn_t frame) except? True nogil
     cdef bint try_last_chance(self, hfn_t frame) except? True nogil
-    cdef hfn_t find_or_add(self, hfn_t frame) except? 0xFFFFFFFE nogil
+    # A look-up in two steps, so that the cell can be on its way while the next page is hashed: `ahead` hashes and asks
+    # for the cell, `find_or_add` uses it. The frame must not change in between.
+    cdef uint64_t ahead(self, hfn_t frame) noexcept nogil
+    cdef hfn_t find_or_add(self, hfn_t frame, uint64_t hash) except? 0xFFFFFFFE nogil
     cdef bint room_for(self, uint32_t frames) noexcept nogil
     cdef bint merge(self, hfn_t duplicate, hfn_t kept) except? True nogil
     cdef bint merge_zero(self, hfn_t frame) except? True nogil

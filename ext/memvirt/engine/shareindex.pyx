@@ -34,6 +34,9 @@ SALTING = ("global", "tenant", "vm")
 cdef enum:
     RECENT = 4096               # arrivals remembered; older ones wait for the ordinary scan
 
+cdef extern from *:
+    void __builtin_prefetch(const void *at) nogil
+
 
 cdef class ShareIndex(Listener):
     """The sharing of one host. `zero_frame`: keep zero pages apart (takes one frame); salting: one of SALTING."""
@@ -112,12 +115,17 @@ cdef class ShareIndex(Listener):
         self.clock.spend(CPU_SCAN, self.clock.costs.same_filled)
         return self.content.same_filled(frame, &value) and value == 0
 
-    cdef hfn_t find_or_add(self, hfn_t frame) except? 0xFFFFFFFE nogil:
-        """A frame with the same bytes and salt, or NONE; then this one has been added."""
+    cdef uint64_t ahead(self, hfn_t frame) noexcept nogil:
+        """The key of a frame that find_or_add will be asked for soon."""
         cdef uint64_t hash = self.key_of(frame)
+        self.clock.spend(CPU_SCAN, self.clock.costs.hash_page)
+        __builtin_prefetch(&self.cell[<uint32_t>hash & self.mask])
+        return hash
+
+    cdef hfn_t find_or_add(self, hfn_t frame, uint64_t hash) except? 0xFFFFFFFE nogil:
+        """A frame with the same bytes and salt, or NONE; then this one has been added."""
         cdef uint32_t tag = <uint32_t>(hash >> 32), i = <uint32_t>hash & self.mask, reuse = NONE
         cdef hfn_t other
-        self.clock.spend(CPU_SCAN, self.clock.costs.hash_page)
         while self.cell[i].frame != NONE:
             other = self.cell[i].frame
             if other == frame and self.cell[i].tag == tag:
@@ -169,7 +177,7 @@ cdef class ShareIndex(Listener):
             return False
         if self.zero_frame != NONE and self.is_zero(frame):
             return self.merge_zero(frame)
-        other = self.find_or_add(frame)
+        other = self.find_or_add(frame, self.ahead(frame))
         return other != NONE and self.merge(frame, other)
 
     cdef bint try_last_chance(self, hfn_t frame) except? True nogil:

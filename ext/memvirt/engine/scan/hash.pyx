@@ -25,6 +25,7 @@ cdef class HashScanner(Scanner):
     def __init__(self, index, pages_to_scan=100, sleep_ns=20_000_000, zero_only=False, hints=False):
         Scanner.__init__(self, index, pages_to_scan, sleep_ns)
         self.zero_only = zero_only
+        self.waiting = NONE
         if not zero_only:
             self.index.use_table()
         if hints:
@@ -47,20 +48,43 @@ cdef class HashScanner(Scanner):
                 self.cursor = 0
                 self.full_scans += 1
                 break
-        return merged
+        return merged + self._settle()
 
     cdef bint _visit(self, hfn_t frame, uint32_t *looked) except? True nogil:
-        """Merge this frame away, if there is another with its content."""
+        """Look at this frame. Returns whether one was merged away: this one, or the one that waited."""
         if not self.index.mergeable(frame):
             return False
         looked[0] += 1
         self.pages_scanned += 1
         self.clock.spend(CPU_SCAN, self.clock.costs.scan_visit)
         if not self.zero_only:
-            return self.index.try_share(frame)
+            return self._share(frame)
         if self.index.frames.frame[frame].flags & FRAME_STABLE or not self.index.is_zero(frame):
             return False
         return self.index.merge_zero(frame)
+
+    cdef bint _share(self, hfn_t frame) except? True nogil:
+        """ShareIndex.try_share with the look-up put off until the next frame is hashed, as its cell is far away."""
+        cdef uint64_t hash
+        cdef bint merged
+        if self.index.frames.frame[frame].flags & FRAME_STABLE or frame == self.waiting:
+            return False
+        if self.index.zero_frame != NONE and self.index.is_zero(frame):
+            return self.index.merge_zero(frame)
+        hash = self.index.ahead(frame)
+        merged = self._settle()
+        self.waiting = frame
+        self.waiting_hash = hash
+        return merged
+
+    cdef bint _settle(self) except? True nogil:
+        """Merge the frame that waits, if there is another with its content."""
+        cdef hfn_t frame = self.waiting, other
+        if frame == NONE:
+            return False
+        self.waiting = NONE
+        other = self.index.find_or_add(frame, self.waiting_hash)
+        return other != NONE and self.index.merge(frame, other)
 
     def counters(self):
         return Scanner.counters(self) | {"hints_followed": self.hints_followed}
