@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ENGINE = ROOT / "ext" / "memvirt" / "engine"
 PACKAGE = ROOT / "memvirt"
-MAX_LINES = 430
+MAX_LINES = 440
 MAX_FUNCTION_LINES = 62
 
 # Listed bottom up: a module imports only modules listed above it.
@@ -22,7 +22,7 @@ replacement.sieve replacement.s3fifo replacement.twoq replacement.arc replacemen
 replacement.registry replacement.probe
 rmap tables mapping stall shareindex readahead writeback evict reclaim fault compact collapse
 scan.scanner scan.hash scan.inline scan.esx scan.treap scan.stable scan.ksm scan.registry
-clone guest_memory guest guest_testing machine host contiguity run savings audit
+clone guest_memory guest guest_testing machine core vm host contiguity run savings audit
 """.split()
 
 PYTHON_ORDER = """

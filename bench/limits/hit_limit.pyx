@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from memvirt.engine.host cimport Vm
+from memvirt.engine.vm cimport Vm
 
 cdef extern from "buddy.h" nogil:
     int64_t limits_now_ns()

@@ -10,7 +10,8 @@ from libc.string cimport memset
 from memvirt.engine.clone cimport Cloner
 from memvirt.engine.content cimport Bytes, Content
 from memvirt.engine.frames cimport FRAME_GUEST, Frames
-from memvirt.engine.host cimport Engine, Vm
+from memvirt.engine.host cimport Engine
+from memvirt.engine.vm cimport Vm
 from memvirt.engine.types cimport LEAF_ENTRIES, NONE, OK
 
 import ctypes

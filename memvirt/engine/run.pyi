@@ -1,7 +1,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from memvirt.engine.host import Engine, Vm
+from memvirt.engine.host import Engine
+from memvirt.engine.vm import Vm
 
 def run(
     engine: Engine,

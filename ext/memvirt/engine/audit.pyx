@@ -19,7 +19,8 @@ from memvirt.errors import ConfigError, InvariantError
 from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
 from .frames cimport (FRAME_CACHE, FRAME_CHAIN, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO,
                       Frame)
-from .host cimport Engine, Vm
+from .host cimport Engine
+from .vm cimport Vm
 from .leaf cimport (DIRECTORY_SHIFT, PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE,
                     Leaf)
 from .mapping cimport Mapping

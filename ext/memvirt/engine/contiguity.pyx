@@ -4,7 +4,8 @@ A run is a stretch of guest-physical pages whose frames follow each other too. A
 translations whatever their size; memory handed out page by page in the order of first touches is all short runs.
 """
 
-from .host cimport Engine, Vm
+from .host cimport Engine
+from .vm cimport Vm
 from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
 from .types cimport LEAF_ENTRIES, NONE, uint32_t, uint64_t
 

@@ -11,7 +11,8 @@ When a VM's access finds no memory, the host's rule decides: `stop` ends its str
 
 from memvirt.errors import ConfigError
 
-from .host cimport Engine, Vm
+from .host cimport Engine
+from .vm cimport Vm
 from .types cimport EMPTY, LIMITED, NO_FRAME, NONE, OK, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef enum:

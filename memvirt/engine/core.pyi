@@ -1,0 +1,16 @@
+from typing import Any
+
+OUTCOMES: tuple[str, ...]
+
+class VmState:
+    name: str
+    nr_pages: int
+    alive: bool
+    def __getattr__(self, name: str) -> Any: ...
+
+class Core:
+    def __init__(self, content: Any, device: Any, swap: Any, **options: Any) -> None: ...
+    def __getattr__(self, name: str) -> Any: ...
+
+def word_of(vpn: int) -> int: ...
+def tag_of(base: int, sequence: int) -> int: ...

@@ -1,0 +1,3 @@
+from memvirt.engine.core import VmState
+
+class Vm(VmState): ...
