@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from harness import Reference, Row, compare
 from limits.build import load
 from replacement import zipf
+
 from rows.common import half_writes, host, reads, touch, touched
 
 ACCESSES = 4_000_000

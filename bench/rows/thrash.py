@@ -6,14 +6,14 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
-
 from harness import Absent, Measure, Reference, Row, compare
 from limits.build import load
-from memvirt.engine.codec import open_codec
 from peers import memcg
 from peers.guard import Busy, Guard
 from peers.worker import Worker
 from peers.zram import Zram
+
+from memvirt.engine.codec import open_codec
 from rows.common import host, touch, writes
 from rows.contents import PAGES, pages_of
 
@@ -51,8 +51,13 @@ def _rows(name: str, target: float, repeats: int) -> Iterator[Row]:
             Reference(name="memcg with zram", measure=kernel, target=target, note=why),
         ]
         try:
-            yield from compare(f"thrashing, half resident, {name}", lambda: touch(vm, order, writes(ACCESSES)),
-                               references, unit="ns/access", repeats=repeats)
+            yield from compare(
+                f"thrashing, half resident, {name}",
+                lambda: touch(vm, order, writes(ACCESSES)),
+                references,
+                unit="ns/access",
+                repeats=repeats,
+            )
         finally:
             if guard is not None:
                 _leave(worker, parent)
