@@ -6,9 +6,8 @@ python bench/bench_replacement.py -o FILE
 import time
 
 import pyperf
-from memvirt.simulate import simulate
 from programs import bench
-from replacement import PEERS, zipf
+from replacement import PEERS, simulate, zipf
 
 PAGES, REQUESTS = 100_000, 1_000_000
 

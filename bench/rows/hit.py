@@ -1,4 +1,4 @@
-"""Hits: without bytes (fingerprint content, loads: a look-up and a permission test), and with an 8-byte load or store."""
+"""Hits: without bytes (fingerprints, loads: a look-up and a permission test), and with an 8-byte load or store."""
 
 from collections.abc import Iterator
 

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def thrashing(name: str):
 def _rows(name: str, target: float, repeats: int) -> Iterator[Row]:
     limit = load("store_limit")
     order = np.random.Generator(np.random.PCG64(5)).integers(0, PAGES, ACCESSES, np.uint32)
-    owner, vm = thrashing(name)
+    _, vm = thrashing(name)
     loop = limit.Thrash(open_codec("lz4"), pages_of(name), PAGES // 2)
     touch(vm, order, writes(ACCESSES))
     loop.run(order)
@@ -65,10 +66,8 @@ def _rows(name: str, target: float, repeats: int) -> Iterator[Row]:
 
 
 def _leave(worker: Worker, parent: str) -> None:
-    try:
+    with suppress(BrokenProcessPool):  # killed for want of memory: it has left
         worker(memcg.leave, parent)
-    except BrokenProcessPool:
-        pass  # killed for want of memory: it has left
 
 
 def _kernel(
