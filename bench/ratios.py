@@ -4,7 +4,7 @@
 
 Prints one table and writes the same rows as JSON: what, ours, reference, unit, ratio (larger is better), target,
 spread, met, note. A peer that is not to be had here (no root, a package that is not installed) makes its row *absent*,
-which counts neither way. Peers of the kernel change the machine's settings; peers/guard.py puts them back, come what may.
+which counts neither way. Peers of the kernel change the settings of the machine; peers/guard.py puts them back.
 
 Nothing else should run meanwhile: two timed processes on two processors slow each other by half or more.
 """
