@@ -1,10 +1,11 @@
 """pyperf: the buddy allocator, order 0, 4 GiB; per take and give.    python bench/bench_buddy.py -o FILE"""
 
 import pyperf
-from programs import bench
 from limits.build import load
-from memvirt.engine.buddy import Buddy
+from programs import bench
 from rows.buddy import PAGES
+
+from memvirt.engine.buddy import Buddy
 
 
 def main() -> None:

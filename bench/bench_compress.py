@@ -1,6 +1,6 @@
 """pyperf: pages into the compressed cache and back, by class of content; per page.
 
-    python bench/bench_compress.py -o FILE
+python bench/bench_compress.py -o FILE
 """
 
 import pyperf

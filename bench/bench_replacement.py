@@ -1,14 +1,13 @@
 """pyperf: memvirt.simulate, 1 M zipf(1.0) requests over 100 000 pages, cache 10 %; per request.
 
-    python bench/bench_replacement.py -o FILE
+python bench/bench_replacement.py -o FILE
 """
 
 import time
 
 import pyperf
 from programs import bench
-from memvirt.simulate import simulate
-from replacement import PEERS, zipf
+from replacement import PEERS, simulate, zipf
 
 PAGES, REQUESTS = 100_000, 1_000_000
 

@@ -47,7 +47,12 @@ class Reference:
 
 
 def compare(
-    what: str, ours: Measure | None, references: list[Reference], *, unit: str, larger_is_better: bool = False,
+    what: str,
+    ours: Measure | None,
+    references: list[Reference],
+    *,
+    unit: str,
+    larger_is_better: bool = False,
     repeats: int = REPEATS,
 ) -> Iterator[Row]:
     """One row per reference. A measurement that raises Absent makes its row absent; ours None: nothing of ours to hold
@@ -90,12 +95,30 @@ def _row(what: str, mine: list[float], theirs: list[float], ratios: list[float],
 
 def absent(what: str, ours: float | None, unit: str, target: float | None, why: str) -> Row:
     """A row whose reference is not to be had here: it counts neither way."""
-    return Row(what=what, ours=ours, reference=None, unit=unit, ratio=None, target=target, spread=None, met=None,
-               note=f"absent: {why}")
+    return Row(
+        what=what,
+        ours=ours,
+        reference=None,
+        unit=unit,
+        ratio=None,
+        target=target,
+        spread=None,
+        met=None,
+        note=f"absent: {why}",
+    )
 
 
 def bounded(what: str, ours: float, bound: float, unit: str, note: str = "", larger_is_better: bool = False) -> Row:
     """A row whose reference is a fixed bound: to be on the right side of it is to meet it."""
     ratio = ours / bound if larger_is_better else bound / ours
-    return Row(what=f"{what} / bound", ours=ours, reference=bound, unit=unit, ratio=ratio, target=1.0, spread=0.0,
-               met=ratio >= 1, note=note)
+    return Row(
+        what=f"{what} / bound",
+        ours=ours,
+        reference=bound,
+        unit=unit,
+        ratio=ratio,
+        target=1.0,
+        spread=0.0,
+        met=ratio >= 1,
+        note=note,
+    )

@@ -2,9 +2,9 @@
 
     python bench/ratios.py [--json FILE] [--only NAME,...] [--full] [--repeats N]
 
-Prints one table and writes the same rows as JSON: what, ours, reference, unit, ratio (larger is better), target, spread,
-met, note. A peer that is not to be had here (no root, a package that is not installed) makes its row *absent*, which
-counts neither way. Peers of the kernel change the machine's settings; peers/guard.py puts them back, come what may.
+Prints one table and writes the same rows as JSON: what, ours, reference, unit, ratio (larger is better), target,
+spread, met, note. A peer that is not to be had here (no root, a package that is not installed) makes its row *absent*,
+which counts neither way. Peers of the kernel change the settings of the machine; peers/guard.py puts them back.
 
 Nothing else should run meanwhile: two timed processes on two processors slow each other by half or more.
 """
@@ -72,8 +72,15 @@ def number(value: float | None) -> str:
 def line(row: Row) -> str:
     verdict = {True: "met", False: "MISSED", None: "absent" if row.note.startswith("absent") else "-"}[row.met]
     spread = "-" if row.spread is None else f"{row.spread:.0%}"
-    cells = (f"{number(row.ours):>9}", f"{number(row.reference):>9}", f"{row.unit:<12}", f"{number(row.ratio):>8}",
-             f"{number(row.target):>7}", f"{spread:>6}", f"{verdict:<7}")
+    cells = (
+        f"{number(row.ours):>9}",
+        f"{number(row.reference):>9}",
+        f"{row.unit:<12}",
+        f"{number(row.ratio):>8}",
+        f"{number(row.target):>7}",
+        f"{spread:>6}",
+        f"{verdict:<7}",
+    )
     return f"{row.what:<92.92}" + " ".join(cells) + (f" {row.note}" if row.note else "")
 
 
@@ -87,8 +94,10 @@ def main(argv: list[str] | None = None) -> int:
         rows.append(row)
     met = sum(row.met is True for row in rows)
     judged = sum(row.met is not None for row in rows)
-    print(f"{met} of {judged} targets met; {sum(row.note.startswith('absent') for row in rows)} references absent",
-          file=sys.stderr)
+    print(
+        f"{met} of {judged} targets met; {sum(row.note.startswith('absent') for row in rows)} references absent",
+        file=sys.stderr,
+    )
     if options.json:
         options.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
     return 0

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from memvirt.simulate import simulate
+from memvirt.simulation import simulate
 
 try:
     import libcachesim  # type: ignore[import-untyped]

@@ -3,9 +3,10 @@
 pytest-benchmark is off by default (see addopts): then every kernel runs once, and only its result is checked.
 """
 
-import memvirt
 import numpy as np
 import pytest
+
+import memvirt
 from memvirt.engine.buddy import Buddy
 from memvirt.engine.content import Bytes
 

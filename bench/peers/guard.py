@@ -48,7 +48,7 @@ def undo_all(path: Path = STATE) -> list[str]:
 
 
 def _insist(step: Step) -> str:
-    """One step, again while it is refused: a group empties and a device closes some time after its last user is gone."""
+    """One step, again while it is refused: groups and devices empty some time after their last user."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:

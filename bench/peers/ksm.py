@@ -10,6 +10,7 @@ from typing import Any
 
 from harness import Absent
 from limits.build import load
+
 from peers.guard import Guard, read
 from peers.worker import Worker
 

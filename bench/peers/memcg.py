@@ -7,6 +7,7 @@ from typing import Any
 
 from harness import Absent
 from limits.build import load
+
 from peers.guard import Guard
 
 NAME = "memvirt-bench"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from harness import Absent
 from limits.build import load
+
 from peers.guard import Guard, read
 
 CONTROL = Path("/sys/class/zram-control")

@@ -3,9 +3,10 @@
 import time
 from typing import Any
 
-import memvirt
 import numpy as np
 from numpy.typing import NDArray
+
+import memvirt
 
 Pages = NDArray[np.uint32]
 Ops = NDArray[np.uint8]

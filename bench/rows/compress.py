@@ -10,10 +10,11 @@ from typing import Any
 
 from harness import Absent, Measure, Reference, Row, compare
 from limits.build import load
-from memvirt.engine.codec import open_codec
-from memvirt.host import COMPRESS_LIMIT
 from peers.guard import Busy, Guard
 from peers.zram import Zram
+
+from memvirt.engine.codec import open_codec
+from memvirt.host import COMPRESS_LIMIT
 from rows.common import all_pages, host, reads, shuffled, touch
 from rows.contents import CLASSES, PAGES, pages_of
 
@@ -88,8 +89,11 @@ def _rows(name: str, zram: Zram | None, why: str, repeats: int) -> Iterator[Row]
         assert zram is not None
         return zram.write_ns(pages)
 
-    alone = [Reference(name="LZ4 alone", measure=lambda: limit.lz4_ns(codec, pages, in_order, COMPRESS_LIMIT)[0],
-                       target=0.93)]
+    alone = [
+        Reference(
+            name="LZ4 alone", measure=lambda: limit.lz4_ns(codec, pages, in_order, COMPRESS_LIMIT)[0], target=0.93
+        )
+    ]
     kernel: Measure | None = None if zram is None else written
     alone.append(Reference(name="zram write", measure=kernel, target=1.15, note=why))
     yield from compare(f"compress + store, {name}", out, alone, unit="ns/page", repeats=repeats)
@@ -98,8 +102,9 @@ def _rows(name: str, zram: Zram | None, why: str, repeats: int) -> Iterator[Row]
         ours.out()
         return ours.back(order)
 
-    alone = [Reference(name="LZ4 alone", measure=lambda: limit.lz4_ns(codec, pages, in_order, COMPRESS_LIMIT)[1],
-                       target=0.9)]
+    alone = [
+        Reference(name="LZ4 alone", measure=lambda: limit.lz4_ns(codec, pages, in_order, COMPRESS_LIMIT)[1], target=0.9)
+    ]
     kernel = None if zram is None else lambda: zram.read_ns(order)
     alone.append(Reference(name="zram random read", measure=kernel, target=2.2, note=why))
     yield from compare(f"load + decompress, {name}", back, alone, unit="ns/page", repeats=repeats)

@@ -6,6 +6,7 @@ from harness import Reference, Row, compare
 from limits.build import load
 from peers import memory
 from peers.worker import Worker
+
 from rows.common import MIB_PAGES, all_pages, host, touch, touched, writes
 
 MIB = 256
@@ -37,8 +38,12 @@ def _first_touch(worker: Worker, repeats: int) -> Iterator[Row]:
     yield from compare(what, lambda: first_touch(owner), [kernel], unit="ns/page", repeats=repeats)
     huge = host(MIB, provisioning="thin-huge")
     first_touch(huge)
-    kernel = Reference(name="kernel, huge pages", measure=lambda: worker(memory.first_touch_ns, pages, True), target=None)
-    yield from compare("first touch, 2 MiB at once", lambda: first_touch(huge), [kernel], unit="ns/page", repeats=repeats)
+    kernel = Reference(
+        name="kernel, huge pages", measure=lambda: worker(memory.first_touch_ns, pages, True), target=None
+    )
+    yield from compare(
+        "first touch, 2 MiB at once", lambda: first_touch(huge), [kernel], unit="ns/page", repeats=repeats
+    )
 
 
 def cow_break(parent) -> float:
@@ -64,7 +69,9 @@ def _cow_break(worker: Worker, repeats: int) -> Iterator[Row]:
         Reference(name="kernel, after fork", measure=lambda: worker(memory.cow_break_ns, pages), target=4.5),
         Reference(name="copy loop", measure=copy.run, target=0.8),
     ]
-    yield from compare("COW break, leaf private", lambda: cow_break(parent), references, unit="ns/page", repeats=repeats)
+    yield from compare(
+        "COW break, leaf private", lambda: cow_break(parent), references, unit="ns/page", repeats=repeats
+    )
 
 
 def _leaf_copy(repeats: int) -> Iterator[Row]:

@@ -1,10 +1,11 @@
-"""Hits: without bytes (fingerprint content, loads: a look-up and a permission test), and with an 8-byte load or store."""
+"""Hits: without bytes (fingerprints, loads: a look-up and a permission test), and with an 8-byte load or store."""
 
 from collections.abc import Iterator
 
 from harness import Reference, Row, compare
 from limits.build import load
 from replacement import zipf
+
 from rows.common import half_writes, host, reads, touch, touched
 
 ACCESSES = 4_000_000

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness import Row, bounded
+
 from rows.common import host, random_bytes, touched
 from rows.compress import Ours
 from rows.contents import PAGES, pages_of
@@ -17,8 +18,13 @@ def rows(repeats: int) -> Iterator[Row]:
     before = metadata_bytes(owner)
     yield bounded("metadata per frame", before / owner.engine.frames.nr_frames, FRAME_BYTES, "B", "a host without VMs")
     vm = touched(owner, "guest", MIB)
-    yield bounded("metadata per touched page", (metadata_bytes(owner) - before) / vm.pages, PAGE_BYTES, "B",
-                  "one VM that has touched all of its memory")
+    yield bounded(
+        "metadata per touched page",
+        (metadata_bytes(owner) - before) / vm.pages,
+        PAGE_BYTES,
+        "B",
+        "one VM that has touched all of its memory",
+    )
     yield from _out()
     yield from _scanner()
     yield from _guest()
@@ -53,5 +59,10 @@ def _guest() -> Iterator[Row]:
     owner = host(MIB, content="fingerprint", spare_percent=20)
     before = metadata_bytes(owner)
     vm = owner.create_vm("guest", f"{MIB}MiB", guest=True)
-    yield bounded("guest model per page, with the translation cache", (metadata_bytes(owner) - before) / vm.pages,
-                  32, "B", "no target: 32 B is for orientation")
+    yield bounded(
+        "guest model per page, with the translation cache",
+        (metadata_bytes(owner) - before) / vm.pages,
+        32,
+        "B",
+        "no target: 32 B is for orientation",
+    )

@@ -6,10 +6,10 @@ Every guest holds the same 1024 corpus pages over and over and is scanned when i
 from collections.abc import Iterator
 
 import numpy as np
-
-import memvirt
 from harness import Row, bounded
 from replacement import zipf
+
+import memvirt
 from rows.common import all_pages, random_bytes, reads, touch, touched
 
 GIB_PAGES = 262144
@@ -46,5 +46,10 @@ def rows(repeats: int) -> Iterator[Row]:
                 raise RuntimeError(f"VM {i} stopped at page {first + done.done}: {done.reason}")
         owner.scan()
     yield bounded("scale: memory of 1 TiB of guests on 512 GiB", resident_gib() - before, MEMORY_GIB, "GiB")
-    yield bounded("scale: cost per access beside a 64 GiB guest", access_ns(vm), SLOWER * reference, "ns/access",
-                  f"the bound is {SLOWER} x the cost on a host of 72 GiB")
+    yield bounded(
+        "scale: cost per access beside a 64 GiB guest",
+        access_ns(vm),
+        SLOWER * reference,
+        "ns/access",
+        f"the bound is {SLOWER} x the cost on a host of 72 GiB",
+    )

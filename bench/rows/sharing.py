@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from harness import Absent, Measure, Reference, Row, compare
 from limits.build import load
-from memvirt.engine.content import Bytes
 from peers.guard import Busy, Guard
 from peers.ksm import Ksm
 from peers.worker import Worker
+
+from memvirt.engine.content import Bytes
 from rows.common import MIB_PAGES, host, random_bytes
 
 MIB = 128
@@ -73,10 +73,13 @@ def _unique(limit: Any, ksm: Ksm | None, why: str, folder: Path, repeats: int) -
     references = [
         Reference(name="KSM", measure=measure, target=20, note=why),
         Reference(name="hash and look up, frame order", measure=lambda: limit.scan_ns(owner.engine), target=0.75),
-        Reference(name="hash and look up, random order", measure=lambda: limit.scan_ns(owner.engine, True), target=None),
+        Reference(
+            name="hash and look up, random order", measure=lambda: limit.scan_ns(owner.engine, True), target=None
+        ),
     ]
-    yield from compare("sharing scan, unique pages, steady", lambda: scan_ns(owner), references, unit="ns/page",
-                       repeats=repeats)
+    yield from compare(
+        "sharing scan, unique pages, steady", lambda: scan_ns(owner), references, unit="ns/page", repeats=repeats
+    )
 
 
 def _merging(ksm: Ksm | None, why: str, folder: Path, repeats: int) -> Iterator[Row]:
@@ -112,5 +115,6 @@ def _hash(limit: Any, repeats: int) -> Iterator[Row]:
         except (OSError, AttributeError):
             note = "the xxhash wheel does not export XXH3_64bits"
     reference = Reference(name="XXH3-64", measure=measure, target=None, note=note)
-    yield from compare("hash of a page, cold, in order", lambda: limit.hash_ns(content), [reference], unit="ns/page",
-                       repeats=repeats)
+    yield from compare(
+        "hash of a page, cold, in order", lambda: limit.hash_ns(content), [reference], unit="ns/page", repeats=repeats
+    )

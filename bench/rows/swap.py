@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-
 from harness import Reference, Row, compare
 from limits.build import load
+
 from rows.common import all_pages, random_bytes, shuffled
 from rows.compress import Ours
 from rows.contents import PAGES
@@ -62,10 +62,19 @@ def _in(ours: Ours, peer: Any, file: int, note: str, repeats: int) -> Iterator[R
         ours.out()
         return ours.back(wanted)
 
-    reference = Reference(name="O_DIRECT reads of 4 KiB", target=1 / 1.1, note=note,
-                          measure=lambda: peer.transfer_ns(file, False, 4096, order) / len(order))
+    reference = Reference(
+        name="O_DIRECT reads of 4 KiB",
+        target=1 / 1.1,
+        note=note,
+        measure=lambda: peer.transfer_ns(file, False, 4096, order) / len(order),
+    )
     yield from compare("swap in, random, depth 1", lambda: back(order), [reference], unit="ns/page", repeats=repeats)
-    reference = Reference(name=f"io_uring, depth {DEPTH}", target=0.9, note=note,
-                          measure=lambda: peer.ring_reads_ns(file, order, DEPTH) / len(order))
-    yield from compare("swap in, in order", lambda: back(all_pages(PAGES)), [reference], unit="ns/page",
-                       repeats=repeats)
+    reference = Reference(
+        name=f"io_uring, depth {DEPTH}",
+        target=0.9,
+        note=note,
+        measure=lambda: peer.ring_reads_ns(file, order, DEPTH) / len(order),
+    )
+    yield from compare(
+        "swap in, in order", lambda: back(all_pages(PAGES)), [reference], unit="ns/page", repeats=repeats
+    )

@@ -3,17 +3,18 @@
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-
 from harness import Absent, Measure, Reference, Row, compare
 from limits.build import load
-from memvirt.engine.codec import open_codec
 from peers import memcg
 from peers.guard import Busy, Guard
 from peers.worker import Worker
 from peers.zram import Zram
+
+from memvirt.engine.codec import open_codec
 from rows.common import host, touch, writes
 from rows.contents import PAGES, pages_of
 
@@ -40,7 +41,7 @@ def thrashing(name: str):
 def _rows(name: str, target: float, repeats: int) -> Iterator[Row]:
     limit = load("store_limit")
     order = np.random.Generator(np.random.PCG64(5)).integers(0, PAGES, ACCESSES, np.uint32)
-    owner, vm = thrashing(name)
+    _, vm = thrashing(name)
     loop = limit.Thrash(open_codec("lz4"), pages_of(name), PAGES // 2)
     touch(vm, order, writes(ACCESSES))
     loop.run(order)
@@ -51,8 +52,13 @@ def _rows(name: str, target: float, repeats: int) -> Iterator[Row]:
             Reference(name="memcg with zram", measure=kernel, target=target, note=why),
         ]
         try:
-            yield from compare(f"thrashing, half resident, {name}", lambda: touch(vm, order, writes(ACCESSES)),
-                               references, unit="ns/access", repeats=repeats)
+            yield from compare(
+                f"thrashing, half resident, {name}",
+                lambda: touch(vm, order, writes(ACCESSES)),
+                references,
+                unit="ns/access",
+                repeats=repeats,
+            )
         finally:
             if guard is not None:
                 _leave(worker, parent)
@@ -60,10 +66,8 @@ def _rows(name: str, target: float, repeats: int) -> Iterator[Row]:
 
 
 def _leave(worker: Worker, parent: str) -> None:
-    try:
+    with suppress(BrokenProcessPool):  # killed for want of memory: it has left
         worker(memcg.leave, parent)
-    except BrokenProcessPool:
-        pass  # killed for want of memory: it has left
 
 
 def _kernel(
