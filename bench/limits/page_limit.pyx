@@ -12,7 +12,7 @@ from memvirt.engine.content cimport Bytes, Content
 from memvirt.engine.frames cimport FRAME_GUEST, Frames
 from memvirt.engine.host cimport Engine
 from memvirt.engine.vm cimport Vm
-from memvirt.engine.types cimport LEAF_ENTRIES, NONE, OK
+from memvirt.engine.types cimport LEAF_ENTRIES, OK
 
 import ctypes
 

@@ -84,7 +84,10 @@ def test_a_sequential_reader_hits_what_was_read_ahead(content):
     host.check()
     counted = host.counters()
     assert counted["readahead_hits"] == counted["fault_cached"] > 0.7 * gone
-    assert counted["readahead_hits"] + counted["readahead_dropped"] + host.usage()["swap_cache"] == counted["readahead_pages"]
+    assert (
+        counted["readahead_hits"] + counted["readahead_dropped"] + host.usage()["swap_cache"]
+        == counted["readahead_pages"]
+    )
     assert counted["swap_pages_in"] == counted["fault_swap"] + counted["readahead_pages"]
     assert plain.counters()["readahead_pages"] == plain.usage()["swap_cache"] == 0
     assert vm.sim_ns - before < plain_vm.sim_ns - before

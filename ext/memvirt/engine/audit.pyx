@@ -17,16 +17,15 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import ConfigError, InvariantError
 
 from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
-from .frames cimport (FRAME_CACHE, FRAME_CHAIN, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO,
-                      Frame)
+from .frames cimport (FRAME_CACHE, FRAME_CHAIN, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
+                      FRAME_STABLE, FRAME_ZERO, Frame)
 from .host cimport Engine
 from .vm cimport Vm
-from .leaf cimport (DIRECTORY_SHIFT, PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE,
-                    Leaf)
+from .leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
 from .mapping cimport Mapping
 from .rmap cimport Walk
 from .tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
-from .types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, site_t, uint32_t, uint64_t
+from .types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, uint32_t
 
 
 def check(Engine engine not None):
@@ -127,7 +126,6 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
     cdef Mapping mapping = engine.mapping
     cdef hfn_t frame
     cdef Frame *record
-    cdef Walk walk
     cdef uint32_t charged[MAX_VMS]
     cdef uint32_t vm
     cdef bint wanted

@@ -44,10 +44,10 @@ cdef class Collapser:
         return 0
 
     cdef uint32_t scan(self, uint32_t nr_leaves) except? 0xFFFFFFFF nogil:
-        cdef uint32_t end = self.leaves.records.end(), steps, done = 0, seen = 0
+        cdef uint32_t end = self.leaves.records.end(), _step, done = 0, seen = 0
         if nr_leaves == NONE:
             self.cursor = 0
-        for steps in range(end):
+        for _step in range(end):
             if seen == nr_leaves:
                 break
             if self.cursor >= end:

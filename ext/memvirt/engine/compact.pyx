@@ -29,7 +29,7 @@ from libc.string cimport memcpy, memset
 
 from .counters cimport CPU_COMPACT
 from .frames cimport (FRAME_BACKING, FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_RMAP, FRAME_TABLE, FRAME_ZERO,
-                      FRAME_ZSPAGE, Frame, FrameState, Slab)
+                      FRAME_ZSPAGE, Frame, FrameState)
 from .types cimport HUGE_ORDER, MAX_ORDER, NONE, OK, PAGE_SIZE
 
 cdef enum:
@@ -109,7 +109,7 @@ cdef class Compactor:
     cdef void _survey(self) noexcept nogil:
         """Count every block anew."""
         cdef hfn_t frame
-        cdef uint32_t block, missing = self.nr_blocks * BLOCK - self.frames.nr_frames
+        cdef uint32_t missing = self.nr_blocks * BLOCK - self.frames.nr_frames
         memset(self.used, 0, self.nr_blocks * sizeof(uint16_t))
         memset(self.stuck, 0, self.nr_blocks)
         for frame in range(self.frames.nr_frames):

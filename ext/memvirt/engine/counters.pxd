@@ -99,7 +99,7 @@ cdef struct Events:
 
 cdef enum:
     HIST_SUB_BITS = 6           # 64 sub-buckets per power of two: values kept to within 1.6 %
-    HIST_BUCKETS = 64 + 40 * 64 # up to 2^46 ns, some 19 hours; above that the last bucket
+    HIST_BUCKETS = 64 + 40 * 64     # up to 2^46 ns, some 19 hours; above that the last bucket
 
 cdef struct Histogram:
     uint64_t total

@@ -21,15 +21,12 @@ One fault in WALL_EVERY of a kind is also timed with this machine's clock.
 from memvirt.errors import StoreError
 
 from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind
-from .clock cimport Clock
-from .counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
-                        FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
-                        WALL_EVERY, Fault, Meter, hist_add)
+from .counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW, FAULT_HUGE,
+                        FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL, WALL_EVERY, Fault,
+                        hist_add)
 from .frames cimport FRAME_CACHE, FRAME_GUEST
-from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
-from .mapping cimport Mapping
+from .leaf cimport PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
 from .reclaim cimport Reclaim
-from .shareindex cimport ShareIndex
 from .types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, backing_t, gfn_t, hfn_t, int64_t, leaf_t,
                      uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 

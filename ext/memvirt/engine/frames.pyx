@@ -27,7 +27,7 @@ from memvirt.errors import ConfigError, InvariantError
 
 from .buddy cimport Buddy
 from .content cimport Content
-from .types cimport EMPTY, NO_FRAME, NONE, NONE16, OK, PAGE_SIZE, hfn_t, uint8_t, uint32_t
+from .types cimport NO_FRAME, NONE, NONE16, OK, PAGE_SIZE, hfn_t, uint8_t, uint32_t
 
 cdef extern from "poison.h" nogil:
     void memvirt_poison(void *start, size_t bytes)
@@ -236,8 +236,8 @@ cdef class Slab:
 
     cdef int claim(self, uint32_t records) except -1 nogil:
         """The same from secured frames (see frames_needed)."""
-        cdef uint32_t pages = self.frames_needed(records), i
-        for i in range(pages):
+        cdef uint32_t pages = self.frames_needed(records), _page
+        for _page in range(pages):
             self._grow()
         return OK
 

@@ -194,4 +194,3 @@ cdef class Leaves:
                 pointing += self.slot(id * SLOTS_PER_PAGE + i).leaf != NONE
         if pointing != held:
             raise InvariantError(f"leaves: {pointing} directory slots point to leaves, chains hold {held}")
-

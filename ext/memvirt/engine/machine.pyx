@@ -15,9 +15,8 @@ from libc.stdlib cimport calloc, free
 from .counters cimport CPU_BALLOON, CPU_GUEST, CPU_SWAP
 from .fault cimport Faults
 from .guest cimport Guest, Machine
-from .leaf cimport PTE_ACCESSED, PTE_PRESENT, Leaf
 from .swapspace cimport SwapSpace
-from .types cimport (CORRUPT, IO_FAILED, LEAF_ENTRIES, NONE, OK, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, vmid_t, vpn_t)
+from .types cimport CORRUPT, IO_FAILED, OK, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, vmid_t, vpn_t
 
 
 cdef class VirtualMachine(Machine):

@@ -20,7 +20,6 @@ done before this module is asked to commit.
 Invariants: see check() in audit.pyx, which recounts all of this from the entries.
 """
 
-from memvirt.errors import InvariantError
 
 from .backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
 from .frames cimport (FRAME_CACHE, FRAME_CHAIN, FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)

@@ -26,7 +26,6 @@ from libc.string cimport memset
 from memvirt.errors import ConfigError, InvariantError
 
 from .backing cimport BACKING_CACHED, BACKING_SWAP, Backing
-from .clock cimport Clock
 from .counters cimport CPU_SWAP
 from .device cimport Device
 from .frames cimport FRAME_CACHE

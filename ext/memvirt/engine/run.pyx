@@ -13,7 +13,7 @@ from memvirt.errors import ConfigError
 
 from .host cimport Engine
 from .vm cimport Vm
-from .types cimport EMPTY, LIMITED, NO_FRAME, NONE, OK, int64_t, uint8_t, uint32_t, uint64_t
+from .types cimport NO_FRAME, OK, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef enum:
     WAIT_LIMIT = 10000          # fruitless sleeps in a row, all VMs together, before `wait` gives up

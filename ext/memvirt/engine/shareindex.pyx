@@ -24,7 +24,6 @@ from memvirt.errors import ConfigError, InvariantError
 
 from .counters cimport CPU_SCAN, Histogram, hist_add, histogram_dict
 from .frames cimport (FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
-from .leaf cimport Leaf
 from .mapping cimport Listener, Mapping
 from .rmap cimport Walk
 from .types cimport LEAF_ENTRIES, NONE, NONE16, OK, hfn_t, int64_t, uint32_t, uint64_t

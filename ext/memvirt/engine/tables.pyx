@@ -7,7 +7,6 @@ own (`copy_leaf`): every content that both leaves then name has one reference mo
 cannot run out.
 """
 
-from .backing cimport Backings
 from .frames cimport (FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame)
 from .leaf cimport PTE_ACCESSED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Slot
 from .rmap cimport ReverseMap, Walk
@@ -20,7 +19,6 @@ cdef class Tables(ReverseMap):
     cdef uint32_t frames_to_reach(self, vmid_t vm, gfn_t gfn) noexcept nogil:
         """Frames that having a small leaf above gfn takes right now."""
         cdef uint32_t slot_id = self.leaves.slot_of(vm, gfn)
-        cdef uint32_t frames = 0
         cdef leaf_t leaf
         if slot_id == NONE:
             return self.leaves.pages.frames_needed(1) + 1 + self.leaves.records.frames_needed(1)

@@ -17,7 +17,7 @@ from .device cimport Device
 from .frames cimport FRAME_FIXED
 from .mapping cimport Mapping
 from .readahead cimport Readahead
-from .types cimport NONE, OK, PAGE_SIZE, int64_t, uint8_t, uint32_t, uint64_t
+from .types cimport OK, PAGE_SIZE, int64_t, uint8_t, uint32_t, uint64_t
 from .zpool cimport COMPACT_MOVED_BYTES
 
 
@@ -108,13 +108,13 @@ cdef class Writeback:
         cdef uint32_t slots[CLUSTER]
         cdef const uint8_t *pages[CLUSTER]
         cdef uint8_t done[CLUSTER]
-        cdef uint32_t n = 0, got, i, handle, length, moved = 0
+        cdef uint32_t n = 0, got, i, _look, handle, length, moved = 0
         cdef bint loaded
         cdef const uint8_t *payload
         cdef Backing *record
         if not self.mapping.has_swap:
             return 0
-        for i in range(min(min(want, self.nr_bounce), <uint32_t>self.zpool.nr_objects)):
+        for _look in range(min(min(want, self.nr_bounce), <uint32_t>self.zpool.nr_objects)):
             handle = self.zpool.oldest()
             loaded = self.zpool.loaded(handle)
             self.zpool.rotate(handle)           # whatever happens, the next one is another

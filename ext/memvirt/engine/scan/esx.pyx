@@ -60,6 +60,7 @@ cdef class EsxScanner(Scanner):
 
     cdef uint32_t scan(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         cdef uint32_t merged = 0, looked = 0, n
+        cdef int64_t pause
         cdef vmid_t vm
         cdef hfn_t frame
         cdef bint ended
@@ -70,8 +71,8 @@ cdef class EsxScanner(Scanner):
             if vm == NONE16:
                 break
             n = self.index.mapping.leaves.directory[vm].nr_pages
-            self.ready_ns[vm] = max(self.ready_ns[vm], self.clock.now) + max(SECOND_NS / self.vm_pages_per_s,
-                                                                              self.scan_time_ns / n)
+            pause = max(SECOND_NS / self.vm_pages_per_s, self.scan_time_ns / n)
+            self.ready_ns[vm] = max(self.ready_ns[vm], self.clock.now) + pause
             frame = self._draw(vm, &ended)
             looked += 1
             if frame != NONE:
