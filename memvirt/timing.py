@@ -139,8 +139,8 @@ def turns(cells: Sequence[Cell], processes: int) -> Iterator[Cell]:
 
 
 def worth_timing(cells: Sequence[Cell], records: Sequence[Record]) -> list[Cell]:
-    """The cells that ran to their end, of the first seed: seeds tell of workloads, processes of the clock. Traces without
-    a host are left out: benchmarks of orders time those."""
+    """The cells that ran to their end, of the first seed: seeds tell of workloads, processes of the clock. Traces
+    without a host are left out: benchmarks of orders time those."""
     done = {record.cell for record in records if record.status == "done"}
     first = min((cell.seed for cell in cells), default=0)
     hosted = [cell for cell in cells if isinstance(cell.spec, Scenario)]

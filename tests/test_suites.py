@@ -11,7 +11,7 @@ from memvirt.inputs import synthetic
 from memvirt.metrics import REGISTRY
 from memvirt.record import dumps, loads
 from memvirt.replay import trace_of
-from memvirt.summary import groups
+from memvirt.summary import Group, Row, groups
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +213,58 @@ def test_what_is_wrong_in_a_suite_is_named(tmp_path, top, scenario, said):
     with pytest.raises(ConfigError) as error:
         suite.load(path)
     assert said in str(error.value)
+
+
+def group(scenario, ratio, learned_rule, simulated=False, **values):
+    """A group with one column; a value of None is a row that ended exhausted."""
+    leading = columns.column("of_optimum" if simulated else "slowdown")
+    rows = tuple(
+        Row(preset, "exhausted", "x: no_frame", {}, {})
+        if value is None
+        else Row(preset, "done", "", {leading.name: value if isinstance(value, tuple) else (value,)}, {})
+        for preset, value in values.items()
+    )
+    return Group(scenario, ratio, "", (1,), rows, (leading,), learned_rule, simulated)
+
+
+def test_leading_takes_means_over_scenarios_and_leaves_the_optimum_out():
+    found = [
+        group("a", "0.10", "leading", True, belady=100.0, lru=0.0, arc=80.0, fifo=0.0),
+        group("b", "0.10", "leading", True, belady=100.0, lru=60.0, arc=80.0, fifo=40.0),
+        group("a", "0.50", "leading", True, belady=100.0, lru=90.0, arc=90.5, fifo=90.1),
+        group("b", "0.50", "leading", True, belady=100.0, lru=90.0, arc=90.5, fifo=90.1),
+    ]
+    line = learned.line(found)
+    assert "at 0.10 arc 80 %, lru 30, fifo 20; at 0.50 no difference (90 %)." in line
+    assert "belady" not in line and "(mean over scenarios)" in line and line.endswith("One seed.")
+
+
+def test_apart_looks_at_the_hardest_ratio_of_each_scenario():
+    found = [
+        group("easy", "1.50", "apart", swap=9.0, lz4=1.0),
+        group("easy", "2.00", "apart", swap=9.0, lz4=3.0, zstd=3.02),
+        group("hard", "2.00", "apart", swap=None, lz4=None, zstd=None),
+    ]
+    line = learned.line(found)
+    assert "easy at 2.00: lz4 and zstd 3.00×, swap 9.00; hard at 2.00: nobody finished." in line
+
+
+def test_seeds_that_overlap_are_not_told_apart():
+    noisy = group("a", "1.00", "apart", one=(1.0, 2.0, 1.5, 1.2, 1.8), other=(1.1, 2.1, 1.6, 1.3, 1.9))
+    sharp = group("a", "1.00", "apart", one=(1.5,) * 5, other=(1.6,) * 5)
+    assert "no difference" in learned.line([noisy])
+    assert "one 1.50×, other 1.60" in learned.line([sharp])
+
+
+def test_survival_stops_at_the_first_ratio_that_fails():
+    found = [
+        group("a", "1.00", "survival", off=1.0, hash=1.0),
+        group("a", "1.50", "survival", off=None, hash=1.0),
+        group("a", "2.00", "survival", off=1.0, hash=1.0),
+        group("b", "1.00", "survival", off=None, hash=1.0),
+        group("b", "1.50", "survival", off=None, hash=None),
+    ]
+    assert learned.line(found).startswith(
+        "Learned: survived up to: a: off 1.00, hash 2.00; b: off nothing, hash 1.00. "
+        "To be relied on in all of them: off nothing, hash 1.00."
+    )
