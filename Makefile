@@ -6,7 +6,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-RESULTS ?= results/quick
 
 .PHONY: run test check bench check-dist test-sanitized clean
 
@@ -27,7 +26,7 @@ $(VENV)/installed-dev: $(BIN)/python $(SOURCES)
 	@touch $(VENV)/installed $@
 
 run: $(VENV)/installed
-	$(BIN)/memvirt run quick --out $(RESULTS) --resume
+	$(BIN)/memvirt run quick
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
