@@ -120,7 +120,7 @@ def taken(**changes):
         "histograms": {"swap": [(100, 99), (900, 1)]}, "cpu_ns": {"access": 10, "fault": 5}, "usage": {"free": 3, "guest": 1},
         "sharing": {"pages_sharing": 7, "zero_pages": 3, "leaves_shared": 2, "cow_sharing": 4},
         "stores": {"same": 1, "zpool": 9, "swap": 5, "balloon": 6}, "content_pages": 30, "used_frames": 20,
-        "configured_pages": 8, "sim_ns": 300, "baseline_ns": 200,
+        "stall": {}, "configured_pages": 8, "sim_ns": 300, "baseline_ns": 200,
     }  # fmt: skip
     return derive.Taken(**{**fields, **changes})
 

@@ -109,7 +109,7 @@ def test_a_write_that_fails_costs_no_page(fault, settings):
 
 @pytest.mark.parametrize("fault", [errno.EIO, "short"])
 def test_a_read_that_fails_says_which_page_and_can_be_tried_again(fault):
-    host, shadow = pressed()
+    host, shadow = pressed(readahead=0)  # one slot a read
     other = Shadow(host.create_vm("other", MIB))
     for page, slot in list(lies_in(shadow, "swap").items())[:20]:
         if audit.locate(host.engine, shadow.vm.engine_vm, page) != ("swap", slot):
