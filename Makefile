@@ -18,7 +18,7 @@ $(BIN)/python:
 SOURCES := $(shell find ext -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h') setup.py pyproject.toml
 
 $(VENV)/installed: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable '.[report]'
+	$(BIN)/python -m pip install --quiet --editable '.[report,codecs]'
 	@touch $@
 
 $(VENV)/installed-dev: $(BIN)/python $(SOURCES)
