@@ -61,7 +61,7 @@ class Oracle(Faults):
         self.vms, self.leaves = {}, {}
         self.directories, self.leaf_slab = Slab(self.memory, "table", 1), Slab(self.memory, "table", PAGE // 32)
         self.nodes, self.backings = Slab(self.memory, "rmap", PAGE // 8), Slab(self.memory, "backing", PAGE // 16)
-        self.take_fixed(config.memory * 17)
+        self.take_fixed(config.memory * 18)
         self.sharing = Sharing(self) if config.sharing else None
 
     def spend(self, mechanism, ns):
@@ -251,6 +251,7 @@ class Oracle(Faults):
                 reasons[vm] = "until" if vm.alive else "killed"
                 del left[vm]
                 continue
+            self.harvest_due(vm.now)
             if self.sharing:
                 self.sharing.catch_up(vm.now)
             while left[vm] and len(left[vm][0][0]) == 0:

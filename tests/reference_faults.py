@@ -145,7 +145,7 @@ class Faults(Reclaim):
             self.stalled(began)
         self.map(vm, leaf, index, frame, False)
         backing.refs -= 1
-        if backing.refs or backing.slot is not None:
+        if backing.refs or (backing.slot is not None and len(self.slots.taken) <= self.slots.slots // 2):
             backing.frame, frame.backing = frame, backing
         else:
             leaf.entries[index].writable = True

@@ -44,6 +44,7 @@ class Frame:
         self.backing = self.payer = None
         self.stable = self.pinned = self.ordered = self.isolated = False
         self.is_zero_frame = False
+        self.age, self.touched = 0, True
 
 
 class Backing:
@@ -82,7 +83,7 @@ class Vm:
         self.cached = {}  # page -> [frame, writable]
         self.revoked = set()  # regions whose cached write permission does not count
         self.charged = self.stall = self.sequence = self.reservation = self.domain = self.active = 0
-        self.limit = None
+        self.limit, self.hand, self.ages = None, 0, []
         self.alive, self.fixed, self.outcome = True, [], OK
 
 
@@ -92,7 +93,7 @@ class Memory:
     def __init__(self, frames):
         self.free = (1 << frames) - 1
         self.aligned = [sum(1 << i for i in range(0, frames, 1 << order)) for order in range(11)]
-        self.used = dict.fromkeys(("guest", "table", "zspage", "fixed", "rmap", "backing"), 0)
+        self.used = dict.fromkeys(("guest", "table", "zspage", "fixed", "rmap", "backing", "swap_cache"), 0)
 
     @property
     def nr_free(self):

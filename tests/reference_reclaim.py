@@ -11,7 +11,7 @@ class Reclaim(Mapping):
         if guest and vm.limit is not None:
             began = self.now
             while vm.charged + guest > vm.limit:
-                gone = self.shrink(min(CLUSTER, vm.charged + guest - vm.limit), vm)
+                gone = self.shrink_vm(vm, max(min(CLUSTER, vm.limit // 8), vm.charged + guest - vm.limit), 0)
                 self.count["reclaim_limit"] += gone
                 if not gone:
                     break
@@ -35,7 +35,7 @@ class Reclaim(Mapping):
     def direct(self, frames):
         began = self.now
         while self.memory.nr_free < frames:
-            gone = self.shrink(max(frames - self.memory.nr_free, CLUSTER), None)
+            gone = self.shrink(max(frames - self.memory.nr_free, CLUSTER))
             self.count["reclaim_direct"] += gone
             if not gone:
                 break
@@ -44,22 +44,25 @@ class Reclaim(Mapping):
 
     def catch_up(self):
         now = self.now
-        if now >= self.next_harvest:
-            self.next_harvest = now + self.config.harvest_interval
-            self.harvest()
+        self.harvest_due(now)
         if not self.awake:
             if self.memory.nr_free >= self.low or now < self.background:
                 return
             self.awake, self.background = True, now
         while self.awake and self.background <= now:
             self.now = self.background
-            gone = self.shrink(CLUSTER, None)
+            gone = self.shrink(CLUSTER)
             self.count["reclaim_background"] += gone
             if not gone:
                 self.now += self.costs["wait_quantum"]
             self.awake = gone > 0 and self.memory.nr_free < self.high
             self.background = self.now
         self.now = now
+
+    def harvest_due(self, now):
+        if now >= self.next_harvest:
+            self.next_harvest = now + self.config.harvest_interval
+            self.harvest()
 
     def touch_order(self, frame):
         if frame.ordered:
@@ -75,16 +78,25 @@ class Reclaim(Mapping):
                 for vm in leaf.holders:
                     self.drop_region(vm, leaf.region)
                 for entry in leaf.entries:
+                    entry.what.touched = True
                     self.touch_order(entry.what)
             for index, entry in enumerate(leaf.entries):
                 if not leaf.huge and entry is not None and entry.present and entry.accessed:
                     entry.accessed = False
                     self.drop_cached(leaf, index)
+                    entry.what.touched = True
                     self.touch_order(entry.what)
                     found += 1
             self.count["harvested"] += found
             for vm in leaf.holders:
                 vm.active += found
+        for vm in self.vms.values():
+            vm.ages = []
+        for frame in self.frames.values():
+            if frame.payer is not None and not frame.is_zero_frame:
+                frame.age = 0 if frame.touched else min(127, frame.age + 1)
+                frame.touched = False
+                frame.payer.ages.append(frame.age)
         self.count["harvests"] += 1
 
     def referenced(self, frame):
@@ -96,15 +108,17 @@ class Reclaim(Mapping):
                 for vm in leaf.holders:
                     self.drop_region(vm, leaf.region)
                 for entry in leaf.entries:
+                    entry.what.touched = True
                     if entry.what is not frame:
                         self.touch_order(entry.what)
             elif not leaf.huge and leaf.entries[index].accessed:
+                frame.touched = True
                 found, leaf.entries[index].accessed = True, False
                 self.drop_cached(leaf, index)
         return found
 
-    def shrink(self, want, only):
-        """Evict about `want` pages of one VM or (None) anyone's; how many went."""
+    def shrink(self, want):
+        """Evict about `want` pages, anyone's; how many went."""
         patience, gone, insisted = 2 * len(self.order.held) + CLUSTER, 0, None
         while gone < want and patience > 0:
             patience -= 1
@@ -114,8 +128,8 @@ class Reclaim(Mapping):
             frame = self.frames[number]
             self.count["reclaim_scanned"] += 1
             self.spend("reclaim", self.costs["reclaim_visit"])
-            reserved = only is None and frame.payer.charged <= frame.payer.reservation
-            if frame.isolated or (only is not None and frame.payer is not only) or reserved:
+            reserved = frame.payer.charged <= frame.payer.reservation
+            if frame.isolated or reserved:
                 self.count["reclaim_spared_reserved"] += reserved and not frame.isolated
                 self.order.spare(number)
                 continue
@@ -127,6 +141,31 @@ class Reclaim(Mapping):
             gone += self.evict_or_isolate(frame)
             if len(self.batch) == CLUSTER or (self.batch and gone + len(self.batch) >= want):
                 gone += self.flush()
+        return gone + (self.flush() if self.batch else 0)
+
+    def shrink_vm(self, vm, want, min_age):
+        """Evict about `want` pages that this VM pays for, by its own hand, two rounds at most."""
+        left, gone, page = 2 * vm.pages, 0, vm.hand if vm.hand < vm.pages else 0
+        while gone < want and left > 0:
+            leaf = vm.leaves.get(page // LEAF)
+            step = 1 if leaf else min(LEAF - page % LEAF, vm.pages - page)
+            entry = leaf.entries[page % LEAF] if leaf else None
+            left, page = left - step, (page + step) % vm.pages
+            frame = entry.what if entry is not None and entry.present else None
+            if frame is None or frame.payer is not vm or not frame.ordered or frame.isolated:
+                continue
+            self.count["reclaim_scanned"] += 1
+            self.spend("reclaim", self.costs["reclaim_visit"])
+            if self.referenced(frame):
+                self.count["reclaim_spared_accessed"] += 1
+                self.order.touch(frame.number)
+                continue
+            if (0 if frame.touched else frame.age) < min_age:
+                continue
+            gone += self.evict_or_isolate(frame)
+            if len(self.batch) == CLUSTER or (self.batch and gone + len(self.batch) >= want):
+                gone += self.flush()
+        vm.hand = page
         return gone + (self.flush() if self.batch else 0)
 
     def evict_or_isolate(self, frame):
@@ -195,7 +234,10 @@ class Reclaim(Mapping):
 
     def reclaim_from(self, vm, pages):
         self.now = max(self.background, vm.now)
-        gone = self.shrink(pages, vm) if pages else 0
+        age = 127
+        while age and sum(each >= age for each in vm.ages) < pages:
+            age -= 1
+        gone = self.shrink_vm(vm, pages, age) if pages else 0
         self.count["reclaim_proactive"] += gone
         self.background = self.now
         return gone

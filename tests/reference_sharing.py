@@ -32,8 +32,10 @@ class Sharing:
         return bytes(frame.data), frame.payer.domain
 
     def scan(self, pages=FOREVER):
-        """Look at so many pages, at most to the end of memory; how many were merged."""
+        """Look at so many pages, at most to the end of memory, or at all from its start; how many were merged."""
         looked, merged, oracle = 0, 0, self.oracle
+        if pages == FOREVER:
+            self.cursor = 0
         while looked < pages:
             if self.cursor == 0:
                 self.index = {}

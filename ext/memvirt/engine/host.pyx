@@ -175,7 +175,8 @@ cdef class Engine(Core):
     # ---- sharing
 
     def scan(self, pages=None):
-        """Let the scanner look at so many pages, or (None) from the start of a pass to its end. Returns pages merged."""
+        """Let the scanner look at so many pages, or (None) one full pass from its start, whatever slice ran
+        before. Returns pages merged."""
         cdef uint32_t merged, limit = NONE if pages is None else pages
         if self.scanner is None:
             raise ConfigError("this host has no page sharing: create it with sharing='hash'")

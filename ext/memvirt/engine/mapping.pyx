@@ -157,8 +157,9 @@ cdef class Mapping(Tables):
     cdef int map_back(self, vmid_t vm, leaf_t id, uint32_t index, hfn_t frame, backing_t backing_id) except -1 nogil:
         """The entry names a backing whose bytes have just been put into a freshly taken guest frame: map that.
 
-        The record stays as a clean copy, cached by the frame, if other entries name it or its bytes are on swap.
-        Otherwise its space is worth more than the copy: it is released, and the page counts as dirty.
+        The record stays as a clean copy, cached by the frame, if other entries name it, or if its bytes are on swap and
+        at most half of the slots are in use (as Linux's vm_swap_full has it). Otherwise its space is worth more than
+        the copy: it is released, and the page counts as dirty.
         """
         cdef Leaf *leaf = self.leaves.at(id)
         cdef Backing *backing = self.backings.at(backing_id)
@@ -170,7 +171,8 @@ cdef class Mapping(Tables):
         leaf.entries[index] = PTE_PRESENT | frame
         backing.refs -= 1
         self._order_in(frame, backing_id)
-        if backing.refs or self.backings.kind(backing) == BACKING_SWAP:
+        if backing.refs or (self.backings.kind(backing) == BACKING_SWAP
+                            and self.swap.nr_used <= self.swap.nr_slots / 2):
             self.backings.cache_in(backing_id, frame)
             self.frames.frame[frame].backing = backing_id
             return 0

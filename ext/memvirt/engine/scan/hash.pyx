@@ -34,6 +34,8 @@ cdef class HashScanner(Scanner):
     cdef uint32_t scan(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         cdef uint32_t merged = 0, looked = 0
         cdef hfn_t frame
+        if pages == NONE:
+            self.cursor = 0
         while looked < pages:
             frame = self.index.next_recent()
             if frame != NONE:

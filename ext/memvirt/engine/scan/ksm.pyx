@@ -79,6 +79,8 @@ cdef class KsmScanner(Scanner):
     cdef uint32_t scan(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         cdef uint32_t merged = 0, looked = 0, id
         cdef hfn_t frame
+        if pages == NONE:
+            self._begin_pass()              # of a pass given up, the unstable tree stays: its items move as they are met
         while looked < pages:
             if not self.in_pass:
                 self._begin_pass()

@@ -14,7 +14,8 @@ cdef class Scanner(Listener):
     cdef public int64_t sleep_ns                # pause between slices, simulated
     cdef int64_t now_ns                         # its clock as an actor
 
-    # Look at up to `pages` pages, or up to the end of the pass when `pages` is NONE. Returns pages merged.
+    # Look at up to `pages` pages, at most to the end of the pass; NONE: a full pass from its start, and what was begun
+    # of another is given up. Returns pages merged.
     cdef uint32_t scan(self, uint32_t pages) except? 0xFFFFFFFF nogil
     # The VM is about to end: drop what is kept of its pages.
     cdef void forget_vm(self, vmid_t vm) noexcept nogil
