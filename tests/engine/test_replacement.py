@@ -353,6 +353,38 @@ def test_renamed_residents_keep_their_place(case, steps, moves):
         assert all(moving.holds(number[id]) == (id in held) for id in range(IDS))
 
 
+@pytest.mark.parametrize("case", CASES)
+@settings(max_examples=60, deadline=None)
+@given(steps=steps)
+def test_a_copy_is_what_a_round_of_asking_gives(case, steps):
+    originals, copies, held = [probe(case), probe(case)], [probe(case), probe(case)], set()
+    for operation, id, key in steps:
+        apply(*originals, held, operation, id, key)
+    copies[0].copy_from(originals[0])
+    copies[1].copy_from(originals[1], by_asking=True)
+    for order in (*originals, *copies):
+        order.check()
+        assert {id for id in range(IDS) if order.holds(id)} == held
+    for fast, asked in (originals, copies):  # the round is the original's, too
+        gone = []
+        for _ in held:
+            gone.append(fast.candidate())
+            assert asked.candidate() == gone[-1]
+            fast.take(gone[-1])
+            asked.take(gone[-1])
+        assert set(gone) == held
+
+
+def test_a_copy_needs_an_empty_order_of_its_size():
+    order = probe("clock")
+    for other in (probe("lru"), probe("clock", ids=IDS + 1)):
+        with pytest.raises(InvariantError, match=f"{IDS + (other.order.ids > IDS)} ids needs an empty order"):
+            order.copy_from(other)
+    order.insert(0)
+    with pytest.raises(InvariantError, match="needs an empty order"):
+        order.copy_from(probe("clock"))
+
+
 def test_the_base_keeps_no_order():
     order = Order(4, 2, 0)
     assert not Probe(order).holds(1)

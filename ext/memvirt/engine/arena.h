@@ -17,6 +17,14 @@ static inline size_t mv_arena_reserved(size_t bytes)
     return bytes + MV_HUGE + 2 * 4096;
 }
 
+/* Zeroed memory that costs nothing until it is touched, whatever malloc has kept of what was freed; NULL if there is
+ * none. Give it back with munmap(). */
+static inline void *mv_zeroed_map(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
 /* Reserve the range with a guard page on each side, so that a stray access faults and the kernel keeps the arena as
  * one line of smaps. Returns the reservation, or NULL with errno; *arena is the aligned part, writable. */
 static inline void *mv_arena_map(size_t bytes, uint8_t **arena)

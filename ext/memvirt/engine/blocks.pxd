@@ -48,6 +48,8 @@ cdef class Blocks:
     cdef int give(self, uint32_t page, int order) except -1 nogil
     # The pages may come in any order; the result is that of n calls of give.
     cdef int give_bulk(self, uint32_t n, const uint32_t *pages) except -1 nogil
+    # Become a copy of other, which has as many pages; fail_after() is not copied.
+    cdef void copy_from(self, Blocks other) noexcept nogil
     cdef bint is_free(self, uint32_t page) noexcept nogil
     cdef uint32_t free_blocks(self, int order) noexcept nogil
 

@@ -32,7 +32,7 @@ The buddy system is Knowlton's (CACM 8(10), 1965).
 
 cimport cython
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from .types cimport MAX_ORDER, NONE, NO_FRAME, OK
 
@@ -102,6 +102,14 @@ cdef class Blocks:
 
     def __dealloc__(self):
         free(self._storage)
+
+    @cython.final
+    cdef void copy_from(self, Blocks other) noexcept nogil:
+        assert self.nr_pages == other.nr_pages
+        memcpy(self._storage, other._storage, self.metadata_bytes)
+        memcpy(self._nr_blocks, other._nr_blocks, sizeof(self._nr_blocks))
+        memcpy(self._lowest, other._lowest, sizeof(self._lowest))
+        self.nr_free = other.nr_free
 
     # -- places ------------------------------------------------------------------------------------------------------
 

@@ -50,7 +50,6 @@ cdef class GuestMemory:
     cdef void _push_balloon(self, gfn_t gfn) noexcept nogil             # a page that _take gave
     cdef uint32_t _pop_balloon(self, uint32_t pages) except? 0xFFFFFFFF nogil
     cdef int _copy_tables(self, GuestMemory other) except -1
-    cdef Order _copy_order(self, Order order)
     cdef object _check_pages(self)
     cdef object _check_copies(self)
     cpdef object check(self)

@@ -191,7 +191,6 @@ cdef class GuestMemory:
 
     cdef int _copy_tables(self, GuestMemory other) except -1:
         """Become a copy of `other`, which was made with the same arguments. self is as new."""
-        cdef uint32_t page
         memcpy(self._gfn, other._gfn, self.nr_vpns * sizeof(gfn_t))
         memcpy(self._copy, other._copy, self.nr_vpns * sizeof(uint32_t))
         memcpy(self._vpn, other._vpn, self.nr_pages * sizeof(vpn_t))
@@ -202,33 +201,13 @@ cdef class GuestMemory:
         self._report_hand = other._report_hand
         self.nr_balloon = other.nr_balloon
         self.nr_clean_anon = other.nr_clean_anon
-        for page in range(self.kernel_pages, self.nr_pages):    # the set of free pages determines the buddy's blocks
-            if not other.buddy.is_free(page):
-                self.buddy.take_at(page, 0)
-        for page in range(self.swap_slots):
-            if not other._slots.is_free(page):
-                self._slots.take_at(page, 0)
-        self._anon = self._copy_order(other._anon)
+        self.buddy.copy_from(other.buddy)
+        if self._slots is not None:
+            self._slots.copy_from(other._slots)
+        self._anon.copy_from(other._anon)
         if self._cache is not None:
-            self._cache = self._copy_order(other._cache)
+            self._cache.copy_from(other._cache)
         return 0
-
-    cdef Order _copy_order(self, Order order):
-        """A new order that would evict as `order` would if it made one round now. `order` has made that round."""
-        cdef Order twin = make_order(self.replacement, self.nr_pages, self.nr_pages, self.nr_vpns)
-        cdef uint64_t _try
-        cdef uint32_t gfn
-        for _try in range(4 * <uint64_t>order.nr_resident):
-            if twin.nr_resident == order.nr_resident:
-                break
-            gfn = order.candidate()
-            if not twin.holds(gfn):
-                twin.insert(gfn, NONE)
-            order.spare(gfn)
-        for gfn in range(self.nr_pages):        # an order may hide residents from spare() for longer than that
-            if order.holds(gfn) and not twin.holds(gfn):
-                twin.insert(gfn, NONE)
-        return twin
 
     # -- recount -----------------------------------------------------------------------------------------------------
 

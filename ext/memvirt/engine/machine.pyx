@@ -57,6 +57,8 @@ cdef class VirtualMachine(Machine):
         cdef uint8_t done
         if parent.file_source != NULL:
             self.set_file(<uint32_t[:self.nr_vpns]>parent.file_source)
+        if self.nr_disk_slots == 0:
+            return 0
         for vpn in range(guest.nr_vpns):
             slot = guest._copy[vpn]
             if slot >= self.nr_disk_slots:

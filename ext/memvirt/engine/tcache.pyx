@@ -17,6 +17,10 @@ from libc.string cimport memset
 
 from .types cimport LEAF_ENTRIES, MAX_VMS, uint8_t, uint32_t, vmid_t, vpn_t
 
+cdef extern from "arena.h" nogil:
+    void *mv_zeroed_map(size_t bytes)
+    int munmap(void *memory, size_t bytes)
+
 
 cdef class Tcache:
     """The translations of all VMs of a host."""
@@ -32,19 +36,20 @@ cdef class Tcache:
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1:
         """An empty cache; a VM that never runs has one of no pages (0, 0)."""
         cdef View *view = &self.view[vm]
-        view.entry = <uint32_t *>calloc(nr_vpns + 1, sizeof(uint32_t))
+        view.nr_vpns = nr_vpns
+        view.nr_gfns = nr_gfns
+        view.entry = <uint32_t *>mv_zeroed_map((<size_t>nr_vpns + 1) * sizeof(uint32_t))
         view.writes = <uint8_t *>calloc((nr_vpns >> 9) + 1, 1)
         if view.entry == NULL or view.writes == NULL:
             self.close(vm)
             raise MemoryError(f"translation cache of {nr_vpns} pages")
         memset(view.writes, 1, (nr_vpns >> 9) + 1)
         view.vpn_of = NULL
-        view.nr_vpns = nr_vpns
-        view.nr_gfns = nr_gfns
         return 0
 
     cdef void close(self, vmid_t vm) noexcept nogil:
-        free(self.view[vm].entry)
+        if self.view[vm].entry != NULL:
+            munmap(self.view[vm].entry, (<size_t>self.view[vm].nr_vpns + 1) * sizeof(uint32_t))
         free(self.view[vm].writes)
         memset(&self.view[vm], 0, sizeof(View))
 

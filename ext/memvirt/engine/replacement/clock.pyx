@@ -12,11 +12,12 @@ cimport cython
 
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memchr, memcpy
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rename,
-    queue_rotate,
+    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_copy, queue_make, queue_oldest, queue_push, queue_remove,
+    queue_rename, queue_rotate,
 )
 from .order cimport Order
 
@@ -89,6 +90,31 @@ cdef class Clock(Order):
 
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
+
+    cdef int copy_from(self, Order other) except -1:
+        """The round takes those without a mark, in the order of the queue, then those with one."""
+        cdef Clock clock = <Clock>other
+        cdef uint32_t i, id, last = clock.nr_resident, nr_resident = clock.nr_resident
+        if memchr(clock._state, RESIDENT | REFERENCED, clock.ids) == NULL:     # nobody has one: the round changes nothing
+            memcpy(self._state, clock._state, clock.ids)
+            memcpy(self._where, clock._where, clock.ids * sizeof(uint32_t))
+            queue_copy(&self._queue, &clock._queue)
+            self.nr_resident = nr_resident
+            return 0
+        for i in range(nr_resident):
+            id = queue_oldest(&clock._queue)
+            queue_rotate(&clock._queue)
+            if clock._state[id] & REFERENCED:
+                last = i
+            else:
+                self.insert(id, NONE)
+        for i in range(last + 1):               # the round ends with the last of them
+            id = queue_oldest(&clock._queue)
+            queue_rotate(&clock._queue)
+            if clock._state[id] & REFERENCED:
+                clock._state[id] = RESIDENT
+                self.insert(id, NONE)
+        return 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
         MV_PREFETCH(&self._state[id])

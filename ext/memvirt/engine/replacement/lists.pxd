@@ -10,6 +10,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 from ..types cimport NONE, uint8_t, uint32_t
 
@@ -49,6 +50,13 @@ cdef inline void queue_compact(Queue *q) noexcept nogil:
             target = target + 1 if target + 1 != q.size else 0
         source = source + 1 if source + 1 != q.size else 0
     q.used = q.live
+
+cdef inline void queue_copy(Queue *q, const Queue *other) noexcept nogil:
+    """Become a copy of a queue of the same size; the caller copies `where`."""
+    memcpy(q.slots, other.slots, <size_t>q.size * sizeof(uint32_t))
+    q.head = other.head
+    q.used = other.used
+    q.live = other.live
 
 cdef inline uint32_t queue_oldest(Queue *q) noexcept nogil:
     """The oldest id, or NONE. Holes in front of it are dropped on the way."""

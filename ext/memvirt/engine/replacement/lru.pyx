@@ -10,10 +10,11 @@ cimport cython
 
 from libc.stddef cimport size_t
 from libc.stdlib cimport free
+from libc.string cimport memcpy
 
 from ..types cimport NONE, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove, links_rename,
+    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove, links_rename,
 )
 from .order cimport Order
 
@@ -66,6 +67,12 @@ cdef class Lru(Order):
 
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._links[id].prev != NONE
+
+    cdef int copy_from(self, Order other) except -1:
+        """A round moves every page once and so changes nothing."""
+        memcpy(self._links, (<Lru>other)._links, (<size_t>self.ids + 1) * sizeof(Link))
+        self.nr_resident = other.nr_resident
+        return 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
         MV_PREFETCH(&self._links[id])

@@ -21,6 +21,9 @@ cdef class Order:
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil      # id is evicted and leaves `key` behind
     cdef int forget(self, uint32_t id) except -1 nogil                  # id left for another reason (freed, pinned)
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil    # the page of id is called new from now on
+    # This order, new, gets other's residents: it evicts them as other would if it made one round now, which other makes.
+    # Both are of one class and size. Keys and ghosts are not copied.
+    cdef int copy_from(self, Order other) except -1
     cdef int forget_key(self, uint32_t key) except -1 nogil             # this content will never come back
     cdef bint holds(self, uint32_t id) noexcept nogil
     # Misses of a demand-paged run in which ids and keys are both the page numbers and every hit is seen.

@@ -22,6 +22,8 @@ Misuse (inserting a resident, touching an absent id) is a bug of the caller: ass
 InvariantError by the Python face in probe.pyx.
 """
 
+from ..types cimport NONE, uint32_t, uint64_t
+
 from memvirt.errors import ConfigError, InvariantError
 
 LAST_ID = 0xFFFFFFEF        # leaves NONE and the numbers of list sentinels free
@@ -80,6 +82,22 @@ cdef class Order:
 
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return False
+
+    cdef int copy_from(self, Order other) except -1:
+        """By asking who goes in which turn, for orders that have no shorter way."""
+        cdef uint64_t _try
+        cdef uint32_t id
+        for _try in range(4 * <uint64_t>other.nr_resident):
+            if self.nr_resident == other.nr_resident:
+                break
+            id = other.candidate()
+            if not self.holds(id):
+                self.insert(id, NONE)
+            other.spare(id)
+        for id in range(self.ids):      # an order may hide residents from spare() for longer than that
+            if other.holds(id) and not self.holds(id):
+                self.insert(id, NONE)
+        return 0
 
     cdef uint64_t replay(self, const uint32_t *pages, size_t n) except? 0xFFFFFFFFFFFFFFFF nogil:
         with gil:

@@ -74,6 +74,15 @@ cdef class Probe:
         """The page of id is called new from now on."""
         self.order.rename(self._id(id, True), self._id(new, False))
 
+    def copy_from(self, Probe other not None, *, bint by_asking=False):
+        """Get other's residents, into an order that has none; by_asking: as orders do that have no shorter way."""
+        if type(self.order) is not type(other.order) or self.order.ids != other.order.ids or self.order.nr_resident:
+            raise InvariantError(f"a copy of {other.order.ids} ids needs an empty order of its class and size")
+        if by_asking:
+            Order.copy_from(self.order, other.order)
+        else:
+            self.order.copy_from(other.order)
+
     def forget_key(self, key):
         """The content that key names will never come back."""
         self.order.forget_key(self._key(key))
