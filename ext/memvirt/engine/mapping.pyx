@@ -321,9 +321,8 @@ cdef class Mapping(Tables):
         while True:
             leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
             index = walk.site % LEAF_ENTRIES
-            leaf.entries[index] = PTE_PRESENT | (leaf.entries[index] & PTE_ACCESSED) | kept
+            leaf.entries[index] = PTE_PRESENT | kept
             self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
-            leaf.entries[index] &= ~<uint32_t>PTE_ACCESSED
             self._add_site(kept, walk.site)
             node = walk.node
             if not self.next(&walk):
