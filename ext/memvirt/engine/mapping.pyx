@@ -125,13 +125,14 @@ cdef class Mapping(Tables):
 
     cdef int map_cached(self, vmid_t vm, leaf_t id, uint32_t index, backing_t backing_id) except -1 nogil:
         """The entry names a backing that a frame caches: let it name the frame. Read-only, as others may follow. A frame
-        that was read ahead gets its first owner."""
+        that was read ahead gets its first owner, which has come back from swap and is treated as map_back does."""
         cdef Leaf *leaf = self.leaves.at(id)
         cdef Backing *backing = self.backings.at(backing_id)
         cdef hfn_t frame = backing.link
+        cdef bint ahead = self.frames.frame[frame].state == FRAME_CACHE
         assert backing.place & BACKING_CACHED
         assert leaf.entries[index] == (PTE_BACKED | backing_id)
-        if self.frames.frame[frame].state == FRAME_CACHE:
+        if ahead:
             self.frames.turn(frame, FRAME_GUEST)
             self.ages.come_back(backing_id, vm)
             self._charge(frame, vm)
@@ -140,7 +141,11 @@ cdef class Mapping(Tables):
         self._add_site(frame, id * LEAF_ENTRIES + index)
         backing.refs -= 1
         leaf.entries[index] = PTE_PRESENT | frame
-        return 0
+        return self.own(id, index) if ahead and not self._keeps_copy(backing) else 0
+
+    cdef bint _keeps_copy(self, Backing *backing) noexcept nogil:
+        return backing.refs > 0 or (self.backings.kind(backing) == BACKING_SWAP
+                                    and self.swap.nr_used <= self.swap.nr_slots / 2)
 
     cdef int cache_ahead(self, hfn_t frame, backing_t id) except -1 nogil:
         """A freshly taken FRAME_CACHE frame holds the bytes of a record on swap, before anyone has asked for them."""
@@ -171,8 +176,7 @@ cdef class Mapping(Tables):
         leaf.entries[index] = PTE_PRESENT | frame
         backing.refs -= 1
         self._order_in(frame, backing_id)
-        if backing.refs or (self.backings.kind(backing) == BACKING_SWAP
-                            and self.swap.nr_used <= self.swap.nr_slots / 2):
+        if self._keeps_copy(backing):
             self.backings.cache_in(backing_id, frame)
             self.frames.frame[frame].backing = backing_id
             return 0
