@@ -38,6 +38,24 @@ def test_slots_are_freed_at_swap_in_while_more_than_half_are_in_use(slots, out):
     host.check()
 
 
+def test_pages_read_ahead_are_treated_alike_when_somebody_asks_for_them():
+    host, vm = host_with_pages_out(40, 40, readahead=3)
+    vm.read(0, 8)
+    ahead = host.counters()["readahead_pages"]
+    assert ahead == 7 and used(host) == 39, "read ahead is not swapped in: their slots stay until they are asked for"
+    for page in range(1, 8):
+        vm.read(page * PAGE, 8)
+        host.check()
+    assert host.counters()["readahead_hits"] == 7 and used(host) == 32
+    for page in range(8, 40):
+        vm.read(page * PAGE, 8)
+        host.check()
+    assert used(host) == 20
+    vm.access(np.arange(40), np.ones(40, np.uint8))
+    assert used(host) == 0
+    host.check()
+
+
 def test_a_slot_others_need_stays():
     host, vm = host_with_pages_out(40, 40)
     twin = vm.clone("b")

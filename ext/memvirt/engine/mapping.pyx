@@ -20,7 +20,6 @@ done before this module is asked to commit.
 Invariants: see check() in audit.pyx, which recounts all of this from the entries.
 """
 
-
 from .backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
 from .frames cimport (FRAME_CACHE, FRAME_CHAIN, FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
 from .leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
@@ -70,12 +69,10 @@ cdef class Mapping(Tables):
         if backing.refs == 0:
             self.backings.uncache(id)
             return self.release_backing(id)
+        value = self.content.load(frame, 0)
+        self.backings.uncache(id)
         if self.backings.kind(backing) == BACKING_SAME:
-            value = self.content.load(frame, 0)
-            self.backings.uncache(id)
             self.backings.set_same(id, value)
-        else:
-            self.backings.uncache(id)
         return 0
 
     cdef int _free_frame(self, hfn_t frame) except -1 nogil:
@@ -125,13 +122,13 @@ cdef class Mapping(Tables):
 
     cdef int map_cached(self, vmid_t vm, leaf_t id, uint32_t index, backing_t backing_id) except -1 nogil:
         """The entry names a backing that a frame caches: let it name the frame. Read-only, as others may follow. A frame
-        that was read ahead gets its first owner."""
+        that was read ahead gets its first owner, which has come back from swap and is treated as map_back does."""
         cdef Leaf *leaf = self.leaves.at(id)
         cdef Backing *backing = self.backings.at(backing_id)
         cdef hfn_t frame = backing.link
-        assert backing.place & BACKING_CACHED
-        assert leaf.entries[index] == (PTE_BACKED | backing_id)
-        if self.frames.frame[frame].state == FRAME_CACHE:
+        cdef bint ahead = self.frames.frame[frame].state == FRAME_CACHE
+        assert backing.place & BACKING_CACHED and leaf.entries[index] == (PTE_BACKED | backing_id)
+        if ahead:
             self.frames.turn(frame, FRAME_GUEST)
             self.ages.come_back(backing_id, vm)
             self._charge(frame, vm)
@@ -140,7 +137,11 @@ cdef class Mapping(Tables):
         self._add_site(frame, id * LEAF_ENTRIES + index)
         backing.refs -= 1
         leaf.entries[index] = PTE_PRESENT | frame
-        return 0
+        return self.own(id, index) if ahead and not self._keeps_copy(backing) else 0
+
+    cdef bint _keeps_copy(self, Backing *backing) noexcept nogil:
+        cdef bint swapped = self.backings.kind(backing) == BACKING_SWAP
+        return backing.refs > 0 or swapped and self.swap.nr_used <= self.swap.nr_slots / 2
 
     cdef int cache_ahead(self, hfn_t frame, backing_t id) except -1 nogil:
         """A freshly taken FRAME_CACHE frame holds the bytes of a record on swap, before anyone has asked for them."""
@@ -157,9 +158,8 @@ cdef class Mapping(Tables):
     cdef int map_back(self, vmid_t vm, leaf_t id, uint32_t index, hfn_t frame, backing_t backing_id) except -1 nogil:
         """The entry names a backing whose bytes have just been put into a freshly taken guest frame: map that.
 
-        The record stays as a clean copy, cached by the frame, if other entries name it, or if its bytes are on swap and
-        at most half of the slots are in use (as Linux's vm_swap_full has it). Otherwise its space is worth more than
-        the copy: it is released, and the page counts as dirty.
+        The record stays, cached by the frame, for other entries, or as a clean copy on swap of which at most half is in
+        use (Linux's vm_swap_full). Else its space is worth more than the copy: it goes, and the page counts as dirty.
         """
         cdef Leaf *leaf = self.leaves.at(id)
         cdef Backing *backing = self.backings.at(backing_id)
@@ -171,8 +171,7 @@ cdef class Mapping(Tables):
         leaf.entries[index] = PTE_PRESENT | frame
         backing.refs -= 1
         self._order_in(frame, backing_id)
-        if backing.refs or (self.backings.kind(backing) == BACKING_SWAP
-                            and self.swap.nr_used <= self.swap.nr_slots / 2):
+        if self._keeps_copy(backing):
             self.backings.cache_in(backing_id, frame)
             self.frames.frame[frame].backing = backing_id
             return 0
