@@ -296,6 +296,12 @@ class VmConfig(Model):
         return problems
 
 
+class CloneConfig(Model):
+    """What is new about a clone; all else it has from its parent."""
+
+    name: Name
+
+
 def check_fleet(host: HostConfig, vms: Sequence[VmConfig]) -> None:
     """ConfigError naming all that cannot be of these VMs on this host. Too little memory is not an error: admission
     answers for it."""

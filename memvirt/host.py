@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from memvirt import costs
-from memvirt.config import GuestOptions, HostConfig, VmConfig
+from memvirt.config import CloneConfig, GuestOptions, HostConfig, VmConfig
 from memvirt.diagnose import validate
 from memvirt.engine import audit, contiguity, savings
 from memvirt.engine import codec as codecs
@@ -138,7 +138,7 @@ class Host:
                 "domain": domain,
             },
         )
-        self._admit(config)
+        self._admit(config.name, config.memory, config.reservation)
         options = config.guest if isinstance(config.guest, GuestOptions) else GuestOptions(cache_percent=0)
         vm = self.engine.create_vm(
             config.name,
@@ -155,9 +155,8 @@ class Host:
     def clone_vm(self, parent: Vm, name: str) -> Vm:
         """What Vm.clone does: a clone is promised as much as its parent, and admitted by the same rule."""
         parent.engine_vm._require()
-        account = parent.engine_vm.account()
-        asked = {"name": name, "memory": parent.pages * PAGE_SIZE, "reservation": account["reservation"] * PAGE_SIZE}
-        self._admit(validate(VmConfig, asked))
+        validate(CloneConfig, {"name": name})
+        self._admit(name, parent.pages, parent.engine_vm.account()["reservation"])
         return self._adopt(self.engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
 
     def forget(self, vm: Vm) -> None:
@@ -174,25 +173,25 @@ class Host:
         self._vms[vm.name] = vm
         return vm
 
-    def _admit(self, config: VmConfig) -> None:
+    def _admit(self, name: str, pages: int, reservation: int) -> None:
         """The commit rule, after Linux's overcommit_memory: always; heuristic: no single VM beyond memory and swap;
         strict: all VMs together within memory and swap. Reservations must fit into memory in any case."""
         memory, swap = self.config.memory, self.config.swap
-        reserved = sum(vm.engine_vm.account()["reservation"] for vm in self.vms) + config.reservation
+        reserved = sum(vm.engine_vm.account()["reservation"] for vm in self.vms) + reservation
         if reserved > memory - self.engine.nr_fixed - self.engine.frames.high_pages:
             raise AdmissionError(
-                f"VM '{config.name}': reservations would sum to {reserved} pages; the host has {memory} frames, "
+                f"VM '{name}': reservations would sum to {reserved} pages; the host has {memory} frames, "
                 f"{self.engine.nr_fixed} of them metadata"
             )
-        promised = sum(vm.pages for vm in self.vms) + config.memory
+        promised = sum(vm.pages for vm in self.vms) + pages
         if self.config.commit == "strict" and promised > memory + swap:
             raise AdmissionError(
-                f"VM '{config.name}': {promised} pages would be promised; memory and swap have {memory + swap} "
+                f"VM '{name}': {promised} pages would be promised; memory and swap have {memory + swap} "
                 f"(commit='strict')"
             )
-        if self.config.commit == "heuristic" and config.memory > memory + swap:
+        if self.config.commit == "heuristic" and pages > memory + swap:
             raise AdmissionError(
-                f"VM '{config.name}': {config.memory} pages are more than memory and swap together, {memory + swap} "
+                f"VM '{name}': {pages} pages are more than memory and swap together, {memory + swap} "
                 f"(commit='heuristic')"
             )
 
