@@ -55,7 +55,7 @@ class Oracle(Faults):
         self.count, self.cpu = dict.fromkeys(host.counters(), 0), dict.fromkeys(host.cpu_ns(), 0)
         self.faults = {}  # kind -> [how many, their ns]
         self.now = self.background = self.evictions = 0
-        self.awake, self.batch, self.running = False, [], None
+        self.awake, self.batch, self.running, self.latest = False, [], None, 0
         self.next_harvest = config.harvest_interval
         self.slots = Slots(config.swap) if config.swap else None
         self.vms, self.leaves = {}, {}
@@ -69,7 +69,10 @@ class Oracle(Faults):
         self.cpu[mechanism] += ns
 
     def sim_ns(self):
-        return max((vm.now for vm in self.vms.values()), default=self.background)
+        self.latest = max(
+            [self.latest, *(vm.now for vm in self.vms.values())] if self.vms else [self.latest, self.background]
+        )
+        return self.latest
 
     # ---- VMs
 
@@ -100,9 +103,13 @@ class Oracle(Faults):
     def create_vm(self, name, pages, tag_base, *, limit=None, reservation=0, domain=0):
         vm = self.new_vm(name, pages, tag_base)
         vm.limit, vm.reservation, vm.domain = limit, reservation, domain
-        if self.config.provisioning == "thick" and not self.populate(vm):
-            self.destroy(vm)
-            raise Refused
+        if self.config.provisioning == "thick":
+            self.now = vm.now
+            enough = self.populate(vm)
+            vm.now = self.now
+            if not enough:
+                self.destroy(vm)
+                raise Refused
         return vm
 
     def populate(self, vm):
@@ -138,7 +145,7 @@ class Oracle(Faults):
         self.spend("clone", self.costs["clone_fixed"] + len(vm.leaves) * self.costs["clone_leaf"])
         self.count["clones"] += 1
         vm.sequence = parent.sequence
-        parent.now = vm.now = self.now
+        parent.now, vm.now = self.now, max(vm.now, self.now)
         return vm
 
     def enter_directory(self, vm, region):
@@ -147,6 +154,7 @@ class Oracle(Faults):
             self.directories.take()
 
     def destroy(self, vm):
+        self.sim_ns()
         self.now = vm.now
         for region, leaf in sorted(vm.leaves.items()):
             leaf.holders.remove(vm)
@@ -244,7 +252,9 @@ class Oracle(Faults):
     def run(self, streams, until=FOREVER):
         """Batches [(pages, ops, sources)] per VM, side by side: {vm: (done, reason)}."""
         left = {vm: list(batches) for vm, batches in streams.items()}
-        done, reasons, waits = dict.fromkeys(left, 0), {}, 0
+        done, reasons, waits, begins = dict.fromkeys(left, 0), {}, 0, self.sim_ns()
+        for vm in left:
+            vm.now = max(vm.now, begins)
         while left:
             vm = min(left, key=lambda vm: (vm.now, vm.id))
             if not vm.alive or vm.now >= until:

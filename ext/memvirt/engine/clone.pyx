@@ -16,12 +16,18 @@ cdef class Cloner:
         self.reclaim = reclaim
         self.mapping = reclaim.mapping
 
-    cdef int share(self, vmid_t parent, vmid_t child) except -1 nogil:
-        cdef uint32_t pages = 0, i, j, leaves = 0
-        cdef uint32_t *root = self.mapping.leaves.directory[parent].root
+    cdef uint32_t directory_pages(self, vmid_t parent, vmid_t child) noexcept nogil:
+        """Directory pages that the parent has and the child still lacks."""
+        cdef uint32_t pages = 0, i
         for i in range(self.mapping.leaves.directory[parent].nr_roots):
-            pages += root[i] != NONE
-        if self.reclaim.secure(child, 0, self.mapping.leaves.pages.frames_needed(pages)) != OK:
+            pages += (self.mapping.leaves.directory[parent].root[i] != NONE
+                      and self.mapping.leaves.directory[child].root[i] == NONE)
+        return pages
+
+    cdef int share(self, vmid_t parent, vmid_t child) except -1 nogil:
+        cdef uint32_t pages = self.directory_pages(parent, child), i, j, leaves = 0
+        cdef uint32_t *root = self.mapping.leaves.directory[parent].root
+        if pages and self.reclaim.secure(child, 0, self.mapping.leaves.pages.frames_needed(pages)) != OK:
             return NO_FRAME
         self.mapping.leaves.pages.claim(pages)
         for i in range(self.mapping.leaves.directory[parent].nr_roots):

@@ -76,6 +76,7 @@ cdef class Core:
     cdef readonly Device device
     cdef readonly ShareIndex index              # None without page sharing
     cdef readonly Scanner scanner               # None without page sharing
+    cdef int64_t latest_ns                      # how far simulated time had come when last asked
     cdef readonly dict vms                      # {name: Vm}
     cdef readonly dict options
     cdef uint64_t seed

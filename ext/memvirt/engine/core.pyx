@@ -247,8 +247,9 @@ cdef class Core:
                                   f"{None if sources is None else sources[i]}; there are {self.content.nr_sources}")
 
     cpdef int64_t sim_ns(self):
-        """How far simulated time has come: the clock of the VM that is ahead."""
-        cdef int64_t latest = self.reclaim.background_ns if self.vms == {} else 0
+        """How far simulated time has come: the clock of the VM that is, or ever was, ahead."""
+        if self.vms == {}:
+            self.latest_ns = max(self.latest_ns, self.reclaim.background_ns)
         for vm in self.vms.values():
-            latest = max(latest, (<VmState>vm).now_ns)
-        return latest
+            self.latest_ns = max(self.latest_ns, (<VmState>vm).now_ns)
+        return self.latest_ns

@@ -77,7 +77,8 @@ cdef class Frames:
 
     cdef void _mark_free(self, hfn_t frame) noexcept nogil:
         if self.content.arena != NULL:
-            if MEMVIRT_FILL_FREED:
+            if MEMVIRT_FILL_FREED:              # parts of a zspage frame may be poisoned already
+                memvirt_unpoison(self.content.arena + <size_t>frame * PAGE_SIZE, PAGE_SIZE)
                 memset(self.content.arena + <size_t>frame * PAGE_SIZE, 0x5A, PAGE_SIZE)
             memvirt_poison(self.content.arena + <size_t>frame * PAGE_SIZE, PAGE_SIZE)
 

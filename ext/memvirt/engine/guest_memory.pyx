@@ -17,7 +17,6 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from .buddy cimport Buddy
-from .replacement.order cimport Order
 from .replacement.registry cimport make_order
 from .types cimport EMPTY, MAX_ORDER, NONE, OK, gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 

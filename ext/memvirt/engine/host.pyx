@@ -77,11 +77,13 @@ cdef class Engine(Core):
                 self._give_guest(vm, Guest(vm.machine, vm.nr_vpns, nr_pages, **guest))
             if self.options["provisioning"] == 1:
                 self._enter()
+                self.clock.now = vm.now_ns
                 try:
                     if self.faults.populate(vm.id) != OK:
                         raise AdmissionError(f"VM '{name}' is provisioned thick and needs {nr_pages} frames; "
                                              f"only {vm.charged} could be had")
                 finally:
+                    vm.now_ns = self.clock.now
                     self._leave()
         except BaseException:
             self.destroy_vm(vm)
@@ -101,6 +103,8 @@ cdef class Engine(Core):
         vm = self._new_vm(name, parent.nr_pages, parent.nr_vpns, runs)
         account = parent.account()
         account = {key: account[key] for key in ("limit", "reservation", "shares", "domain")}
+        if not runs:                            # a snapshot is promised nothing
+            account |= {"limit": None, "reservation": 0}
         vm.set_account(**account)
         self._enter()
         self.clock.now = parent.now_ns
@@ -117,8 +121,8 @@ cdef class Engine(Core):
             raise
         vm.hits.sequence = parent.hits.sequence
         parent.now_ns = self.clock.now
-        vm.now_ns = self.clock.now
-        self.stalls.open(vm.id, vm.now_ns)      # its clock is the parent's, which may be behind the host's
+        vm.now_ns = max(vm.now_ns, self.clock.now)      # it comes into being now, even if its parent lags behind
+        self.stalls.open(vm.id, vm.now_ns)
         self._leave()
         return vm
 
@@ -127,6 +131,7 @@ cdef class Engine(Core):
         vm._require()
         self._enter()
         try:
+            self.sim_ns()                       # time does not run back when the VM that is ahead ends
             self.clock.now = vm.now_ns
             self.stalls.stop(vm.id, vm.now_ns)
             vm.last_stall = vm.stall()
@@ -149,6 +154,7 @@ cdef class Engine(Core):
 
     def revert_vm(self, Vm vm not None, Vm snapshot not None):
         """The VM's memory becomes the snapshot's again; clocks and counters go on."""
+        cdef uint32_t need
         vm._require()
         snapshot._require()
         if snapshot.engine is not self or snapshot.nr_pages != vm.nr_pages or snapshot.nr_vpns != vm.nr_vpns:
@@ -157,9 +163,13 @@ cdef class Engine(Core):
         self._enter()
         self.clock.now = vm.now_ns
         try:
-            self.mapping.clear(vm.id)
+            # What may fail comes first: once the VM is empty there is no way back.
+            need = self.mapping.leaves.pages.frames_needed(self.cloner.directory_pages(snapshot.id, vm.id))
+            if need and self.reclaim.secure(vm.id, 0, need) != OK:
+                raise AdmissionError(f"VM '{vm.name}': no memory for the tables of a revert; the VM is as it was")
             if vm.has_guest:
                 self._revert_guest(vm, snapshot)
+            self.mapping.clear(vm.id)
             if self.cloner.share(snapshot.id, vm.id) != OK:
                 raise InvariantError(f"VM '{vm.name}': directory pages of its own did not suffice for a revert")
             vm.hits.sequence = snapshot.hits.sequence

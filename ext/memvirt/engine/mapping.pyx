@@ -22,7 +22,7 @@ Invariants: see check() in audit.pyx, which recounts all of this from the entrie
 
 from .backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
 from .frames cimport (FRAME_CACHE, FRAME_CHAIN, FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
-from .leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
+from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
 from .rmap cimport Account, Walk
 from .tables cimport Tables
 from .types cimport LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint32_t, uint64_t, vmid_t

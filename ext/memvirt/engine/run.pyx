@@ -61,11 +61,12 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
     cdef list active = [_stream(engine, vm, batches) for vm, batches in streams.items()]
     cdef list everyone = list(active)
     cdef _Stream stream
-    cdef int64_t now, limit, next_decision = engine.sim_ns() + interval_ns
+    cdef int64_t now, limit, begins = engine.sim_ns(), next_decision = begins + interval_ns
     cdef uint32_t waits = 0
     engine._enter()
     try:
-        for stream in active:
+        for stream in active:                   # who was behind has been idle until now: that is no stall
+            stream.vm.now_ns = max(stream.vm.now_ns, begins)
             engine.stalls.start(stream.vm.id, stream.vm.now_ns)
         while active:
             stream = _furthest_behind(active)
@@ -80,6 +81,7 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
                 decide(now)
                 engine._enter()
                 next_decision = now + interval_ns
+                continue                        # it may have ended any VM, this one too
             if not stream.refill():
                 _retire(engine, active, stream, "done")
                 continue

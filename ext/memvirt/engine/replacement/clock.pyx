@@ -94,7 +94,7 @@ cdef class Clock(Order):
     cdef int copy_from(self, Order other) except -1:
         """The round takes those without a mark, in the order of the queue, then those with one."""
         cdef Clock clock = <Clock>other
-        cdef uint32_t i, id, last = clock.nr_resident, nr_resident = clock.nr_resident
+        cdef uint32_t i, _turn, id, last = clock.nr_resident, nr_resident = clock.nr_resident
         if memchr(clock._state, RESIDENT | REFERENCED, clock.ids) == NULL:     # nobody has one: the round changes nothing
             memcpy(self._state, clock._state, clock.ids)
             memcpy(self._where, clock._where, clock.ids * sizeof(uint32_t))
@@ -108,7 +108,7 @@ cdef class Clock(Order):
                 last = i
             else:
                 self.insert(id, NONE)
-        for i in range(last + 1):               # the round ends with the last of them
+        for _turn in range(last + 1):           # the round ends with the last of them
             id = queue_oldest(&clock._queue)
             queue_rotate(&clock._queue)
             if clock._state[id] & REFERENCED:

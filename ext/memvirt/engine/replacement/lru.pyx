@@ -14,7 +14,8 @@ from libc.string cimport memcpy
 
 from ..types cimport NONE, uint32_t, uint64_t
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove, links_rename,
+    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    links_rename,
 )
 from .order cimport Order
 
