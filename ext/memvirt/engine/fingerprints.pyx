@@ -276,7 +276,7 @@ cdef class Fingerprints(Content):
 
     cdef uint64_t hash(self, hfn_t frame) noexcept nogil:
         assert frame < self.nr_frames
-        return mv_mix(self.ids[frame])
+        return mv_mix(self.ids[frame] + 1)      # the mix of 0 is 0, and no page may look like "never seen"
 
     cdef int compare(self, hfn_t a, hfn_t b) noexcept nogil:
         """An order of its own, not that of the bytes; 0 exactly when the bytes are equal."""
