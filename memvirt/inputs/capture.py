@@ -97,6 +97,7 @@ def heap(target: int, seed: int) -> _Part:
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": paths}
+    environment.pop("LD_PRELOAD", None)  # a sanitizer's allocator would leave its own pages on the heap, or refuse
     try:
         child = subprocess.run(command, capture_output=True, env=environment, timeout=HEAP_SECONDS, check=True)
     except subprocess.CalledProcessError as error:
