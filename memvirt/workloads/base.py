@@ -76,7 +76,6 @@ class Workload(BaseModel):
     @abstractmethod
     def batches(self, space: Space, stream: Stream) -> Iterator[Batch]:
         """The accesses of one VM in one phase."""
-        raise NotImplementedError
 
     def length(self) -> int:
         """About how many accesses a VM makes: what durations are predicted from."""
@@ -101,7 +100,6 @@ class Accesses(Workload):
     @abstractmethod
     def pick(self, space: Space, stream: Stream) -> Pick:
         """A function (accesses done, count) -> the next `count` pages, called in order."""
-        raise NotImplementedError
 
     def batches(self, space: Space, stream: Stream) -> Iterator[Batch]:
         pick = self.pick(space, stream)
