@@ -58,7 +58,7 @@ MECHANISMS = (
     "compact",
     "guest",
 )
-FRAME_USES = ("free", "guest", "table", "zspage", "fixed", "rmap", "backing", "swap_cache")
+FRAME_USES = ("free", "guest", "table", "zspage", "fixed", "backing", "swap_cache")
 
 # The events of a host (engine/counters.pxd, in its order): name, unit, better, meaning.
 _UP, _DOWN, _NONE = Better.HIGHER, Better.LOWER, Better.NEITHER
@@ -264,7 +264,6 @@ _SHARING: tuple[tuple[str, str, Kind, Better, str, str], ...] = (
     ("saved_intra_pages", "frames", Kind.GAUGE, _UP, "saved by sharing within a VM, without zeros", "Σ (refs - VMs)"),
     ("saved_inter_pages", "frames", Kind.GAUGE, _UP, "saved by sharing between VMs, without zeros", "Σ (VMs - 1)"),
     ("saved_gross_frames", "frames", Kind.GAUGE, _UP, "saved by merging, gross", "zero + intra + inter"),
-    ("metadata_rmap_frames", "frames", Kind.GAUGE, _DOWN, "reverse-map nodes of merged frames", "rounded up"),
     (
         "metadata_index_frames",
         "frames",

@@ -5,7 +5,7 @@ knows the set of entries that name it. The order in which pages go is one of the
 themselves. Free memory is one big integer, a bit per frame.
 
 What is exact, and compared digit for digit: for VMs without a guest, on a host without zpool and with at most one
-cluster of swap slots, *everything*: bytes of every page, event counters, frames by use (tables, reverse-map nodes and
+cluster of swap slots, *everything*: bytes of every page, event counters, frames by use (tables and
 records included), who is charged, simulated clocks, stall time and processor time by mechanism, what page sharing
 holds. Frame numbers and leaf numbers are modelled too, because the scanner walks the one and the harvest the other.
 
@@ -60,7 +60,7 @@ class Oracle(Faults):
         self.slots = Slots(config.swap) if config.swap else None
         self.vms, self.leaves = {}, {}
         self.directories, self.leaf_slab = Slab(self.memory, "table", 1), Slab(self.memory, "table", PAGE // 32)
-        self.nodes, self.backings = Slab(self.memory, "rmap", PAGE // 8), Slab(self.memory, "backing", PAGE // 16)
+        self.backings = Slab(self.memory, "backing", PAGE // 16)
         self.take_fixed(config.memory * 18)
         self.sharing = Sharing(self) if config.sharing else None
 

@@ -60,7 +60,7 @@ class Faults(Reclaim):
         evictions = self.evictions
         index = page % LEAF
         if write and leaf is not None and leaf.shared:
-            needed = 1 + leaf.huge + self.leaf_slab.frames_needed(1) + self.nodes.frames_needed(2 * leaf.live)
+            needed = 1 + leaf.huge + self.leaf_slab.frames_needed(1)
             outcome = self.secure(vm, 0, needed)
             if outcome != OK or self.evictions != evictions:
                 return outcome
@@ -73,12 +73,8 @@ class Faults(Reclaim):
             self.unshare(entry.what)
             entry.writable = True
         elif kind == "cached":
-            outcome = self.secure(vm, 0, self.nodes.frames_needed(2))
-            if outcome != OK or self.evictions != evictions:
-                return outcome
-            self.nodes.reserve(2)
             frame, entry.what.refs = entry.what.frame, entry.what.refs - 1
-            self.add_site(frame, leaf, index)
+            frame.sites.add((leaf, index))
             leaf.entries[index] = Entry(frame)
         else:
             outcome = self.secure(vm, 1, 0)
@@ -128,7 +124,7 @@ class Faults(Reclaim):
     def break_cow(self, vm, leaf, index, shared):
         copy = self.take_guest(shared.data)
         self.spend("copy", self.costs["copy_page"])
-        self.remove_site(shared, leaf, index)
+        shared.sites.remove((leaf, index))
         self.drop_cached(leaf, index)
         self.count["cow_breaks_shared"] += shared.stable or shared.is_zero_frame
         self.recharge(shared)

@@ -6,21 +6,6 @@ from reference_parts import LEAF, OK, Entry, Frame, Leaf
 class Mapping:
     """Entries, frames, backings and leaves, changed together."""
 
-    def add_site(self, frame, leaf, index):
-        if frame.is_zero_frame or not frame.sites:
-            new_nodes = 0
-        else:
-            new_nodes = 2 if len(frame.sites) == 1 else 1
-        for _ in range(new_nodes):
-            self.nodes.take()
-        frame.sites.add((leaf, index))
-
-    def remove_site(self, frame, leaf, index):
-        frame.sites.remove((leaf, index))
-        if not frame.is_zero_frame and frame.sites:
-            for _ in range(2 if len(frame.sites) == 1 else 1):
-                self.nodes.give(None)
-
     def mappers(self, frame):
         return {vm for leaf, _ in frame.sites for vm in leaf.holders}
 
@@ -61,7 +46,7 @@ class Mapping:
         return self.frames[number]
 
     def map(self, vm, leaf, index, frame, writable):
-        self.add_site(frame, leaf, index)
+        frame.sites.add((leaf, index))
         self.charge(frame, vm)
         leaf.entries[index] = Entry(frame, writable)
         self.order_in(frame)
@@ -102,7 +87,7 @@ class Mapping:
             if entry.what.refs == 0 and entry.what.frame is None:
                 self.release(entry.what)
             return
-        self.remove_site(entry.what, leaf, index)
+        entry.what.sites.remove((leaf, index))
         if entry.what.sites:
             self.recharge(entry.what)
         else:
@@ -148,7 +133,6 @@ class Mapping:
         if old.huge:
             self.split(old)
         self.leaf_slab.reserve(1)
-        self.nodes.reserve(2 * old.live)
         table = self.memory.take("table")
         old.holders.remove(vm)
         new = self.new_leaf(vm, old.region, False)
@@ -159,7 +143,7 @@ class Mapping:
             entry.writable = False
             new.entries[index] = Entry(entry.what)
             if entry.present:
-                self.add_site(entry.what, new, index)
+                entry.what.sites.add((new, index))
             else:
                 entry.what.refs += 1
         self.drop_region(vm, old.region)

@@ -93,7 +93,7 @@ class Memory:
     def __init__(self, frames):
         self.free = (1 << frames) - 1
         self.aligned = [sum(1 << i for i in range(0, frames, 1 << order)) for order in range(11)]
-        self.used = dict.fromkeys(("guest", "table", "zspage", "fixed", "rmap", "backing", "swap_cache"), 0)
+        self.used = dict.fromkeys(("guest", "table", "zspage", "fixed", "backing", "swap_cache"), 0)
 
     @property
     def nr_free(self):

@@ -203,8 +203,6 @@ class Reclaim(Mapping):
             leaf.entries[index] = Entry(backing)
             self.drop_cached(leaf, index)
             backing.refs += 1
-        for _ in frame.sites if len(frame.sites) > 1 else ():
-            self.nodes.give(None)
         frame.sites.clear()
         if frame.ordered:
             frame.ordered = False

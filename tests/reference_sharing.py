@@ -91,31 +91,25 @@ class Sharing:
 
     def merge(self, duplicate, kept):
         oracle = self.oracle
-        nodes = 0 if kept.is_zero_frame else len(duplicate.sites) + 1
         huge = [leaf for frame in (duplicate, kept) for leaf, _ in frame.sites if leaf.huge]
         if kept.is_zero_frame:
             huge = [leaf for leaf, _ in duplicate.sites if leaf.huge]
-        needed = oracle.nodes.frames_needed(nodes) + len(huge)
-        if needed and oracle.memory.nr_free < needed + oracle.min:
+        if huge and oracle.memory.nr_free < len(huge) + oracle.min:
             self.put_off += 1
             return False
         for leaf in huge:
             if leaf.huge:
                 oracle.split(leaf)
-        oracle.nodes.reserve(nodes)
         for leaf, index in kept.sites if not kept.is_zero_frame else ():
             leaf.entries[index].writable = False
             for vm in leaf.holders:
                 if leaf.region * LEAF + index in vm.cached:
                     vm.cached[leaf.region * LEAF + index][1] = False
         kept.stable = not kept.is_zero_frame
-        given = len(duplicate.sites) if len(duplicate.sites) > 1 else 0
         for leaf, index in duplicate.sites:
             oracle.drop_cached(leaf, index)
             leaf.entries[index] = Entry(kept)
-            oracle.add_site(kept, leaf, index)
-        for _ in range(given):
-            oracle.nodes.give(None)
+            kept.sites.add((leaf, index))
         duplicate.sites.clear()
         oracle.count["merges"] += 1
         oracle.count["merges_zero"] += kept.is_zero_frame

@@ -33,7 +33,7 @@ def rows(repeats: int) -> Iterator[Row]:
 def metadata_bytes(owner: Any) -> int:
     """Everything that is neither free nor a guest's nor compressed pages."""
     usage = owner.usage()
-    return 4096 * (usage["fixed"] + usage["table"] + usage["rmap"] + usage["backing"])
+    return 4096 * (usage["fixed"] + usage["table"] + usage["backing"])
 
 
 def _out() -> Iterator[Row]:

@@ -168,7 +168,8 @@ def test_a_thick_vm_larger_than_what_is_free_is_refused_and_leaves_nothing_behin
 
 
 def test_merge_is_put_off_and_made_up_for() -> None:
-    world = host(sharing="hash")
+    """A merge needs frames where a huge leaf has to be split for it."""
+    world = host(sharing="hash", provisioning="thin-huge")
     world.create("a", 4 * MIB)
     world.create("b", 4 * MIB)
     for page in range(8):

@@ -260,7 +260,7 @@ def test_savings_by_kind():
     assert state["saved_intra_pages"] == 2 + 1  # content 1: three in a, two in b
     assert state["saved_inter_pages"] == 1 + 1  # contents 1 and 2
     assert state["saved_gross_frames"] == state["sharing_debt_frames"] == 8
-    metadata = sum(state[f"metadata_{part}_frames"] for part in ("rmap", "index", "scanner"))
+    metadata = sum(state[f"metadata_{part}_frames"] for part in ("index", "scanner"))
     assert state["saved_net_frames"] == 8 - metadata
     assert metadata >= 2048 * 16 // PAGE  # the index alone
 

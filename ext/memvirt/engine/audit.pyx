@@ -17,7 +17,7 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import ConfigError, InvariantError
 
 from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
-from .frames cimport (FRAME_CACHE, FRAME_CHAIN, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
+from .frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
                       FRAME_STABLE, FRAME_ZERO, Frame)
 from .host cimport Engine
 from .vm cimport Vm
@@ -33,7 +33,6 @@ def check(Engine engine not None):
     cdef Mapping mapping = engine.mapping
     engine.frames.check()
     mapping.leaves.check()
-    mapping.nodes.check()
     mapping.backings.check()
     engine.order.check()
     engine.stalls.check()
@@ -149,8 +148,6 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
             continue
         if record.refs != frame_refs[frame] or record.refs == 0:
             raise InvariantError(f"frame {frame}: refs {record.refs}, entries {frame_refs[frame]}")
-        if bool(record.flags & FRAME_CHAIN) != (record.refs > 1):
-            raise InvariantError(f"frame {frame}: refs {record.refs}, chain {bool(record.flags & FRAME_CHAIN)}")
         _check_sites(mapping, frame)
         wanted = not record.flags & FRAME_PINNED
         if bool(record.flags & FRAME_ORDERED) != wanted or engine.order.holds(frame) != wanted:

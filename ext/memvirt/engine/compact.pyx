@@ -14,7 +14,7 @@ What moves, and what has to learn of it:
 
     guest frames      entries, backing record, order, share index     Mapping.move
     leaf tables       the leaf                                        Leaves.move_table
-    slab pages        the slab (leaves, directories, nodes, records)  Slab.move_page
+    slab pages        the slab (leaves, directories, records)         Slab.move_page
     zspages           the zspage and its objects                      Zpool.move_frame
 
 Metadata of fixed size stays where it was put, as kernel memory does; pinned guest frames too. A frame under a huge leaf
@@ -28,7 +28,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from .counters cimport CPU_COMPACT
-from .frames cimport (FRAME_BACKING, FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_RMAP, FRAME_TABLE, FRAME_ZERO,
+from .frames cimport (FRAME_BACKING, FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_TABLE, FRAME_ZERO,
                       FRAME_ZSPAGE, Frame, FrameState)
 from .types cimport HUGE_ORDER, MAX_ORDER, NONE, OK, PAGE_SIZE
 
@@ -103,8 +103,7 @@ cdef class Compactor:
         cdef Frame *record = &self.frames.frame[frame]
         if record.state == FRAME_GUEST:
             return not record.flags & (FRAME_PINNED | FRAME_ISOLATED | FRAME_ZERO)
-        return (record.state == FRAME_TABLE or record.state == FRAME_RMAP or record.state == FRAME_BACKING
-                or record.state == FRAME_ZSPAGE)
+        return record.state == FRAME_TABLE or record.state == FRAME_BACKING or record.state == FRAME_ZSPAGE
 
     cdef void _survey(self) noexcept nogil:
         """Count every block anew."""
@@ -202,9 +201,7 @@ cdef class Compactor:
         cdef Frame *record = &self.frames.frame[source]
         if self.frames.content.arena != NULL:
             memcpy(self.frames.memory(target), self.frames.memory(source), PAGE_SIZE)
-        if record.state == FRAME_RMAP:
-            self.mapping.nodes.move_page(source, target)
-        elif record.state == FRAME_BACKING:
+        if record.state == FRAME_BACKING:
             self.mapping.backings.records.move_page(source, target)
         elif self.leaves.owns_table(source):
             self.leaves.move_table(source, target)

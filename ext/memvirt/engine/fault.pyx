@@ -228,10 +228,9 @@ cdef class Faults:
         cdef int outcome
         if backing.place & BACKING_CACHED:
             ahead = self.frames.frame[backing.link].state == FRAME_CACHE
-            outcome = self.reclaim.secure(vm, ahead, self.mapping.nodes.frames_needed(2))
+            outcome = self.reclaim.secure(vm, 1, 0) if ahead else OK        # its first owner will be charged
             if outcome != OK or self.reclaim.evictions != evictions:
                 return outcome
-            self.mapping.nodes.claim(2)
             self.mapping.map_cached(vm, leaf, gfn % LEAF_ENTRIES, id)
             self.reclaim.readahead.window.hits += ahead
             self.meter.ev.readahead_hits += ahead

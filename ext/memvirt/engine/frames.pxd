@@ -8,23 +8,21 @@ cdef enum FrameState:
     FRAME_TABLE = 2             # holds a leaf or directory table
     FRAME_ZSPAGE = 3            # part of a zspage
     FRAME_FIXED = 4             # metadata of fixed size, taken at creation of the host or of a VM
-    FRAME_RMAP = 5              # reverse-map nodes of shared frames
-    FRAME_BACKING = 6           # backing records
-    FRAME_CACHE = 7             # read ahead from swap: no entry names it, `backing` does and is not NONE
-    NR_FRAME_STATES = 8
+    FRAME_BACKING = 5           # backing records
+    FRAME_CACHE = 6             # read ahead from swap: no entry names it, `backing` does and is not NONE
+    NR_FRAME_STATES = 7
 
 cdef enum FrameFlag:
     FRAME_PINNED = 1            # may not be reclaimed, merged or moved
     FRAME_STABLE = 2            # merged by sharing: in the share index, write-protected
-    FRAME_CHAIN = 4             # `where` is the head of a node chain, not a site
-    FRAME_ISOLATED = 8          # on its way out: not a candidate
-    FRAME_ORDERED = 16          # in the replacement order
-    FRAME_ZERO = 32             # the one zero frame: no reverse map, never reclaimed
+    FRAME_ISOLATED = 4          # on its way out: not a candidate
+    FRAME_ORDERED = 8           # in the replacement order
+    FRAME_ZERO = 16             # the one zero frame: no reverse map, never reclaimed
 
 # One frame, 16 bytes so that four share a cache line and a fault touches one.
 cdef struct Frame:
     uint32_t refs               # entries that name it (an entry in a shared leaf counts once); 1 for non-guest uses
-    uint32_t where              # GUEST: its site, or the head of its chain; else free for the owner's use
+    uint32_t where              # GUEST: the first of its sites (see rmap); else free for the owner's use
     uint32_t backing            # GUEST: the backing record whose bytes it still equals (clean), or NONE
     vmid_t charge               # VM that pays for it, or NONE16
     uint8_t state

@@ -43,7 +43,7 @@ cdef extern from *:
     """
     bint MEMVIRT_FILL_FREED
 
-STATE_NAMES = ("free", "guest", "table", "zspage", "fixed", "rmap", "backing", "swap_cache")
+STATE_NAMES = ("free", "guest", "table", "zspage", "fixed", "backing", "swap_cache")
 
 
 cdef class Frames:

@@ -1,5 +1,5 @@
 from .frames cimport Frames, Slab
-from .types cimport LEAF_SHIFT, MAX_VMS, NONE, gfn_t, hfn_t, leaf_t, uint16_t, uint32_t, vmid_t
+from .types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, gfn_t, hfn_t, leaf_t, uint16_t, uint32_t, vmid_t
 
 # An entry, 32 bits:
 #
@@ -20,7 +20,7 @@ cdef enum:
 
 # A leaf table: 2 MiB of guest-physical memory, perhaps of several VMs at once. 32 bytes.
 cdef struct Leaf:
-    uint32_t *entries               # small: 512 entries in their own frame; NULL: huge
+    uint32_t *entries               # small: 512 entries, then 512 links, in a frame of their own; NULL: huge
     uint32_t huge                   # huge: one entry, the base frame of an aligned 2 MiB block; entries are implied
     uint32_t holders                # head of the chain of slots that hold this leaf
     uint32_t nr_holders             # more than 1: shared, nothing under it is writable
@@ -81,4 +81,9 @@ cdef class Leaves:
         if leaf.entries != NULL:
             return leaf.entries[index]
         return leaf.huge + index
+
+    cdef inline uint32_t *link(self, uint32_t site) noexcept nogil:
+        """Where a site of a small leaf keeps the next site that names the same frame: beside its entry."""
+        return self.at(site / LEAF_ENTRIES).entries + LEAF_ENTRIES + site % LEAF_ENTRIES
+
     cpdef object check(self)

@@ -32,7 +32,6 @@ cdef class Mapping(Tables):
     cdef int unmap(self, leaf_t leaf, uint32_t index) except -1 nogil
     cdef int evict(self, hfn_t frame, backing_t backing) except -1 nogil
     cdef void write_protect(self, hfn_t frame) noexcept nogil
-    cdef uint32_t nodes_to_merge(self, hfn_t duplicate, hfn_t kept) noexcept nogil
     cdef int merge(self, hfn_t duplicate, hfn_t kept) except -1 nogil
     cdef int move(self, hfn_t source, hfn_t target) except -1 nogil
     cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil

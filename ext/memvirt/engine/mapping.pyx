@@ -5,7 +5,7 @@ and `tables`, which deals in whole leaves), because five things must change toge
 
   the entry                in a leaf table        what the guest's page is: nothing, a frame, or a backing
   references               frame.refs / backing.refs: entries that name it (an entry in a shared leaf counts once)
-  the reverse map          frame -> its sites; one site stands in the frame record, more of them in a chain of nodes
+  the reverse map          frame -> its sites; the first stands in the frame record, each names the next
   cached translations      may allow no more than entry, leaf and frame allow together
   recency                  a guest frame that may be reclaimed is in the replacement order, exactly once
 
@@ -13,7 +13,7 @@ Write permission. An entry is writable only if its frame has one reference, is n
 record (it is dirty: `own` detached it). A leaf with several holders makes everything under it read-only. So a clone is
 made by adding holders, and no entry is touched.
 
-Whoever calls has *secured* beforehand: for every operation that needs frames (a table, reverse-map nodes, records) there
+Whoever calls has *secured* beforehand: for every operation that needs frames (a table, records) there
 is a `frames_to_*` that says how many; the operation itself then cannot run out. What can fail (reading bytes back) is
 done before this module is asked to commit.
 
@@ -21,7 +21,7 @@ Invariants: see check() in audit.pyx, which recounts all of this from the entrie
 """
 
 from .backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
-from .frames cimport (FRAME_CACHE, FRAME_CHAIN, FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
+from .frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
 from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
 from .rmap cimport Account, Walk
 from .tables cimport Tables
@@ -257,7 +257,7 @@ cdef class Mapping(Tables):
         cdef Frame *record = &self.frames.frame[frame]
         cdef Backing *backing = self.backings.at(id)
         cdef Leaf *leaf
-        cdef uint32_t index, node
+        cdef uint32_t index
         cdef Walk walk
         cdef uint64_t value
         self.ages.leave(frame, id)
@@ -274,14 +274,9 @@ cdef class Mapping(Tables):
             leaf.entries[index] = PTE_BACKED | id
             self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
             backing.refs += 1
-            node = walk.node
             if not self.next(&walk):
-                if node != NONE:
-                    self.nodes.give(node)
                 break
-            self.nodes.give(node)
         record.refs = 0
-        record.flags &= ~FRAME_CHAIN
         if record.flags & FRAME_ORDERED:
             record.flags &= ~FRAME_ORDERED
             self.order.take(frame, id)
@@ -302,11 +297,6 @@ cdef class Mapping(Tables):
             if not self.next(&walk):
                 break
 
-    cdef uint32_t nodes_to_merge(self, hfn_t duplicate, hfn_t kept) noexcept nogil:
-        if self.frames.frame[kept].flags & FRAME_ZERO:
-            return 0
-        return self.frames.frame[duplicate].refs + 1
-
     cdef int merge(self, hfn_t duplicate, hfn_t kept) except -1 nogil:
         """All entries of `duplicate` name `kept` instead, read-only; `duplicate` is free.
 
@@ -315,22 +305,19 @@ cdef class Mapping(Tables):
         cdef Frame *record = &self.frames.frame[duplicate]
         cdef Leaf *leaf
         cdef Walk walk
-        cdef uint32_t node, index
+        cdef uint32_t index
+        cdef site_t site
+        cdef bint more = True
         self.walk(duplicate, &walk)
-        while True:
+        while more:
             leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
             index = walk.site % LEAF_ENTRIES
             leaf.entries[index] = PTE_PRESENT | kept
             self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
-            self._add_site(kept, walk.site)
-            node = walk.node
-            if not self.next(&walk):
-                if node != NONE:
-                    self.nodes.give(node)
-                break
-            self.nodes.give(node)
+            site = walk.site
+            more = self.next(&walk)         # before the site's link leads on from the kept frame
+            self._add_site(kept, site)
         record.refs = 0
-        record.flags &= ~FRAME_CHAIN
         self.meter.ev.merges += 1
         if self.frames.frame[kept].flags & FRAME_ZERO:
             self.meter.ev.merges_zero += 1

@@ -3,18 +3,13 @@ from .backing cimport Backings
 from .clock cimport Clock
 from .content cimport Content
 from .counters cimport Meter
-from .frames cimport FRAME_CHAIN, FRAME_ZERO, Frame, Frames, Slab
+from .frames cimport FRAME_ZERO, Frame, Frames
 from .leaf cimport Leaf, Leaves
 from .replacement.order cimport Order
 from .swapspace cimport SwapSpace
 from .tcache cimport Tcache
 from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, gfn_t, hfn_t, site_t, uint8_t, uint32_t, uint64_t, vmid_t
 from .zpool cimport Zpool
-
-# A link of the reverse map of a frame that several entries name.
-cdef struct Node:
-    site_t site
-    uint32_t next
 
 # What the host knows of a VM beside its tables.
 cdef struct Account:
@@ -28,8 +23,8 @@ cdef struct Account:
 
 # Walks the sites of a frame.
 cdef struct Walk:
-    uint32_t node
     site_t site
+    uint32_t left               # sites still to come
 
 
 cdef class ReverseMap:
@@ -38,7 +33,6 @@ cdef class ReverseMap:
     cdef readonly Leaves leaves
     cdef readonly Backings backings
     cdef readonly Tcache tcache
-    cdef readonly Slab nodes                # Node
     cdef readonly Order order
     cdef readonly Zpool zpool               # may be None
     cdef readonly SwapSpace swap            # may be None
@@ -48,38 +42,12 @@ cdef class ReverseMap:
     cdef Account account[MAX_VMS]
     cdef readonly Ages ages
 
-    cdef inline Node *node(self, uint32_t id) noexcept nogil:
-        return <Node *>self.nodes.at(id)
-
     cdef inline gfn_t gfn_of(self, site_t site) noexcept nogil:
         return self.leaves.at(site / LEAF_ENTRIES).region * LEAF_ENTRIES + site % LEAF_ENTRIES
 
     cdef void walk(self, hfn_t frame, Walk *walk) noexcept nogil
     cdef bint next(self, Walk *walk) noexcept nogil
-    cdef uint32_t nodes_to_add(self, hfn_t frame) noexcept nogil
-    cdef inline void _add_site(self, hfn_t frame, site_t site) noexcept nogil:
-        """One more entry names the frame. Here, because a leaf copy does it 512 times."""
-        cdef Frame *record = &self.frames.frame[frame]
-        cdef Node *node
-        cdef uint32_t id
-        if not record.flags & FRAME_ZERO:
-            if record.refs == 0:
-                record.where = site
-            else:
-                if not record.flags & FRAME_CHAIN:
-                    id = self.nodes.take()
-                    node = self.node(id)
-                    node.site = record.where
-                    node.next = NONE
-                    record.where = id
-                    record.flags |= FRAME_CHAIN
-                id = self.nodes.take()
-                node = self.node(id)
-                node.site = site
-                node.next = record.where
-                record.where = id
-        record.refs += 1
-
+    cdef void _add_site(self, hfn_t frame, site_t site) noexcept nogil
     cdef void _remove_site(self, hfn_t frame, site_t site) noexcept nogil
     cdef void _charge(self, hfn_t frame, vmid_t vm) noexcept nogil
     cdef void _recharge(self, hfn_t frame) noexcept nogil

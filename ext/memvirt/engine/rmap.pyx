@@ -1,9 +1,12 @@
 """Who maps a frame, who pays for it, and what is cached of it: the part of `mapping` that starts from the frame.
 
-The reverse map of a frame is a set of sites, leaf x 512 + index. A frame that one entry names keeps its site in its own
-record; one that several entries name has a chain of nodes, 8 bytes each, in a slab. (Families of leaves that remember
-their common ancestor would spare a clone the nodes. They would make every unmapping look through the family, and pages
-merged across VMs would need the chain all the same.)
+The reverse map of a frame is the set of its sites, leaf x 512 + index. The first stands in the frame's record, and each
+names the next in the link beside its entry: 512 entries of 4 bytes fill half of a table frame, the links the other half.
+So one more site costs no memory, needs nothing secured, and writes no cache line that the entry's change does not write
+or the next walk read. refs says where a chain ends. A frame under a huge leaf has one site and no link; whatever would
+give it a second splits the leaf first. (Families of leaves that remember their common ancestor would spare a leaf copy
+even the links; they would make every unmapping look through the family, and pages merged across VMs would need a chain
+all the same.)
 
 Charge: a frame is paid for by the VM that mapped it first; when that VM leaves, by the lowest-numbered VM that still
 maps it.
@@ -16,7 +19,7 @@ from libc.string cimport memset
 from .ages cimport Ages
 from .backing cimport Backings
 from .clock cimport Clock
-from .frames cimport (FRAME_CHAIN, FRAME_ORDERED, FRAME_PINNED, FRAME_RMAP, FRAME_ZERO, Frame, Frames, Slab)
+from .frames cimport FRAME_ORDERED, FRAME_PINNED, FRAME_ZERO, Frame, Frames
 from .leaf cimport Leaf, Leaves, Slot
 from .replacement.order cimport Order
 from .swapspace cimport SwapSpace
@@ -38,7 +41,6 @@ cdef class ReverseMap:
         self.leaves = Leaves(frames)
         self.backings = Backings(frames)
         self.tcache = Tcache()
-        self.nodes = Slab(frames, sizeof(Node), FRAME_RMAP)
         self.zpool = zpool
         self.swap = swap
         self.has_zpool = zpool is not None
@@ -48,51 +50,35 @@ cdef class ReverseMap:
 
     cdef void walk(self, hfn_t frame, Walk *walk) noexcept nogil:
         """Start at the first site of a mapped frame."""
-        cdef Frame *record = &self.frames.frame[frame]
-        if record.flags & FRAME_CHAIN:
-            walk.node = record.where
-            walk.site = self.node(walk.node).site
-        else:
-            walk.node = NONE
-            walk.site = record.where
+        walk.site = self.frames.frame[frame].where
+        walk.left = self.frames.frame[frame].refs - 1
 
     cdef bint next(self, Walk *walk) noexcept nogil:
-        if walk.node == NONE:
+        if walk.left == 0:
             return False
-        walk.node = self.node(walk.node).next
-        if walk.node == NONE:
-            return False
-        walk.site = self.node(walk.node).site
+        walk.left -= 1
+        walk.site = self.leaves.link(walk.site)[0]
         return True
 
-    cdef uint32_t nodes_to_add(self, hfn_t frame) noexcept nogil:
-        """Nodes that one more site of this frame takes."""
+    cdef void _add_site(self, hfn_t frame, site_t site) noexcept nogil:
+        """One more entry names the frame. If it is not the first, its leaf is small."""
         cdef Frame *record = &self.frames.frame[frame]
-        if record.flags & FRAME_ZERO or record.refs == 0:
-            return 0
-        return 1 if record.flags & FRAME_CHAIN else 2
+        if not record.flags & FRAME_ZERO:
+            if record.refs:
+                self.leaves.link(site)[0] = record.where
+            record.where = site
+        record.refs += 1
 
     cdef void _remove_site(self, hfn_t frame, site_t site) noexcept nogil:
         """The frame loses this site; refs may become 0, then the caller frees it."""
         cdef Frame *record = &self.frames.frame[frame]
-        cdef uint32_t id, before = NONE
+        cdef uint32_t *link = &record.where
         record.refs -= 1
-        if record.flags & FRAME_ZERO or not record.flags & FRAME_CHAIN:
+        if record.refs == 0 or record.flags & FRAME_ZERO:
             return
-        id = record.where
-        while self.node(id).site != site:
-            before = id
-            id = self.node(id).next
-        if before == NONE:
-            record.where = self.node(id).next
-        else:
-            self.node(before).next = self.node(id).next
-        self.nodes.give(id)
-        if record.refs == 1:
-            id = record.where
-            record.where = self.node(id).site
-            record.flags &= ~FRAME_CHAIN
-            self.nodes.give(id)
+        while link[0] != site:
+            link = self.leaves.link(link[0])
+        link[0] = self.leaves.link(site)[0]
 
     cdef void _charge(self, hfn_t frame, vmid_t vm) noexcept nogil:
         cdef Frame *record = &self.frames.frame[frame]

@@ -8,17 +8,17 @@ it but one, for the zero frame all of them. Each saved page is of one kind:
     inter    only other VMs do: what isolation between VMs would give up
 
 (An entry in a leaf that clones share counts once, for the lowest-numbered holder; what cloning saves is told apart.)
-Gross savings less what sharing itself keeps in memory, reverse-map nodes, tables, trees, are the *net* savings. The
+Gross savings less what sharing itself keeps in memory, its tables and trees, are the *net* savings. The
 *debt* is what would be needed if everything merged were written to at once.
 """
 
 from libc.string cimport memset
 
 from .counters cimport CPU_SCAN
-from .frames cimport FRAME_CHAIN, FRAME_GUEST, FRAME_STABLE, Frame
+from .frames cimport FRAME_GUEST, FRAME_STABLE, Frame
 from .host cimport Engine
 from .leaf cimport Slot
-from .rmap cimport Node, Walk
+from .rmap cimport Walk
 from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, PAGE_SIZE, hfn_t, uint32_t, uint64_t
 
 PAGES_PER_GIB = 1 << 18
@@ -27,7 +27,6 @@ cdef struct Totals:
     uint64_t shared             # merged frames
     uint64_t sharing            # further entries that name them
     uint64_t zero, intra, inter
-    uint64_t nodes              # reverse-map nodes of merged frames
     uint64_t cow                # further entries that name frames which are not merged (COW)
 
 
@@ -45,7 +44,6 @@ def sharing_state(Engine engine not None):
         return state
     gross = totals.zero + totals.intra + totals.inter + zero
     metadata = {
-        "metadata_rmap_frames": _frames(totals.nodes * sizeof(Node)),
         "metadata_index_frames": _frames(engine.index.metadata_bytes()) + (engine.index.zero_frame != NONE),
         "metadata_scanner_frames": _frames(engine.scanner.metadata_bytes()) + engine.scanner.metadata_frames(),
     }
@@ -108,7 +106,6 @@ cdef int _count(Engine engine, Totals *totals) except -1:
             continue
         totals.shared += 1
         totals.sharing += record.refs - 1
-        totals.nodes += record.refs if record.flags & FRAME_CHAIN else 0
         if engine.content.same_filled(frame, &value) and value == 0:
             totals.zero += record.refs - 1
             continue

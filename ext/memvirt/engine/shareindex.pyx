@@ -12,7 +12,7 @@ all entries that hold one name a single zero frame, which is never reclaimed and
 whatever the salting: it is there before anybody has a page of zeros, so that a slow write tells nobody anything about
 somebody else. (What is merged stays merged when a VM changes its domain.)
 
-A merge needs reverse-map nodes, and tables if a huge leaf has to be split. If those frames are not to be had above the
+A merge needs tables if a huge leaf has to be split. If those frames are not to be had above the
 min watermark, the merge is put off and counted: a scanner must not cause reclaim. Reclaim itself, when it tries to
 share a page instead of writing it out, may use the reserve.
 """
@@ -233,13 +233,11 @@ cdef class ShareIndex(Listener):
 
     cdef bint merge(self, hfn_t duplicate, hfn_t kept) except? True nogil:
         """Merge two frames that compared equal; False when frames for the merge itself are missing."""
-        cdef uint32_t nodes = self.mapping.nodes_to_merge(duplicate, kept)
         cdef Frame *record = &self.frames.frame[kept]
-        if not self.room_for(self.mapping.nodes.frames_needed(nodes) + self._splits(duplicate) + self._splits(kept)):
+        if not self.room_for(self._splits(duplicate) + self._splits(kept)):
             return False
         self._split(duplicate)
         self._split(kept)
-        self.mapping.nodes.claim(nodes)
         self.mapping.write_protect(kept)
         if not record.flags & FRAME_STABLE:
             record.flags |= FRAME_STABLE

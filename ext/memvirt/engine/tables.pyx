@@ -7,31 +7,25 @@ own (`copy_leaf`): every content that both leaves then name has one reference mo
 cannot run out.
 """
 
-from .frames cimport FRAME_CHAIN, FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame
+from .frames cimport FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame
 from .leaf cimport PTE_ACCESSED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Slot
-from .rmap cimport Node, ReverseMap, Walk
+from .rmap cimport ReverseMap, Walk
 from .types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE, gfn_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
 
 cdef enum:
-    NODES_PER_PAGE = 512
     AHEAD = 16                  # entries between asking for a frame record, which may lie anywhere, and using it
 
 cdef extern from *:
     void __builtin_prefetch(const void *at, int for_write) nogil
 
 
-cdef inline Node *node_at(char **pages, uint32_t id) noexcept nogil:
-    return <Node *>pages[id / NODES_PER_PAGE] + id % NODES_PER_PAGE
-
-
 cdef void copy_entries(ReverseMap tables, uint32_t *old, uint32_t *new, site_t site) noexcept nogil:
-    """What both leaves name, from now on twice and writable in neither; site: of the new leaf's first entry. The
-    nodes have been claimed. Does what _add_site does, with the list of free nodes at hand instead of in memory."""
+    """What both leaves name, from now on twice and writable in neither; site: of the new leaf's first entry. The new
+    site becomes the first of its frame's chain, as _add_site would have it."""
     cdef Frame *frames = tables.frames.frame
     cdef Frame *record
-    cdef char **nodes = tables.nodes.page
-    cdef uint32_t free_node = tables.nodes.free_head, taken = 0, i, entry
-    cdef Node *node
+    cdef uint32_t *link = new + LEAF_ENTRIES
+    cdef uint32_t i, entry
     for i in range(LEAF_ENTRIES):
         if i + AHEAD < LEAF_ENTRIES:        # of an entry that is not present, some other record: no harm
             __builtin_prefetch(&frames[old[i + AHEAD] & PTE_WHERE], 1)
@@ -39,32 +33,15 @@ cdef void copy_entries(ReverseMap tables, uint32_t *old, uint32_t *new, site_t s
         if not entry & PTE_PRESENT:
             if entry:
                 tables.backings.at(entry & PTE_WHERE).refs += 1
-                new[i] = entry
+            new[i] = entry
             continue
         old[i] = entry & ~<uint32_t>PTE_WRITABLE
         new[i] = entry & ~<uint32_t>(PTE_WRITABLE | PTE_ACCESSED)
         record = &frames[entry & PTE_WHERE]
         record.refs += 1
-        if record.flags & FRAME_ZERO:
-            continue
-        if not record.flags & FRAME_CHAIN:
-            record.flags |= FRAME_CHAIN
-            node = node_at(nodes, free_node)
-            entry = free_node
-            free_node = node.site       # of a free record, its first word is the next one
-            node.site = record.where
-            node.next = NONE
-            record.where = entry
-            taken += 1
-        node = node_at(nodes, free_node)
-        entry = free_node
-        free_node = node.site
-        node.site = site + i
-        node.next = record.where
-        record.where = entry
-        taken += 1
-    tables.nodes.free_head = free_node
-    tables.nodes.nr_used += taken
+        if not record.flags & FRAME_ZERO:
+            link[i] = record.where
+            record.where = site + i
 
 
 cdef class Tables(ReverseMap):
@@ -155,10 +132,8 @@ cdef class Tables(ReverseMap):
         return 0
 
     cdef uint32_t frames_to_copy_leaf(self, leaf_t id) noexcept nogil:
-        """Upper bound of the frames that copying this shared leaf takes: table, record, nodes (and a split)."""
-        cdef Leaf *leaf = self.leaves.at(id)
-        return (1 + (leaf.entries == NULL) + self.leaves.records.frames_needed(1)
-                + self.nodes.frames_needed(2 * leaf.live))
+        """Frames that copying this shared leaf takes: table, record (and a split)."""
+        return 1 + (self.leaves.at(id).entries == NULL) + self.leaves.records.frames_needed(1)
 
     cdef int copy_leaf(self, uint32_t slot_id) except -1 nogil:
         """The slot's VM leaves a shared leaf for a copy of its own, the state after which its pages can be written.
@@ -174,7 +149,6 @@ cdef class Tables(ReverseMap):
         if old.entries == NULL:
             self.split(old_id)
         self.leaves.records.claim(1)
-        self.nodes.claim(2 * <uint32_t>old.live)
         page = <uint32_t *>self.frames.claim_page(FRAME_TABLE, &table)
         new_id = self.leaves.make_small(old.region, table, page)
         old = self.leaves.at(old_id)
