@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from memvirt.cli import compare, corpus, doctor, run, show, table
+from memvirt.cli import compare, corpus, doctor, run, show, stop, table
 
 APP = typer.Typer(
     name="memvirt",
@@ -63,10 +63,13 @@ def main() -> None:
     """The program. Exit codes: see the module."""
     from memvirt.errors import InvariantError, MemvirtError
 
+    stop.watch()
     try:
         APP()
-    except InvariantError:
+    except BaseException as error:
+        if code := stop.asked():
+            sys.exit(code)
+        if isinstance(error, MemvirtError) and not isinstance(error, InvariantError):
+            typer.echo(f"memvirt: {error}", err=True)
+            sys.exit(2)
         raise
-    except MemvirtError as error:
-        typer.echo(f"memvirt: {error}", err=True)
-        sys.exit(2)
