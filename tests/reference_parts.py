@@ -15,6 +15,7 @@ ORDERS = {
 PAGE = 4096
 LEAF = 512
 CLUSTER = 32  # pages reclaimed at a time
+SWAP_BATCH = 256  # pages written to swap at a time
 OK, NO_FRAME, LIMITED = "done", "no_frame", "limited"
 READ, WRITE, FILL, DISCARD = range(4)
 FOREVER = 2**63 - 1

@@ -1,7 +1,7 @@
 """The oracle: how frames come back."""
 
 from reference_mapping import Mapping
-from reference_parts import CLUSTER, LEAF, LIMITED, NO_FRAME, OK, Backing, Entry, same_filled
+from reference_parts import CLUSTER, LEAF, LIMITED, NO_FRAME, OK, SWAP_BATCH, Backing, Entry, same_filled
 
 
 class Reclaim(Mapping):
@@ -139,7 +139,7 @@ class Reclaim(Mapping):
                 self.order.touch(number)
                 continue
             gone += self.evict_or_isolate(frame)
-            if len(self.batch) == CLUSTER or (self.batch and gone + len(self.batch) >= want):
+            if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
                 gone += self.flush()
         return gone + (self.flush() if self.batch else 0)
 
@@ -163,7 +163,7 @@ class Reclaim(Mapping):
             if (0 if frame.touched else frame.age) < min_age:
                 continue
             gone += self.evict_or_isolate(frame)
-            if len(self.batch) == CLUSTER or (self.batch and gone + len(self.batch) >= want):
+            if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
                 gone += self.flush()
         vm.hand = page
         return gone + (self.flush() if self.batch else 0)
@@ -178,7 +178,7 @@ class Reclaim(Mapping):
         self.evictions += 1
         if frame.backing is not None:
             return self.evict(frame, frame.backing, "clean")
-        if not self.backings.reserve(CLUSTER):
+        if not self.backings.reserve(len(self.batch) + 1):
             self.count["reject_backing_frame"] += 1
             self.order.spare(frame.number)
             return 0

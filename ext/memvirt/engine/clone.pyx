@@ -6,8 +6,7 @@ parent has cached of it is revoked wholesale, one byte per 2 MiB, and settled re
 """
 
 from .counters cimport CPU_CLONE
-from .leaf cimport DIRECTORY_SHIFT, SLOTS_PER_PAGE
-from .types cimport LEAF_ENTRIES, NO_FRAME, NONE, OK, uint32_t, vmid_t
+from .types cimport NO_FRAME, NONE, OK, uint32_t, vmid_t
 
 
 cdef class Cloner:
@@ -25,18 +24,17 @@ cdef class Cloner:
         return pages
 
     cdef int share(self, vmid_t parent, vmid_t child) except -1 nogil:
-        cdef uint32_t pages = self.directory_pages(parent, child), i, j, leaves = 0
+        cdef uint32_t pages = self.directory_pages(parent, child), i, leaves = 0
         cdef uint32_t *root = self.mapping.leaves.directory[parent].root
         if pages and self.reclaim.secure(child, 0, self.mapping.leaves.pages.frames_needed(pages)) != OK:
             return NO_FRAME
         self.mapping.leaves.pages.claim(pages)
         for i in range(self.mapping.leaves.directory[parent].nr_roots):
-            if root[i] == NONE:
-                continue
-            for j in range(SLOTS_PER_PAGE):
-                leaves += self.mapping.share_leaf(parent, child, (i << DIRECTORY_SHIFT) + j * LEAF_ENTRIES)
+            if root[i] != NONE:
+                leaves += self.mapping.leaves.hold_all(parent, child, i)
         self.mapping.tcache.revoke_writes(parent)
         self.mapping.clock.spend(CPU_CLONE, self.mapping.clock.costs.clone_fixed
                                  + leaves * self.mapping.clock.costs.clone_leaf)
         self.mapping.meter.ev.clones += 1
+        self.mapping.meter.ev.clone_leaves += leaves
         return OK

@@ -15,6 +15,11 @@ cdef class Content:
 
     cdef void clear(self, hfn_t frame) noexcept nogil
     cdef void copy(self, hfn_t target, hfn_t source) noexcept nogil
+    # The same for an access that goes on to touch this word and, as far as one can tell, no other (see pageops.h).
+    cdef void clear_around(self, hfn_t frame, uint32_t word) noexcept nogil
+    cdef void copy_around(self, hfn_t target, hfn_t source, uint32_t word) noexcept nogil
+    cdef void expect(self, hfn_t frame, uint32_t word) noexcept nogil           # hint: the next such access
+    cdef void expect_page(self, hfn_t frame) noexcept nogil                     # hint: read whole, soon
     cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil           # a whole page from the corpus
     cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil       # every word = value
     cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil

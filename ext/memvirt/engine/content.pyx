@@ -31,6 +31,10 @@ cdef extern from "arena.h" nogil:
 
 cdef extern from "pageops.h" nogil:
     void mv_clear(uint8_t *page)
+    void mv_clear_around(uint8_t *page, uint32_t word)
+    void mv_copy_around(uint8_t *target, const uint8_t *source, uint32_t word)
+    void mv_expect(uint8_t *page, uint32_t word)
+    void mv_expect_page(const uint8_t *page)
     void mv_fill_words(uint8_t *page, uint64_t value)
     bint mv_same_filled(const uint8_t *page)
     uint64_t mv_hash(const uint8_t *page)
@@ -49,6 +53,18 @@ cdef class Content:
         pass
 
     cdef void copy(self, hfn_t target, hfn_t source) noexcept nogil:
+        pass
+
+    cdef void clear_around(self, hfn_t frame, uint32_t word) noexcept nogil:
+        self.clear(frame)
+
+    cdef void copy_around(self, hfn_t target, hfn_t source, uint32_t word) noexcept nogil:
+        self.copy(target, source)
+
+    cdef void expect(self, hfn_t frame, uint32_t word) noexcept nogil:
+        pass
+
+    cdef void expect_page(self, hfn_t frame) noexcept nogil:
         pass
 
     cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil:
@@ -231,6 +247,18 @@ cdef class Bytes(Content):
 
     cdef void copy(self, hfn_t target, hfn_t source) noexcept nogil:
         memcpy(self.page(target), self.page(source), PAGE_SIZE)
+
+    cdef void clear_around(self, hfn_t frame, uint32_t word) noexcept nogil:
+        mv_clear_around(self.page(frame), word)
+
+    cdef void copy_around(self, hfn_t target, hfn_t source, uint32_t word) noexcept nogil:
+        mv_copy_around(self.page(target), self.page(source), word)
+
+    cdef void expect(self, hfn_t frame, uint32_t word) noexcept nogil:
+        mv_expect(self.arena + (<size_t>frame << PAGE_SHIFT), word)
+
+    cdef void expect_page(self, hfn_t frame) noexcept nogil:
+        mv_expect_page(self.arena + (<size_t>frame << PAGE_SHIFT))
 
     cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil:
         assert source < self.nr_sources

@@ -211,6 +211,8 @@ cdef class Core:
             i = stop
             if i == last:
                 continue
+            if self.mapping.has_zpool and not vm.has_guest and self.mapping.zpool.nr_objects:
+                self.faults.look_ahead(vm.id, pages + i + 1, n - i - 1)
             vm.now_ns = self.clock.now          # kept if the access raises
             outcome = self._slow(vm, pages[i], ops[i], NULL if sources == NULL else sources + i)
             if outcome != OK:

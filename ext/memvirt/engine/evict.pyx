@@ -24,7 +24,7 @@ from .mapping cimport Mapping
 from .rmap cimport Walk
 from .stall cimport Stalls
 from .types cimport (LEAF_ENTRIES, NONE, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t)
-from .writeback cimport CLUSTER, Writeback
+from .writeback cimport Writeback
 
 
 cdef class Eviction(Writeback):
@@ -64,7 +64,7 @@ cdef class Eviction(Writeback):
             self.meter.ev.evicted_clean += 1
             self.mapping.evict(frame, record.backing)
             return OK
-        if self.mapping.backings.records.reserve(CLUSTER, 0) != OK:
+        if self.mapping.backings.records.reserve(self.nr_batch + 1, 0) != OK:
             self.meter.ev.reject_backing_frame += 1
             self.order.spare(frame)
             return REJECTED
@@ -119,9 +119,9 @@ cdef class Eviction(Writeback):
 
     cdef uint32_t _flush(self) except? 0xFFFFFFFF nogil:
         """Write the isolated batch to swap, unmap what was written, put the rest back. Returns pages evicted."""
-        cdef uint32_t slots[CLUSTER]
-        cdef const uint8_t *pages[CLUSTER]
-        cdef uint8_t done[CLUSTER]
+        cdef uint32_t slots[SWAP_BATCH]
+        cdef const uint8_t *pages[SWAP_BATCH]
+        cdef uint8_t done[SWAP_BATCH]
         cdef uint32_t n = self.nr_batch, got, i, gone = 0
         cdef backing_t backing
         cdef Frame *frame

@@ -1,3 +1,4 @@
+from .backing cimport Backing
 from .clock cimport Clock
 from .content cimport Content
 from .counters cimport Fault, Meter
@@ -25,6 +26,7 @@ cdef class Faults:
     cdef Clock clock
     cdef Meter meter
     cdef Provisioning provisioning
+    cdef vpn_t vpn                              # of the access that is being served
     cdef dict names
     cdef ShareIndex index                       # page sharing is told of pages that come; None without it
     cdef bint has_index
@@ -38,6 +40,10 @@ cdef class Faults:
     # Give up the page: nothing is mapped there any more (balloon, discard). OK, NO_FRAME (a shared leaf must be copied).
     cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil
     cdef int populate(self, vmid_t vm) except -1 nogil
+
+    # Hint: these pages are accessed next. For VMs without a guest.
+    cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil
+    cdef Backing *_out(self, vmid_t vm, gfn_t gfn) noexcept nogil
 
     cdef int _serve(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
                     bint *shared) except -1 nogil

@@ -20,18 +20,24 @@ One fault in WALL_EVERY of a kind is also timed with this machine's clock.
 
 from memvirt.errors import StoreError
 
-from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind
+from .backing cimport BACKING_CACHED, BACKING_KIND_SHIFT, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind
 from .counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW, FAULT_HUGE,
                         FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL, WALL_EVERY, Fault,
                         hist_add)
 from .frames cimport FRAME_CACHE, FRAME_GUEST
-from .leaf cimport PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
+from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
 from .reclaim cimport Reclaim
 from .types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, backing_t, gfn_t, hfn_t, int64_t, leaf_t,
                      uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
+cdef extern from "access.h" nogil:
+    uint32_t memvirt_word(uint32_t vpn)
+
 cdef extern from "walltime.h" nogil:
     long long memvirt_wall_ns()
+
+cdef extern from *:
+    void __builtin_prefetch(const void *at, int for_write) nogil
 
 cdef enum:
     MAX_STEPS = 64              # a fault takes at most four; more means reclaim takes away what it brings
@@ -85,7 +91,9 @@ cdef class Faults:
         """Serve an access of vpn (at gfn) that the translation cache could not, and cache the translation."""
         cdef uint32_t slot, entry
         cdef bint shared
-        cdef int outcome = self._serve(vm, gfn, write, &slot, &entry, &shared)
+        cdef int outcome
+        self.vpn = vpn
+        outcome = self._serve(vm, gfn, write, &slot, &entry, &shared)
         if outcome != OK:
             return outcome
         if not self.mapping.tcache.view[vm].writes[vpn >> LEAF_SHIFT]:
@@ -97,9 +105,39 @@ cdef class Faults:
     cdef int reach(self, vmid_t vm, gfn_t gfn, bint write, hfn_t *frame) except -1 nogil:
         cdef uint32_t slot, entry
         cdef bint shared
-        cdef int outcome = self._serve(vm, gfn, write, &slot, &entry, &shared)
+        cdef int outcome
+        self.vpn = gfn
+        outcome = self._serve(vm, gfn, write, &slot, &entry, &shared)
         frame[0] = entry & PTE_WHERE
         return outcome
+
+    cdef Backing *_out(self, vmid_t vm, gfn_t gfn) noexcept nogil:
+        """The record of a page that is in the zpool; NULL for any other."""
+        cdef uint32_t *entry = self.leaves.entry_of(vm, gfn)
+        cdef Backing *record
+        if entry == NULL or (entry[0] & (PTE_PRESENT | PTE_BACKED)) != PTE_BACKED:
+            return NULL
+        record = self.mapping.backings.at(entry[0] & PTE_WHERE)
+        return record if record.place >> BACKING_KIND_SHIFT == <uint32_t>BACKING_ZPOOL else NULL        # and not cached
+
+    cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil:
+        """A page in the zpool is five lines away, each named by the one before: entry, record, handle, zspage, bytes.
+        Every access that misses asks for one of them for each of the next five, so that they are near in time."""
+        cdef uint32_t *entry
+        cdef Backing *record
+        cdef uint32_t i
+        if n > 4:
+            entry = self.leaves.entry_of(vm, pages[4])
+            if entry != NULL:
+                __builtin_prefetch(entry, 1)
+        if n > 3:
+            entry = self.leaves.entry_of(vm, pages[3])
+            if entry != NULL and (entry[0] & (PTE_PRESENT | PTE_BACKED)) == PTE_BACKED:
+                __builtin_prefetch(self.mapping.backings.at(entry[0] & PTE_WHERE), 1)
+        for i in range(min(n, <uint32_t>3)):
+            record = self._out(vm, pages[i])
+            if record != NULL:
+                self.mapping.zpool.expect(self.mapping.backings.where(record), 2 - <int>i)
 
     cdef int _serve(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
                     bint *shared) except -1 nogil:
@@ -173,7 +211,8 @@ cdef class Faults:
             return outcome
         slot = self.mapping.reach(vm, gfn)
         self.frames.claim(0, FRAME_GUEST, &frame)
-        self.content.clear(frame)
+        self.content.clear_around(frame, memvirt_word(self.vpn))
+        self.content.expect(frame + 1, memvirt_word(self.vpn + 1))      # VMs fill their memory, and blocks, upwards
         self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
         self.mapping.map_new(vm, slot, gfn, frame, NONE)
         self._born(frame)
@@ -211,7 +250,8 @@ cdef class Faults:
         if outcome != OK or self.reclaim.evictions != evictions:
             return outcome
         self.frames.claim(0, FRAME_GUEST, &copy)
-        self.content.copy(copy, entry & PTE_WHERE)
+        self.content.copy_around(copy, entry & PTE_WHERE, memvirt_word(self.vpn))
+        self.content.expect(copy + 1, memvirt_word(self.vpn + 1))
         self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
         self.mapping.break_cow(vm, leaf, gfn % LEAF_ENTRIES, copy)
         self._born(copy)

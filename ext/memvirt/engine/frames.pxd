@@ -36,6 +36,9 @@ cdef class Frames:
     cdef readonly uint32_t min_pages, low_pages, high_pages    # watermarks, in free frames
     cdef Frame *frame                                          # [nr_frames]
     cdef uint32_t nr_state[NR_FRAME_STATES]
+    cdef void *_beside                                         # content without bytes: free pages of metadata, chained
+    cdef void **_chunk                                         # [_nr_chunks] and what they are cut from
+    cdef uint32_t _nr_chunks
 
     # Are so many frames free beside `reserve`? The question that secures them: it alone may be told no.
     cdef bint can_take(self, uint32_t frames, uint32_t reserve) noexcept nogil
@@ -48,6 +51,7 @@ cdef class Frames:
     cdef int give(self, hfn_t frame, int order) except -1 nogil
     cdef void turn(self, hfn_t frame, FrameState state) noexcept nogil
     cdef void *memory(self, hfn_t frame) noexcept nogil
+    cdef int _cut_pages(self) except -1
     cdef void *claim_page(self, FrameState state, hfn_t *frame) except NULL nogil
     cdef int give_page(self, hfn_t frame, void *page) except -1 nogil
     cdef void _mark_taken(self, hfn_t frame, uint32_t count, FrameState state) noexcept nogil

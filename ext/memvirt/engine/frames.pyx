@@ -20,7 +20,7 @@ Invariants (check): the counts per state match the frames; free here = free in t
 references, charge, or flags.
 """
 
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from memvirt.errors import ConfigError, InvariantError
@@ -32,6 +32,15 @@ from .types cimport NO_FRAME, NONE, NONE16, OK, PAGE_SIZE, hfn_t, uint8_t, uint3
 cdef extern from "poison.h" nogil:
     void memvirt_poison(void *start, size_t bytes)
     void memvirt_unpoison(void *start, size_t bytes)
+
+cdef extern from "arena.h" nogil:
+    size_t mv_arena_reserved(size_t bytes)
+    void *mv_arena_map(size_t bytes, uint8_t **arena)
+    int mv_arena_populate(uint8_t *arena, size_t bytes)
+    int munmap(void *memory, size_t bytes)
+
+cdef enum:
+    CHUNK_BYTES = 2 << 20
 
 cdef extern from *:
     """
@@ -71,8 +80,12 @@ cdef class Frames:
             self._mark_free(frame)
 
     def __dealloc__(self):
+        cdef uint32_t i
         if self.content is not None and self.content.arena != NULL:
             memvirt_unpoison(self.content.arena, <size_t>self.nr_frames * PAGE_SIZE)
+        for i in range(self._nr_chunks):
+            munmap(self._chunk[i], mv_arena_reserved(CHUNK_BYTES))
+        free(self._chunk)
         free(self.frame)
 
     cdef void _mark_free(self, hfn_t frame) noexcept nogil:
@@ -160,16 +173,40 @@ cdef class Frames:
         self.claim(0, state, frame)
         page = self.memory(frame[0])
         if page == NULL:
-            page = malloc(PAGE_SIZE)
-            if page == NULL:
+            if self._beside == NULL:
                 with gil:
-                    raise MemoryError("a page of metadata")
+                    self._cut_pages()
+            page = self._beside
+            self._beside = (<void **>page)[0]
         memset(page, 0, PAGE_SIZE)
         return page
 
+    cdef int _cut_pages(self) except -1:
+        """More pages for metadata that lies beside the frames: 2 MiB on a huge page, if there is one. malloc would lay
+        each across two lines, and give them back to the kernel and fetch them again all the time."""
+        cdef uint32_t i
+        cdef void **page
+        cdef uint8_t *chunk
+        cdef void **grown = <void **>realloc(self._chunk, (self._nr_chunks + 1) * sizeof(void *))
+        if grown == NULL:
+            raise MemoryError("pages of metadata")
+        self._chunk = grown
+        self._chunk[self._nr_chunks] = mv_arena_map(CHUNK_BYTES, &chunk)
+        if self._chunk[self._nr_chunks] == NULL:
+            raise MemoryError("pages of metadata")
+        self._nr_chunks += 1
+        if mv_arena_populate(chunk, CHUNK_BYTES) != 0:
+            raise MemoryError("pages of metadata")
+        for i in range(CHUNK_BYTES // PAGE_SIZE):
+            page = <void **>(chunk + CHUNK_BYTES - (<size_t>i + 1) * PAGE_SIZE)
+            page[0] = self._beside
+            self._beside = <void *>page
+        return 0
+
     cdef int give_page(self, hfn_t frame, void *page) except -1 nogil:
         if self.content.arena == NULL:
-            free(page)
+            (<void **>page)[0] = self._beside
+            self._beside = page
         return self.give(frame, 0)
 
     def usage(self):
@@ -214,10 +251,6 @@ cdef class Slab:
         self.free_head = NONE
 
     def __dealloc__(self):
-        cdef uint32_t i
-        if self.frames is not None and self.frames.content.arena == NULL:
-            for i in range(self.nr_pages):
-                free(self.page[i])
         free(self.page)
         free(self.page_frame)
 

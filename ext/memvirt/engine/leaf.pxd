@@ -71,6 +71,7 @@ cdef class Leaves:
     cdef leaf_t make_small(self, uint32_t region, hfn_t frame, void *page) noexcept nogil
     cdef leaf_t make_huge(self, uint32_t region, uint32_t entry) noexcept nogil
     cdef void hold(self, leaf_t leaf, uint32_t slot) noexcept nogil
+    cdef uint32_t hold_all(self, vmid_t parent, vmid_t child, uint32_t root) noexcept nogil
     cdef uint32_t let_go(self, uint32_t slot) noexcept nogil
     cdef int destroy(self, leaf_t leaf) except -1 nogil
     cdef void move_table(self, hfn_t source, hfn_t target) noexcept nogil
@@ -81,6 +82,13 @@ cdef class Leaves:
         if leaf.entries != NULL:
             return leaf.entries[index]
         return leaf.huge + index
+
+    cdef inline uint32_t *entry_of(self, vmid_t vm, gfn_t gfn) noexcept nogil:
+        """Where the VM's entry for gfn stands; NULL without a leaf, or in a huge one."""
+        cdef uint32_t slot = self.slot_of(vm, gfn)
+        if slot == NONE or self.slot(slot).leaf == NONE or self.at(self.slot(slot).leaf).entries == NULL:
+            return NULL
+        return self.at(self.slot(slot).leaf).entries + gfn % LEAF_ENTRIES
 
     cdef inline uint32_t *link(self, uint32_t site) noexcept nogil:
         """Where a site of a small leaf keeps the next site that names the same frame: beside its entry."""

@@ -24,6 +24,12 @@ from memvirt.errors import InvariantError
 from .frames cimport FRAME_TABLE, Frames, Slab
 from .types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, PAGE_SIZE, gfn_t, hfn_t, leaf_t, uint32_t, uint64_t, vmid_t
 
+cdef enum:
+    AHEAD = 16                  # slots between asking for a leaf record and using it
+
+cdef extern from *:
+    void __builtin_prefetch(const void *at, int for_write) nogil
+
 
 cdef class Leaves:
     """All leaf tables of a host."""
@@ -111,6 +117,30 @@ cdef class Leaves:
             self.slot(leaf.holders).prev = slot_id
         leaf.holders = slot_id
         leaf.nr_holders += 1
+
+    cdef uint32_t hold_all(self, vmid_t parent, vmid_t child, uint32_t root) noexcept nogil:
+        """The child, which has nothing below this directory root, becomes a holder of every leaf that the parent has
+        there; its page must be there or have been reserved. Returns how many leaves these are.
+
+        What `hold` does, with the slots at hand; a clone is as fast as this. The records are asked for ahead.
+        """
+        cdef uint32_t first = self.ensure_slot(child, root << DIRECTORY_SHIFT), i, leaves = 0
+        cdef Slot *theirs = self.slot(self.directory[parent].root[root] * SLOTS_PER_PAGE)
+        cdef Slot *ours = self.slot(first)
+        cdef Leaf *leaf
+        for i in range(SLOTS_PER_PAGE):
+            if i + AHEAD < SLOTS_PER_PAGE and theirs[i + AHEAD].leaf != NONE:
+                __builtin_prefetch(self.at(theirs[i + AHEAD].leaf), 1)
+            if theirs[i].leaf == NONE:
+                continue
+            leaf = self.at(theirs[i].leaf)
+            ours[i].leaf = theirs[i].leaf
+            ours[i].next = leaf.holders
+            self.slot(leaf.holders).prev = first + i
+            leaf.holders = first + i
+            leaf.nr_holders += 1
+            leaves += 1
+        return leaves
 
     cdef uint32_t let_go(self, uint32_t slot_id) noexcept nogil:
         """The slot's VM is a holder no more; returns how many are left."""

@@ -38,4 +38,5 @@ cdef class Mapping(Tables):
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1
     cdef int close(self, vmid_t vm) except -1 nogil
     cdef int clear(self, vmid_t vm) except -1 nogil
+    cdef int _empty_all(self, vmid_t vm) except -1 nogil
     cdef int _empty(self, leaf_t leaf) except -1 nogil

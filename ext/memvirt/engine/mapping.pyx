@@ -375,7 +375,7 @@ cdef class Mapping(Tables):
 
     cdef int close(self, vmid_t vm) except -1 nogil:
         """The VM gives up everything it maps, and ends."""
-        self.clear(vm)
+        self._empty_all(vm)
         self.leaves.close(vm)
         self.tcache.close(vm)
         self.account[vm].open = 0
@@ -383,6 +383,12 @@ cdef class Mapping(Tables):
 
     cdef int clear(self, vmid_t vm) except -1 nogil:
         """The VM maps nothing any more. Its directory pages stay."""
+        self._empty_all(vm)
+        self.tcache.forget_all(vm)
+        return 0
+
+    cdef int _empty_all(self, vmid_t vm) except -1 nogil:
+        """The VM lets go of all its leaves; translations cached of them are the caller's business."""
         cdef uint32_t i, j, page, slot_id, index
         cdef leaf_t id
         cdef Leaf *leaf
@@ -400,10 +406,11 @@ cdef class Mapping(Tables):
                     self.leaves.destroy(id)
                     continue
                 leaf = self.leaves.at(id)
+                if self.account[vm].charged == 0:       # as a clone that has written nothing: no frame is its to pass on
+                    continue
                 for index in range(LEAF_ENTRIES):
                     if self.leaves.entry(leaf, index) & PTE_PRESENT:
                         self._leave(self.leaves.entry(leaf, index) & PTE_WHERE, vm)
-        self.tcache.forget_all(vm)
         return 0
 
     cdef int _empty(self, leaf_t id) except -1 nogil:

@@ -25,7 +25,7 @@ read back from swap since; objects loaded since they were stored get another rou
 
 from .counters cimport CPU_RECLAIM
 from .device cimport Device
-from .evict cimport Eviction
+from .evict cimport SWAP_BATCH, Eviction
 from .frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
 from .leaf cimport PTE_PRESENT, PTE_WHERE
 from .mapping cimport Mapping
@@ -198,7 +198,7 @@ cdef class Reclaim(Eviction):
                 continue
             if self._evict(frame) == OK:
                 gone += 1
-            if self.nr_batch == CLUSTER or (self.nr_batch and gone + self.nr_batch >= want):
+            if self.nr_batch == SWAP_BATCH or (self.nr_batch and gone + self.nr_batch >= want):
                 gone += self._flush()
         if self.nr_batch:
             gone += self._flush()
@@ -241,7 +241,7 @@ cdef class Reclaim(Eviction):
                 continue
             if self._evict(frame) == OK:
                 gone += 1
-            if self.nr_batch == CLUSTER or (self.nr_batch and gone + self.nr_batch >= want):
+            if self.nr_batch == SWAP_BATCH or (self.nr_batch and gone + self.nr_batch >= want):
                 gone += self._flush()
         if self.nr_batch:
             gone += self._flush()

@@ -162,19 +162,6 @@ cdef class Tables(ReverseMap):
         self.meter.ev.leaf_copies += 1
         return 0
 
-    cdef int share_leaf(self, vmid_t parent, vmid_t child, gfn_t gfn) except -1 nogil:
-        """The child holds the parent's leaf above gfn too. Directory pages of the child have been reserved."""
-        cdef uint32_t source = self.leaves.slot_of(parent, gfn)
-        cdef leaf_t id
-        if source == NONE:
-            return 0
-        id = self.leaves.slot(source).leaf
-        if id == NONE:
-            return 0
-        self.leaves.hold(id, self.leaves.ensure_slot(child, gfn))
-        self.meter.ev.clone_leaves += 1
-        return 1
-
     cdef void translate(self, vmid_t vm, uint32_t vpn, leaf_t id, uint32_t index, bint writable) noexcept nogil:
         """Cache vpn -> the frame of a present entry, and set its accessed mark."""
         cdef Leaf *leaf = self.leaves.at(id)

@@ -79,6 +79,9 @@ cdef class Zpool:
                    uint32_t *handle) except -1 nogil
     # A contiguous view of the object (a scratch copy when it spans frames), valid until the next call. Marks it loaded.
     cdef const uint8_t *view(self, uint32_t handle, uint32_t *payload_bytes) except NULL nogil
+    # Hints that a live object is about to be loaded and freed, each a step deeper and some 100 ns after the one before:
+    # 0 its entry, 1 its zspage's record and its neighbours in age, 2 its bytes.
+    cdef void expect(self, uint32_t handle, int step) noexcept nogil
     cpdef int free(self, uint32_t handle) except -1 nogil
     # The live object that was stored longest ago, or NONE: the writeback victim. `rotate` gives it a second chance: it
     # becomes the youngest and its loaded mark goes.

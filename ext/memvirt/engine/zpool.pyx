@@ -37,6 +37,9 @@ from .zspage cimport FREE_SLOT, NO_GROUP
 
 from memvirt.errors import ConfigError, InvariantError
 
+cdef extern from *:
+    void __builtin_prefetch(const void *at, int for_write) nogil
+
 cdef enum:
     GROW_MIN = 1024                 # handles added at least, and at least a sixteenth of those there are
     MAX_HANDLES = 0x7FFFFFFF        # FREE_SLOT is the top bit of an owner cell
@@ -182,6 +185,22 @@ cdef class Zpool:
             return <const uint8_t *>&self._word[handle]
         payload_bytes[0] = length_of(entry)
         return self.zspages.view(zspage_of(entry), slot_of(entry), payload_bytes[0], self._scratch)
+
+    cdef void expect(self, uint32_t handle, int step) noexcept nogil:
+        cdef uint64_t entry
+        if step == 0:
+            __builtin_prefetch(&self._entry[handle], 1)
+            __builtin_prefetch(&self._age[handle], 1)
+            return
+        entry = self._entry[handle]
+        if step == 1:
+            self.zspages.expect(zspage_of(entry), slot_of(entry))
+            if self._age[handle].older != NONE:
+                __builtin_prefetch(&self._age[self._age[handle].older], 1)
+            if self._age[handle].younger != NONE:
+                __builtin_prefetch(&self._age[self._age[handle].younger], 1)
+        elif self._in_frames:
+            self.zspages.expect_bytes(zspage_of(entry), slot_of(entry), length_of(entry))
 
     cpdef int free(self, uint32_t handle) except -1 nogil:
         cdef uint64_t entry

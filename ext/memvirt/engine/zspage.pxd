@@ -65,6 +65,9 @@ cdef class Zspages:
     # Bytes of a slot. `view` points into the frame, or copies to scratch (PAGE_SIZE bytes) what spans two.
     cdef void write(self, uint32_t zspage, uint32_t slot, const uint8_t *source, uint32_t n) noexcept nogil
     cdef const uint8_t *view(self, uint32_t zspage, uint32_t slot, uint32_t n, uint8_t *scratch) noexcept nogil
+    # Ask for the record's lines that say where a slot lies, and that give_slot changes; or for the bytes themselves.
+    cdef void expect(self, uint32_t zspage, uint32_t slot) noexcept nogil
+    cdef void expect_bytes(self, uint32_t zspage, uint32_t slot, uint32_t n) noexcept nogil
     cdef void expose(self, uint32_t zspage, uint32_t slot, uint32_t n) noexcept nogil
     # The zspage now has its bytes of frame `source` in `target`; which zspage.
     cdef uint32_t rewire(self, hfn_t source, hfn_t target) except? 0xFFFFFFFF nogil

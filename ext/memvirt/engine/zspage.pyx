@@ -36,6 +36,9 @@ cdef extern from "poison.h" nogil:
     void memvirt_poison(const void *region, size_t n)
     void memvirt_unpoison(const void *region, size_t n)
 
+cdef extern from *:
+    void __builtin_prefetch(const void *at, int for_write) nogil
+
 cdef extern from "stream.h" nogil:
     void memvirt_stream(uint8_t *target, const uint8_t *source, size_t n)
 
@@ -88,6 +91,19 @@ cdef class Zspages:
         memcpy(scratch, arena + <size_t>frame[0] * PAGE_SIZE + offset, first)
         memcpy(scratch + first, arena + <size_t>frame[1] * PAGE_SIZE, n - first)
         return scratch
+
+    cdef void expect(self, uint32_t zspage, uint32_t slot) noexcept nogil:
+        cdef Zspage *record = self.at(zspage)
+        __builtin_prefetch(record, 1)
+        __builtin_prefetch(&record.cells[slot], 1)      # or the line before the owner's cell: near enough for hardware
+
+    cdef void expect_bytes(self, uint32_t zspage, uint32_t slot, uint32_t n) noexcept nogil:
+        cdef Zspage *record = self.at(zspage)
+        cdef uint32_t start = slot * self._shape(zspage).size, at
+        cdef uint32_t *frame = record.cells + start // PAGE_SIZE
+        cdef uint8_t *bytes = self.frames.content.arena + <size_t>frame[0] * PAGE_SIZE + start % PAGE_SIZE
+        for at in range(0, min(n, PAGE_SIZE - start % PAGE_SIZE), 64):
+            __builtin_prefetch(bytes + at, 0)
 
     cdef void expose(self, uint32_t zspage, uint32_t slot, uint32_t n) noexcept nogil:
         """Unpoisons the first n bytes of a slot (n = 0: poisons the slot); matters to sanitizer builds only."""
