@@ -33,8 +33,7 @@ from memvirt.errors import InvariantError
 
 from ..counters cimport CPU_SCAN
 from ..frames cimport FRAME_FIXED, FRAME_STABLE, Slab
-from ..leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Leaves
-from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, PAGE_SIZE, gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
+from ..types cimport MAX_VMS, NONE, OK, PAGE_SIZE, gfn_t, hfn_t, int64_t, uint32_t, vmid_t
 from .scanner cimport Scanner
 from .stable cimport Node, StableTree
 from .treap cimport Treap
@@ -358,27 +357,8 @@ cdef class KsmScanner(Scanner):
     def metadata_frames(self):
         return self.chunks.nr_pages + self.stable.metadata_frames()
 
-    def zero_pages(self):
-        """Pages that the zero frame serves. Of those under a leaf that clones share, each VM's counts: Linux counts them
-        by process, and a fork has its parent's."""
-        cdef Leaves leaves = self.index.mapping.leaves
-        cdef Leaf *leaf
-        cdef uint32_t id, i
-        cdef uint64_t found
-        if self.index.zero_frame == NONE:
-            return 0
-        found = self.index.frames.frame[self.index.zero_frame].refs
-        for id in range(leaves.records.end()):
-            leaf = leaves.at(id)
-            if not leaf.used or leaf.nr_holders < 2 or leaf.entries == NULL:
-                continue
-            for i in range(LEAF_ENTRIES):
-                if leaf.entries[i] & PTE_PRESENT and leaf.entries[i] & PTE_WHERE == self.index.zero_frame:
-                    found += leaf.nr_holders - 1
-        return found
-
     def counters(self):
-        zero = self.zero_pages()
+        zero = self.index.zero_pages()
         return Scanner.counters(self) | {
             "pages_shared": self.nr_shared,
             "pages_sharing": self.nr_sharing,
