@@ -68,7 +68,8 @@ SCANNER_OPTION_MEANINGS = {
     "pages_to_scan": "pages looked at before the scanner sleeps",
     "sleep_ns": "simulated time it sleeps, ns; with pages_to_scan, its pace",
     "hints": "look first at pages whose content has just arrived from a device or a store, as XLH does",
-    "salting": "whose pages may merge: global (everyone's), tenant (those of VMs of one domain), vm (each VM's own)",
+    "salting": "whose pages may merge: global (everyone's), tenant (those of VMs of one domain), vm (each VM's own); "
+    "ESX's Mem.ShareForceSalting 0, 1, 2",
     "max_page_sharing": "most pages that one frame may serve; further equal ones get another",
     "use_zero_pages": "pages of zeros go to the zero frame and are kept track of no more",
     "smart_scan": "pass over pages, ever more often, that were looked at often without a merge",
@@ -371,6 +372,9 @@ def _option_problem(key: str, value: object, known: Mapping[str, object], owner:
         return f"{value!r} is not of the kind of its default, {default!r}"
     if isinstance(value, int) and not isinstance(value, bool) and value < 1:
         return f"{value} must be at least 1; the default is {default}"
+    largest = 10**18 if key.endswith("_ns") else 2**31 - 1
+    if isinstance(value, int) and value > largest:
+        return f"{value} is more than {largest}; the default is {default}"
     if key == "max_page_sharing" and value == 1:
         return f"{value} must be at least 2; the default is {default}"
     if key == "salting" and value not in _SALTING:
