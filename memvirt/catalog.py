@@ -31,6 +31,10 @@ class Entry:
     heads: tuple[str, ...] = ()
     rows: Sequence[tuple[str, ...]] = ()
 
+    @property
+    def options(self) -> list[str]:
+        return [row[0] for row in self.rows] if self.heads[:1] == ("option",) else []
+
 
 def kind_called(text: str) -> str:
     """The kind a user means, in the plural or the singular; ConfigError for none."""
@@ -46,9 +50,11 @@ def entries(kind: str) -> list[Entry]:
 
 
 def find(name: str) -> list[tuple[str, Entry]]:
-    """(kind, entry) of everything with this name: a preset and a suite may share one. ConfigError for nothing."""
+    """(kind, entry) of everything with this name: a preset and a suite may share one; failing that, what has an option of
+    this name. ConfigError for nothing."""
     known = [(kind, entry) for kind in SINGULAR for entry in entries(kind)]
     found = [(kind, entry) for kind, entry in known if entry.name == name]
+    found = found or [(kind, entry) for kind, entry in known if name in entry.options]
     if not found:
         hint = suggest(name, [entry.name for _, entry in known])
         raise ConfigError(f"nothing is called '{name}'{hint} ('memvirt list' prints all names)")
@@ -158,7 +164,7 @@ def _deciders() -> list[Entry]:
 
 
 def _scanners() -> list[Entry]:
-    from memvirt.config import SCANNER_OPTIONS
+    from memvirt.config import SCANNER_OPTION_MEANINGS, SCANNER_OPTIONS
     from memvirt.engine.scan.registry import SCANNERS
 
     return [
@@ -166,8 +172,8 @@ def _scanners() -> list[Entry]:
             name,
             summary,
             "",
-            ("option", "default"),
-            [(key, str(value)) for key, value in SCANNER_OPTIONS.get(name, {}).items()],
+            ("option", "default", "meaning"),
+            [(key, str(value), SCANNER_OPTION_MEANINGS[key]) for key, value in SCANNER_OPTIONS[name].items()],
         )
         for name, (_, _, summary) in SCANNERS.items()
     ]

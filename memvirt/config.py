@@ -64,6 +64,24 @@ SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
     "zero-only": {"pages_to_scan": 4096, "sleep_ns": 20_000_000},
     "inline": {"salting": "tenant"},
 }
+SCANNER_OPTION_MEANINGS = {
+    "pages_to_scan": "pages looked at before the scanner sleeps",
+    "sleep_ns": "simulated time it sleeps, ns; with pages_to_scan, its pace",
+    "hints": "look first at pages whose content has just arrived from a device or a store, as XLH does",
+    "salting": "whose pages may merge: global (everyone's), tenant (those of VMs of one domain), vm (each VM's own); "
+    "ESX's Mem.ShareForceSalting 0, 1, 2",
+    "max_page_sharing": "most pages that one frame may serve; further equal ones get another",
+    "use_zero_pages": "pages of zeros go to the zero frame and are kept track of no more",
+    "smart_scan": "pass over pages, ever more often, that were looked at often without a merge",
+    "advisor": "set pages_to_scan after each pass, so that passes take advisor_target_ns",
+    "advisor_target_ns": "time for a pass that the advisor aims at, simulated ns",
+    "advisor_max_cpu": "most processor time the advisor may ask for, per cent of one core",
+    "advisor_min_pages": "pages_to_scan that the advisor begins with",
+    "advisor_max_pages": "largest pages_to_scan the advisor may set",
+    "scan_time_ns": "shortest time for a pass over one VM, simulated ns (Mem.ShareScanTime)",
+    "pages_per_s": "most pages looked at on the host in a simulated second",
+    "vm_pages_per_s": "most pages looked at in one VM in a simulated second",
+}
 _SALTING = ("global", "tenant", "vm")  # who may share with whom: everyone, VMs of one domain, each VM with itself
 
 
@@ -354,6 +372,9 @@ def _option_problem(key: str, value: object, known: Mapping[str, object], owner:
         return f"{value!r} is not of the kind of its default, {default!r}"
     if isinstance(value, int) and not isinstance(value, bool) and value < 1:
         return f"{value} must be at least 1; the default is {default}"
+    largest = 10**18 if key.endswith("_ns") else 2**31 - 1
+    if isinstance(value, int) and value > largest:
+        return f"{value} is more than {largest}; the default is {default}"
     if key == "max_page_sharing" and value == 1:
         return f"{value} must be at least 2; the default is {default}"
     if key == "salting" and value not in _SALTING:

@@ -51,7 +51,7 @@ class Vm(Protocol):
 class Host(Protocol):
     """What a fleet asks of a host. Sizes are in bytes."""
 
-    def create_vm(self, name: str, *, memory: int, guest: Any) -> Vm: ...
+    def create_vm(self, name: str, *, memory: int, guest: Any, domain: int) -> Vm: ...
     def settle(self, passes: int) -> None: ...
 
 
@@ -71,6 +71,10 @@ class FleetSpec(Model):
         default=90, description="filled while booting, image included"
     )
     freed_percent: Percent = Field(default=15, description="of that, freed again by the guest")
+
+    tenants: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
+        default=None, description="domains that the VMs belong to in turn, for the sharing option salting; else one"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -217,7 +221,8 @@ class Fleet:
         """Create VM number `index`; what the host says to that passes through."""
         name = vm_name(index)
         memory = self._layouts[index].configured * PAGE_SIZE
-        self.vms[name] = self._host.create_vm(name, memory=memory, guest=self._guest)
+        domain = index % (self._scenario.fleet.tenants or 1)
+        self.vms[name] = self._host.create_vm(name, memory=memory, guest=self._guest, domain=domain)
         return self.vms[name]
 
     def _boots(self) -> Iterator[Streams]:

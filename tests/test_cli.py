@@ -76,6 +76,14 @@ def test_a_name_of_two_things_is_described_as_both(memvirt):
     assert {entry["kind"] for entry in json.loads(out)} == {"suites", "workloads"}
 
 
+def test_an_option_is_described_by_what_has_it(memvirt):
+    _, out, _ = memvirt("describe", "smart_scan", "--json")
+    (ksm,) = json.loads(out)
+    assert ksm["name"] == "ksm" and all(row["meaning"] for row in ksm["rows"])
+    _, out, _ = memvirt("describe", "salting", "--json")
+    assert {entry["name"] for entry in json.loads(out)} == {"hash", "ksm", "esx", "inline"}
+
+
 def test_explain_gives_every_setting_with_its_source(memvirt):
     _, out, _ = memvirt("explain", "zcache", "--json")
     rows = {row["key"]: row for row in json.loads(out)}

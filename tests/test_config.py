@@ -93,6 +93,8 @@ def test_a_conflict_that_may_stem_from_an_invalid_field_is_not_invented():
         ({"sharing": "ksm", "sharing_options": {"smartscan": True}}, "did you mean 'smart_scan'?"),
         ({"sharing": "ksm", "sharing_options": {"smart_scan": 1}}, "not of the kind of its default"),
         ({"sharing": "ksm", "sharing_options": {"pages_to_scan": 0}}, "must be at least 1"),
+        ({"sharing": "ksm", "sharing_options": {"max_page_sharing": 2**32 + 2}}, "is more than 2147483647"),
+        ({"sharing": "hash", "sharing_options": {"sleep_ns": 2**63}}, "is more than 1000000000000000000"),
         ({"sharing": "esx", "sharing_options": {"salting": "no"}}, "unknown value 'no' (known: global, tenant, vm)"),
         ({"decider_options": {"a": 1}}, "decider_options: given, but no decider is"),
         ({"balloon": "mom", "decider_options": {"sample": 1}}, "did you mean 'samples'?"),

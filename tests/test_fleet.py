@@ -19,6 +19,8 @@ MIB = 1 << 20
 
 
 class Vm:
+    domain = 0
+
     def __init__(self, host: "Host", name: str, memory: int, guest: Any) -> None:
         self.host, self.name, self.memory, self.guest = host, name, memory, guest
         self.content: dict[int, int] = {}
@@ -49,10 +51,11 @@ class Host:
         self.log: list[str] = []
         self.created: list[Vm] = []
 
-    def create_vm(self, name: str, *, memory: int, guest: Any) -> Vm:
+    def create_vm(self, name: str, *, memory: int, guest: Any, domain: int = 0) -> Vm:
         assert not any(vm.alive and vm.name == name for vm in self.created)
         self.log.append(f"create {name}")
         self.created.append(Vm(self, name, memory, guest))
+        self.created[-1].domain = domain
         return self.created[-1]
 
     def run(self, streams: dict[Any, Iterator[Batch]]) -> None:
@@ -200,15 +203,22 @@ def test_clones_come_after_the_template_has_booted(corpus: Corpus) -> None:
         assert len(changed) == (384 - 204) // 2 and min(changed) >= 204
 
 
+@pytest.mark.parametrize(("tenants", "domains"), [(None, [0, 0, 0, 0]), (1, [0, 0, 0, 0]), (3, [0, 1, 2, 0])])
+def test_vms_belong_to_tenants_in_turn(corpus: Corpus, tenants: int | None, domains: list[int]) -> None:
+    host = Host()
+    build(host, scenario(fleet={"tenants": tenants}), corpus, 1)
+    assert [vm.domain for vm in host.created] == domains
+
+
 def test_a_refusal_passes_through(corpus: Corpus) -> None:
     class Full(Exception):
         pass
 
     class SmallHost(Host):
-        def create_vm(self, name: str, *, memory: int, guest: Any) -> Vm:
+        def create_vm(self, name: str, *, memory: int, guest: Any, domain: int = 0) -> Vm:
             if len(self.created) == 2:
                 raise Full
-            return super().create_vm(name, memory=memory, guest=guest)
+            return super().create_vm(name, memory=memory, guest=guest, domain=domain)
 
     with pytest.raises(Full):
         build(SmallHost(), scenario(), corpus, 1)

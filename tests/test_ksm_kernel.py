@@ -1,15 +1,21 @@
-"""The ksm scanner against the kernel's own: the same pages, both settled, the same counters to the page.
+"""The ksm scanner against the kernel's own: the same pages, the same passes, the same counters to the page.
 
 Runs as root on a kernel with KSM, skips otherwise. Settings of /sys/kernel/mm/ksm are put back by the benchmarks'
 guard, a process that outlives the test, even one that is killed; its lock keeps two sessions from using ksmd at once.
+
+ksmd is led pass by pass: it sleeps for minutes between two, and a change of sleep_millisecs wakes it. A change before it
+sleeps would be lost, so its state is watched.
 """
 
 import importlib.util
 import os
 import random
+import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,10 +27,11 @@ PAGE = 4096
 SETTINGS = {
     "advisor_mode": "none",
     "smart_scan": "0",
-    "pages_to_scan": "20000",
-    "sleep_millisecs": "1",
+    "pages_to_scan": "1000000",
+    "sleep_millisecs": "600000",
     "max_page_sharing": "256",
     "use_zero_pages": "0",
+    "stable_node_chains_prune_millisecs": "0",
 }
 COMPARED = (
     "pages_shared",
@@ -36,22 +43,39 @@ COMPARED = (
     "stable_node_dups",
     "general_profit",
 )
+COUNTED = ("pages_skipped", "pages_scanned", "full_scans")  # since the machine started: differences are compared
 
-# A process whose memory ksmd may merge: as many pages as its argument says, their contents from standard input.
+# A process whose memory ksmd may merge. It says when it is there, does what it is told, and goes when the line is cut;
+# a fork of it is a tenant like any other, with a line of its own.
 TENANT = """
-import ctypes, mmap, sys
-bytes_ = int(sys.argv[1])
-memory = mmap.mmap(-1, bytes_, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+import ctypes, mmap, os, signal, socket, sys
+path, size = sys.argv[1], int(sys.argv[2])
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 memory.madvise(mmap.MADV_NOHUGEPAGE)
 libc = ctypes.CDLL(None, use_errno=True)
 start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-at = 0
-while at < bytes_:
-    at += sys.stdin.buffer.readinto(memoryview(memory)[at:])
-if libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(bytes_), 12):
+if libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), 12):
     sys.exit(f"madvise MERGEABLE: errno {ctypes.get_errno()}")
-print("ready", flush=True)
-sys.stdin.buffer.read()
+
+def join():
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(path)
+    return line.makefile("rwb")
+
+line = join()
+while order := line.readline().split():
+    if order[0] == b"fork":
+        if os.fork() == 0:
+            line.close()
+            line = join()
+            continue
+    else:
+        at, length = int(order[1]), int(order[2])
+        data = line.read(length)
+        memory[at : at + length] = data
+    line.write(b"done\\n")
+    line.flush()
 """
 
 
@@ -68,8 +92,15 @@ def bench_guard():
     return module
 
 
-@pytest.fixture(scope="module")
-def ksmd():
+def chosen(name):
+    """A setting's value as it would be written: of "[none] scan-time" it is none."""
+    text = read(name)
+    return text.split("[")[1].split("]")[0] if "[" in text else text
+
+
+@contextmanager
+def guarded_ksmd():
+    """KSM with SETTINGS, for as long as the context lasts or the process lives; skips where it cannot be had."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("needs root on Linux: writes /sys/kernel/mm/ksm")
     missing = [name for name in (*SETTINGS, *COMPARED, "run") if not os.access(KSM / name, os.R_OK)]
@@ -91,52 +122,142 @@ def ksmd():
         yield
 
 
-def chosen(name):
-    """A setting's value as it would be written: of "[none] scan-time" it is none."""
-    text = read(name)
-    return text.split("[")[1].split("]")[0] if "[" in text else text
+@pytest.fixture(scope="module")
+def ksmd():
+    with guarded_ksmd():
+        yield
 
 
-def settled_kernel(vms, **settings):
-    """ksmd's counters after it has settled over processes that hold these pages."""
-    (KSM / "run").write_text("2")
-    for name, value in settings.items():
-        (KSM / name).write_text(str(int(value)))
-    tenants = []
-    try:
-        for pages in vms:
-            tenant = subprocess.Popen(
-                [sys.executable, "-c", TENANT, str(len(pages) * PAGE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
-            tenants.append(tenant)
-            tenant.stdin.write(b"".join(pages))
-            tenant.stdin.flush()
-            assert tenant.stdout.readline() == b"ready\n"
-        first = int(read("full_scans"))
-        (KSM / "run").write_text("1")
+def ksmd_process():
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and (process / "comm").read_text().strip() == "ksmd":
+            return process
+    return None
+
+
+class Kernel:
+    """Tenants of this machine's KSM, and ksmd led pass by pass. What it is asked and tells is as Memvirt below."""
+
+    def __init__(self, folder, **settings):
+        self.path = str(folder / "line")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        self.listener.settimeout(30)
+        self.lines, self.processes = {}, []
+        self.thread = ksmd_process()
+        (KSM / "run").write_text("2")
+        for name, value in ({"max_page_sharing": 256, "use_zero_pages": 0, "smart_scan": 0} | settings).items():
+            (KSM / name).write_text(str(int(value)))
+        self.before = {name: int(read(name)) for name in COUNTED}
+
+    def create(self, name, pages):
+        self.processes.append(subprocess.Popen([sys.executable, "-c", TENANT, self.path, str(pages * PAGE)]))
+        self._answered(name)
+
+    def _answered(self, name):
+        connection, _ = self.listener.accept()
+        self.lines[name] = connection, connection.makefile("rwb")
+
+    def _tell(self, name, order, data=b""):
+        line = self.lines[name][1]
+        line.write(order.encode() + b"\n" + data)
+        line.flush()
+        assert line.readline() == b"done\n"
+
+    def write(self, name, gfn, data):
+        self._tell(name, f"write {gfn * PAGE} {len(data)}", data)
+
+    def clone(self, name, child):
+        self._tell(name, "fork")
+        self._answered(child)
+
+    def destroy(self, name):
+        connection, line = self.lines.pop(name)
+        connection.shutdown(socket.SHUT_WR)
+        assert line.read() == b""  # its memory is gone before its files are
+
+    def _slept(self):
+        """How often ksmd has gone to sleep; None while it is awake."""
+        status = dict(line.split(":", 1) for line in (self.thread / "status").read_text().splitlines())
+        return int(status["voluntary_ctxt_switches"]) if status["State"].split()[0] == "S" else None
+
+    def _one_turn(self, name, value):
+        """Write a setting that wakes ksmd, and wait until it sleeps again."""
         deadline = time.monotonic() + 60
-        while int(read("full_scans")) < first + 5:
+        before = self._slept()
+        (KSM / name).write_text(value)
+        while self._slept() in (None, before):
             assert time.monotonic() < deadline, "ksmd does not get through a scan"
-            time.sleep(0.01)
-        (KSM / "run").write_text("0")  # stops ksmd, keeps what is merged
-        return {name: int(read(name)) for name in COMPARED}
+            time.sleep(0.0005)
+
+    def _wake(self):
+        self._one_turn("sleep_millisecs", "600001" if read("sleep_millisecs") == "600000" else "600000")
+
+    def scan(self):
+        first = int(read("full_scans"))
+        if read("run") == "1":
+            self._wake()
+        else:
+            self._one_turn("run", "1")
+        assert int(read("full_scans")) == first + 1
+
+    def counters(self):
+        counted = {name: int(read(name)) - self.before[name] for name in COUNTED}
+        return {name: int(read(name)) for name in COMPARED} | counted
+
+    def close(self):
+        for name in list(self.lines):
+            self.destroy(name)
+        for process in self.processes:
+            process.wait(30)
+        self.listener.close()
+        (KSM / "run").write_text("2")
+        self._wake()  # to see that it is to stop
+
+
+class Memvirt:
+    """The same with VMs of a host."""
+
+    def __init__(self, **settings):
+        options = {"smart_scan": False, **settings}
+        self.host = memvirt.Host(memory=16384 * PAGE, sharing="ksm", sharing_options=options)
+        self.vms = {}
+
+    def create(self, name, pages):
+        self.vms[name] = self.host.create_vm(name, memory=pages * PAGE)
+
+    def write(self, name, gfn, data):
+        assert self.vms[name].write(gfn * PAGE, data) == len(data)
+
+    def clone(self, name, child):
+        self.vms[child] = self.vms[name].clone(child)
+
+    def destroy(self, name):
+        self.vms.pop(name).destroy()
+
+    def scan(self):
+        self.host.scan()
+        self.host.check()
+
+    def counters(self):
+        state = self.host.sharing()
+        return {name: state[name] for name in (*COMPARED, *COUNTED)}
+
+
+@contextmanager
+def both(folder, **settings):
+    """A function that asks the same of the kernel and of memvirt, and the two."""
+    kernel, ours = Kernel(folder, **settings), Memvirt(**settings)
+
+    def ask(what, *arguments):
+        getattr(kernel, what)(*arguments)
+        getattr(ours, what)(*arguments)
+
+    try:
+        yield ask, kernel, ours
     finally:
-        for tenant in tenants:
-            tenant.communicate()
-
-
-def settled_memvirt(vms, **settings):
-    host = memvirt.Host(
-        memory=(sum(map(len, vms)) * 2 + 4096) * PAGE, sharing="ksm", sharing_options={"smart_scan": False, **settings}
-    )
-    for number, pages in enumerate(vms):
-        vm = host.create_vm(f"vm{number}", memory=len(pages) * PAGE)
-        assert vm.write(0, b"".join(pages)) == len(pages) * PAGE
-    for _ in range(5):
-        host.scan()
-    host.check()
-    state = host.sharing()
-    return {name: state[name] for name in COMPARED}
+        kernel.close()
 
 
 def page(token):
@@ -167,6 +288,44 @@ def mix(name):
     return [[page(token) for token in vm] for vm in tokens]
 
 
+def test_a_killed_run_leaves_the_machine_as_it_was(tmp_path):
+    """Settings come back, and nothing stays merged, when the process that changed them has no chance to do so.
+
+    (First in this file: the others hold the guard.)"""
+    names = (*SETTINGS, "run")
+    before = [chosen(name) if os.access(KSM / name, os.R_OK) else "" for name in names]
+    lead = f"""
+import pathlib, sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import pytest, test_ksm_kernel as here
+guarded = here.guarded_ksmd()
+try:
+    guarded.__enter__()
+except pytest.skip.Exception as reason:
+    sys.exit(str(reason))
+else:
+    kernel = here.Kernel(pathlib.Path({str(tmp_path)!r}))
+    kernel.create("a", 50)
+    kernel.write("a", 0, bytes(50 * here.PAGE))
+    for _ in range(3):
+        kernel.scan()
+    print(here.read("pages_sharing"), flush=True)
+    time.sleep(60)
+"""
+    run = subprocess.Popen([sys.executable, "-c", lead], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said = run.stdout.readline()
+    if not said and run.wait() == 1:
+        pytest.skip(run.communicate()[1].decode().strip().splitlines()[-1])
+    assert said == b"49\n"
+    assert [chosen(name) for name in names] != before
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    deadline = time.monotonic() + 30
+    while [chosen(name) for name in names] != before or read("pages_shared") != "0":
+        assert time.monotonic() < deadline, dict(zip(names, before, strict=True))
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("use_zero_pages", [False, True])
 @pytest.mark.parametrize(
     ("name", "max_page_sharing"),
@@ -182,9 +341,69 @@ def mix(name):
         ("third", 2),
     ],
 )
-def test_memvirt_settles_where_the_kernel_does(ksmd, name, max_page_sharing, use_zero_pages):
-    vms = mix(name)
-    settings = {"max_page_sharing": max_page_sharing, "use_zero_pages": use_zero_pages}
-    kernel = settled_kernel(vms, **settings)
-    assert kernel["pages_unshared"] + kernel["pages_sharing"] + kernel["ksm_zero_pages"] > 0, "ksmd did nothing"
-    assert settled_memvirt(vms, **settings) == kernel
+def test_memvirt_settles_where_the_kernel_does(ksmd, tmp_path, name, max_page_sharing, use_zero_pages):
+    with both(tmp_path, max_page_sharing=max_page_sharing, use_zero_pages=use_zero_pages) as (ask, kernel, ours):
+        for number, pages in enumerate(mix(name)):
+            ask("create", f"vm{number}", len(pages))
+            ask("write", f"vm{number}", 0, b"".join(pages))
+        for _ in range(5):
+            ask("scan")
+            assert ours.counters() == kernel.counters()
+    state = ours.counters()
+    assert state["pages_unshared"] + state["pages_sharing"] + state["ksm_zero_pages"] > 0, "nothing was compared"
+
+
+@pytest.mark.parametrize("smart_scan", [False, True])
+@pytest.mark.parametrize("use_zero_pages", [False, True])
+def test_every_pass_counts_as_the_kernels(ksmd, tmp_path, use_zero_pages, smart_scan):
+    """Tenants write between passes, end, and others begin: what is merged breaks, what was volatile settles.
+
+    (Not with a small max_page_sharing: which of two equal frames loses a user then depends on the order of a chain.)"""
+    rng = random.Random(use_zero_pages * 2 + smart_scan)
+    settings = {"use_zero_pages": use_zero_pages, "smart_scan": smart_scan}
+    with both(tmp_path, **settings) as (ask, kernel, ours):
+        for name in "abc":
+            ask("create", name, 300)
+        names = ["a", "b", "c"]
+        for step in range(40):
+            for _ in range(rng.choice((0, 0, 20, 120))):
+                token = rng.choice((0, rng.randrange(12), rng.randrange(200)))
+                ask("write", rng.choice(names), rng.randrange(300), page(token))
+            if step in (13, 26):
+                ask("destroy", names.pop(0))
+                names.append(f"late{step}")
+                ask("create", names[-1], 300)
+            ask("scan")
+            assert ours.counters() == kernel.counters(), step
+        state = ours.counters()
+    assert state["pages_sharing"] > 0 and (state["pages_skipped"] > 0) == smart_scan
+
+
+@pytest.mark.parametrize("use_zero_pages", [False, True])
+def test_clones_settle_as_forks(ksmd, tmp_path, use_zero_pages):
+    """A parent with something merged, something unique and zeros; clones of clones; writes on both sides; ends."""
+    rng = random.Random(use_zero_pages)
+    with both(tmp_path, use_zero_pages=use_zero_pages) as (ask, kernel, ours):
+        for name in ("parent", "other"):
+            ask("create", name, 200)
+            for gfn in range(0, 200, 2):
+                ask("write", name, gfn, page(rng.choice((0, 0, 1, 2, rng.randrange(1000)))))
+
+        def settle():
+            for _ in range(5):
+                ask("scan")
+            assert ours.counters() | {"pages_scanned": 0} == kernel.counters() | {"pages_scanned": 0}
+
+        settle()
+        ask("clone", "parent", "child")
+        settle()
+        ask("clone", "child", "grandchild")
+        for name in ("parent", "child", "grandchild", "other"):
+            for _ in range(40):
+                ask("write", name, rng.randrange(200), page(rng.choice((0, 1, 2, rng.randrange(1000)))))
+        settle()
+        ask("destroy", "child")
+        settle()
+        ask("destroy", "parent")
+        settle()
+        assert ours.counters()["pages_sharing"] > 0

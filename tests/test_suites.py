@@ -130,11 +130,17 @@ def test_settled_sharing_saves_most_for_identical_fleets(context, monkeypatch):
     monkeypatch.setattr(suite, "load", lambda asked: cut)
     saved = {
         group.scenario: {row.preset: row.mean("saved_net_frames") for row in group.rows}
-        for group in groups(run(context, plan.make("sharing", "smoke", only=["hash", "ksm", "esx-salted"])))
+        for group in groups(
+            run(context, plan.make("sharing", "smoke", only=["hash", "hash-tenants", "ksm", "esx-salted"]))
+        )
     }
     for preset in ("hash", "ksm"):
         assert saved["identical-numbers"][preset] > 1.5 * saved["same-system-numbers"][preset]
         assert saved["same-system-numbers"][preset] > 5 * max(1, saved["mixed-numbers"][preset])
+    lost = {name: found["hash"] - found["hash-tenants"] for name, found in saved.items()}
+    assert lost["identical-numbers"] > lost["same-system-numbers"] > lost["mixed-numbers"] > 0, (
+        "another copy of the image"
+    )
     assert all(found["esx-salted"] < found["hash"] / 10 for name, found in saved.items() if name != "mixed-numbers")
 
 

@@ -130,7 +130,9 @@ class Ksmd:
             self.pages[where] = None
             return
         nodes = self.stable.setdefault(frame.token, [])
-        room = next((node for node in nodes if len(node.users) < self.limit), None)
+        room = max(
+            (node for node in nodes if len(node.users) < self.limit), key=lambda node: len(node.users), default=None
+        )
         if room is not None:
             self.pages[where] = room
             self.append(item, room)

@@ -8,6 +8,7 @@ import pytest
 
 import memvirt
 from memvirt import metrics
+from memvirt.config import SCANNER_OPTIONS
 from memvirt.errors import ConfigError
 
 PAGE = 4096
@@ -368,3 +369,25 @@ def test_merged_frames_may_be_split_out_of_huge_leaves_and_moved(name):
     for page in range(0, 1024, 7):
         expected[page, :4] = np.frombuffer(page.to_bytes(4, "big"), np.uint8)
     assert np.array_equal(vms[0].read_pages(np.arange(1024)), expected)
+
+
+@pytest.mark.parametrize(
+    ("scanner", "option"),
+    [(name, key) for name, table in SCANNER_OPTIONS.items() for key, value in table.items() if type(value) is int],
+)
+def test_every_number_a_scanner_may_be_told_it_can_be_told(scanner, option):
+    """From the smallest to the largest that the configuration lets through; beyond, words and not a traceback."""
+    refused = 0
+    for value in (0, 1, 2, 2**31 - 1, 2**31, 2**32, 10**18, 10**18 + 1, 2**63):
+        options = {option: value, **({"advisor": True} if option.startswith("advisor") else {})}
+        try:
+            host = memvirt.Host(memory="2MiB", sharing=scanner, sharing_options=options)
+        except ConfigError as error:
+            assert f"sharing_options.{option}: {value} " in str(error)
+            refused += 1
+            continue
+        vm = host.create_vm("a", memory="1MiB")
+        host.run({vm: [(np.arange(256, dtype=np.uint32), np.ones(256, np.uint8))] * 3})
+        host.scan()
+        host.check()
+    assert 3 <= refused <= 7

@@ -8,8 +8,10 @@ it but one, for the zero frame all of them. Each saved page is of one kind:
     inter    only other VMs do: what isolation between VMs would give up
 
 (An entry in a leaf that clones share counts once, for the lowest-numbered holder; what cloning saves is told apart.)
-Gross savings less what sharing itself keeps in memory, its tables and trees, are the *net* savings. The
-*debt* is what would be needed if everything merged were written to at once.
+Gross savings less what sharing itself keeps in memory, its tables and trees, are the *net* savings.
+
+The *debt* is what would be needed if everything shared were written to at once, whatever shares it: a frame for every
+page saved, for every page that clones share, and for the leaf tables that those writes would copy.
 """
 
 from libc.string cimport memset
@@ -17,7 +19,7 @@ from libc.string cimport memset
 from .counters cimport CPU_SCAN
 from .frames cimport FRAME_GUEST, FRAME_STABLE, Frame
 from .host cimport Engine
-from .leaf cimport Slot
+from .leaf cimport PTE_PRESENT, Leaf, Slot
 from .rmap cimport Walk
 from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, PAGE_SIZE, hfn_t, uint32_t, uint64_t
 
@@ -28,6 +30,7 @@ cdef struct Totals:
     uint64_t sharing            # further entries that name them
     uint64_t zero, intra, inter
     uint64_t cow                # further entries that name frames which are not merged (COW)
+    uint64_t clone_debt         # frames needed if VMs wrote to all pages under leaves they share
 
 
 def sharing_state(Engine engine not None):
@@ -35,11 +38,13 @@ def sharing_state(Engine engine not None):
     cdef Totals totals
     memset(&totals, 0, sizeof(totals))
     _count(engine, &totals)
+    totals.clone_debt = _clone_debt(engine)
     zero = 0
     if engine.index is not None and engine.index.zero_frame != NONE:
         zero = engine.frames.frame[engine.index.zero_frame].refs
     state = {"pages_shared": totals.shared, "pages_sharing": totals.sharing, "zero_pages": zero,
-             "cow_sharing": totals.cow, "leaves_shared": engine.shared_leaf_pages()}
+             "cow_sharing": totals.cow, "leaves_shared": engine.shared_leaf_pages(),
+             "sharing_debt_frames": totals.zero + totals.intra + totals.inter + zero + totals.cow + totals.clone_debt}
     if engine.index is None:
         return state
     gross = totals.zero + totals.intra + totals.inter + zero
@@ -56,7 +61,6 @@ def sharing_state(Engine engine not None):
         "saved_gross_frames": gross,
         **metadata,
         "saved_net_frames": gross - sum(metadata.values()),
-        "sharing_debt_frames": gross,
         "merges": engine.meter.ev.merges,
         "breaks": engine.index.breaks,
         "last_chance_merges": engine.index.last_chance_merges,
@@ -113,6 +117,22 @@ cdef int _count(Engine engine, Totals *totals) except -1:
         totals.intra += record.refs - vms
         totals.inter += vms - 1
     return 0
+
+
+cdef uint64_t _clone_debt(Engine engine) noexcept:
+    """Every holder of a shared leaf but one needs a table, and a frame for each page there is; a huge leaf is split."""
+    cdef Leaf *leaf
+    cdef uint32_t id, i
+    cdef uint64_t pages, debt = 0
+    for id in range(engine.mapping.leaves.records.end()):
+        leaf = engine.mapping.leaves.at(id)
+        if not leaf.used or leaf.nr_holders < 2:
+            continue
+        pages = 0
+        for i in range(LEAF_ENTRIES):
+            pages += (engine.mapping.leaves.entry(leaf, i) & PTE_PRESENT) != 0
+        debt += <uint64_t>(leaf.nr_holders - 1) * (pages + 1) + (leaf.entries == NULL)
+    return debt
 
 
 cdef uint32_t _vms_of(Engine engine, hfn_t frame, uint32_t *seen) noexcept:

@@ -24,6 +24,7 @@ from memvirt.errors import ConfigError, InvariantError
 
 from .counters cimport CPU_SCAN, Histogram, hist_add, histogram_dict
 from .frames cimport (FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
+from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Leaves
 from .mapping cimport Listener, Mapping
 from .rmap cimport Walk
 from .types cimport LEAF_ENTRIES, NONE, NONE16, OK, hfn_t, int64_t, uint32_t, uint64_t
@@ -279,6 +280,25 @@ cdef class ShareIndex(Listener):
             self.follower.moved(source, target)
 
     # ---- what there is to see
+
+    def zero_pages(self):
+        """Pages that the zero frame serves. Of those under a leaf that clones share, each VM's counts: Linux counts them
+        by process, and a fork has its parent's."""
+        cdef Leaves leaves = self.mapping.leaves
+        cdef Leaf *leaf
+        cdef uint32_t id, i
+        cdef uint64_t found
+        if self.zero_frame == NONE:
+            return 0
+        found = self.frames.frame[self.zero_frame].refs
+        for id in range(leaves.records.end()):
+            leaf = leaves.at(id)
+            if not leaf.used or leaf.nr_holders < 2 or leaf.entries == NULL:
+                continue
+            for i in range(LEAF_ENTRIES):
+                if leaf.entries[i] & PTE_PRESENT and leaf.entries[i] & PTE_WHERE == self.zero_frame:
+                    found += leaf.nr_holders - 1
+        return found
 
     def histograms(self):
         """Complete histograms, simulated ns: how long duplicates lived, how long frames stayed merged."""

@@ -358,7 +358,7 @@ cdef class KsmScanner(Scanner):
         return self.chunks.nr_pages + self.stable.metadata_frames()
 
     def counters(self):
-        zero = 0 if self.index.zero_frame == NONE else self.index.frames.frame[self.index.zero_frame].refs
+        zero = self.index.zero_pages()
         return Scanner.counters(self) | {
             "pages_shared": self.nr_shared,
             "pages_sharing": self.nr_sharing,

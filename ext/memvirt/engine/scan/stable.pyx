@@ -60,17 +60,20 @@ cdef class StableTree:
         return result
 
     cdef uint32_t search(self, hfn_t frame, uint32_t salt) noexcept nogil:
-        """A node with this content that has room for one more user, or NONE."""
-        cdef uint32_t id = self.tree.root
+        """The fullest node with this content that has room for one more user, or NONE."""
+        cdef uint32_t id = self.tree.root, found = NONE
         cdef int order
         while id != NONE:
             order = self.order(frame, salt, self.node(id).frame, self.node(id).salt)
             if order == 0:
                 break
             id = self.node(id).left if order < 0 else self.node(id).right
-        while id != NONE and self.node(id).nr_users >= self.max_page_sharing:
+        while id != NONE:
+            if self.node(id).nr_users < self.max_page_sharing:
+                if found == NONE or self.node(id).nr_users > self.node(found).nr_users:
+                    found = id
             id = self.node(id).next
-        return id
+        return found
 
     cdef uint32_t add(self, hfn_t frame, uint32_t salt) noexcept nogil:
         """A node without users for a frame just merged; room has been reserved."""
