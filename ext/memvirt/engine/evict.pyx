@@ -99,6 +99,7 @@ cdef class Eviction(Writeback):
         if length == 0:
             self.meter.ev.reject_incompressible += 1
             return REJECTED
+        self._secure_handle()
         outcome = self.zpool.store(payload, payload_bytes, length, 0, &handle)
         if outcome != OK:
             if outcome == POOL_FULL:
@@ -110,7 +111,7 @@ cdef class Eviction(Writeback):
         self.clock.spend(CPU_COMPRESS, self.clock.costs.zpool_store)
         backing = self.mapping.backings.make()
         self.mapping.backings.set_place(backing, BACKING_ZPOOL, handle, self.content.checksum(frame))
-        self._know_handle(handle, backing)
+        self.backing_of[handle] = backing
         self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
         self.meter.ev.evicted += 1
         self.meter.ev.evicted_zpool += 1
@@ -133,7 +134,7 @@ cdef class Eviction(Writeback):
             pages[i] = self.content.raw(self.batch[i])
         if got:
             self.swap.write(got, slots, pages, done)
-            self._wait_for_writes(got, slots)
+            self.swap.wait(self.clock, True, got, slots)
         for i in range(n):
             frame = &self.frames.frame[self.batch[i]]
             frame.flags &= ~FRAME_ISOLATED

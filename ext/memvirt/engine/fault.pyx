@@ -285,9 +285,11 @@ cdef class Faults:
 
     cdef int _lost(self, backing_t id, vmid_t vm, gfn_t gfn, object why) except -1:
         cdef Backing *backing = self.mapping.backings.at(id)
-        store = "zpool object" if self.mapping.backings.kind(backing) == BACKING_ZPOOL else "swap slot"
-        raise StoreError(f"VM '{self.names.get(vm, vm)}' page {gfn}: {store} {self.mapping.backings.where(backing)}: "
-                         f"{why}; entry and store are unchanged, the next access tries again")
+        cdef uint32_t where = self.mapping.backings.where(backing)
+        store = (f"zpool object {where}" if self.mapping.backings.kind(backing) == BACKING_ZPOOL else
+                 self.mapping.swap.name_of(where))
+        raise StoreError(f"VM '{self.names.get(vm, vm)}' page {gfn}: {store}: {why}; entry and store are unchanged, "
+                         f"the next access tries again")
 
     cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil:
         """The guest does not need the page: nothing is mapped there afterwards. OK, or NO_FRAME when a shared or huge
