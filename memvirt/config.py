@@ -76,11 +76,11 @@ class Model(BaseModel):
 class SwapDevice(Model):
     """A device of one's own: `channels` servers, each request takes latency + pages * time per page."""
 
-    read_latency_ns: Nanoseconds
-    write_latency_ns: Nanoseconds
-    read_page_ns: Nanoseconds
-    write_page_ns: Nanoseconds
-    channels: int = Field(default=1, strict=True, ge=1, le=64)
+    read_latency_ns: Nanoseconds = Field(description="of every read request")
+    write_latency_ns: Nanoseconds = Field(description="of every write request")
+    read_page_ns: Nanoseconds = Field(description="to read a page, on one channel")
+    write_page_ns: Nanoseconds = Field(description="to write a page, on one channel")
+    channels: int = Field(default=1, strict=True, ge=1, le=64, description="requests served at a time")
 
 
 def _part_of(size: object, memory: Any) -> object:
@@ -307,16 +307,24 @@ class HostConfig(Model):
 class GuestOptions(Model):
     """How a VM's own memory manager is set up."""
 
-    cache_percent: Percent = 25  # of the guest's virtual pages, the part that is page cache
-    swap: PagesOrZero = 0  # the guest's own swap
-    kernel: PagesOrZero = 0  # what its kernel keeps for itself
-    low_pages: Count = 0
-    high_pages: Count = 0
-    balloon_floor: PagesOrZero = 0  # the balloon leaves the guest this much
-    oom_deflate_pages: Count = 256
-    report_order: Annotated[int, Field(strict=True, ge=0, le=10)] | None = None  # free page reporting; None = off
-    replacement: Replacement = "clock"
-    swappiness: int = Field(default=60, strict=True, ge=0, le=200)  # anonymous pages against page cache, as Linux's
+    cache_percent: Percent = Field(default=25, description="of the guest's virtual pages, the part that is page cache")
+    swap: PagesOrZero = Field(default=0, description="the guest's own swap, on a disk of its own; 0 = none")
+    kernel: PagesOrZero = Field(default=0, description="what its kernel keeps for itself")
+    low_pages: Count = Field(default=0, description="free pages below which it reclaims")
+    high_pages: Count = Field(default=0, description="free pages up to which it reclaims")
+    balloon_floor: PagesOrZero = Field(default=0, description="what the balloon leaves the guest")
+    oom_deflate_pages: Count = Field(default=256, description="pages the balloon gives back to a guest that has none")
+    report_order: Annotated[int, Field(strict=True, ge=0, le=10)] | None = Field(
+        default=None, description="free page reporting: order of the blocks it names; none = off"
+    )
+    replacement: Replacement = Field(default="clock", description="order in which its pages go")
+    swappiness: int = Field(
+        default=60,
+        strict=True,
+        ge=0,
+        le=200,
+        description="0: page cache goes first, 100: both alike, 200: anonymous pages go",
+    )
 
 
 Guest = Annotated[

@@ -60,6 +60,8 @@ def events(engine: Any) -> dict[str, int]:
         **{name: int(counted.get(own, 0)) for name, own in POOL_EVENTS.items()},
         "device_read_requests": sum(disk.nr_reads for disk in disks),
         "device_write_requests": sum(disk.nr_writes for disk in disks),
+        "device_pages_read": sum(disk.pages_read for disk in disks),
+        "device_pages_written": sum(disk.pages_written for disk in disks),
         "device_queued_ns": sum(disk.queued_ns for disk in disks),
         "swap_clusters_discarded": sum(area.discards for area in areas),
     }
