@@ -120,7 +120,11 @@ cdef class Core:
         """Enter for this VM alone: its clock runs, what it waits for is its stall, and nobody else has work."""
         self._enter()
         self.clock.now = vm.now_ns
-        self.stalls.start(vm.id, vm.now_ns)
+        try:
+            self.stalls.start(vm.id, vm.now_ns)
+        except BaseException:
+            self._leave()
+            raise
         self.stalls.running = vm.id
         return 0
 

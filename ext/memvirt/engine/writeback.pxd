@@ -34,4 +34,4 @@ cdef class Writeback:
     cdef int shrink_pool(self, int64_t now) except -1 nogil
     cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil
     cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil
-    cdef int _secure_handle(self) except -1 nogil
+    cdef bint _secure_handle(self) noexcept nogil

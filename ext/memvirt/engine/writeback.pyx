@@ -72,19 +72,17 @@ cdef class Writeback:
         self.clock.spend(CPU_COMPACT, self.clock.costs.move_page * <int64_t>((moved + PAGE_SIZE - 1) // PAGE_SIZE))
         return gained
 
-    cdef int _secure_handle(self) except -1 nogil:
-        """Room to note whose the pool's next object is: what can fail comes before the store."""
+    cdef bint _secure_handle(self) noexcept nogil:
+        """Room to note whose the pool's next object is; False without memory for it."""
+        cdef uint32_t room
+        cdef uint32_t *grown
         if self.zpool._high >= self.nr_handles:
-            with gil:
-                self._grow_handles(max(2 * self.nr_handles, max(self.zpool._high + 1, <uint32_t>1024)))
-        return 0
-
-    def _grow_handles(self, uint32_t room):
-        cdef uint32_t *grown = <uint32_t *>realloc(self.backing_of, room * sizeof(uint32_t))
-        if grown == NULL:
-            raise MemoryError("zpool handles")
-        self.backing_of = grown
-        self.nr_handles = room
+            room = max(2 * self.nr_handles, max(self.zpool._high + 1, <uint32_t>1024))
+            grown = <uint32_t *>realloc(self.backing_of, <size_t>room * sizeof(uint32_t))
+            if grown == NULL:
+                return False
+            self.backing_of, self.nr_handles = grown, room
+        return True
 
     cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil:
         """Move up to `want` of the pool's oldest objects to swap: decompress, write, change the record. No entry
