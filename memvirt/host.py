@@ -85,6 +85,7 @@ class Host:
         self._decider = config.decider()
         self._memo: Mapping[str, tuple[int, ...]] = {}
         self._last_decision_ns = 0
+        self._decisions = 0
 
     @property
     def engine(self) -> Any:
@@ -218,6 +219,7 @@ class Host:
                 self._forget_killed()
                 snapshot = self.snapshot(now_ns)
                 self._last_decision_ns = now_ns
+                self._decisions += 1
                 for vm in self.vms:
                     vm.mark()
                 self._apply(rule(snapshot))
@@ -314,7 +316,7 @@ class Host:
 
     def counters(self) -> dict[str, int]:
         """Exact event counts; memvirt.metrics describes each."""
-        return {**self.engine.meter.events(), **stores.events(self.engine)}
+        return {**self.engine.meter.events(), **stores.events(self.engine), "decisions": self._decisions}
 
     def swap(self) -> list[dict[str, Any]]:
         """Every swap area, that of highest priority first: its slots, its device, whether this machine let it have

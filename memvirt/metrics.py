@@ -128,7 +128,7 @@ _EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("collapse_copied", "leaves", _NONE, "leaf_collapses that had to copy their 512 pages into a free block"),
     ("collapse_missed", "leaves", _DOWN, "leaf tables that could be collapsed if a 2 MiB block were free"),
 )
-# What its stores and devices count of themselves (memvirt.host): name, unit, better, meaning.
+# What its stores, devices and facade count (memvirt.stores, memvirt.host): name, unit, better, meaning.
 _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("pool_limit_hits", "events", _DOWN, "times the compressed cache reached its limit"),
     ("reject_pool_limit", "pages", _DOWN, "of reject_pool_full: the cache was at its limit"),
@@ -142,6 +142,7 @@ _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("device_pages_read", "pages", _DOWN, "by these reads: swap-in, readahead, guests' swap-in and page cache"),
     ("device_pages_written", "pages", _DOWN, "by these writes: swap-out, guests' swap-out and dirty page cache"),
     ("device_queued_ns", "ns", _DOWN, "simulated time that requests waited for a free channel"),
+    ("decisions", "decisions", _NONE, "times the decider was asked"),
     ("swap_clusters_discarded", "clusters", _NONE, "clusters of slots given back to the file system"),
 )
 
