@@ -2,9 +2,12 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.units import PAGE_SIZE, format_pages, suggest
@@ -18,6 +21,9 @@ SINGULAR = {
     "deciders": "decider",
     "scanners": "scanner",
     "replacements": "replacement",
+    "codecs": "codec",
+    "devices": "device",
+    "settings": "setting",
 }
 
 
@@ -190,6 +196,80 @@ def _replacements() -> list[Entry]:
     return found
 
 
+def _codecs() -> list[Entry]:
+    from memvirt.config import CODEC_LEVELS, ZSTD_LEVELS
+    from memvirt.engine.codec import CODECS, open_codec
+
+    found = []
+    for name, (default, lowest, highest) in CODEC_LEVELS.items():
+        levels = ", ".join(map(str, ZSTD_LEVELS)) if name == "zstd" else f"{lowest} to {highest}"
+        meaning = CODECS[name][0]
+        try:
+            route = str(open_codec(name).route)
+        except ConfigError as error:
+            route = str(error)
+        text = (
+            f"Use it with 'codec', and 'codec_level' for its {meaning}. Its processor time is a cost of the cost model."
+        )
+        summary = f"{meaning} {levels}, by default {default}"
+        found.append(Entry(name, summary, text, ("route here",), [(route,)]))
+    return found
+
+
+def _devices() -> list[Entry]:
+    from memvirt.engine.device import MODELS, PARAMETERS, Device
+
+    text = "Constants of a model, not of anyone's hardware. Name it in 'swap_device', or give a table with your own."
+    return [
+        Entry(
+            name,
+            f"a 4 KiB read takes {Device(name).submit('read', 0, 1) / 1000:g} us, {constants[-1]} at a time",
+            text,
+            ("constant", "value"),
+            [(key, str(value)) for key, value in zip(PARAMETERS, constants, strict=True)],
+        )
+        for name, constants in MODELS.items()
+    ]
+
+
+def _settings() -> list[Entry]:
+    from memvirt.config import GuestOptions, HostConfig
+
+    host = "A host's: memvirt.Host(NAME=...), [host] in a preset, or --set NAME=VALUE."
+    guest = "A guest's: create_vm(guest={...}), or [vm.guest] in a preset."
+    return [*_fields(HostConfig, "", host), *_fields(GuestOptions, "guest.", guest)]
+
+
+def _fields(model: type[BaseModel], prefix: str, text: str) -> list[Entry]:
+    """A setting per field of a model, with its default and what it may be."""
+    defaults = model().model_dump(mode="json")
+    schema = model.model_json_schema()
+    found = []
+    for key, field in model.model_fields.items():
+        rows = [("default", _shown(defaults[key]))]
+        rows += [(name, value) for name, value in _bounds(schema["properties"][key], schema.get("$defs", {}))]
+        found.append(Entry(f"{prefix}{key}", field.description or "", text, ("of it", "value"), rows))
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None or value in ([], {}) else str(value)
+
+
+def _bounds(schema: Mapping[str, Any], tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """("values", …), ("range", …) and the keys of tables that a JSON schema allows."""
+    if "enum" in schema:
+        yield "values", ", ".join(map(str, schema["enum"]))
+    if "minimum" in schema and "maximum" in schema:
+        yield "range", f"{schema['minimum']} to {schema['maximum']}"
+    items = [schema["items"]] if "items" in schema else []
+    for inner in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *items):
+        yield from _bounds(inner, tables)
+    if "$ref" in schema:
+        for key, part in tables[schema["$ref"].rsplit("/", 1)[1]]["properties"].items():
+            yield f"key {key}", part.get("description", "")
+
+
 _READERS: dict[str, Callable[[], list[Entry]]] = {
     "suites": _suites,
     "presets": _presets,
@@ -199,4 +279,7 @@ _READERS: dict[str, Callable[[], list[Entry]]] = {
     "deciders": _deciders,
     "scanners": _scanners,
     "replacements": _replacements,
+    "codecs": _codecs,
+    "devices": _devices,
+    "settings": _settings,
 }

@@ -86,7 +86,7 @@ class Driver:
             self._follow()
             self._sample(phase)
             streams = {vm: self._watched(vm, stream, phase if sampled else None) for vm, stream in step.items()}
-            before = {vm: (vm.sim_ns, self._shadows[vm].operations) for vm in streams}
+            before = {vm: (vm.sim_ns, self._shadows[vm].operations, vm.stall_ns) for vm in streams}
             began = time.perf_counter_ns()
             outcomes = self._host.run(streams)
             phase.wall_ns += time.perf_counter_ns() - began
@@ -96,9 +96,10 @@ class Driver:
                 shadow = self._shadows[vm]
                 shadow.settle(outcome.done - (shadow.operations - before[vm][1]))
                 took = vm.sim_ns - before[vm][0]
-                entry = phase.vms.setdefault(vm.name, {"accesses": 0, "sim_ns": 0})
+                entry = phase.vms.setdefault(vm.name, {"accesses": 0, "sim_ns": 0, "stall_ns": 0})
                 entry["accesses"] += outcome.done
                 entry["sim_ns"] += took
+                entry["stall_ns"] += vm.stall_ns - before[vm][2]
                 phase.accesses += outcome.done
                 phase.sim_ns += took
             for vm, outcome in outcomes.items():
@@ -252,6 +253,7 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver,
             "wall_ns": wall_ns,
             "accesses_per_s": phase.accesses * 10**9 // max(1, phase.wall_ns),
             "wall_samples": host.wall_samples(),
+            "swap_areas": host.swap(),
         },
     )
     try:

@@ -18,7 +18,7 @@ from memvirt import costs as cost_models
 from memvirt import policies
 from memvirt.diagnose import Conflicts, Problem, report
 from memvirt.errors import ConfigError
-from memvirt.units import format_pages, format_time, parse_pages, parse_percent, parse_time, suggest
+from memvirt.units import PAGE_SIZE, format_pages, format_time, parse_pages, parse_percent, parse_time, suggest
 
 Pages = Annotated[int, BeforeValidator(parse_pages), PlainSerializer(format_pages, return_type=str)]
 PagesOrZero = Annotated[
@@ -40,8 +40,10 @@ def _none_from_text(value: object) -> object:
 Replacement = Literal["random", "fifo", "clock", "lru", "twolist", "mglru", "sieve", "s3fifo", "2q", "arc", "lfu"]
 Scanner = Annotated[Literal["hash", "ksm", "esx", "zero-only", "inline"] | None, BeforeValidator(_none_from_text)]
 
-# Levels a codec takes: default, lowest, highest. For lz4 it is the acceleration.
+# Levels a codec takes: default, lowest, highest. For lz4 it is the acceleration; of zstd 0 would be its default, 3.
 CODEC_LEVELS = {"lz4": (1, 1, 65537), "lz4hc": (9, 3, 12), "zstd": (1, -1, 3)}
+ZSTD_LEVELS = (-1, 1, 3)
+COMPRESS_LIMIT = 2990  # bytes: 73 % of a page, as Google's far memory (ASPLOS 2019)
 
 # What a scanner can be told, with its default. KSM's are Linux's, ESX's those of ESX 4 (scanning) and 6 (salting).
 SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
@@ -92,16 +94,46 @@ class Model(BaseModel):
 class SwapDevice(Model):
     """A device of one's own: `channels` servers, each request takes latency + pages * time per page."""
 
-    read_latency_ns: Nanoseconds
-    write_latency_ns: Nanoseconds
-    read_page_ns: Nanoseconds
-    write_page_ns: Nanoseconds
-    channels: int = Field(default=1, strict=True, ge=1, le=64)
+    read_latency_ns: Nanoseconds = Field(description="of every read request")
+    write_latency_ns: Nanoseconds = Field(description="of every write request")
+    read_page_ns: Nanoseconds = Field(description="to read a page, on one channel")
+    write_page_ns: Nanoseconds = Field(description="to write a page, on one channel")
+    channels: int = Field(default=1, strict=True, ge=1, le=64, description="requests served at a time")
+
+
+def _part_of(size: object, memory: Any) -> object:
+    """A size in per cent of the host's memory as text; any other as it is, the field's own check judges it."""
+    if not (isinstance(size, str) and size.strip().endswith("%")):
+        return size
+    try:
+        return format_pages(parse_pages(memory) * parse_percent(size, maximum=10_000) // 100)
+    except ConfigError:
+        return size
 
 
 def _form(value: object) -> str:
     """Which member of a union a value is meant for: a table or one word."""
     return "table" if isinstance(value, (Mapping, BaseModel)) else "word"
+
+
+Device = Annotated[
+    Annotated[Literal["nvme", "sata-ssd", "hdd"], Tag("word")] | Annotated[SwapDevice, Tag("table")],
+    Discriminator(_form),
+]
+
+
+class SwapArea(Model):
+    """One more swap area, on a disk of its own."""
+
+    size: Pages = Field(description="size of the area; 200% = twice the host's memory")
+    priority: int = Field(
+        default=-1,
+        strict=True,
+        ge=-32768,
+        le=32767,
+        description="areas of higher priority fill first, equal ones take turns; that of `swap` is 0",
+    )
+    device: Device = Field(default="nvme", description="what it lies on: a named device, or its constants")
 
 
 class Watermarks(Model):
@@ -117,11 +149,33 @@ class HostConfig(Model):
 
     memory: Pages = Field(default=16384, description="memory of the host")
     swap: PagesOrZero = Field(default=0, description="swap area; 0 = none; 200% = twice the host's memory")
-    swap_device: Annotated[
-        Annotated[Literal["nvme", "sata-ssd", "hdd"], Tag("word")] | Annotated[SwapDevice, Tag("table")],
-        Discriminator(_form),
-    ] = Field(default="nvme", description="what swap lies on: a named device, or its constants")
+    swap_device: Device = Field(
+        default="nvme", description="what swap and guests' disks lie on: a named device, or its constants"
+    )
+    swap_areas: list[SwapArea] = Field(
+        default=[], max_length=31, description="more areas, each a table of size, priority and device"
+    )
+    swap_discard: bool = Field(
+        default=False, strict=True, description="give clusters of slots back to the file system when they are free"
+    )
     zpool_percent: Percent = Field(default=0, description="most of memory the compressed cache may take; 0 = off")
+    zpool_accept_percent: Percent = Field(
+        default=90, description="a cache that was full accepts again when it is down to so much of its limit"
+    )
+    zpool_reject_above: int = Field(
+        default=COMPRESS_LIMIT,
+        strict=True,
+        ge=32,
+        le=PAGE_SIZE,
+        description="longest compressed page that is kept, in bytes",
+    )
+    zpool_chain: int = Field(
+        default=8, strict=True, ge=1, le=16, description="most frames of a zspage, as CONFIG_ZSMALLOC_CHAIN_SIZE"
+    )
+    zpool_chain_rule: Literal["waste", "used"] = Field(
+        default="waste",
+        description="how a size class chooses its chain: least waste (Linux now), most used per cent (older kernels)",
+    )
     zpool_shrinker: bool = Field(
         default=False, strict=True, description="write old compressed pages back to swap before the cache is full"
     )
@@ -166,15 +220,21 @@ class HostConfig(Model):
     @model_validator(mode="before")
     @classmethod
     def _swap_from_percent(cls, data: Any) -> Any:
-        """swap = "200%": twice the host's memory."""
-        swap = data.get("swap") if isinstance(data, Mapping) else None
-        if not (isinstance(swap, str) and swap.strip().endswith("%")):
+        """swap = "200%": twice the host's memory; sizes of swap areas alike."""
+        if not isinstance(data, Mapping):
             return data
-        try:
-            memory = parse_pages(data.get("memory", format_pages(cls.model_fields["memory"].default)))
-            return {**data, "swap": format_pages(memory * parse_percent(swap, maximum=10_000) // 100)}
-        except ConfigError:
-            return data  # the field's own check says what is wrong
+        memory = data.get("memory", format_pages(cls.model_fields["memory"].default))
+        found = {**data}
+        if "swap" in data:
+            found["swap"] = _part_of(data["swap"], memory)
+        if isinstance(data.get("swap_areas"), list):
+            found["swap_areas"] = [
+                {**area, "size": _part_of(area["size"], memory)}
+                if isinstance(area, Mapping) and "size" in area
+                else area
+                for area in data["swap_areas"]
+            ]
+        return found
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -195,6 +255,11 @@ class HostConfig(Model):
         if problems:
             raise Conflicts(problems)
         return self
+
+    @property
+    def swap_total(self) -> int:
+        """Slots of all swap areas together."""
+        return self.swap + sum(area.size for area in self.swap_areas)
 
     @property
     def codec_level_used(self) -> int:
@@ -223,9 +288,11 @@ class HostConfig(Model):
 
     def _codec_problems(self) -> list[Problem]:
         _, lowest, highest = CODEC_LEVELS[self.codec]
-        if lowest <= self.codec_level_used <= highest:
-            return []
         text = f"{self.codec_level} is outside {lowest}..{highest} of codec '{self.codec}'"
+        if lowest <= self.codec_level_used <= highest:
+            if self.codec != "zstd" or self.codec_level_used in ZSTD_LEVELS:
+                return []
+            text = f"{self.codec_level} is none of the levels of codec 'zstd': -1, 1 and 3"
         return [Problem(("codec_level",), text, ("codec",))]
 
     def _sharing_problems(self) -> list[Problem]:
@@ -258,16 +325,24 @@ class HostConfig(Model):
 class GuestOptions(Model):
     """How a VM's own memory manager is set up."""
 
-    cache_percent: Percent = 25  # of the guest's virtual pages, the part that is page cache
-    swap: PagesOrZero = 0  # the guest's own swap
-    kernel: PagesOrZero = 0  # what its kernel keeps for itself
-    low_pages: Count = 0
-    high_pages: Count = 0
-    balloon_floor: PagesOrZero = 0  # the balloon leaves the guest this much
-    oom_deflate_pages: Count = 256
-    report_order: Annotated[int, Field(strict=True, ge=0, le=10)] | None = None  # free page reporting; None = off
-    replacement: Replacement = "clock"
-    swappiness: int = Field(default=60, strict=True, ge=0, le=200)  # anonymous pages against page cache, as Linux's
+    cache_percent: Percent = Field(default=25, description="of the guest's virtual pages, the part that is page cache")
+    swap: PagesOrZero = Field(default=0, description="the guest's own swap, on a disk of its own; 0 = none")
+    kernel: PagesOrZero = Field(default=0, description="what its kernel keeps for itself")
+    low_pages: Count = Field(default=0, description="free pages below which it reclaims")
+    high_pages: Count = Field(default=0, description="free pages up to which it reclaims")
+    balloon_floor: PagesOrZero = Field(default=0, description="what the balloon leaves the guest")
+    oom_deflate_pages: Count = Field(default=256, description="pages the balloon gives back to a guest that has none")
+    report_order: Annotated[int, Field(strict=True, ge=0, le=10)] | None = Field(
+        default=None, description="free page reporting: order of the blocks it names; none = off"
+    )
+    replacement: Replacement = Field(default="clock", description="order in which its pages go")
+    swappiness: int = Field(
+        default=60,
+        strict=True,
+        ge=0,
+        le=200,
+        description="0: page cache goes first, 100: both alike, 200: anonymous pages go",
+    )
 
 
 Guest = Annotated[

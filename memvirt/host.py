@@ -6,11 +6,11 @@ here translates and validates; the work is done by memvirt.engine.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import isqrt
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
-from memvirt import costs
+from memvirt import costs, stores
 from memvirt.config import CloneConfig, GuestOptions, HostConfig, VmConfig
 from memvirt.diagnose import validate
 from memvirt.engine import audit, contiguity, savings
@@ -18,7 +18,6 @@ from memvirt.engine import codec as codecs
 from memvirt.engine import content as contents
 from memvirt.engine import host as engine_host
 from memvirt.engine import run as engine_run
-from memvirt.engine.device import Device
 from memvirt.engine.swap import Swap
 from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
@@ -28,7 +27,6 @@ from memvirt.vm import RunOutcome, Vm, page_numbers, whole
 
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
-COMPRESS_LIMIT = 2990  # bytes: a page that needs more is not kept compressed (73 %, Google's far memory, ASPLOS 2019)
 
 
 def linux_watermarks(frames: int) -> tuple[int, int, int]:
@@ -60,25 +58,21 @@ class Host:
         codec = codecs.open_codec(config.codec, config.codec_level_used)
         kind = contents.Bytes if config.content == "bytes" else _fingerprints()
         content = kind(config.memory, None if pages is None else pages[1:], codec)
-        slot_bytes: Literal[8, 4096] = 4096 if config.content == "bytes" else 8
-        swap = Swap(config.swap, path=swap_path, slot_bytes=slot_bytes, direct=swap_direct) if config.swap else None
         marks = config.watermarks
         low, mid, high = (marks.min, marks.low, marks.high) if marks else linux_watermarks(config.memory)
-        zpool = {"limit_frames": config.memory * config.zpool_percent // 100} if config.zpool_percent else None
         self._engine: Any = engine_host.Engine(
             content,
-            _device(config.swap_device),
-            swap,
+            stores.device(config.swap_device),
+            stores.swap(config, swap_path, swap_direct),
             order=config.replacement,
-            order_options={},
             min_pages=low,
             low_pages=mid,
             high_pages=high,
-            zpool=zpool,
+            zpool=stores.zpool(config),
             sharing=config.sharing,
             sharing_options=config.scanner_options(),
             provisioning=PROVISIONING[config.provisioning],
-            compress_limit=COMPRESS_LIMIT,
+            compress_limit=config.zpool_reject_above,
             readahead=config.readahead,
             zpool_shrinker=config.zpool_shrinker,
             harvest_interval_ns=config.harvest_interval,
@@ -91,6 +85,7 @@ class Host:
         self._decider = config.decider()
         self._memo: Mapping[str, tuple[int, ...]] = {}
         self._last_decision_ns = 0
+        self._decisions = 0
 
     @property
     def engine(self) -> Any:
@@ -176,7 +171,7 @@ class Host:
     def _admit(self, name: str, pages: int, reservation: int) -> None:
         """The commit rule, after Linux's overcommit_memory: always; heuristic: no single VM beyond memory and swap;
         strict: all VMs together within memory and swap. Reservations must fit into memory in any case."""
-        memory, swap = self.config.memory, self.config.swap
+        memory, swap = self.config.memory, self.config.swap_total
         reserved = sum(vm.engine_vm.account()["reservation"] for vm in self.vms) + reservation
         if reserved > memory - self.engine.nr_fixed - self.engine.frames.high_pages:
             raise AdmissionError(
@@ -224,6 +219,7 @@ class Host:
                 self._forget_killed()
                 snapshot = self.snapshot(now_ns)
                 self._last_decision_ns = now_ns
+                self._decisions += 1
                 for vm in self.vms:
                     vm.mark()
                 self._apply(rule(snapshot))
@@ -320,7 +316,12 @@ class Host:
 
     def counters(self) -> dict[str, int]:
         """Exact event counts; memvirt.metrics describes each."""
-        return dict(self.engine.meter.events())
+        return {**self.engine.meter.events(), **stores.events(self.engine), "decisions": self._decisions}
+
+    def swap(self) -> list[dict[str, Any]]:
+        """Every swap area, that of highest priority first: its slots, its device, whether this machine let it have
+        O_DIRECT, and what became of its system calls."""
+        return stores.swap_areas(self.engine)
 
     def cpu_ns(self) -> dict[str, int]:
         """Simulated processor time by mechanism, ns."""
@@ -400,10 +401,6 @@ def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "replacement": options.replacement,
         "swappiness": options.swappiness,
     }
-
-
-def _device(device: Any) -> Device:
-    return Device(device) if isinstance(device, str) else Device("custom", **device.model_dump())
 
 
 def _fingerprints() -> Any:

@@ -128,6 +128,23 @@ _EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("collapse_copied", "leaves", _NONE, "leaf_collapses that had to copy their 512 pages into a free block"),
     ("collapse_missed", "leaves", _DOWN, "leaf tables that could be collapsed if a 2 MiB block were free"),
 )
+# What its stores, devices and facade count (memvirt.stores, memvirt.host): name, unit, better, meaning.
+_STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
+    ("pool_limit_hits", "events", _DOWN, "times the compressed cache reached its limit"),
+    ("reject_pool_limit", "pages", _DOWN, "of reject_pool_full: the cache was at its limit"),
+    ("reject_pool_hysteresis", "pages", _DOWN, "of reject_pool_full: it had been, and was not yet down far enough"),
+    ("reject_pool_handle", "pages", _DOWN, "of reject_pool_full: it holds as many objects as it can"),
+    ("pool_rotations", "pages", _NONE, "compressed pages that writeback looked at: sent round, or moved to swap"),
+    ("pool_compact_moved", "pages", _DOWN, "compressed pages moved by compaction of the pool"),
+    ("pool_compact_freed", "frames", _UP, "frames given back by compaction of the pool"),
+    ("device_read_requests", "requests", _DOWN, "reads from the disks of swap and guests, neighbours in one request"),
+    ("device_write_requests", "requests", _DOWN, "writes to the disks of swap and guests, neighbours in one request"),
+    ("device_pages_read", "pages", _DOWN, "by these reads: swap-in, readahead, guests' swap-in and page cache"),
+    ("device_pages_written", "pages", _DOWN, "by these writes: swap-out, guests' swap-out and dirty page cache"),
+    ("device_queued_ns", "ns", _DOWN, "simulated time that requests waited for a free channel"),
+    ("decisions", "decisions", _NONE, "times the decider was asked"),
+    ("swap_clusters_discarded", "clusters", _NONE, "clusters of slots given back to the file system"),
+)
 
 # What a VM's guest counts of itself (engine/guest.pxd, in its order); registered as guest.NAME.
 _GUEST_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
@@ -220,7 +237,14 @@ _STATES: tuple[Metric, ...] = (
     Metric("faults", "faults", Kind.COUNTER, "faults of every kind", _DOWN, "Σ fault_*"),
     Metric("fault_p99_us", "µs", Kind.SIM_TIME, "99th percentile of all faults' time", _DOWN, "complete histograms"),
     Metric("cow_p999_us", "µs", Kind.SIM_TIME, "99.9th percentile of a write that copies", _DOWN, "sim_ns.cow"),
-    Metric("swap_traffic_mib", "MiB", Kind.RATIO, "pages written to and read from swap", _DOWN, "(out + in) / 256"),
+    Metric(
+        "swap_traffic_mib",
+        "MiB",
+        Kind.RATIO,
+        "written to and read from the host's swap",
+        _DOWN,
+        "(out + in) / 256",
+    ),
     Metric("unusable_2mib_percent", "%", Kind.RATIO, "free memory that no 2 MiB block can use", _DOWN, "index / 10"),
     Metric("cpu_overhead_percent", "%", Kind.RATIO, "processor time for managing memory", _DOWN, "1 - own / all"),
     Metric("simulated_maccesses_per_s", "M/s", Kind.WALL_TIME, "speed of the simulator", _UP, "accesses_per_s"),
@@ -397,7 +421,7 @@ def _families() -> list[Metric]:
 REGISTRY: dict[str, Metric] = {
     metric.name: metric
     for metric in [
-        *(Metric(name, unit, Kind.COUNTER, text, better) for name, unit, better, text in _EVENTS),
+        *(Metric(name, unit, Kind.COUNTER, text, better) for name, unit, better, text in (*_EVENTS, *_STORE_EVENTS)),
         *_STATES,
         *_families(),
     ]

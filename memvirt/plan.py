@@ -132,10 +132,12 @@ def make(
     problems: list[str] = []
     columns = _columns(sized, only, problems)
     hosts: dict[tuple[str, int], HostConfig] = {}
+    guests: dict[str, Any] = {}
     for seed in seeds or sized.seeds:
         for column in columns:
             try:
                 hosts[column.name, seed] = _host(sized.host, column, seed, overrides)
+                guests[column.name] = _guest(column, overrides)
             except ConfigError as error:
                 problems.append(str(error))
     if problems:
@@ -149,7 +151,7 @@ def make(
             tier=tier,
             overcommit_percent=percent,
             host=_host_of(scenario, percent, hosts[column.name, seed]),
-            guest=isinstance(scenario, Scenario) and _guest(column),
+            guest=isinstance(scenario, Scenario) and guests[column.name],
             spec=scenario,
             shown=sized.shown(),
         )
@@ -196,8 +198,8 @@ def _host_of(scenario: AnyScenario, percent: int, host: HostConfig) -> HostConfi
     return validate(HostConfig, {"memory": capacity, "replacement": host.replacement, "seed": host.seed})
 
 
-def _guest(column: Variant) -> Any:
-    asked = presets.vm_settings(column.preset).guest
+def _guest(column: Variant, overrides: Sequence[str]) -> Any:
+    asked = presets.vm_settings(column.preset, overrides).guest
     return asked if isinstance(asked, bool) else asked.model_dump(mode="json")
 
 
@@ -211,7 +213,7 @@ def _baseline(cell: Cell) -> Cell:
     memory = sum(cell.sizes) * 3 // 2 + BASELINE_SPARE_PAGES
     enough = validate(HostConfig, {**kept, "memory": format_pages(memory)}, Source("baseline"))
     marks: list[str] = [value for value in (host.content, host.provisioning) if value not in ("bytes", "thin")]
-    marks += ["guest"] if cell.guest else []
+    marks += ["guest"] if cell.guest is True else [f"guest-{sha256_of(cell.guest)[:6]}"] if cell.guest else []
     marks += [host.costs] if host.costs != "default" else []
     return Cell(
         suite=cell.suite,

@@ -51,6 +51,8 @@ class Oracle(Faults):
         self.min, self.low, self.high = frames.min_pages, frames.low_pages, frames.high_pages
         self.memory = Memory(config.memory)
         self.order = ORDERS[config.replacement](config.memory)
+        if config.replacement == "random":
+            self.order.seed = config.seed
         self.frames = {}  # number -> Frame, of guests
         self.count, self.cpu = dict.fromkeys(host.counters(), 0), dict.fromkeys(host.cpu_ns(), 0)
         self.faults = {}  # kind -> [how many, their ns]

@@ -171,16 +171,23 @@ class Device:
         self.read_ns, self.write_ns = device.read_latency_ns, device.write_latency_ns
         self.read_page_ns, self.write_page_ns = device.read_page_ns, device.write_page_ns
         self.busy = [0] * device.channels
+        names = ("read_requests", "write_requests", "pages_read", "pages_written", "queued_ns")
+        self.count = {f"device_{name}": 0 for name in names}
 
     def serve(self, now, ns):
         channel = self.busy.index(min(self.busy))
+        self.count["device_queued_ns"] += max(0, self.busy[channel] - now)
         self.busy[channel] = max(now, self.busy[channel]) + ns
         return self.busy[channel]
 
     def read(self, now):
+        self.count["device_read_requests"] += 1
+        self.count["device_pages_read"] += 1
         return self.serve(now, self.read_ns + self.read_page_ns)
 
     def write(self, now, pages):
+        self.count["device_write_requests"] += 1
+        self.count["device_pages_written"] += pages
         return self.serve(now, self.write_ns + pages * self.write_page_ns)
 
 

@@ -258,7 +258,7 @@ class HostMachine(RuleBasedStateMachine):
             swap = host.engine.mapping.swap
             assert {slot for slot in range(swap.nr_slots) if swap.slot_in_use(slot)} == oracle.slots.taken
         assert not disagreement(host.usage(), oracle.usage())
-        assert not disagreement(host.counters(), oracle.count)
+        assert not disagreement(host.counters(), {**oracle.count, **oracle.device.count})
         assert not disagreement(host.cpu_ns(), oracle.cpu)
         shared = oracle.sharing_state()  # savings have a test of their own
         assert not disagreement({name: value for name, value in host.sharing().items() if name in shared}, shared)

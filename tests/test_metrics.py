@@ -54,7 +54,11 @@ def test_every_entry_is_complete():
 
 
 def test_names_are_unique():
-    rows = [*metrics._EVENTS, *((metric.name,) for metric in [*metrics._STATES, *metrics._families()])]
+    rows = [
+        *metrics._EVENTS,
+        *metrics._STORE_EVENTS,
+        *((metric.name,) for metric in [*metrics._STATES, *metrics._families()]),
+    ]
     assert len(metrics.REGISTRY) == len(rows)
 
 

@@ -1,5 +1,6 @@
 """Every preset resolves, says where its constants are from, and can be changed and extended."""
 
+import re
 import tomllib
 
 import pytest
@@ -128,6 +129,23 @@ def test_another_decider_drops_the_options_of_the_one_before():
     config = presets.resolve("mom", ["decider_options.samples=3"])
     assert config.decider().samples == 3
     assert config.decider().max_step_percent == 5
+
+
+def test_a_guest_can_be_changed_and_given_by_override():
+    changed = presets.vm_settings("balloon", ["vm.guest.swappiness=150", "vm.guest.swap=4MiB", "seed=3"]).guest
+    assert (changed.swappiness, changed.swap, changed.cache_percent) == (150, 1024, 25)
+    assert presets.vm_settings("swap", ["vm.guest.swappiness=150"]).guest is False, "it has none to change"
+    assert presets.vm_settings("swap", ["vm.guest=true"]).guest is True
+    assert presets.resolve("balloon", ["vm.guest.swappiness=150"]) == presets.resolve("balloon")
+    for text, said in (("vm.guest.swappines=1", "did you mean 'swappiness'?"), ("vm.gest=1", "did you mean 'guest'?")):
+        with pytest.raises(ConfigError, match=f"--set {text}: .*{re.escape(said)}"):
+            presets.vm_settings("balloon", [text])
+
+
+def test_explain_tells_of_the_guest():
+    row = {row.key: row for row in presets.explain("all")}["vm.guest"]
+    assert row.value is True and not row.default and row.source
+    assert {row.key: row for row in presets.explain("zcache")}["vm.guest"].default
 
 
 def test_explain_says_what_is_default_and_where_the_rest_is_from():

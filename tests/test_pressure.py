@@ -1,10 +1,13 @@
 """Hosts short of memory: stalls, readahead, and the deciders that reclaim ahead of need."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import memvirt
 from memvirt import metrics
+from memvirt.cli.run import never_asked
 from memvirt.policies.base import Targets
 from memvirt.policies.far_memory import FarMemory
 from memvirt.policies.senpai import Tmo
@@ -130,6 +133,24 @@ def touch_all_then(hot, batches):
     for _ in range(batches):
         pages = np.resize(np.arange(hot, dtype=np.uint32), 4096)
         yield pages, np.zeros(4096, np.uint8), None
+
+
+def test_a_decider_that_is_never_asked_is_told_of():
+    """The published intervals of tmo and far-memory are longer than the suites' phases."""
+    host, _ = decided(Tmo(interval_ns=2_000_000), lambda i: touch_all_then((128, 1024)[i], 50))
+    assert host.counters()["decisions"] > 0
+    host, _ = decided(Tmo(), lambda i: touch_all_then((128, 1024)[i], 50))
+    assert host.counters()["decisions"] == 0
+
+    def cells(preset, balloon, *decisions):
+        config = {"host": {"balloon": balloon}}
+        return [
+            SimpleNamespace(preset=preset, config=config, status="done", counters={"decisions": count})
+            for count in decisions
+        ]
+
+    told = never_asked([*cells("tmo", "tmo", 0, 0), *cells("mom", "mom", 0, 3), *cells("swap", None, 0)])
+    assert len(told) == 1 and "'tmo'" in told[0] and "interval_ns" in told[0]
 
 
 def test_tmo_takes_idle_memory_and_stops_at_stall():

@@ -121,6 +121,16 @@ def test_an_order_better_than_the_optimum_is_a_failure(context):
     assert record.status == "failed" and not record.verified and InvariantError.__name__ in record.reason
 
 
+def test_guests_that_differ_have_baselines_of_their_own():
+    """A slowdown is taken against VMs of the same kind: those of another guest are another machine."""
+    names = set()
+    for overrides in ((), ("vm.guest.swappiness=150",), ("vm.guest.swap=4MiB",)):
+        cells = plan.make("quick", "smoke", only=["balloon", "swap"], overrides=overrides)
+        names |= {cells.baseline_of(cell).name for cell in cells.cells if cell.scenario == "zipf-150"}
+        assert {bool(cell.guest) for cell in cells.cells if cell.preset == "swap"} == {False}
+    assert len(names) == 4
+
+
 def test_settled_sharing_saves_most_for_identical_fleets(context, monkeypatch):
     whole = suite.load("sharing")
     kept = [each for each in whole.scenarios if each.name.endswith("-numbers")]

@@ -30,8 +30,8 @@ cdef extern from "store.h" nogil:
 
 def lz4_ns(Lz4 codec not None, const uint8_t[:, ::1] pages not None, const uint32_t[::1] order not None, int room):
     """(compress, decompress) of these pages in this order, nanoseconds per page. Blocks lie one after the other; they
-    are decompressed in another order, each into a page of its own. A page that does not fit into `room` bytes takes part in the
-    first only."""
+    are decompressed in another order, each into a page of its own. A page that does not fit into `room` bytes takes part
+    in the first only."""
     cdef uint32_t n = order.shape[0], i, page
     cdef uint8_t *blocks = <uint8_t *>calloc(n, 4096)
     cdef uint64_t *at = <uint64_t *>malloc((n + 1) * sizeof(uint64_t))
@@ -52,7 +52,8 @@ def lz4_ns(Lz4 codec not None, const uint8_t[:, ::1] pages not None, const uint3
         for i in range(n):
             page = (i * <uint64_t>2654435761) % n       # any order but the one they lie in
             if at[page + 1] > at[page]:
-                codec._decompress(<const char *>blocks + at[page], <char *>target + <size_t>i * 4096, <int>(at[page + 1] - at[page]), 4096)
+                codec._decompress(<const char *>blocks + at[page], <char *>target + <size_t>i * 4096,
+                                  <int>(at[page + 1] - at[page]), 4096)
                 kept += 1
         unpacking = limits_now_ns() - unpacking
     free(blocks)

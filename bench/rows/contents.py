@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from memvirt.host import COMPRESS_LIMIT
+from memvirt.config import COMPRESS_LIMIT
 from memvirt.inputs.capture import capture
 
 CLASSES = ("libraries", "source", "heap")

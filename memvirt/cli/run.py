@@ -71,12 +71,30 @@ def run(
         print_json([_row(record) for record in records])
     else:
         print_table(records)
+    for text in never_asked(records):
+        say(text)
     for record in failed[:SHOWN]:
         say(f"failed: {record.cell}: {record.reason}")
     if len(failed) > SHOWN:
         say(f"failed: {len(failed) - SHOWN} more; their records say why")
     if failed:
         raise typer.Exit(FAILED)
+
+
+def never_asked(records: list["Record"]) -> list[str]:
+    """A line for each column whose decider slept through every measured phase: it had no part in the numbers."""
+    asked: dict[tuple[str, str], int] = {}
+    for record in records:
+        decider = record.config.get("host", {}).get("balloon")
+        if decider and record.status == "done" and "decisions" in record.counters:
+            key = record.preset, decider
+            asked[key] = asked.get(key, 0) + record.counters["decisions"]
+    return [
+        f"note: the decider '{decider}' of {preset} was never asked: its interval is longer than the measured phases; "
+        "shorten it with --set decider_options.interval_ns=..."
+        for (preset, decider), times in asked.items()
+        if not times
+    ]
 
 
 def _command(

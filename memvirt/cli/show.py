@@ -9,7 +9,10 @@ import typer
 if TYPE_CHECKING:
     from memvirt.catalog import Entry
 
-KINDS = ("suites", "presets", "workloads", "corpora", "metrics", "deciders", "scanners", "replacements")
+KINDS = (
+    "suites", "presets", "workloads", "corpora", "metrics", "deciders", "scanners", "replacements", "codecs", "devices",
+    "settings",
+)  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

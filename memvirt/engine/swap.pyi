@@ -1,6 +1,7 @@
 import os
 from typing import Literal, final
 
+from memvirt.engine.device import Device
 from memvirt.engine.swapspace import SwapSpace
 
 @final
@@ -9,6 +10,7 @@ class Swap(SwapSpace):
     cluster_slots: int
     nr_clusters: int
     discard: bool
+    device: Device
     def __init__(
         self,
         slots: int,
@@ -17,6 +19,7 @@ class Swap(SwapSpace):
         direct: bool = True,
         cluster: int = 512,
         discard: bool = False,
+        device: Device | None = None,
     ) -> None: ...
     def inject(
         self, call: Literal["read", "write"], nth: int, fault: int | Literal["short"], times: int = 1

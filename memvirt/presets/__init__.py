@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from memvirt.config import Guest, HostConfig, Model
+from memvirt.config import Guest, GuestOptions, HostConfig, Model
 from memvirt.diagnose import Place, Problem, Source, line_of, read_toml, report, validate
 from memvirt.errors import ConfigError
 from memvirt.policies import build
@@ -131,20 +131,35 @@ def resolve(preset: str, overrides: Sequence[str] = (), *, settings: Mapping[str
         except ConfigError as error:
             problems.append(Problem((), str(error)))
             continue
-        changed[place] = text
-        nested: Any = value
-        for key in reversed(place):
-            nested = {key: nested}
-        host = _merge(host, nested)
+        if place[0] != "vm":  # those are vm_settings' to judge
+            changed[place] = text
+            host = _merge(host, _nested(place, value))
     if problems:
         raise report(problems)
     return validate(HostConfig, host, _Layers(preset, "", chain.sources, changed))
 
 
-def vm_settings(preset: str) -> VmSettings:
-    """What the preset, or the nearest of its ancestors that says so, asks of every VM."""
+def vm_settings(preset: str, overrides: Sequence[str] = ()) -> VmSettings:
+    """What the preset, or the nearest of its ancestors that says so, asks of every VM, changed by the overrides that
+    begin with "vm.". One of a guest's settings ("vm.guest.swap=8MiB") gives no guest to VMs that have none."""
     chain = _load(preset)
-    return next((found.vm for found in chain.presets if found.vm.model_fields_set), VmSettings())
+    own = next((found.vm for found in chain.presets if found.vm.model_fields_set), VmSettings())
+    settings = own.model_dump(mode="json", exclude_unset=True)
+    changed: dict[Place, str] = {}
+    for text in overrides:
+        place, value = parse_override(text)
+        if place[0] != "vm" or (place[1:2] == ("guest",) and place[2:] and not settings.get("guest")):
+            continue
+        changed[place[1:]] = text
+        settings = _merge(settings, _nested(place[1:], value))
+    return validate(VmSettings, settings, _Layers(preset, "", chain.sources, changed)) if changed else own
+
+
+def _nested(place: Place, value: Any) -> Any:
+    """{"a": {"b": value}} for the place ("a", "b")."""
+    for key in reversed(place):
+        value = {key: value}
+    return value
 
 
 def parse_override(text: str) -> tuple[Place, Any]:
@@ -178,6 +193,9 @@ def explain(preset: str) -> list[Row]:
         for key in getattr(decider, "__dataclass_fields__", {}):
             value = getattr(decider, key)
             rows.append(_row(f"decider_options.{key}", value, key in given.get("decider_options", {}), notes))
+    asked = vm_settings(preset)
+    options = asked.guest.model_dump(mode="json", exclude_unset=True) if isinstance(asked.guest, GuestOptions) else {}
+    rows.append(_row("vm.guest", options or asked.guest, asked.guest is not False, notes))
     return rows
 
 

@@ -29,12 +29,13 @@ cdef class Ages:
     cdef inline void move(self, hfn_t source, hfn_t target) noexcept nogil:
         self._age[target] = self._age[source]
 
+    # Room for backings 0 .. end - 1; False without memory for it. Comes before `leave`, which cannot fail.
+    cdef bint secure(self, uint32_t end) noexcept nogil
     # The page of this frame goes out, as this backing; it comes back for a VM.
-    cdef int leave(self, hfn_t frame, uint32_t backing) except -1 nogil
+    cdef void leave(self, hfn_t frame, uint32_t backing) noexcept nogil
     cdef void come_back(self, uint32_t backing, vmid_t vm) noexcept nogil
     cdef void clear(self) noexcept nogil                                # a harvest begins to count
     cdef void count(self, hfn_t frame, vmid_t vm) noexcept nogil        # one frame of the harvest
     cdef void open(self, vmid_t vm) noexcept nogil
     # The highest age that at least `pages` pages of the VM have or exceed.
     cdef uint32_t age_for(self, vmid_t vm, uint32_t pages) noexcept nogil
-    cdef int _grow(self, uint32_t room) except -1

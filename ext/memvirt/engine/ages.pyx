@@ -40,19 +40,20 @@ cdef class Ages:
         free(self._cold)
         free(self._promoted)
 
-    cdef int leave(self, hfn_t frame, uint32_t backing) except -1 nogil:
-        if backing >= self._room:
-            with gil:
-                self._grow(max(backing + 1, max(2 * self._room, <uint32_t>1024)))
-        self._seen[backing] = <uint16_t>(self.harvests - self.idle(frame))
-        return 0
+    cdef bint secure(self, uint32_t end) noexcept nogil:
+        cdef uint32_t room
+        cdef uint16_t *grown
+        if end > self._room:
+            room = max(end, max(2 * self._room, <uint32_t>1024))
+            grown = <uint16_t *>realloc(self._seen, <size_t>room * sizeof(uint16_t))
+            if grown == NULL:
+                return False
+            self._seen, self._room = grown, room
+        return True
 
-    cdef int _grow(self, uint32_t room) except -1:
-        cdef uint16_t *grown = <uint16_t *>realloc(self._seen, <size_t>room * sizeof(uint16_t))
-        if grown == NULL:
-            raise MemoryError(f"ages of {room} pages that are out")
-        self._seen, self._room = grown, room
-        return 0
+    cdef void leave(self, hfn_t frame, uint32_t backing) noexcept nogil:
+        assert backing < self._room
+        self._seen[backing] = <uint16_t>(self.harvests - self.idle(frame))
 
     cdef void come_back(self, uint32_t backing, vmid_t vm) noexcept nogil:
         cdef uint32_t idle = <uint16_t>(self.harvests - self._seen[backing])

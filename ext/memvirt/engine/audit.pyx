@@ -36,6 +36,7 @@ def check(Engine engine not None):
     mapping.backings.check()
     engine.order.check()
     engine.stalls.check()
+    engine.device.check()
     engine.reclaim.readahead.check()
     if mapping.has_zpool:
         mapping.zpool.check()

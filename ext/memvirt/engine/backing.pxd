@@ -9,6 +9,7 @@ cdef enum BackingKind:
     BACKING_SWAP = 3            # `where` is a swap slot
 
 cdef enum:
+    RECORDS_PER_PAGE = 256
     BACKING_CACHED = 0x80000000     # in `place`: `link` names the frame that holds the same bytes
     BACKING_KIND_SHIFT = 28
     BACKING_WHERE = 0x0FFFFFFF
@@ -27,7 +28,7 @@ cdef class Backings:
     cdef readonly uint32_t nr_cached[4]     # of these, the ones whose content is in a frame as well
 
     cdef inline Backing *at(self, backing_t id) noexcept nogil:
-        return <Backing *>self.records.at(id)
+        return <Backing *>self.records.page[id / RECORDS_PER_PAGE] + id % RECORDS_PER_PAGE
 
     cdef inline BackingKind kind(self, Backing *record) noexcept nogil:
         return <BackingKind>((record.place >> BACKING_KIND_SHIFT) & 7)

@@ -65,20 +65,22 @@ cdef class Faults:
         cdef Leaf *leaf
         cdef Backing *backing
         cdef BackingKind kind
+        cdef uint32_t slot_id = self.leaves.slot_of(vm, gfn), pte
+        cdef leaf_t id = NONE if slot_id == NONE else self.leaves.slot(slot_id).leaf
+        slot[0] = slot_id
         entry[0] = 0
         shared[0] = False
-        slot[0] = self.leaves.slot_of(vm, gfn)
-        if slot[0] == NONE or self.leaves.slot(slot[0]).leaf == NONE:
+        if id == NONE:
             return FAULT_ZERO
-        leaf = self.leaves.at(self.leaves.slot(slot[0]).leaf)
-        entry[0] = self.leaves.entry(leaf, gfn % LEAF_ENTRIES)
+        leaf = self.leaves.at(id)
+        entry[0] = pte = self.leaves.entry(leaf, gfn % LEAF_ENTRIES)
         shared[0] = leaf.nr_holders > 1
-        if entry[0] == 0:
+        if pte == 0:
             return FAULT_ZERO
-        if entry[0] & PTE_PRESENT:
-            if not write or (entry[0] & PTE_WRITABLE and not shared[0]):
+        if pte & PTE_PRESENT:
+            if not write or (pte & PTE_WRITABLE and leaf.nr_holders == 1):
                 return FAULT_NONE
-            return FAULT_REUSE if not shared[0] and self.mapping.sole(entry[0] & PTE_WHERE) else FAULT_COW
+            return FAULT_REUSE if leaf.nr_holders == 1 and self.mapping.sole(pte & PTE_WHERE) else FAULT_COW
         backing = self.mapping.backings.at(entry[0] & PTE_WHERE)
         if backing.place & BACKING_CACHED:
             return FAULT_CACHED
@@ -325,9 +327,11 @@ cdef class Faults:
 
     cdef int _lost(self, backing_t id, vmid_t vm, gfn_t gfn, object why) except -1:
         cdef Backing *backing = self.mapping.backings.at(id)
-        store = "zpool object" if self.mapping.backings.kind(backing) == BACKING_ZPOOL else "swap slot"
-        raise StoreError(f"VM '{self.names.get(vm, vm)}' page {gfn}: {store} {self.mapping.backings.where(backing)}: "
-                         f"{why}; entry and store are unchanged, the next access tries again")
+        cdef uint32_t where = self.mapping.backings.where(backing)
+        store = (f"zpool object {where}" if self.mapping.backings.kind(backing) == BACKING_ZPOOL else
+                 self.mapping.swap.name_of(where))
+        raise StoreError(f"VM '{self.names.get(vm, vm)}' page {gfn}: {store}: {why}; entry and store are unchanged, "
+                         f"the next access tries again")
 
     cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil:
         """The guest does not need the page: nothing is mapped there afterwards. OK, or NO_FRAME when a shared or huge

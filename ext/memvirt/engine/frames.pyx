@@ -169,15 +169,16 @@ cdef class Frames:
     cdef void *claim_page(self, FrameState state, hfn_t *frame) except NULL nogil:
         """A cleared page of metadata in a secured frame. With content that has no bytes the frame is taken all the same
         and the page lies beside it."""
-        cdef void *page
-        self.claim(0, state, frame)
-        page = self.memory(frame[0])
-        if page == NULL:
+        cdef void *page = NULL
+        if self.content.arena == NULL:
             if self._beside == NULL:
                 with gil:
                     self._cut_pages()
             page = self._beside
             self._beside = (<void **>page)[0]
+        self.claim(0, state, frame)
+        if page == NULL:
+            page = self.memory(frame[0])
         memset(page, 0, PAGE_SIZE)
         return page
 

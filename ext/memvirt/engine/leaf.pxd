@@ -15,6 +15,7 @@ cdef enum:
     PTE_BACKED = 0x40000000
     PTE_ACCESSED = 0x20000000
     PTE_WHERE = 0x0FFFFFFF          # frame, or backing id
+    LEAVES_PER_PAGE = 128           # leaf records in a frame
     SLOTS_PER_PAGE = 256            # directory slots in a frame: 512 MiB of guest-physical memory
     DIRECTORY_SHIFT = 17            # gfn >> 17 = directory page, (gfn >> 9) & 255 = slot in it
 
@@ -63,10 +64,10 @@ cdef class Leaves:
     cdef uint32_t ensure_slot(self, vmid_t vm, gfn_t gfn) noexcept nogil
 
     cdef inline Leaf *at(self, leaf_t leaf) noexcept nogil:
-        return <Leaf *>self.records.at(leaf)
+        return <Leaf *>self.records.page[leaf / LEAVES_PER_PAGE] + leaf % LEAVES_PER_PAGE
 
     cdef inline Slot *slot(self, uint32_t slot) noexcept nogil:
-        return &(<Slot *>self.pages.at(slot / SLOTS_PER_PAGE))[slot % SLOTS_PER_PAGE]
+        return <Slot *>self.pages.page[slot / SLOTS_PER_PAGE] + slot % SLOTS_PER_PAGE
 
     cdef leaf_t make_small(self, uint32_t region, hfn_t frame, void *page) noexcept nogil
     cdef leaf_t make_huge(self, uint32_t region, uint32_t entry) noexcept nogil

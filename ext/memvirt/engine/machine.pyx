@@ -16,7 +16,7 @@ from .counters cimport CPU_BALLOON, CPU_GUEST, CPU_SWAP
 from .fault cimport Faults
 from .guest cimport Guest, Machine
 from .swapspace cimport SwapSpace
-from .types cimport CORRUPT, IO_FAILED, OK, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, vmid_t, vpn_t
+from .types cimport CORRUPT, IO_FAILED, NO_FRAME, OK, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, vmid_t, vpn_t
 
 
 cdef class VirtualMachine(Machine):
@@ -96,6 +96,8 @@ cdef class VirtualMachine(Machine):
         cdef uint8_t done = 0
         cdef int64_t began
         cdef int outcome = self.faults.reach(self.vm, gfn, False, &frame)
+        if outcome == OK and not self.faults.reclaim.stalls.secure():
+            outcome = NO_FRAME
         if outcome != OK:
             return outcome
         began = self.faults.clock.now
@@ -111,6 +113,8 @@ cdef class VirtualMachine(Machine):
         cdef hfn_t frame
         cdef int64_t began
         cdef int outcome = self.faults.reach(self.vm, gfn, True, &frame)
+        if outcome == OK and not self.faults.reclaim.stalls.secure():
+            outcome = NO_FRAME
         if outcome != OK:
             return outcome
         began = self.faults.clock.now

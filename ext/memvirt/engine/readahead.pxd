@@ -2,7 +2,6 @@ from .backing cimport Backing
 from .clock cimport Clock
 from .content cimport Content
 from .counters cimport Meter
-from .device cimport Device
 from .frames cimport Frames
 from .mapping cimport Mapping
 from .swapspace cimport SwapSpace
@@ -26,7 +25,6 @@ cdef class Readahead:
     cdef Mapping mapping
     cdef Frames frames
     cdef Content content
-    cdef Device device
     cdef Clock clock
     cdef Meter meter
     cdef SwapSpace swap
@@ -39,6 +37,5 @@ cdef class Readahead:
     # clock has waited for all of it.
     cdef int read(self, backing_t backing, hfn_t frame) except -1 nogil
     cdef uint32_t _gather(self, uint32_t slot, hfn_t frame, uint32_t *slots, hfn_t *frames) except? 0xFFFFFFFF nogil
-    cdef void _wait(self, uint32_t n, const uint32_t *slots) noexcept nogil
     cdef int _keep(self, uint32_t slot, hfn_t frame, bint arrived) except -1 nogil
     cpdef object check(self)

@@ -26,11 +26,9 @@ from libc.string cimport memset
 from memvirt.errors import ConfigError, InvariantError
 
 from .backing cimport BACKING_CACHED, BACKING_SWAP, Backing
-from .counters cimport CPU_SWAP
-from .device cimport Device
 from .frames cimport FRAME_CACHE
 from .mapping cimport Mapping
-from .types cimport IO_FAILED, OK, backing_t, hfn_t, int64_t, uint8_t, uint32_t
+from .types cimport IO_FAILED, OK, backing_t, hfn_t, uint8_t, uint32_t
 
 cdef enum:
     MAX_WINDOW = 1 << MAX_PAGE_CLUSTER
@@ -79,12 +77,11 @@ cdef class Window:
 cdef class Readahead:
     """Of one host; page_cluster 0: swap is read page by page."""
 
-    def __cinit__(self, Mapping mapping not None, Device device not None, page_cluster):
+    def __cinit__(self, Mapping mapping not None, page_cluster):
         self.window = Window(page_cluster)
         self.mapping = mapping
         self.frames = mapping.frames
         self.content = mapping.content
-        self.device = device
         self.clock = mapping.clock
         self.meter = mapping.meter
         self.swap = mapping.swap
@@ -112,7 +109,7 @@ cdef class Readahead:
         memset(done, 0, sizeof(done))
         for i in range(n):
             pages[i] = self.content.raw_target(frames[i])
-        self._wait(n, slots)
+        self.swap.wait(self.clock, False, n, slots)
         self.swap.read_batch(n, slots, pages, done)
         self.meter.ev.swap_pages_in += n
         for i in range(n):
@@ -124,14 +121,15 @@ cdef class Readahead:
 
     cdef uint32_t _gather(self, uint32_t slot, hfn_t frame, uint32_t *slots, hfn_t *frames) except? 0xFFFFFFFF nogil:
         """The slots of the window that are worth reading, in their order, each with a frame."""
-        cdef uint32_t mask = self.window.next_pages(slot) - 1, n = 0, at
-        for at in range(slot & ~mask, (slot | mask) + 1):
+        cdef uint32_t n = 0, at, first, last
+        self.swap.window(slot, self.window.next_pages(slot), &first, &last)
+        for at in range(first, last + 1):
             if at == slot:
                 slots[n] = slot
                 frames[n] = frame
                 n += 1
                 continue
-            if at >= self.nr_slots or not self.swap.in_use(at):
+            if not self.swap.in_use(at):
                 continue
             if self.mapping.backings.at(self._backing_of[at]).place & BACKING_CACHED:
                 continue
@@ -140,17 +138,6 @@ cdef class Readahead:
             slots[n] = at
             n += 1
         return n
-
-    cdef void _wait(self, uint32_t n, const uint32_t *slots) noexcept nogil:
-        """A request per run of neighbours, all submitted at once."""
-        cdef uint32_t first = 0, i
-        cdef int64_t last = self.clock.now
-        for i in range(1, n + 1):
-            if i == n or slots[i] != slots[i - 1] + 1:
-                self.clock.spend(CPU_SWAP, self.clock.costs.swap_submit)
-                last = max(last, self.device.read(self.clock.now, i - first))
-                first = i
-        self.clock.wait_until(last)
 
     cdef int _keep(self, uint32_t slot, hfn_t frame, bint arrived) except -1 nogil:
         """A neighbour: cache it if it came back as it went."""

@@ -51,7 +51,7 @@ cdef class Reclaim(Eviction):
         """Make sure that so many frames can be taken: OK, NO_FRAME or LIMITED. The only step of a fault that reclaims;
         `evictions` tells whether entries may have changed."""
         cdef uint32_t want = guest_frames + table_frames
-        if want and self.frames.buddy.refuses():
+        if not self.stalls.secure() or (want and self.frames.buddy.refuses()):
             self.meter.ev.exhausted_no_frame += 1
             return NO_FRAME
         if guest_frames and self.mapping.account[vm].limit != NONE:
@@ -186,7 +186,7 @@ cdef class Reclaim(Eviction):
         cdef uint32_t patience = 2 * self.order.nr_resident + CLUSTER
         cdef uint32_t gone = 0
         cdef hfn_t frame, insisted = NONE
-        self.nr_batch = 0
+        self._put_back()
         while gone < want and patience > 0:
             patience -= 1
             frame = self.order.candidate()
@@ -203,6 +203,14 @@ cdef class Reclaim(Eviction):
         if self.nr_batch:
             gone += self._flush()
         return gone
+
+    cdef void _put_back(self) noexcept nogil:
+        """What a call that was interrupted by an error had isolated is like any other page again."""
+        cdef Frame *record
+        while self.nr_batch:
+            self.nr_batch -= 1
+            record = &self.frames.frame[self.batch[self.nr_batch]]
+            record.flags &= ~FRAME_ISOLATED
 
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:
         """May this candidate go? If not it has been spared, and the order will name another."""
@@ -231,7 +239,7 @@ cdef class Reclaim(Eviction):
         cdef uint64_t left = 2 * <uint64_t>nr_pages
         cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
         cdef hfn_t frame
-        self.nr_batch = 0
+        self._put_back()
         while gone < want and left > 0:
             frame = self._page_of(vm, gfn, &step)
             step = min(step, nr_pages - gfn)

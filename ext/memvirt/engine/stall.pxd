@@ -35,14 +35,15 @@ cdef class Stalls:
     cpdef int start(self, vmid_t vm, int64_t now) except -1
     cpdef int stop(self, vmid_t vm, int64_t now) except -1
     cpdef int open(self, vmid_t vm, int64_t now) except -1
+    # Room for what one fault can note; False without memory for it. Comes before `note`, which cannot fail.
+    cdef bint secure(self) noexcept nogil
     # The running VM waited for memory from `began` to `ended`. Nothing if no VM runs.
-    cdef int note(self, int64_t began, int64_t ended) except -1 nogil
+    cdef void note(self, int64_t began, int64_t ended) noexcept nogil
     # No VM with work is behind `now`: complete the host's account up to there.
     cpdef int settle(self, int64_t now) except -1 nogil
     # No VM has work: complete it up to the last that is known.
     cpdef int drain(self) except -1
-    cdef int _push(self, int64_t at_ns, int32_t stalled, int32_t working) except -1 nogil
-    cdef int _grow(self) except -1
+    cdef void _push(self, int64_t at_ns, int32_t stalled, int32_t working) noexcept nogil
     cdef void _pop(self) noexcept nogil
     cdef void _spend(self, int64_t until) noexcept nogil
     cpdef object check(self)

@@ -39,6 +39,7 @@ cdef enum:
     EXP_10S = 1677              # FIXED_1 / e^(2 s / 10 s)
     EXP_60S = 1981
     EXP_300S = 2034
+    FAULT_EDGES = 64            # a fault notes a handful of stalls, two edges each, between two looks for room
 
 cdef int64_t PERIOD_NS = 2_000_000_000
 cdef uint32_t[STALL_WINDOWS] DECAY = [EXP_10S, EXP_60S, EXP_300S]
@@ -123,33 +124,47 @@ cdef class Stalls:
         clear(&self.vm[vm], now)
         return 0
 
+    cdef bint secure(self) noexcept nogil:
+        cdef uint32_t room
+        cdef Edge *grown
+        if self._room - self._nr_edges < FAULT_EDGES + MAX_VMS:         # each VM may stop
+            room = max(2 * self._room, <uint32_t>(2 * (FAULT_EDGES + MAX_VMS)))
+            grown = <Edge *>realloc(self._heap, <size_t>room * sizeof(Edge))
+            if grown == NULL:
+                return False
+            self._heap, self._room = grown, room
+        return True
+
     cpdef int start(self, vmid_t vm, int64_t now) except -1:
         if self.works[vm]:
             raise InvariantError(f"stalls: VM {vm} starts twice")
+        if not self.secure():
+            raise MemoryError("edges of stalls")
         self.works[vm] = 1
-        return self._push(max(now, self.settled_ns), 0, 1)
+        self._push(max(now, self.settled_ns), 0, 1)
+        return 0
 
     cpdef int stop(self, vmid_t vm, int64_t now) except -1:
         """The VM has no more work. Nothing if it had none."""
         if not self.works[vm]:
             return 0
         self.works[vm] = 0
-        return self._push(max(now, max(self.settled_ns, self.vm[vm].known_ns)), 0, -1)
+        self._push(max(now, max(self.settled_ns, self.vm[vm].known_ns)), 0, -1)
+        return 0
 
-    cdef int note(self, int64_t began, int64_t ended) except -1 nogil:
+    cdef void note(self, int64_t began, int64_t ended) noexcept nogil:
         cdef Pressure *pressure
         if self.running == NONE16:
-            return 0
+            return
         pressure = &self.vm[self.running]
         began = max(began, pressure.known_ns)
         if ended <= began:
-            return 0
+            return
         add(pressure, began, ended)
         began = max(began, self.settled_ns)
         if began < ended:
             self._push(began, 1, 0)
             self._push(ended, -1, 0)
-        return 0
 
     cpdef int settle(self, int64_t now) except -1 nogil:
         while self._nr_edges and self._heap[0].at_ns <= now:
@@ -176,11 +191,10 @@ cdef class Stalls:
 
     # ---- the heap
 
-    cdef int _push(self, int64_t at_ns, int32_t stalled, int32_t working) except -1 nogil:
+    cdef void _push(self, int64_t at_ns, int32_t stalled, int32_t working) noexcept nogil:
+        """There is room: see secure."""
         cdef uint32_t i = self._nr_edges
-        if i == self._room:
-            with gil:
-                self._grow()
+        assert i < self._room
         self._nr_edges += 1
         while i and self._heap[(i - 1) / 2].at_ns > at_ns:
             self._heap[i] = self._heap[(i - 1) / 2]
@@ -188,15 +202,6 @@ cdef class Stalls:
         self._heap[i].at_ns = at_ns
         self._heap[i].stalled = stalled
         self._heap[i].working = working
-        return 0
-
-    cdef int _grow(self) except -1:
-        cdef uint32_t room = max(2 * self._room, <uint32_t>64)
-        cdef Edge *grown = <Edge *>realloc(self._heap, <size_t>room * sizeof(Edge))
-        if grown == NULL:
-            raise MemoryError(f"{room} edges of stalls")
-        self._heap, self._room = grown, room
-        return 0
 
     cdef void _pop(self) noexcept nogil:
         """Drop the earliest edge."""
@@ -231,7 +236,9 @@ cdef class Stalls:
         return report("some", &self.some) | report("full", &self.full)
 
     def stall(self, vmid_t vm, int64_t began, int64_t ended):
-        """Note a stall of a VM from Python (for tests)."""
+        """Note a stall of a VM from Python."""
+        if not self.secure():
+            raise MemoryError("edges of stalls")
         self.running = vm
         self.note(began, ended)
         self.running = NONE16

@@ -1,5 +1,6 @@
+from .device cimport Device
 from .swapspace cimport SwapSpace
-from .types cimport uint8_t, uint32_t, uint64_t
+from .types cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "swapio.h" nogil:
     struct mv_area:
@@ -36,6 +37,7 @@ cdef class Swap(SwapSpace):
     cdef readonly str path                      # None: a temporary file without a name, or memory
     cdef readonly uint32_t cluster_slots, nr_clusters
     cdef readonly bint discard
+    cdef readonly Device device                 # serves it in simulated time; None until attached
     cdef mv_area _area
     cdef uint64_t *_used                        # a bit per slot
     cdef Cluster *_cluster                      # [nr_clusters]

@@ -29,6 +29,7 @@ import cython
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strdup
 
+from .device cimport Device
 from .swapspace cimport SwapSpace
 from .types cimport NONE, OK, PAGE_SIZE
 
@@ -73,7 +74,8 @@ cdef class Swap(SwapSpace):
     Raises ConfigError for sizes out of range, a path that cannot be made, and a disk without the space.
     """
 
-    def __cinit__(self, slots, path=None, slot_bytes=PAGE_SIZE, bint direct=True, cluster=512, bint discard=False):
+    def __cinit__(self, slots, path=None, slot_bytes=PAGE_SIZE, bint direct=True, cluster=512, bint discard=False,
+                  Device device=None):
         self._area.fd = -1
         if not 1 <= slots <= MAX_SLOTS:
             raise ConfigError(f"{slots} swap slots: must be 1 to {MAX_SLOTS}")
@@ -84,7 +86,7 @@ cdef class Swap(SwapSpace):
         if slot_bytes == 8 and path is not None:
             raise ConfigError(f"swap file {path}: fingerprints swap to memory, without a file")
         self.nr_slots, self.slot_bytes, self._area.unit = slots, slot_bytes, slot_bytes
-        self.cluster_slots, self.discard = cluster, discard
+        self.cluster_slots, self.discard, self.device = cluster, discard, device
         self.nr_clusters = (self.nr_slots - 1) // self.cluster_slots + 1
         self._make_clusters()
         if slot_bytes == 8:
@@ -165,6 +167,13 @@ cdef class Swap(SwapSpace):
         memset(self._area.calls, 0, sizeof(self._area.calls))
         if not self.direct_io:
             fcntl.fcntl(self._area.fd, fcntl.F_SETFL, flags)
+
+    def attach(self, Device device not None):
+        if self.device is None:
+            self.device = device
+
+    cdef int64_t submit(self, bint write, int64_t now, uint32_t slot, uint32_t pages) noexcept nogil:
+        return self.device.write(now, pages) if write else self.device.read(now, pages)
 
     cdef bint in_use(self, uint32_t slot) noexcept nogil:
         return slot < self.nr_slots and (self._used[slot >> 6] >> (slot & 63)) & 1
@@ -308,6 +317,8 @@ cdef class Swap(SwapSpace):
 
     cpdef object check(self):
         """Recount slots and clusters from the bits. Raises InvariantError on the first difference."""
+        if self.device is not None:
+            self.device.check()
         cdef uint32_t i, slot, used, size, total = 0
         on_free, on_partial = members(self._cluster, self._free), members(self._cluster, self._partial)
         for i in range(self.nr_clusters):

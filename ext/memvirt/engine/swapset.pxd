@@ -1,5 +1,5 @@
 from .swapspace cimport SwapSpace
-from .types cimport uint8_t, uint32_t
+from .types cimport int64_t, uint8_t, uint32_t
 
 
 cdef class SwapSet(SwapSpace):

@@ -1,7 +1,8 @@
 """Several swap areas behind one flat range of slots, by priority, as swapon(8) has it.
 
 Slots come from the highest priority that has any; areas of equal priority take turns, a cluster each. A flat slot is
-its area's first flat slot plus the slot in the area; the areas lie in the order of their priority, then as given.
+its area's first flat slot plus the slot in the area; the areas lie in the order of their priority, then as given. Each
+area may lie on a device of its own: no request and no readahead window crosses from one area into the next.
 
 Invariant: what the areas count sums to what the set counts; nobody takes from an area but through its set.
 """
@@ -10,6 +11,7 @@ import cython
 
 from libc.stdlib cimport calloc, free
 
+from .device cimport Device
 from .swap cimport Swap
 from .swapspace cimport SwapSpace
 from .types cimport OK
@@ -73,6 +75,26 @@ cdef class SwapSet(SwapSpace):
         while slot >= self._base[i + 1]:
             i += 1
         return i
+
+    def attach(self, Device device not None):
+        for area in self.areas:
+            area.attach(device)
+
+    def name_of(self, uint32_t slot):
+        cdef uint32_t i = self.area_of(slot)
+        return f"swap slot {slot - self._base[i]} of area {i} (priority {self.priorities[i]})"
+
+    cdef bint adjacent(self, uint32_t slot, uint32_t next) noexcept nogil:
+        return next == slot + 1 and next < self._base[self.area_of(slot) + 1]
+
+    cdef void window(self, uint32_t slot, uint32_t pages, uint32_t *first, uint32_t *last) noexcept nogil:
+        cdef uint32_t i = self.area_of(slot)
+        (<Swap>self._area[i]).window(slot - self._base[i], pages, first, last)
+        first[0] += self._base[i]
+        last[0] += self._base[i]
+
+    cdef int64_t submit(self, bint write, int64_t now, uint32_t slot, uint32_t pages) noexcept nogil:
+        return (<Swap>self._area[self.area_of(slot)]).submit(write, now, slot, pages)
 
     cdef bint in_use(self, uint32_t slot) noexcept nogil:
         cdef uint32_t i

@@ -1,4 +1,5 @@
-from .types cimport uint8_t, uint32_t, uint64_t
+from .clock cimport Clock
+from .types cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef class SwapSpace:
@@ -24,4 +25,12 @@ cdef class SwapSpace:
     cdef uint32_t read_batch(self, uint32_t n, const uint32_t *slots, uint8_t **pages,
                              uint8_t *done) except? 0xFFFFFFFF nogil
     cdef bint in_use(self, uint32_t slot) noexcept nogil
+    # First and last slot of the aligned run of `pages` (a power of two) slots around this one, within its area.
+    cdef void window(self, uint32_t slot, uint32_t pages, uint32_t *first, uint32_t *last) noexcept nogil
+    # Whether `next` lies right behind `slot`, so that one request serves both.
+    cdef bint adjacent(self, uint32_t slot, uint32_t next) noexcept nogil
+    # Simulated time: one request for `pages` neighbours at `now`; when it completes.
+    cdef int64_t submit(self, bint write, int64_t now, uint32_t slot, uint32_t pages) noexcept nogil
+    # A request per run of neighbours, all submitted at once; the clock waits for the last.
+    cdef void wait(self, Clock clock, bint write, uint32_t n, const uint32_t *slots) noexcept nogil
     cpdef object check(self)

@@ -2,6 +2,9 @@
 
 A slot is a number and nothing else here: which page is in it, and whether its bytes are still right, is for the backing
 record that names it.
+
+Bytes and simulated time part here: write and read_batch move bytes in a file, wait and submit say how long the device
+that the slots are said to lie on would have taken.
 """
 
 import cython
@@ -9,6 +12,8 @@ import cython
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from .counters cimport CPU_SWAP
+from .device cimport Device
 from .types cimport IO_FAILED, OK
 
 from memvirt.errors import ConfigError
@@ -44,6 +49,39 @@ cdef class SwapSpace:
 
     cdef bint in_use(self, uint32_t slot) noexcept nogil:
         return False
+
+    cdef void window(self, uint32_t slot, uint32_t pages, uint32_t *first, uint32_t *last) noexcept nogil:
+        first[0] = slot & ~(pages - 1)
+        last[0] = min(slot | (pages - 1), self.nr_slots - 1)
+
+    cdef bint adjacent(self, uint32_t slot, uint32_t next) noexcept nogil:
+        return next == slot + 1
+
+    cdef int64_t submit(self, bint write, int64_t now, uint32_t slot, uint32_t pages) noexcept nogil:
+        return now
+
+    cdef void wait(self, Clock clock, bint write, uint32_t n, const uint32_t *slots) noexcept nogil:
+        cdef uint32_t first = 0, i
+        cdef int64_t last = clock.now
+        for i in range(1, n + 1):
+            if i == n or not self.adjacent(slots[i - 1], slots[i]):
+                clock.spend(CPU_SWAP, clock.costs.swap_submit)
+                last = max(last, self.submit(write, clock.now, slots[first], i - first))
+                first = i
+        clock.wait_until(last)
+
+    def attach(self, Device device not None):
+        """The device of every area that has none of its own."""
+
+    def name_of(self, uint32_t slot):
+        """A slot as messages name it."""
+        return f"swap slot {slot}"
+
+    def window_of(self, uint32_t slot, uint32_t pages):
+        """First and last slot of the window (for tests)."""
+        cdef uint32_t first = 0, last = 0
+        self.window(slot, pages, &first, &last)
+        return first, last
 
     cpdef object check(self):
         return None

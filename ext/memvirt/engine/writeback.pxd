@@ -34,5 +34,4 @@ cdef class Writeback:
     cdef int shrink_pool(self, int64_t now) except -1 nogil
     cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil
     cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil
-    cdef void _wait_for_writes(self, uint32_t n, const uint32_t *slots) noexcept nogil
-    cdef int _know_handle(self, uint32_t handle, uint32_t backing) except -1 nogil
+    cdef bint _secure_handle(self) noexcept nogil

@@ -12,7 +12,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from .backing cimport BACKING_SWAP, Backing
-from .counters cimport CPU_COMPACT, CPU_DECOMPRESS, CPU_SWAP
+from .counters cimport CPU_COMPACT, CPU_DECOMPRESS
 from .device cimport Device
 from .frames cimport FRAME_FIXED
 from .mapping cimport Mapping
@@ -33,7 +33,7 @@ cdef class Writeback:
         self.device = device
         self.clock = mapping.clock
         self.meter = mapping.meter
-        self.readahead = Readahead(mapping, device, readahead)
+        self.readahead = Readahead(mapping, readahead)
         if mapping.has_zpool and mapping.has_swap:
             while self.nr_bounce < min(<uint32_t>CLUSTER, self.frames.nr_frames // 512 + 1):
                 if self.frames.take(0, FRAME_FIXED, 0, &self.bounce[self.nr_bounce]) != OK:
@@ -72,33 +72,17 @@ cdef class Writeback:
         self.clock.spend(CPU_COMPACT, self.clock.costs.move_page * <int64_t>((moved + PAGE_SIZE - 1) // PAGE_SIZE))
         return gained
 
-    cdef int _know_handle(self, uint32_t handle, uint32_t backing) except -1 nogil:
+    cdef bint _secure_handle(self) noexcept nogil:
+        """Room to note whose the pool's next object is; False without memory for it."""
         cdef uint32_t room
-        if handle >= self.nr_handles:
-            room = max(2 * self.nr_handles, max(handle + 1, <uint32_t>1024))
-            with gil:
-                self._grow_handles(room)
-        self.backing_of[handle] = backing
-        return 0
-
-    def _grow_handles(self, uint32_t room):
-        cdef uint32_t *grown = <uint32_t *>realloc(self.backing_of, room * sizeof(uint32_t))
-        if grown == NULL:
-            raise MemoryError("zpool handles")
-        self.backing_of = grown
-        self.nr_handles = room
-
-    cdef void _wait_for_writes(self, uint32_t n, const uint32_t *slots) noexcept nogil:
-        """One device request per run of neighbouring slots; whoever reclaims waits for the last to complete."""
-        cdef uint32_t first = 0, i
-        cdef int64_t complete, last = self.clock.now
-        for i in range(1, n + 1):
-            if i == n or slots[i] != slots[i - 1] + 1:
-                self.clock.spend(CPU_SWAP, self.clock.costs.swap_submit)
-                complete = self.device.write(self.clock.now, i - first)
-                last = max(last, complete)
-                first = i
-        self.clock.wait_until(last)
+        cdef uint32_t *grown
+        if self.zpool._high >= self.nr_handles:
+            room = max(2 * self.nr_handles, max(self.zpool._high + 1, <uint32_t>1024))
+            grown = <uint32_t *>realloc(self.backing_of, <size_t>room * sizeof(uint32_t))
+            if grown == NULL:
+                return False
+            self.backing_of, self.nr_handles = grown, room
+        return True
 
     cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil:
         """Move up to `want` of the pool's oldest objects to swap: decompress, write, change the record. No entry
@@ -135,7 +119,7 @@ cdef class Writeback:
         memset(done, 0, sizeof(done))
         if got:
             self.swap.write(got, slots, pages, done)
-            self._wait_for_writes(got, slots)
+            self.swap.wait(self.clock, True, got, slots)
         for i in range(got):
             if not done[i]:
                 self.swap.give(slots[i])

@@ -96,7 +96,7 @@ cdef class Zpool:
     cpdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil
     cpdef uint64_t metadata_bytes(self) noexcept nogil
     cdef bint _declines(self, uint32_t length, int *outcome) noexcept nogil
-    cdef int _grow(self) except -1 nogil
+    cdef bint _grow(self) noexcept nogil
     cdef bint _is_live(self, uint32_t handle) noexcept nogil
     cdef int _require_live(self, uint32_t handle) except -1 nogil
     cdef void _append(self, uint32_t handle) noexcept nogil

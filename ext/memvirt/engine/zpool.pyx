@@ -96,8 +96,9 @@ cdef class Zpool:
                 raise InvariantError(f"a store of {payload_bytes} bytes accounted as {length}")
         if self._declines(length, &outcome):
             return outcome
-        if self._free_handle == NONE and self._high == self._capacity:
-            self._grow()
+        if self._free_handle == NONE and self._high == self._capacity and not self._grow():
+            self.count[REJECT_NO_HANDLE] += 1
+            return POOL_FULL
         size_class = self.zspages.class_of[size_index(length)]
         zspage = self.zspages.roomiest(size_class)
         if zspage == NONE:
@@ -146,7 +147,8 @@ cdef class Zpool:
             return True
         return False
 
-    cdef int _grow(self) except -1 nogil:
+    cdef bint _grow(self) noexcept nogil:
+        """Room for more handles; False without memory for it."""
         cdef uint64_t wanted = self._capacity + max(<uint32_t>GROW_MIN, self._capacity // 16)
         cdef uint32_t capacity = min(wanted, self.max_objects)
         cdef uint64_t *entry = <uint64_t *>realloc(self._entry, capacity * sizeof(uint64_t))
@@ -159,10 +161,9 @@ cdef class Zpool:
             word = <uint64_t *>realloc(self._word, capacity * sizeof(uint64_t))
             self._word = self._word if word == NULL else word
         if entry == NULL or age == NULL or word == NULL and not self._in_frames:
-            with gil:
-                raise MemoryError(f"{capacity} handles")
+            return False
         self._capacity = capacity
-        return 0
+        return True
 
     # ---- load and free ----
 

@@ -205,7 +205,10 @@ cdef class Zspages:
         """An empty zspage with all its frames, or nothing at all: OK or NO_FRAME."""
         cdef const SizeClass *shape = &self.classes[size_class]
         cdef uint32_t new = self._take_record(size_class), taken = 0, i
-        cdef Zspage *record = self.at(new)
+        cdef Zspage *record
+        if new == NONE:
+            return NO_FRAME
+        record = self.at(new)
         while taken < shape.frames and self.frames.take(0, FRAME_ZSPAGE, reserve, &record.cells[taken]) == OK:
             taken += 1
         if taken < shape.frames:
@@ -239,14 +242,14 @@ cdef class Zspages:
         self._give_record(zspage)
         return shape.frames
 
-    cdef uint32_t _take_record(self, int size_class) except? 0xFFFFFFFF nogil:
-        """A record of the class: one that was given back last, or a new one at the end."""
+    cdef uint32_t _take_record(self, int size_class) noexcept nogil:
+        """A record of the class: one that was given back last, or a new one at the end; NONE without memory for it."""
         cdef uint32_t zspage = self.free_record[size_class], words = words_of(&self.classes[size_class])
         if zspage != NONE:
             self.free_record[size_class] = self.at(zspage).next
             return zspage
-        if self._room - self._end < words:
-            self._grow(words)
+        if self._room - self._end < words and not self._grow(words):
+            return NONE
         zspage = self._end
         self._end += words
         self.at(zspage).size_class = size_class
@@ -258,17 +261,16 @@ cdef class Zspages:
         self.at(zspage).next = head[0]
         head[0] = zspage
 
-    cdef int _grow(self, uint32_t words) except -1 nogil:
+    cdef bint _grow(self, uint32_t words) noexcept nogil:
         cdef uint64_t room = <uint64_t>self._room + max(max(<uint32_t>GROW_MIN, self._room // 16), words)
         cdef uint32_t *word = NULL
         if room < NONE:
             word = <uint32_t *>realloc(self._word, room * sizeof(uint32_t))
         if word == NULL:
-            with gil:
-                raise MemoryError(f"{room} words of zspage records")
+            return False
         self._word = word
         self._room = room
-        return 0
+        return True
 
     # ---- moving a frame ----
 

@@ -1,0 +1,92 @@
+"""Where a host's pages go: its swap areas, its disks and its compressed cache, made from settings, and what they report."""
+
+from typing import Any, Literal
+
+from memvirt.config import HostConfig
+from memvirt.engine.device import Device
+from memvirt.engine.swap import Swap
+from memvirt.engine.swapset import SwapSet
+
+# Counter -> what the pool calls it. The other reasons to decline a page are the engine's own events.
+POOL_EVENTS = {
+    "pool_limit_hits": "pool_limit_hits",
+    "reject_pool_limit": "reject_pool_limit",
+    "reject_pool_hysteresis": "reject_hysteresis",
+    "reject_pool_handle": "reject_no_handle",
+    "pool_rotations": "rotations",
+    "pool_compact_moved": "compact_moved_objects",
+    "pool_compact_freed": "compact_freed_frames",
+}
+
+
+def swap(config: HostConfig, path: str | None, direct: bool) -> Swap | SwapSet | None:
+    """What the host swaps to: nothing, an area, or several. The area `swap` has priority 0 and the host's own device."""
+    slot_bytes: Literal[8, 4096] = 4096 if config.content == "bytes" else 8
+    areas: list[Swap] = []
+    if config.swap:
+        areas.append(Swap(config.swap, path, slot_bytes, direct, discard=config.swap_discard))
+    for area in config.swap_areas:
+        own = device(area.device)
+        areas.append(Swap(area.size, None, slot_bytes, direct, discard=config.swap_discard, device=own))
+    if len(areas) < 2:
+        return areas[0] if areas else None
+    return SwapSet(areas, [0] * bool(config.swap) + [area.priority for area in config.swap_areas])
+
+
+def zpool(config: HostConfig) -> dict[str, Any] | None:
+    """The arguments of the compressed cache."""
+    if not config.zpool_percent:
+        return None
+    return {
+        "limit_frames": config.memory * config.zpool_percent // 100,
+        "accept_percent": config.zpool_accept_percent,
+        "chain": config.zpool_chain,
+        "chain_rule": config.zpool_chain_rule,
+    }
+
+
+def device(setting: Any) -> Device:
+    """The queue of a named device, or of one with constants of its own."""
+    return Device(setting) if isinstance(setting, str) else Device("custom", **setting.model_dump())
+
+
+def events(engine: Any) -> dict[str, int]:
+    """What the compressed cache counts, requests to all disks of swap and guests (as iostat has them), discards."""
+    pool = engine.mapping.zpool
+    counted = {} if pool is None else pool.stats()
+    areas = _areas(engine)
+    disks = {id(disk): disk for disk in (engine.device, *(area.device for area in areas))}.values()
+    return {
+        **{name: int(counted.get(own, 0)) for name, own in POOL_EVENTS.items()},
+        "device_read_requests": sum(disk.nr_reads for disk in disks),
+        "device_write_requests": sum(disk.nr_writes for disk in disks),
+        "device_pages_read": sum(disk.pages_read for disk in disks),
+        "device_pages_written": sum(disk.pages_written for disk in disks),
+        "device_queued_ns": sum(disk.queued_ns for disk in disks),
+        "swap_clusters_discarded": sum(area.discards for area in areas),
+    }
+
+
+def swap_areas(engine: Any) -> list[dict[str, Any]]:
+    """Every swap area, that of highest priority first."""
+    priorities = getattr(engine.mapping.swap, "priorities", (0,))
+    return [
+        {
+            "priority": priority,
+            "device": area.device.name,
+            "slots": area.nr_slots,
+            "used_slots": area.nr_used,
+            "direct_io": bool(area.direct_io),
+            "read_calls": area.read_calls,
+            "write_calls": area.write_calls,
+            "read_failures": area.read_failures,
+            "write_failures": area.write_failures,
+            "discards": area.discards,
+        }
+        for area, priority in zip(_areas(engine), priorities, strict=False)
+    ]
+
+
+def _areas(engine: Any) -> tuple[Swap, ...]:
+    space = engine.mapping.swap
+    return () if space is None else getattr(space, "areas", (space,))

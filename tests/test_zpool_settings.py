@@ -1,0 +1,95 @@
+"""The compressed cache's settings reach it and change what they say; every reason to decline a page has a counter."""
+
+import pytest
+
+import memvirt
+from memvirt import metrics, presets
+
+PAGE = 4096
+TEXT = b"The compressed cache keeps what compresses. "
+
+
+def filled(fill, pages=700, **settings):
+    """A small host with a cache, a VM of which every page is fill(page)."""
+    config = {"memory": 512 * PAGE, "swap": "8MiB", "zpool_percent": 10, "seed": 1, **settings}
+    host = memvirt.Host(**config)
+    vm = host.create_vm("a", pages * PAGE)
+    for page in range(pages):
+        assert vm.write(page * PAGE, fill(page)) == PAGE
+    host.check()
+    for page in range(pages):
+        assert vm.read(page * PAGE, PAGE) == fill(page)
+    host.check()
+    return host
+
+
+def part_random(length):
+    """Pages of which about so many bytes do not compress."""
+    import numpy as np
+
+    def fill(page):
+        return np.random.Generator(np.random.PCG64(page)).bytes(length) + bytes(PAGE - length)
+
+    return fill
+
+
+def test_reasons_to_decline_add_up_and_are_registered():
+    counted = filled(part_random(1500), zpool_accept_percent=50).counters()
+    parts = [counted[f"reject_pool_{why}"] for why in ("limit", "hysteresis", "handle")]
+    assert sum(parts) == counted["reject_pool_full"] > 0
+    assert min(parts[:2]) > 0 and counted["pool_limit_hits"] > 0
+    assert not metrics.unregistered(counted)
+    assert not any(memvirt.Host(memory="1MiB").counters()[f"reject_pool_{why}"] for why in ("limit", "hysteresis"))
+
+
+def test_a_lower_threshold_declines_for_longer():
+    """zswap's accept_threshold_percent: 100 accepts as soon as there is room, 50 waits until half is free."""
+    declined = {
+        percent: filled(part_random(1500), zpool_accept_percent=percent).counters()["reject_pool_hysteresis"]
+        for percent in (100, 70, 30)
+    }
+    assert declined[100] == 0 < declined[70] < declined[30]
+
+
+def test_the_longest_object_is_a_setting_and_huge_objects_are_reached():
+    strict, usual, all_that_shrink = (
+        filled(part_random(3500), zpool_reject_above=length).counters() for length in (1000, 2990, 4096)
+    )
+    assert strict["evicted_zpool"] == usual["evicted_zpool"] == 0 < all_that_shrink["evicted_zpool"]
+    assert usual["reject_incompressible"] > 0 == all_that_shrink["reject_incompressible"]
+    host = filled(part_random(3500), zpool_reject_above=4096)
+    assert host.zpool()["objects"] == host.zpool()["frames"], "one huge object a frame"
+
+
+@pytest.mark.parametrize("settings", [{"zpool_chain": 1}, {"zpool_chain": 16, "zpool_chain_rule": "used"}])
+def test_chains_are_a_setting(settings):
+    host = filled(part_random(1190), zpool_percent=30, **settings)
+    shapes = [entry["frames"] for entry in host.engine.mapping.zpool.zspages.classes_report()]
+    assert max(shapes) == settings["zpool_chain"]
+    usual = filled(part_random(1190), zpool_percent=30)
+    assert host.zpool() != usual.zpool()
+
+
+def test_cache_settings_by_override_and_their_bounds():
+    config = presets.resolve("zcache", ["zpool_chain=16", "zpool_chain_rule=used", "zpool_accept_percent=80"])
+    assert (config.zpool_chain, config.zpool_chain_rule, config.zpool_accept_percent) == (16, "used", 80)
+    with pytest.raises(memvirt.ConfigError) as caught:
+        presets.resolve("zcache", ["zpool_chain=17", "zpool_reject_above=5000", "zpool_chain_rule=wast"])
+    for said in ("did you mean 16?", "did you mean 4096?", "did you mean 'waste'?"):
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("level", [0, 2, 9])
+def test_a_level_that_the_codec_cannot_be_opened_with_is_found_before_anything_runs(level):
+    with pytest.raises(memvirt.ConfigError, match=f"codec_level={level}: {level} is .* codec 'zstd'"):
+        presets.resolve("zcache", ["codec=zstd", f"codec_level={level}"])
+
+
+@pytest.mark.parametrize(
+    ("codec", "level"),
+    [("lz4", 1), ("lz4", 50), ("lz4hc", 3), ("lz4hc", 12), ("zstd", -1), ("zstd", 1), ("zstd", 3)],
+)
+def test_every_codec_and_level_on_a_host(codec, level):
+    host = filled(lambda page: (TEXT + b"%d" % page) * 80 + bytes(PAGE - 80 * len(TEXT + b"%d" % page)), 600,
+                  codec=codec, codec_level=level)  # fmt: skip
+    assert host.counters()["evicted_zpool"] > 50 and host.counters()["fault_zpool"] > 50
