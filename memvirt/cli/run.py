@@ -1,15 +1,14 @@
 """run: a suite's cells, one record each, a table at the end."""
 
 import shlex
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from memvirt import interrupts
 from memvirt.cli import timings
 from memvirt.cli.corpus import opened
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from memvirt.record import Record
     from memvirt.results import Results
 
-FAILED, TIMEOUT, INTERRUPTED = 1, 124, 130
+FAILED = 1
 SHOWN = 10  # failed cells named, at most
 
 
@@ -30,10 +29,6 @@ class Tier(StrEnum):
     SMOKE = "smoke"
     QUICK = "quick"
     FULL = "full"
-
-
-class TimeUp(BaseException):
-    """The time of --timeout is over. No Exception: what runs a cell must not take it for a failure of the cell."""
 
 
 def run(
@@ -131,15 +126,14 @@ def _run_all(
         )
         going_on = shlex.join([*again, "--out", str(folder), "--resume"])
         try:
-            with _alarm(timeout):
+            with interrupts.alarm(timeout):
                 for record in _with_progress(plan, context, results):
                     records.append(record)
                 if plan.tier == "full":
                     timings.take(plan, records, context.corpus, results.path)
-        except (KeyboardInterrupt, TimeUp) as why:
-            up = isinstance(why, TimeUp)
-            say(f"{'time is up' if up else 'interrupted'}: {_kept(results, plan)}; go on with: {going_on}")
-            raise typer.Exit(TIMEOUT if up else INTERRUPTED) from None
+        except interrupts.Stopped as why:
+            say(f"{why.said}: {_kept(results, plan)}; go on with: {going_on}")
+            raise typer.Exit(why.code) from None
         except RecordError as error:
             say(f"memvirt: {error}")
             say(f"stopped: {_kept(results, plan)}; go on with: {going_on}")
@@ -160,25 +154,6 @@ def _with_progress(plan: "Plan", context: Any, results: "Results") -> Iterator["
         for progress in run_plan(plan, context, results):
             show(progress)
             yield progress.record
-
-
-@contextmanager
-def _alarm(seconds: int | None) -> Iterator[None]:
-    """Raise TimeUp in the middle of what runs when the time is over."""
-
-    def raise_time_up(signum: int, frame: Any) -> None:
-        raise TimeUp
-
-    if seconds is None:
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, raise_time_up)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _print_plan(plan: "Plan", as_json: bool) -> None:

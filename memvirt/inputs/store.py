@@ -184,10 +184,12 @@ def _write_beside(path: Path, write: Callable[[BinaryIO], None], move: Callable[
             file.flush()
             os.fsync(file.fileno())
         move(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-        raise CorpusError(
-            f"{path} cannot be written: {error.strerror or error}; "
-            "make its folder writable, or set MEMVIRT_CACHE to one that is"
-        ) from error
+        if isinstance(error, OSError):
+            raise CorpusError(
+                f"{path} cannot be written: {error.strerror or error}; "
+                "make its folder writable, or set MEMVIRT_CACHE to one that is"
+            ) from error
+        raise
