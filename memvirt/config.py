@@ -40,6 +40,7 @@ def _none_from_text(value: object) -> object:
 Replacement = Literal["random", "fifo", "clock", "lru", "twolist", "mglru", "sieve", "s3fifo", "2q", "arc", "lfu"]
 Scanner = Annotated[Literal["hash", "ksm", "esx", "zero-only", "inline"] | None, BeforeValidator(_none_from_text)]
 
+LEAST_PAGES = 4  # of a host with Linux's watermarks: its high one is never below two frames, nor above half of all
 # Levels a codec takes: default, lowest, highest. For lz4 it is the acceleration.
 CODEC_LEVELS = {"lz4": (1, 1, 65537), "lz4hc": (9, 3, 12), "zstd": (1, -1, 3)}
 
@@ -165,6 +166,11 @@ class HostConfig(Model):
         if marks is not None and not marks.min <= marks.low <= marks.high:
             text = f"min {marks.min} <= low {marks.low} <= high {marks.high} must hold"
             problems.append(Problem(("watermarks",), text))
+        if marks is None and self.memory < LEAST_PAGES:
+            text = (
+                f"{format_pages(self.memory)} leaves no room for watermarks; the least is {format_pages(LEAST_PAGES)}"
+            )
+            problems.append(Problem(("memory",), text))
         if marks is not None and marks.high > self.memory // 2:
             text = f"high {marks.high} is more than half of the host's {self.memory} frames"
             problems.append(Problem(("watermarks", "high"), text, ("memory",)))

@@ -26,7 +26,7 @@ clone guest_memory guest guest_testing machine core vm host contiguity run savin
 """.split()
 
 PYTHON_ORDER = """
-errors interrupts units metrics diagnose costs policies config presets inputs workloads simulation environment vm host
+errors interrupts units metrics diagnose costs policies config presets environment inputs workloads simulation vm host
 fleet suite shadow versions record derive plan results replay cell run
 stats columns summary learned overtime export tables pyperf_hook timing cell_worker comparison compare doctor catalog cli
 """.split()

@@ -1,7 +1,8 @@
 """run: a suite's cells, one record each, a table at the end."""
 
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from memvirt.results import Results
 
 FAILED = 1
-SHOWN = 10  # failed cells named, at most
 
 
 class Tier(StrEnum):
@@ -59,8 +59,13 @@ def run(
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
     from memvirt import plan as planning
+    from memvirt.errors import ConfigError
 
     names = [name.strip() for text in preset or () for name in text.split(",") if name.strip()]
+    if preset and not names:
+        raise ConfigError(
+            "--preset: names no preset; leave it away for all of the suite's, or see 'memvirt list presets'"
+        )
     plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or ())
     if dry_run:
         _print_plan(plan, as_json)
@@ -72,12 +77,19 @@ def run(
         print_json([_row(record) for record in records])
     else:
         print_table(records)
-    for record in failed[:SHOWN]:
-        say(f"failed: {record.cell}: {record.reason}")
-    if len(failed) > SHOWN:
-        say(f"failed: {len(failed) - SHOWN} more; their records say why")
     if failed:
+        _print_failures(failed)
         raise typer.Exit(FAILED)
+
+
+def _print_failures(failed: Sequence["Record"]) -> None:
+    """A line for each kind of failure."""
+    kinds: dict[str, list[Record]] = {}
+    for record in failed:
+        kinds.setdefault(re.sub(r"\d+", "", record.reason), []).append(record)
+    for alike in kinds.values():
+        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
 
 
 def _command(
