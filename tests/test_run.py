@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,31 @@ def test_the_table_can_be_made_again(reference):
         [sys.executable, "-m", "memvirt", "table", str(out)], capture_output=True, text=True, check=True
     )
     assert again.stdout == done.stdout
+
+
+def test_a_table_of_half_a_run_says_so(reference, tmp_path):
+    shutil.copytree(reference[0], tmp_path / "out")
+    for path in list((tmp_path / "out" / "cells").glob("storm*")):
+        path.unlink()
+    words = [sys.executable, "-m", "memvirt", "table", str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert f"6 of {CELLS} cells are not run yet" in done.stderr and "storm" not in done.stdout
+
+
+def test_messages_name_the_program_as_it_was_called(suite, tmp_path):
+    """It need not be on the path: `make run` calls it by its place."""
+    script = tmp_path / "memvirt"
+    script.write_text(f"#!{sys.executable}\nfrom memvirt.__main__ import main\nmain()\n")
+    script.chmod(0o755)
+    words = [*command(suite, tmp_path / "out")[3:], "--preset", "none", "--timeout", "60"]
+    root = str(Path(__file__).parents[1])
+    for place in ("", str(tmp_path)):
+        path = os.pathsep.join(filter(None, [place, "/usr/bin", "/bin"]))
+        environment = {**os.environ, "PATH": path, "PYTHONPATH": root}
+        done = subprocess.run(["./memvirt", *words, "--resume"], cwd=tmp_path, env=environment, capture_output=True)
+        assert done.returncode == 0
+        called = done.stderr.decode().rpartition("the table again: ")[2].split(" table ")[0]
+        assert called == ("memvirt" if place else "./memvirt")
 
 
 def test_two_runs_are_equal_digit_for_digit(suite, reference, tmp_path):

@@ -12,7 +12,7 @@ import typer
 from memvirt import interrupts
 from memvirt.cli import timings
 from memvirt.cli.corpus import opened
-from memvirt.cli.show import Json, examples, print_columns, print_json, say
+from memvirt.cli.show import Json, examples, print_columns, print_json, program, say
 from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _command(
     corpus: str,
 ) -> list[str]:
     """The command line that asks for the same cells."""
-    words = ["memvirt", "run", suite, "--tier", tier.value]
+    words = [*program(), "run", suite, "--tier", tier.value]
     for option, values in (("--preset", preset), ("--set", settings), ("--seed", seed)):
         for value in values or ():
             words += [option, str(value)]
@@ -150,7 +150,7 @@ def _run_all(
             say(f"memvirt: {error}")
             say(f"stopped: {_kept(results, plan)}; go on with: {going_on}")
             raise typer.Exit(FAILED) from None
-    say(f"the records are in {folder}; the table again: memvirt table {shlex.quote(str(folder))}")
+    say(f"the records are in {folder}; the table again: {shlex.join([*program(), 'table', str(folder)])}")
     return records
 
 
