@@ -1,10 +1,10 @@
 """Being told to stop, by Ctrl-C or by the clock: one line, an exit code of its own, whatever was running.
 
-Python's KeyboardInterrupt appears in whatever line runs, and libraries do with it as they like: a module that was being
-imported reports an ImportError, a destructor drops it, an engine call may give up with an error of its own, and
-parsers of command lines each have another exit code for it. So the program `watch`es: its handlers raise Stopped, which
-is no KeyboardInterrupt, and remember it. Before anything is kept, and at the very end, `check` asks whether it was lost
-on the way.
+Python's KeyboardInterrupt appears in whatever line runs, and libraries do with it as they like: pydantic's serializers
+turn it into a PydanticSerializationError, a module that was being imported into an ImportError, a destructor drops it,
+and parsers of command lines each have another exit code for it. So the program `watch`es: its handlers raise Stopped,
+which is no KeyboardInterrupt, and remember it; what was remembered decides, whatever arrives. Before anything is kept
+`check` asks whether it was lost on the way.
 """
 
 import signal

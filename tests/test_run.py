@@ -188,6 +188,35 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(suite, refere
     assert done.returncode == 0 and digits(out) == digits(reference[0])
 
 
+MASKED = """
+import os, signal, sys, time
+from memvirt.cell import Driver
+from memvirt.__main__ import main
+verify, calls = Driver.verify, []
+def masked(driver, corpus):
+    calls.append(1)
+    if len(calls) == 3:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except BaseException as error:
+            {then}
+    return verify(driver, corpus)
+Driver.verify = masked
+main()
+"""
+
+
+@pytest.mark.parametrize("then", ["raise ValueError('a library failed') from error", "pass"])
+def test_an_interrupt_that_a_library_masks_or_swallows_is_one_all_the_same(suite, reference, tmp_path, then):
+    out = tmp_path / "out"
+    program = [sys.executable, "-c", MASKED.format(then=then), *command(suite, out)[3:]]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130 and done.stdout == "" and "Traceback" not in done.stderr
+    assert f"interrupted: {len(digits(out))} of {CELLS} cells are kept" in done.stderr
+    assert digits(out).items() <= digits(reference[0]).items()
+
+
 def test_time_is_up(tmp_path):
     done = finish("quick", tmp_path / "out", "--tier", "quick", "--timeout", "2")
     assert done.returncode == 124 and "time is up" in done.stderr and "Traceback" not in done.stderr

@@ -143,13 +143,15 @@ def _run_all(
                     records.append(record)
                 if plan.tier == "full":
                     timings.take(plan, records, context.corpus, results.path)
-        except interrupts.Stopped as why:
-            say(f"{why.said}: {_kept(results, plan)}; go on with: {going_on}")
-            raise typer.Exit(why.code) from None
-        except RecordError as error:
-            say(f"memvirt: {error}")
-            say(f"stopped: {_kept(results, plan)}; go on with: {going_on}")
-            raise typer.Exit(FAILED) from None
+        except BaseException as error:
+            why = interrupts.asked()  # whatever a library made of it
+            if why is None and not isinstance(error, RecordError):
+                raise
+            if why is None:
+                say(f"memvirt: {error}")
+            said, code = (why.said, why.code) if why else ("stopped", FAILED)
+            say(f"{said}: {_kept(results, plan)}; go on with: {going_on}")
+            raise typer.Exit(code) from None
     say(f"the records are in {folder}; the table again: {shlex.join([*program(), 'table', str(folder)])}")
     return records
 
