@@ -343,6 +343,23 @@ def test_capture_refuses(pages: int, seed: int, classes: list[str] | None, what:
         capture.capture(pages, seed, classes)
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_capture(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    def never() -> Corpus:
+        raise AssertionError("captured in vain")
+
+    with pytest.raises(CorpusError, match="cannot be written"):
+        default_corpus(never, tmp_path / "file")
+
+
+def test_a_damaged_file_is_kept_anew(tmp_path: Path) -> None:
+    corpus = synthetic(200, 1)
+    path = keep(corpus, tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert keep(corpus, tmp_path) == path and load(path).sha256 == corpus.sha256
+
+
 def test_capture_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = (np.empty((0, PAGE), np.uint8), [])
     monkeypatch.setitem(capture.SOURCES, "source", lambda target, seed: nothing)

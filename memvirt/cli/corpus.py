@@ -38,6 +38,7 @@ def capture(
     problems += capturing.problems(pages, seed, names)
     if problems:
         raise ConfigError("\n".join(problems))
+    store.require_writable(out.parent if out else store.cache_folder())
     captured = capturing.capture(pages, seed, names)
     if out is None:
         path = store.keep(captured, store.cache_folder())
