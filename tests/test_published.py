@@ -1,6 +1,8 @@
 """What is published is true: README's table is made from the records in results/, and those come out again."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from memvirt import plan, results, tables
 from memvirt.cell import prepare, run_cell
 from memvirt.export import WRITERS
-from memvirt.inputs import synthetic
+from memvirt.inputs import keep, make_default, synthetic
 from memvirt.record import comparable
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +40,23 @@ def test_the_table_in_results_is_that_of_the_records(published):
 def test_the_published_run_is_whole(published):
     assert results.unfinished(FOLDER) == (0, len(published)) and len(published) == plan.make("quick").count()
     assert all(record.verified for record in published.values() if record.status == "done")
+
+
+def test_readme_s_commands_run_as_they_stand(tmp_path, monkeypatch):
+    """One after the other, only smaller: the preset that refuses most, a smoke run, a corpus of 1 MiB."""
+    monkeypatch.setenv("MEMVIRT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    make_default(keep(synthetic(4096, seed=1), tmp_path / "cache"))
+    using = (ROOT / "README.md").read_text().split("## Using it")[1].split("As a library")[0]
+    commands = re.findall(r"^    memvirt (.*?)\s*(?:#.*)?$", using, re.MULTILINE)
+    assert {command.split()[0] for command in commands} >= {"run", "table", "compare", "explain", "corpus", "doctor"}
+    first = "run quick --corpus synthetic --out results/quick"  # what compare finds in a checkout
+    less = {"run": "--tier smoke --preset none", "corpus capture": "--size 1MiB --classes heap,numeric"}
+    for command in [first, *commands]:
+        asked = re.sub(r"--preset \S+ ?", "", command).split()
+        asked += less.get(asked[0], less.get(" ".join(asked[:2]), "")).split()
+        done = subprocess.run([sys.executable, "-m", "memvirt", *asked], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"memvirt {command}: {done.stderr}"
 
 
 @pytest.mark.parametrize("name", ["zipf-150--all--s1", "clone-storm-100--swap--s1"])
