@@ -180,6 +180,14 @@ def test_a_corpus_beyond_memory_is_not_begun(memvirt, monkeypatch, tmp_path):
     assert code == 2 and "capturing 1GiB needs 3072 MiB" in err and "make the corpus smaller" in err
 
 
+def test_output_that_cannot_be_written_is_told():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "memvirt", "list", "metrics"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1 and "No space left" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_problems_of_a_suite_file_have_their_lines(memvirt, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(

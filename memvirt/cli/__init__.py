@@ -5,7 +5,7 @@ once. What a user got wrong ends with a message and exit code 2, never with a tr
 error: memvirt is broken, and its traceback is what a report needs.
 
     0   done
-    1   some cells failed, or a record could not be written
+    1   some cells failed, or a record or the output could not be written
     2   usage or configuration
     3   regression beyond the threshold
     4   a claim failed
@@ -70,3 +70,6 @@ def main() -> None:
     except MemvirtError as error:
         typer.echo(f"memvirt: {error}", err=True)
         sys.exit(2)
+    except OSError as error:  # what this machine refuses: a full disk under our output, say
+        typer.echo(f"memvirt: {error}", err=True)
+        sys.exit(1)
