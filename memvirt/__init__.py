@@ -3,7 +3,7 @@
 The face of the library is here; everything else is imported when it is first used.
 """
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as typing has it, which takes longer to import than the rest of this file
 
 __version__ = "0.1.0"
 __all__ = ["ConfigError", "Host", "InvariantError", "MemvirtError", "StoreError", "Vm", "simulate"]
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _HOMES = {"Host": "memvirt.host", "Vm": "memvirt.vm", "simulate": "memvirt.simulation"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'memvirt' has no attribute '{name}'")
     import importlib

@@ -127,7 +127,7 @@ def _corpora() -> list[Entry]:
         pages = format_pages(path.stat().st_size // PAGE_SIZE)
         mark = ", the default" if path.name == default else ""
         text = f"{path}\nWhat is in it: 'memvirt corpus info {path}'."
-        found.append(Entry(path.stem, f"captured on this machine, {pages}{mark}", text))
+        found.append(Entry(path.stem, f"in the cache folder, {pages}{mark}", text))
     return found
 
 
@@ -170,8 +170,8 @@ def _deciders() -> list[Entry]:
 
 
 def _scanners() -> list[Entry]:
-    from memvirt.config import SCANNER_OPTION_MEANINGS, SCANNER_OPTIONS
     from memvirt.engine.scan.registry import SCANNERS
+    from memvirt.scanner_options import SCANNER_OPTION_MEANINGS, SCANNER_OPTIONS
 
     return [
         Entry(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from memvirt.metrics import FAULT_KINDS, REGISTRY, Better
+from memvirt.metric import Better
+from memvirt.metrics import FAULT_KINDS, REGISTRY
 from memvirt.record import Histogram, Record, percentile
 
 HUGE_ORDER = 9  # 2 MiB of 4 KiB pages

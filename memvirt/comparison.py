@@ -21,7 +21,7 @@ from typing import Any
 from memvirt import results, stats, timing
 from memvirt.columns import COLUMNS, Column
 from memvirt.errors import ConfigError
-from memvirt.metrics import Better
+from memvirt.metric import Better
 from memvirt.plan import BASELINE
 from memvirt.record import Record
 from memvirt.stats import Comparison, Verdict

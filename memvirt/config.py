@@ -18,6 +18,7 @@ from memvirt import costs as cost_models
 from memvirt import policies
 from memvirt.diagnose import Conflicts, Problem, report
 from memvirt.errors import ConfigError
+from memvirt.scanner_options import SALTING, SCANNER_OPTIONS
 from memvirt.units import PAGE_SIZE, format_pages, format_time, parse_pages, parse_percent, parse_time, suggest
 
 Pages = Annotated[int, BeforeValidator(parse_pages), PlainSerializer(format_pages, return_type=str)]
@@ -40,51 +41,11 @@ def _none_from_text(value: object) -> object:
 Replacement = Literal["random", "fifo", "clock", "lru", "twolist", "mglru", "sieve", "s3fifo", "2q", "arc", "lfu"]
 Scanner = Annotated[Literal["hash", "ksm", "esx", "zero-only", "inline"] | None, BeforeValidator(_none_from_text)]
 
+LEAST_PAGES = 4  # of a host with Linux's watermarks: its high one is never below two frames, nor above half of all
 # Levels a codec takes: default, lowest, highest. For lz4 it is the acceleration; of zstd 0 would be its default, 3.
 CODEC_LEVELS = {"lz4": (1, 1, 65537), "lz4hc": (9, 3, 12), "zstd": (1, -1, 3)}
 ZSTD_LEVELS = (-1, 1, 3)
 COMPRESS_LIMIT = 2990  # bytes: 73 % of a page, as Google's far memory (ASPLOS 2019)
-
-# What a scanner can be told, with its default. KSM's are Linux's, ESX's those of ESX 4 (scanning) and 6 (salting).
-SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
-    "hash": {"pages_to_scan": 4096, "sleep_ns": 20_000_000, "hints": False, "salting": "tenant"},
-    "ksm": {
-        "pages_to_scan": 100,
-        "sleep_ns": 20_000_000,
-        "max_page_sharing": 256,
-        "use_zero_pages": False,
-        "smart_scan": True,
-        "advisor": False,
-        "advisor_target_ns": 200_000_000_000,
-        "advisor_max_cpu": 70,
-        "advisor_min_pages": 500,
-        "advisor_max_pages": 30_000,
-        "salting": "global",
-    },
-    # Shortest time for a pass over a VM, most pages per simulated second for the host and for one VM.
-    "esx": {"scan_time_ns": 3_600_000_000_000, "pages_per_s": 1024, "vm_pages_per_s": 1024, "salting": "vm"},
-    "zero-only": {"pages_to_scan": 4096, "sleep_ns": 20_000_000},
-    "inline": {"salting": "tenant"},
-}
-SCANNER_OPTION_MEANINGS = {
-    "pages_to_scan": "pages looked at before the scanner sleeps",
-    "sleep_ns": "simulated time it sleeps, ns; with pages_to_scan, its pace",
-    "hints": "look first at pages whose content has just arrived from a device or a store, as XLH does",
-    "salting": "whose pages may merge: global (everyone's), tenant (those of VMs of one domain), vm (each VM's own); "
-    "ESX's Mem.ShareForceSalting 0, 1, 2",
-    "max_page_sharing": "most pages that one frame may serve; further equal ones get another",
-    "use_zero_pages": "pages of zeros go to the zero frame and are kept track of no more",
-    "smart_scan": "pass over pages, ever more often, that were looked at often without a merge",
-    "advisor": "set pages_to_scan after each pass, so that passes take advisor_target_ns",
-    "advisor_target_ns": "time for a pass that the advisor aims at, simulated ns",
-    "advisor_max_cpu": "most processor time the advisor may ask for, per cent of one core",
-    "advisor_min_pages": "pages_to_scan that the advisor begins with",
-    "advisor_max_pages": "largest pages_to_scan the advisor may set",
-    "scan_time_ns": "shortest time for a pass over one VM, simulated ns (Mem.ShareScanTime)",
-    "pages_per_s": "most pages looked at on the host in a simulated second",
-    "vm_pages_per_s": "most pages looked at in one VM in a simulated second",
-}
-_SALTING = ("global", "tenant", "vm")  # who may share with whom: everyone, VMs of one domain, each VM with itself
 
 
 class Model(BaseModel):
@@ -243,6 +204,11 @@ class HostConfig(Model):
         if marks is not None and not marks.min <= marks.low <= marks.high:
             text = f"min {marks.min} <= low {marks.low} <= high {marks.high} must hold"
             problems.append(Problem(("watermarks",), text))
+        if marks is None and self.memory < LEAST_PAGES:
+            text = (
+                f"{format_pages(self.memory)} leaves no room for watermarks; the least is {format_pages(LEAST_PAGES)}"
+            )
+            problems.append(Problem(("memory",), text))
         if marks is not None and marks.high > self.memory // 2:
             text = f"high {marks.high} is more than half of the host's {self.memory} frames"
             problems.append(Problem(("watermarks", "high"), text, ("memory",)))
@@ -452,6 +418,6 @@ def _option_problem(key: str, value: object, known: Mapping[str, object], owner:
         return f"{value} is more than {largest}; the default is {default}"
     if key == "max_page_sharing" and value == 1:
         return f"{value} must be at least 2; the default is {default}"
-    if key == "salting" and value not in _SALTING:
-        return f"unknown value {value!r} (known: {', '.join(_SALTING)})"
+    if key == "salting" and value not in SALTING:
+        return f"unknown value {value!r} (known: {', '.join(SALTING)})"
     return None

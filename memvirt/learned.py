@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from math import exp, fsum, log
 
 from memvirt.columns import Column
-from memvirt.metrics import Better
+from memvirt.metric import Better
 from memvirt.plan import OPTIMUM
 from memvirt.stats import MIN_SEEDS, Interval, mean_interval
 from memvirt.summary import Group, Row, number

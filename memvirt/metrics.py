@@ -8,39 +8,11 @@ Families stand for a metric per member: `sim_ns.KIND` per fault kind, `cpu_ns.ME
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
 
 from memvirt.errors import ConfigError
+from memvirt.metric import Better, Kind, Metric
+from memvirt.sharing_metrics import SHARING, SHARING_TIMES
 from memvirt.units import suggest
-
-
-class Kind(StrEnum):
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-    RATIO = "ratio"
-    SIM_TIME = "sim time"
-    WALL_TIME = "wall time"
-
-
-class Better(StrEnum):
-    HIGHER = "higher"
-    LOWER = "lower"
-    NEITHER = "neither"  # says what happened, not how well
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One entry of the registry."""
-
-    name: str
-    unit: str
-    kind: Kind
-    meaning: str
-    better: Better = Better.NEITHER
-    derivation: str = "counted"
-
 
 FAULT_KINDS = ("refill", "zero", "huge", "cow", "reuse", "cached", "same", "zpool", "swap")
 MECHANISMS = (
@@ -263,105 +235,6 @@ _STATES: tuple[Metric, ...] = (
 )
 
 
-# What host.sharing() reports beside its two histograms: name, unit, kind, better, meaning, derivation.
-_SHARING: tuple[tuple[str, str, Kind, Better, str, str], ...] = (
-    (
-        "pages_shared",
-        "frames",
-        Kind.GAUGE,
-        _NONE,
-        "frames that hold merged content",
-        "recounted; ksm: nodes with users",
-    ),
-    ("pages_sharing", "pages", Kind.GAUGE, _UP, "additional sites that use them", "Σ (refs - 1); ksm: of its items"),
-    ("zero_pages", "pages", Kind.GAUGE, _UP, "entries that name the zero frame", "its references"),
-    (
-        "cow_sharing",
-        "pages",
-        Kind.GAUGE,
-        _UP,
-        "entries that share a frame by cloning alone",
-        "Σ (refs - 1), not merged",
-    ),
-    ("leaves_shared", "pages", Kind.GAUGE, _UP, "pages under leaves that clones share", "Σ entries · (holders - 1)"),
-    ("saved_zero_pages", "frames", Kind.GAUGE, _UP, "saved by sharing zeros", "by content, whatever shares them"),
-    ("saved_intra_pages", "frames", Kind.GAUGE, _UP, "saved by sharing within a VM, without zeros", "Σ (refs - VMs)"),
-    ("saved_inter_pages", "frames", Kind.GAUGE, _UP, "saved by sharing between VMs, without zeros", "Σ (VMs - 1)"),
-    ("saved_gross_frames", "frames", Kind.GAUGE, _UP, "saved by merging, gross", "zero + intra + inter"),
-    (
-        "metadata_index_frames",
-        "frames",
-        Kind.GAUGE,
-        _DOWN,
-        "hash table, queue, times, zero frame",
-        "charged at creation",
-    ),
-    ("metadata_scanner_frames", "frames", Kind.GAUGE, _DOWN, "trees and items of the scanner", "charged as they grow"),
-    ("saved_net_frames", "frames", Kind.GAUGE, _UP, "saved by merging, net", "gross - its metadata"),
-    (
-        "sharing_debt_frames",
-        "frames",
-        Kind.GAUGE,
-        _DOWN,
-        "needed if every shared page were written now",
-        "gross + clones",
-    ),
-    ("breaks", "frames", Kind.COUNTER, _DOWN, "merged frames that stopped being merged", "counted"),
-    (
-        "last_chance_merges",
-        "pages",
-        Kind.COUNTER,
-        _UP,
-        "pages shared when reclaim was about to write them out",
-        "counted",
-    ),
-    ("arrival_merges", "pages", Kind.COUNTER, _UP, "pages shared the moment their content arrived", "counted"),
-    ("false_matches", "pages", Kind.COUNTER, _DOWN, "equal hash, different bytes or salt: not merged", "counted"),
-    ("stale_hints", "pages", Kind.COUNTER, _DOWN, "candidates that had changed since they were hashed", "counted"),
-    ("merges_put_off", "pages", Kind.COUNTER, _DOWN, "merges and looks put off for want of a frame", "counted"),
-    (
-        "scan_ns_per_page",
-        "ns",
-        Kind.SIM_TIME,
-        _DOWN,
-        "processor time for each page scanned",
-        "cpu_ns.scan / pages_scanned",
-    ),
-    ("scan_ns_per_gib_saved", "ns", Kind.SIM_TIME, _DOWN, "processor time for each GiB saved", "cpu_ns.scan / gross"),
-    ("pages_scanned", "pages", Kind.COUNTER, _NONE, "pages the scanner looked at", "counted"),
-    ("full_scans", "passes", Kind.COUNTER, _NONE, "passes finished; esx: over single VMs", "counted"),
-    ("hints_followed", "pages", Kind.COUNTER, _NONE, "looked at first because their content had arrived", "counted"),
-    (
-        "pages_unshared",
-        "pages",
-        Kind.GAUGE,
-        _NONE,
-        "checked again and again, unique",
-        "ksm: inserted into the unstable tree",
-    ),
-    ("pages_volatile", "pages", Kind.GAUGE, _NONE, "changed too fast to be merged", "ksm: items in neither tree"),
-    ("pages_skipped", "pages", Kind.COUNTER, _NONE, "passed over by smart_scan", "counted, as ksm"),
-    ("ksm_zero_pages", "pages", Kind.GAUGE, _UP, "zero pages that ksm replaced", "as ksm"),
-    ("general_profit", "bytes", Kind.GAUGE, _UP, "ksm's own estimate of its profit", "4096 · saved pages - 64 · items"),
-    ("stable_node_chains", "chains", Kind.GAUGE, _NONE, "contents with more than one stable node", "as ksm"),
-    ("stable_node_dups", "nodes", Kind.GAUGE, _NONE, "stable nodes of such contents", "as ksm"),
-    ("rmap_items", "items", Kind.GAUGE, _NONE, "pages that ksm keeps track of", "recounted"),
-    ("rmap_items_put_off", "pages", Kind.COUNTER, _DOWN, "not looked at for want of a frame for items", "counted"),
-    (
-        "pages_to_scan",
-        "pages",
-        Kind.GAUGE,
-        _NONE,
-        "pages ksm looks at between two sleeps now",
-        "set, or by its advisor",
-    ),
-)
-_SHARING_TIMES: tuple[tuple[str, Better, str], ...] = (
-    ("time_to_merge_ns", _DOWN, "from a page being given its frame to its merge"),
-    ("share_lifetime_ns", _UP, "for how long frames stayed merged, of those that ended"),
-)
-
-
 def _families() -> list[Metric]:
     """One metric for each member of a family, and what a guest counts."""
     rows = [
@@ -401,8 +274,8 @@ def _families() -> list[Metric]:
         Metric(f"usage.{use}", "frames", Kind.GAUGE, f"host frames in use as '{use}'", _NONE, "sums to host memory")
         for use in FRAME_USES
     ]
-    rows += [Metric(name, unit, kind, text, better, how) for name, unit, kind, better, text, how in _SHARING]
-    for name, better, text in _SHARING_TIMES:
+    rows += [Metric(name, unit, kind, text, better, how) for name, unit, kind, better, text, how in SHARING]
+    for name, better, text in SHARING_TIMES:
         rows += [
             Metric(f"{name}.{part}", unit, kind, f"{meaning}: {text}", better, "from the complete histogram")
             for part, unit, kind, meaning in (

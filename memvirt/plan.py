@@ -131,6 +131,8 @@ def make(
     sized = suite.load(name).at(tier)
     problems: list[str] = []
     columns = _columns(sized, only, problems)
+    if problems and not columns:
+        columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
     hosts: dict[tuple[str, int], HostConfig] = {}
     guests: dict[str, Any] = {}
     for seed in seeds or sized.seeds:

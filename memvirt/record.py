@@ -227,9 +227,11 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except OSError as error:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
-        raise RecordError(f"{path}: cannot be written: {error.strerror}; nothing was changed") from error
+        if isinstance(error, OSError):
+            raise RecordError(f"{path}: cannot be written: {error.strerror}; nothing was changed") from error
+        raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

@@ -143,8 +143,15 @@ def load(folder: str | os.PathLike[str]) -> list[Record]:
     order += sorted(set(files) - set(order))
     records = [read(files[name]) for name in order]
     if not records:
-        raise FolderError(f"{folder}: no cell is finished; go on with 'memvirt run --resume --out {folder}'")
+        again = f"memvirt run {manifest.get('suite')} --tier {manifest.get('tier')} --out {folder} --resume"
+        raise FolderError(f"{folder}: no cell is finished; go on with '{again}'")
     return records
+
+
+def unfinished(folder: str | os.PathLike[str]) -> tuple[int, int]:
+    """How many cells of a folder's run have no record yet, and how many there are in all."""
+    cells = read_manifest(folder).get("cells", {})
+    return sum(not (Path(folder) / "cells" / f"{name}.json").exists() for name in cells), len(cells)
 
 
 def next_folder(base: Path, suite: str) -> Path:

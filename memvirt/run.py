@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from memvirt import interrupts
 from memvirt.cell import Run, run_cell
 from memvirt.plan import Cell, Plan
 from memvirt.record import Record
@@ -64,6 +65,7 @@ def run_plan(
             baseline = None if cell.is_baseline else baselines.get(plan.baseline_of(cell).name)
             began = clock()
             record = measure(run, cell, baseline)
+            interrupts.check()  # before what it may have spoiled is kept
             spent_ns += clock() - began
             accesses += cell.accesses()
             results.write(record)

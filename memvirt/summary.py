@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import fsum
 
 from memvirt.columns import COLUMNS, Column, columns_of
-from memvirt.metrics import Better
+from memvirt.metric import Better
 from memvirt.plan import BASELINE, OPTIMUM
 from memvirt.record import Record
 from memvirt.stats import MIN_SEEDS, mean_interval
@@ -63,13 +63,15 @@ class Group:
     simulated: bool = False  # a trace without a host: its ratio is the share of its pages that fits in memory
 
     def best(self, column: Column) -> set[str]:
-        """The presets that are best in a column, the optimum apart; none when nobody is, or every one is."""
+        """The presets that are best in a column as it is printed, the optimum apart; none when nobody is, or every one
+        is: of two equal numbers, one must not be marked."""
         rows = [row for row in self.rows if row.done and row.preset != OPTIMUM]
         means = {row.preset: mean for row in rows if (mean := row.mean(column.name)) is not None}
-        if column.better is Better.NEITHER or column.wall or len(set(means.values())) < 2:
+        if column.better is Better.NEITHER or column.wall or not means:
             return set()
         top = max(means.values()) if column.better is Better.HIGHER else min(means.values())
-        return {preset for preset, mean in means.items() if mean == top}
+        best = {preset for preset, mean in means.items() if number(column, mean) == number(column, top)}
+        return best if len(best) < len(means) else set()
 
 
 def groups(records: Iterable[Record]) -> list[Group]:

@@ -16,6 +16,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memvirt import interrupts
 from memvirt.errors import ConfigError, MemvirtError
 from memvirt.plan import Cell, to_json
 from memvirt.record import Record
@@ -184,6 +186,7 @@ def run_timings(
                 failed.add(cell.name)
                 total -= processes - turn[cell.name]
                 missing -= processes - turn[cell.name]
+            interrupts.check()
             done, taken = done + 1, taken + 1
             yield Sampled(done, total, cell.name, error, (clock() - began) / taken * (missing - taken))
 
@@ -199,12 +202,26 @@ def take(cell: Cell, corpus_file: Path, path: Path) -> None:
         theirs = ["-p", "1", "-n", "1", "-w", "0", "-l", "1", "--hook", HOOK, "--quiet", "--append", str(copy)]
         command = [sys.executable, "-m", "memvirt.cell_worker", *ours, *theirs]
         try:
-            ended = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+            code, said = _finish(command)
         except subprocess.TimeoutExpired:
             raise TimingError(f"{cell.name}: a sample took more than {TIMEOUT_S} s") from None
-        if ended.returncode:
-            raise TimingError(f"{cell.name}: its process ended with {ended.returncode}: {_complaint(ended.stderr)}")
+        if code:
+            raise TimingError(f"{cell.name}: its process ended with {code}: {_complaint(said)}")
         os.replace(copy, path)
+
+
+def _finish(command: list[str]) -> tuple[int, str]:
+    """Exit code and stderr of a process. It leads a group, because pyperf's worker is a child of it: when we stop
+    early, both end, and nothing goes on running beside the next sample."""
+    with subprocess.Popen(
+        command, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=TIMEOUT_S)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, said
 
 
 def _complaint(text: str) -> str:

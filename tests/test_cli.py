@@ -144,6 +144,8 @@ BAD = [
     (["run", "--set", "memory=5000"], "is not a multiple of the page size"),
     (["run", "--set", "memory=8TiB", "--corpus", "synthetic"], "are available"),
     (["run", "--set", "memory=17TiB"], "larger than 32-bit page numbers"),
+    (["run", "--set", "memory=4KiB"], "the least is 16KiB"),
+    (["run", "--preset", ","], "names no preset"),
     (["run", "--set", "seed"], "is not KEY=VALUE"),
     (["run", "--set", "balloon=propotional"], "did you mean 'proportional'?"),
     (["run", "--tier", "huge"], "'smoke', 'quick', 'full'"),
@@ -157,7 +159,9 @@ BAD = [
     (["table", "nowhere"], "not a memvirt results folder"),
     (["corpus", "info", "missing"], "cannot be read"),
     (["corpus", "capture", "--size", "1MB"], "did you mean 1MiB?"),
-    (["corpus", "capture", "--classes", "heep"], "classes are"),
+    (["corpus", "capture", "--classes", "heep"], "did you mean 'heap'?"),
+    (["corpus", "capture", "--size", "4KiB"], "384KiB to 64GiB, not 4KiB"),
+    (["corpus", "capture", "--size", "65TiB"], "under 16TiB"),
     (["frobnicate"], "frobnicate"),
 ]
 
@@ -178,6 +182,35 @@ def test_all_problems_are_told_at_once(memvirt):
     assert code == 2
     for said in ("'swpa'", "'zcahe'", "did you mean 64MiB?", "did you mean 'replacement'?"):
         assert said in err
+
+
+def test_unknown_presets_do_not_hide_what_else_is_wrong(memvirt):
+    code, _, err = memvirt("run", "--preset", "zcahe", "--set", "memroy=64MiB", "--set", "swap=1MB")
+    assert code == 2
+    for said in ("did you mean 'zcache'?", "did you mean 'memory'?", "did you mean 1MiB?"):
+        assert said in err
+
+
+def test_all_problems_of_a_capture_are_told_at_once(memvirt, tmp_path):
+    words = ("--size", "1MB", "--classes", "heep,noise,noise", "--default", "--out", tmp_path / "x")
+    code, _, err = memvirt("corpus", "capture", *words)
+    assert code == 2 and not list(tmp_path.iterdir())
+    for said in ("did you mean 1MiB?", "did you mean 'heap'?", "'noise' is named twice", "--default"):
+        assert said in err
+
+
+def test_a_corpus_beyond_memory_is_not_begun(memvirt, monkeypatch, tmp_path):
+    monkeypatch.setattr("memvirt.environment.meminfo", lambda *_: {"MemAvailable": 1 << 30})
+    code, _, err = memvirt("corpus", "capture", "--size", "1GiB", "--out", tmp_path / "x")
+    assert code == 2 and "capturing 1GiB needs 3072 MiB" in err and "make the corpus smaller" in err
+
+
+def test_output_that_cannot_be_written_is_told():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "memvirt", "list", "metrics"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1 and "No space left" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_problems_of_a_suite_file_have_their_lines(memvirt, tmp_path):

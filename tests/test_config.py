@@ -138,7 +138,7 @@ def test_a_device_of_ones_own_and_its_text():
 @given(
     st.builds(
         dict,
-        memory=st.integers(2, 1 << 30).map(lambda pages: pages * 4096),
+        memory=st.integers(4, 1 << 30).map(lambda pages: pages * 4096),
         swap=st.one_of(st.integers(0, 1 << 30).map(lambda pages: pages * 4096), st.just("200%")),
         zpool_percent=st.integers(0, 100),
         harvest_interval=st.integers(1, 10**15),

@@ -331,16 +331,33 @@ def test_a_real_capture_of_every_class() -> None:
 @pytest.mark.parametrize(
     ("pages", "seed", "classes", "what"),
     [
-        (1000, 1, ["heap", "stack"], "unknown or repeated class in heap, stack; classes are libraries"),
-        (1000, 1, ["random", "random"], "repeated"),
-        (95, 1, None, "96 to 16777216 pages, not 95"),
-        (1 << 25, 1, None, "not 33554432"),
+        (1000, 1, ["heap", "stack"], "unknown class 'stack' .classes are libraries"),
+        (1000, 1, ["random", "random"], "named twice"),
+        (95, 1, None, "384KiB to 64GiB, not 380KiB"),
+        (1 << 25, 1, None, "not 128GiB"),
         (1000, -1, None, "seed .* -1"),
     ],
 )
 def test_capture_refuses(pages: int, seed: int, classes: list[str] | None, what: str) -> None:
     with pytest.raises(CorpusError, match=what):
         capture.capture(pages, seed, classes)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_capture(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    def never() -> Corpus:
+        raise AssertionError("captured in vain")
+
+    with pytest.raises(CorpusError, match="cannot be written"):
+        default_corpus(never, tmp_path / "file")
+
+
+def test_a_damaged_file_is_kept_anew(tmp_path: Path) -> None:
+    corpus = synthetic(200, 1)
+    path = keep(corpus, tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert keep(corpus, tmp_path) == path and load(path).sha256 == corpus.sha256
 
 
 def test_capture_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

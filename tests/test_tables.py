@@ -86,6 +86,13 @@ def test_stars_stand_where_the_best_values_are():
     assert "1.00*" not in text, "a value that every preset has is not the best"
 
 
+def test_of_numbers_that_print_alike_all_are_best_or_none():
+    near = [made(preset="a", slowdown="2.001"), made(preset="b", slowdown="2.004"), made(preset="c", slowdown="9.000")]
+    slowdown = BY_NAME["slowdown"]
+    assert groups(near)[0].best(slowdown) == {"a", "b"}
+    assert groups(near[:2])[0].best(slowdown) == set()
+
+
 def test_wall_times_are_never_called_best():
     (group,) = groups([made(preset="a", speed=1), made(preset="b", speed=10**9)])
     assert group.best(BY_NAME["simulated_maccesses_per_s"]) == set()

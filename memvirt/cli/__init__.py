@@ -5,7 +5,7 @@ once. What a user got wrong ends with a message and exit code 2, never with a tr
 error: memvirt is broken, and its traceback is what a report needs.
 
     0   done
-    1   some cells failed, or a record could not be written
+    1   some cells failed, or a record or the output could not be written
     2   usage or configuration
     3   regression beyond the threshold
     4   a claim failed
@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from memvirt.cli import compare, corpus, doctor, run, show, stop, table
+from memvirt.cli import compare, corpus, doctor, run, show, table
 
 APP = typer.Typer(
     name="memvirt",
@@ -63,13 +63,13 @@ def main() -> None:
     """The program. Exit codes: see the module."""
     from memvirt.errors import InvariantError, MemvirtError
 
-    stop.watch()
     try:
         APP()
-    except BaseException as error:
-        if code := stop.asked():
-            sys.exit(code)
-        if isinstance(error, MemvirtError) and not isinstance(error, InvariantError):
-            typer.echo(f"memvirt: {error}", err=True)
-            sys.exit(2)
+    except InvariantError:
         raise
+    except MemvirtError as error:
+        typer.echo(f"memvirt: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:  # what this machine refuses: a full disk under our output, say
+        typer.echo(f"memvirt: {error}", err=True)
+        sys.exit(1)

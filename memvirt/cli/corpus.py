@@ -28,10 +28,18 @@ def capture(
     from memvirt.inputs import store
     from memvirt.units import parse_pages
 
-    if out is not None and default:
-        raise ConfigError("--default: is for a corpus in the cache folder; leave --out away")
-    names = [name.strip() for name in classes.split(",") if name.strip()]
-    captured = capturing.capture(parse_pages(size), seed, names or None)
+    problems = ["--default: is for a corpus in the cache folder; leave --out away"] if out and default else []
+    pages = capturing.DEFAULT_PAGES
+    try:
+        pages = parse_pages(size)
+    except ConfigError as error:
+        problems.append(f"--size: {error}")
+    names = [name.strip() for name in classes.split(",") if name.strip()] or list(capturing.SHARES)
+    problems += capturing.problems(pages, seed, names)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    store.require_writable(out.parent if out else store.cache_folder())
+    captured = capturing.capture(pages, seed, names)
     if out is None:
         path = store.keep(captured, store.cache_folder())
     else:

@@ -1,16 +1,18 @@
 """run: a suite's cells, one record each, a table at the end."""
 
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from memvirt.cli import stop, timings
+from memvirt import interrupts
+from memvirt.cli import timings
 from memvirt.cli.corpus import opened
-from memvirt.cli.show import Json, examples, print_columns, print_json, say
+from memvirt.cli.show import Json, examples, print_columns, print_json, program, say
 from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from memvirt.results import Results
 
 FAILED = 1
-SHOWN = 10  # failed cells named, at most
 
 
 class Tier(StrEnum):
@@ -58,8 +59,13 @@ def run(
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
     from memvirt import plan as planning
+    from memvirt.errors import ConfigError
 
     names = [name.strip() for text in preset or () for name in text.split(",") if name.strip()]
+    if preset and not names:
+        raise ConfigError(
+            "--preset: names no preset; leave it away for all of the suite's, or see 'memvirt list presets'"
+        )
     plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or ())
     if dry_run:
         _print_plan(plan, as_json)
@@ -73,11 +79,8 @@ def run(
         print_table(records)
     for text in never_asked(records):
         say(text)
-    for record in failed[:SHOWN]:
-        say(f"failed: {record.cell}: {record.reason}")
-    if len(failed) > SHOWN:
-        say(f"failed: {len(failed) - SHOWN} more; their records say why")
     if failed:
+        _print_failures(failed)
         raise typer.Exit(FAILED)
 
 
@@ -97,6 +100,16 @@ def never_asked(records: list["Record"]) -> list[str]:
     ]
 
 
+def _print_failures(failed: Sequence["Record"]) -> None:
+    """A line for each kind of failure."""
+    kinds: dict[str, list[Record]] = {}
+    for record in failed:
+        kinds.setdefault(re.sub(r"\d+", "", record.reason), []).append(record)
+    for alike in kinds.values():
+        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
+
+
 def _command(
     suite: str,
     preset: list[str] | None,
@@ -106,7 +119,7 @@ def _command(
     corpus: str,
 ) -> list[str]:
     """The command line that asks for the same cells."""
-    words = ["memvirt", "run", suite, "--tier", tier.value]
+    words = [*program(), "run", suite, "--tier", tier.value]
     for option, values in (("--preset", preset), ("--set", settings), ("--seed", seed)):
         for value in values or ():
             words += [option, str(value)]
@@ -143,23 +156,21 @@ def _run_all(
         )
         going_on = shlex.join([*again, "--out", str(folder), "--resume"])
         try:
-            with stop.alarm(timeout):
+            with interrupts.alarm(timeout):
                 for record in _with_progress(plan, context, results):
                     records.append(record)
-                    stop.check()
                 if plan.tier == "full":
                     timings.take(plan, records, context.corpus, results.path)
         except BaseException as error:
-            code, kept = stop.asked(), f"{_kept(results, plan)}; go on with: {going_on}"
-            if code:
-                say(f"{'time is up' if code == stop.TIMEOUT else 'interrupted'}: {kept}")
-                raise typer.Exit(code) from None
-            if not isinstance(error, RecordError):
+            why = interrupts.asked()  # whatever a library made of it
+            if why is None and not isinstance(error, RecordError):
                 raise
-            say(f"memvirt: {error}")
-            say(f"stopped: {kept}")
-            raise typer.Exit(FAILED) from None
-    say(f"the records are in {folder}; the table again: memvirt table {shlex.quote(str(folder))}")
+            if why is None:
+                say(f"memvirt: {error}")
+            said, code = (why.said, why.code) if why else ("stopped", FAILED)
+            say(f"{said}: {_kept(results, plan)}; go on with: {going_on}")
+            raise typer.Exit(code) from None
+    say(f"the records are in {folder}; the table again: {shlex.join([*program(), 'table', str(folder)])}")
     return records
 
 

@@ -1,7 +1,11 @@
 """list, describe, explain: what there is, without running anything. Also how all commands print."""
 
 import json
+import os
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +18,7 @@ KINDS = (
     "settings",
 )  # fmt: skip
 
+PROGRAM = "memvirt"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -38,6 +43,16 @@ def print_columns(rows: Iterable[Sequence[str]], indent: str = "") -> None:
 def say(text: str) -> None:
     """A message to the person, on stderr."""
     typer.echo(text, err=True)
+
+
+def program() -> list[str]:
+    """The words that call this program as it was called: what a message tells the person to type has to work."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return [sys.executable, "-m", "memvirt"]
+    found = shutil.which(PROGRAM)
+    elsewhere = Path(called).name == PROGRAM and (found is None or not os.path.samefile(found, called))
+    return [called if elsewhere else PROGRAM]
 
 
 def list_names(

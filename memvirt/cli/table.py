@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memvirt.cli.show import examples
+from memvirt.cli.show import examples, say
 
 if TYPE_CHECKING:
     from memvirt.record import Record
@@ -17,12 +17,17 @@ def table(
     form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or json.")] = "text",
 ) -> None:
     """Make the table of a results folder again, from its records and nothing else."""
-    from memvirt import results, tables
+    from memvirt import record, results, tables
 
     if form == "text":
-        print_table(results.load(folder))
+        records = results.load(folder)
+        record.require_alike(records)
+        print_table(records)
     else:
         typer.echo(tables.table_command(folder, form).rstrip("\n"))
+    missing, cells = results.unfinished(folder)
+    if missing:
+        say(f"{folder}: {missing} of {cells} cells are not run yet; the table speaks of the others")
 
 
 def print_table(records: Sequence["Record"]) -> None:

@@ -15,12 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
+from memvirt.environment import memory_problem
 from memvirt.errors import CorpusError
+from memvirt.units import format_pages, suggest
 
 from .bits import Bits
 from .corpus import PAGE_SIZE, Corpus, PageBytes
 
 DEFAULT_PAGES = 16384  # 64 MiB
+LEAST_PAGES, MOST_PAGES = 96, 1 << 24
+COPIES = 3  # of the corpus there are in memory at one time: classes, their whole, and what a class is made from
 HEAP_SECONDS = 120
 EXTENT = 64  # pages of heap that stay together
 DEPTH = 2  # folders below the usual ones that are looked into; deeper lie other systems' trees
@@ -33,16 +37,11 @@ def capture(target_pages: int = DEFAULT_PAGES, seed: int = 1, classes: Sequence[
     """A corpus of about `target_pages` pages in these classes (all, unless named).
 
     A class falls short where the machine has less of it. CorpusError for an unknown class, one of which the machine has
-    nothing, and fewer than 16 pages per class.
+    nothing, and sizes that are too small or beyond this machine's memory.
     """
     chosen = tuple(classes or SHARES)
-    unknown = [name for name in chosen if name not in SHARES]
-    if unknown or len(set(chosen)) != len(chosen):
-        raise CorpusError(f"unknown or repeated class in {', '.join(chosen)}; classes are {', '.join(SHARES)}")
-    if not 16 * len(SHARES) <= target_pages <= 1 << 24:
-        raise CorpusError(f"a corpus has {16 * len(SHARES)} to {1 << 24} pages, not {target_pages}")
-    if seed < 0:
-        raise CorpusError(f"the seed of a corpus must not be negative, but is {seed}")
+    if found := problems(target_pages, seed, chosen):
+        raise CorpusError("\n".join(found))
     total = sum(SHARES[name] for name in chosen)
     parts, provenance = [], []
     for name in chosen:
@@ -52,6 +51,25 @@ def capture(target_pages: int = DEFAULT_PAGES, seed: int = 1, classes: Sequence[
         parts.append((name, pages))
         provenance += [f"{name}: {origin}" for origin in origins]
     return Corpus.of(parts, provenance)
+
+
+def problems(target_pages: int, seed: int, classes: Sequence[str]) -> list[str]:
+    """Everything that forbids such a capture."""
+    known = list(SHARES)
+    found = [
+        f"unknown class '{name}'{suggest(name, known)} (classes are {', '.join(known)})"
+        for name in classes
+        if name not in SHARES
+    ]
+    found += [f"class '{name}' is named twice" for name in dict.fromkeys(classes) if classes.count(name) > 1]
+    if not LEAST_PAGES <= target_pages <= MOST_PAGES:
+        sizes = f"{format_pages(LEAST_PAGES)} to {format_pages(MOST_PAGES)}, not {format_pages(target_pages)}"
+        found.append(f"a corpus has {sizes}")
+    elif problem := memory_problem(COPIES * target_pages * PAGE_SIZE):
+        found.append(f"capturing {format_pages(target_pages)} {problem}; make the corpus smaller")
+    if seed < 0:
+        found.append(f"the seed of a corpus must not be negative, but is {seed}")
+    return found
 
 
 def from_files(kind: str, folders: Iterable[str], wanted: Callable[[str], bool], target: int, seed: int) -> _Part:

@@ -129,11 +129,20 @@ def cache_folder() -> Path:
 
 
 def keep(corpus: Corpus, folder: Path) -> Path:
-    """Store a corpus in a folder under its content hash; the file."""
+    """Store a corpus in a folder under its content hash; the file. One there that is damaged is written again."""
     path = folder / f"corpus-{corpus.sha256[:16]}{SUFFIX}"
-    if not path.exists():
+    try:
+        whole = path.exists() and load(path).sha256 == corpus.sha256
+    except CorpusError:
+        whole = False
+    if not whole:
         save(corpus, path)
     return path
+
+
+def require_writable(folder: Path) -> None:
+    """CorpusError when nothing can be written there: known before pages are captured for it."""
+    _write_beside(folder / POINTER, lambda file: None, lambda temporary, _: os.unlink(temporary))
 
 
 def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) -> Corpus:
@@ -144,6 +153,7 @@ def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) ->
     folder = folder or cache_folder()
     pointer = folder / POINTER
     if not pointer.exists():
+        require_writable(folder)
         name = keep(capture(), folder).name
         _write_beside(pointer, lambda file: _write_text(file, name), _link_first)
     try:
@@ -184,10 +194,12 @@ def _write_beside(path: Path, write: Callable[[BinaryIO], None], move: Callable[
             file.flush()
             os.fsync(file.fileno())
         move(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-        raise CorpusError(
-            f"{path} cannot be written: {error.strerror or error}; "
-            "make its folder writable, or set MEMVIRT_CACHE to one that is"
-        ) from error
+        if isinstance(error, OSError):
+            raise CorpusError(
+                f"{path} cannot be written: {error.strerror or error}; "
+                "make its folder writable, or set MEMVIRT_CACHE to one that is"
+            ) from error
+        raise

@@ -8,8 +8,8 @@ import pytest
 
 import memvirt
 from memvirt import metrics
-from memvirt.config import SCANNER_OPTIONS
 from memvirt.errors import ConfigError
+from memvirt.scanner_options import SCANNER_OPTIONS
 
 PAGE = 4096
 CORPUS = np.zeros((40, PAGE), np.uint8)

@@ -1,0 +1,75 @@
+"""Being told to stop, by Ctrl-C or by the clock: one line, an exit code of its own, whatever was running.
+
+Python's KeyboardInterrupt appears in whatever line runs, and libraries do with it as they like: pydantic's serializers
+turn it into a PydanticSerializationError, a module that was being imported into an ImportError, a destructor drops it,
+and parsers of command lines each have another exit code for it. So the program `watch`es: its handlers raise Stopped,
+which is no KeyboardInterrupt, and remember it; what was remembered decides, whatever arrives. Before anything is kept
+`check` asks whether it was lost on the way.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+INTERRUPTED, TIMEOUT = 130, 124
+
+
+class Stopped(BaseException):
+    """Stop now. No Exception: what runs a cell must not take it for a failure of the cell."""
+
+    code = INTERRUPTED
+    said = "interrupted"
+
+
+class TimeUp(Stopped):
+    """The time of --timeout is over."""
+
+    code = TIMEOUT
+    said = "time is up"
+
+
+_asked: Stopped | None = None
+
+
+def watch() -> None:
+    """Ctrl-C raises Stopped from now on; not where whoever started this process had it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: _stop(Stopped()))
+
+
+def unwatch() -> None:
+    """The process ends: Ctrl-C ends it at once and without a word."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def alarm(seconds: int | None) -> Iterator[None]:
+    """Raise TimeUp in the middle of what runs when the time is over."""
+    if seconds is None:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda *_: _stop(TimeUp()))
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def asked() -> Stopped | None:
+    """Why to stop; None when nobody asked."""
+    return _asked
+
+
+def check() -> None:
+    """Raise Stopped again if it was raised and something dropped it."""
+    if _asked is not None:
+        raise _asked
+
+
+def _stop(why: Stopped) -> None:
+    global _asked
+    _asked = _asked or why
+    raise _asked
