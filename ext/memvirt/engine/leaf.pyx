@@ -1,8 +1,8 @@
 """Leaf tables and the directory above them: the second-stage page table, gfn -> frame or backing.
 
-A leaf covers 2 MiB of guest-physical memory. *Small*: 512 entries in a table frame, whose other half has a link beside
-each entry for the reverse map. *Huge*: one entry that names an aligned block of 512 frames. Above it stands one VM's directory, a radix of fan-out 256 and then a root array, as in an
-EPT: memory follows what is touched.
+A leaf covers 2 MiB of guest-physical memory. *Small*: 512 entries in a table frame, whose other half has a link for each
+entry, for the reverse map. *Huge*: one entry that names an aligned block of 512 frames. Above it stands one VM's
+directory, a radix of fan-out 256 and then a root array, as in an EPT: memory follows what is touched.
 
 A leaf may be held by several VMs: cloning adds the clone's directory slot to the leaf's chain of holders and copies no
 entry. The slots themselves are the links of that chain, so adding and removing a holder is O(1) and needs no memory.
