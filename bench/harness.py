@@ -108,6 +108,13 @@ def absent(what: str, ours: float | None, unit: str, target: float | None, why: 
     )
 
 
+def unjudged(what: str, ours: float, unit: str, note: str = "") -> Row:
+    """A row that is only told: there is nothing to hold it against."""
+    return Row(
+        what=what, ours=ours, reference=None, unit=unit, ratio=None, target=None, spread=None, met=None, note=note
+    )
+
+
 def bounded(what: str, ours: float, bound: float, unit: str, note: str = "", larger_is_better: bool = False) -> Row:
     """A row whose reference is a fixed bound: to be on the right side of it is to meet it."""
     ratio = ours / bound if larger_is_better else bound / ours

@@ -17,7 +17,7 @@ enum { LIMIT_AHEAD = 32, LIMIT_AHEAD_WORD = 12, LIMIT_BLOCK = 16, LIMIT_FANOUT =
 #define LIMIT_WRITABLE 0x40000000u
 #define LIMIT_FRAME 0x0FFFFFFFu
 
-typedef struct { uint64_t *root; uint64_t *node; size_t used, room; } LimitRadix;
+typedef struct { uint64_t *root; uint64_t *node; size_t used; } LimitRadix;
 
 static inline uint32_t limit_need(uint32_t op)
 {
@@ -70,17 +70,17 @@ static inline uint64_t *limit_node(LimitRadix *radix)
     return node;
 }
 
-/* The same translations as the flat table, in four levels. 0, or -1 for want of memory. */
-static int limit_radix_new(LimitRadix *radix, const uint32_t *table, uint32_t nr_pages)
+static inline size_t limit_radix_bytes(uint32_t nr_pages)
 {
     size_t leaves = nr_pages / LIMIT_FANOUT + 1, nodes = leaves + leaves / LIMIT_FANOUT + 8;
+    return nodes * LIMIT_FANOUT * sizeof(uint64_t);
+}
+
+/* The same translations as the flat table, in four levels, in limit_radix_bytes() of zeroed memory. */
+static void limit_radix_new(LimitRadix *radix, uint64_t *memory, const uint32_t *table, uint32_t nr_pages)
+{
     radix->used = 0;
-    radix->room = nodes * LIMIT_FANOUT;
-    radix->node = aligned_alloc(4096, radix->room * sizeof(uint64_t));
-    if (!radix->node)
-        return -1;
-    for (size_t i = 0; i < radix->room; i++)
-        radix->node[i] = 0;
+    radix->node = memory;
     radix->root = limit_node(radix);
     for (uint32_t page = 0; page < nr_pages; page++) {
         uint64_t *node = radix->root;
@@ -92,7 +92,6 @@ static int limit_radix_new(LimitRadix *radix, const uint32_t *table, uint32_t nr
         }
         node[page & 511] = table[page];
     }
-    return 0;
 }
 
 /* Blocks of LIMIT_BLOCK accesses, three in flight: while one is served, the last level of the next is on its way, and

@@ -67,21 +67,19 @@ static uint32_t limit_scan(const uint8_t *arena, const uint32_t *frames, uint32_
 }
 
 /* What a copied leaf table must at least do where every frame knows who maps it: 512 entries written twice, without write
- * permission; one more reference in the record of each frame named; and there, in place of the one site, a chain of two. */
+ * permission; one more reference in the record of each frame named; there the new site, and beside the new entry a link
+ * to the site that stood there. A table is a page: 512 entries, then their links. */
 typedef struct { uint32_t refs, where, backing, owner; } LimitFrame;
-typedef struct { uint32_t site, next; } LimitNode;
 
-static void limit_leaf_copy(uint32_t *target, uint32_t *source, uint32_t site, LimitFrame *frame, LimitNode *node,
-                            uint32_t first_node)
+static void limit_leaf_copy(uint32_t *target, uint32_t *source, uint32_t site, LimitFrame *frame)
 {
     for (uint32_t i = 0; i < 512; i++) {
-        uint32_t entry = source[i] & ~0x40000000u, at = first_node + 2 * i;
+        uint32_t entry = source[i] & ~0x40000000u;
         LimitFrame *record = &frame[entry & 0x0FFFFFFFu];
         source[i] = target[i] = entry;
         record->refs++;
-        node[at] = (LimitNode){record->where, 0xFFFFFFFFu};
-        node[at + 1] = (LimitNode){site + i, at};
-        record->where = at + 1;
+        target[512 + i] = record->where;
+        record->where = site + i;
     }
 }
 

@@ -25,15 +25,12 @@ cdef extern from "page.h" nogil:
         uint32_t page
     ctypedef struct LimitFrame:
         uint32_t refs
-    ctypedef struct LimitNode:
-        uint32_t site
     ctypedef uint64_t (*LimitHash)(const void *data, size_t bytes)
     void limit_copy(uint8_t *target, const uint8_t *source, uint32_t n)
     uint64_t limit_hash(const uint8_t *arena, uint32_t n)
     uint64_t limit_hash_with(LimitHash hash, const uint8_t *arena, uint32_t n)
     uint32_t limit_scan(const uint8_t *arena, const uint32_t *frames, uint32_t n, LimitCell *cell, uint32_t mask)
-    void limit_leaf_copy(uint32_t *target, uint32_t *source, uint32_t site, LimitFrame *frame, LimitNode *node,
-                         uint32_t first_node)
+    void limit_leaf_copy(uint32_t *target, uint32_t *source, uint32_t site, LimitFrame *frame)
 
 
 cdef class Copy:
@@ -111,29 +108,29 @@ def leaf_copy_ns(Engine engine not None, Vm vm not None):
 
 def leaf_copy_limit_ns(uint32_t leaves, bint ordered=True):
     """Copy so many leaves whose entries name frames in order (or shuffled); memory touched before."""
-    cdef size_t n = <size_t>leaves * 512, i
-    cdef uint32_t *source = <uint32_t *>malloc(2 * n * sizeof(uint32_t))
+    cdef size_t n = <size_t>leaves * LEAF_ENTRIES, i
+    cdef uint32_t *number = <uint32_t *>malloc(n * sizeof(uint32_t))
+    cdef uint32_t *source = <uint32_t *>malloc(4 * n * sizeof(uint32_t))        # tables of a page each, old and new
+    cdef uint32_t *target = source + 2 * n
     cdef LimitFrame *frame = <LimitFrame *>malloc(n * sizeof(LimitFrame))
-    cdef LimitNode *node = <LimitNode *>malloc(2 * n * sizeof(LimitNode))
     cdef int64_t start
-    if source == NULL or frame == NULL or node == NULL:
+    if number == NULL or source == NULL or frame == NULL:
         raise MemoryError(f"{leaves} leaves")
-    memset(source, 1, 2 * n * sizeof(uint32_t))
+    memset(source, 1, 4 * n * sizeof(uint32_t))
     memset(frame, 1, n * sizeof(LimitFrame))
-    memset(node, 1, 2 * n * sizeof(LimitNode))
     for i in range(n):
-        source[i] = <uint32_t>i
+        number[i] = <uint32_t>i
     if not ordered:
-        limits_shuffle(source, n)
+        limits_shuffle(number, n)
     for i in range(n):
-        source[i] |= 0xC0000000
+        source[i // LEAF_ENTRIES * 2 * LEAF_ENTRIES + i % LEAF_ENTRIES] = number[i] | 0xC0000000
     start = limits_now_ns()
     for i in range(leaves):
-        limit_leaf_copy(source + n + i * 512, source + i * 512, i * 512, frame, node, i * 1024)
+        limit_leaf_copy(target + i * 2 * LEAF_ENTRIES, source + i * 2 * LEAF_ENTRIES, i * LEAF_ENTRIES, frame)
     start = limits_now_ns() - start
+    free(number)
     free(source)
     free(frame)
-    free(node)
     return <double>start / leaves
 
 

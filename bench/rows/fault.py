@@ -87,6 +87,6 @@ def _leaf_copy(repeats: int) -> Iterator[Row]:
             clone.destroy()
 
     ours()
-    note = "entries, references, and a chain of two sites for each frame"
+    note = "entries, references, and a link to the site that each frame had before"
     loop = Reference(name="loop", measure=lambda: limit.leaf_copy_limit_ns(512), target=0.5, note=note)
     yield from compare("copy of a shared leaf, 512 entries", ours, [loop], unit="ns/leaf", repeats=repeats)

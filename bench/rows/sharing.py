@@ -1,7 +1,7 @@
 """The hash scanner beside KSM and beside a loop that hashes and looks up; the page hash beside XXH3."""
 
 import ctypes
-import importlib.util
+import importlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -103,17 +103,25 @@ def _merging(ksm: Ksm | None, why: str, folder: Path, repeats: int) -> Iterator[
     yield from compare("time to merge a page", ours, [reference], unit="ns/page", repeats=repeats)
 
 
+def xxh3() -> Any:
+    """XXH3_64bits of the xxhash wheel, called as C."""
+    try:
+        module = importlib.import_module("xxhash._xxhash")
+        return ctypes.CDLL(module.__file__).XXH3_64bits
+    except ImportError:
+        raise Absent("the xxhash wheel is not installed") from None
+    except (OSError, AttributeError):
+        raise Absent("the xxhash wheel does not export XXH3_64bits") from None
+
+
 def _hash(limit: Any, repeats: int) -> Iterator[Row]:
     content = Bytes(MIB * MIB_PAGES)
-    note = "absent: the xxhash wheel is not installed"
     measure: Measure | None = None
-    spec = importlib.util.find_spec("_xxhash") or importlib.util.find_spec("xxhash._xxhash")
-    if spec is not None and spec.origin is not None:
-        try:
-            function = ctypes.CDLL(spec.origin).XXH3_64bits
-            measure, note = (lambda: limit.foreign_hash_ns(content, function)), "as the wheel builds it"
-        except (OSError, AttributeError):
-            note = "the xxhash wheel does not export XXH3_64bits"
+    try:
+        function = xxh3()
+        measure, note = (lambda: limit.foreign_hash_ns(content, function)), "as the wheel builds it"
+    except Absent as error:
+        note = str(error)
     reference = Reference(name="XXH3-64", measure=measure, target=None, note=note)
     yield from compare(
         "hash of a page, cold, in order", lambda: limit.hash_ns(content), [reference], unit="ns/page", repeats=repeats

@@ -11,7 +11,7 @@ from .core cimport Core
 from .guest cimport Guest
 from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
 from .machine cimport VirtualMachine
-from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, uint32_t, uint64_t, vmid_t
+from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, uint16_t, uint32_t, uint64_t, vmid_t
 from .vm cimport Vm
 
 
@@ -281,6 +281,15 @@ cdef class Engine(Core):
             if self.mapping.leaves.at(id).used and self.mapping.leaves.at(id).nr_holders > 1:
                 pages += <uint64_t>self.mapping.leaves.at(id).live * (self.mapping.leaves.at(id).nr_holders - 1)
         return pages
+
+    def heap_bytes(self):
+        """What is kept of pages that are out and does not lie in host frames, so that usage() does not show it: these
+        tables grow while frames are short. zpool: handles, their order, zspage records; records: which backing record
+        a handle belongs to; ages: when the page was last accessed; slots: which record a swap slot belongs to."""
+        return {"zpool": self.mapping.zpool.metadata_bytes() if self.mapping.has_zpool else 0,
+                "records": self.reclaim.nr_handles * sizeof(uint32_t),
+                "ages": self.mapping.ages._room * sizeof(uint16_t),
+                "slots": self.reclaim.readahead.nr_slots * sizeof(uint32_t)}
 
     def fragmentation(self):
         """Of free memory (see Buddy.fragmentation), and how well guests' memory lies: huge_pages mapped huge,

@@ -29,14 +29,15 @@ cdef class Mapping(Tables):
     cdef bint sole(self, hfn_t frame) noexcept nogil
     cdef int own(self, leaf_t leaf, uint32_t index) except -1 nogil
     cdef int break_cow(self, vmid_t vm, leaf_t leaf, uint32_t index, hfn_t copy) except -1 nogil
+    cdef int _lost_sites(self, hfn_t frame) except -1 nogil
     cdef int unmap(self, leaf_t leaf, uint32_t index) except -1 nogil
     cdef int evict(self, hfn_t frame, backing_t backing) except -1 nogil
     cdef void write_protect(self, hfn_t frame) noexcept nogil
     cdef int merge(self, hfn_t duplicate, hfn_t kept) except -1 nogil
     cdef int move(self, hfn_t source, hfn_t target) except -1 nogil
-    cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1
     cdef int close(self, vmid_t vm) except -1 nogil
     cdef int clear(self, vmid_t vm) except -1 nogil
     cdef int _empty_all(self, vmid_t vm) except -1 nogil
+    cdef int _let_go(self, vmid_t vm, uint32_t slot, bint last) except -1 nogil
     cdef int _empty(self, leaf_t leaf) except -1 nogil

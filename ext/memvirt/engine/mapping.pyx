@@ -21,7 +21,7 @@ Invariants: see check() in audit.pyx, which recounts all of this from the entrie
 """
 
 from .backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
-from .frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame)
+from .frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ORDERED, FRAME_STABLE, FRAME_ZERO, Frame)
 from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
 from .rmap cimport Account, Walk
 from .tables cimport Tables
@@ -219,27 +219,28 @@ cdef class Mapping(Tables):
             self._recharge(shared)
         return self._order_in(copy, NONE)
 
+    cdef int _lost_sites(self, hfn_t frame) except -1 nogil:
+        """Entries name this frame no more: it is free if none is left, and paid for by one that is."""
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.refs == 0:
+            return self._free_frame(frame)
+        if not record.flags & FRAME_ZERO and not self._maps(frame, record.charge):
+            self._recharge(frame)
+        return 0
+
     cdef int unmap(self, leaf_t id, uint32_t index) except -1 nogil:
         """The entry names nothing any more; what it named lives on only if others name it."""
         cdef Leaf *leaf = self.leaves.at(id)
         cdef uint32_t entry = leaf.entries[index]
-        cdef hfn_t frame
         cdef backing_t backing
-        cdef Frame *record
         if entry == 0:
             return 0
         leaf.entries[index] = 0
         leaf.live -= 1
         if entry & PTE_PRESENT:
             self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
-            frame = entry & PTE_WHERE
-            record = &self.frames.frame[frame]
-            self._remove_site(frame, id * LEAF_ENTRIES + index)
-            if record.refs == 0:
-                return self._free_frame(frame)
-            if not record.flags & FRAME_ZERO and not self._maps(frame, record.charge):
-                self._recharge(frame)
-            return 0
+            self._remove_site(entry & PTE_WHERE, id * LEAF_ENTRIES + index)
+            return self._lost_sites(entry & PTE_WHERE)
         backing = entry & PTE_WHERE
         self.backings.at(backing).refs -= 1
         if self.backings.at(backing).refs == 0:
@@ -353,16 +354,6 @@ cdef class Mapping(Tables):
             self.listener.moved(source, target)
         return self.frames.give(source, 0)
 
-    cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil:
-        """A pinned frame is neither reclaimed nor merged nor moved."""
-        cdef Frame *record = &self.frames.frame[frame]
-        if pinned:
-            self._order_out(frame)
-            record.flags |= FRAME_PINNED
-            return 0
-        record.flags &= ~FRAME_PINNED
-        return self._order_in(frame, NONE)
-
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1:
         """A VM that maps nothing yet; nr_vpns 0: it will never run (a snapshot)."""
         self.leaves.open(vm, nr_gfns)
@@ -389,45 +380,56 @@ cdef class Mapping(Tables):
 
     cdef int _empty_all(self, vmid_t vm) except -1 nogil:
         """The VM lets go of all its leaves; translations cached of them are the caller's business."""
-        cdef uint32_t i, j, page, slot_id, index
-        cdef leaf_t id
-        cdef Leaf *leaf
-        for i in range(self.leaves.directory[vm].nr_roots):
-            page = self.leaves.directory[vm].root[i]
-            if page == NONE:
-                continue
-            for j in range(SLOTS_PER_PAGE):
-                slot_id = page * SLOTS_PER_PAGE + j
-                id = self.leaves.slot(slot_id).leaf
-                if id == NONE:
+        cdef uint32_t i, j, page
+        cdef bint last
+        for last in range(2):                   # what nobody else holds is known before any of it goes
+            for i in range(self.leaves.directory[vm].nr_roots):
+                page = self.leaves.directory[vm].root[i]
+                if page == NONE:
                     continue
-                if self.leaves.let_go(slot_id) == 0:
-                    self._empty(id)
-                    self.leaves.destroy(id)
-                    continue
-                leaf = self.leaves.at(id)
-                if self.account[vm].charged == 0:       # as a clone that has written nothing: no frame is its to pass on
-                    continue
-                for index in range(LEAF_ENTRIES):
-                    if self.leaves.entry(leaf, index) & PTE_PRESENT:
-                        self._leave(self.leaves.entry(leaf, index) & PTE_WHERE, vm)
+                for j in range(SLOTS_PER_PAGE):
+                    if self.leaves.slot(page * SLOTS_PER_PAGE + j).leaf != NONE:
+                        self._let_go(vm, page * SLOTS_PER_PAGE + j, last)
+        return 0
+
+    cdef int _let_go(self, vmid_t vm, uint32_t slot_id, bint last) except -1 nogil:
+        """The VM holds this leaf no more. First round: leaves that others keep are left, the VM's own have no holder
+        from now on. Last round: those go."""
+        cdef leaf_t id = self.leaves.slot(slot_id).leaf
+        cdef Leaf *leaf = self.leaves.at(id)
+        cdef uint32_t index
+        if last:
+            leaf.nr_holders = 1
+            self.leaves.let_go(slot_id)
+            self._empty(id)
+            return self.leaves.destroy(id)
+        if leaf.nr_holders == 1:
+            leaf.nr_holders = 0
+            return 0
+        self.leaves.let_go(slot_id)
+        if self.account[vm].charged == 0:       # as a clone that has written nothing: no frame is its to pass on
+            return 0
+        for index in range(LEAF_ENTRIES):
+            if self.leaves.entry(leaf, index) & PTE_PRESENT:
+                self._leave(self.leaves.entry(leaf, index) & PTE_WHERE, vm)
         return 0
 
     cdef int _empty(self, leaf_t id) except -1 nogil:
         """Unmap everything under a leaf that nobody holds."""
         cdef Leaf *leaf = self.leaves.at(id)
-        cdef uint32_t i
-        cdef hfn_t frame
-        if leaf.entries != NULL:
-            for i in range(LEAF_ENTRIES):
-                self.unmap(id, i)
-            return 0
+        cdef uint32_t i, entry
+        cdef Frame *record
         for i in range(LEAF_ENTRIES):
-            frame = (leaf.huge & PTE_WHERE) + i
-            self._remove_site(frame, id * LEAF_ENTRIES + i)
-            if self.frames.frame[frame].refs == 0:
-                self._free_frame(frame)
-            elif not self._maps(frame, self.frames.frame[frame].charge):
-                self._recharge(frame)
-        leaf.live = 0
+            entry = self.leaves.entry(leaf, i)
+            record = &self.frames.frame[entry & PTE_WHERE]
+            if leaf.entries == NULL:            # nobody else names these frames
+                record.refs = 0
+                self._free_frame(entry & PTE_WHERE)
+            elif entry & PTE_PRESENT and record.refs > 1 and not record.flags & FRAME_ZERO:
+                self._remove_unheld(entry & PTE_WHERE)
+                self._lost_sites(entry & PTE_WHERE)
+            else:
+                self.unmap(id, i)
+        if leaf.entries == NULL:
+            leaf.live = 0
         return 0

@@ -49,6 +49,7 @@ cdef class ReverseMap:
     cdef bint next(self, Walk *walk) noexcept nogil
     cdef void _add_site(self, hfn_t frame, site_t site) noexcept nogil
     cdef void _remove_site(self, hfn_t frame, site_t site) noexcept nogil
+    cdef void _remove_unheld(self, hfn_t frame) noexcept nogil
     cdef void _charge(self, hfn_t frame, vmid_t vm) noexcept nogil
     cdef void _recharge(self, hfn_t frame) noexcept nogil
     cdef uint64_t mappings(self, hfn_t frame) noexcept nogil
@@ -59,3 +60,4 @@ cdef class ReverseMap:
     cdef void _drop_leaf_cached(self, Leaf *leaf) noexcept nogil
     cdef int _order_in(self, hfn_t frame, uint32_t key) except -1 nogil
     cdef int _order_out(self, hfn_t frame) except -1 nogil
+    cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil

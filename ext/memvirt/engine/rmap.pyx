@@ -80,6 +80,27 @@ cdef class ReverseMap:
             link = self.leaves.link(link[0])
         link[0] = self.leaves.link(site)[0]
 
+    cdef void _remove_unheld(self, hfn_t frame) noexcept nogil:
+        """The frame loses every site under a leaf that nobody holds, and those entries name nothing: one walk, where a
+        walk for each site would take the square of their number for a page that was merged often. Its leaves are small;
+        refs may become 0."""
+        cdef Frame *record = &self.frames.frame[frame]
+        cdef uint32_t *link = &record.where
+        cdef uint32_t left = record.refs
+        cdef site_t site
+        cdef Leaf *leaf
+        while left > 0:
+            left -= 1
+            site = link[0]
+            leaf = self.leaves.at(site / LEAF_ENTRIES)
+            if leaf.nr_holders:
+                link = self.leaves.link(site)
+                continue
+            link[0] = self.leaves.link(site)[0]
+            leaf.entries[site % LEAF_ENTRIES] = 0
+            leaf.live -= 1
+            record.refs -= 1
+
     cdef void _charge(self, hfn_t frame, vmid_t vm) noexcept nogil:
         cdef Frame *record = &self.frames.frame[frame]
         if record.charge != NONE16:
@@ -170,3 +191,13 @@ cdef class ReverseMap:
             return 0
         record.flags &= ~FRAME_ORDERED
         return self.order.forget(frame)
+
+    cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil:
+        """A pinned frame is neither reclaimed nor merged nor moved."""
+        cdef Frame *record = &self.frames.frame[frame]
+        if pinned:
+            self._order_out(frame)
+            record.flags |= FRAME_PINNED
+            return 0
+        record.flags &= ~FRAME_PINNED
+        return self._order_in(frame, NONE)

@@ -239,8 +239,8 @@ cdef class ShareIndex(Listener):
             return False
         self._split(duplicate)
         self._split(kept)
-        self.mapping.write_protect(kept)
-        if not record.flags & FRAME_STABLE:
+        if not record.flags & FRAME_STABLE:         # else it has been protected, however many pages it is by now
+            self.mapping.write_protect(kept)
             record.flags |= FRAME_STABLE
             self.since_ns[kept] = self.clock.now
         self._saved(duplicate)
