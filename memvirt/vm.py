@@ -31,7 +31,8 @@ class Vm:
         self.engine_vm = engine_vm
         self.name: str = engine_vm.name
         self.pages: int = engine_vm.nr_pages
-        self.mark()
+        self._stalled_before_ns = 0
+        self._promoted_before: dict[int, int] = {}
 
     def mark(self) -> None:
         """A decision is made now: the next view tells what happens from here on."""

@@ -95,7 +95,7 @@ class Oracle(Faults):
         return taken
 
     def new_vm(self, name, pages, tag_base):
-        fixed = self.take_fixed(pages * 4 + (pages >> 9) + (pages >> 15) + 64)
+        fixed = self.take_fixed(pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64)
         id = next(i for i in range(len(self.vms) + 1) if all(vm.id != i for vm in self.vms.values()))
         vm = Vm(id, name, pages, tag_base, self.sim_ns())
         vm.fixed = fixed

@@ -37,9 +37,13 @@ def _rows(worker: Worker, repeats: int, busy: bool, guest: bool) -> Iterator[Row
     clone_ns(parent)
 
     def ours() -> float:
-        if busy:
-            touch(parent, pages, writes(len(pages)))
-        return clone_ns(parent) / GIB / 1e3
+        """The best of three, as of fork()."""
+        spent = []
+        for _ in range(3):
+            if busy:
+                touch(parent, pages, writes(len(pages)))
+            spent.append(clone_ns(parent))
+        return min(spent) / GIB / 1e3
 
     def fork(huge: bool) -> float:
         return worker(memory.fork_ns, GIB * 1024 * MIB_PAGES, huge) / GIB / 1e3

@@ -76,7 +76,7 @@ def _cow_break(worker: Worker, repeats: int) -> Iterator[Row]:
 
 def _leaf_copy(repeats: int) -> Iterator[Row]:
     limit = load("page_limit")
-    owner = host(1024, content="fingerprint")
+    owner = host(1024)
     parent = touched(owner, "parent", 1024)
 
     def ours() -> float:

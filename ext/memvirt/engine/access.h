@@ -10,6 +10,8 @@
 
 #include <stdint.h>
 
+/* Not inlined: it wants all the registers. */
+#define MEMVIRT_APART __attribute__((noinline))
 #define MEMVIRT_AHEAD_ENTRY 32
 #define MEMVIRT_AHEAD_WORD 12
 #define MEMVIRT_TC_VALID 0x80000000u
@@ -55,7 +57,7 @@ static inline uint64_t memvirt_tagged(uint64_t id, uint32_t word, uint32_t tag)
  * Serve accesses first .. last - 1; ops: 0 read, 1 write, anything else is not a plain access. Returns the index of the
  * first one that the cache cannot serve.
  */
-static inline uint32_t memvirt_serve_hits(struct memvirt_hits *hits, const uint32_t *pages, const uint8_t *ops,
+MEMVIRT_APART static uint32_t memvirt_serve_hits(struct memvirt_hits *hits, const uint32_t *pages, const uint8_t *ops,
                                           uint32_t first, uint32_t last, uint32_t end)
 {
     static const uint32_t needed[2] = { MEMVIRT_TC_VALID, MEMVIRT_TC_VALID | MEMVIRT_TC_WRITABLE };

@@ -52,6 +52,7 @@ cdef class Frames:
     cdef void turn(self, hfn_t frame, FrameState state) noexcept nogil
     cdef void *memory(self, hfn_t frame) noexcept nogil
     cdef int _cut_pages(self) except -1
+    cdef void *claim_raw_page(self, FrameState state, hfn_t *frame) except NULL nogil
     cdef void *claim_page(self, FrameState state, hfn_t *frame) except NULL nogil
     cdef int give_page(self, hfn_t frame, void *page) except -1 nogil
     cdef void _mark_taken(self, hfn_t frame, uint32_t count, FrameState state) noexcept nogil

@@ -167,8 +167,14 @@ cdef class Frames:
         return self.content.arena + <size_t>frame * PAGE_SIZE
 
     cdef void *claim_page(self, FrameState state, hfn_t *frame) except NULL nogil:
-        """A cleared page of metadata in a secured frame. With content that has no bytes the frame is taken all the same
-        and the page lies beside it."""
+        """A cleared page of metadata in a secured frame."""
+        cdef void *page = self.claim_raw_page(state, frame)
+        memset(page, 0, PAGE_SIZE)
+        return page
+
+    cdef void *claim_raw_page(self, FrameState state, hfn_t *frame) except NULL nogil:
+        """One with whatever it held, for who writes all of it. With content that has no bytes the frame is taken all the
+        same, and the page lies beside it."""
         cdef void *page = NULL
         if self.content.arena == NULL:
             if self._beside == NULL:
@@ -177,10 +183,7 @@ cdef class Frames:
             page = self._beside
             self._beside = (<void **>page)[0]
         self.claim(0, state, frame)
-        if page == NULL:
-            page = self.memory(frame[0])
-        memset(page, 0, PAGE_SIZE)
-        return page
+        return self.memory(frame[0]) if page == NULL else page
 
     cdef int _cut_pages(self) except -1:
         """More pages for metadata that lies beside the frames: 2 MiB on a huge page, if there is one. malloc would lay

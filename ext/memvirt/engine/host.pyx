@@ -40,7 +40,7 @@ cdef class Engine(Core):
                 raise AdmissionError(f"a host has room for {MAX_VMS - 1} VMs")
         if nr_pages == 0 or nr_vpns < nr_pages or nr_vpns > 1 << 31:
             raise ConfigError(f"VM '{name}': {nr_pages} pages, {nr_vpns} virtual pages")
-        vm.fixed = self._take_fixed((<uint64_t>nr_vpns * 4 + (nr_vpns >> 9)) * runs + (nr_pages >> 15) + 64,
+        vm.fixed = self._take_fixed((<uint64_t>nr_vpns * 4 + 2 * (nr_vpns >> 9)) * runs + (nr_pages >> 15) + 64,
                                     f"the tables of VM '{name}'")
         vm.engine = self
         vm.id = <vmid_t>id

@@ -149,7 +149,7 @@ cdef class Tables(ReverseMap):
         if old.entries == NULL:
             self.split(old_id)
         self.leaves.records.claim(1)
-        page = <uint32_t *>self.frames.claim_page(FRAME_TABLE, &table)
+        page = <uint32_t *>self.frames.claim_raw_page(FRAME_TABLE, &table)
         new_id = self.leaves.make_small(old.region, table, page)
         old = self.leaves.at(old_id)
         new = self.leaves.at(new_id)

@@ -1,4 +1,4 @@
-from .types cimport MAX_VMS, gfn_t, hfn_t, uint8_t, uint32_t, vmid_t, vpn_t
+from .types cimport LEAF_ENTRIES, MAX_VMS, gfn_t, hfn_t, uint8_t, uint32_t, vmid_t, vpn_t
 
 # A cached translation, 32 bits: valid | writable | 28 bits of frame. Zero: nothing cached.
 cdef enum:
@@ -9,7 +9,8 @@ cdef enum:
 # One VM's translations.
 cdef struct View:
     uint32_t *entry             # [nr_vpns]
-    uint8_t *writes             # [nr_vpns >> 9, rounded up] 1: cached write permission in these 2 MiB counts; 0: revoked
+    uint8_t *writes             # [nr_vpns >> 9, and one] 1: cached write permission in these 2 MiB counts; 0: revoked
+    uint8_t *cached             # [the same] 0: nothing has been cached there since it was last forgotten
     const uint32_t *vpn_of      # [nr_gfns] the guest's reverse map, owned by its guest model; NULL: vpn = gfn
     uint32_t nr_vpns
     uint32_t nr_gfns
@@ -21,12 +22,14 @@ cdef class Tcache:
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1
     cdef void close(self, vmid_t vm) noexcept nogil
     cdef void forget_all(self, vmid_t vm) noexcept nogil
+    cdef void _forget(self, View *view, uint32_t region) noexcept nogil
     cdef void revoke_writes(self, vmid_t vm) noexcept nogil
     cdef void settle_writes(self, vmid_t vm, uint32_t region) noexcept nogil
 
     cdef inline void put(self, vmid_t vm, vpn_t vpn, hfn_t frame, bint writable) noexcept nogil:
         """Cache a translation. A writable one needs its region's permission to be settled first."""
         self.view[vm].entry[vpn] = TC_VALID | (TC_WRITABLE if writable else 0) | frame
+        self.view[vm].cached[vpn / LEAF_ENTRIES] = 1
 
     cdef inline vpn_t vpn(self, View *view, gfn_t gfn) noexcept nogil:
         """The one vpn that maps gfn; NONE if none does."""

@@ -40,7 +40,8 @@ cdef class Tcache:
         view.nr_gfns = nr_gfns
         view.entry = <uint32_t *>mv_zeroed_map((<size_t>nr_vpns + 1) * sizeof(uint32_t))
         view.writes = <uint8_t *>calloc((nr_vpns >> 9) + 1, 1)
-        if view.entry == NULL or view.writes == NULL:
+        view.cached = <uint8_t *>calloc((nr_vpns >> 9) + 1, 1)
+        if view.entry == NULL or view.writes == NULL or view.cached == NULL:
             self.close(vm)
             raise MemoryError(f"translation cache of {nr_vpns} pages")
         memset(view.writes, 1, (nr_vpns >> 9) + 1)
@@ -51,10 +52,21 @@ cdef class Tcache:
         if self.view[vm].entry != NULL:
             munmap(self.view[vm].entry, (<size_t>self.view[vm].nr_vpns + 1) * sizeof(uint32_t))
         free(self.view[vm].writes)
+        free(self.view[vm].cached)
         memset(&self.view[vm], 0, sizeof(View))
 
     cdef void forget_all(self, vmid_t vm) noexcept nogil:
-        memset(self.view[vm].entry, 0, self.view[vm].nr_vpns * sizeof(uint32_t))
+        cdef uint32_t region
+        for region in range((self.view[vm].nr_vpns >> 9) + 1):
+            self._forget(&self.view[vm], region)
+
+    cdef void _forget(self, View *view, uint32_t region) noexcept nogil:
+        """Forget what is cached of 2 MiB of vpns. Memory that nothing was cached in stays untouched, as a clone's is."""
+        cdef uint32_t first = region * LEAF_ENTRIES
+        cdef uint32_t last = min(first + LEAF_ENTRIES, view.nr_vpns)
+        if view.cached[region]:
+            memset(view.entry + first, 0, (last - first) * sizeof(uint32_t))
+            view.cached[region] = 0
 
     cdef void revoke_writes(self, vmid_t vm) noexcept nogil:
         memset(self.view[vm].writes, 0, (self.view[vm].nr_vpns >> 9) + 1)
@@ -77,7 +89,7 @@ cdef class Tcache:
         cdef uint32_t i
         if view.vpn_of == NULL:
             if last > first:
-                memset(view.entry + first, 0, (last - first) * sizeof(uint32_t))
+                self._forget(view, region)
             return
         for i in range(first, last):
             self.drop(vm, i)
