@@ -19,7 +19,6 @@ cdef class Content:
     cdef void clear_around(self, hfn_t frame, uint32_t word) noexcept nogil
     cdef void copy_around(self, hfn_t target, hfn_t source, uint32_t word) noexcept nogil
     cdef void expect(self, hfn_t frame, uint32_t word) noexcept nogil           # hint: the next such access
-    cdef void expect_page(self, hfn_t frame) noexcept nogil                     # hint: read whole, soon
     cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil           # a whole page from the corpus
     cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil       # every word = value
     cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil

@@ -34,7 +34,6 @@ cdef extern from "pageops.h" nogil:
     void mv_clear_around(uint8_t *page, uint32_t word)
     void mv_copy_around(uint8_t *target, const uint8_t *source, uint32_t word)
     void mv_expect(uint8_t *page, uint32_t word)
-    void mv_expect_page(const uint8_t *page)
     void mv_fill_words(uint8_t *page, uint64_t value)
     bint mv_same_filled(const uint8_t *page)
     uint64_t mv_hash(const uint8_t *page)
@@ -62,9 +61,6 @@ cdef class Content:
         self.copy(target, source)
 
     cdef void expect(self, hfn_t frame, uint32_t word) noexcept nogil:
-        pass
-
-    cdef void expect_page(self, hfn_t frame) noexcept nogil:
         pass
 
     cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil:
@@ -256,9 +252,6 @@ cdef class Bytes(Content):
 
     cdef void expect(self, hfn_t frame, uint32_t word) noexcept nogil:
         mv_expect(self.arena + (<size_t>frame << PAGE_SHIFT), word)
-
-    cdef void expect_page(self, hfn_t frame) noexcept nogil:
-        mv_expect_page(self.arena + (<size_t>frame << PAGE_SHIFT))
 
     cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil:
         assert source < self.nr_sources

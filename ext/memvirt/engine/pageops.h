@@ -30,14 +30,6 @@ static inline void mv_expect(uint8_t *page, uint32_t word)
     __builtin_prefetch(page + word * 8, 1);
 }
 
-/* Ask for what hardware does not: it reads ahead within a page, once it has seen a few of its lines in order. */
-static inline void mv_expect_page(const uint8_t *page)
-{
-    for (int line = 0; line < 6; line++)
-        __builtin_prefetch(page + line * 64);
-    __builtin_prefetch(page + MV_PAGE - 64);        /* the same-filled test looks there first */
-}
-
 #ifdef __SSE2__
 #include <emmintrin.h>
 

@@ -71,7 +71,6 @@ cdef class HashScanner(Scanner):
         cdef bint merged
         if self.index.frames.frame[frame].flags & FRAME_STABLE or frame == self.waiting:
             return False
-        self.index.content.expect_page(frame + 1)
         if self.index.zero_frame != NONE and self.index.is_zero(frame):
             return self.index.merge_zero(frame)
         hash = self.index.ahead(frame)
