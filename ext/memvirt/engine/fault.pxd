@@ -49,11 +49,12 @@ cdef class Faults:
                     bint *shared) except -1 nogil
     cdef Fault classify(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
                         bint *shared) noexcept nogil
-    cdef int _step(self, vmid_t vm, gfn_t gfn, bint write, Fault kind, uint32_t slot, uint32_t entry,
-                   bint shared) except -1 nogil
-    cdef int _zero(self, vmid_t vm, gfn_t gfn, uint32_t slot) except -1 nogil
+    # Steps. SERVED: the entry serves the access now, and *slot, *entry and *shared say what it is.
+    cdef int _step(self, vmid_t vm, gfn_t gfn, bint write, Fault kind, uint32_t *slot, uint32_t *entry,
+                   bint *shared) except -1 nogil
+    cdef int _zero(self, vmid_t vm, gfn_t gfn, uint32_t *slot, uint32_t *entry) except -1 nogil
     cdef int _zero_huge(self, vmid_t vm, gfn_t gfn) except -1 nogil
-    cdef int _cow(self, vmid_t vm, gfn_t gfn, leaf_t leaf, uint32_t entry) except -1 nogil
+    cdef int _cow(self, vmid_t vm, gfn_t gfn, leaf_t leaf, uint32_t *entry) except -1 nogil
     cdef int _bring_back(self, vmid_t vm, gfn_t gfn, leaf_t leaf, backing_t backing) except -1 nogil
     cdef void _born(self, hfn_t frame) noexcept nogil
     cdef int _fill_from(self, backing_t backing, hfn_t frame, vmid_t vm, gfn_t gfn) except -1 nogil

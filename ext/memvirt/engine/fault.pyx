@@ -40,6 +40,7 @@ cdef extern from *:
     void __builtin_prefetch(const void *at, int for_write) nogil
 
 cdef enum:
+    SERVED = 64                 # beside the outcomes: nothing is left to classify
     MAX_STEPS = 64              # a fault takes at most four; more means reclaim takes away what it brings
 
 
@@ -158,8 +159,10 @@ cdef class Faults:
         self.ticks[<int>kind] += 1
         self.clock.spend(CPU_FAULT, self.clock.costs.fault)
         while kind != FAULT_NONE:
-            outcome = self._step(vm, gfn, write, kind, slot[0], entry[0], shared[0])
+            outcome = self._step(vm, gfn, write, kind, slot, entry, shared)
             steps += 1
+            if outcome == SERVED:
+                break
             if outcome == OK and steps >= MAX_STEPS:
                 self.meter.ev.exhausted_no_frame += 1
                 outcome = NO_FRAME
@@ -173,53 +176,57 @@ cdef class Faults:
             hist_add(&self.meter.wall[<int>first], memvirt_wall_ns() - wall)
         return OK
 
-    cdef int _step(self, vmid_t vm, gfn_t gfn, bint write, Fault kind, uint32_t slot, uint32_t entry,
-                   bint shared) except -1 nogil:
-        """One step towards FAULT_NONE. OK also when it only secured, and reclaim made everything uncertain again."""
-        cdef leaf_t leaf = NONE if slot == NONE else self.leaves.slot(slot).leaf
+    cdef int _step(self, vmid_t vm, gfn_t gfn, bint write, Fault kind, uint32_t *slot, uint32_t *entry,
+                   bint *shared) except -1 nogil:
+        """One step towards FAULT_NONE. OK also when it only secured, and reclaim made everything uncertain again;
+        SERVED when there is nothing to classify again: the entry is writable."""
+        cdef leaf_t leaf = NONE if slot[0] == NONE else self.leaves.slot(slot[0]).leaf
         cdef uint64_t evictions = self.reclaim.evictions
         cdef int outcome
-        if write and shared:
+        if write and shared[0]:
             outcome = self.reclaim.secure(vm, 0, self.mapping.frames_to_copy_leaf(leaf))
             if outcome != OK or self.reclaim.evictions != evictions:
                 return outcome
             self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
-            return self.mapping.copy_leaf(slot)
+            return self.mapping.copy_leaf(slot[0])
         if kind == FAULT_ZERO:
-            return self._zero(vm, gfn, slot)
+            return self._zero(vm, gfn, slot, entry)
         if kind == FAULT_REUSE:
             self.meter.ev.fault_reuse += 1
             return self.mapping.own(leaf, gfn % LEAF_ENTRIES)
         if kind == FAULT_COW:
             return self._cow(vm, gfn, leaf, entry)
-        return self._bring_back(vm, gfn, leaf, entry & PTE_WHERE)
+        return self._bring_back(vm, gfn, leaf, entry[0] & PTE_WHERE)
 
     cdef void _born(self, hfn_t frame) noexcept nogil:
         """The frame holds a new page: page sharing counts its time to merge from here."""
         if self.has_index:
             self.index.since_ns[frame] = self.clock.now
 
-    cdef int _zero(self, vmid_t vm, gfn_t gfn, uint32_t slot) except -1 nogil:
+    cdef int _zero(self, vmid_t vm, gfn_t gfn, uint32_t *slot, uint32_t *entry) except -1 nogil:
         cdef uint64_t evictions = self.reclaim.evictions
+        cdef bint bare = slot[0] == NONE or self.leaves.slot(slot[0]).leaf == NONE
         cdef hfn_t frame
         cdef int outcome
-        if self.provisioning == THIN_HUGE and (slot == NONE or self.leaves.slot(slot).leaf == NONE):
+        if bare and self.provisioning == THIN_HUGE:
             outcome = self._zero_huge(vm, gfn)
             if outcome == OK:
                 return OK
             self.meter.ev.fault_around_missed += 1
-        outcome = self.reclaim.secure(vm, 1, self.mapping.frames_to_reach(vm, gfn))
+        outcome = self.reclaim.secure(vm, 1, self.mapping.frames_to_reach(vm, gfn) if bare else 0)
         if outcome != OK or self.reclaim.evictions != evictions:
             return outcome
-        slot = self.mapping.reach(vm, gfn)
+        if bare:
+            slot[0] = self.mapping.reach(vm, gfn)
         self.frames.claim(0, FRAME_GUEST, &frame)
         self.content.clear_around(frame, memvirt_word(self.vpn))
         self.content.expect(frame + 1, memvirt_word(self.vpn + 1))      # VMs fill their memory, and blocks, upwards
         self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
-        self.mapping.map_new(vm, slot, gfn, frame, NONE)
+        self.mapping.map_new(vm, slot[0], gfn, frame, NONE)
         self._born(frame)
         self.meter.ev.fault_zero += 1
-        return OK
+        entry[0] = PTE_PRESENT | PTE_WRITABLE | frame
+        return OK if bare else SERVED
 
     cdef int _zero_huge(self, vmid_t vm, gfn_t gfn) except -1 nogil:
         """2 MiB at once, if the region lies in the VM and its limit, and a block is free above the high watermark."""
@@ -238,27 +245,28 @@ cdef class Faults:
         self.leaves.records.claim(1)
         slot = self.leaves.ensure_slot(vm, gfn)
         for i in range(LEAF_ENTRIES):
-            self.content.clear(base + i)
+            self.content.clear_around(base + i, memvirt_word(region * LEAF_ENTRIES + i))
             self._born(base + i)
         self.clock.spend(CPU_ZERO, self.clock.costs.zero_huge)
         self.mapping.map_huge(vm, slot, region, base)
         self.meter.ev.fault_huge += 1
         return OK
 
-    cdef int _cow(self, vmid_t vm, gfn_t gfn, leaf_t leaf, uint32_t entry) except -1 nogil:
+    cdef int _cow(self, vmid_t vm, gfn_t gfn, leaf_t leaf, uint32_t *entry) except -1 nogil:
         cdef uint64_t evictions = self.reclaim.evictions
         cdef hfn_t copy
         cdef int outcome = self.reclaim.secure(vm, 1, 0)
         if outcome != OK or self.reclaim.evictions != evictions:
             return outcome
         self.frames.claim(0, FRAME_GUEST, &copy)
-        self.content.copy_around(copy, entry & PTE_WHERE, memvirt_word(self.vpn))
+        self.content.copy_around(copy, entry[0] & PTE_WHERE, memvirt_word(self.vpn))
         self.content.expect(copy + 1, memvirt_word(self.vpn + 1))
         self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
         self.mapping.break_cow(vm, leaf, gfn % LEAF_ENTRIES, copy)
         self._born(copy)
         self.meter.ev.fault_cow += 1
-        return OK
+        entry[0] = PTE_PRESENT | PTE_WRITABLE | copy
+        return SERVED
 
     cdef int _bring_back(self, vmid_t vm, gfn_t gfn, leaf_t leaf, backing_t id) except -1 nogil:
         """The entry's content is out: get it into a frame, or find the frame that has it, and map that."""
@@ -378,8 +386,8 @@ cdef class Faults:
                     continue
                 self.meter.ev.fault_around_missed += 1
             while self.classify(vm, gfn, False, &slot, &entry, &shared) == FAULT_ZERO:
-                outcome = self._zero(vm, gfn, slot)
-                if outcome != OK:
+                outcome = self._zero(vm, gfn, &slot, &entry)
+                if outcome != OK and outcome != SERVED:
                     return outcome
             gfn += 1
         return OK if self.mapping.account[vm].charged >= self.leaves.directory[vm].nr_pages else NO_FRAME

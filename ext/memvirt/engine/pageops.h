@@ -30,35 +30,59 @@ static inline void mv_expect(uint8_t *page, uint32_t word)
     __builtin_prefetch(page + word * 8, 1);
 }
 
-#ifdef __SSE2__
-#include <emmintrin.h>
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+/* In halves of a line where the processor has them: the stores of a page otherwise fill the store buffer, and what the
+ * fault does next waits behind them (159 ns against 133, with 90 ns of such work). */
+__attribute__((target("avx2"))) static void mv_clear_lines_avx2(uint8_t *page, const uint8_t *near)
+{
+    const __m256i zero = _mm256_setzero_si256();
+    for (uint8_t *line = page; line < page + MV_PAGE; line += 64)
+        if (line != near) {
+            _mm256_stream_si256((__m256i *)line, zero);
+            _mm256_stream_si256((__m256i *)line + 1, zero);
+        }
+}
+
+static void mv_clear_lines_sse2(uint8_t *page, const uint8_t *near)
+{
+    const __m128i zero = _mm_setzero_si128();
+    for (uint8_t *line = page; line < page + MV_PAGE; line += 64)
+        for (int i = 0; i < 4 && line != near; i++)
+            _mm_stream_si128((__m128i *)line + i, zero);
+}
+
+__attribute__((target("avx2"))) static void mv_copy_lines_avx2(uint8_t *target, const uint8_t *source, uint32_t near)
+{
+    for (uint32_t at = 0; at < MV_PAGE; at += 64) {
+        const __m256i a = _mm256_load_si256((const __m256i *)(source + at));
+        const __m256i b = _mm256_load_si256((const __m256i *)(source + at + 32));
+        if (at == near)
+            continue;
+        _mm256_stream_si256((__m256i *)(target + at), a);
+        _mm256_stream_si256((__m256i *)(target + at + 32), b);
+    }
+}
+
+static void mv_copy_lines_sse2(uint8_t *target, const uint8_t *source, uint32_t near)
+{
+    for (uint32_t at = 0; at < MV_PAGE; at += 64)
+        for (uint32_t part = at; part < at + 64 && at != near; part += 16)
+            _mm_stream_si128((__m128i *)(target + part), _mm_load_si128((const __m128i *)(source + part)));
+}
 
 static inline void mv_clear_around(uint8_t *page, uint32_t word)
 {
-    const __m128i zero = _mm_setzero_si128();
     uint8_t *near = page + (word * 8 & ~63u);
-    for (uint8_t *line = page; line < page + MV_PAGE; line += 64)
-        if (line != near)
-            for (int i = 0; i < 4; i++)
-                _mm_stream_si128((__m128i *)line + i, zero);
+    (__builtin_cpu_supports("avx2") ? mv_clear_lines_avx2 : mv_clear_lines_sse2)(page, near);
     memset(near, 0, 64);
 }
 
 static inline void mv_copy_around(uint8_t *target, const uint8_t *source, uint32_t word)
 {
     const uint32_t near = word * 8 & ~63u;
-    for (uint32_t at = 0; at < MV_PAGE; at += 64) {
-        const __m128i *from = (const __m128i *)(source + at);
-        const __m128i a = _mm_load_si128(from), b = _mm_load_si128(from + 1);
-        const __m128i c = _mm_load_si128(from + 2), d = _mm_load_si128(from + 3);
-        __m128i *to = (__m128i *)(target + at);
-        if (at == near)
-            continue;
-        _mm_stream_si128(to, a);
-        _mm_stream_si128(to + 1, b);
-        _mm_stream_si128(to + 2, c);
-        _mm_stream_si128(to + 3, d);
-    }
+    (__builtin_cpu_supports("avx2") ? mv_copy_lines_avx2 : mv_copy_lines_sse2)(target, source, near);
     memcpy(target + near, source + near, 64);
 }
 #else
