@@ -115,6 +115,7 @@ cdef class Core:
     cdef void _leave(self) noexcept:
         self.entered = False
         self.stalls.running = NONE16
+        self.stalls.alone = False
 
     cdef int _begin(self, VmState vm) except -1:
         """Enter for this VM alone: its clock runs, what it waits for is its stall, and nobody else has work."""
@@ -126,6 +127,7 @@ cdef class Core:
             self._leave()
             raise
         self.stalls.running = vm.id
+        self.stalls.alone = True
         return 0
 
     cdef int _end(self, VmState vm) except -1:

@@ -30,6 +30,7 @@ cdef class Stalls:
     cdef readonly int64_t settled_ns        # the host's account is complete up to here
     cdef int32_t _nr_stalled, _nr_working   # VMs, at settled_ns
     cdef readonly vmid_t running            # the VM whose clock runs; NONE16: an actor that is no VM
+    cdef bint alone                         # no other VM has work: nothing can still happen before its clock
 
     # The VM has work from now on, and its faults count; until `stop`.
     cpdef int start(self, vmid_t vm, int64_t now) except -1
@@ -43,6 +44,7 @@ cdef class Stalls:
     cpdef int settle(self, int64_t now) except -1 nogil
     # No VM has work: complete it up to the last that is known.
     cpdef int drain(self) except -1
+    cdef void _settle(self, int64_t now) noexcept nogil
     cdef void _push(self, int64_t at_ns, int32_t stalled, int32_t working) noexcept nogil
     cdef void _pop(self) noexcept nogil
     cdef void _spend(self, int64_t until) noexcept nogil

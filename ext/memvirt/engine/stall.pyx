@@ -162,11 +162,20 @@ cdef class Stalls:
             return
         add(pressure, began, ended)
         began = max(began, self.settled_ns)
-        if began < ended:
+        if began < ended and self.alone:        # the heap would only grow until the batch ends
+            self._settle(began)
+            self._nr_stalled += 1
+            self._spend(ended)
+            self._nr_stalled -= 1
+        elif began < ended:
             self._push(began, 1, 0)
             self._push(ended, -1, 0)
 
     cpdef int settle(self, int64_t now) except -1 nogil:
+        self._settle(now)
+        return 0
+
+    cdef void _settle(self, int64_t now) noexcept nogil:
         while self._nr_edges and self._heap[0].at_ns <= now:
             self._spend(self._heap[0].at_ns)
             self._nr_stalled += self._heap[0].stalled
@@ -174,7 +183,6 @@ cdef class Stalls:
             self._pop()
         if now > self.settled_ns:
             self._spend(now)
-        return 0
 
     cpdef int drain(self) except -1:
         while self._nr_edges:
