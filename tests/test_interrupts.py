@@ -64,15 +64,27 @@ def test_at_any_moment_from_the_start(after_s, tmp_path):
     assert not list(tmp_path.rglob(".*"))
 
 
-@pytest.mark.parametrize("words", [["run", "quick", "--tier", "smoke"], ["corpus", "capture", "--size", "32MiB"]])
-@pytest.mark.parametrize("after_s", [0.5, 1.0])
-def test_while_the_corpus_is_captured(words, after_s, tmp_path):
-    process = start(*words, env={**os.environ, "MEMVIRT_CACHE": str(tmp_path / "cache")}, cwd=tmp_path)
-    time.sleep(after_s)
-    process.send_signal(signal.SIGINT)
+NOW = "(os.kill(os.getpid(), signal.SIGINT), time.sleep(10))"
+MOMENTS = {
+    "reading": f"capture._read = lambda *_: {NOW}",
+    "between two classes": f"capture.SOURCES['numeric'] = lambda *_: {NOW}",
+    "written, not yet moved": f"""
+beside = store._write_beside
+store._write_beside = lambda path, write, move: beside(path, lambda file: (write(file), {NOW}), move)
+""",
+}
+
+
+@pytest.mark.parametrize("words", [["run", "quick", "--tier", "smoke"], ["corpus", "capture", "--size", "4MiB"]])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_while_the_corpus_is_captured(words, moment, tmp_path):
+    prepared = f"import signal, time\nfrom memvirt.inputs import capture, store\n{MOMENTS[moment]}"
+    process = start(
+        *words, prepared=prepared, env={**os.environ, "MEMVIRT_CACHE": str(tmp_path / "cache")}, cwd=tmp_path
+    )
     out, err = process.communicate()
     assert process.returncode == 130 and out == "" and "interrupted" in err and "Traceback" not in err
-    assert not list(tmp_path.rglob(".*"))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_while_the_table_is_printed(tmp_path):
