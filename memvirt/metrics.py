@@ -69,7 +69,12 @@ _EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("harvested", "pages", _NONE, "accessed marks found by them"),
     ("reject_incompressible", "pages", _DOWN, "the compressed cache declined: too large when compressed"),
     ("reject_pool_full", "pages", _DOWN, "the compressed cache declined: at its limit or inside its hysteresis"),
-    ("reject_pool_frame", "pages", _DOWN, "the compressed cache declined: no frame for a zspage"),
+    (
+        "reject_pool_frame",
+        "pages",
+        _DOWN,
+        "the compressed cache declined: no frame for a zspage, or for its tables to grow",
+    ),
     ("reject_swap_full", "pages", _DOWN, "swap declined: no free slot"),
     ("reject_backing_frame", "pages", _DOWN, "eviction declined: no frame for backing records"),
     ("zpool_written_back", "pages", _DOWN, "oldest compressed pages decompressed and moved to swap"),

@@ -21,6 +21,7 @@ from reference_parts import (
     LEAF,
     NO_FRAME,
     OK,
+    ORDER_BYTES,
     ORDERS,
     PAGE,
     READ,
@@ -31,6 +32,7 @@ from reference_parts import (
     Slab,
     Slots,
     Vm,
+    index_words,
     tag_of,
     word_of,
 )
@@ -63,8 +65,23 @@ class Oracle(Faults):
         self.vms, self.leaves = {}, {}
         self.directories, self.leaf_slab = Slab(self.memory, "table", 1), Slab(self.memory, "table", PAGE // 32)
         self.backings = Slab(self.memory, "backing", PAGE // 16)
-        self.take_fixed(config.memory * 18)
+        self.take_fixed(self.host_bytes())
         self.sharing = Sharing(self) if config.sharing else None
+
+    def host_bytes(self):
+        """Of a frame: record, age, bits in the free map, place in the order; of 512: what compaction finds in them; of a
+        swap slot: a bit, and a cluster for all of them."""
+        frames, slots = self.config.memory, self.config.swap
+        words = -(-frames // 64)
+        groups = -(-words // 64)
+        free_map = words + groups + sum(index_words(words if order < 6 else groups) for order in range(11))
+        return (
+            frames * 17
+            + free_map * 8
+            + -(-frames // LEAF) * 3
+            + ORDER_BYTES[self.config.replacement](frames)
+            + (-(-slots // 64) * 8 + 16 if slots else 0)
+        )
 
     def spend(self, mechanism, ns):
         self.now += ns
@@ -95,7 +112,7 @@ class Oracle(Faults):
         return taken
 
     def new_vm(self, name, pages, tag_base):
-        fixed = self.take_fixed(pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64)
+        fixed = self.take_fixed(pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64 + 2 * 128 * 6)
         id = next(i for i in range(len(self.vms) + 1) if all(vm.id != i for vm in self.vms.values()))
         vm = Vm(id, name, pages, tag_base, self.sim_ns())
         vm.fixed = fixed

@@ -12,6 +12,13 @@ ORDERS = {
     "fifo": Naive,
     "random": NaiveRandom,
 }
+RING = 5  # a frame's state and its place in the ring
+ORDER_BYTES = {  # of a host's frames; a ring has a sixteenth and 16 slots to spare, a list of links a head
+    "clock": lambda n: RING * n + 4 * (n + n // 16 + 16),
+    "lru": lambda n: 8 * (n + 1),
+    "fifo": lambda n: RING * n + 4 * (n + n // 16 + 16),
+    "random": lambda n: 8 * n,
+}
 PAGE = 4096
 LEAF = 512
 CLUSTER = 32  # pages reclaimed at a time
@@ -189,6 +196,12 @@ class Device:
         self.count["device_write_requests"] += 1
         self.count["device_pages_written"] += pages
         return self.serve(now, self.write_ns + pages * self.write_page_ns)
+
+
+def index_words(n):
+    """64-bit words of an index over n numbers: a bit for each, a bit for each word of those, up to one word."""
+    words = -(-n // 64)
+    return words if words <= 1 else words + index_words(words)
 
 
 def word_of(page):

@@ -15,14 +15,16 @@ from memvirt.record import dumps, loads
 from memvirt.results import Results
 from memvirt.run import manifest, run_plan
 
-# preset -> what it brings -> the numbers of a record that show it at work
+# preset -> what it brings -> the numbers of a record that show it at work ("a|b": one of them; a balloon may have been
+# filled before the measured phase, and may be empty again at its end)
+BALLOON = "stores.balloon|balloon_pages_released"
 SHOWN = {
     "none": {},
     "swap": {"swap": ("swap_pages_out", "swap_pages_in")},
     "zcache": {"zcache": ("evicted_zpool", "fault_zpool", "usage.zspage"), "swap": ("stores.swap",)},
     "sharing": {"sharing": ("saved_sharing_frames",)},
-    "balloon": {"balloon": ("stores.balloon",), "swap": ("swap_pages_out", "swap_pages_in")},
-    "all": {"balloon": ("stores.balloon",), "zcache": ("usage.zspage",), "sharing": ("saved_sharing_frames",)},
+    "balloon": {"balloon": (BALLOON,), "swap": ("swap_pages_out", "swap_pages_in")},
+    "all": {"balloon": (BALLOON,), "zcache": ("usage.zspage",), "sharing": ("saved_sharing_frames",)},
 }
 
 
@@ -70,7 +72,7 @@ def test_every_mechanism_shows_in_the_counters_of_its_cells(records, preset):
         for mechanism, names in SHOWN[preset].items():
             if ratios[record.scenario] > 100 or mechanism == "sharing":
                 for name in names:
-                    assert number(record, name) > 0, (record.cell, mechanism, name)
+                    assert any(number(record, part) > 0 for part in name.split("|")), (record.cell, mechanism, name)
 
 
 def test_without_overcommit_nothing_is_evicted_and_nothing_is_slow(records):

@@ -63,6 +63,7 @@ def test_each_area_waits_for_its_own_device():
     assert vm.sim_ns > 5 * nvme.sim_ns
     counted = spilled.counters()
     assert counted["device_write_requests"] > 0 and not metrics.unregistered(counted)
+    assert spilled.engine.reclaim_from(vm.engine_vm, 64) > 0  # a fault has a frame then, and writes nothing out
     before = vm.sim_ns
     slot_of = {page: audit.locate(spilled.engine, vm.engine_vm, page) for page in range(900)}
     page = next(page for page, where in slot_of.items() if where and where[0] == "swap" and where[1] < 256)

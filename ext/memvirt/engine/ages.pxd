@@ -9,9 +9,8 @@ cdef enum:
 cdef class Ages:
     # For how many harvests pages have not been accessed, per frame and as histograms per VM.
     cdef uint8_t *_age                      # [nr_frames]: age at the last harvest, and AGE_TOUCHED
-    cdef uint16_t *_seen                    # [_room] by backing: the harvest after which the page was last accessed
-    cdef uint32_t _room
     cdef readonly uint32_t nr_frames, harvests
+    cdef uint32_t _end                      # VMs there have been, by id
     cdef uint32_t *_cold                    # [MAX_VMS][AGES]: pages of that age at the last harvest
     cdef uint64_t *_promoted                # [MAX_VMS][AGES]: pages accessed at that age, since the VM began
 
@@ -29,11 +28,9 @@ cdef class Ages:
     cdef inline void move(self, hfn_t source, hfn_t target) noexcept nogil:
         self._age[target] = self._age[source]
 
-    # Room for backings 0 .. end - 1; False without memory for it. Comes before `leave`, which cannot fail.
-    cdef bint secure(self, uint32_t end) noexcept nogil
-    # The page of this frame goes out, as this backing; it comes back for a VM.
-    cdef void leave(self, hfn_t frame, uint32_t backing) noexcept nogil
-    cdef void come_back(self, uint32_t backing, vmid_t vm) noexcept nogil
+    # The page goes out: the harvest after which it was last accessed. With that it comes back for a VM.
+    cdef uint16_t leave(self, hfn_t frame) noexcept nogil
+    cdef void come_back(self, uint16_t seen, vmid_t vm) noexcept nogil
     cdef void clear(self) noexcept nogil                                # a harvest begins to count
     cdef void count(self, hfn_t frame, vmid_t vm) noexcept nogil        # one frame of the harvest
     cdef void open(self, vmid_t vm) noexcept nogil

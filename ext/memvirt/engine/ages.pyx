@@ -2,9 +2,9 @@
 kstaled's age byte per page; ASPLOS 2019).
 
 A frame's age grows by one with each harvest that finds no mark on it, and ends with one that does: the page is
-*promoted* at the age it had. A page that goes out takes along the harvest after which it was last accessed, so that its
-promotion, a fault, is counted at its true age. Histograms per VM count pages by age at the last harvest, and promotions
-by age since the VM began. A frame counts for the VM that pays for it.
+*promoted* at the age it had. A page that goes out takes along, in its backing record, the harvest after which it was
+last accessed, so that its promotion, a fault, is counted at its true age. Histograms per VM count pages by age at the
+last harvest, and promotions by age since the VM began. A frame counts for the VM that pays for it.
 
     access ──► touched ──harvest──► age 0 ──harvest──► 1 ──► … ──► 127 (127 or more)
                   ▲                   │                │
@@ -16,7 +16,7 @@ harvests is taken for younger.
 
 import cython
 
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from .types cimport MAX_VMS, hfn_t, uint16_t, uint32_t, uint64_t, vmid_t
@@ -36,32 +36,19 @@ cdef class Ages:
 
     def __dealloc__(self):
         free(self._age)
-        free(self._seen)
         free(self._cold)
         free(self._promoted)
 
-    cdef bint secure(self, uint32_t end) noexcept nogil:
-        cdef uint32_t room
-        cdef uint16_t *grown
-        if end > self._room:
-            room = max(end, max(2 * self._room, <uint32_t>1024))
-            grown = <uint16_t *>realloc(self._seen, <size_t>room * sizeof(uint16_t))
-            if grown == NULL:
-                return False
-            self._seen, self._room = grown, room
-        return True
+    cdef uint16_t leave(self, hfn_t frame) noexcept nogil:
+        return <uint16_t>(self.harvests - self.idle(frame))
 
-    cdef void leave(self, hfn_t frame, uint32_t backing) noexcept nogil:
-        assert backing < self._room
-        self._seen[backing] = <uint16_t>(self.harvests - self.idle(frame))
-
-    cdef void come_back(self, uint32_t backing, vmid_t vm) noexcept nogil:
-        cdef uint32_t idle = <uint16_t>(self.harvests - self._seen[backing])
+    cdef void come_back(self, uint16_t seen, vmid_t vm) noexcept nogil:
+        cdef uint32_t idle = <uint16_t>(self.harvests - seen)
         self._promoted[<size_t>vm * AGES + min(idle, <uint32_t>AGE_MASK)] += 1
 
     cdef void clear(self) noexcept nogil:
         self.harvests += 1
-        memset(self._cold, 0, <size_t>MAX_VMS * AGES * sizeof(uint32_t))
+        memset(self._cold, 0, <size_t>self._end * AGES * sizeof(uint32_t))
 
     cdef void count(self, hfn_t frame, vmid_t vm) noexcept nogil:
         cdef uint32_t age = self._age[frame] & AGE_MASK
@@ -74,6 +61,7 @@ cdef class Ages:
         self._cold[<size_t>vm * AGES + age] += 1
 
     cdef void open(self, vmid_t vm) noexcept nogil:
+        self._end = max(self._end, <uint32_t>vm + 1)
         memset(&self._cold[<size_t>vm * AGES], 0, AGES * sizeof(uint32_t))
         memset(&self._promoted[<size_t>vm * AGES], 0, AGES * sizeof(uint64_t))
 

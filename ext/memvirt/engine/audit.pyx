@@ -9,7 +9,7 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
   translations          cached only what entry, leaf and frame allow; valid implies the accessed mark
   recency               ordered <=> a guest frame that is neither pinned nor the zero frame
   charge                per VM: charged = frames charged to it; who pays maps the frame
-  memory                frames by state sum to the host
+  memory                frames by state sum to the host; tables that grow have frames for their bytes
 """
 
 from libc.stdlib cimport calloc, free
@@ -45,6 +45,9 @@ def check(Engine engine not None):
     if engine.index is not None:
         engine.index.check()
         engine.scanner.check()
+    if engine.frames.heap_bytes != (mapping.zpool.metadata_bytes() if mapping.has_zpool else 0):
+        raise InvariantError(f"frames taken for {engine.frames.heap_bytes} bytes of tables on the heap, the zpool's take "
+                             f"{mapping.zpool.metadata_bytes() if mapping.has_zpool else 0}")
     cdef uint32_t *frame_refs = <uint32_t *>calloc(engine.frames.nr_frames, sizeof(uint32_t))
     cdef uint32_t *backing_refs = <uint32_t *>calloc(mapping.backings.records.end() + 1, sizeof(uint32_t))
     if frame_refs == NULL or backing_refs == NULL:

@@ -1,5 +1,5 @@
 from .frames cimport Frames, Slab
-from .types cimport backing_t, hfn_t, uint32_t, uint64_t
+from .types cimport backing_t, hfn_t, uint16_t, uint32_t, uint64_t
 
 # Where the bytes are.
 cdef enum BackingKind:
@@ -17,9 +17,9 @@ cdef enum:
 # One content that is out of memory, whoever maps it. 16 bytes.
 cdef struct Backing:
     uint32_t refs               # entries that name it
-    uint32_t place              # cached:1 | kind:3 | where:28
+    uint32_t place              # cached:1 | kind:3 | where:28 (SAME and not cached: the harvest as below)
     uint32_t check              # checksum of the page (of what a slot or handle must give back); SAME: low half of value
-    uint32_t link               # cached: the frame; SAME and not cached: high half of value
+    uint32_t link               # cached: the frame; not cached: SAME: high half of value, else the harvest (see ages)
 
 
 cdef class Backings:
@@ -43,6 +43,20 @@ cdef class Backings:
     cdef inline uint64_t value(self, Backing *record) noexcept nogil:
         """SAME, not cached: the word that fills the page."""
         return (<uint64_t>record.link << 32) | record.check
+
+    cdef inline void note(self, backing_t id, uint16_t seen) noexcept nogil:
+        """Not cached: after which harvest the page was last accessed."""
+        cdef Backing *record = self.at(id)
+        assert not record.place & BACKING_CACHED
+        if self.kind(record) == BACKING_SAME:
+            record.place = (record.place & ~<uint32_t>BACKING_WHERE) | seen
+        else:
+            record.link = seen
+
+    cdef inline uint16_t noted(self, backing_t id) noexcept nogil:
+        cdef Backing *record = self.at(id)
+        assert not record.place & BACKING_CACHED
+        return <uint16_t>(record.place if self.kind(record) == BACKING_SAME else record.link)
 
     cdef backing_t make(self) noexcept nogil
     cdef void set_place(self, backing_t id, BackingKind kind, uint32_t where, uint32_t check) noexcept nogil

@@ -201,7 +201,9 @@ cdef class Compactor:
         cdef Frame *record = &self.frames.frame[source]
         if self.frames.content.arena != NULL:
             memcpy(self.frames.memory(target), self.frames.memory(source), PAGE_SIZE)
-        if record.state == FRAME_BACKING:
+        if record.state == FRAME_BACKING and record.where == NONE:
+            self.frames.frame[target].where = NONE
+        elif record.state == FRAME_BACKING:
             self.mapping.backings.records.move_page(source, target)
         elif self.leaves.owns_table(source):
             self.leaves.move_table(source, target)

@@ -27,8 +27,8 @@ from .frames cimport FRAME_FIXED, Frame, Frames
 from .guest cimport Translation
 from .mapping cimport Mapping
 from .reclaim cimport Reclaim
-from .types cimport (MAX_ORDER, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t,
-                     vpn_t)
+from .types cimport (HUGE_ORDER, MAX_ORDER, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, gfn_t, hfn_t, int64_t, uint8_t,
+                     uint32_t, uint64_t, vpn_t)
 from .zpool cimport Zpool
 from .replacement.registry import make_order
 from .scan.registry import make_scanner
@@ -82,7 +82,7 @@ cdef class Core:
         keys = (0 if swap is None else swap.nr_slots) + content.nr_frames * 4
         draws = {"seed": self.seed} if options["order"] == "random" else None
         self.order = make_order(options["order"], content.nr_frames, content.nr_frames, keys, draws)
-        self._take_fixed(content.nr_frames * <uint64_t>(sizeof(Frame) + 2), "the host's frame records")
+        self._take_fixed(self.fixed_bytes(swap), "the host's frame records and maps")
         zpool = None if options["zpool"] is None else Zpool(self.frames, **options["zpool"])
         self.mapping = Mapping(self.frames, self.order, self.clock, zpool, swap)
         self.reclaim = Reclaim(self.mapping, device, options["compress_limit"], options["readahead"],
@@ -103,6 +103,17 @@ cdef class Core:
         self.compactor = Compactor(self.mapping, options.get("compact_threshold", COMPACT_NEVER))
         self.collapser = Collapser(self.mapping, options.get("collapse_interval_ns", 0))
         self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
+
+    def fixed_bytes(self, swap):
+        """What a host keeps at a fixed size: of frames (record, age, place in the order, free map), of blocks
+        (compaction's survey), of swap slots (maps, and readahead's record of each)."""
+        cdef uint64_t total = self.frames.nr_frames * <uint64_t>(sizeof(Frame) + 1) + self.frames.buddy.metadata_bytes
+        total += (self.frames.nr_frames + (<uint64_t>1 << HUGE_ORDER) - 1 >> HUGE_ORDER) * 3
+        total += self.order.metadata_bytes()
+        if swap is not None:
+            total += swap.metadata_bytes()
+            total += swap.nr_slots * <uint64_t>sizeof(uint32_t) if self.options["readahead"] else 0
+        return total
 
     # ---- entering
 

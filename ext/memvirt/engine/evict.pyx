@@ -23,7 +23,7 @@ from .leaf cimport Leaf
 from .mapping cimport Mapping
 from .rmap cimport Walk
 from .stall cimport Stalls
-from .types cimport (LEAF_ENTRIES, NO_FRAME, NONE, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t)
+from .types cimport (LEAF_ENTRIES, NONE, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t)
 from .writeback cimport Writeback
 
 
@@ -64,8 +64,7 @@ cdef class Eviction(Writeback):
             self.meter.ev.evicted_clean += 1
             self.mapping.evict(frame, record.backing)
             return OK
-        if (self.mapping.backings.records.reserve(self.nr_batch + 1, 0) != OK
-                or not self.mapping.ages.secure(self.mapping.backings.records.end())):
+        if self.mapping.backings.records.reserve(self.nr_batch + 1, 0) != OK:
             self.meter.ev.reject_backing_frame += 1
             self.order.spare(frame)
             return REJECTED
@@ -100,9 +99,7 @@ cdef class Eviction(Writeback):
         if length == 0:
             self.meter.ev.reject_incompressible += 1
             return REJECTED
-        outcome = NO_FRAME
-        if self._secure_handle():
-            outcome = self.zpool.store(payload, payload_bytes, length, 0, &handle)
+        outcome = self.zpool.store(payload, payload_bytes, length, 0, &handle)
         if outcome != OK:
             if outcome == POOL_FULL:
                 self.meter.ev.reject_pool_full += 1
@@ -113,7 +110,7 @@ cdef class Eviction(Writeback):
         self.clock.spend(CPU_COMPRESS, self.clock.costs.zpool_store)
         backing = self.mapping.backings.make()
         self.mapping.backings.set_place(backing, BACKING_ZPOOL, handle, self.content.checksum(frame))
-        self.backing_of[handle] = backing
+        self.zpool.owner[handle] = backing
         self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
         self.meter.ev.evicted += 1
         self.meter.ev.evicted_zpool += 1

@@ -8,7 +8,7 @@ cdef enum FrameState:
     FRAME_TABLE = 2             # holds a leaf or directory table
     FRAME_ZSPAGE = 3            # part of a zspage
     FRAME_FIXED = 4             # metadata of fixed size, taken at creation of the host or of a VM
-    FRAME_BACKING = 5           # backing records
+    FRAME_BACKING = 5           # backing records; or, `where` being NONE, bytes of tables that grow on the heap
     FRAME_CACHE = 6             # read ahead from swap: no entry names it, `backing` does and is not NONE
     NR_FRAME_STATES = 7
 
@@ -29,6 +29,10 @@ cdef struct Frame:
     uint8_t flags
 
 
+cdef inline uint32_t pages_of(uint64_t bytes) noexcept nogil:
+    return <uint32_t>((bytes + 4095) >> 12)
+
+
 cdef class Frames:
     cdef readonly Buddy buddy
     cdef readonly Content content
@@ -36,6 +40,7 @@ cdef class Frames:
     cdef readonly uint32_t min_pages, low_pages, high_pages    # watermarks, in free frames
     cdef Frame *frame                                          # [nr_frames]
     cdef uint32_t nr_state[NR_FRAME_STATES]
+    cdef readonly uint64_t heap_bytes                          # of tables that grow on the heap; frames are taken for them
     cdef void *_beside                                         # content without bytes: free pages of metadata, chained
     cdef void **_chunk                                         # [_nr_chunks] and what they are cut from
     cdef uint32_t _nr_chunks
@@ -51,6 +56,11 @@ cdef class Frames:
     cdef int give(self, hfn_t frame, int order) except -1 nogil
     cdef void turn(self, hfn_t frame, FrameState state) noexcept nogil
     cdef void *memory(self, hfn_t frame) noexcept nogil
+    # Room for at least `least` more records, `most` in all, in a table on the heap of room[0] records of `size` bytes, and
+    # frames for what it then takes, `reserve` staying free. OK, or NO_FRAME and nothing has changed.
+    cdef int grow(self, void **table, uint32_t *room, uint32_t size, uint32_t least, uint32_t most,
+                  uint32_t reserve) except -1 nogil
+    cdef int _grow_by(self, void **table, uint32_t *room, uint32_t size, uint32_t more, uint32_t reserve) except -1 nogil
     cdef int _cut_pages(self) except -1
     cdef void *claim_raw_page(self, FrameState state, hfn_t *frame) except NULL nogil
     cdef void *claim_page(self, FrameState state, hfn_t *frame) except NULL nogil

@@ -3,7 +3,8 @@
 A frame is free (in the buddy allocator) or in exactly one use (FrameState). A guest frame carries the number of entries
 that name it, its reverse map, the backing record it still equals, and the VM that pays for it. Everything memvirt keeps
 about guests, tables, zspages, records, is put into frames of this same host and shows in usage(): metadata is never
-free of charge.
+free of charge. A table that has to lie in one piece and grow is on the heap, and takes the frames that its bytes would
+fill (`grow`): who finds none declines.
 
 Frames are had in one of two ways. `take` asks and takes in one step and may be told NO_FRAME. An operation of several
 steps *secures* first (can_take, through Reclaim.secure where reclaim may help) and *claims* later: what was secured is
@@ -166,6 +167,34 @@ cdef class Frames:
             return NULL
         return self.content.arena + <size_t>frame * PAGE_SIZE
 
+    cdef int grow(self, void **table, uint32_t *room, uint32_t size, uint32_t least, uint32_t most,
+                  uint32_t reserve) except -1 nogil:
+        """By a 32nd of what there is, so that moving it costs little; by `least` where that is refused."""
+        cdef uint32_t more = min(max(least, room[0] // 32), most - room[0])
+        least = min(least, more)
+        if self._grow_by(table, room, size, more, reserve) == OK:
+            return OK
+        return self._grow_by(table, room, size, least, reserve) if least < more else NO_FRAME
+
+    cdef int _grow_by(self, void **table, uint32_t *room, uint32_t size, uint32_t more, uint32_t reserve) except -1 nogil:
+        cdef uint64_t held = self.heap_bytes + <uint64_t>more * size
+        cdef uint32_t missing = pages_of(held) - pages_of(self.heap_bytes)
+        cdef void *grown
+        cdef hfn_t frame
+        if more == 0 or missing and not self.can_take(missing, reserve):
+            return NO_FRAME
+        grown = realloc(table[0], (<size_t>room[0] + more) * size)
+        if grown == NULL:
+            return NO_FRAME
+        table[0] = grown
+        room[0] += more
+        self.heap_bytes = held
+        while missing:
+            self.claim(0, FRAME_BACKING, &frame)
+            self.frame[frame].where = NONE
+            missing -= 1
+        return OK
+
     cdef void *claim_page(self, FrameState state, hfn_t *frame) except NULL nogil:
         """A cleared page of metadata in a secured frame."""
         cdef void *page = self.claim_raw_page(state, frame)
@@ -222,18 +251,22 @@ cdef class Frames:
         cdef hfn_t frame
         cdef Frame *record
         cdef int i
+        cdef uint32_t heap = 0
         memset(counted, 0, sizeof(counted))
         for frame in range(self.nr_frames):
             record = &self.frame[frame]
             if record.state >= NR_FRAME_STATES:
                 raise InvariantError(f"frame {frame}: state {record.state} does not exist")
             counted[record.state] += 1
+            heap += record.state == FRAME_BACKING and record.where == NONE
             if (record.state == FRAME_FREE) != self.buddy.is_free(frame):
                 raise InvariantError(f"frame {frame}: {STATE_NAMES[record.state]} here, not so in the buddy allocator")
             if record.state == FRAME_FREE and (record.refs or record.flags or record.charge != NONE16
                                                or record.backing != NONE):
                 raise InvariantError(f"frame {frame}: free, yet refs {record.refs} flags {record.flags} "
                                      f"charge {record.charge} backing {record.backing}")
+        if heap != pages_of(self.heap_bytes):
+            raise InvariantError(f"{heap} frames for {self.heap_bytes} bytes of tables on the heap")
         for i in range(NR_FRAME_STATES):
             if counted[i] != self.nr_state[i]:
                 raise InvariantError(f"{STATE_NAMES[i]} frames: counter {self.nr_state[i]}, recount {counted[i]}")

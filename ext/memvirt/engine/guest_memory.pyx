@@ -22,8 +22,6 @@ from .types cimport EMPTY, MAX_ORDER, NONE, OK, gfn_t, uint8_t, uint32_t, uint64
 
 from memvirt.errors import ConfigError, InvariantError
 
-cdef enum:
-    ORDER_BYTES = 10            # of a replacement order per page: clock takes 9.25, lru 8
 
 cdef uint32_t whole(str name, value, long long low, long long high) except? 0xFFFFFFFF:
     """value as a number in low .. high. Raises ConfigError."""
@@ -79,13 +77,13 @@ cdef class GuestMemory:
         free(self._reported)
 
     def metadata_bytes(self):
-        """What all this takes. An order counts with ORDER_BYTES a page: rounded up for those that keep no ghosts."""
+        """What all this takes."""
         cdef uint64_t total = <uint64_t>self.nr_vpns * (sizeof(gfn_t) + sizeof(uint32_t))
         total += <uint64_t>self.nr_pages * (sizeof(vpn_t) + sizeof(uint8_t) + sizeof(gfn_t))
         total += self._nr_blocks + self.buddy.metadata_bytes
         if self._slots is not None:
             total += self._slots.metadata_bytes
-        return total + ORDER_BYTES * <uint64_t>self.nr_pages * (1 if self._cache is None else 2)
+        return total + sum(order.metadata_bytes() for order in (self._anon, self._cache) if order is not None)
 
     # -- changes -----------------------------------------------------------------------------------------------------
 

@@ -7,12 +7,16 @@ is a clone that never runs: it has no translations and stands in no list of VMs.
 
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
+from .ages cimport AGES
 from .core cimport Core
 from .guest cimport Guest
 from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
 from .machine cimport VirtualMachine
-from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, uint16_t, uint32_t, uint64_t, vmid_t
+from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, uint32_t, uint64_t, vmid_t
 from .vm cimport Vm
+
+cdef enum:
+    VM_BYTES = 64 + 12 * AGES       # of each VM: its account, and two histograms of ages
 
 
 cdef uint64_t mix(uint64_t x) noexcept nogil:
@@ -40,8 +44,10 @@ cdef class Engine(Core):
                 raise AdmissionError(f"a host has room for {MAX_VMS - 1} VMs")
         if nr_pages == 0 or nr_vpns < nr_pages or nr_vpns > 1 << 31:
             raise ConfigError(f"VM '{name}': {nr_pages} pages, {nr_vpns} virtual pages")
-        vm.fixed = self._take_fixed((<uint64_t>nr_vpns * 4 + 2 * (nr_vpns >> 9)) * runs + (nr_pages >> 15) + 64,
-                                    f"the tables of VM '{name}'")
+        bytes = (<uint64_t>nr_vpns * 4 + 2 * (nr_vpns >> 9)) * runs + (nr_pages >> 15) + VM_BYTES
+        if self.scanner is not None:
+            bytes += self.scanner.metadata_bytes_of(nr_pages)
+        vm.fixed = self._take_fixed(bytes, f"the tables of VM '{name}'")
         vm.engine = self
         vm.id = <vmid_t>id
         vm.name = name
@@ -91,7 +97,8 @@ cdef class Engine(Core):
         return vm
 
     def _give_guest(self, Vm vm, Guest guest):
-        vm.fixed += self._take_fixed(guest.metadata_bytes(), f"the guest model of VM '{vm.name}'")
+        vm.fixed += self._take_fixed(guest.metadata_bytes() + vm.machine.metadata_bytes(),
+                                     f"the guest model of VM '{vm.name}'")
         vm.guest = guest
         vm.has_guest = True
         self.mapping.tcache.view[vm.id].vpn_of = guest._vpn
@@ -283,13 +290,8 @@ cdef class Engine(Core):
         return pages
 
     def heap_bytes(self):
-        """What is kept of pages that are out and does not lie in host frames, so that usage() does not show it: these
-        tables grow while frames are short. zpool: handles, their order, zspage records; records: which backing record
-        a handle belongs to; ages: when the page was last accessed; slots: which record a swap slot belongs to."""
-        return {"zpool": self.mapping.zpool.metadata_bytes() if self.mapping.has_zpool else 0,
-                "records": self.reclaim.nr_handles * sizeof(uint32_t),
-                "ages": self.mapping.ages._room * sizeof(uint16_t),
-                "slots": self.reclaim.readahead.nr_slots * sizeof(uint32_t)}
+        """Of the frames in use as 'backing': bytes of tables that grow on the heap, and take frames for it."""
+        return self.frames.heap_bytes
 
     def fragmentation(self):
         """Of free memory (see Buddy.fragmentation), and how well guests' memory lies: huge_pages mapped huge,

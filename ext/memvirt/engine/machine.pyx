@@ -16,7 +16,7 @@ from .counters cimport CPU_BALLOON, CPU_GUEST, CPU_SWAP
 from .fault cimport Faults
 from .guest cimport Guest, Machine
 from .swapspace cimport SwapSpace
-from .types cimport CORRUPT, IO_FAILED, NO_FRAME, OK, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, vmid_t, vpn_t
+from .types cimport CORRUPT, IO_FAILED, NO_FRAME, OK, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t
 
 
 cdef class VirtualMachine(Machine):
@@ -38,6 +38,13 @@ cdef class VirtualMachine(Machine):
     def __dealloc__(self):
         free(self.check_sum)
         free(self.file_source)
+
+    def metadata_bytes(self):
+        """What the host keeps of the guest's disk: checksums and the maps of its slots. (What its files hold is known
+        instead of being read from it.)"""
+        if self.disk is None:
+            return 0
+        return (self.nr_disk_slots + <uint64_t>1) * sizeof(uint32_t) + self.disk.metadata_bytes()
 
     def set_file(self, const uint32_t[::1] sources not None):
         """What the file behind the page cache holds: a corpus source per vpn."""

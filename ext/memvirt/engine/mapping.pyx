@@ -25,7 +25,8 @@ from .frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ORDERED, FRAME_STABLE, FRA
 from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
 from .rmap cimport Account, Walk
 from .tables cimport Tables
-from .types cimport LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint32_t, uint64_t, vmid_t
+from .types cimport (LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t, uint64_t,
+                     vmid_t)
 
 from libc.string cimport memset
 
@@ -62,6 +63,7 @@ cdef class Mapping(Tables):
         cdef backing_t id = record.backing
         cdef Backing *backing
         cdef uint64_t value
+        cdef uint16_t seen
         if id == NONE:
             return 0
         record.backing = NONE
@@ -69,10 +71,12 @@ cdef class Mapping(Tables):
         if backing.refs == 0:
             self.backings.uncache(id)
             return self.release_backing(id)
+        seen = <uint16_t>record.where if record.state == FRAME_CACHE else self.ages.leave(frame)
         value = self.content.load(frame, 0)
         self.backings.uncache(id)
         if self.backings.kind(backing) == BACKING_SAME:
             self.backings.set_same(id, value)
+        self.backings.note(id, seen)
         return 0
 
     cdef int _free_frame(self, hfn_t frame) except -1 nogil:
@@ -130,7 +134,7 @@ cdef class Mapping(Tables):
         assert backing.place & BACKING_CACHED and leaf.entries[index] == (PTE_BACKED | backing_id)
         if ahead:
             self.frames.turn(frame, FRAME_GUEST)
-            self.ages.come_back(backing_id, vm)
+            self.ages.come_back(<uint16_t>self.frames.frame[frame].where, vm)
             self._charge(frame, vm)
             self._order_out(frame)              # comes in again as what it is, known from before it was evicted
             self._order_in(frame, backing_id)
@@ -146,6 +150,7 @@ cdef class Mapping(Tables):
     cdef int cache_ahead(self, hfn_t frame, backing_t id) except -1 nogil:
         """A freshly taken FRAME_CACHE frame holds the bytes of a record on swap, before anyone has asked for them."""
         self.frames.frame[frame].refs = 0
+        self.frames.frame[frame].where = self.backings.noted(id)    # when the page was last accessed
         self.frames.frame[frame].backing = id
         self.backings.cache_in(id, frame)
         return self._order_in(frame, NONE)
@@ -167,7 +172,7 @@ cdef class Mapping(Tables):
         self.frames.frame[frame].refs = 0
         self._add_site(frame, id * LEAF_ENTRIES + index)
         self._charge(frame, vm)
-        self.ages.come_back(backing_id, vm)
+        self.ages.come_back(self.backings.noted(backing_id), vm)
         leaf.entries[index] = PTE_PRESENT | frame
         backing.refs -= 1
         self._order_in(frame, backing_id)
@@ -261,13 +266,13 @@ cdef class Mapping(Tables):
         cdef uint32_t index
         cdef Walk walk
         cdef uint64_t value
-        self.ages.leave(frame, id)
         if record.backing == id:
             record.backing = NONE
             value = self.content.load(frame, 0)
             self.backings.uncache(id)
             if self.backings.kind(backing) == BACKING_SAME:
                 self.backings.set_same(id, value)
+        self.backings.note(id, self.ages.leave(frame))
         self.walk(frame, &walk)
         while True:
             leaf = self.leaves.at(walk.site / LEAF_ENTRIES)

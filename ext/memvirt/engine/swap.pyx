@@ -168,6 +168,9 @@ cdef class Swap(SwapSpace):
         if not self.direct_io:
             fcntl.fcntl(self._area.fd, fcntl.F_SETFL, flags)
 
+    def metadata_bytes(self):
+        return (<uint64_t>self.nr_slots + 63) // 64 * 8 + self.nr_clusters * <uint64_t>sizeof(Cluster)
+
     def attach(self, Device device not None):
         if self.device is None:
             self.device = device

@@ -76,6 +76,9 @@ cdef class SwapSet(SwapSpace):
             i += 1
         return i
 
+    def metadata_bytes(self):
+        return sum(area.metadata_bytes() for area in self.areas)
+
     def attach(self, Device device not None):
         for area in self.areas:
             area.attach(device)

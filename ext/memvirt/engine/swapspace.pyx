@@ -73,6 +73,10 @@ cdef class SwapSpace:
     def attach(self, Device device not None):
         """The device of every area that has none of its own."""
 
+    def metadata_bytes(self):
+        """What the maps of its slots take in memory; the pages are in the file."""
+        return 0
+
     def name_of(self, uint32_t slot):
         """A slot as messages name it."""
         return f"swap slot {slot}"

@@ -27,11 +27,8 @@ cdef class Writeback:
     cdef int64_t shrinker_ns                    # its clock
     cdef hfn_t bounce[CLUSTER]                  # fixed frames through which writeback decompresses
     cdef uint32_t nr_bounce
-    cdef uint32_t *backing_of                   # [handle] which record a compressed object belongs to
-    cdef uint32_t nr_handles
 
     cdef void wake_shrinker(self) noexcept nogil
     cdef int shrink_pool(self, int64_t now) except -1 nogil
     cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil
     cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil
-    cdef bint _secure_handle(self) noexcept nogil

@@ -8,7 +8,6 @@ swap, a batch at a time, until the pool accepts again. Nobody waits for it but t
 A written-back object changes its record and no entry: whoever faults on it meanwhile finds the record at its new place.
 """
 
-from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from .backing cimport BACKING_SWAP, Backing
@@ -40,9 +39,6 @@ cdef class Writeback:
                     break
                 self.nr_bounce += 1
 
-    def __dealloc__(self):
-        free(self.backing_of)
-
     cdef void wake_shrinker(self) noexcept nogil:
         """The pool has just declined a page for being full."""
         if not self.shrinking:
@@ -72,18 +68,6 @@ cdef class Writeback:
         self.clock.spend(CPU_COMPACT, self.clock.costs.move_page * <int64_t>((moved + PAGE_SIZE - 1) // PAGE_SIZE))
         return gained
 
-    cdef bint _secure_handle(self) noexcept nogil:
-        """Room to note whose the pool's next object is; False without memory for it."""
-        cdef uint32_t room
-        cdef uint32_t *grown
-        if self.zpool._high >= self.nr_handles:
-            room = max(2 * self.nr_handles, max(self.zpool._high + 1, <uint32_t>1024))
-            grown = <uint32_t *>realloc(self.backing_of, <size_t>room * sizeof(uint32_t))
-            if grown == NULL:
-                return False
-            self.backing_of, self.nr_handles = grown, room
-        return True
-
     cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil:
         """Move up to `want` of the pool's oldest objects to swap: decompress, write, change the record. No entry
         changes. spare_loaded: those loaded since they came in, or were last spared, get another round. Returns how many
@@ -105,7 +89,7 @@ cdef class Writeback:
             if spare_loaded and loaded:
                 continue
             payload = self.zpool.view(handle, &length)
-            record = self.mapping.backings.at(self.backing_of[handle])
+            record = self.mapping.backings.at(self.zpool.owner[handle])
             self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
             if (self.content.expand(self.bounce[n], payload, length) != OK
                     or self.content.checksum(self.bounce[n]) != record.check):
@@ -126,9 +110,9 @@ cdef class Writeback:
                 self.meter.ev.swap_write_failed += 1
                 self.meter.ev.zpool_writeback_failed += 1
                 continue
-            record = self.mapping.backings.at(self.backing_of[handles[i]])
-            self.mapping.backings.set_place(self.backing_of[handles[i]], BACKING_SWAP, slots[i], record.check)
-            self.readahead.know(slots[i], self.backing_of[handles[i]])
+            record = self.mapping.backings.at(self.zpool.owner[handles[i]])
+            self.mapping.backings.set_place(self.zpool.owner[handles[i]], BACKING_SWAP, slots[i], record.check)
+            self.readahead.know(slots[i], self.zpool.owner[handles[i]])
             self.zpool.free(handles[i])
             self.meter.ev.zpool_written_back += 1
             self.meter.ev.swap_pages_out += 1

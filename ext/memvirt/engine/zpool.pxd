@@ -13,9 +13,10 @@ cdef enum:
     LOADED_SHIFT = 55
     LIVE_SHIFT = 56
 
-# Neighbours in store order; valid for live handles.
-cdef struct Age:
-    uint32_t older
+# 16 bytes: four share a cache line, and a load touches one.
+cdef struct Handle:
+    uint64_t entry
+    uint32_t older              # neighbours in store order; valid for live handles
     uint32_t younger
 
 
@@ -24,7 +25,7 @@ cdef enum:
     POOL_LIMIT_HITS = 0         # times the pool became full
     REJECT_POOL_LIMIT           # the pool is at limit_frames
     REJECT_HYSTERESIS           # below it, but not yet down to accept_frames
-    REJECT_NO_FRAME             # the host has no frame to spare
+    REJECT_NO_FRAME             # the host has no frame to spare, for the object or for the tables
     REJECT_NO_HANDLE            # max_objects are stored
     REJECT_TOO_BIG              # longer than reject_above
     ROTATIONS
@@ -63,16 +64,14 @@ cdef class Zpool:
     cdef readonly uint32_t max_objects
     cdef readonly bint full                         # limit_frames was reached, accept_frames not yet seen again
     cdef uint64_t count[NR_COUNTS]                  # by the enum above
-    cdef uint64_t *_entry                           # [_capacity]
-    cdef Age *_age                                  # [_capacity]
-    cdef uint64_t *_word                            # [_capacity] payloads of content without bytes; else NULL
-    cdef uint32_t _capacity, _high, _free_handle
+    cdef Handle *_handle                            # [_capacity]
+    cdef uint32_t *owner                            # [_owners] by handle: whose it is, for the caller to keep
+    cdef uint64_t *_word                            # [_words] payloads of content without bytes; else NULL
+    cdef uint32_t _capacity, _owners, _words, _high, _free_handle
     cdef uint32_t _oldest, _youngest
     cdef bint _in_frames                            # payloads are bytes in the frames
     cdef uint8_t _scratch[4096]                     # view() of an object that spans two frames
 
-    # Frames that storing an object of this length needs right now (0 when a zspage of its class has room).
-    cdef uint32_t frames_needed(self, uint32_t length) noexcept nogil
     # Store payload_bytes bytes, accounted as `length` (equal to payload_bytes for real bytes; fingerprints keep 8).
     # Takes its frames itself, leaving `reserve` free. OK, NO_FRAME, POOL_FULL or REJECTED; counts each reject.
     cdef int store(self, const uint8_t *payload, uint32_t payload_bytes, uint32_t length, uint32_t reserve,
@@ -96,7 +95,7 @@ cdef class Zpool:
     cpdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil
     cpdef uint64_t metadata_bytes(self) noexcept nogil
     cdef bint _declines(self, uint32_t length, int *outcome) noexcept nogil
-    cdef bint _grow(self) noexcept nogil
+    cdef int _secure_handle(self, uint32_t reserve) except -1 nogil
     cdef bint _is_live(self, uint32_t handle) noexcept nogil
     cdef int _require_live(self, uint32_t handle) except -1 nogil
     cdef void _append(self, uint32_t handle) noexcept nogil

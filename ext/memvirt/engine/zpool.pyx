@@ -3,9 +3,11 @@
 Zspages (zspage.pyx) know slots; this module knows who lives in them. A handle stays valid while its object moves:
 
     handle -> entry: zspage, slot, length (8 bytes)      slot -> owner cell: handle (4 bytes)
-    handle -> age: older, younger         (8 bytes)
+           -> age: older, younger         (8 bytes)
+           -> owner: the caller's number  (4 bytes)
 
-so an object costs 20 bytes beside its slot, plus its part of a zspage record and of the free slots' cells. The age list
+so an object costs 24 bytes beside its slot, plus its part of a zspage record and of the free slots' cells. These tables
+grow on the heap and take frames of the host for it (Frames.grow): without one the store is declined. The age list
 is zswap's LRU, in store order. Writeback asks for the oldest; one that was loaded since may be rotated to the young end
 instead, the second chance of zswap's shrinker.
 
@@ -41,7 +43,7 @@ cdef extern from *:
     void __builtin_prefetch(const void *at, int for_write) nogil
 
 cdef enum:
-    GROW_MIN = 1024                 # handles added at least, and at least a sixteenth of those there are
+    GROW = 64                       # handles added at least
     MAX_HANDLES = 0x7FFFFFFF        # FREE_SLOT is the top bit of an owner cell
 
 COUNT_NAMES = ("pool_limit_hits", "reject_pool_limit", "reject_hysteresis", "reject_no_frame", "reject_no_handle",
@@ -77,15 +79,11 @@ cdef class Zpool:
         self._free_handle = self._oldest = self._youngest = NONE
 
     def __dealloc__(self):
-        release(self._entry)
-        release(self._age)
+        release(self._handle)
+        release(self.owner)
         release(self._word)
 
     # ---- store ----
-
-    cdef uint32_t frames_needed(self, uint32_t length) noexcept nogil:
-        cdef int size_class = self.zspages.class_of[size_index(length)]
-        return 0 if self.zspages.roomiest(size_class) != NONE else self.zspages.classes[size_class].frames
 
     cdef int store(self, const uint8_t *payload, uint32_t payload_bytes, uint32_t length, uint32_t reserve,
                    uint32_t *handle) except -1 nogil:
@@ -96,9 +94,9 @@ cdef class Zpool:
                 raise InvariantError(f"a store of {payload_bytes} bytes accounted as {length}")
         if self._declines(length, &outcome):
             return outcome
-        if self._free_handle == NONE and self._high == self._capacity and not self._grow():
-            self.count[REJECT_NO_HANDLE] += 1
-            return POOL_FULL
+        if self._free_handle == NONE and self._secure_handle(reserve) != OK:
+            self.count[REJECT_NO_FRAME] += 1
+            return NO_FRAME
         size_class = self.zspages.class_of[size_index(length)]
         zspage = self.zspages.roomiest(size_class)
         if zspage == NONE:
@@ -111,9 +109,9 @@ cdef class Zpool:
             new = self._high
             self._high += 1
         else:
-            self._free_handle = <uint32_t>self._entry[new]
+            self._free_handle = <uint32_t>self._handle[new].entry
         slot = self.zspages.take_slot(zspage, new)
-        self._entry[new] = entry_for(zspage, slot, length)
+        self._handle[new].entry = entry_for(zspage, slot, length)
         if self._in_frames:
             self.zspages.write(zspage, slot, payload, length)
         else:
@@ -147,28 +145,27 @@ cdef class Zpool:
             return True
         return False
 
-    cdef bint _grow(self) noexcept nogil:
-        """Room for more handles; False without memory for it."""
-        cdef uint64_t wanted = self._capacity + max(<uint32_t>GROW_MIN, self._capacity // 16)
-        cdef uint32_t capacity = min(wanted, self.max_objects)
-        cdef uint64_t *entry = <uint64_t *>realloc(self._entry, capacity * sizeof(uint64_t))
-        cdef uint64_t *word = NULL
-        cdef Age *age
-        self._entry = self._entry if entry == NULL else entry
-        age = <Age *>realloc(self._age, capacity * sizeof(Age))
-        self._age = self._age if age == NULL else age
-        if not self._in_frames:
-            word = <uint64_t *>realloc(self._word, capacity * sizeof(uint64_t))
-            self._word = self._word if word == NULL else word
-        if entry == NULL or age == NULL or word == NULL and not self._in_frames:
-            return False
-        self._capacity = capacity
-        return True
+    cdef int _secure_handle(self, uint32_t reserve) except -1 nogil:
+        """Room for one more handle: OK, or NO_FRAME without frames or memory for it."""
+        cdef uint64_t *word
+        if self._high == self._capacity and self.frames.grow(
+                <void **>&self._handle, &self._capacity, sizeof(Handle), GROW, self.max_objects, reserve) != OK:
+            return NO_FRAME
+        if self._high == self._owners and self.frames.grow(
+                <void **>&self.owner, &self._owners, sizeof(uint32_t), GROW, self.max_objects, reserve) != OK:
+            return NO_FRAME
+        if not self._in_frames and self._high == self._words:
+            word = <uint64_t *>realloc(self._word, (<size_t>self._words + self._words // 8 + GROW) * sizeof(uint64_t))
+            if word == NULL:
+                return NO_FRAME
+            self._word = word
+            self._words += self._words // 8 + GROW
+        return OK
 
     # ---- load and free ----
 
     cdef bint _is_live(self, uint32_t handle) noexcept nogil:
-        return handle < self._high and self._entry[handle] >> LIVE_SHIFT
+        return handle < self._high and self._handle[handle].entry >> LIVE_SHIFT
 
     cdef int _require_live(self, uint32_t handle) except -1 nogil:
         if not self._is_live(handle):
@@ -179,8 +176,8 @@ cdef class Zpool:
     cdef const uint8_t *view(self, uint32_t handle, uint32_t *payload_bytes) except NULL nogil:
         cdef uint64_t entry
         self._require_live(handle)
-        entry = self._entry[handle]
-        self._entry[handle] = entry | <uint64_t>1 << LOADED_SHIFT
+        entry = self._handle[handle].entry
+        self._handle[handle].entry = entry | <uint64_t>1 << LOADED_SHIFT
         if not self._in_frames:
             payload_bytes[0] = 8
             return <const uint8_t *>&self._word[handle]
@@ -190,36 +187,35 @@ cdef class Zpool:
     cdef void expect(self, uint32_t handle, int step) noexcept nogil:
         cdef uint64_t entry
         if step == 0:
-            __builtin_prefetch(&self._entry[handle], 1)
-            __builtin_prefetch(&self._age[handle], 1)
+            __builtin_prefetch(&self._handle[handle], 1)
             return
-        entry = self._entry[handle]
+        entry = self._handle[handle].entry
         if step == 1:
             self.zspages.expect(zspage_of(entry), slot_of(entry))
-            if self._age[handle].older != NONE:
-                __builtin_prefetch(&self._age[self._age[handle].older], 1)
-            if self._age[handle].younger != NONE:
-                __builtin_prefetch(&self._age[self._age[handle].younger], 1)
+            if self._handle[handle].older != NONE:
+                __builtin_prefetch(&self._handle[self._handle[handle].older], 1)
+            if self._handle[handle].younger != NONE:
+                __builtin_prefetch(&self._handle[self._handle[handle].younger], 1)
         elif self._in_frames:
             self.zspages.expect_bytes(zspage_of(entry), slot_of(entry), length_of(entry))
 
     cpdef int free(self, uint32_t handle) except -1 nogil:
         cdef uint64_t entry
         self._require_live(handle)
-        entry = self._entry[handle]
+        entry = self._handle[handle].entry
         self.nr_pool_frames -= self.zspages.give_slot(zspage_of(entry), slot_of(entry))
         self._unlink(handle)
-        self._entry[handle] = self._free_handle
+        self._handle[handle].entry = self._free_handle
         self._free_handle = handle
         self.nr_objects -= 1
         self.stored_bytes -= length_of(entry)
         return 0
 
     cdef bint loaded(self, uint32_t handle) noexcept nogil:
-        return self._entry[handle] >> LOADED_SHIFT & 1
+        return self._handle[handle].entry >> LOADED_SHIFT & 1
 
     cdef uint32_t length(self, uint32_t handle) noexcept nogil:
-        return length_of(self._entry[handle])
+        return length_of(self._handle[handle].entry)
 
     # ---- age ----
 
@@ -230,28 +226,29 @@ cdef class Zpool:
         self._require_live(handle)
         self._unlink(handle)
         self._append(handle)
-        self._entry[handle] &= ~(<uint64_t>1 << LOADED_SHIFT)
+        self._handle[handle].entry &= ~(<uint64_t>1 << LOADED_SHIFT)
         self.count[ROTATIONS] += 1
         return 0
 
     cdef void _append(self, uint32_t handle) noexcept nogil:
-        self._age[handle] = Age(older=self._youngest, younger=NONE)
+        self._handle[handle].older = self._youngest
+        self._handle[handle].younger = NONE
         if self._youngest == NONE:
             self._oldest = handle
         else:
-            self._age[self._youngest].younger = handle
+            self._handle[self._youngest].younger = handle
         self._youngest = handle
 
     cdef void _unlink(self, uint32_t handle) noexcept nogil:
-        cdef Age age = self._age[handle]
+        cdef Handle age = self._handle[handle]
         if age.older == NONE:
             self._oldest = age.younger
         else:
-            self._age[age.older].younger = age.younger
+            self._handle[age.older].younger = age.younger
         if age.younger == NONE:
             self._youngest = age.older
         else:
-            self._age[age.younger].older = age.older
+            self._handle[age.younger].older = age.older
 
     # ---- compaction ----
 
@@ -285,12 +282,12 @@ cdef class Zpool:
     cdef int _move_object(self, uint32_t zspage, uint32_t slot, uint32_t target) except -1 nogil:
         """Moves one object to a free slot of `target`; the frames that this freed."""
         cdef uint32_t handle = self.zspages.owner(zspage, slot)
-        cdef uint32_t length = length_of(self._entry[handle])
+        cdef uint32_t length = length_of(self._handle[handle].entry)
         cdef uint32_t new_slot = self.zspages.take_slot(target, handle)
-        cdef uint64_t loaded = self._entry[handle] & <uint64_t>1 << LOADED_SHIFT
+        cdef uint64_t loaded = self._handle[handle].entry & <uint64_t>1 << LOADED_SHIFT
         if self._in_frames:
             self.zspages.write(target, new_slot, self.zspages.view(zspage, slot, length, self._scratch), length)
-        self._entry[handle] = entry_for(target, new_slot, length) | loaded
+        self._handle[handle].entry = entry_for(target, new_slot, length) | loaded
         self.count[COMPACT_MOVED_OBJECTS] += 1
         self.count[COMPACT_MOVED_BYTES] += length
         return self.zspages.give_slot(zspage, slot)
@@ -302,15 +299,16 @@ cdef class Zpool:
             for slot in range(self.zspages.classes[self.zspages.at(zspage).size_class].objects):
                 handle = self.zspages.owner(zspage, slot)
                 if not handle & FREE_SLOT:
-                    self.zspages.expose(zspage, slot, length_of(self._entry[handle]))
+                    self.zspages.expose(zspage, slot, length_of(self._handle[handle].entry))
         return OK
 
     # ---- accounts ----
 
     cpdef uint64_t metadata_bytes(self) noexcept nogil:
-        """Heap bytes of handle table, age list, zspage records and cells, grown parts included. The payloads of content
-        without bytes are not metadata: they stand for what would lie in the frames."""
-        return self._capacity * (sizeof(uint64_t) + sizeof(Age)) + self.zspages.metadata_bytes()
+        """Of handles, their owners, zspage records and cells, grown parts included; frames are taken for them. The payloads
+        of content without bytes are not metadata: they stand for what would lie in the frames."""
+        return (<uint64_t>self._capacity * sizeof(Handle) + <uint64_t>self._owners * sizeof(uint32_t)
+                + self.zspages.metadata_bytes())
 
     def stats(self):
         """Where the pool's bytes are, how much compact() would free, and what was declined and moved, by count.
@@ -335,7 +333,7 @@ cdef class Zpool:
         cdef uint64_t entry, stored = 0
         self.zspages.check()
         for handle in range(self._high):
-            entry = self._entry[handle]
+            entry = self._handle[handle].entry
             if self._is_live(handle):
                 self._check_entry(handle, entry)
                 nr_live += 1
@@ -344,15 +342,15 @@ cdef class Zpool:
             raise InvariantError(f"{self.nr_objects} objects of {self.stored_bytes} bytes; recount {nr_live}, {stored}")
         handle = self._oldest
         while handle != NONE and nr_aged <= nr_live:
-            if not self._is_live(handle) or self._age[handle].older != older:
-                raise InvariantError(f"age list: {handle} after {older} is free or names {self._age[handle].older}")
-            older, handle = handle, self._age[handle].younger
+            if not self._is_live(handle) or self._handle[handle].older != older:
+                raise InvariantError(f"age list: {handle} after {older} is free or names {self._handle[handle].older}")
+            older, handle = handle, self._handle[handle].younger
             nr_aged += 1
         handle = self._free_handle
         while handle != NONE and nr_free <= self._high:
             if handle >= self._high or self._is_live(handle):
                 raise InvariantError(f"handle {handle} is in the free list, but live or never given out")
-            handle = <uint32_t>self._entry[handle]
+            handle = <uint32_t>self._handle[handle].entry
             nr_free += 1
         if nr_aged != nr_live or older != self._youngest or nr_free + nr_live != self._high:
             raise InvariantError(f"{nr_live} live handles, {nr_aged} by age up to {older} (youngest {self._youngest}), "
@@ -415,7 +413,7 @@ cdef class Zpool:
         """For tests of damage only: flip one bit of an object where it lies."""
         cdef uint32_t n = 0
         cdef const uint8_t *payload = self.view(handle, &n)
-        cdef uint64_t entry = self._entry[handle]
+        cdef uint64_t entry = self._handle[handle].entry
         spoilt = bytearray(payload[:n])
         spoilt[bit // 8 % n] ^= 1 << bit % 8
         cdef bytes changed = bytes(spoilt)

@@ -75,9 +75,8 @@ cdef class Zspages:
     cdef void _insert(self, uint32_t zspage, int group) noexcept nogil
     cdef void _remove(self, uint32_t zspage) noexcept nogil
     cdef void _regroup(self, uint32_t zspage) noexcept nogil
-    cdef bint _grow(self, uint32_t words) noexcept nogil
     cdef int _destroy(self, uint32_t zspage) except -1 nogil
-    cdef uint32_t _take_record(self, int size_class) noexcept nogil
+    cdef int _take_record(self, int size_class, uint32_t reserve, uint32_t *zspage) except -1 nogil
     cdef void _give_record(self, uint32_t zspage) noexcept nogil
     cdef SizeClass *_shape(self, uint32_t zspage) noexcept nogil
     cdef void _hide(self, hfn_t frame) noexcept nogil

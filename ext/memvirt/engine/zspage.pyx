@@ -22,7 +22,7 @@ Kept, and recounted by check():
 """
 
 cimport cython
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from .frames cimport FRAME_ZSPAGE
@@ -43,7 +43,7 @@ cdef extern from "stream.h" nogil:
     void memvirt_stream(uint8_t *target, const uint8_t *source, size_t n)
 
 cdef enum:
-    GROW_MIN = 1024             # words of records added at least, and at least a sixteenth of those there are
+    GROW = 256                  # words of records added at least
 
 
 @cython.final
@@ -204,9 +204,9 @@ cdef class Zspages:
     cdef int create(self, int size_class, uint32_t reserve, uint32_t *zspage) except -1 nogil:
         """An empty zspage with all its frames, or nothing at all: OK or NO_FRAME."""
         cdef const SizeClass *shape = &self.classes[size_class]
-        cdef uint32_t new = self._take_record(size_class), taken = 0, i
+        cdef uint32_t new, taken = 0, i
         cdef Zspage *record
-        if new == NONE:
+        if self._take_record(size_class, reserve, &new) != OK:
             return NO_FRAME
         record = self.at(new)
         while taken < shape.frames and self.frames.take(0, FRAME_ZSPAGE, reserve, &record.cells[taken]) == OK:
@@ -242,35 +242,26 @@ cdef class Zspages:
         self._give_record(zspage)
         return shape.frames
 
-    cdef uint32_t _take_record(self, int size_class) noexcept nogil:
-        """A record of the class: one that was given back last, or a new one at the end; NONE without memory for it."""
-        cdef uint32_t zspage = self.free_record[size_class], words = words_of(&self.classes[size_class])
-        if zspage != NONE:
-            self.free_record[size_class] = self.at(zspage).next
-            return zspage
-        if self._room - self._end < words and not self._grow(words):
-            return NONE
-        zspage = self._end
+    cdef int _take_record(self, int size_class, uint32_t reserve, uint32_t *zspage) except -1 nogil:
+        """A record of the class: one that was given back last, or a new one at the end; NO_FRAME without room for it."""
+        cdef uint32_t words = words_of(&self.classes[size_class])
+        zspage[0] = self.free_record[size_class]
+        if zspage[0] != NONE:
+            self.free_record[size_class] = self.at(zspage[0]).next
+            return OK
+        if self._room - self._end < words and self.frames.grow(
+                <void **>&self._word, &self._room, sizeof(uint32_t), max(words, <uint32_t>GROW), NONE, reserve) != OK:
+            return NO_FRAME
+        zspage[0] = self._end
         self._end += words
-        self.at(zspage).size_class = size_class
-        return zspage
+        self.at(zspage[0]).size_class = size_class
+        return OK
 
     cdef void _give_record(self, uint32_t zspage) noexcept nogil:
         cdef uint32_t *head = &self.free_record[self.at(zspage).size_class]
         self.at(zspage).group = NO_GROUP
         self.at(zspage).next = head[0]
         head[0] = zspage
-
-    cdef bint _grow(self, uint32_t words) noexcept nogil:
-        cdef uint64_t room = <uint64_t>self._room + max(max(<uint32_t>GROW_MIN, self._room // 16), words)
-        cdef uint32_t *word = NULL
-        if room < NONE:
-            word = <uint32_t *>realloc(self._word, room * sizeof(uint32_t))
-        if word == NULL:
-            return False
-        self._word = word
-        self._room = room
-        return True
 
     # ---- moving a frame ----
 
@@ -302,7 +293,7 @@ cdef class Zspages:
     # ---- accounts ----
 
     cdef uint64_t metadata_bytes(self) noexcept nogil:
-        """Heap bytes of the records."""
+        """Of the records; frames are taken for them."""
         return self._room * sizeof(uint32_t)
 
     def accounts(self):

@@ -23,7 +23,8 @@ from .ghosts cimport (
     ghosts_add, ghosts_check, ghosts_drop_oldest, ghosts_hold, ghosts_make, ghosts_recall, ghosts_remove,
 )
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove, links_rename,
+    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    links_rename,
 )
 from .order cimport Order
 
@@ -57,6 +58,10 @@ cdef class Arc(Order):
         free(self._ghost_tags)
         free(self._ghosts1.queue.slots)
         free(self._ghosts2.queue.slots)
+
+    def metadata_bytes(self):
+        return ((self.ids + <uint64_t>2) * sizeof(Link) + self.ids + (self.keys + <uint64_t>1) * 5
+                + (<uint64_t>self._ghosts1.queue.size + self._ghosts2.queue.size) * 4)
 
     cdef uint32_t _list_of(self, uint32_t id) noexcept nogil:
         return self.ids if self._state[id] == ONCE else self.ids + 1

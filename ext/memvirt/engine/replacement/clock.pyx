@@ -44,6 +44,9 @@ cdef class Clock(Order):
         free(self._where)
         free(self._queue.slots)
 
+    def metadata_bytes(self):
+        return self.ids * <uint64_t>5 + self._queue.size * <uint64_t>4
+
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         self._state[id] = RESIDENT

@@ -39,6 +39,9 @@ cdef class Lfu(Order):
         free(self._places)
         free(self._ranks)
 
+    def metadata_bytes(self):
+        return self.ids * <uint64_t>sizeof(Place) + (self.most + <uint64_t>1) * sizeof(Rank)
+
     cdef uint32_t _rank_above(self, uint32_t below, uint64_t count) noexcept nogil:
         """The rank of count, made if needed; `below` is the nearest rank of a lower count, NONE if there is none."""
         cdef uint32_t above = self._lowest if below == NONE else self._ranks[below].higher

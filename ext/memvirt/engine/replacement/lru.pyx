@@ -34,6 +34,9 @@ cdef class Lru(Order):
     def __dealloc__(self):
         free(self._links)
 
+    def metadata_bytes(self):
+        return (self.ids + <uint64_t>1) * sizeof(Link)
+
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         assert id < self.ids and not self.holds(id) and self.nr_resident < self.most
         links_push(self._links, self.ids, id)

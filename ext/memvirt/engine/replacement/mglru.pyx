@@ -22,7 +22,8 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove, links_rename,
+    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    links_rename,
 )
 from .order cimport Order
 
@@ -56,6 +57,9 @@ cdef class MgLru(Order):
         free(self._links)
         free(self._state)
         free(self._shadow)
+
+    def metadata_bytes(self):
+        return (self.ids + <uint64_t>MAX_NR_GENS) * sizeof(Link) + self.ids + (self.keys + <uint64_t>1) * 4
 
     cdef void _age(self) noexcept nogil:
         """A new youngest generation of all pages accessed since the last walk."""

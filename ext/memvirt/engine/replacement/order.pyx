@@ -103,6 +103,10 @@ cdef class Order:
         with gil:
             raise self._abstract("replay")
 
+    def metadata_bytes(self):
+        """What its arrays take; charged to who it works for when it is made."""
+        raise self._abstract("metadata_bytes")
+
     def _abstract(self, method):
         return InvariantError(f"{type(self).__name__} does not define {method}(): Order itself keeps no order")
 

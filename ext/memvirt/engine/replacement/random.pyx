@@ -40,6 +40,9 @@ cdef class Random(Order):
         free(self._residents)
         free(self._where)
 
+    def metadata_bytes(self):
+        return self.ids * <uint64_t>8
+
     cdef uint32_t _draw(self, uint32_t n) noexcept nogil:
         """A number in 0 .. n - 1 (Steele, Lea and Flood's splitmix64, scaled by the high half of a product)."""
         cdef uint64_t z

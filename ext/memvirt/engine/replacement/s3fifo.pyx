@@ -77,6 +77,10 @@ cdef class S3Fifo(Order):
         free(self._where)
         free(self._state)
 
+    def metadata_bytes(self):
+        return (self.ids + self.keys + <uint64_t>1) * 5 + (
+            <uint64_t>self._small.size + self._main.size + self._ghosts.queue.size) * 4
+
     cdef Queue *_queue_of(self, uint32_t id) noexcept nogil:
         return &self._small if self._state[id] & SMALL else &self._main
 

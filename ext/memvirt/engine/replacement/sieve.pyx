@@ -13,7 +13,7 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
-from .lists cimport MV_PREFETCH, REPLAY_AHEAD, links_check, links_make, links_push, links_remove, links_rename
+from .lists cimport Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_make, links_push, links_remove, links_rename
 from .order cimport Order
 
 from memvirt.errors import InvariantError
@@ -37,6 +37,9 @@ cdef class Sieve(Order):
     def __dealloc__(self):
         free(self._links)
         free(self._state)
+
+    def metadata_bytes(self):
+        return (self.ids + <uint64_t>1) * sizeof(Link) + self.ids
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         assert id < self.ids and not self._state[id] and self.nr_resident < self.most

@@ -28,7 +28,8 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, PAGE_SHIFT, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove, links_rename,
+    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    links_rename,
 )
 from .order cimport Order
 
@@ -60,6 +61,9 @@ cdef class TwoList(Order):
         free(self._links)
         free(self._state)
         free(self._shadow)
+
+    def metadata_bytes(self):
+        return (self.ids + <uint64_t>2) * sizeof(Link) + self.ids + (self.keys + <uint64_t>1) * 4
 
     cdef bint _inactive_is_low(self) noexcept nogil:
         cdef uint64_t gib = self.nr_resident >> (30 - PAGE_SHIFT), ratio = 1

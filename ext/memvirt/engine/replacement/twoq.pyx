@@ -23,7 +23,8 @@ from libc.stdlib cimport calloc, free, malloc
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .ghosts cimport ghosts_add, ghosts_check, ghosts_hold, ghosts_make, ghosts_recall
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove, links_rename,
+    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
+    links_rename,
 )
 from .order cimport Order
 
@@ -58,6 +59,10 @@ cdef class TwoQ(Order):
         free(self._ghost_where)
         free(self._ghost_tags)
         free(self._out.queue.slots)
+
+    def metadata_bytes(self):
+        return ((self.ids + <uint64_t>2) * sizeof(Link) + self.ids + (self.keys + <uint64_t>1) * 5
+                + self._out.queue.size * <uint64_t>4)
 
     cdef uint32_t _list_of(self, uint32_t id) noexcept nogil:
         return self.ids if self._state[id] == IN else self.ids + 1

@@ -354,6 +354,9 @@ cdef class KsmScanner(Scanner):
     def metadata_bytes(self):
         return self.stable.metadata_bytes()
 
+    def metadata_bytes_of(self, uint32_t nr_pages):
+        return ((nr_pages + ITEMS_PER_CHUNK - 1) >> CHUNK_SHIFT) * sizeof(uint32_t)
+
     def metadata_frames(self):
         return self.chunks.nr_pages + self.stable.metadata_frames()
 

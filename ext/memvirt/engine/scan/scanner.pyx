@@ -37,6 +37,10 @@ cdef class Scanner(Listener):
         """What this scanner keeps at a fixed size; charged to the host when it is created."""
         return 0
 
+    def metadata_bytes_of(self, uint32_t nr_pages):
+        """The same for a VM of so many pages, when that is created."""
+        return 0
+
     def metadata_frames(self):
         """Frames it has taken since, for structures that grow."""
         return 0
