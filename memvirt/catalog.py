@@ -187,12 +187,15 @@ def _scanners() -> list[Entry]:
 
 def _replacements() -> list[Entry]:
     from memvirt.engine.replacement.registry import ORDERS
+    from memvirt.replacement_options import REPLACEMENT_OPTION_MEANINGS, resolved
 
     found = []
     for name, cls in ORDERS.items():
         essay = inspect.cleandoc(importlib.import_module(cls.__module__).__doc__ or "")
         summary, _, text = essay.partition("\n")
-        found.append(Entry(name, summary.partition(": ")[2] or summary, text.strip()))
+        rows = [(key, value, REPLACEMENT_OPTION_MEANINGS[key]) for key, value in resolved(name, {}).items()]
+        heads = ("option", "default", "meaning") if rows else ()
+        found.append(Entry(name, summary.partition(": ")[2] or summary, text.strip(), heads, rows))
     return found
 
 

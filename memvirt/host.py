@@ -65,6 +65,7 @@ class Host:
             stores.device(config.swap_device),
             stores.swap(config, swap_path, swap_direct),
             order=config.replacement,
+            order_options=config.order_options(),
             min_pages=low,
             low_pages=mid,
             high_pages=high,
@@ -399,6 +400,7 @@ def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "oom_deflate_pages": options.oom_deflate_pages,
         "report_order": options.report_order,
         "replacement": options.replacement,
+        "replacement_options": options.replacement_options,
         "swappiness": options.swappiness,
     }
 

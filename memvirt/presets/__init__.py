@@ -31,6 +31,9 @@ from memvirt.units import suggest
 
 DIRECTORY = Path(__file__).parent
 
+# Settings that name a thing, and the tables of that thing's own options.
+_OPTIONS = (("sharing", "sharing_options"), ("balloon", "decider_options"), ("replacement", "replacement_options"))
+
 Tag = Literal["verified", "verified-2", "unverified", "chosen"]
 
 
@@ -183,9 +186,11 @@ def explain(preset: str) -> list[Row]:
     given, notes = chain.host(), chain.notes()
     rows = []
     for key, value in config.model_dump(mode="json").items():
-        if key in ("sharing_options", "decider_options"):
+        if key in ("sharing_options", "decider_options", "replacement_options"):
             continue
         rows.append(_row(key, value, key in given, notes))
+    for key, value in config.order_options().items():
+        rows.append(_row(f"replacement_options.{key}", value, key in given.get("replacement_options", {}), notes))
     for key, value in config.scanner_options().items():
         rows.append(_row(f"sharing_options.{key}", value, key in given.get("sharing_options", {}), notes))
     if config.balloon:
@@ -239,10 +244,10 @@ def _read(preset: str) -> tuple[PresetConfig, Source]:
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables are merged key by key, anything else is replaced. Naming another scanner or decider drops the options
-    of the one before."""
+    """Tables are merged key by key, anything else is replaced. Naming another scanner, decider or replacement order
+    drops the options of the one before."""
     merged = dict(base)
-    for owner, options in (("sharing", "sharing_options"), ("balloon", "decider_options")):
+    for owner, options in _OPTIONS:
         if owner in change and change[owner] != base.get(owner):
             merged.pop(options, None)
     for key, value in change.items():

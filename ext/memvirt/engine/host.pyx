@@ -23,6 +23,11 @@ cdef uint64_t mix(uint64_t x) noexcept nogil:
     return x ^ (x >> 31)
 
 
+cdef uint64_t draws_of(Vm vm) noexcept:
+    """The seed of what a VM's guest draws: of the host's seed and the VM's number, as its tags are."""
+    return mix(vm.hits.tag_base)
+
+
 cdef class Engine(Core):
     """One host; see Core for its options."""
 
@@ -74,7 +79,7 @@ cdef class Engine(Core):
         try:
             if guest is not None:
                 vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
-                self._give_guest(vm, Guest(vm.machine, vm.nr_vpns, nr_pages, **guest))
+                self._give_guest(vm, Guest(vm.machine, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
             if self.options["provisioning"] == 1:
                 self._enter()
                 self.clock.now = vm.now_ns
@@ -111,7 +116,7 @@ cdef class Engine(Core):
         try:
             if parent.has_guest:
                 vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
-                self._give_guest(vm, parent.guest.copy_for(vm.machine))
+                self._give_guest(vm, parent.guest.copy_for(vm.machine, draws_of(vm)))
                 vm.machine.copy_disk(parent.machine, parent.guest)
             if self.cloner.share(parent.id, vm.id) != OK:
                 raise AdmissionError(f"no memory for the tables of clone '{name}'")
