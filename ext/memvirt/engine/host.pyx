@@ -146,6 +146,7 @@ cdef class Engine(Core):
             for frame, order in vm.fixed:
                 self.frames.give(frame, order)
             vm.fixed = []
+            self._keep_counts(vm)
             vm.alive = False
             vm.has_guest = False
             vm.guest = None
@@ -182,8 +183,25 @@ cdef class Engine(Core):
             vm.now_ns = self.clock.now
             self._leave()
 
+    def _keep_counts(self, Vm vm):
+        """The VM's guest goes; what it counted stays."""
+        if vm.has_guest:
+            counts = self._ended or {}
+            self._ended = {name: counts.get(name, 0) + count for name, count in vm.guest.counters().items()}
+
+    def guest_events(self):
+        """What all guests there have been count of themselves, summed: {name: count}; empty without any."""
+        cdef Vm vm
+        total = dict(self._ended or {})
+        for vm in self.vms.values():
+            if vm.has_guest:
+                for name, count in vm.guest.counters().items():
+                    total[name] = total.get(name, 0) + count
+        return total
+
     def _revert_guest(self, Vm vm, Vm snapshot):
-        vm.guest = snapshot.guest.copy_for(vm.machine)
+        self._keep_counts(vm)
+        vm.guest = snapshot.guest.copy_for(vm.machine, draws_of(vm))
         self.mapping.tcache.view[vm.id].vpn_of = vm.guest._vpn
         vm.machine.copy_disk(snapshot.machine, snapshot.guest)
 
