@@ -30,6 +30,7 @@ PagesOrZero = Annotated[
 Nanoseconds = Annotated[int, BeforeValidator(parse_time), PlainSerializer(format_time, return_type=str)]
 Percent = Annotated[int, BeforeValidator(parse_percent)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
+Shares = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -336,7 +337,7 @@ class VmConfig(Model):
 
     name: Name
     memory: Pages
-    shares: int = Field(default=1000, strict=True, ge=0, le=1_000_000)
+    shares: Shares = 1000
     reservation: PagesOrZero = 0
     limit: Annotated[Pages | None, BeforeValidator(_none_from_text)] = None  # above memory it has no effect
     guest: Guest = False

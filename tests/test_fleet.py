@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from memvirt import suite as suites
+from memvirt.diagnose import validate
 from memvirt.errors import ConfigError
 from memvirt.fleet import AgingSpec, Fleet, FleetSpec, Layout, blend, build
 from memvirt.inputs import Corpus, synthetic
@@ -114,6 +115,54 @@ def test_a_fleet_boots_warms_up_and_works(corpus: Corpus) -> None:
         assert sorted(vm.content) == list(range(layout.live))
 
 
+def test_sizes_and_promises_go_by_the_vm(corpus: Corpus) -> None:
+    host = Host()
+    table = {
+        "mix_percent": [50, 50, 100, 200],
+        "shares": [2000, 1000],
+        "reservation_percent": [25],
+        "limit_percent": [100, 75, 50],
+    }
+    build(host, scenario(fleet=table), corpus, 1)
+    assert [vm.memory for vm in host.created] == [MIB, MIB, 2 * MIB, 4 * MIB]
+    assert host.promises == [
+        {"shares": 2000, "reservation": MIB // 4, "limit": MIB},
+        {"shares": 1000, "reservation": MIB // 4, "limit": 3 * MIB // 4},
+        {"shares": 2000, "reservation": MIB // 2, "limit": MIB},
+        {"shares": 1000, "reservation": MIB, "limit": 4 * MIB},
+    ]
+    host = Host()
+    build(host, scenario(), corpus, 1)
+    assert host.promises == [{}] * 4  # a fleet that says nothing leaves it to the host
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"mix_percent": [50, 100]}, "75 % of `memory` on average, not 100"),
+        ({"mix_percent": [50, 100, 150]}, "87.5 % of `memory` on average"),  # 50, 100, 150, 50
+        ({"mix_percent": []}, "mix_percent"),
+        ({"shares": [-1]}, "shares"),
+        ({"reservation_percent": [25, 60], "limit_percent": [50]}, "60 % is above the same VM's limit, 50 %"),
+        ({"reservation_percent": [101]}, "reservation_percent"),
+        ({"limit_percent": [0]}, "a VM of limit 0 could not run"),
+        ({"origin": "clone", "shares": [1, 2]}, "clones have what their parent has"),
+        ({"share": [1]}, "did you mean 'shares'"),
+    ],
+)
+def test_what_a_fleet_cannot_promise_is_named(table: dict[str, Any], said: str) -> None:
+    data = {
+        "name": "test",
+        "description": "",
+        "overcommit_percent": [100],
+        "fleet": {"vms": 4, "memory": "2MiB", **table},
+        "measured": {"workload": "uniform", "accesses": 5},
+    }
+    with pytest.raises(ConfigError) as error:
+        validate(Scenario, data)
+    assert said in str(error.value)
+
+
 def test_the_image_is_common_and_private_memory_is_not(corpus: Corpus) -> None:
     host = Host()
     filled(build(host, scenario(), corpus, 1), host)
@@ -215,7 +264,7 @@ def test_a_refusal_passes_through(corpus: Corpus) -> None:
         pass
 
     class SmallHost(Host):
-        def create_vm(self, name: str, *, memory: int, guest: Any, domain: int = 0) -> Vm:
+        def create_vm(self, name: str, *, memory: int, guest: Any, domain: int = 0, **promises: int) -> Vm:
             if len(self.created) == 2:
                 raise Full
             return super().create_vm(name, memory=memory, guest=guest, domain=domain)

@@ -19,12 +19,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from memvirt.config import Guest, GuestOptions, HostConfig, Model
-from memvirt.diagnose import Place, Problem, Source, line_of, read_toml, report, validate
+from memvirt.config import Guest, GuestOptions, HostConfig, Model, Percent
+from memvirt.diagnose import Conflicts, Place, Problem, Source, line_of, read_toml, report, validate
 from memvirt.errors import ConfigError
 from memvirt.policies import build
 from memvirt.units import suggest
@@ -48,6 +48,17 @@ class VmSettings(Model):
     """What a preset asks of every VM."""
 
     guest: Guest = False  # the mechanism needs a guest: a balloon, free page reporting
+    # Where a fleet does not say so itself: host memory a VM is guaranteed, and the most it gets, % of its configured size
+    reservation_percent: Percent | None = None
+    limit_percent: Annotated[Percent, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        reservation, limit = self.reservation_percent or 0, self.limit_percent
+        if limit is not None and reservation > limit:
+            text = f"{reservation} % is above the limit, {limit} %"
+            raise Conflicts([Problem(("reservation_percent",), text, ("limit_percent",))])
+        return self
 
 
 class PresetConfig(Model):
@@ -201,6 +212,8 @@ def explain(preset: str) -> list[Row]:
     asked = vm_settings(preset)
     options = asked.guest.model_dump(mode="json", exclude_unset=True) if isinstance(asked.guest, GuestOptions) else {}
     rows.append(_row("vm.guest", options or asked.guest, asked.guest is not False, notes))
+    promised = {"reservation_percent": asked.reservation_percent, "limit_percent": asked.limit_percent}
+    rows += [_row(f"vm.{key}", value, value is not None, notes) for key, value in promised.items()]
     return rows
 
 
