@@ -36,6 +36,7 @@ from memvirt.inputs import Corpus
 from memvirt.inputs.bits import Pages
 from memvirt.units import PAGE_SIZE
 from memvirt.workloads import Action, Batch, Boot, Plan, Space, Stream, Workload, discard
+from memvirt.workloads.aging import HUGE_ORDER, settled
 
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 Streams = dict["Vm", Iterator[Batch]]
@@ -167,9 +168,19 @@ class FleetSpec(Model):
 
 
 class AgingSpec(Model):
-    """The table [scenarios.aging]: in place of a measured workload, the VMs come and go."""
+    """The table [scenarios.aging]: in place of a measured workload, the VMs come and go.
 
-    cycles: int = Field(strict=True, ge=1, le=10_000, description="rounds of booting, growing, shrinking, stopping")
+    They do so until free memory has settled (memvirt.workloads.aging.settled), which takes some presets longer than
+    others, and then for as many cycles more under every preset: those are measured.
+    """
+
+    cycles: int = Field(
+        strict=True,
+        ge=1,
+        le=10_000,
+        description="most rounds of booting, growing, shrinking, stopping until it settles",
+    )
+    measured_cycles: int = Field(default=10, strict=True, ge=1, le=10_000, description="rounds after that")
     resident_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
         default=70, description="most of the fleet's memory at ratio 1.0 that the VMs fill together"
     )
@@ -275,8 +286,11 @@ class Fleet:
         if scenario.aging is not None:
             budget = scenario.fleet.vms * scenario.fleet.memory * scenario.aging.resident_percent // 100
             plan = Plan([layout.touched for layout in self._layouts], budget, seed)
-            cycles = plan.cycles(scenario.aging.cycles)
-            self.phases: tuple[Phase, ...] = (Phase("measured", lambda: self._age(cycles)),)
+            most, measured = plan.cycles(scenario.aging.cycles), plan.cycles(scenario.aging.measured_cycles)
+            self.phases: tuple[Phase, ...] = (
+                Phase("warm-up", lambda: self._age(most, until_settled=True)),
+                Phase("measured", lambda: self._age(measured)),
+            )
             return
         if scenario.measured is None:
             raise ConfigError("a scenario needs a measured workload, or aging")
@@ -321,13 +335,17 @@ class Fleet:
 
         return Phase(name, steps)
 
-    def _age(self, cycles: Iterator[list[Action]]) -> Iterator[Streams]:
+    def _age(self, cycles: Iterator[list[Action]], until_settled: bool = False) -> Iterator[Streams]:
         """One step per cycle. What VMs give up goes back to the host at once: by stopping, or through the balloon."""
+        unusable: list[int] = []
         for actions in cycles:
             yield {vm: batches for action in actions if (acted := self._act(action)) for vm, batches in [acted]}
+            unusable.append(self._host.fragmentation()["unusable"][HUGE_ORDER])
             for action in actions:
                 if action.kind == "shrink":
                     self._give_back(action.vm)
+            if until_settled and settled(unusable) is not None:
+                return
 
     def _give_back(self, index: int) -> None:
         """Let the balloon hold what the VM no longer fills."""

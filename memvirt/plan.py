@@ -7,7 +7,8 @@ The suite's `[host] swap` says how large a swap area is where a preset has one; 
 
 A slowdown needs the same stream on a host with enough memory: the cell's *baseline*, one more cell, shared by all
 presets whose VMs see the same machine (guest, content, provisioning, costs). A simulated cell is held against the
-offline optimum in the same way; that one is worth a row of its own.
+offline optimum in the same way; that one is worth a row of its own. Cells that age have none: how long they go on depends
+on what they come to.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Plan:
         seen: set[str] = set()
         for cell in self.cells:
             baseline = _baseline(cell)
-            if baseline.name not in seen:
+            if baseline.name not in seen and not _ages(cell):
                 seen.add(baseline.name)
                 yield baseline
             yield cell

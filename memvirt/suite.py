@@ -120,7 +120,8 @@ class Scenario(Model):
         """About how many operations a cell does."""
         sizes = self.sizes(percent)
         per_vm = sum(part.length() for part in (self.warm_up, self.measured) if part is not None)
-        return sum(sizes) * (self.aging.cycles // 2 if self.aging else 1) + per_vm * len(sizes)
+        cycles = self.aging.cycles + self.aging.measured_cycles if self.aging else 2
+        return sum(sizes) * cycles // 2 + per_vm * len(sizes)
 
 
 class TraceSpec(Model):

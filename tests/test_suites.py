@@ -24,7 +24,7 @@ def run(context, cells):
     """Records of a plan's cells, baselines first, as memvirt.run does it but kept in memory."""
     records = {}
     for cell in cells.in_order():
-        baseline = None if cell.is_baseline else records[cells.baseline_of(cell).name]
+        baseline = None if cell.is_baseline else records.get(cells.baseline_of(cell).name)
         records[cell.name] = run_cell(context, cell, baseline)
     return list(records.values())
 
@@ -41,7 +41,7 @@ def tiny(monkeypatch, name, percent=6):
         points = sorted({scenario.points[0], scenario.points[-1]})
         change = {"overcommit_percent": points}
         if scenario.aging is not None:
-            change["aging"] = scenario.aging.model_copy(update={"cycles": 4})
+            change["aging"] = scenario.aging.model_copy(update={"cycles": 4, "measured_cycles": 2})
         scenarios.append(scenario.model_copy(update=change))
     cut = whole.model_copy(update={"tiers": {"smoke": small}, "scenarios": scenarios})
     monkeypatch.setattr(suite, "load", lambda asked: cut)
@@ -68,7 +68,7 @@ def test_every_suite_runs_and_every_record_is_verified(context, monkeypatch, nam
 def test_every_tier_of_every_suite_can_be_planned(name):
     for tier in ("smoke", "quick", "full"):
         cells = plan.make(name, tier)
-        assert cells.count() > len(cells.cells) > 0
+        assert cells.count() >= len(cells.cells) > 0
         for cell in cells.in_order():
             assert plan.from_json(plan.to_json(cell)).sha256() == cell.sha256()
 
