@@ -87,6 +87,8 @@ def run(
 def idle_deciders(records: list["Record"]) -> list[str]:
     """A line for each column whose decider slept through every measured phase, or changed nothing in any: it had no part
     in the numbers."""
+    from memvirt.presets import names
+
     counted: dict[tuple[str, str], tuple[int, int]] = {}
     for record in records:
         decider = record.config.get("host", {}).get("balloon")
@@ -100,10 +102,14 @@ def idle_deciders(records: list["Record"]) -> list[str]:
     nothing = (
         "was asked {} times and changed nothing: its thresholds and floors are for larger hosts, or nothing was wanting"
     )
+    scaled = {name.removesuffix("-scaled"): f"; or run {name}" for name in names() if name.endswith("-scaled")}
     return [
-        f"note: the decider '{decider}' of {preset} {never} --set decider_options.interval_ns=..."
-        if not asked
-        else f"note: the decider '{decider}' of {preset} {nothing.format(asked)}; see 'memvirt explain {preset}'"
+        (
+            f"note: the decider '{decider}' of {preset} {never} --set decider_options.interval_ns=..."
+            if not asked
+            else f"note: the decider '{decider}' of {preset} {nothing.format(asked)}; see 'memvirt explain {preset}'"
+        )
+        + scaled.get(preset, "")
         for (preset, decider), (asked, acted) in counted.items()
         if not acted
     ]
