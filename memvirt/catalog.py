@@ -187,12 +187,15 @@ def _scanners() -> list[Entry]:
 
 def _replacements() -> list[Entry]:
     from memvirt.engine.replacement.registry import ORDERS
+    from memvirt.replacement_options import REPLACEMENT_OPTION_MEANINGS, resolved
 
     found = []
     for name, cls in ORDERS.items():
         essay = inspect.cleandoc(importlib.import_module(cls.__module__).__doc__ or "")
         summary, _, text = essay.partition("\n")
-        found.append(Entry(name, summary.partition(": ")[2] or summary, text.strip()))
+        rows = [(key, value, REPLACEMENT_OPTION_MEANINGS[key]) for key, value in resolved(name, {}).items()]
+        heads = ("option", "default", "meaning") if rows else ()
+        found.append(Entry(name, summary.partition(": ")[2] or summary, text.strip(), heads, rows))
     return found
 
 
@@ -234,19 +237,27 @@ def _devices() -> list[Entry]:
 
 def _settings() -> list[Entry]:
     from memvirt.config import GuestOptions, HostConfig
+    from memvirt.fleet import AgingSpec, FleetSpec
 
     host = "A host's: memvirt.Host(NAME=...), [host] in a preset, or --set NAME=VALUE."
     guest = "A guest's: create_vm(guest={...}), or [vm.guest] in a preset."
-    return [*_fields(HostConfig, "", host), *_fields(GuestOptions, "guest.", guest)]
+    fleet = "A fleet's: [scenarios.fleet] in a suite. Percentages are of a VM's configured memory; lists go by the VM."
+    aging = "Of VMs that come and go: [scenarios.aging] in a suite."
+    return [
+        *_fields(HostConfig(), "", host),
+        *_fields(GuestOptions(), "guest.", guest),
+        *_fields(FleetSpec.model_validate({"vms": 1, "memory": "1MiB"}), "fleet.", fleet),
+        *_fields(AgingSpec.model_validate({"cycles": 1}), "aging.", aging),
+    ]
 
 
-def _fields(model: type[BaseModel], prefix: str, text: str) -> list[Entry]:
-    """A setting per field of a model, with its default and what it may be."""
-    defaults = model().model_dump(mode="json")
+def _fields(example: BaseModel, prefix: str, text: str) -> list[Entry]:
+    """A setting per field of a model, with its default and what it may be; the example has nothing but what must be."""
+    model, defaults = type(example), example.model_dump(mode="json")
     schema = model.model_json_schema()
     found = []
     for key, field in model.model_fields.items():
-        rows = [("default", _shown(defaults[key]))]
+        rows = [("default", "required" if field.is_required() else _shown(defaults[key]))]
         rows += [(name, value) for name, value in _bounds(schema["properties"][key], schema.get("$defs", {}))]
         found.append(Entry(f"{prefix}{key}", field.description or "", text, ("of it", "value"), rows))
     return found

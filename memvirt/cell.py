@@ -62,7 +62,6 @@ class _Phase:
     content_pages: int = 0  # summed over samples
     used_frames: int = 0
     samples: int = 0
-    cycles: list[dict[str, int]] = field(default_factory=list)  # of aging: the host's memory after each step
     wall_ns: int = 0
 
 
@@ -73,6 +72,7 @@ class Driver:
         """`cloned`: every VM but the first is a clone of it; `guest`: VMs have one; `aging`: look at the host's memory
         after every step."""
         self._aging = aging
+        self.cycles: list[dict[str, int]] = []  # of aging: the host's memory after each step of all phases
         self._host = host
         self._guest = guest
         self._fleet = fleet
@@ -91,7 +91,7 @@ class Driver:
             outcomes = self._host.run(streams)
             phase.wall_ns += time.perf_counter_ns() - began
             if self._aging:
-                phase.cycles.append(_memory_now(self._host, len(phase.cycles) + 1))
+                self.cycles.append(_memory_now(self._host, len(self.cycles) + 1))
             for vm, outcome in outcomes.items():
                 shadow = self._shadows[vm]
                 shadow.settle(outcome.done - (shadow.operations - before[vm][1]))
@@ -245,7 +245,7 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver,
         sharing=taken.sharing,
         stores=taken.stores,
         fragmentation=derive.without_floats(host.fragmentation()),
-        samples=phase.cycles,
+        samples=driver.cycles,
         cpu_ns=taken.cpu_ns,
         vms=phase.vms,
         derived=derive.derived(taken),

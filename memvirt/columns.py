@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from memvirt.metric import Better
 from memvirt.metrics import FAULT_KINDS, REGISTRY
 from memvirt.record import Histogram, Record, percentile
+from memvirt.workloads.aging import HUGE_ORDER
 
-HUGE_ORDER = 9  # 2 MiB of 4 KiB pages
 PAGES_PER_MIB = 256
 PAGE_BYTES = 4096
 P99, P999 = 990, 999

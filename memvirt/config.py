@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer, Tag, model_validator
 
 from memvirt import costs as cost_models
-from memvirt import policies
+from memvirt import policies, replacement_options
 from memvirt.diagnose import Conflicts, Problem, report
 from memvirt.errors import ConfigError
-from memvirt.scanner_options import SALTING, SCANNER_OPTIONS
-from memvirt.units import PAGE_SIZE, format_pages, format_time, parse_pages, parse_percent, parse_time, suggest
+from memvirt.scanner_options import SCANNER_OPTIONS, problem_of
+from memvirt.units import PAGE_SIZE, format_pages, format_time, parse_pages, parse_percent, parse_time
 
 Pages = Annotated[int, BeforeValidator(parse_pages), PlainSerializer(format_pages, return_type=str)]
 PagesOrZero = Annotated[
@@ -30,6 +30,7 @@ PagesOrZero = Annotated[
 Nanoseconds = Annotated[int, BeforeValidator(parse_time), PlainSerializer(format_time, return_type=str)]
 Percent = Annotated[int, BeforeValidator(parse_percent)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
+Shares = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -148,6 +149,7 @@ class HostConfig(Model):
         default=None, strict=True, description="level of the codec, for lz4 its acceleration; none = its default"
     )
     replacement: Replacement = Field(default="clock", description="order in which pages go")
+    replacement_options: dict[str, str] = Field(default={}, description="options of that order")
     sharing: Scanner = Field(default=None, description="page-sharing scanner; none = off")
     sharing_options: dict[str, int | str | bool] = Field(default={}, description="options of the scanner")
     on_exhausted: Literal["stop", "wait", "kill"] = Field(default="stop", description="when no frame can be found")
@@ -200,6 +202,7 @@ class HostConfig(Model):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = [*self._codec_problems(), *self._sharing_problems(), *self._decider_problems()]
+        problems += _order_problems(self.replacement, self.replacement_options)
         marks = self.watermarks
         if marks is not None and not marks.min <= marks.low <= marks.high:
             text = f"min {marks.min} <= low {marks.low} <= high {marks.high} must hold"
@@ -231,6 +234,10 @@ class HostConfig(Model):
     def codec_level_used(self) -> int:
         return CODEC_LEVELS[self.codec][0] if self.codec_level is None else self.codec_level
 
+    def order_options(self) -> dict[str, str]:
+        """Every option of the replacement order in use, defaults included."""
+        return replacement_options.resolved(self.replacement, self.replacement_options)
+
     def scanner_options(self) -> dict[str, int | str | bool]:
         """Every option of the scanner in use, defaults included."""
         return {**SCANNER_OPTIONS[self.sharing], **self.sharing_options} if self.sharing else {}
@@ -247,6 +254,7 @@ class HostConfig(Model):
         options |= {key: getattr(decider, key) for key in getattr(decider, "__dataclass_fields__", {})}
         return data | {
             "codec_level": self.codec_level_used,
+            "replacement_options": self.order_options(),
             "sharing_options": self.scanner_options(),
             "decider_options": options,
             "costs": {"name": self.costs, **cost_models.load(self.costs).model_dump()},
@@ -268,7 +276,7 @@ class HostConfig(Model):
         known = SCANNER_OPTIONS[self.sharing]
         problems = []
         for key, value in self.sharing_options.items():
-            wrong = _option_problem(key, value, known, f"scanner '{self.sharing}'")
+            wrong = problem_of(key, value, known, f"scanner '{self.sharing}'")
             if wrong:
                 problems.append(Problem(("sharing_options", key), wrong, ("sharing",)))
         return problems
@@ -302,6 +310,7 @@ class GuestOptions(Model):
         default=None, description="free page reporting: order of the blocks it names; none = off"
     )
     replacement: Replacement = Field(default="clock", description="order in which its pages go")
+    replacement_options: dict[str, str] = Field(default={}, description="options of that order")
     swappiness: int = Field(
         default=60,
         strict=True,
@@ -309,6 +318,13 @@ class GuestOptions(Model):
         le=200,
         description="0: page cache goes first, 100: both alike, 200: anonymous pages go",
     )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problems = _order_problems(self.replacement, self.replacement_options)
+        if problems:
+            raise Conflicts(problems)
+        return self
 
 
 Guest = Annotated[
@@ -321,7 +337,7 @@ class VmConfig(Model):
 
     name: Name
     memory: Pages
-    shares: int = Field(default=1000, strict=True, ge=0, le=1_000_000)
+    shares: Shares = 1000
     reservation: PagesOrZero = 0
     limit: Annotated[Pages | None, BeforeValidator(_none_from_text)] = None  # above memory it has no effect
     guest: Guest = False
@@ -404,20 +420,7 @@ def config_hash(config: HostConfig) -> str:
     return hashlib.sha256(canonical_json(config).encode()).hexdigest()
 
 
-def _option_problem(key: str, value: object, known: Mapping[str, object], owner: str) -> str | None:
-    """What is wrong with one option of a table of defaults, if anything."""
-    if key not in known:
-        return f"{owner} has no option '{key}'{suggest(key, list(known))} (known: {', '.join(known) or 'none'})"
-    default = known[key]
-    if type(value) is not type(default):
-        return f"{value!r} is not of the kind of its default, {default!r}"
-    if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-        return f"{value} must be at least 1; the default is {default}"
-    largest = 10**18 if key.endswith("_ns") else 2**31 - 1
-    if isinstance(value, int) and value > largest:
-        return f"{value} is more than {largest}; the default is {default}"
-    if key == "max_page_sharing" and value == 1:
-        return f"{value} must be at least 2; the default is {default}"
-    if key == "salting" and value not in SALTING:
-        return f"unknown value {value!r} (known: {', '.join(SALTING)})"
-    return None
+def _order_problems(order: str, options: Mapping[str, str]) -> list[Problem]:
+    """What is wrong with the options of a replacement order."""
+    found = replacement_options.problems(order, options)
+    return [Problem(("replacement_options", key), text, ("replacement",)) for key, text in found]

@@ -28,13 +28,15 @@ from typing import Annotated, Any, Literal, Protocol, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from memvirt.config import Model
+from memvirt.config import Model, Shares
 from memvirt.config import Pages as PageCount
+from memvirt.diagnose import Conflicts, Problem
 from memvirt.errors import ConfigError
 from memvirt.inputs import Corpus
 from memvirt.inputs.bits import Pages
 from memvirt.units import PAGE_SIZE
 from memvirt.workloads import Action, Batch, Boot, Plan, Space, Stream, Workload, discard
+from memvirt.workloads.aging import HUGE_ORDER, settled
 
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 Streams = dict["Vm", Iterator[Batch]]
@@ -51,12 +53,27 @@ class Vm(Protocol):
 class Host(Protocol):
     """What a fleet asks of a host. Sizes are in bytes."""
 
-    def create_vm(self, name: str, *, memory: int, guest: Any, domain: int) -> Vm: ...
+    def create_vm(
+        self,
+        name: str,
+        *,
+        memory: int,
+        guest: Any,
+        domain: int,
+        shares: int = ...,
+        reservation: int = ...,
+        limit: int | None = ...,
+    ) -> Vm: ...
     def settle(self, passes: int) -> None: ...
+    def fragmentation(self) -> dict[str, Any]: ...
+
+
+InTurn = Annotated[tuple[Percent, ...], Field(min_length=1, max_length=64)]
 
 
 class FleetSpec(Model):
-    """The table [scenarios.fleet]. Percentages are of a VM's configured memory."""
+    """The table [scenarios.fleet]. Percentages are of a VM's configured memory. Lists go by the VM: its first value is
+    that of the first VM, and so on, and over again."""
 
     origin: Literal["boot", "clone"] = Field(
         default="boot", description="boot: every VM boots by itself; clone: the first one boots, the others are clones"
@@ -72,6 +89,16 @@ class FleetSpec(Model):
     )
     freed_percent: Percent = Field(default=15, description="of that, freed again by the guest")
 
+    mix_percent: (
+        Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=10_000)], ...], Field(min_length=1)] | None
+    ) = Field(default=None, description="sizes of the VMs in turn, in per cent of `memory`; else all are alike")
+    shares: Annotated[tuple[Shares, ...], Field(min_length=1)] | None = Field(
+        default=None, description="relative weights of the VMs in turn; else 1000 each"
+    )
+    reservation_percent: InTurn | None = Field(
+        default=None, description="host memory the VMs are guaranteed, in turn; else nothing"
+    )
+    limit_percent: InTurn | None = Field(default=None, description="most host memory the VMs get, in turn; else all")
     tenants: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
         default=None, description="domains that the VMs belong to in turn, for the sharing option salting; else one"
     )
@@ -83,25 +110,77 @@ class FleetSpec(Model):
                 f"image_percent {self.image_percent} and freed_percent {self.freed_percent} leave nothing of "
                 f"touched_percent {self.touched_percent} to work in"
             )
+        problems = []
+        pairs = in_turn(self.reservation_percent or (0,), self.limit_percent or (100,))
+        for reservation, limit in pairs:
+            if limit == 0:
+                problems.append(
+                    Problem(("limit_percent",), "a VM of limit 0 could not run; leave it away for no limit")
+                )
+            elif reservation > limit:
+                text = f"{reservation} % is above the same VM's limit, {limit} %"
+                problems.append(Problem(("reservation_percent",), text, ("limit_percent",)))
+        alike = {"mix_percent": self.mix_percent} | self.promised
+        for key in (key for key, values in alike.items() if self.origin == "clone" and len(set(values or ())) > 1):
+            text = 'clones have what their parent has: give one value, or origin = "boot"'
+            problems.append(Problem((key,), text, ("origin",)))
+        if problems:
+            raise Conflicts(list(dict.fromkeys(problems)))
         return self
+
+    @property
+    def promised(self) -> dict[str, tuple[int, ...]]:
+        """What VMs are promised, by setting, where the fleet says so."""
+        given = {"shares": self.shares, "reservation_percent": self.reservation_percent}
+        given |= {"limit_percent": self.limit_percent}
+        return {key: values for key, values in given.items() if values is not None}
+
+    def promises(self, index: int, configured: int) -> dict[str, int]:
+        """Of VM number `index`, of so many pages: what it is promised, as create_vm takes it (sizes in bytes)."""
+        own = {key: values[index % len(values)] for key, values in self.promised.items()}
+        sizes = {key.removesuffix("_percent"): value for key, value in own.items() if key != "shares"}
+        found = {key: configured * percent // 100 * PAGE_SIZE for key, percent in sizes.items()}
+        if "limit" in found:
+            found["limit"] = max(PAGE_SIZE, found["limit"])
+        return found | {key: value for key, value in own.items() if key == "shares"}
 
     def sizes(self, overcommit_percent: int) -> list[int]:
         """Configured pages of each VM at this ratio; ConfigError where it does not come out even."""
+        count, each = self.vms, self.memory
         if self.grow == "memory":
-            return [self.memory * overcommit_percent // 100] * self.vms
-        count, rest = divmod(self.vms * overcommit_percent, 100)
-        if rest or not count:
+            each = self.memory * overcommit_percent // 100
+        else:
+            count, rest = divmod(self.vms * overcommit_percent, 100)
+            if rest or not count:
+                raise ConfigError(
+                    f"{self.vms} VMs at overcommit ratio {overcommit_percent / 100:g} are not a whole number; "
+                    'choose ratios that fit, or grow = "memory"'
+                )
+        if self.mix_percent is None:
+            return [each] * count
+        mix = [self.mix_percent[index % len(self.mix_percent)] for index in range(count)]
+        if sum(mix) != 100 * count:
             raise ConfigError(
-                f"{self.vms} VMs at overcommit ratio {overcommit_percent / 100:g} are not a whole number; "
-                'choose ratios that fit, or grow = "memory"'
+                f"mix_percent makes {count} VMs at overcommit ratio {overcommit_percent / 100:g} {sum(mix) / count:g} % "
+                "of `memory` on average, not 100; choose a mix of mean 100, and a number of VMs it divides"
             )
-        return [self.memory] * count
+        return [max(1, each * percent // 100) for percent in mix]
 
 
 class AgingSpec(Model):
-    """The table [scenarios.aging]: in place of a measured workload, the VMs come and go."""
+    """The table [scenarios.aging]: in place of a measured workload, the VMs come and go.
 
-    cycles: int = Field(strict=True, ge=1, le=10_000, description="rounds of booting, growing, shrinking, stopping")
+    They do so until free memory has settled (memvirt.workloads.aging.settled), which takes some presets longer than
+    others, and then for as many cycles more under every preset: those are measured.
+    """
+
+    cycles: int = Field(
+        strict=True,
+        ge=1,
+        le=10_000,
+        description="most rounds of booting, growing, shrinking, stopping until it settles",
+    )
+    measured_cycles: int = Field(default=10, strict=True, ge=1, le=10_000, description="rounds after that")
     resident_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
         default=70, description="most of the fleet's memory at ratio 1.0 that the VMs fill together"
     )
@@ -207,8 +286,11 @@ class Fleet:
         if scenario.aging is not None:
             budget = scenario.fleet.vms * scenario.fleet.memory * scenario.aging.resident_percent // 100
             plan = Plan([layout.touched for layout in self._layouts], budget, seed)
-            cycles = plan.cycles(scenario.aging.cycles)
-            self.phases: tuple[Phase, ...] = (Phase("measured", lambda: self._age(cycles)),)
+            most, measured = plan.cycles(scenario.aging.cycles), plan.cycles(scenario.aging.measured_cycles)
+            self.phases: tuple[Phase, ...] = (
+                Phase("warm-up", lambda: self._age(most, until_settled=True)),
+                Phase("measured", lambda: self._age(measured)),
+            )
             return
         if scenario.measured is None:
             raise ConfigError("a scenario needs a measured workload, or aging")
@@ -222,7 +304,8 @@ class Fleet:
         name = vm_name(index)
         memory = self._layouts[index].configured * PAGE_SIZE
         domain = index % (self._scenario.fleet.tenants or 1)
-        self.vms[name] = self._host.create_vm(name, memory=memory, guest=self._guest, domain=domain)
+        promises = self._scenario.fleet.promises(index, self._layouts[index].configured)
+        self.vms[name] = self._host.create_vm(name, memory=memory, guest=self._guest, domain=domain, **promises)
         return self.vms[name]
 
     def _boots(self) -> Iterator[Streams]:
@@ -252,13 +335,17 @@ class Fleet:
 
         return Phase(name, steps)
 
-    def _age(self, cycles: Iterator[list[Action]]) -> Iterator[Streams]:
+    def _age(self, cycles: Iterator[list[Action]], until_settled: bool = False) -> Iterator[Streams]:
         """One step per cycle. What VMs give up goes back to the host at once: by stopping, or through the balloon."""
+        unusable: list[int] = []
         for actions in cycles:
             yield {vm: batches for action in actions if (acted := self._act(action)) for vm, batches in [acted]}
+            unusable.append(self._host.fragmentation()["unusable"][HUGE_ORDER])
             for action in actions:
                 if action.kind == "shrink":
                     self._give_back(action.vm)
+            if until_settled and settled(unusable) is not None:
+                return
 
     def _give_back(self, index: int) -> None:
         """Let the balloon hold what the VM no longer fills."""
@@ -302,6 +389,12 @@ def build(
     for index in range(at_once):
         fleet.create(index)
     return fleet
+
+
+def in_turn(one: Sequence[int], other: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The pairs that VMs come to whose values go in turn."""
+    for index in range(len(one) * len(other)):
+        yield one[index % len(one)], other[index % len(other)]
 
 
 def vm_name(index: int) -> str:

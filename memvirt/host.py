@@ -65,6 +65,7 @@ class Host:
             stores.device(config.swap_device),
             stores.swap(config, swap_path, swap_direct),
             order=config.replacement,
+            order_options=config.order_options(),
             min_pages=low,
             low_pages=mid,
             high_pages=high,
@@ -85,7 +86,7 @@ class Host:
         self._decider = config.decider()
         self._memo: Mapping[str, tuple[int, ...]] = {}
         self._last_decision_ns = 0
-        self._decisions = 0
+        self._decisions = self._acted = 0  # times the decider was asked; of these, the ones that changed something
 
     @property
     def engine(self) -> Any:
@@ -222,7 +223,7 @@ class Host:
                 self._decisions += 1
                 for vm in self.vms:
                     vm.mark()
-                self._apply(rule(snapshot))
+                self._acted += self._apply(rule(snapshot))
 
         try:
             outcome = engine_run.run(
@@ -256,19 +257,25 @@ class Host:
             memo=self._memo,
         )
 
-    def _apply(self, targets: Targets) -> None:
+    def _apply(self, targets: Targets) -> bool:
+        """Do what a decider wants, as far as it can be done; whether anything changed."""
         self._memo = targets.memo
+        acted = False
         for name, pages in targets.balloon_pages.items():
-            if name in self._vms and self._vms[name].engine_vm.guest is not None:
-                self._vms[name].engine_vm.guest.set_target(pages)
+            guest = self._vms[name].engine_vm.guest if name in self._vms else None
+            if guest is not None and guest.balloon_target != pages:
+                guest.set_target(pages)
+                acted = True
         for name, pages in targets.reclaim_pages.items():
             if name in self._vms:
-                self.engine.reclaim_from(self._vms[name].engine_vm, pages)
+                acted |= self.engine.reclaim_from(self._vms[name].engine_vm, pages) > 0
         scanner = self.engine.scanner
-        if scanner is not None and targets.scan_pages is not None:
-            scanner.pages_to_scan = targets.scan_pages
-        if scanner is not None and targets.scan_sleep_ns is not None:
-            scanner.sleep_ns = targets.scan_sleep_ns
+        pace = {"pages_to_scan": targets.scan_pages, "sleep_ns": targets.scan_sleep_ns}
+        for key, value in pace.items() if scanner is not None else ():
+            if value is not None and getattr(scanner, key) != value:
+                setattr(scanner, key, value)
+                acted = True
+        return acted
 
     def scan(self, pages: int | None = None) -> int:
         """Let the scanner look at so many pages, or at everything once. Returns how many pages it merged."""
@@ -315,8 +322,11 @@ class Host:
         return int(self.engine.sim_ns())
 
     def counters(self) -> dict[str, int]:
-        """Exact event counts; memvirt.metrics describes each."""
-        return {**self.engine.meter.events(), **stores.events(self.engine), "decisions": self._decisions}
+        """Exact event counts; memvirt.metrics describes each. What guests count of themselves (guest.NAME) is summed
+        over all that there have been, and left out without any."""
+        own = {"decisions": self._decisions, "decisions_acted": self._acted}
+        guests = {f"guest.{name}": int(count) for name, count in self.engine.guest_events().items()}
+        return {**self.engine.meter.events(), **stores.events(self.engine), **own, **guests}
 
     def swap(self) -> list[dict[str, Any]]:
         """Every swap area, that of highest priority first: its slots, its device, whether this machine let it have
@@ -399,6 +409,7 @@ def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "oom_deflate_pages": options.oom_deflate_pages,
         "report_order": options.report_order,
         "replacement": options.replacement,
+        "replacement_options": options.replacement_options,
         "swappiness": options.swappiness,
     }
 

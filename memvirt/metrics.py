@@ -120,6 +120,12 @@ _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("device_pages_written", "pages", _DOWN, "by these writes: swap-out, guests' swap-out and dirty page cache"),
     ("device_queued_ns", "ns", _DOWN, "simulated time that requests waited for a free channel"),
     ("decisions", "decisions", _NONE, "times the decider was asked"),
+    (
+        "decisions_acted",
+        "decisions",
+        _NONE,
+        "of these, the ones that moved a balloon, reclaimed or set the scanner's pace",
+    ),
     ("swap_clusters_discarded", "clusters", _NONE, "clusters of slots given back to the file system"),
 )
 

@@ -7,20 +7,22 @@ The suite's `[host] swap` says how large a swap area is where a preset has one; 
 
 A slowdown needs the same stream on a host with enough memory: the cell's *baseline*, one more cell, shared by all
 presets whose VMs see the same machine (guest, content, provisioning, costs). A simulated cell is held against the
-offline optimum in the same way; that one is worth a row of its own.
+offline optimum in the same way; that one is worth a row of its own. Cells that age have none: how long they go on depends
+on what they come to.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from memvirt import presets, suite
-from memvirt.config import HostConfig
+from memvirt.config import HostConfig, VmConfig, check_fleet
 from memvirt.diagnose import Source, validate
 from memvirt.errors import ConfigError
+from memvirt.fleet import vm_name
 from memvirt.record import canonical, cell_name, ratio_text, sha256_of
 from memvirt.suite import AnyScenario, Scenario, Shown, Simulated, Sizes, Suite, TierName, Variant
 from memvirt.units import PAGE_SIZE, format_pages, suggest
@@ -110,7 +112,7 @@ class Plan:
         seen: set[str] = set()
         for cell in self.cells:
             baseline = _baseline(cell)
-            if baseline.name not in seen:
+            if baseline.name not in seen and not _ages(cell):
                 seen.add(baseline.name)
                 yield baseline
             yield cell
@@ -135,13 +137,20 @@ def make(
         columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
     hosts: dict[tuple[str, int], HostConfig] = {}
     guests: dict[str, Any] = {}
+    promised: dict[str, dict[str, tuple[int, ...]]] = {}
     for seed in seeds or sized.seeds:
         for column in columns:
             try:
                 hosts[column.name, seed] = _host(sized.host, column, seed, overrides)
-                guests[column.name] = _guest(column, overrides)
+                asked = presets.vm_settings(column.preset, overrides)
+                guests[column.name] = _guest(asked)
+                promised[column.name] = _promised(asked)
             except ConfigError as error:
                 problems.append(str(error))
+    for column in (column for column in columns if (column.name, (seeds or sized.seeds)[0]) in hosts):
+        host = hosts[column.name, (seeds or sized.seeds)[0]]
+        for scenario in sized.scenarios:
+            problems += _broken_promises(scenario, promised[column.name], column.name, host)
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in _lines(problem))))
     cells = [
@@ -154,7 +163,7 @@ def make(
             overcommit_percent=percent,
             host=_host_of(scenario, percent, hosts[column.name, seed]),
             guest=isinstance(scenario, Scenario) and guests[column.name],
-            spec=scenario,
+            spec=_with_promises(scenario, promised[column.name]),
             shown=sized.shown(),
         )
         for scenario in sized.scenarios
@@ -197,20 +206,57 @@ def _host_of(scenario: AnyScenario, percent: int, host: HostConfig) -> HostConfi
     if isinstance(scenario, Scenario):
         return host
     capacity = format_pages(scenario.capacity(percent))
-    return validate(HostConfig, {"memory": capacity, "replacement": host.replacement, "seed": host.seed})
+    order = {"replacement": host.replacement, "replacement_options": host.replacement_options}
+    return validate(HostConfig, {"memory": capacity, **order, "seed": host.seed})
 
 
-def _guest(column: Variant, overrides: Sequence[str]) -> Any:
-    asked = presets.vm_settings(column.preset, overrides).guest
-    return asked if isinstance(asked, bool) else asked.model_dump(mode="json")
+def _guest(asked: presets.VmSettings) -> Any:
+    return asked.guest if isinstance(asked.guest, bool) else asked.guest.model_dump(mode="json")
+
+
+def _promised(asked: presets.VmSettings) -> dict[str, tuple[int, ...]]:
+    """What a preset promises every VM, as a fleet says it."""
+    given = {"reservation_percent": asked.reservation_percent, "limit_percent": asked.limit_percent}
+    return {key: (value,) for key, value in given.items() if value is not None}
+
+
+def _with_promises(scenario: AnyScenario, promised: Mapping[str, tuple[int, ...]]) -> AnyScenario:
+    """The scenario with a preset's promises where its fleet makes none of the kind."""
+    if isinstance(scenario, Simulated):
+        return scenario
+    return scenario.with_promises({**promised, **scenario.fleet.promised})
+
+
+def _broken_promises(
+    scenario: AnyScenario, promised: Mapping[str, tuple[int, ...]], column: str, host: HostConfig
+) -> list[str]:
+    """What the host could not keep even at the scenario's lowest ratio; at higher ones admission answers for it."""
+    if isinstance(scenario, Simulated):
+        return []
+    percent = min(scenario.points)
+    try:
+        fleet = scenario.with_promises({**promised, **scenario.fleet.promised}).fleet
+        vms = [
+            validate(VmConfig, {"name": vm_name(index), "memory": pages * PAGE_SIZE, **fleet.promises(index, pages)})
+            for index, pages in enumerate(fleet.sizes(percent))
+        ]
+        check_fleet(host, vms)
+    except ConfigError as error:
+        return [f"scenario {scenario.name}-{percent} under {column}: {line}" for line in _lines(str(error))]
+    return []
+
+
+def _ages(cell: Cell) -> bool:
+    return isinstance(cell.spec, Scenario) and cell.spec.aging is not None
 
 
 def _baseline(cell: Cell) -> Cell:
     """Enough memory for all that the VMs were promised, and no mechanism to get more; or else the optimum."""
     host = cell.host
     if isinstance(cell.spec, Simulated):
-        plain = host.model_copy(update={"replacement": HostConfig.model_fields["replacement"].default})
+        plain = validate(HostConfig, {"memory": format_pages(host.memory), "seed": host.seed})
         return replace(cell, preset=OPTIMUM, host=plain)
+    spec = cell.spec.with_promises({})
     kept = {"content": host.content, "provisioning": host.provisioning, "costs": host.costs, "seed": host.seed}
     memory = sum(cell.sizes) * 3 // 2 + BASELINE_SPARE_PAGES
     enough = validate(HostConfig, {**kept, "memory": format_pages(memory)}, Source("baseline"))
@@ -226,7 +272,7 @@ def _baseline(cell: Cell) -> Cell:
         overcommit_percent=cell.overcommit_percent,
         host=enough,
         guest=cell.guest,
-        spec=cell.spec,
+        spec=spec,
         shown=cell.shown,
     )
 

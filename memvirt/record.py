@@ -61,7 +61,7 @@ class Record:
     commit: str = ""  # of the source tree, "" outside one, "+" appended when it was edited
     accesses: int = 0  # done in the measured phase, all VMs together
     sim_ns: int = 0  # sum over VMs of the simulated time of the measured phase
-    counters: dict[str, int] = field(default_factory=dict)  # events of the measured phase
+    counters: dict[str, int] = field(default_factory=dict)  # events of the measured phase; guest.NAME: of all guests
     histograms: dict[str, Histogram] = field(default_factory=dict)  # fault kind -> (sim_ns, count), ascending
     usage: dict[str, int] = field(default_factory=dict)  # frames by use at the end, summing to host memory
     fragmentation: dict[str, Any] = field(default_factory=dict)  # the engine's indices at the end
@@ -85,6 +85,14 @@ class Record:
         if place is not None:
             raise ValueError(f"a float at {place}: only environment and measured may hold one")
         return part
+
+    @field_validator("counters")
+    @classmethod
+    def _counted(cls, counters: dict[str, int]) -> dict[str, int]:
+        backwards = [name for name, count in counters.items() if count < 0]
+        if backwards:
+            raise ValueError(f"counters only grow, these did not: {', '.join(backwards)}")
+        return counters
 
     @field_validator("histograms")
     @classmethod

@@ -34,7 +34,8 @@ def replay(record: Record, cell: Cell, spec: Simulated, optimum: Record | None) 
     `verified`: the misses lie between what no order avoids (the optimum's, and first requests) and all requests.
     """
     order = OPTIMUM if cell.is_baseline else cell.host.replacement
-    options = {"seed": cell.host.seed} if order == "random" else {}
+    options: dict[str, int | str] = {"seed": cell.host.seed} if order == "random" else {}
+    options |= {} if order == OPTIMUM else cell.host.order_options()
     found = simulate(order, trace_of(spec, cell.seed), cell.host.memory, detail=True, **options)
     least = found.misses if optimum is None else optimum.counters["misses"]
     if not max(found.distinct, least) <= found.misses <= found.requests:

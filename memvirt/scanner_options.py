@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from memvirt.units import suggest
+
 # By scanner. KSM's are Linux's, ESX's those of ESX 4 (scanning) and 6 (salting).
 SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
     "hash": {"pages_to_scan": 4096, "sleep_ns": 20_000_000, "hints": False, "salting": "tenant"},
@@ -42,3 +44,22 @@ SCANNER_OPTION_MEANINGS = {
     "vm_pages_per_s": "most pages looked at in one VM in a simulated second",
 }
 SALTING = ("global", "tenant", "vm")  # who may share with whom: everyone, VMs of one domain, each VM with itself
+
+
+def problem_of(key: str, value: object, known: Mapping[str, object], owner: str) -> str | None:
+    """What is wrong with one option of a table of defaults, if anything."""
+    if key not in known:
+        return f"{owner} has no option '{key}'{suggest(key, list(known))} (known: {', '.join(known) or 'none'})"
+    default = known[key]
+    if type(value) is not type(default):
+        return f"{value!r} is not of the kind of its default, {default!r}"
+    if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+        return f"{value} must be at least 1; the default is {default}"
+    largest = 10**18 if key.endswith("_ns") else 2**31 - 1
+    if isinstance(value, int) and value > largest:
+        return f"{value} is more than {largest}; the default is {default}"
+    if key == "max_page_sharing" and value == 1:
+        return f"{value} must be at least 2; the default is {default}"
+    if key == "salting" and value not in SALTING:
+        return f"unknown value {value!r} (known: {', '.join(SALTING)})"
+    return None

@@ -98,6 +98,15 @@ class Scenario(Model):
         scaled = {name: load and load.scaled(tier.accesses_percent) for name, load in phases.items()}
         return self.model_copy(update={"fleet": self.fleet.model_copy(update={"memory": memory}), **scaled})
 
+    def with_promises(self, promised: Mapping[str, tuple[int, ...]]) -> "Scenario":
+        """The scenario whose fleet promises its VMs this and nothing else."""
+        changed = {**dict.fromkeys(self.fleet.promised), **promised}
+        if not changed:
+            return self
+        table = self.fleet.model_dump(mode="json", exclude_none=True)
+        table = {key: value for key, value in table.items() if changed.get(key, key) is not None}
+        return self.model_copy(update={"fleet": validate(FleetSpec, {**table, **promised})})
+
     @property
     def points(self) -> list[int]:
         """The ratios the scenario is run at, in percent."""
@@ -111,7 +120,8 @@ class Scenario(Model):
         """About how many operations a cell does."""
         sizes = self.sizes(percent)
         per_vm = sum(part.length() for part in (self.warm_up, self.measured) if part is not None)
-        return sum(sizes) * (self.aging.cycles // 2 if self.aging else 1) + per_vm * len(sizes)
+        cycles = self.aging.cycles + self.aging.measured_cycles if self.aging else 2
+        return sum(sizes) * cycles // 2 + per_vm * len(sizes)
 
 
 class TraceSpec(Model):

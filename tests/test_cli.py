@@ -12,6 +12,7 @@ import pytest
 from memvirt import catalog
 from memvirt.cli import main
 from memvirt.config import GuestOptions, HostConfig
+from memvirt.fleet import AgingSpec, FleetSpec
 from memvirt.inputs import save, synthetic
 
 COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
@@ -67,16 +68,19 @@ def test_what_is_listed_can_be_described(memvirt, kind, tmp_path, monkeypatch):
 
 
 def test_every_setting_is_described_with_its_default_and_bounds(memvirt, tmp_path, monkeypatch):
-    """Of hosts and of guests: what explain prints and --set takes can be looked up."""
+    """Of hosts and guests, fleets and aging: what a suite, a preset or --set may say can be looked up."""
     monkeypatch.setenv("MEMVIRT_CACHE", str(tmp_path))
     entries = {entry.name: entry for entry in catalog.entries("settings")}
     assert set(HostConfig.model_fields) <= set(entries)
     assert {f"guest.{name}" for name in GuestOptions.model_fields} <= set(entries)
+    assert {f"fleet.{name}" for name in FleetSpec.model_fields} <= set(entries)
+    assert {f"aging.{name}" for name in AgingSpec.model_fields} <= set(entries)
     assert all(entry.summary and entry.rows[0][0] == "default" for entry in entries.values())
     for name, said in (
         ("zpool_chain_rule", "waste, used"), ("readahead", "0 to 5"), ("swap_areas", "key priority"),
         ("guest.swappiness", "0 to 200"), ("zpool_accept_percent", "90"), ("swap_device", "key read_latency_ns"),
-        ("zstd", "-1, 1, 3"), ("sata-ssd", "channels"),
+        ("zstd", "-1, 1, 3"), ("sata-ssd", "channels"), ("fleet.vms", "required"), ("fleet.shares", "in turn"),
+        ("2q", "libcachesim"),
     ):  # fmt: skip
         code, out, _ = memvirt("describe", name)
         assert code == 0 and said in out, name

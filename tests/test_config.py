@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvirt import costs
+from memvirt import costs, replacement_options
 from memvirt.config import (
     CODEC_LEVELS,
     GuestOptions,
@@ -39,7 +40,7 @@ def test_defaults_are_valid_and_their_hash_is_pinned():
     assert canonical_json(config).startswith('{"balloon":null,"codec":"lz4"')
     assert config_hash(config) == config_hash(HostConfig())
     # a new default or cost changes the name of every result: on purpose, and then here too
-    assert config_hash(config) == "5af80a768b560647dfa47ddab1472a525962cbd3e2ccd7d799320f5913f07897"
+    assert config_hash(config) == "be182c4cb09563caa3ca109d1063bf2fcb9d4bdccd738d6e1387ecd9e50e7c29"
 
 
 def test_every_error_is_named_at_once_even_conflicts_behind_invalid_fields():
@@ -96,6 +97,10 @@ def test_a_conflict_that_may_stem_from_an_invalid_field_is_not_invented():
         ({"sharing": "ksm", "sharing_options": {"max_page_sharing": 2**32 + 2}}, "is more than 2147483647"),
         ({"sharing": "hash", "sharing_options": {"sleep_ns": 2**63}}, "is more than 1000000000000000000"),
         ({"sharing": "esx", "sharing_options": {"salting": "no"}}, "unknown value 'no' (known: global, tenant, vm)"),
+        ({"replacement": "s3fifo", "replacement_options": {"varient": "paper"}}, "did you mean 'variant'?"),
+        ({"replacement": "2q", "replacement_options": {"variant": "papr"}}, "did you mean 'paper'?"),
+        ({"replacement_options": {"variant": "paper"}}, "replacement 'clock' has no option 'variant' (known: none)"),
+        ({"replacement": "2q", "replacement_options": {"variant": 1}}, "replacement_options.variant"),
         ({"decider_options": {"a": 1}}, "decider_options: given, but no decider is"),
         ({"balloon": "mom", "decider_options": {"sample": 1}}, "did you mean 'samples'?"),
         ({"balloon": "gone.py:Fair"}, "balloon: decider file 'gone.py' does not exist"),
@@ -365,6 +370,33 @@ def test_every_cost_has_a_source_and_a_meaning():
 def test_replacement_orders_are_those_of_the_engine():
     table = (ENGINE / "replacement/registry.pyx").read_text().split("ORDERS = {")[1].split("}")[0]
     assert re.findall(r'"(\S+)":', table) == list(get_args(Replacement))
+
+
+def test_options_of_orders_are_those_of_the_engine():
+    """An order takes what is listed and has the listed defaults; the others take nothing of that name."""
+    from memvirt import simulate
+
+    trace = np.concatenate([np.arange(300) % n for n in (60, 300, 90, 300, 40)])
+    for name in get_args(Replacement):
+        known = replacement_options.REPLACEMENT_OPTIONS.get(name, {})
+        assert simulate(name, trace, 50) == simulate(name, trace, 50, **known)
+        if not known:
+            with pytest.raises(ConfigError):
+                simulate(name, trace, 50, variant="paper")
+
+
+def test_a_guest_s_replacement_has_options_too():
+    text = errors(VmConfig, {"name": "a", "memory": "1MiB", "guest": {"replacement_options": {"variant": "paper"}}})
+    assert "guest.replacement_options.variant: replacement 'clock' has no option 'variant'" in text
+
+
+def test_the_variant_of_an_order_is_part_of_the_hash():
+    plain, said, paper = (
+        HostConfig(replacement="s3fifo", replacement_options=options)
+        for options in ({}, {"variant": "libcachesim"}, {"variant": "paper"})
+    )
+    assert config_hash(plain) == config_hash(said) != config_hash(paper)
+    assert plain.resolved()["replacement_options"] == {"variant": "libcachesim"}
 
 
 def test_codecs_and_devices_are_those_of_the_engine():

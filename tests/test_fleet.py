@@ -1,5 +1,6 @@
 """Fleets on a recording host: who is created when, what lies where, and the suites that come with memvirt."""
 
+import itertools
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from memvirt import suite as suites
+from memvirt.diagnose import validate
 from memvirt.errors import ConfigError
 from memvirt.fleet import AgingSpec, Fleet, FleetSpec, Layout, blend, build
 from memvirt.inputs import Corpus, synthetic
@@ -49,14 +51,20 @@ class Host:
 
     def __init__(self) -> None:
         self.log: list[str] = []
+        self.promises: list[dict[str, int]] = []
+        self.unusable = itertools.cycle([0])  # what its index at order 9 is, cycle by cycle
         self.created: list[Vm] = []
 
-    def create_vm(self, name: str, *, memory: int, guest: Any, domain: int = 0) -> Vm:
+    def create_vm(self, name: str, *, memory: int, guest: Any, domain: int = 0, **promises: int) -> Vm:
+        self.promises.append(promises)
         assert not any(vm.alive and vm.name == name for vm in self.created)
         self.log.append(f"create {name}")
         self.created.append(Vm(self, name, memory, guest))
         self.created[-1].domain = domain
         return self.created[-1]
+
+    def fragmentation(self) -> dict[str, Any]:
+        return {"unusable": [0] * 9 + [next(self.unusable)]}
 
     def run(self, streams: dict[Any, Iterator[Batch]]) -> None:
         for vm, batches in streams.items():
@@ -112,6 +120,54 @@ def test_a_fleet_boots_warms_up_and_works(corpus: Corpus) -> None:
     assert (layout.image, layout.touched, layout.live) == (204, 460, 384)
     for vm in host.created:
         assert sorted(vm.content) == list(range(layout.live))
+
+
+def test_sizes_and_promises_go_by_the_vm(corpus: Corpus) -> None:
+    host = Host()
+    table = {
+        "mix_percent": [50, 50, 100, 200],
+        "shares": [2000, 1000],
+        "reservation_percent": [25],
+        "limit_percent": [100, 75, 50],
+    }
+    build(host, scenario(fleet=table), corpus, 1)
+    assert [vm.memory for vm in host.created] == [MIB, MIB, 2 * MIB, 4 * MIB]
+    assert host.promises == [
+        {"shares": 2000, "reservation": MIB // 4, "limit": MIB},
+        {"shares": 1000, "reservation": MIB // 4, "limit": 3 * MIB // 4},
+        {"shares": 2000, "reservation": MIB // 2, "limit": MIB},
+        {"shares": 1000, "reservation": MIB, "limit": 4 * MIB},
+    ]
+    host = Host()
+    build(host, scenario(), corpus, 1)
+    assert host.promises == [{}] * 4  # a fleet that says nothing leaves it to the host
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"mix_percent": [50, 100]}, "75 % of `memory` on average, not 100"),
+        ({"mix_percent": [50, 100, 150]}, "87.5 % of `memory` on average"),  # 50, 100, 150, 50
+        ({"mix_percent": []}, "mix_percent"),
+        ({"shares": [-1]}, "shares"),
+        ({"reservation_percent": [25, 60], "limit_percent": [50]}, "60 % is above the same VM's limit, 50 %"),
+        ({"reservation_percent": [101]}, "reservation_percent"),
+        ({"limit_percent": [0]}, "a VM of limit 0 could not run"),
+        ({"origin": "clone", "shares": [1, 2]}, "clones have what their parent has"),
+        ({"share": [1]}, "did you mean 'shares'"),
+    ],
+)
+def test_what_a_fleet_cannot_promise_is_named(table: dict[str, Any], said: str) -> None:
+    data = {
+        "name": "test",
+        "description": "",
+        "overcommit_percent": [100],
+        "fleet": {"vms": 4, "memory": "2MiB", **table},
+        "measured": {"workload": "uniform", "accesses": 5},
+    }
+    with pytest.raises(ConfigError) as error:
+        validate(Scenario, data)
+    assert said in str(error.value)
 
 
 def test_the_image_is_common_and_private_memory_is_not(corpus: Corpus) -> None:
@@ -215,7 +271,7 @@ def test_a_refusal_passes_through(corpus: Corpus) -> None:
         pass
 
     class SmallHost(Host):
-        def create_vm(self, name: str, *, memory: int, guest: Any, domain: int = 0) -> Vm:
+        def create_vm(self, name: str, *, memory: int, guest: Any, domain: int = 0, **promises: int) -> Vm:
             if len(self.created) == 2:
                 raise Full
             return super().create_vm(name, memory=memory, guest=guest, domain=domain)
@@ -230,18 +286,33 @@ def test_aging_vms_come_and_go(corpus: Corpus, guest: bool) -> None:
     aged = scenario(warm_up=None, measured=None, aging={"cycles": 80, "resident_percent": 60})
     fleet = build(host, aged, corpus, 3, overcommit_percent=200, guest=guest)
     assert host.created == []
-    (phase,) = fleet.phases
+    host.unusable = itertools.count(0, 2)  # it moves by 20 over 10 cycles: it never settles
+    assert [phase.name for phase in fleet.phases] == ["warm-up", "measured"]
     cycles = 0
-    for streams in phase:
+    for streams in itertools.chain(*fleet.phases):
         host.run(streams)
         cycles += 1
         held = sum(len(vm.content) for vm in fleet.vms.values())
         assert held <= 4 * 512 * 60 // 100
         for vm in fleet.vms.values():
             assert vm.alive and sorted(vm.content) == list(range(len(vm.content)))
-    assert cycles == 80
+    assert cycles == 80 + 10
     assert sum(line.startswith("destroy") for line in host.log) > 5
     assert any(vm.ballooned for vm in host.created) == guest
+
+
+def test_vms_age_until_memory_has_settled(corpus: Corpus) -> None:
+    host = Host()
+    aged = scenario(warm_up=None, measured=None, aging={"cycles": 80, "measured_cycles": 5, "resident_percent": 60})
+    host.unusable = itertools.chain(range(0, 300, 10), itertools.repeat(300))
+    lengths = []
+    for phase in build(host, aged, corpus, 3, guest=True).phases:
+        lengths.append(0)
+        for streams in phase:
+            host.run(streams)
+            lengths[-1] += 1
+    # by cycle 56 the first of three tens holds 260, 270, 280, 290: a mean 10 below the others; by cycle 57 it is 6 below
+    assert lengths == [57, 5]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import memvirt
+from memvirt.engine import guest_testing as probe
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
+from memvirt.metrics import unregistered
 
 PAGE = 4096
 MIB = 1 << 20
@@ -445,3 +447,58 @@ def test_pinning_ends_where_memory_does():
     assert vm.outcome == "no_frame"
     assert host.counters()["evicted"] == 0
     host.check()
+
+
+# -- orders of replacement --------------------------------------------------------------------------------------------
+
+
+def test_a_host_pages_by_the_variant_of_its_order():
+    """A skewed load: what the paper's s3fifo keeps is not what libcachesim's keeps."""
+    counters = []
+    for variant in ("libcachesim", "paper", "paper"):
+        options = {"replacement": "s3fifo", "replacement_options": {"variant": variant}, "harvest_interval": "20us"}
+        host = small(swap=4 * MIB, seed=3, **options)
+        vm = host.create_vm("a", 3 * MIB)
+        pages = np.random.Generator(np.random.PCG64(1)).integers(0, 768, 30_000) ** 2 // 768
+        vm.access(pages.astype(np.uint32), np.ones(30_000, bool))
+        host.check()
+        counters.append(host.counters())
+    assert counters[0] != counters[1] == counters[2]
+
+
+def paged_out(seed, guests, clone=False):
+    """What the guests, who draw their victims, page out when balloons press them: vpns without a page, by VM."""
+    host = small(memory=8 * MIB, seed=seed)
+    options = {"replacement": "random", "swap": "1MiB", "cache_percent": 0}
+    vms = [host.create_vm(f"vm{i}", MIB, guest=options) for i in range(guests)]
+    for vm in vms:
+        vm.access(np.arange(256, dtype=np.uint32), np.ones(256, bool))
+    vms += [vms[0].clone("twin")] if clone else []
+    for vm in vms:
+        assert vm.balloon("256KiB") == 256 * 1024
+    host.check()
+    return [[page for page in range(256) if probe.lookup(vm.engine_vm.guest, page) is None] for vm in vms]
+
+
+def test_guests_draw_from_the_host_s_seed_and_each_its_own():
+    one, other, twin = paged_out(1, 2, clone=True)
+    assert len(one) == len(other) == len(twin) == 64
+    assert one != other and one != twin and other != twin
+    assert paged_out(1, 2, clone=True) == [one, other, twin]
+    assert paged_out(2, 2)[0] != one
+
+
+def test_what_guests_count_is_summed_and_outlives_them():
+    host = small(memory=4 * MIB)
+    assert not any(name.startswith("guest.") for name in host.counters())
+    vms = [host.create_vm(name, MIB, guest=True) for name in "ab"]
+    for vm, pages in zip(vms, (10, 20), strict=True):
+        vm.access(np.arange(pages, dtype=np.uint32), np.ones(pages, bool))
+    saved = vms[1].snapshot()
+    counted = host.counters()
+    assert counted["guest.guest_zeroed"] == 30 and unregistered(counted) == []
+    vms[0].destroy()
+    vms[1].revert(saved)
+    assert host.counters()["guest.guest_zeroed"] == 30
+    vms[1].access(np.arange(100, 105, dtype=np.uint32), np.ones(5, bool))
+    assert host.counters()["guest.guest_zeroed"] == 35

@@ -26,8 +26,8 @@ clone guest_memory guest guest_testing machine core vm host contiguity run savin
 """.split()
 
 PYTHON_ORDER = """
-errors interrupts units metric sharing_metrics metrics diagnose costs policies scanner_options config presets
-environment inputs workloads simulation vm stores host fleet suite shadow versions record derive plan results replay
+errors interrupts units metric sharing_metrics metrics diagnose costs policies scanner_options replacement_options config
+presets environment inputs workloads simulation vm stores host fleet suite shadow versions record derive plan results replay
 cell run stats columns summary learned overtime export tables pyperf_hook timing cell_worker comparison compare doctor
 catalog cli
 """.split()

@@ -156,7 +156,17 @@ def test_explain_says_what_is_default_and_where_the_rest_is_from():
     assert rows["replacement"].default and not rows["replacement"].source
     rows = {row.key: row for row in presets.explain("tmo")}
     assert rows["decider_options.ratio_ppm"].tag == "unverified"
-    assert "sharing_options" not in rows
+    assert "sharing_options" not in rows and "replacement_options" not in rows
+
+
+def test_explain_tells_the_options_of_the_replacement_order(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text('description = "p"\n[host]\nreplacement = "2q"\n')
+    row = next(row for row in presets.explain(str(path)) if row.key == "replacement_options.variant")
+    assert (row.value, row.default) == ("libcachesim", True)
+    path.write_text('description = "p"\n[host]\nreplacement = "2q"\nreplacement_options = { variant = "paper" }\n')
+    assert presets.resolve(str(path)).order_options() == {"variant": "paper"}
+    assert presets.resolve(str(path), ["replacement=clock"]).order_options() == {}  # another order, other options
 
 
 def test_missing_sources_are_reported(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 import memvirt
 from memvirt import metrics
-from memvirt.cli.run import never_asked
+from memvirt.cli.run import idle_deciders
 from memvirt.policies.base import Targets
 from memvirt.policies.far_memory import FarMemory
 from memvirt.policies.senpai import Tmo
@@ -137,20 +137,42 @@ def touch_all_then(hot, batches):
 
 def test_a_decider_that_is_never_asked_is_told_of():
     """The published intervals of tmo and far-memory are longer than the suites' phases."""
-    host, _ = decided(Tmo(interval_ns=2_000_000), lambda i: touch_all_then((128, 1024)[i], 50))
-    assert host.counters()["decisions"] > 0
+    host, _ = decided(Tmo(interval_ns=2_000_000, ratio_ppm=8000), lambda i: touch_all_then((128, 1024)[i], 50))
+    assert host.counters()["decisions"] >= host.counters()["decisions_acted"] > 0
+    host, _ = decided(Tmo(interval_ns=2_000_000, ratio_ppm=1), lambda i: touch_all_then((128, 1024)[i], 50))
+    assert host.counters()["decisions"] > 0 == host.counters()["decisions_acted"]
     host, _ = decided(Tmo(), lambda i: touch_all_then((128, 1024)[i], 50))
     assert host.counters()["decisions"] == 0
 
     def cells(preset, balloon, *decisions):
         config = {"host": {"balloon": balloon}}
         return [
-            SimpleNamespace(preset=preset, config=config, status="done", counters={"decisions": count})
-            for count in decisions
+            SimpleNamespace(
+                preset=preset, config=config, status="done", counters={"decisions": asked, "decisions_acted": acted}
+            )
+            for asked, acted in decisions
         ]
 
-    told = never_asked([*cells("tmo", "tmo", 0, 0), *cells("mom", "mom", 0, 3), *cells("swap", None, 0)])
-    assert len(told) == 1 and "'tmo'" in told[0] and "interval_ns" in told[0]
+    never, nothing = idle_deciders(
+        [
+            *cells("tmo", "tmo", (0, 0), (0, 0)),
+            *cells("mom", "mom", (0, 0), (3, 1)),
+            *cells("senpai", "senpai", (0, 0), (3, 0)),
+            *cells("swap", None, (0, 0)),
+        ]
+    )
+    assert "'tmo' of tmo was never asked" in never and "interval_ns" in never and "run tmo-scaled" in never
+    assert "'senpai' of senpai was asked 3 times and changed nothing" in nothing
+
+
+def test_a_decider_acts_when_it_changes_something_and_not_when_it_repeats_itself():
+    host = memvirt.Host(memory="2MiB", sharing="hash")
+    vm = host.create_vm("a", "1MiB", guest=True)
+    same = Targets(balloon_pages={"a": 16, "gone": 3}, scan_pages=7)
+    assert [host._apply(same), host._apply(same)] == [True, False]
+    assert host._apply(Targets(scan_sleep_ns=5)) and not host._apply(Targets())
+    assert not host._apply(Targets(reclaim_pages={"a": 4}))  # it holds nothing
+    assert vm.engine_vm.guest.balloon_target == 16 and host.engine.scanner.pages_to_scan == 7
 
 
 def test_tmo_takes_idle_memory_and_stops_at_stall():

@@ -35,6 +35,7 @@ def test_a_record_survives_its_text():
         ({"derived": {"slowdown": 1.5}}, "derived.slowdown"),
         ({"config": {"a": [1, {"b": 0.5}]}}, r"a float at a\[1\].b"),
         ({"config_sha256": "0"}, "not the hash of config"),
+        ({"counters": {"reads": 1, "guest.oom": -1}}, "counters only grow, these did not: guest.oom"),
         ({"histograms": {"swap": [(20, 1), (10, 1)]}}, "must ascend"),
         ({"histograms": {"swap": [(20, 0)]}}, "must ascend and counts be positive"),
         ({"tier": "huge"}, "tier"),

@@ -1,6 +1,7 @@
 """Suites from end to end, at a size that tests can afford; traces against the optimum; columns and last lines."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ def run(context, cells):
     """Records of a plan's cells, baselines first, as memvirt.run does it but kept in memory."""
     records = {}
     for cell in cells.in_order():
-        baseline = None if cell.is_baseline else records[cells.baseline_of(cell).name]
+        baseline = None if cell.is_baseline else records.get(cells.baseline_of(cell).name)
         records[cell.name] = run_cell(context, cell, baseline)
     return list(records.values())
 
@@ -40,7 +41,7 @@ def tiny(monkeypatch, name, percent=6):
         points = sorted({scenario.points[0], scenario.points[-1]})
         change = {"overcommit_percent": points}
         if scenario.aging is not None:
-            change["aging"] = scenario.aging.model_copy(update={"cycles": 4})
+            change["aging"] = scenario.aging.model_copy(update={"cycles": 4, "measured_cycles": 2})
         scenarios.append(scenario.model_copy(update=change))
     cut = whole.model_copy(update={"tiers": {"smoke": small}, "scenarios": scenarios})
     monkeypatch.setattr(suite, "load", lambda asked: cut)
@@ -67,7 +68,7 @@ def test_every_suite_runs_and_every_record_is_verified(context, monkeypatch, nam
 def test_every_tier_of_every_suite_can_be_planned(name):
     for tier in ("smoke", "quick", "full"):
         cells = plan.make(name, tier)
-        assert cells.count() > len(cells.cells) > 0
+        assert cells.count() >= len(cells.cells) > 0
         for cell in cells.in_order():
             assert plan.from_json(plan.to_json(cell)).sha256() == cell.sha256()
 
@@ -284,3 +285,101 @@ def test_survival_stops_at_the_first_ratio_that_fails():
         "Learned: survived up to: a: off 1.00, hash 2.00; b: off nothing, hash 1.00. "
         "To be relied on in all of them: off nothing, hash 1.00."
     )
+
+
+PROMISING = """
+schema = 1
+name = "promising"
+title = "t"
+description = "d"
+presets = [{presets}]
+[host]
+memory = "4MiB"
+swap = "8MiB"
+[[scenarios]]
+name = "s"
+description = "d"
+overcommit_percent = [100, 200]
+warm_up = {{ workload = "zipf", accesses = 2000 }}
+measured = {{ workload = "zipf", accesses = 4000, write_percent = 20 }}
+fleet = {{ vms = 2, memory = "2MiB", freed_percent = 5{fleet} }}
+"""
+
+
+def promising(tmp_path, fleet="", presets="'swap'"):
+    path = tmp_path / "promising.toml"
+    path.write_text(PROMISING.format(fleet=fleet, presets=presets))
+    return str(path)
+
+
+def test_a_limit_and_a_reservation_act_in_a_suite(tmp_path, context):
+    """A VM within its limit pays with its own pages; one with a reservation keeps them; the baseline knows neither."""
+    plain, limited, kept = (
+        run(context, plan.make(promising(tmp_path, fleet), "quick"))
+        for fleet in ("", ", limit_percent = [30, 100]", ", reservation_percent = [0, 70]")
+    )
+    alone = {record.scenario: record for record in limited if record.preset == "swap"}["s-100"]
+    assert alone.counters["reclaim_limit"] > 0 and alone.vms["vm0"]["stall_ns"] > alone.vms["vm1"]["stall_ns"]
+    spared = {record.scenario: record for record in kept if record.preset == "swap"}["s-200"]
+    assert spared.counters["reclaim_spared_reserved"] > 0
+    assert spared.vms["vm1"]["stall_ns"] < spared.vms["vm0"]["stall_ns"]
+    baselines = [
+        [record.config_sha256 for record in found if record.preset == "baseline"] for found in (plain, limited)
+    ]
+    assert baselines[0] == baselines[1]
+
+
+def test_promises_that_a_host_cannot_keep_are_all_named(tmp_path):
+    path = promising(tmp_path, ", reservation_percent = [100]", "'swap', 'zcache'")
+    plan.make(path, "quick")  # at 1.0 just as much as there is: admission refuses, cell by cell
+    text = Path(path).read_text().replace('memory = "4MiB"', 'memory = "3MiB"').replace("[100, 200]", "[200, 400]")
+    Path(path).write_text(text)
+    with pytest.raises(ConfigError) as error:
+        plan.make(path, "quick", overrides=["zpool_percent=101"])
+    assert "zpool_percent" in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        plan.make(path, "quick")
+    for column in ("swap", "zcache"):
+        said = f"scenario s-200 under {column}: vms: reservations sum to 8MiB, above the host's memory, 3MiB"
+        assert said in str(error.value)
+
+
+def test_a_preset_promises_where_the_fleet_does_not(tmp_path):
+    fleets = {}
+    for fleet in ("", ", reservation_percent = [10]"):
+        cells = plan.make(promising(tmp_path, fleet, "'swap', 'proxmox'"), "quick").cells
+        fleets[fleet] = {cell.preset: cell.spec.fleet.promised for cell in cells}
+    assert fleets[""] == {"swap": {}, "proxmox": {"reservation_percent": (25,)}}
+    assert set(map(str, fleets[", reservation_percent = [10]"].values())) == {"{'reservation_percent': (10,)}"}
+    with pytest.raises(ConfigError, match="25 % is above the same VM's limit, 20 %"):
+        plan.make(promising(tmp_path, ", limit_percent = [20]", "'swap', 'proxmox'"), "quick")
+    changed = plan.make(promising(tmp_path), "quick", overrides=["vm.limit_percent=60"]).cells[0]
+    assert changed.spec.fleet.promised == {"limit_percent": (60,)}
+
+
+def test_proxmox_moves_balloons_in_a_suite(tmp_path, context):
+    """Its interval and its steps are those of large hosts; scaled to this one it acts, because VMs have a minimum."""
+    scaled = ["decider_options.interval_ns=1ms", "decider_options.deadband_pages=64KiB"]
+    found = {}
+    for minimum in (25, 0):
+        overrides = [*scaled, f"vm.reservation_percent={minimum}"]
+        records = run(context, plan.make(promising(tmp_path, "", "'proxmox'"), "quick", overrides=overrides))
+        found[minimum] = [
+            (record.status, record.stores["balloon"] > 0, record.counters["decisions_acted"] > 0)
+            for record in records
+            if record.preset == "proxmox" and record.scenario == "s-200"
+        ]
+    assert found == {25: [("done", True, True)], 0: [("done", False, False)]}
+
+
+@pytest.mark.parametrize("preset", ["senpai-scaled", "tmo-scaled", "far-memory-scaled"])
+def test_presets_scaled_to_the_suites_have_a_part_in_their_numbers(monkeypatch, context, preset):
+    """The published constants are for servers: under those these deciders change nothing in any suite."""
+    whole = suite.load("quick")
+    kept = [scenario.model_copy(update={"overcommit_percent": [100]}) for scenario in whole.scenarios[-1:]]
+    cut = whole.model_copy(update={"tiers": {}, "scenarios": kept})
+    monkeypatch.setattr(suite, "load", lambda asked: cut)
+    for name, acts in ((preset, True), (preset.removesuffix("-scaled"), False)):
+        (record,) = (run_cell(context, cell) for cell in plan.make("quick", "quick", only=[name]).cells)
+        assert record.status == "done" and (record.counters["decisions_acted"] > 0) == acts
+        assert (record.counters["reclaim_proactive"] > 0) == acts

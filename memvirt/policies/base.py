@@ -115,3 +115,18 @@ def split_by_weight(amount: int, weights: Mapping[str, int]) -> dict[str, int]:
     """Divide `amount` in proportion, rounding each part down; nothing when every weight is zero."""
     total = sum(weights.values())
     return {name: amount * weight // total for name, weight in weights.items()} if total else {}
+
+
+def inflation(vm: VmView, pages: int) -> int:
+    """How much larger a balloon must be for the host to get so many pages out of it.
+
+    A balloon takes what is free in the guest first, and free pages that no frame backs give the host nothing. Without
+    counting those a balloon in a mostly empty guest creeps along, round after round, to no use.
+    """
+    if not pages:
+        return 0
+    unbacked = vm.size_pages - vm.held_pages
+    held_free = clamp(vm.guest_free_pages - unbacked, 0, vm.guest_free_pages)
+    if pages < held_free:
+        return pages * vm.guest_free_pages // held_free
+    return pages + vm.guest_free_pages - held_free

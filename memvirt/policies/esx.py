@@ -14,7 +14,7 @@ are compared by cross multiplication and nothing is rounded.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memvirt.policies.base import Snapshot, Targets, VmView, changed_balloons
+from memvirt.policies.base import Snapshot, Targets, VmView, changed_balloons, inflation
 
 _STEPS = 256  # one decision hands out its pages in at most about this many turns
 
@@ -40,7 +40,7 @@ class Esx:
             need = high - snapshot.free_pages
             if snapshot.free_pages >= hard:
                 taken = self._take(snapshot, need, self._balloon_room)
-                balloons = {vm.name: vm.balloon_pages + taken[vm.name] for vm in snapshot.vms}
+                balloons = {vm.name: vm.balloon_pages + inflation(vm, taken[vm.name]) for vm in snapshot.vms}
                 need -= sum(taken.values())
                 paged = self._take(snapshot, need, lambda vm: 0 if self._balloon_room(vm) else _evictable(vm))
             else:

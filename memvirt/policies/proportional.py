@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from memvirt.policies.base import Snapshot, Targets, changed_balloons, split_by_weight
+from memvirt.policies.base import Snapshot, Targets, changed_balloons, inflation, split_by_weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proportional:
     """Inflate in proportion to the pages held beyond the active estimate, up to the high watermark; deflate above it.
 
-    Spare is held - max(reservation, active). Between low and high nothing moves, so constant input settles after one
-    step. `headroom_percent` of total memory is kept free beyond the high watermark, so that the balloon acts before
+    Spare is held - max(reservation, active). Between low and high nothing moves, so constant input settles after a few
+    steps. `headroom_percent` of total memory is kept free beyond the high watermark, so that the balloon acts before
     the background reclaimer does.
     """
 
@@ -26,7 +26,8 @@ class Proportional:
         if snapshot.free_pages < low:
             spare = {vm.name: max(0, vm.held_pages - max(vm.reservation_pages, vm.active_pages)) for vm in vms}
             need = min(high - snapshot.free_pages, sum(spare.values()))
-            wanted = {name: current[name] + part for name, part in split_by_weight(need, spare).items()}
+            parts = split_by_weight(need, spare)
+            wanted = {vm.name: vm.balloon_pages + inflation(vm, parts[vm.name]) for vm in vms if parts.get(vm.name)}
         elif snapshot.free_pages > high:
             surplus = min(snapshot.free_pages - high, sum(current.values()))
             wanted = {name: current[name] - part for name, part in split_by_weight(surplus, current).items()}

@@ -19,17 +19,20 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from memvirt.config import Guest, GuestOptions, HostConfig, Model
-from memvirt.diagnose import Place, Problem, Source, line_of, read_toml, report, validate
+from memvirt.config import Guest, GuestOptions, HostConfig, Model, Percent
+from memvirt.diagnose import Conflicts, Place, Problem, Source, line_of, read_toml, report, validate
 from memvirt.errors import ConfigError
 from memvirt.policies import build
 from memvirt.units import suggest
 
 DIRECTORY = Path(__file__).parent
+
+# Settings that name a thing, and the tables of that thing's own options.
+_OPTIONS = (("sharing", "sharing_options"), ("balloon", "decider_options"), ("replacement", "replacement_options"))
 
 Tag = Literal["verified", "verified-2", "unverified", "chosen"]
 
@@ -45,6 +48,17 @@ class VmSettings(Model):
     """What a preset asks of every VM."""
 
     guest: Guest = False  # the mechanism needs a guest: a balloon, free page reporting
+    # Where a fleet does not say so itself: host memory a VM is guaranteed, and the most it gets, % of its configured size
+    reservation_percent: Percent | None = None
+    limit_percent: Annotated[Percent, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        reservation, limit = self.reservation_percent or 0, self.limit_percent
+        if limit is not None and reservation > limit:
+            text = f"{reservation} % is above the limit, {limit} %"
+            raise Conflicts([Problem(("reservation_percent",), text, ("limit_percent",))])
+        return self
 
 
 class PresetConfig(Model):
@@ -183,9 +197,11 @@ def explain(preset: str) -> list[Row]:
     given, notes = chain.host(), chain.notes()
     rows = []
     for key, value in config.model_dump(mode="json").items():
-        if key in ("sharing_options", "decider_options"):
+        if key in ("sharing_options", "decider_options", "replacement_options"):
             continue
         rows.append(_row(key, value, key in given, notes))
+    for key, value in config.order_options().items():
+        rows.append(_row(f"replacement_options.{key}", value, key in given.get("replacement_options", {}), notes))
     for key, value in config.scanner_options().items():
         rows.append(_row(f"sharing_options.{key}", value, key in given.get("sharing_options", {}), notes))
     if config.balloon:
@@ -196,6 +212,8 @@ def explain(preset: str) -> list[Row]:
     asked = vm_settings(preset)
     options = asked.guest.model_dump(mode="json", exclude_unset=True) if isinstance(asked.guest, GuestOptions) else {}
     rows.append(_row("vm.guest", options or asked.guest, asked.guest is not False, notes))
+    promised = {"reservation_percent": asked.reservation_percent, "limit_percent": asked.limit_percent}
+    rows += [_row(f"vm.{key}", value, value is not None, notes) for key, value in promised.items()]
     return rows
 
 
@@ -239,10 +257,10 @@ def _read(preset: str) -> tuple[PresetConfig, Source]:
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables are merged key by key, anything else is replaced. Naming another scanner or decider drops the options
-    of the one before."""
+    """Tables are merged key by key, anything else is replaced. Naming another scanner, decider or replacement order
+    drops the options of the one before."""
     merged = dict(base)
-    for owner, options in (("sharing", "sharing_options"), ("balloon", "decider_options")):
+    for owner, options in _OPTIONS:
         if owner in change and change[owner] != base.get(owner):
             merged.pop(options, None)
     for key, value in change.items():

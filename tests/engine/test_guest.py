@@ -217,7 +217,7 @@ def test_a_copy_is_equal_then_independent(replacement):
         assert probe.write(guest, machine, vpn, content[vpn]) == OK
     assert probe.read(guest, machine, 1) == content[1]
     twin_machine = machine.copy()
-    twin = guest.copy_for(twin_machine)
+    twin = guest.copy_for(twin_machine, 0)
     twin.check()
     guest.check()
     assert probe.pages(twin) == probe.pages(guest)

@@ -256,7 +256,7 @@ class GuestOracle(RuleBasedStateMachine):
     @rule()
     def clone_and_go_on_as_the_clone(self):
         self.machine = self.machine.copy()
-        self.guest = self.guest.copy_for(self.machine)
+        self.guest = self.guest.copy_for(self.machine, 0)
 
     @invariant()
     def consistent(self):

@@ -62,7 +62,7 @@ cdef class VmState:
 cdef class Core:
     """The parts of one host. `options` are plain numbers and names, already validated by the facade:
 
-    order; min_pages, low_pages, high_pages; zpool (dict of Zpool's arguments, or None); sharing (scanner
+    order, order_options; min_pages, low_pages, high_pages; zpool (dict of Zpool's arguments, or None); sharing (scanner
     name or None), sharing_options; provisioning 0..2; compress_limit; readahead (page cluster), zpool_shrinker;
     harvest_interval_ns; compact_threshold (per mille; left out: never by itself); collapse_interval_ns (left out: only
     when asked); costs; seed.
@@ -80,8 +80,9 @@ cdef class Core:
         if swap is not None:
             swap.attach(device)
         keys = (0 if swap is None else swap.nr_slots) + content.nr_frames * 4
-        draws = {"seed": self.seed} if options["order"] == "random" else None
-        self.order = make_order(options["order"], content.nr_frames, content.nr_frames, keys, draws)
+        draws = {"seed": self.seed} if options["order"] == "random" else {}
+        self.order = make_order(options["order"], content.nr_frames, content.nr_frames, keys,
+                                {**options.get("order_options", {}), **draws})
         self._take_fixed(self.fixed_bytes(swap), "the host's frame records and maps")
         zpool = None if options["zpool"] is None else Zpool(self.frames, **options["zpool"])
         self.mapping = Mapping(self.frames, self.order, self.clock, zpool, swap)

@@ -90,7 +90,7 @@ cdef class Guest(GuestMemory):
     cdef inline bint may_write(self, gfn_t gfn) noexcept nogil:        # False: ask resolve(write=True) first
         return self._state[gfn] == PAGE_DIRTY
 
-    cpdef Guest copy_for(self, Machine machine)
+    cpdef Guest copy_for(self, Machine machine, uint64_t seed)
     cdef int _fault(self, vpn_t vpn, bint write, Translation *out) except -1 nogil
     cdef int _bring(self, vpn_t vpn, gfn_t gfn, bint write, uint32_t *copy) except -1 nogil
     cdef int _make_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil

@@ -88,12 +88,13 @@ cdef class Guest(GuestMemory):
     """A guest with `vpns` pages of address space and `pages` pages of guest-physical memory.
 
     cache_border: first vpn of the page cache (default: no page cache). report_order: block size for free page
-    reporting (default: off). All numbers are pages, swap_slots included. Raises ConfigError for numbers out of range.
+    reporting (default: off). seed: of the draws of a random replacement. All numbers but the seed are pages, swap_slots
+    included. Raises ConfigError for numbers out of range.
     """
 
     def __cinit__(self, Machine machine not None, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0,
                   low_pages=0, high_pages=0, balloon_floor=0, oom_deflate_pages=256, report_order=None,
-                  replacement="clock", swappiness=0):
+                  replacement="clock", replacement_options=None, seed=0, swappiness=0):
         self.high_pages = whole("high_pages", high_pages, 0, <long long>self.nr_pages - self.kernel_pages - 1)
         self.low_pages = whole("low_pages", low_pages, 0, self.high_pages)
         self.balloon_floor = whole("balloon_floor", balloon_floor, 0, self.nr_pages)
@@ -368,7 +369,7 @@ cdef class Guest(GuestMemory):
 
     # -- cloning and counters ----------------------------------------------------------------------------------------
 
-    cpdef Guest copy_for(self, Machine machine):
+    cpdef Guest copy_for(self, Machine machine, uint64_t seed):
         """The same guest on another machine, whose pages and slots the caller has copied; its counters start at 0.
 
         Asking the replacement orders who goes in which turn makes them go round once: pages referenced since the last
@@ -379,7 +380,7 @@ cdef class Guest(GuestMemory):
             kernel_pages=self.kernel_pages, low_pages=self.low_pages, high_pages=self.high_pages,
             balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages,
             report_order=None if self.report_order < 0 else self.report_order, replacement=self.replacement,
-            swappiness=self.swappiness)
+            replacement_options=self.replacement_options, seed=seed, swappiness=self.swappiness)
         twin._anon_share = self._anon_share
         twin._copy_tables(self)
         twin.balloon_target = self.balloon_target

@@ -1,6 +1,6 @@
 from .buddy cimport Buddy
 from .replacement.order cimport Order
-from .types cimport gfn_t, uint8_t, uint32_t, vpn_t
+from .types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 
 cdef enum PageState:            # of a guest-physical page; every gfn is in exactly one
     PAGE_FREE = 0               # in the guest's buddy allocator; its content means nothing to the guest
@@ -23,6 +23,7 @@ cdef class GuestMemory:
     cdef readonly uint32_t kernel_pages         # gfns 0 .. kernel_pages - 1
     cdef readonly int report_order              # the block size that is reported; NO_REPORTING: off
     cdef readonly str replacement
+    cdef readonly dict replacement_options
 
     cdef readonly Buddy buddy                   # free guest pages
     cdef Buddy _slots                           # free guest swap slots; None without swap
@@ -49,6 +50,7 @@ cdef class GuestMemory:
     cdef uint32_t nr_free_slots(self) noexcept nogil
     cdef void _push_balloon(self, gfn_t gfn) noexcept nogil             # a page that _take gave
     cdef uint32_t _pop_balloon(self, uint32_t pages) except? 0xFFFFFFFF nogil
+    cdef Order _order(self, uint64_t seed)
     cdef int _copy_tables(self, GuestMemory other) except -1
     cdef object _check_pages(self)
     cdef object _check_copies(self)

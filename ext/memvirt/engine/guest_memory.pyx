@@ -17,6 +17,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from .buddy cimport Buddy
+from .replacement.order cimport Order
 from .replacement.registry cimport make_order
 from .types cimport EMPTY, MAX_ORDER, NONE, OK, gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 
@@ -34,7 +35,7 @@ cdef class GuestMemory:
     """All pages free but the kernel's, nothing mapped. Arguments are those of Guest, the only class meant for use."""
 
     def __cinit__(self, machine, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0, report_order=None,
-                  str replacement="clock", **options):
+                  str replacement="clock", replacement_options=None, seed=0, **options):
         self.nr_vpns = whole("vpns", vpns, 1, <long long>NONE - 2)
         self.nr_pages = whole("pages", pages, 1, <long long>NONE - 2)
         self.cache_border = whole("cache_border", vpns if cache_border is None else cache_border, 0, vpns)
@@ -45,11 +46,12 @@ cdef class GuestMemory:
             self.report_order = whole("report_order", report_order, 0, MAX_ORDER)
             self._nr_blocks = self.nr_pages >> self.report_order
         self.replacement = replacement
+        self.replacement_options = replacement_options or {}
         self.buddy = Buddy(self.nr_pages)
         self._slots = Buddy(self.swap_slots) if self.swap_slots else None
-        self._anon = make_order(replacement, self.nr_pages, self.nr_pages, self.nr_vpns)
+        self._anon = self._order(seed)
         if self.cache_border < self.nr_vpns:
-            self._cache = make_order(replacement, self.nr_pages, self.nr_pages, self.nr_vpns)
+            self._cache = self._order(seed ^ 1)
         self._gfn = <gfn_t *>malloc(self.nr_vpns * sizeof(gfn_t))
         self._copy = <uint32_t *>malloc(self.nr_vpns * sizeof(uint32_t))
         self._vpn = <vpn_t *>malloc(self.nr_pages * sizeof(vpn_t))
@@ -67,6 +69,12 @@ cdef class GuestMemory:
         cdef gfn_t gfn
         for gfn in range(self.kernel_pages):
             self.buddy.take_at(gfn, 0)
+
+    cdef Order _order(self, uint64_t seed):
+        """An empty order of this guest's kind; the seed is for the one that draws."""
+        draws = {"seed": seed} if self.replacement == "random" else {}
+        return make_order(self.replacement, self.nr_pages, self.nr_pages, self.nr_vpns,
+                          {**self.replacement_options, **draws})
 
     def __dealloc__(self):
         free(self._gfn)

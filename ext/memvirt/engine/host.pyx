@@ -27,6 +27,11 @@ cdef uint64_t mix(uint64_t x) noexcept nogil:
     return x ^ (x >> 31)
 
 
+cdef uint64_t draws_of(Vm vm) noexcept:
+    """The seed of what a VM's guest draws: of the host's seed and the VM's number, as its tags are."""
+    return mix(vm.hits.tag_base)
+
+
 cdef class Engine(Core):
     """One host; see Core for its options."""
 
@@ -80,7 +85,7 @@ cdef class Engine(Core):
         try:
             if guest is not None:
                 vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
-                self._give_guest(vm, Guest(vm.machine, vm.nr_vpns, nr_pages, **guest))
+                self._give_guest(vm, Guest(vm.machine, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
             if self.options["provisioning"] == 1:
                 self._enter()
                 self.clock.now = vm.now_ns
@@ -118,7 +123,7 @@ cdef class Engine(Core):
         try:
             if parent.has_guest:
                 vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
-                self._give_guest(vm, parent.guest.copy_for(vm.machine))
+                self._give_guest(vm, parent.guest.copy_for(vm.machine, draws_of(vm)))
                 vm.machine.copy_disk(parent.machine, parent.guest)
             if self.cloner.share(parent.id, vm.id) != OK:
                 raise AdmissionError(f"no memory for the tables of clone '{name}'")
@@ -148,6 +153,7 @@ cdef class Engine(Core):
             for frame, order in vm.fixed:
                 self.frames.give(frame, order)
             vm.fixed = []
+            self._keep_counts(vm)
             vm.alive = False
             vm.has_guest = False
             vm.guest = None
@@ -184,8 +190,25 @@ cdef class Engine(Core):
             vm.now_ns = self.clock.now
             self._leave()
 
+    def _keep_counts(self, Vm vm):
+        """The VM's guest goes; what it counted stays."""
+        if vm.has_guest:
+            counts = self._ended or {}
+            self._ended = {name: counts.get(name, 0) + count for name, count in vm.guest.counters().items()}
+
+    def guest_events(self):
+        """What all guests there have been count of themselves, summed: {name: count}; empty without any."""
+        cdef Vm vm
+        total = dict(self._ended or {})
+        for vm in self.vms.values():
+            if vm.has_guest:
+                for name, count in vm.guest.counters().items():
+                    total[name] = total.get(name, 0) + count
+        return total
+
     def _revert_guest(self, Vm vm, Vm snapshot):
-        vm.guest = snapshot.guest.copy_for(vm.machine)
+        self._keep_counts(vm)
+        vm.guest = snapshot.guest.copy_for(vm.machine, draws_of(vm))
         self.mapping.tcache.view[vm.id].vpn_of = vm.guest._vpn
         vm.machine.copy_disk(snapshot.machine, snapshot.guest)
 
