@@ -16,6 +16,7 @@ SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
         "advisor_max_cpu": 70,
         "advisor_min_pages": 500,
         "advisor_max_pages": 30_000,
+        "hints": False,
         "salting": "global",
     },
     # Shortest time for a pass over a VM, most pages per simulated second for the host and for one VM.
@@ -26,7 +27,8 @@ SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
 SCANNER_OPTION_MEANINGS = {
     "pages_to_scan": "pages looked at before the scanner sleeps",
     "sleep_ns": "simulated time it sleeps, ns; with pages_to_scan, its pace",
-    "hints": "look first at pages whose content has just arrived from a device or a store, as XLH does",
+    "hints": "look first at pages whose content has just arrived from a device or a store, as XLH does; at most half of "
+    "what is looked at between two sleeps",
     "salting": "whose pages may merge: global (everyone's), tenant (those of VMs of one domain), vm (each VM's own); "
     "ESX's Mem.ShareForceSalting 0, 1, 2",
     "max_page_sharing": "most pages that one frame may serve; further equal ones get another",

@@ -18,6 +18,7 @@ SCANNERS = {
     "hash": {},
     "hash with hints": {"hints": True},
     "ksm": {"smart_scan": False},
+    "ksm with hints": {"smart_scan": False, "hints": True},
     "ksm with zero pages": {"smart_scan": False, "use_zero_pages": True, "max_page_sharing": 3},
     "esx": {"salting": "global", "scan_time_ns": 1, "pages_per_s": 10**9, "vm_pages_per_s": 10**9},
     "zero-only": {},
@@ -171,14 +172,43 @@ def test_inline_shares_on_arrival():
     host.check()
 
 
-def test_hints_are_followed_before_the_pass_goes_on():
-    host = make_host("hash with hints")
+@pytest.mark.parametrize("name", ["hash with hints", "ksm with hints"])
+def test_hints_are_followed_before_the_pass_goes_on(name):
+    host = make_host(name)
     vm = host.create_vm("a", memory=512 * PAGE)
     vm.access(np.arange(300), np.ones(300, bool))  # unique pages, in the way of an ordinary pass
     host.scan()
+    before = host.sharing()["pages_scanned"]
     vm.access(np.arange(400, 420), np.full(20, FILL), np.full(20, 5))
-    assert host.scan(20) == 19
-    assert host.sharing()["hints_followed"] == 20
+    assert host.scan(20) == 9  # half of the slice; the other half goes to the pass
+    assert host.sharing()["hints_followed"] == 10
+    assert host.scan(40) == 10
+    state = host.sharing()
+    assert (state["hints_followed"], state["pages_scanned"] - before) == (20, 60)
+    assert state["time_to_merge_ns.count"] == 19
+    host.check()
+
+
+@pytest.mark.parametrize("name", ["hash with hints", "ksm with hints"])
+def test_a_hint_may_be_out_of_date(name):
+    """Frames freed, pinned or written to since their content arrived, and more arrivals than are remembered."""
+    host = make_host(name, memory=8192)
+    gone = host.create_vm("gone", memory=64 * PAGE)
+    vm = host.create_vm("a", memory=5000 * PAGE)
+    gone.access(np.arange(64), np.full(64, FILL), np.full(64, 5))
+    gone.destroy()
+    vm.access(np.arange(8), np.full(8, FILL), np.full(8, 5))
+    vm.pin(0, 2)
+    vm.write(2 * PAGE, b"changed")
+    assert host.scan(400) == 4  # of the five that are left
+    before = host.sharing()["hints_followed"]
+    vm.access(np.arange(8, 5000), np.full(4992, FILL), np.full(4992, 6))
+    host.scan()
+    assert host.sharing()["hints_followed"] == before + 4096
+    for gfn, source in ((0, 5), (1, 5), (3, 5), (7, 5), (8, 6), (4999, 6)):
+        assert vm.read(gfn * PAGE, PAGE) == bytes(CORPUS[source])
+    assert vm.read(2 * PAGE, PAGE) == b"changed" + bytes(CORPUS[5])[7:]
+    host.check()
 
 
 def test_esx_finds_stale_hints_by_hashing_again():
