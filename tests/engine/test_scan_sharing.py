@@ -211,6 +211,22 @@ def test_a_hint_may_be_out_of_date(name):
     host.check()
 
 
+def test_pages_read_ahead_from_swap_arrive_when_they_are_mapped():
+    host = make_host("inline", memory=256, swap=2048 * PAGE, readahead=3)
+    vm = host.create_vm("a", memory=512 * PAGE)
+    vm.access(np.arange(400), np.ones(400, bool))
+    same = np.arange(16)
+    vm.access(same, np.ones(16, bool))
+    for gfn in same:
+        vm.write(int(gfn) * PAGE, bytes(CORPUS[7]))
+    vm.access(np.arange(100, 400), np.ones(300, bool))  # all sixteen go out as they are, nobody has compared them
+    assert host.sharing()["arrival_merges"] == 0
+    vm.access(same, np.zeros(16, bool))
+    assert host.counters()["readahead_hits"] > 0
+    assert host.sharing()["arrival_merges"] == 15
+    host.check()
+
+
 def test_esx_finds_stale_hints_by_hashing_again():
     host = make_host("esx")
     vm = host.create_vm("a", memory=64 * PAGE)
