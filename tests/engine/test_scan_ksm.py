@@ -162,10 +162,12 @@ class Ksmd:
             self.pages[where] = None
             return
         nodes = self.stable.setdefault(frame.token, [])
-        room = max(
-            (node for node in nodes if len(node.users) < self.limit), key=lambda node: len(node.users), default=None
-        )
+        usable = [node for node in nodes if 0 < len(node.users) < self.limit]
+        room = max(usable, key=lambda node: len(node.users), default=None)
         if room is not None:
+            if len(room.users) + 1 < self.limit:
+                nodes.remove(room)
+                nodes.insert(0, room)
             self.pages[where] = room
             self.append(item, room)
             return
@@ -177,7 +179,7 @@ class Ksmd:
         self.remove(self.items[other])
         self.pages[other] = frame
         frame.users = []
-        nodes.insert(1, frame)
+        nodes.insert(0, frame)
         self.append(self.items[other], frame)
         self.append(item, frame)
 
