@@ -411,7 +411,7 @@ def _option_problem(key: str, value: object, known: Mapping[str, object], owner:
     default = known[key]
     if type(value) is not type(default):
         return f"{value!r} is not of the kind of its default, {default!r}"
-    if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+    if isinstance(value, int) and not isinstance(value, bool) and value < 1 and value != default:
         return f"{value} must be at least 1; the default is {default}"
     largest = 10**18 if key.endswith("_ns") else 2**31 - 1
     if isinstance(value, int) and value > largest:

@@ -227,6 +227,28 @@ def test_pages_read_ahead_from_swap_arrive_when_they_are_mapped():
     host.check()
 
 
+@pytest.mark.parametrize("name", ["hash", "hash with hints", "esx", "inline"])
+def test_a_bound_on_sharing_costs_a_frame_for_each_time_it_is_reached(name):
+    """n equal pages take n / bound frames, rounded up; pages that break make room, and it is used again."""
+    host = make_host(name, options={"max_page_sharing": 8})
+    vm = host.create_vm("a", memory=256 * PAGE)
+    vm.access(np.arange(100), np.full(100, FILL), np.full(100, 5))
+    vm.access(np.arange(100, 110), np.full(10, FILL), np.zeros(10, int))  # zeros have no reverse map, and no bound
+    host.scan()
+    state = host.sharing()
+    assert (state["pages_shared"], state["pages_sharing"], state["zero_pages"]) == (13, 87, 10)
+    for gfn in range(0, 100, 2):
+        vm.write(gfn * PAGE, b"own")
+    vm.access(np.arange(0, 100, 2), np.full(50, FILL), np.full(50, 5))
+    host.scan()
+    host.check()
+    state = host.sharing()
+    assert state["pages_shared"] + state["pages_sharing"] == 100
+    assert 13 <= state["pages_shared"] <= 14  # those that were left half empty fill up again, as long as they are found
+    for gfn in range(110):
+        assert vm.read(gfn * PAGE, PAGE) == bytes(CORPUS[5 if gfn < 100 else 0])
+
+
 def test_esx_finds_stale_hints_by_hashing_again():
     host = make_host("esx")
     vm = host.create_vm("a", memory=64 * PAGE)
