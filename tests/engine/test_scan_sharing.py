@@ -189,6 +189,21 @@ def test_hints_are_followed_before_the_pass_goes_on(name):
     host.check()
 
 
+@pytest.mark.parametrize("name", ["hash", "ksm", "esx", "zero-only"])
+def test_after_settling_the_scanner_goes_on_at_its_pace(name):
+    """It used to be ahead of the VMs by the time its passes had taken, and asleep for as long as they measured."""
+    host = make_host(name, options={} if name == "esx" else {"pages_to_scan": 50, "sleep_ns": 100_000})
+    vms = [host.create_vm(vm, memory=512 * PAGE) for vm in "ab"]
+    vms[0].access(np.arange(400), np.ones(400, bool))
+    host.settle(5)
+    scanned, began = host.sharing()["pages_scanned"], host.sim_ns
+    assert {vm.sim_ns for vm in vms} == {began}
+    host.run({vm: [(np.arange(400, dtype=np.uint32), np.zeros(400, np.uint8))] * 20 for vm in vms})
+    assert host.sharing()["pages_scanned"] - scanned >= 50 * ((host.sim_ns - began) // 200_000) > 0
+    assert all(vm.stall_ns == 0 for vm in vms)
+    host.check()
+
+
 @pytest.mark.parametrize("name", ["hash with hints", "ksm with hints"])
 def test_a_hint_may_be_out_of_date(name):
     """Frames freed, pinned or written to since their content arrived, and more arrivals than are remembered."""
