@@ -225,7 +225,8 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver,
         cpu_ns=counter_difference(after.cpu_ns, before.cpu_ns),
         stall=counter_difference(after.stall, before.stall),
         usage=host.usage(),
-        sharing=host.sharing(),
+        sharing=after.sharing,
+        merge_times=_merge_times(before.sharing, after.sharing),
         stores=host.stores(),
         content_pages=phase.content_pages,
         used_frames=phase.used_frames,
@@ -270,6 +271,14 @@ class _Look:
     histograms: dict[str, Histogram]
     cpu_ns: dict[str, int]
     stall: dict[str, int]
+    sharing: dict[str, int]
+
+
+def _merge_times(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[int, int]:
+    """Merges of the phase, and the sum of what passed before each."""
+    names = ("time_to_merge_ns.count", "time_to_merge_ns.sum")
+    count, total = (after.get(name, 0) - before.get(name, 0) for name in names)
+    return count, total
 
 
 def _look(host: Any) -> _Look:
@@ -278,4 +287,4 @@ def _look(host: Any) -> _Look:
         for kind, histogram in host.histograms().items()
     }
     stall = {name: int(value) for name, value in host.stall().items() if name.endswith("_ns")}
-    return _Look(host.counters(), histograms, host.cpu_ns(), stall)
+    return _Look(host.counters(), histograms, host.cpu_ns(), stall, host.sharing())

@@ -103,6 +103,20 @@ def _stall_percent(record: Record) -> float | None:
     return 100 * int(record.derived.get("stall_some_ns", 0)) / elapsed if elapsed else None
 
 
+def _vms_stalled_percent(record: Record) -> float | None:
+    stalled = [vm["stall_ns"] > 0 for vm in record.vms.values()]
+    return 100 * sum(stalled) / len(stalled) if stalled else None
+
+
+def _worst_stall_percent(record: Record) -> float | None:
+    return max((100 * vm["stall_ns"] / vm["sim_ns"] for vm in record.vms.values() if vm["sim_ns"]), default=None)
+
+
+def _merge_delay_us(record: Record) -> float | None:
+    delay = record.derived.get("merge_delay_ns", "")
+    return None if delay == "" else int(delay) / 1000
+
+
 def _scan_s_per_gib(record: Record) -> float | None:
     spent = record.sharing.get("scan_ns_per_gib_saved")
     return spent / 1e9 if spent else None
@@ -193,8 +207,11 @@ BY_NAME = {
         _registered("saved_inter_pages", "between\nVMs"),
         _registered("sharing_debt_frames", "sharing\ndebt"),
         _registered("scan_s_per_gib_saved", "CPU per\nGiB saved", _scan_s_per_gib),
+        _registered("merge_delay_us", "time to\nmerge", _merge_delay_us),
         _registered("storm_frames_per_ms", "frames\ndemanded", _storm_frames_per_ms),
         _registered("stall_percent", "stalled", _stall_percent),
+        _registered("vms_stalled_percent", "VMs\nstalled", _vms_stalled_percent),
+        _registered("worst_stall_percent", "worst\nstalled", _worst_stall_percent),
         _registered("cow_p999_us", "p99.9\nCOW write", _cow_p999_us),
         _registered("pool_ratio", "pool\nratio", _pool_ratio),
         _registered("zpool_waste_percent", "pool\nwaste", _zpool_waste_percent),

@@ -21,6 +21,7 @@ class Taken:
     stall: dict[str, int]  # totals only
     usage: dict[str, int]
     sharing: dict[str, int]
+    merge_times: tuple[int, int]  # merges, and the sum of what passed since each page was given its frame, ns
     stores: dict[str, int]
     content_pages: int  # guest-visible pages that have content, summed over the samples of the phase
     used_frames: int  # host frames in use, metadata included, summed over the same samples
@@ -39,6 +40,8 @@ def derived(taken: Taken) -> dict[str, int | str]:
         "cpu_total_ns": sum(taken.cpu_ns.values()),
         **taken.stall,
     }
+    merges, waited_ns = taken.merge_times
+    found["merge_delay_ns"] = waited_ns // merges if merges else ""
     found |= saved_frames(taken)
     for kind, histogram in sorted(taken.histograms.items()):
         for name, per_mille in QUANTILES:

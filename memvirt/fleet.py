@@ -5,6 +5,7 @@ Every VM has one layout, in pages counted from 0:
     image        the operating system image: the same corpus pages in every VM, read-only
     private      what the VM made itself: corpus pages of its own, then written to by the workload
     freed        filled while booting, then handed back to the guest's free list: what a balloon can take for nothing
+    arriving     read from a device while the measured workload runs, spread over it: files, the same in every VM
     untouched    configured, never used: what thin provisioning never pays for
 
 The overcommit ratio is the sum of configured sizes over the host's memory. The host is fixed, and the fleet grows:
@@ -35,7 +36,7 @@ from memvirt.errors import ConfigError
 from memvirt.inputs import Corpus
 from memvirt.inputs.bits import Pages
 from memvirt.units import PAGE_SIZE
-from memvirt.workloads import Action, Batch, Boot, Plan, Space, Stream, Workload, discard
+from memvirt.workloads import BATCH, FILL, Action, Batch, Boot, Plan, Space, Stream, Workload, discard
 from memvirt.workloads.aging import HUGE_ORDER, settled
 
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
@@ -88,6 +89,9 @@ class FleetSpec(Model):
         default=90, description="filled while booting, image included"
     )
     freed_percent: Percent = Field(default=15, description="of that, freed again by the guest")
+    arriving_percent: Percent = Field(
+        default=0, description="beyond that, read from a device in the measured phase: files, the same in every VM"
+    )
 
     mix_percent: (
         Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=10_000)], ...], Field(min_length=1)] | None
@@ -109,6 +113,10 @@ class FleetSpec(Model):
             raise ValueError(
                 f"image_percent {self.image_percent} and freed_percent {self.freed_percent} leave nothing of "
                 f"touched_percent {self.touched_percent} to work in"
+            )
+        if self.touched_percent + self.arriving_percent > 100:
+            raise ValueError(
+                f"touched_percent {self.touched_percent} leaves no room for arriving_percent {self.arriving_percent}"
             )
         problems = []
         pairs = in_turn(self.reservation_percent or (0,), self.limit_percent or (100,))
@@ -220,12 +228,14 @@ class Layout:
     image: int
     live: int
     touched: int
+    arriving: int = 0  # pages from `touched` on
 
     @classmethod
     def of(cls, spec: FleetSpec, configured: int) -> "Layout":
         touched = max(1, configured * spec.touched_percent // 100)
         live = max(1, touched - configured * spec.freed_percent // 100)
-        return cls(configured, min(configured * spec.image_percent // 100, live - 1), live, touched)
+        arriving = min(configured * spec.arriving_percent // 100, configured - touched)
+        return cls(configured, min(configured * spec.image_percent // 100, live - 1), live, touched, arriving)
 
     @property
     def space(self) -> Space:
@@ -260,6 +270,27 @@ class Contents:
         rewritten = np.flatnonzero(again & (sources != 0)).astype(np.uint32)
         freed_from = layout.live if count is None else count
         return Boot(sources.astype(np.uint32), rewritten, freed_from, first)
+
+    def arrivals(self, layout: Layout) -> Pages:
+        """Corpus pages of the files that arrive: those that follow the image's."""
+        return self._image[np.arange(layout.image, layout.image + layout.arriving) % len(self._image)].astype(np.uint32)
+
+
+def among(batches: Iterator[Batch], length: int, first: int, sources: Pages) -> Iterator[Batch]:
+    """A workload of about `length` accesses, and evenly spread over it the fills of pages from `first` on."""
+    done = filled = 0
+    for batch in batches:
+        done += len(batch.pages)
+        fills = np.arange(filled, len(sources) * min(done, length) // length)
+        filled += len(fills)
+        at = (np.arange(len(fills)) + 1) * len(batch.pages) // max(1, len(fills))
+        pages = np.insert(batch.pages, at, fills + first)
+        ops = np.insert(batch.ops, at, FILL)
+        given = np.zeros(len(batch.pages), np.uint32) if batch.sources is None else batch.sources
+        given = np.insert(given, at, sources[fills])
+        for start in range(0, len(pages), BATCH):
+            part = slice(start, start + BATCH)
+            yield Batch(pages[part], ops[part], given[part])
 
 
 def blend(parts: Sequence[Pages]) -> Pages:
@@ -329,11 +360,19 @@ class Fleet:
     def _working(self, name: Literal["warm-up", "measured"], workload: Workload) -> Phase:
         def steps() -> Iterator[Streams]:
             yield {
-                self.vms[vm_name(index)]: workload.batches(layout.space, Stream(self._seed, index, name))
+                self.vms[vm_name(index)]: self._arriving(
+                    name, layout, workload, workload.batches(layout.space, Stream(self._seed, index, name))
+                )
                 for index, layout in enumerate(self._layouts)
             }
 
         return Phase(name, steps)
+
+    def _arriving(self, phase: str, layout: Layout, workload: Workload, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """In the measured phase files arrive while the VM works."""
+        if phase != "measured" or not layout.arriving:
+            return batches
+        return among(batches, max(1, workload.length()), layout.touched, self._contents.arrivals(layout))
 
     def _age(self, cycles: Iterator[list[Action]], until_settled: bool = False) -> Iterator[Streams]:
         """One step per cycle. What VMs give up goes back to the host at once: by stopping, or through the balloon."""

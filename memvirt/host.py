@@ -293,9 +293,10 @@ class Host:
         return int(self.engine.collapse())
 
     def settle(self, passes: int) -> None:
-        """Let the scanner, if there is one, go over all memory so many times."""
+        """Let the scanner, if there is one, go over all memory so many times while all VMs are idle."""
         for _ in range(passes if self.engine.scanner is not None else 0):
             self.engine.scan(None)
+        self.engine.idle()
 
     def set_domains(self, domains: Mapping[str, int]) -> None:
         """Move VMs to other domains: {VM's name: domain}. From now on their pages merge with those of their new domain

@@ -12,7 +12,8 @@ That is the rule "slowdown". A suite may ask for another one; the same 1 % and t
 
     leading     the first column: means over all scenarios at each ratio, optimum and columns without a value left out
     apart       the first column, each scenario by itself, at its hardest ratio (for a trace: its smallest capacity)
-    survival    the largest ratio up to which a preset finished every cell, for each scenario, and for all of them
+    survival    the largest ratio up to which a preset finished every cell, for each scenario, and for all of them; ≥ where
+                no larger one was tried
 """
 
 from __future__ import annotations
@@ -245,12 +246,17 @@ def _survival_line(groups: Sequence[Group]) -> str:
         for scenario in scenarios
         for preset in presets
     }
+    tried = max((group.ratio for group in groups), key=float)
+
+    def words(ratio: str) -> str:
+        return f"≥ {ratio}" if ratio == tried else ratio or "nothing"
+
     told = [
-        f"{scenario}: " + ", ".join(f"{preset} {reached[scenario, preset] or 'nothing'}" for preset in presets)
+        f"{scenario}: " + ", ".join(f"{preset} {words(reached[scenario, preset])}" for preset in presets)
         for scenario in scenarios
     ]
     worst = {preset: min((reached[scenario, preset] for scenario in scenarios), key=_as_ratio) for preset in presets}
-    whatever = ", ".join(f"{preset} {ratio or 'nothing'}" for preset, ratio in worst.items())
+    whatever = ", ".join(f"{preset} {words(ratio)}" for preset, ratio in worst.items())
     return f"Learned: survived up to: {'; '.join(told)}. To be relied on in all of them: {whatever}."
 
 

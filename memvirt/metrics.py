@@ -232,7 +232,27 @@ _STATES: tuple[Metric, ...] = (
     Metric("cpu_overhead_percent", "%", Kind.RATIO, "processor time for managing memory", _DOWN, "1 - own / all"),
     Metric("simulated_maccesses_per_s", "M/s", Kind.WALL_TIME, "speed of the simulator", _UP, "accesses_per_s"),
     Metric("stall_percent", "%", Kind.RATIO, "of the phase, some VM waited for memory", _DOWN, "stall_some / elapsed"),
+    Metric("vms_stalled_percent", "%", Kind.RATIO, "VMs that waited for memory", _DOWN, "VMs with stall_ns / VMs"),
+    Metric(
+        "worst_stall_percent",
+        "%",
+        Kind.RATIO,
+        "of its own time, the VM that waited most",
+        _DOWN,
+        "max stall_ns / sim_ns",
+    ),
     Metric("storm_frames_per_ms", "1/ms", Kind.RATIO, "frames that writes demanded", _NONE, "fault_cow / elapsed"),
+    Metric(
+        "merge_delay_ns",
+        "ns",
+        Kind.SIM_TIME,
+        "mean time from getting a frame to its merge",
+        _DOWN,
+        "of the phase's merges",
+    ),
+    Metric(
+        "merge_delay_us", "µs", Kind.SIM_TIME, "mean time from getting a frame to its merge", _DOWN, "merge_delay_ns"
+    ),
     Metric("scan_s_per_gib_saved", "s/GiB", Kind.RATIO, "scanner's time for a GiB saved", _DOWN, "its ns, gross"),
     Metric("zpool_waste_percent", "%", Kind.RATIO, "of the pool, lost to rounding and gaps", _DOWN, "waste / zspages"),
     Metric("huge_mapped_percent", "%", Kind.RATIO, "of VMs' pages, under huge leaves", _UP, "huge / present pages"),

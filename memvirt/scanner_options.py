@@ -6,7 +6,7 @@ from memvirt.units import suggest
 
 # By scanner. KSM's are Linux's, ESX's those of ESX 4 (scanning) and 6 (salting).
 SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
-    "hash": {"pages_to_scan": 4096, "sleep_ns": 20_000_000, "hints": False, "salting": "tenant"},
+    "hash": {"pages_to_scan": 4096, "sleep_ns": 20_000_000, "hints": False, "max_page_sharing": 0, "salting": "tenant"},
     "ksm": {
         "pages_to_scan": 100,
         "sleep_ns": 20_000_000,
@@ -18,20 +18,29 @@ SCANNER_OPTIONS: Mapping[str, Mapping[str, int | str | bool]] = {
         "advisor_max_cpu": 70,
         "advisor_min_pages": 500,
         "advisor_max_pages": 30_000,
+        "hints": False,
         "salting": "global",
     },
     # Shortest time for a pass over a VM, most pages per simulated second for the host and for one VM.
-    "esx": {"scan_time_ns": 3_600_000_000_000, "pages_per_s": 1024, "vm_pages_per_s": 1024, "salting": "vm"},
+    "esx": {
+        "scan_time_ns": 3_600_000_000_000,
+        "pages_per_s": 1024,
+        "vm_pages_per_s": 1024,
+        "max_page_sharing": 0,
+        "salting": "vm",
+    },
     "zero-only": {"pages_to_scan": 4096, "sleep_ns": 20_000_000},
-    "inline": {"salting": "tenant"},
+    "inline": {"max_page_sharing": 0, "salting": "tenant"},
 }
 SCANNER_OPTION_MEANINGS = {
     "pages_to_scan": "pages looked at before the scanner sleeps",
     "sleep_ns": "simulated time it sleeps, ns; with pages_to_scan, its pace",
-    "hints": "look first at pages whose content has just arrived from a device or a store, as XLH does",
+    "hints": "look first at pages whose content has just arrived from a device or a store, as XLH does; at most half of "
+    "what is looked at between two sleeps",
     "salting": "whose pages may merge: global (everyone's), tenant (those of VMs of one domain), vm (each VM's own); "
     "ESX's Mem.ShareForceSalting 0, 1, 2",
-    "max_page_sharing": "most pages that one frame may serve; further equal ones get another",
+    "max_page_sharing": "most pages that one frame may serve, 0: any number; further equal ones get another, which bounds "
+    "what a walk of its reverse map costs",
     "use_zero_pages": "pages of zeros go to the zero frame and are kept track of no more",
     "smart_scan": "pass over pages, ever more often, that were looked at often without a merge",
     "advisor": "set pages_to_scan after each pass, so that passes take advisor_target_ns",
@@ -53,7 +62,7 @@ def problem_of(key: str, value: object, known: Mapping[str, object], owner: str)
     default = known[key]
     if type(value) is not type(default):
         return f"{value!r} is not of the kind of its default, {default!r}"
-    if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+    if isinstance(value, int) and not isinstance(value, bool) and value < 1 and value != default:
         return f"{value} must be at least 1; the default is {default}"
     largest = 10**18 if key.endswith("_ns") else 2**31 - 1
     if isinstance(value, int) and value > largest:

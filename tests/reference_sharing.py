@@ -17,6 +17,7 @@ class Sharing:
         oracle.take_fixed(table + oracle.config.memory * 8)  # and a time per frame
         options = oracle.config.scanner_options()
         self.slice, self.sleep_ns = options["pages_to_scan"], options["sleep_ns"]
+        self.bound = options.get("max_page_sharing", 0) or FOREVER
         self.breaks = self.false_matches = self.put_off = self.scanned = self.full = 0
 
     def state(self):
@@ -81,7 +82,7 @@ class Sharing:
             other = self.oracle.frames.get(number)
             if other is frame:
                 return False
-            if other is not None and not other.pinned:
+            if other is not None and not other.pinned and len(frame.sites) + len(other.sites) <= self.bound:
                 self.oracle.spend("scan", self.oracle.costs["compare_page"])
                 if self.key(frame) == self.key(other):
                     return self.merge(frame, other)

@@ -120,7 +120,7 @@ def taken(**changes):
         "histograms": {"swap": [(100, 99), (900, 1)]}, "cpu_ns": {"access": 10, "fault": 5}, "usage": {"free": 3, "guest": 1},
         "sharing": {"saved_gross_frames": 9, "pages_sharing": 12, "leaves_shared": 2, "cow_sharing": 4},
         "stores": {"same": 1, "zpool": 9, "swap": 5, "balloon": 6}, "content_pages": 30, "used_frames": 20,
-        "stall": {}, "configured_pages": 8, "sim_ns": 300, "baseline_ns": 200,
+        "merge_times": (0, 0), "stall": {}, "configured_pages": 8, "sim_ns": 300, "baseline_ns": 200,
     }  # fmt: skip
     return derive.Taken(**{**fields, **changes})
 
@@ -129,6 +129,7 @@ def test_what_follows_from_counts():
     found = derive.derived(taken(usage={"free": 1, "guest": 1, "zspage": 2}))
     assert found["effective_overcommit"] == "1.500" and found["slowdown"] == "1.500" and found["overcommit"] == "2.00"
     assert found["faults"] == 3 + 2 and found["cpu_total_ns"] == 15
+    assert found["merge_delay_ns"] == "" and derive.derived(taken(merge_times=(3, 100)))["merge_delay_ns"] == 33
     assert found["saved_sharing_frames"] == 9 and found["saved_cloning_frames"] == 6
     assert found["saved_zpool_frames"] == 7 and found["saved_same_frames"] == 1
     assert found["saved_swap_frames"] == 5 and found["saved_balloon_frames"] == 6

@@ -12,10 +12,10 @@ import pytest
 from memvirt import suite as suites
 from memvirt.diagnose import validate
 from memvirt.errors import ConfigError
-from memvirt.fleet import AgingSpec, Fleet, FleetSpec, Layout, blend, build
+from memvirt.fleet import AgingSpec, Fleet, FleetSpec, Layout, among, blend, build
 from memvirt.inputs import Corpus, synthetic
 from memvirt.suite import Scenario, Suite
-from memvirt.workloads import DISCARD, FILL, READ, WRITE, Batch
+from memvirt.workloads import BATCH, DISCARD, FILL, READ, WRITE, Batch
 
 MIB = 1 << 20
 
@@ -196,6 +196,28 @@ def test_blending_keeps_order_and_proportion() -> None:
     assert mixed == [0, 100, 1, 2, 101, 3, 4, 102, 5]
 
 
+def test_what_arrives_is_spread_over_the_measured_phase(corpus: Corpus) -> None:
+    """Every access is there, in order, and between them the fills, evenly; no batch is longer than it may be."""
+    rng = np.random.default_rng(3)
+    made = [Batch(rng.integers(0, 99, n).astype(np.uint32), np.full(n, WRITE, np.uint8)) for n in (BATCH, 1000, 1)]
+    out = list(among(iter(made), BATCH + 1001, 500, np.arange(7, 107, dtype=np.uint32)))
+    assert max(len(batch.pages) for batch in out) <= BATCH
+    pages, ops, sources = (np.concatenate(parts) for parts in zip(*out, strict=True))
+    fills = np.flatnonzero(ops == FILL)
+    assert np.array_equal(pages[ops != FILL], np.concatenate([batch.pages for batch in made]))
+    assert np.array_equal(pages[fills], np.arange(500, 600)) and np.array_equal(sources[fills], np.arange(7, 107))
+    assert np.diff(fills)[:90].min() > 0.9 * len(pages) / 100 - 3 and fills[-1] >= len(pages) - 1000
+    host = Host()
+    fleet = build(host, scenario(fleet={"arriving_percent": 10, "touched_percent": 60}), corpus, 1)
+    for phase in fleet.phases:
+        for step in phase:
+            host.run(step)
+    layout = Layout.of(fleet._scenario.fleet, host.created[0].memory // 4096)
+    kept = [[vm.content.get(page) for page in range(layout.touched, layout.configured)] for vm in host.created]
+    assert layout.arriving > 0 and all(each == kept[0] for each in kept)
+    assert [content is not None for content in kept[0]] == [at < layout.arriving for at in range(len(kept[0]))]
+
+
 def test_a_corpus_too_small_never_looks_like_sharing() -> None:
     small, host = synthetic(200, 1), Host()
     filled(build(host, scenario(fleet={"private": ["random"], "freed_percent": 0}), small, 1), host)
@@ -324,6 +346,7 @@ def test_vms_age_until_memory_has_settled(corpus: Corpus) -> None:
         ({"image": []}, "image"),
         ({"image_percent": 101}, "image_percent"),
         ({"touched_percent": 50, "freed_percent": 10, "image_percent": 40}, "nothing of touched_percent 50"),
+        ({"touched_percent": 80, "arriving_percent": 21}, "no room for arriving_percent 21"),
         ({"origin": "thaw"}, "origin"),
         ({"grow": "cpus"}, "grow"),
         ({"vmz": 3}, "vmz"),

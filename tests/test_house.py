@@ -21,7 +21,7 @@ replacement.random replacement.fifo replacement.clock replacement.lru replacemen
 replacement.sieve replacement.s3fifo replacement.twoq replacement.arc replacement.lfu replacement.belady
 replacement.registry replacement.probe
 rmap tables mapping stall shareindex readahead writeback evict reclaim fault compact collapse
-scan.scanner scan.hash scan.inline scan.esx scan.treap scan.stable scan.ksm scan.registry
+scan.scanner scan.hash scan.inline scan.esx scan.treap scan.stable scan.advisor scan.ksm scan.registry
 clone guest_memory guest guest_testing machine core vm host contiguity run savings audit
 """.split()
 

@@ -358,7 +358,7 @@ def test_memvirt_settles_where_the_kernel_does(ksmd, tmp_path, name, max_page_sh
 def test_every_pass_counts_as_the_kernels(ksmd, tmp_path, use_zero_pages, smart_scan):
     """Tenants write between passes, end, and others begin: what is merged breaks, what was volatile settles.
 
-    (Not with a small max_page_sharing: which of two equal frames loses a user then depends on the order of a chain.)"""
+    (A small max_page_sharing has the next test to itself.)"""
     rng = random.Random(use_zero_pages * 2 + smart_scan)
     settings = {"use_zero_pages": use_zero_pages, "smart_scan": smart_scan}
     with both(tmp_path, **settings) as (ask, kernel, ours):
@@ -377,6 +377,34 @@ def test_every_pass_counts_as_the_kernels(ksmd, tmp_path, use_zero_pages, smart_
             assert ours.counters() == kernel.counters(), step
         state = ours.counters()
     assert state["pages_sharing"] > 0 and (state["pages_skipped"] > 0) == smart_scan
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("limit", [2, 3, 7])
+def test_chains_break_and_fill_up_as_the_kernels(ksmd, tmp_path, limit, several):
+    """Writes take users from frames of a chain here and there, and where each page goes next follows from its order.
+    With one content all is settled by that chain; with several, others are passed on the way through the tree.
+
+    (Counted are nodes and users: a chain with one node left is one to the kernel until the next search.)"""
+    rng = random.Random(limit)
+
+    def content():
+        return page(rng.choice((1, 2, 3, 4, rng.randrange(5, 900))) if several else 7)
+
+    compared = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "general_profit")
+    seen = set()
+    with both(tmp_path, max_page_sharing=limit) as (ask, kernel, ours):
+        for name in "ab":
+            ask("create", name, 120)
+            ask("write", name, 0, b"".join(content() for _ in range(100)))
+        for step in range(30):
+            for _ in range(rng.choice((0, 5, 30, 60))):
+                ask("write", rng.choice("ab"), rng.randrange(120), content())
+            ask("scan")
+            told, theirs = ours.counters(), kernel.counters()
+            assert {name: told[name] for name in compared} == {name: theirs[name] for name in compared}, step
+            seen.add((told["pages_shared"], told["pages_sharing"]))
+    assert len(seen) > 5
 
 
 @pytest.mark.parametrize("use_zero_pages", [False, True])

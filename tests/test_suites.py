@@ -155,6 +155,25 @@ def test_settled_sharing_saves_most_for_identical_fleets(context, monkeypatch):
     assert all(found["esx-salted"] < found["hash"] / 10 for name, found in saved.items() if name != "mixed-numbers")
 
 
+def test_hints_find_what_arrives_and_find_it_sooner(context, monkeypatch):
+    """Of a trickle they miss little that can be had at all; of a flood more than the scan in order finds, and sooner."""
+    cut = suite.load("arrivals").model_copy(
+        update={"tiers": {"smoke": suite.Tier(memory_percent=25, accesses_percent=25)}}
+    )
+    monkeypatch.setattr(suite, "load", lambda asked: cut)
+    found = groups(run(context, plan.make("arrivals", "smoke")))
+    for group in found:
+        saved = {row.preset: row.mean("saved_net_frames") for row in group.rows}
+        delay = {row.preset: row.mean("merge_delay_us") for row in group.rows}
+        for scanner in ("hash", "ksm"):
+            assert saved[f"{scanner}-hints"] > saved[scanner] + 30
+            assert delay[scanner] is None or delay[f"{scanner}-hints"] < delay[scanner]
+        assert saved["inline"] >= saved["hash-hints"] and delay["inline"] < delay["hash-hints"]
+        if group.scenario == "trickle":
+            assert saved["inline"] - saved["hash-hints"] < 0.2 * (saved["inline"] - saved["hash"])
+    assert "hash-hints" in learned.line(found)
+
+
 def test_a_storm_takes_back_what_sharing_lent(context, monkeypatch):
     """What a scanner alone survives falls with the share that is rewritten; swap survives all of it, slowly."""
     whole = suite.load("cow-storm")
@@ -172,7 +191,9 @@ def test_a_storm_takes_back_what_sharing_lent(context, monkeypatch):
     assert float(survived["dirty-10", "hash"]) >= 1.75 > 1.25 > float(survived["dirty-100", "hash"] or 0)
     assert float(survived["dirty-10", "off"] or 0) <= 1.0
     line = learned.line(found)
-    assert f"dirty-10: off {survived['dirty-10', 'off'] or 'nothing'}, hash {survived['dirty-10', 'hash']}" in line
+    words = {ratio: f"≥ {ratio}" if ratio == "2.50" else ratio or "nothing" for ratio in survived.values()}
+    off, shared = (words[survived["dirty-10", preset]] for preset in ("off", "hash"))
+    assert f"dirty-10: off {off}, hash {shared}" in line
     assert "To be relied on in all of them: " in line
 
 
@@ -282,7 +303,7 @@ def test_survival_stops_at_the_first_ratio_that_fails():
         group("b", "1.50", "survival", off=None, hash=None),
     ]
     assert learned.line(found).startswith(
-        "Learned: survived up to: a: off 1.00, hash 2.00; b: off nothing, hash 1.00. "
+        "Learned: survived up to: a: off 1.00, hash ≥ 2.00; b: off nothing, hash 1.00. "
         "To be relied on in all of them: off nothing, hash 1.00."
     )
 

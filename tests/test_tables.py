@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvirt import export, learned, tables
+from memvirt import columns, export, learned, tables
 from memvirt.columns import BY_NAME
 from memvirt.errors import ConfigError
 from memvirt.record import RecordError
@@ -137,6 +137,23 @@ def test_mechanisms_are_never_parted_from_their_numbers():
 )
 def test_three_figures(value, text):
     assert figures(value) == text
+
+
+def test_who_stalls_is_told_by_number_and_by_the_worst():
+    """Of the VM's own time: the one that waited longest may be far from the one that waited most."""
+    record = made(
+        vms={
+            "vm0": {"accesses": 9, "sim_ns": 1000, "stall_ns": 500},
+            "vm1": {"accesses": 9, "sim_ns": 100, "stall_ns": 80},
+            "vm2": {"accesses": 9, "sim_ns": 400, "stall_ns": 0},
+            "vm3": {"accesses": 0, "sim_ns": 0, "stall_ns": 0},
+        },
+        derived={"stall_some_ns": 500},
+    )
+    told = {name: columns.column(name).value(record) for name in ("vms_stalled_percent", "worst_stall_percent")}
+    assert told == {"vms_stalled_percent": 50, "worst_stall_percent": 80}
+    assert columns.column("stall_percent").value(record) == 50
+    assert columns.column("worst_stall_percent").value(made(vms={})) is None
 
 
 def test_unknown_formats_and_folders_are_refused(tmp_path):

@@ -21,6 +21,7 @@ COUNTERS = (
     "general_profit",
     "stable_node_chains",
     "stable_node_dups",
+    "hints_followed",
 )
 
 
@@ -29,8 +30,13 @@ def content(token):
     return bytes(PAGE) if token == 0 else b"\x07" * (PAGE - 8) + token.to_bytes(8, "big")
 
 
+CORPUS = np.frombuffer(b"".join(content(token) for token in range(12)), np.uint8).reshape(12, PAGE)
+FILL = 2
+
+
 def make_host(memory=4096, **options):
-    return memvirt.Host(memory=memory * PAGE, sharing="ksm", sharing_options={"smart_scan": False, **options})
+    options = {"smart_scan": False, **options}
+    return memvirt.Host(memory=memory * PAGE, sharing="ksm", sharing_options=options, corpus=CORPUS)
 
 
 @dataclass(eq=False)
@@ -60,13 +66,34 @@ class Ksmd:
     items: dict = field(default_factory=dict)
     stable: dict = field(default_factory=dict)  # token -> frames, in the order a search asks them
     unstable: dict = field(default_factory=dict)
+    arrivals: list | None = None  # frames given a page by a device since the last pass; None: no hints
     scans: int = 0
     skipped: int = 0
+    followed: int = 0
 
     def write(self, where, token):
         old = self.pages.get(where)
+        if old is not None and old.users is None:
+            old.token = token  # in place
+            return
         self.pages[where] = Frame(token)
         self.drop_if_unused(old)
+
+    def arrive(self, where, token):
+        self.write(where, token)
+        if self.arrivals is not None:
+            self.arrivals.append(self.pages[where])
+
+    def follow_hints(self):
+        for frame in self.arrivals or ():
+            if frame.users is None and frame in self.pages.values():
+                where = next(where for where in self.pages if self.pages[where] is frame)
+                item = self.items.setdefault(where, Item())
+                self.remove(item)
+                item.token = frame.token
+                self.search(where, frame, item)
+                self.followed += 1
+        self.arrivals = None if self.arrivals is None else []
 
     def drop_if_unused(self, frame):
         if frame is None or frame.users is None or frame in self.pages.values():
@@ -84,6 +111,7 @@ class Ksmd:
     def remove(self, item):
         if item.state == "stable":
             item.frame.users.remove(item)
+        self.unstable = {token: where for token, where in self.unstable.items() if self.items.get(where) is not item}
         item.state = "neither"
 
     def append(self, item, frame):
@@ -104,6 +132,7 @@ class Ksmd:
 
     def scan(self):
         self.unstable = {}
+        self.follow_hints()
         for where in sorted(self.pages):
             frame = self.pages[where]
             if frame is None:
@@ -126,14 +155,19 @@ class Ksmd:
         if item.token != frame.token:
             item.token = frame.token
             return
+        self.search(where, frame, item)
+
+    def search(self, where, frame, item):
         if self.zero_pages and frame.token == 0:
             self.pages[where] = None
             return
         nodes = self.stable.setdefault(frame.token, [])
-        room = max(
-            (node for node in nodes if len(node.users) < self.limit), key=lambda node: len(node.users), default=None
-        )
+        usable = [node for node in nodes if 0 < len(node.users) < self.limit]
+        room = max(usable, key=lambda node: len(node.users), default=None)
         if room is not None:
+            if len(room.users) + 1 < self.limit:
+                nodes.remove(room)
+                nodes.insert(0, room)
             self.pages[where] = room
             self.append(item, room)
             return
@@ -145,7 +179,7 @@ class Ksmd:
         self.remove(self.items[other])
         self.pages[other] = frame
         frame.users = []
-        nodes.insert(1, frame)
+        nodes.insert(0, frame)
         self.append(self.items[other], frame)
         self.append(item, frame)
 
@@ -167,22 +201,28 @@ class Ksmd:
             (sharing + zero) * PAGE - len(self.items) * 64,
             len(chains),
             sum(map(len, chains)),
+            self.followed,
         )
         return dict(zip(COUNTERS, values, strict=True))
 
 
+@pytest.mark.parametrize("hints", [False, True])
 @pytest.mark.parametrize("smart", [False, True])
 @pytest.mark.parametrize(("limit", "zero_pages"), [(2, False), (3, True), (256, False), (256, True)])
-def test_every_counter_after_every_pass(limit, zero_pages, smart):
+def test_every_counter_after_every_pass(limit, zero_pages, smart, hints):
     rng = random.Random(limit * 4 + zero_pages * 2 + smart)
-    host = make_host(max_page_sharing=limit, use_zero_pages=zero_pages, smart_scan=smart)
-    model = Ksmd(limit, zero_pages, smart)
+    host = make_host(max_page_sharing=limit, use_zero_pages=zero_pages, smart_scan=smart, hints=hints)
+    model = Ksmd(limit, zero_pages, smart, arrivals=[] if hints else None)
     vms = {number: host.create_vm(f"vm{number}", memory=300 * PAGE) for number in range(3)}
     for step in range(45):
         for _ in range(rng.choice((0, 0, 20, 120))):
             number, gfn, token = rng.choice(list(vms)), rng.randrange(300), min(rng.randrange(12), rng.randrange(40))
             vms[number].write(gfn * PAGE, content(token))
             model.write((number, gfn), token)
+        for _ in range(rng.choice((0, 40))):
+            number, gfn, token = rng.choice(list(vms)), rng.randrange(300), rng.randrange(12)
+            assert vms[number].access([gfn], [FILL], [token]).done
+            model.arrive((number, gfn), token)
         if step in (15, 30):
             vms[0].destroy()
             model.destroy(0)
@@ -195,6 +235,7 @@ def test_every_counter_after_every_pass(limit, zero_pages, smart):
     for (number, gfn), frame in model.pages.items():
         assert vms[number].read(gfn * PAGE, PAGE) == content(0 if frame is None else frame.token)
     assert model.counters()["pages_sharing"] > 0 and (smart is False or model.skipped > 0)
+    assert bool(model.followed) == hints
 
 
 def test_a_slice_goes_on_where_the_last_one_ended():

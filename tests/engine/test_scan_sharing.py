@@ -18,6 +18,7 @@ SCANNERS = {
     "hash": {},
     "hash with hints": {"hints": True},
     "ksm": {"smart_scan": False},
+    "ksm with hints": {"smart_scan": False, "hints": True},
     "ksm with zero pages": {"smart_scan": False, "use_zero_pages": True, "max_page_sharing": 3},
     "esx": {"salting": "global", "scan_time_ns": 1, "pages_per_s": 10**9, "vm_pages_per_s": 10**9},
     "zero-only": {},
@@ -171,14 +172,96 @@ def test_inline_shares_on_arrival():
     host.check()
 
 
-def test_hints_are_followed_before_the_pass_goes_on():
-    host = make_host("hash with hints")
+@pytest.mark.parametrize("name", ["hash with hints", "ksm with hints"])
+def test_hints_are_followed_before_the_pass_goes_on(name):
+    host = make_host(name)
     vm = host.create_vm("a", memory=512 * PAGE)
     vm.access(np.arange(300), np.ones(300, bool))  # unique pages, in the way of an ordinary pass
     host.scan()
+    before = host.sharing()["pages_scanned"]
     vm.access(np.arange(400, 420), np.full(20, FILL), np.full(20, 5))
-    assert host.scan(20) == 19
-    assert host.sharing()["hints_followed"] == 20
+    assert host.scan(20) == 9  # half of the slice; the other half goes to the pass
+    assert host.sharing()["hints_followed"] == 10
+    assert host.scan(40) == 10
+    state = host.sharing()
+    assert (state["hints_followed"], state["pages_scanned"] - before) == (20, 60)
+    assert state["time_to_merge_ns.count"] == 19
+    host.check()
+
+
+@pytest.mark.parametrize("name", ["hash", "ksm", "esx", "zero-only"])
+def test_after_settling_the_scanner_goes_on_at_its_pace(name):
+    """It used to be ahead of the VMs by the time its passes had taken, and asleep for as long as they measured."""
+    host = make_host(name, options={} if name == "esx" else {"pages_to_scan": 50, "sleep_ns": 100_000})
+    vms = [host.create_vm(vm, memory=512 * PAGE) for vm in "ab"]
+    vms[0].access(np.arange(400), np.ones(400, bool))
+    host.settle(5)
+    scanned, began = host.sharing()["pages_scanned"], host.sim_ns
+    assert {vm.sim_ns for vm in vms} == {began}
+    host.run({vm: [(np.arange(400, dtype=np.uint32), np.zeros(400, np.uint8))] * 20 for vm in vms})
+    assert host.sharing()["pages_scanned"] - scanned >= 50 * ((host.sim_ns - began) // 200_000) > 0
+    assert all(vm.stall_ns == 0 for vm in vms)
+    host.check()
+
+
+@pytest.mark.parametrize("name", ["hash with hints", "ksm with hints"])
+def test_a_hint_may_be_out_of_date(name):
+    """Frames freed, pinned or written to since their content arrived, and more arrivals than are remembered."""
+    host = make_host(name, memory=8192)
+    gone = host.create_vm("gone", memory=64 * PAGE)
+    vm = host.create_vm("a", memory=5000 * PAGE)
+    gone.access(np.arange(64), np.full(64, FILL), np.full(64, 5))
+    gone.destroy()
+    vm.access(np.arange(8), np.full(8, FILL), np.full(8, 5))
+    vm.pin(0, 2)
+    vm.write(2 * PAGE, b"changed")
+    assert host.scan(400) == 4  # of the five that are left
+    before = host.sharing()["hints_followed"]
+    vm.access(np.arange(8, 5000), np.full(4992, FILL), np.full(4992, 6))
+    host.scan()
+    assert host.sharing()["hints_followed"] == before + 4096
+    for gfn, source in ((0, 5), (1, 5), (3, 5), (7, 5), (8, 6), (4999, 6)):
+        assert vm.read(gfn * PAGE, PAGE) == bytes(CORPUS[source])
+    assert vm.read(2 * PAGE, PAGE) == b"changed" + bytes(CORPUS[5])[7:]
+    host.check()
+
+
+def test_pages_read_ahead_from_swap_arrive_when_they_are_mapped():
+    host = make_host("inline", memory=256, swap=2048 * PAGE, readahead=3)
+    vm = host.create_vm("a", memory=512 * PAGE)
+    vm.access(np.arange(400), np.ones(400, bool))
+    same = np.arange(16)
+    vm.access(same, np.ones(16, bool))
+    for gfn in same:
+        vm.write(int(gfn) * PAGE, bytes(CORPUS[7]))
+    vm.access(np.arange(100, 400), np.ones(300, bool))  # all sixteen go out as they are, nobody has compared them
+    assert host.sharing()["arrival_merges"] == 0
+    vm.access(same, np.zeros(16, bool))
+    assert host.counters()["readahead_hits"] > 0
+    assert host.sharing()["arrival_merges"] == 15
+    host.check()
+
+
+@pytest.mark.parametrize("name", ["hash", "hash with hints", "esx", "inline"])
+def test_a_bound_on_sharing_costs_a_frame_for_each_time_it_is_reached(name):
+    """n equal pages take n / bound frames, rounded up; pages that break make room, and it is used again."""
+    host = make_host(name, options={"max_page_sharing": 8})
+    vm = host.create_vm("a", memory=256 * PAGE)
+    vm.access(np.arange(100), np.full(100, FILL), np.full(100, 5))
+    vm.access(np.arange(100, 110), np.full(10, FILL), np.zeros(10, int))  # zeros have no reverse map, and no bound
+    host.scan()
+    state = host.sharing()
+    assert (state["pages_shared"], state["pages_sharing"], state["zero_pages"]) == (13, 87, 10)
+    for gfn in range(0, 100, 2):
+        vm.write(gfn * PAGE, b"own")
+    vm.access(np.arange(0, 100, 2), np.full(50, FILL), np.full(50, 5))
+    host.scan()
+    host.check()
+    state = host.sharing()
+    assert state["pages_shared"] + state["pages_sharing"] == 100
+    assert 13 <= state["pages_shared"] <= 14  # those that were left half empty fill up again, as long as they are found
+    for gfn in range(110):
+        assert vm.read(gfn * PAGE, PAGE) == bytes(CORPUS[5 if gfn < 100 else 0])
 
 
 def test_esx_finds_stale_hints_by_hashing_again():

@@ -281,7 +281,10 @@ cdef class Faults:
             outcome = self.reclaim.secure(vm, 1, 0) if ahead else OK        # its first owner will be charged
             if outcome != OK or self.reclaim.evictions != evictions:
                 return outcome
+            frame = backing.link
             self.mapping.map_cached(vm, leaf, gfn % LEAF_ENTRIES, id)
+            if ahead and self.has_index:
+                self.index.arrived(frame)
             self.reclaim.readahead.window.hits += ahead
             self.meter.ev.readahead_hits += ahead
             self.meter.ev.fault_cached += 1

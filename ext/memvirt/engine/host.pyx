@@ -12,7 +12,7 @@ from .core cimport Core
 from .guest cimport Guest
 from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
 from .machine cimport VirtualMachine
-from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, uint32_t, uint64_t, vmid_t
+from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, int64_t, uint16_t, uint32_t, uint64_t, vmid_t
 from .vm cimport Vm
 
 cdef enum:
@@ -229,6 +229,15 @@ cdef class Engine(Core):
             self.scanner.now_ns = self.clock.now
             self._leave()
         return merged
+
+    def idle(self):
+        """VMs that are behind another one, or behind the scanner, have been idle until now: what it did lies in their
+        past. Else a scanner that has gone over memory would look at nothing until they have caught up."""
+        cdef int64_t now = self.sim_ns()
+        if self.scanner is not None:
+            now = max(now, self.scanner.now_ns)
+        for vm in self.vms.values():
+            (<Vm>vm).now_ns = now
 
     def reclaim_from(self, Vm vm not None, uint32_t pages):
         """Evict up to so many of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns

@@ -31,6 +31,7 @@ cdef class ShareIndex(Listener):
     cdef bint rehash_hints                  # hash an unmerged candidate again before it is compared (ESX)
     cdef bint share_on_arrival              # look a page up as soon as its content has arrived (inline)
     cdef bint last_chance                   # look a page up before it is written out (ESX)
+    cdef uint32_t max_page_sharing          # most entries that a look-up lets a frame get; NONE: any number
     cdef uint32_t keep_free                 # frames a merge must leave free for others
     cdef hfn_t *recent                      # [RECENT] ring of frames whose content has just arrived; NULL: not kept
     cdef uint32_t recent_first, nr_recent
@@ -69,6 +70,7 @@ cdef class ShareIndex(Listener):
     cdef void rebuild(self) noexcept nogil
     cdef uint32_t salt_of(self, hfn_t frame) noexcept nogil
     cdef uint64_t key_of(self, hfn_t frame) noexcept nogil
+    cdef bint _room(self, hfn_t frame, hfn_t other) noexcept nogil
     cdef void _insert(self, hfn_t frame, uint64_t hash) noexcept nogil
     cdef bint mergeable(self, hfn_t frame) noexcept nogil
     cdef uint32_t _splits(self, hfn_t frame) noexcept nogil

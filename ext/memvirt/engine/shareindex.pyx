@@ -12,6 +12,11 @@ all entries that hold one name a single zero frame, which is never reclaimed and
 whatever the salting: it is there before anybody has a page of zeros, so that a slow write tells nobody anything about
 somebody else. (What is merged stays merged when a VM changes its domain.)
 
+`max_page_sharing`, as ksm has it, bounds the entries of a frame that is found by look-up: whatever follows a reverse map,
+one site of which a broken page leaves, takes as long as that has sites. A full frame is passed over, and an equal page
+beyond the bound becomes the first of another frame; so n equal pages take n / bound frames, rounded up, and not one.
+There is no bound unless one is asked for: sharing is exact.
+
 A merge needs tables if a huge leaf has to be split. If those frames are not to be had above the
 min watermark, the merge is put off and counted: a scanner must not cause reclaim. Reclaim itself, when it tries to
 share a page instead of writing it out, may use the reserve.
@@ -39,11 +44,14 @@ cdef extern from *:
 
 
 cdef class ShareIndex(Listener):
-    """The sharing of one host. `zero_frame`: keep zero pages apart (takes one frame); salting: one of SALTING."""
+    """The sharing of one host. `zero_frame`: keep zero pages apart (takes one frame); salting: one of SALTING;
+    max_page_sharing: of frames that are looked up, 0: any number."""
 
-    def __cinit__(self, Mapping mapping not None, bint zero_frame=True, str salting="tenant"):
+    def __cinit__(self, Mapping mapping not None, bint zero_frame=True, str salting="tenant",
+                  uint32_t max_page_sharing=0):
         if salting not in SALTING:
             raise ConfigError(f"salting '{salting}'; there are: {', '.join(SALTING)}")
+        self.max_page_sharing = max_page_sharing if max_page_sharing else NONE
         self.mapping = mapping
         self.frames = mapping.frames
         self.content = mapping.content
@@ -130,7 +138,7 @@ cdef class ShareIndex(Listener):
             other = self.cell[i].frame
             if other == frame and self.cell[i].tag == tag:
                 return NONE
-            if self.cell[i].tag == tag and other != frame and self.mergeable(other):
+            if self.cell[i].tag == tag and other != frame and self.mergeable(other) and self._room(frame, other):
                 if self.rehash_hints and not self.frames.frame[other].flags & FRAME_STABLE:
                     self.clock.spend(CPU_SCAN, self.clock.costs.hash_page)
                     if self.key_of(other) != hash:
@@ -150,6 +158,10 @@ cdef class ShareIndex(Listener):
                 self.rebuild()
             self._insert(frame, hash)
         return NONE
+
+    cdef bint _room(self, hfn_t frame, hfn_t other) noexcept nogil:
+        """May the one frame have the entries of both? (A frame that clones share by a leaf has one for all of them.)"""
+        return self.frames.frame[frame].refs + self.frames.frame[other].refs <= self.max_page_sharing
 
     cdef void _insert(self, hfn_t frame, uint64_t hash) noexcept nogil:
         cdef uint32_t i = <uint32_t>hash & self.mask

@@ -5,11 +5,9 @@ from .scanner cimport Scanner
 cdef class HashScanner(Scanner):
     cdef hfn_t cursor
     cdef readonly bint zero_only
-    cdef readonly uint64_t hints_followed       # frames looked at because their content had just arrived
 
     cdef hfn_t waiting              # hashed, its cell asked for, not looked up yet; NONE between slices
     cdef uint64_t waiting_hash
 
-    cdef bint _visit(self, hfn_t frame, uint32_t *looked) except? True nogil
     cdef bint _share(self, hfn_t frame) except? True nogil
     cdef bint _settle(self) except? True nogil

@@ -8,9 +8,6 @@ has one frame: the result of exact sharing.
 There is no volatility test: a page that will be written again soon is merged and broken again. That costs a copy and is
 counted; KSM's checksum test saves it at the price of one pass of delay.
 
-`hints`: frames whose content has just arrived from a device or a store are looked at first (after XLH, Miller et al.,
-USENIX ATC 2013: equal pages are mostly file contents, found soon after they were read).
-
 `zero_only` merges zero pages and looks at nothing else.
 """
 
@@ -23,28 +20,21 @@ from .scanner cimport Scanner
 cdef class HashScanner(Scanner):
 
     def __init__(self, index, pages_to_scan=100, sleep_ns=20_000_000, zero_only=False, hints=False):
-        Scanner.__init__(self, index, pages_to_scan, sleep_ns)
+        Scanner.__init__(self, index, pages_to_scan, sleep_ns, hints)
         self.zero_only = zero_only
         self.waiting = NONE
         if not zero_only:
             self.index.use_table()
-        if hints:
-            self.index.use_recent()
 
     cdef uint32_t scan(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         cdef uint32_t merged = 0, looked = 0
-        cdef hfn_t frame
         if pages == NONE:
             self.cursor = 0
+        merged += self.follow_hints(pages, &looked)
         while looked < pages:
-            frame = self.index.next_recent()
-            if frame != NONE:
-                self.hints_followed += 1
-                merged += self._visit(frame, &looked)
-                continue
             if self.cursor == 0 and not self.zero_only:
                 self.index.rebuild()
-            merged += self._visit(self.cursor, &looked)
+            merged += self.visit(self.cursor, &looked)
             self.cursor += 1
             if self.cursor == self.index.frames.nr_frames:
                 self.cursor = 0
@@ -52,7 +42,7 @@ cdef class HashScanner(Scanner):
                 break
         return merged + self._settle()
 
-    cdef bint _visit(self, hfn_t frame, uint32_t *looked) except? True nogil:
+    cdef bint visit(self, hfn_t frame, uint32_t *looked) except? True nogil:
         """Look at this frame. Returns whether one was merged away: this one, or the one that waited."""
         if not self.index.mergeable(frame):
             return False

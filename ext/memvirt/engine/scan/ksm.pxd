@@ -1,5 +1,6 @@
 from ..frames cimport Slab
 from ..types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, vmid_t
+from .advisor cimport Advisor
 from .scanner cimport Scanner
 from .stable cimport StableTree
 from .treap cimport Treap
@@ -40,16 +41,14 @@ cdef class KsmScanner(Scanner):
     cdef gfn_t at_gfn
     cdef bint in_pass
     cdef readonly bint smart_scan
-    cdef readonly bint advisor
     cdef readonly uint64_t rmap_items           # items there are
     cdef uint64_t nr_shared                     # stable nodes with users
     cdef uint64_t nr_sharing                    # further users
     cdef readonly uint64_t pages_unshared
     cdef readonly uint64_t pages_skipped
     cdef uint64_t no_item                       # pages not looked at for want of a frame for their items
-    # the scan-time advisor
-    cdef readonly int64_t target_scan_s, max_cpu, max_pages_to_scan
-    cdef int64_t pass_began_ns, pass_cpu_ns, last_scan_s, change
+    cdef readonly Advisor advisor               # chooses pages_to_scan, if it is to
+    cdef bint has_advisor
 
     cdef inline Item *item(self, uint32_t id) noexcept nogil:
         return <Item *>(self.chunks.page[id >> CHUNK_SHIFT] + (id & (ITEMS_PER_CHUNK - 1)) * sizeof(Item))
@@ -62,8 +61,8 @@ cdef class KsmScanner(Scanner):
     cdef void _append(self, uint32_t id, uint32_t node) noexcept nogil
     cdef bint _skip(self, Item *item) noexcept nogil
     cdef bint _look(self, hfn_t frame, uint32_t id) except? True nogil
+    cdef bint _search(self, hfn_t frame, uint32_t id) except? True nogil
     cdef bint _search_unstable(self, hfn_t frame, uint32_t id) except? True nogil
     cdef bint _merge_two(self, hfn_t frame, uint32_t id, hfn_t other, uint32_t other_id) except? True nogil
     cdef void _begin_pass(self) noexcept nogil
     cdef void _end_pass(self) noexcept nogil
-    cdef void _advise(self) noexcept nogil

@@ -21,7 +21,11 @@ inserted into the unstable tree, pages_volatile all other items; general_profit 
 bytes. Beside the kernel's, pinned pages are not looked at, and salting keeps VMs or domains apart (global, the default,
 is what Linux does).
 
-smart_scan and the scan-time advisor follow the same source, in its integer arithmetic; the advisor's clock is simulated.
+smart_scan and the scan-time advisor (advisor.pyx) follow the same source.
+
+With `hints` (XLH's addition, off by default) pages whose content has just arrived are looked at out of turn, without the
+checksum test, which would make them wait for the next pass: a page that was read whole a moment ago is taken at its word,
+and if it is written to after all, that is a break like any other.
 
 Items lie in chunks of 128 neighbours, a frame each; chunks and stable nodes are charged to the host as they are taken.
 """
@@ -33,17 +37,15 @@ from memvirt.errors import InvariantError
 
 from ..counters cimport CPU_SCAN
 from ..frames cimport FRAME_FIXED, FRAME_STABLE, Slab
-from ..types cimport MAX_VMS, NONE, OK, PAGE_SIZE, gfn_t, hfn_t, int64_t, uint32_t, vmid_t
+from ..rmap cimport Walk
+from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, PAGE_SIZE, gfn_t, hfn_t, uint32_t, vmid_t
+from .advisor cimport Advisor
 from .scanner cimport Scanner
 from .stable cimport Node, StableTree
 from .treap cimport Treap
 
 cdef enum:
     RMAP_ITEM_BYTES = 64        # sizeof(struct ksm_rmap_item) on x86-64, for general_profit
-    EWMA_WEIGHT = 30            # the advisor's constants, mm/ksm.c
-    ADVISOR_MIN_CPU = 10
-
-cdef int64_t SECOND_NS = 1_000_000_000
 
 
 cdef class KsmScanner(Scanner):
@@ -51,8 +53,8 @@ cdef class KsmScanner(Scanner):
 
     def __init__(self, index, pages_to_scan=100, sleep_ns=20_000_000, uint32_t max_page_sharing=256,
                  use_zero_pages=False, smart_scan=True, advisor=False, advisor_target_ns=200_000_000_000,
-                 advisor_max_cpu=70, advisor_min_pages=500, advisor_max_pages=30000):
-        Scanner.__init__(self, index, advisor_min_pages if advisor else pages_to_scan, sleep_ns)
+                 advisor_max_cpu=70, advisor_min_pages=500, advisor_max_pages=30000, hints=False):
+        Scanner.__init__(self, index, advisor_min_pages if advisor else pages_to_scan, sleep_ns, hints)
         if max_page_sharing < 2:
             raise ValueError(f"max_page_sharing {max_page_sharing}: a shared frame has at least 2 users")
         if use_zero_pages != (self.index.zero_frame != NONE):
@@ -62,10 +64,8 @@ cdef class KsmScanner(Scanner):
         self.chunks = Slab(self.index.frames, PAGE_SIZE, FRAME_FIXED)
         self.unstable = Treap(self.chunks)
         self.smart_scan = smart_scan
-        self.advisor = advisor
-        self.target_scan_s = advisor_target_ns // SECOND_NS
-        self.max_cpu = advisor_max_cpu
-        self.max_pages_to_scan = advisor_max_pages
+        self.has_advisor = advisor
+        self.advisor = Advisor(self.clock, advisor_target_ns, advisor_max_cpu, advisor_max_pages)
         self.index.follower = self
         self.index.has_follower = True
         self.index.mapping.copy_merged = True
@@ -81,6 +81,7 @@ cdef class KsmScanner(Scanner):
         cdef hfn_t frame
         if pages == NONE:
             self._begin_pass()              # of a pass given up, the unstable tree stays: its items move as they are met
+        merged += self.follow_hints(pages, &looked)
         while looked < pages:
             if not self.in_pass:
                 self._begin_pass()
@@ -97,15 +98,14 @@ cdef class KsmScanner(Scanner):
         self.in_pass = True
         self.at_vm = 0
         self.at_gfn = 0
-        self.pass_began_ns = self.clock.now
-        self.pass_cpu_ns = self.clock.cpu_ns[<int>CPU_SCAN]
+        self.advisor.begin_pass()
 
     cdef void _end_pass(self) noexcept nogil:
         self.in_pass = False
         self.full_scans += 1
         self.unstable.clear()           # items that were in it are recognised by their pass number
-        if self.advisor:
-            self._advise()
+        if self.has_advisor:
+            self.pages_to_scan = self.advisor.advise(self.pages_to_scan)
 
     cdef bint _next_page(self, hfn_t *frame, uint32_t *id) except? True nogil:
         """The next page to look at and its item; False at the end of the pass. Items of pages no longer there go."""
@@ -154,7 +154,7 @@ cdef class KsmScanner(Scanner):
     cdef bint _look(self, hfn_t frame, uint32_t id) except? True nogil:
         """Take one page through the steps; True if its frame came free."""
         cdef Item *item = self.item(id)
-        cdef uint32_t checksum, node, salt = self.index.salt_of_vm(item.vm)
+        cdef uint32_t checksum, node
         if self.index.frames.frame[frame].flags & FRAME_STABLE:
             node = self.stable.node_of[frame]
             if item.state != ITEM_STABLE or item.node != node:      # a clone's page: counted, whatever the limit
@@ -167,9 +167,34 @@ cdef class KsmScanner(Scanner):
         if item.checksum != checksum:
             item.checksum = checksum
             return False
+        return self._search(frame, id)
+
+    cdef bint visit(self, hfn_t frame, uint32_t *looked) except? True nogil:
+        """A page whose content has just arrived: searched for at once. (Under a leaf that clones share it is one VM's;
+        the others' turn comes in the pass.)"""
+        cdef Walk walk
+        cdef uint32_t id
+        if not self.index.mergeable(frame) or self.index.frames.frame[frame].flags & FRAME_STABLE:
+            return False
+        self.index.mapping.walk(frame, &walk)
+        id = self.index.mapping.leaves.at(walk.site / LEAF_ENTRIES).holders
+        id = self._item_of(<vmid_t>self.index.mapping.leaves.slot(id).vm, self.index.mapping.gfn_of(walk.site))
+        if id == NONE:
+            self.no_item += 1
+            return False
+        looked[0] += 1
+        self.pages_scanned += 1
+        self.clock.spend(CPU_SCAN, self.clock.costs.scan_visit + self.clock.costs.hash_page)
+        self._remove(id)
+        self.item(id).checksum = self.index.content.checksum(frame)
+        return self._search(frame, id)
+
+    cdef bint _search(self, hfn_t frame, uint32_t id) except? True nogil:
+        """Merge a page that changes seldom with one of its bytes, or leave it where the next one finds it."""
+        cdef uint32_t node
         if self.index.zero_frame != NONE and self.index.is_zero(frame):
             return self.index.merge_zero(frame)
-        node = self.stable.search(frame, salt)
+        node = self.stable.search(frame, self.index.salt_of_vm(self.item(id).vm))
         if node == NONE:
             return self._search_unstable(frame, id)
         if not self.index.merge(frame, self.stable.node(node).frame):
@@ -329,26 +354,6 @@ cdef class KsmScanner(Scanner):
         if id != NONE:
             self.stable.node(id).frame = target
 
-    # ---- the advisor
-
-    cdef void _advise(self) noexcept nogil:
-        """Choose pages_to_scan so that a pass takes the target time, within the processor limits."""
-        cdef int64_t scan_s = max(<int64_t>1, (self.clock.now - self.pass_began_ns) / SECOND_NS)
-        cdef int64_t cpu_ms = (self.clock.cpu_ns[<int>CPU_SCAN] - self.pass_cpu_ns) / 1_000_000
-        cdef int64_t cpu_percent = max(<int64_t>1, cpu_ms * 100 / (scan_s * 1000))
-        cdef int64_t last_s = self.last_scan_s if self.last_scan_s else scan_s
-        cdef int64_t factor = max(<int64_t>1, self.target_scan_s * 100 / scan_s)
-        cdef int64_t change = max(<int64_t>1, scan_s * 100 / last_s)
-        cdef int64_t pages = self.pages_to_scan, per_percent = max(<int64_t>1, pages / cpu_percent)
-        change = ((100 - EWMA_WEIGHT) * self.change + EWMA_WEIGHT * change) / 100
-        pages = pages * 100 / factor
-        pages = pages * change / 100
-        pages = min(pages, per_percent * self.max_cpu)
-        pages = max(pages, per_percent * ADVISOR_MIN_CPU)
-        self.pages_to_scan = <uint32_t>min(pages, self.max_pages_to_scan)
-        self.change = change
-        self.last_scan_s = scan_s
-
     # ---- what there is to see
 
     def metadata_bytes(self):
@@ -368,6 +373,7 @@ cdef class KsmScanner(Scanner):
             "pages_unshared": self.pages_unshared,
             "pages_volatile": self.rmap_items - self.nr_shared - self.nr_sharing - self.pages_unshared,
             "pages_skipped": self.pages_skipped,
+            "hints_followed": self.hints_followed,
             "ksm_zero_pages": zero,
             "general_profit": (self.nr_sharing + zero) * PAGE_SIZE - self.rmap_items * RMAP_ITEM_BYTES,
             "stable_node_chains": self.stable.nr_chains,

@@ -24,9 +24,11 @@ def make_scanner(str name not None, mapping, dict options not None, seed):
     kind, fixed, _ = SCANNERS[name]
     options = dict(options)
     salting = options.pop("salting", "global" if name == "ksm" else "tenant")
+    bound = 0 if name == "ksm" else options.pop("max_page_sharing", 0)      # ksm keeps its own, by users
     if name == "esx":
         options["seed"] = seed
-    index = ShareIndex(mapping, zero_frame=name != "ksm" or options.get("use_zero_pages", False), salting=salting)
+    index = ShareIndex(mapping, zero_frame=name != "ksm" or options.get("use_zero_pages", False), salting=salting,
+                       max_page_sharing=bound)
     try:
         return kind(index, **fixed, **options)
     except (TypeError, ValueError) as error:

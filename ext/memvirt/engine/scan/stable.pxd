@@ -7,8 +7,8 @@ from .treap cimport Treap
 # A merged frame and its users. 32 bytes, begins with a Link. Nodes with the same content (because one frame may have
 # only so many users) form a chain: its head stands in the tree, the others are its duplicates.
 cdef struct Node:
-    uint32_t left               # head: links in the tree; duplicate: the node before it in the chain
-    uint32_t right              # duplicate: its own id, which marks it as one
+    uint32_t left               # head: links in the tree; others: the node before it in the chain
+    uint32_t right              # not the head: its own id, which marks it as such
     uint32_t parent
     hfn_t frame
     uint32_t users              # first item of its list, NONE: none
@@ -38,4 +38,5 @@ cdef class StableTree:
     cdef uint32_t search(self, hfn_t frame, uint32_t salt) noexcept nogil
     cdef uint32_t add(self, hfn_t frame, uint32_t salt) noexcept nogil
     cdef void remove(self, uint32_t id) noexcept nogil
-    cdef void _stand(self, uint32_t id) noexcept nogil
+    cdef uint32_t _fullest(self, uint32_t head) noexcept nogil
+    cdef void _to_front(self, uint32_t id, uint32_t head) noexcept nogil

@@ -2,8 +2,13 @@
 
 Merged frames cannot change, so the order can be trusted and a page is found by comparing it with one frame per level.
 A frame has at most `max_page_sharing` users, as what walks its reverse map walks all of them; further equal pages get
-another frame. Nodes of equal content are chained, the oldest stands in the tree, and new ones are put behind it, where
-a search meets the one that still has room first.
+another frame. Nodes of equal content are chained, and the first of a chain stands in the tree.
+
+The order of a chain is the kernel's. A new node comes first. A search takes the node with the most users of those that
+have some and have room for one more, of equals the one that comes first; and if that will still have room afterwards, it
+moves to the front. (The kernel looks for it in every search only with stable_node_chains_prune_millisecs at 0, else once
+in that time, and takes the first with room in between. It also moves nodes of chains that a search merely passes on its
+way down, which depends on the shape of its tree and is left out.)
 
 Different salts never meet: the salt is compared before the bytes.
 
@@ -68,51 +73,60 @@ cdef class StableTree:
             if order == 0:
                 break
             id = self.node(id).left if order < 0 else self.node(id).right
-        while id != NONE:
-            if self.node(id).nr_users < self.max_page_sharing:
-                if found == NONE or self.node(id).nr_users > self.node(found).nr_users:
-                    found = id
+        if id != NONE:
+            found = self._fullest(id)
+            if found != NONE and found != id and self.node(found).nr_users + 1 < self.max_page_sharing:
+                self.node(self.node(found).left).next = self.node(found).next
+                if self.node(found).next != NONE:
+                    self.node(self.node(found).next).left = self.node(found).left
+                self._to_front(found, id)
+        return found
+
+    cdef uint32_t _fullest(self, uint32_t head) noexcept nogil:
+        """Of a chain, the first node with most users of those that may have one more. A node that has none is about to
+        lose its frame."""
+        cdef uint32_t id = head, found = NONE, most = 0
+        while id != NONE and most + 1 < self.max_page_sharing:
+            if most < self.node(id).nr_users < self.max_page_sharing:
+                found = id
+                most = self.node(id).nr_users
             id = self.node(id).next
         return found
 
+    cdef void _to_front(self, uint32_t id, uint32_t head) noexcept nogil:
+        """A node that is in no chain becomes the first of this one."""
+        self.tree.replace(head, id)
+        self.node(id).next = head
+        self.node(head).left = id
+        self.node(head).right = head
+
     cdef uint32_t add(self, hfn_t frame, uint32_t salt) noexcept nogil:
         """A node without users for a frame just merged; room has been reserved."""
-        cdef uint32_t id = self.nodes.take()
+        cdef uint32_t id = self.nodes.take(), below = self.tree.root, parent = NONE
         cdef Node *node = self.node(id)
+        cdef Node *head
+        cdef int order = 0
         node.frame = frame
         node.users = NONE
         node.nr_users = 0
         node.next = NONE
         node.salt = salt
         self.node_of[frame] = id
-        self._stand(id)
-        return id
-
-    cdef void _stand(self, uint32_t id) noexcept nogil:
-        """Put a node into the tree, or behind the head of its content's chain."""
-        cdef Node *node = self.node(id)
-        cdef Node *head
-        cdef uint32_t below = self.tree.root, parent = NONE
-        cdef int order = 0
         while below != NONE:
             head = self.node(below)
             order = self.order(node.frame, node.salt, head.frame, head.salt)
             if order == 0:
                 self.nr_chains += head.next == NONE
                 self.nr_duplicates += 2 if head.next == NONE else 1
-                node.left = below
-                node.right = id
-                node.next = head.next
-                if head.next != NONE:
-                    self.node(head.next).left = id
-                head.next = id
-                return
+                self._to_front(id, below)
+                return id
             parent = below
             below = head.left if order < 0 else head.right
         self.tree.insert(id, parent, order < 0)
+        return id
 
     cdef void remove(self, uint32_t id) noexcept nogil:
-        """The node's frame is merged no more; its users have left. The frame still has its bytes."""
+        """The node's frame is merged no more; its users have left."""
         cdef Node *node = self.node(id)
         cdef uint32_t heir = node.next, before = node.left
         cdef bint alone
@@ -122,11 +136,12 @@ cdef class StableTree:
             if heir != NONE:
                 self.node(heir).left = before
             alone = heir == NONE and not self.is_duplicate(before)
+        elif heir != NONE:
+            self.tree.replace(id, heir)     # with the rest of the chain behind it
+            alone = self.node(heir).next == NONE
         else:
             self.tree.remove(id)
-            alone = heir != NONE and self.node(heir).next == NONE
-            if heir != NONE:
-                self._stand(heir)       # with the rest of the chain behind it
+            alone = False
         if alone:
             self.nr_chains -= 1
             self.nr_duplicates -= 2

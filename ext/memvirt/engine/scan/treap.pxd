@@ -22,6 +22,7 @@ cdef class Treap:
     cdef void clear(self) noexcept nogil
     cdef void insert(self, uint32_t id, uint32_t parent, bint left) noexcept nogil
     cdef void remove(self, uint32_t id) noexcept nogil
+    cdef void replace(self, uint32_t old, uint32_t new) noexcept nogil
     cdef uint32_t first(self) noexcept nogil
     cdef uint32_t next(self, uint32_t id) noexcept nogil
     cdef void _rotate_up(self, uint32_t id) noexcept nogil

@@ -65,6 +65,31 @@ cdef class Treap:
             self.link(link.parent).right = NONE
         self.nr -= 1
 
+    cdef void replace(self, uint32_t old, uint32_t new) noexcept nogil:
+        """A record that is in no tree takes the place of one that is equal to it, and rises or sinks from there."""
+        cdef Link *link = self.link(new)
+        cdef uint32_t child
+        link[0] = self.link(old)[0]
+        if link.parent == NONE:
+            self.root = new
+        elif self.link(link.parent).left == old:
+            self.link(link.parent).left = new
+        else:
+            self.link(link.parent).right = new
+        if link.left != NONE:
+            self.link(link.left).parent = new
+        if link.right != NONE:
+            self.link(link.right).parent = new
+        while link.parent != NONE and priority(new) > priority(link.parent):
+            self._rotate_up(new)
+        while True:
+            child = link.left
+            if child == NONE or (link.right != NONE and priority(link.right) > priority(child)):
+                child = link.right
+            if child == NONE or priority(child) < priority(new):
+                return
+            self._rotate_up(child)
+
     cdef void _rotate_up(self, uint32_t id) noexcept nogil:
         """The record and its parent change places; the order from left to right stays."""
         cdef Link *link = self.link(id)
