@@ -86,10 +86,8 @@ for header in sorted(path for kind in ("pxd", "pxi", "h") for path in Path("ext"
 stamp = Path("build/flags")
 flags = repr((sys.version_info[:2], compiler, cflags, ldflags, macros, directives, headers.hexdigest()))
 changed = not stamp.exists() or stamp.read_text() != flags
-if building:
-    stamp.parent.mkdir(exist_ok=True)
-    stamp.write_text(flags)
-
+if building and changed:
+    stamp.unlink(missing_ok=True)  # until all is built: modules of two kinds would be taken for one
 setup(
     ext_modules=cythonize(
         extensions,
@@ -103,3 +101,7 @@ setup(
     else [],
     options={"build_ext": {"force": changed, "parallel": os.cpu_count() or 1}},
 )
+
+if building:
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.write_text(flags)
