@@ -86,7 +86,8 @@ class Driver:
             self._follow()
             self._sample(phase)
             streams = {vm: self._watched(vm, stream, phase if sampled else None) for vm, stream in step.items()}
-            before = {vm: (vm.sim_ns, self._shadows[vm].operations, vm.stall_ns) for vm in streams}
+            now = self._host.sim_ns  # a VM whose clock is behind has been idle: the run takes it up to here first
+            before = {vm: (max(vm.sim_ns, now), self._shadows[vm].operations, vm.stall_ns) for vm in streams}
             began = time.perf_counter_ns()
             outcomes = self._host.run(streams)
             phase.wall_ns += time.perf_counter_ns() - began

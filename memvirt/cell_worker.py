@@ -79,7 +79,7 @@ def _run(host: Host, steps: Iterator[Any], phase: str) -> _Took:
     took = _Took()
     for step in steps:
         streams = {vm: iter(list(stream)) for vm, stream in step.items()}
-        took.sim_ns -= sum(vm.sim_ns for vm in streams)
+        took.sim_ns -= sum(max(vm.sim_ns, host.sim_ns) for vm in streams)
         began = time.perf_counter_ns()
         outcomes = host.run(streams)
         took.elapsed_ns += time.perf_counter_ns() - began

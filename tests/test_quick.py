@@ -1,4 +1,4 @@
-"""The suite `quick`, every cell of it, at tier smoke: what its mechanisms did, and that nothing was lost.
+"""The suite `quick`, every cell of it, at the tier that `make run` runs: what its mechanisms did, and that nothing was lost.
 
 At ratio 1.0 nothing is overcommitted: there swap, compressed cache and balloon must rest, and cost nothing. Sharing
 works at any ratio. Above, every mechanism of a preset has to show in the counters of its cells.
@@ -31,7 +31,7 @@ SHOWN = {
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """Every record of the suite, baselines included, by cell."""
-    made = plan.make("quick", "smoke")
+    made = plan.make("quick", "quick")
     context = prepare(synthetic(8192, seed=1))
     with Results(tmp_path_factory.mktemp("quick") / "out", manifest(made, context)) as results:
         return {step.record.cell: step.record for step in run_plan(made, context, results)}
