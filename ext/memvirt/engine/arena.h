@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include "poison.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
@@ -17,8 +18,15 @@ static inline size_t mv_arena_reserved(size_t bytes)
     return bytes + MV_HUGE + 2 * 4096;
 }
 
+/* Give a mapping back. Whoever gets these addresses next must not find them poisoned: the kernel does not tell. */
+static inline void mv_unmap(void *memory, size_t bytes)
+{
+    memvirt_unpoison(memory, bytes);
+    munmap(memory, bytes);
+}
+
 /* Zeroed memory that costs nothing until it is touched, whatever malloc has kept of what was freed; NULL if there is
- * none. Give it back with munmap(). */
+ * none. Give it back with mv_unmap(). */
 static inline void *mv_zeroed_map(size_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

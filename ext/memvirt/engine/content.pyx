@@ -27,7 +27,7 @@ cdef extern from "arena.h" nogil:
     size_t mv_arena_reserved(size_t bytes)
     void *mv_arena_map(size_t bytes, uint8_t **arena)
     int mv_arena_populate(uint8_t *arena, size_t bytes)
-    int munmap(void *start, size_t bytes)
+    void mv_unmap(void *start, size_t bytes)
 
 cdef extern from "pageops.h" nogil:
     void mv_clear(uint8_t *page)
@@ -222,7 +222,7 @@ cdef class Bytes(Content):
     def __dealloc__(self):
         free(self._scratch)
         if self._reserved != NULL:
-            munmap(self._reserved, mv_arena_reserved(<size_t>self.nr_frames << PAGE_SHIFT))
+            mv_unmap(self._reserved, mv_arena_reserved(<size_t>self.nr_frames << PAGE_SHIFT))
 
     cdef object _attach(self, corpus, Codec codec):
         cdef const uint8_t[:, ::1] rows

@@ -38,7 +38,7 @@ cdef extern from "arena.h" nogil:
     size_t mv_arena_reserved(size_t bytes)
     void *mv_arena_map(size_t bytes, uint8_t **arena)
     int mv_arena_populate(uint8_t *arena, size_t bytes)
-    int munmap(void *memory, size_t bytes)
+    void mv_unmap(void *memory, size_t bytes)
 
 cdef enum:
     CHUNK_BYTES = 2 << 20
@@ -85,7 +85,7 @@ cdef class Frames:
         if self.content is not None and self.content.arena != NULL:
             memvirt_unpoison(self.content.arena, <size_t>self.nr_frames * PAGE_SIZE)
         for i in range(self._nr_chunks):
-            munmap(self._chunk[i], mv_arena_reserved(CHUNK_BYTES))
+            mv_unmap(self._chunk[i], mv_arena_reserved(CHUNK_BYTES))
         free(self._chunk)
         free(self.frame)
 

@@ -19,7 +19,7 @@ from .types cimport LEAF_ENTRIES, MAX_VMS, uint8_t, uint32_t, vmid_t, vpn_t
 
 cdef extern from "arena.h" nogil:
     void *mv_zeroed_map(size_t bytes)
-    int munmap(void *memory, size_t bytes)
+    void mv_unmap(void *memory, size_t bytes)
 
 
 cdef class Tcache:
@@ -50,7 +50,7 @@ cdef class Tcache:
 
     cdef void close(self, vmid_t vm) noexcept nogil:
         if self.view[vm].entry != NULL:
-            munmap(self.view[vm].entry, (<size_t>self.view[vm].nr_vpns + 1) * sizeof(uint32_t))
+            mv_unmap(self.view[vm].entry, (<size_t>self.view[vm].nr_vpns + 1) * sizeof(uint32_t))
         free(self.view[vm].writes)
         free(self.view[vm].cached)
         memset(&self.view[vm], 0, sizeof(View))
