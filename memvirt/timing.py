@@ -37,6 +37,7 @@ PROCESSES = 20  # samples of a cell; ten are the least for an interval
 TIMEOUT_S = 900  # of one sample
 LOCK = "memvirt-timing.lock"
 HOOK = "memvirt"
+PASSED_ON = "LD_PRELOAD,ASAN_OPTIONS,PYTHONMALLOC"  # how this process was loaded: pyperf passes on few others by itself
 FOLDER = "timings"
 
 
@@ -200,6 +201,7 @@ def take(cell: Cell, corpus_file: Path, path: Path) -> None:
         asked.write_text(to_json(cell), encoding="utf-8")
         ours = ["--cell", str(asked), "--corpus", str(corpus_file)]
         theirs = ["-p", "1", "-n", "1", "-w", "0", "-l", "1", "--hook", HOOK, "--quiet", "--append", str(copy)]
+        theirs += ["--inherit-environ", PASSED_ON]
         command = [sys.executable, "-m", "memvirt.cell_worker", *ours, *theirs]
         try:
             code, said = _finish(command)

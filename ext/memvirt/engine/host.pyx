@@ -12,7 +12,7 @@ from .core cimport Core
 from .guest cimport Guest
 from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
 from .machine cimport VirtualMachine
-from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, int64_t, uint16_t, uint32_t, uint64_t, vmid_t
+from .types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, int64_t, uint32_t, uint64_t, vmid_t
 from .vm cimport Vm
 
 cdef enum:
