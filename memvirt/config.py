@@ -9,6 +9,7 @@ Each field error and each conflict between fields is found in one go; memvirt.di
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -31,7 +32,8 @@ Nanoseconds = Annotated[int, BeforeValidator(parse_time), PlainSerializer(format
 Percent = Annotated[int, BeforeValidator(parse_percent)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 Shares = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 def _none_from_text(value: object) -> object:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from memvirt import costs, stores
-from memvirt.config import CloneConfig, GuestOptions, HostConfig, VmConfig
+from memvirt.config import NAME, CloneConfig, GuestOptions, HostConfig, VmConfig
 from memvirt.diagnose import validate
 from memvirt.engine import audit, contiguity, savings
 from memvirt.engine import codec as codecs
@@ -83,6 +83,9 @@ class Host:
             seed=config.seed,
         )
         self._vms: dict[str, Vm] = {}
+        self._commit = config.commit
+        self._capacity = config.memory + config.swap_total
+        self._reservable = config.memory - self._engine.nr_fixed - high
         self._decider = config.decider()
         self._memo: Mapping[str, tuple[int, ...]] = {}
         self._last_decision_ns = 0
@@ -151,8 +154,9 @@ class Host:
     def clone_vm(self, parent: Vm, name: str) -> Vm:
         """What Vm.clone does: a clone is promised as much as its parent, and admitted by the same rule."""
         parent.engine_vm._require()
-        validate(CloneConfig, {"name": name})
-        self._admit(name, parent.pages, parent.engine_vm.account()["reservation"])
+        if not (isinstance(name, str) and NAME.fullmatch(name)):
+            validate(CloneConfig, {"name": name})
+        self._admit(name, parent.pages, parent.engine_vm.reservation)
         return self._adopt(self.engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
 
     def forget(self, vm: Vm) -> None:
@@ -172,22 +176,22 @@ class Host:
     def _admit(self, name: str, pages: int, reservation: int) -> None:
         """The commit rule, after Linux's overcommit_memory: always; heuristic: no single VM beyond memory and swap;
         strict: all VMs together within memory and swap. Reservations must fit into memory in any case."""
-        memory, swap = self.config.memory, self.config.swap_total
-        reserved = sum(vm.engine_vm.account()["reservation"] for vm in self.vms) + reservation
-        if reserved > memory - self.engine.nr_fixed - self.engine.frames.high_pages:
+        reserved, promised = self.engine.promised()
+        reserved += reservation
+        promised += pages
+        if reserved > self._reservable:
             raise AdmissionError(
-                f"VM '{name}': reservations would sum to {reserved} pages; the host has {memory} frames, "
+                f"VM '{name}': reservations would sum to {reserved} pages; the host has {self.config.memory} frames, "
                 f"{self.engine.nr_fixed} of them metadata"
             )
-        promised = sum(vm.pages for vm in self.vms) + pages
-        if self.config.commit == "strict" and promised > memory + swap:
+        if self._commit == "strict" and promised > self._capacity:
             raise AdmissionError(
-                f"VM '{name}': {promised} pages would be promised; memory and swap have {memory + swap} "
+                f"VM '{name}': {promised} pages would be promised; memory and swap have {self._capacity} "
                 f"(commit='strict')"
             )
-        if self.config.commit == "heuristic" and pages > memory + swap:
+        if self._commit == "heuristic" and pages > self._capacity:
             raise AdmissionError(
-                f"VM '{name}': {pages} pages are more than memory and swap together, {memory + swap} "
+                f"VM '{name}': {pages} pages are more than memory and swap together, {self._capacity} "
                 f"(commit='heuristic')"
             )
 

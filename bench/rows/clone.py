@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterator
 
-from harness import Reference, Row, compare
+import numpy as np
+from harness import Reference, Row, compare, unjudged
 from limits.build import load
 from peers import memory
 from peers.worker import Worker
 
+from memvirt.workloads.base import DISCARD
 from rows.common import MIB_PAGES, all_pages, host, touch, touched, writes
 
 GIB = 4
@@ -18,6 +20,15 @@ def clone_ns(parent) -> float:
     start = time.perf_counter_ns()
     clone = parent.clone("clone")
     spent = time.perf_counter_ns() - start
+    clone.destroy()
+    return spent
+
+
+def first_change_ns(parent) -> float:
+    """Nanoseconds in which a new clone frees one page: its guest changes for the first time."""
+    clone = parent.clone("clone")
+    page = all_pages(1)
+    spent = touch(clone, page, np.full_like(page, DISCARD, np.uint8))
     clone.destroy()
     return spent
 
@@ -54,17 +65,21 @@ def _rows(worker: Worker, repeats: int, busy: bool, guest: bool) -> Iterator[Row
     what = f"clone of {GIB} GiB, {'busy' if busy else 'idle'} parent{', with a guest' if guest else ''}"
     yield from compare(what, ours, references, unit="us/GiB", repeats=repeats)
     if guest:
+        spent = min(first_change_ns(parent) for _ in range(3)) / GIB / 1e3
+        note = "what the clone put off: the tables of its guest are copied whole when either side's guest changes something"
+        yield unjudged(f"first change of a guest after {what}", spent, "us/GiB", note)
         return
     limit = load("page_limit")
 
     def tables() -> float:
         """The leaves alone: as fork's own, whose fixed cost is taken off, without that of a new VM."""
-        if busy:
-            touch(parent, pages, writes(len(pages)))
-        child = owner.engine.create_vm("child", parent.pages)
-        try:
-            return limit.clone_share_ns(owner.engine, parent.engine_vm, child) / GIB / 1e3
-        finally:
+        spent = []
+        for _ in range(3):
+            child = owner.engine.create_vm("child", parent.pages)
+            if busy:
+                touch(parent, pages, writes(len(pages)))
+            spent.append(limit.clone_share_ns(owner.engine, parent.engine_vm, child))
             owner.engine.destroy_vm(child)
+        return min(spent) / GIB / 1e3
 
     yield from compare(f"{what}, leaf tables alone", tables, references, unit="us/GiB", repeats=repeats)

@@ -57,6 +57,7 @@ cdef class Machine:
     cdef int release(self, gfn_t gfn) except -1 nogil                   # the host may drop the page: content is lost
     cdef int flush(self, vpn_t vpn) except -1 nogil                     # drop the cached translation of vpn
     cdef bint test_and_clear_accessed(self, vpn_t vpn, gfn_t gfn) noexcept nogil
+    cdef void rehome(self, const vpn_t *vpn_of) noexcept nogil          # the guest's reverse map lies there from now on
 
 
 @cython.final

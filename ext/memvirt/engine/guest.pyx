@@ -35,7 +35,8 @@ than its floor. Its pages form a stack: the last page given up is the first to c
 whole free blocks instead and leaves them free: the guest may use them at any time, and reports a block once until
 then. A freed page is otherwise never mentioned to the machine, and that is the semantic gap of virtualized memory.
 
-The tables and their invariants are in guest_memory.pyx; here is what decides. Every call asks the machine first and
+The tables and their invariants are in guest_memory.pyx; here is what decides. Every call first makes sure that the tables
+are its own (a clone shares them until either side changes something), asks the machine next and
 changes the tables last, so when the machine fails nothing is half done and a guest fault can be resumed. What stays
 are evictions that succeeded on the way (they lose nothing) and the spare() of a page that could not be evicted, so
 that the next attempt tries another.
@@ -82,6 +83,9 @@ cdef class Machine:
     cdef bint test_and_clear_accessed(self, vpn_t vpn, gfn_t gfn) noexcept nogil:
         return False
 
+    cdef void rehome(self, const vpn_t *vpn_of) noexcept nogil:
+        pass
+
 
 @cython.final
 cdef class Guest(GuestMemory):
@@ -94,7 +98,7 @@ cdef class Guest(GuestMemory):
 
     def __cinit__(self, Machine machine not None, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0,
                   low_pages=0, high_pages=0, balloon_floor=0, oom_deflate_pages=256, report_order=None,
-                  replacement="clock", replacement_options=None, seed=0, swappiness=0):
+                  replacement="clock", replacement_options=None, seed=0, swappiness=0, lender=None):
         self.high_pages = whole("high_pages", high_pages, 0, <long long>self.nr_pages - self.kernel_pages - 1)
         self.low_pages = whole("low_pages", low_pages, 0, self.high_pages)
         self.balloon_floor = whole("balloon_floor", balloon_floor, 0, self.nr_pages)
@@ -110,6 +114,8 @@ cdef class Guest(GuestMemory):
         cdef int outcome = OK
         cdef gfn_t gfn = self._gfn[vpn]
         out.event = GUEST_MAPPED
+        if gfn == NONE or write and self._state[gfn] == PAGE_CLEAN:
+            self.own()
         if gfn == NONE:
             outcome = self._fault(vpn, write, out)
         elif write and self._state[gfn] == PAGE_CLEAN:
@@ -198,6 +204,7 @@ cdef class Guest(GuestMemory):
         cdef int outcome = OK
         if self._gfn[vpn] == NONE and copy == NONE:
             return OK
+        self.own()
         if self._gfn[vpn] != NONE:
             outcome = self._machine.flush(vpn)
         if outcome == OK and copy != NONE and copy != FILE_ORIGINAL:
@@ -293,6 +300,7 @@ cdef class Guest(GuestMemory):
         cdef uint32_t room = self.nr_pages - self.balloon_floor, wanted
         cdef int outcome
         moved[0] = 0
+        self.own()
         if self.nr_balloon >= self.balloon_target:
             moved[0] = self._deflate(min(pages, self.nr_balloon - self.balloon_target))
             return OK
@@ -340,6 +348,7 @@ cdef class Guest(GuestMemory):
         if self._nr_blocks == 0 or (self.buddy.nr_free
                                     <= self.low_pages + (<uint64_t>REPORT_BATCH << self.report_order)):
             return OK
+        self.own()
         for _block in range(self._nr_blocks):
             if reported[0] == blocks:
                 break
@@ -372,19 +381,25 @@ cdef class Guest(GuestMemory):
     cpdef Guest copy_for(self, Machine machine, uint64_t seed):
         """The same guest on another machine, whose pages and slots the caller has copied; its counters start at 0.
 
-        Asking the replacement orders who goes in which turn makes them go round once: pages referenced since the last
-        round lose that mark in parent and copy alike. The copy's orders start without ghosts.
+        It uses the tables of this one until either changes something. When they part, asking the replacement orders who
+        goes in which turn makes them go round once: pages referenced since the last round lose that mark in parent and
+        copy alike. The copy's orders start without ghosts.
         """
         cdef Guest twin = Guest(
             machine, self.nr_vpns, self.nr_pages, cache_border=self.cache_border, swap_slots=self.swap_slots,
             kernel_pages=self.kernel_pages, low_pages=self.low_pages, high_pages=self.high_pages,
             balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages,
             report_order=None if self.report_order < 0 else self.report_order, replacement=self.replacement,
-            replacement_options=self.replacement_options, seed=seed, swappiness=self.swappiness)
+            replacement_options=self.replacement_options, seed=seed, swappiness=self.swappiness, lender=self)
+        if self.replacement == "random":        # asking it draws, and what it draws next depends on when it was asked
+            twin.own()
         twin._anon_share = self._anon_share
-        twin._copy_tables(self)
         twin.balloon_target = self.balloon_target
         return twin
+
+    cdef int _moved(self) except -1:
+        self._machine.rehome(self._vpn)
+        return 0
 
     def counters(self):
         """Exact event counts since the guest was made: {name: count}."""

@@ -37,6 +37,12 @@ cdef class GuestMemory:
     cdef uint8_t *_reported                     # [_nr_blocks] 1: reported and not used since; NULL: reporting is off
     cdef uint32_t _nr_blocks                    # whole blocks of report_order
     cdef uint32_t _report_hand                  # block that is examined next
+    cdef GuestMemory _lender                    # whose tables these are; None: its own
+    cdef object _borrowers                      # WeakSet of the guests that use these tables as well
+    cdef object __weakref__
+    cdef bint _borrowed                         # _lender is not None, and still so when the collector has taken that
+    cdef bint _lent                             # more than one guest uses them: _own() comes before a change
+    cdef uint64_t _seed                         # of the draws of a random replacement
     cdef readonly uint32_t nr_balloon
     cdef readonly uint32_t nr_clean_anon        # clean anonymous pages: they can be evicted without a new slot
 
@@ -51,7 +57,20 @@ cdef class GuestMemory:
     cdef void _push_balloon(self, gfn_t gfn) noexcept nogil             # a page that _take gave
     cdef uint32_t _pop_balloon(self, uint32_t pages) except? 0xFFFFFFFF nogil
     cdef Order _order(self, uint64_t seed)
-    cdef int _copy_tables(self, GuestMemory other) except -1
+    cdef int _make_tables(self) except -1
+    cdef void _free_tables(self) noexcept
+    # Before a change: these tables become this guest's alone. MemoryError, and nothing has changed, if that cannot be.
+    cdef inline int own(self) except -1 nogil:
+        if self._lent:
+            with gil:
+                self._part()
+        return 0
+
+    cdef int _part(self) except -1
+    cdef int _borrow(self, GuestMemory other) except -1
+    cdef int _use_tables_of(self, GuestMemory other) except -1
+    cdef int _copy_tables(self) except -1
+    cdef int _moved(self) except -1                                     # the tables lie elsewhere than before
     cdef object _check_pages(self)
     cdef object _check_copies(self)
     cpdef object check(self)

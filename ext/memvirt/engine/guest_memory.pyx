@@ -11,6 +11,13 @@ This module changes the tables and recounts them; what to change, and when, is d
 - a block marked as reported is free.
 
 9 bytes per guest-physical page and 8 per page of address space, beside the buddy allocators and the orders.
+
+A copy of a guest (a clone's) uses the tables of the one it was made of, its *lender*, until either of them changes
+something, as clone and parent share leaf tables. Who changes something first sees that no one else looks (own): a
+borrower copies the tables for itself; a lender lets its first borrower copy them, and the others borrow from that one on.
+So the lender keeps its orders with their ghosts, and a copy finds what there was when it was made, as if it had been
+copied at once (but where asking an order twice in a row gives two answers, the second copy may get the second). A lender
+that ends lives on, unchanged, while someone borrows from it; a borrower just goes.
 """
 
 from libc.stdlib cimport calloc, free, malloc
@@ -20,6 +27,8 @@ from .buddy cimport Buddy
 from .replacement.order cimport Order
 from .replacement.registry cimport make_order
 from .types cimport EMPTY, MAX_ORDER, NONE, OK, gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
+
+from weakref import WeakSet
 
 from memvirt.errors import ConfigError, InvariantError
 
@@ -35,7 +44,7 @@ cdef class GuestMemory:
     """All pages free but the kernel's, nothing mapped. Arguments are those of Guest, the only class meant for use."""
 
     def __cinit__(self, machine, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0, report_order=None,
-                  str replacement="clock", replacement_options=None, seed=0, **options):
+                  str replacement="clock", replacement_options=None, seed=0, GuestMemory lender=None, **options):
         self.nr_vpns = whole("vpns", vpns, 1, <long long>NONE - 2)
         self.nr_pages = whole("pages", pages, 1, <long long>NONE - 2)
         self.cache_border = whole("cache_border", vpns if cache_border is None else cache_border, 0, vpns)
@@ -47,11 +56,27 @@ cdef class GuestMemory:
             self._nr_blocks = self.nr_pages >> self.report_order
         self.replacement = replacement
         self.replacement_options = replacement_options or {}
+        self._seed = seed
+        self._borrowers = WeakSet()
+        if lender is not None:
+            self._borrow(lender if lender._lender is None else lender._lender)
+            return
+        self._make_tables()
+        memset(self._gfn, 0xFF, self.nr_vpns * sizeof(gfn_t))
+        memset(self._copy, 0xFF, self.nr_vpns * sizeof(uint32_t))
+        memset(self._vpn, 0xFF, self.nr_pages * sizeof(vpn_t))
+        memset(self._state, PAGE_KERNEL, self.kernel_pages)
+        cdef gfn_t gfn
+        for gfn in range(self.kernel_pages):
+            self.buddy.take_at(gfn, 0)
+
+    cdef int _make_tables(self) except -1:
+        """Tables of its own, of a guest that has all its pages free; those without zeros are not filled yet."""
         self.buddy = Buddy(self.nr_pages)
         self._slots = Buddy(self.swap_slots) if self.swap_slots else None
-        self._anon = self._order(seed)
+        self._anon = self._order(self._seed)
         if self.cache_border < self.nr_vpns:
-            self._cache = self._order(seed ^ 1)
+            self._cache = self._order(self._seed ^ 1)
         self._gfn = <gfn_t *>malloc(self.nr_vpns * sizeof(gfn_t))
         self._copy = <uint32_t *>malloc(self.nr_vpns * sizeof(uint32_t))
         self._vpn = <vpn_t *>malloc(self.nr_pages * sizeof(vpn_t))
@@ -62,13 +87,7 @@ cdef class GuestMemory:
         if (self._gfn == NULL or self._copy == NULL or self._vpn == NULL or self._state == NULL
                 or self._balloon == NULL or (self.report_order != NO_REPORTING and self._reported == NULL)):
             raise MemoryError(f"guest: no memory for the tables of {self.nr_vpns} vpns and {self.nr_pages} pages")
-        memset(self._gfn, 0xFF, self.nr_vpns * sizeof(gfn_t))
-        memset(self._copy, 0xFF, self.nr_vpns * sizeof(uint32_t))
-        memset(self._vpn, 0xFF, self.nr_pages * sizeof(vpn_t))
-        memset(self._state, PAGE_KERNEL, self.kernel_pages)
-        cdef gfn_t gfn
-        for gfn in range(self.kernel_pages):
-            self.buddy.take_at(gfn, 0)
+        return 0
 
     cdef Order _order(self, uint64_t seed):
         """An empty order of this guest's kind; the seed is for the one that draws."""
@@ -77,12 +96,18 @@ cdef class GuestMemory:
                           {**self.replacement_options, **draws})
 
     def __dealloc__(self):
+        if not self._borrowed:
+            self._free_tables()
+
+    cdef void _free_tables(self) noexcept:
         free(self._gfn)
         free(self._copy)
         free(self._vpn)
         free(self._state)
         free(self._balloon)
         free(self._reported)
+        self._gfn = self._copy = self._vpn = self._balloon = NULL
+        self._state = self._reported = NULL
 
     def metadata_bytes(self):
         """What all this takes."""
@@ -103,12 +128,14 @@ cdef class GuestMemory:
 
     cdef int _take(self, gfn_t *gfn) except -1 nogil:
         """The page that the buddy allocator chooses. Its block must be reported again once it is free again."""
+        assert not self._lent
         cdef int outcome = self.buddy.take(0, gfn)
         if outcome == OK and self._reported != NULL:
             self._reported[gfn[0] >> self.report_order] = 0
         return outcome
 
     cdef int _take_slot(self, uint32_t *slot) except -1 nogil:
+        assert not self._lent
         if self.nr_free_slots() == 0 or self._slots.take(0, slot) != OK:
             return EMPTY
         return OK
@@ -116,7 +143,7 @@ cdef class GuestMemory:
     cdef int _map(self, vpn_t vpn, gfn_t gfn, uint32_t copy, bint dirty) except -1 nogil:
         """Map a page that _take gave; the vpn's old copy, if it was a slot and is not `copy`, is free."""
         cdef uint32_t before = self._copy[vpn], key = vpn if before != NONE else NONE
-        assert self._gfn[vpn] == NONE and self._vpn[gfn] == NONE and self._state[gfn] == PAGE_FREE
+        assert not self._lent and self._gfn[vpn] == NONE and self._vpn[gfn] == NONE and self._state[gfn] == PAGE_FREE
         if self._is_cache(vpn):
             self._cache.insert(gfn, key)
         else:
@@ -132,7 +159,7 @@ cdef class GuestMemory:
 
     cdef int _unmap(self, vpn_t vpn, gfn_t gfn, uint32_t copy) except -1 nogil:
         """The page is evicted: its content lies at `copy`, its page is free."""
-        assert self._gfn[vpn] == gfn and copy != NONE
+        assert not self._lent and self._gfn[vpn] == gfn and copy != NONE
         if self._is_cache(vpn):
             self._cache.take(gfn, vpn)
         else:
@@ -145,7 +172,7 @@ cdef class GuestMemory:
 
     cdef int _set_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil:
         """A store to a clean page: a slot would only grow stale, but a block of the file is the file's own."""
-        assert self._state[gfn] == PAGE_CLEAN
+        assert not self._lent and self._state[gfn] == PAGE_CLEAN
         if not self._is_cache(vpn):
             self._slots.give(self._copy[vpn], 0)
             self._copy[vpn] = NONE
@@ -156,6 +183,7 @@ cdef class GuestMemory:
     cdef int _forget(self, vpn_t vpn) except -1 nogil:
         """Give back whatever vpn holds: it is as never touched."""
         cdef gfn_t gfn = self._gfn[vpn]
+        assert not self._lent
         if gfn != NONE:
             if self._is_cache(vpn):
                 self._cache.forget(gfn)
@@ -175,7 +203,7 @@ cdef class GuestMemory:
         return OK
 
     cdef void _push_balloon(self, gfn_t gfn) noexcept nogil:
-        assert self._state[gfn] == PAGE_FREE
+        assert not self._lent and self._state[gfn] == PAGE_FREE
         self._state[gfn] = PAGE_BALLOON
         self._balloon[self.nr_balloon] = gfn
         self.nr_balloon += 1
@@ -184,6 +212,7 @@ cdef class GuestMemory:
         """Up to `pages` pages of the balloon become free, last in first out; returns how many."""
         cdef uint32_t _n
         cdef gfn_t gfn
+        assert not self._lent
         pages = min(pages, self.nr_balloon)
         for _n in range(pages):
             self.nr_balloon -= 1
@@ -194,8 +223,62 @@ cdef class GuestMemory:
 
     # -- cloning -----------------------------------------------------------------------------------------------------
 
-    cdef int _copy_tables(self, GuestMemory other) except -1:
-        """Become a copy of `other`, which was made with the same arguments. self is as new."""
+    cdef int _borrow(self, GuestMemory other) except -1:
+        """Be a copy of `other`, which was made with the same arguments and has tables of its own, by using these."""
+        other._borrowers.add(self)
+        self._use_tables_of(other)
+        return 0
+
+    cdef int _use_tables_of(self, GuestMemory other) except -1:
+        self._lender = other
+        self._lent = other._lent = self._borrowed = True
+        self._gfn, self._copy, self._vpn = other._gfn, other._copy, other._vpn
+        self._state, self._balloon, self._reported = other._state, other._balloon, other._reported
+        self.buddy, self._slots, self._anon, self._cache = other.buddy, other._slots, other._anon, other._cache
+        self._report_hand = other._report_hand
+        self.nr_balloon = other.nr_balloon
+        self.nr_clean_anon = other.nr_clean_anon
+        return 0
+
+    cdef int _part(self) except -1:
+        cdef GuestMemory lender = self._lender, first, other
+        if lender is not None:
+            self._copy_tables()
+            lender._borrowers.discard(self)
+            lender._lent = len(lender._borrowers) != 0
+            return self._moved()
+        borrowers = list(self._borrowers)
+        if borrowers:
+            first = borrowers.pop()
+            first._copy_tables()
+            first._moved()
+            for other in borrowers:
+                other._borrow(first)
+                other._moved()
+        self._borrowers.clear()
+        self._lent = False
+        return 0
+
+    cdef int _moved(self) except -1:
+        return 0
+
+    cdef int _copy_tables(self) except -1:
+        """Tables of its own, equal to the lender's; without memory for them it goes on borrowing."""
+        cdef GuestMemory other = self._lender
+        self._gfn = self._copy = self._vpn = self._balloon = NULL
+        self._state = self._reported = NULL
+        try:
+            self._make_tables()
+            self.buddy.copy_from(other.buddy)
+            if self._slots is not None:
+                self._slots.copy_from(other._slots)
+            self._anon.copy_from(other._anon)
+            if self._cache is not None:
+                self._cache.copy_from(other._cache)
+        except BaseException:
+            self._free_tables()
+            self._use_tables_of(other)
+            raise
         memcpy(self._gfn, other._gfn, self.nr_vpns * sizeof(gfn_t))
         memcpy(self._copy, other._copy, self.nr_vpns * sizeof(uint32_t))
         memcpy(self._vpn, other._vpn, self.nr_pages * sizeof(vpn_t))
@@ -203,15 +286,8 @@ cdef class GuestMemory:
         memcpy(self._balloon, other._balloon, other.nr_balloon * sizeof(gfn_t))
         if self._reported != NULL:
             memcpy(self._reported, other._reported, self._nr_blocks + 1)
-        self._report_hand = other._report_hand
-        self.nr_balloon = other.nr_balloon
-        self.nr_clean_anon = other.nr_clean_anon
-        self.buddy.copy_from(other.buddy)
-        if self._slots is not None:
-            self._slots.copy_from(other._slots)
-        self._anon.copy_from(other._anon)
-        if self._cache is not None:
-            self._cache.copy_from(other._cache)
+        self._lender = None
+        self._lent = self._borrowed = False
         return 0
 
     # -- recount -----------------------------------------------------------------------------------------------------

@@ -238,3 +238,10 @@ def read(guest, machine, vpn):
     if outcome != OK:
         raise InvariantError(f"vpn {vpn} cannot be read: outcome {outcome}")
     return machine.load(gfn)
+
+
+def part(Guest guest not None):
+    """Give the guest tables of its own, as a change would. Returns whether it had none of its own, or others used them."""
+    shared = guest._lent
+    guest.own()
+    return bool(shared)

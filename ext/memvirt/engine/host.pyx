@@ -102,22 +102,23 @@ cdef class Engine(Core):
         return vm
 
     def _give_guest(self, Vm vm, Guest guest):
+        """Its tables are paid for even while a clone borrows them: they may be needed at any moment."""
         vm.fixed += self._take_fixed(guest.metadata_bytes() + vm.machine.metadata_bytes(),
                                      f"the guest model of VM '{vm.name}'")
         vm.guest = guest
         vm.has_guest = True
-        self.mapping.tcache.view[vm.id].vpn_of = guest._vpn
+        vm.machine.rehome(guest._vpn)
 
     def clone_vm(self, Vm parent not None, str name not None, disk=None, bint runs=True):
         """A COW clone (runs=False: a snapshot); AdmissionError when there is no memory for its fixed parts or tables."""
         cdef Vm vm
         parent._require()
         vm = self._new_vm(name, parent.nr_pages, parent.nr_vpns, runs)
-        account = parent.account()
-        account = {key: account[key] for key in ("limit", "reservation", "shares", "domain")}
-        if not runs:                            # a snapshot is promised nothing
-            account |= {"limit": None, "reservation": 0}
-        vm.set_account(**account)
+        self.mapping.account[vm.id].shares = self.mapping.account[parent.id].shares
+        self.mapping.account[vm.id].domain = self.mapping.account[parent.id].domain
+        if runs:                                # a snapshot is promised nothing
+            self.mapping.account[vm.id].limit = self.mapping.account[parent.id].limit
+            self.mapping.account[vm.id].reservation = self.mapping.account[parent.id].reservation
         self._enter()
         self.clock.now = parent.now_ns
         try:
@@ -137,6 +138,15 @@ cdef class Engine(Core):
         self.stalls.open(vm.id, vm.now_ns)
         self._leave()
         return vm
+
+    def promised(self):
+        """(pages reserved, pages promised) to all VMs together."""
+        cdef uint64_t reserved = 0, pages = 0
+        cdef Vm vm
+        for vm in self.vms.values():
+            reserved += self.mapping.account[vm.id].reservation
+            pages += vm.nr_pages
+        return reserved, pages
 
     def destroy_vm(self, Vm vm not None):
         """The VM ends; what only it held is free again."""
@@ -209,7 +219,7 @@ cdef class Engine(Core):
     def _revert_guest(self, Vm vm, Vm snapshot):
         self._keep_counts(vm)
         vm.guest = snapshot.guest.copy_for(vm.machine, draws_of(vm))
-        self.mapping.tcache.view[vm.id].vpn_of = vm.guest._vpn
+        vm.machine.rehome(vm.guest._vpn)
         vm.machine.copy_disk(snapshot.machine, snapshot.guest)
 
     # ---- sharing

@@ -150,6 +150,9 @@ cdef class VirtualMachine(Machine):
         self.faults.mapping.tcache.drop_vpn(self.vm, vpn)
         return OK
 
+    cdef void rehome(self, const vpn_t *vpn_of) noexcept nogil:
+        self.faults.mapping.tcache.view[self.vm].vpn_of = vpn_of
+
     cdef bint test_and_clear_accessed(self, vpn_t vpn, gfn_t gfn) noexcept nogil:
         """The guest's own accessed mark: a translation cached since the mark was last cleared says the page was used.
         Only this VM's translation goes; the host's marks are the host's."""

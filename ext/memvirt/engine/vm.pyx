@@ -42,6 +42,11 @@ cdef class Vm(VmState):
     def outcome_name(self):
         return OUTCOMES[self.outcome]
 
+    @property
+    def reservation(self):
+        """Pages promised to it in host memory."""
+        return self.engine.mapping.account[self.id].reservation
+
     def stall(self):
         """How long this VM has waited for memory; see Stalls.of_vm."""
         return self.engine.stalls.of_vm(self.id, self.now_ns) if self.alive else self.last_stall
