@@ -16,7 +16,7 @@ from libc.string cimport memchr, memcpy
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_copy, queue_make, queue_oldest, queue_push, queue_remove,
+    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_copy, queue_expect, queue_make, queue_oldest, queue_push, queue_remove,
     queue_rename, queue_rotate,
 )
 from .order cimport Order
@@ -35,7 +35,7 @@ cdef class Clock(Order):
     def __cinit__(self, ids, capacity, keys=0, *, bounded=False):
         self._state = <uint8_t *>calloc(self.ids, 1)
         self._where = <uint32_t *>malloc(self.ids * sizeof(uint32_t))
-        made = queue_make(&self._queue, self._where, self.most)
+        made = queue_make(&self._queue, self._where, self.most, bounded)
         if self._state == NULL or not made:
             raise MemoryError(f"clock: no memory for {self.ids} ids")
 
@@ -61,7 +61,9 @@ cdef class Clock(Order):
 
     cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil:
         cdef uint32_t id = queue_oldest(&self._queue)
+        queue_expect(&self._queue, self._state)
         while id != NONE and self._state[id] & REFERENCED:      # ends: each turn clears a mark
+            queue_expect(&self._queue, self._state)
             self._state[id] = RESIDENT
             queue_rotate(&self._queue)
             id = queue_oldest(&self._queue)
@@ -121,7 +123,6 @@ cdef class Clock(Order):
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
         MV_PREFETCH(&self._state[id])
-        MV_PREFETCH(&self._where[id])
 
     cpdef object check(self):
         """Recount residents from the states and compare with the queue. Raises InvariantError."""

@@ -24,7 +24,7 @@ cdef class Fifo(Order):
     def __cinit__(self, ids, capacity, keys=0, *, bounded=False):
         self._state = <uint8_t *>calloc(self.ids, 1)
         self._where = <uint32_t *>malloc(self.ids * sizeof(uint32_t))
-        made = queue_make(&self._queue, self._where, self.most)
+        made = queue_make(&self._queue, self._where, self.most, bounded)
         if self._state == NULL or not made:
             raise MemoryError(f"fifo: no memory for {self.ids} ids")
 

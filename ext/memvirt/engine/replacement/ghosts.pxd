@@ -20,7 +20,7 @@ cdef inline bint ghosts_make(
     g.limit = <uint32_t>min(limit, <uint64_t>keys)
     g.tags = tags
     g.tag = tag
-    return queue_make(&g.queue, where, g.limit) and tags != NULL
+    return queue_make(&g.queue, where, g.limit, False) and tags != NULL
 
 cdef inline bint ghosts_hold(Ghosts *g, uint32_t key) noexcept nogil:
     return key < g.keys and g.tags[key] == g.tag

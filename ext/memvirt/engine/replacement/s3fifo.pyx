@@ -61,8 +61,8 @@ cdef class S3Fifo(Order):
         self._state = <uint8_t *>calloc(self.ids, 1)
         self._ghost_where = <uint32_t *>malloc((<size_t>self.keys + 1) * sizeof(uint32_t))
         self._ghost_tags = <uint8_t *>calloc(<size_t>self.keys + 1, 1)
-        made = queue_make(&self._small, self._where, self.most)
-        made &= queue_make(&self._main, self._where, self.most)
+        made = queue_make(&self._small, self._where, self.most, False)
+        made &= queue_make(&self._main, self._where, self.most, False)
         made &= ghosts_make(
             &self._ghosts, 1, self._ghost_tags, self._ghost_where, self.keys, <uint64_t>self.capacity * 9 // 10)
         if self._state == NULL or not made:
