@@ -2,9 +2,9 @@
 
 import pyperf
 from programs import bench
-from rows.common import random_bytes, shuffled
-from rows.compress import Ours
+from rows.common import shuffled
 from rows.contents import PAGES
+from rows.swap import swapping
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     for out in (True, False):
 
         def prepare(out: bool = out):
-            ours, order = Ours(random_bytes(PAGES), zpool_percent=0, swap="256MiB"), shuffled(PAGES)
+            ours, order = swapping(), shuffled(PAGES)
 
             def work() -> float:
                 spent = ours.out(), ours.back(order)

@@ -119,8 +119,9 @@ class Slots(RuleBasedStateMachine):
         nth=st.integers(1, 6),
         times=st.integers(1, 3),
         fault=st.sampled_from([errno.EIO, errno.ENOSPC, errno.EINTR, "short"]),
+        begun=st.booleans(),
     )
-    def write(self, data, area, nth, times, fault):
+    def write(self, data, area, nth, times, fault, begun):
         if not self.held:
             return
         slots = sorted(data.draw(st.lists(st.sampled_from(sorted(self.held)), min_size=1, max_size=80, unique=True)))
@@ -128,7 +129,7 @@ class Slots(RuleBasedStateMachine):
         payloads = [payload(self.written + i + 1, self.space.slot_bytes) for i in range(len(slots))]
         self.written += len(slots)
         failures = self.space.write_failures
-        done = self.space.write_slots(slots, payloads)
+        done = self.space.write_slots(slots, payloads, begun)
         assert self.space.write_failures - failures == done.count(False)
         self.areas[area % len(self.areas)].inject("write", 1, fault, 0)
         if fault == errno.EINTR:

@@ -10,7 +10,9 @@
     none of these                       stays, counted by reason
 
 Swap-out isolates a batch, writes, then changes entries; pages whose write failed go back to the order as they were. So a
-failing disk costs no page. Which page goes is Reclaim's business. Nothing in here waits for a frame that is not free.
+failing disk costs no page. The checksums, half of the processor's work on a batch, are computed while the disk writes it;
+nothing else is, as which pages go next may depend on what became of these. Which page goes is Reclaim's business. Nothing
+in here waits for a frame that is not free.
 """
 
 from libc.string cimport memset
@@ -122,6 +124,7 @@ cdef class Eviction(Writeback):
         cdef uint32_t slots[SWAP_BATCH]
         cdef const uint8_t *pages[SWAP_BATCH]
         cdef uint8_t done[SWAP_BATCH]
+        cdef uint32_t checks[SWAP_BATCH]
         cdef uint32_t n = self.nr_batch, got, i, gone = 0
         cdef backing_t backing
         cdef Frame *frame
@@ -132,6 +135,9 @@ cdef class Eviction(Writeback):
         for i in range(got):
             pages[i] = self.content.raw(self.batch[i])
         if got:
+            self.swap.begin_write(got, slots, pages)
+            for i in range(got):
+                checks[i] = self.content.checksum(self.batch[i])
             self.swap.write(got, slots, pages, done)
             self.swap.wait(self.clock, True, got, slots)
         for i in range(n):
@@ -144,7 +150,7 @@ cdef class Eviction(Writeback):
                 self.meter.ev.evict_failed += 1
                 continue
             backing = self.mapping.backings.make()
-            self.mapping.backings.set_place(backing, BACKING_SWAP, slots[i], self.content.checksum(self.batch[i]))
+            self.mapping.backings.set_place(backing, BACKING_SWAP, slots[i], checks[i])
             self.readahead.know(slots[i], backing)
             self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
             self.meter.ev.evicted += 1

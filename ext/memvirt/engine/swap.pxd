@@ -3,6 +3,10 @@ from .swapspace cimport SwapSpace
 from .types cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "swapio.h" nogil:
+    struct mv_flight:
+        unsigned long ring
+        int refused
+        uint32_t begun
     struct mv_area:
         int fd
         int direct
@@ -14,6 +18,7 @@ cdef extern from "swapio.h" nogil:
         uint64_t skip[2]
         uint64_t times[2]
         int fault[2]
+        mv_flight flight
 
 cdef enum ClusterState:
     CLUSTER_FREE = 0            # no slot used: on the free list
@@ -46,6 +51,7 @@ cdef class Swap(SwapSpace):
     cdef uint32_t _next                         # first slot of it not yet looked at
     cdef char *_remove                          # the file to remove at the end, or NULL
 
+    cdef uint32_t run(self, uint32_t n, const uint32_t *slots) noexcept nogil
     cdef uint32_t move(self, int way, uint32_t n, const uint32_t *slots, uint8_t **pages,
                        uint8_t *done) except? 0xFFFFFFFF nogil
     cdef uint32_t cluster_end(self, uint32_t cluster) noexcept nogil

@@ -42,7 +42,9 @@ cdef extern from "swapio.h" nogil:
         MV_READ
         MV_WRITE
         MV_SHORT
-    uint32_t mv_swap_run(mv_area *area, int way, uint8_t **pages, uint32_t n, uint32_t slot)
+    uint32_t mv_swap_run(mv_area *area, int way, uint8_t **pages, uint32_t n, uint32_t slot, uint32_t begun)
+    int mv_begin(mv_area *area, uint8_t **pages, uint32_t n, uint32_t slot)
+    void mv_flight_close(mv_flight *flight)
 
 cdef extern from "<fcntl.h>" nogil:
     enum:
@@ -97,6 +99,7 @@ cdef class Swap(SwapSpace):
             self._open(path, direct)
 
     def __dealloc__(self):
+        mv_flight_close(&self._area.flight)
         free(self._used)
         free(self._cluster)
         free(self._area.memory)
@@ -160,8 +163,8 @@ cdef class Swap(SwapSpace):
             return
         page = self._area.bounce
         memset(page, 0, PAGE_SIZE)
-        self.direct_io = (mv_swap_run(&self._area, MV_WRITE, &page, 1, 0) == 1
-                          and mv_swap_run(&self._area, MV_READ, &page, 1, 0) == 1)
+        self.direct_io = (mv_swap_run(&self._area, MV_WRITE, &page, 1, 0, 0) == 1
+                          and mv_swap_run(&self._area, MV_READ, &page, 1, 0, 0) == 1)
         self._area.direct = self.direct_io
         self._area.error = 0
         memset(self._area.calls, 0, sizeof(self._area.calls))
@@ -267,9 +270,21 @@ cdef class Swap(SwapSpace):
                       <long>first * self.slot_bytes, <long>(self.cluster_end(cluster) - first) * self.slot_bytes)
         self.discards += 1
 
+    cdef void begin_write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages) noexcept nogil:
+        cdef uint32_t i, first = 0, length
+        for i in range(n):
+            if not self.in_use(slots[i]):
+                return
+        while first < n:
+            length = self.run(n - first, slots + first)
+            if not mv_begin(&self._area, <uint8_t **>pages + first, length, slots[first]):
+                return
+            first += length
+
     cdef uint32_t write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages,
                         uint8_t *done) except? 0xFFFFFFFF nogil:
         cdef uint32_t worked = self.move(MV_WRITE, n, slots, <uint8_t **>pages, done)
+        self._area.flight.begun = 0
         self.write_calls = self._area.calls[MV_WRITE]
         self.write_failures += n - worked
         return worked
@@ -281,20 +296,30 @@ cdef class Swap(SwapSpace):
         self.read_failures += n - worked
         return worked
 
+    def begins_writes(self):
+        """Whether the kernel takes writes that go on by themselves. Known once one was begun; False before."""
+        return self._area.flight.ring != 0 and self._area.flight.refused == 0
+
+    cdef uint32_t run(self, uint32_t n, const uint32_t *slots) noexcept nogil:
+        """How many of these slots, from the first on, one call can move."""
+        cdef uint32_t length = 1
+        while length < n and length < MV_BATCH and slots[length] == slots[0] + length:
+            length += 1
+        return length
+
     cdef uint32_t move(self, int way, uint32_t n, const uint32_t *slots, uint8_t **pages,
                        uint8_t *done) except? 0xFFFFFFFF nogil:
         """Transfer runs of neighbouring slots. A run that fails half way has its first part done; the next is tried."""
-        cdef uint32_t i, moved, first = 0, length, worked = 0
+        cdef uint32_t i, moved, first = 0, length, worked = 0, nr_runs = 0
         for i in range(n):
             if not self.in_use(slots[i]):
                 with gil:
                     raise InvariantError(f"swap slot {slots[i]} read or written but not in use; "
                                          f"the area has {self.nr_slots}")
         while first < n:
-            length = 1
-            while first + length < n and length < MV_BATCH and slots[first + length] == slots[first] + length:
-                length += 1
-            moved = mv_swap_run(&self._area, way, pages + first, length, slots[first])
+            length = self.run(n - first, slots + first)
+            moved = mv_swap_run(&self._area, way, pages + first, length, slots[first], nr_runs)
+            nr_runs += 1
             for i in range(length):
                 done[first + i] = i < moved
             worked += moved
@@ -310,6 +335,9 @@ cdef class Swap(SwapSpace):
         nth    which of them: 1 is the next
         fault  an errno, or "short": the call moves half of what it was asked to
         times  how many calls in a row
+
+        The calls of writes that are begun come in the order of their runs, and only then those that take up the rest of
+        a run that fell short.
         """
         if call not in ("read", "write") or nth < 1 or times < 0 or not (fault == "short" or 0 < fault < 4096):
             raise ConfigError(f"inject({call!r}, {nth}, {fault!r}, {times}): read or write, from 1, an errno or "
@@ -322,6 +350,8 @@ cdef class Swap(SwapSpace):
         """Recount slots and clusters from the bits. Raises InvariantError on the first difference."""
         if self.device is not None:
             self.device.check()
+        if self._area.flight.begun:
+            raise InvariantError(f"swap: {self._area.flight.begun} writes were begun and never finished")
         cdef uint32_t i, slot, used, size, total = 0
         on_free, on_partial = members(self._cluster, self._free), members(self._cluster, self._partial)
         for i in range(self.nr_clusters):

@@ -13,6 +13,7 @@ cdef class SwapSet(SwapSpace):
 
     cdef uint32_t area_of(self, uint32_t slot) noexcept nogil
     cdef uint32_t take_from_group(self, uint32_t group, uint32_t n, uint32_t *slots) except? 0xFFFFFFFF nogil
+    cdef uint32_t stretch(self, uint32_t n, const uint32_t *slots, uint32_t *local) noexcept nogil
     cdef uint32_t move(self, int way, uint32_t n, const uint32_t *slots, uint8_t **pages,
                        uint8_t *done) except? 0xFFFFFFFF nogil
     cdef void gather(self) noexcept nogil

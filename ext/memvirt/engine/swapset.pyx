@@ -138,6 +138,14 @@ cdef class SwapSet(SwapSpace):
         self.gather()
         return OK
 
+    cdef void begin_write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages) noexcept nogil:
+        """The first stretch only: it nearly always is all, and an area that has several finishes one before the next."""
+        cdef uint32_t local[MV_BATCH]
+        cdef uint32_t length
+        if n and self.in_use(slots[0]):
+            length = self.stretch(n, slots, local)
+            (<Swap>self._area[self.area_of(slots[0])]).begin_write(length, local, pages)
+
     cdef uint32_t write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages,
                         uint8_t *done) except? 0xFFFFFFFF nogil:
         return self.move(MV_WRITE, n, slots, <uint8_t **>pages, done)
@@ -145,6 +153,14 @@ cdef class SwapSet(SwapSpace):
     cdef uint32_t read_batch(self, uint32_t n, const uint32_t *slots, uint8_t **pages,
                              uint8_t *done) except? 0xFFFFFFFF nogil:
         return self.move(MV_READ, n, slots, pages, done)
+
+    cdef uint32_t stretch(self, uint32_t n, const uint32_t *slots, uint32_t *local) noexcept nogil:
+        """How many of these slots, from the first on, lie in one area and go in one call; *local: its names for them."""
+        cdef uint32_t i = self.area_of(slots[0]), length = 0
+        while length < n and length < MV_BATCH and self._base[i] <= slots[length] < self._base[i + 1]:
+            local[length] = slots[length] - self._base[i]
+            length += 1
+        return length
 
     cdef uint32_t move(self, int way, uint32_t n, const uint32_t *slots, uint8_t **pages,
                        uint8_t *done) except? 0xFFFFFFFF nogil:
@@ -157,11 +173,7 @@ cdef class SwapSet(SwapSpace):
                     raise InvariantError(f"swap slot {slots[first]} read or written but not in use; "
                                          f"the areas have {self.nr_slots}")
             i = self.area_of(slots[first])
-            length = 0
-            while (first + length < n and length < MV_BATCH
-                   and self._base[i] <= slots[first + length] < self._base[i + 1]):
-                local[length] = slots[first + length] - self._base[i]
-                length += 1
+            length = self.stretch(n - first, slots + first, local)
             if way == MV_WRITE:
                 part = (<Swap>self._area[i]).write(length, local, <const uint8_t **>pages + first, done + first)
             else:

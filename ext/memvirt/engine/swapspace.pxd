@@ -15,6 +15,9 @@ cdef class SwapSpace:
     # Up to n free slots, contiguous where a cluster allows it; returns how many.
     cdef uint32_t take(self, uint32_t n, uint32_t *slots) except? 0xFFFFFFFF nogil
     cdef int give(self, uint32_t slot) except -1 nogil
+    # Optional: the kernel, if it can, begins to write what `write` is then called for with the same arguments, all runs
+    # side by side; nothing else may be asked of this object in between, and the pages must stay as they are.
+    cdef void begin_write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages) noexcept nogil
     # Write n payloads (slot_bytes each) to their slots, batching neighbours into one call. done[i] = 1 where it worked.
     # Returns how many worked; last_errno says why others did not.
     cdef uint32_t write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages,

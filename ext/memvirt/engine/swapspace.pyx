@@ -10,13 +10,16 @@ that the slots are said to lie on would have taken.
 import cython
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from .counters cimport CPU_SWAP
 from .device cimport Device
-from .types cimport IO_FAILED, OK
+from .types cimport IO_FAILED, OK, PAGE_SIZE
 
 from memvirt.errors import ConfigError
+
+cdef extern from "<stdlib.h>" nogil:
+    int posix_memalign(void **memory, size_t alignment, size_t size)
 
 MAX_SLOTS = 2**32 - 2               # slot numbers are 32 bits, and NONE is not one of them
 
@@ -33,6 +36,9 @@ cdef class SwapSpace:
 
     cdef int give(self, uint32_t slot) except -1 nogil:
         return OK
+
+    cdef void begin_write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages) noexcept nogil:
+        pass
 
     cdef uint32_t write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages,
                         uint8_t *done) except? 0xFFFFFFFF nogil:
@@ -103,13 +109,16 @@ cdef class SwapSpace:
         """Whether the slot is taken; False beyond the last."""
         return self.in_use(slot)
 
-    def write_slots(self, slots, payloads):
-        """Write payloads (slot_bytes each) to taken slots; a list of bools, True where it worked."""
-        cdef Batch batch = Batch(len(slots), self.slot_bytes)
+    def write_slots(self, slots, payloads, bint begun=False):
+        """Write payloads (slot_bytes each) to taken slots; a list of bools, True where it worked. begun: as the engine
+        does, beginning the write before it is waited for."""
+        cdef Batch batch = Batch(len(slots), self.slot_bytes, begun)
         if len(payloads) != len(slots):
             raise ConfigError(f"{len(payloads)} payloads for {len(slots)} slots")
         for i, (slot, payload) in enumerate(zip(slots, payloads)):
             batch.put(i, slot, payload)
+        if begun:
+            self.begin_write(batch.n, batch.slots, <const uint8_t **>batch.pages)
         self.write(batch.n, batch.slots, <const uint8_t **>batch.pages, batch.done)
         return [bool(batch.done[i]) for i in range(batch.n)]
 
@@ -124,7 +133,8 @@ cdef class SwapSpace:
 
 @cython.final
 cdef class Batch:
-    """Arrays for one call from Python. Its pages are deliberately not aligned, as a caller's may be."""
+    """Arrays for one call from Python. Its pages are deliberately not aligned, as a caller's may be; or they are, and lie
+    in pieces of 1, 2 and 3, as frames do."""
 
     cdef uint32_t n, unit
     cdef uint32_t *slots
@@ -132,16 +142,20 @@ cdef class Batch:
     cdef uint8_t *done
     cdef uint8_t *memory
 
-    def __cinit__(self, uint32_t n, uint32_t unit):
+    def __cinit__(self, uint32_t n, uint32_t unit, bint aligned=False):
+        cdef uint32_t i, at = 0
+        cdef size_t room = (<size_t>n * 2 + 1) * unit
         self.n, self.unit = n, unit
         self.slots = <uint32_t *>calloc(n + 1, sizeof(uint32_t))
         self.pages = <uint8_t **>calloc(n + 1, sizeof(uint8_t *))
         self.done = <uint8_t *>calloc(n + 1, 1)
-        self.memory = <uint8_t *>calloc(n + 1, unit)
-        if self.slots == NULL or self.pages == NULL or self.done == NULL or self.memory == NULL:
+        if (self.slots == NULL or self.pages == NULL or self.done == NULL
+                or posix_memalign(<void **>&self.memory, PAGE_SIZE, room)):
             raise MemoryError(f"a batch of {n} slots")
+        memset(self.memory, 0, room)
         for i in range(n):
-            self.pages[i] = self.memory + <size_t>i * unit + 1
+            at += 1 + (aligned and i % 6 in (0, 1, 3))
+            self.pages[i] = self.memory + (<size_t>at - 1) * unit + (not aligned)
 
     def __dealloc__(self):
         free(self.slots)

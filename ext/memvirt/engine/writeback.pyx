@@ -102,6 +102,7 @@ cdef class Writeback:
         self.meter.ev.reject_swap_full += n - got
         memset(done, 0, sizeof(done))
         if got:
+            self.swap.begin_write(got, slots, pages)
             self.swap.write(got, slots, pages, done)
             self.swap.wait(self.clock, True, got, slots)
         for i in range(got):
