@@ -136,9 +136,9 @@ cdef class Zspages:
         cdef uint32_t zspage = self.zspage_of(handle), size = self.shape(zspage).size
         cdef uint32_t start = slot_of(zspage, handle) * size, at
         cdef uint8_t *bytes = self._byte(zspage, start)
-        for at in range(0, min(size, PAGE_SIZE - start % PAGE_SIZE), 64):
+        for at in range(0, min(size, PAGE_SIZE - start % PAGE_SIZE, 256), 64):  # all would keep it waiting
             __builtin_prefetch(bytes + at, 0)
-        __builtin_prefetch(self._byte(zspage, start + size - 1), 0)
+        __builtin_prefetch(self._byte(zspage, start + size - 1), 0)             # the length
 
     cdef void _cover(self, uint32_t zspage, uint32_t at, uint32_t end, bint poison) noexcept nogil:
         """Poisons bytes of the chain, or makes them accessible."""
