@@ -70,7 +70,7 @@ class Ours:
         return touch(self.vm, order, reads(len(order)))
 
     def overhead(self) -> float:
-        """Pool bytes, the handles' among them, over compressed bytes."""
+        """Pool bytes, the zspages' records among them, over compressed bytes."""
         pool = self.host.engine.mapping.zpool
         return (pool.nr_pool_frames * 4096 + pool.metadata_bytes()) / pool.stored_bytes
 

@@ -60,13 +60,19 @@ def metadata_bytes(owner: Any) -> int:
 
 
 def _out() -> Iterator[Row]:
-    for name, settings in (("compressed", {}), ("on swap", {"zpool_percent": 0, "swap": f"{PAGES * 4}KiB"})):
-        ours = Ours(pages_of("heap") if name == "compressed" else random_bytes(PAGES), **settings)
+    heap, swap = pages_of("heap"), f"{PAGES * 4}KiB"
+    cases: list[tuple[str, Any, dict[str, Any]]] = [
+        ("compressed", heap, {}),
+        ("compressed, in store order", heap, {"swap": swap}),
+        ("on swap", random_bytes(PAGES), {"zpool_percent": 0, "swap": swap}),
+    ]
+    for name, pages, settings in cases:
+        ours = Ours(pages, **settings)
         ours.out()
         engine = ours.host.engine
         backing, tables = 4096 * ours.host.usage()["backing"], engine.heap_bytes()
-        parts = {"its record": backing - tables, "zpool": tables}
-        if engine.mapping.swap is not None:
+        parts = {"its record": backing - tables, "its part of the zspage's record": tables}
+        if name == "on swap":
             parts["its slot"] = engine.mapping.swap.metadata_bytes() + 4 * engine.reclaim.readahead.nr_slots
         note = ", ".join(f"{part} {size / PAGES:.1f} B" for part, size in parts.items() if size)
         yield bounded(
@@ -74,7 +80,7 @@ def _out() -> Iterator[Row]:
             sum(parts.values()) / PAGES,
             OUT_BYTES,
             "B",
-            f"{note}; all of it in usage()",
+            f"{note}; all of it in usage()" + ("; there is a swap to write back to" if "order" in name else ""),
         )
 
 

@@ -26,13 +26,21 @@ def make(limit=HOST, content=Bytes, nr_frames=HOST, **settings):
 
 
 def store(pool, *lengths):
-    """Stores an object of each length; their handles."""
+    """Stores an object of each length, whose owners are 0, 1, ...; their handles."""
     handles = []
     for i, length in enumerate(lengths):
-        outcome, handle = pool.put(bytes([i & 0xFF]) * length)
+        outcome, handle = pool.put(bytes([i & 0xFF]) * length, owner=i)
         assert outcome == OK
         handles.append(handle)
     return handles
+
+
+def compact(pool, handles):
+    """Compacts, and notes the new handles by owner; frames gained."""
+    frames = pool.nr_pool_frames
+    for owner, handle in pool.compact():
+        handles[owner] = handle
+    return frames - pool.nr_pool_frames
 
 
 # ---- size classes ----
@@ -62,7 +70,9 @@ def test_huge_classes_as_published(rule, chain, watermark, huge):
 @pytest.mark.parametrize("rule", ["waste", "used"])
 @pytest.mark.parametrize("chain", range(1, 17))
 def test_classes_match_the_model(rule, chain):
-    assert size_classes(chain, rule) == sorted(set(classes_of(chain, rule).values()))
+    classes = size_classes(chain, rule)
+    assert classes == sorted(set(classes_of(chain, rule).values()))
+    assert max(objects for _, _, objects in classes) <= 256, "a slot's number has 8 bits"
 
 
 def test_first_rows_of_the_documented_table():
@@ -79,7 +89,7 @@ def test_slots_lie_side_by_side_across_frames():
     frames, pool = make()
     handles = store(pool, *[3264] * 5)
     ((size, chain, owners),) = pool.zspages.layout()
-    assert (size, len(chain), owners) == (3264, 4, handles)
+    assert (size, len(chain), owners) == (3264, 4, [0, 1, 2, 3, 4])
     assert [pool.get(handle) for handle in handles] == [bytes([i]) * 3264 for i in range(5)]
     assert pool.nr_pool_frames == frames.usage()["zspage"] == 4
 
@@ -151,13 +161,34 @@ def test_an_open_pool_passes_its_limit_by_one_chain_at_most():
 
 
 def test_every_other_reason():
-    _, pool = make(reject_above=3000, max_objects=2)
+    _, pool = make(reject_above=3000)
     assert pool.put(b"x" * 3001) == (REJECTED, None)
-    store(pool, 3000, 5)
-    assert pool.put(b"x") == (POOL_FULL, None)
-    assert pool.stats()["reject_too_big"] == pool.stats()["reject_no_handle"] == 1
+    assert pool.stats()["reject_too_big"] == 1
     _, none = make(limit=0)
     assert none.put(b"x") == (POOL_FULL, None)
+
+
+@pytest.mark.parametrize("content", [Bytes, Fingerprints])
+@pytest.mark.parametrize("aged, words", [(False, 3 + 1 + 4), (True, 3 + 1 + 3 * 4)])
+def test_handles_run_out_with_the_words_of_records(content, aged, words):
+    """Chains of one frame: four slots of 1024."""
+    frames, pool = make(chain=1, content=content, aged=aged, max_words=16 + 2 * words - 1)
+
+    def put(length):
+        return pool.put(b"x" * (length if content is Bytes else 8), length)
+
+    handles = [put(1024)[1] for _ in range(4)]
+    before = frames.usage()
+    assert put(1024) == (POOL_FULL, None) and pool.stats()["reject_no_handle"] == 1
+    assert frames.usage() == before and not pool.full
+    for handle in handles:
+        pool.free(handle)
+    assert [put(1024)[1] for _ in range(4)] == handles
+    assert put(100) == (POOL_FULL, None), "a record serves its class for ever"
+    outcomes = [put(PAGE)[0] for _ in range(3)]
+    assert outcomes == ([OK, OK, POOL_FULL] if aged else [OK, POOL_FULL, POOL_FULL]), "5 or 7 words each"
+    pool.check()
+    frames.check()
 
 
 @pytest.mark.parametrize(
@@ -172,8 +203,8 @@ def test_every_other_reason():
         {"chain_rule": "best"},
         {"reject_above": 0},
         {"reject_above": 4097},
-        {"max_objects": 0},
-        {"max_objects": 2**31},
+        {"max_words": -1},
+        {"max_words": 2**29 + 1},
     ],
 )
 def test_impossible_settings_are_refused(setting):
@@ -196,6 +227,54 @@ def test_misuse_raises():
         pool.move_frame(HOST - 1, 0)
     pool.check()
     frames.check()
+
+
+@pytest.mark.parametrize("content", [Bytes, Fingerprints])
+@pytest.mark.parametrize("aged", [False, True])
+def test_no_other_number_is_a_handle(content, aged):
+    _, pool = make(content=content, aged=aged)
+    handles = [pool.put(b"x" * (n if content is Bytes else 8), n, owner=n)[1] for n in (4096, 100, 2000, 100, 700, 100)]
+    for dead in (handles.pop(0), handles.pop(1)):
+        pool.free(dead)
+    for number in [*range(pool.metadata_bytes() // 4 + 50), 2**28, 2**29, 2**31, NONE]:
+        if number in handles:
+            assert len(pool.get(number)) in (100, 700, 2000, 8)
+            continue
+        with pytest.raises(InvariantError, match=f"handle {number} "):
+            pool.get(number)
+    pool.check()
+
+
+def test_a_pool_without_order_needs_no_room_for_it():
+    pools = [make(aged=aged)[1] for aged in (True, False)]
+    for pool in pools:
+        store(pool, *[60] * 3000)
+    aged, plain = pools
+    assert 2.5 * plain.metadata_bytes() < aged.metadata_bytes()
+    assert plain.oldest() == NONE != aged.oldest()
+    (handle,) = store(plain, 60)
+    with pytest.raises(InvariantError, match="no order"):
+        plain.rotate(handle)
+    plain.check()
+
+
+@pytest.mark.parametrize("spare", range(4))
+def test_a_length_is_kept_whatever_its_slot_has_to_spare(spare):
+    """In the cell, or in the last bytes of the slot; the frames that the slots lie in move, and then the objects."""
+    rng = random.Random(spare)
+    for size in (32, 48, 256, 2720, 3264, PAGE):
+        frames, pool = make(chain=4, aged=size % 64 == 0)
+        payloads = [rng.randbytes(size - spare) for _ in range(40)]
+        handles = dict(enumerate(pool.put(payload, owner=i)[1] for i, payload in enumerate(payloads)))
+        for frame in {frame for _, chain, _ in pool.zspages.layout() for frame in chain}:
+            assert pool.relocate(frame) is not None
+        for owner in rng.sample(sorted(handles), 30):
+            pool.free(handles.pop(owner))
+        compact(pool, handles)
+        assert {owner: pool.get(handle) for owner, handle in handles.items()} == {i: payloads[i] for i in handles}
+        assert pool.stored_bytes == 10 * (size - spare)
+        pool.check()
+        frames.check()
 
 
 # ---- accounts ----
@@ -237,14 +316,14 @@ def docs_like_lengths(n):
 def test_pool_and_tables_are_no_larger_than_zrams():
     """zram: 8 bytes before each object and 8 of handle (zsmalloc), 16 of table entry (handle, flags, time)."""
     lengths = docs_like_lengths(20000)
-    _, pool = make(limit=12000, nr_frames=12000)
+    _, pool = make(limit=12000, nr_frames=12000, aged=False)
     zram = Model(12000, header=8)
     for i, length in enumerate(lengths):
         assert pool.put(b"x" * length)[0] == OK
         zram.put(i, None, length)
     ours = pool.nr_pool_frames * PAGE + pool.metadata_bytes()
-    assert ours <= 1.005 * (zram.frames * PAGE + len(lengths) * (8 + 16))
-    assert pool.metadata_bytes() <= 30 * len(lengths)  # zram, without the way from the object to its owner: 24
+    assert ours <= 0.99 * (zram.frames * PAGE + len(lengths) * (8 + 16))
+    assert pool.metadata_bytes() <= 8.5 * len(lengths)  # zram, without the way from the object to its owner: 24
 
 
 # ---- tables ----
@@ -255,14 +334,14 @@ def test_tables_that_grow_take_frames_and_are_refused_without():
     frames, pool = make()
     refused = 0
     for i in range(3000):
-        payload, usage, pool_frames = bytes([i & 0xFF]) * (40 + i % 50), frames.usage(), pool.nr_pool_frames
+        payload, usage, tables = bytes([i & 0xFF]) * (40 + i % 50), frames.usage(), frames.usage()["backing"]
         frames.buddy.fail_after(1)
         outcome, handle = pool.put(payload)
         frames.buddy.fail_after(0)
         if outcome != OK:
             assert (outcome, handle, pool.nr_objects, frames.usage()) == (NO_FRAME, None, i, usage)
             outcome, handle = pool.put(payload)
-            refused += pool.nr_pool_frames == pool_frames  # it was not for a zspage
+            refused += frames.usage()["backing"] > tables  # it was for the records
         assert outcome == OK and pool.get(handle) == payload
     assert refused > 5 and pool.stats()["reject_no_frame"] > refused
     assert frames.usage()["backing"] == -(-pool.metadata_bytes() // PAGE)
@@ -272,7 +351,7 @@ def test_tables_that_grow_take_frames_and_are_refused_without():
 
 @pytest.mark.parametrize("content", [Bytes, Fingerprints])
 def test_a_large_table_grows_by_little_when_frames_are_few(content):
-    """By a 32nd of 100 000 handles it would be a dozen frames. The other pool leaves two."""
+    """By a 32nd of 100 000 cells and ages it would be nine frames. The other pool leaves two."""
     frames = Frames(content(4000))
     pool, other = Zpool(frames, 4000), Zpool(frames, 4000)
 
@@ -315,40 +394,59 @@ def test_store_order_and_second_chance():
     pool.check()
 
 
-def test_compaction_keeps_bytes_handles_order_and_marks():
+def test_compaction_keeps_bytes_owners_order_and_marks():
     """Three frames of four slots with 1, 2 and 1 objects left: all fit into the one with 2."""
     frames, pool = make(chain=1)
-    handles = store(pool, *[1024] * 12)
-    kept = [handles[i] for i in (2, 4, 7, 9)]
-    for handle in set(handles) - set(kept):
-        pool.free(handle)
-    payloads = {handle: bytes([handles.index(handle)]) * 1024 for handle in kept}
-    for handle in kept:
-        pool.rotate(handle)
-    assert pool.get(kept[0]) == payloads[kept[0]]
+    handles = dict(enumerate(store(pool, *[1024] * 12)))
+    kept = [2, 4, 7, 9]
+    for owner in set(handles) - set(kept):
+        pool.free(handles.pop(owner))
+    for owner in kept:
+        pool.rotate(handles[owner])
+    assert pool.get(handles[2]) == bytes([2]) * 1024
     assert pool.stats()["freeable_frames"] == 2
-    assert pool.compact() == 2 and pool.compact() == 0
+    before = dict(handles)
+    assert compact(pool, handles) == 2 and pool.compact() == []
+    assert [owner for owner in kept if handles[owner] != before[owner]] == [2, 9]
     assert pool.nr_pool_frames == frames.usage()["zspage"] == 1
-    assert [pool.was_loaded(handle) for handle in kept] == [True, False, False, False]
-    order = []
-    while pool.nr_objects:
-        order.append(pool.oldest())
-        assert pool.get(order[-1]) == payloads[order[-1]]
-        pool.free(order[-1])
-    assert order == kept
+    assert [pool.was_loaded(handles[owner]) for owner in kept] == [True, False, False, False]
+    pool.check()
+    for owner in kept:
+        assert pool.oldest() == handles[owner]
+        assert pool.get(handles[owner]) == bytes([owner]) * 1024
+        pool.free(handles[owner])
     stats = pool.stats()
     assert (stats["compact_moved_objects"], stats["compact_moved_bytes"], stats["compact_freed_frames"]) == (2, 2048, 2)
+
+
+def test_the_order_survives_when_few_are_left():
+    """One object that moves, two, and three: alone in the ring, its own neighbour's neighbour, in the middle."""
+    for left in (1, 2, 3):
+        _, pool = make(chain=1)
+        handles = dict(enumerate(store(pool, *[1024] * 12)))
+        for owner in set(handles) - {0, 4, 8}:
+            pool.free(handles.pop(owner))
+        for owner in (0, 4, 8)[left:]:
+            pool.free(handles.pop(owner))
+        compact(pool, handles)
+        pool.check()
+        for owner in sorted(handles):
+            assert pool.oldest() == handles[owner]
+            pool.free(handles[owner])
+            pool.check()
+        assert pool.oldest() == NONE
 
 
 def test_every_class_is_compacted():
     frames, pool = make()
     for size, chain, objects in size_classes():
-        handles = store(pool, *[size] * (2 * objects))
-        for handle in handles[1:objects] + handles[objects + 1 :]:
-            pool.free(handle)
-        assert pool.compact() == (chain if objects > 1 else 0)
+        handles = dict(enumerate(store(pool, *[size] * (2 * objects))))
+        for owner in set(handles) - {0, objects}:
+            pool.free(handles.pop(owner))
+        assert compact(pool, handles) == (chain if objects > 1 else 0)
         pool.check()
-        for handle in (handles[0], handles[objects]):
+        for owner, handle in handles.items():
+            assert pool.get(handle) == bytes([owner & 0xFF]) * size
             pool.free(handle)
     assert frames.usage()["zspage"] == 0
 
@@ -357,7 +455,8 @@ def test_every_class_is_compacted():
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """A pool of bytes, a pool of fingerprints and the model do the same; every decision must be the same."""
+    """A pool of bytes, one of fingerprints and the model do the same; every decision must be the same. The model knows
+    objects by their owners."""
 
     @initialize(
         chain=st.sampled_from([1, 4, 8, 16]),
@@ -374,6 +473,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.pools = [pool for _, pool in made]
         self.model = Model(limit, accept, chain, chain_rule)
         self.rng = random.Random(1)
+        self.handle = {}  # by owner
+        self.owners = 0
 
     def one(self, pick):
         return sorted(self.model.where)[pick % len(self.model.where)]
@@ -394,18 +495,25 @@ class PoolMachine(RuleBasedStateMachine):
         payload = self.rng.randbytes(length)
         free = HOST - self.model.frames - self.tables()
         reserve = 0 if room is None else max(0, free - room)
-        stored = self.pools[0].put(payload, reserve=reserve)
-        assert self.pools[1].put(payload[:8].ljust(8), length, reserve) == stored
+        self.owners += 1
+        stored = self.pools[0].put(payload, reserve=reserve, owner=self.owners)
+        assert self.pools[1].put(payload[:8].ljust(8), length, reserve, self.owners) == stored
         needed = self.model.frames_needed(length)
         if self.model.declines():
             assert stored == (POOL_FULL, None)
         elif needed and free - reserve < needed:
             assert stored == (NO_FRAME, None)
         elif stored == (NO_FRAME, None):
-            assert free - reserve < needed + 3  # for the tables: handles, their owners, records
+            assert needed and free - reserve < needed + 1  # for the record
         else:
-            assert stored[0] == OK and stored[1] not in self.model.where
-            self.model.put(stored[1], payload, length)
+            assert stored[0] == OK and stored[1] not in self.handle.values()
+            self.handle[self.owners] = stored[1]
+            self.model.put(self.owners, payload, length)
+
+    def drop(self, owner):
+        handle = self.handle.pop(owner)
+        self.same(lambda pool: pool.free(handle))
+        self.model.drop(owner)
 
     @rule(length=st.integers(1, PAGE), room=st.none() | st.integers(0, 16))
     def put(self, length, room):
@@ -420,31 +528,30 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(pick=st.integers(0), count=st.integers(1, 12))
     def free(self, pick, count):
         for i in range(min(count, len(self.model.where))):
-            handle = self.one(pick + 7 * i)
-            self.same(lambda pool, handle=handle: pool.free(handle))
-            self.model.drop(handle)
+            self.drop(self.one(pick + 7 * i))
 
     @precondition(lambda self: self.model.where)
     @rule(pick=st.integers(0))
     def rotate(self, pick):
-        handle = self.one(pick)
-        self.same(lambda pool: pool.rotate(handle))
-        self.model.ages.remove(handle)
-        self.model.ages.append(handle)
+        owner = self.one(pick)
+        self.same(lambda pool: pool.rotate(self.handle[owner]))
+        self.model.ages.remove(owner)
+        self.model.ages.append(owner)
 
     def thin_out(self, keep):
         """Leaves about one object in `keep`, so that there is something to compact."""
-        for handle in sorted(self.model.where):
+        for owner in sorted(self.model.where):
             if self.rng.randrange(keep):
-                self.same(lambda pool, handle=handle: pool.free(handle))
-                self.model.drop(handle)
+                self.drop(owner)
 
     @rule(keep=st.integers(1, 6))
     def compact(self, keep):
         self.thin_out(keep)
         promised = self.pools[0].stats()["freeable_frames"]
+        before = self.pools[0].nr_pool_frames
         gained = self.model.compact()
-        assert self.same(lambda pool: pool.compact()) == gained == promised
+        self.handle.update(self.same(lambda pool: pool.compact()))
+        assert before - self.pools[0].nr_pool_frames == gained == promised
         assert self.same(lambda pool: pool.stats())["compact_moved_objects"] == self.model.moved
         assert self.pools[0].stats()["freeable_frames"] == 0
 
@@ -458,9 +565,9 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self):
-        for handle, payload in self.model.payload.items():
-            assert self.pools[0].get(handle) == payload
-            assert self.pools[1].get(handle) == payload[:8].ljust(8)
+        for owner, payload in self.model.payload.items():
+            assert self.pools[0].get(self.handle[owner]) == payload
+            assert self.pools[1].get(self.handle[owner]) == payload[:8].ljust(8)
 
     @invariant()
     def every_decision_is_the_same(self):
@@ -471,7 +578,7 @@ class PoolMachine(RuleBasedStateMachine):
         stats = self.same(lambda pool: pool.stats())
         assert (stats["frames"], stats["objects"]) == (self.model.frames, len(self.model.where))
         assert stats["stored_bytes"] == sum(self.model.length.values())
-        assert self.same(lambda pool: pool.oldest()) == (self.model.ages[0] if self.model.ages else NONE)
+        assert self.same(lambda pool: pool.oldest()) == (self.handle[self.model.ages[0]] if self.model.ages else NONE)
 
     @invariant()
     def it_recounts(self):

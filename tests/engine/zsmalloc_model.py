@@ -79,20 +79,20 @@ class Model:
     def frames_needed(self, length):
         return 0 if self.roomiest(self.shape(length)) else self.shape(length)[1]
 
-    def put(self, handle, payload, length):
+    def put(self, owner, payload, length):
         shape = self.shape(length)
         zspage = self.roomiest(shape)
         if zspage is None:
             zspage = Zspage(shape)
             self.frames += shape[1]
-        self.place(handle, zspage)
-        self.length[handle], self.payload[handle] = length, payload
-        self.ages.append(handle)
+        self.place(owner, zspage)
+        self.length[owner], self.payload[owner] = length, payload
+        self.ages.append(owner)
 
-    def place(self, handle, zspage):
+    def place(self, owner, zspage):
         slot = zspage.free.pop(0)
-        zspage.slots[slot] = handle
-        self.where[handle] = (zspage, slot)
+        zspage.slots[slot] = owner
+        self.where[owner] = (zspage, slot)
         self.regroup(zspage)
 
     def leave(self, zspage, slot):
@@ -105,10 +105,10 @@ class Model:
         self.frames -= zspage.shape[1]
         return zspage.shape[1]
 
-    def drop(self, handle):
-        self.leave(*self.where.pop(handle))
-        del self.length[handle], self.payload[handle]
-        self.ages.remove(handle)
+    def drop(self, owner):
+        self.leave(*self.where.pop(owner))
+        del self.length[owner], self.payload[owner]
+        self.ages.remove(owner)
 
     def compact(self):
         return sum(self.compact_class(shape) for shape in sorted(self.lists, reverse=True))
@@ -118,9 +118,9 @@ class Model:
         while self.free_slots(shape) >= shape[2]:
             target = target or self.roomiest(shape)
             source = next(zspage for members in self.lists[shape][1:11] for zspage in members if zspage is not target)
-            for slot, handle in enumerate(list(source.slots)):
-                if handle is not None and target.free:
-                    self.place(handle, target)
+            for slot, owner in enumerate(list(source.slots)):
+                if owner is not None and target.free:
+                    self.place(owner, target)
                     gained += self.leave(source, slot)
                     self.moved += 1
             target = target if target.free else None

@@ -5,7 +5,8 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
   entries -> frames     refs = entries that name the frame; the reverse map holds exactly those sites, each once
   write permission      a writable entry names a frame with one reference, not merged, without a clean copy
   entries -> backings   refs of a record = entries that name it; cached <=> its frame names it back
-  stores                swap slots in use and zpool objects = records of that kind (guests' own disks are theirs)
+  stores                swap slots in use and zpool objects = records of that kind (guests' own disks are theirs); an
+                        object's owner is the record that names it
   translations          cached only what entry, leaf and frame allow; valid implies the accessed mark
   recency               ordered <=> a guest frame that is neither pinned nor the zero frame
   charge                per VM: charged = frames charged to it; who pays maps the frame
@@ -26,6 +27,7 @@ from .mapping cimport Mapping
 from .rmap cimport Walk
 from .tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
 from .types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, uint32_t
+from .zspage cimport NO_ZSPAGE
 
 
 def check(Engine engine not None):
@@ -227,6 +229,11 @@ cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
         objects += mapping.backings.kind(record) == BACKING_ZPOOL
         if mapping.backings.kind(record) == BACKING_SWAP and not mapping.swap.in_use(mapping.backings.where(record)):
             raise InvariantError(f"backing {id}: swap slot {mapping.backings.where(record)} is free")
+        if mapping.backings.kind(record) == BACKING_ZPOOL and (
+                mapping.zpool.zspages.find(mapping.backings.where(record)) == NO_ZSPAGE
+                or mapping.zpool.owner(mapping.backings.where(record)) != id):
+            raise InvariantError(f"backing {id}: zpool object {mapping.backings.where(record)} does not exist or is "
+                                 f"another's")
         if record.place & BACKING_CACHED and engine.frames.frame[record.link].backing != id:
             raise InvariantError(f"backing {id}: cached in frame {record.link}, which names "
                                  f"backing {engine.frames.frame[record.link].backing}")

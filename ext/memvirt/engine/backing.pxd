@@ -5,19 +5,19 @@ from .types cimport backing_t, hfn_t, uint16_t, uint32_t, uint64_t
 cdef enum BackingKind:
     BACKING_NEW = 0             # being made; nothing names it yet
     BACKING_SAME = 1            # every word equal: the value stands in the record
-    BACKING_ZPOOL = 2           # compressed: `where` is a zpool handle
+    BACKING_ZPOOL = 2           # compressed: `where` is a zpool handle, and changes when the object moves
     BACKING_SWAP = 3            # `where` is a swap slot
 
 cdef enum:
     RECORDS_PER_PAGE = 256
     BACKING_CACHED = 0x80000000     # in `place`: `link` names the frame that holds the same bytes
-    BACKING_KIND_SHIFT = 28
-    BACKING_WHERE = 0x0FFFFFFF
+    BACKING_KIND_SHIFT = 29
+    BACKING_WHERE = 0x1FFFFFFF
 
 # One content that is out of memory, whoever maps it. 16 bytes.
 cdef struct Backing:
     uint32_t refs               # entries that name it
-    uint32_t place              # cached:1 | kind:3 | where:28 (SAME and not cached: the harvest as below)
+    uint32_t place              # cached:1 | kind:2 | where:29 (SAME and not cached: the harvest as below)
     uint32_t check              # checksum of the page (of what a slot or handle must give back); SAME: low half of value
     uint32_t link               # cached: the frame; not cached: SAME: high half of value, else the harvest (see ages)
 
@@ -31,7 +31,7 @@ cdef class Backings:
         return <Backing *>self.records.page[id / RECORDS_PER_PAGE] + id % RECORDS_PER_PAGE
 
     cdef inline BackingKind kind(self, Backing *record) noexcept nogil:
-        return <BackingKind>((record.place >> BACKING_KIND_SHIFT) & 7)
+        return <BackingKind>((record.place >> BACKING_KIND_SHIFT) & 3)
 
     cdef inline uint32_t where(self, Backing *record) noexcept nogil:
         return record.place & BACKING_WHERE

@@ -84,7 +84,7 @@ cdef class Core:
         self.order = make_order(options["order"], content.nr_frames, content.nr_frames, keys,
                                 {**options.get("order_options", {}), **draws})
         self._take_fixed(self.fixed_bytes(swap), "the host's frame records and maps")
-        zpool = None if options["zpool"] is None else Zpool(self.frames, **options["zpool"])
+        zpool = None if options["zpool"] is None else Zpool(self.frames, aged=swap is not None, **options["zpool"])
         self.mapping = Mapping(self.frames, self.order, self.clock, zpool, swap)
         self.reclaim = Reclaim(self.mapping, device, options["compress_limit"], options["readahead"],
                                options["harvest_interval_ns"], options["zpool_shrinker"])

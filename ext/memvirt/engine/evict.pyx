@@ -112,7 +112,7 @@ cdef class Eviction(Writeback):
         self.clock.spend(CPU_COMPRESS, self.clock.costs.zpool_store)
         backing = self.mapping.backings.make()
         self.mapping.backings.set_place(backing, BACKING_ZPOOL, handle, self.content.checksum(frame))
-        self.zpool.owner[handle] = backing
+        self.zpool.set_owner(handle, backing)
         self.clock.spend(CPU_RECLAIM, self.clock.costs.evict)
         self.meter.ev.evicted += 1
         self.meter.ev.evicted_zpool += 1

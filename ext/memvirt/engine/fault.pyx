@@ -124,23 +124,26 @@ cdef class Faults:
         return record if record.place >> BACKING_KIND_SHIFT == <uint32_t>BACKING_ZPOOL else NULL        # and not cached
 
     cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil:
-        """A page in the zpool is five lines away, each named by the one before: entry, record, handle, zspage, bytes.
-        Every access that misses asks for one of them for each of the next five, so that they are near in time."""
+        """A page in the zpool is four steps away, each named by the one before: entry, record, zspage, bytes. Every
+        access that misses asks for one of them for each of the next four, so that they are near in time."""
         cdef uint32_t *entry
         cdef Backing *record
-        cdef uint32_t i
-        if n > 4:
-            entry = self.leaves.entry_of(vm, pages[4])
-            if entry != NULL:
-                __builtin_prefetch(entry, 1)
         if n > 3:
             entry = self.leaves.entry_of(vm, pages[3])
+            if entry != NULL:
+                __builtin_prefetch(entry, 1)
+        if n > 2:
+            entry = self.leaves.entry_of(vm, pages[2])
             if entry != NULL and (entry[0] & (PTE_PRESENT | PTE_BACKED)) == PTE_BACKED:
                 __builtin_prefetch(self.mapping.backings.at(entry[0] & PTE_WHERE), 1)
-        for i in range(min(n, <uint32_t>3)):
-            record = self._out(vm, pages[i])
+        if n > 1:
+            record = self._out(vm, pages[1])
             if record != NULL:
-                self.mapping.zpool.expect(self.mapping.backings.where(record), 2 - <int>i)
+                self.mapping.zpool.expect(self.mapping.backings.where(record))
+        if n > 0:
+            record = self._out(vm, pages[0])
+            if record != NULL:
+                self.mapping.zpool.expect_bytes(self.mapping.backings.where(record))
 
     cdef int _serve(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
                     bint *shared) except -1 nogil:

@@ -8,6 +8,7 @@
 
 #ifdef MEMVIRT_SANITIZE
 #include <sanitizer/asan_interface.h>
+#define MEMVIRT_POISONS 1
 
 static inline void memvirt_poison(const void *region, size_t bytes)
 {
@@ -19,6 +20,8 @@ static inline void memvirt_unpoison(const void *region, size_t bytes)
     __asan_unpoison_memory_region(region, bytes);
 }
 #else
+#define MEMVIRT_POISONS 0
+
 static inline void memvirt_poison(const void *region, size_t bytes)
 {
     (void)region;

@@ -5,18 +5,19 @@ does Linux (zswap_store queues shrink_worker and rejects). The shrinker first co
 have thinned out become whole frames again, as zsmalloc does when memory is short. Then it moves the oldest objects to
 swap, a batch at a time, until the pool accepts again. Nobody waits for it but through the swap device they share.
 
-A written-back object changes its record and no entry: whoever faults on it meanwhile finds the record at its new place.
+An object that is written back or moved changes its record and no entry: whoever faults on it meanwhile finds the record
+at its new place.
 """
 
 from libc.string cimport memset
 
-from .backing cimport BACKING_SWAP, Backing
+from .backing cimport BACKING_SWAP, BACKING_ZPOOL, Backing
 from .counters cimport CPU_COMPACT, CPU_DECOMPRESS
 from .device cimport Device
 from .frames cimport FRAME_FIXED
 from .mapping cimport Mapping
 from .readahead cimport Readahead
-from .types cimport OK, PAGE_SIZE, int64_t, uint8_t, uint32_t, uint64_t
+from .types cimport OK, PAGE_SIZE, backing_t, int64_t, uint8_t, uint32_t, uint64_t
 from .zpool cimport COMPACT_MOVED_BYTES
 
 
@@ -63,10 +64,13 @@ cdef class Writeback:
     cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil:
         """Bring the pool's sparse zspages together; frames gained."""
         cdef uint64_t moved = self.zpool.count[<int>COMPACT_MOVED_BYTES]
-        cdef uint32_t gained = self.zpool.compact()
+        cdef uint32_t frames = self.zpool.nr_pool_frames, owner, handle
+        cdef int size_class = self.zpool.zspages.nr_classes - 1
+        while self.zpool.compact_one(&size_class, &owner, &handle):
+            self.mapping.backings.set_place(owner, BACKING_ZPOOL, handle, self.mapping.backings.at(owner).check)
         moved = self.zpool.count[<int>COMPACT_MOVED_BYTES] - moved
         self.clock.spend(CPU_COMPACT, self.clock.costs.move_page * <int64_t>((moved + PAGE_SIZE - 1) // PAGE_SIZE))
-        return gained
+        return frames - self.zpool.nr_pool_frames
 
     cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil:
         """Move up to `want` of the pool's oldest objects to swap: decompress, write, change the record. No entry
@@ -79,6 +83,7 @@ cdef class Writeback:
         cdef uint32_t n = 0, got, i, _look, handle, length, moved = 0
         cdef bint loaded
         cdef const uint8_t *payload
+        cdef backing_t backing
         cdef Backing *record
         if not self.mapping.has_swap:
             return 0
@@ -89,7 +94,7 @@ cdef class Writeback:
             if spare_loaded and loaded:
                 continue
             payload = self.zpool.view(handle, &length)
-            record = self.mapping.backings.at(self.zpool.owner[handle])
+            record = self.mapping.backings.at(self.zpool.owner(handle))
             self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
             if (self.content.expand(self.bounce[n], payload, length) != OK
                     or self.content.checksum(self.bounce[n]) != record.check):
@@ -111,9 +116,9 @@ cdef class Writeback:
                 self.meter.ev.swap_write_failed += 1
                 self.meter.ev.zpool_writeback_failed += 1
                 continue
-            record = self.mapping.backings.at(self.zpool.owner[handles[i]])
-            self.mapping.backings.set_place(self.zpool.owner[handles[i]], BACKING_SWAP, slots[i], record.check)
-            self.readahead.know(slots[i], self.zpool.owner[handles[i]])
+            backing = self.zpool.owner(handles[i])
+            self.mapping.backings.set_place(backing, BACKING_SWAP, slots[i], self.mapping.backings.at(backing).check)
+            self.readahead.know(slots[i], backing)
             self.zpool.free(handles[i])
             self.meter.ev.zpool_written_back += 1
             self.meter.ev.swap_pages_out += 1

@@ -1,50 +1,36 @@
 """The compressed cache: objects behind handles, as zswap keeps them on zsmalloc.
 
-Zspages (zspage.pyx) know slots; this module knows who lives in them. A handle stays valid while its object moves:
+Zspages (zspage.pyx) know slots, owners and lengths; this module knows what may come in, and the order of those that
+are in. A handle *is* the place of its object: there is no table between, and whoever keeps a handle is told a new one
+when compaction moves the object. The owner stands in the cell for that (zsmalloc's zspage has its handles).
 
-    handle -> entry: zspage, slot, length (8 bytes)      slot -> owner cell: handle (4 bytes)
-           -> age: older, younger         (8 bytes)
-           -> owner: the caller's number  (4 bytes)
-
-so an object costs 24 bytes beside its slot, plus its part of a zspage record and of the free slots' cells. These tables
-grow on the heap and take frames of the host for it (Frames.grow): without one the store is declined. The age list
-is zswap's LRU, in store order. Writeback asks for the oldest; one that was loaded since may be rotated to the young end
-instead, the second chance of zswap's shrinker.
+The order is zswap's LRU, in store order: a ring of handles. Writeback asks for the oldest; one that was loaded since
+may be rotated to the young end instead, the second chance of zswap's shrinker. It costs 8 bytes a slot, so it is kept
+only where there is a swap to write back to (`aged`). The records grow on the heap and take frames of the host for it
+(Frames.grow): without one the store is declined.
 
 The limit is Linux's, with its hysteresis (zswap_check_limits): a pool that has reached limit_frames declines every
 store until it is down to accept_percent of that, so that it does not flip at each eviction. As there, the test comes
 before the store, and the chain of the last zspage may pass the limit by up to 15 frames. Every declined store is
 counted by reason.
 
-Content without bytes keeps its 8-byte payloads in an array by handle; the accounted length alone decides the placement,
-so all counters are those of real bytes.
+The accounted length alone decides the placement, so all counters of content without bytes are those of real bytes.
 
 Kept, and recounted by check():
-- every live handle owns exactly the slot its entry names, and is in the age list once; the other handles that were
-  ever given out are in the free list;
-- lengths fit their class; stored_bytes and nr_objects are the sums over the live handles;
+- lengths fit their class; stored_bytes and nr_objects are the sums over the slots in use;
+- an aged pool has each object in its ring once;
 - frames * 4096 = stored + rounding waste + sparse waste + tail waste.
 """
 
 cimport cython
-from libc.stdlib cimport free as release, realloc
-from libc.string cimport memcpy
-
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from .frames cimport FRAME_ZSPAGE
-from .sizeclass cimport MAX_CHAIN, MIN_OBJECT, size_index
-from .types cimport NO_FRAME, NONE, OK, PAGE_SIZE, POOL_FULL, REJECTED
-from .zspage cimport FREE_SLOT, NO_GROUP
+from .sizeclass cimport SizeClass, size_index
+from .types cimport NONE, OK, PAGE_SIZE, POOL_FULL, REJECTED
+from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, SPARE_FREE, Age, Zspages, handle_of, slot_of, spare_of)
 
 from memvirt.errors import ConfigError, InvariantError
-
-cdef extern from *:
-    void __builtin_prefetch(const void *at, int for_write) nogil
-
-cdef enum:
-    GROW = 64                       # handles added at least
-    MAX_HANDLES = 0x7FFFFFFF        # FREE_SLOT is the top bit of an owner cell
 
 COUNT_NAMES = ("pool_limit_hits", "reject_pool_limit", "reject_hysteresis", "reject_no_frame", "reject_no_handle",
                "reject_too_big", "rotations", "compact_moved_objects", "compact_moved_bytes", "compact_freed_frames")
@@ -54,72 +40,53 @@ COUNT_NAMES = ("pool_limit_hits", "reject_pool_limit", "reject_hysteresis", "rej
 cdef class Zpool:
     """limit_frames: where the pool is full. accept_percent: where it accepts again, of limit_frames.
     chain: longest zspage in frames, 1 .. 16. chain_rule: "waste" (current kernels) or "used" (older; sizeclass.pyx).
-    reject_above: longest object in bytes. max_objects: by default what limit_frames of the smallest slots would hold.
+    reject_above: longest object in bytes. aged: whether store order is kept. max_words: of zspages' records.
     """
 
     def __cinit__(self, Frames frames not None, limit_frames, accept_percent=90, chain_rule="waste", chain=8,
-                  reject_above=PAGE_SIZE, max_objects=None):
+                  reject_above=PAGE_SIZE, aged=True, max_words=MAX_WORDS):
         if not 0 <= limit_frames <= frames.nr_frames:
             raise ConfigError(f"limit_frames is {limit_frames}: must be from 0 to the host's {frames.nr_frames}")
         if not 0 <= accept_percent <= 100:
             raise ConfigError(f"accept_percent is {accept_percent}: must be from 0 to 100")
         if not 1 <= reject_above <= PAGE_SIZE:
             raise ConfigError(f"reject_above is {reject_above} bytes: must be from 1 to {PAGE_SIZE}")
-        if max_objects is None:
-            max_objects = min((limit_frames + MAX_CHAIN) * (PAGE_SIZE // MIN_OBJECT), MAX_HANDLES)
-        if not 1 <= max_objects <= MAX_HANDLES:
-            raise ConfigError(f"max_objects is {max_objects}: must be from 1 to {MAX_HANDLES}")
+        if not 0 <= max_words <= MAX_WORDS:
+            raise ConfigError(f"max_words is {max_words}: must be from 0 to {MAX_WORDS}")
         self.frames = frames
-        self.zspages = Zspages(frames, chain, chain_rule)
+        self.zspages = Zspages(frames, chain, chain_rule, aged, max_words)
         self.limit_frames = limit_frames
         self.accept_frames = limit_frames * accept_percent // 100
         self.reject_above = reject_above
-        self.max_objects = max_objects
         self._in_frames = frames.content.arena != NULL
-        self._free_handle = self._oldest = self._youngest = NONE
-
-    def __dealloc__(self):
-        release(self._handle)
-        release(self.owner)
-        release(self._word)
+        self._oldest = NONE
 
     # ---- store ----
 
     cdef int store(self, const uint8_t *payload, uint32_t payload_bytes, uint32_t length, uint32_t reserve,
                    uint32_t *handle) except -1 nogil:
         cdef int outcome = OK, size_class
-        cdef uint32_t zspage, slot, new
+        cdef uint32_t zspage, slot
         if not 1 <= length <= PAGE_SIZE or payload_bytes != (length if self._in_frames else 8):
             with gil:
                 raise InvariantError(f"a store of {payload_bytes} bytes accounted as {length}")
         if self._declines(length, &outcome):
             return outcome
-        if self._free_handle == NONE and self._secure_handle(reserve) != OK:
-            self.count[REJECT_NO_FRAME] += 1
-            return NO_FRAME
         size_class = self.zspages.class_of[size_index(length)]
         zspage = self.zspages.roomiest(size_class)
-        if zspage == NONE:
-            if self.zspages.create(size_class, reserve, &zspage) != OK:
-                self.count[REJECT_NO_FRAME] += 1
-                return NO_FRAME
+        if zspage == NO_ZSPAGE:
+            outcome = self.zspages.create(size_class, reserve, &zspage)
+            if outcome != OK:
+                self.count[<int>REJECT_NO_HANDLE if outcome == POOL_FULL else <int>REJECT_NO_FRAME] += 1
+                return outcome
             self.nr_pool_frames = self.zspages.nr_frames
-        new = self._free_handle                 # from here on nothing can fail
-        if new == NONE:
-            new = self._high
-            self._high += 1
-        else:
-            self._free_handle = <uint32_t>self._handle[new].entry
-        slot = self.zspages.take_slot(zspage, new)
-        self._handle[new].entry = entry_for(zspage, slot, length)
-        if self._in_frames:
-            self.zspages.write(zspage, slot, payload, length)
-        else:
-            memcpy(&self._word[new], payload, 8)
-        self._append(new)
+        slot = self.zspages.take_slot(zspage)               # from here on nothing can fail
+        self.zspages.write(zspage, slot, payload, length)
+        handle[0] = handle_of(zspage, slot)
+        if self.zspages.aged:
+            self._append(handle[0])
         self.nr_objects += 1
         self.stored_bytes += length
-        handle[0] = new
         return OK
 
     cdef bint _declines(self, uint32_t length, int *outcome) noexcept nogil:
@@ -139,176 +106,146 @@ cdef class Zpool:
             self.count[REJECT_TOO_BIG] += 1
             outcome[0] = REJECTED
             return True
-        if self.nr_objects == self.max_objects:
-            self.count[REJECT_NO_HANDLE] += 1
-            outcome[0] = POOL_FULL
-            return True
         return False
-
-    cdef int _secure_handle(self, uint32_t reserve) except -1 nogil:
-        """Room for one more handle: OK, or NO_FRAME without frames or memory for it."""
-        cdef uint64_t *word
-        if self._high == self._capacity and self.frames.grow(
-                <void **>&self._handle, &self._capacity, sizeof(Handle), GROW, self.max_objects, reserve) != OK:
-            return NO_FRAME
-        if self._high == self._owners and self.frames.grow(
-                <void **>&self.owner, &self._owners, sizeof(uint32_t), GROW, self.max_objects, reserve) != OK:
-            return NO_FRAME
-        if not self._in_frames and self._high == self._words:
-            word = <uint64_t *>realloc(self._word, (<size_t>self._words + self._words // 8 + GROW) * sizeof(uint64_t))
-            if word == NULL:
-                return NO_FRAME
-            self._word = word
-            self._words += self._words // 8 + GROW
-        return OK
 
     # ---- load and free ----
 
-    cdef bint _is_live(self, uint32_t handle) noexcept nogil:
-        return handle < self._high and self._handle[handle].entry >> LIVE_SHIFT
-
-    cdef int _require_live(self, uint32_t handle) except -1 nogil:
-        if not self._is_live(handle):
+    cdef uint32_t _require(self, uint32_t handle) except? 0xFFFFFFFF nogil:
+        """The zspage of an object."""
+        cdef uint32_t zspage = self.zspages.find(handle)
+        if zspage == NO_ZSPAGE:
             with gil:
                 raise InvariantError(f"handle {handle} holds no object; {self.nr_objects} are stored")
-        return 0
+        return zspage
 
     cdef const uint8_t *view(self, uint32_t handle, uint32_t *payload_bytes) except NULL nogil:
-        cdef uint64_t entry
-        self._require_live(handle)
-        entry = self._handle[handle].entry
-        self._handle[handle].entry = entry | <uint64_t>1 << LOADED_SHIFT
-        if not self._in_frames:
-            payload_bytes[0] = 8
-            return <const uint8_t *>&self._word[handle]
-        payload_bytes[0] = length_of(entry)
-        return self.zspages.view(zspage_of(entry), slot_of(entry), payload_bytes[0], self._scratch)
+        cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle)
+        cdef uint32_t length = self.zspages.length(zspage, slot)
+        self.zspages.word[handle] = self.zspages.word[handle] | LOADED
+        payload_bytes[0] = length if self._in_frames else 8
+        return self.zspages.view(zspage, slot, length, self._scratch)
 
-    cdef void expect(self, uint32_t handle, int step) noexcept nogil:
-        cdef uint64_t entry
-        if step == 0:
-            __builtin_prefetch(&self._handle[handle], 1)
-            return
-        entry = self._handle[handle].entry
-        if step == 1:
-            self.zspages.expect(zspage_of(entry), slot_of(entry))
-            if self._handle[handle].older != NONE:
-                __builtin_prefetch(&self._handle[self._handle[handle].older], 1)
-            if self._handle[handle].younger != NONE:
-                __builtin_prefetch(&self._handle[self._handle[handle].younger], 1)
-        elif self._in_frames:
-            self.zspages.expect_bytes(zspage_of(entry), slot_of(entry), length_of(entry))
+    cdef void expect(self, uint32_t handle) noexcept nogil:
+        self.zspages.expect(handle)
+
+    cdef void expect_bytes(self, uint32_t handle) noexcept nogil:
+        cdef Age *age
+        if self._in_frames:
+            self.zspages.expect_bytes(handle)
+        if self.zspages.aged:
+            age = self.zspages.age(handle)
+            self.zspages.expect(age.older)
+            self.zspages.expect(age.younger)
 
     cpdef int free(self, uint32_t handle) except -1 nogil:
-        cdef uint64_t entry
-        self._require_live(handle)
-        entry = self._handle[handle].entry
-        self.nr_pool_frames -= self.zspages.give_slot(zspage_of(entry), slot_of(entry))
-        self._unlink(handle)
-        self._handle[handle].entry = self._free_handle
-        self._free_handle = handle
+        cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle)
+        self.stored_bytes -= self.zspages.length(zspage, slot)
         self.nr_objects -= 1
-        self.stored_bytes -= length_of(entry)
+        if self.zspages.aged:
+            self._unlink(handle)
+        if self.zspages.give_slot(zspage, slot):
+            self.nr_pool_frames = self.zspages.nr_frames
         return 0
 
-    cdef bint loaded(self, uint32_t handle) noexcept nogil:
-        return self._handle[handle].entry >> LOADED_SHIFT & 1
-
-    cdef uint32_t length(self, uint32_t handle) noexcept nogil:
-        return length_of(self._handle[handle].entry)
-
-    # ---- age ----
+    # ---- order ----
 
     cpdef uint32_t oldest(self) noexcept nogil:
         return self._oldest
 
     cpdef int rotate(self, uint32_t handle) except -1 nogil:
-        self._require_live(handle)
+        self._require(handle)
+        if not self.zspages.aged:
+            with gil:
+                raise InvariantError("this pool keeps no order")
         self._unlink(handle)
         self._append(handle)
-        self._handle[handle].entry &= ~(<uint64_t>1 << LOADED_SHIFT)
+        self.zspages.word[handle] = self.zspages.word[handle] & ~<uint32_t>LOADED
         self.count[ROTATIONS] += 1
         return 0
 
     cdef void _append(self, uint32_t handle) noexcept nogil:
-        self._handle[handle].older = self._youngest
-        self._handle[handle].younger = NONE
-        if self._youngest == NONE:
-            self._oldest = handle
-        else:
-            self._handle[self._youngest].younger = handle
-        self._youngest = handle
+        """Between the youngest and the oldest."""
+        cdef Age *age = self.zspages.age(handle)
+        cdef Age *oldest
+        if self._oldest == NONE:
+            self._oldest = age.older = age.younger = handle
+            return
+        oldest = self.zspages.age(self._oldest)
+        age.older = oldest.older
+        age.younger = self._oldest
+        self.zspages.age(age.older).younger = handle
+        oldest.older = handle
 
     cdef void _unlink(self, uint32_t handle) noexcept nogil:
-        cdef Handle age = self._handle[handle]
-        if age.older == NONE:
+        cdef Age *age = self.zspages.age(handle)
+        if age.younger == handle:
+            self._oldest = NONE
+            return
+        self.zspages.age(age.older).younger = age.younger
+        self.zspages.age(age.younger).older = age.older
+        if self._oldest == handle:
             self._oldest = age.younger
-        else:
-            self._handle[age.older].younger = age.younger
-        if age.younger == NONE:
-            self._youngest = age.older
-        else:
-            self._handle[age.younger].older = age.older
+
+    cdef void _replace(self, uint32_t old, uint32_t new) noexcept nogil:
+        """`new` where `old` was."""
+        cdef Age *age = self.zspages.age(new)
+        age[0] = self.zspages.age(old)[0]
+        self.zspages.age(age.older).younger = new           # for the only one: its own, which then goes with it
+        self.zspages.age(age.younger).older = new
+        if age.younger == old:
+            age.older = age.younger = new
+        if self._oldest == old:
+            self._oldest = new
 
     # ---- compaction ----
 
-    cpdef uint32_t compact(self) except? 0xFFFFFFFF nogil:
-        """Compacts every class, largest first; frames gained."""
-        cdef uint32_t gained = 0
-        cdef int size_class
-        for size_class in range(self.zspages.nr_classes - 1, -1, -1):
-            gained += self._compact_class(size_class)
-        self.count[COMPACT_FREED_FRAMES] += gained
-        self.nr_pool_frames = self.zspages.nr_frames
-        return gained
+    cdef bint compact_one(self, int *size_class, uint32_t *owner, uint32_t *handle) except -1 nogil:
+        """Out of the sparsest zspage of a class into its fullest, as long as the free slots of the class add up to a
+        zspage. Both stay what they are until one is empty or the other full."""
+        cdef const SizeClass *shape
+        cdef uint32_t target
+        while size_class[0] >= 0:
+            shape = &self.zspages.classes[size_class[0]]
+            if (<uint64_t>self.zspages.nr_zspages[size_class[0]] * shape.objects - self.zspages.nr_used[size_class[0]]
+                    >= shape.objects):
+                target = self.zspages.roomiest(size_class[0])
+                self._move_object(self.zspages.sparsest(size_class[0], target), target, owner, handle)
+                return True
+            size_class[0] -= 1
+        return False
 
-    cdef uint32_t _compact_class(self, int size_class) except? 0xFFFFFFFF nogil:
-        """Empties the sparsest zspage into the fullest one until either is done, again and again as long as the free
-        slots of the class add up to a zspage. (What was the fullest stays it until it is full.)"""
-        cdef uint32_t objects = self.zspages.classes[size_class].objects
-        cdef uint32_t source, target, slot, gained = 0, freed
-        while <uint64_t>self.zspages.nr_zspages[size_class] * objects - self.zspages.nr_used[size_class] >= objects:
-            target = self.zspages.roomiest(size_class)
-            source = self.zspages.sparsest(size_class, target)
-            slot = 0
-            freed = 0
-            while freed == 0 and self.zspages.at(target).used < objects:
-                if not self.zspages.owner(source, slot) & FREE_SLOT:
-                    freed = self._move_object(source, slot, target)
-                slot += 1
-            gained += freed
-        return gained
-
-    cdef int _move_object(self, uint32_t zspage, uint32_t slot, uint32_t target) except -1 nogil:
-        """Moves one object to a free slot of `target`; the frames that this freed."""
-        cdef uint32_t handle = self.zspages.owner(zspage, slot)
-        cdef uint32_t length = length_of(self._handle[handle].entry)
-        cdef uint32_t new_slot = self.zspages.take_slot(target, handle)
-        cdef uint64_t loaded = self._handle[handle].entry & <uint64_t>1 << LOADED_SHIFT
-        if self._in_frames:
-            self.zspages.write(target, new_slot, self.zspages.view(zspage, slot, length, self._scratch), length)
-        self._handle[handle].entry = entry_for(target, new_slot, length) | loaded
+    cdef int _move_object(self, uint32_t source, uint32_t target, uint32_t *owner, uint32_t *handle) except -1 nogil:
+        """Moves the first object of a zspage to a free slot of another."""
+        cdef uint32_t slot = 0, new_slot, length, old, freed
+        while spare_of(self.zspages.at(source).cells[slot]) == SPARE_FREE:
+            slot += 1
+        length = self.zspages.length(source, slot)
+        new_slot = self.zspages.take_slot(target)
+        self.zspages.write(target, new_slot, self.zspages.view(source, slot, length, self._scratch), length)
+        old = handle_of(source, slot)
+        handle[0] = handle_of(target, new_slot)
+        owner[0] = self.owner(old)
+        self.set_owner(handle[0], owner[0])
+        if self.loaded(old):
+            self.zspages.word[handle[0]] = self.zspages.word[handle[0]] | LOADED
+        if self.zspages.aged:
+            self._replace(old, handle[0])
         self.count[COMPACT_MOVED_OBJECTS] += 1
         self.count[COMPACT_MOVED_BYTES] += length
-        return self.zspages.give_slot(zspage, slot)
+        freed = self.zspages.give_slot(source, slot)
+        self.count[COMPACT_FREED_FRAMES] += freed
+        self.nr_pool_frames -= freed
+        return 0
 
     cpdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil:
-        cdef uint32_t zspage = self.zspages.rewire(source, target)
-        cdef uint32_t slot, handle
-        if self._in_frames:
-            for slot in range(self.zspages.classes[self.zspages.at(zspage).size_class].objects):
-                handle = self.zspages.owner(zspage, slot)
-                if not handle & FREE_SLOT:
-                    self.zspages.expose(zspage, slot, length_of(self._handle[handle].entry))
-        return OK
+        return self.zspages.rewire(source, target)
 
     # ---- accounts ----
 
     cpdef uint64_t metadata_bytes(self) noexcept nogil:
-        """Of handles, their owners, zspage records and cells, grown parts included; frames are taken for them. The payloads
-        of content without bytes are not metadata: they stand for what would lie in the frames."""
-        return (<uint64_t>self._capacity * sizeof(Handle) + <uint64_t>self._owners * sizeof(uint32_t)
-                + self.zspages.metadata_bytes())
+        """Of the records, grown parts included; frames are taken for them. What lies in the slots is not metadata, nor
+        what stands for it: the payloads and lengths of content without bytes."""
+        return self.zspages.metadata_bytes()
 
     def stats(self):
         """Where the pool's bytes are, how much compact() would free, and what was declined and moved, by count.
@@ -328,46 +265,45 @@ cdef class Zpool:
         }
 
     cpdef object check(self):
-        """Recounts everything from entries and cells; O(handles + slots). Raises InvariantError."""
-        cdef uint32_t handle, older = NONE, nr_live = 0, nr_aged = 0, nr_free = 0
-        cdef uint64_t entry, stored = 0
+        """Recounts everything from the cells; O(slots). Raises InvariantError."""
+        live = set()
         self.zspages.check()
-        for handle in range(self._high):
-            entry = self._handle[handle].entry
-            if self._is_live(handle):
-                self._check_entry(handle, entry)
-                nr_live += 1
-                stored += length_of(entry)
-        if nr_live != self.nr_objects or stored != self.stored_bytes:
-            raise InvariantError(f"{self.nr_objects} objects of {self.stored_bytes} bytes; recount {nr_live}, {stored}")
-        handle = self._oldest
-        while handle != NONE and nr_aged <= nr_live:
-            if not self._is_live(handle) or self._handle[handle].older != older:
-                raise InvariantError(f"age list: {handle} after {older} is free or names {self._handle[handle].older}")
-            older, handle = handle, self._handle[handle].younger
-            nr_aged += 1
-        handle = self._free_handle
-        while handle != NONE and nr_free <= self._high:
-            if handle >= self._high or self._is_live(handle):
-                raise InvariantError(f"handle {handle} is in the free list, but live or never given out")
-            handle = <uint32_t>self._handle[handle].entry
-            nr_free += 1
-        if nr_aged != nr_live or older != self._youngest or nr_free + nr_live != self._high:
-            raise InvariantError(f"{nr_live} live handles, {nr_aged} by age up to {older} (youngest {self._youngest}), "
-                                 f"{nr_free} free of {self._high}")
+        self._check_objects(live)
+        self._check_order(live)
         self._check_totals()
 
-    cdef object _check_entry(self, uint32_t handle, uint64_t entry):
-        cdef uint32_t zspage = zspage_of(entry), size_class, length = length_of(entry)
-        size_class = self.zspages.class_of[size_index(length)]
-        if (zspage >= self.zspages._end or self.zspages.at(zspage).group == NO_GROUP
-                or self.zspages.at(zspage).size_class != size_class
-                or slot_of(entry) >= self.zspages.classes[size_class].objects):
-            raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which does not exist "
-                                 f"or is not for objects of {length} bytes")
-        if self.zspages.owner(zspage, slot_of(entry)) != handle:
-            raise InvariantError(f"handle {handle} names zspage {zspage} slot {slot_of(entry)}, which belongs to "
-                                 f"{self.zspages.owner(zspage, slot_of(entry))}")
+    cdef object _check_objects(self, set live):
+        """Collects the handles."""
+        cdef uint32_t zspage, slot, length
+        cdef uint64_t stored = 0
+        cdef int size_class
+        for size_class in range(self.zspages.nr_classes):
+            for group in range(NR_GROUPS):
+                for zspage in self.zspages._members(size_class, group):
+                    for slot in range(self.zspages.classes[size_class].objects):
+                        if spare_of(self.zspages.at(zspage).cells[slot]) == SPARE_FREE:
+                            continue
+                        length = self.zspages.length(zspage, slot)
+                        if not 1 <= length <= PAGE_SIZE or self.zspages.class_of[size_index(length)] != size_class:
+                            raise InvariantError(f"handle {handle_of(zspage, slot)}: an object of {length} bytes is "
+                                                 f"not for zspage {zspage} of class {size_class}")
+                        stored += length
+                        live.add(handle_of(zspage, slot))
+        if len(live) != self.nr_objects or stored != self.stored_bytes:
+            raise InvariantError(f"{self.nr_objects} objects of {self.stored_bytes} bytes; recount {len(live)}, "
+                                 f"{stored}")
+
+    cdef object _check_order(self, set live):
+        cdef uint32_t handle = self._oldest, older, nr_aged = 0
+        if (handle in live) != (self.zspages.aged and self.nr_objects > 0):
+            raise InvariantError(f"the oldest of {self.nr_objects} objects is {handle}; order kept: {self.zspages.aged}")
+        while handle in live and (nr_aged == 0 or handle != self._oldest):
+            older, handle = handle, self.zspages.age(handle).younger
+            nr_aged += 1
+            if handle not in live or self.zspages.age(handle).older != older or nr_aged > self.nr_objects:
+                raise InvariantError(f"order: {handle} after {older} holds no object, names another, or comes twice")
+        if self.zspages.aged and nr_aged != self.nr_objects:
+            raise InvariantError(f"{self.nr_objects} objects, {nr_aged} in the order")
 
     cdef object _check_totals(self):
         cdef dict totals = self.stats()
@@ -390,17 +326,29 @@ cdef class Zpool:
         self.frames.give(source, 0)
         return target
 
-    def put(self, bytes payload not None, length=None, uint32_t reserve=0):
+    def put(self, bytes payload not None, length=None, uint32_t reserve=0, uint32_t owner=0):
         """Stores a payload accounted as `length` bytes (by default its own); (outcome, handle or None)."""
         cdef uint32_t handle = NONE
         cdef const uint8_t *source = <const uint8_t *>PyBytes_AS_STRING(payload)
         cdef uint32_t accounted = len(payload) if length is None else length
         cdef int outcome = self.store(source, len(payload), accounted, reserve, &handle)
-        return outcome, handle if outcome == OK else None
+        if outcome != OK:
+            return outcome, None
+        self.set_owner(handle, owner)
+        return outcome, handle
+
+    def compact(self):
+        """Moves all that compaction would: [(owner, new handle)], one after the other."""
+        cdef int size_class = self.zspages.nr_classes - 1
+        cdef uint32_t owner, handle
+        moves = []
+        while self.compact_one(&size_class, &owner, &handle):
+            moves.append((owner, handle))
+        return moves
 
     def was_loaded(self, uint32_t handle):
         """Whether the object was viewed since it was stored or rotated."""
-        self._require_live(handle)
+        self._require(handle)
         return bool(self.loaded(handle))
 
     def get(self, uint32_t handle):
@@ -413,11 +361,8 @@ cdef class Zpool:
         """For tests of damage only: flip one bit of an object where it lies."""
         cdef uint32_t n = 0
         cdef const uint8_t *payload = self.view(handle, &n)
-        cdef uint64_t entry = self._handle[handle].entry
+        cdef uint32_t zspage = self.zspages.zspage_of(handle), slot = slot_of(zspage, handle)
         spoilt = bytearray(payload[:n])
         spoilt[bit // 8 % n] ^= 1 << bit % 8
         cdef bytes changed = bytes(spoilt)
-        if self._in_frames:
-            self.zspages.write(zspage_of(entry), slot_of(entry), <const uint8_t *>PyBytes_AS_STRING(changed), n)
-        else:
-            memcpy(&self._word[handle], PyBytes_AS_STRING(changed), 8)
+        self.zspages.write(zspage, slot, <const uint8_t *>PyBytes_AS_STRING(changed), self.zspages.length(zspage, slot))

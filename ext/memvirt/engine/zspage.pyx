@@ -10,29 +10,37 @@ All zspages of a size class lie in lists by fullness (deciles, and full). New ob
 has a free slot, so that the others may run empty; in a group, to the one that entered it last. The last object to go
 takes the frames with it at once. Both rules are deterministic, and independent of what the frames hold.
 
-A slot has no header in the pool: who lives there is a cell of the zspage's record, 4 bytes a slot. (zsmalloc puts 8
-bytes in front of each object. The cell also serves content without bytes, spares free() a visit to cold payload, and
-chains the free slots.) Records lie end to end in one array, 16 bytes and 4 for each frame and slot; one that is given
-back waits for the next zspage of its class. In sanitizer builds all but the bytes of live objects is poisoned.
+A slot has no header in the pool: its owner stands in a cell of the zspage's record, 4 bytes a slot. (zsmalloc puts 8
+bytes in front of each object, and keeps 8 more outside.) Records lie end to end in one array of 32-bit words; one that
+is given back waits for the next zspage of its class, so what a word is for never changes.
+
+    word        | f2 | f1 | f0 | state | next | prev | cell 0 | cell 1 | cell 2 | ...
+                                ^ the zspage's id           ^ a handle
+
+The *handle* of an object is the index of its cell. Of all words `prev` alone has its top bit set, so the record is
+found by looking back. The length of an object lies in the bytes that it leaves of its slot, the last two; the cell says
+when there are not so many. What content without bytes would put into a slot lies in an array by handle, and is no more
+metadata than they. In sanitizer builds all but the bytes of live objects and their lengths is poisoned.
 
 Kept, and recounted by check():
-- a zspage is in the list of its class and group; `used` counts its owners, the free slots form one chain;
+- a zspage is in the list of its class and group; `used` counts its objects, the free slots form one chain;
 - Frame.where of each of its frames (FRAME_ZSPAGE) is its id;
-- nr_zspages, nr_used and nr_frames are the sums over all zspages; records, live and free, fill _word up to _end.
+- nr_zspages, nr_used and nr_frames are the sums over all zspages; records, live and free, fill `word` up to _end.
 """
 
 cimport cython
-from libc.stdlib cimport free
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from .frames cimport FRAME_ZSPAGE
 from .sizeclass cimport MAX_CHAIN, ChainRule, build_classes
-from .types cimport NO_FRAME, NONE, OK, PAGE_SIZE
+from .types cimport NO_FRAME, OK, PAGE_SIZE, POOL_FULL
 
 from memvirt.engine.sizeclass import CHAIN_RULES
 from memvirt.errors import ConfigError, InvariantError
 
 cdef extern from "poison.h" nogil:
+    const int MEMVIRT_POISONS
     void memvirt_poison(const void *region, size_t n)
     void memvirt_unpoison(const void *region, size_t n)
 
@@ -48,182 +56,199 @@ cdef enum:
 
 @cython.final
 cdef class Zspages:
-    def __cinit__(self, Frames frames not None, int chain=8, str chain_rule="waste"):
+    def __cinit__(self, Frames frames not None, int chain=8, str chain_rule="waste", bint aged=True,
+                  uint32_t max_words=MAX_WORDS):
         if chain_rule not in CHAIN_RULES:
             raise ConfigError(f"chain_rule is {chain_rule!r}: must be one of {list(CHAIN_RULES)}")
         if not 1 <= chain <= MAX_CHAIN:
             raise ConfigError(f"chain is {chain} frames: must be from 1 to {MAX_CHAIN}")
         self.frames = frames
+        self.aged = aged
+        self.max_words = max_words
+        self._end = FIRST_WORD
         self.nr_classes = build_classes(chain, <ChainRule><int>CHAIN_RULES[chain_rule], self.classes, self.class_of)
-        memset(self.head, 0xFF, sizeof(self.head))
-        memset(self.free_record, 0xFF, sizeof(self.free_record))
+        memset(self.head, 0x7F, sizeof(self.head))
+        memset(self.free_record, 0x7F, sizeof(self.free_record))
 
     def __dealloc__(self):
-        free(self._word)
+        free(self.word)
+        free(self._payload)
 
-    # ---- a zspage and its parts ----
+    # ---- an object ----
 
-    cdef SizeClass *_shape(self, uint32_t zspage) noexcept nogil:
-        return &self.classes[self.at(zspage).size_class]
+    cdef uint32_t find(self, uint32_t handle) noexcept nogil:
+        cdef uint32_t zspage
+        if not self._first_cell <= handle < self._end:
+            return NO_ZSPAGE
+        zspage = self.zspage_of(handle)
+        if slot_of(zspage, handle) < self.shape(zspage).objects and spare_of(self.word[handle]) != SPARE_FREE:
+            return zspage
+        return NO_ZSPAGE
 
-    cdef uint32_t owner(self, uint32_t zspage, uint32_t slot) noexcept nogil:
-        """The handle in a slot; FREE_SLOT is set in it when there is none."""
-        return self.at(zspage).cells[self._shape(zspage).frames + slot]
+    cdef uint8_t *_byte(self, uint32_t zspage, uint32_t at) noexcept nogil:
+        cdef uint32_t frame = self.word[zspage - 1 - at // PAGE_SIZE]
+        return self.frames.content.arena + <size_t>frame * PAGE_SIZE + at % PAGE_SIZE
 
-    cdef void write(self, uint32_t zspage, uint32_t slot, const uint8_t *source, uint32_t n) noexcept nogil:
-        """Copies an object into its slot; what it leaves of the slot stays poisoned."""
-        cdef uint32_t start = slot * self._shape(zspage).size
-        cdef uint32_t offset = start % PAGE_SIZE, first = min(n, PAGE_SIZE - offset)
-        cdef uint32_t *frame = self.at(zspage).cells + start // PAGE_SIZE
-        cdef uint8_t *arena = self.frames.content.arena
-        self.expose(zspage, slot, n)
-        memvirt_stream(arena + <size_t>frame[0] * PAGE_SIZE + offset, source, first)
-        if first < n:
-            memvirt_stream(arena + <size_t>frame[1] * PAGE_SIZE, source + first, n - first)
+    cdef uint16_t *_tail(self, uint32_t zspage, uint32_t slot) noexcept nogil:
+        if self.frames.content.arena == NULL:
+            return &self._payload[handle_of(zspage, slot)].length
+        return <uint16_t *>self._byte(zspage, (slot + 1) * self.shape(zspage).size - sizeof(uint16_t))
 
-    cdef const uint8_t *view(self, uint32_t zspage, uint32_t slot, uint32_t n, uint8_t *scratch) noexcept nogil:
-        cdef uint32_t start = slot * self._shape(zspage).size
-        cdef uint32_t offset = start % PAGE_SIZE, first = PAGE_SIZE - offset
-        cdef uint32_t *frame = self.at(zspage).cells + start // PAGE_SIZE
-        cdef uint8_t *arena = self.frames.content.arena
-        if n <= first:
-            return arena + <size_t>frame[0] * PAGE_SIZE + offset
-        memcpy(scratch, arena + <size_t>frame[0] * PAGE_SIZE + offset, first)
-        memcpy(scratch + first, arena + <size_t>frame[1] * PAGE_SIZE, n - first)
+    cdef uint32_t length(self, uint32_t zspage, uint32_t slot) noexcept nogil:
+        cdef uint32_t spare = spare_of(self.at(zspage).cells[slot])
+        return self._tail(zspage, slot)[0] if spare == SPARE_MORE else self.shape(zspage).size - spare
+
+    cdef void write(self, uint32_t zspage, uint32_t slot, const uint8_t *source, uint32_t length) noexcept nogil:
+        """Puts an object into a slot that was taken for it."""
+        cdef uint32_t *cell = &self.at(zspage).cells[slot]
+        cdef uint32_t size = self.shape(zspage).size, start = slot * size, first
+        cdef uint32_t spare = min(size - length, <uint32_t>SPARE_MORE)
+        cell[0] = (cell[0] & ~(<uint32_t>SPARE_MASK << SPARE_SHIFT)) | spare << SPARE_SHIFT
+        self._cover(zspage, start, start + size, False)
+        if spare == SPARE_MORE:
+            self._tail(zspage, slot)[0] = length
+        if self.frames.content.arena == NULL:
+            memcpy(self._payload[handle_of(zspage, slot)].word, source, sizeof(uint64_t))
+            return
+        first = min(length, PAGE_SIZE - start % PAGE_SIZE)
+        memvirt_stream(self._byte(zspage, start), source, first)
+        if first < length:
+            memvirt_stream(self._byte(zspage, start + first), source + first, length - first)
+        self._shut(zspage, slot)
+
+    cdef const uint8_t *view(self, uint32_t zspage, uint32_t slot, uint32_t length, uint8_t *scratch) noexcept nogil:
+        cdef uint32_t start, first
+        if self.frames.content.arena == NULL:
+            return self._payload[handle_of(zspage, slot)].word
+        start = slot * self.shape(zspage).size
+        first = PAGE_SIZE - start % PAGE_SIZE
+        if length <= first:
+            return self._byte(zspage, start)
+        memcpy(scratch, self._byte(zspage, start), first)
+        memcpy(scratch + first, self._byte(zspage, start + first), length - first)
         return scratch
 
-    cdef void expect(self, uint32_t zspage, uint32_t slot) noexcept nogil:
-        cdef Zspage *record = self.at(zspage)
-        __builtin_prefetch(record, 1)
-        __builtin_prefetch(&record.cells[slot], 1)      # or the line before the owner's cell: near enough for hardware
+    cdef void expect(self, uint32_t handle) noexcept nogil:
+        __builtin_prefetch(self.word + handle, 1)
+        __builtin_prefetch(self.word + handle - 16, 1)          # most records begin there
 
-    cdef void expect_bytes(self, uint32_t zspage, uint32_t slot, uint32_t n) noexcept nogil:
-        cdef Zspage *record = self.at(zspage)
-        cdef uint32_t start = slot * self._shape(zspage).size, at
-        cdef uint32_t *frame = record.cells + start // PAGE_SIZE
-        cdef uint8_t *bytes = self.frames.content.arena + <size_t>frame[0] * PAGE_SIZE + start % PAGE_SIZE
-        for at in range(0, min(n, PAGE_SIZE - start % PAGE_SIZE), 64):
+    cdef void expect_bytes(self, uint32_t handle) noexcept nogil:
+        cdef uint32_t zspage = self.zspage_of(handle), size = self.shape(zspage).size
+        cdef uint32_t start = slot_of(zspage, handle) * size, at
+        cdef uint8_t *bytes = self._byte(zspage, start)
+        for at in range(0, min(size, PAGE_SIZE - start % PAGE_SIZE, 256), 64):  # all would keep it waiting
             __builtin_prefetch(bytes + at, 0)
+        __builtin_prefetch(self._byte(zspage, start + size - 1), 0)             # the length
 
-    cdef void expose(self, uint32_t zspage, uint32_t slot, uint32_t n) noexcept nogil:
-        """Unpoisons the first n bytes of a slot (n = 0: poisons the slot); matters to sanitizer builds only."""
-        cdef uint32_t size = self._shape(zspage).size
-        cdef uint32_t start = slot * size, offset = start % PAGE_SIZE, first
-        cdef uint32_t *frame = self.at(zspage).cells + start // PAGE_SIZE
-        cdef uint8_t *arena = self.frames.content.arena
-        if arena == NULL:
-            return
-        first = min(n if n else size, PAGE_SIZE - offset)
-        if n:
-            memvirt_unpoison(arena + <size_t>frame[0] * PAGE_SIZE + offset, first)
-            if first < n:
-                memvirt_unpoison(arena + <size_t>frame[1] * PAGE_SIZE, n - first)
-            return
-        memvirt_poison(arena + <size_t>frame[0] * PAGE_SIZE + offset, first)
-        if first < size:
-            memvirt_poison(arena + <size_t>frame[1] * PAGE_SIZE, size - first)
+    cdef void _cover(self, uint32_t zspage, uint32_t at, uint32_t end, bint poison) noexcept nogil:
+        """Poisons bytes of the chain, or makes them accessible."""
+        cdef uint32_t n
+        while MEMVIRT_POISONS and self.frames.content.arena != NULL and at < end:
+            n = min(end - at, PAGE_SIZE - at % PAGE_SIZE)
+            (memvirt_poison if poison else memvirt_unpoison)(self._byte(zspage, at), n)
+            at += n
+
+    cdef void _shut(self, uint32_t zspage, uint32_t slot) noexcept nogil:
+        """Poisons what nobody may touch of a slot: all, or all but the object and the granule with its length."""
+        cdef uint32_t size = self.shape(zspage).size, spare = spare_of(self.at(zspage).cells[slot])
+        if MEMVIRT_POISONS:
+            self._cover(zspage, slot * size + (0 if spare == SPARE_FREE else self.length(zspage, slot)),
+                        slot * size + size - (8 if spare == SPARE_MORE else 0), True)
 
     # ---- fullness groups ----
 
     cdef void _insert(self, uint32_t zspage, int group) noexcept nogil:
         cdef Zspage *record = self.at(zspage)
-        cdef uint32_t *head = &self.head[record.size_class][group]
-        record.group = group
-        record.prev = NONE
+        cdef uint32_t *head = &self.head[record.state >> CLASS_SHIFT][group]
+        record.prev = HEAD | <uint32_t>NO_ZSPAGE
         record.next = head[0]
-        if head[0] != NONE:
-            self.at(head[0]).prev = zspage
+        if head[0] != NO_ZSPAGE:
+            self.at(head[0]).prev = HEAD | zspage
         head[0] = zspage
 
-    cdef void _remove(self, uint32_t zspage) noexcept nogil:
+    cdef void _remove(self, uint32_t zspage, int group) noexcept nogil:
         cdef Zspage *record = self.at(zspage)
-        if record.prev == NONE:
-            self.head[record.size_class][record.group] = record.next
+        if record.prev == HEAD | <uint32_t>NO_ZSPAGE:
+            self.head[record.state >> CLASS_SHIFT][group] = record.next
         else:
-            self.at(record.prev).next = record.next
-        if record.next != NONE:
+            self.at(record.prev & ~<uint32_t>HEAD).next = record.next
+        if record.next != NO_ZSPAGE:
             self.at(record.next).prev = record.prev
 
-    cdef void _regroup(self, uint32_t zspage) noexcept nogil:
-        cdef Zspage *record = self.at(zspage)
-        cdef int group = group_of(record.used, self.classes[record.size_class].objects)
-        if group != record.group:
-            self._remove(zspage)
+    cdef void _regroup(self, uint32_t zspage, uint32_t was_used) noexcept nogil:
+        cdef uint32_t objects = self.shape(zspage).objects
+        cdef int was = group_of(was_used, objects), group = group_of(used_of(self.at(zspage)), objects)
+        if group != was:
+            self._remove(zspage, was)
             self._insert(zspage, group)
 
     cdef uint32_t roomiest(self, int size_class) noexcept nogil:
         cdef int group
         for group in range(GROUP_FULL - 1, -1, -1):
-            if self.head[size_class][group] != NONE:
+            if self.head[size_class][group] != NO_ZSPAGE:
                 return self.head[size_class][group]
-        return NONE
+        return NO_ZSPAGE
 
     cdef uint32_t sparsest(self, int size_class, uint32_t other) noexcept nogil:
         cdef uint32_t zspage
         cdef int group
         for group in range(1, GROUP_FULL):
             zspage = self.head[size_class][group]
-            if zspage == other and zspage != NONE:
+            if zspage == other:
                 zspage = self.at(zspage).next
-            if zspage != NONE:
+            if zspage != NO_ZSPAGE:
                 return zspage
-        return NONE
+        return NO_ZSPAGE
 
     # ---- slots ----
 
-    cdef uint32_t take_slot(self, uint32_t zspage, uint32_t owner) noexcept nogil:
-        """Gives a free slot, of which there must be one, to `owner`."""
+    cdef uint32_t take_slot(self, uint32_t zspage) noexcept nogil:
+        """A free slot, of which there must be one; from now on owner 0 has it."""
         cdef Zspage *record = self.at(zspage)
-        cdef uint32_t slot = record.free_slot
-        cdef uint32_t *cell = &record.cells[self.classes[record.size_class].frames + slot]
-        assert slot != LAST_SLOT and cell[0] & FREE_SLOT
-        record.free_slot = cell[0] & LAST_SLOT
-        cell[0] = owner
-        record.used += 1
-        self.nr_used[record.size_class] += 1
-        self._regroup(zspage)
+        cdef uint32_t slot = free_slot_of(record)
+        assert spare_of(record.cells[slot]) == SPARE_FREE
+        record.state += 1 + ((record.cells[slot] & FREE_MASK) - slot << FREE_SHIFT)
+        record.cells[slot] = 0
+        self.nr_used[record.state >> CLASS_SHIFT] += 1
+        self._regroup(zspage, used_of(record) - 1)
         return slot
 
     cdef int give_slot(self, uint32_t zspage, uint32_t slot) except -1 nogil:
         """Empties a slot. Gives the frames back with the last object; how many (0 while others live there)."""
         cdef Zspage *record = self.at(zspage)
-        cdef uint32_t *cell = &record.cells[self.classes[record.size_class].frames + slot]
-        assert not cell[0] & FREE_SLOT
-        self.nr_used[record.size_class] -= 1
-        record.used -= 1
-        if record.used == 0:
+        cdef uint32_t first = free_slot_of(record)
+        assert spare_of(record.cells[slot]) != SPARE_FREE
+        record.cells[slot] = <uint32_t>SPARE_FREE << SPARE_SHIFT | first
+        record.state += (slot - first << FREE_SHIFT) - 1
+        self.nr_used[record.state >> CLASS_SHIFT] -= 1
+        if used_of(record) == 0:
             return self._destroy(zspage)
-        self.expose(zspage, slot, 0)
-        cell[0] = FREE_SLOT | record.free_slot
-        record.free_slot = slot
-        self._regroup(zspage)
+        self._shut(zspage, slot)
+        self._regroup(zspage, used_of(record) + 1)
         return 0
 
     # ---- birth and death ----
 
     cdef int create(self, int size_class, uint32_t reserve, uint32_t *zspage) except -1 nogil:
-        """An empty zspage with all its frames, or nothing at all: OK or NO_FRAME."""
+        """An empty zspage with all its frames, or nothing at all."""
         cdef const SizeClass *shape = &self.classes[size_class]
         cdef uint32_t new, taken = 0, i
-        cdef Zspage *record
-        if self._take_record(size_class, reserve, &new) != OK:
-            return NO_FRAME
-        record = self.at(new)
-        while taken < shape.frames and self.frames.take(0, FRAME_ZSPAGE, reserve, &record.cells[taken]) == OK:
+        cdef int outcome = self._take_record(size_class, reserve, &new)
+        if outcome != OK:
+            return outcome
+        while taken < shape.frames and self.frames.take(0, FRAME_ZSPAGE, reserve, &self.word[new - 1 - taken]) == OK:
             taken += 1
         if taken < shape.frames:
-            while taken:
-                taken -= 1
-                self.frames.give(record.cells[taken], 0)
+            for i in range(taken):
+                self.frames.give(self.word[new - 1 - i], 0)
             self._give_record(new)
             return NO_FRAME
         for i in range(shape.frames):
-            self.frames.frame[record.cells[i]].where = new
-            self._hide(record.cells[i])
+            self.frames.frame[self.word[new - 1 - i]].where = new
+        self._cover(new, 0, shape.frames * PAGE_SIZE, True)
         for i in range(shape.objects):
-            record.cells[shape.frames + i] = FREE_SLOT | (i + 1 if i + 1 < shape.objects else LAST_SLOT)
-        record.used = 0
-        record.free_slot = 0
+            self.at(new).cells[i] = <uint32_t>SPARE_FREE << SPARE_SHIFT | ((i + 1) & FREE_MASK)
+        self.at(new).state = <uint32_t>size_class << CLASS_SHIFT
         self.nr_zspages[size_class] += 1
         self.nr_frames += shape.frames
         self._insert(new, 0)
@@ -231,69 +256,82 @@ cdef class Zspages:
         return OK
 
     cdef int _destroy(self, uint32_t zspage) except -1 nogil:
-        cdef const SizeClass *shape = self._shape(zspage)
+        """Of a zspage that has just lost its last object."""
+        cdef const SizeClass *shape = self.shape(zspage)
         cdef uint32_t i
-        self._remove(zspage)
+        self._remove(zspage, group_of(1, shape.objects))
+        self._cover(zspage, 0, shape.frames * PAGE_SIZE, False)
         for i in range(shape.frames):
-            self._reveal(self.at(zspage).cells[i])
-            self.frames.give(self.at(zspage).cells[i], 0)
-        self.nr_zspages[self.at(zspage).size_class] -= 1
+            self.frames.give(self.word[zspage - 1 - i], 0)
+        self.nr_zspages[self.at(zspage).state >> CLASS_SHIFT] -= 1
         self.nr_frames -= shape.frames
         self._give_record(zspage)
         return shape.frames
 
+    cdef uint32_t _words(self, int size_class) noexcept nogil:
+        cdef const SizeClass *shape = &self.classes[size_class]
+        return HEADER_WORDS + shape.frames + shape.objects * (1 + (sizeof(Age) // sizeof(uint32_t) if self.aged else 0))
+
     cdef int _take_record(self, int size_class, uint32_t reserve, uint32_t *zspage) except -1 nogil:
-        """A record of the class: one that was given back last, or a new one at the end; NO_FRAME without room for it."""
-        cdef uint32_t words = words_of(&self.classes[size_class])
+        """A record of the class: one that was given back last, or a new one at the end."""
+        cdef uint32_t words = self._words(size_class)
+        cdef Payload *grown
         zspage[0] = self.free_record[size_class]
-        if zspage[0] != NONE:
+        if zspage[0] != NO_ZSPAGE:
             self.free_record[size_class] = self.at(zspage[0]).next
             return OK
-        if self._room - self._end < words and self.frames.grow(
-                <void **>&self._word, &self._room, sizeof(uint32_t), max(words, <uint32_t>GROW), NONE, reserve) != OK:
+        if self._end + words > self.max_words:
+            return POOL_FULL
+        if self._end + words > self._room and self.frames.grow(
+                <void **>&self.word, &self._room, sizeof(uint32_t), max(self._end + words - self._room, <uint32_t>GROW),
+                self.max_words, reserve) != OK:
             return NO_FRAME
-        zspage[0] = self._end
+        if self.frames.content.arena == NULL and self._payloads < self._room:
+            grown = <Payload *>realloc(self._payload, self._room * sizeof(Payload))
+            if grown == NULL:
+                return NO_FRAME
+            self._payload = grown
+            self._payloads = self._room
+        zspage[0] = self._end + self.classes[size_class].frames
+        if self._end == FIRST_WORD:
+            self._first_cell = handle_of(zspage[0], 0)
+            memset(self.word, 0, FIRST_WORD * sizeof(uint32_t))
+        memset(self.word + self._end, 0, words * sizeof(uint32_t))
+        self.at(zspage[0]).state = <uint32_t>size_class << CLASS_SHIFT
+        self.at(zspage[0]).prev = HEAD | <uint32_t>NO_ZSPAGE
         self._end += words
-        self.at(zspage[0]).size_class = size_class
         return OK
 
     cdef void _give_record(self, uint32_t zspage) noexcept nogil:
-        cdef uint32_t *head = &self.free_record[self.at(zspage).size_class]
-        self.at(zspage).group = NO_GROUP
+        cdef uint32_t *head = &self.free_record[self.at(zspage).state >> CLASS_SHIFT]
+        self.at(zspage).state |= GIVEN_BACK
         self.at(zspage).next = head[0]
         head[0] = zspage
 
     # ---- moving a frame ----
 
-    cdef void _hide(self, hfn_t frame) noexcept nogil:
-        if self.frames.content.arena != NULL:
-            memvirt_poison(self.frames.content.arena + <size_t>frame * PAGE_SIZE, PAGE_SIZE)
-
-    cdef void _reveal(self, hfn_t frame) noexcept nogil:
-        if self.frames.content.arena != NULL:
-            memvirt_unpoison(self.frames.content.arena + <size_t>frame * PAGE_SIZE, PAGE_SIZE)
-
-    cdef uint32_t rewire(self, hfn_t source, hfn_t target) except? 0xFFFFFFFF nogil:
-        """Moves frame `source` of a zspage to `target`, bytes and all; the caller gives `source` back and exposes the
-        objects anew. Which zspage it was."""
+    cdef int rewire(self, hfn_t source, hfn_t target) except -1 nogil:
         cdef uint32_t zspage = self.frames.frame[source].where, i = 0
+        cdef const SizeClass *shape
         if self.frames.frame[source].state != FRAME_ZSPAGE or zspage >= self._end:
             with gil:
                 raise InvariantError(f"frame {source} belongs to no zspage: it cannot be moved to {target}")
-        while self.at(zspage).cells[i] != source:
+        shape = self.shape(zspage)
+        while self.word[zspage - 1 - i] != source:
             i += 1
-            assert i < self._shape(zspage).frames
-        self._reveal(source)
+            assert i < shape.frames
+        self._cover(zspage, i * PAGE_SIZE, (i + 1) * PAGE_SIZE, False)
         self.frames.content.copy(target, source)
-        self._hide(target)
-        self.at(zspage).cells[i] = target
+        self.word[zspage - 1 - i] = target
         self.frames.frame[target].where = zspage
-        return zspage
+        self._cover(zspage, shape.objects * shape.size, shape.frames * PAGE_SIZE, True)
+        for i in range(shape.objects if MEMVIRT_POISONS else 0):
+            self._shut(zspage, i)
+        return OK
 
     # ---- accounts ----
 
     cdef uint64_t metadata_bytes(self) noexcept nogil:
-        """Of the records; frames are taken for them."""
         return self._room * sizeof(uint32_t)
 
     def accounts(self):
@@ -321,8 +359,8 @@ cdef class Zspages:
     def layout(self):
         """Every zspage, by class, from the fullest group down, as (size, frames, owner or None of each slot)."""
         return [(self.classes[i].size,
-                 [self.at(zspage).cells[j] for j in range(self.classes[i].frames)],
-                 [None if self.owner(zspage, j) & FREE_SLOT else self.owner(zspage, j)
+                 [self.word[zspage - 1 - j] for j in range(self.classes[i].frames)],
+                 [None if spare_of(self.at(zspage).cells[j]) == SPARE_FREE else self.at(zspage).cells[j] & OWNER
                   for j in range(self.classes[i].objects)])
                 for i in range(self.nr_classes) for group in range(GROUP_FULL, -1, -1)
                 for zspage in self._members(i, group)]
@@ -330,67 +368,73 @@ cdef class Zspages:
     cdef list _members(self, int size_class, int group):
         cdef uint32_t zspage = self.head[size_class][group]
         members = []
-        while zspage != NONE:
+        while zspage != NO_ZSPAGE:
             members.append(zspage)
             zspage = self.at(zspage).next
         return members
 
     cpdef object check(self):
         """Recounts everything from the records; O(slots). Raises InvariantError."""
-        cdef uint32_t zspage, nr_zspages, nr_used, nr_frames = 0, words = 0
+        cdef uint32_t zspage, prev, nr_zspages, nr_used, nr_frames = 0, words = FIRST_WORD
         cdef int size_class, group
         seen = set()
         for size_class in range(self.nr_classes):
             nr_zspages = nr_used = 0
             for group in range(NR_GROUPS):
+                prev = NO_ZSPAGE
                 zspage = self.head[size_class][group]
-                while zspage != NONE:
-                    self._check_listed(zspage, size_class, seen)
+                while zspage != NO_ZSPAGE:
+                    self._check_listed(zspage, HEAD | prev, size_class, seen)
                     self._check_one(zspage, group)
                     nr_zspages += 1
-                    nr_used += self.at(zspage).used
-                    zspage = self.at(zspage).next
+                    nr_used += used_of(self.at(zspage))
+                    prev, zspage = zspage, self.at(zspage).next
             if nr_zspages != self.nr_zspages[size_class] or nr_used != self.nr_used[size_class]:
                 raise InvariantError(f"class {size_class}: {self.nr_zspages[size_class]} zspages and "
                                      f"{self.nr_used[size_class]} objects, recount {nr_zspages} and {nr_used}")
             nr_frames += nr_zspages * self.classes[size_class].frames
             zspage = self.free_record[size_class]
-            while zspage != NONE:
-                self._check_listed(zspage, size_class, seen)
-                if self.at(zspage).group != NO_GROUP:
-                    raise InvariantError(f"the record of zspage {zspage} is free, yet in group {self.at(zspage).group}")
+            while zspage != NO_ZSPAGE:
+                self._check_listed(zspage, self.at(zspage).prev | <uint32_t>HEAD, size_class, seen)
+                if used_of(self.at(zspage)) != GIVEN_BACK:
+                    raise InvariantError(f"zspage {zspage}: its record is free, yet not marked so")
                 zspage = self.at(zspage).next
         for zspage in seen:
-            words += words_of(self._shape(zspage))
+            words += self._words(self.at(zspage).state >> CLASS_SHIFT)
         if nr_frames != self.nr_frames or words != self._end:
             raise InvariantError(f"{self.nr_frames} frames, {self._end} words of records; recount {nr_frames}, {words}")
 
-    cdef object _check_listed(self, uint32_t zspage, int size_class, set seen):
-        if zspage in seen or zspage >= self._end or self.at(zspage).size_class != size_class:
+    cdef object _check_listed(self, uint32_t zspage, uint32_t prev, int size_class, set seen):
+        if zspage in seen or zspage >= self._end or self.at(zspage).state >> CLASS_SHIFT != <uint32_t>size_class:
             raise InvariantError(f"zspage {zspage} in a list of class {size_class} is of another class, in two lists, "
                                  f"or past the end of the records, {self._end}")
+        if self.at(zspage).prev != prev:
+            raise InvariantError(f"zspage {zspage} names {self.at(zspage).prev:#x} as the one before it, not {prev:#x}")
         seen.add(zspage)
 
     cdef object _check_one(self, uint32_t zspage, int group):
         cdef Zspage *record = self.at(zspage)
-        cdef const SizeClass *shape = self._shape(zspage)
-        cdef uint32_t i, free_slots = 0, used = 0
-        if record.group != group or group == 0 or group != group_of(record.used, shape.objects):
-            raise InvariantError(f"zspage {zspage} of group {record.group} with {record.used} of {shape.objects} "
-                                 f"objects is in the list of group {group}")
+        cdef const SizeClass *shape = self.shape(zspage)
+        cdef uint32_t i, used = 0
+        if group == 0 or group != group_of(used_of(record), shape.objects):
+            raise InvariantError(f"zspage {zspage} with {used_of(record)} of {shape.objects} objects is in the list of "
+                                 f"group {group}")
         for i in range(shape.frames):
-            frame = self.at(zspage).cells[i]
+            frame = self.word[zspage - 1 - i]
             if self.frames.frame[frame].state != FRAME_ZSPAGE or self.frames.frame[frame].where != zspage:
                 raise InvariantError(f"zspage {zspage} has frame {frame}, which is in state "
                                      f"{self.frames.frame[frame].state} and names {self.frames.frame[frame].where}")
         for i in range(shape.objects):
-            used += not self.owner(zspage, i) & FREE_SLOT
-        i = record.free_slot
-        while i != LAST_SLOT and free_slots <= shape.objects:
-            if i >= shape.objects or not self.owner(zspage, i) & FREE_SLOT:
-                raise InvariantError(f"zspage {zspage}: slot {i} is in the free chain but not free")
-            free_slots += 1
-            i = self.owner(zspage, i) & LAST_SLOT
-        if used != record.used or free_slots + used != shape.objects:
-            raise InvariantError(f"zspage {zspage}: {record.used} objects, recount {used} and {free_slots} free slots "
-                                 f"of {shape.objects}")
+            used += spare_of(record.cells[i]) != SPARE_FREE
+            if record.cells[i] & HEAD or self.zspage_of(handle_of(zspage, i)) != zspage:
+                raise InvariantError(f"zspage {zspage} is not found from the cell of its slot {i}, "
+                                     f"{record.cells[i]:#x}")
+        i = free_slot_of(record)
+        free_slots = set()
+        while len(free_slots) + used < shape.objects:
+            if i >= shape.objects or i in free_slots or spare_of(record.cells[i]) != SPARE_FREE:
+                raise InvariantError(f"zspage {zspage}: slot {i} is in the free chain but not free, or there twice")
+            free_slots.add(i)
+            i = record.cells[i] & FREE_MASK
+        if used != used_of(record):
+            raise InvariantError(f"zspage {zspage}: {used_of(record)} objects, recount {used}")
