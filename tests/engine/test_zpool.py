@@ -168,6 +168,32 @@ def test_every_other_reason():
     assert none.put(b"x") == (POOL_FULL, None)
 
 
+@pytest.mark.parametrize("chain", [1, 8, 16])
+@pytest.mark.parametrize("length", [1, 30, 31, 32, 100, 2048, 2049, 2900, 3265, PAGE - 2, PAGE - 1, PAGE])
+def test_a_flipped_bit_in_an_object_changes_no_length(length, chain):
+    """One of its own is found by whoever has its checksum; one of the sixteen that keep its length is put right."""
+    _, pool = make(chain=chain)
+    payload = bytes(range(1, 251)) * 17
+    handle = pool.put(payload[:length])[1]
+    other = pool.put(payload[1 : length + 1])[1]
+    for bit in (0, 8 * length - 1):
+        assert pool.spoil(handle, bit)
+        assert len(pool.get(handle)) == length
+        assert pool.get(handle) != payload[:length]
+        pool.spoil(handle, bit)
+    for bit in range(16):
+        if not pool.spoil(handle, 8 * length + bit):
+            assert bit == 0, "an object that fills its slot but for a byte has its length in the cell"
+            break
+        assert pool.get(handle) == payload[:length]
+        pool.check()
+        pool.spoil(handle, 8 * length + bit)
+    if pool.spoil(handle, 8 * length):
+        pool.spoil(handle, 8 * length + 1)  # two are more than is put right: a wrong length, but within the slot
+    assert 1 <= len(pool.get(handle)) <= PAGE
+    assert pool.get(other) == payload[1 : length + 1]
+
+
 @pytest.mark.parametrize("content", [Bytes, Fingerprints])
 @pytest.mark.parametrize("aged, words", [(False, 3 + 1 + 4), (True, 3 + 1 + 3 * 4)])
 def test_handles_run_out_with_the_words_of_records(content, aged, words):

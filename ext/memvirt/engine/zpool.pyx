@@ -358,11 +358,12 @@ cdef class Zpool:
         return PyBytes_FromStringAndSize(<const char *>payload, n)
 
     def spoil(self, uint32_t handle, uint32_t bit):
-        """For tests of damage only: flip one bit of an object where it lies."""
-        cdef uint32_t n = 0
-        cdef const uint8_t *payload = self.view(handle, &n)
-        cdef uint32_t zspage = self.zspages.zspage_of(handle), slot = slot_of(zspage, handle)
-        spoilt = bytearray(payload[:n])
-        spoilt[bit // 8 % n] ^= 1 << bit % 8
-        cdef bytes changed = bytes(spoilt)
-        self.zspages.write(zspage, slot, <const uint8_t *>PyBytes_AS_STRING(changed), self.zspages.length(zspage, slot))
+        """For tests of damage only: flip one bit of an object of bytes where it lies; the sixteen beyond it keep its
+        length, in the last two bytes of its slot. Whether there is such a bit."""
+        cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle), at = bit // 8
+        cdef uint32_t length = self.zspages.length(zspage, slot), size = self.zspages.shape(zspage).size
+        if not self._in_frames or at >= length + 2 or at >= length and size < length + 2:
+            return False
+        at = at if at < length else size - 2 + at - length
+        self.zspages._byte(zspage, slot * size + at)[0] ^= <uint8_t>(1 << bit % 8)
+        return True

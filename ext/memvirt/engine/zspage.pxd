@@ -2,6 +2,10 @@ from .frames cimport Frames
 from .sizeclass cimport NR_SIZES, SizeClass
 from .types cimport hfn_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+cdef extern from "guarded.h" nogil:
+    uint16_t memvirt_guard(uint32_t number)
+    uint32_t memvirt_guarded(uint16_t kept)
+
 cdef extern from "heads.h" nogil:
     uint32_t memvirt_head(const uint32_t *word, uint32_t at)
 
@@ -12,6 +16,7 @@ cdef enum:
     HEADER_WORDS = 3
     HEAD = 0x80000000           # set in Zspage.prev, the last word before the cells, and in no other
     NO_ZSPAGE = 0x7F7F7F7F      # ends a list; for memset, four equal bytes
+    GROW = 256                  # words of records added at least
     MAX_WORDS = 0x20000000      # of all records: a handle has 29 bits
 
 # Zspage.state: size class | first free slot, if there is one (8 bits) | slots with an object (9 bits)
@@ -26,7 +31,7 @@ cdef enum:
 cdef enum:
     LOADED = 0x40000000
     SPARE_SHIFT = 28            # bytes of the slot that the object leaves: 0 or 1, or
-    SPARE_MORE = 2              # more, and then the last two hold its length
+    SPARE_MORE = 2              # more, and then the last two say how many (guarded.h)
     SPARE_FREE = 3
     SPARE_MASK = 3
     OWNER = 0x0FFFFFFF
@@ -47,7 +52,7 @@ cdef struct Age:
 # Content without bytes: what would lie in the slot.
 cdef struct Payload:
     uint8_t word[8]
-    uint16_t length
+    uint16_t spare              # as in the last bytes of a slot
 
 
 cdef inline uint32_t used_of(const Zspage *record) noexcept nogil:

@@ -18,9 +18,10 @@ is given back waits for the next zspage of its class, so what a word is for neve
                                 ^ the zspage's id           ^ a handle
 
 The *handle* of an object is the index of its cell. Of all words `prev` alone has its top bit set, so the record is
-found by looking back. The length of an object lies in the bytes that it leaves of its slot, the last two; the cell says
-when there are not so many. What content without bytes would put into a slot lies in an array by handle, and is no more
-metadata than they. In sanitizer builds all but the bytes of live objects and their lengths is poisoned.
+found by looking back. How many bytes an object leaves of its slot is kept in the last two of these, safe from a flipped
+bit; the cell says when there are not so many. What content without bytes would put into a slot lies in an array by
+handle, and is no more metadata than they. In sanitizer builds all but the bytes of live objects and their lengths is
+poisoned.
 
 Kept, and recounted by check():
 - a zspage is in the list of its class and group; `used` counts its objects, the free slots form one chain;
@@ -49,9 +50,6 @@ cdef extern from *:
 
 cdef extern from "stream.h" nogil:
     void memvirt_stream(uint8_t *target, const uint8_t *source, size_t n)
-
-cdef enum:
-    GROW = 256                  # words of records added at least
 
 
 @cython.final
@@ -91,12 +89,14 @@ cdef class Zspages:
 
     cdef uint16_t *_tail(self, uint32_t zspage, uint32_t slot) noexcept nogil:
         if self.frames.content.arena == NULL:
-            return &self._payload[handle_of(zspage, slot)].length
+            return &self._payload[handle_of(zspage, slot)].spare
         return <uint16_t *>self._byte(zspage, (slot + 1) * self.shape(zspage).size - sizeof(uint16_t))
 
     cdef uint32_t length(self, uint32_t zspage, uint32_t slot) noexcept nogil:
         cdef uint32_t spare = spare_of(self.at(zspage).cells[slot])
-        return self._tail(zspage, slot)[0] if spare == SPARE_MORE else self.shape(zspage).size - spare
+        if spare == SPARE_MORE:
+            spare = min(memvirt_guarded(self._tail(zspage, slot)[0]), self.shape(zspage).size - 1)
+        return self.shape(zspage).size - spare
 
     cdef void write(self, uint32_t zspage, uint32_t slot, const uint8_t *source, uint32_t length) noexcept nogil:
         """Puts an object into a slot that was taken for it."""
@@ -106,7 +106,7 @@ cdef class Zspages:
         cell[0] = (cell[0] & ~(<uint32_t>SPARE_MASK << SPARE_SHIFT)) | spare << SPARE_SHIFT
         self._cover(zspage, start, start + size, False)
         if spare == SPARE_MORE:
-            self._tail(zspage, slot)[0] = length
+            self._tail(zspage, slot)[0] = memvirt_guard(size - length)
         if self.frames.content.arena == NULL:
             memcpy(self._payload[handle_of(zspage, slot)].word, source, sizeof(uint64_t))
             return
