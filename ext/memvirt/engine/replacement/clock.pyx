@@ -16,8 +16,8 @@ from libc.string cimport memchr, memcpy
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_copy, queue_expect, queue_make, queue_oldest, queue_push, queue_remove,
-    queue_rename, queue_rotate,
+    HEAD_AHEAD, MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_copy, queue_drop_hole, queue_make, queue_oldest, queue_push,
+    queue_remove, queue_rename, queue_rotate,
 )
 from .order cimport Order
 
@@ -47,6 +47,9 @@ cdef class Clock(Order):
     def metadata_bytes(self):
         return self.ids * <uint64_t>5 + self._queue.size * <uint64_t>4
 
+    cdef int expect(self, uint32_t key) except -1 nogil:
+        return 0                                # the base's, here so that replay calls it directly, which is not at all
+
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         self._state[id] = RESIDENT
@@ -60,14 +63,21 @@ cdef class Clock(Order):
         return 0
 
     cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil:
-        cdef uint32_t id = queue_oldest(&self._queue)
-        queue_expect(&self._queue, self._state)
-        while id != NONE and self._state[id] & REFERENCED:      # ends: each turn clears a mark
-            queue_expect(&self._queue, self._state)
-            self._state[id] = RESIDENT
-            queue_rotate(&self._queue)
-            id = queue_oldest(&self._queue)
-        return id
+        cdef Queue *queue = &self._queue
+        cdef uint32_t *slots = queue.slots
+        cdef uint8_t *state = self._state
+        cdef uint32_t id
+        while queue.live:                       # ends: each turn clears a mark or drops a hole
+            id = slots[queue.head]
+            MV_PREFETCH(state + slots[queue.head + HEAD_AHEAD])
+            if id == NONE:
+                queue_drop_hole(queue)
+            elif state[id] & REFERENCED:
+                state[id] = RESIDENT
+                queue_rotate(queue)
+            else:
+                return id
+        return NONE
 
     cdef int spare(self, uint32_t id) except -1 nogil:
         assert self.holds(id)

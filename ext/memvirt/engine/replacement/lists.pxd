@@ -64,18 +64,18 @@ cdef inline void queue_copy(Queue *q, const Queue *other) noexcept nogil:
     q.used = other.used
     q.live = other.live
 
+cdef inline void queue_drop_hole(Queue *q) noexcept nogil:
+    """There is a hole in front of the oldest id: one less."""
+    q.head = q.head + 1 if q.head + 1 != q.size else 0
+    q.used -= 1
+
 cdef inline uint32_t queue_oldest(Queue *q) noexcept nogil:
     """The oldest id, or NONE. Holes in front of it are dropped on the way."""
     if q.live == 0:
         return NONE
     while q.slots[q.head] == NONE:
-        q.head = q.head + 1 if q.head + 1 != q.size else 0
-        q.used -= 1
+        queue_drop_hole(q)
     return q.slots[q.head]
-
-cdef inline void queue_expect(Queue *q, const uint8_t *state) noexcept nogil:
-    """Hint that the state of the id some places behind the oldest is needed soon."""
-    MV_PREFETCH(state + q.slots[q.head + HEAD_AHEAD])
 
 cdef inline void queue_push(Queue *q, uint32_t id) noexcept nogil:
     cdef size_t tail
