@@ -47,7 +47,7 @@ def build(names: list[str] | None = None) -> None:
             name,
             [str(LIMITS / f"{name}.pyx")],
             include_dirs=[str(LIMITS), str(ENGINE)],
-            extra_compile_args=["-O3", "-g0", "-Wno-unreachable-code", "-Wno-unused-function"],
+            extra_compile_args=["-O3", "-g0", "-Wno-unreachable-code", "-Wno-unused-function", "-Wno-unused-variable"],
             define_macros=[("CYTHON_WITHOUT_ASSERTIONS", "1")],
         )
         for name in names
