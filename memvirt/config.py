@@ -45,6 +45,7 @@ Replacement = Literal["random", "fifo", "clock", "lru", "twolist", "mglru", "sie
 Scanner = Annotated[Literal["hash", "ksm", "esx", "zero-only", "inline"] | None, BeforeValidator(_none_from_text)]
 
 LEAST_PAGES = 4  # of a host with Linux's watermarks: its high one is never below two frames, nor above half of all
+MOST_SLOTS = 1 << 29  # that a backing record can name
 # Levels a codec takes: default, lowest, highest. For lz4 it is the acceleration; of zstd 0 would be its default, 3.
 CODEC_LEVELS = {"lz4": (1, 1, 65537), "lz4hc": (9, 3, 12), "zstd": (1, -1, 3)}
 ZSTD_LEVELS = (-1, 1, 3)
@@ -217,6 +218,9 @@ class HostConfig(Model):
         if marks is not None and marks.high > self.memory // 2:
             text = f"high {marks.high} is more than half of the host's {self.memory} frames"
             problems.append(Problem(("watermarks", "high"), text, ("memory",)))
+        if self.swap_total > MOST_SLOTS:
+            text = f"{format_pages(self.swap_total)} with all areas; the most is {format_pages(MOST_SLOTS)}"
+            problems.append(Problem(("swap",), text, ("swap_areas", "memory")))
         if self.harvest_interval == 0:
             problems.append(Problem(("harvest_interval",), "is zero; did you mean 100ms?"))
         try:

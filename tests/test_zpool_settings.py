@@ -4,6 +4,8 @@ import pytest
 
 import memvirt
 from memvirt import metrics, presets
+from memvirt.engine.zpool import Zpool
+from memvirt.errors import InvariantError
 
 PAGE = 4096
 TEXT = b"The compressed cache keeps what compresses. "
@@ -93,3 +95,12 @@ def test_every_codec_and_level_on_a_host(codec, level):
     host = filled(lambda page: (TEXT + b"%d" % page) * 80 + bytes(PAGE - 80 * len(TEXT + b"%d" % page)), 600,
                   codec=codec, codec_level=level)  # fmt: skip
     assert host.counters()["evicted_zpool"] > 50 and host.counters()["fault_zpool"] > 50
+
+
+@pytest.mark.parametrize("percent", [0, 20])
+def test_frames_of_zspages_that_are_not_the_pool_s_are_found(percent):
+    host = memvirt.Host(memory="1MiB", swap="1MiB", zpool_percent=percent)
+    host.check()
+    assert Zpool(host.engine.frames, 4).put(b"x" * PAGE)[0] == 0
+    with pytest.raises(InvariantError, match="frames of zspages"):
+        host.check()

@@ -274,6 +274,35 @@ def test_no_other_number_is_a_handle(content, aged):
     pool.check()
 
 
+@pytest.mark.parametrize("content", [Bytes, Fingerprints])
+def test_where_nothing_was_stored_no_number_is_a_handle(content):
+    """Not in a pool without records, nor in a record whose frames were refused: what a cell holds at first is no owner."""
+    frames, pool = make(chain=6, content=content)
+    numbers = [*range(40), NONE]
+    for _ in range(2):
+        for number in numbers:
+            for misuse in (pool.free, pool.get, pool.rotate):
+                with pytest.raises(InvariantError, match=f"handle {number} "):
+                    misuse(number)
+        pool.check()
+        payload = b"x" * (3504 if content is Bytes else 8)
+        assert pool.put(payload, 3504, reserve=frames.usage()["free"] - 4) == (NO_FRAME, None)
+        assert pool.metadata_bytes() > 0 == pool.nr_pool_frames
+    assert pool.put(payload, 3504)[0] == OK
+    pool.check()
+
+
+def test_an_owner_has_28_bits():
+    """One more would be the mark by which a record is found."""
+    _, pool = make()
+    outcome, handle = pool.put(b"x" * 100, owner=2**28 - 1)
+    assert outcome == OK and pool.get(handle) == b"x" * 100
+    for owner in (2**28, 2**31, 2**32 - 1):
+        with pytest.raises(InvariantError, match="owner"):
+            pool.put(b"x" * 100, owner=owner)
+    pool.check()
+
+
 def test_a_pool_without_order_needs_no_room_for_it():
     pools = [make(aged=aged)[1] for aged in (True, False)]
     for pool in pools:

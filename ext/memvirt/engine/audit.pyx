@@ -10,7 +10,8 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
   translations          cached only what entry, leaf and frame allow; valid implies the accessed mark
   recency               ordered <=> a guest frame that is neither pinned nor the zero frame
   charge                per VM: charged = frames charged to it; who pays maps the frame
-  memory                frames by state sum to the host; tables that grow have frames for their bytes
+  memory                frames by state sum to the host; tables that grow have frames for their bytes; those of zspages
+                        are the zpool's
 """
 
 from libc.stdlib cimport calloc, free
@@ -19,7 +20,7 @@ from memvirt.errors import ConfigError, InvariantError
 
 from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
 from .frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
-                      FRAME_STABLE, FRAME_ZERO, Frame)
+                      FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
 from .host cimport Engine
 from .vm cimport Vm
 from .leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
@@ -47,6 +48,9 @@ def check(Engine engine not None):
     if engine.index is not None:
         engine.index.check()
         engine.scanner.check()
+    if engine.frames.nr_state[<int>FRAME_ZSPAGE] != (mapping.zpool.nr_pool_frames if mapping.has_zpool else 0):
+        raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_ZSPAGE]} frames of zspages, the zpool has "
+                             f"{mapping.zpool.nr_pool_frames if mapping.has_zpool else 0}")
     if engine.frames.heap_bytes != (mapping.zpool.metadata_bytes() if mapping.has_zpool else 0):
         raise InvariantError(f"frames taken for {engine.frames.heap_bytes} bytes of tables on the heap, the zpool's take "
                              f"{mapping.zpool.metadata_bytes() if mapping.has_zpool else 0}")

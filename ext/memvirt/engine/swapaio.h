@@ -68,12 +68,12 @@ static inline int64_t mv_landed(struct mv_flight *flight, uint32_t which)
         const long n = syscall(SYS_io_getevents, flight->ring, 1L, (long)MV_FLIGHT, event, NULL);
         for (long i = 0; i < n; i++)
             flight->moved[event[i].data] = event[i].res;
-        if (n < 0 && errno != EINTR) { /* never seen; but nobody may wait for ever */
+        if (n < 0 && errno != EINTR) { /* a filter that forbids this call only: nobody may wait for ever */
             flight->refused = errno;
             mv_flight_close(flight);
             for (uint32_t i = 0; i < flight->begun; i++)
                 if (flight->moved[i] == MV_AWAY)
-                    flight->moved[i] = -EIO;
+                    flight->moved[i] = -EINTR; /* whatever became of it, a call writes it again */
         }
     }
     return flight->moved[which];

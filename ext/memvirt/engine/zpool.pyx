@@ -28,7 +28,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from .frames cimport FRAME_ZSPAGE
 from .sizeclass cimport SizeClass, size_index
 from .types cimport NONE, OK, PAGE_SIZE, POOL_FULL, REJECTED
-from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, SPARE_FREE, Age, Zspages, handle_of, slot_of, spare_of)
+from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, OWNER, SPARE_FREE, Age, Zspages, handle_of, slot_of,
+                      spare_of)
 
 from memvirt.errors import ConfigError, InvariantError
 
@@ -331,6 +332,8 @@ cdef class Zpool:
         cdef uint32_t handle = NONE
         cdef const uint8_t *source = <const uint8_t *>PyBytes_AS_STRING(payload)
         cdef uint32_t accounted = len(payload) if length is None else length
+        if owner > OWNER:
+            raise InvariantError(f"owner {owner} does not fit into a cell")
         cdef int outcome = self.store(source, len(payload), accounted, reserve, &handle)
         if outcome != OK:
             return outcome, None
@@ -365,5 +368,6 @@ cdef class Zpool:
         if not self._in_frames or at >= length + 2 or at >= length and size < length + 2:
             return False
         at = at if at < length else size - 2 + at - length
+        self.zspages._cover(zspage, slot * size, (slot + 1) * size, False)      # a wrong length may lead to any of it
         self.zspages._byte(zspage, slot * size + at)[0] ^= <uint8_t>(1 << bit % 8)
         return True

@@ -63,7 +63,7 @@ cdef class Zspages:
         self.frames = frames
         self.aged = aged
         self.max_words = max_words
-        self._end = FIRST_WORD
+        self._end = self._first_cell = FIRST_WORD
         self.nr_classes = build_classes(chain, <ChainRule><int>CHAIN_RULES[chain_rule], self.classes, self.class_of)
         memset(self.head, 0x7F, sizeof(self.head))
         memset(self.free_record, 0x7F, sizeof(self.free_record))
@@ -236,6 +236,8 @@ cdef class Zspages:
         cdef int outcome = self._take_record(size_class, reserve, &new)
         if outcome != OK:
             return outcome
+        for i in range(shape.objects):          # before anything can fail: in a record that waits no cell is an object's
+            self.at(new).cells[i] = <uint32_t>SPARE_FREE << SPARE_SHIFT | ((i + 1) & FREE_MASK)
         while taken < shape.frames and self.frames.take(0, FRAME_ZSPAGE, reserve, &self.word[new - 1 - taken]) == OK:
             taken += 1
         if taken < shape.frames:
@@ -246,8 +248,6 @@ cdef class Zspages:
         for i in range(shape.frames):
             self.frames.frame[self.word[new - 1 - i]].where = new
         self._cover(new, 0, shape.frames * PAGE_SIZE, True)
-        for i in range(shape.objects):
-            self.at(new).cells[i] = <uint32_t>SPARE_FREE << SPARE_SHIFT | ((i + 1) & FREE_MASK)
         self.at(new).state = <uint32_t>size_class << CLASS_SHIFT
         self.nr_zspages[size_class] += 1
         self.nr_frames += shape.frames
@@ -384,8 +384,8 @@ cdef class Zspages:
                 prev = NO_ZSPAGE
                 zspage = self.head[size_class][group]
                 while zspage != NO_ZSPAGE:
-                    self._check_listed(zspage, HEAD | prev, size_class, seen)
-                    self._check_one(zspage, group)
+                    self._check_listed(zspage, size_class, seen)
+                    self._check_one(zspage, HEAD | prev, group)
                     nr_zspages += 1
                     nr_used += used_of(self.at(zspage))
                     prev, zspage = zspage, self.at(zspage).next
@@ -395,27 +395,27 @@ cdef class Zspages:
             nr_frames += nr_zspages * self.classes[size_class].frames
             zspage = self.free_record[size_class]
             while zspage != NO_ZSPAGE:
-                self._check_listed(zspage, self.at(zspage).prev | <uint32_t>HEAD, size_class, seen)
-                if used_of(self.at(zspage)) != GIVEN_BACK:
-                    raise InvariantError(f"zspage {zspage}: its record is free, yet not marked so")
+                self._check_listed(zspage, size_class, seen)
+                if used_of(self.at(zspage)) != GIVEN_BACK or any([
+                        self.find(handle_of(zspage, j)) != NO_ZSPAGE for j in range(self.shape(zspage).objects)]):
+                    raise InvariantError(f"zspage {zspage}: its record is free, yet not marked so, or not all its cells")
                 zspage = self.at(zspage).next
         for zspage in seen:
             words += self._words(self.at(zspage).state >> CLASS_SHIFT)
         if nr_frames != self.nr_frames or words != self._end:
             raise InvariantError(f"{self.nr_frames} frames, {self._end} words of records; recount {nr_frames}, {words}")
 
-    cdef object _check_listed(self, uint32_t zspage, uint32_t prev, int size_class, set seen):
+    cdef object _check_listed(self, uint32_t zspage, int size_class, set seen):
         if zspage in seen or zspage >= self._end or self.at(zspage).state >> CLASS_SHIFT != <uint32_t>size_class:
-            raise InvariantError(f"zspage {zspage} in a list of class {size_class} is of another class, in two lists, "
-                                 f"or past the end of the records, {self._end}")
-        if self.at(zspage).prev != prev:
-            raise InvariantError(f"zspage {zspage} names {self.at(zspage).prev:#x} as the one before it, not {prev:#x}")
+            raise InvariantError(f"zspage {zspage}: not of class {size_class}, in two lists, or past the end {self._end}")
         seen.add(zspage)
 
-    cdef object _check_one(self, uint32_t zspage, int group):
+    cdef object _check_one(self, uint32_t zspage, uint32_t prev, int group):
         cdef Zspage *record = self.at(zspage)
         cdef const SizeClass *shape = self.shape(zspage)
         cdef uint32_t i, used = 0
+        if record.prev != prev:
+            raise InvariantError(f"zspage {zspage} names {record.prev:#x} as the one before it, not {prev:#x}")
         if group == 0 or group != group_of(used_of(record), shape.objects):
             raise InvariantError(f"zspage {zspage} with {used_of(record)} of {shape.objects} objects is in the list of "
                                  f"group {group}")
