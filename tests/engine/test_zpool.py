@@ -1,6 +1,5 @@
 """The compressed pool against zsmalloc's published tables and against a plain-Python zsmalloc, decision by decision."""
 
-import os
 import random
 
 import pytest
@@ -189,8 +188,6 @@ def test_a_flipped_bit_in_an_object_changes_no_length(length, chain):
         assert pool.get(handle) == payload[:length]
         pool.check()
         pool.spoil(handle, 8 * length + bit)
-    if "libasan" in os.environ.get("LD_PRELOAD", ""):
-        return  # what follows reads bytes of the slot that are not the object's, which sanitizers do not let pass
     if pool.spoil(handle, 8 * length):
         pool.spoil(handle, 8 * length + 1)  # two are more than is put right: a wrong length, but within the slot
     assert 1 <= len(pool.get(handle)) <= PAGE
