@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.errors import AdmissionError, MemvirtError
+from memvirt.errors import AdmissionError, ConfigError, MemvirtError
 from memvirt.policies.base import Targets
 
 MIB = 1 << 20
@@ -82,6 +82,18 @@ def test_a_decider_may_end_any_vm_the_running_one_too():
     outcomes = host.run({vm: [batch] * 3 for vm in vms}, decider=Reaper())
     assert [outcome.reason for outcome in outcomes.values()].count("killed") == 2
     host.check()
+
+
+def test_a_clone_is_refused_in_words():
+    host = memvirt.Host(memory="4MiB", seed=1)
+    vm = host.create_vm("a", "1MiB")
+    for name in ("a\n", "a b", "", 7, None):
+        with pytest.raises(ConfigError, match="name: "):
+            vm.clone(name)
+    assert vm.clone(b"bytes").name == "bytes", "as create_vm takes them"
+    host.close()
+    with pytest.raises(ConfigError, match="the host is closed"):
+        vm.clone("b")
 
 
 def test_thick_provisioning_takes_time():
