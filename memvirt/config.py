@@ -33,7 +33,7 @@ Percent = Annotated[int, BeforeValidator(parse_percent)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 Shares = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-Name = Annotated[str, Field(pattern=NAME)]
+Name = Annotated[str, Field(pattern=NAME.pattern)]
 
 
 def _none_from_text(value: object) -> object:

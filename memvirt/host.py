@@ -153,11 +153,12 @@ class Host:
 
     def clone_vm(self, parent: Vm, name: str) -> Vm:
         """What Vm.clone does: a clone is promised as much as its parent, and admitted by the same rule."""
+        engine = self.engine
         parent.engine_vm._require()
-        if not (isinstance(name, str) and NAME.fullmatch(name)):
-            validate(CloneConfig, {"name": name})
+        if not (isinstance(name, str) and NAME.fullmatch(name)):  # building a model takes longer than a clone
+            name = validate(CloneConfig, {"name": name}).name
         self._admit(name, parent.pages, parent.engine_vm.reservation)
-        return self._adopt(self.engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
+        return self._adopt(engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
 
     def forget(self, vm: Vm) -> None:
         """The VM has ended."""

@@ -182,6 +182,7 @@ def test_configs_are_immutable():
         ({"reservation": "9MiB"}, "reservation: 9MiB is more than the VM's memory, 8MiB"),
         ({"reservation": "3MiB", "limit": "2MiB"}, "reservation: 3MiB is above the limit, 2MiB"),
         ({"name": "a b"}, "name: "),
+        ({"name": "a\n"}, "name: "),
         ({"shares": -1}, "did you mean 0?"),
         ({"guest": {"kernel": "8MiB"}}, "guest.kernel: takes all"),
         ({"guest": {"low_pages": 9, "high_pages": 3}}, "guest.low_pages: low 9 <= high 3"),

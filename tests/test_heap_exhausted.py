@@ -145,6 +145,36 @@ def grown_everywhere(settings):
     raise AssertionError(f"{settings}: {MOST} allocations and no end")
 
 
+def parted_everywhere(replacement):
+    """As above, while guests that share their tables part: a copy, then the one they were made of, then the last copy."""
+    from test_faults_injected import Shadow, host_of, noise
+
+    shim = ctypes.CDLL(None)
+    shim.shim_left.restype = ctypes.c_long
+    for nth in range(1, MOST):
+        host = host_of()
+        options = {"swap": "256KiB", "cache_percent": 10, "report_order": 1, "replacement": replacement}
+        family = [Shadow(host.create_vm("parent", 1 << 19, guest=options))]
+        for page in range(40):
+            family[0].write(page, noise(page))
+        family += [family[0].copy_to(family[0].vm.clone(name)) for name in "abc"]
+        shim.shim_arm(nth)
+        for number in (2, 0, 1):
+            try:
+                assert family[number].write(100, noise(number))
+            except MemoryError:
+                host.check()
+                assert family[number].write(100, noise(number)), "the second try works"
+        late = shim.shim_left() > 0
+        shim.shim_arm(0)
+        host.check()
+        for member in family:
+            member.verify()
+        if late:
+            return nth - 1
+    raise AssertionError(f"{replacement}: {MOST} allocations and no end")
+
+
 def hosts_pay_for_every_frame_and_slot(**settings):
     """A host twice as large asks the heap for more exactly as it charges itself more."""
     from test_faults_injected import MIB
@@ -203,6 +233,8 @@ def main():
             print(settings, operation.__name__, refused_everywhere(operation.__name__, operation, settings), flush=True)
     for settings in GROWING:
         print("growing", grown_everywhere(settings), flush=True)
+    for replacement in ("clock", "s3fifo", "lfu"):
+        print("parting", parted_everywhere(replacement), flush=True)
 
 
 def charges():

@@ -1,10 +1,12 @@
 """What a VM's life may not do to the host: time that runs back, memory lost on the way, promises nobody admitted."""
 
+import os
+
 import numpy as np
 import pytest
 
 import memvirt
-from memvirt.errors import AdmissionError, MemvirtError
+from memvirt.errors import AdmissionError, ConfigError, MemvirtError
 from memvirt.policies.base import Targets
 
 MIB = 1 << 20
@@ -82,6 +84,18 @@ def test_a_decider_may_end_any_vm_the_running_one_too():
     host.check()
 
 
+def test_a_clone_is_refused_in_words():
+    host = memvirt.Host(memory="4MiB", seed=1)
+    vm = host.create_vm("a", "1MiB")
+    for name in ("a\n", "a b", "", 7, None):
+        with pytest.raises(ConfigError, match="name: "):
+            vm.clone(name)
+    assert vm.clone(b"bytes").name == "bytes", "as create_vm takes them"
+    host.close()
+    with pytest.raises(ConfigError, match="the host is closed"):
+        vm.clone("b")
+
+
 def test_thick_provisioning_takes_time():
     host = memvirt.Host(memory="8MiB", provisioning="thick", seed=1)
     assert host.create_vm("a", "2MiB").sim_ns > 0
@@ -95,3 +109,38 @@ def test_a_clone_of_a_vm_that_is_behind_begins_now():
     assert clone.sim_ns >= busy.sim_ns
     with pytest.raises(MemvirtError):
         template.clone("clone")
+
+
+@pytest.mark.parametrize("revert", [False, True])
+def test_a_guest_that_ended_has_no_say_in_translations(revert):
+    """Whoever still names it: the VM that has its number now, or its VM with another guest, is none of its business."""
+    host = memvirt.Host(memory="4MiB", swap="16MiB", seed=1)
+    parent = host.create_vm("parent", "1MiB", guest=True)
+    write_all(parent, 60)
+    vm = parent.clone("clone")
+    ended = vm.engine_vm.guest
+    if revert:
+        vm.revert(parent.snapshot())
+    else:
+        vm.destroy()
+        vm = host.create_vm("other", "1MiB", guest=True)
+    vm.access(np.arange(120)[::-1], np.ones(120))
+    host.check()
+    write_all(parent, 100)
+    host.check()
+    host.engine.reclaim_from(vm.engine_vm, 50)
+    host.check()
+    assert ended.nr_balloon == 0
+
+
+def test_the_disk_of_a_template_goes_with_it_even_while_clones_use_its_tables():
+    host = memvirt.Host(memory="4MiB", swap="16MiB", seed=1)
+    template = host.create_vm("template", "1MiB", guest={"swap": "1MiB"})
+    write_all(template, 60)
+    clone = template.clone("clone")
+    files = len(os.listdir("/proc/self/fd"))
+    template.destroy()
+    assert len(os.listdir("/proc/self/fd")) == files - 1
+    host.check()
+    clone.access(np.arange(100), np.ones(100))
+    host.check()

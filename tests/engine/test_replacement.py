@@ -97,13 +97,19 @@ def test_steps_agree_with_the_naive_order(case, steps):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("capacity", [1, 25])
-def test_long_random_run_agrees_with_the_naive_order(case, capacity):
-    """Long enough to wrap the rings, fill them with holes and go through many generations."""
+@pytest.mark.parametrize("bounded", [False, True])
+def test_long_random_run_agrees_with_the_naive_order(case, capacity, bounded):
+    """Long enough to wrap the rings, fill them with holes and go through many generations. Bounded, some rings have no
+    room for holes, and are full most of the time."""
     rng = np.random.default_rng(7)
-    order, naive, held = probe(case, ids=40, capacity=capacity, keys=60), CASES[case][0](capacity), set()
+    order, naive = probe(case, ids=40, capacity=capacity, keys=60, bounded=bounded), CASES[case][0](capacity)
+    held = set()
     for step, choice in enumerate(rng.integers(0, len(OPERATIONS), 5000)):
         key = int(rng.integers(0, 60)) if rng.integers(0, 8) else None
-        apply(order, naive, held, OPERATIONS[choice], int(rng.integers(0, 40)), key)
+        id, operation = int(rng.integers(0, 40)), OPERATIONS[choice]
+        if bounded and len(held) == capacity and operation == "page" and id not in held:
+            apply(order, naive, held, "evict", id, key)
+        apply(order, naive, held, operation, id, key)
         if step % 16 == 0:
             order.check()
     order.check()

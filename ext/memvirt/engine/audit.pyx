@@ -69,8 +69,11 @@ def check(Engine engine not None):
         free(backing_refs)
     for vm in engine.vms.values():
         _check_translations(engine, vm)
+    for vm in [*engine.vms.values(), *engine.snapshots]:
         if (<Vm>vm).has_guest:
             (<Vm>vm).guest.check()
+            if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest._vpn:
+                raise InvariantError(f"VM '{vm.name}': its translations are looked up in another guest's reverse map")
 
 
 def locate(Engine engine not None, Vm vm not None, gfn_t gfn):

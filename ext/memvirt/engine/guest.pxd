@@ -92,6 +92,7 @@ cdef class Guest(GuestMemory):
         return self._state[gfn] == PAGE_DIRTY
 
     cpdef Guest copy_for(self, Machine machine, uint64_t seed)
+    cdef void end(self) noexcept                # its VM ended, or goes on with another guest: it is not asked again
     cdef int _fault(self, vpn_t vpn, bint write, Translation *out) except -1 nogil
     cdef int _bring(self, vpn_t vpn, gfn_t gfn, bint write, uint32_t *copy) except -1 nogil
     cdef int _make_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil

@@ -35,10 +35,10 @@ than its floor. Its pages form a stack: the last page given up is the first to c
 whole free blocks instead and leaves them free: the guest may use them at any time, and reports a block once until
 then. A freed page is otherwise never mentioned to the machine, and that is the semantic gap of virtualized memory.
 
-The tables and their invariants are in guest_memory.pyx; here is what decides. Every call first makes sure that the tables
-are its own (a clone shares them until either side changes something), asks the machine next and
-changes the tables last, so when the machine fails nothing is half done and a guest fault can be resumed. What stays
-are evictions that succeeded on the way (they lose nothing) and the spare() of a page that could not be evicted, so
+The tables and their invariants are in guest_memory.pyx; here is what decides. Every call that will change something
+first makes sure that the tables are its own (a clone shares them until either side changes something), asks the machine
+next and changes the tables last, so when the machine fails nothing is half done and a guest fault can be resumed. What
+stays are evictions that succeeded on the way (they lose nothing) and the spare() of a page that could not be evicted, so
 that the next attempt tries another.
 """
 
@@ -85,6 +85,9 @@ cdef class Machine:
 
     cdef void rehome(self, const vpn_t *vpn_of) noexcept nogil:
         pass
+
+
+cdef Machine NO_MACHINE = Machine()             # of guests whose VM has ended
 
 
 @cython.final
@@ -397,9 +400,14 @@ cdef class Guest(GuestMemory):
         twin.balloon_target = self.balloon_target
         return twin
 
-    cdef int _moved(self) except -1:
+    cdef void _moved(self) noexcept:
         self._machine.rehome(self._vpn)
-        return 0
+
+    cdef void end(self) noexcept:
+        """Whoever still names it keeps neither its machine with the disk, nor copies made for it when others part."""
+        if self._lender is not None:
+            self._leave()
+        self._machine = NO_MACHINE
 
     def counters(self):
         """Exact event counts since the guest was made: {name: count}."""

@@ -1,3 +1,5 @@
+from cpython.object cimport PyObject
+
 from .buddy cimport Buddy
 from .replacement.order cimport Order
 from .types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
@@ -12,6 +14,12 @@ cdef enum PageState:            # of a guest-physical page; every gfn is in exac
 cdef enum:
     FILE_ORIGINAL = 0xFFFFFFFE  # a copy of the page: the original file, as Machine.read_file gives it
     NO_REPORTING = -1
+
+# A guest's place in the ring of those that use the same tables: whose they are, then who borrows them, oldest first.
+cdef struct Sharer:
+    Sharer *next
+    Sharer *previous            # itself, as next is: nobody else uses these tables
+    PyObject *guest
 
 
 cdef class GuestMemory:
@@ -38,10 +46,8 @@ cdef class GuestMemory:
     cdef uint32_t _nr_blocks                    # whole blocks of report_order
     cdef uint32_t _report_hand                  # block that is examined next
     cdef GuestMemory _lender                    # whose tables these are; None: its own
-    cdef object _borrowers                      # WeakSet of the guests that use these tables as well
-    cdef object __weakref__
     cdef bint _borrowed                         # _lender is not None, and still so when the collector has taken that
-    cdef bint _lent                             # more than one guest uses them: _own() comes before a change
+    cdef Sharer _sharer                         # who else uses these tables; own() comes before a change
     cdef uint64_t _seed                         # of the draws of a random replacement
     cdef readonly uint32_t nr_balloon
     cdef readonly uint32_t nr_clean_anon        # clean anonymous pages: they can be evicted without a new slot
@@ -59,18 +65,23 @@ cdef class GuestMemory:
     cdef Order _order(self, uint64_t seed)
     cdef int _make_tables(self) except -1
     cdef void _free_tables(self) noexcept
+    cdef inline bint _lent(self) noexcept nogil:                        # whether others use these tables as well
+        return self._sharer.next != &self._sharer
+
     # Before a change: these tables become this guest's alone. MemoryError, and nothing has changed, if that cannot be.
     cdef inline int own(self) except -1 nogil:
-        if self._lent:
+        if self._lent():
             with gil:
                 self._part()
         return 0
 
     cdef int _part(self) except -1
-    cdef int _borrow(self, GuestMemory other) except -1
-    cdef int _use_tables_of(self, GuestMemory other) except -1
+    cdef void _join(self, GuestMemory lender) noexcept
+    cdef void _leave(self) noexcept
+    cdef void _use_tables_of(self, GuestMemory other) noexcept
     cdef int _copy_tables(self) except -1
-    cdef int _moved(self) except -1                                     # the tables lie elsewhere than before
+    cdef void _moved(self) noexcept                                     # the tables lie elsewhere than before
+    cdef object _check_sharers(self)
     cdef object _check_pages(self)
     cdef object _check_copies(self)
     cpdef object check(self)

@@ -14,21 +14,25 @@ This module changes the tables and recounts them; what to change, and when, is d
 
 A copy of a guest (a clone's) uses the tables of the one it was made of, its *lender*, until either of them changes
 something, as clone and parent share leaf tables. Who changes something first sees that no one else looks (own): a
-borrower copies the tables for itself; a lender lets its first borrower copy them, and the others borrow from that one on.
-So the lender keeps its orders with their ghosts, and a copy finds what there was when it was made, as if it had been
-copied at once (but where asking an order twice in a row gives two answers, the second copy may get the second). A lender
-that ends lives on, unchanged, while someone borrows from it; a borrower just goes.
+borrower copies the tables for itself; a lender lets its oldest borrower copy them, and the others borrow from that one
+on. So the lender keeps its orders with their ghosts, and a copy finds what there was when it was made, as if it had been
+copied at once (but where asking an order twice in a row gives two answers, the second copy may get the second; and a copy
+that ends before anything changed has asked nothing). A lender whose VM ends lives on, unchanged, while someone borrows
+from it; a borrower just goes.
+
+Who shares tables stands in a ring that no Python code walks: so parting is not interrupted half way, neither by a signal
+nor for want of memory, and who inherits depends on nothing but the order in which copies were made.
 """
 
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from cpython.object cimport PyObject
+
 from .buddy cimport Buddy
 from .replacement.order cimport Order
 from .replacement.registry cimport make_order
 from .types cimport EMPTY, MAX_ORDER, NONE, OK, gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
-
-from weakref import WeakSet
 
 from memvirt.errors import ConfigError, InvariantError
 
@@ -45,6 +49,8 @@ cdef class GuestMemory:
 
     def __cinit__(self, machine, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0, report_order=None,
                   str replacement="clock", replacement_options=None, seed=0, GuestMemory lender=None, **options):
+        self._sharer.next = self._sharer.previous = &self._sharer
+        self._sharer.guest = <PyObject *>self
         self.nr_vpns = whole("vpns", vpns, 1, <long long>NONE - 2)
         self.nr_pages = whole("pages", pages, 1, <long long>NONE - 2)
         self.cache_border = whole("cache_border", vpns if cache_border is None else cache_border, 0, vpns)
@@ -57,9 +63,8 @@ cdef class GuestMemory:
         self.replacement = replacement
         self.replacement_options = replacement_options or {}
         self._seed = seed
-        self._borrowers = WeakSet()
         if lender is not None:
-            self._borrow(lender if lender._lender is None else lender._lender)
+            self._join(lender if lender._lender is None else lender._lender)
             return
         self._make_tables()
         memset(self._gfn, 0xFF, self.nr_vpns * sizeof(gfn_t))
@@ -96,6 +101,7 @@ cdef class GuestMemory:
                           {**self.replacement_options, **draws})
 
     def __dealloc__(self):
+        self._leave()
         if not self._borrowed:
             self._free_tables()
 
@@ -128,14 +134,14 @@ cdef class GuestMemory:
 
     cdef int _take(self, gfn_t *gfn) except -1 nogil:
         """The page that the buddy allocator chooses. Its block must be reported again once it is free again."""
-        assert not self._lent
+        assert not self._lent()
         cdef int outcome = self.buddy.take(0, gfn)
         if outcome == OK and self._reported != NULL:
             self._reported[gfn[0] >> self.report_order] = 0
         return outcome
 
     cdef int _take_slot(self, uint32_t *slot) except -1 nogil:
-        assert not self._lent
+        assert not self._lent()
         if self.nr_free_slots() == 0 or self._slots.take(0, slot) != OK:
             return EMPTY
         return OK
@@ -143,7 +149,7 @@ cdef class GuestMemory:
     cdef int _map(self, vpn_t vpn, gfn_t gfn, uint32_t copy, bint dirty) except -1 nogil:
         """Map a page that _take gave; the vpn's old copy, if it was a slot and is not `copy`, is free."""
         cdef uint32_t before = self._copy[vpn], key = vpn if before != NONE else NONE
-        assert not self._lent and self._gfn[vpn] == NONE and self._vpn[gfn] == NONE and self._state[gfn] == PAGE_FREE
+        assert not self._lent() and self._gfn[vpn] == NONE and self._vpn[gfn] == NONE and self._state[gfn] == PAGE_FREE
         if self._is_cache(vpn):
             self._cache.insert(gfn, key)
         else:
@@ -159,7 +165,7 @@ cdef class GuestMemory:
 
     cdef int _unmap(self, vpn_t vpn, gfn_t gfn, uint32_t copy) except -1 nogil:
         """The page is evicted: its content lies at `copy`, its page is free."""
-        assert not self._lent and self._gfn[vpn] == gfn and copy != NONE
+        assert not self._lent() and self._gfn[vpn] == gfn and copy != NONE
         if self._is_cache(vpn):
             self._cache.take(gfn, vpn)
         else:
@@ -172,7 +178,7 @@ cdef class GuestMemory:
 
     cdef int _set_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil:
         """A store to a clean page: a slot would only grow stale, but a block of the file is the file's own."""
-        assert not self._lent and self._state[gfn] == PAGE_CLEAN
+        assert not self._lent() and self._state[gfn] == PAGE_CLEAN
         if not self._is_cache(vpn):
             self._slots.give(self._copy[vpn], 0)
             self._copy[vpn] = NONE
@@ -183,7 +189,7 @@ cdef class GuestMemory:
     cdef int _forget(self, vpn_t vpn) except -1 nogil:
         """Give back whatever vpn holds: it is as never touched."""
         cdef gfn_t gfn = self._gfn[vpn]
-        assert not self._lent
+        assert not self._lent()
         if gfn != NONE:
             if self._is_cache(vpn):
                 self._cache.forget(gfn)
@@ -203,7 +209,7 @@ cdef class GuestMemory:
         return OK
 
     cdef void _push_balloon(self, gfn_t gfn) noexcept nogil:
-        assert not self._lent and self._state[gfn] == PAGE_FREE
+        assert not self._lent() and self._state[gfn] == PAGE_FREE
         self._state[gfn] = PAGE_BALLOON
         self._balloon[self.nr_balloon] = gfn
         self.nr_balloon += 1
@@ -212,7 +218,7 @@ cdef class GuestMemory:
         """Up to `pages` pages of the balloon become free, last in first out; returns how many."""
         cdef uint32_t _n
         cdef gfn_t gfn
-        assert not self._lent
+        assert not self._lent()
         pages = min(pages, self.nr_balloon)
         for _n in range(pages):
             self.nr_balloon -= 1
@@ -223,44 +229,47 @@ cdef class GuestMemory:
 
     # -- cloning -----------------------------------------------------------------------------------------------------
 
-    cdef int _borrow(self, GuestMemory other) except -1:
-        """Be a copy of `other`, which was made with the same arguments and has tables of its own, by using these."""
-        other._borrowers.add(self)
-        self._use_tables_of(other)
-        return 0
+    cdef void _join(self, GuestMemory lender) noexcept:
+        """Be a copy of `lender`, which was made with the same arguments and has tables of its own, by using these."""
+        self._sharer.next, self._sharer.previous = &lender._sharer, lender._sharer.previous
+        self._sharer.next.previous = self._sharer.previous.next = &self._sharer
+        self._use_tables_of(lender)
 
-    cdef int _use_tables_of(self, GuestMemory other) except -1:
+    cdef void _leave(self) noexcept:
+        """Be alone in the ring. The others in it may be about to go themselves: they are not looked at."""
+        if self._sharer.next != NULL:           # NULL: not even begun
+            self._sharer.next.previous, self._sharer.previous.next = self._sharer.previous, self._sharer.next
+            self._sharer.next = self._sharer.previous = &self._sharer
+
+    cdef void _use_tables_of(self, GuestMemory other) noexcept:
         self._lender = other
-        self._lent = other._lent = self._borrowed = True
+        self._borrowed = True
         self._gfn, self._copy, self._vpn = other._gfn, other._copy, other._vpn
         self._state, self._balloon, self._reported = other._state, other._balloon, other._reported
         self.buddy, self._slots, self._anon, self._cache = other.buddy, other._slots, other._anon, other._cache
         self._report_hand = other._report_hand
         self.nr_balloon = other.nr_balloon
         self.nr_clean_anon = other.nr_clean_anon
-        return 0
 
     cdef int _part(self) except -1:
-        cdef GuestMemory lender = self._lender, first, other
-        if lender is not None:
-            self._copy_tables()
-            lender._borrowers.discard(self)
-            lender._lent = len(lender._borrowers) != 0
-            return self._moved()
-        borrowers = list(self._borrowers)
-        if borrowers:
-            first = borrowers.pop()
-            first._copy_tables()
-            first._moved()
-            for other in borrowers:
-                other._borrow(first)
-                other._moved()
-        self._borrowers.clear()
-        self._lent = False
+        """The copy comes first, as the only step that may fail."""
+        cdef GuestMemory heir = self if self._lender is not None else <GuestMemory>self._sharer.next.guest, other
+        cdef Sharer *sharer
+        heir._copy_tables()
+        heir._moved()
+        self._leave()
+        if heir is self:
+            return 0
+        sharer = heir._sharer.next
+        while sharer != &heir._sharer:
+            other = <GuestMemory>sharer.guest
+            other._use_tables_of(heir)
+            other._moved()
+            sharer = sharer.next
         return 0
 
-    cdef int _moved(self) except -1:
-        return 0
+    cdef void _moved(self) noexcept:
+        pass
 
     cdef int _copy_tables(self) except -1:
         """Tables of its own, equal to the lender's; without memory for them it goes on borrowing."""
@@ -287,7 +296,7 @@ cdef class GuestMemory:
         if self._reported != NULL:
             memcpy(self._reported, other._reported, self._nr_blocks + 1)
         self._lender = None
-        self._lent = self._borrowed = False
+        self._borrowed = False
         return 0
 
     # -- recount -----------------------------------------------------------------------------------------------------
@@ -302,6 +311,7 @@ cdef class GuestMemory:
             self._slots.check()
         self._check_pages()
         self._check_copies()
+        self._check_sharers()
         cdef uint64_t page
         for page in range(<uint64_t>self._nr_blocks << max(self.report_order, 0)):
             if self._reported[page >> self.report_order] and not self.buddy.is_free(page):
@@ -363,3 +373,18 @@ cdef class GuestMemory:
             raise InvariantError(f"guest: nr_clean_anon is {self.nr_clean_anon}, recounted {clean}")
         if len(used) + self.nr_free_slots() != self.swap_slots:
             raise InvariantError(f"guest: {len(used)} + {self.nr_free_slots()} free slots are not {self.swap_slots}")
+
+    cdef object _check_sharers(self):
+        """One guest of the ring has tables of its own; the others use these, and know of them what it knows."""
+        cdef GuestMemory owner = self if self._lender is None else self._lender, other
+        cdef Sharer *sharer = owner._sharer.next
+        if owner._lender is not None or owner._borrowed or (self is not owner and not self._lent()):
+            raise InvariantError("guest: its tables are those of one that has none, or does not know of it")
+        while sharer != &owner._sharer:
+            other = <GuestMemory>sharer.guest
+            if sharer.next.previous != sharer or other._lender is not owner or not other._borrowed:
+                raise InvariantError("guest: the ring of those that share its tables is broken")
+            if (other._gfn != owner._gfn or other._vpn != owner._vpn or other.buddy is not owner.buddy
+                    or other.nr_balloon != owner.nr_balloon or other.nr_clean_anon != owner.nr_clean_anon):
+                raise InvariantError("guest: one that borrows its tables uses others")
+            sharer = sharer.next

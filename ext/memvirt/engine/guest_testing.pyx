@@ -242,6 +242,6 @@ def read(guest, machine, vpn):
 
 def part(Guest guest not None):
     """Give the guest tables of its own, as a change would. Returns whether it had none of its own, or others used them."""
-    shared = guest._lent
+    shared = guest._lent()
     guest.own()
     return bool(shared)

@@ -164,6 +164,8 @@ cdef class Engine(Core):
                 self.frames.give(frame, order)
             vm.fixed = []
             self._keep_counts(vm)
+            if vm.has_guest:
+                vm.guest.end()
             vm.alive = False
             vm.has_guest = False
             vm.guest = None
@@ -217,9 +219,11 @@ cdef class Engine(Core):
         return total
 
     def _revert_guest(self, Vm vm, Vm snapshot):
+        cdef Guest guest = snapshot.guest.copy_for(vm.machine, draws_of(vm))
         self._keep_counts(vm)
-        vm.guest = snapshot.guest.copy_for(vm.machine, draws_of(vm))
-        vm.machine.rehome(vm.guest._vpn)
+        vm.guest.end()
+        vm.guest = guest
+        vm.machine.rehome(guest._vpn)
         vm.machine.copy_disk(snapshot.machine, snapshot.guest)
 
     # ---- sharing

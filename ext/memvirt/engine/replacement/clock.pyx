@@ -5,7 +5,8 @@ the page from the old end of a queue to the new one, and a page put where the ha
 the hand, so it is the newest: the circle *is* a queue with reinsertion, here a ring of slots that the sweep walks in
 memory order. The mark is one bit, set by a touch and not by the insertion itself.
 
-9.25 bytes per id: one of state, 8.25 of queue. Equal to libcachesim's Clock with its default of one bit.
+9.25 bytes per id: one of state, 8.25 of queue (8 in a bounded order, whose ring is the circle itself). Equal to
+libcachesim's Clock with its default of one bit.
 """
 
 cimport cython
@@ -48,7 +49,7 @@ cdef class Clock(Order):
         return self.ids * <uint64_t>5 + self._queue.size * <uint64_t>4
 
     cdef int expect(self, uint32_t key) except -1 nogil:
-        return 0                                # the base's, here so that replay calls it directly, which is not at all
+        return 0                                # as the base's; only a method of this class is inlined into replay's loop
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         assert id < self.ids and not self._state[id] and self.nr_resident < self.most

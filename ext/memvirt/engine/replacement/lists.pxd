@@ -1,8 +1,9 @@
 # The two containers the orders are made of, as plain structs with inline functions.
 #
 # Queue: ids in order of arrival, in a ring of slots. Removal from the middle leaves a hole (NONE); when the ring is
-# full of holes it is compacted, which costs at most 17 moves per earlier removal. Sequential in memory: what fifo,
-# clock and their relatives want. 4.25 bytes per id queued and 4 per id.
+# full of holes it is compacted, which costs at most 17 moves per earlier removal (in an exact ring, which has no slots
+# to spare, as many as there are ids). Sequential in memory: what fifo, clock and their relatives want. 4.25 bytes per
+# id queued (exact: 4) and 4 per id.
 #
 # Links: a circular doubly linked list through an array of (prev, next) pairs, one cache line per node; 8 bytes per
 # id. Several lists may share the array, each with a sentinel node of its own. prev is towards the newer end.
@@ -25,7 +26,8 @@ cdef enum:
 
 
 ctypedef struct Queue:
-    uint32_t *slots                 # ids from head (oldest) to tail (newest), holes are NONE
+    # ids from head (oldest) to tail (newest), holes are NONE; behind the ring HEAD_AHEAD more, for clock to read ahead
+    uint32_t *slots
     uint32_t *where                 # the slot of an id; valid while the id is queued; not owned
     # In this order: were `used` and `live` neighbours, the compiler would add 1 to both in one go, and that load of 8
     # bytes would wait for the stores of 4 that took 1 off each just before (clock: 150 against 210 M requests/s).
