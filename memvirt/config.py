@@ -313,7 +313,8 @@ class GuestOptions(Model):
     balloon_floor: PagesOrZero = Field(default=0, description="what the balloon leaves the guest")
     oom_deflate_pages: Count = Field(default=256, description="pages the balloon gives back to a guest that has none")
     report_order: Annotated[int, Field(strict=True, ge=0, le=10)] | None = Field(
-        default=None, description="free page reporting: order of the blocks it names; none = off"
+        default=None,
+        description="free page reporting: order of the blocks named (no host asks for it so far); none = off",
     )
     replacement: Replacement = Field(default="clock", description="order in which its pages go")
     replacement_options: dict[str, str] = Field(default={}, description="options of that order")
