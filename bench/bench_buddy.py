@@ -5,7 +5,7 @@ from limits.build import load
 from programs import bench
 from rows.buddy import PAGES
 
-from memvirt.engine.buddy import Buddy
+from memvirt.engine.memory.buddy import Buddy
 
 
 def main() -> None:

@@ -10,18 +10,19 @@ from typing import Any, Self
 
 import numpy as np
 
-from memvirt import costs, stores
-from memvirt.config import NAME, CloneConfig, GuestOptions, HostConfig, VmConfig
-from memvirt.diagnose import validate
-from memvirt.engine import audit, contiguity, savings
-from memvirt.engine import codec as codecs
-from memvirt.engine import content as contents
-from memvirt.engine import host as engine_host
-from memvirt.engine import run as engine_run
-from memvirt.engine.swap import Swap
+from memvirt import stores
+from memvirt.engine.content import codec as codecs
+from memvirt.engine.content import content as contents
+from memvirt.engine.host import audit, contiguity, savings
+from memvirt.engine.host import host as engine_host
+from memvirt.engine.host import schedule as engine_run
+from memvirt.engine.stores.swap import Swap
 from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.base import Decider, Snapshot, Targets
+from memvirt.settings import costs
+from memvirt.settings.config import NAME, CloneConfig, GuestOptions, HostConfig, VmConfig
+from memvirt.settings.diagnose import validate
 from memvirt.units import PAGE_SIZE, suggest
 from memvirt.vm import RunOutcome, Vm, page_numbers, whole
 
@@ -40,7 +41,7 @@ def linux_watermarks(frames: int) -> tuple[int, int, int]:
 
 
 class Host:
-    """A host with less memory than it promised. Keyword arguments: memvirt.config.HostConfig, and `corpus`, whose
+    """A host with less memory than it promised. Keyword arguments: memvirt.settings.config.HostConfig, and `corpus`, whose
     pages VMs fill theirs from (a memvirt.inputs.Corpus, or uint8 [n, 4096] whose first row is the zero page)."""
 
     def __init__(
@@ -328,7 +329,7 @@ class Host:
         return int(self.engine.sim_ns())
 
     def counters(self) -> dict[str, int]:
-        """Exact event counts; memvirt.metrics describes each. What guests count of themselves (guest.NAME) is summed
+        """Exact event counts; memvirt.metrics.registry describes each. What guests count of themselves (guest.NAME) is summed
         over all that there have been, and left out without any."""
         own = {"decisions": self._decisions, "decisions_acted": self._acted}
         guests = {f"guest.{name}": int(count) for name, count in self.engine.guest_events().items()}
@@ -370,7 +371,7 @@ class Host:
 
     def fragmentation(self) -> dict[str, Any]:
         """Fragmentation of free memory per order, waste inside the zpool (bytes), and how each VM's memory lies: see
-        memvirt.engine.contiguity."""
+        memvirt.engine.host.contiguity."""
         pool = self.zpool()
         waste = {} if pool is None else {kind: pool[f"{kind}_waste_bytes"] for kind in ("rounding", "sparse", "tail")}
         vms = {vm.name: contiguity.of_vm(self.engine, vm.engine_vm) for vm in self.vms}
@@ -421,6 +422,6 @@ def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
 
 
 def _fingerprints() -> Any:
-    from memvirt.engine.fingerprints import Fingerprints
+    from memvirt.engine.content.fingerprints import Fingerprints
 
     return Fingerprints

@@ -2,10 +2,10 @@
 
 from typing import Any, Literal
 
-from memvirt.config import HostConfig
 from memvirt.engine.device import Device
-from memvirt.engine.swap import Swap
-from memvirt.engine.swapset import SwapSet
+from memvirt.engine.stores.swap import Swap
+from memvirt.engine.stores.swapset import SwapSet
+from memvirt.settings.config import HostConfig
 
 # Counter -> what the pool calls it. The other reasons to decline a page are the engine's own events.
 POOL_EVENTS = {

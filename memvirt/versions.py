@@ -18,6 +18,6 @@ def versions() -> dict[str, str]:
 
 def lz4_route() -> dict[str, str]:
     """The LZ4 library's own version and how the engine reaches it: compressed sizes depend on both."""
-    from memvirt.engine import codec
+    from memvirt.engine.content import codec
 
     return {"lz4_route": str(codec.open_codec("lz4").route)}

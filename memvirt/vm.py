@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from memvirt.engine.swap import Swap
+from memvirt.engine.stores.swap import Swap
 from memvirt.errors import ConfigError
 from memvirt.policies.base import ColdAge, VmView
 from memvirt.units import PAGE_SIZE, parse_pages

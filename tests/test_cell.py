@@ -2,12 +2,13 @@
 
 import pytest
 
-from memvirt import cell as cells
-from memvirt import derive, plan
+from memvirt.experiment import cell as cells
+from memvirt.experiment import plan
+from memvirt.experiment.loop import manifest, run_plan
 from memvirt.host import Host
 from memvirt.inputs import synthetic
-from memvirt.results import Results
-from memvirt.run import manifest, run_plan
+from memvirt.results import derived
+from memvirt.results.run_folder import Results
 
 SUITE = """
 schema = 1
@@ -122,14 +123,14 @@ def taken(**changes):
         "stores": {"same": 1, "zpool": 9, "swap": 5, "balloon": 6}, "content_pages": 30, "used_frames": 20,
         "merge_times": (0, 0), "stall": {}, "configured_pages": 8, "sim_ns": 300, "baseline_ns": 200,
     }  # fmt: skip
-    return derive.Taken(**{**fields, **changes})
+    return derived.Taken(**{**fields, **changes})
 
 
 def test_what_follows_from_counts():
-    found = derive.derived(taken(usage={"free": 1, "guest": 1, "zspage": 2}))
+    found = derived.derived(taken(usage={"free": 1, "guest": 1, "zspage": 2}))
     assert found["effective_overcommit"] == "1.500" and found["slowdown"] == "1.500" and found["overcommit"] == "2.00"
     assert found["faults"] == 3 + 2 and found["cpu_total_ns"] == 15
-    assert found["merge_delay_ns"] == "" and derive.derived(taken(merge_times=(3, 100)))["merge_delay_ns"] == 33
+    assert found["merge_delay_ns"] == "" and derived.derived(taken(merge_times=(3, 100)))["merge_delay_ns"] == 33
     assert found["saved_sharing_frames"] == 9 and found["saved_cloning_frames"] == 6
     assert found["saved_zpool_frames"] == 7 and found["saved_same_frames"] == 1
     assert found["saved_swap_frames"] == 5 and found["saved_balloon_frames"] == 6
@@ -137,6 +138,6 @@ def test_what_follows_from_counts():
 
 
 def test_floats_do_not_pass():
-    assert derive.without_floats({"a": [1, (True, None)]}) == {"a": [1, [True, None]]}
+    assert derived.without_floats({"a": [1, (True, None)]}) == {"a": [1, [True, None]]}
     with pytest.raises(TypeError, match="is a float"):
-        derive.without_floats({"a": [0.5]})
+        derived.without_floats({"a": [0.5]})

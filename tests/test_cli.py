@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memvirt import catalog
-from memvirt.cli import main
-from memvirt.config import GuestOptions, HostConfig
-from memvirt.fleet import AgingSpec, FleetSpec
+from memvirt.cli import catalog, main
+from memvirt.experiment.fleet import AgingSpec, FleetSpec
 from memvirt.inputs import save, synthetic
+from memvirt.settings.config import GuestOptions, HostConfig
 
 COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
 HEAVY = {"numpy", "pandas", "pydantic", "scipy", "rich"}

@@ -1,25 +1,21 @@
 """Comparisons: what is refused, what is found, and when the exit code is 3."""
 
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pyperf
 import pytest
 from typer.testing import CliRunner
 
+from helpers import made_records
 from memvirt.cli import APP
 from memvirt.cli.compare import share
-from memvirt.compare import compare_command
-from memvirt.comparison import WALL, compare
 from memvirt.errors import ConfigError
-from memvirt.stats import Verdict
-from memvirt.timing import TimingError
+from memvirt.report.comparison import WALL, compare
+from memvirt.report.comparison_text import compare_command
+from memvirt.report.statistics import Verdict
+from memvirt.timing.samples import TimingError
 
-spec = importlib.util.spec_from_file_location("made_records", Path(__file__).with_name("made_records.py"))
-made_records = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(made_records)
 made, folder = made_records.made, made_records.folder
 
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvirt import costs, replacement_options
-from memvirt.config import (
+from memvirt.errors import ConfigError
+from memvirt.experiment.suite import Suite
+from memvirt.settings import costs, replacement_options
+from memvirt.settings.config import (
     CODEC_LEVELS,
     GuestOptions,
     HostConfig,
@@ -21,9 +23,7 @@ from memvirt.config import (
     config_hash,
     warnings,
 )
-from memvirt.diagnose import Source, line_of, read_toml, validate
-from memvirt.errors import ConfigError
-from memvirt.suite import Suite
+from memvirt.settings.diagnose import Source, line_of, read_toml, validate
 
 ENGINE = Path(__file__).parents[1] / "ext/memvirt/engine"
 
@@ -320,7 +320,7 @@ def test_source_without_text_still_names_itself():
 
 # -- suites --------------------------------------------------------------------------------------------------------
 
-SUITES = sorted((Path(__file__).parents[1] / "memvirt/suites").glob("*.toml"))
+SUITES = sorted((Path(__file__).parents[1] / "memvirt/experiment/suites").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine import audit
+from memvirt.engine.host import audit
 from memvirt.errors import AdmissionError, MemvirtError, StoreError
 
 PAGE = 4096

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memvirt import suite as suites
-from memvirt.diagnose import validate
 from memvirt.errors import ConfigError
-from memvirt.fleet import AgingSpec, Fleet, FleetSpec, Layout, among, blend, build
+from memvirt.experiment import suite as suites
+from memvirt.experiment.fleet import AgingSpec, Fleet, FleetSpec, Layout, among, blend, build
+from memvirt.experiment.suite import Scenario, Suite
 from memvirt.inputs import Corpus, synthetic
-from memvirt.suite import Scenario, Suite
+from memvirt.settings.diagnose import validate
 from memvirt.workloads import BATCH, DISCARD, FILL, READ, WRITE, Batch
 
 MIB = 1 << 20

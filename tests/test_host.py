@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine import guest_testing as probe
+from memvirt.engine.testing import guests as probe
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
-from memvirt.metrics import unregistered
+from memvirt.metrics.registry import unregistered
 
 PAGE = 4096
 MIB = 1 << 20

@@ -1,11 +1,9 @@
-"""The host against the oracle of reference.py: random operations on both, and everything compared after each one.
+"""The host against the oracle of tests/oracle: random operations on both, and everything compared after each one.
 
-On hosts whose every counter the oracle knows, both must agree digit for digit; see reference.py for what it leaves out.
+On hosts whose every counter the oracle knows, both must agree digit for digit; see there for what it leaves out.
 """
 
 import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +19,9 @@ from hypothesis.stateful import (
 )
 
 import memvirt
-from memvirt.engine import audit
+from memvirt.engine.host import audit
 from memvirt.errors import AdmissionError
-
-sys.path.insert(0, str(Path(__file__).parent))
-import reference
+from oracle import host as reference
 
 PAGE = 4096
 EXAMPLES = int(os.environ.get("MEMVIRT_EXAMPLES", "0"))  # more of them for a long search; 0: the few of every run

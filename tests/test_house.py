@@ -12,25 +12,50 @@ PACKAGE = ROOT / "memvirt"
 MAX_LINES = 440
 MAX_FUNCTION_LINES = 62
 
-# Listed bottom up: a module imports only modules listed above it.
+# Both lists stand bottom up: a module imports only what stands above it. "group:" opens a folder; "-" is the ground.
 ENGINE_ORDER = """
-types counters clock device codec content fingerprints fragmentation blocks buddy
-frames sizeclass zspage zpool swapspace swap swapset backing leaf tcache ages
-replacement.lists replacement.ghosts replacement.order
-replacement.random replacement.fifo replacement.clock replacement.lru replacement.twolist replacement.mglru
-replacement.sieve replacement.s3fifo replacement.twoq replacement.arc replacement.lfu replacement.belady
-replacement.registry replacement.probe
-rmap tables mapping stall shareindex readahead writeback evict reclaim fault compact collapse
-scan.scanner scan.hash scan.inline scan.esx scan.treap scan.stable scan.advisor scan.ksm scan.registry
-clone guest_memory guest guest_testing machine core vm host contiguity run savings audit
-""".split()
+-: types counters simtime device
+content: codec content fingerprints
+memory: fragmentation blocks buddy frames
+stores: sizeclass zspage zpool swapspace swap swapset
+replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry
+mapping: backing leaf tcache ages rmap tables mapping
+-: stall
+sharing: shareindex
+reclaim: readahead writeback evict reclaim fault
+upkeep: compact collapse
+sharing: scanner hash inline esx treap stable advisor ksm registry
+host: clone
+guests: guest_memory guest hardware
+host: core vm host contiguity schedule savings audit
+testing: orders guests
+"""
 
 PYTHON_ORDER = """
-errors interrupts units metric sharing_metrics metrics diagnose costs policies scanner_options replacement_options config
-presets environment inputs workloads simulation vm stores host fleet suite shadow versions record derive plan results replay
-cell run stats columns summary learned overtime export tables pyperf_hook timing cell_worker comparison compare doctor
-catalog cli
-""".split()
+-: errors interrupts units
+metrics: metric sharing registry
+policies:
+settings: diagnose costs scanner_options replacement_options config presets
+-: environment versions
+inputs:
+workloads:
+-: simulation vm stores host
+results: record run_folder derived
+experiment: fleet suite expected plan trace_cell cell loop
+timing: hook samples worker
+report: statistics columns summary verdict aging_table export terminal comparison comparison_text
+cli:
+"""
+
+
+def in_order(text):
+    """The dotted names of a list, bottom up; a folder without names stands for all that is in it."""
+    for line in text.split("\n"):
+        if ":" in line:
+            group, names = line.split(":")
+            yield from ((name if group == "-" else f"{group}.{name}") for name in names.split())
+            if not names.split():
+                yield group
 
 
 def engine_modules():
@@ -53,15 +78,15 @@ def engine_imports(path):
 
 
 def test_every_engine_module_has_its_place():
-    assert sorted(engine_modules()) == sorted(ENGINE_ORDER)
+    assert sorted(engine_modules()) == sorted(in_order(ENGINE_ORDER))
 
 
 @pytest.mark.parametrize("path", sorted([*ENGINE.rglob("*.pyx"), *ENGINE.rglob("*.pxd")]), ids=lambda path: path.name)
 def test_engine_imports_point_upwards_in_the_list(path):
-    name = ".".join(path.relative_to(ENGINE).with_suffix("").parts)
+    name, order = ".".join(path.relative_to(ENGINE).with_suffix("").parts), list(in_order(ENGINE_ORDER))
     for imported in engine_imports(path):
         if imported != name:
-            assert ENGINE_ORDER.index(imported) < ENGINE_ORDER.index(name), f"{name} imports {imported}"
+            assert order.index(imported) < order.index(name), f"{name} imports {imported}"
 
 
 def test_no_engine_module_is_dead():
@@ -81,21 +106,73 @@ def python_modules():
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         if parts[0] != "engine" and path.name not in ("__init__.py", "__main__.py"):
-            yield parts[0], path
+            yield ".".join(parts), path
+
+
+def python_place(name):
+    """Where a dotted name below memvirt stands in the list; None: it names no module of ours."""
+    order = list(in_order(PYTHON_ORDER))
+    for known in (name, name.split(".")[0], name.rsplit(".", 1)[0]):
+        if known in order:
+            return order.index(known)
+    packages = [place for place, known in enumerate(order) if known.startswith(name + ".")]
+    return packages[0] if packages else None  # a package as a whole: its first module stands for it
+
+
+def python_imports(path, text=None):
+    """What a module imports of memvirt, as dotted names below it: relative and lazy imports too, not those for types."""
+    package = path.relative_to(PACKAGE.parent).parts[:-1]
+    tree = ast.parse(path.read_text() if text is None else text)
+    types_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in types_only:
+            continue
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join([*package[: len(package) + 1 - node.level], *filter(None, [node.module])])
+            base = base if node.level else node.module or ""
+            modules = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (module.removeprefix("memvirt.") for module in modules if module.startswith("memvirt."))
+
+
+def check_python_imports(name, path, text=None):
+    place = python_place(name)
+    assert place is not None, f"{path.name}: give it a place in PYTHON_ORDER"
+    for imported in python_imports(path, text):
+        above = python_place(imported)
+        own = imported.split(".")[0] == name.split(".")[0] and name.split(".")[0] in in_order(PYTHON_ORDER)
+        if above is not None and not own and imported.rpartition(".")[0] != name and imported != name:
+            assert above < place, f"{name} imports {imported}"
 
 
 @pytest.mark.parametrize(("name", "path"), list(python_modules()), ids=lambda value: getattr(value, "name", value))
 def test_python_imports_point_upwards_in_the_list(name, path):
-    assert name in PYTHON_ORDER, f"{path.name}: give it a place in PYTHON_ORDER"
-    for node in ast.parse(path.read_text()).body:
-        modules = []
-        if isinstance(node, ast.ImportFrom) and node.module == "memvirt":
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("memvirt."):
-            modules = [node.module.split(".")[1]]
-        for imported in modules:
-            if imported not in ("engine", name, "__version__"):
-                assert PYTHON_ORDER.index(imported) < PYTHON_ORDER.index(name), f"{name} imports {imported}"
+    check_python_imports(name, path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from memvirt.cli import catalog",
+        "import memvirt.report.terminal",
+        "from ..report import terminal",
+        "from .. import report",
+        "def later():\n    from memvirt.experiment import plan",
+        "def later():\n    from ..experiment.cell import run_cell",
+    ],
+)
+def test_an_import_that_points_downwards_is_seen(line):
+    """However it is written: absolute, relative, or inside a function."""
+    with pytest.raises(AssertionError, match="results.record imports"):
+        check_python_imports("results.record", PACKAGE / "results" / "record.py", line)
 
 
 def sources():

@@ -9,11 +9,13 @@ from contextlib import suppress
 
 import pytest
 
-from memvirt import interrupts, plan, timing
-from memvirt.cell import prepare, run_cell
+from memvirt import interrupts
+from memvirt.experiment import plan
+from memvirt.experiment.cell import prepare, run_cell
+from memvirt.experiment.loop import manifest, run_plan
 from memvirt.inputs import synthetic
-from memvirt.results import Results
-from memvirt.run import manifest, run_plan
+from memvirt.results.run_folder import Results
+from memvirt.timing import samples
 
 # The program, which tells when it has begun to watch; before that, Python itself is starting.
 PROGRAM = """
@@ -159,9 +161,9 @@ def test_no_worker_of_a_sample_goes_on(how, watched, tmp_path, monkeypatch):
     command = ["sh", "-c", f"sleep 60 & echo $! > {note}.tmp; mv {note}.tmp {note}; wait"]
     if how == "interrupt":
         subprocess.Popen(["sh", "-c", f"while ! [ -e {note} ]; do sleep 0.01; done; kill -INT {os.getpid()}"])
-    monkeypatch.setattr(timing, "TIMEOUT_S", 60 if how == "interrupt" else 1)
+    monkeypatch.setattr(samples, "TIMEOUT_S", 60 if how == "interrupt" else 1)
     with pytest.raises(interrupts.Stopped if how == "interrupt" else subprocess.TimeoutExpired):
-        timing._finish(command)
+        samples._finish(command)
     worker = int(note.read_text())
     end = time.monotonic() + 5
     while not gone(worker):

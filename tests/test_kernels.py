@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine.buddy import Buddy
-from memvirt.engine.content import Bytes
+from memvirt.engine.content.content import Bytes
+from memvirt.engine.memory.buddy import Buddy
 
 PAGES = 4096
 

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from memvirt import overtime
+from memvirt.report import aging_table
 from memvirt.workloads.aging import settled
 
 
@@ -17,8 +17,8 @@ def test_settled_is_a_mean_that_moves_by_less_than_ten_over_ten_cycles() -> None
 
 
 def test_cycles_shown_end_with_the_last() -> None:
-    assert overtime.shown_cycles(60)[-1] == 60 and len(overtime.shown_cycles(60)) == 5
-    assert overtime.shown_cycles(1) == [1] and overtime.shown_cycles(3) == [1, 2, 3]
+    assert aging_table.shown_cycles(60)[-1] == 60 and len(aging_table.shown_cycles(60)) == 5
+    assert aging_table.shown_cycles(1) == [1] and aging_table.shown_cycles(3) == [1, 2, 3]
 
 
 def record(preset: str, seed: int, unusable: list[int], measured: int = 2) -> SimpleNamespace:
@@ -33,13 +33,13 @@ def record(preset: str, seed: int, unusable: list[int], measured: int = 2) -> Si
 def test_rows_are_presets_with_medians_over_seeds() -> None:
     records = [record("thin", seed, [seed * 100] * 32) for seed in (1, 2, 3)]
     records += [record("baseline-guest", 1, [0] * 12), record("thick", 1, [0] * 30 + [990] * 20 + [500, 700])]
-    (table,) = overtime.tables(records)
+    (table,) = aging_table.tables(records)
     cells = [[str(cell) for cell in column.cells] for column in table.columns]
     assert [str(column.header) for column in table.columns][1:6] == ["10", "20", "30", "40", "50"]
     assert cells[0] == ["thin", "thick"]
     assert cells[3] == ["20.0", "0.0"] and cells[5] == ["–", "99.0"]  # thin had settled by then
     assert cells[-4] == ["30", "30"] and cells[-3] == ["20.0", "60.0"]
     assert cells[-2] == ["20", "10"] and cells[-1] == ["50", "50"]
-    (table,) = overtime.tables([record("thin", 1, list(range(0, 400, 4)))])
+    (table,) = aging_table.tables([record("thin", 1, list(range(0, 400, 4)))])
     assert str(next(iter(table.columns[-4].cells))) == "no"
-    assert overtime.tables([SimpleNamespace(scenario="x", preset="p", samples=[])]) == []
+    assert aging_table.tables([SimpleNamespace(scenario="x", preset="p", samples=[])]) == []

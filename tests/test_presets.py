@@ -5,10 +5,10 @@ import tomllib
 
 import pytest
 
-from memvirt import presets
-from memvirt.config import HostConfig, config_hash
-from memvirt.diagnose import line_of
 from memvirt.errors import ConfigError
+from memvirt.settings import presets
+from memvirt.settings.config import HostConfig, config_hash
+from memvirt.settings.diagnose import line_of
 
 QUICK = ("none", "swap", "zcache", "sharing", "balloon", "all")
 

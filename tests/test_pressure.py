@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt import metrics
 from memvirt.cli.run import idle_deciders
+from memvirt.metrics import registry
 from memvirt.policies.base import Targets
 from memvirt.policies.far_memory import FarMemory
 from memvirt.policies.senpai import Tmo
@@ -66,7 +66,7 @@ def test_views_tell_stalls_since_the_last_decision():
 
 def test_every_name_of_stall_is_registered():
     host = memvirt.Host(memory="2MiB", seed=1)
-    assert not metrics.unregistered(host.stall())
+    assert not registry.unregistered(host.stall())
 
 
 def test_a_failed_read_keeps_the_account_whole():

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from memvirt import plan, results, tables
-from memvirt.cell import prepare, run_cell
-from memvirt.export import WRITERS
+from memvirt.experiment import plan
+from memvirt.experiment.cell import prepare, run_cell
 from memvirt.inputs import keep, make_default, synthetic
-from memvirt.record import comparable
+from memvirt.report import terminal
+from memvirt.report.export import WRITERS
+from memvirt.results import run_folder
+from memvirt.results.record import comparable
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "quick"
@@ -21,12 +23,12 @@ MEND = "results/README.md says how to make them again"
 
 @pytest.fixture(scope="module")
 def published():
-    return {record.cell: record for record in results.load(FOLDER)}
+    return {record.cell: record for record in run_folder.load(FOLDER)}
 
 
 def test_readme_prints_the_table_of_the_published_records(published):
     block = re.search(r"```\n(zipf: .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-    lines = iter(tables.text(list(published.values())).splitlines())
+    lines = iter(terminal.text(list(published.values())).splitlines())
     for line in block.splitlines():
         assert line in lines, f"not in the table, or not at this place: {line!r}; {MEND}"
 
@@ -38,7 +40,7 @@ def test_the_table_in_results_is_that_of_the_records(published):
 
 
 def test_the_published_run_is_whole(published):
-    assert results.unfinished(FOLDER) == (0, len(published)) and len(published) == plan.make("quick").count()
+    assert run_folder.unfinished(FOLDER) == (0, len(published)) and len(published) == plan.make("quick").count()
     assert all(record.verified for record in published.values() if record.status == "done")
 
 

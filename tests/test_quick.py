@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from memvirt import metrics, plan, suite
-from memvirt.cell import prepare
+from memvirt.experiment import plan, suite
+from memvirt.experiment.cell import prepare
+from memvirt.experiment.loop import manifest, run_plan
 from memvirt.inputs import synthetic
-from memvirt.record import dumps, loads
-from memvirt.results import Results
-from memvirt.run import manifest, run_plan
+from memvirt.metrics import registry
+from memvirt.results.record import dumps, loads
+from memvirt.results.run_folder import Results
 
 # preset -> what it brings -> the numbers of a record that show it at work ("a|b": one of them; a balloon may have been
 # filled before the measured phase, and may be empty again at its end)
@@ -110,7 +111,7 @@ def test_the_order_of_the_field(records):
 def test_records_read_back_and_hold_registered_numbers_only(records):
     for record in records.values():
         assert loads(dumps(record), "here") == record
-        assert not metrics.unregistered(record.counters)
+        assert not registry.unregistered(record.counters)
         assert record.accesses == sum(vm["accesses"] for vm in record.vms.values())
 
 

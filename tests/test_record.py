@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvirt import record as records
-from memvirt.record import Record, RecordError
+from memvirt.results import record as records
+from memvirt.results.record import Record, RecordError
 
 
 def made(**changes):

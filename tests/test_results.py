@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from memvirt import results
-from memvirt.record import Record, sha256_of
-from memvirt.results import FolderError, Results
+from memvirt.results import run_folder
+from memvirt.results.record import Record, sha256_of
+from memvirt.results.run_folder import FolderError, Results
 
 RUN = {"suite": "s", "cells": {"b--swap--s1": "h1", "a--swap--s1": "h2"}}
 
@@ -23,7 +23,7 @@ def test_a_run_is_kept_and_read_in_its_order(tmp_path):
     with Results(tmp_path / "out", RUN) as folder:
         for scenario in ("a", "b", "extra"):
             folder.write(made(scenario=scenario))
-    assert [record.scenario for record in results.load(tmp_path / "out")] == ["b", "a", "extra"]
+    assert [record.scenario for record in run_folder.load(tmp_path / "out")] == ["b", "a", "extra"]
 
 
 def test_only_whole_records_of_the_same_configuration_are_finished(tmp_path):
@@ -68,14 +68,14 @@ def test_a_foreign_or_damaged_manifest_is_refused(tmp_path, content):
 def test_no_cell_is_no_table(tmp_path):
     Results(tmp_path / "out", RUN).close()
     with pytest.raises(FolderError, match="no cell is finished"):
-        results.load(tmp_path / "out")
+        run_folder.load(tmp_path / "out")
 
 
 def test_folders_are_numbered(tmp_path):
-    assert results.next_folder(tmp_path, "quick").name == "quick-001"
+    assert run_folder.next_folder(tmp_path, "quick").name == "quick-001"
     with pytest.raises(FolderError, match="no run of suite 'quick'"):
-        results.latest_folder(tmp_path, "quick")
+        run_folder.latest_folder(tmp_path, "quick")
     for name in ("quick-001", "quick-010", "quick-x", "other-011"):
         (tmp_path / name).mkdir()
-    assert results.next_folder(tmp_path, "quick").name == "quick-011"
-    assert results.latest_folder(tmp_path, "quick").name == "quick-010"
+    assert run_folder.next_folder(tmp_path, "quick").name == "quick-011"
+    assert run_folder.latest_folder(tmp_path, "quick").name == "quick-010"

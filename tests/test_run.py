@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from memvirt.record import SEPARATE, as_dict, read
-from memvirt.results import load
+from memvirt.results.record import SEPARATE, as_dict, read
+from memvirt.results.run_folder import load
 
 SUITE = """
 schema = 1
@@ -164,7 +164,7 @@ def test_killed_and_resumed_it_gives_the_same_records(suite, reference, tmp_path
 INTERRUPTED = """
 import signal
 from memvirt.__main__ import main
-from memvirt.results import Results
+from memvirt.results.run_folder import Results
 def write(results, record, keep=Results.write):
     keep(results, record)
     if len(list(results.cell_files())) == 4:
@@ -190,7 +190,7 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(suite, refere
 
 MASKED = """
 import os, signal, sys, time
-from memvirt.cell import Driver
+from memvirt.experiment.cell import Driver
 from memvirt.__main__ import main
 verify, calls = Driver.verify, []
 def masked(driver, corpus):

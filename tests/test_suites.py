@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from memvirt import columns, learned, plan, simulation, suite, tables
-from memvirt.cell import prepare, run_cell
+from memvirt import simulation
 from memvirt.errors import ConfigError, InvariantError
+from memvirt.experiment import plan, suite
+from memvirt.experiment.cell import prepare, run_cell
+from memvirt.experiment.trace_cell import trace_of
 from memvirt.inputs import synthetic
-from memvirt.metrics import REGISTRY
-from memvirt.record import dumps, loads
-from memvirt.replay import trace_of
-from memvirt.summary import Group, Row, groups
+from memvirt.metrics.registry import REGISTRY
+from memvirt.report import columns, terminal, verdict
+from memvirt.report.summary import Group, Row, groups
+from memvirt.results.record import dumps, loads
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def context():
 
 
 def run(context, cells):
-    """Records of a plan's cells, baselines first, as memvirt.run does it but kept in memory."""
+    """Records of a plan's cells, baselines first, as memvirt.experiment.loop does it but kept in memory."""
     records = {}
     for cell in cells.in_order():
         baseline = None if cell.is_baseline else records.get(cells.baseline_of(cell).name)
@@ -58,7 +60,7 @@ def test_every_suite_runs_and_every_record_is_verified(context, monkeypatch, nam
     assert any(record.status == "done" and not record.preset.startswith(plan.BASELINE) for record in records)
     assert all(loads(dumps(record), name) == record for record in records[:3])
     shown = suite.load(name).columns
-    text = tables.text(records, 250)
+    text = terminal.text(records, 250)
     for column in map(columns.column, shown):
         assert all(word in text for word in column.head.split("\n")), column.name
     assert "Learned: " in text and "nothing, no preset" not in text
@@ -93,7 +95,7 @@ def test_belady_bounds_all(monkeypatch, context):
             assert 0 <= row.mean("of_optimum") <= 100
     scan = next(group for group in groups(records) if group.scenario == "scan")
     assert {row.preset: row.mean("of_optimum") for row in scan.rows}["lru"] == 0  # a scan longer than memory
-    assert "capacity" in tables.text(records, 100)
+    assert "capacity" in terminal.text(records, 100)
 
 
 def test_a_simulated_cell_counts_what_simulate_counts(context):
@@ -171,7 +173,7 @@ def test_hints_find_what_arrives_and_find_it_sooner(context, monkeypatch):
         assert saved["inline"] >= saved["hash-hints"] and delay["inline"] < delay["hash-hints"]
         if group.scenario == "trickle":
             assert saved["inline"] - saved["hash-hints"] < 0.2 * (saved["inline"] - saved["hash"])
-    assert "hash-hints" in learned.line(found)
+    assert "hash-hints" in verdict.line(found)
 
 
 def test_a_storm_takes_back_what_sharing_lent(context, monkeypatch):
@@ -184,13 +186,13 @@ def test_a_storm_takes_back_what_sharing_lent(context, monkeypatch):
     monkeypatch.setattr(suite, "load", lambda asked: cut)
     found = groups(run(context, plan.make("cow-storm", "smoke", only=["off", "hash"])))
     survived = {
-        (scenario, preset): learned.survived([each for each in found if each.scenario == scenario], preset)
+        (scenario, preset): verdict.survived([each for each in found if each.scenario == scenario], preset)
         for scenario in ("dirty-10", "dirty-100")
         for preset in ("off", "hash")
     }
     assert float(survived["dirty-10", "hash"]) >= 1.75 > 1.25 > float(survived["dirty-100", "hash"] or 0)
     assert float(survived["dirty-10", "off"] or 0) <= 1.0
-    line = learned.line(found)
+    line = verdict.line(found)
     words = {ratio: f"≥ {ratio}" if ratio == "2.50" else ratio or "nothing" for ratio in survived.values()}
     off, shared = (words[survived["dirty-10", preset]] for preset in ("off", "hash"))
     assert f"dirty-10: off {off}, hash {shared}" in line
@@ -198,7 +200,7 @@ def test_a_storm_takes_back_what_sharing_lent(context, monkeypatch):
 
 
 def test_codecs_cost_what_they_cost():
-    from memvirt import costs
+    from memvirt.settings import costs
 
     model = costs.load("default")
     told = {codec: costs.for_codec("default", codec) for codec in ("lz4", "lz4hc", "zstd")}
@@ -272,7 +274,7 @@ def test_leading_takes_means_over_scenarios_and_leaves_the_optimum_out():
         group("a", "0.50", "leading", True, belady=100.0, lru=90.0, arc=90.5, fifo=90.1),
         group("b", "0.50", "leading", True, belady=100.0, lru=90.0, arc=90.5, fifo=90.1),
     ]
-    line = learned.line(found)
+    line = verdict.line(found)
     assert "at 0.10 arc 80 %, lru 30, fifo 20; at 0.50 no difference (90 %)." in line
     assert "belady" not in line and "(mean over scenarios)" in line and line.endswith("One seed.")
 
@@ -283,15 +285,15 @@ def test_apart_looks_at_the_hardest_ratio_of_each_scenario():
         group("easy", "2.00", "apart", swap=9.0, lz4=3.0, zstd=3.02),
         group("hard", "2.00", "apart", swap=None, lz4=None, zstd=None),
     ]
-    line = learned.line(found)
+    line = verdict.line(found)
     assert "easy at 2.00: lz4 and zstd 3.00×, swap 9.00; hard at 2.00: nobody finished." in line
 
 
 def test_seeds_that_overlap_are_not_told_apart():
     noisy = group("a", "1.00", "apart", one=(1.0, 2.0, 1.5, 1.2, 1.8), other=(1.1, 2.1, 1.6, 1.3, 1.9))
     sharp = group("a", "1.00", "apart", one=(1.5,) * 5, other=(1.6,) * 5)
-    assert "no difference" in learned.line([noisy])
-    assert "one 1.50×, other 1.60" in learned.line([sharp])
+    assert "no difference" in verdict.line([noisy])
+    assert "one 1.50×, other 1.60" in verdict.line([sharp])
 
 
 def test_survival_stops_at_the_first_ratio_that_fails():
@@ -302,7 +304,7 @@ def test_survival_stops_at_the_first_ratio_that_fails():
         group("b", "1.00", "survival", off=None, hash=1.0),
         group("b", "1.50", "survival", off=None, hash=None),
     ]
-    assert learned.line(found).startswith(
+    assert verdict.line(found).startswith(
         "Learned: survived up to: a: off 1.00, hash ≥ 2.00; b: off nothing, hash 1.00. "
         "To be relied on in all of them: off nothing, hash 1.00."
     )

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt import metrics, presets
-from memvirt.config import HostConfig
-from memvirt.engine import audit
 from memvirt.engine.device import Device
-from memvirt.engine.swap import Swap
-from memvirt.engine.swapset import SwapSet
+from memvirt.engine.host import audit
+from memvirt.engine.stores.swap import Swap
+from memvirt.engine.stores.swapset import SwapSet
 from memvirt.errors import AdmissionError
+from memvirt.metrics import registry
+from memvirt.settings import presets
+from memvirt.settings.config import HostConfig
 
 PAGE = 4096
 SLOW = {"size": "4MiB", "priority": -5, "device": "hdd"}
@@ -62,7 +63,7 @@ def test_each_area_waits_for_its_own_device():
     spilled, vm = filled(swap="1MiB", swap_areas=[SLOW])
     assert vm.sim_ns > 5 * nvme.sim_ns
     counted = spilled.counters()
-    assert counted["device_write_requests"] > 0 and not metrics.unregistered(counted)
+    assert counted["device_write_requests"] > 0 and not registry.unregistered(counted)
     assert spilled.engine.reclaim_from(vm.engine_vm, 64) > 0  # a fault has a frame then, and writes nothing out
     before = vm.sim_ns
     slot_of = {page: audit.locate(spilled.engine, vm.engine_vm, page) for page in range(900)}

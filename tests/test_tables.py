@@ -1,7 +1,6 @@
 """Tables: what a person reads, what programs read, and the line that says what was learned."""
 
 import csv
-import importlib.util
 import io
 import json
 import subprocess
@@ -13,15 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvirt import columns, export, learned, tables
-from memvirt.columns import BY_NAME
+from helpers import made_records
 from memvirt.errors import ConfigError
-from memvirt.record import RecordError
-from memvirt.summary import figures, groups
+from memvirt.report import columns, export, terminal, verdict
+from memvirt.report.columns import BY_NAME
+from memvirt.report.summary import figures, groups
+from memvirt.results.record import RecordError
 
-spec = importlib.util.spec_from_file_location("made_records", Path(__file__).with_name("made_records.py"))
-made_records = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(made_records)
 made, folder = made_records.made, made_records.folder
 
 NO_ROOM = "VM 'vm3': 5120 pages would be promised; memory and swap have 4096 (commit='strict')"
@@ -55,23 +52,23 @@ def small_run():
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_the_table_fits_its_terminal(width):
-    lines = tables.text(small_run(), width).splitlines()
+    lines = terminal.text(small_run(), width).splitlines()
     assert max(map(len, lines)) <= width
 
 
 def test_the_whole_table():
-    assert tables.text(small_run(), 120) == (Path(__file__).with_name("golden_table.txt")).read_text()
+    assert terminal.text(small_run(), 120) == (Path(__file__).parent / "helpers" / "golden_table.txt").read_text()
 
 
 def test_what_a_narrow_terminal_loses_is_named():
-    wide, narrow = tables.text(small_run(), 130), tables.text(small_run(), 60)
+    wide, narrow = terminal.text(small_run(), 130), terminal.text(small_run(), 60)
     assert "Not shown" not in wide and "single run" in wide
     assert "Not shown at this width: simulator speed" in " ".join(narrow.split())
     assert "effective" in narrow and "slowdown" in narrow and "traffic\n" not in narrow
 
 
 def test_rows_without_numbers_say_how_they_ended():
-    text = tables.text(small_run(), 120)
+    text = terminal.text(small_run(), 120)
     refused = next(line for line in text.splitlines() if "refused" in line)
     assert refused.split()[:3] == ["1.50", "none", "refused"] and "by admission" in refused
     exhausted = next(line for line in text.splitlines() if "exhausted" in line)
@@ -80,7 +77,7 @@ def test_rows_without_numbers_say_how_they_ended():
 
 
 def test_stars_stand_where_the_best_values_are():
-    text = tables.text(small_run(), 130)
+    text = terminal.text(small_run(), 130)
     row = next(line for line in text.splitlines() if "1.61" in line)
     assert {"1.61*", "2.12*", "1,294*", "0.60*", "0*", "5.0*"} <= set(row.split())
     assert "1.00*" not in text, "a value that every preset has is not the best"
@@ -108,14 +105,14 @@ def test_means_over_seeds_and_an_interval_from_five():
     records = [made(seed=seed, slowdown=f"{2 + seed / 10:.3f}") for seed in range(1, 6)]
     (row,) = groups(records)[0].rows
     assert row.mean("slowdown") == pytest.approx(2.3)
-    assert "2.30±0.20" in tables.text(records, 120)
-    assert "±" not in tables.text(records[:4], 120)
+    assert "2.30±0.20" in terminal.text(records, 120)
+    assert "±" not in terminal.text(records[:4], 120)
 
 
 def test_mechanisms_are_never_parted_from_their_numbers():
     (row,) = groups([made(saved=(("sharing", 12_345), ("swap", 9876), ("cloning", 5432), ("same", 1)))])[0].rows
-    assert tables.saved_text(row, 14).split("\n") == ["sharing 12.3k,", "swap 9,876,", "cloning 5,432"]
-    assert tables.saved_text(row, 30).split("\n") == ["sharing 12.3k, swap 9,876,", "cloning 5,432"]
+    assert terminal.saved_text(row, 14).split("\n") == ["sharing 12.3k,", "swap 9,876,", "cloning 5,432"]
+    assert terminal.saved_text(row, 30).split("\n") == ["sharing 12.3k, swap 9,876,", "cloning 5,432"]
 
 
 @pytest.mark.parametrize(
@@ -158,26 +155,26 @@ def test_who_stalls_is_told_by_number_and_by_the_worst():
 
 def test_unknown_formats_and_folders_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"unknown format 'latx'.*latex"):
-        tables.table_command(tmp_path, "latx")
+        terminal.table_command(tmp_path, "latx")
     with pytest.raises(ConfigError, match="not a memvirt results folder"):
-        tables.table_command(tmp_path)
+        terminal.table_command(tmp_path)
 
 
 def test_unlike_records_do_not_share_a_table(tmp_path):
     other = replace(made(preset="other"), versions={"memvirt": "0.2.0"})
     with pytest.raises(RecordError, match="unlike runs: versions"):
-        tables.table_command(folder(tmp_path / "run", [made(), other]))
+        terminal.table_command(folder(tmp_path / "run", [made(), other]))
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", terminal.FORMATS)
 def test_every_format_is_made_from_a_folder(form, tmp_path):
-    text = tables.table_command(folder(tmp_path / "run", small_run()), form)
+    text = terminal.table_command(folder(tmp_path / "run", small_run()), form)
     assert "sharing" in text and text.endswith("\n")
 
 
 def test_the_order_of_the_run_is_the_order_of_the_rows(tmp_path):
     records = [made(preset=name) for name in ("swap", "all", "none")]
-    text = tables.table_command(folder(tmp_path / "run", records))
+    text = terminal.table_command(folder(tmp_path / "run", records))
     assert text.index("swap") < text.index("all ") < text.index("none ")
 
 
@@ -210,7 +207,7 @@ def test_json_holds_the_same_frame():
     rows = list(csv.reader(io.StringIO(export.to_csv(small_run()))))
     assert data["columns"] == rows[0] and len(data["rows"]) == len(rows) - 1
     assert [str(cell) for cell in data["rows"][1][:-1]] == rows[2][:-1]
-    assert data["learned"] == learned.line(groups(small_run()))
+    assert data["learned"] == verdict.line(groups(small_run()))
 
 
 @pytest.mark.parametrize("form", ["md", "latex"])
@@ -225,12 +222,13 @@ def test_csv_json_and_text_do_without_the_extras(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     records = [made(seed=seed, slowdown=f"{2 + seed / 10:.3f}") for seed in range(1, 6)]
     assert export.to_csv(records) and export.to_json(records)
-    assert "2.30±0.20" in tables.text(records, 120), "without scipy the range of the seeds stands in"
+    assert "2.30±0.20" in terminal.text(records, 120), "without scipy the range of the seeds stands in"
 
 
 def test_tables_import_nothing_heavy():
-    code = "import sys, memvirt.tables; print([n for n in ('pandas', 'scipy', 'pyperf', 'jinja2') if n in sys.modules])"
-    root = str(Path(tables.__file__).parents[1])
+    heavy = ("pandas", "scipy", "pyperf", "jinja2")
+    code = f"import sys, memvirt.report.terminal; print([name for name in {heavy} if name in sys.modules])"
+    root = str(Path(terminal.__file__).parents[2])
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert said.stdout.strip() == "[]"
 
@@ -247,13 +245,13 @@ LINES = [
 
 @pytest.mark.parametrize(("presets", "said"), LINES)
 def test_what_was_learned(presets, said):
-    line = learned.line(groups([made(preset=name, slowdown=slowdown) for name, slowdown in presets]))
+    line = verdict.line(groups([made(preset=name, slowdown=slowdown) for name, slowdown in presets]))
     assert line.startswith(f"Learned: lowest slowdown: {said}.") and line.endswith("One seed.")
 
 
 def test_the_line_names_the_trade():
     def said(*rows):
-        return learned.line(groups([made(preset=name, slowdown=slow, overcommit=over) for name, slow, over in rows]))
+        return verdict.line(groups([made(preset=name, slowdown=slow, overcommit=over) for name, slow, over in rows]))
 
     a, b, c = ("a", "2.000", "1.200"), ("b", "4.000", "1.500"), ("c", "5.000", "1.100")
     assert "At 1.50 no preset beats another in both overcommit and slowdown." in said(a, b)
@@ -262,19 +260,19 @@ def test_the_line_names_the_trade():
 
 
 def test_the_whole_line_of_a_run():
-    assert learned.line(groups(small_run())) == (
+    assert verdict.line(groups(small_run())) == (
         "Learned: lowest slowdown (geometric mean over scenarios): at 1.00 no difference (1.00×); "
         "at 1.50 only sharing finished every scenario (2.52×). One seed."
     )
 
 
 def test_nothing_learned_is_said():
-    assert "nothing to compare" in learned.line(groups([made()]))
-    assert "nothing, no preset finished" in learned.line(groups([made(status="refused", reason="no")]))
+    assert "nothing to compare" in verdict.line(groups([made()]))
+    assert "nothing, no preset finished" in verdict.line(groups([made(status="refused", reason="no")]))
 
 
 def test_a_preset_that_did_not_finish_everywhere_takes_no_part():
-    (at_one, at_half) = learned.findings(groups(small_run()))
+    (at_one, at_half) = verdict.findings(groups(small_run()))
     assert [score.preset for score in at_one.scores] == ["none", "sharing", "swap"] and at_one.beaten is None
     assert [score.preset for score in at_half.scores] == ["sharing"]
 
@@ -283,8 +281,8 @@ def test_five_seeds_that_overlap_are_no_difference():
     noise = ["1.000", "3.000", "2.000", "1.500", "2.500"]
     apart = [made(preset="a", seed=seed, slowdown=noise[seed]) for seed in range(5)]
     apart += [made(preset="b", seed=seed, slowdown=f"{float(noise[seed]) + 0.4:.3f}") for seed in range(5)]
-    assert "no difference" in learned.line(groups(apart))
-    assert "no difference" not in learned.line(groups(apart[:4] + apart[5:9])), "four seeds have no interval"
+    assert "no difference" in verdict.line(groups(apart))
+    assert "no difference" not in verdict.line(groups(apart[:4] + apart[5:9])), "four seeds have no interval"
 
 
 presets_with_scores = st.dictionaries(
@@ -298,14 +296,14 @@ def test_the_rule_holds_for_any_numbers(numbers):
         made(preset=name, slowdown=f"{slow / 1000:.3f}", overcommit=f"{over / 1000:.3f}")
         for name, (slow, over) in numbers.items()
     ]
-    (finding,) = learned.findings(groups(records))
+    (finding,) = verdict.findings(groups(records))
     lowest = min(slow for slow, _ in numbers.values())
     near = {name for name, (slow, _) in numbers.items() if slow * 1000 <= lowest * 1010 * (1 + 1e-12)}
     assert set(finding.best) == near
     assert (finding.beaten is None) == (near == set(numbers))
     if finding.beaten is not None:
         assert numbers[finding.beaten.preset][0] == min(numbers[name][0] for name in set(numbers) - near)
-    front = learned.front(finding.scores)
+    front = verdict.front(finding.scores)
     assert front, "somebody is not dominated"
     for name, (slow, over) in numbers.items():
         worse_in_both = any(
@@ -321,4 +319,4 @@ def test_the_line_does_not_depend_on_the_order_of_records(numbers, rng):
     records = [made(preset=name, slowdown=f"{slow / 1000:.3f}") for name, (slow, _) in numbers.items()]
     shuffled = list(records)
     rng.shuffle(shuffled)
-    assert sorted(learned.line(groups(records))) == sorted(learned.line(groups(shuffled)))
+    assert sorted(verdict.line(groups(records))) == sorted(verdict.line(groups(shuffled)))

@@ -11,11 +11,13 @@ import pyperf
 import pytest
 from typer.testing import CliRunner
 
-from memvirt import inputs, plan, timing
-from memvirt.cell import prepare, run_cell
+from memvirt import inputs
 from memvirt.cli import APP
 from memvirt.errors import ConfigError
-from memvirt.pyperf_hook import MemvirtHook, publish
+from memvirt.experiment import plan
+from memvirt.experiment.cell import prepare, run_cell
+from memvirt.timing import samples
+from memvirt.timing.hook import MemvirtHook, publish
 
 SUITE = """
 schema = 1
@@ -47,9 +49,9 @@ def installed(tmp_path_factory):
     info = site / "memvirt_hook_for_tests-0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: memvirt-hook-for-tests\nVersion: 0\n")
-    (info / "entry_points.txt").write_text("[pyperf.hook]\nmemvirt = memvirt.pyperf_hook:MemvirtHook\n")
+    (info / "entry_points.txt").write_text("[pyperf.hook]\nmemvirt = memvirt.timing.hook:MemvirtHook\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing.tempfile, "tempdir", str(site))  # a lock of our own
+        patch.setattr(samples.tempfile, "tempdir", str(site))  # a lock of our own
         patch.syspath_prepend(str(site))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
         yield
@@ -72,7 +74,7 @@ def timed(installed, corpus_file, cells, tmp_path_factory):
     """A folder with two samples of two presets, and what was yielded on the way."""
     folder = tmp_path_factory.mktemp("results")
     pair = [cells["swap"], cells["zcache"]]
-    return folder, list(timing.run_timings(pair, corpus_file, folder, processes=2))
+    return folder, list(samples.run_timings(pair, corpus_file, folder, processes=2))
 
 
 def test_presets_take_turns(timed):
@@ -85,7 +87,7 @@ def test_presets_take_turns(timed):
 
 def test_pyperf_reads_the_files_unchanged(timed):
     folder, _ = timed
-    files = [str(timing.timing_file(folder, f"zipf-150--{preset}--s1")) for preset in ("swap", "zcache")]
+    files = [str(samples.timing_file(folder, f"zipf-150--{preset}--s1")) for preset in ("swap", "zcache")]
     for command in (["show", files[0]], ["stats", files[0]], ["compare_to", *files]):
         said = subprocess.run([sys.executable, "-m", "pyperf", *command], capture_output=True, text=True)
         assert said.returncode == 0, said.stderr
@@ -94,7 +96,7 @@ def test_pyperf_reads_the_files_unchanged(timed):
 
 def test_a_process_gives_one_value_and_one_loop(timed):
     folder, _ = timed
-    benchmark = pyperf.Benchmark.load(str(timing.timing_file(folder, "zipf-150--swap--s1")))
+    benchmark = pyperf.Benchmark.load(str(samples.timing_file(folder, "zipf-150--swap--s1")))
     assert benchmark.get_name() == "zipf-150--s1"
     for run in benchmark.get_runs():
         assert len(run.values) == 1 and not run.warmups and run.get_loops() == 1
@@ -105,7 +107,7 @@ def test_the_simulated_numbers_ride_along_and_are_the_record_s(timed, cells, cor
     folder, _ = timed
     record = run_cell(prepare(inputs.load(corpus_file)), cells["swap"])
     assert record.status == "done", record.reason
-    for run in pyperf.Benchmark.load(str(timing.timing_file(folder, record.cell))).get_runs():
+    for run in pyperf.Benchmark.load(str(samples.timing_file(folder, record.cell))).get_runs():
         about = run.get_metadata()
         assert about["mv_sim_ns"] == record.sim_ns and about["mv_accesses"] == record.accesses
         assert {name: about[f"mv_{name}"] for name in record.counters} == record.counters
@@ -115,31 +117,31 @@ def test_the_simulated_numbers_ride_along_and_are_the_record_s(timed, cells, cor
 
 def test_a_second_run_takes_only_what_is_missing(timed, corpus_file, cells):
     folder, _ = timed
-    before = timing.load(timing.timing_file(folder, "zipf-150--swap--s1"))["zipf-150--s1"].values
+    before = samples.load(samples.timing_file(folder, "zipf-150--swap--s1"))["zipf-150--s1"].values
     left = folder / "timings" / ".tmp-of-a-killed-run"
     left.mkdir()
-    assert list(timing.run_timings([cells["swap"]], corpus_file, folder, processes=2)) == []
-    (step,) = timing.run_timings([cells["swap"]], corpus_file, folder, processes=3)
-    after = timing.load(timing.timing_file(folder, "zipf-150--swap--s1"))["zipf-150--s1"].values
+    assert list(samples.run_timings([cells["swap"]], corpus_file, folder, processes=2)) == []
+    (step,) = samples.run_timings([cells["swap"]], corpus_file, folder, processes=3)
+    after = samples.load(samples.timing_file(folder, "zipf-150--swap--s1"))["zipf-150--s1"].values
     assert after[:2] == before and len(after) == 3 and (step.done, step.total) == (3, 3)
     assert not left.exists()
 
 
 def test_samples_of_another_configuration_are_not_continued(timed, corpus_file, cells):
     folder, _ = timed
-    file = timing.timing_file(folder, "zipf-150--swap--s1")
-    other = timing.timing_file(folder, cells["none"].name)
+    file = samples.timing_file(folder, "zipf-150--swap--s1")
+    other = samples.timing_file(folder, cells["none"].name)
     other.write_bytes(file.read_bytes())
     try:
-        with pytest.raises(timing.TimingError, match="another cell or configuration"):
-            next(timing.run_timings([cells["none"]], corpus_file, folder))
+        with pytest.raises(samples.TimingError, match="another cell or configuration"):
+            next(samples.run_timings([cells["none"]], corpus_file, folder))
     finally:
         other.unlink()
 
 
 def test_a_cell_that_cannot_run_is_named_and_leaves_nothing(installed, corpus_file, cells, tmp_path):
     """`none` refuses the third VM. Its other samples are not tried."""
-    (step,) = timing.run_timings([cells["none"]], corpus_file, tmp_path, processes=3)
+    (step,) = samples.run_timings([cells["none"]], corpus_file, tmp_path, processes=3)
     assert "AdmissionError" in step.error and step.cell in step.error and (step.done, step.total) == (1, 1)
     assert list((tmp_path / "timings").iterdir()) == []
 
@@ -147,23 +149,23 @@ def test_a_cell_that_cannot_run_is_named_and_leaves_nothing(installed, corpus_fi
 def test_a_failed_sample_changes_nothing(installed, corpus_file, cells, tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     path.write_text("as it was")
-    with pytest.raises(timing.TimingError, match="ended with"):
-        timing.take(cells["swap"], tmp_path / "no-corpus", path)
-    monkeypatch.setattr(timing, "TIMEOUT_S", 0.01)
-    with pytest.raises(timing.TimingError, match="more than"):
-        timing.take(cells["swap"], corpus_file, path)
+    with pytest.raises(samples.TimingError, match="ended with"):
+        samples.take(cells["swap"], tmp_path / "no-corpus", path)
+    monkeypatch.setattr(samples, "TIMEOUT_S", 0.01)
+    with pytest.raises(samples.TimingError, match="more than"):
+        samples.take(cells["swap"], corpus_file, path)
     assert path.read_text() == "as it was" and list(tmp_path.iterdir()) == [path]
 
 
 def test_timings_run_alone(tmp_path):
     with (
-        timing.alone(tmp_path),
+        samples.alone(tmp_path),
         pytest.raises(ConfigError, match="another memvirt run is timing"),
-        timing.alone(tmp_path),
+        samples.alone(tmp_path),
     ):
         pass
-    with timing.alone(tmp_path):
-        lock = os.open(tmp_path / timing.LOCK, os.O_RDONLY)
+    with samples.alone(tmp_path):
+        lock = os.open(tmp_path / samples.LOCK, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(lock)
@@ -173,7 +175,7 @@ def test_tier_full_times_what_it_ran(installed, cells, corpus_file, tmp_path, mo
     """Two of the three cells end, and have their samples."""
     suite = tmp_path / "tiny.toml"
     suite.write_text(SUITE)
-    monkeypatch.setattr(timing, "PROCESSES", 1)
+    monkeypatch.setattr(samples, "PROCESSES", 1)
     monkeypatch.setenv("MEMVIRT_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "run"
     said = CliRunner().invoke(
@@ -183,7 +185,7 @@ def test_tier_full_times_what_it_ran(installed, cells, corpus_file, tmp_path, mo
     names = sorted(path.stem for path in (out / "timings").iterdir())
     assert names == ["zipf-150--swap--s1", "zipf-150--zcache--s1"]
     assert all(
-        timing.samples(out / "timings" / f"{cell.name}.json", cell) == 1
+        samples.samples(out / "timings" / f"{cell.name}.json", cell) == 1
         for cell in full_cells(suite)
         if cell.name in names
     )
@@ -195,22 +197,22 @@ def full_cells(suite):
 
 def test_the_lock_is_held_while_samples_are_taken(installed, cells, corpus_file, tmp_path, monkeypatch):
     def take(*_):
-        with pytest.raises(ConfigError, match="another memvirt run"), timing.alone():
+        with pytest.raises(ConfigError, match="another memvirt run"), samples.alone():
             pass
 
-    monkeypatch.setattr(timing.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(timing, "take", take)
-    assert len(list(timing.run_timings([cells["swap"]], corpus_file, tmp_path / "run", processes=2))) == 2
+    monkeypatch.setattr(samples.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(samples, "take", take)
+    assert len(list(samples.run_timings([cells["swap"]], corpus_file, tmp_path / "run", processes=2))) == 2
 
 
 def test_without_the_hook_nothing_is_started(cells, corpus_file, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: ())
     with pytest.raises(ConfigError, match="hook"):
-        next(timing.run_timings([cells["swap"]], corpus_file, tmp_path))
+        next(samples.run_timings([cells["swap"]], corpus_file, tmp_path))
 
 
 def test_turns_stay_within_a_scenario(cells):
-    order = [cell.preset for cell in timing.turns(list(cells.values()), 3)]
+    order = [cell.preset for cell in samples.turns(list(cells.values()), 3)]
     assert order == ["swap", "zcache", "none"] * 3
     assert all(one != two for one, two in pairwise(order))
 
@@ -220,7 +222,7 @@ def test_only_cells_that_ended_are_worth_timing(cells):
         return type("R", (), {"cell": cell.name, "status": status})
 
     records = [record(cells["swap"], "done"), record(cells["none"], "refused")]
-    assert timing.worth_timing(list(cells.values()), records) == [cells["swap"]]
+    assert samples.worth_timing(list(cells.values()), records) == [cells["swap"]]
 
 
 @pytest.mark.parametrize("value", [None, [], "", True, "two\nlines"])

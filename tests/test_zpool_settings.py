@@ -3,9 +3,10 @@
 import pytest
 
 import memvirt
-from memvirt import metrics, presets
-from memvirt.engine.zpool import Zpool
+from memvirt.engine.stores.zpool import Zpool
 from memvirt.errors import InvariantError
+from memvirt.metrics import registry
+from memvirt.settings import presets
 
 PAGE = 4096
 TEXT = b"The compressed cache keeps what compresses. "
@@ -40,7 +41,7 @@ def test_reasons_to_decline_add_up_and_are_registered():
     parts = [counted[f"reject_pool_{why}"] for why in ("limit", "hysteresis", "handle")]
     assert sum(parts) == counted["reject_pool_full"] > 0
     assert min(parts[:2]) > 0 and counted["pool_limit_hits"] > 0
-    assert not metrics.unregistered(counted)
+    assert not registry.unregistered(counted)
     assert not any(memvirt.Host(memory="1MiB").counters()[f"reject_pool_{why}"] for why in ("limit", "hysteresis"))
 
 

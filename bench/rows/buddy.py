@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from harness import Reference, Row, compare
 from limits.build import load
 
-from memvirt.engine.buddy import Buddy
+from memvirt.engine.memory.buddy import Buddy
 
 PAGES = 1 << 20  # 4 GiB
 

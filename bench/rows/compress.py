@@ -13,8 +13,8 @@ from limits.build import load
 from peers.guard import Busy, Guard
 from peers.zram import Zram
 
-from memvirt.config import COMPRESS_LIMIT
-from memvirt.engine.codec import open_codec
+from memvirt.engine.content.codec import open_codec
+from memvirt.settings.config import COMPRESS_LIMIT
 from rows.common import all_pages, host, reads, shuffled, touch
 from rows.contents import CLASSES, PAGES, pages_of
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from memvirt.config import COMPRESS_LIMIT
 from memvirt.inputs.capture import capture
+from memvirt.settings.config import COMPRESS_LIMIT
 
 CLASSES = ("libraries", "source", "heap")
 PAGES = 16384  # of each class

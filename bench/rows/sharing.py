@@ -15,7 +15,7 @@ from peers.guard import Busy, Guard
 from peers.ksm import Ksm
 from peers.worker import Worker
 
-from memvirt.engine.content import Bytes
+from memvirt.engine.content.content import Bytes
 from rows.common import MIB_PAGES, host, random_bytes
 
 MIB = 128

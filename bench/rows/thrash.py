@@ -14,7 +14,7 @@ from peers.guard import Busy, Guard
 from peers.worker import Worker
 from peers.zram import Zram
 
-from memvirt.engine.codec import open_codec
+from memvirt.engine.content.codec import open_codec
 from rows.common import host, touch, writes
 from rows.contents import PAGES, pages_of
 

@@ -17,7 +17,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare runs in their simulated metrics, cell by cell and seed by seed, and timings by process means."""
-    from memvirt.compare import compare_command
+    from memvirt.report.comparison_text import compare_command
 
     width = shutil.get_terminal_size((100, 24)).columns
     text, code = compare_command(paths, share(threshold) if threshold else None, "json" if as_json else "text", width)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from memvirt.cli.show import say
 
 if TYPE_CHECKING:
-    from memvirt.run import Progress
+    from memvirt.experiment.loop import Progress
 
 LINE_EVERY_S = 2.0
 

@@ -16,9 +16,9 @@ from memvirt.cli.show import Json, examples, print_columns, print_json, program,
 from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
-    from memvirt.plan import Plan
-    from memvirt.record import Record
-    from memvirt.results import Results
+    from memvirt.experiment.plan import Plan
+    from memvirt.results.record import Record
+    from memvirt.results.run_folder import Results
 
 FAILED = 1
 
@@ -58,8 +58,8 @@ def run(
 
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
-    from memvirt import plan as planning
     from memvirt.errors import ConfigError
+    from memvirt.experiment import plan as planning
 
     names = [name.strip() for text in preset or () for name in text.split(",") if name.strip()]
     if preset and not names:
@@ -87,7 +87,7 @@ def run(
 def idle_deciders(records: list["Record"]) -> list[str]:
     """A line for each column whose decider slept through every measured phase, or changed nothing in any: it had no part
     in the numbers."""
-    from memvirt.presets import names
+    from memvirt.settings.presets import names
 
     counted: dict[tuple[str, str], tuple[int, int]] = {}
     for record in records:
@@ -146,18 +146,18 @@ def _run_all(
 ) -> list["Record"]:
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
-    from memvirt.cell import prepare
     from memvirt.environment import memory_problem
     from memvirt.errors import ConfigError
-    from memvirt.record import RecordError
-    from memvirt.results import Results, latest_folder, next_folder
-    from memvirt.run import manifest
+    from memvirt.experiment.cell import prepare
+    from memvirt.experiment.loop import manifest
+    from memvirt.results.record import RecordError
+    from memvirt.results.run_folder import Results, latest_folder, next_folder
 
     largest = max((cell for cell in plan.in_order()), key=lambda cell: cell.bytes_needed())
     if problem := memory_problem(largest.bytes_needed()):
         raise ConfigError(f"cell {largest.name}: {problem}; choose a smaller tier, or --set memory=...")
     if plan.tier == "full":
-        from memvirt.timing import require_hook
+        from memvirt.timing.samples import require_hook
 
         require_hook()
     base = Path("results")
@@ -195,7 +195,7 @@ def _kept(results: "Results", plan: "Plan") -> str:
 
 def _with_progress(plan: "Plan", context: Any, results: "Results") -> Iterator["Record"]:
     from memvirt.cli.progress import shown
-    from memvirt.run import run_plan
+    from memvirt.experiment.loop import run_plan
 
     with shown(plan.count()) as show:
         for progress in run_plan(plan, context, results):
@@ -204,7 +204,7 @@ def _with_progress(plan: "Plan", context: Any, results: "Results") -> Iterator["
 
 
 def _print_plan(plan: "Plan", as_json: bool) -> None:
-    from memvirt.run import predicted_s
+    from memvirt.experiment.loop import predicted_s
     from memvirt.units import format_pages
 
     cells = list(plan.in_order())

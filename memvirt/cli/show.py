@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from memvirt.catalog import Entry
+    from memvirt.cli.catalog import Entry
 
 KINDS = (
     "suites", "presets", "workloads", "corpora", "metrics", "deciders", "scanners", "replacements", "codecs", "devices",
@@ -51,7 +51,8 @@ def program() -> list[str]:
     if Path(called).name == "__main__.py":
         return [sys.executable, "-m", "memvirt"]
     found = shutil.which(PROGRAM)
-    elsewhere = Path(called).name == PROGRAM and (found is None or not os.path.samefile(found, called))
+    typed = os.sep in called  # a bare name was found on PATH
+    elsewhere = typed and Path(called).name == PROGRAM and not (found and os.path.samefile(found, called))
     return [called if elsewhere else PROGRAM]
 
 
@@ -60,7 +61,7 @@ def list_names(
     as_json: Json = False,
 ) -> None:
     """List what there is, one line each."""
-    from memvirt import catalog
+    from memvirt.cli import catalog
 
     kinds = [catalog.kind_called(kind)] if kind else list(KINDS)
     found = {each: catalog.entries(each) for each in kinds}
@@ -78,7 +79,7 @@ def describe(
     name: Annotated[str, typer.Argument(help="A name that `memvirt list` prints.")], as_json: Json = False
 ) -> None:
     """Tell what a name stands for, with its parameters."""
-    from memvirt import catalog
+    from memvirt.cli import catalog
 
     found = catalog.find(name)
     if as_json:
@@ -102,7 +103,7 @@ def explain(
     preset: Annotated[str, typer.Argument(help="A preset's name, or the path of its TOML file.")], as_json: Json = False
 ) -> None:
     """Show every setting of a preset, and where its value is from."""
-    from memvirt import presets
+    from memvirt.settings import presets
 
     rows = presets.explain(preset)
     if as_json:

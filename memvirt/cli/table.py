@@ -9,7 +9,7 @@ import typer
 from memvirt.cli.show import examples, say
 
 if TYPE_CHECKING:
-    from memvirt.record import Record
+    from memvirt.results.record import Record
 
 
 def table(
@@ -17,30 +17,31 @@ def table(
     form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or json.")] = "text",
 ) -> None:
     """Make the table of a results folder again, from its records and nothing else."""
-    from memvirt import record, results, tables
+    from memvirt.report import terminal
+    from memvirt.results import record, run_folder
 
     if form == "text":
-        records = results.load(folder)
+        records = run_folder.load(folder)
         record.require_alike(records)
         print_table(records)
     else:
-        typer.echo(tables.table_command(folder, form).rstrip("\n"))
-    missing, cells = results.unfinished(folder)
+        typer.echo(terminal.table_command(folder, form).rstrip("\n"))
+    missing, cells = run_folder.unfinished(folder)
     if missing:
         say(f"{folder}: {missing} of {cells} cells are not run yet; the table speaks of the others")
 
 
 def print_table(records: Sequence["Record"]) -> None:
     """The table on stdout: as wide as the terminal, and in colour, where there is one."""
-    from memvirt import tables
+    from memvirt.report import terminal
 
     if sys.stdout.isatty():
         from rich.console import Console
 
         console = Console()
-        console.print(tables.terminal(records, console.width))
+        console.print(terminal.terminal(records, console.width))
     else:
-        typer.echo(tables.text(records).rstrip("\n"))
+        typer.echo(terminal.text(records).rstrip("\n"))
 
 
 def register(app: typer.Typer) -> None:

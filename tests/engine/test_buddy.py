@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from memvirt.engine.buddy import Buddy
+from memvirt.engine.memory.buddy import Buddy
 from memvirt.errors import InvariantError
 
 MAX_ORDER = 10

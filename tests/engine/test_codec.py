@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memvirt.engine import codec as codec_module
-from memvirt.engine.codec import CODECS, open_codec
+from memvirt.engine.content import codec as codec_module
+from memvirt.engine.content.codec import CODECS, open_codec
 from memvirt.errors import ConfigError
 
 PAGE = 4096

@@ -1,19 +1,15 @@
 """Compaction and collapse: what they make, what they leave, and that no page is lost on the way."""
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine.fragmentation import external_index, unusable_index
+from helpers import world as world_module
+from memvirt.engine.memory.fragmentation import external_index, unusable_index
 from memvirt.errors import AdmissionError, ConfigError
 
-spec = importlib.util.spec_from_file_location("world", Path(__file__).with_name("world.py"))
-world_module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(world_module)
 World, MIB, PAGE = world_module.World, world_module.MIB, world_module.PAGE
 BLOCK = 512
 

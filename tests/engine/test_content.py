@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from memvirt.engine.codec import open_codec
-from memvirt.engine.content import Bytes, Content
-from memvirt.engine.fingerprints import Fingerprints
+from memvirt.engine.content.codec import open_codec
+from memvirt.engine.content.content import Bytes, Content
+from memvirt.engine.content.fingerprints import Fingerprints
 from memvirt.errors import ConfigError, CorpusError, InvariantError
 
 PAGE = 4096

@@ -5,20 +5,16 @@ no longer notices; after every refusal everything is recounted and every page of
 for metadata (slab pages) may have been taken and stay for the next operation that needs them; no guest frame may.
 """
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import memvirt
+from helpers import world as world_module
 from memvirt.errors import AdmissionError, ConfigError
 
-spec = importlib.util.spec_from_file_location("world", Path(__file__).with_name("world.py"))
-world_module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(world_module)
 World, MIB, PAGE = world_module.World, world_module.MIB, world_module.PAGE
 
 

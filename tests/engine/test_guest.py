@@ -2,8 +2,8 @@
 
 import pytest
 
-from memvirt.engine import guest_testing as probe
-from memvirt.engine.guest import Guest, Machine
+from memvirt.engine.guests.guest import Guest, Machine
+from memvirt.engine.testing import guests as probe
 from memvirt.errors import ConfigError, InvariantError
 
 OK, EMPTY = 0, 9

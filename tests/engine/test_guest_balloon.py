@@ -1,6 +1,6 @@
 """Balloon and free page reporting: what a guest gives up, in which order, how far, and why it stops."""
 
-from memvirt.engine import guest_testing as probe
+from memvirt.engine.testing import guests as probe
 
 OK, NO_FRAME, IO_FAILED, REFUSED, EMPTY = 0, 1, 5, 8, 9
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from memvirt.engine import guest_testing as probe
+from memvirt.engine.testing import guests as probe
 
 OK = 0
 VPNS, PAGES, BORDER = 40, 16, 28

@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from memvirt.engine import guest_testing as probe
+from memvirt.engine.testing import guests as probe
 
 OK, NO_FRAME, IO_FAILED, REFUSED, EMPTY = 0, 1, 5, 8, 9
 NEW_ZERO = 1

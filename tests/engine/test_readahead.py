@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memvirt
-from memvirt.engine.readahead import Window
+from memvirt.engine.reclaim.readahead import Window
 
 READ, WRITE = 0, 1
 

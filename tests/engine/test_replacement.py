@@ -1,8 +1,6 @@
 """Replacement orders through their passive interface, step by step against naive restatements."""
 
-import importlib.util
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memvirt.engine.replacement.order import Order
-from memvirt.engine.replacement.probe import Probe, replay_order
 from memvirt.engine.replacement.registry import ORDERS, make_order
+from memvirt.engine.testing.orders import Probe, replay_order
 from memvirt.errors import ConfigError, InvariantError
-
-spec = importlib.util.spec_from_file_location("naive_orders", Path(__file__).with_name("naive_orders.py"))
-naive_orders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(naive_orders)
+from oracle import naive_orders
 
 IDS, CAPACITY, KEYS = 9, 5, 12
 CASES = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine import audit
+from memvirt.engine.host import audit
 from memvirt.errors import InvariantError
 
 PAGE = 4096

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt import metrics
 from memvirt.errors import ConfigError
-from memvirt.scanner_options import SCANNER_OPTIONS
+from memvirt.metrics import registry
+from memvirt.settings.scanner_options import SCANNER_OPTIONS
 
 PAGE = 4096
 CORPUS = np.zeros((40, PAGE), np.uint8)
@@ -373,7 +373,7 @@ def test_every_number_is_registered_and_an_integer(name):
     Oracle(host, seed=1)
     host.scan()
     state = host.sharing()
-    assert metrics.unregistered(state) == []
+    assert registry.unregistered(state) == []
     assert {key for key, value in state.items() if type(value) is not int} == set()
 
 

@@ -12,9 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from memvirt.engine.swap import Swap
-from memvirt.engine.swapset import SwapSet
-from memvirt.engine.swapspace import SwapSpace
+from memvirt.engine.stores.swap import Swap
+from memvirt.engine.stores.swapset import SwapSet
+from memvirt.engine.stores.swapspace import SwapSpace
 from memvirt.errors import ConfigError, InvariantError
 
 PAGE = 4096
@@ -311,7 +311,7 @@ def test_a_full_disk_is_said_at_creation_with_path_needed_and_free(tmp_path):
 
 def test_a_file_size_limit_is_met_while_reserving_and_leaves_nothing(tmp_path):
     script = (
-        "import sys; from memvirt.engine.swap import Swap\n"
+        "import sys; from memvirt.engine.stores.swap import Swap\n"
         "try: Swap(1000, sys.argv[1])\n"
         "except ValueError as error: print(error)\n"
     )

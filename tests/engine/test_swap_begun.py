@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import memvirt
-from memvirt.engine.swap import Swap
-from memvirt.engine.swapset import SwapSet
+from memvirt.engine.stores.swap import Swap
+from memvirt.engine.stores.swapset import SwapSet
 
 PAGE = 4096
 RUNS = [range(10), range(20, 50), range(60, 61), range(70, 326)]  # the last one is as long as a call may be

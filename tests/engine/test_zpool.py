@@ -7,14 +7,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from memvirt.engine.content import Bytes
-from memvirt.engine.fingerprints import Fingerprints
-from memvirt.engine.frames import Frames
-from memvirt.engine.sizeclass import size_classes
-from memvirt.engine.zpool import Zpool
+from memvirt.engine.content.content import Bytes
+from memvirt.engine.content.fingerprints import Fingerprints
+from memvirt.engine.memory.frames import Frames
+from memvirt.engine.stores.sizeclass import size_classes
+from memvirt.engine.stores.zpool import Zpool
 from memvirt.errors import ConfigError, InvariantError
-
-from .zsmalloc_model import PAGE, Model, classes_of
+from oracle.zsmalloc_model import PAGE, Model, classes_of
 
 OK, NO_FRAME, POOL_FULL, REJECTED, NONE = 0, 1, 3, 4, 0xFFFFFFFF
 HOST = 200

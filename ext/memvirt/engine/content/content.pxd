@@ -1,0 +1,55 @@
+from .codec cimport Codec
+from ..types cimport hfn_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef class Content:
+    # What frames hold. Subclasses: Bytes (real 4096-byte pages in an arena) and Fingerprints (a 64-bit id per frame).
+    # The payload that stores keep for a page is opaque to them: bytes, or the 8-byte id.
+    cdef readonly uint32_t nr_frames
+    cdef uint8_t *arena                   # Bytes: the host's memory, nr_frames * 4096 bytes, page-aligned; else NULL
+    cdef uint64_t *ids                    # Fingerprints: content id per frame; else NULL
+    cdef readonly uint32_t nr_sources     # source 0 is the zero page, source r + 1 is row r of the attached corpus
+    cdef readonly Codec codec
+    cdef readonly str codec_name          # "lz4", "lz4hc", "zstd"
+    cdef readonly str codec_route         # how the codec is reached, with its version: part of every record
+
+    cdef void clear(self, hfn_t frame) noexcept nogil
+    cdef void copy(self, hfn_t target, hfn_t source) noexcept nogil
+    # The same for an access that goes on to touch this word and, as far as one can tell, no other (see pageops.h).
+    cdef void clear_around(self, hfn_t frame, uint32_t word) noexcept nogil
+    cdef void copy_around(self, hfn_t target, hfn_t source, uint32_t word) noexcept nogil
+    cdef void expect(self, hfn_t frame, uint32_t word) noexcept nogil           # hint: the next such access
+    cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil           # a whole page from the corpus
+    cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil       # every word = value
+    cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil
+    cdef uint64_t load(self, hfn_t frame, uint32_t word) noexcept nogil
+    cdef void store_tag(self, hfn_t frame, uint32_t word, uint32_t tag) noexcept nogil
+    cdef uint64_t hash(self, hfn_t frame) noexcept nogil                        # never trusted alone: compare decides
+    cdef int compare(self, hfn_t a, hfn_t b) noexcept nogil                     # memcmp order; 0 = equal
+    cdef uint32_t checksum(self, hfn_t frame) noexcept nogil                    # guards bytes that leave memory
+    # Compress into a scratch buffer owned by the content. Returns the compressed length in bytes (the size that stores
+    # account), or 0 when it would exceed `limit`; *payload / *payload_bytes are what a store must keep and give back.
+    cdef uint32_t compress(self, hfn_t frame, uint32_t limit, const uint8_t **payload,
+                           uint32_t *payload_bytes) noexcept nogil
+    # The reverse: OK or CORRUPT (the codec refuses, or the length is not a page).
+    cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil
+    # What a swap slot keeps of a frame: a pointer to PAGE_SIZE bytes, or to the 8-byte id; and its length.
+    cdef const uint8_t *raw(self, hfn_t frame) noexcept nogil
+    cdef uint8_t *raw_target(self, hfn_t frame) noexcept nogil
+    cdef readonly uint32_t raw_bytes
+    cpdef object check(self)
+
+    cdef hfn_t _frame(self, frame) except? 0xFFFFFFFF
+    cdef uint32_t _word(self, word) except? 0xFFFFFFFF
+
+
+cdef class Bytes(Content):
+    cdef const uint8_t *_corpus           # (nr_sources - 1) * 4096 bytes, borrowed from _corpus_owner
+    cdef object _corpus_owner
+    cdef void *_reserved                  # the mapping around the arena
+    cdef uint8_t *_scratch                # one compressed block
+    cdef readonly bint huge_pages         # the kernel backs every whole 2 MiB of the arena with huge pages
+    cdef readonly uint64_t huge_bytes     # how much of the arena it does back with them
+
+    cdef object _attach(self, corpus, Codec codec)
+    cdef uint8_t *page(self, hfn_t frame) noexcept nogil

@@ -1,0 +1,343 @@
+"""What frames hold, in two forms behind one interface.
+
+*Bytes* keeps real 4096-byte pages in one arena: frame n is the n-th page of it. *Fingerprints* (fingerprints.pyx) keeps
+a 64-bit id per frame. Whoever handles frames asks through Content and need not know which it is; payloads that leave
+memory are opaque to the stores.
+
+Hashes and checksums name candidates and find damage. That two pages are equal, only compare() says.
+"""
+
+import os
+
+import cython
+import numpy
+
+from libc.errno cimport errno
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy
+
+from .codec cimport Codec
+from ..types cimport CORRUPT, OK, PAGE_SHIFT, PAGE_SIZE, PAGE_WORDS
+
+from memvirt.engine.content.codec import open_codec
+from memvirt.errors import ConfigError, CorpusError, InvariantError
+
+cdef extern from "content/arena.h" nogil:
+    size_t mv_arena_reserved(size_t bytes)
+    void *mv_arena_map(size_t bytes, uint8_t **arena)
+    int mv_arena_populate(uint8_t *arena, size_t bytes)
+    void mv_unmap(void *start, size_t bytes)
+
+cdef extern from "content/pageops.h" nogil:
+    void mv_clear(uint8_t *page)
+    void mv_clear_around(uint8_t *page, uint32_t word)
+    void mv_copy_around(uint8_t *target, const uint8_t *source, uint32_t word)
+    void mv_expect(uint8_t *page, uint32_t word)
+    void mv_fill_words(uint8_t *page, uint64_t value)
+    bint mv_same_filled(const uint8_t *page)
+    uint64_t mv_hash(const uint8_t *page)
+
+HUGE_PAGE_BYTES = 2 << 20
+
+
+cdef class Content:
+    """The interface, and the half of it that both forms share: the border to Python. Not made by itself."""
+
+    def __cinit__(self, *args, **kwargs):
+        if type(self) is Content:
+            raise TypeError("Content is an interface: make Bytes or Fingerprints")
+
+    cdef void clear(self, hfn_t frame) noexcept nogil:
+        pass
+
+    cdef void copy(self, hfn_t target, hfn_t source) noexcept nogil:
+        pass
+
+    cdef void clear_around(self, hfn_t frame, uint32_t word) noexcept nogil:
+        self.clear(frame)
+
+    cdef void copy_around(self, hfn_t target, hfn_t source, uint32_t word) noexcept nogil:
+        self.copy(target, source)
+
+    cdef void expect(self, hfn_t frame, uint32_t word) noexcept nogil:
+        pass
+
+    cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil:
+        pass
+
+    cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil:
+        pass
+
+    cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil:
+        return False
+
+    cdef uint64_t load(self, hfn_t frame, uint32_t word) noexcept nogil:
+        return 0
+
+    cdef void store_tag(self, hfn_t frame, uint32_t word, uint32_t tag) noexcept nogil:
+        pass
+
+    cdef uint64_t hash(self, hfn_t frame) noexcept nogil:
+        return 0
+
+    cdef int compare(self, hfn_t a, hfn_t b) noexcept nogil:
+        return 0
+
+    cdef uint32_t checksum(self, hfn_t frame) noexcept nogil:
+        return <uint32_t>self.hash(frame)
+
+    cdef uint32_t compress(self, hfn_t frame, uint32_t limit, const uint8_t **payload,
+                           uint32_t *payload_bytes) noexcept nogil:
+        return 0
+
+    cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil:
+        return CORRUPT
+
+    cdef const uint8_t *raw(self, hfn_t frame) noexcept nogil:
+        return NULL
+
+    cdef uint8_t *raw_target(self, hfn_t frame) noexcept nogil:
+        return NULL
+
+    cpdef object check(self):
+        return None
+
+    # The border: what tests and Python callers use. Frames and sources are checked here, asserted inside.
+
+    def clear_frame(self, frame):
+        """Make the frame a page of zeros."""
+        self.clear(self._frame(frame))
+
+    def copy_frame(self, target, source):
+        """Copy frame `source` to frame `target`."""
+        self.copy(self._frame(target), self._frame(source))
+
+    def fill_frame(self, frame, source):
+        """Fill the frame with source page `source`: 0 for zeros, r + 1 for row r of the corpus."""
+        if not 0 <= source < self.nr_sources:
+            raise ConfigError(f"source {source}: must be 0 to {self.nr_sources - 1}")
+        self.fill(self._frame(frame), source)
+
+    def fill_frame_same(self, frame, value):
+        """Set every 8-byte word of the frame to `value`, which is 0 to 2^64 - 1."""
+        self.fill_same(self._frame(frame), value)
+
+    def frame_same_filled(self, frame):
+        """The value that every word has, or None."""
+        cdef uint64_t value = 0
+        return value if self.same_filled(self._frame(frame), &value) else None
+
+    def load_word(self, frame, word):
+        """The 8-byte word number `word` (0 to 511) of the frame."""
+        return self.load(self._frame(frame), self._word(word))
+
+    def tag_word(self, frame, word, tag):
+        """An access write: word number `word` becomes `tag`, 1 to 2^31 - 1."""
+        if not 1 <= tag < 2**31:
+            raise ConfigError(f"tag {tag}: must be 1 to {2**31 - 1}")
+        self.store_tag(self._frame(frame), self._word(word), tag)
+
+    def frame_hash(self, frame):
+        """64-bit hash of the content."""
+        return self.hash(self._frame(frame))
+
+    def frame_checksum(self, frame):
+        """32-bit checksum of the content."""
+        return self.checksum(self._frame(frame))
+
+    def compare_frames(self, a, b):
+        """-1, 0 or 1 as frame a sorts before, equals or sorts after frame b."""
+        cdef int order = self.compare(self._frame(a), self._frame(b))
+        return (order > 0) - (order < 0)
+
+    def compress_frame(self, frame, limit=PAGE_SIZE):
+        """(compressed length, payload) of the frame, or None when it would exceed `limit` bytes (1 to 4096)."""
+        cdef const uint8_t *payload = NULL
+        cdef uint32_t payload_bytes = 0
+        if not 1 <= limit <= PAGE_SIZE:
+            raise ConfigError(f"limit {limit}: must be 1 to {PAGE_SIZE}")
+        cdef uint32_t length = self.compress(self._frame(frame), limit, &payload, &payload_bytes)
+        return (length, payload[:payload_bytes]) if length else None
+
+    def expand_frame(self, frame, payload):
+        """Fill the frame from a payload; False when it is corrupt (the frame's content is then undefined)."""
+        cdef bytes source = bytes(payload)
+        return self.expand(self._frame(frame), <const uint8_t *><const char *>source, len(source)) == OK
+
+    def frame_raw(self, frame):
+        """What a swap slot would keep of the frame: raw_bytes bytes."""
+        return self.raw(self._frame(frame))[:self.raw_bytes]
+
+    def set_frame_raw(self, frame, raw):
+        """The reverse of frame_raw."""
+        cdef bytes source = bytes(raw)
+        if len(source) != self.raw_bytes:
+            raise ConfigError(f"{len(source)} raw bytes: must be {self.raw_bytes}")
+        memcpy(self.raw_target(self._frame(frame)), <const char *>source, self.raw_bytes)
+
+    cdef hfn_t _frame(self, frame) except? 0xFFFFFFFF:
+        if not 0 <= frame < self.nr_frames:
+            raise ConfigError(f"frame {frame}: must be 0 to {self.nr_frames - 1}")
+        return frame
+
+    cdef uint32_t _word(self, word) except? 0xFFFFFFFF:
+        if not 0 <= word < PAGE_WORDS:
+            raise ConfigError(f"word {word}: must be 0 to {PAGE_WORDS - 1}")
+        return word
+
+
+@cython.final
+cdef class Bytes(Content):
+    """Real page bytes.
+
+    nr_frames  pages of the arena, which is mapped, populated and asked to use huge pages here
+    corpus     uint8 array [n, 4096], C-contiguous, borrowed and never written; row r is source r + 1
+    codec      a Codec, by default open_codec("lz4")
+
+    Raises ConfigError when the machine does not have the memory, CorpusError for an array of another shape.
+    """
+
+    def __cinit__(self, nr_frames, corpus=None, Codec codec=None):
+        if not 1 <= nr_frames < 2**32 - 1:
+            raise ConfigError(f"{nr_frames} frames: must be 1 to {2**32 - 2}")
+        self._attach(corpus, codec)
+        self.nr_frames, self.raw_bytes = nr_frames, PAGE_SIZE
+        self._scratch = <uint8_t *>malloc(PAGE_SIZE)
+        if self._scratch == NULL:
+            raise MemoryError("compression scratch")
+        cdef size_t bytes_ = <size_t>nr_frames << PAGE_SHIFT
+        available = available_bytes()
+        if available is not None and bytes_ > available:
+            raise ConfigError(f"host memory of {bytes_} bytes: this machine has {available} bytes available")
+        self._reserved = mv_arena_map(bytes_, &self.arena)
+        if self._reserved == NULL:
+            raise ConfigError(f"host memory of {bytes_} bytes: {os.strerror(errno)}")
+        failed = mv_arena_populate(self.arena, bytes_)
+        if failed:
+            raise ConfigError(f"host memory of {bytes_} bytes: {os.strerror(failed)}")
+        self.huge_bytes = huge_bytes_at(<uintptr_t>self.arena)
+        self.huge_pages = 0 < bytes_ // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES <= self.huge_bytes
+
+    def __dealloc__(self):
+        free(self._scratch)
+        if self._reserved != NULL:
+            mv_unmap(self._reserved, mv_arena_reserved(<size_t>self.nr_frames << PAGE_SHIFT))
+
+    cdef object _attach(self, corpus, Codec codec):
+        cdef const uint8_t[:, ::1] rows
+        self.codec = open_codec() if codec is None else codec
+        self.codec_name, self.codec_route = self.codec.name, self.codec.route
+        self.nr_sources = 1
+        if corpus is not None and len(corpus):
+            check_corpus(corpus)
+            rows = corpus
+            self._corpus_owner, self._corpus = memoryview(corpus), &rows[0, 0]
+            self.nr_sources += rows.shape[0]
+
+    cdef uint8_t *page(self, hfn_t frame) noexcept nogil:
+        return self.arena + offset_of(self, frame)
+
+    cdef void clear(self, hfn_t frame) noexcept nogil:
+        mv_clear(self.page(frame))
+
+    cdef void copy(self, hfn_t target, hfn_t source) noexcept nogil:
+        memcpy(self.page(target), self.page(source), PAGE_SIZE)
+
+    cdef void clear_around(self, hfn_t frame, uint32_t word) noexcept nogil:
+        mv_clear_around(self.page(frame), word)
+
+    cdef void copy_around(self, hfn_t target, hfn_t source, uint32_t word) noexcept nogil:
+        mv_copy_around(self.page(target), self.page(source), word)
+
+    cdef void expect(self, hfn_t frame, uint32_t word) noexcept nogil:
+        mv_expect(self.arena + (<size_t>frame << PAGE_SHIFT), word)
+
+    cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil:
+        assert source < self.nr_sources
+        if source == 0:
+            mv_clear(self.page(frame))
+        else:
+            memcpy(self.page(frame), self._corpus + (<size_t>(source - 1) << PAGE_SHIFT), PAGE_SIZE)
+
+    cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil:
+        mv_fill_words(self.page(frame), value)
+
+    cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil:
+        cdef uint8_t *page = self.page(frame)
+        value[0] = (<uint64_t *>page)[0]
+        return mv_same_filled(page)
+
+    cdef uint64_t load(self, hfn_t frame, uint32_t word) noexcept nogil:
+        assert word < PAGE_WORDS
+        return (<uint64_t *>self.page(frame))[word]
+
+    cdef void store_tag(self, hfn_t frame, uint32_t word, uint32_t tag) noexcept nogil:
+        assert word < PAGE_WORDS and tag > 0 and tag >> 31 == 0
+        (<uint64_t *>self.page(frame))[word] = tag
+
+    cdef uint64_t hash(self, hfn_t frame) noexcept nogil:
+        return mv_hash(self.page(frame))
+
+    cdef int compare(self, hfn_t a, hfn_t b) noexcept nogil:
+        return memcmp(self.page(a), self.page(b), PAGE_SIZE)
+
+    cdef uint32_t compress(self, hfn_t frame, uint32_t limit, const uint8_t **payload,
+                           uint32_t *payload_bytes) noexcept nogil:
+        # Always into a whole page: what a codec makes of less room is not the same for each, nor quite exact.
+        cdef uint32_t length = self.codec.compress(self.page(frame), self._scratch, PAGE_SIZE)
+        payload[0], payload_bytes[0] = self._scratch, length
+        return length if length <= limit else 0
+
+    cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil:
+        if self.codec.decompress(payload, payload_bytes, self.page(frame)) != PAGE_SIZE:
+            return CORRUPT
+        return OK
+
+    cdef const uint8_t *raw(self, hfn_t frame) noexcept nogil:
+        return self.page(frame)
+
+    cdef uint8_t *raw_target(self, hfn_t frame) noexcept nogil:
+        return self.page(frame)
+
+    cpdef object check(self):
+        """Raises InvariantError if the corpus is not what was attached. Bytes derive nothing else."""
+        rows = 0 if self._corpus_owner is None else len(self._corpus_owner)
+        if rows + 1 != self.nr_sources:
+            raise InvariantError(f"content: {rows} corpus pages, {self.nr_sources} sources")
+
+
+cdef inline size_t offset_of(Bytes self, hfn_t frame) noexcept nogil:
+    assert frame < self.nr_frames
+    return <size_t>frame << PAGE_SHIFT
+
+
+def check_corpus(corpus):
+    """Raises CorpusError unless `corpus` is a C-contiguous uint8 array [n, 4096] with ids to spare."""
+    shape, kind = getattr(corpus, "shape", None), getattr(corpus, "dtype", None)
+    if kind != numpy.uint8 or len(shape) != 2 or shape[1] != PAGE_SIZE or not corpus.flags.c_contiguous:
+        raise CorpusError(f"a corpus is a C-contiguous uint8 array [pages, {PAGE_SIZE}], not {kind} {shape}")
+
+
+def available_bytes():
+    """What the kernel thinks can be had without swapping, or None where /proc does not say."""
+    try:
+        with open("/proc/meminfo") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return None
+
+
+def huge_bytes_at(uintptr_t start):
+    """AnonHugePages of the mapping that starts at this address: what the kernel did, not what it was asked."""
+    found = False
+    try:
+        with open("/proc/self/smaps") as lines:
+            for line in lines:
+                if line.startswith(f"{start:x}-"):
+                    found = True
+                elif found and line.startswith("AnonHugePages:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0

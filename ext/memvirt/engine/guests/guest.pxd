@@ -1,0 +1,107 @@
+cimport cython
+
+from .guest_memory cimport PAGE_DIRTY, GuestMemory
+from ..replacement.order cimport Order
+from ..types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
+
+cdef enum:
+    RECLAIM_BATCH = 32          # pages one fault reclaims at most, as Linux (SWAP_CLUSTER_MAX)
+    REPORT_BATCH = 32           # blocks that must stay free above `low` for reporting to run, as Linux
+
+cdef enum GuestEvent:           # what a resolve had to do
+    GUEST_MAPPED = 0            # nothing: vpn was mapped (it may have become writable)
+    GUEST_NEW_ZERO = 1          # a first touch of anonymous memory: a cleared page
+    GUEST_NEW_CACHE = 2         # page cache read from its file
+    GUEST_SWAPPED_IN = 3        # brought back by the guest from its own swap
+
+cdef struct Translation:
+    gfn_t gfn
+    uint8_t event               # GuestEvent
+    bint writable               # False: a clean page; resolve it with write=True before the first store
+
+# One uint64_t per name, so that the struct converts to the dict of counters() as it stands.
+cdef struct GuestCounters:
+    uint64_t guest_faults               # faults served: guest_zeroed + cache_read + cache_reread + guest_swap_in
+    uint64_t guest_faults_failed        # resolves that returned something else than OK
+    uint64_t guest_zeroed               # new anonymous pages
+    uint64_t cache_read                 # page cache pages read from their file for the first time
+    uint64_t cache_reread               # ... and again after they were dropped
+    uint64_t cache_dropped              # page cache evicted without I/O
+    uint64_t cache_written              # dirty page cache written to its file, then evicted
+    uint64_t guest_swap_in
+    uint64_t guest_swap_out             # anonymous pages written to guest swap
+    uint64_t guest_swap_dropped         # anonymous pages evicted without I/O: their slot still held the same bytes
+    uint64_t evict_failed_machine       # evictions the machine could not carry out
+    uint64_t evict_failed_slot          # ... for want of a guest swap slot
+    uint64_t oom                        # faults for which the guest found no page by any means
+    uint64_t discarded                  # pages the guest freed
+    uint64_t ballooned                  # pages moved into the balloon
+    uint64_t deflated                   # pages moved out of it (oom_deflated included)
+    uint64_t oom_deflated               # pages the balloon gave back to an out-of-memory guest
+    uint64_t balloon_refused_floor      # balloon steps cut short: the guest would fall below its floor
+    uint64_t balloon_refused_pages      # ... nothing free, nothing to reclaim
+    uint64_t balloon_refused_machine    # ... the machine failed
+    uint64_t reported                   # pages named by free page reporting
+    uint64_t report_failed              # reports the machine failed
+
+
+cdef class Machine:
+    # What a guest may ask of the hardware below it. Each answers with an Outcome, but never EMPTY, which a guest says
+    # of itself. What is not OK has lost nothing; the guest undoes its own part and hands the outcome to its caller.
+    # Slots 0 .. swap_slots - 1 are guest swap; from swap_slots on they are blocks of the file behind the page cache.
+    cdef int clear(self, gfn_t gfn) except -1 nogil                     # write zeros over the page
+    cdef int read_file(self, gfn_t gfn, vpn_t vpn) except -1 nogil      # fill it with vpn's page of the original file
+    cdef int read_out(self, gfn_t gfn, uint32_t slot) except -1 nogil   # page -> slot
+    cdef int write_in(self, gfn_t gfn, uint32_t slot) except -1 nogil   # slot -> page; the slot keeps its content
+    cdef int forget_slot(self, uint32_t slot) except -1 nogil           # its content is needed no more
+    cdef int release(self, gfn_t gfn) except -1 nogil                   # the host may drop the page: content is lost
+    cdef int flush(self, vpn_t vpn) except -1 nogil                     # drop the cached translation of vpn
+    cdef bint test_and_clear_accessed(self, vpn_t vpn, gfn_t gfn) noexcept nogil
+    cdef void rehome(self, const vpn_t *vpn_of) noexcept nogil          # the guest's reverse map lies there from now on
+
+
+@cython.final
+cdef class Guest(GuestMemory):
+    cdef Machine _machine
+    cdef readonly uint32_t low_pages, high_pages    # a fault that finds <= low free pages reclaims until > high
+    cdef readonly uint32_t swappiness           # 0 .. 200: weight of anonymous pages in reclaim, of 200
+    cdef uint32_t _anon_share                   # anonymous pages due, in 65536ths of a page; below one
+    cdef readonly uint32_t balloon_floor        # pages the balloon always leaves to the guest
+    cdef readonly uint32_t oom_deflate_pages    # given back when the guest is out of memory; 0: never
+    cdef readonly uint32_t balloon_target       # pages; a step says what of it cannot be
+    cdef GuestCounters count
+
+    # The page of vpn, allocated and filled if need be. OK and *out; EMPTY: the guest is out of memory (its own, so
+    # waiting for the host does not help); else what the machine said, and the same call may be made again.
+    cdef int resolve(self, vpn_t vpn, bint write, Translation *out) except -1 nogil
+    # The guest frees the page: the next touch finds it as never touched. The host is not told.
+    cdef int discard(self, vpn_t vpn) except -1 nogil
+    # Move up to `pages` pages toward the target. OK: all of them, or the target is reached; else why not:
+    # REFUSED (floor), EMPTY (no page), or what the machine said. *moved counts in every case.
+    cdef int balloon_step(self, uint32_t pages, uint32_t *moved) except -1 nogil
+    # Report up to `blocks` free blocks of 2^report_order pages that were not reported since their last use.
+    cdef int report(self, uint32_t blocks, uint32_t *reported) except -1 nogil
+
+    cdef inline gfn_t lookup(self, vpn_t vpn) noexcept nogil:          # NONE: unmapped
+        return self._gfn[vpn]
+
+    cdef inline vpn_t vpn_of(self, gfn_t gfn) noexcept nogil:          # NONE: not mapped
+        return self._vpn[gfn]
+
+    cdef inline bint may_write(self, gfn_t gfn) noexcept nogil:        # False: ask resolve(write=True) first
+        return self._state[gfn] == PAGE_DIRTY
+
+    cpdef Guest copy_for(self, Machine machine, uint64_t seed)
+    cdef void end(self) noexcept                # its VM ended, or goes on with another guest: it is not asked again
+    cdef int _fault(self, vpn_t vpn, bint write, Translation *out) except -1 nogil
+    cdef int _bring(self, vpn_t vpn, gfn_t gfn, bint write, uint32_t *copy) except -1 nogil
+    cdef int _make_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
+    cdef int _secure(self, gfn_t *gfn) except -1 nogil
+    cdef int _evict_one(self) except -1 nogil
+    cdef bint _anon_is_due(self) noexcept nogil
+    cdef int _evict_anon(self) except -1 nogil
+    cdef int _evict(self, Order order, gfn_t gfn) except -1 nogil
+    cdef gfn_t _victim(self, Order order) except? 0xFFFFFFFE nogil
+    cdef int _inflate_one(self) except -1 nogil
+    cdef uint32_t _deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil
+    cdef int _release_block(self, uint32_t block) except -1 nogil

@@ -1,0 +1,90 @@
+from cpython.object cimport PyObject
+
+from ..memory.buddy cimport Buddy
+from ..replacement.order cimport Order
+from ..types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
+
+cdef enum PageState:            # of a guest-physical page; every gfn is in exactly one
+    PAGE_FREE = 0               # in the guest's buddy allocator; its content means nothing to the guest
+    PAGE_CLEAN = 1              # mapped, and equal to its copy outside memory: read-only until the guest is asked
+    PAGE_DIRTY = 2              # mapped, the only place that holds this content
+    PAGE_BALLOON = 3            # given up: in the balloon
+    PAGE_KERNEL = 4             # the guest kernel's own: never mapped, reclaimed or given up
+
+cdef enum:
+    FILE_ORIGINAL = 0xFFFFFFFE  # a copy of the page: the original file, as Machine.read_file gives it
+    NO_REPORTING = -1
+
+# A guest's place in the ring of those that use the same tables: whose they are, then who borrows them, oldest first.
+cdef struct Sharer:
+    Sharer *next
+    Sharer *previous            # itself, as next is: nobody else uses these tables
+    PyObject *guest
+
+
+cdef class GuestMemory:
+    # Which page is whose: the tables of a guest and the only code that changes them. No step here can half-fail.
+    cdef readonly uint32_t nr_vpns              # address space, in pages
+    cdef readonly uint32_t nr_pages             # guest-physical pages
+    cdef readonly uint32_t cache_border         # vpns from here on are page cache; nr_vpns: there is none
+    cdef readonly uint32_t swap_slots           # slots from here on are blocks of the file
+    cdef readonly uint32_t kernel_pages         # gfns 0 .. kernel_pages - 1
+    cdef readonly int report_order              # the block size that is reported; NO_REPORTING: off
+    cdef readonly str replacement
+    cdef readonly dict replacement_options
+
+    cdef readonly Buddy buddy                   # free guest pages
+    cdef Buddy _slots                           # free guest swap slots; None without swap
+    cdef Order _anon                            # mapped anonymous pages; ids are gfns, keys vpns
+    cdef Order _cache                           # mapped page cache pages, likewise; None without page cache
+    cdef gfn_t *_gfn                            # [nr_vpns] the page table; NONE: unmapped
+    cdef uint32_t *_copy                        # [nr_vpns] where a copy lies: NONE, FILE_ORIGINAL or a slot
+    cdef vpn_t *_vpn                            # [nr_pages] reverse; NONE unless mapped
+    cdef uint8_t *_state                        # [nr_pages] PageState
+    cdef gfn_t *_balloon                        # [nr_pages] a stack: the first nr_balloon are the balloon
+    cdef uint8_t *_reported                     # [_nr_blocks] 1: reported and not used since; NULL: reporting is off
+    cdef uint32_t _nr_blocks                    # whole blocks of report_order
+    cdef uint32_t _report_hand                  # block that is examined next
+    cdef GuestMemory _lender                    # whose tables these are; None: its own
+    cdef bint _borrowed                         # _lender is not None, and still so when the collector has taken that
+    cdef Sharer _sharer                         # who else uses these tables; own() comes before a change
+    cdef uint64_t _seed                         # of the draws of a random replacement
+    cdef readonly uint32_t nr_balloon
+    cdef readonly uint32_t nr_clean_anon        # clean anonymous pages: they can be evicted without a new slot
+
+    cdef bint _is_cache(self, vpn_t vpn) noexcept nogil
+    cdef int _take(self, gfn_t *gfn) except -1 nogil                    # a page of the buddy's choice: OK or NO_FRAME
+    cdef int _map(self, vpn_t vpn, gfn_t gfn, uint32_t copy, bint dirty) except -1 nogil
+    cdef int _unmap(self, vpn_t vpn, gfn_t gfn, uint32_t copy) except -1 nogil  # copy: where it lies now
+    cdef int _set_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
+    cdef int _forget(self, vpn_t vpn) except -1 nogil                   # unmapped, and as never touched
+    cdef int _take_slot(self, uint32_t *slot) except -1 nogil           # OK or EMPTY
+    cdef uint32_t nr_free_slots(self) noexcept nogil
+    cdef void _push_balloon(self, gfn_t gfn) noexcept nogil             # a page that _take gave
+    cdef uint32_t _pop_balloon(self, uint32_t pages) except? 0xFFFFFFFF nogil
+    cdef Order _order(self, uint64_t seed)
+    cdef int _make_tables(self) except -1
+    cdef void _free_tables(self) noexcept
+    cdef inline bint _lent(self) noexcept nogil:                        # whether others use these tables as well
+        return self._sharer.next != &self._sharer
+
+    # Before a change: these tables become this guest's alone. MemoryError, and nothing has changed, if that cannot be.
+    cdef inline int own(self) except -1 nogil:
+        if self._lent():
+            with gil:
+                self._part()
+        return 0
+
+    cdef int _part(self) except -1
+    cdef void _join(self, GuestMemory lender) noexcept
+    cdef void _leave(self) noexcept
+    cdef void _use_tables_of(self, GuestMemory other) noexcept
+    cdef int _copy_tables(self) except -1
+    cdef void _moved(self) noexcept                                     # the tables lie elsewhere than before
+    cdef object _check_sharers(self)
+    cdef object _check_pages(self)
+    cdef object _check_copies(self)
+    cpdef object check(self)
+
+
+cdef uint32_t whole(str name, value, long long low, long long high) except? 0xFFFFFFFF

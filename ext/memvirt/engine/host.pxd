@@ -1,9 +1,0 @@
-from .core cimport Core
-from .types cimport uint32_t
-from .vm cimport Vm
-
-
-cdef class Engine(Core):
-    cdef dict _ended                            # {event: count} of guests that are no more; None: there are none
-
-    cdef Vm _new_vm(self, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs)

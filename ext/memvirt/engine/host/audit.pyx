@@ -1,0 +1,289 @@
+"""The recount of a whole host: everything derived is computed again from the entries and compared.
+
+Each part checks itself (frames, leaves, records, stores, orders); here are the invariants that hold between them:
+
+  entries -> frames     refs = entries that name the frame; the reverse map holds exactly those sites, each once
+  write permission      a writable entry names a frame with one reference, not merged, without a clean copy
+  entries -> backings   refs of a record = entries that name it; cached <=> its frame names it back
+  stores                swap slots in use and zpool objects = records of that kind (guests' own disks are theirs); an
+                        object's owner is the record that names it
+  translations          cached only what entry, leaf and frame allow; valid implies the accessed mark
+  recency               ordered <=> a guest frame that is neither pinned nor the zero frame
+  charge                per VM: charged = frames charged to it; who pays maps the frame
+  memory                frames by state sum to the host; tables that grow have frames for their bytes; those of zspages
+                        are the zpool's
+"""
+
+from libc.stdlib cimport calloc, free
+
+from memvirt.errors import ConfigError, InvariantError
+
+from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
+from ..memory.frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE,
+                              FRAME_ZERO, FRAME_ZSPAGE, Frame)
+from .host cimport Engine
+from .vm cimport Vm
+from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
+from ..mapping.mapping cimport Mapping
+from ..mapping.rmap cimport Walk
+from ..mapping.tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, uint32_t
+from ..stores.zspage cimport NO_ZSPAGE
+
+
+def check(Engine engine not None):
+    """Raise InvariantError on the first difference."""
+    cdef Mapping mapping = engine.mapping
+    engine.frames.check()
+    mapping.leaves.check()
+    mapping.backings.check()
+    engine.order.check()
+    engine.stalls.check()
+    engine.device.check()
+    engine.reclaim.readahead.check()
+    if mapping.has_zpool:
+        mapping.zpool.check()
+    if mapping.has_swap:
+        mapping.swap.check()
+    if engine.index is not None:
+        engine.index.check()
+        engine.scanner.check()
+    if engine.frames.nr_state[<int>FRAME_ZSPAGE] != (mapping.zpool.nr_pool_frames if mapping.has_zpool else 0):
+        raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_ZSPAGE]} frames of zspages, the zpool has "
+                             f"{mapping.zpool.nr_pool_frames if mapping.has_zpool else 0}")
+    if engine.frames.heap_bytes != (mapping.zpool.metadata_bytes() if mapping.has_zpool else 0):
+        raise InvariantError(f"frames taken for {engine.frames.heap_bytes} bytes of tables on the heap, the zpool's take "
+                             f"{mapping.zpool.metadata_bytes() if mapping.has_zpool else 0}")
+    cdef uint32_t *frame_refs = <uint32_t *>calloc(engine.frames.nr_frames, sizeof(uint32_t))
+    cdef uint32_t *backing_refs = <uint32_t *>calloc(mapping.backings.records.end() + 1, sizeof(uint32_t))
+    if frame_refs == NULL or backing_refs == NULL:
+        free(frame_refs)
+        free(backing_refs)
+        raise MemoryError("check")
+    try:
+        _count_entries(engine, frame_refs, backing_refs)
+        _check_frames(engine, frame_refs)
+        _check_backings(engine, backing_refs)
+    finally:
+        free(frame_refs)
+        free(backing_refs)
+    for vm in engine.vms.values():
+        _check_translations(engine, vm)
+    for vm in [*engine.vms.values(), *engine.snapshots]:
+        if (<Vm>vm).has_guest:
+            (<Vm>vm).guest.check()
+            if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest._vpn:
+                raise InvariantError(f"VM '{vm.name}': its translations are looked up in another guest's reverse map")
+
+
+def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
+    """Where a guest-physical page lies, without touching it: None (nowhere yet), ("frame", number), ("same", word),
+    ("zpool", handle) or ("swap", slot)."""
+    cdef Mapping mapping = engine.mapping
+    cdef Backing *record
+    cdef uint32_t slot, entry
+    vm._require()
+    if gfn >= vm.nr_pages:
+        raise ConfigError(f"VM '{vm.name}': page {gfn} is beyond its {vm.nr_pages} pages")
+    slot = mapping.leaves.slot_of(vm.id, gfn)
+    if slot == NONE or mapping.leaves.slot(slot).leaf == NONE:
+        return None
+    entry = mapping.leaves.entry(mapping.leaves.at(mapping.leaves.slot(slot).leaf), gfn % LEAF_ENTRIES)
+    if entry == 0:
+        return None
+    if entry & PTE_PRESENT:
+        return "frame", entry & PTE_WHERE
+    record = mapping.backings.at(entry & PTE_WHERE)
+    if record.place & BACKING_CACHED:
+        return "frame", record.link
+    if mapping.backings.kind(record) == BACKING_SAME:
+        return "same", mapping.backings.value(record)
+    return "zpool" if mapping.backings.kind(record) == BACKING_ZPOOL else "swap", mapping.backings.where(record)
+
+
+def spoil(Engine engine not None, str part not None, hfn_t frame, uint32_t value):
+    """For tests of check() only: falsify what the reverse map keeps of a mapped frame: "where" it begins, the "link" of
+    its first site, or its "refs"."""
+    cdef Mapping mapping = engine.mapping
+    if part == "where":
+        mapping.frames.frame[frame].where = value
+    elif part == "link":
+        mapping.leaves.link(mapping.frames.frame[frame].where)[0] = value
+    elif part == "refs":
+        mapping.frames.frame[frame].refs = value
+    else:
+        raise ValueError(f"part {part!r} is not known")
+
+
+cdef int _count_entries(Engine engine, uint32_t *frame_refs, uint32_t *backing_refs) except -1:
+    """Count what entries name, and check each present entry against its frame."""
+    cdef Mapping mapping = engine.mapping
+    cdef Leaf *leaf
+    cdef uint32_t id, i, entry, where
+    cdef Frame *record
+    for id in range(mapping.leaves.records.end()):
+        leaf = mapping.leaves.at(id)
+        if not leaf.used:
+            continue
+        for i in range(LEAF_ENTRIES):
+            entry = mapping.leaves.entry(leaf, i)
+            where = entry & PTE_WHERE
+            if entry & PTE_PRESENT:
+                if where >= engine.frames.nr_frames:
+                    raise InvariantError(f"leaf {id} entry {i}: frame {where} does not exist")
+                frame_refs[where] += 1
+                record = &engine.frames.frame[where]
+                if record.state != FRAME_GUEST and not record.flags & FRAME_ZERO:
+                    raise InvariantError(f"leaf {id} entry {i}: frame {where} is in state {record.state}, not a guest's")
+                if entry & PTE_WRITABLE and (record.refs != 1 or record.flags & (FRAME_STABLE | FRAME_ZERO)
+                                             or record.backing != NONE):
+                    raise InvariantError(f"leaf {id} entry {i}: writable, yet frame {where} has refs {record.refs} "
+                                         f"flags {record.flags} backing {record.backing}")
+            elif entry & PTE_BACKED:
+                if where >= mapping.backings.records.end():
+                    raise InvariantError(f"leaf {id} entry {i}: backing {where} does not exist")
+                backing_refs[where] += 1
+            elif entry:
+                raise InvariantError(f"leaf {id} entry {i}: {entry:#x} is neither present nor backed nor nothing")
+    return 0
+
+
+cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
+    cdef Mapping mapping = engine.mapping
+    cdef hfn_t frame
+    cdef Frame *record
+    cdef uint32_t charged[MAX_VMS]
+    cdef uint32_t vm
+    cdef bint wanted
+    for vm in range(MAX_VMS):
+        charged[vm] = 0
+    for frame in range(engine.frames.nr_frames):
+        record = &engine.frames.frame[frame]
+        if record.flags & FRAME_ZERO:
+            if record.refs != frame_refs[frame]:
+                raise InvariantError(f"zero frame {frame}: refs {record.refs}, entries {frame_refs[frame]}")
+            continue
+        if record.state == FRAME_CACHE:
+            if (record.refs or record.backing == NONE or record.charge != NONE16 or record.flags != FRAME_ORDERED
+                    or not engine.order.holds(frame)):
+                raise InvariantError(f"frame {frame}: read ahead, yet refs {record.refs} backing {record.backing} "
+                                     f"charge {record.charge} flags {record.flags}, in the order "
+                                     f"{engine.order.holds(frame)}")
+        if record.state != FRAME_GUEST:
+            if frame_refs[frame]:
+                raise InvariantError(f"frame {frame}: {frame_refs[frame]} entries name it, its state is {record.state}")
+            continue
+        if record.refs != frame_refs[frame] or record.refs == 0:
+            raise InvariantError(f"frame {frame}: refs {record.refs}, entries {frame_refs[frame]}")
+        _check_sites(mapping, frame)
+        wanted = not record.flags & FRAME_PINNED
+        if bool(record.flags & FRAME_ORDERED) != wanted or engine.order.holds(frame) != wanted:
+            raise InvariantError(f"frame {frame}: flags {record.flags}, in the order {engine.order.holds(frame)}, "
+                                 f"should be {wanted}")
+        if record.flags & FRAME_ISOLATED:
+            raise InvariantError(f"frame {frame}: isolated outside reclaim")
+        if record.charge == NONE16 or not mapping.account[record.charge].open:
+            raise InvariantError(f"frame {frame}: charged to VM {record.charge}, which does not exist")
+        if not mapping._maps(frame, record.charge):
+            raise InvariantError(f"frame {frame}: charged to VM {record.charge}, which does not map it")
+        charged[record.charge] += 1
+    for vm in range(MAX_VMS):
+        if mapping.account[vm].charged != charged[vm]:
+            raise InvariantError(f"VM {vm}: charged {mapping.account[vm].charged}, recount {charged[vm]}")
+    return 0
+
+
+cdef int _check_sites(Mapping mapping, hfn_t frame) except -1:
+    """The reverse map names refs different sites, and each of them names the frame. Nothing is followed unexamined."""
+    cdef Walk walk
+    cdef Leaf *leaf
+    cdef uint32_t id
+    seen = set()
+    mapping.walk(frame, &walk)
+    while True:
+        id = walk.site / LEAF_ENTRIES
+        leaf = mapping.leaves.at(id) if id < mapping.leaves.records.end() else NULL
+        if leaf == NULL or not leaf.used or (mapping.leaves.entry(leaf, walk.site % LEAF_ENTRIES)
+                                             & (PTE_PRESENT | PTE_WHERE)) != (PTE_PRESENT | frame):
+            raise InvariantError(f"frame {frame}: its reverse map names leaf {id} entry {walk.site % LEAF_ENTRIES}, "
+                                 f"which does not name it")
+        if walk.site in seen:
+            raise InvariantError(f"frame {frame}: its reverse map comes back to leaf {id} entry "
+                                 f"{walk.site % LEAF_ENTRIES} after {len(seen)} of {mapping.frames.frame[frame].refs}")
+        if leaf.entries == NULL and mapping.frames.frame[frame].refs > 1:
+            raise InvariantError(f"frame {frame}: refs {mapping.frames.frame[frame].refs}, yet leaf {id} is huge and has "
+                                 f"no link for another site")
+        seen.add(walk.site)
+        if not mapping.next(&walk):
+            return 0
+
+
+cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
+    cdef Mapping mapping = engine.mapping
+    cdef uint32_t id, slots = 0, objects = 0
+    cdef Backing *record
+    cdef hfn_t frame
+    free_ids = mapping.backings.records.check()
+    for id in range(mapping.backings.records.end()):
+        if id in free_ids:
+            if backing_refs[id]:
+                raise InvariantError(f"backing {id}: free, yet {backing_refs[id]} entries name it")
+            continue
+        record = mapping.backings.at(id)
+        if record.refs != backing_refs[id]:
+            raise InvariantError(f"backing {id}: refs {record.refs}, entries {backing_refs[id]}")
+        slots += mapping.backings.kind(record) == BACKING_SWAP
+        objects += mapping.backings.kind(record) == BACKING_ZPOOL
+        if mapping.backings.kind(record) == BACKING_SWAP and not mapping.swap.in_use(mapping.backings.where(record)):
+            raise InvariantError(f"backing {id}: swap slot {mapping.backings.where(record)} is free")
+        if mapping.backings.kind(record) == BACKING_ZPOOL and (
+                mapping.zpool.zspages.find(mapping.backings.where(record)) == NO_ZSPAGE
+                or mapping.zpool.owner(mapping.backings.where(record)) != id):
+            raise InvariantError(f"backing {id}: zpool object {mapping.backings.where(record)} does not exist or is "
+                                 f"another's")
+        if record.place & BACKING_CACHED and engine.frames.frame[record.link].backing != id:
+            raise InvariantError(f"backing {id}: cached in frame {record.link}, which names "
+                                 f"backing {engine.frames.frame[record.link].backing}")
+    for frame in range(engine.frames.nr_frames):
+        id = engine.frames.frame[frame].backing
+        if id != NONE and (id in free_ids or not mapping.backings.at(id).place & BACKING_CACHED
+                           or mapping.backings.at(id).link != frame):
+            raise InvariantError(f"frame {frame}: names backing {id}, which is not cached in it")
+    if mapping.has_swap and mapping.swap.nr_used != slots:
+        raise InvariantError(f"swap: {mapping.swap.nr_used} slots in use, {slots} records name one")
+    if mapping.has_zpool and mapping.zpool.nr_objects != objects:
+        raise InvariantError(f"zpool: {mapping.zpool.nr_objects} objects, {objects} records name one")
+    return 0
+
+
+cdef int _check_translations(Engine engine, Vm vm) except -1:
+    """What is cached is allowed by all levels below."""
+    cdef Mapping mapping = engine.mapping
+    cdef View *view = &mapping.tcache.view[vm.id]
+    cdef uint32_t vpn, gfn, slot, cached, entry
+    cdef Leaf *leaf
+    for vpn in range(view.nr_vpns):
+        cached = view.entry[vpn]
+        if not cached & TC_VALID:
+            if cached:
+                raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached {cached:#x} without being valid")
+            continue
+        gfn = vm.guest.lookup(vpn) if vm.has_guest else vpn
+        if gfn == NONE:
+            raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached, but its guest does not map it")
+        slot = mapping.leaves.slot_of(vm.id, gfn)
+        if slot == NONE or mapping.leaves.slot(slot).leaf == NONE:
+            raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached, but gfn {gfn} has no leaf")
+        leaf = mapping.leaves.at(mapping.leaves.slot(slot).leaf)
+        entry = mapping.leaves.entry(leaf, gfn % LEAF_ENTRIES)
+        if not entry & PTE_PRESENT or (entry & PTE_WHERE) != (cached & TC_FRAME):
+            raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached frame {cached & TC_FRAME}, entry {entry:#x}")
+        if not entry & PTE_ACCESSED:
+            raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached, but the entry has no accessed mark")
+        if cached & TC_WRITABLE and view.writes[vpn >> LEAF_SHIFT]:
+            if not entry & PTE_WRITABLE or leaf.nr_holders > 1:
+                raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable; entry {entry:#x}, "
+                                     f"{leaf.nr_holders} holders")
+            if vm.has_guest and not vm.guest.may_write(gfn):
+                raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable, but the guest wants to see writes")
+    return 0

@@ -1,0 +1,43 @@
+"""How well a VM's memory lies on its host: what is mapped huge, what could be, and how long its runs are.
+
+A run is a stretch of guest-physical pages whose frames follow each other too. A guest that is one run needs the fewest
+translations whatever their size; memory handed out page by page in the order of first touches is all short runs.
+"""
+
+from .host cimport Engine
+from .vm cimport Vm
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
+from ..types cimport LEAF_ENTRIES, NONE, uint32_t, uint64_t
+
+
+def of_vm(Engine engine not None, Vm vm not None):
+    """present_pages in memory; huge_pages of them under huge leaves; collapsible_pages that lie so that they could be,
+    as they are; promotable_pages that could be after copying (see collapse); runs; mean_run in thousandths of a page,
+    0 when nothing is present."""
+    cdef uint32_t gfn = 0, slot, index, entry, before = NONE
+    cdef uint64_t present = 0, huge = 0, collapsible = 0, promotable = 0, runs = 0
+    cdef Leaf *leaf
+    while gfn < vm.nr_pages:
+        slot = engine.mapping.leaves.slot_of(vm.id, gfn)
+        if slot == NONE or engine.mapping.leaves.slot(slot).leaf == NONE:
+            gfn += LEAF_ENTRIES
+            before = NONE
+            continue
+        leaf = engine.mapping.leaves.at(engine.mapping.leaves.slot(slot).leaf)
+        if leaf.entries == NULL:
+            huge += LEAF_ENTRIES
+        elif engine.mapping.collapsible(engine.mapping.leaves.slot(slot).leaf):
+            collapsible += LEAF_ENTRIES
+        elif engine.collapser.copyable(engine.mapping.leaves.slot(slot).leaf):
+            promotable += LEAF_ENTRIES
+        for index in range(LEAF_ENTRIES):
+            entry = engine.mapping.leaves.entry(leaf, index)
+            if entry & PTE_PRESENT:
+                present += 1
+                runs += before == NONE or (entry & PTE_WHERE) != before + 1
+                before = entry & PTE_WHERE
+            else:
+                before = NONE
+        gfn += LEAF_ENTRIES
+    return {"present_pages": present, "huge_pages": huge, "collapsible_pages": collapsible,
+            "promotable_pages": promotable, "runs": runs, "mean_run": present * 1000 // runs if runs else 0}

@@ -1,0 +1,98 @@
+from ..simtime cimport Clock
+from .clone cimport Cloner
+from ..upkeep.collapse cimport Collapser
+from ..upkeep.compact cimport Compactor
+from ..content.content cimport Content
+from ..counters cimport Meter
+from ..device cimport Device
+from ..reclaim.fault cimport Faults
+from ..memory.frames cimport Frames
+from ..guests.guest cimport Guest
+from ..guests.hardware cimport VirtualMachine
+from ..mapping.mapping cimport Mapping
+from ..reclaim.reclaim cimport Reclaim
+from ..replacement.order cimport Order
+from ..sharing.scanner cimport Scanner
+from ..sharing.shareindex cimport ShareIndex
+from ..stall cimport Stalls
+from ..types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t
+from ..stores.zpool cimport Zpool
+
+cdef extern from "mapping/access.h" nogil:
+    struct memvirt_hits:
+        const uint32_t *entry
+        const uint8_t *writes
+        uint8_t *arena
+        uint64_t *ids
+        uint32_t tag_base
+        uint64_t sequence
+        uint64_t loaded
+    uint32_t memvirt_word(uint32_t vpn)
+    uint32_t memvirt_tag(uint32_t base, uint64_t sequence)
+    uint32_t memvirt_serve_hits(memvirt_hits *hits, const uint32_t *pages, const uint8_t *ops, uint32_t first,
+                                uint32_t last, uint32_t end)
+    uint64_t memvirt_first_beyond(const uint32_t *pages, uint64_t n, uint32_t limit)
+
+cdef enum Op:
+    OP_READ = 0
+    OP_WRITE = 1
+    OP_FILL = 2                 # the whole page becomes a corpus page
+    OP_DISCARD = 3              # the owner needs the page no more
+
+
+cdef class VmState:
+    # One VM: an actor with a clock.
+    cdef readonly Core engine
+    cdef readonly vmid_t id
+    cdef readonly str name
+    cdef readonly uint32_t nr_pages             # guest-physical pages configured
+    cdef readonly uint32_t nr_vpns              # pages its accesses may name
+    cdef readonly bint alive
+    cdef public bint frozen                     # a template or snapshot: it is cloned, but does not run
+    cdef readonly Guest guest                   # or None
+    cdef VirtualMachine machine
+    cdef bint has_guest
+    cdef public int64_t now_ns                  # its clock
+    cdef public int64_t balloon_ns              # its balloon worker's clock
+    cdef dict last_stall                        # once it is destroyed: what stall() said
+    cdef readonly int outcome                   # why the last access stopped (Outcome)
+    cdef memvirt_hits hits
+    cdef list fixed                             # [(frame, order)] metadata taken at creation
+
+
+cdef class Core:
+    cdef readonly Content content
+    cdef readonly Meter meter
+    cdef readonly Clock clock
+    cdef readonly Frames frames
+    cdef readonly Order order
+    cdef readonly Mapping mapping
+    cdef readonly Reclaim reclaim
+    cdef readonly Stalls stalls
+    cdef readonly Faults faults
+    cdef readonly Cloner cloner
+    cdef readonly Compactor compactor
+    cdef readonly Collapser collapser
+    cdef readonly Device device
+    cdef readonly ShareIndex index              # None without page sharing
+    cdef readonly Scanner scanner               # None without page sharing
+    cdef int64_t latest_ns                      # how far simulated time had come when last asked
+    cdef readonly dict vms                      # {name: Vm}
+    cdef readonly dict options
+    cdef uint64_t seed
+    cdef uint64_t nr_created                    # VMs there have ever been
+    cdef unsigned long thread
+    cdef bint entered
+    cdef readonly uint32_t nr_fixed             # metadata frames of the host itself
+
+    cdef int touch(self, VmState vm, vpn_t vpn, bint write, hfn_t *frame) except -1 nogil
+    cdef uint32_t serve(self, VmState vm, const uint32_t *pages, const uint8_t *ops, const uint32_t *sources, uint32_t n,
+                        int64_t until) except? 0xFFFFFFFF nogil
+    cdef int _slow(self, VmState vm, vpn_t vpn, uint8_t op, const uint32_t *source) except -1 nogil
+    cdef int _enter(self) except -1
+    cdef int _begin(self, VmState vm) except -1
+    cdef int _end(self, VmState vm) except -1
+    cdef void _leave(self) noexcept
+    cdef list _take_fixed(self, uint64_t bytes, object what)
+    cpdef int64_t sim_ns(self)
+    cdef readonly list snapshots                # frozen Vms that are in nobody's list of VMs

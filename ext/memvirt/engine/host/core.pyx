@@ -1,0 +1,278 @@
+"""What a host is made of, and how it serves a batch of accesses.
+
+The unit of work is a batch: one Python call for thousands of accesses, the GIL released. Most accesses are hits in the
+translation cache and are served in C (access.h). What misses goes to the guest model, if the VM has one, and then to the
+fault handlers. An access that cannot be served (no frame, a limit) ends the batch; the VM's `outcome` says why, and the
+caller decides.
+
+An access touches one 8-byte word of its page, chosen by the vpn: a read loads it, a write stores a tag that says which
+of the VM's writes it was. So what every page must hold can be computed from the stream alone (see shadow.py), and a
+64-bit fingerprint can stand for a page exactly.
+
+One thread per host: a second one that enters while a batch runs, or at all, gets an InvariantError.
+"""
+
+from cpython.pythread cimport PyThread_get_thread_ident
+
+from memvirt.errors import AdmissionError, ConfigError, InvariantError
+
+from ..simtime cimport Clock
+from .clone cimport Cloner
+from ..upkeep.collapse cimport Collapser
+from ..upkeep.compact cimport COMPACT_NEVER, Compactor
+from ..content.content cimport Content
+from ..counters cimport CPU_ACCESS, Meter
+from ..reclaim.fault cimport Faults
+from ..memory.frames cimport FRAME_FIXED, Frame, Frames
+from ..guests.guest cimport Translation
+from ..mapping.mapping cimport Mapping
+from ..reclaim.reclaim cimport Reclaim
+from ..types cimport (HUGE_ORDER, MAX_ORDER, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, gfn_t, hfn_t, int64_t, uint8_t,
+                      uint32_t, uint64_t, vpn_t)
+from ..stores.zpool cimport Zpool
+from ..replacement.registry import make_order
+from ..sharing.registry import make_scanner
+
+OUTCOMES = ("done", "no_frame", "no_slot", "pool_full", "rejected", "io_failed", "corrupt", "limited", "refused", "empty")
+
+
+def word_of(uint32_t vpn):
+    """The 8-byte word (0..511) of its page that an access of this vpn touches."""
+    return memvirt_word(vpn)
+
+
+def tag_of(uint32_t base, uint64_t sequence):
+    """The value that the sequence-th write (from 1) of a VM with this tag base stores: 1 .. 2^31 - 1."""
+    return memvirt_tag(base, sequence)
+
+
+cdef class VmState:
+    """A VM as the engine sees it; what can be asked of one is in Vm."""
+
+    def _require(self):
+        if not self.alive:
+            raise ConfigError(f"VM '{self.name}' has been destroyed")
+
+    def _require_running(self):
+        self._require()
+        if self.frozen:
+            raise ConfigError(f"VM '{self.name}' is a frozen template: clone it, the clones run")
+
+
+cdef class Core:
+    """The parts of one host. `options` are plain numbers and names, already validated by the facade:
+
+    order, order_options; min_pages, low_pages, high_pages; zpool (dict of Zpool's arguments, or None); sharing (scanner
+    name or None), sharing_options; provisioning 0..2; compress_limit; readahead (page cluster), zpool_shrinker;
+    harvest_interval_ns; compact_threshold (per mille; left out: never by itself); collapse_interval_ns (left out: only
+    when asked); costs; seed.
+    """
+
+    def __init__(self, Content content not None, device not None, swap, **options):
+        self.content = content
+        self.thread = PyThread_get_thread_ident()
+        self.options = options
+        self.seed = options["seed"]
+        self.meter = Meter()
+        self.clock = Clock(self.meter, options["costs"])
+        self.frames = Frames(content, options["min_pages"], options["low_pages"], options["high_pages"])
+        self.device = device
+        if swap is not None:
+            swap.attach(device)
+        keys = (0 if swap is None else swap.nr_slots) + content.nr_frames * 4
+        draws = {"seed": self.seed} if options["order"] == "random" else {}
+        self.order = make_order(options["order"], content.nr_frames, content.nr_frames, keys,
+                                {**options.get("order_options", {}), **draws})
+        self._take_fixed(self.fixed_bytes(swap), "the host's frame records and maps")
+        zpool = None if options["zpool"] is None else Zpool(self.frames, aged=swap is not None, **options["zpool"])
+        self.mapping = Mapping(self.frames, self.order, self.clock, zpool, swap)
+        self.reclaim = Reclaim(self.mapping, device, options["compress_limit"], options["readahead"],
+                               options["harvest_interval_ns"], options["zpool_shrinker"])
+        self.stalls = self.reclaim.stalls
+        self.vms = {}
+        self.snapshots = []
+        self.faults = Faults(self.reclaim, options["provisioning"], {})
+        self.cloner = Cloner(self.reclaim)
+        if options["sharing"] is not None:
+            self.scanner = make_scanner(options["sharing"], self.mapping, options["sharing_options"], self.seed)
+            self.index = self.scanner.index
+            self._take_fixed(self.index.metadata_bytes() + self.scanner.metadata_bytes(), "page sharing's tables")
+            self.faults.index = self.index
+            self.faults.has_index = True
+            self.reclaim.index = self.index
+            self.reclaim.last_chance = self.index.last_chance
+        self.compactor = Compactor(self.mapping, options.get("compact_threshold", COMPACT_NEVER))
+        self.collapser = Collapser(self.mapping, options.get("collapse_interval_ns", 0))
+        self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
+
+    def fixed_bytes(self, swap):
+        """What a host keeps at a fixed size: of frames (record, age, place in the order, free map), of blocks
+        (compaction's survey), of swap slots (maps, and readahead's record of each)."""
+        cdef uint64_t total = self.frames.nr_frames * <uint64_t>(sizeof(Frame) + 1) + self.frames.buddy.metadata_bytes
+        total += (self.frames.nr_frames + (<uint64_t>1 << HUGE_ORDER) - 1 >> HUGE_ORDER) * 3
+        total += self.order.metadata_bytes()
+        if swap is not None:
+            total += swap.metadata_bytes()
+            total += swap.nr_slots * <uint64_t>sizeof(uint32_t) if self.options["readahead"] else 0
+        return total
+
+    # ---- entering
+
+    cdef int _enter(self) except -1:
+        if self.entered or PyThread_get_thread_ident() != self.thread:
+            raise InvariantError("a host belongs to the thread that made it, and runs one call at a time")
+        self.entered = True
+        return 0
+
+    cdef void _leave(self) noexcept:
+        self.entered = False
+        self.stalls.running = NONE16
+        self.stalls.alone = False
+
+    cdef int _begin(self, VmState vm) except -1:
+        """Enter for this VM alone: its clock runs, what it waits for is its stall, and nobody else has work."""
+        self._enter()
+        self.clock.now = vm.now_ns
+        try:
+            self.stalls.start(vm.id, vm.now_ns)
+        except BaseException:
+            self._leave()
+            raise
+        self.stalls.running = vm.id
+        self.stalls.alone = True
+        return 0
+
+    cdef int _end(self, VmState vm) except -1:
+        vm.now_ns = self.clock.now
+        self.stalls.stop(vm.id, vm.now_ns)
+        self.stalls.drain()
+        self._leave()
+        return 0
+
+    cdef list _take_fixed(self, uint64_t bytes, object what):
+        """Frames for metadata of fixed size, as large blocks as there are; AdmissionError if memory does not suffice."""
+        cdef uint64_t missing = (bytes + PAGE_SIZE - 1) >> PAGE_SHIFT
+        cdef int order = MAX_ORDER
+        cdef hfn_t frame
+        taken = []
+        if missing + self.frames.min_pages > self.frames.buddy.nr_free and self.reclaim is not None:
+            self.reclaim.make_room(<uint32_t>missing + self.frames.min_pages)
+        if not self.frames.can_take(<uint32_t>missing, self.frames.min_pages):
+            raise AdmissionError(f"{what} need {missing} frames; {self.frames.buddy.nr_free} are free, "
+                                 f"{self.frames.min_pages} of them reserved")
+        while missing:
+            if (<uint64_t>1 << order) > missing or self.frames.claim(order, FRAME_FIXED, &frame) != OK:
+                order -= 1
+                continue
+            taken.append((frame, order))
+            missing -= <uint64_t>1 << order
+        return taken
+
+    # ---- accesses
+
+    cdef int touch(self, VmState vm, vpn_t vpn, bint write, hfn_t *frame) except -1 nogil:
+        """Make one page accessible, its translation cached; *frame holds it. The running clock is the VM's."""
+        cdef Translation found
+        cdef int outcome
+        cdef gfn_t gfn = vpn
+        cdef bint may_write = True
+        if vm.has_guest:
+            outcome = vm.guest.resolve(vpn, write, &found)
+            if outcome != OK:
+                return outcome
+            gfn = found.gfn
+            may_write = found.writable
+        outcome = self.faults.resolve(vm.id, gfn, vpn, write, may_write)
+        if outcome == OK:
+            frame[0] = self.mapping.tcache.view[vm.id].entry[vpn] & 0x0FFFFFFF
+        return outcome
+
+    cdef int _slow(self, VmState vm, vpn_t vpn, uint8_t op, const uint32_t *source) except -1 nogil:
+        """An access that is not a hit."""
+        cdef hfn_t frame
+        cdef int outcome
+        if op == OP_DISCARD:
+            self.meter.ev.discards += 1
+            # Without a guest model nobody tells the host what is no longer needed: the page stays as it is.
+            return vm.guest.discard(vpn) if vm.has_guest else OK
+        outcome = self.touch(vm, vpn, op != OP_READ, &frame)
+        if outcome != OK:
+            return outcome
+        if op == OP_FILL:
+            self.meter.ev.fills += 1
+            self.content.fill(frame, source[0])
+            if self.faults.has_index:
+                self.faults.index.arrived(frame)
+        elif op == OP_WRITE:
+            vm.hits.sequence += 1
+            self.content.store_tag(frame, memvirt_word(vpn), memvirt_tag(vm.hits.tag_base, vm.hits.sequence))
+        else:
+            vm.hits.loaded += self.content.load(frame, memvirt_word(vpn))
+        return OK
+
+    cdef uint32_t serve(self, VmState vm, const uint32_t *pages, const uint8_t *ops, const uint32_t *sources, uint32_t n,
+                        int64_t until) except? 0xFFFFFFFF nogil:
+        """Serve accesses until done, out of time, or stuck; returns how many. vm.outcome says which."""
+        cdef uint32_t i = 0, last, stop
+        cdef uint64_t written
+        cdef int64_t hit_ns = self.clock.costs.hit
+        cdef int outcome = OK
+        self.clock.now = vm.now_ns
+        self.stalls.running = vm.id
+        while i < n and self.clock.now < until:
+            last = n
+            if hit_ns and (until - self.clock.now - 1) / hit_ns < n - i:    # accesses that begin before `until`
+                last = min(i + 1 + <uint32_t>((until - self.clock.now - 1) / hit_ns), n)
+            written = vm.hits.sequence
+            stop = memvirt_serve_hits(&vm.hits, pages, ops, i, last, n)
+            self.clock.spend(CPU_ACCESS, (stop - i) * hit_ns)
+            written = vm.hits.sequence - written
+            self.meter.ev.writes += written
+            self.meter.ev.reads += (stop - i) - written
+            i = stop
+            if i == last:
+                continue
+            if self.mapping.has_zpool and not vm.has_guest and self.mapping.zpool.nr_objects:
+                self.faults.look_ahead(vm.id, pages + i + 1, n - i - 1)
+            vm.now_ns = self.clock.now          # kept if the access raises
+            outcome = self._slow(vm, pages[i], ops[i], NULL if sources == NULL else sources + i)
+            if outcome != OK:
+                break
+            self.clock.spend(CPU_ACCESS, hit_ns)
+            self.meter.ev.writes += ops[i] == OP_WRITE
+            self.meter.ev.reads += ops[i] == OP_READ
+            i += 1
+        self.stalls.running = NONE16
+        vm.now_ns = self.clock.now
+        vm.outcome = outcome
+        return i
+
+    def check_batch(self, VmState vm, const uint32_t[::1] pages not None, const uint8_t[::1] ops not None,
+                    const uint32_t[::1] sources=None):
+        """Raise ConfigError unless every access of the batch can be one of this VM."""
+        cdef uint64_t n = pages.shape[0], i
+        vm._require_running()
+        if <uint64_t>ops.shape[0] != n or (sources is not None and <uint64_t>sources.shape[0] != n):
+            raise ConfigError(f"VM '{vm.name}': {n} pages but {ops.shape[0]} ops"
+                              + ("" if sources is None else f" and {sources.shape[0]} sources"))
+        if n == 0:
+            return
+        if n >= 1 << 31:
+            raise ConfigError(f"VM '{vm.name}': a batch of {n} accesses; at most 2^31 - 1 go at once")
+        i = memvirt_first_beyond(&pages[0], n, vm.nr_vpns)
+        if i < n:
+            raise ConfigError(f"VM '{vm.name}': access {i} names page {pages[i]}, beyond its {vm.nr_vpns} pages")
+        for i in range(n):
+            if ops[i] > OP_DISCARD:
+                raise ConfigError(f"VM '{vm.name}': access {i} has op {ops[i]}; 0 read, 1 write, 2 fill, 3 discard")
+            if ops[i] == OP_FILL and (sources is None or sources[i] >= self.content.nr_sources):
+                raise ConfigError(f"VM '{vm.name}': access {i} fills from corpus source "
+                                  f"{None if sources is None else sources[i]}; there are {self.content.nr_sources}")
+
+    cpdef int64_t sim_ns(self):
+        """How far simulated time has come: the clock of the VM that is, or ever was, ahead."""
+        if self.vms == {}:
+            self.latest_ns = max(self.latest_ns, self.reclaim.background_ns)
+        for vm in self.vms.values():
+            self.latest_ns = max(self.latest_ns, (<VmState>vm).now_ns)
+        return self.latest_ns

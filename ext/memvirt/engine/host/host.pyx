@@ -1,0 +1,362 @@
+"""The host: makes VMs, clones, snapshots and reverts them, ends them, and does to memory what it is told.
+
+A VM costs metadata of fixed size at creation (its translations, its directory root, its guest model's tables), taken
+from host memory; a host that has no room for that refuses the VM with AdmissionError and is as it was before. A snapshot
+is a clone that never runs: it has no translations and stands in no list of VMs.
+"""
+
+from memvirt.errors import AdmissionError, ConfigError, InvariantError
+
+from ..mapping.ages cimport AGES
+from .core cimport Core
+from ..guests.guest cimport Guest
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
+from ..guests.hardware cimport VirtualMachine
+from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, int64_t, uint32_t, uint64_t, vmid_t
+from .vm cimport Vm
+
+cdef enum:
+    VM_BYTES = 64 + 12 * AGES       # of each VM: its account, and two histograms of ages
+
+
+cdef uint64_t mix(uint64_t x) noexcept nogil:
+    """splitmix64's finaliser: a good 64-bit mix of a counter."""
+    x += 0x9E3779B97F4A7C15ULL
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL
+    return x ^ (x >> 31)
+
+
+cdef uint64_t draws_of(Vm vm) noexcept:
+    """The seed of what a VM's guest draws: of the host's seed and the VM's number, as its tags are."""
+    return mix(vm.hits.tag_base)
+
+
+cdef class Engine(Core):
+    """One host; see Core for its options."""
+
+    cdef Vm _new_vm(self, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs):
+        """A VM without memory; one that never runs (a snapshot) has no translations and no place among the VMs."""
+        cdef Vm vm = Vm.__new__(Vm)
+        cdef int id = 0
+        self._enter()                           # the host's own thread, and not in the middle of a call
+        self._leave()
+        if runs and name in self.vms:
+            raise ConfigError(f"there is a VM '{name}' already; names are unique on a host")
+        while self.mapping.account[id].open:
+            id += 1
+            if id == MAX_VMS - 1:
+                raise AdmissionError(f"a host has room for {MAX_VMS - 1} VMs")
+        if nr_pages == 0 or nr_vpns < nr_pages or nr_vpns > 1 << 31:
+            raise ConfigError(f"VM '{name}': {nr_pages} pages, {nr_vpns} virtual pages")
+        bytes = (<uint64_t>nr_vpns * 4 + 2 * (nr_vpns >> 9)) * runs + (nr_pages >> 15) + VM_BYTES
+        if self.scanner is not None:
+            bytes += self.scanner.metadata_bytes_of(nr_pages)
+        vm.fixed = self._take_fixed(bytes, f"the tables of VM '{name}'")
+        vm.engine = self
+        vm.id = <vmid_t>id
+        vm.name = name
+        vm.nr_pages = nr_pages
+        vm.nr_vpns = nr_vpns
+        self.mapping.open(vm.id, nr_vpns if runs else 0, nr_pages)
+        vm.hits.entry = self.mapping.tcache.view[id].entry
+        vm.hits.writes = self.mapping.tcache.view[id].writes
+        vm.hits.arena = self.content.arena
+        vm.hits.ids = self.content.ids
+        vm.hits.tag_base = <uint32_t>mix(self.seed * 1000003 + mix(self.nr_created)) & 0x7FFFFFFF
+        self.nr_created += 1
+        vm.alive = True
+        vm.now_ns = self.sim_ns()
+        self.stalls.open(vm.id, vm.now_ns)
+        self.reclaim.hand[id] = 0
+        self.faults.names[id] = name
+        vm.frozen = not runs
+        if runs:
+            self.vms[name] = vm
+        else:
+            self.snapshots.append(vm)
+        return vm
+
+    def create_vm(self, str name not None, uint32_t nr_pages, *, limit=None, reservation=0, shares=1000, domain=0,
+                  guest=None, nr_vpns=None, disk=None):
+        """A VM of nr_pages pages. guest: None, or the options of Guest; nr_vpns: its virtual pages; disk: guest swap."""
+        cdef Vm vm = self._new_vm(name, nr_pages, nr_pages if guest is None else (nr_vpns or nr_pages), True)
+        vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
+        try:
+            if guest is not None:
+                vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
+                self._give_guest(vm, Guest(vm.machine, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
+            if self.options["provisioning"] == 1:
+                self._enter()
+                self.clock.now = vm.now_ns
+                try:
+                    if self.faults.populate(vm.id) != OK:
+                        raise AdmissionError(f"VM '{name}' is provisioned thick and needs {nr_pages} frames; "
+                                             f"only {vm.charged} could be had")
+                finally:
+                    vm.now_ns = self.clock.now
+                    self._leave()
+        except BaseException:
+            self.destroy_vm(vm)
+            raise
+        return vm
+
+    def _give_guest(self, Vm vm, Guest guest):
+        """Its tables are paid for even while a clone borrows them: they may be needed at any moment."""
+        vm.fixed += self._take_fixed(guest.metadata_bytes() + vm.machine.metadata_bytes(),
+                                     f"the guest model of VM '{vm.name}'")
+        vm.guest = guest
+        vm.has_guest = True
+        vm.machine.rehome(guest._vpn)
+
+    def clone_vm(self, Vm parent not None, str name not None, disk=None, bint runs=True):
+        """A COW clone (runs=False: a snapshot); AdmissionError when there is no memory for its fixed parts or tables."""
+        cdef Vm vm
+        parent._require()
+        vm = self._new_vm(name, parent.nr_pages, parent.nr_vpns, runs)
+        self.mapping.account[vm.id].shares = self.mapping.account[parent.id].shares
+        self.mapping.account[vm.id].domain = self.mapping.account[parent.id].domain
+        if runs:                                # a snapshot is promised nothing
+            self.mapping.account[vm.id].limit = self.mapping.account[parent.id].limit
+            self.mapping.account[vm.id].reservation = self.mapping.account[parent.id].reservation
+        self._enter()
+        self.clock.now = parent.now_ns
+        try:
+            if parent.has_guest:
+                vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
+                self._give_guest(vm, parent.guest.copy_for(vm.machine, draws_of(vm)))
+                vm.machine.copy_disk(parent.machine, parent.guest)
+            if self.cloner.share(parent.id, vm.id) != OK:
+                raise AdmissionError(f"no memory for the tables of clone '{name}'")
+        except BaseException:
+            self._leave()
+            self.destroy_vm(vm)
+            raise
+        vm.hits.sequence = parent.hits.sequence
+        parent.now_ns = self.clock.now
+        vm.now_ns = max(vm.now_ns, self.clock.now)      # it comes into being now, even if its parent lags behind
+        self.stalls.open(vm.id, vm.now_ns)
+        self._leave()
+        return vm
+
+    def promised(self):
+        """(pages reserved, pages promised) to all VMs together."""
+        cdef uint64_t reserved = 0, pages = 0
+        cdef Vm vm
+        for vm in self.vms.values():
+            reserved += self.mapping.account[vm.id].reservation
+            pages += vm.nr_pages
+        return reserved, pages
+
+    def destroy_vm(self, Vm vm not None):
+        """The VM ends; what only it held is free again."""
+        vm._require()
+        self._enter()
+        try:
+            self.sim_ns()                       # time does not run back when the VM that is ahead ends
+            self.clock.now = vm.now_ns
+            self.stalls.stop(vm.id, vm.now_ns)
+            vm.last_stall = vm.stall()
+            if self.scanner is not None:
+                self.scanner.forget_vm(vm.id)
+            self.mapping.close(vm.id)
+            for frame, order in vm.fixed:
+                self.frames.give(frame, order)
+            vm.fixed = []
+            self._keep_counts(vm)
+            if vm.has_guest:
+                vm.guest.end()
+            vm.alive = False
+            vm.has_guest = False
+            vm.guest = None
+            vm.machine = None
+            if self.vms.get(vm.name) is vm:
+                del self.vms[vm.name]
+            else:
+                self.snapshots.remove(vm)
+        finally:
+            self._leave()
+
+    def revert_vm(self, Vm vm not None, Vm snapshot not None):
+        """The VM's memory becomes the snapshot's again; clocks and counters go on."""
+        cdef uint32_t need
+        vm._require()
+        snapshot._require()
+        if snapshot.engine is not self or snapshot.nr_pages != vm.nr_pages or snapshot.nr_vpns != vm.nr_vpns:
+            raise ConfigError(f"VM '{vm.name}' cannot be reverted to '{snapshot.name}': it is a snapshot of another host "
+                              f"or of a VM of another size")
+        self._enter()
+        self.clock.now = vm.now_ns
+        try:
+            # What may fail comes first: once the VM is empty there is no way back.
+            need = self.mapping.leaves.pages.frames_needed(self.cloner.directory_pages(snapshot.id, vm.id))
+            if need and self.reclaim.secure(vm.id, 0, need) != OK:
+                raise AdmissionError(f"VM '{vm.name}': no memory for the tables of a revert; the VM is as it was")
+            if vm.has_guest:
+                self._revert_guest(vm, snapshot)
+            self.mapping.clear(vm.id)
+            if self.cloner.share(snapshot.id, vm.id) != OK:
+                raise InvariantError(f"VM '{vm.name}': directory pages of its own did not suffice for a revert")
+            vm.hits.sequence = snapshot.hits.sequence
+        finally:
+            vm.now_ns = self.clock.now
+            self._leave()
+
+    def _keep_counts(self, Vm vm):
+        """The VM's guest goes; what it counted stays."""
+        if vm.has_guest:
+            counts = self._ended or {}
+            self._ended = {name: counts.get(name, 0) + count for name, count in vm.guest.counters().items()}
+
+    def guest_events(self):
+        """What all guests there have been count of themselves, summed: {name: count}; empty without any."""
+        cdef Vm vm
+        total = dict(self._ended or {})
+        for vm in self.vms.values():
+            if vm.has_guest:
+                for name, count in vm.guest.counters().items():
+                    total[name] = total.get(name, 0) + count
+        return total
+
+    def _revert_guest(self, Vm vm, Vm snapshot):
+        cdef Guest guest = snapshot.guest.copy_for(vm.machine, draws_of(vm))
+        self._keep_counts(vm)
+        vm.guest.end()
+        vm.guest = guest
+        vm.machine.rehome(guest._vpn)
+        vm.machine.copy_disk(snapshot.machine, snapshot.guest)
+
+    # ---- sharing
+
+    def scan(self, pages=None):
+        """Let the scanner look at so many pages, or (None) one full pass from its start, whatever slice ran
+        before. Returns pages merged."""
+        cdef uint32_t merged, limit = NONE if pages is None else pages
+        if self.scanner is None:
+            raise ConfigError("this host has no page sharing: create it with sharing='hash'")
+        self._enter()
+        self.clock.now = max(self.scanner.now_ns, self.sim_ns())
+        try:
+            with nogil:
+                merged = self.scanner.scan(limit)
+        finally:
+            self.scanner.now_ns = self.clock.now
+            self._leave()
+        return merged
+
+    def idle(self):
+        """VMs that are behind another one, or behind the scanner, have been idle until now: what it did lies in their
+        past. Else a scanner that has gone over memory would look at nothing until they have caught up."""
+        cdef int64_t now = self.sim_ns()
+        if self.scanner is not None:
+            now = max(now, self.scanner.now_ns)
+        for vm in self.vms.values():
+            (<Vm>vm).now_ns = now
+
+    def reclaim_from(self, Vm vm not None, uint32_t pages):
+        """Evict up to so many of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
+        how many went."""
+        cdef uint32_t freed
+        vm._require()
+        self._enter()
+        self.clock.now = max(self.reclaim.background_ns, vm.now_ns)
+        try:
+            freed = self.reclaim.shrink_vm(vm.id, pages, self.mapping.ages.age_for(vm.id, pages)) if pages else 0
+            self.meter.ev.reclaim_proactive += freed
+        finally:
+            self.reclaim.background_ns = self.clock.now
+            self._leave()
+        return freed
+
+    def compact(self, blocks=None):
+        """Make so many free 2 MiB blocks, or (None) as many as can be, by moving pages. Returns how many were made."""
+        cdef uint32_t made, want = NONE if blocks is None else blocks
+        self._enter()
+        self.clock.now = max(self.compactor.now_ns, self.sim_ns())
+        try:
+            with nogil:
+                made = self.compactor.make_blocks(want)
+        finally:
+            self.compactor.now_ns = self.clock.now
+            self._leave()
+        return made
+
+    def collapse(self):
+        """Make every leaf table huge that can be, copying its pages where a 2 MiB block is free. Returns how many."""
+        cdef uint32_t done
+        self._enter()
+        self.clock.now = max(self.collapser.now_ns, self.sim_ns())
+        try:
+            with nogil:
+                done = self.collapser.scan(NONE)
+        finally:
+            self.collapser.now_ns = self.clock.now
+            self._leave()
+        return done
+
+    def harvest(self):
+        """Tell the order of every accessed mark, now."""
+        self._enter()
+        try:
+            self.reclaim.harvest()
+        finally:
+            self._leave()
+
+    # ---- what there is to see
+
+    def vm_usage(self, Vm vm not None):
+        """Of one VM: charged_pages it pays for; present_pages it maps; backed_pages that are out of memory;
+        proportional_millipages: present pages, each divided by the mappings of its frame (x 1000, rounded down)."""
+        cdef uint32_t gfn = 0, slot, index, entry
+        cdef uint64_t present = 0, backed = 0, share = 0
+        cdef Leaf *leaf
+        vm._require()
+        while gfn < vm.nr_pages:
+            slot = self.mapping.leaves.slot_of(vm.id, gfn)
+            if slot != NONE and self.mapping.leaves.slot(slot).leaf != NONE:
+                leaf = self.mapping.leaves.at(self.mapping.leaves.slot(slot).leaf)
+                for index in range(LEAF_ENTRIES):
+                    entry = self.mapping.leaves.entry(leaf, index)
+                    if entry & PTE_PRESENT:
+                        present += 1
+                        share += 1000 // self.mapping.mappings(entry & PTE_WHERE)
+                    else:
+                        backed += entry != 0
+            gfn += LEAF_ENTRIES
+        return {"charged_pages": vm.charged, "present_pages": present, "backed_pages": backed,
+                "proportional_millipages": share}
+
+    def shared_leaf_pages(self):
+        """Pages that VMs have through leaves they share with others: sum over leaves of live entries x (holders - 1)."""
+        cdef uint32_t id
+        cdef uint64_t pages = 0
+        for id in range(self.mapping.leaves.records.end()):
+            if self.mapping.leaves.at(id).used and self.mapping.leaves.at(id).nr_holders > 1:
+                pages += <uint64_t>self.mapping.leaves.at(id).live * (self.mapping.leaves.at(id).nr_holders - 1)
+        return pages
+
+    def heap_bytes(self):
+        """Of the frames in use as 'backing': bytes of tables that grow on the heap, and take frames for it."""
+        return self.frames.heap_bytes
+
+    def fragmentation(self):
+        """Of free memory (see Buddy.fragmentation), and how well guests' memory lies: huge_pages mapped huge,
+        collapsible_leaves that could be, runs: number of gfn -> hfn runs, present_pages in them."""
+        cdef uint32_t id, i, entry, before
+        cdef uint64_t runs = 0, present = 0, could = 0
+        for id in range(self.mapping.leaves.records.end()):
+            if not self.mapping.leaves.at(id).used:
+                continue
+            could += self.mapping.collapsible(id)
+            before = 0
+            for i in range(LEAF_ENTRIES):
+                entry = self.mapping.leaves.entry(self.mapping.leaves.at(id), i)
+                if entry & PTE_PRESENT:
+                    present += 1
+                    runs += not before or (entry & PTE_WHERE) != (before & PTE_WHERE) + 1
+                    before = entry
+                else:
+                    before = 0
+        return self.frames.buddy.fragmentation() | {
+            "huge_pages": self.mapping.leaves.nr_huge * LEAF_ENTRIES, "collapsible_leaves": could, "present_pages": present,
+            "runs": runs}

@@ -1,0 +1,189 @@
+"""Several VMs in simulated time: the actor that is furthest behind runs next.
+
+Actors are the VMs that still have accesses to make, the balloon worker of each guest whose balloon is not where it
+should be, the page-sharing scanner, and the decider. (The background reclaimer is one too; it catches up whenever a
+fault asks for frames, see reclaim.) A VM runs until it is a quantum ahead of the next VM, or its batch is used up.
+Python is entered once per batch and once per decision.
+
+When a VM's access finds no memory, the host's rule decides: `stop` ends its stream, `wait` lets it sleep and try again
+(until nothing has moved for WAIT_LIMIT tries of everyone), `kill` destroys the VM that pays for most frames and goes on.
+"""
+
+from memvirt.errors import ConfigError
+
+from .host cimport Engine
+from .vm cimport Vm
+from ..types cimport NO_FRAME, OK, int64_t, uint8_t, uint32_t, uint64_t
+
+cdef enum:
+    WAIT_LIMIT = 10000          # fruitless sleeps in a row, all VMs together, before `wait` gives up
+    BALLOON_MESSAGE = 256       # pages per message, as virtio-balloon
+    BALLOON_BACK_OFF_NS = 200_000_000   # after a refusal, as virtio-balloon
+
+cdef int64_t FOREVER = 0x7FFFFFFFFFFFFFFF
+
+
+cdef class _Stream:
+    """One VM and what is left of its batches."""
+    cdef Vm vm
+    cdef object batches
+    cdef const uint32_t[::1] pages
+    cdef const uint8_t[::1] ops
+    cdef const uint32_t[::1] sources
+    cdef bint has_sources
+    cdef uint32_t at, length
+    cdef uint64_t done
+    cdef str reason
+
+    cdef bint refill(self) except? False:
+        """Fetch the next batch that is not empty; False when there is none."""
+        while self.at == self.length:
+            batch = next(self.batches, None)
+            if batch is None:
+                return False
+            self.pages, self.ops = batch[0], batch[1]
+            sources = batch[2] if len(batch) > 2 else None
+            self.has_sources = sources is not None
+            self.sources = sources
+            self.vm.engine.check_batch(self.vm, self.pages, self.ops, self.sources)
+            self.at, self.length = 0, <uint32_t>self.pages.shape[0]
+        return True
+
+
+def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop", until_ns=None, decide=None,
+        int64_t interval_ns=0, int64_t quantum_ns=50_000):
+    """Run the VMs' streams; {Vm: (accesses done, reason)}.
+
+    streams: {Vm: iterator of (pages, ops[, sources])}. until_ns: simulated time at which every VM stops. decide: called
+    with the time every interval_ns, between quanta. Reasons: done, until, killed, or why memory could not be had.
+    """
+    cdef int64_t until = FOREVER if until_ns is None else until_ns
+    cdef list active = [_stream(engine, vm, batches) for vm, batches in streams.items()]
+    cdef list everyone = list(active)
+    cdef _Stream stream
+    cdef int64_t now, limit, begins = engine.sim_ns(), next_decision = begins + interval_ns
+    cdef uint32_t waits = 0
+    engine._enter()
+    try:
+        for stream in active:                   # who was behind has been idle until now: that is no stall
+            stream.vm.now_ns = max(stream.vm.now_ns, begins)
+            engine.stalls.start(stream.vm.id, stream.vm.now_ns)
+        while active:
+            stream = _furthest_behind(active)
+            now = stream.vm.now_ns
+            if now >= until or not stream.vm.alive:
+                _retire(engine, active, stream, "until" if stream.vm.alive else "killed")
+                continue
+            engine.stalls.settle(now)
+            _background(engine, now)
+            if decide is not None and now >= next_decision:
+                engine._leave()
+                decide(now)
+                engine._enter()
+                next_decision = now + interval_ns
+                continue                        # it may have ended any VM, this one too
+            if not stream.refill():
+                _retire(engine, active, stream, "done")
+                continue
+            limit = min(until, _next_clock(active, stream) + quantum_ns)
+            if _serve(engine, stream, limit):
+                waits = 0
+            elif stream.vm.outcome != OK:
+                waits = _exhausted(engine, stream, active, on_exhausted, waits)
+    finally:
+        for stream in list(active):
+            _retire(engine, active, stream, "interrupted")
+        engine.stalls.drain()
+        engine._leave()
+    return {(<_Stream>entry).vm: ((<_Stream>entry).done, (<_Stream>entry).reason) for entry in everyone}
+
+
+cdef _Stream _stream(Engine engine, Vm vm, batches):
+    cdef _Stream stream = _Stream()
+    vm._require()
+    if vm.engine is not engine:
+        raise ConfigError(f"VM '{vm.name}' belongs to another host")
+    stream.vm = vm
+    stream.batches = iter(batches)
+    stream.reason = "done"
+    return stream
+
+
+cdef int _retire(Engine engine, list active, _Stream stream, str reason) except -1:
+    """The stream is over. A VM that was destroyed has been taken out of the stall accounts then."""
+    stream.reason = reason
+    active.remove(stream)
+    return engine.stalls.stop(stream.vm.id, stream.vm.now_ns) if stream.vm.alive else 0
+
+
+cdef _Stream _furthest_behind(list active):
+    cdef _Stream best = active[0], stream
+    for stream in active:
+        if stream.vm.now_ns < best.vm.now_ns or (stream.vm.now_ns == best.vm.now_ns and stream.vm.id < best.vm.id):
+            best = stream
+    return best
+
+
+cdef int64_t _next_clock(list active, _Stream running):
+    """Clock of the furthest-behind VM beside the running one."""
+    cdef int64_t clock = FOREVER - (<int64_t>1 << 40)
+    cdef _Stream stream
+    for stream in active:
+        if stream is not running and stream.vm.now_ns < clock:
+            clock = stream.vm.now_ns
+    return clock
+
+
+cdef bint _serve(Engine engine, _Stream stream, int64_t limit) except? False:
+    """One quantum; True if at least one access was done."""
+    cdef uint32_t done
+    with nogil:
+        done = engine.serve(stream.vm, &stream.pages[stream.at], &stream.ops[stream.at],
+                            &stream.sources[stream.at] if stream.has_sources else NULL, stream.length - stream.at, limit)
+    stream.at += done
+    stream.done += done
+    return done > 0
+
+
+cdef int _background(Engine engine, int64_t now) except -1:
+    """Compaction, collapse, scanner and balloon workers whose clock is behind `now` catch up."""
+    cdef Vm vm
+    cdef uint32_t moved
+    engine.reclaim.harvest_due(now)
+    engine.collapser.catch_up(now)
+    engine.compactor.catch_up(now)
+    if engine.scanner is not None:
+        while engine.scanner.now_ns <= now and engine.scanner.pages_to_scan:
+            engine.clock.now = engine.scanner.now_ns
+            engine.scanner.scan(engine.scanner.pages_to_scan)
+            engine.scanner.now_ns = engine.clock.now + max(engine.scanner.sleep_ns, <int64_t>1)
+    for name in engine.vms:
+        vm = <Vm>engine.vms[name]
+        if not vm.has_guest or vm.guest.nr_balloon == vm.guest.balloon_target or vm.balloon_ns > now:
+            continue
+        engine.clock.now = max(vm.balloon_ns, now)
+        vm.outcome = vm.balloon_step(BALLOON_MESSAGE, &moved)
+        vm.balloon_ns = engine.clock.now + (BALLOON_BACK_OFF_NS if vm.outcome != OK else 0)
+    return 0
+
+
+cdef uint32_t _exhausted(Engine engine, _Stream stream, list active, str rule, uint32_t waits) except? 0xFFFFFFFF:
+    """The running VM found no memory. Returns how many fruitless tries there have been in a row."""
+    cdef Vm victim
+    cdef int64_t began
+    if rule == "wait" and waits < WAIT_LIMIT:
+        engine.meter.ev.waits += 1
+        began = stream.vm.now_ns
+        stream.vm.now_ns += max(engine.clock.costs.wait_quantum, <int64_t>1)
+        engine.stalls.stall(stream.vm.id, began, stream.vm.now_ns)
+        return waits + 1
+    if rule == "kill" and stream.vm.outcome == NO_FRAME:
+        victim = max(engine.vms.values(), key=lambda vm: (vm.charged, -vm.id))
+        engine.meter.ev.kills += 1
+        engine._leave()
+        engine.destroy_vm(victim)
+        engine._enter()
+        return 0
+    engine.meter.ev.stops += 1
+    _retire(engine, active, stream, stream.vm.outcome_name)
+    return 0

@@ -1,0 +1,202 @@
+"""One VM, as Python drives it: accesses in batches, bytes by address, its balloon, its pinned pages."""
+
+from libc.string cimport memcpy
+
+from memvirt.errors import ConfigError
+
+from ..content.content cimport Content
+from .core cimport VmState
+from ..counters cimport CPU_BALLOON
+from ..types cimport NONE, OK, PAGE_SHIFT, PAGE_SIZE, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
+from .core import OUTCOMES
+
+
+cdef class Vm(VmState):
+    """One VM of an Engine; made by Engine.create_vm and clone_vm."""
+
+    @property
+    def tag_base(self):
+        return self.hits.tag_base
+
+    @property
+    def sequence(self):
+        """Writes done so far."""
+        return self.hits.sequence
+
+    @property
+    def disk_slots(self):
+        """Slots of its guest's own disk."""
+        return self.machine.nr_disk_slots if self.has_guest else 0
+
+    @property
+    def cache_pages(self):
+        """Page cache pages that its guest holds."""
+        return self.guest._cache.nr_resident if self.has_guest and self.guest._cache is not None else 0
+
+    @property
+    def charged(self):
+        """Frames this VM pays for."""
+        return self.engine.mapping.account[self.id].charged if self.alive else 0
+
+    @property
+    def outcome_name(self):
+        return OUTCOMES[self.outcome]
+
+    @property
+    def reservation(self):
+        """Pages promised to it in host memory."""
+        return self.engine.mapping.account[self.id].reservation
+
+    def stall(self):
+        """How long this VM has waited for memory; see Stalls.of_vm."""
+        return self.engine.stalls.of_vm(self.id, self.now_ns) if self.alive else self.last_stall
+
+    def account(self):
+        """{"charged", "limit", "reservation", "shares", "domain", "active"}, pages; limit None: no limit."""
+        record = dict(self.engine.mapping.account[self.id])
+        record["limit"] = None if record["limit"] == NONE else record["limit"]
+        del record["open"]
+        return record
+
+    def set_account(self, *, limit=-1, reservation=None, shares=None, domain=None):
+        """Change what admission and reclaim know of this VM; pages. limit None: no limit."""
+        self._require()
+        if limit != -1:
+            self.engine.mapping.account[self.id].limit = NONE if limit is None else limit
+        if reservation is not None:
+            self.engine.mapping.account[self.id].reservation = reservation
+        if shares is not None:
+            self.engine.mapping.account[self.id].shares = shares
+        if domain is not None:
+            self.engine.mapping.account[self.id].domain = domain
+
+    def access(self, const uint32_t[::1] pages not None, const uint8_t[::1] ops not None,
+               const uint32_t[::1] sources=None, int64_t until_ns=0x7FFFFFFFFFFFFFFF):
+        """Serve the accesses in order; returns how many were done. `outcome_name` says why it stopped."""
+        cdef uint32_t n = <uint32_t>pages.shape[0], done = 0
+        self.engine.check_batch(self, pages, ops, sources)
+        if n == 0:
+            self.outcome = OK
+            return 0
+        self.engine._begin(self)
+        try:
+            with nogil:
+                done = self.engine.serve(self, &pages[0], &ops[0], NULL if sources is None else &sources[0], n, until_ns)
+        finally:
+            self.engine._end(self)
+        return done
+
+    def write(self, uint64_t address, const uint8_t[::1] data not None):
+        """Write bytes; returns how many were written (fewer: `outcome_name` says why). Needs content with bytes."""
+        return self._copy(address, data.shape[0], &data[0] if data.shape[0] else NULL, NULL)
+
+    def read(self, uint64_t address, uint64_t length):
+        """The bytes at an address (guest-virtual for a VM with a guest). Raises ConfigError if memory runs out."""
+        out = bytearray(length)
+        cdef uint8_t[::1] view = out
+        if length == 0:
+            return b""
+        done = self._copy(address, length, NULL, &view[0])
+        if done != length:
+            raise ConfigError(f"VM '{self.name}': reading {length} bytes at {address:#x} stopped after {done}: "
+                              f"{self.outcome_name}")
+        return bytes(out)
+
+    cdef uint64_t _copy(self, uint64_t address, uint64_t length, const uint8_t *source, uint8_t *target) except? 0:
+        cdef uint64_t done = 0, chunk
+        cdef hfn_t frame
+        self._require_running()
+        self.outcome = OK
+        if self.engine.content.arena == NULL:
+            raise ConfigError("fingerprint content has no bytes to read or write: use content='bytes'")
+        if address + length > <uint64_t>self.nr_vpns << PAGE_SHIFT or address + length < address:
+            raise ConfigError(f"VM '{self.name}': {length} bytes at {address:#x} reach beyond its "
+                              f"{<uint64_t>self.nr_vpns << PAGE_SHIFT:#x} bytes")
+        self.engine._begin(self)
+        try:
+            while done < length:
+                chunk = min(length - done, <uint64_t>PAGE_SIZE - (address + done) % PAGE_SIZE)
+                self.outcome = self.engine.touch(self, <vpn_t>((address + done) >> PAGE_SHIFT), source != NULL, &frame)
+                if self.outcome != OK:
+                    break
+                if source != NULL:
+                    memcpy(self.engine.content.arena + <size_t>frame * PAGE_SIZE + (address + done) % PAGE_SIZE,
+                           source + done, chunk)
+                else:
+                    memcpy(target + done,
+                           self.engine.content.arena + <size_t>frame * PAGE_SIZE + (address + done) % PAGE_SIZE, chunk)
+                done += chunk
+        finally:
+            self.engine._end(self)
+        return done
+
+    def read_pages(self, const uint32_t[::1] pages not None, uint8_t[:, ::1] out not None):
+        """Copy whole pages (vpns) into out[n, 4096]: their bytes; for fingerprints the 8-byte id, rest zero."""
+        cdef Py_ssize_t i
+        cdef hfn_t frame
+        cdef Content content = self.engine.content
+        if out.shape[0] != pages.shape[0] or out.shape[1] != PAGE_SIZE:
+            raise ValueError(f"out must be [{pages.shape[0]}, {PAGE_SIZE}]")
+        self._require()
+        self.engine._begin(self)
+        try:
+            for i in range(pages.shape[0]):
+                if pages[i] >= self.nr_vpns:
+                    raise ConfigError(f"VM '{self.name}': page {pages[i]} is beyond its {self.nr_vpns} pages")
+                self.outcome = self.engine.touch(self, pages[i], False, &frame)
+                if self.outcome != OK:
+                    raise ConfigError(f"VM '{self.name}': reading page {pages[i]} stopped: {self.outcome_name}")
+                memcpy(&out[i, 0], content.raw(frame), content.raw_bytes)
+        finally:
+            self.engine._end(self)
+
+    def balloon(self, uint32_t target_pages, uint32_t step=256):
+        """Move the balloon to `target_pages`; returns what it holds when it can go no further."""
+        self._require()
+        if not self.has_guest:
+            raise ConfigError(f"VM '{self.name}' has no guest: only a guest can give pages to a balloon. "
+                              f"Create it with guest=True")
+        cdef uint32_t moved = 1
+        self.engine._enter()
+        self.engine.clock.now = self.now_ns
+        try:
+            self.guest.set_target(target_pages)
+            while moved and self.guest.nr_balloon != target_pages:
+                self.outcome = self.balloon_step(step, &moved)
+        finally:
+            self.now_ns = self.engine.clock.now
+            self.engine._leave()
+        return self.guest.nr_balloon
+
+    cdef int balloon_step(self, uint32_t pages, uint32_t *moved) except -1 nogil:
+        """One message's worth of balloon work on the running clock."""
+        cdef uint32_t before = self.guest.nr_balloon
+        cdef int outcome = self.guest.balloon_step(pages, moved)
+        if self.guest.nr_balloon < before:      # deflating asks nothing of the host; inflating is charged per release
+            self.engine.clock.spend(CPU_BALLOON, (before - self.guest.nr_balloon) * self.engine.clock.costs.balloon_page)
+        return outcome
+
+    def pin(self, uint32_t first, uint32_t pages):
+        """Keep pages in memory: neither reclaimed nor merged nor moved (passthrough, mlock). Returns pages pinned."""
+        return self._pin(first, pages, True)
+
+    def unpin(self, uint32_t first, uint32_t pages):
+        return self._pin(first, pages, False)
+
+    def _pin(self, uint32_t first, uint32_t pages, bint pinned):
+        cdef uint32_t vpn, done = 0
+        cdef hfn_t frame
+        self._require_running()
+        if <uint64_t>first + pages > self.nr_vpns:
+            raise ConfigError(f"VM '{self.name}': pages {first}..{first + pages - 1} reach beyond {self.nr_vpns}")
+        self.engine._begin(self)
+        try:
+            for vpn in range(first, first + pages):
+                self.outcome = self.engine.touch(self, vpn, pinned, &frame)
+                if self.outcome != OK:
+                    break
+                self.engine.mapping.set_pinned(frame, pinned)
+                done += 1
+        finally:
+            self.engine._end(self)
+        return done

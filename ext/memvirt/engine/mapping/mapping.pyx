@@ -1,0 +1,440 @@
+"""The sole writer of entries, references, reverse map, cached translations and recency.
+
+Everything that changes who maps what goes through here (and through its two bases, `rmap`, which starts from frames,
+and `tables`, which deals in whole leaves), because five things must change together:
+
+  the entry                in a leaf table        what the guest's page is: nothing, a frame, or a backing
+  references               frame.refs / backing.refs: entries that name it (an entry in a shared leaf counts once)
+  the reverse map          frame -> its sites; the first stands in the frame record, each names the next
+  cached translations      may allow no more than entry, leaf and frame allow together
+  recency                  a guest frame that may be reclaimed is in the replacement order, exactly once
+
+Write permission. An entry is writable only if its frame has one reference, is not merged (stable), and equals no backing
+record (it is dirty: `own` detached it). A leaf with several holders makes everything under it read-only. So a clone is
+made by adding holders, and no entry is touched.
+
+Whoever calls has *secured* beforehand: for every operation that needs frames (a table, records) there
+is a `frames_to_*` that says how many; the operation itself then cannot run out. What can fail (reading bytes back) is
+done before this module is asked to commit.
+
+Invariants: see check() in audit.pyx, which recounts all of this from the entries.
+"""
+
+from .backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
+from ..memory.frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ORDERED, FRAME_STABLE, FRAME_ZERO, Frame)
+from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
+from .rmap cimport Account, Walk
+from .tables cimport Tables
+from ..types cimport (LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t,
+                      uint64_t, vmid_t)
+
+from libc.string cimport memset
+
+
+cdef class Listener:
+    """Told when a merged frame stops being one, and when a guest frame moves."""
+
+    cdef void unshared(self, hfn_t frame) noexcept nogil:
+        pass
+
+    cdef void moved(self, hfn_t source, hfn_t target) noexcept nogil:
+        pass
+
+
+cdef class Mapping(Tables):
+    """Who maps what, on one host."""
+
+    cdef int release_backing(self, backing_t id) except -1 nogil:
+        """Destroy a record that no entry names and no frame caches; its store's space is free again."""
+        cdef Backing *record = self.backings.at(id)
+        cdef BackingKind kind = self.backings.kind(record)
+        assert record.refs == 0
+        if kind == BACKING_ZPOOL:
+            self.zpool.free(self.backings.where(record))
+        elif kind == BACKING_SWAP:
+            self.swap.give(self.backings.where(record))
+        self.order.forget_key(id)
+        self.backings.destroy(id)
+        return 0
+
+    cdef int _detach(self, hfn_t frame) except -1 nogil:
+        """The frame is about to differ from its backing record, or to vanish: the record stands alone or dies."""
+        cdef Frame *record = &self.frames.frame[frame]
+        cdef backing_t id = record.backing
+        cdef Backing *backing
+        cdef uint64_t value
+        cdef uint16_t seen
+        if id == NONE:
+            return 0
+        record.backing = NONE
+        backing = self.backings.at(id)
+        if backing.refs == 0:
+            self.backings.uncache(id)
+            return self.release_backing(id)
+        seen = <uint16_t>record.where if record.state == FRAME_CACHE else self.ages.leave(frame)
+        value = self.content.load(frame, 0)
+        self.backings.uncache(id)
+        if self.backings.kind(backing) == BACKING_SAME:
+            self.backings.set_same(id, value)
+        self.backings.note(id, seen)
+        return 0
+
+    cdef int _free_frame(self, hfn_t frame) except -1 nogil:
+        """No entry names this guest frame any more."""
+        cdef Frame *record = &self.frames.frame[frame]
+        assert record.refs == 0
+        if record.flags & FRAME_ZERO:
+            return 0
+        self._order_out(frame)
+        self._detach(frame)
+        if record.flags & FRAME_STABLE:
+            record.flags &= ~FRAME_STABLE
+            if self.has_listener:
+                self.listener.unshared(frame)
+        self._charge(frame, NONE16)
+        return self.frames.give(frame, 0)
+
+    cdef int map_new(self, vmid_t vm, uint32_t slot_id, gfn_t gfn, hfn_t frame, uint32_t key) except -1 nogil:
+        """Map a freshly taken guest frame where nothing was; the entry is writable (nobody else names the frame)."""
+        cdef leaf_t id = self.leaves.slot(slot_id).leaf
+        cdef Leaf *leaf = self.leaves.at(id)
+        cdef uint32_t index = gfn % LEAF_ENTRIES
+        assert leaf.entries[index] == 0
+        self.frames.frame[frame].refs = 0
+        self._add_site(frame, id * LEAF_ENTRIES + index)
+        self._charge(frame, vm)
+        leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | frame
+        leaf.live += 1
+        return self._order_in(frame, key)
+
+    cdef int map_huge(self, vmid_t vm, uint32_t slot_id, uint32_t region, hfn_t base) except -1 nogil:
+        """Map an aligned block of 512 freshly taken guest frames where no leaf was."""
+        cdef leaf_t id
+        cdef uint32_t i
+        cdef Frame *record
+        id = self.leaves.make_huge(region, PTE_PRESENT | PTE_WRITABLE | base)
+        self.leaves.hold(id, slot_id)
+        for i in range(LEAF_ENTRIES):
+            record = &self.frames.frame[base + i]
+            record.refs = 1
+            record.where = id * LEAF_ENTRIES + i
+            record.charge = vm
+            self.ages.begin(base + i)
+            self._order_in(base + i, NONE)
+        self.account[vm].charged += LEAF_ENTRIES
+        return 0
+
+    cdef int map_cached(self, vmid_t vm, leaf_t id, uint32_t index, backing_t backing_id) except -1 nogil:
+        """The entry names a backing that a frame caches: let it name the frame. Read-only, as others may follow. A frame
+        that was read ahead gets its first owner, which has come back from swap and is treated as map_back does."""
+        cdef Leaf *leaf = self.leaves.at(id)
+        cdef Backing *backing = self.backings.at(backing_id)
+        cdef hfn_t frame = backing.link
+        cdef bint ahead = self.frames.frame[frame].state == FRAME_CACHE
+        assert backing.place & BACKING_CACHED and leaf.entries[index] == (PTE_BACKED | backing_id)
+        if ahead:
+            self.frames.turn(frame, FRAME_GUEST)
+            self.ages.come_back(<uint16_t>self.frames.frame[frame].where, vm)
+            self._charge(frame, vm)
+            self._order_out(frame)              # comes in again as what it is, known from before it was evicted
+            self._order_in(frame, backing_id)
+        self._add_site(frame, id * LEAF_ENTRIES + index)
+        backing.refs -= 1
+        leaf.entries[index] = PTE_PRESENT | frame
+        return self.own(id, index) if ahead and not self._keeps_copy(backing) else 0
+
+    cdef bint _keeps_copy(self, Backing *backing) noexcept nogil:
+        cdef bint swapped = self.backings.kind(backing) == BACKING_SWAP
+        return backing.refs > 0 or swapped and self.swap.nr_used <= self.swap.nr_slots / 2
+
+    cdef int cache_ahead(self, hfn_t frame, backing_t id) except -1 nogil:
+        """A freshly taken FRAME_CACHE frame holds the bytes of a record on swap, before anyone has asked for them."""
+        self.frames.frame[frame].refs = 0
+        self.frames.frame[frame].where = self.backings.noted(id)    # when the page was last accessed
+        self.frames.frame[frame].backing = id
+        self.backings.cache_in(id, frame)
+        return self._order_in(frame, NONE)
+
+    cdef int drop_ahead(self, hfn_t frame) except -1 nogil:
+        """Nobody has asked for them: the record stands alone again."""
+        assert self.frames.frame[frame].state == FRAME_CACHE
+        return self._free_frame(frame)
+
+    cdef int map_back(self, vmid_t vm, leaf_t id, uint32_t index, hfn_t frame, backing_t backing_id) except -1 nogil:
+        """The entry names a backing whose bytes have just been put into a freshly taken guest frame: map that.
+
+        The record stays, cached by the frame, for other entries, or as a clean copy on swap of which at most half is in
+        use (Linux's vm_swap_full). Else its space is worth more than the copy: it goes, and the page counts as dirty.
+        """
+        cdef Leaf *leaf = self.leaves.at(id)
+        cdef Backing *backing = self.backings.at(backing_id)
+        assert leaf.entries[index] == (PTE_BACKED | backing_id)
+        self.frames.frame[frame].refs = 0
+        self._add_site(frame, id * LEAF_ENTRIES + index)
+        self._charge(frame, vm)
+        self.ages.come_back(self.backings.noted(backing_id), vm)
+        leaf.entries[index] = PTE_PRESENT | frame
+        backing.refs -= 1
+        self._order_in(frame, backing_id)
+        if self._keeps_copy(backing):
+            self.backings.cache_in(backing_id, frame)
+            self.frames.frame[frame].backing = backing_id
+            return 0
+        leaf.entries[index] |= PTE_WRITABLE
+        return self.release_backing(backing_id)
+
+    cdef bint sole(self, hfn_t frame) noexcept nogil:
+        """May the one entry that names this frame write to it in place?"""
+        cdef Frame *record = &self.frames.frame[frame]
+        if self.copy_merged and record.flags & FRAME_STABLE:
+            return False
+        return record.refs == 1 and not record.flags & FRAME_ZERO
+
+    cdef int own(self, leaf_t id, uint32_t index) except -1 nogil:
+        """Make the entry of a sole frame writable: it is dirty from now on, and merged no more."""
+        cdef Leaf *leaf = self.leaves.at(id)
+        cdef hfn_t frame = leaf.entries[index] & PTE_WHERE
+        cdef Frame *record = &self.frames.frame[frame]
+        assert self.sole(frame)
+        self._detach(frame)
+        if record.flags & FRAME_STABLE:
+            record.flags &= ~FRAME_STABLE
+            if self.has_listener:
+                self.listener.unshared(frame)
+        leaf.entries[index] |= PTE_WRITABLE
+        return 0
+
+    cdef int break_cow(self, vmid_t vm, leaf_t id, uint32_t index, hfn_t copy) except -1 nogil:
+        """The entry names `copy`, a freshly taken guest frame with the same bytes, instead of the shared frame."""
+        cdef Leaf *leaf = self.leaves.at(id)
+        cdef hfn_t shared = leaf.entries[index] & PTE_WHERE
+        cdef Frame *record = &self.frames.frame[shared]
+        cdef site_t site = id * LEAF_ENTRIES + index
+        self._remove_site(shared, site)
+        self.frames.frame[copy].refs = 0
+        self._add_site(copy, site)
+        self._charge(copy, vm)
+        leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | copy
+        self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+        if record.flags & FRAME_STABLE or record.flags & FRAME_ZERO:
+            self.meter.ev.cow_breaks_shared += 1
+        if record.refs == 0:
+            self._free_frame(shared)
+        elif record.charge == vm and not record.flags & FRAME_ZERO and not self._maps(shared, vm):
+            self._recharge(shared)
+        return self._order_in(copy, NONE)
+
+    cdef int _lost_sites(self, hfn_t frame) except -1 nogil:
+        """Entries name this frame no more: it is free if none is left, and paid for by one that is."""
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.refs == 0:
+            return self._free_frame(frame)
+        if not record.flags & FRAME_ZERO and not self._maps(frame, record.charge):
+            self._recharge(frame)
+        return 0
+
+    cdef int unmap(self, leaf_t id, uint32_t index) except -1 nogil:
+        """The entry names nothing any more; what it named lives on only if others name it."""
+        cdef Leaf *leaf = self.leaves.at(id)
+        cdef uint32_t entry = leaf.entries[index]
+        cdef backing_t backing
+        if entry == 0:
+            return 0
+        leaf.entries[index] = 0
+        leaf.live -= 1
+        if entry & PTE_PRESENT:
+            self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+            self._remove_site(entry & PTE_WHERE, id * LEAF_ENTRIES + index)
+            return self._lost_sites(entry & PTE_WHERE)
+        backing = entry & PTE_WHERE
+        self.backings.at(backing).refs -= 1
+        if self.backings.at(backing).refs == 0:
+            if not self.backings.at(backing).place & BACKING_CACHED:
+                return self.release_backing(backing)
+            if self.frames.frame[self.backings.at(backing).link].state == FRAME_CACHE:
+                return self.drop_ahead(self.backings.at(backing).link)
+        return 0
+
+    cdef int evict(self, hfn_t frame, backing_t id) except -1 nogil:
+        """All entries of the frame name the backing instead (its bytes are safe there); the frame is free.
+
+        The frame's leaves are small. If the frame was a cached copy of `id`, that ends here.
+        """
+        cdef Frame *record = &self.frames.frame[frame]
+        cdef Backing *backing = self.backings.at(id)
+        cdef Leaf *leaf
+        cdef uint32_t index
+        cdef Walk walk
+        cdef uint64_t value
+        if record.backing == id:
+            record.backing = NONE
+            value = self.content.load(frame, 0)
+            self.backings.uncache(id)
+            if self.backings.kind(backing) == BACKING_SAME:
+                self.backings.set_same(id, value)
+        self.backings.note(id, self.ages.leave(frame))
+        self.walk(frame, &walk)
+        while True:
+            leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
+            index = walk.site % LEAF_ENTRIES
+            leaf.entries[index] = PTE_BACKED | id
+            self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+            backing.refs += 1
+            if not self.next(&walk):
+                break
+        record.refs = 0
+        if record.flags & FRAME_ORDERED:
+            record.flags &= ~FRAME_ORDERED
+            self.order.take(frame, id)
+        return self._free_frame(frame)
+
+    cdef void write_protect(self, hfn_t frame) noexcept nogil:
+        """No entry of the frame is writable any more, no cached translation either. Its leaves are small."""
+        cdef Walk walk
+        cdef Leaf *leaf
+        cdef uint32_t index
+        self.walk(frame, &walk)
+        while True:
+            leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
+            index = walk.site % LEAF_ENTRIES
+            if leaf.entries[index] & PTE_WRITABLE:
+                leaf.entries[index] &= ~<uint32_t>PTE_WRITABLE
+                self._protect_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+            if not self.next(&walk):
+                break
+
+    cdef int merge(self, hfn_t duplicate, hfn_t kept) except -1 nogil:
+        """All entries of `duplicate` name `kept` instead, read-only; `duplicate` is free.
+
+        The bytes are equal, both frames are write-protected, all leaves concerned are small.
+        """
+        cdef Frame *record = &self.frames.frame[duplicate]
+        cdef Leaf *leaf
+        cdef Walk walk
+        cdef uint32_t index
+        cdef site_t site
+        cdef bint more = True
+        self.walk(duplicate, &walk)
+        while more:
+            leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
+            index = walk.site % LEAF_ENTRIES
+            leaf.entries[index] = PTE_PRESENT | kept
+            self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+            site = walk.site
+            more = self.next(&walk)         # before the site's link leads on from the kept frame
+            self._add_site(kept, site)
+        record.refs = 0
+        self.meter.ev.merges += 1
+        if self.frames.frame[kept].flags & FRAME_ZERO:
+            self.meter.ev.merges_zero += 1
+        return self._free_frame(duplicate)
+
+    cdef int move(self, hfn_t source, hfn_t target) except -1 nogil:
+        """The bytes of a guest frame have been copied to `target` (taken, FRAME_GUEST): everything names that now.
+
+        Its leaves are small. Entries keep their marks and the page its turn in the order; cached translations go.
+        """
+        cdef Frame *old = &self.frames.frame[source]
+        cdef Frame *new = &self.frames.frame[target]
+        cdef Walk walk
+        cdef Leaf *leaf
+        cdef uint32_t index
+        self.walk(source, &walk)
+        while True:
+            leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
+            index = walk.site % LEAF_ENTRIES
+            leaf.entries[index] = (leaf.entries[index] & ~<uint32_t>PTE_WHERE) | target
+            self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+            if not self.next(&walk):
+                break
+        if old.flags & FRAME_ORDERED:
+            self.order.rename(source, target)
+        self.ages.move(source, target)
+        new[0] = old[0]
+        old.flags = 0
+        old.refs = 0
+        if new.backing != NONE:
+            self.backings.at(new.backing).link = target
+        if self.has_listener:
+            self.listener.moved(source, target)
+        return self.frames.give(source, 0)
+
+    cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1:
+        """A VM that maps nothing yet; nr_vpns 0: it will never run (a snapshot)."""
+        self.leaves.open(vm, nr_gfns)
+        self.tcache.open(vm, nr_vpns, nr_gfns if nr_vpns else 0)
+        memset(&self.account[vm], 0, sizeof(Account))
+        self.ages.open(vm)
+        self.account[vm].limit = NONE
+        self.account[vm].open = 1
+        return 0
+
+    cdef int close(self, vmid_t vm) except -1 nogil:
+        """The VM gives up everything it maps, and ends."""
+        self._empty_all(vm)
+        self.leaves.close(vm)
+        self.tcache.close(vm)
+        self.account[vm].open = 0
+        return 0
+
+    cdef int clear(self, vmid_t vm) except -1 nogil:
+        """The VM maps nothing any more. Its directory pages stay."""
+        self._empty_all(vm)
+        self.tcache.forget_all(vm)
+        return 0
+
+    cdef int _empty_all(self, vmid_t vm) except -1 nogil:
+        """The VM lets go of all its leaves; translations cached of them are the caller's business."""
+        cdef uint32_t i, j, page
+        cdef bint last
+        for last in range(2):                   # what nobody else holds is known before any of it goes
+            for i in range(self.leaves.directory[vm].nr_roots):
+                page = self.leaves.directory[vm].root[i]
+                if page == NONE:
+                    continue
+                for j in range(SLOTS_PER_PAGE):
+                    if self.leaves.slot(page * SLOTS_PER_PAGE + j).leaf != NONE:
+                        self._let_go(vm, page * SLOTS_PER_PAGE + j, last)
+        return 0
+
+    cdef int _let_go(self, vmid_t vm, uint32_t slot_id, bint last) except -1 nogil:
+        """The VM holds this leaf no more. First round: leaves that others keep are left, the VM's own have no holder
+        from now on. Last round: those go."""
+        cdef leaf_t id = self.leaves.slot(slot_id).leaf
+        cdef Leaf *leaf = self.leaves.at(id)
+        cdef uint32_t index
+        if last:
+            leaf.nr_holders = 1
+            self.leaves.let_go(slot_id)
+            self._empty(id)
+            return self.leaves.destroy(id)
+        if leaf.nr_holders == 1:
+            leaf.nr_holders = 0
+            return 0
+        self.leaves.let_go(slot_id)
+        if self.account[vm].charged == 0:       # as a clone that has written nothing: no frame is its to pass on
+            return 0
+        for index in range(LEAF_ENTRIES):
+            if self.leaves.entry(leaf, index) & PTE_PRESENT:
+                self._leave(self.leaves.entry(leaf, index) & PTE_WHERE, vm)
+        return 0
+
+    cdef int _empty(self, leaf_t id) except -1 nogil:
+        """Unmap everything under a leaf that nobody holds."""
+        cdef Leaf *leaf = self.leaves.at(id)
+        cdef uint32_t i, entry
+        cdef Frame *record
+        for i in range(LEAF_ENTRIES):
+            entry = self.leaves.entry(leaf, i)
+            record = &self.frames.frame[entry & PTE_WHERE]
+            if leaf.entries == NULL:            # nobody else names these frames
+                record.refs = 0
+                self._free_frame(entry & PTE_WHERE)
+            elif entry & PTE_PRESENT and record.refs > 1 and not record.flags & FRAME_ZERO:
+                self._remove_unheld(entry & PTE_WHERE)
+                self._lost_sites(entry & PTE_WHERE)
+            else:
+                self.unmap(id, i)
+        if leaf.entries == NULL:
+            leaf.live = 0
+        return 0

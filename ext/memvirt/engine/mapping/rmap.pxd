@@ -1,0 +1,63 @@
+from .ages cimport Ages
+from .backing cimport Backings
+from ..simtime cimport Clock
+from ..content.content cimport Content
+from ..counters cimport Meter
+from ..memory.frames cimport FRAME_ZERO, Frame, Frames
+from .leaf cimport Leaf, Leaves
+from ..replacement.order cimport Order
+from ..stores.swapspace cimport SwapSpace
+from .tcache cimport Tcache
+from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, gfn_t, hfn_t, site_t, uint8_t, uint32_t, uint64_t, vmid_t
+from ..stores.zpool cimport Zpool
+
+# What the host knows of a VM beside its tables.
+cdef struct Account:
+    uint32_t charged            # frames this VM pays for
+    uint32_t limit              # hard maximum of charged frames; NONE: none
+    uint32_t reservation        # once it has consumed them, reclaim leaves this many alone
+    uint32_t shares
+    uint32_t domain             # pages merge only within a domain
+    uint32_t active             # pages found accessed by the last harvest
+    uint8_t open
+
+# Walks the sites of a frame.
+cdef struct Walk:
+    site_t site
+    uint32_t left               # sites still to come
+
+
+cdef class ReverseMap:
+    cdef readonly Frames frames
+    cdef readonly Content content
+    cdef readonly Leaves leaves
+    cdef readonly Backings backings
+    cdef readonly Tcache tcache
+    cdef readonly Order order
+    cdef readonly Zpool zpool               # may be None
+    cdef readonly SwapSpace swap            # may be None
+    cdef bint has_zpool, has_swap
+    cdef readonly Meter meter
+    cdef Clock clock
+    cdef Account account[MAX_VMS]
+    cdef readonly Ages ages
+
+    cdef inline gfn_t gfn_of(self, site_t site) noexcept nogil:
+        return self.leaves.at(site / LEAF_ENTRIES).region * LEAF_ENTRIES + site % LEAF_ENTRIES
+
+    cdef void walk(self, hfn_t frame, Walk *walk) noexcept nogil
+    cdef bint next(self, Walk *walk) noexcept nogil
+    cdef void _add_site(self, hfn_t frame, site_t site) noexcept nogil
+    cdef void _remove_site(self, hfn_t frame, site_t site) noexcept nogil
+    cdef void _remove_unheld(self, hfn_t frame) noexcept nogil
+    cdef void _charge(self, hfn_t frame, vmid_t vm) noexcept nogil
+    cdef void _recharge(self, hfn_t frame) noexcept nogil
+    cdef uint64_t mappings(self, hfn_t frame) noexcept nogil
+    cdef bint _maps(self, hfn_t frame, vmid_t vm) noexcept nogil
+    cdef void _leave(self, hfn_t frame, vmid_t vm) noexcept nogil
+    cdef void _drop_cached(self, Leaf *leaf, gfn_t gfn) noexcept nogil
+    cdef void _protect_cached(self, Leaf *leaf, gfn_t gfn) noexcept nogil
+    cdef void _drop_leaf_cached(self, Leaf *leaf) noexcept nogil
+    cdef int _order_in(self, hfn_t frame, uint32_t key) except -1 nogil
+    cdef int _order_out(self, hfn_t frame) except -1 nogil
+    cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil

@@ -1,0 +1,400 @@
+"""Faults: name the fault from the entry alone, then one handler each.
+
+    entry                         access    fault
+    nothing there                 any       ZERO    a cleared frame (HUGE: a cleared 2 MiB block, where that is wanted)
+    names a backing               any       CACHED  a frame has the bytes already   SAME   recreate   ZPOOL   decompress
+                                            SWAP    read
+    present, not writable         write     REUSE   nobody else names the frame     COW    copy
+    present                       else      NONE    only the translation was missing: a refill
+
+A leaf that other VMs hold is copied before the first write below it; that is a step of the fault, not a fault of its own.
+
+Each step of a handler does three things. *Secure*: make sure of every frame and table it needs; this alone may reclaim.
+*Classify again*, since reclaim may have changed the very entry. *Commit*: what cannot fail. Bytes that do not come back
+(a failing read, a checksum that differs) raise StoreError and leave entry, record and store as they were; the next
+access tries again.
+
+Latency: the whole fault, waiting included, goes into the histogram of the kind that was named first, in simulated ns.
+One fault in WALL_EVERY of a kind is also timed with this machine's clock.
+"""
+
+from memvirt.errors import StoreError
+
+from ..mapping.backing cimport (BACKING_CACHED, BACKING_KIND_SHIFT, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL,
+                                Backing, BackingKind)
+from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
+                         FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
+                         WALL_EVERY, Fault, hist_add)
+from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST
+from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
+from .reclaim cimport Reclaim
+from ..types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, backing_t, gfn_t, hfn_t, int64_t,
+                      leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
+
+cdef extern from "mapping/access.h" nogil:
+    uint32_t memvirt_word(uint32_t vpn)
+
+cdef extern from "walltime.h" nogil:
+    long long memvirt_wall_ns()
+
+cdef extern from *:
+    void __builtin_prefetch(const void *at, int for_write) nogil
+
+cdef enum:
+    SERVED = 64                 # beside the outcomes: nothing is left to classify
+    MAX_STEPS = 64              # a fault takes at most four; more means reclaim takes away what it brings
+
+
+cdef class Faults:
+    """Serves the faults of one host. `names`: VM names by id, for messages."""
+
+    def __cinit__(self, Reclaim reclaim not None, int provisioning, dict names not None):
+        self.reclaim = reclaim
+        self.mapping = reclaim.mapping
+        self.frames = self.mapping.frames
+        self.leaves = self.mapping.leaves
+        self.content = self.mapping.content
+        self.device = reclaim.device
+        self.clock = self.mapping.clock
+        self.meter = self.mapping.meter
+        self.ticks = self.meter.wall_tick
+        self.provisioning = <Provisioning>provisioning
+        self.names = names
+
+    cdef Fault classify(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
+                        bint *shared) noexcept nogil:
+        """Name the fault from the entry alone: asked first, and again whenever something may have changed it."""
+        cdef Leaf *leaf
+        cdef Backing *backing
+        cdef BackingKind kind
+        cdef uint32_t slot_id = self.leaves.slot_of(vm, gfn), pte
+        cdef leaf_t id = NONE if slot_id == NONE else self.leaves.slot(slot_id).leaf
+        slot[0] = slot_id
+        entry[0] = 0
+        shared[0] = False
+        if id == NONE:
+            return FAULT_ZERO
+        leaf = self.leaves.at(id)
+        entry[0] = pte = self.leaves.entry(leaf, gfn % LEAF_ENTRIES)
+        shared[0] = leaf.nr_holders > 1
+        if pte == 0:
+            return FAULT_ZERO
+        if pte & PTE_PRESENT:
+            if not write or (pte & PTE_WRITABLE and leaf.nr_holders == 1):
+                return FAULT_NONE
+            return FAULT_REUSE if leaf.nr_holders == 1 and self.mapping.sole(pte & PTE_WHERE) else FAULT_COW
+        backing = self.mapping.backings.at(entry[0] & PTE_WHERE)
+        if backing.place & BACKING_CACHED:
+            return FAULT_CACHED
+        kind = self.mapping.backings.kind(backing)
+        if kind == BACKING_SAME:
+            return FAULT_SAME
+        return FAULT_ZPOOL if kind == BACKING_ZPOOL else FAULT_SWAP
+
+    cdef int resolve(self, vmid_t vm, gfn_t gfn, vpn_t vpn, bint write, bint may_write) except -1 nogil:
+        """Serve an access of vpn (at gfn) that the translation cache could not, and cache the translation."""
+        cdef uint32_t slot, entry
+        cdef bint shared
+        cdef int outcome
+        self.vpn = vpn
+        outcome = self._serve(vm, gfn, write, &slot, &entry, &shared)
+        if outcome != OK:
+            return outcome
+        if not self.mapping.tcache.view[vm].writes[vpn >> LEAF_SHIFT]:
+            self.mapping.tcache.settle_writes(vm, vpn >> LEAF_SHIFT)
+        self.mapping.translate(vm, vpn, self.leaves.slot(slot).leaf, gfn % LEAF_ENTRIES,
+                               may_write and entry & PTE_WRITABLE != 0 and not shared)
+        return OK
+
+    cdef int reach(self, vmid_t vm, gfn_t gfn, bint write, hfn_t *frame) except -1 nogil:
+        cdef uint32_t slot, entry
+        cdef bint shared
+        cdef int outcome
+        self.vpn = gfn
+        outcome = self._serve(vm, gfn, write, &slot, &entry, &shared)
+        frame[0] = entry & PTE_WHERE
+        return outcome
+
+    cdef Backing *_out(self, vmid_t vm, gfn_t gfn) noexcept nogil:
+        """The record of a page that is in the zpool; NULL for any other."""
+        cdef uint32_t *entry = self.leaves.entry_of(vm, gfn)
+        cdef Backing *record
+        if entry == NULL or (entry[0] & (PTE_PRESENT | PTE_BACKED)) != PTE_BACKED:
+            return NULL
+        record = self.mapping.backings.at(entry[0] & PTE_WHERE)
+        return record if record.place >> BACKING_KIND_SHIFT == <uint32_t>BACKING_ZPOOL else NULL        # and not cached
+
+    cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil:
+        """A page in the zpool is four steps away, each named by the one before: entry, record, zspage, bytes. Every
+        access that misses asks for one of them for each of the next four, so that they are near in time."""
+        cdef uint32_t *entry
+        cdef Backing *record
+        if n > 3:
+            entry = self.leaves.entry_of(vm, pages[3])
+            if entry != NULL:
+                __builtin_prefetch(entry, 1)
+        if n > 2:
+            entry = self.leaves.entry_of(vm, pages[2])
+            if entry != NULL and (entry[0] & (PTE_PRESENT | PTE_BACKED)) == PTE_BACKED:
+                __builtin_prefetch(self.mapping.backings.at(entry[0] & PTE_WHERE), 1)
+        if n > 1:
+            record = self._out(vm, pages[1])
+            if record != NULL:
+                self.mapping.zpool.expect(self.mapping.backings.where(record))
+        if n > 0:
+            record = self._out(vm, pages[0])
+            if record != NULL:
+                self.mapping.zpool.expect_bytes(self.mapping.backings.where(record))
+
+    cdef int _serve(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
+                    bint *shared) except -1 nogil:
+        """Step by step until the entry serves the access: OK, or why it cannot be."""
+        cdef uint32_t steps = 0
+        cdef int outcome
+        cdef int64_t began = self.clock.now, wall = 0
+        cdef uint64_t huge = self.meter.ev.fault_huge
+        cdef Fault kind = self.classify(vm, gfn, write, slot, entry, shared), first = kind
+        if kind == FAULT_NONE:
+            self.clock.spend(CPU_ACCESS, self.clock.costs.refill)
+            self.meter.ev.tcache_refills += 1
+            return OK
+        if self.ticks[<int>kind] % WALL_EVERY == 0:
+            wall = memvirt_wall_ns()
+        self.ticks[<int>kind] += 1
+        self.clock.spend(CPU_FAULT, self.clock.costs.fault)
+        while kind != FAULT_NONE:
+            outcome = self._step(vm, gfn, write, kind, slot, entry, shared)
+            steps += 1
+            if outcome == SERVED:
+                break
+            if outcome == OK and steps >= MAX_STEPS:
+                self.meter.ev.exhausted_no_frame += 1
+                outcome = NO_FRAME
+            if outcome != OK:
+                return outcome
+            kind = self.classify(vm, gfn, write, slot, entry, shared)
+        if self.meter.ev.fault_huge != huge:    # that a whole block served the first touch is known only now
+            first = FAULT_HUGE
+        hist_add(&self.meter.sim[<int>first], self.clock.now - began)
+        if wall:
+            hist_add(&self.meter.wall[<int>first], memvirt_wall_ns() - wall)
+        return OK
+
+    cdef int _step(self, vmid_t vm, gfn_t gfn, bint write, Fault kind, uint32_t *slot, uint32_t *entry,
+                   bint *shared) except -1 nogil:
+        """One step towards FAULT_NONE. OK also when it only secured, and reclaim made everything uncertain again;
+        SERVED when there is nothing to classify again: the entry is writable."""
+        cdef leaf_t leaf = NONE if slot[0] == NONE else self.leaves.slot(slot[0]).leaf
+        cdef uint64_t evictions = self.reclaim.evictions
+        cdef int outcome
+        if write and shared[0]:
+            outcome = self.reclaim.secure(vm, 0, self.mapping.frames_to_copy_leaf(leaf))
+            if outcome != OK or self.reclaim.evictions != evictions:
+                return outcome
+            self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
+            return self.mapping.copy_leaf(slot[0])
+        if kind == FAULT_ZERO:
+            return self._zero(vm, gfn, slot, entry)
+        if kind == FAULT_REUSE:
+            self.meter.ev.fault_reuse += 1
+            return self.mapping.own(leaf, gfn % LEAF_ENTRIES)
+        if kind == FAULT_COW:
+            return self._cow(vm, gfn, leaf, entry)
+        return self._bring_back(vm, gfn, leaf, entry[0] & PTE_WHERE)
+
+    cdef void _born(self, hfn_t frame) noexcept nogil:
+        """The frame holds a new page: page sharing counts its time to merge from here."""
+        if self.has_index:
+            self.index.since_ns[frame] = self.clock.now
+
+    cdef int _zero(self, vmid_t vm, gfn_t gfn, uint32_t *slot, uint32_t *entry) except -1 nogil:
+        cdef uint64_t evictions = self.reclaim.evictions
+        cdef bint bare = slot[0] == NONE or self.leaves.slot(slot[0]).leaf == NONE
+        cdef hfn_t frame
+        cdef int outcome
+        if bare and self.provisioning == THIN_HUGE:
+            outcome = self._zero_huge(vm, gfn)
+            if outcome == OK:
+                return OK
+            self.meter.ev.fault_around_missed += 1
+        outcome = self.reclaim.secure(vm, 1, self.mapping.frames_to_reach(vm, gfn) if bare else 0)
+        if outcome != OK or self.reclaim.evictions != evictions:
+            return outcome
+        if bare:
+            slot[0] = self.mapping.reach(vm, gfn)
+        self.frames.claim(0, FRAME_GUEST, &frame)
+        self.content.clear_around(frame, memvirt_word(self.vpn))
+        self.content.expect(frame + 1, memvirt_word(self.vpn + 1))      # VMs fill their memory, and blocks, upwards
+        self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
+        self.mapping.map_new(vm, slot[0], gfn, frame, NONE)
+        self._born(frame)
+        self.meter.ev.fault_zero += 1
+        entry[0] = PTE_PRESENT | PTE_WRITABLE | frame
+        return OK if bare else SERVED
+
+    cdef int _zero_huge(self, vmid_t vm, gfn_t gfn) except -1 nogil:
+        """2 MiB at once, if the region lies in the VM and its limit, and a block is free above the high watermark."""
+        cdef uint32_t region = gfn >> LEAF_SHIFT, slot, i
+        cdef hfn_t base
+        cdef uint32_t limit = self.mapping.account[vm].limit
+        if (region + 1) * LEAF_ENTRIES > self.leaves.directory[vm].nr_pages:
+            return NO_FRAME
+        if limit != NONE and self.mapping.account[vm].charged + LEAF_ENTRIES > limit:
+            return NO_FRAME
+        if self.frames.buddy.nr_free < LEAF_ENTRIES + self.frames.high_pages + 2:
+            return NO_FRAME
+        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.high_pages + 2, &base) != OK:
+            return NO_FRAME
+        self.leaves.pages.claim(1)
+        self.leaves.records.claim(1)
+        slot = self.leaves.ensure_slot(vm, gfn)
+        for i in range(LEAF_ENTRIES):
+            self.content.clear_around(base + i, memvirt_word(region * LEAF_ENTRIES + i))
+            self._born(base + i)
+        self.clock.spend(CPU_ZERO, self.clock.costs.zero_huge)
+        self.mapping.map_huge(vm, slot, region, base)
+        self.meter.ev.fault_huge += 1
+        return OK
+
+    cdef int _cow(self, vmid_t vm, gfn_t gfn, leaf_t leaf, uint32_t *entry) except -1 nogil:
+        cdef uint64_t evictions = self.reclaim.evictions
+        cdef hfn_t copy
+        cdef int outcome = self.reclaim.secure(vm, 1, 0)
+        if outcome != OK or self.reclaim.evictions != evictions:
+            return outcome
+        self.frames.claim(0, FRAME_GUEST, &copy)
+        self.content.copy_around(copy, entry[0] & PTE_WHERE, memvirt_word(self.vpn))
+        self.content.expect(copy + 1, memvirt_word(self.vpn + 1))
+        self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
+        self.mapping.break_cow(vm, leaf, gfn % LEAF_ENTRIES, copy)
+        self._born(copy)
+        self.meter.ev.fault_cow += 1
+        entry[0] = PTE_PRESENT | PTE_WRITABLE | copy
+        return SERVED
+
+    cdef int _bring_back(self, vmid_t vm, gfn_t gfn, leaf_t leaf, backing_t id) except -1 nogil:
+        """The entry's content is out: get it into a frame, or find the frame that has it, and map that."""
+        cdef uint64_t evictions = self.reclaim.evictions
+        cdef Backing *backing = self.mapping.backings.at(id)
+        cdef BackingKind kind
+        cdef hfn_t frame
+        cdef bint ahead
+        cdef int outcome
+        if backing.place & BACKING_CACHED:
+            ahead = self.frames.frame[backing.link].state == FRAME_CACHE
+            outcome = self.reclaim.secure(vm, 1, 0) if ahead else OK        # its first owner will be charged
+            if outcome != OK or self.reclaim.evictions != evictions:
+                return outcome
+            frame = backing.link
+            self.mapping.map_cached(vm, leaf, gfn % LEAF_ENTRIES, id)
+            if ahead and self.has_index:
+                self.index.arrived(frame)
+            self.reclaim.readahead.window.hits += ahead
+            self.meter.ev.readahead_hits += ahead
+            self.meter.ev.fault_cached += 1
+            return OK
+        outcome = self.reclaim.secure(vm, 1, 0)
+        if outcome != OK or self.reclaim.evictions != evictions:
+            return outcome
+        kind = self.mapping.backings.kind(backing)
+        self.frames.claim(0, FRAME_GUEST, &frame)
+        self._fill_from(id, frame, vm, gfn)
+        self.mapping.map_back(vm, leaf, gfn % LEAF_ENTRIES, frame, id)
+        if self.has_index:
+            self.index.arrived(frame)
+        if kind == BACKING_SAME:
+            self.meter.ev.fault_same += 1
+        elif kind == BACKING_ZPOOL:
+            self.meter.ev.fault_zpool += 1
+        else:
+            self.meter.ev.fault_swap += 1
+        return OK
+
+    cdef int _fill_from(self, backing_t id, hfn_t frame, vmid_t vm, gfn_t gfn) except -1 nogil:
+        """Put the bytes of a backing into a frame, checked; on failure the frame is given back and StoreError raised."""
+        cdef Backing *backing = self.mapping.backings.at(id)
+        cdef BackingKind kind = self.mapping.backings.kind(backing)
+        cdef const uint8_t *payload
+        cdef uint32_t payload_bytes
+        cdef int64_t began = self.clock.now
+        cdef int outcome
+        if kind == BACKING_SAME:
+            self.content.fill_same(frame, self.mapping.backings.value(backing))
+            self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
+            return OK
+        if kind == BACKING_ZPOOL:
+            payload = self.mapping.zpool.view(self.mapping.backings.where(backing), &payload_bytes)
+            outcome = self.content.expand(frame, payload, payload_bytes)
+            self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
+        else:
+            outcome = self.reclaim.readahead.read(id, frame)
+        self.reclaim.stalls.note(began, self.clock.now)
+        if outcome == OK and self.content.checksum(frame) == backing.check:
+            return OK
+        self.frames.give(frame, 0)
+        if kind == BACKING_SWAP:
+            self.meter.ev.swap_read_failed += 1
+        with gil:
+            self._lost(id, vm, gfn, "the bytes do not match their checksum" if outcome == OK else
+                       f"reading failed (errno {self.mapping.swap.last_errno})" if kind == BACKING_SWAP else
+                       "the codec refuses the object")
+        return OK
+
+    cdef int _lost(self, backing_t id, vmid_t vm, gfn_t gfn, object why) except -1:
+        cdef Backing *backing = self.mapping.backings.at(id)
+        cdef uint32_t where = self.mapping.backings.where(backing)
+        store = (f"zpool object {where}" if self.mapping.backings.kind(backing) == BACKING_ZPOOL else
+                 self.mapping.swap.name_of(where))
+        raise StoreError(f"VM '{self.names.get(vm, vm)}' page {gfn}: {store}: {why}; entry and store are unchanged, "
+                         f"the next access tries again")
+
+    cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil:
+        """The guest does not need the page: nothing is mapped there afterwards. OK, or NO_FRAME when a shared or huge
+        leaf would have to be copied or split and there is no frame for that."""
+        cdef uint32_t slot = self.leaves.slot_of(vm, gfn), need
+        cdef uint64_t evictions
+        cdef leaf_t id
+        cdef Leaf *leaf
+        cdef int outcome
+        while slot != NONE and self.leaves.slot(slot).leaf != NONE:
+            id = self.leaves.slot(slot).leaf
+            leaf = self.leaves.at(id)
+            if self.leaves.entry(leaf, gfn % LEAF_ENTRIES) == 0:
+                return OK
+            if leaf.nr_holders == 1 and leaf.entries != NULL:
+                return self.mapping.unmap(id, gfn % LEAF_ENTRIES)
+            need = self.mapping.frames_to_copy_leaf(id) if leaf.nr_holders > 1 else 1
+            evictions = self.reclaim.evictions
+            outcome = self.reclaim.secure(vm, 0, need)
+            if outcome != OK:
+                return outcome
+            if self.reclaim.evictions != evictions:
+                continue
+            if leaf.nr_holders > 1:
+                self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
+                self.mapping.copy_leaf(slot)
+            else:
+                self.mapping.split(id)
+        return OK
+
+    cdef int populate(self, vmid_t vm) except -1 nogil:
+        """Thick provisioning: map everything now, in 2 MiB blocks where there are any. OK or what ran out.
+
+        Reclaim may have to make room among other VMs; if it had to take this VM's own pages, the VM does not fit.
+        """
+        cdef gfn_t gfn = 0
+        cdef uint32_t slot, entry
+        cdef bint shared
+        cdef int outcome
+        while gfn < self.leaves.directory[vm].nr_pages:
+            if gfn % LEAF_ENTRIES == 0:
+                if self._zero_huge(vm, gfn) == OK:
+                    gfn += LEAF_ENTRIES
+                    continue
+                self.meter.ev.fault_around_missed += 1
+            while self.classify(vm, gfn, False, &slot, &entry, &shared) == FAULT_ZERO:
+                outcome = self._zero(vm, gfn, &slot, &entry)
+                if outcome != OK and outcome != SERVED:
+                    return outcome
+            gfn += 1
+        return OK if self.mapping.account[vm].charged >= self.leaves.directory[vm].nr_pages else NO_FRAME

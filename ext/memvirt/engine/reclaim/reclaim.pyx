@@ -1,0 +1,283 @@
+"""Reclaim: frames come back by evicting pages, through the compressed cache first and swap second.
+
+    free frames
+    ── high ──  the background reclaimer goes to sleep
+    ── low  ──  it wakes: an actor with its own clock that works while VMs run
+    ── min  ──  whoever allocates reclaims first itself (direct); only reclaim and leaf copies may go below
+    0
+
+How a page goes is in `evict`; here is which, when, and on whose time. Reclaim never nests: nothing in here waits for a
+frame that is not already free.
+
+References. The order is told of accessed marks when a page is a candidate (as Linux does on its inactive list) and, if
+harvest_interval_ns is set, for all pages at fixed intervals of simulated time. An order that insists on a candidate which
+was just referenced (fifo, random) gets its way.
+
+One VM's pages. The order knows nothing of VMs, so a VM at its limit, and a decider that asks for a VM's coldest pages,
+are served by a clock of the VM's own: a hand that sweeps its pages by address and gives those with an accessed mark
+another round. It costs at most two rounds over the VM, however large the host; a decider's pages must also have reached
+the age that leaves enough of them (see `ages`).
+
+The shrinker (optional, as zswap's) writes old compressed pages back before the pool is full: for each batch of pages
+that the background reclaimer evicts, as many as the pool's share of reclaimable memory, less the pages that had to be
+read back from swap since; objects loaded since they were stored get another round.
+"""
+
+from ..counters cimport CPU_RECLAIM
+from ..device cimport Device
+from .evict cimport SWAP_BATCH, Eviction
+from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE
+from ..mapping.mapping cimport Mapping
+from ..mapping.rmap cimport Account
+from ..types cimport (LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
+                      uint64_t, vmid_t)
+from .writeback cimport CLUSTER
+
+
+cdef class Reclaim(Eviction):
+    """Frees frames of one host. `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old
+    compressed pages back before the pool is full."""
+
+    def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, readahead,
+                  int64_t harvest_interval_ns, bint ease_pool):
+        self.harvest_interval_ns = harvest_interval_ns
+        self.next_harvest_ns = harvest_interval_ns
+        self.ease_pool = ease_pool and mapping.has_zpool and mapping.has_swap
+
+    # ---- securing frames
+
+    cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil:
+        """Make sure that so many frames can be taken: OK, NO_FRAME or LIMITED. The only step of a fault that reclaims;
+        `evictions` tells whether entries may have changed."""
+        cdef uint32_t want = guest_frames + table_frames
+        if not self.stalls.secure() or (want and self.frames.buddy.refuses()):
+            self.meter.ev.exhausted_no_frame += 1
+            return NO_FRAME
+        if guest_frames and self.mapping.account[vm].limit != NONE:
+            if self._own_limit(vm, guest_frames) != OK:
+                self.meter.ev.exhausted_limit += 1
+                return LIMITED
+        if self.frames.buddy.nr_free >= want + self.frames.low_pages and not self.awake and not self.shrinking:
+            return OK
+        self.catch_up(self.clock.now)
+        if self.frames.buddy.nr_free >= want + self.frames.min_pages:
+            return OK
+        if self._direct(vm, want + self.frames.min_pages) != OK:
+            self.meter.ev.exhausted_no_frame += 1
+            return NO_FRAME
+        return OK
+
+    cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil:
+        """Reclaim on the allocating VM's own time until `frames` are free."""
+        cdef uint32_t missing, freed
+        cdef int64_t began = self.clock.now
+        cdef int outcome = OK
+        while self.frames.buddy.nr_free < frames:
+            missing = frames - self.frames.buddy.nr_free
+            freed = self.shrink(max(missing, <uint32_t>CLUSTER))
+            self.meter.ev.reclaim_direct += freed
+            if freed == 0:
+                outcome = NO_FRAME
+                break
+        self.stalls.note(began, self.clock.now)
+        return outcome
+
+    cdef int make_room(self, uint32_t frames) except -1 nogil:
+        """Reclaim for an admission, until `frames` are free: OK or NO_FRAME."""
+        return self._direct(NONE16, frames)
+
+    cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil:
+        """A VM at its limit makes room among its own pages, a batch at a time (an eighth of a small limit)."""
+        cdef uint32_t limit = self.mapping.account[vm].limit, freed, batch = min(<uint32_t>CLUSTER, limit / 8)
+        cdef int64_t began = self.clock.now
+        cdef int outcome = OK
+        while self.mapping.account[vm].charged + guest_frames > limit:
+            freed = self.shrink_vm(vm, max(batch, self.mapping.account[vm].charged + guest_frames - limit), 0)
+            self.meter.ev.reclaim_limit += freed
+            if freed == 0:
+                outcome = LIMITED
+                break
+        self.stalls.note(began, self.clock.now)
+        return outcome
+
+    cdef int catch_up(self, int64_t now) except -1 nogil:
+        """Let the background reclaimer, if it is awake or should be, work up to `now` on its own clock."""
+        cdef int64_t caller = self.clock.now
+        self.harvest_due(now)
+        if not self.awake and self.frames.buddy.nr_free < self.frames.low_pages and now >= self.background_ns:
+            self.awake = True
+            self.background_ns = now
+        while self.awake and self.background_ns <= now:
+            self.clock.now = self.background_ns
+            self._work()
+            self.background_ns = self.clock.now
+        self.shrink_pool(now)
+        self.clock.now = caller
+        return OK
+
+    cdef int _work(self) except -1 nogil:
+        """One batch of the background reclaimer; it goes to sleep at the high watermark, or when nothing goes."""
+        cdef uint32_t freed
+        if self.ease_pool:
+            self._ease_pool()
+        freed = self.shrink(CLUSTER)
+        self.meter.ev.reclaim_background += freed
+        if freed == 0:
+            self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
+        if freed == 0 or self.frames.buddy.nr_free >= self.frames.high_pages:
+            self.awake = False
+        return OK
+
+    cdef int _ease_pool(self) except -1 nogil:
+        """Let the pool bear its share of a batch."""
+        cdef uint64_t pool = self.zpool.nr_pool_frames, guests = self.frames.nr_state[<int>FRAME_GUEST]
+        cdef uint64_t share = CLUSTER * pool / (pool + guests + 1)
+        cdef uint64_t read_back = self.meter.ev.swap_pages_in - self.swap_ins_seen
+        self.swap_ins_seen = self.meter.ev.swap_pages_in
+        if share > read_back:
+            self.write_back(<uint32_t>(share - read_back), True)
+        return OK
+
+    cdef int harvest_due(self, int64_t now) except -1 nogil:
+        if self.harvest_interval_ns and now >= self.next_harvest_ns:
+            self.next_harvest_ns = now + self.harvest_interval_ns
+            self.harvest()
+        return OK
+
+    cdef int harvest(self) except -1 nogil:
+        """Tell the order of every accessed mark on the host. Costs no VM time: a hypervisor thread does it."""
+        cdef uint32_t id, found, slot
+        cdef Account *account
+        for id in range(MAX_VMS):
+            self.mapping.account[id].active = 0
+        for id in range(self.mapping.leaves.records.end()):
+            if not self.mapping.leaves.at(id).used:
+                continue
+            found = self.mapping.harvest_leaf(id)
+            self.meter.ev.harvested += found
+            slot = self.mapping.leaves.at(id).holders
+            while slot != NONE:
+                account = &self.mapping.account[self.mapping.leaves.slot(slot).vm]
+                account.active += found
+                slot = self.mapping.leaves.slot(slot).next
+        self._count_ages()
+        self.meter.ev.harvests += 1
+        return 0
+
+    cdef void _count_ages(self) noexcept nogil:
+        cdef hfn_t frame
+        cdef Frame *record
+        self.mapping.ages.clear()
+        for frame in range(self.frames.nr_frames):
+            record = &self.frames.frame[frame]
+            if record.state == FRAME_GUEST and record.charge != NONE16:
+                self.mapping.ages.count(frame, record.charge)
+
+    # ---- choosing
+
+    cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """Evict about `want` pages, anyone's, in the replacement order. Returns how many went.
+
+        That is not how many frames came free: the zpool may have taken some of them, and gives more back later, as its
+        zspages fill. Ends when done, when nobody is left to ask, or after two rounds of the order without a page to
+        evict; so whoever needs frames calls again until there are enough, or 0 comes back.
+        """
+        cdef uint32_t patience = 2 * self.order.nr_resident + CLUSTER
+        cdef uint32_t gone = 0
+        cdef hfn_t frame, insisted = NONE
+        self._put_back()
+        while gone < want and patience > 0:
+            patience -= 1
+            frame = self.order.candidate()
+            if frame == NONE:
+                break
+            self.meter.ev.reclaim_scanned += 1
+            self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
+            if not self._evictable(frame, &insisted):
+                continue
+            if self._evict(frame) == OK:
+                gone += 1
+            if self.nr_batch == SWAP_BATCH or (self.nr_batch and gone + self.nr_batch >= want):
+                gone += self._flush()
+        if self.nr_batch:
+            gone += self._flush()
+        return gone
+
+    cdef void _put_back(self) noexcept nogil:
+        """What a call that was interrupted by an error had isolated is like any other page again."""
+        cdef Frame *record
+        while self.nr_batch:
+            self.nr_batch -= 1
+            record = &self.frames.frame[self.batch[self.nr_batch]]
+            record.flags &= ~FRAME_ISOLATED
+
+    cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:
+        """May this candidate go? If not it has been spared, and the order will name another."""
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.state == FRAME_CACHE:
+            return True
+        if record.flags & FRAME_ISOLATED:
+            self.order.spare(frame)
+            return False
+        if record.charge != NONE16:
+            if self.mapping.account[record.charge].charged <= self.mapping.account[record.charge].reservation:
+                self.meter.ev.reclaim_spared_reserved += 1
+                self.order.spare(frame)
+                return False
+        if frame != insisted[0] and self.mapping.test_and_clear_accessed(frame):
+            self.meter.ev.reclaim_spared_accessed += 1
+            insisted[0] = frame
+            self.order.touch(frame)
+            return False
+        return True
+
+    cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age) except? 0xFFFFFFFF nogil:
+        """Evict about `want` of the pages that this VM pays for, those idle for at least min_age harvests, from where
+        its hand stands. Returns how many went; ends after two rounds."""
+        cdef uint32_t nr_pages = self.mapping.leaves.directory[vm].nr_pages, gone = 0, step
+        cdef uint64_t left = 2 * <uint64_t>nr_pages
+        cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
+        cdef hfn_t frame
+        self._put_back()
+        while gone < want and left > 0:
+            frame = self._page_of(vm, gfn, &step)
+            step = min(step, nr_pages - gfn)
+            left -= min(left, <uint64_t>step)
+            gfn = gfn + step if gfn + step < nr_pages else 0
+            if frame == NONE or not self._idle(frame, min_age):
+                continue
+            if self._evict(frame) == OK:
+                gone += 1
+            if self.nr_batch == SWAP_BATCH or (self.nr_batch and gone + self.nr_batch >= want):
+                gone += self._flush()
+        if self.nr_batch:
+            gone += self._flush()
+        self.hand[vm] = gfn
+        return gone
+
+    cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil:
+        """The frame at this page if the VM pays for it and it may go, or NONE; *step: pages to the next worth asking."""
+        cdef uint32_t slot = self.mapping.leaves.slot_of(vm, gfn), entry
+        cdef Frame *record
+        step[0] = LEAF_ENTRIES - gfn % LEAF_ENTRIES
+        if slot == NONE or self.mapping.leaves.slot(slot).leaf == NONE:
+            return NONE
+        step[0] = 1
+        entry = self.mapping.leaves.entry(self.mapping.leaves.at(self.mapping.leaves.slot(slot).leaf), gfn % LEAF_ENTRIES)
+        if not entry & PTE_PRESENT:
+            return NONE
+        record = &self.frames.frame[entry & PTE_WHERE]
+        if record.charge != vm or (record.flags & (FRAME_ORDERED | FRAME_ISOLATED)) != FRAME_ORDERED:
+            return NONE
+        return entry & PTE_WHERE
+
+    cdef bint _idle(self, hfn_t frame, uint32_t min_age) except? True nogil:
+        """Not accessed since it was last asked, and for long enough."""
+        self.meter.ev.reclaim_scanned += 1
+        self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
+        if self.mapping.test_and_clear_accessed(frame):
+            self.meter.ev.reclaim_spared_accessed += 1
+            self.order.touch(frame)
+            return False
+        return self.mapping.ages.idle(frame) >= min_age

@@ -1,0 +1,78 @@
+"""What all page-sharing scanners have in common: a slice of work at a time, an actor's clock, and hints.
+
+Hints, after XLH (Miller et al., USENIX ATC 2013): equal pages are mostly file contents, which arrive from a device, whole
+and at a known moment, while the scan in order comes by much later. So the share index remembers which frames' content
+has just arrived, and a scanner that has `hints` looks at those first, the oldest arrival first. At most half of a slice
+goes to them: under a flood of arrivals the scan in order, which alone finds what was written, still gets on.
+"""
+
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE
+from ..mapping.mapping cimport Listener
+from .shareindex cimport ShareIndex
+from ..types cimport LEAF_ENTRIES, NONE, gfn_t, hfn_t, int64_t, uint32_t, vmid_t
+
+
+cdef class Scanner(Listener):
+    """Base of the scanners. As an actor it looks at `pages_to_scan` pages, then sleeps `sleep_ns`."""
+
+    def __init__(self, ShareIndex index not None, uint32_t pages_to_scan=100, int64_t sleep_ns=20_000_000,
+                 bint hints=False):
+        self.index = index
+        self.clock = index.clock
+        self.pages_to_scan = pages_to_scan
+        self.sleep_ns = sleep_ns
+        self.hints = hints
+        if hints:
+            self.index.use_recent()
+
+    cdef uint32_t scan(self, uint32_t pages) except? 0xFFFFFFFF nogil:
+        """Nothing to look at."""
+        return 0
+
+    cdef bint visit(self, hfn_t frame, uint32_t *looked) except? True nogil:
+        return False
+
+    cdef uint32_t follow_hints(self, uint32_t pages, uint32_t *looked) except? 0xFFFFFFFF nogil:
+        """Arrivals first; a frame that is no page any more costs nothing."""
+        cdef uint32_t merged = 0
+        cdef hfn_t frame = NONE
+        if self.hints and pages > 1:
+            frame = self.index.next_recent()
+        while frame != NONE:
+            merged += self.visit(frame, looked)
+            frame = self.index.next_recent() if looked[0] < pages / 2 else NONE
+        self.hints_followed += looked[0]
+        return merged
+
+    cdef void forget_vm(self, vmid_t vm) noexcept nogil:
+        pass
+
+    cdef hfn_t frame_at(self, vmid_t vm, gfn_t gfn, gfn_t *next) noexcept nogil:
+        """One step of a walk over a VM's memory in address order; the frame may be merged or shared by a clone."""
+        cdef uint32_t slot = self.index.mapping.leaves.slot_of(vm, gfn), entry
+        if slot == NONE or self.index.mapping.leaves.slot(slot).leaf == NONE:
+            next[0] = (gfn / LEAF_ENTRIES + 1) * LEAF_ENTRIES
+            return NONE
+        next[0] = gfn + 1
+        entry = self.index.mapping.leaves.entry(
+            self.index.mapping.leaves.at(self.index.mapping.leaves.slot(slot).leaf), gfn % LEAF_ENTRIES)
+        return entry & PTE_WHERE if entry & PTE_PRESENT else NONE
+
+    def metadata_bytes(self):
+        """What this scanner keeps at a fixed size; charged to the host when it is created."""
+        return 0
+
+    def metadata_bytes_of(self, uint32_t nr_pages):
+        """The same for a VM of so many pages, when that is created."""
+        return 0
+
+    def metadata_frames(self):
+        """Frames it has taken since, for structures that grow."""
+        return 0
+
+    def counters(self):
+        """What this scanner counts for itself; pages merged and saved are the host's to say."""
+        return {"pages_scanned": self.pages_scanned, "full_scans": self.full_scans}
+
+    def check(self):
+        """Recount derived state; InvariantError on the first difference."""

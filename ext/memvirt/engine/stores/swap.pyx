@@ -1,0 +1,408 @@
+"""Slots for pages that are out of memory, in a real file.
+
+Slots are found by cluster, as Linux's swap allocator does (SWAPFILE_CLUSTER, 512 slots with huge-page swap): a cluster
+is filled from its first slot to its last, so that pages evicted together are written, and read again, by one call.
+Each cluster is in one of four states:
+
+    FREE ──► CURRENT ──► PARTIAL ◄──► FULL        the CURRENT one is left at its end: FULL, or PARTIAL or FREE if
+      ▲                    │           │          slots were given back behind the cursor meanwhile
+      └────────────────────┴───────────┘          the last slot given back: FREE
+
+The next one is the head of the free list; without any, the head of the partial list. Both are first in, first out: no
+slot depends on anything but the order of the calls. A take looks at each slot of a cluster once per visit, and every
+cluster visited has a free slot, so the cost per slot is constant.
+
+The file is a temporary one without a name, unless a path is given. Its space is reserved when it is made: a full disk
+is an error then, not in the middle of a run. A transfer that fails leaves its slot taken and its page where it was;
+the caller decides. What comes back is not verified here: backing records carry the checksums.
+
+Invariants: the bits set = nr_used = the sum of the clusters' `used`; exactly the FREE clusters are on the free list and
+the PARTIAL ones on the partial list; at most one is CURRENT.
+"""
+
+import errno as errors
+import os
+import tempfile
+
+import cython
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset, strdup
+
+from ..device cimport Device
+from .swapspace cimport SwapSpace
+from ..types cimport NONE, OK, PAGE_SIZE
+
+from memvirt.engine.stores.swapspace import MAX_SLOTS
+from memvirt.errors import ConfigError, InvariantError
+
+cdef extern from "stores/swapio.h" nogil:
+    enum:
+        MV_BATCH
+        MV_READ
+        MV_WRITE
+        MV_SHORT
+    uint32_t mv_swap_run(mv_area *area, int way, uint8_t **pages, uint32_t n, uint32_t slot, uint32_t begun)
+    int mv_begin(mv_area *area, uint8_t **pages, uint32_t n, uint32_t slot)
+    void mv_flight_close(mv_flight *flight)
+
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        FALLOC_FL_KEEP_SIZE
+        FALLOC_FL_PUNCH_HOLE
+    int fallocate(int fd, int mode, long offset, long length)
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+    int unlink(const char *path)
+
+cdef extern from "<stdlib.h>" nogil:
+    int posix_memalign(void **memory, size_t alignment, size_t size)
+
+
+@cython.final
+cdef class Swap(SwapSpace):
+    """One swap area.
+
+    slots       1 to 2^32 - 2
+    path        a file that does not exist yet, made here and removed at the end; None: a temporary file without a
+                name, in $MEMVIRT_SWAP_DIR or else where the system puts such files
+    slot_bytes  4096; or 8, for the ids of fingerprint content: then the slots are in memory, without a file
+    direct      use O_DIRECT where the file system can; `direct_io` says whether it does
+    cluster     slots of a cluster: a power of two, 64 to 65536
+    discard     punch clusters out of the file when they become free. Their space is then no longer reserved: on a disk
+                that others fill meanwhile, a later write fails with ENOSPC.
+
+    Raises ConfigError for sizes out of range, a path that cannot be made, and a disk without the space.
+    """
+
+    def __cinit__(self, slots, path=None, slot_bytes=PAGE_SIZE, bint direct=True, cluster=512, bint discard=False,
+                  Device device=None):
+        self._area.fd = -1
+        if not 1 <= slots <= MAX_SLOTS:
+            raise ConfigError(f"{slots} swap slots: must be 1 to {MAX_SLOTS}")
+        if slot_bytes not in (8, PAGE_SIZE):
+            raise ConfigError(f"swap slots of {slot_bytes} bytes: must be {PAGE_SIZE}, or 8 for fingerprints")
+        if not 64 <= cluster <= 65536 or cluster & (cluster - 1):
+            raise ConfigError(f"swap clusters of {cluster} slots: must be a power of two, 64 to 65536")
+        if slot_bytes == 8 and path is not None:
+            raise ConfigError(f"swap file {path}: fingerprints swap to memory, without a file")
+        self.nr_slots, self.slot_bytes, self._area.unit = slots, slot_bytes, slot_bytes
+        self.cluster_slots, self.discard, self.device = cluster, discard, device
+        self.nr_clusters = (self.nr_slots - 1) // self.cluster_slots + 1
+        self._make_clusters()
+        if slot_bytes == 8:
+            self._area.memory = <uint8_t *>calloc(self.nr_slots, 8)
+            if self._area.memory == NULL:
+                raise MemoryError(f"{slots} swap slots of 8 bytes")
+        else:
+            self._open(path, direct)
+
+    def __dealloc__(self):
+        mv_flight_close(&self._area.flight)
+        free(self._used)
+        free(self._cluster)
+        free(self._area.memory)
+        free(self._area.bounce)
+        if self._area.fd >= 0:
+            close(self._area.fd)
+        if self._remove != NULL:
+            unlink(self._remove)
+            free(self._remove)
+
+    def _make_clusters(self):
+        cdef uint32_t i
+        self._used = <uint64_t *>calloc((<size_t>self.nr_slots + 63) // 64, sizeof(uint64_t))
+        self._cluster = <Cluster *>calloc(self.nr_clusters, sizeof(Cluster))
+        if self._used == NULL or self._cluster == NULL:
+            raise MemoryError(f"the map of {self.nr_slots} swap slots")
+        self._free.head = self._free.tail = self._partial.head = self._partial.tail = self._current = NONE
+        for i in range(self.nr_clusters):
+            append(self._cluster, &self._free, i)
+
+    def _open(self, path, direct):
+        needed = int(self.nr_slots) * int(PAGE_SIZE)    # 64 bits: the C product would wrap
+        place = path or os.environ.get("MEMVIRT_SWAP_DIR") or tempfile.gettempdir()
+        folder = (os.path.dirname(os.path.abspath(path)) if path else place)
+        try:
+            space = os.statvfs(folder)
+            available = space.f_bavail * space.f_frsize
+            if needed > available:
+                raise OSError(errors.ENOSPC, os.strerror(errors.ENOSPC))
+            self._make_file(path, folder)
+            os.posix_fallocate(self._area.fd, 0, needed)
+        except OSError as error:
+            if error.errno in (errors.ENOSPC, errors.EDQUOT, errors.EFBIG):
+                raise ConfigError(f"swap file {place}: {error.strerror}: needs {needed} bytes, "
+                                  f"{available} are free. Free some, or name another place by "
+                                  "MEMVIRT_SWAP_DIR") from error
+            raise ConfigError(f"swap file {place}: {error.strerror}") from error
+        self._set_direct(direct)
+
+    def _make_file(self, path, folder):
+        if path is None:
+            self._area.fd, name = tempfile.mkstemp(prefix="memvirt-swap-", dir=folder)
+            os.unlink(name)
+        else:
+            self._area.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self.path = os.path.abspath(path)
+            self._remove = strdup(os.fsencode(self.path))
+
+    def _set_direct(self, wanted):
+        """Turn O_DIRECT on if a page then really goes out and in again: some file systems accept the flag only."""
+        import fcntl
+        cdef uint8_t *page
+        if posix_memalign(<void **>&self._area.bounce, PAGE_SIZE, MV_BATCH * PAGE_SIZE):
+            raise MemoryError("swap's bounce buffer")
+        if not wanted:
+            return
+        flags = fcntl.fcntl(self._area.fd, fcntl.F_GETFL)
+        try:
+            fcntl.fcntl(self._area.fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+        except OSError:
+            return
+        page = self._area.bounce
+        memset(page, 0, PAGE_SIZE)
+        self.direct_io = (mv_swap_run(&self._area, MV_WRITE, &page, 1, 0, 0) == 1
+                          and mv_swap_run(&self._area, MV_READ, &page, 1, 0, 0) == 1)
+        self._area.direct = self.direct_io
+        self._area.error = 0
+        memset(self._area.calls, 0, sizeof(self._area.calls))
+        if not self.direct_io:
+            fcntl.fcntl(self._area.fd, fcntl.F_SETFL, flags)
+
+    def metadata_bytes(self):
+        return (<uint64_t>self.nr_slots + 63) // 64 * 8 + self.nr_clusters * <uint64_t>sizeof(Cluster)
+
+    def attach(self, Device device not None):
+        if self.device is None:
+            self.device = device
+
+    cdef int64_t submit(self, bint write, int64_t now, uint32_t slot, uint32_t pages) noexcept nogil:
+        return self.device.write(now, pages) if write else self.device.read(now, pages)
+
+    cdef bint in_use(self, uint32_t slot) noexcept nogil:
+        return slot < self.nr_slots and (self._used[slot >> 6] >> (slot & 63)) & 1
+
+    cdef uint32_t cluster_end(self, uint32_t cluster) noexcept nogil:
+        return <uint32_t>min(<uint64_t>self.nr_slots, (<uint64_t>cluster + 1) * self.cluster_slots)
+
+    cdef bint at_cluster_end(self) noexcept nogil:
+        """Whether the next take begins another cluster."""
+        return self._current == NONE or self._next == self.cluster_end(self._current)
+
+    cdef void settle(self, uint32_t cluster) noexcept nogil:
+        """Put a cluster that is on no list where its count says."""
+        cdef Cluster *entry = &self._cluster[cluster]
+        if entry.used == 0:
+            entry.state = CLUSTER_FREE
+            append(self._cluster, &self._free, cluster)
+            if self.discard:
+                self.punch(cluster)
+        elif entry.used < self.cluster_end(cluster) - cluster * self.cluster_slots:
+            entry.state = CLUSTER_PARTIAL
+            append(self._cluster, &self._partial, cluster)
+        else:
+            entry.state = CLUSTER_FULL
+
+    cdef void next_cluster(self) noexcept nogil:
+        """Leave the current cluster for the next that has a free slot. There must be one."""
+        cdef ClusterList *source
+        if self._current != NONE:
+            self.settle(self._current)
+        source = &self._free if self._free.head != NONE else &self._partial
+        self._current = source.head
+        assert self._current != NONE
+        remove(self._cluster, source, self._current)
+        self._cluster[self._current].state = CLUSTER_CURRENT
+        self._next = self._current * self.cluster_slots
+
+    cdef uint32_t take(self, uint32_t n, uint32_t *slots) except? 0xFFFFFFFF nogil:
+        cdef uint32_t got = 0, part
+        while got < n:
+            part = self.take_in_cluster(n - got, slots + got)
+            if part == 0:
+                break
+            got += part
+        return got
+
+    cdef uint32_t take_in_cluster(self, uint32_t n, uint32_t *slots) noexcept nogil:
+        """Up to n slots of one cluster; 0 only when the area is full."""
+        cdef uint32_t got = 0, end
+        while got == 0 and self.nr_used < self.nr_slots:
+            if self.at_cluster_end():
+                self.next_cluster()
+            end = self.cluster_end(self._current)
+            while got < n and self._next < end:
+                if not (self._used[self._next >> 6] >> (self._next & 63)) & 1:
+                    self._used[self._next >> 6] |= <uint64_t>1 << (self._next & 63)
+                    slots[got] = self._next
+                    got += 1
+                self._next += 1
+            self._cluster[self._current].used += got
+            self.nr_used += got
+        return got
+
+    cdef int give(self, uint32_t slot) except -1 nogil:
+        cdef uint32_t cluster = slot // self.cluster_slots
+        cdef Cluster *entry
+        if not self.in_use(slot):
+            with gil:
+                raise InvariantError(f"swap slot {slot} given back but not in use; the area has {self.nr_slots}")
+        entry = &self._cluster[cluster]
+        self._used[slot >> 6] &= ~(<uint64_t>1 << (slot & 63))
+        self.nr_used -= 1
+        entry.used -= 1
+        if entry.state == CLUSTER_CURRENT:
+            return OK
+        if entry.state == CLUSTER_PARTIAL:
+            if entry.used > 0:
+                return OK
+            remove(self._cluster, &self._partial, cluster)
+        self.settle(cluster)
+        return OK
+
+    cdef void punch(self, uint32_t cluster) noexcept nogil:
+        """Give the cluster's blocks back. Best effort: without it, space is merely kept."""
+        cdef uint32_t first = cluster * self.cluster_slots
+        if self._area.memory == NULL:
+            fallocate(self._area.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      <long>first * self.slot_bytes, <long>(self.cluster_end(cluster) - first) * self.slot_bytes)
+        self.discards += 1
+
+    cdef void begin_write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages) noexcept nogil:
+        cdef uint32_t i, first = 0, length
+        for i in range(n):
+            if not self.in_use(slots[i]):
+                return
+        while first < n:
+            length = self.run(n - first, slots + first)
+            if not mv_begin(&self._area, <uint8_t **>pages + first, length, slots[first]):
+                return
+            first += length
+
+    cdef uint32_t write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages,
+                        uint8_t *done) except? 0xFFFFFFFF nogil:
+        cdef uint32_t worked = self.move(MV_WRITE, n, slots, <uint8_t **>pages, done)
+        self._area.flight.begun = 0
+        self.write_calls = self._area.calls[MV_WRITE]
+        self.write_failures += n - worked
+        return worked
+
+    cdef uint32_t read_batch(self, uint32_t n, const uint32_t *slots, uint8_t **pages,
+                             uint8_t *done) except? 0xFFFFFFFF nogil:
+        cdef uint32_t worked = self.move(MV_READ, n, slots, pages, done)
+        self.read_calls = self._area.calls[MV_READ]
+        self.read_failures += n - worked
+        return worked
+
+    def begins_writes(self):
+        """Whether the kernel takes writes that go on by themselves. Known once one was begun; False before."""
+        return self._area.flight.ring != 0 and self._area.flight.refused == 0
+
+    cdef uint32_t run(self, uint32_t n, const uint32_t *slots) noexcept nogil:
+        """How many of these slots, from the first on, one call can move."""
+        cdef uint32_t length = 1
+        while length < n and length < MV_BATCH and slots[length] == slots[0] + length:
+            length += 1
+        return length
+
+    cdef uint32_t move(self, int way, uint32_t n, const uint32_t *slots, uint8_t **pages,
+                       uint8_t *done) except? 0xFFFFFFFF nogil:
+        """Transfer runs of neighbouring slots. A run that fails half way has its first part done; the next is tried."""
+        cdef uint32_t i, moved, first = 0, length, worked = 0, nr_runs = 0
+        for i in range(n):
+            if not self.in_use(slots[i]):
+                with gil:
+                    raise InvariantError(f"swap slot {slots[i]} read or written but not in use; "
+                                         f"the area has {self.nr_slots}")
+        while first < n:
+            length = self.run(n - first, slots + first)
+            moved = mv_swap_run(&self._area, way, pages + first, length, slots[first], nr_runs)
+            nr_runs += 1
+            for i in range(length):
+                done[first + i] = i < moved
+            worked += moved
+            first += length
+        if worked < n:
+            self.last_errno = self._area.error
+        return worked
+
+    def inject(self, str call, nth, fault, times=1):
+        """Make a later system call fail, for tests.
+
+        call   "write" or "read"
+        nth    which of them: 1 is the next
+        fault  an errno, or "short": the call moves half of what it was asked to
+        times  how many calls in a row
+
+        The calls of writes that are begun come in the order of their runs, and only then those that take up the rest of
+        a run that fell short.
+        """
+        if call not in ("read", "write") or nth < 1 or times < 0 or not (fault == "short" or 0 < fault < 4096):
+            raise ConfigError(f"inject({call!r}, {nth}, {fault!r}, {times}): read or write, from 1, an errno or "
+                              "'short'")
+        way = MV_WRITE if call == "write" else MV_READ
+        self._area.skip[way], self._area.times[way] = nth - 1, times
+        self._area.fault[way] = MV_SHORT if fault == "short" else fault
+
+    cpdef object check(self):
+        """Recount slots and clusters from the bits. Raises InvariantError on the first difference."""
+        if self.device is not None:
+            self.device.check()
+        if self._area.flight.begun:
+            raise InvariantError(f"swap: {self._area.flight.begun} writes were begun and never finished")
+        cdef uint32_t i, slot, used, size, total = 0
+        on_free, on_partial = members(self._cluster, self._free), members(self._cluster, self._partial)
+        for i in range(self.nr_clusters):
+            used = 0
+            for slot in range(i * self.cluster_slots, self.cluster_end(i)):
+                used += self.in_use(slot)
+            total += used
+            size = self.cluster_end(i) - i * self.cluster_slots
+            if used != self._cluster[i].used:
+                raise InvariantError(f"swap cluster {i}: {used} slots in use, {self._cluster[i].used} counted")
+            if self._cluster[i].state == CLUSTER_CURRENT:
+                expected = CLUSTER_CURRENT if i == self._current else None
+            else:
+                expected = CLUSTER_FREE if used == 0 else CLUSTER_FULL if used == size else CLUSTER_PARTIAL
+            if self._cluster[i].state != expected:
+                raise InvariantError(f"swap cluster {i}: state {self._cluster[i].state} with {used} of {size} in use")
+            if (i in on_free) != (expected == CLUSTER_FREE) or (i in on_partial) != (expected == CLUSTER_PARTIAL):
+                raise InvariantError(f"swap cluster {i}: state {expected} and its list differ")
+        if total != self.nr_used:
+            raise InvariantError(f"swap: {total} slots in use, {self.nr_used} counted")
+
+
+cdef void append(Cluster *cluster, ClusterList *target, uint32_t i) noexcept nogil:
+    cluster[i].before, cluster[i].after = target.tail, NONE
+    if target.tail == NONE:
+        target.head = i
+    else:
+        cluster[target.tail].after = i
+    target.tail = i
+
+
+cdef void remove(Cluster *cluster, ClusterList *source, uint32_t i) noexcept nogil:
+    if cluster[i].before == NONE:
+        source.head = cluster[i].after
+    else:
+        cluster[cluster[i].before].after = cluster[i].after
+    if cluster[i].after == NONE:
+        source.tail = cluster[i].before
+    else:
+        cluster[cluster[i].after].before = cluster[i].before
+
+
+cdef set members(Cluster *cluster, ClusterList source):
+    """The clusters on a list; InvariantError if its links disagree or it does not end."""
+    cdef uint32_t i = source.head, before = NONE
+    found = set()
+    while i != NONE:
+        if i in found or cluster[i].before != before:
+            raise InvariantError(f"swap cluster {i}: its list is broken")
+        found.add(i)
+        before, i = i, cluster[i].after
+    if source.tail != before:
+        raise InvariantError(f"swap cluster {before} ends its list, {source.tail} is named as its end")
+    return found

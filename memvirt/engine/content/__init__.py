@@ -1,0 +1,1 @@
+"""Page contents: bytes or fingerprints, and the route to the codecs."""

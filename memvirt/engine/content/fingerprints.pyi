@@ -1,0 +1,17 @@
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from memvirt.engine.content.codec import Codec
+from memvirt.engine.content.content import Content
+
+MAX_SOURCES: int
+SPARE_SOURCES: int
+
+@final
+class Fingerprints(Content):
+    nr_all_sources: int
+    def __init__(
+        self, nr_frames: int, corpus: npt.NDArray[np.uint8] | None = None, codec: Codec | None = None
+    ) -> None: ...

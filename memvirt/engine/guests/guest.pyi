@@ -1,0 +1,47 @@
+from typing import Final
+
+from memvirt.engine.memory.buddy import Buddy
+
+class Machine: ...
+
+class GuestMemory:
+    nr_vpns: Final[int]
+    nr_pages: Final[int]
+    cache_border: Final[int]
+    swap_slots: Final[int]
+    kernel_pages: Final[int]
+    report_order: Final[int]
+    replacement: Final[str]
+    buddy: Final[Buddy]
+    nr_balloon: int
+    nr_clean_anon: int
+    def metadata_bytes(self) -> int: ...
+    def check(self) -> None: ...
+
+class Guest(GuestMemory):
+    low_pages: Final[int]
+    high_pages: Final[int]
+    swappiness: Final[int]
+    balloon_floor: Final[int]
+    oom_deflate_pages: Final[int]
+    balloon_target: int
+    def __init__(
+        self,
+        machine: Machine,
+        vpns: int,
+        pages: int,
+        *,
+        cache_border: int | None = None,
+        swap_slots: int = 0,
+        kernel_pages: int = 0,
+        low_pages: int = 0,
+        high_pages: int = 0,
+        balloon_floor: int = 0,
+        oom_deflate_pages: int = 256,
+        report_order: int | None = None,
+        replacement: str = "clock",
+        swappiness: int = 0,
+    ) -> None: ...
+    def set_target(self, pages: int) -> None: ...
+    def copy_for(self, machine: Machine) -> Guest: ...
+    def counters(self) -> dict[str, int]: ...

@@ -1,3 +1,0 @@
-from memvirt.engine.core import Core
-
-class Engine(Core): ...

@@ -1,0 +1,3 @@
+from memvirt.engine.host.core import Core
+
+class Engine(Core): ...

@@ -1,0 +1,15 @@
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from memvirt.engine.host.host import Engine
+from memvirt.engine.host.vm import Vm
+
+def run(
+    engine: Engine,
+    streams: Mapping[Vm, Any],
+    *,
+    on_exhausted: str = ...,
+    until_ns: int | None = ...,
+    decide: Callable[[int], None] | None = ...,
+    interval_ns: int = ...,
+) -> dict[Vm, tuple[int, str]]: ...

@@ -1,0 +1,3 @@
+from memvirt.engine.host.core import VmState
+
+class Vm(VmState): ...

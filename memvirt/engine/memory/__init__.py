@@ -1,0 +1,1 @@
+"""Physical memory: the buddy allocator and its indices, frames."""

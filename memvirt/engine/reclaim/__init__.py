@@ -1,0 +1,1 @@
+"""Taking frames back, and the faults that bring pages in again."""

@@ -1,6 +1,0 @@
-from typing import Any
-
-from memvirt.engine.host import Engine
-
-def __getattr__(name: str) -> Any: ...
-def sharing_state(engine: Engine) -> dict[str, int]: ...

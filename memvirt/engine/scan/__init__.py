@@ -1,1 +1,0 @@
-"""Page-sharing scanners, one module each."""

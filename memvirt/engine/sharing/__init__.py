@@ -1,0 +1,1 @@
+"""Page sharing: the index of stable contents, and the scanners, one module each."""

@@ -1,0 +1,1 @@
+"""Where pages go when their frames are taken: compressed, or swapped."""

@@ -1,0 +1,1 @@
+"""Workers that keep memory in shape: compaction and collapse."""

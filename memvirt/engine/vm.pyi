@@ -1,3 +1,0 @@
-from memvirt.engine.core import VmState
-
-class Vm(VmState): ...

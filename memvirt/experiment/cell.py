@@ -1,0 +1,291 @@
+"""One cell, from an empty host to a record: fill, warm-up, measured phase, the books closed, every page read back.
+
+The record speaks of the measured phase: counters, histograms and processor time are differences between its start and
+its end; usage, sharing and fragmentation are what the host held at its end. Only after all of it is taken are the VMs
+read back against their shadows, because reading faults pages in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from memvirt.environment import collect, source_commit
+from memvirt.errors import AdmissionError, InvariantError, MemvirtError
+from memvirt.experiment.expected import BatchLike, ContentError, Shadow
+from memvirt.experiment.fleet import Fleet, build, vm_name
+from memvirt.experiment.plan import Cell
+from memvirt.experiment.suite import Simulated
+from memvirt.experiment.trace_cell import replay
+from memvirt.inputs import Corpus
+from memvirt.results import derived
+from memvirt.results.record import Histogram, Record, counter_difference, histogram_difference
+
+MakeHost = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all cells of a run have in common."""
+
+    corpus: Corpus
+    versions: Mapping[str, str]
+    commit: str
+    environment: Mapping[str, Any]
+    make_host: MakeHost
+
+
+def prepare(corpus: Corpus, make_host: MakeHost | None = None) -> Run:
+    """A run on this machine with this corpus."""
+    from memvirt.versions import versions
+
+    if make_host is None:
+        from memvirt.host import Host
+
+        make_host = Host
+    return Run(corpus, versions(), source_commit(), collect(), make_host)
+
+
+class Exhausted(Exception):
+    """A VM's stream stopped for want of memory; not an error of memvirt: the outcome of the cell."""
+
+
+@dataclass(slots=True)
+class _Phase:
+    """What is gathered while a phase runs."""
+
+    accesses: int = 0
+    sim_ns: int = 0
+    vms: dict[str, dict[str, int]] = field(default_factory=dict)
+    content_pages: int = 0  # summed over samples
+    used_frames: int = 0
+    samples: int = 0
+    wall_ns: int = 0
+
+
+class Driver:
+    """Runs the phases of a fleet and keeps a shadow of every VM."""
+
+    def __init__(self, host: Any, fleet: Fleet, cloned: bool, guest: bool, aging: bool = False) -> None:
+        """`cloned`: every VM but the first is a clone of it; `guest`: VMs have one; `aging`: look at the host's memory
+        after every step."""
+        self._aging = aging
+        self.cycles: list[dict[str, int]] = []  # of aging: the host's memory after each step of all phases
+        self._host = host
+        self._guest = guest
+        self._fleet = fleet
+        self._cloned = cloned
+        self._shadows: dict[Any, Shadow] = {}
+
+    def run(self, name: str, steps: Iterator[Mapping[Any, Iterator[BatchLike]]], sampled: bool) -> _Phase:
+        """Run every step of a phase. Raises Exhausted when a VM could not go on."""
+        phase = _Phase()
+        for step in steps:
+            self._follow()
+            self._sample(phase)
+            streams = {vm: self._watched(vm, stream, phase if sampled else None) for vm, stream in step.items()}
+            now = self._host.sim_ns  # a VM whose clock is behind has been idle: the run takes it up to here first
+            before = {vm: (max(vm.sim_ns, now), self._shadows[vm].operations, vm.stall_ns) for vm in streams}
+            began = time.perf_counter_ns()
+            outcomes = self._host.run(streams)
+            phase.wall_ns += time.perf_counter_ns() - began
+            if self._aging:
+                self.cycles.append(_memory_now(self._host, len(self.cycles) + 1))
+            for vm, outcome in outcomes.items():
+                shadow = self._shadows[vm]
+                shadow.settle(outcome.done - (shadow.operations - before[vm][1]))
+                took = vm.sim_ns - before[vm][0]
+                entry = phase.vms.setdefault(vm.name, {"accesses": 0, "sim_ns": 0, "stall_ns": 0})
+                entry["accesses"] += outcome.done
+                entry["sim_ns"] += took
+                entry["stall_ns"] += vm.stall_ns - before[vm][2]
+                phase.accesses += outcome.done
+                phase.sim_ns += took
+            for vm, outcome in outcomes.items():
+                if outcome.reason != "done":
+                    raise Exhausted(
+                        f"{vm.name} stopped in phase {name} after {outcome.done} accesses: {outcome.reason}"
+                    )
+        self._follow()
+        self._sample(phase)
+        return phase
+
+    def _watched(self, vm: Any, stream: Iterator[BatchLike], phase: _Phase | None) -> Iterator[BatchLike]:
+        for batch in self._shadows[vm].watch(stream):
+            if phase is not None:
+                self._sample(phase)
+            yield batch
+
+    def _follow(self) -> None:
+        """Shadows for VMs that came since, none for those that went; a clone starts with its parent's content."""
+        there: Mapping[str, Any] = self._fleet.vms
+        kept = {vm: shadow for vm, shadow in self._shadows.items() if there.get(vm.name) is vm}
+        parent = kept.get(there.get(vm_name(0))) if self._cloned else None
+        for vm in there.values():
+            if vm in kept:
+                continue
+            if parent is None:
+                kept[vm] = Shadow(vm.name, vm.pages, vm.tag_base, vm.writes_done, guest=self._guest)
+            else:
+                kept[vm] = parent.clone(vm.name, vm.tag_base, vm.writes_done)
+        self._shadows = kept
+
+    def _sample(self, phase: _Phase) -> None:
+        usage = self._host.usage()
+        phase.content_pages += sum(shadow.content_pages() for shadow in self._shadows.values())
+        phase.used_frames += sum(usage.values()) - usage["free"]
+        phase.samples += 1
+
+    def verify(self, corpus: Corpus) -> int:
+        """Compare every page of every VM that was ever named; how many. ContentError at the first difference."""
+        for vm, shadow in self._shadows.items():
+            if shadow.writes != vm.writes_done:
+                raise InvariantError(f"{vm.name}: {vm.writes_done} writes done, the streams held {shadow.writes}")
+        return sum(shadow.verify(vm, corpus.pages) for vm, shadow in self._shadows.items())
+
+
+def _memory_now(host: Any, cycle: int) -> dict[str, int]:
+    """What aging does to memory, in a few numbers; `mean_run` in thousandths of a page, `*_9` in thousandths."""
+    lies, counters = host.fragmentation(), host.counters()
+    vms = lies["vms"].values()
+    present = sum(vm["present_pages"] for vm in vms)
+    runs = sum(vm["runs"] for vm in vms)
+    return {
+        "cycle": cycle,
+        "free_pages": lies["nr_free"],
+        "unusable_9": lies["unusable"][9],
+        "external_9": lies["external"][9],
+        "free_runs": sum(lies["free_runs"]),
+        "present_pages": present,
+        "huge_pages": sum(vm["huge_pages"] for vm in vms),
+        "mean_run": present * 1000 // runs if runs else 0,
+        "compact_moved": counters["compact_moved"],
+        "compact_blocks": counters["compact_blocks"],
+        "leaf_collapses": counters["leaf_collapses"],
+        "leaf_splits": counters["leaf_splits"],
+        "fault_around_missed": counters["fault_around_missed"],
+    }
+
+
+def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
+    """Run one cell. Refusal, exhaustion and failure are statuses of its record, never exceptions."""
+    record = Record(
+        suite=cell.suite,
+        scenario=cell.scenario,
+        preset=cell.preset,
+        seed=cell.seed,
+        tier=cell.tier,
+        status="failed",
+        reason="not run",
+        ratio=cell.ratio,
+        config=cell.config(),
+        config_sha256=cell.sha256(),
+        shown=cell.shown.model_dump(),
+        inputs={"corpus": run.corpus.sha256},
+        versions=dict(run.versions),
+        commit=run.commit,
+        environment=dict(run.environment),
+    )
+    host = None
+    try:
+        if isinstance(cell.spec, Simulated):
+            return replay(record, cell, cell.spec, baseline)
+        # Only the tier whose wall times are quoted pays for a disk: simulated time has its own device.
+        host = run.make_host(corpus=run.corpus, swap_direct=cell.tier == "full", **cell.host.model_dump(mode="json"))
+        fleet = build(
+            host, cell.spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest
+        )
+        cloned, aging = cell.spec.fleet.origin == "clone", cell.spec.aging is not None
+        driver = Driver(host, fleet, cloned=cloned, guest=bool(cell.guest), aging=aging)
+        return _measured(run, record, host, fleet, driver, baseline)
+    except AdmissionError as error:
+        return replace(record, status="refused", reason=str(error))
+    except Exhausted as error:
+        return replace(record, status="exhausted", reason=str(error))
+    except (MemvirtError, MemoryError, OSError) as error:
+        return replace(record, reason=f"{type(error).__name__}: {error}")
+    finally:
+        if host is not None:
+            host.close()
+
+
+def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver, baseline: Record | None) -> Record:
+    wall_ns: dict[str, int] = {}
+    phase = _Phase()
+    before = _look(host)
+    for part in fleet.phases:
+        before = _look(host)
+        phase = driver.run(part.name, iter(part), sampled=part.name == "measured")
+        wall_ns[part.name] = phase.wall_ns
+    after = _look(host)
+    taken = derived.Taken(
+        counters=counter_difference(after.counters, before.counters),
+        histograms=histogram_difference(after.histograms, before.histograms),
+        cpu_ns=counter_difference(after.cpu_ns, before.cpu_ns),
+        stall=counter_difference(after.stall, before.stall),
+        usage=host.usage(),
+        sharing=after.sharing,
+        merge_times=_merge_times(before.sharing, after.sharing),
+        stores=host.stores(),
+        content_pages=phase.content_pages,
+        used_frames=phase.used_frames,
+        configured_pages=fleet.configured_pages,
+        sim_ns=phase.sim_ns,
+        baseline_ns=baseline.sim_ns if baseline is not None and baseline.status == "done" else 0,
+    )
+    closed = replace(
+        record,
+        status="done",
+        reason="",
+        accesses=phase.accesses,
+        sim_ns=phase.sim_ns,
+        counters=taken.counters,
+        histograms=taken.histograms,
+        usage=taken.usage,
+        sharing=taken.sharing,
+        stores=taken.stores,
+        fragmentation=derived.without_floats(host.fragmentation()),
+        samples=driver.cycles,
+        cpu_ns=taken.cpu_ns,
+        vms=phase.vms,
+        derived=derived.derived(taken),
+        measured={
+            "wall_ns": wall_ns,
+            "accesses_per_s": phase.accesses * 10**9 // max(1, phase.wall_ns),
+            "wall_samples": host.wall_samples(),
+            "swap_areas": host.swap(),
+        },
+    )
+    try:
+        pages = driver.verify(run.corpus)
+        host.check()
+    except (ContentError, InvariantError) as error:
+        return replace(closed, status="failed", reason=f"{type(error).__name__}: {error}")
+    return replace(closed, verified=True, verified_pages=pages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    counters: dict[str, int]
+    histograms: dict[str, Histogram]
+    cpu_ns: dict[str, int]
+    stall: dict[str, int]
+    sharing: dict[str, int]
+
+
+def _merge_times(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[int, int]:
+    """Merges of the phase, and the sum of what passed before each."""
+    names = ("time_to_merge_ns.count", "time_to_merge_ns.sum")
+    count, total = (after.get(name, 0) - before.get(name, 0) for name in names)
+    return count, total
+
+
+def _look(host: Any) -> _Look:
+    histograms = {
+        kind: [(int(value), int(count)) for value, count in histogram["buckets"]]
+        for kind, histogram in host.histograms().items()
+    }
+    stall = {name: int(value) for name, value in host.stall().items() if name.endswith("_ns")}
+    return _Look(host.counters(), histograms, host.cpu_ns(), stall, host.sharing())

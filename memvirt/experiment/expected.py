@@ -1,0 +1,183 @@
+"""What every VM must read back: the content of each page, kept beside the engine and compared after the record closed.
+
+The shadow sees the same batches as the engine and nothing of its state. Per page it needs three numbers, because the
+content of a page is defined by three: the corpus page it was last filled from (or none: zeros), the tag of the last
+access write after that, and the word the tag is in, which follows from the page number alone (`word_of`). A discard
+gives the page up. A guest remembers that, and what is read afterwards is zeros; without a guest nobody below learns of
+it, so the bytes stay where they are, but they are no content any more.
+
+    tag of the n-th write of a VM, n from 1:  (tag_base + n) & 0x7fffffff, or 1 where that is 0
+
+Within a batch the last operation on a page wins; a write under a later fill or discard leaves nothing behind. Times of
+the last reset and the last write are kept as one running operation number per VM, so a batch is four numpy
+assignments.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from memvirt.errors import InvariantError, MemvirtError
+
+READ, WRITE, FILL, DISCARD = 0, 1, 2, 3
+PAGE_BYTES, PAGE_WORDS = 4096, 512
+NO_SOURCE = 0xFFFFFFFF
+CHUNK_PAGES = 1024  # pages compared at once: 4 MiB, inside the cache
+
+U32 = npt.NDArray[np.uint32]
+I64 = npt.NDArray[np.int64]
+
+
+class ContentError(MemvirtError):
+    """A VM read back something else than it wrote; names VM, page and the first word that differs."""
+
+
+class BatchLike(Protocol):
+    """A batch as the engine takes it: pages, ops and, where there are fills, corpus page numbers."""
+
+    @property
+    def pages(self) -> Any: ...
+    @property
+    def ops(self) -> Any: ...
+    @property
+    def sources(self) -> Any: ...
+
+
+class _Pending(NamedTuple):
+    pages: npt.NDArray[Any]
+    ops: npt.NDArray[Any]
+    sources: npt.NDArray[Any] | None
+
+
+def word_of(vpn: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The 8-byte word of a page that an access write stores its tag in."""
+    hashed = np.asarray(vpn, dtype=np.uint64) * np.uint64(2654435761)
+    return ((hashed & np.uint64(0xFFFFFFFF)) >> np.uint64(7)).astype(np.int64) & (PAGE_WORDS - 1)
+
+
+def tag_of(tag_base: int, sequence: npt.ArrayLike) -> U32:
+    """The tag of a VM's write number `sequence`, counted from 1; never 0."""
+    tags = (np.asarray(sequence, dtype=np.int64) + tag_base) & 0x7FFFFFFF
+    return np.where(tags == 0, 1, tags).astype(np.uint32)
+
+
+class Shadow:
+    """The expected content of one VM's pages."""
+
+    def __init__(self, name: str, pages: int, tag_base: int, writes: int = 0, *, guest: bool = False) -> None:
+        self.name = name
+        self.guest = guest
+        self.tag_base = tag_base
+        self.writes = writes  # access writes done so far: the next has sequence writes + 1
+        self.operations = 0  # applied so far
+        self._source: U32 = np.full(pages, NO_SOURCE, np.uint32)
+        self._tag: U32 = np.zeros(pages, np.uint32)
+        self._reset_at: I64 = np.full(pages, -1, np.int64)
+        self._write_at: I64 = np.full(pages, -1, np.int64)
+        self._given_up_at: I64 = np.full(pages, -1, np.int64)
+        self._named: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
+        self._pending: deque[_Pending] = deque()
+
+    def clone(self, name: str, tag_base: int, writes: int = 0) -> Shadow:
+        """The shadow of a VM cloned from this one now: the same content, a write sequence of its own."""
+        twin = Shadow(name, len(self._source), tag_base, writes, guest=self.guest)
+        twin.operations = self.operations
+        for field in ("_source", "_tag", "_reset_at", "_write_at", "_given_up_at", "_named"):
+            setattr(twin, field, getattr(self, field).copy())
+        return twin
+
+    def watch(self, stream: Iterable[BatchLike]) -> Iterator[BatchLike]:
+        """Hand on a stream's batches and remember them until `settle` says how much of them was done."""
+        for batch in stream:
+            sources = None if batch.sources is None else np.asarray(batch.sources)
+            self._pending.append(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
+            if len(self._pending) > 1:
+                # A batch is asked for only once the one before it was done whole.
+                self._apply(self._pending.popleft())
+            yield batch
+
+    def settle(self, rest: int) -> None:
+        """Apply the first `rest` operations of the batch handed on last: what the run did of it."""
+        last = self._pending.popleft() if self._pending else None
+        size = 0 if last is None else len(last.pages)
+        if not 0 <= rest <= size:
+            raise InvariantError(f"{self.name}: {rest} operations were done of a last batch of {size}")
+        if last is not None and rest:
+            sources = None if last.sources is None else last.sources[:rest]
+            self._apply(_Pending(last.pages[:rest], last.ops[:rest], sources))
+
+    def apply(self, batch: BatchLike) -> None:
+        """Take over a batch that was done whole."""
+        sources = None if batch.sources is None else np.asarray(batch.sources)
+        self._apply(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
+
+    def _apply(self, batch: _Pending) -> None:
+        when = self.operations + np.arange(len(batch.pages), dtype=np.int64)
+        self.operations += len(batch.pages)
+        self._named[batch.pages] = True
+        writes = batch.ops == WRITE
+        written = batch.pages[writes]
+        self._write_at[written] = when[writes]
+        self._tag[written] = tag_of(self.tag_base, self.writes + 1 + np.arange(len(written)))
+        self.writes += len(written)
+        discards, fills = batch.ops == DISCARD, batch.ops == FILL
+        self._given_up_at[batch.pages[discards]] = when[discards]
+        resets = fills | discards if self.guest else fills
+        if resets.any():
+            fresh = np.full(len(batch.pages), NO_SOURCE, np.uint32)
+            if batch.sources is not None:
+                fresh[fills] = batch.sources[fills]
+            self._source[batch.pages[resets]] = fresh[resets]
+            self._reset_at[batch.pages[resets]] = when[resets]
+
+    def tags(self) -> U32:
+        """The tag each page must hold in its word; 0 where no write is newer than the last fill or discard."""
+        return np.where(self._write_at > self._reset_at, self._tag, 0).astype(np.uint32)
+
+    def sources(self) -> U32:
+        """The corpus page under each page, NO_SOURCE for zeros."""
+        return self._source
+
+    def content_pages(self) -> int:
+        """Pages that have content: filled or written, and not given up since."""
+        held = np.maximum(self._reset_at, self._write_at) > self._given_up_at
+        return int(np.count_nonzero(held & ((self._source != NO_SOURCE) | (self.tags() != 0))))
+
+    def expected(self, pages: npt.NDArray[Any], corpus: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
+        """The bytes of `pages`, one row each."""
+        rows = np.zeros((len(pages), PAGE_BYTES), np.uint8)
+        sources = self._source[pages]
+        filled = sources != NO_SOURCE
+        if filled.any():
+            if corpus is None:
+                raise InvariantError(f"{self.name}: pages were filled from a corpus, but there is none to compare with")
+            rows[filled] = corpus[sources[filled]]
+        tags = self.tags()[pages]
+        tagged = np.flatnonzero(tags)
+        rows.view("<u8")[tagged, word_of(pages[tagged])] = tags[tagged]
+        return rows
+
+    def verify(self, vm: Any, corpus: npt.NDArray[np.uint8] | None) -> int:
+        """Read back every page the VM ever named and compare all its bytes; how many pages that were.
+
+        Raises ContentError at the first page that differs.
+        """
+        named = np.flatnonzero(self._named).astype(np.uint32)
+        for start in range(0, len(named), CHUNK_PAGES):
+            pages = named[start : start + CHUNK_PAGES]
+            wanted = self.expected(pages, corpus)
+            found = np.asarray(vm.read_pages(pages)).reshape(len(pages), PAGE_BYTES)
+            wrong = np.flatnonzero((wanted != found).any(axis=1))
+            if len(wrong):
+                raise ContentError(self._difference(int(pages[wrong[0]]), wanted[wrong[0]], found[wrong[0]]))
+        return len(named)
+
+    def _difference(self, page: int, wanted: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8]) -> str:
+        ours, theirs = wanted.view("<u8"), np.ascontiguousarray(found).view("<u8")
+        word = int(np.flatnonzero(ours != theirs)[0])
+        return f"{self.name}: page {page} word {word} holds {int(theirs[word]):#x}, it was given {int(ours[word]):#x}"

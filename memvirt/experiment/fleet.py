@@ -1,0 +1,440 @@
+"""From a scenario to VMs and their streams.
+
+Every VM has one layout, in pages counted from 0:
+
+    image        the operating system image: the same corpus pages in every VM, read-only
+    private      what the VM made itself: corpus pages of its own, then written to by the workload
+    freed        filled while booting, then handed back to the guest's free list: what a balloon can take for nothing
+    arriving     read from a device while the measured workload runs, spread over it: files, the same in every VM
+    untouched    configured, never used: what thin provisioning never pays for
+
+The overcommit ratio is the sum of configured sizes over the host's memory. The host is fixed, and the fleet grows:
+either more VMs of one size, each with the same stream at every ratio, or the same VMs, each larger.
+
+Private pages come from windows of the corpus that do not overlap, one per VM, so that two VMs hold equal private pages
+only where the captured machine did. Where a window is shorter than a VM's private memory its pages repeat, and the
+repeated ones are written to once at boot, which makes their content unique: a small corpus never looks like sharing.
+
+A fleet that settles boots its VMs one after another, minutes apart as it were: after each the host's scanner, if there
+is one, goes over all memory `settle_passes` times. So pages that can be merged are, before the next VM needs a frame.
+
+A phase yields steps: dicts from VM to stream, each for one `host.run`. VMs are created, cloned and destroyed between
+steps, so whoever iterates must run each step before asking for the next. Refusals of the host pass through unchanged.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from memvirt.errors import ConfigError
+from memvirt.inputs import Corpus
+from memvirt.inputs.bits import Pages
+from memvirt.settings.config import Model, Shares
+from memvirt.settings.config import Pages as PageCount
+from memvirt.settings.diagnose import Conflicts, Problem
+from memvirt.units import PAGE_SIZE
+from memvirt.workloads import BATCH, FILL, Action, Batch, Boot, Plan, Space, Stream, Workload, discard
+from memvirt.workloads.aging import HUGE_ORDER, settled
+
+Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
+Streams = dict["Vm", Iterator[Batch]]
+
+
+class Vm(Protocol):
+    """What a fleet asks of a VM."""
+
+    def clone(self, name: str) -> "Vm": ...
+    def destroy(self) -> None: ...
+    def balloon(self, target: int) -> int: ...
+
+
+class Host(Protocol):
+    """What a fleet asks of a host. Sizes are in bytes."""
+
+    def create_vm(
+        self,
+        name: str,
+        *,
+        memory: int,
+        guest: Any,
+        domain: int,
+        shares: int = ...,
+        reservation: int = ...,
+        limit: int | None = ...,
+    ) -> Vm: ...
+    def settle(self, passes: int) -> None: ...
+    def fragmentation(self) -> dict[str, Any]: ...
+
+
+InTurn = Annotated[tuple[Percent, ...], Field(min_length=1, max_length=64)]
+
+
+class FleetSpec(Model):
+    """The table [scenarios.fleet]. Percentages are of a VM's configured memory. Lists go by the VM: its first value is
+    that of the first VM, and so on, and over again."""
+
+    origin: Literal["boot", "clone"] = Field(
+        default="boot", description="boot: every VM boots by itself; clone: the first one boots, the others are clones"
+    )
+    grow: Literal["vms", "memory"] = Field(default="vms", description="what a larger overcommit ratio means")
+    vms: int = Field(strict=True, ge=1, le=4096, description="VMs at ratio 1.0")
+    memory: PageCount = Field(description="configured size of each VM at ratio 1.0")
+    image: tuple[str, ...] = Field(default=("libraries", "source"), min_length=1, description="classes of the image")
+    private: tuple[str, ...] = Field(default=("heap", "numeric"), min_length=1, description="classes of private memory")
+    image_percent: Percent = Field(default=40, description="operating system image, the same in every VM")
+    touched_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
+        default=90, description="filled while booting, image included"
+    )
+    freed_percent: Percent = Field(default=15, description="of that, freed again by the guest")
+    arriving_percent: Percent = Field(
+        default=0, description="beyond that, read from a device in the measured phase: files, the same in every VM"
+    )
+
+    mix_percent: (
+        Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=10_000)], ...], Field(min_length=1)] | None
+    ) = Field(default=None, description="sizes of the VMs in turn, in per cent of `memory`; else all are alike")
+    shares: Annotated[tuple[Shares, ...], Field(min_length=1)] | None = Field(
+        default=None, description="relative weights of the VMs in turn; else 1000 each"
+    )
+    reservation_percent: InTurn | None = Field(
+        default=None, description="host memory the VMs are guaranteed, in turn; else nothing"
+    )
+    limit_percent: InTurn | None = Field(default=None, description="most host memory the VMs get, in turn; else all")
+    tenants: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
+        default=None, description="domains that the VMs belong to in turn, for the sharing option salting; else one"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.image_percent + self.freed_percent >= self.touched_percent:
+            raise ValueError(
+                f"image_percent {self.image_percent} and freed_percent {self.freed_percent} leave nothing of "
+                f"touched_percent {self.touched_percent} to work in"
+            )
+        if self.touched_percent + self.arriving_percent > 100:
+            raise ValueError(
+                f"touched_percent {self.touched_percent} leaves no room for arriving_percent {self.arriving_percent}"
+            )
+        problems = []
+        pairs = in_turn(self.reservation_percent or (0,), self.limit_percent or (100,))
+        for reservation, limit in pairs:
+            if limit == 0:
+                problems.append(
+                    Problem(("limit_percent",), "a VM of limit 0 could not run; leave it away for no limit")
+                )
+            elif reservation > limit:
+                text = f"{reservation} % is above the same VM's limit, {limit} %"
+                problems.append(Problem(("reservation_percent",), text, ("limit_percent",)))
+        alike = {"mix_percent": self.mix_percent} | self.promised
+        for key in (key for key, values in alike.items() if self.origin == "clone" and len(set(values or ())) > 1):
+            text = 'clones have what their parent has: give one value, or origin = "boot"'
+            problems.append(Problem((key,), text, ("origin",)))
+        if problems:
+            raise Conflicts(list(dict.fromkeys(problems)))
+        return self
+
+    @property
+    def promised(self) -> dict[str, tuple[int, ...]]:
+        """What VMs are promised, by setting, where the fleet says so."""
+        given = {"shares": self.shares, "reservation_percent": self.reservation_percent}
+        given |= {"limit_percent": self.limit_percent}
+        return {key: values for key, values in given.items() if values is not None}
+
+    def promises(self, index: int, configured: int) -> dict[str, int]:
+        """Of VM number `index`, of so many pages: what it is promised, as create_vm takes it (sizes in bytes)."""
+        own = {key: values[index % len(values)] for key, values in self.promised.items()}
+        sizes = {key.removesuffix("_percent"): value for key, value in own.items() if key != "shares"}
+        found = {key: configured * percent // 100 * PAGE_SIZE for key, percent in sizes.items()}
+        if "limit" in found:
+            found["limit"] = max(PAGE_SIZE, found["limit"])
+        return found | {key: value for key, value in own.items() if key == "shares"}
+
+    def sizes(self, overcommit_percent: int) -> list[int]:
+        """Configured pages of each VM at this ratio; ConfigError where it does not come out even."""
+        count, each = self.vms, self.memory
+        if self.grow == "memory":
+            each = self.memory * overcommit_percent // 100
+        else:
+            count, rest = divmod(self.vms * overcommit_percent, 100)
+            if rest or not count:
+                raise ConfigError(
+                    f"{self.vms} VMs at overcommit ratio {overcommit_percent / 100:g} are not a whole number; "
+                    'choose ratios that fit, or grow = "memory"'
+                )
+        if self.mix_percent is None:
+            return [each] * count
+        mix = [self.mix_percent[index % len(self.mix_percent)] for index in range(count)]
+        if sum(mix) != 100 * count:
+            raise ConfigError(
+                f"mix_percent makes {count} VMs at overcommit ratio {overcommit_percent / 100:g} {sum(mix) / count:g} % "
+                "of `memory` on average, not 100; choose a mix of mean 100, and a number of VMs it divides"
+            )
+        return [max(1, each * percent // 100) for percent in mix]
+
+
+class AgingSpec(Model):
+    """The table [scenarios.aging]: in place of a measured workload, the VMs come and go.
+
+    They do so until free memory has settled (memvirt.workloads.aging.settled), which takes some presets longer than
+    others, and then for as many cycles more under every preset: those are measured.
+    """
+
+    cycles: int = Field(
+        strict=True,
+        ge=1,
+        le=10_000,
+        description="most rounds of booting, growing, shrinking, stopping until it settles",
+    )
+    measured_cycles: int = Field(default=10, strict=True, ge=1, le=10_000, description="rounds after that")
+    resident_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
+        default=70, description="most of the fleet's memory at ratio 1.0 that the VMs fill together"
+    )
+
+
+class Scenario(Protocol):
+    """What `build` reads of a scenario: the fleet, and a workload per phase, or aging in place of the measured one."""
+
+    @property
+    def fleet(self) -> FleetSpec: ...
+    @property
+    def warm_up(self) -> Workload | None: ...
+    @property
+    def measured(self) -> Workload | None: ...
+    @property
+    def aging(self) -> AgingSpec | None: ...
+    @property
+    def settle_passes(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A named part of a cell, to be gone through once. Run each step before asking for the next."""
+
+    name: Literal["fill", "warm-up", "measured"]
+    steps: Callable[[], Iterator[Streams]]
+
+    def __iter__(self) -> Iterator[Streams]:
+        return self.steps()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things lie in one VM, in pages."""
+
+    configured: int
+    image: int
+    live: int
+    touched: int
+    arriving: int = 0  # pages from `touched` on
+
+    @classmethod
+    def of(cls, spec: FleetSpec, configured: int) -> "Layout":
+        touched = max(1, configured * spec.touched_percent // 100)
+        live = max(1, touched - configured * spec.freed_percent // 100)
+        arriving = min(configured * spec.arriving_percent // 100, configured - touched)
+        return cls(configured, min(configured * spec.image_percent // 100, live - 1), live, touched, arriving)
+
+    @property
+    def space(self) -> Space:
+        return Space(self.live, self.image)
+
+
+class Contents:
+    """Which corpus page lands where: one image for all, a window of the private classes for each VM."""
+
+    def __init__(self, spec: FleetSpec, corpus: Corpus, vms: int) -> None:
+        self._image = blend([corpus.canonical[corpus.sources([name])] for name in spec.image])
+        private = [corpus.canonical[corpus.sources([name])] for name in spec.private]
+        short = [name for name, pages in zip(spec.private, private, strict=True) if len(pages) < vms]
+        if short:
+            raise ConfigError(f"the corpus has too few pages of {', '.join(short)} for {vms} VMs; capture a larger one")
+        shares = [len(pages) // vms for pages in private]
+        self._windows = [
+            blend([pages[vm * share : (vm + 1) * share] for pages, share in zip(private, shares, strict=True)])
+            for vm in range(vms)
+        ]
+
+    def boot(self, vm: int, layout: Layout, first: int = 0, count: int | None = None) -> Boot:
+        """The boot of a VM, or of `count` pages of it from `first` on, of which none are freed again."""
+        last = layout.touched if count is None else first + count
+        pages = np.arange(first, last, dtype=np.int64)
+        image = pages < layout.image
+        own = pages - layout.image
+        window = self._windows[vm]
+        sources = np.where(image, self._image[pages % len(self._image)], window[own % len(window)])
+        again = pages >= layout.image + len(window)
+        # A repeated image page is equal in every VM and may stay; a repeated private page would feign sharing.
+        rewritten = np.flatnonzero(again & (sources != 0)).astype(np.uint32)
+        freed_from = layout.live if count is None else count
+        return Boot(sources.astype(np.uint32), rewritten, freed_from, first)
+
+    def arrivals(self, layout: Layout) -> Pages:
+        """Corpus pages of the files that arrive: those that follow the image's."""
+        return self._image[np.arange(layout.image, layout.image + layout.arriving) % len(self._image)].astype(np.uint32)
+
+
+def among(batches: Iterator[Batch], length: int, first: int, sources: Pages) -> Iterator[Batch]:
+    """A workload of about `length` accesses, and evenly spread over it the fills of pages from `first` on."""
+    done = filled = 0
+    for batch in batches:
+        done += len(batch.pages)
+        fills = np.arange(filled, len(sources) * min(done, length) // length)
+        filled += len(fills)
+        at = (np.arange(len(fills)) + 1) * len(batch.pages) // max(1, len(fills))
+        pages = np.insert(batch.pages, at, fills + first)
+        ops = np.insert(batch.ops, at, FILL)
+        given = np.zeros(len(batch.pages), np.uint32) if batch.sources is None else batch.sources
+        given = np.insert(given, at, sources[fills])
+        for start in range(0, len(pages), BATCH):
+            part = slice(start, start + BATCH)
+            yield Batch(pages[part], ops[part], given[part])
+
+
+def blend(parts: Sequence[Pages]) -> Pages:
+    """Several runs of pages as one, mixed in proportion to their lengths, each in its own order."""
+    keys = [(np.arange(len(part), dtype=np.int64) << 20) // len(part) for part in parts]
+    return np.concatenate(parts)[np.argsort(np.concatenate(keys), kind="stable")]
+
+
+class Fleet:
+    """VMs on one host, and the phases of a cell. `vms` maps names to the VMs that exist now."""
+
+    def __init__(
+        self, host: Host, scenario: Scenario, sizes: Sequence[int], contents: Contents, seed: int, guest: Any
+    ) -> None:
+        self.vms: dict[str, Vm] = {}
+        self.configured_pages = sum(sizes)
+        self._guest = guest
+        self._host = host
+        self._scenario = scenario
+        self._layouts = [Layout.of(scenario.fleet, pages) for pages in sizes]
+        self._contents = contents
+        self._seed = seed
+        self._held = [0] * len(sizes)
+        if scenario.aging is not None:
+            budget = scenario.fleet.vms * scenario.fleet.memory * scenario.aging.resident_percent // 100
+            plan = Plan([layout.touched for layout in self._layouts], budget, seed)
+            most, measured = plan.cycles(scenario.aging.cycles), plan.cycles(scenario.aging.measured_cycles)
+            self.phases: tuple[Phase, ...] = (
+                Phase("warm-up", lambda: self._age(most, until_settled=True)),
+                Phase("measured", lambda: self._age(measured)),
+            )
+            return
+        if scenario.measured is None:
+            raise ConfigError("a scenario needs a measured workload, or aging")
+        phases = [Phase("fill", self._clones if scenario.fleet.origin == "clone" else self._boots)]
+        if scenario.warm_up is not None:
+            phases.append(self._working("warm-up", scenario.warm_up))
+        self.phases = (*phases, self._working("measured", scenario.measured))
+
+    def create(self, index: int) -> Vm:
+        """Create VM number `index`; what the host says to that passes through."""
+        name = vm_name(index)
+        memory = self._layouts[index].configured * PAGE_SIZE
+        domain = index % (self._scenario.fleet.tenants or 1)
+        promises = self._scenario.fleet.promises(index, self._layouts[index].configured)
+        self.vms[name] = self._host.create_vm(name, memory=memory, guest=self._guest, domain=domain, **promises)
+        return self.vms[name]
+
+    def _boots(self) -> Iterator[Streams]:
+        passes = self._scenario.settle_passes
+        if not passes:
+            yield {self.vms[vm_name(index)]: self._boot(index) for index in range(len(self._layouts))}
+            return
+        for index in range(len(self._layouts)):
+            yield {self.vms[vm_name(index)]: self._boot(index)}
+            self._host.settle(passes)
+
+    def _clones(self) -> Iterator[Streams]:
+        parent = self.vms[vm_name(0)]
+        yield {parent: self._boot(0)}
+        for index in range(1, len(self._layouts)):
+            self.vms[vm_name(index)] = parent.clone(vm_name(index))
+
+    def _boot(self, index: int) -> Iterator[Batch]:
+        return self._contents.boot(index, self._layouts[index]).batches()
+
+    def _working(self, name: Literal["warm-up", "measured"], workload: Workload) -> Phase:
+        def steps() -> Iterator[Streams]:
+            yield {
+                self.vms[vm_name(index)]: self._arriving(
+                    name, layout, workload, workload.batches(layout.space, Stream(self._seed, index, name))
+                )
+                for index, layout in enumerate(self._layouts)
+            }
+
+        return Phase(name, steps)
+
+    def _arriving(self, phase: str, layout: Layout, workload: Workload, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """In the measured phase files arrive while the VM works."""
+        if phase != "measured" or not layout.arriving:
+            return batches
+        return among(batches, max(1, workload.length()), layout.touched, self._contents.arrivals(layout))
+
+    def _age(self, cycles: Iterator[list[Action]], until_settled: bool = False) -> Iterator[Streams]:
+        """One step per cycle. What VMs give up goes back to the host at once: by stopping, or through the balloon."""
+        unusable: list[int] = []
+        for actions in cycles:
+            yield {vm: batches for action in actions if (acted := self._act(action)) for vm, batches in [acted]}
+            unusable.append(self._host.fragmentation()["unusable"][HUGE_ORDER])
+            for action in actions:
+                if action.kind == "shrink":
+                    self._give_back(action.vm)
+            if until_settled and settled(unusable) is not None:
+                return
+
+    def _give_back(self, index: int) -> None:
+        """Let the balloon hold what the VM no longer fills."""
+        if self._guest:
+            free = self._layouts[index].touched - self._held[index]
+            self.vms[vm_name(index)].balloon(free * PAGE_SIZE)
+
+    def _act(self, action: Action) -> tuple[Vm, Iterator[Batch]] | None:
+        """Carry out one action; its stream, if it has one."""
+        name, held = vm_name(action.vm), self._held[action.vm]
+        if action.kind == "stop":
+            self.vms.pop(name).destroy()
+            self._held[action.vm] = 0
+            return None
+        if action.kind == "shrink":
+            self._held[action.vm] = held - action.pages
+            return self.vms[name], discard(held - action.pages, action.pages)
+        vm = self.create(action.vm) if action.kind == "boot" else self.vms[name]
+        self._held[action.vm] = held + action.pages
+        if action.kind == "grow":
+            self._give_back(action.vm)
+        boot = self._contents.boot(action.vm, self._layouts[action.vm], held, action.pages)
+        return vm, boot.batches()
+
+
+def build(
+    host: Host, scenario: Scenario, corpus: Corpus, seed: int, *, overcommit_percent: int = 100, guest: Any = False
+) -> Fleet:
+    """Create the VMs of a scenario on a host and describe their phases.
+
+    `guest` is handed to `create_vm` for every VM; streams are the same with and without. Clones and VMs that age are
+    created by the steps of their phases. ConfigError for what cannot be; refusals are the host's own.
+    """
+    if not 1 <= overcommit_percent <= 100_000:
+        raise ConfigError(f"an overcommit ratio of {overcommit_percent / 100:g} is outside 0.01 to 1000")
+    sizes = scenario.fleet.sizes(overcommit_percent)
+    cloned = scenario.fleet.origin == "clone"
+    contents = Contents(scenario.fleet, corpus, 1 if cloned else len(sizes))
+    fleet = Fleet(host, scenario, sizes, contents, seed, guest)
+    at_once = 0 if scenario.aging is not None else 1 if cloned else len(sizes)
+    for index in range(at_once):
+        fleet.create(index)
+    return fleet
+
+
+def in_turn(one: Sequence[int], other: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The pairs that VMs come to whose values go in turn."""
+    for index in range(len(one) * len(other)):
+        yield one[index % len(one)], other[index % len(other)]
+
+
+def vm_name(index: int) -> str:
+    return f"vm{index}"

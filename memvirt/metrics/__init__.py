@@ -1,0 +1,1 @@
+"""What is measured: name, unit, kind and meaning of every metric."""

@@ -1,0 +1,103 @@
+"""The metrics of page sharing, as rows of the registry."""
+
+from memvirt.metrics.metric import Better, Kind
+
+_UP, _DOWN, _NONE = Better.HIGHER, Better.LOWER, Better.NEITHER
+
+# What host.sharing() reports beside its two histograms: name, unit, kind, better, meaning, derivation.
+SHARING: tuple[tuple[str, str, Kind, Better, str, str], ...] = (
+    (
+        "pages_shared",
+        "frames",
+        Kind.GAUGE,
+        _NONE,
+        "frames that hold merged content",
+        "recounted; ksm: nodes with users",
+    ),
+    ("pages_sharing", "pages", Kind.GAUGE, _UP, "additional sites that use them", "Σ (refs - 1); ksm: of its items"),
+    ("zero_pages", "pages", Kind.GAUGE, _UP, "entries that name the zero frame", "its references"),
+    (
+        "cow_sharing",
+        "pages",
+        Kind.GAUGE,
+        _UP,
+        "entries that share a frame by cloning alone",
+        "Σ (refs - 1), not merged",
+    ),
+    ("leaves_shared", "pages", Kind.GAUGE, _UP, "pages under leaves that clones share", "Σ entries · (holders - 1)"),
+    ("saved_zero_pages", "frames", Kind.GAUGE, _UP, "saved by sharing zeros", "by content, whatever shares them"),
+    ("saved_intra_pages", "frames", Kind.GAUGE, _UP, "saved by sharing within a VM, without zeros", "Σ (refs - VMs)"),
+    ("saved_inter_pages", "frames", Kind.GAUGE, _UP, "saved by sharing between VMs, without zeros", "Σ (VMs - 1)"),
+    ("saved_gross_frames", "frames", Kind.GAUGE, _UP, "saved by merging, gross", "zero + intra + inter"),
+    (
+        "metadata_index_frames",
+        "frames",
+        Kind.GAUGE,
+        _DOWN,
+        "hash table, queue, times, zero frame",
+        "charged at creation",
+    ),
+    ("metadata_scanner_frames", "frames", Kind.GAUGE, _DOWN, "trees and items of the scanner", "charged as they grow"),
+    ("saved_net_frames", "frames", Kind.GAUGE, _UP, "saved by merging, net", "gross - its metadata"),
+    (
+        "sharing_debt_frames",
+        "frames",
+        Kind.GAUGE,
+        _DOWN,
+        "needed if every shared page were written now",
+        "gross + clones",
+    ),
+    ("breaks", "frames", Kind.COUNTER, _DOWN, "merged frames that stopped being merged", "counted"),
+    (
+        "last_chance_merges",
+        "pages",
+        Kind.COUNTER,
+        _UP,
+        "pages shared when reclaim was about to write them out",
+        "counted",
+    ),
+    ("arrival_merges", "pages", Kind.COUNTER, _UP, "pages shared the moment their content arrived", "counted"),
+    ("false_matches", "pages", Kind.COUNTER, _DOWN, "equal hash, different bytes or salt: not merged", "counted"),
+    ("stale_hints", "pages", Kind.COUNTER, _DOWN, "candidates that had changed since they were hashed", "counted"),
+    ("merges_put_off", "pages", Kind.COUNTER, _DOWN, "merges and looks put off for want of a frame", "counted"),
+    (
+        "scan_ns_per_page",
+        "ns",
+        Kind.SIM_TIME,
+        _DOWN,
+        "processor time for each page scanned",
+        "cpu_ns.scan / pages_scanned",
+    ),
+    ("scan_ns_per_gib_saved", "ns", Kind.SIM_TIME, _DOWN, "processor time for each GiB saved", "cpu_ns.scan / gross"),
+    ("pages_scanned", "pages", Kind.COUNTER, _NONE, "pages the scanner looked at", "counted"),
+    ("full_scans", "passes", Kind.COUNTER, _NONE, "passes finished; esx: over single VMs", "counted"),
+    ("hints_followed", "pages", Kind.COUNTER, _NONE, "looked at first because their content had arrived", "counted"),
+    (
+        "pages_unshared",
+        "pages",
+        Kind.GAUGE,
+        _NONE,
+        "checked again and again, unique",
+        "ksm: inserted into the unstable tree",
+    ),
+    ("pages_volatile", "pages", Kind.GAUGE, _NONE, "changed too fast to be merged", "ksm: items in neither tree"),
+    ("pages_skipped", "pages", Kind.COUNTER, _NONE, "passed over by smart_scan", "counted, as ksm"),
+    ("ksm_zero_pages", "pages", Kind.GAUGE, _UP, "zero pages that ksm replaced", "as ksm"),
+    ("general_profit", "bytes", Kind.GAUGE, _UP, "ksm's own estimate of its profit", "4096 · saved pages - 64 · items"),
+    ("stable_node_chains", "chains", Kind.GAUGE, _NONE, "contents with more than one stable node", "as ksm"),
+    ("stable_node_dups", "nodes", Kind.GAUGE, _NONE, "stable nodes of such contents", "as ksm"),
+    ("rmap_items", "items", Kind.GAUGE, _NONE, "pages that ksm keeps track of", "recounted"),
+    ("rmap_items_put_off", "pages", Kind.COUNTER, _DOWN, "not looked at for want of a frame for items", "counted"),
+    (
+        "pages_to_scan",
+        "pages",
+        Kind.GAUGE,
+        _NONE,
+        "pages ksm looks at between two sleeps now",
+        "set, or by its advisor",
+    ),
+)
+SHARING_TIMES: tuple[tuple[str, Better, str], ...] = (
+    ("time_to_merge_ns", _DOWN, "from a page being given its frame to its merge"),
+    ("share_lifetime_ns", _UP, "for how long frames stayed merged, of those that ended"),
+)

@@ -1,0 +1,1 @@
+"""What people read: statistics, columns, verdicts, tables, comparisons and exports."""

@@ -1,0 +1,96 @@
+"""What aging does to memory, cycle by cycle: a block for each scenario whose records hold samples.
+
+A row is a preset, a column a cycle; a cell is the share of free memory that lies in blocks too small for 2 MiB (Linux's
+unusable index at order 9, in per cent), the median over seeds. A preset that settled early has no later cycles. Behind
+them: the cycle by which the index had settled (memvirt.workloads.aging; "no": not by the last one allowed), and of the
+measured cycles after that the mean index, the pages that compaction moved in each, and how much of the VMs' memory was mapped
+huge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from rich import box
+from rich.table import Table
+
+from memvirt.results.record import Record
+from memvirt.workloads.aging import settled
+
+COLUMNS = 5  # cycles shown, the last one included
+MISSING = "–"
+
+
+def shown_cycles(cycles: int) -> list[int]:
+    """The cycles that stand in the table: evenly spread, ending with the last."""
+    return sorted({max(1, cycles * column // COLUMNS) for column in range(1, COLUMNS + 1)})
+
+
+def tables(records: Sequence[Record]) -> list[Table]:
+    """One table for each scenario with samples, in the order of the records; baselines are left out."""
+    aged = [record for record in records if record.samples and not record.preset.startswith("baseline")]
+    return [
+        _table(scenario, [record for record in aged if record.scenario == scenario])
+        for scenario in dict.fromkeys(record.scenario for record in aged)
+    ]
+
+
+def _table(scenario: str, records: Sequence[Record]) -> Table:
+    shown = shown_cycles(max(len(_aging(record)) for record in records))
+    table = Table(
+        title=f"{scenario}: free memory unusable as 2 MiB, %, after so many cycles; then: once it has settled",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("preset", min_width=max(len(record.preset) for record in records))
+    for name in (*map(str, shown), "settled", "then", "moved", "huge %"):
+        table.add_column(name, justify="right")
+    for preset in dict.fromkeys(record.preset for record in records):
+        table.add_row(preset, *_row([record for record in records if record.preset == preset], shown))
+    return table
+
+
+def _measured(record: Record) -> int:
+    return int(record.config["scenario"]["aging"]["measured_cycles"])
+
+
+def _aging(record: Record) -> list[dict[str, int]]:
+    """The samples of the cycles until it settled."""
+    return record.samples[: -_measured(record)]
+
+
+def _row(seeds: Sequence[Record], shown: Sequence[int]) -> list[str]:
+    """The cells of one preset behind its name."""
+
+    def middle(value: Callable[[Record], float]) -> float:
+        return median(value(record) for record in seeds)
+
+    ends = [settled([sample["unusable_9"] for sample in _aging(record)]) for record in seeds]
+    known = [end for end in ends if end is not None]
+    cells = []
+    for cycle in shown:
+        there = [_aging(record)[cycle - 1]["unusable_9"] for record in seeds if len(_aging(record)) >= cycle]
+        cells.append(f"{median(there) / 10:.1f}" if there else MISSING)
+    return [
+        *cells,
+        f"{median(known):.0f}" if len(known) == len(ends) else "no",
+        f"{middle(lambda record: _mean(record, 'unusable_9')) / 10:.1f}",
+        f"{middle(_moved):.0f}",
+        f"{middle(_huge):.0f}",
+    ]
+
+
+def _mean(record: Record, name: str) -> float:
+    """Over the measured cycles."""
+    return sum(sample[name] for sample in record.samples[-_measured(record) :]) / _measured(record)
+
+
+def _moved(record: Record) -> float:
+    """Pages that compaction moved in a measured cycle."""
+    before = record.samples[-_measured(record) - 1]["compact_moved"]
+    return (record.samples[-1]["compact_moved"] - before) / _measured(record)
+
+
+def _huge(record: Record) -> float:
+    return 100 * _mean(record, "huge_pages") / max(1, _mean(record, "present_pages"))

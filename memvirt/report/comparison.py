@@ -1,0 +1,250 @@
+"""Two runs or more against the first: what became better, what worse, what is the same.
+
+Results folders are compared in their simulated metrics, cell by cell, the same seed on both sides. These numbers have
+no noise: equal code gives equal digits, so a difference is a difference for the seeds that were run; what it is over
+seeds in general needs five of them and an interval. pyperf files are compared in wall times, by the means of their
+processes. Timings in folders are compared when all of them have some. p values are corrected across the whole table.
+
+Unlike runs are refused: another suite, tier, corpus, codec or configuration of a cell; for wall times another machine.
+What may differ is memvirt itself, for that is what is compared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum, inf
+from pathlib import Path
+from typing import Any
+
+from memvirt.errors import ConfigError
+from memvirt.experiment.plan import BASELINE
+from memvirt.metrics.metric import Better
+from memvirt.report import statistics
+from memvirt.report.columns import COLUMNS, Column
+from memvirt.report.statistics import Comparison, Verdict
+from memvirt.results import run_folder
+from memvirt.results.record import Record
+from memvirt.timing import samples
+
+CODEC = ("lz4", "lz4_route")  # versions that change what compresses to what
+MACHINE = ("hostname", "cpu_model_name", "cpu_count", "platform", "python_version", "unit")
+WALL = "wall time"
+SIMULATED = tuple(column for column in COLUMNS if not column.wall and column.better is not Better.NEITHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One metric of one cell, in the first run and in another."""
+
+    other: str  # the run compared with the first
+    cell: str  # scenario and preset, or a benchmark's name
+    metric: str
+    unit: str
+    lower: bool  # less is better
+    before: float  # mean, in the first run
+    after: float
+    comparison: Comparison
+    sampled: bool = False  # from a clock, with noise; else from a seed, exact
+    equal: bool = False  # digit for digit, as only exact numbers can be
+
+    def verdict(self, corrected_p: float) -> Verdict:
+        """What may be said of the other run."""
+        if self.sampled or self.comparison.interval is not None:
+            said = statistics.verdict(self.comparison, corrected_p)
+        elif abs(self.comparison.ratio - 1) <= statistics.MARGIN:
+            said = Verdict.SAME
+        else:
+            said = Verdict.WORSE if self.comparison.ratio > 1 else Verdict.BETTER
+        opposite = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+        return said if self.lower else opposite.get(said, said)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A case with its verdict."""
+
+    case: Case
+    verdict: Verdict
+
+    def beyond(self, threshold: float) -> bool:
+        """Whether it got worse by more than a share: 0.05 is 5 %."""
+        ratio = self.case.comparison.ratio
+        return self.verdict is Verdict.WORSE and (ratio > 1 + threshold or ratio < 1 / (1 + threshold))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a comparison found."""
+
+    base: str
+    differences: tuple[Difference, ...]
+    endings: tuple[tuple[str, str, str, str], ...]  # other, cell, status before, status after
+    notes: tuple[str, ...]
+
+    def regressions(self, threshold: float) -> int:
+        """How many metrics got worse beyond the threshold, and cells that no longer end well."""
+        return sum(each.beyond(threshold) for each in self.differences) + sum(
+            before == "done" for _, _, before, after in self.endings
+        )
+
+
+def compare(paths: Sequence[str | os.PathLike[str]]) -> Outcome:
+    """Compare results folders or pyperf files with the first of them."""
+    places = [Path(path) for path in paths]
+    if len(places) < 2:
+        raise ConfigError("compare needs two results folders, or two pyperf files, or more")
+    missing = [str(place) for place in places if not place.exists()]
+    if missing:
+        raise ConfigError("\n".join(f"{place}: there is no such folder or file" for place in missing))
+    if len({place.is_dir() for place in places}) > 1:
+        raise ConfigError("compare either results folders or pyperf files, not one with the other")
+    if len({place.resolve() for place in places}) < len(places):
+        raise ConfigError("the same folder or file is named twice: there is nothing to compare")
+    return _folders(places) if places[0].is_dir() else Outcome(str(places[0]), _decided(_files(places)), (), ())
+
+
+def _decided(cases: Iterable[Case]) -> tuple[Difference, ...]:
+    """Cases with their verdicts; p values corrected across all that were tested."""
+    every = list(cases)
+    tested = [index for index, case in enumerate(every) if case.comparison.interval is not None]
+    corrected = dict(zip(tested, statistics.holm([every[index].comparison.p for index in tested]), strict=True))
+    return tuple(Difference(case, case.verdict(corrected.get(index, 1.0))) for index, case in enumerate(every))
+
+
+def _folders(places: Sequence[Path]) -> Outcome:
+    base, *others = places
+    first = _by_name(run_folder.load(base))
+    cases: list[Case] = []
+    endings: list[tuple[str, str, str, str]] = []
+    notes: list[str] = []
+    for other in others:
+        second = _by_name(run_folder.load(other))
+        common = [name for name in first if name in second]
+        _require_like(base, other, first, second, common)
+        notes += _notes(str(other), first, second, common)
+        for name in common:
+            before, after = first[name].status, second[name].status
+            if before != after:
+                endings.append((str(other), name, before, after))
+        cases += _simulated(str(other), first, second, common)
+    timed = [place for place in places if (place / samples.FOLDER).is_dir()]
+    if len(timed) == len(places):
+        cases += _timed(places)
+    elif timed:
+        notes.append(f"wall times are not compared: only {', '.join(map(str, timed))} has timings")
+    return Outcome(str(base), _decided(cases), tuple(endings), tuple(notes))
+
+
+def _by_name(records: Iterable[Record]) -> dict[str, Record]:
+    return {record.cell: record for record in records if not record.preset.startswith(BASELINE)}
+
+
+def _require_like(
+    base: Path, other: Path, first: Mapping[str, Record], second: Mapping[str, Record], common: Sequence[str]
+) -> None:
+    """ConfigError with everything that keeps two runs from being compared."""
+    if not common:
+        raise ConfigError(f"{base} and {other} have no cell in common: {_few(first)} there, {_few(second)} here")
+    one, two = first[common[0]], second[common[0]]
+    parts: list[tuple[str, Any, Any]] = [(name, getattr(one, name), getattr(two, name)) for name in ("suite", "tier")]
+    parts += [(f"input {name}", one.inputs.get(name), two.inputs.get(name)) for name in {**one.inputs, **two.inputs}]
+    parts += [(f"codec {name}", one.versions.get(name), two.versions.get(name)) for name in CODEC]
+    problems = [f"{name}: {before} and {after}" for name, before, after in parts if before != after]
+    for name in common:
+        where = _differing(first[name].config, second[name].config)
+        if where:
+            problems.append(f"cell {name}: {where}")
+            break
+    if problems:
+        raise ConfigError("\n".join([f"{base} and {other} are unlike runs:", *problems]))
+
+
+def _differing(one: Any, two: Any, place: str = "") -> str:
+    """The first place at which two configurations differ, with both values; empty when they do not."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        found = (_differing(one.get(key), two.get(key), f"{place}.{key}") for key in sorted({*one, *two}))
+        return next((where for where in found if where), "")
+    return "" if one == two else f"{place.removeprefix('.')}: {one} and {two}"
+
+
+def _notes(other: str, first: Mapping[str, Record], second: Mapping[str, Record], common: Sequence[str]) -> list[str]:
+    one, two = first[common[0]], second[common[0]]
+    notes = []
+    if (one.versions, one.commit) != (two.versions, two.commit):
+        said = [f"{key} {value}" for key, value in two.versions.items() if one.versions.get(key) != value]
+        said += [f"commit {two.commit[:12] or 'none'}"] if one.commit != two.commit else []
+        notes.append(f"{other} was made with another memvirt: {', '.join(said)}")
+    apart = len(first) + len(second) - 2 * len(common)
+    if apart:
+        notes.append(f"{apart} cells are in one run only, of {len(common)} in common with {other}")
+    return notes
+
+
+def _simulated(
+    other: str, first: Mapping[str, Record], second: Mapping[str, Record], common: Sequence[str]
+) -> Iterator[Case]:
+    """The simulated metrics of each scenario and preset, seeds paired; of cells that are done in both."""
+    seeds: dict[str, list[tuple[Record, Record]]] = {}
+    for name in common:
+        if first[name].status == second[name].status == "done":
+            seeds.setdefault(name.rpartition("--s")[0], []).append((first[name], second[name]))
+    for cell, pairs in seeds.items():
+        for column in SIMULATED:
+            values = [(column.value(one), column.value(two)) for one, two in pairs]
+            whole = [(one, two) for one, two in values if one is not None and two is not None]
+            if whole:
+                yield _case(other, cell, column, [one for one, _ in whole], [two for _, two in whole])
+
+
+def _case(other: str, cell: str, column: Column, before: list[float], after: list[float]) -> Case:
+    means = fsum(before) / len(before), fsum(after) / len(after)
+    if before == after:
+        comparison = Comparison(1.0, None, 1.0, 0.0, len(before))
+    elif min(*before, *after) <= 0:  # a count that is zero for some seed has no logarithm
+        ratio = means[1] / means[0] if means[0] else inf
+        comparison = Comparison(ratio, None, 1.0, statistics.cliffs_delta(before, after), len(before))
+    else:
+        comparison = statistics.compare_pairs(before, after)
+    lower = column.better is Better.LOWER
+    return Case(other, cell, column.title, column.unit, lower, *means, comparison, equal=before == after)
+
+
+def _timed(places: Sequence[Path]) -> Iterator[Case]:
+    names = [path.name for path in sorted((places[0] / samples.FOLDER).glob("[!.]*.json"))]
+    for other in places[1:]:
+        for name in names:
+            if (other / samples.FOLDER / name).exists():
+                one, two = (samples.load(place / samples.FOLDER / name) for place in (places[0], other))
+                yield from _walls(str(other), one, two)
+
+
+def _files(places: Sequence[Path]) -> Iterator[Case]:
+    base = samples.load(places[0])
+    for other in places[1:]:
+        yield from _walls(str(other), base, samples.load(other))
+
+
+def _walls(other: str, base: Mapping[str, samples.Timed], against: Mapping[str, samples.Timed]) -> Iterator[Case]:
+    common = [name for name in base if name in against]
+    if not common:
+        raise ConfigError(f"no benchmark in common: {_few(base)} there, {_few(against)} in {other}")
+    for name in common:
+        one, two = base[name], against[name]
+        unlike = [
+            f"{key}: {one.machine.get(key)} and {two.machine.get(key)}"
+            for key in MACHINE
+            if one.machine.get(key) != two.machine.get(key)
+        ]
+        if unlike:
+            raise ConfigError("\n".join([f"benchmark {name} was timed on unlike machines, {other} last:", *unlike]))
+        before, after = statistics.process_means(one.values), statistics.process_means(two.values)
+        means = fsum(before) / len(before), fsum(after) / len(after)
+        cell = f"{name} {one.preset}".strip() if one.preset == two.preset else f"{name} {one.preset} → {two.preset}"
+        yield Case(other, cell, WALL, "s", True, *means, statistics.compare_means(before, after), sampled=True)
+
+
+def _few(names: Iterable[str]) -> str:
+    several = list(names)
+    return ", ".join(several[:3]) + (f" and {len(several) - 3} more" if len(several) > 3 else "")

@@ -1,0 +1,274 @@
+"""The line under a table: what the records say about which preset is cheapest, by a rule that may say "no difference".
+
+The rule. At each overcommit ratio, a preset takes part when it finished every scenario with a slowdown, under every
+seed. Its score is the geometric mean of its slowdowns over the scenarios. Presets within 1 % of the lowest score, or,
+from five seeds on, with an interval over seeds that reaches the interval of the lowest, are not told apart from it.
+When that leaves nobody behind, there is no difference.
+
+At the highest ratio with a comparison the line also names the Pareto front: presets that no other beats in one of
+effective overcommit and slowdown without losing in the other, by more than the same 1 %.
+
+That is the rule "slowdown". A suite may ask for another one; the same 1 % and the same intervals make a tie.
+
+    leading     the first column: means over all scenarios at each ratio, optimum and columns without a value left out
+    apart       the first column, each scenario by itself, at its hardest ratio (for a trace: its smallest capacity)
+    survival    the largest ratio up to which a preset finished every cell, for each scenario, and for all of them; ≥ where
+                no larger one was tried
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, fsum, log
+
+from memvirt.experiment.plan import OPTIMUM
+from memvirt.metrics.metric import Better
+from memvirt.report.columns import Column
+from memvirt.report.statistics import MIN_SEEDS, Interval, mean_interval
+from memvirt.report.summary import Group, Row, number
+
+TIE = 0.01  # of the lower score
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A preset at one ratio, over all scenarios."""
+
+    preset: str
+    slowdown: float  # geometric mean over scenarios and seeds
+    overcommit: float  # effective, the same
+    interval: Interval | None  # of slowdown, over seeds; None below five seeds
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one ratio says."""
+
+    ratio: str
+    scores: tuple[Score, ...]  # ascending in slowdown
+    best: tuple[str, ...]  # not told apart from the lowest
+    beaten: Score | None  # the lowest of the others; None: no difference, or nobody to compare with
+
+
+def findings(groups: Sequence[Group]) -> list[Finding]:
+    """One finding for each ratio, ascending."""
+    ratios = sorted({group.ratio for group in groups}, key=float)
+    return [_finding(ratio, [group for group in groups if group.ratio == ratio]) for ratio in ratios]
+
+
+def _finding(ratio: str, groups: Sequence[Group]) -> Finding:
+    scores = sorted(_scores(groups), key=lambda score: (score.slowdown, score.preset))
+    if not scores:
+        return Finding(ratio, (), (), None)
+    lowest = scores[0]
+    best = tuple(score.preset for score in scores if tied(lowest, score))
+    beaten = next((score for score in scores if score.preset not in best), None)
+    return Finding(ratio, tuple(scores), best, beaten)
+
+
+def tied(lowest: Score, other: Score) -> bool:
+    """Whether two scores are not told apart."""
+    if other.slowdown <= lowest.slowdown * (1 + TIE):
+        return True
+    if lowest.interval is None or other.interval is None:
+        return False
+    return other.interval.low <= lowest.interval.high
+
+
+def _scores(groups: Sequence[Group]) -> list[Score]:
+    presets = dict.fromkeys(row.preset for group in groups for row in group.rows)
+    scores = []
+    for preset in presets:
+        rows = [row for group in groups for row in group.rows if row.preset == preset]
+        if len(rows) == len(groups) and all(row.done and row.values.get("slowdown") for row in rows):
+            scores.append(_score(preset, rows))
+    return scores
+
+
+def _score(preset: str, rows: Sequence[Row]) -> Score:
+    slowdowns = _per_seed(rows, "slowdown")
+    overcommits = _per_seed(rows, "effective_overcommit")
+    interval = mean_interval(slowdowns) if len(slowdowns) >= MIN_SEEDS else None
+    return Score(preset, _geometric(slowdowns), _geometric(overcommits), interval)
+
+
+def _per_seed(rows: Sequence[Row], column: str) -> list[float]:
+    """The geometric mean over scenarios, for each seed; over all values when scenarios differ in seeds."""
+    values = [row.values.get(column, ()) for row in rows]
+    if len({len(value) for value in values}) > 1:
+        return [_geometric([value for each in values for value in each])]
+    return [_geometric(each) for each in zip(*values, strict=True)]
+
+
+def _geometric(values: Sequence[float]) -> float:
+    if not values or min(values) <= 0:
+        return 0.0
+    return exp(fsum(log(value) for value in values) / len(values))
+
+
+def front(scores: Sequence[Score]) -> list[str]:
+    """Presets not dominated in (effective overcommit, slowdown), the lowest slowdown first."""
+    return [score.preset for score in scores if not any(_dominates(other, score) for other in scores)]
+
+
+def _dominates(one: Score, other: Score) -> bool:
+    """No worse in both, and better by more than a tie in one."""
+    better = other.slowdown > one.slowdown * (1 + TIE) or one.overcommit > other.overcommit * (1 + TIE)
+    return one.slowdown <= other.slowdown and one.overcommit >= other.overcommit and better
+
+
+def line(groups: Sequence[Group]) -> str:
+    """The one line, by the rule that the suite asks for."""
+    rules = {"leading": _leading_line, "apart": _apart_line, "survival": _survival_line}
+    told = rules.get(groups[0].learned if groups else "", _slowdown_line)(groups)
+    return f"{told} One seed." if groups and max(len(group.seeds) for group in groups) == 1 else told
+
+
+def _slowdown_line(groups: Sequence[Group]) -> str:
+    found = [finding for finding in findings(groups) if finding.scores]
+    if not found:
+        return "Learned: nothing, no preset finished every scenario at any ratio."
+    compared = [finding for finding in found if len(finding.scores) > 1]
+    if not compared:
+        only = ", ".join(f"{finding.best[0]} at {finding.ratio}" for finding in found)
+        return f"Learned: nothing to compare, one preset alone finished every scenario ({only})."
+    over = " (geometric mean over scenarios)" if len({group.scenario for group in groups}) > 1 else ""
+    told = [f"Learned: lowest slowdown{over}: {'; '.join(sentence(finding) for finding in found)}."]
+    told += [trade(finding) for finding in compared[-1:] if finding.beaten is not None]
+    return " ".join(told)
+
+
+def sentence(finding: Finding) -> str:
+    """What one ratio says of slowdown."""
+    lowest = finding.scores[0]
+    if len(finding.scores) == 1:
+        return f"at {finding.ratio} only {lowest.preset} finished every scenario ({lowest.slowdown:.2f}×)"
+    if finding.beaten is None:
+        return f"at {finding.ratio} no difference ({lowest.slowdown:.2f}×)"
+    by = 100 * (1 - lowest.slowdown / finding.beaten.slowdown)
+    return (
+        f"at {finding.ratio} {_list(finding.best)} ({lowest.slowdown:.2f}×), "
+        f"{by:.0f} % below {finding.beaten.preset} ({finding.beaten.slowdown:.2f}×)"
+    )
+
+
+def trade(finding: Finding) -> str:
+    """What a ratio says of effective overcommit against slowdown."""
+    undominated = front(finding.scores)
+    if len(undominated) == 1:
+        return f"At {finding.ratio} no preset has a higher effective overcommit than {undominated[0]} either."
+    if len(undominated) == len(finding.scores):
+        return f"At {finding.ratio} no preset beats another in both overcommit and slowdown."
+    return f"At {finding.ratio} the best trades of overcommit against slowdown: {_list(undominated)}."
+
+
+def _list(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A preset's mean in one column."""
+
+    preset: str
+    mean: float
+    interval: Interval | None
+
+
+def _marks(groups: Sequence[Group], column: Column) -> list[Mark]:
+    """Presets that have the column in all of the groups, the best first; the mean over groups, seed by seed."""
+    presets = dict.fromkeys(row.preset for group in groups for row in group.rows if row.preset != OPTIMUM)
+    marks = []
+    for preset in presets:
+        rows = [row for group in groups for row in group.rows if row.preset == preset]
+        values = [row.values.get(column.name, ()) for row in rows if row.done]
+        if len(values) == len(groups) and all(values):
+            seeds = [fsum(each) / len(each) for each in zip(*values, strict=False)]
+            interval = mean_interval(seeds) if len(seeds) >= MIN_SEEDS else None
+            marks.append(Mark(preset, fsum(seeds) / len(seeds), interval))
+    sign = -1 if column.better is Better.HIGHER else 1
+    return sorted(marks, key=lambda mark: (sign * mark.mean, mark.preset))
+
+
+def _same(one: Mark, other: Mark) -> bool:
+    """Whether two marks are not told apart."""
+    if abs(one.mean - other.mean) <= TIE * max(abs(one.mean), abs(other.mean)):
+        return True
+    if one.interval is None or other.interval is None:
+        return False
+    return one.interval.low <= other.interval.high and other.interval.low <= one.interval.high
+
+
+def _standing(marks: Sequence[Mark], column: Column) -> str:
+    """Who is best, who comes next, who is last."""
+    unit = f" {column.unit}".replace(" ×", "×") if column.unit else ""
+    best = [mark for mark in marks if _same(marks[0], mark)]
+    if len(best) == len(marks):
+        return f"no difference ({number(column, marks[0].mean)}{unit})"
+    told = f"{_list([mark.preset for mark in best])} {number(column, marks[0].mean)}{unit}"
+    rest = [mark for mark in marks if mark not in best]
+    shown = dict.fromkeys((rest[0], rest[-1]))
+    return ", ".join([told, *(f"{mark.preset} {number(column, mark.mean)}" for mark in shown)])
+
+
+def _leading_line(groups: Sequence[Group]) -> str:
+    column = groups[0].columns[0]
+    ratios = sorted({group.ratio for group in groups}, key=float)
+    found = []
+    for ratio in ratios:
+        usable = [group for group in groups if group.ratio == ratio and _marks([group], column)]
+        marks = _marks(usable, column)
+        if marks:
+            found.append(f"at {ratio} {_standing(marks, column)}")
+    if not found:
+        return f"Learned: nothing, no preset has a {column.title} in every scenario."
+    over = " (mean over scenarios)" if len({group.scenario for group in groups}) > 1 else ""
+    return f"Learned: {column.title}{over}, best, next and last: {'; '.join(found)}."
+
+
+def _apart_line(groups: Sequence[Group]) -> str:
+    column = groups[0].columns[0]
+    found = []
+    for scenario in dict.fromkeys(group.scenario for group in groups):
+        every = sorted((group for group in groups if group.scenario == scenario), key=lambda each: float(each.ratio))
+        hardest = every[0] if every[0].simulated else every[-1]
+        marks = _marks([hardest], column)
+        found.append(f"{scenario} at {hardest.ratio}: {_standing(marks, column) if marks else 'nobody finished'}")
+    return f"Learned: {column.title}, best, next and last: {'; '.join(found)}."
+
+
+def _survival_line(groups: Sequence[Group]) -> str:
+    scenarios = list(dict.fromkeys(group.scenario for group in groups))
+    presets = list(dict.fromkeys(row.preset for group in groups for row in group.rows))
+    reached = {
+        (scenario, preset): survived([group for group in groups if group.scenario == scenario], preset)
+        for scenario in scenarios
+        for preset in presets
+    }
+    tried = max((group.ratio for group in groups), key=float)
+
+    def words(ratio: str) -> str:
+        return f"≥ {ratio}" if ratio == tried else ratio or "nothing"
+
+    told = [
+        f"{scenario}: " + ", ".join(f"{preset} {words(reached[scenario, preset])}" for preset in presets)
+        for scenario in scenarios
+    ]
+    worst = {preset: min((reached[scenario, preset] for scenario in scenarios), key=_as_ratio) for preset in presets}
+    whatever = ", ".join(f"{preset} {words(ratio)}" for preset, ratio in worst.items())
+    return f"Learned: survived up to: {'; '.join(told)}. To be relied on in all of them: {whatever}."
+
+
+def survived(groups: Sequence[Group], preset: str) -> str:
+    """The largest ratio up to which the preset finished everything; "" when it did not finish the smallest."""
+    last = ""
+    for group in sorted(groups, key=lambda each: float(each.ratio)):
+        if not all(row.done for row in group.rows if row.preset == preset):
+            break
+        last = group.ratio
+    return last
+
+
+def _as_ratio(ratio: str) -> float:
+    return float(ratio or 0)

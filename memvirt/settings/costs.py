@@ -1,0 +1,100 @@
+"""Cost models: what each operation takes, in integer nanoseconds of simulated time.
+
+A model is a preset of its own, presets/costs/NAME.toml, in which every constant carries its source. Simulated time
+never looks at this machine's clock: two machines with the same model get the same `sim_ns`.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from memvirt.errors import ConfigError
+from memvirt.settings.diagnose import Problem, read_toml, report, validate
+from memvirt.units import suggest
+
+DIRECTORY = Path(__file__).parent / "presets" / "costs"
+
+Nanoseconds = Annotated[int, Field(ge=0, le=10**12, strict=True)]
+
+
+CODECS = {"lz4hc": ("compress",), "zstd": ("compress", "decompress")}  # and what lz4's numbers do not stand for
+
+
+class CostModel(BaseModel):
+    """Nanoseconds per operation; a field's description says what exactly is paid for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hit: Nanoseconds = Field(description="an access that the translation cache serves, its load or store included")
+    refill: Nanoseconds = Field(description="a walk of the tables that finds a present entry")
+    fault: Nanoseconds = Field(description="entering and leaving the hypervisor for a fault, whatever it then does")
+    zero_page: Nanoseconds = Field(description="clearing 4 KiB")
+    zero_huge: Nanoseconds = Field(description="clearing 2 MiB")
+    copy_page: Nanoseconds = Field(description="copying 4 KiB from one frame to another")
+    leaf_copy: Nanoseconds = Field(description="copying the 512 entries of a shared leaf table")
+    same_filled: Nanoseconds = Field(description="testing a page for equal words")
+    compress: Nanoseconds = Field(description="compressing one page with lz4")
+    decompress: Nanoseconds = Field(description="decompressing one page, of lz4 or lz4hc")
+    compress_lz4hc: Nanoseconds = Field(description="compressing one page with lz4hc, whatever its level")
+    compress_zstd: Nanoseconds = Field(description="compressing one page with zstd, whatever its level")
+    decompress_zstd: Nanoseconds = Field(description="decompressing one page of zstd")
+    zpool_store: Nanoseconds = Field(description="placing and copying a compressed object, compression apart")
+    swap_submit: Nanoseconds = Field(description="processor time of one swap request; the device's time is its own")
+    evict: Nanoseconds = Field(description="unmapping one page and giving its frame back")
+    reclaim_visit: Nanoseconds = Field(description="looking at one candidate for eviction")
+    scan_visit: Nanoseconds = Field(description="the sharing scanner looking at one page; hash and compare apart")
+    hash_page: Nanoseconds = Field(description="hashing one page")
+    compare_page: Nanoseconds = Field(description="comparing two equal pages to the last byte")
+    merge: Nanoseconds = Field(description="making two entries name one frame, compare apart")
+    clone_fixed: Nanoseconds = Field(description="creating the fixed parts of a clone")
+    clone_leaf: Nanoseconds = Field(description="sharing one leaf table with a clone")
+    balloon_page: Nanoseconds = Field(description="giving up or taking back one page through the balloon")
+    guest_fault: Nanoseconds = Field(description="the guest kernel's own handling of a fault")
+    move_page: Nanoseconds = Field(description="compaction: copying a page and rewriting what names it")
+    wait_quantum: Nanoseconds = Field(description="how long a VM that found no memory sleeps before it tries again")
+
+
+class _CostFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    description: str
+    costs: CostModel
+    source: dict[str, str]
+
+
+def names() -> list[str]:
+    """The cost models there are."""
+    return sorted(path.stem for path in DIRECTORY.glob("*.toml"))
+
+
+def load(name: str) -> CostModel:
+    """The named model; ConfigError when there is none."""
+    return _read(name).costs
+
+
+def for_codec(name: str, codec: str) -> dict[str, int]:
+    """What the engine is told: the model's operations, compress and decompress being those of a host's codec."""
+    model = load(name).model_dump()
+    own = {key: model.pop(f"{key}_{other}") for other in CODECS for key in CODECS[other] if other == codec}
+    return {key: value for key, value in model.items() if key.rpartition("_")[2] not in CODECS} | own
+
+
+def explain(name: str) -> list[tuple[str, int, str, str]]:
+    """(operation, nanoseconds, meaning, source) of every constant of a model, in the order of the fields."""
+    file = _read(name)
+    fields = CostModel.model_fields
+    return [(key, getattr(file.costs, key), fields[key].description or "", file.source[key]) for key in fields]
+
+
+@cache
+def _read(name: str) -> _CostFile:
+    if name not in names():
+        raise ConfigError(f"unknown cost model '{name}'{suggest(name, names())} (known: {', '.join(names())})")
+    data, source = read_toml(DIRECTORY / f"{name}.toml")
+    file = validate(_CostFile, data, source)
+    missing = [Problem(("source", key), "has no source") for key in CostModel.model_fields if key not in file.source]
+    if missing:
+        raise report(missing, source)
+    return file

@@ -1,0 +1,1 @@
+"""Wall time: cells repeated under pyperf, in processes of their own."""

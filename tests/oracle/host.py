@@ -1,0 +1,327 @@
+"""The oracle: a whole host restated in plain Python, slowly and without cleverness.
+
+An entry is an object that names a frame or a backing; a leaf is a list of 512 of them with a list of holders; a frame
+knows the set of entries that name it. The order in which pages go is one of the naive restatements that test the orders
+themselves. Free memory is one big integer, a bit per frame.
+
+What is exact, and compared digit for digit: for VMs without a guest, on a host without zpool and with at most one
+cluster of swap slots, *everything*: bytes of every page, event counters, frames by use (tables and
+records included), who is charged, simulated clocks, stall time and processor time by mechanism, what page sharing
+holds. Frame numbers and leaf numbers are modelled too, because the scanner walks the one and the harvest the other.
+
+Not modelled: hosts with a zpool (what compresses to what is the codec's business), VMs with a guest, and snapshots.
+Those are held to their bytes by the tests of injected faults, and to themselves by those of determinism.
+"""
+
+from oracle.faults import Faults
+from oracle.parts import (
+    DISCARD,
+    FILL,
+    FOREVER,
+    LEAF,
+    NO_FRAME,
+    OK,
+    ORDER_BYTES,
+    ORDERS,
+    PAGE,
+    READ,
+    WRITE,
+    Device,
+    Memory,
+    Refused,
+    Slab,
+    Slots,
+    Vm,
+    index_words,
+    tag_of,
+    word_of,
+)
+from oracle.sharing import Sharing
+
+
+class Oracle(Faults):
+    """What a memvirt.Host (`host`, just made) must do. Its methods are those of the host and its VMs.
+
+    Of the host itself it takes settings only: watermarks, costs, constants of the device, tag bases of the VMs.
+    """
+
+    def __init__(self, host, corpus=()):
+        config, engine = host.config, host.engine
+        self.pages, self.config = [bytes(PAGE), *map(bytes, corpus)], config
+        self.costs, self.device = dict(engine.clock.table), Device(engine.device)
+        frames = engine.frames
+        self.min, self.low, self.high = frames.min_pages, frames.low_pages, frames.high_pages
+        self.memory = Memory(config.memory)
+        self.order = ORDERS[config.replacement](config.memory)
+        if config.replacement == "random":
+            self.order.seed = config.seed
+        self.frames = {}  # number -> Frame, of guests
+        self.count, self.cpu = dict.fromkeys(host.counters(), 0), dict.fromkeys(host.cpu_ns(), 0)
+        self.faults = {}  # kind -> [how many, their ns]
+        self.now = self.background = self.evictions = 0
+        self.awake, self.batch, self.running, self.latest = False, [], None, 0
+        self.next_harvest = config.harvest_interval
+        self.slots = Slots(config.swap) if config.swap else None
+        self.vms, self.leaves = {}, {}
+        self.directories, self.leaf_slab = Slab(self.memory, "table", 1), Slab(self.memory, "table", PAGE // 32)
+        self.backings = Slab(self.memory, "backing", PAGE // 16)
+        self.take_fixed(self.host_bytes())
+        self.sharing = Sharing(self) if config.sharing else None
+
+    def host_bytes(self):
+        """Of a frame: record, age, bits in the free map, place in the order; of 512: what compaction finds in them; of a
+        swap slot: a bit, and a cluster for all of them."""
+        frames, slots = self.config.memory, self.config.swap
+        words = -(-frames // 64)
+        groups = -(-words // 64)
+        free_map = words + groups + sum(index_words(words if order < 6 else groups) for order in range(11))
+        return (
+            frames * 17
+            + free_map * 8
+            + -(-frames // LEAF) * 3
+            + ORDER_BYTES[self.config.replacement](frames)
+            + (-(-slots // 64) * 8 + 16 if slots else 0)
+        )
+
+    def spend(self, mechanism, ns):
+        self.now += ns
+        self.cpu[mechanism] += ns
+
+    def sim_ns(self):
+        self.latest = max(
+            [self.latest, *(vm.now for vm in self.vms.values())] if self.vms else [self.latest, self.background]
+        )
+        return self.latest
+
+    # ---- VMs
+
+    def take_fixed(self, length):
+        """Frames for `length` bytes, the largest blocks first: [(frame, order)]."""
+        missing, order, taken = -(-length // PAGE), 10, []
+        if missing + self.min > self.memory.nr_free:
+            self.direct(missing + self.min)
+        if missing + self.min > self.memory.nr_free:
+            raise Refused
+        while missing:
+            first = self.memory.take("fixed", order) if 1 << order <= missing else None
+            if first is None:
+                order -= 1
+                continue
+            taken.append((first, order))
+            missing -= 1 << order
+        return taken
+
+    def new_vm(self, name, pages, tag_base):
+        fixed = self.take_fixed(pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64 + 2 * 128 * 6)
+        id = next(i for i in range(len(self.vms) + 1) if all(vm.id != i for vm in self.vms.values()))
+        vm = Vm(id, name, pages, tag_base, self.sim_ns())
+        vm.fixed = fixed
+        self.vms[name] = vm
+        return vm
+
+    def create_vm(self, name, pages, tag_base, *, limit=None, reservation=0, domain=0):
+        vm = self.new_vm(name, pages, tag_base)
+        vm.limit, vm.reservation, vm.domain = limit, reservation, domain
+        if self.config.provisioning == "thick":
+            self.now = vm.now
+            enough = self.populate(vm)
+            vm.now = self.now
+            if not enough:
+                self.destroy(vm)
+                raise Refused
+        return vm
+
+    def populate(self, vm):
+        page = 0
+        while page < vm.pages:
+            if page % LEAF == 0:
+                if self.zero_huge(vm, page):
+                    page += LEAF
+                    continue
+                self.count["fault_around_missed"] += 1
+            while self.classify(vm, page, False)[0] == "zero":
+                if self.zero(vm, page) != OK:
+                    return False
+            page += 1
+        return vm.charged >= vm.pages
+
+    def clone(self, parent, name, tag_base):
+        vm = self.new_vm(name, parent.pages, tag_base)
+        vm.limit, vm.reservation, vm.domain = parent.limit, parent.reservation, parent.domain
+        self.now = parent.now
+        needed = self.directories.frames_needed(len(parent.directory))
+        if self.secure(vm, 0, needed) != OK or not self.directories.reserve(len(parent.directory)):
+            self.destroy(vm)
+            raise Refused
+        for region, leaf in sorted(parent.leaves.items()):
+            self.enter_directory(vm, region)
+            vm.leaves[region] = leaf
+            leaf.holders.append(vm)
+            self.count["clone_leaves"] += 1
+        for directory in parent.directory - vm.directory:
+            self.enter_directory(vm, directory << 8)
+        parent.revoked |= set(range((parent.pages >> 9) + 1))
+        self.spend("clone", self.costs["clone_fixed"] + len(vm.leaves) * self.costs["clone_leaf"])
+        self.count["clones"] += 1
+        vm.sequence = parent.sequence
+        parent.now, vm.now = self.now, max(vm.now, self.now)
+        return vm
+
+    def enter_directory(self, vm, region):
+        if region >> 8 not in vm.directory:
+            vm.directory.add(region >> 8)
+            self.directories.take()
+
+    def destroy(self, vm):
+        self.sim_ns()
+        self.now = vm.now
+        for region, leaf in sorted(vm.leaves.items()):
+            leaf.holders.remove(vm)
+            del vm.leaves[region]
+            for index, entry in enumerate(leaf.entries):
+                if entry is not None and not leaf.holders:
+                    self.unmap(leaf, index)
+                elif entry is not None and entry.present and entry.what.payer is vm:
+                    self.recharge(entry.what)
+            if not leaf.holders:
+                if not leaf.huge:
+                    self.memory.give("table", leaf.table)
+                self.leaf_slab.give(leaf.number)
+                del self.leaves[leaf.number]
+        for _ in vm.directory:
+            self.directories.give(None)
+        for first, order in vm.fixed:
+            self.memory.give("fixed", first, order)
+        vm.alive = False
+        del self.vms[vm.name]
+
+    # ---- what VMs do
+
+    def access(self, vm, pages, ops, sources=None, until=FOREVER):
+        """(accesses done, why it stopped)"""
+        self.now, vm.outcome, done = vm.now, OK, 0
+        for page, op in zip(pages, ops, strict=True):
+            if self.now >= until:
+                break
+            hit = op in (READ, WRITE) and page in vm.cached
+            if hit and op == WRITE:
+                hit = vm.cached[page][1] and page // LEAF not in vm.revoked
+            if not hit and op != DISCARD:
+                vm.outcome = self.serve(vm, page, op != READ)
+                if vm.outcome != OK:
+                    break
+            self.spend("access", self.costs["hit"])
+            self.store(vm, page, op, 0 if sources is None else sources[done])
+            done += 1
+        vm.now = self.now
+        return done, vm.outcome
+
+    def serve(self, vm, page, write):
+        """Touch a page on the VM's own account: what it waits for is its stall."""
+        self.running = vm
+        outcome = self.touch(vm, page, write)
+        self.running = None
+        return outcome
+
+    def store(self, vm, page, op, source):
+        self.count[("reads", "writes", "fills", "discards")[op]] += 1
+        if op == WRITE:
+            vm.sequence += 1
+            word = word_of(page) * 8
+            vm.cached[page][0].data[word : word + 8] = tag_of(vm.tag_base, vm.sequence).to_bytes(8, "little")
+        elif op == FILL:
+            vm.cached[page][0].data[:] = self.pages[source]
+
+    def write(self, vm, address, data):
+        """Bytes written; vm.outcome says why not all."""
+        self.now, done, vm.outcome = vm.now, 0, OK
+        while done < len(data) and vm.outcome == OK:
+            at = (address + done) % PAGE
+            part = data[done : done + PAGE - at]
+            vm.outcome = self.serve(vm, (address + done) // PAGE, True)
+            if vm.outcome == OK:
+                vm.cached[(address + done) // PAGE][0].data[at : at + len(part)] = part
+                done += len(part)
+        vm.now = self.now
+        return done
+
+    def pin(self, vm, first, pages, pinned):
+        """How many pages could be pinned, or unpinned."""
+        self.now, done = vm.now, 0
+        for page in range(first, first + pages):
+            vm.outcome = self.serve(vm, page, pinned)
+            if vm.outcome != OK:
+                break
+            frame = vm.cached[page][0]
+            frame.pinned = pinned
+            if pinned:
+                self.order_out(frame)
+            else:
+                self.order_in(frame)
+            done += 1
+        vm.now = self.now
+        return done
+
+    def bytes_of(self, vm, page):
+        """What the page holds, wherever it lies; None if it was never touched."""
+        leaf = vm.leaves.get(page // LEAF)
+        entry = leaf.entries[page % LEAF] if leaf else None
+        return None if entry is None else bytes(entry.what.data)
+
+    def run(self, streams, until=FOREVER):
+        """Batches [(pages, ops, sources)] per VM, side by side: {vm: (done, reason)}."""
+        left = {vm: list(batches) for vm, batches in streams.items()}
+        done, reasons, waits, begins = dict.fromkeys(left, 0), {}, 0, self.sim_ns()
+        for vm in left:
+            vm.now = max(vm.now, begins)
+        while left:
+            vm = min(left, key=lambda vm: (vm.now, vm.id))
+            if not vm.alive or vm.now >= until:
+                reasons[vm] = "until" if vm.alive else "killed"
+                del left[vm]
+                continue
+            self.harvest_due(vm.now)
+            if self.sharing:
+                self.sharing.catch_up(vm.now)
+            while left[vm] and len(left[vm][0][0]) == 0:
+                del left[vm][0]
+            if not left[vm]:
+                reasons[vm] = "done"
+                del left[vm]
+                continue
+            others = [other.now for other in left if other is not vm]
+            served, outcome = self.access(vm, *left[vm][0], until=min([until, *(now + 50_000 for now in others)]))
+            done[vm] += served
+            left[vm][0] = [part[served:] for part in left[vm][0]]
+            if served or outcome == OK:
+                waits = 0 if served else waits
+            elif self.config.on_exhausted == "wait" and waits < 10_000:
+                waits += 1
+                self.count["waits"] += 1
+                vm.stall += self.costs["wait_quantum"]
+                vm.now += self.costs["wait_quantum"]
+            elif self.config.on_exhausted == "kill" and outcome == NO_FRAME:
+                self.count["kills"] += 1
+                self.destroy(max(self.vms.values(), key=lambda vm: (vm.charged, -vm.id)))
+                waits = 0
+            else:
+                self.count["stops"] += 1
+                reasons[vm] = outcome
+                del left[vm]
+                waits = 0
+        return {vm: (done[vm], reasons[vm]) for vm in done}
+
+    # ---- what there is to see
+
+    def usage(self):
+        return {"free": self.memory.nr_free, **self.memory.used}
+
+    def sharing_state(self):
+        frames, sharing = self.frames.values(), self.sharing
+        return {
+            "pages_shared": sum(frame.stable for frame in frames),
+            "pages_sharing": sum(len(frame.sites) - 1 for frame in frames if frame.stable),
+            "zero_pages": len(sharing.zero.sites) if sharing else 0,
+            "cow_sharing": sum(len(frame.sites) - 1 for frame in frames if not frame.stable),
+            "leaves_shared": sum(leaf.live * (len(leaf.holders) - 1) for leaf in self.leaves.values()),
+        } | (sharing.state() if sharing else {})

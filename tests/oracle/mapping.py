@@ -1,0 +1,151 @@
+"""The oracle: who maps what, and who pays for it."""
+
+from oracle.parts import LEAF, OK, Entry, Frame, Leaf
+
+
+class Mapping:
+    """Entries, frames, backings and leaves, changed together."""
+
+    def mappers(self, frame):
+        return {vm for leaf, _ in frame.sites for vm in leaf.holders}
+
+    def charge(self, frame, vm):
+        if frame.payer is not None:
+            frame.payer.charged -= 1
+        frame.payer = vm
+        if vm is not None:
+            vm.charged += 1
+
+    def recharge(self, frame):
+        """Whoever pays must map the frame; else the lowest VM that does takes over."""
+        mappers = self.mappers(frame)
+        if not frame.is_zero_frame and frame.payer not in mappers:
+            self.charge(frame, min(mappers, key=lambda vm: vm.id, default=None))
+
+    def drop_cached(self, leaf, index):
+        for vm in leaf.holders:
+            vm.cached.pop(leaf.region * LEAF + index, None)
+
+    def drop_region(self, vm, region):
+        for page in [page for page in vm.cached if page // LEAF == region]:
+            del vm.cached[page]
+
+    def order_in(self, frame):
+        if not (frame.ordered or frame.pinned or frame.is_zero_frame):
+            frame.ordered = True
+            self.order.insert(frame.number, None)
+
+    def order_out(self, frame):
+        if frame.ordered:
+            frame.ordered = False
+            self.order.forget(frame.number)
+
+    def take_guest(self, data):
+        number = self.memory.take("guest")
+        self.frames[number] = Frame(number, bytearray(data))
+        return self.frames[number]
+
+    def map(self, vm, leaf, index, frame, writable):
+        frame.sites.add((leaf, index))
+        self.charge(frame, vm)
+        leaf.entries[index] = Entry(frame, writable)
+        self.order_in(frame)
+
+    def release(self, backing):
+        if backing.slot is not None:
+            self.slots.taken.remove(backing.slot)
+        self.backings.give(None)
+
+    def detach(self, frame):
+        """The frame is about to differ from its backing, or to vanish."""
+        backing, frame.backing = frame.backing, None
+        if backing is not None:
+            backing.frame = None
+            if backing.refs == 0:
+                self.release(backing)
+
+    def unshare(self, frame):
+        if frame.stable:
+            frame.stable = False
+            self.sharing.breaks += 1
+
+    def free_frame(self, frame):
+        if frame.is_zero_frame:
+            return
+        self.order_out(frame)
+        self.detach(frame)
+        self.unshare(frame)
+        self.charge(frame, None)
+        del self.frames[frame.number]
+        self.memory.give("guest", frame.number)
+
+    def unmap(self, leaf, index):
+        entry, leaf.entries[index] = leaf.entries[index], None
+        self.drop_cached(leaf, index)
+        if not entry.present:
+            entry.what.refs -= 1
+            if entry.what.refs == 0 and entry.what.frame is None:
+                self.release(entry.what)
+            return
+        entry.what.sites.remove((leaf, index))
+        if entry.what.sites:
+            self.recharge(entry.what)
+        else:
+            self.free_frame(entry.what)
+
+    # ---- leaves
+
+    def frames_to_reach(self, vm, page):
+        region = page // LEAF
+        if region >> 8 not in vm.directory:
+            return self.directories.frames_needed(1) + 1 + self.leaf_slab.frames_needed(1)
+        return 0 if region in vm.leaves else 1 + self.leaf_slab.frames_needed(1)
+
+    def new_leaf(self, vm, region, huge):
+        leaf = Leaf(self.leaf_slab.take(), region, huge)
+        self.leaves[leaf.number] = leaf
+        self.hold(vm, leaf)
+        return leaf
+
+    def hold(self, vm, leaf):
+        vm.leaves[leaf.region] = leaf
+        leaf.holders.append(vm)
+
+    def reach(self, vm, page):
+        """The small leaf above a page."""
+        region = page // LEAF
+        if region >> 8 not in vm.directory:
+            self.directories.reserve(1)
+            self.enter_directory(vm, region)
+        if region not in vm.leaves:
+            self.leaf_slab.reserve(1)
+            table = self.memory.take("table")
+            self.new_leaf(vm, region, False).table = table
+        return vm.leaves[region]
+
+    def split(self, leaf):
+        leaf.table, leaf.huge = self.memory.take("table"), False
+        for entry in leaf.entries:
+            entry.accessed = leaf.huge_accessed
+        self.count["leaf_splits"] += 1
+
+    def copy_leaf(self, vm, old):
+        if old.huge:
+            self.split(old)
+        self.leaf_slab.reserve(1)
+        table = self.memory.take("table")
+        old.holders.remove(vm)
+        new = self.new_leaf(vm, old.region, False)
+        new.table = table
+        for index, entry in enumerate(old.entries):
+            if entry is None:
+                continue
+            entry.writable = False
+            new.entries[index] = Entry(entry.what)
+            if entry.present:
+                entry.what.sites.add((new, index))
+            else:
+                entry.what.refs += 1
+        self.drop_region(vm, old.region)
+        self.count["leaf_copies"] += 1
+        return OK

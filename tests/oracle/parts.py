@@ -1,0 +1,212 @@
+"""The oracle's nouns: entries, frames, backings, leaves, VMs, free memory, slabs, swap slots, the device."""
+
+from oracle.naive_orders import Naive, NaiveClock, NaiveLru, NaiveRandom
+
+ORDERS = {
+    "clock": NaiveClock,
+    "lru": NaiveLru,
+    "fifo": Naive,
+    "random": NaiveRandom,
+}
+RING = 5  # a frame's state and its place in the ring
+ORDER_BYTES = {  # of a host's frames; a ring has a sixteenth and 16 slots to spare, a list of links a head
+    "clock": lambda n: RING * n + 4 * (n + n // 16 + 16),
+    "lru": lambda n: 8 * (n + 1),
+    "fifo": lambda n: RING * n + 4 * (n + n // 16 + 16),
+    "random": lambda n: 8 * n,
+}
+PAGE = 4096
+LEAF = 512
+CLUSTER = 32  # pages reclaimed at a time
+SWAP_BATCH = 256  # pages written to swap at a time
+OK, NO_FRAME, LIMITED = "done", "no_frame", "limited"
+READ, WRITE, FILL, DISCARD = range(4)
+FOREVER = 2**63 - 1
+
+
+class Refused(Exception):
+    """The host has no room for this VM."""
+
+
+class Entry:
+    """Names a Frame (then it is present) or a Backing."""
+
+    def __init__(self, what, writable=False):
+        self.what, self.writable, self.accessed = what, writable, False
+
+    @property
+    def present(self):
+        return isinstance(self.what, Frame)
+
+
+class Frame:
+    """A guest frame."""
+
+    def __init__(self, number, data):
+        self.number, self.data = number, data
+        self.sites = set()  # (leaf, index)
+        self.backing = self.payer = None
+        self.stable = self.pinned = self.ordered = self.isolated = False
+        self.is_zero_frame = False
+        self.age, self.touched = 0, True
+
+
+class Backing:
+    """A content that is out of memory: in a swap slot, or one word over and over (slot None)."""
+
+    def __init__(self, data, slot):
+        self.data, self.slot = data, slot
+        self.refs, self.frame = 0, None
+
+
+class Leaf:
+    """2 MiB of guest-physical memory. Huge: the entries are implied and there is one accessed mark for them all."""
+
+    def __init__(self, number, region, huge):
+        self.number, self.region, self.huge = number, region, huge
+        self.entries = [None] * LEAF
+        self.holders = []
+        self.table = None
+        self.huge_accessed = False
+
+    @property
+    def live(self):
+        return sum(entry is not None for entry in self.entries)
+
+    @property
+    def shared(self):
+        return len(self.holders) > 1
+
+
+class Vm:
+    """One VM: its leaves by region, and what its translation cache holds."""
+
+    def __init__(self, id, name, pages, tag_base, now):
+        self.id, self.name, self.pages, self.tag_base, self.now = id, name, pages, tag_base, now
+        self.leaves, self.directory = {}, set()
+        self.cached = {}  # page -> [frame, writable]
+        self.revoked = set()  # regions whose cached write permission does not count
+        self.charged = self.stall = self.sequence = self.reservation = self.domain = self.active = 0
+        self.limit, self.hand, self.ages = None, 0, []
+        self.alive, self.fixed, self.outcome = True, [], OK
+
+
+class Memory:
+    """Frames by number: the lowest-numbered block of the smallest order that has one, as a buddy allocator gives it."""
+
+    def __init__(self, frames):
+        self.free = (1 << frames) - 1
+        self.aligned = [sum(1 << i for i in range(0, frames, 1 << order)) for order in range(11)]
+        self.used = dict.fromkeys(("guest", "table", "zspage", "fixed", "backing", "swap_cache"), 0)
+
+    @property
+    def nr_free(self):
+        return self.free.bit_count()
+
+    def take(self, use, order=0):
+        """The first frame of a block, or None."""
+        whole = [self.free]
+        for k in range(1, 11):
+            whole.append(whole[-1] & (whole[-1] >> (1 << (k - 1))) & self.aligned[k])
+        for k in range(order, 11):
+            above = whole[k + 1] if k < 10 else 0
+            exactly = whole[k] & ~(above | above << (1 << k))
+            if exactly:
+                first = (exactly & -exactly).bit_length() - 1
+                self.free &= ~(((1 << (1 << order)) - 1) << first)
+                self.used[use] += 1 << order
+                return first
+        return None
+
+    def give(self, use, first, order=0):
+        self.free |= ((1 << (1 << order)) - 1) << first
+        self.used[use] -= 1 << order
+
+
+class Slab:
+    """Small records, so many to a frame; the number given back last is given out first, new ones lowest first."""
+
+    def __init__(self, memory, use, per_frame):
+        self.memory, self.use, self.per_frame = memory, use, per_frame
+        self.end, self.numbers = 0, []
+
+    def frames_needed(self, records):
+        return max(0, -(-(records - len(self.numbers)) // self.per_frame))
+
+    def reserve(self, records):
+        for _ in range(self.frames_needed(records)):
+            if self.memory.take(self.use) is None:
+                return False
+            self.numbers += range(self.end + self.per_frame - 1, self.end - 1, -1)
+            self.end += self.per_frame
+        return True
+
+    def take(self):
+        return self.numbers.pop()
+
+    def give(self, number):
+        self.numbers.append(number)
+
+
+class Slots:
+    """One cluster of swap slots: taken from where the last take ended, round and round."""
+
+    def __init__(self, slots):
+        assert slots <= LEAF, "the oracle knows one cluster"
+        self.slots, self.next, self.taken = slots, 0, set()
+
+    def take(self, n):
+        got = []
+        while len(got) < n and len(self.taken) < self.slots:
+            self.next %= self.slots
+            while len(got) < n and self.next < self.slots:
+                if self.next not in self.taken:
+                    self.taken.add(self.next)
+                    got.append(self.next)
+                self.next += 1
+        return got
+
+
+class Device:
+    """Channels that serve one request at a time; a request goes to the one that is free first."""
+
+    def __init__(self, device):
+        self.read_ns, self.write_ns = device.read_latency_ns, device.write_latency_ns
+        self.read_page_ns, self.write_page_ns = device.read_page_ns, device.write_page_ns
+        self.busy = [0] * device.channels
+        names = ("read_requests", "write_requests", "pages_read", "pages_written", "queued_ns")
+        self.count = {f"device_{name}": 0 for name in names}
+
+    def serve(self, now, ns):
+        channel = self.busy.index(min(self.busy))
+        self.count["device_queued_ns"] += max(0, self.busy[channel] - now)
+        self.busy[channel] = max(now, self.busy[channel]) + ns
+        return self.busy[channel]
+
+    def read(self, now):
+        self.count["device_read_requests"] += 1
+        self.count["device_pages_read"] += 1
+        return self.serve(now, self.read_ns + self.read_page_ns)
+
+    def write(self, now, pages):
+        self.count["device_write_requests"] += 1
+        self.count["device_pages_written"] += pages
+        return self.serve(now, self.write_ns + pages * self.write_page_ns)
+
+
+def index_words(n):
+    """64-bit words of an index over n numbers: a bit for each, a bit for each word of those, up to one word."""
+    words = -(-n // 64)
+    return words if words <= 1 else words + index_words(words)
+
+
+def word_of(page):
+    return (page * 2654435761 % 2**32 >> 7) & 511
+
+
+def tag_of(base, sequence):
+    return (base + sequence) % 2**31 or 1
+
+
+def same_filled(data):
+    return data == data[:8] * (PAGE // 8)

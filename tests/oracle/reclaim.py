@@ -1,0 +1,241 @@
+"""The oracle: how frames come back."""
+
+from oracle.mapping import Mapping
+from oracle.parts import CLUSTER, LEAF, LIMITED, NO_FRAME, OK, SWAP_BATCH, Backing, Entry, same_filled
+
+
+class Reclaim(Mapping):
+    """Watermarks, the harvest of accessed marks, eviction to swap."""
+
+    def secure(self, vm, guest, tables):
+        if guest and vm.limit is not None:
+            began = self.now
+            while vm.charged + guest > vm.limit:
+                gone = self.shrink_vm(vm, max(min(CLUSTER, vm.limit // 8), vm.charged + guest - vm.limit), 0)
+                self.count["reclaim_limit"] += gone
+                if not gone:
+                    break
+            self.stalled(began)
+            if vm.charged + guest > vm.limit:
+                self.count["exhausted_limit"] += 1
+                return LIMITED
+        if self.memory.nr_free >= guest + tables + self.low and not self.awake:
+            return OK
+        self.catch_up()
+        if self.memory.nr_free >= guest + tables + self.min or self.direct(guest + tables + self.min):
+            return OK
+        self.count["exhausted_no_frame"] += 1
+        return NO_FRAME
+
+    def stalled(self, began):
+        """The running VM waited for memory."""
+        if self.running is not None:
+            self.running.stall += self.now - began
+
+    def direct(self, frames):
+        began = self.now
+        while self.memory.nr_free < frames:
+            gone = self.shrink(max(frames - self.memory.nr_free, CLUSTER))
+            self.count["reclaim_direct"] += gone
+            if not gone:
+                break
+        self.stalled(began)
+        return self.memory.nr_free >= frames
+
+    def catch_up(self):
+        now = self.now
+        self.harvest_due(now)
+        if not self.awake:
+            if self.memory.nr_free >= self.low or now < self.background:
+                return
+            self.awake, self.background = True, now
+        while self.awake and self.background <= now:
+            self.now = self.background
+            gone = self.shrink(CLUSTER)
+            self.count["reclaim_background"] += gone
+            if not gone:
+                self.now += self.costs["wait_quantum"]
+            self.awake = gone > 0 and self.memory.nr_free < self.high
+            self.background = self.now
+        self.now = now
+
+    def harvest_due(self, now):
+        if now >= self.next_harvest:
+            self.next_harvest = now + self.config.harvest_interval
+            self.harvest()
+
+    def touch_order(self, frame):
+        if frame.ordered:
+            self.order.touch(frame.number)
+
+    def harvest(self):
+        for vm in self.vms.values():
+            vm.active = 0
+        for _, leaf in sorted(self.leaves.items()):
+            found = 0
+            if leaf.huge and leaf.huge_accessed:
+                leaf.huge_accessed, found = False, LEAF
+                for vm in leaf.holders:
+                    self.drop_region(vm, leaf.region)
+                for entry in leaf.entries:
+                    entry.what.touched = True
+                    self.touch_order(entry.what)
+            for index, entry in enumerate(leaf.entries):
+                if not leaf.huge and entry is not None and entry.present and entry.accessed:
+                    entry.accessed = False
+                    self.drop_cached(leaf, index)
+                    entry.what.touched = True
+                    self.touch_order(entry.what)
+                    found += 1
+            self.count["harvested"] += found
+            for vm in leaf.holders:
+                vm.active += found
+        for vm in self.vms.values():
+            vm.ages = []
+        for frame in self.frames.values():
+            if frame.payer is not None and not frame.is_zero_frame:
+                frame.age = 0 if frame.touched else min(127, frame.age + 1)
+                frame.touched = False
+                frame.payer.ages.append(frame.age)
+        self.count["harvests"] += 1
+
+    def referenced(self, frame):
+        """Test and clear the accessed marks of all entries of a frame."""
+        found = False
+        for leaf, index in frame.sites:
+            if leaf.huge and leaf.huge_accessed:
+                found, leaf.huge_accessed = True, False
+                for vm in leaf.holders:
+                    self.drop_region(vm, leaf.region)
+                for entry in leaf.entries:
+                    entry.what.touched = True
+                    if entry.what is not frame:
+                        self.touch_order(entry.what)
+            elif not leaf.huge and leaf.entries[index].accessed:
+                frame.touched = True
+                found, leaf.entries[index].accessed = True, False
+                self.drop_cached(leaf, index)
+        return found
+
+    def shrink(self, want):
+        """Evict about `want` pages, anyone's; how many went."""
+        patience, gone, insisted = 2 * len(self.order.held) + CLUSTER, 0, None
+        while gone < want and patience > 0:
+            patience -= 1
+            number = self.order.candidate()
+            if number is None:
+                break
+            frame = self.frames[number]
+            self.count["reclaim_scanned"] += 1
+            self.spend("reclaim", self.costs["reclaim_visit"])
+            reserved = frame.payer.charged <= frame.payer.reservation
+            if frame.isolated or reserved:
+                self.count["reclaim_spared_reserved"] += reserved and not frame.isolated
+                self.order.spare(number)
+                continue
+            if frame is not insisted and self.referenced(frame):
+                self.count["reclaim_spared_accessed"] += 1
+                insisted = frame
+                self.order.touch(number)
+                continue
+            gone += self.evict_or_isolate(frame)
+            if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
+                gone += self.flush()
+        return gone + (self.flush() if self.batch else 0)
+
+    def shrink_vm(self, vm, want, min_age):
+        """Evict about `want` pages that this VM pays for, by its own hand, two rounds at most."""
+        left, gone, page = 2 * vm.pages, 0, vm.hand if vm.hand < vm.pages else 0
+        while gone < want and left > 0:
+            leaf = vm.leaves.get(page // LEAF)
+            step = 1 if leaf else min(LEAF - page % LEAF, vm.pages - page)
+            entry = leaf.entries[page % LEAF] if leaf else None
+            left, page = left - step, (page + step) % vm.pages
+            frame = entry.what if entry is not None and entry.present else None
+            if frame is None or frame.payer is not vm or not frame.ordered or frame.isolated:
+                continue
+            self.count["reclaim_scanned"] += 1
+            self.spend("reclaim", self.costs["reclaim_visit"])
+            if self.referenced(frame):
+                self.count["reclaim_spared_accessed"] += 1
+                self.order.touch(frame.number)
+                continue
+            if (0 if frame.touched else frame.age) < min_age:
+                continue
+            gone += self.evict_or_isolate(frame)
+            if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
+                gone += self.flush()
+        vm.hand = page
+        return gone + (self.flush() if self.batch else 0)
+
+    def evict_or_isolate(self, frame):
+        leaf, _ = next(iter(frame.sites))
+        if leaf.huge:
+            if self.memory.nr_free == 0:
+                self.order.spare(frame.number)
+                return 0
+            self.split(leaf)
+        self.evictions += 1
+        if frame.backing is not None:
+            return self.evict(frame, frame.backing, "clean")
+        if not self.backings.reserve(len(self.batch) + 1):
+            self.count["reject_backing_frame"] += 1
+            self.order.spare(frame.number)
+            return 0
+        self.spend("reclaim", self.costs["same_filled"])
+        if same_filled(frame.data):
+            self.backings.take()
+            return self.evict(frame, Backing(bytes(frame.data), None), "same")
+        self.order.spare(frame.number)
+        if self.slots is None:
+            self.count["reject_swap_full"] += 1
+        else:
+            frame.isolated = True
+            self.batch.append(frame)
+        return 0
+
+    def evict(self, frame, backing, how):
+        self.spend("reclaim", self.costs["evict"])
+        self.count["evicted"] += 1
+        self.count["evicted_" + how] += 1
+        frame.backing = backing.frame = None
+        for leaf, index in frame.sites:
+            leaf.entries[index] = Entry(backing)
+            self.drop_cached(leaf, index)
+            backing.refs += 1
+        frame.sites.clear()
+        if frame.ordered:
+            frame.ordered = False
+            self.order.take(frame.number, None)
+        self.free_frame(frame)
+        return 1
+
+    def flush(self):
+        batch, self.batch = self.batch, []
+        got = self.slots.take(len(batch))
+        self.count["reject_swap_full"] += len(batch) - len(got)
+        first, last = 0, self.now
+        for i in range(1, len(got) + 1):  # one request per run of neighbours; wait for the last to complete
+            if i == len(got) or got[i] != got[i - 1] + 1:
+                self.spend("swap", self.costs["swap_submit"])
+                last = max(last, self.device.write(self.now, i - first))
+                first = i
+        self.now = max(self.now, last)
+        for frame in batch:
+            frame.isolated = False
+        for frame, slot in zip(batch, got, strict=False):
+            self.backings.take()
+            self.evict(frame, Backing(bytes(frame.data), slot), "swap")
+            self.count["swap_pages_out"] += 1
+        self.count["evict_failed"] += len(batch) - len(got)
+        return len(got)
+
+    def reclaim_from(self, vm, pages):
+        self.now = max(self.background, vm.now)
+        age = 127
+        while age and sum(each >= age for each in vm.ages) < pages:
+            age -= 1
+        gone = self.shrink_vm(vm, pages, age) if pages else 0
+        self.count["reclaim_proactive"] += gone
+        self.background = self.now
+        return gone
