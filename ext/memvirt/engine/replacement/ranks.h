@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "bits.h"
+#include "memory/word_bits.h"
 
 enum { RANKS_LEVELS = 7, RANKS_GROUP = 16 };    /* 64 * 16^7 stamps: more than 32 bits can name */
 
