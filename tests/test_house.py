@@ -18,7 +18,7 @@ ENGINE_ORDER = """
 content: codec content fingerprints
 memory: fragmentation blocks buddy frames
 stores: sizeclass zspage zpool swapspace swap swapset
-replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry
+replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry replay
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex
