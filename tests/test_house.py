@@ -15,7 +15,7 @@ MAX_FUNCTION_LINES = 62
 # Both lists stand bottom up: a module imports only what stands above it. "group:" opens a folder; "-" is the ground.
 ENGINE_ORDER = """
 -: types counters simtime device
-content: codec content fingerprints
+content: codec content sources fingerprints
 memory: fragmentation blocks buddy frames
 stores: sizeclass zspage zpool swapspace swap swapset
 replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry
