@@ -14,19 +14,8 @@ from memvirt.experiment.fleet import AgingSpec, FleetSpec
 from memvirt.inputs import Corpus, save, synthetic
 from memvirt.settings.config import GuestOptions, HostConfig
 
-COMMANDS = [
-    "",
-    "run",
-    "table",
-    "list",
-    "describe",
-    "explain",
-    "doctor",
-    "corpus",
-    "corpus capture",
-    "corpus info",
-    "corpus fingerprint",
-]
+COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
+COMMANDS += ["corpus fingerprint", "trace", "trace import"]
 HEAVY = {"numpy", "pandas", "pydantic", "scipy", "rich"}
 
 

@@ -229,7 +229,7 @@ cdef class Engine(Core):
     # ---- sharing
 
     def scan(self, pages=None):
-        """Let the scanner look at so many pages, or (None) one full pass from its start, whatever slice ran
+        """Let the scanner look at `pages` pages, or (None) one full pass from its start, whatever slice ran
         before. Returns pages merged."""
         cdef uint32_t merged, limit = NONE if pages is None else pages
         if self.scanner is None:
@@ -254,7 +254,7 @@ cdef class Engine(Core):
             (<Vm>vm).now_ns = now
 
     def reclaim_from(self, Vm vm not None, uint32_t pages):
-        """Evict up to so many of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
+        """Evict up to `pages` of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
         how many went."""
         cdef uint32_t freed
         vm._require()
@@ -269,7 +269,7 @@ cdef class Engine(Core):
         return freed
 
     def compact(self, blocks=None):
-        """Make so many free 2 MiB blocks, or (None) as many as can be, by moving pages. Returns how many were made."""
+        """Make `blocks` free 2 MiB blocks, or (None) as many as can be, by moving pages. Returns how many were made."""
         cdef uint32_t made, want = NONE if blocks is None else blocks
         self._enter()
         self.clock.now = max(self.compactor.now_ns, self.sim_ns())

@@ -20,7 +20,7 @@ cdef class Collapser:
     cdef public int64_t now_ns                  # its clock
     cdef leaf_t cursor                          # the leaf it looks at next
 
-    # Look at so many leaves from the cursor on (all of them once: NONE); returns how many became huge.
+    # Look at `want` leaves from the cursor on (NONE: all of them once); returns how many became huge.
     cdef uint32_t scan(self, uint32_t nr_leaves) except? 0xFFFFFFFF nogil
     cdef int catch_up(self, int64_t now) except -1 nogil
     cdef bint copyable(self, leaf_t leaf) noexcept nogil
