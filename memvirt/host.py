@@ -284,11 +284,11 @@ class Host:
         return acted
 
     def scan(self, pages: int | None = None) -> int:
-        """Let the scanner look at so many pages, or at everything once. Returns how many pages it merged."""
+        """Returns how many pages were merged: the scanner looks at `pages` pages, or at everything once."""
         return int(self.engine.scan(None if pages is None else whole("pages to scan", pages, 32)))
 
     def compact(self, blocks: int | None = None) -> int:
-        """Make so many free 2 MiB blocks (None: as many as can be) by moving pages together; returns how many."""
+        """Returns how many free 2 MiB blocks were made by moving pages: at most `blocks`, or as many as possible (None)."""
         if blocks is not None and not (isinstance(blocks, int) and 0 <= blocks < 1 << 32):
             raise ConfigError(f"blocks={blocks!r}: a whole number from 0 to {2**32 - 1}, or None, is needed")
         return int(self.engine.compact(blocks))
@@ -299,7 +299,7 @@ class Host:
         return int(self.engine.collapse())
 
     def settle(self, passes: int) -> None:
-        """Let the scanner, if there is one, go over all memory so many times while all VMs are idle."""
+        """The scanner, if there is one, makes `passes` full passes while all VMs are idle."""
         for _ in range(passes if self.engine.scanner is not None else 0):
             self.engine.scan(None)
         self.engine.idle()

@@ -15,6 +15,7 @@ from memvirt.inputs import save, synthetic
 from memvirt.settings.config import GuestOptions, HostConfig
 
 COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
+COMMANDS += ["trace", "trace import"]
 HEAVY = {"numpy", "pandas", "pydantic", "scipy", "rich"}
 
 

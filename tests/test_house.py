@@ -15,10 +15,11 @@ MAX_FUNCTION_LINES = 62
 # Both lists stand bottom up: a module imports only what stands above it. "group:" opens a folder; "-" is the ground.
 ENGINE_ORDER = """
 -: types counters simtime device
+traces: renumber
 content: codec content fingerprints
 memory: fragmentation blocks buddy frames
 stores: sizeclass zspage zpool swapspace swap swapset
-replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry
+replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry replay
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex

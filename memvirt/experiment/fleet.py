@@ -19,7 +19,7 @@ A fleet that settles boots its VMs one after another, minutes apart as it were: 
 is one, goes over all memory `settle_passes` times. So pages that can be merged are, before the next VM needs a frame.
 
 A phase yields steps: dicts from VM to stream, each for one `host.run`. VMs are created, cloned and destroyed between
-steps, so whoever iterates must run each step before asking for the next. Refusals of the host pass through unchanged.
+steps, so the caller must run each step before it asks for the next. Refusals of the host pass through unchanged.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -123,7 +123,7 @@ class FleetSpec(Model):
         for reservation, limit in pairs:
             if limit == 0:
                 problems.append(
-                    Problem(("limit_percent",), "a VM of limit 0 could not run; leave it away for no limit")
+                    Problem(("limit_percent",), "a VM of limit 0 could not run; leave the key out for no limit")
                 )
             elif reservation > limit:
                 text = f"{reservation} % is above the same VM's limit, {limit} %"

@@ -111,8 +111,8 @@ cdef class Core:
         self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
 
     def fixed_bytes(self, swap):
-        """What a host keeps at a fixed size: of frames (record, age, place in the order, free map), of blocks
-        (compaction's survey), of swap slots (maps, and readahead's record of each)."""
+        """Bytes of a host's tables of fixed size. Per frame: record, age, place in the order, free map. Per 2 MiB block:
+        compaction's survey. Per swap slot: the slot maps, and readahead's record."""
         cdef uint64_t total = self.frames.nr_frames * <uint64_t>(sizeof(Frame) + 1) + self.frames.buddy.metadata_bytes
         total += (self.frames.nr_frames + (<uint64_t>1 << HUGE_ORDER) - 1 >> HUGE_ORDER) * 3
         total += self.order.metadata_bytes()

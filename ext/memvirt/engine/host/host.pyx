@@ -231,7 +231,7 @@ cdef class Engine(Core):
     # ---- sharing
 
     def scan(self, pages=None):
-        """Let the scanner look at so many pages, or (None) one full pass from its start, whatever slice ran
+        """Let the scanner look at `pages` pages, or (None) one full pass from its start, whatever slice ran
         before. Returns pages merged."""
         if self.scanner is None:
             raise ConfigError("this host has no page sharing: create it with sharing='hash'")
@@ -247,7 +247,7 @@ cdef class Engine(Core):
             (<Vm>vm).now_ns = now
 
     def reclaim_from(self, Vm vm not None, uint32_t pages):
-        """Evict up to so many of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
+        """Evict up to `pages` of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
         how many went."""
         vm._require()
         self.reclaim.whose = vm.id
@@ -257,7 +257,7 @@ cdef class Engine(Core):
             self.reclaim.whose = NONE16
 
     def compact(self, blocks=None):
-        """Make so many free 2 MiB blocks, or (None) as many as can be, by moving pages. Returns how many were made."""
+        """Make `blocks` free 2 MiB blocks, or (None) as many as can be, by moving pages. Returns how many were made."""
         return self.run_as(self.compactor, self.sim_ns(), NONE if blocks is None else blocks)
 
     def collapse(self):

@@ -49,8 +49,8 @@ cdef class Reclaim(Eviction):
     # ---- securing frames
 
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil:
-        """Make sure that so many frames can be taken: OK, NO_FRAME or LIMITED. The only step of a fault that reclaims;
-        `evictions` tells whether entries may have changed."""
+        """OK if guest_frames + table_frames frames can be taken now, else NO_FRAME or LIMITED. The only step of a fault
+        that reclaims; `evictions` says whether entries may have changed."""
         cdef uint32_t want = guest_frames + table_frames
         if not self.stalls.secure() or (want and self.frames.buddy.refuses()):
             self.meter.ev.exhausted_no_frame += 1
@@ -153,7 +153,7 @@ cdef class Reclaim(Eviction):
 
         That is not how many frames came free: the zpool may have taken some of them, and gives more back later, as its
         zspages fill. Ends when done, when nobody is left to ask, or after two rounds of the order without a page to
-        evict; so whoever needs frames calls again until there are enough, or 0 comes back.
+        evict; so a caller repeats until there are enough frames, or 0 is returned.
         """
         cdef uint32_t patience = 2 * self.order.nr_resident + CLUSTER
         cdef uint32_t gone = 0

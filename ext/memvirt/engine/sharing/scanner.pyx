@@ -64,7 +64,7 @@ cdef class Scanner(Listener):
         return 0
 
     def metadata_bytes_of(self, uint32_t nr_pages):
-        """The same for a VM of so many pages, when that is created."""
+        """The same for a VM of `nr_pages` pages, when that is created."""
         return 0
 
     def metadata_frames(self):
