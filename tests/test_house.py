@@ -23,11 +23,11 @@ replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex
-reclaim: readahead writeback evict reclaim fault
+reclaim: readahead writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
-guests: guest_memory guest hardware
+guests: guest_memory guest balloon hardware
 host: core vm host contiguity schedule savings audit
 testing: orders guests
 """
