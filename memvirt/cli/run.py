@@ -152,6 +152,7 @@ def _run_all(
     from memvirt.errors import ConfigError
     from memvirt.experiment.cell import prepare
     from memvirt.experiment.loop import manifest
+    from memvirt.experiment.plan import misfits
     from memvirt.results.record import RecordError
     from memvirt.results.run_folder import Results, latest_folder, next_folder
 
@@ -165,6 +166,8 @@ def _run_all(
     base = Path("results")
     folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
     context = prepare(opened(corpus))
+    if problems := misfits(plan, context.corpus):
+        raise ConfigError("\n".join(problems))
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume) as results:
         say(
