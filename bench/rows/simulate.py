@@ -1,4 +1,5 @@
-"""memvirt.simulate beside libcachesim: the time of both on one trace, with equal miss counts.
+"""memvirt.simulate beside libcachesim: the time of both on one trace, with equal miss counts. Then a whole lru curve of
+ours beside one size of theirs.
 
 Both get the same requests: memvirt an array of dense 32-bit page numbers (the call is timed whole, with its checks and
 allocations), libcachesim a binary trace file of them in the page cache, read by `process_trace` (timed without making
@@ -9,7 +10,7 @@ fast.
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ except ImportError:
 PAGES, REQUESTS = 1_000_000, 20_000_000
 CAPACITY = PAGES // 10
 HASHPOWER = 24
+CURVE_SIZES = 1000  # of one lru curve, which may take no longer than libcachesim takes for one size
+CURVE_TARGET = 1
 
 # name of ours, class of theirs, how many times faster we want to be
 PEERS = (
@@ -46,17 +49,16 @@ def rows(repeats: int) -> Iterator[Row]:
     with ExitStack() as stack:
         reader = None if libcachesim is None else stack.enter_context(Reader(trace))
         for name, peer, target in PEERS:
-            misses = simulate(name, trace, CAPACITY)
-            reference = Reference(
-                name=f"libcachesim {peer}",
-                measure=None if reader is None else theirs(reader, peer, misses),
-                target=target,
-                note="libcachesim is not installed"
-                if reader is None
-                else "equal miss counts; dense page numbers against hashed 64-bit ids",
-            )
+            reference = libcachesim_at(reader, peer, target, simulate(name, trace, CAPACITY))
             what = f"simulate {name}, {REQUESTS // 10**6} M zipf(1.0) over {PAGES // 10**6} M pages, cache 10 %"
-            yield from compare(what, ours(name, trace), [reference], unit="ns/request", repeats=repeats)
+            run = per_request(trace, lambda name=name: simulate(name, trace, CAPACITY))
+            yield from compare(what, run, [reference], unit="ns/request", repeats=repeats)
+        sizes = [max(1, CAPACITY * size // CURVE_SIZES) for size in range(1, CURVE_SIZES + 1)]
+        misses = simulate("lru", trace, capacities=sizes).misses[-1]
+        reference = libcachesim_at(reader, "LRU", CURVE_TARGET, int(misses), "one size")
+        what = f"simulate lru at {CURVE_SIZES} sizes, the same trace"
+        run = per_request(trace, lambda: simulate("lru", trace, capacities=sizes))
+        yield from compare(what, run, [reference], unit="ns/request", repeats=repeats)
 
 
 class Reader:
@@ -78,15 +80,24 @@ class Reader:
         self._folder.cleanup()
 
 
-def ours(name: str, trace: Pages) -> Measure:
-    """Nanoseconds per request of one run."""
+def per_request(trace: Pages, work: Callable[[], Any]) -> Measure:
+    """Nanoseconds per request of one run; a request counts once, however many sizes there are."""
 
     def run() -> float:
         start = time.perf_counter_ns()
-        simulate(name, trace, CAPACITY)
+        work()
         return (time.perf_counter_ns() - start) / len(trace)
 
     return run
+
+
+def libcachesim_at(reader: Reader | None, peer: str, target: float, misses: int, sizes: str = "") -> Reference:
+    """Their order of this name at CAPACITY, which has to miss as often."""
+    name = f"libcachesim {peer}" + (f", {sizes}" if sizes else "")
+    if reader is None:
+        return Reference(name=name, measure=None, target=target, note="libcachesim is not installed")
+    note = "equal miss counts; dense page numbers against hashed 64-bit ids"
+    return Reference(name=name, measure=theirs(reader, peer, misses), target=target, note=note)
 
 
 def theirs(reader: Reader, name: str, misses: int) -> Measure:
