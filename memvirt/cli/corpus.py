@@ -60,34 +60,48 @@ def capture(
     """
     from memvirt.errors import ConfigError
     from memvirt.inputs import capture as capturing
-    from memvirt.inputs.sources import FORMATS
-    from memvirt.units import parse_pages, suggest
 
     problems = ["--default: is for a corpus in the cache folder; leave --out away"] if out and default else []
-    if form and form not in FORMATS:
-        problems.append(
-            f"--format: no format is called '{form}'{suggest(form, FORMATS)} (formats: {', '.join(FORMATS)})"
-        )
-    if sources and classes:
-        problems.append("--classes: is for this machine's own pages; name the classes of sources as in heap=pid:1234")
-    pages = None if sources else capturing.DEFAULT_PAGES
-    try:
-        pages = parse_pages(size) if size else pages
-    except ConfigError as error:
-        problems.append(f"--size: {error}")
-    names = [name.strip() for name in classes.split(",") if name.strip()] or list(capturing.SHARES)
-    if not sources:
-        problems += capturing.problems(pages or capturing.DEFAULT_PAGES, seed, names)
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    pages = _asked_pages(size, problems)
+    if sources:
+        problems += _source_problems(form, names)
+    else:
+        pages, names = pages or capturing.DEFAULT_PAGES, names or list(capturing.SHARES)
+        problems += capturing.problems(pages, seed, names)
     if problems:
         raise ConfigError("\n".join(problems))
     _require_place(out, force)
     if sources:
         captured = _from_sources(sources, pages, seed, form, by_mapping)
     else:
-        captured = capturing.capture(pages or capturing.DEFAULT_PAGES, seed, names)
+        captured = capturing.capture(pages, seed, names)
     kept = _measured(captured, parse_codecs("", ALL_CODECS)) if as_prints else captured
     path = _kept(kept, out, force, default)
     _print_captured(kept, path, as_json)
+
+
+def _asked_pages(size: str, problems: list[str]) -> int | None:
+    from memvirt.errors import ConfigError
+    from memvirt.units import parse_pages
+
+    try:
+        return parse_pages(size) if size else None
+    except ConfigError as error:
+        problems.append(f"--size: {error}")
+        return None
+
+
+def _source_problems(form: str, classes: Sequence[str]) -> list[str]:
+    from memvirt.inputs.sources import FORMATS
+    from memvirt.units import suggest
+
+    found = []
+    if form and form not in FORMATS:
+        found.append(f"--format: no format is called '{form}'{suggest(form, FORMATS)} (formats: {', '.join(FORMATS)})")
+    if classes:
+        found.append("--classes: is for this machine's own pages; name the classes of sources as in heap=pid:1234")
+    return found
 
 
 def _from_sources(texts: Sequence[str], pages: int | None, seed: int, form: str, by_mapping: bool) -> "Corpus":
