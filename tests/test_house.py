@@ -16,10 +16,10 @@ MAX_FUNCTION_LINES = 62
 ENGINE_ORDER = """
 -: types counters interrupt simtime device
 traces: renumber
-content: codec content fingerprints
+content: codec content sources fingerprints
 memory: fragmentation blocks buddy frames
 stores: sizeclass zspage zpool swapspace swap swapset
-replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry replay
+replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry distances replay
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex
@@ -40,7 +40,8 @@ settings: diagnose costs scanner_options replacement_options config presets
 -: environment versions
 inputs:
 workloads:
--: simulation vm stores host
+simulation: trace reuse curve own face
+-: vm stores host
 results: record run_folder derived
 experiment: fleet suite expected plan trace_cell cell loop
 timing: hook samples worker
