@@ -19,6 +19,7 @@ from memvirt.engine.host import schedule as engine_run
 from memvirt.engine.stores.swap import Swap
 from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
+from memvirt.policies.asking import Asked
 from memvirt.policies.base import Decider, Snapshot, Targets
 from memvirt.settings import costs
 from memvirt.settings.config import NAME, CloneConfig, GuestOptions, HostConfig, VmConfig
@@ -219,8 +220,8 @@ class Host:
         decide = None
         interval = 0
         if decider is not None:
-            interval = int(getattr(decider, "interval_ns", 1_000_000))
-            rule: Any = getattr(decider, "decide", decider)
+            asked = Asked(decider)
+            interval = asked.interval_ns
 
             def decide(now_ns: int) -> None:
                 self._forget_killed()
@@ -229,7 +230,7 @@ class Host:
                 self._decisions += 1
                 for vm in self.vms:
                     vm.mark()
-                self._acted += self._apply(rule(snapshot))
+                self._acted += self._apply(asked.answer(snapshot))
 
         try:
             outcome = engine_run.run(
