@@ -36,7 +36,7 @@ PYTHON_ORDER = """
 -: errors interrupts units
 metrics: metric sharing registry
 policies:
-settings: diagnose costs scanner_options replacement_options config presets
+settings: wording diagnose costs scanner_options replacement_options config presets
 -: environment versions
 inputs:
 workloads:
