@@ -12,7 +12,8 @@ import pytest
 from memvirt.cli import catalog, main
 from memvirt.experiment.fleet import AgingSpec, FleetSpec
 from memvirt.inputs import save, synthetic
-from memvirt.settings.config import GuestOptions, HostConfig
+from memvirt.settings.config import HostConfig
+from memvirt.settings.vm_config import GuestOptions
 
 COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
 COMMANDS += ["trace", "trace import"]

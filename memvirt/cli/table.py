@@ -9,6 +9,7 @@ import typer
 from memvirt.cli.show import examples, say
 
 if TYPE_CHECKING:
+    from memvirt.results.manifest import Shown
     from memvirt.results.record import Record
 
 
@@ -23,7 +24,7 @@ def table(
     if form == "text":
         records = run_folder.load(folder)
         record.require_alike(records)
-        print_table(records)
+        print_table(records, run_folder.read_manifest(folder).shown)
     else:
         typer.echo(terminal.table_command(folder, form).rstrip("\n"))
     missing, cells = run_folder.unfinished(folder)
@@ -31,7 +32,7 @@ def table(
         say(f"{folder}: {missing} of {cells} cells are not run yet; the table speaks of the others")
 
 
-def print_table(records: Sequence["Record"]) -> None:
+def print_table(records: Sequence["Record"], shown: "Shown") -> None:
     """The table on stdout: as wide as the terminal, and in colour, where there is one."""
     from memvirt.report import terminal
 
@@ -39,9 +40,9 @@ def print_table(records: Sequence["Record"]) -> None:
         from rich.console import Console
 
         console = Console()
-        console.print(terminal.terminal(records, console.width))
+        console.print(terminal.terminal(records, console.width, shown))
     else:
-        typer.echo(terminal.text(records).rstrip("\n"))
+        typer.echo(terminal.text(records, shown=shown).rstrip("\n"))
 
 
 def register(app: typer.Typer) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from memvirt.errors import CorpusError
+from memvirt.inputs.files import file_sha256
 
 from .base import BATCH, WRITE, Batch, Space, Stream, Workload
 from .registry import register
@@ -39,6 +40,9 @@ class Trace(Workload):
 
     name = "trace"
     file: Path = Field(description="the .npy file")
+
+    def file_hashes(self) -> dict[str, str]:
+        return {"file": file_sha256(self.file)}
 
     def batches(self, space: Space, stream: Stream) -> Iterator[Batch]:
         try:
