@@ -43,6 +43,9 @@ PEERS = (
     ("lfu", "LFU", 8),
 )
 
+CURVE_SIZES = 1000  # of one lru curve, which may take no longer than libcachesim takes for one size
+CURVE_TARGET = 1
+
 
 def zipf(pages: int, requests: int, seed: int) -> npt.NDArray[np.uint32]:
     """Zipf(1.0) requests; the popular pages lie anywhere."""
@@ -69,13 +72,17 @@ def rows(quick: bool) -> list[Row]:
     pages, requests, hashpower = (100_000, 1_000_000, 17) if quick else (1_000_000, 20_000_000, 24)
     trace, capacity = zipf(pages, requests, seed=1), pages // 10
     what = f"replacement simulation, {requests // 10**6} M zipf(1.0) requests over {pages} pages, cache 10 %"
+    curve = f"{what}: lru at {CURVE_SIZES} sizes, against one size"
     if libcachesim is None:
-        return [_row(f"{what}: {name}", trace, capacity, name, target, None) for name, _, target in PEERS]
+        found = [_row(f"{what}: {name}", trace, capacity, name, target, None) for name, _, target in PEERS]
+        return [*found, _row(curve, trace, capacity, "lru", CURVE_TARGET, None, sizes=CURVE_SIZES)]
     with trace_reader(trace) as reader:
-        return [
+        found = [
             _row(f"{what}: {name}", trace, capacity, name, target, _peer(peer, capacity, hashpower, reader))
             for name, peer, target in PEERS
         ]
+        one_size = _peer("LRU", capacity, hashpower, reader)
+        return [*found, _row(curve, trace, capacity, "lru", CURVE_TARGET, one_size, sizes=CURVE_SIZES)]
 
 
 def _peer(name: str, capacity: int, hashpower: int, reader: Any) -> Callable[[], tuple[float, float]]:
@@ -98,14 +105,20 @@ def _row(
     name: str,
     target: int,
     peer: Callable[[], tuple[float, float]] | None,
+    sizes: int = 1,
 ) -> Row:
+    """sizes: of a curve whose last size is `capacity`; a request counts once, however many sizes there are."""
     ours: list[float] = []
     theirs: list[float] = []
     equal = True
-    misses = simulate(name, trace, capacity)  # warms up, too
+    capacities = [max(1, capacity * size // sizes) for size in range(1, sizes + 1)]
+    misses = simulate(name, trace, capacities=capacities).misses[-1]  # warms up, too
     for _ in range(REPEATS):
         start = time.perf_counter()
-        simulate(name, trace, capacity)
+        if sizes == 1:
+            simulate(name, trace, capacity)
+        else:
+            simulate(name, trace, capacities=capacities)
         ours.append(time.perf_counter() - start)
         if peer is not None:
             seconds, miss_ratio = peer()

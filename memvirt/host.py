@@ -33,7 +33,8 @@ COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
 
 class Host:
     """A host with less memory than it promised. Keyword arguments: memvirt.settings.config.HostConfig, and `corpus`, whose
-    pages VMs fill theirs from (a memvirt.inputs.Corpus, or uint8 [n, 4096] whose first row is the zero page)."""
+    pages VMs fill theirs from (a memvirt.inputs.Corpus, or uint8 [n, 4096] whose first row is the zero page; where
+    content is 'fingerprint', memvirt.inputs.Fingerprints too)."""
 
     def __init__(
         self, *, corpus: Any = None, swap_path: str | None = None, swap_direct: bool = True, **settings: Any
@@ -51,16 +52,10 @@ class Host:
 
     def _make(self, config: HostConfig, corpus: Any, swap_path: str | None, swap_direct: bool) -> None:
         self.config = config
-        pages = np.ascontiguousarray(getattr(corpus, "pages", corpus)) if corpus is not None else None
-        if pages is not None and (pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or pages[0].any()):
-            raise ConfigError(
-                f"corpus: an array of shape {pages.shape}; [n, {PAGE_SIZE}] with a zero page first is needed"
-            )
         if config.content == "bytes" and (problem := memory_problem(config.memory * PAGE_SIZE)):
             raise ConfigError(f"memory: {problem}; make the host smaller, or set content to 'fingerprint'")
         codec = codecs.open_codec(config.codec, config.codec_level)
-        kind = contents.Bytes if config.content == "bytes" else _fingerprints()
-        content = kind(config.memory, None if pages is None else pages[1:], codec)
+        content = _content(config, corpus, codec)
         marks = config.watermarks
         self._engine: Any = engine_host.Engine(
             content,
@@ -99,6 +94,11 @@ class Host:
         if self._engine is None:
             raise ConfigError("the host is closed")
         return self._engine
+
+    @property
+    def ids_of(self) -> Callable[..., Any] | None:
+        """Where content is fingerprints: the id of a page filled from each source, with a tag in a word. None: bytes."""
+        return getattr(self.engine.content, "ids_of", None)
 
     def close(self) -> None:
         """Give the host's memory and swap back to this machine now. VMs of it cannot be used afterwards."""
@@ -425,7 +425,16 @@ def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
     }
 
 
-def _fingerprints() -> Any:
+def _content(config: HostConfig, corpus: Any, codec: Any) -> Any:
+    """The engine's content over a corpus, or over what is known of one."""
     from memvirt.engine.content.fingerprints import Fingerprints
 
-    return Fingerprints
+    if hasattr(corpus, "table"):
+        if config.content == "bytes":
+            raise ConfigError("content: the corpus is fingerprints, which have no bytes; set content to 'fingerprint'")
+        return Fingerprints(config.memory, codec=codec, table=corpus.table(codec.name, codec.level))
+    pages = np.ascontiguousarray(getattr(corpus, "pages", corpus)) if corpus is not None else None
+    if pages is not None and (pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or pages[0].any()):
+        raise ConfigError(f"corpus: an array of shape {pages.shape}; [n, {PAGE_SIZE}] with a zero page first is needed")
+    kind = contents.Bytes if config.content == "bytes" else Fingerprints
+    return kind(config.memory, None if pages is None else pages[1:], codec)

@@ -16,18 +16,18 @@ MAX_FUNCTION_LINES = 62
 ENGINE_ORDER = """
 -: types counters simtime device
 traces: renumber
-content: codec content fingerprints
+content: codec content sources fingerprints
 memory: fragmentation blocks buddy frames
 stores: sizeclass zspage zpool swapspace swap swapset
-replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry replay
+replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry distances replay
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex
-reclaim: readahead writeback evict reclaim fault
+reclaim: readahead writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
-guests: guest_memory guest hardware
+guests: guest_memory guest balloon hardware
 host: core vm host contiguity schedule savings audit
 testing: orders guests
 """
@@ -40,7 +40,8 @@ settings: diagnose fields devices watermarks costs scanner_options replacement_o
 -: environment versions
 inputs:
 workloads:
--: simulation vm stores host
+simulation: trace reuse curve own face
+-: vm stores host
 results: record manifest run_folder derived
 experiment: fleet_spec fleet suite expected plan trace_cell cell loop
 timing: hook samples worker

@@ -133,6 +133,7 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None) 
     from memvirt.errors import ConfigError
     from memvirt.experiment.cell import prepare
     from memvirt.experiment.loop import manifest
+    from memvirt.experiment.plan import misfits
     from memvirt.results.record import RecordError
     from memvirt.results.run_folder import Results, latest_folder, next_folder
 
@@ -146,6 +147,8 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None) 
     base = Path("results")
     folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
     context = prepare(opened(plan.asked.corpus))
+    if problems := misfits(plan, context.corpus):
+        raise ConfigError("\n".join(problems))
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume) as results:
         say(

@@ -30,7 +30,7 @@ import numpy as np
 
 from memvirt.errors import ConfigError
 from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec, vm_name
-from memvirt.inputs import Corpus
+from memvirt.inputs import ClassTable
 from memvirt.inputs.bits import Pages
 from memvirt.results.derived import settled
 from memvirt.settings.vm_config import GuestOptions, VmConfig
@@ -107,7 +107,7 @@ class Layout:
 class Contents:
     """Which corpus page lands where: one image for all, a window of the private classes for each VM."""
 
-    def __init__(self, spec: FleetSpec, corpus: Corpus, vms: int) -> None:
+    def __init__(self, spec: FleetSpec, corpus: ClassTable, vms: int) -> None:
         self._image = blend([corpus.canonical[corpus.sources([name])] for name in spec.image])
         private = [corpus.canonical[corpus.sources([name])] for name in spec.private]
         short = [name for name, pages in zip(spec.private, private, strict=True) if len(pages) < vms]
@@ -278,7 +278,7 @@ class Fleet:
 def build(
     host: Host,
     scenario: Scenario,
-    corpus: Corpus,
+    corpus: ClassTable,
     seed: int,
     *,
     overcommit_percent: int = 100,

@@ -23,6 +23,7 @@ from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
 from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName, Variant
+from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.inputs.files import file_sha256
 from memvirt.results.manifest import Asked
 from memvirt.results.record import Role, cell_name, sha256_of
@@ -162,6 +163,28 @@ class _Column:
     files: tuple[FileRead, ...]
     asked: Mapping[str, Any]
     origins: Mapping[str, str]
+
+
+def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
+    """Why cells of the plan cannot run on this corpus, each reason once: known before the first one runs."""
+    found: dict[str, None] = {}
+    known = [entry.name for entry in corpus.classes]
+    for cell in plan.in_order():
+        if not isinstance(cell.spec, Scenario):
+            continue
+        for name in (*cell.spec.fleet.image, *cell.spec.fleet.private):
+            if name not in known:
+                found[
+                    f"corpus: it has no class '{name}', which suite '{plan.suite.name}' fills VMs from{suggest(name, known)} "
+                    f"(it has {', '.join(known)}); name its classes so when you capture it, as in 'memvirt corpus capture "
+                    f"{name}=FILE', or write a suite with an image and private memory of its own"
+                ] = None
+        if isinstance(corpus, Fingerprints):
+            if cell.host.content == "bytes":
+                found["corpus: these are fingerprints, which have no bytes; add --set content=fingerprint"] = None
+            elif problem := corpus.codec_problem(cell.host.codec, cell.host.codec_level):
+                found[f"corpus: {problem}"] = None
+    return list(found)
 
 
 def make(

@@ -66,10 +66,6 @@ class Format(BaseModel):
     time_unit: ClassVar[str] = ""  # in words; empty where the format has no times
     general: ClassVar[bool] = False  # taken only when no other format knows the file
 
-    def unit(self) -> str:
-        """The unit of the source's times, empty where it has none."""
-        return self.time_unit
-
     @classmethod
     @abstractmethod
     def recognise(cls, head: Head) -> bool:
