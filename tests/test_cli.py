@@ -329,3 +329,22 @@ def test_a_missing_compiler_is_named_at_install(tmp_path):
     )  # fmt: skip
     assert done.returncode == 1 and "no C compiler" in done.stderr and "apt-get install gcc" in done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["list"], ["describe", "quick"], ["explain", "esx-2002"]])
+def test_columns_wraps_what_is_listed(memvirt, monkeypatch, words):
+    """A width that is known is kept; into a pipe each row stays one line, for grep."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    _, piped, _ = memvirt(*words)
+    assert max(map(len, piped.splitlines())) > 100
+    monkeypatch.setenv("COLUMNS", "100")
+    _, wrapped, _ = memvirt(*words)
+    assert max(len(line) for line in wrapped.splitlines() if "  " in line.strip()) <= 110
+    assert sorted("".join(wrapped.split())) == sorted("".join(piped.split()))
+
+
+def test_the_table_is_as_wide_as_asked(memvirt, monkeypatch):
+    folder = Path(__file__).parents[1] / "results" / "quick"
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, memvirt("table", folder)[1].splitlines())) <= 80
+    assert 100 < max(map(len, memvirt("table", folder, "--width", "140")[1].splitlines())) <= 140

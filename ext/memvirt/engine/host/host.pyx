@@ -93,6 +93,7 @@ cdef class Engine(Core):
                 self.clock.now = vm.now_ns
                 try:
                     if self.faults.populate(vm.id) != OK:
+                        self.clock.interrupt.deliver()
                         raise AdmissionError(f"VM '{name}' is provisioned thick and needs {nr_pages} frames; "
                                              f"only {vm.charged} could be had")
                 finally:
@@ -129,6 +130,7 @@ cdef class Engine(Core):
                 self._give_guest(vm, parent.guest.copy_for(vm.machine, draws_of(vm)))
                 vm.machine.copy_disk(parent.machine, parent.guest)
             if self.cloner.share(parent.id, vm.id) != OK:
+                self.clock.interrupt.deliver()
                 raise AdmissionError(f"no memory for the tables of clone '{name}'")
         except BaseException:
             self._leave()
@@ -193,6 +195,7 @@ cdef class Engine(Core):
             # What may fail comes first: once the VM is empty there is no way back.
             need = self.mapping.leaves.pages.frames_needed(self.cloner.directory_pages(snapshot.id, vm.id))
             if need and self.reclaim.secure(vm.id, 0, need) != OK:
+                self.clock.interrupt.deliver()
                 raise AdmissionError(f"VM '{vm.name}': no memory for the tables of a revert; the VM is as it was")
             if vm.has_guest:
                 self._revert_guest(vm, snapshot)
@@ -271,6 +274,7 @@ cdef class Engine(Core):
             self.reclaim.harvester.work(NONE)
         finally:
             self._leave()
+        self.clock.interrupt.deliver()
 
     # ---- what there is to see
 

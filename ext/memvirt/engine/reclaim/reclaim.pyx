@@ -159,7 +159,7 @@ cdef class Reclaim(Eviction):
         cdef uint32_t gone = 0
         cdef hfn_t frame, insisted = NONE
         self._put_back()
-        while gone < want and patience > 0:
+        while gone < want and patience > 0 and not self.clock.interrupt.asked():
             patience -= 1
             frame = self.order.candidate()
             if frame == NONE:
@@ -212,7 +212,7 @@ cdef class Reclaim(Eviction):
         cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
         cdef hfn_t frame
         self._put_back()
-        while gone < want and left > 0:
+        while gone < want and left > 0 and not self.clock.interrupt.asked():
             frame = self._page_of(vm, gfn, &step)
             step = min(step, nr_pages - gfn)
             left -= min(left, <uint64_t>step)
