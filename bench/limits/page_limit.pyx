@@ -7,11 +7,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from memvirt.engine.clone cimport Cloner
-from memvirt.engine.content cimport Bytes, Content
-from memvirt.engine.frames cimport FRAME_GUEST, Frames
-from memvirt.engine.host cimport Engine
-from memvirt.engine.vm cimport Vm
+from memvirt.engine.host.clone cimport Cloner
+from memvirt.engine.content.content cimport Bytes, Content
+from memvirt.engine.memory.frames cimport FRAME_GUEST, Frames
+from memvirt.engine.host.host cimport Engine
+from memvirt.engine.host.vm cimport Vm
 from memvirt.engine.types cimport LEAF_ENTRIES, OK
 
 import ctypes
@@ -107,7 +107,7 @@ def leaf_copy_ns(Engine engine not None, Vm vm not None):
 
 
 def leaf_copy_limit_ns(uint32_t leaves, bint ordered=True):
-    """Copy so many leaves whose entries name frames in order (or shuffled); memory touched before."""
+    """Copy `leaves` leaves whose entries name frames in order (or shuffled); memory touched before."""
     cdef size_t n = <size_t>leaves * LEAF_ENTRIES, i
     cdef uint32_t *number = <uint32_t *>malloc(n * sizeof(uint32_t))
     cdef uint32_t *source = <uint32_t *>malloc(4 * n * sizeof(uint32_t))        # tables of a page each, old and new

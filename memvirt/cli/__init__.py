@@ -10,7 +10,7 @@ error: memvirt is broken, and its traceback is what a report needs.
     3   regression beyond the threshold
     4   a claim failed
     124 timeout
-    130 interrupted, with everything finished so far kept
+    130 interrupted (Ctrl-C, SIGTERM, SIGHUP), with everything finished so far kept
 """
 
 import sys
@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from memvirt.cli import compare, corpus, doctor, run, show, table
+from memvirt.cli import compare, corpus, doctor, run, show, table, trace
 
 APP = typer.Typer(
     name="memvirt",
@@ -55,8 +55,8 @@ def _program(
     pass
 
 
-for register in (run.register, compare.register, table.register, show.register, corpus.register, doctor.register):
-    register(APP)
+for module in (run, compare, table, show, corpus, trace, doctor):
+    module.register(APP)
 
 
 def main() -> None:

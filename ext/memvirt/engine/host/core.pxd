@@ -1,4 +1,4 @@
-from ..simtime cimport Clock
+from ..simtime cimport Actor, Clock
 from .clone cimport Cloner
 from ..upkeep.collapse cimport Collapser
 from ..upkeep.compact cimport Compactor
@@ -7,12 +7,13 @@ from ..counters cimport Meter
 from ..device cimport Device
 from ..reclaim.fault cimport Faults
 from ..memory.frames cimport Frames
+from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
 from ..guests.hardware cimport VirtualMachine
 from ..mapping.mapping cimport Mapping
 from ..reclaim.reclaim cimport Reclaim
 from ..replacement.order cimport Order
-from ..sharing.scanner cimport Scanner
+from ..sharing.scanner cimport Scanner, Scanning
 from ..sharing.shareindex cimport ShareIndex
 from ..stall cimport Stalls
 from ..types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t
@@ -53,7 +54,7 @@ cdef class VmState:
     cdef VirtualMachine machine
     cdef bint has_guest
     cdef public int64_t now_ns                  # its clock
-    cdef public int64_t balloon_ns              # its balloon worker's clock
+    cdef Balloon worker                         # of its guest's balloon
     cdef dict last_stall                        # once it is destroyed: what stall() said
     cdef readonly int outcome                   # why the last access stopped (Outcome)
     cdef memvirt_hits hits
@@ -76,6 +77,8 @@ cdef class Core:
     cdef readonly Device device
     cdef readonly ShareIndex index              # None without page sharing
     cdef readonly Scanner scanner               # None without page sharing
+    cdef Scanning scanning                      # its actor
+    cdef list actors                            # what works beside the VMs at times of its own; reclaim is asked by faults
     cdef int64_t latest_ns                      # how far simulated time had come when last asked
     cdef readonly dict vms                      # {name: Vm}
     cdef readonly dict options
@@ -83,6 +86,7 @@ cdef class Core:
     cdef uint64_t nr_created                    # VMs there have ever been
     cdef unsigned long thread
     cdef bint entered
+    cdef uint64_t entries                       # calls there have been: each may have changed anything
     cdef readonly uint32_t nr_fixed             # metadata frames of the host itself
 
     cdef int touch(self, VmState vm, vpn_t vpn, bint write, hfn_t *frame) except -1 nogil
@@ -92,7 +96,9 @@ cdef class Core:
     cdef int _enter(self) except -1
     cdef int _begin(self, VmState vm) except -1
     cdef int _end(self, VmState vm) except -1
+    cdef uint32_t run_as(self, Actor actor, int64_t now, uint32_t want) except? 0xFFFFFFFF
     cdef void _leave(self) noexcept
     cdef list _take_fixed(self, uint64_t bytes, object what)
+    cdef uint64_t changes(self) noexcept nogil
     cpdef int64_t sim_ns(self)
     cdef readonly list snapshots                # frozen Vms that are in nobody's list of VMs

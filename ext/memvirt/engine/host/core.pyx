@@ -16,7 +16,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
-from ..simtime cimport Clock
+from ..simtime cimport Actor, Clock
 from .clone cimport Cloner
 from ..upkeep.collapse cimport Collapser
 from ..upkeep.compact cimport COMPACT_NEVER, Compactor
@@ -31,7 +31,11 @@ from ..types cimport (HUGE_ORDER, MAX_ORDER, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, 
                       uint32_t, uint64_t, vpn_t)
 from ..stores.zpool cimport Zpool
 from ..replacement.registry import make_order
+from ..sharing.scanner cimport Scanning
 from ..sharing.registry import make_scanner
+
+cdef enum:
+    HITS_AT_ONCE = 1 << 16      # accesses between two questions whether to stop
 
 OUTCOMES = ("done", "no_frame", "no_slot", "pool_full", "rejected", "io_failed", "corrupt", "limited", "refused", "empty")
 
@@ -101,13 +105,17 @@ cdef class Core:
             self.faults.has_index = True
             self.reclaim.index = self.index
             self.reclaim.last_chance = self.index.last_chance
+            self.scanning = Scanning(self.scanner)
         self.compactor = Compactor(self.mapping, options.get("compact_threshold", COMPACT_NEVER))
         self.collapser = Collapser(self.mapping, options.get("collapse_interval_ns", 0))
+        self.actors = [self.reclaim.harvester, self.collapser, self.compactor]
+        if self.scanning is not None:
+            self.actors.append(self.scanning)
         self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
 
     def fixed_bytes(self, swap):
-        """What a host keeps at a fixed size: of frames (record, age, place in the order, free map), of blocks
-        (compaction's survey), of swap slots (maps, and readahead's record of each)."""
+        """Bytes of a host's tables of fixed size. Per frame: record, age, place in the order, free map. Per 2 MiB block:
+        compaction's survey. Per swap slot: the slot maps, and readahead's record."""
         cdef uint64_t total = self.frames.nr_frames * <uint64_t>(sizeof(Frame) + 1) + self.frames.buddy.metadata_bytes
         total += (self.frames.nr_frames + (<uint64_t>1 << HUGE_ORDER) - 1 >> HUGE_ORDER) * 3
         total += self.order.metadata_bytes()
@@ -122,6 +130,7 @@ cdef class Core:
         if self.entered or PyThread_get_thread_ident() != self.thread:
             raise InvariantError("a host belongs to the thread that made it, and runs one call at a time")
         self.entered = True
+        self.entries += 1
         return 0
 
     cdef void _leave(self) noexcept:
@@ -147,7 +156,22 @@ cdef class Core:
         self.stalls.stop(vm.id, vm.now_ns)
         self.stalls.drain()
         self._leave()
-        return 0
+        return self.clock.interrupt.deliver()
+
+    cdef uint32_t run_as(self, Actor actor, int64_t now, uint32_t want) except? 0xFFFFFFFF:
+        """Enter and let an actor work now, on its own clock, not before `now`. Returns how much was done."""
+        cdef uint32_t done = 0
+        self._enter()
+        self.clock.now = max(actor.now_ns, now)
+        try:
+            with nogil:
+                done = actor.work(want)
+        finally:
+            actor.now_ns = self.clock.now
+            self.clock.progress += done
+            self._leave()
+        self.clock.interrupt.deliver()
+        return done
 
     cdef list _take_fixed(self, uint64_t bytes, object what):
         """Frames for metadata of fixed size, as large blocks as there are; AdmissionError if memory does not suffice."""
@@ -157,6 +181,7 @@ cdef class Core:
         taken = []
         if missing + self.frames.min_pages > self.frames.buddy.nr_free and self.reclaim is not None:
             self.reclaim.make_room(<uint32_t>missing + self.frames.min_pages)
+            self.clock.interrupt.deliver()
         if not self.frames.can_take(<uint32_t>missing, self.frames.min_pages):
             raise AdmissionError(f"{what} need {missing} frames; {self.frames.buddy.nr_free} are free, "
                                  f"{self.frames.min_pages} of them reserved")
@@ -212,17 +237,17 @@ cdef class Core:
 
     cdef uint32_t serve(self, VmState vm, const uint32_t *pages, const uint8_t *ops, const uint32_t *sources, uint32_t n,
                         int64_t until) except? 0xFFFFFFFF nogil:
-        """Serve accesses until done, out of time, or stuck; returns how many. vm.outcome says which."""
+        """Serve accesses until done, out of time, interrupted, or stuck: then vm.outcome says why. Returns how many."""
         cdef uint32_t i = 0, last, stop
         cdef uint64_t written
         cdef int64_t hit_ns = self.clock.costs.hit
         cdef int outcome = OK
         self.clock.now = vm.now_ns
         self.stalls.running = vm.id
-        while i < n and self.clock.now < until:
-            last = n
-            if hit_ns and (until - self.clock.now - 1) / hit_ns < n - i:    # accesses that begin before `until`
-                last = min(i + 1 + <uint32_t>((until - self.clock.now - 1) / hit_ns), n)
+        while i < n and self.clock.now < until and not self.clock.interrupt.asked():
+            last = min(n, i + HITS_AT_ONCE)
+            if hit_ns and (until - self.clock.now - 1) / hit_ns < last - i:    # accesses that begin before `until`
+                last = min(i + 1 + <uint32_t>((until - self.clock.now - 1) / hit_ns), last)
             written = vm.hits.sequence
             stop = memvirt_serve_hits(&vm.hits, pages, ops, i, last, n)
             self.clock.spend(CPU_ACCESS, (stop - i) * hit_ns)
@@ -269,10 +294,16 @@ cdef class Core:
                 raise ConfigError(f"VM '{vm.name}': access {i} fills from corpus source "
                                   f"{None if sources is None else sources[i]}; there are {self.content.nr_sources}")
 
+    cdef uint64_t changes(self) noexcept nogil:
+        """A number that grows with whatever may let an access succeed that found no memory: accesses of VMs, work of
+        actors, calls from outside. While it stands still, trying again finds what was found before."""
+        return (self.meter.ev.reads + self.meter.ev.writes + self.meter.ev.fills + self.meter.ev.discards
+                + self.clock.progress + self.entries)
+
     cpdef int64_t sim_ns(self):
         """How far simulated time has come: the clock of the VM that is, or ever was, ahead."""
         if self.vms == {}:
-            self.latest_ns = max(self.latest_ns, self.reclaim.background_ns)
+            self.latest_ns = max(self.latest_ns, self.reclaim.now_ns)
         for vm in self.vms.values():
             self.latest_ns = max(self.latest_ns, (<VmState>vm).now_ns)
         return self.latest_ns

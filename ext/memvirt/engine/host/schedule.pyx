@@ -6,19 +6,20 @@ fault asks for frames, see reclaim.) A VM runs until it is a quantum ahead of th
 Python is entered once per batch and once per decision.
 
 When a VM's access finds no memory, the host's rule decides: `stop` ends its stream, `wait` lets it sleep and try again
-(until nothing has moved for WAIT_LIMIT tries of everyone), `kill` destroys the VM that pays for most frames and goes on.
+(until nothing has moved for WAIT_LIMIT sleeps of everyone), `kill` destroys the VM that pays for most frames and goes on.
+A VM that waits tries again only once anything has changed: what failed fails again, after a look at every page.
 """
 
 from memvirt.errors import ConfigError
 
 from .host cimport Engine
 from .vm cimport Vm
+from ..guests.balloon cimport Balloon
+from ..simtime cimport Actor
 from ..types cimport NO_FRAME, OK, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef enum:
-    WAIT_LIMIT = 10000          # fruitless sleeps in a row, all VMs together, before `wait` gives up
-    BALLOON_MESSAGE = 256       # pages per message, as virtio-balloon
-    BALLOON_BACK_OFF_NS = 200_000_000   # after a refusal, as virtio-balloon
+    WAIT_LIMIT = 10000          # sleeps in a row, all VMs together, before `wait` gives up
 
 cdef int64_t FOREVER = 0x7FFFFFFFFFFFFFFF
 
@@ -34,6 +35,8 @@ cdef class _Stream:
     cdef uint32_t at, length
     cdef uint64_t done
     cdef str reason
+    cdef bint waits             # its last access found no memory
+    cdef uint64_t changes       # Core.changes() then
 
     cdef bint refill(self) except? False:
         """Fetch the next batch that is not empty; False when there is none."""
@@ -77,9 +80,7 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
             engine.stalls.settle(now)
             _background(engine, now)
             if decide is not None and now >= next_decision:
-                engine._leave()
-                decide(now)
-                engine._enter()
+                _ask(engine, decide, now)
                 next_decision = now + interval_ns
                 continue                        # it may have ended any VM, this one too
             if not stream.refill():
@@ -135,35 +136,42 @@ cdef int64_t _next_clock(list active, _Stream running):
 
 
 cdef bint _serve(Engine engine, _Stream stream, int64_t limit) except? False:
-    """One quantum; True if at least one access was done."""
+    """One quantum; True if at least one access was done. A VM that waits does not try while nothing has changed."""
     cdef uint32_t done
+    if stream.waits and stream.changes == engine.changes():
+        return False
     with nogil:
         done = engine.serve(stream.vm, &stream.pages[stream.at], &stream.ops[stream.at],
                             &stream.sources[stream.at] if stream.has_sources else NULL, stream.length - stream.at, limit)
     stream.at += done
     stream.done += done
+    engine.clock.interrupt.deliver()
+    stream.waits = done == 0 and stream.vm.outcome != OK
+    stream.changes = engine.changes()
     return done > 0
 
 
+cdef int _ask(Engine engine, decide, int64_t now) except -1:
+    """Let the decider look, and do what it wants; having asked it changes nothing by itself."""
+    cdef uint64_t entries = engine.entries
+    engine._leave()
+    decide(now)
+    engine._enter()
+    if engine.entries == entries + 1:
+        engine.entries = entries
+    return 0
+
+
 cdef int _background(Engine engine, int64_t now) except -1:
-    """Compaction, collapse, scanner and balloon workers whose clock is behind `now` catch up."""
-    cdef Vm vm
-    cdef uint32_t moved
-    engine.reclaim.harvest_due(now)
-    engine.collapser.catch_up(now)
-    engine.compactor.catch_up(now)
-    if engine.scanner is not None:
-        while engine.scanner.now_ns <= now and engine.scanner.pages_to_scan:
-            engine.clock.now = engine.scanner.now_ns
-            engine.scanner.scan(engine.scanner.pages_to_scan)
-            engine.scanner.now_ns = engine.clock.now + max(engine.scanner.sleep_ns, <int64_t>1)
+    """All actors catch up with `now`, balloon workers by one message."""
+    cdef Actor actor
+    cdef Balloon balloon
+    for actor in engine.actors:
+        actor.catch_up(now)
     for name in engine.vms:
-        vm = <Vm>engine.vms[name]
-        if not vm.has_guest or vm.guest.nr_balloon == vm.guest.balloon_target or vm.balloon_ns > now:
-            continue
-        engine.clock.now = max(vm.balloon_ns, now)
-        vm.outcome = vm.balloon_step(BALLOON_MESSAGE, &moved)
-        vm.balloon_ns = engine.clock.now + (BALLOON_BACK_OFF_NS if vm.outcome != OK else 0)
+        balloon = (<Vm>engine.vms[name]).worker
+        if balloon.due(now):
+            balloon.step()
     return 0
 
 

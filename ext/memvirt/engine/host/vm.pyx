@@ -6,7 +6,6 @@ from memvirt.errors import ConfigError
 
 from ..content.content cimport Content
 from .core cimport VmState
-from ..counters cimport CPU_BALLOON
 from ..types cimport NONE, OK, PAGE_SHIFT, PAGE_SIZE, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
 from .core import OUTCOMES
 
@@ -61,6 +60,7 @@ cdef class Vm(VmState):
     def set_account(self, *, limit=-1, reservation=None, shares=None, domain=None):
         """Change what admission and reclaim know of this VM; pages. limit None: no limit."""
         self._require()
+        self.engine.entries += 1
         if limit != -1:
             self.engine.mapping.account[self.id].limit = NONE if limit is None else limit
         if reservation is not None:
@@ -114,7 +114,7 @@ cdef class Vm(VmState):
                               f"{<uint64_t>self.nr_vpns << PAGE_SHIFT:#x} bytes")
         self.engine._begin(self)
         try:
-            while done < length:
+            while done < length and not self.engine.clock.interrupt.asked():
                 chunk = min(length - done, <uint64_t>PAGE_SIZE - (address + done) % PAGE_SIZE)
                 self.outcome = self.engine.touch(self, <vpn_t>((address + done) >> PAGE_SHIFT), source != NULL, &frame)
                 if self.outcome != OK:
@@ -141,6 +141,8 @@ cdef class Vm(VmState):
         self.engine._begin(self)
         try:
             for i in range(pages.shape[0]):
+                if self.engine.clock.interrupt.asked():
+                    break                       # _end raises
                 if pages[i] >= self.nr_vpns:
                     raise ConfigError(f"VM '{self.name}': page {pages[i]} is beyond its {self.nr_vpns} pages")
                 self.outcome = self.engine.touch(self, pages[i], False, &frame)
@@ -161,20 +163,14 @@ cdef class Vm(VmState):
         self.engine.clock.now = self.now_ns
         try:
             self.guest.set_target(target_pages)
-            while moved and self.guest.nr_balloon != target_pages:
-                self.outcome = self.balloon_step(step, &moved)
+            while moved and self.guest.nr_balloon != target_pages and not self.engine.clock.interrupt.asked():
+                moved = self.worker.work(step)
+                self.outcome = self.worker.outcome
         finally:
             self.now_ns = self.engine.clock.now
             self.engine._leave()
+        self.engine.clock.interrupt.deliver()
         return self.guest.nr_balloon
-
-    cdef int balloon_step(self, uint32_t pages, uint32_t *moved) except -1 nogil:
-        """One message's worth of balloon work on the running clock."""
-        cdef uint32_t before = self.guest.nr_balloon
-        cdef int outcome = self.guest.balloon_step(pages, moved)
-        if self.guest.nr_balloon < before:      # deflating asks nothing of the host; inflating is charged per release
-            self.engine.clock.spend(CPU_BALLOON, (before - self.guest.nr_balloon) * self.engine.clock.costs.balloon_page)
-        return outcome
 
     def pin(self, uint32_t first, uint32_t pages):
         """Keep pages in memory: neither reclaimed nor merged nor moved (passthrough, mlock). Returns pages pinned."""
@@ -193,7 +189,7 @@ cdef class Vm(VmState):
         try:
             for vpn in range(first, first + pages):
                 self.outcome = self.engine.touch(self, vpn, pinned, &frame)
-                if self.outcome != OK:
+                if self.outcome != OK or self.engine.clock.interrupt.asked():
                     break
                 self.engine.mapping.set_pinned(frame, pinned)
                 done += 1
