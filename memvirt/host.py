@@ -222,10 +222,8 @@ class Host:
         """
         decider = decider or self._decider
         decide = None
-        interval = 0
-        if decider is not None:
-            asked = Asked(decider)
-            interval = asked.interval_ns
+        asked = None if decider is None else Asked(decider)
+        if asked is not None:
 
             def decide(now_ns: int) -> None:
                 self._forget_killed()
@@ -243,7 +241,7 @@ class Host:
                 on_exhausted=self.config.on_exhausted,
                 until_ns=until_ns,
                 decide=decide,
-                interval_ns=interval,
+                interval_ns=0 if asked is None else asked.interval_ns,
             )
         finally:
             self._forget_killed()
