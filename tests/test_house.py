@@ -36,7 +36,8 @@ PYTHON_ORDER = """
 -: errors interrupts units names
 metrics: metric sharing registry
 policies:
-settings: wording diagnose fields devices watermarks costs scanner_options replacement_options config vm_config sources presets
+settings: wording diagnose fields devices watermarks costs
+settings: scanner_options replacement_options config vm_config sources presets
 -: environment versions
 inputs:
 workloads:
