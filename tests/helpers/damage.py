@@ -8,10 +8,27 @@ import json
 import random
 from collections.abc import Iterator
 
-BYTES = [b"", b"\0", b"\xff", b"{", b"}", b"[", b"]", b'"', b"'", b"\\", b"\n", b"=", b"#", b"\xed\xa0\x80", b"-", b"e9"]
+BYTES = [
+    b"",
+    b"\0",
+    b"\xff",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b'"',
+    b"'",
+    b"\\",
+    b"\n",
+    b"=",
+    b"#",
+    b"\xed\xa0\x80",
+    b"-",
+    b"e9",
+]
 WORDS = [
-    b"null", b"true", b"-1", b"0", b"1e400", b"NaN", b"Infinity", b"18446744073709551616", b'"' + b"x" * 300 + b'"', b"[]", b"{}",
-    b"0.1", b"[" * 200, b"{" + b'"a":{' * 200, b"../../etc/passwd", b"%s%n", b"$(true)", b"1979-05-27", b"'''", b'"""',
+    b"null", b"true", b"-1", b"0", b"1e400", b"NaN", b"Infinity", b"18446744073709551616",
+    b'"' + b"x" * 300 + b'"', b"[]", b"{}", b"0.1", b"[" * 200, b"{" + b'"a":{' * 200, b"../../etc/passwd", b"%s%n", b"$(true)", b"1979-05-27", b"'''", b'"""',
 ]  # fmt: skip
 VALUES = [None, True, -1, 0, 2**64, 0.5, "", "x", "\u202e<script>", [], {}, [[]], {"": {}}, ["a", 1], {"a": [None]}]
 
