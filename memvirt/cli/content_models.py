@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memvirt.cli.corpus import Codecs, Force, keep_corpus, measured, opened, parse_codecs, print_captured, require_place
+from memvirt.cli.corpus import (
+    Codecs,
+    Force,
+    Note,
+    keep_corpus,
+    measured,
+    opened,
+    parse_codecs,
+    print_captured,
+    require_place,
+)
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
 
 if TYPE_CHECKING:
@@ -13,16 +23,33 @@ if TYPE_CHECKING:
     from memvirt.inputs.fit import Difference
     from memvirt.inputs.model import ContentModel
 
-HEADS = ("class", "zero", "same-filled", "duplicates", "near", "codec", "distance", "bytes", "4 KiB", "16 KiB", "64 KiB")
+HEADS = (
+    "class",
+    "zero",
+    "same-filled",
+    "duplicates",
+    "near",
+    "codec",
+    "distance",
+    "bytes",
+    "4 KiB",
+    "16 KiB",
+    "64 KiB",
+)
 
 
 def fit(
-    file: Annotated[str, typer.Argument(help="A corpus, fingerprints, or 'synthetic'. The default corpus, unless given.")] = "",
+    file: Annotated[
+        str, typer.Argument(help="A corpus, fingerprints, or 'synthetic'. The default corpus, unless given.")
+    ] = "",
     later: Annotated[
         str, typer.Option(help="A later capture of the same source: what changed in between is the volatility.")
     ] = "",
     name: Annotated[str, typer.Option(help="What to call the model. Unless given: as FILE is called.")] = "",
-    out: Annotated[Path | None, typer.Option(help="File to write, JSON. Unless given: only the differences are told.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, JSON. Unless given: only the differences are told.")
+    ] = None,
+    note: Note = "",
     codecs: Codecs = "",
     force: Force = False,
     as_json: Json = False,
@@ -44,12 +71,14 @@ def fit(
         store.require_writable(out, force=force)
     key, asked = secrets.token_bytes(KEY_BYTES), parse_codecs(codecs)
     prints = _prints(file, asked, key)
-    model = fitting(prints, name or Path(file).stem or "default", _prints(later, asked, key) if later else None)
+    model = fitting(prints, name or Path(file).stem or "default", _prints(later, asked, key) if later else None, note)
     found = judged(prints, model)
     if out:
         store.write_text(out, model.text(), force=force)
     if as_json:
-        print_json({"model": str(out) if out else None, "name": model.name, "differences": [_as_json(row) for row in found]})
+        print_json(
+            {"model": str(out) if out else None, "name": model.name, "differences": [_as_json(row) for row in found]}
+        )
         return
     print_columns([HEADS, *(line for row in found for line in _lines(row))])
     if later:
@@ -89,7 +118,9 @@ def _as_json(row: "Difference") -> dict[str, Any]:
 
 
 def make(
-    model: Annotated[str, typer.Argument(help="A model's file, or the name of a published mix: 'memvirt list corpora'.")],
+    model: Annotated[
+        str, typer.Argument(help="A model's file, or the name of a published mix: 'memvirt list corpora'.")
+    ],
     size: Annotated[str, typer.Option(help="How many pages to make.")] = "64MiB",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 1,
     step: Annotated[int, typer.Option(min=0, help="How often the volatile pages have changed.")] = 0,
@@ -123,14 +154,19 @@ def make(
 def _model(text: str) -> "ContentModel":
     from memvirt.inputs.model import load_model, mix, mixes
 
-    return mix(text) if text in mixes() or not Path(text).exists() and "/" not in text else load_model(Path(text))
+    named = text in mixes() or not (Path(text).exists() or "/" in text)
+    return mix(text) if named else load_model(Path(text))
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to those of corpora."""
     app.command(
-        epilog=examples("memvirt corpus fit mine.mvcorpus --out mine.json", "memvirt corpus fit one.mvcorpus --later two.mvcorpus")
+        epilog=examples(
+            "memvirt corpus fit mine.mvcorpus --out mine.json", "memvirt corpus fit one.mvcorpus --later two.mvcorpus"
+        )
     )(fit)
     app.command(
-        epilog=examples("memvirt corpus make mine.json --size 1GiB --out made.mvcorpus", "memvirt corpus make debian-12 --default")
+        epilog=examples(
+            "memvirt corpus make mine.json --size 1GiB --out made.mvcorpus", "memvirt corpus make debian-12 --default"
+        )
     )(make)

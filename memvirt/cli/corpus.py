@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 SYNTHETIC_PAGES = 8192  # 32 MiB: every class is longer than what a VM of the suites takes from it
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
+Note = Annotated[
+    str, typer.Option(help="What the pages are of, to be published with them; nothing else is told of it.")
+]
 SHOWN_LINES = 8
 ALL_CODECS = ("lz4", "lz4hc", "zstd")
 Codecs = Annotated[
@@ -169,6 +172,7 @@ def fingerprint(
         Path | None, typer.Option(help="File of a key kept before: two captures can then be compared.")
     ] = None,
     keep_key: Annotated[Path | None, typer.Option(help="Keep the new key in this file. It is a secret.")] = None,
+    note: Note = "",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -191,7 +195,7 @@ def fingerprint(
     path = out or Path(file).with_suffix(store.PRINTS_SUFFIX)
     store.require_writable(path, force=force)
     secret = _read_key(key) if key else _new_key(keep_key, force)
-    prints = measured(corpus, parse_codecs(codecs, ALL_CODECS), secret)
+    prints = measured(corpus, parse_codecs(codecs, ALL_CODECS), secret, note)
     store.save(prints, path, force=force)
     print_captured(prints, path, as_json)
 
@@ -291,12 +295,14 @@ def _all_prints(names: Sequence[str], codecs: list[tuple[str, int | None]]) -> "
     return merged(list(zip(labels, found, strict=True)))
 
 
-def measured(corpus: "Corpus", codecs: list[tuple[str, int | None]], key: bytes | None = None) -> "Fingerprints":
+def measured(
+    corpus: "Corpus", codecs: list[tuple[str, int | None]], key: bytes | None = None, note: str = ""
+) -> "Fingerprints":
     from memvirt.cli.progress import counted
     from memvirt.inputs import fingerprints
 
     with counted("measuring") as progress:
-        return fingerprints(corpus, codecs, key, progress)
+        return fingerprints(corpus, codecs, key, progress, note)
 
 
 def _as_json(where: str, prints: "Fingerprints", summary: "Summary") -> dict[str, Any]:
@@ -355,15 +361,17 @@ def _print_summary(where: str, prints: "Fingerprints", summary: "Summary") -> No
 
 
 def opened(text: str) -> "Corpus | Fingerprints":
-    """The corpus a user names: a file, "synthetic", a published mix, or "" for this machine's, which is captured at the
-    first use."""
+    """The corpus a user names: a file, "synthetic", a published mix or a model's file, of which as many pages are made, or
+    "" for this machine's, which is captured at the first use."""
     from memvirt.inputs import load, synthetic
-    from memvirt.inputs.model import generate, mixes
+    from memvirt.inputs.model import generate, load_model, mixes
 
     if text == "synthetic":
         return synthetic(SYNTHETIC_PAGES, seed=1)
     if text and not Path(text).exists() and text in (known := mixes()):
         return generate(known[text], SYNTHETIC_PAGES, seed=1)
+    if text.endswith(".json"):
+        return generate(load_model(Path(text)), SYNTHETIC_PAGES, seed=1)
     return load(Path(text)) if text else default_corpus()
 
 
@@ -401,4 +409,7 @@ def register(app: typer.Typer) -> None:
             "memvirt corpus fingerprint mine.mvcorpus --keep-key mine.key --codecs lz4,zstd:3",
         )
     )(fingerprint)
+    from memvirt.cli import content_models  # which has this module's helpers
+
+    content_models.register(commands)
     app.add_typer(commands, name="corpus")

@@ -17,6 +17,7 @@ from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
     from memvirt.experiment.plan import Plan
+    from memvirt.inputs import ClassTable
     from memvirt.results.record import Record
     from memvirt.results.run_folder import Results
 
@@ -42,8 +43,15 @@ def run(
     ] = None,
     tier: Annotated[Tier, typer.Option(help="How much of the suite is run.")] = Tier.QUICK,
     corpus: Annotated[
-        str, typer.Option(help="A corpus file, or 'synthetic'. This machine's own pages, unless given.")
+        str,
+        typer.Option(
+            help="A corpus, fingerprints, 'synthetic' or a published mix. This machine's pages, unless given."
+        ),
     ] = "",
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")
@@ -69,12 +77,19 @@ def run(
         raise ConfigError(
             "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
-    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or ())
+    filled = _fill(fill or ())
+    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or (), fill=filled)
     if dry_run:
+        if corpus:
+            _require_fit(plan, opened(corpus))
         _print_plan(plan, as_json)
         return
-    again = _command(suite, preset, settings, seed, tier, corpus)
-    records = _run_all(plan, corpus, out, resume, timeout, again)
+    again = _command(suite, preset, settings, seed, tier, corpus, fill)
+    _print_all(_run_all(plan, corpus, out, resume, timeout, again), width, as_json)
+
+
+def _print_all(records: list["Record"], width: Width, as_json: bool) -> None:
+    """The table, what is to be said of it, and the failures: then exit code 1."""
     failed = [record for record in records if record.status == "failed"]
     if as_json:
         print_json([_row(record) for record in records])
@@ -85,6 +100,28 @@ def run(
     if failed:
         _print_failures(failed)
         raise typer.Exit(FAILED)
+
+
+def _fill(texts: Sequence[str]) -> dict[str, list[str]]:
+    """{"image": […], "private": […]} of "image=A,B" and "private=C"; ConfigError for anything else."""
+    from memvirt.errors import ConfigError
+
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        what, _, classes = text.partition("=")
+        names = [name.strip() for name in classes.split(",") if name.strip()]
+        if what not in ("image", "private") or not names:
+            raise ConfigError(f"--fill {text}: write image=CLASS,… or private=CLASS,…")
+        found[what] = [*found.get(what, []), *names]
+    return found
+
+
+def _require_fit(plan: "Plan", corpus: "ClassTable") -> None:
+    from memvirt.errors import ConfigError
+    from memvirt.experiment.plan import misfits
+
+    if problems := misfits(plan, corpus):
+        raise ConfigError("\n".join(problems))
 
 
 def idle_deciders(records: list["Record"]) -> list[str]:
@@ -135,10 +172,11 @@ def _command(
     seed: list[int] | None,
     tier: Tier,
     corpus: str,
+    fill: list[str] | None,
 ) -> list[str]:
     """The command line that asks for the same cells."""
     words = [*program(), "run", suite, "--tier", tier.value]
-    for option, values in (("--preset", preset), ("--set", settings), ("--seed", seed)):
+    for option, values in (("--preset", preset), ("--set", settings), ("--seed", seed), ("--fill", fill)):
         for value in values or ():
             words += [option, str(value)]
     return words + (["--corpus", corpus] if corpus else [])
@@ -153,7 +191,6 @@ def _run_all(
     from memvirt.errors import ConfigError
     from memvirt.experiment.cell import prepare
     from memvirt.experiment.loop import manifest
-    from memvirt.experiment.plan import misfits
     from memvirt.results.record import RecordError
     from memvirt.results.run_folder import Results, latest_folder, next_folder
 
@@ -167,8 +204,7 @@ def _run_all(
     base = Path("results")
     folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
     context = prepare(opened(corpus))
-    if problems := misfits(plan, context.corpus):
-        raise ConfigError("\n".join(problems))
+    _require_fit(plan, context.corpus)
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume) as results:
         say(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from memvirt.errors import ConfigError
@@ -33,6 +34,9 @@ BASELINE = "baseline"
 OPTIMUM = "belady"  # the baseline of simulated cells
 USUAL = Shown()
 BASELINE_SPARE_PAGES = 4096  # beyond half as much again as all VMs: tables, watermarks and a scattered last block
+
+
+NO_FILL: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +135,8 @@ def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
             if name not in known:
                 found[
                     f"corpus: it has no class '{name}', which suite '{plan.suite.name}' fills VMs from{suggest(name, known)} "
-                    f"(it has {', '.join(known)}); name its classes so when you capture it, as in 'memvirt corpus capture "
-                    f"{name}=FILE', or write a suite with an image and private memory of its own"
+                    f"(it has {', '.join(known)}); say what to fill them from, as in --fill image={known[-1]} --fill "
+                    f"private={known[-1]}, or name its classes so when you capture it: {name}=FILE"
                 ] = None
         if isinstance(corpus, Fingerprints):
             if cell.host.content == "bytes":
@@ -149,8 +153,10 @@ def make(
     only: Sequence[str] = (),
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (),
+    fill: Mapping[str, Sequence[str]] = NO_FILL,
 ) -> Plan:
-    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts.
+    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts, `fill`
+    names the classes that "image" and "private" memory is filled from in place of the suite's.
 
     ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
@@ -187,7 +193,7 @@ def make(
             overcommit_percent=percent,
             host=_host_of(scenario, percent, hosts[column.name, seed]),
             guest=isinstance(scenario, Scenario) and guests[column.name],
-            spec=_with_promises(scenario, promised[column.name]),
+            spec=_filled(_with_promises(scenario, promised[column.name]), fill),
             shown=sized.shown(),
         )
         for scenario in sized.scenarios
@@ -249,6 +255,10 @@ def _with_promises(scenario: AnyScenario, promised: Mapping[str, tuple[int, ...]
     if isinstance(scenario, Simulated):
         return scenario
     return scenario.with_promises({**promised, **scenario.fleet.promised})
+
+
+def _filled(scenario: AnyScenario, fill: Mapping[str, Sequence[str]]) -> AnyScenario:
+    return scenario.with_contents(fill) if isinstance(scenario, Scenario) else scenario
 
 
 def _broken_promises(

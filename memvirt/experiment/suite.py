@@ -8,7 +8,7 @@ A scenario is a fleet on a host, or a trace of page numbers held against the var
 (`simulate`): then the share of the trace's pages that fits in memory takes the place of the overcommit ratio.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -106,6 +106,11 @@ class Scenario(Model):
         table = self.fleet.model_dump(mode="json", exclude_none=True)
         table = {key: value for key, value in table.items() if changed.get(key, key) is not None}
         return self.model_copy(update={"fleet": validate(FleetSpec, {**table, **promised})})
+
+    def with_contents(self, classes: Mapping[str, Sequence[str]]) -> "Scenario":
+        """The scenario whose VMs are filled from other classes: of "image", of "private", or of both."""
+        table = self.fleet.model_dump(mode="json", exclude_none=True)
+        return self.model_copy(update={"fleet": validate(FleetSpec, {**table, **classes})}) if classes else self
 
     @property
     def points(self) -> list[int]:

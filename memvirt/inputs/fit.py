@@ -37,8 +37,9 @@ TRIED_PAGES = 1024  # generated to try how much is carried
 MOST_COPIES = 256  # different numbers of copies that a class is told with; rarer ones count as the nearest
 
 
-def fit(prints: Fingerprints, name: str, later: Fingerprints | None = None) -> ContentModel:
-    """A model of these fingerprints; `later` are some of the same source under the same key, taken afterwards.
+def fit(prints: Fingerprints, name: str, later: Fingerprints | None = None, note: str = "") -> ContentModel:
+    """A model of these fingerprints; `later` are some of the same source under the same key, taken afterwards; `note` says
+    what they are of.
 
     CorpusError for sets that cannot be compared.
     """
@@ -52,8 +53,9 @@ def fit(prints: Fingerprints, name: str, later: Fingerprints | None = None) -> C
         found = _class(prints, entry, near, later)
         found = found.model_copy(update={"kinds": _kinds(prints, entry, kinds)})
         classes.append(found.model_copy(update={"carried": _carried(summary[entry.name], entry, found)}))
-    told = "; ".join(prints.provenance[:8]) + ("; …" if len(prints.provenance) > 8 else "")
-    return ContentModel(name=name, source=f"fitted to {len(prints) - 1} pages: {told}", classes=classes)
+    measured = ", ".join(f"{key} ({route})" for key, route in prints.routes.items())
+    source = "; ".join(filter(None, [note, *prints.provenance, f"fitted to {len(prints) - 1} pages under {measured}"]))
+    return ContentModel(name=name, source=source, classes=classes)
 
 
 def codec_of(key: str) -> tuple[str, int]:

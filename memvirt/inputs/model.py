@@ -30,7 +30,7 @@ from memvirt.units import suggest
 
 from .bits import Bits
 from .corpus import PAGE_SIZE, Corpus, PageBytes, class_name_problem, table_of
-from .measure import BLOCK, BLOCKS
+from .measure import BLOCK, BLOCKS, same_filled
 
 MILLION = 1_000_000
 LONGEST_PERIOD = 8  # bytes
@@ -65,13 +65,15 @@ class ClassModel(_Model):
     weight: Annotated[int, Field(ge=1, le=1 << 40)]  # its share of the corpus is weight / sum of weights
     zero: Share = 0
     filled: Share = 0
-    filled_values: Annotated[int, Field(ge=1, le=1 << 24)] = 1  # different values among a million filled pages, at most
+    filled_values: Annotated[int, Field(ge=1, le=MILLION)] = 1  # different values, of a million filled pages
     copies: list[
         tuple[Annotated[int, Field(ge=2, le=1 << 24)], Share]
     ] = []  # (pages of one content, share of such pages)
     borrowed: list[tuple[str, Share]] = []  # (an earlier class, share of pages that are copies of its pages)
     near: Share = 0
-    changed_blocks: Annotated[int, Field(ge=1, le=BLOCKS)] = 4  # of a page that is near another, or that changed
+    changed_blocks: Annotated[int, Field(ge=1, le=BLOCKS)] = (
+        4  # of 64 with content, of a page that is near another or changed
+    )
     volatile: Share = 0  # pages that change from one step to the next
     carried: Annotated[int, Field(ge=0, le=1000)] = 0  # thousandths of the literals that the page before has too
     kinds: list[Kind] = Field(min_length=1)
@@ -171,9 +173,10 @@ def generate(model: ContentModel, pages: int, seed: int, step: int = 0) -> Corpu
     for entry, count in zip(model.classes, counts, strict=True):
         part = at[entry.name] = rows[first : first + count]
         part[:] = make_class(entry, count, seed, at)
-        for each in range(step):
-            _change(entry, part, Bits("model", seed, entry.name, "step", each))
         first += count
+    for entry in model.classes:  # once all are made: what was borrowed before does not change with its origin
+        for each in range(step):
+            _change(entry, at[entry.name], Bits("model", seed, entry.name, "step", each))
     told = f"content model {model.name}, {pages} pages, seed {seed}, step {step}; {model.source}"
     return Corpus(
         rows, table_of([(entry.name, count) for entry, count in zip(model.classes, counts, strict=True)]), [told]
@@ -198,11 +201,13 @@ def make_class(entry: ClassModel, count: int, seed: int, earlier: dict[str, Page
     slots = _Slots(bits.permutation(count), count)
     pages[slots.take(entry.zero)] = 0
     filled = slots.take(entry.filled)
-    values = bits.u64(max(1, min(len(filled), entry.filled_values * len(filled) // MILLION + 1))) | np.uint64(1)
+    values = bits.u64(max(1, (entry.filled_values * len(filled) + MILLION // 2) // MILLION)) | np.uint64(1)
     pages.view("<u8")[filled] = values[np.arange(len(filled)) % len(values)][:, None]
     for name, share in entry.borrowed:
         places = slots.take(share)
-        pages[places] = earlier[name][bits.below(len(earlier[name]), len(places))]
+        plain = np.flatnonzero(~same_filled(earlier[name]))
+        origins = plain if len(plain) else np.arange(len(earlier[name]))
+        pages[places] = earlier[name][origins[bits.below(len(origins), len(places))]]
     for copies, share in entry.copies:
         places = slots.take(share)
         whole = len(places) // copies * copies
@@ -273,11 +278,13 @@ def _carry(pages: PageBytes, thousandths: int, bits: Bits) -> None:
 
 
 def _mix(pages: PageBytes, places: NDArray[Any], parents: PageBytes, changed: int, bits: Bits) -> None:
-    """Make pages copies of their parents, but for so many blocks, which stay as they were."""
-    order = np.argsort(bits.u32(len(places) * BLOCKS).reshape(-1, BLOCKS), axis=1, kind="stable")
-    keeps = np.zeros((len(places), BLOCKS), np.bool_)
-    np.put_along_axis(keeps, order[:, :changed], True, axis=1)
+    """Make pages copies of their parents, but for some blocks, which stay as they were: so many of 64 that have content."""
     mine, theirs = (each.reshape(-1, BLOCKS, BLOCK) for each in (pages[places], parents))
+    order = bits.u32(len(places) * BLOCKS).reshape(-1, BLOCKS) >> np.uint32(1)
+    content = mine.any(axis=2) | theirs.any(axis=2)
+    order |= ~content * np.uint32(1 << 31)
+    rank = np.argsort(np.argsort(order, axis=1, kind="stable"), axis=1, kind="stable")
+    keeps = rank < np.maximum(1, content.sum(axis=1, keepdims=True) * changed // BLOCKS)
     pages[places] = np.where(keeps[:, :, None], mine, theirs).reshape(-1, PAGE_SIZE)
 
 
