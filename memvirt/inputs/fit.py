@@ -164,10 +164,10 @@ def _grid(codecs: tuple[tuple[str, int], ...]) -> _Grid:
 
 
 def _kinds(prints: Fingerprints, entry: PageClass, grid: _Grid) -> list[tuple[int, int, int, int, int]]:
-    """The kinds of a class's pages by weight: of each content once, without the same-filled."""
+    """The kinds of a class's pages by weight: of each content once, without the same-filled and those of earlier classes."""
     part = entry.part
     contents, rows = np.unique(prints.canonical[part], return_index=True)
-    rows = rows[~prints.same_filled[contents]] + entry.first
+    rows = rows[~prints.same_filled[contents] & (contents >= entry.first)] + entry.first
     if not len(rows):
         return [EVERYTHING]
     sizes = np.stack([np.minimum(found.page[rows], PAGE_SIZE) for found in prints.sizes.values()], axis=1)
