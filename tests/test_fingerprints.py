@@ -282,9 +282,9 @@ def test_what_does_not_fit_a_plan_is_said_before_it_runs(prints: Fingerprints) -
     found = planning.misfits(planning.make("quick", "smoke"), foreign)
     assert len(found) == 4 and any("no class 'heap'" in text and "did you mean 'heaps'?" in text for text in found)
     assert all("--fill image=heaps --fill private=heaps" in text for text in found)
-    plan = planning.make("quick", "smoke", fill={"image": ["heaps"], "private": ["heaps"]})
+    plan = planning.make("quick", "smoke", fill=["image=heaps", "private=heaps"])
     assert planning.misfits(plan, foreign) == []
     usual = planning.make("quick", "smoke")
     assert {cell.sha256() for cell in plan.cells}.isdisjoint(cell.sha256() for cell in usual.cells)
-    half = planning.make("quick", "smoke", fill={"private": ["random"]}).cells[0].spec.fleet
+    half = planning.make("quick", "smoke", fill=["private=random"]).cells[0].spec.fleet
     assert (half.image, half.private) == (usual.cells[0].spec.fleet.image, ("random",))

@@ -77,43 +77,28 @@ def run(
         raise ConfigError(
             "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
-    filled = _fill(fill or ())
-    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or (), fill=filled)
+    overrides, seeds, filled = settings or (), seed or (), fill or ()
+    plan = planning.make(suite, tier.value, only=names, overrides=overrides, seeds=seeds, corpus=corpus, fill=filled)
     if dry_run:
         if corpus:
             _require_fit(plan, opened(corpus))
         _print_plan(plan, as_json)
         return
-    again = _command(suite, preset, settings, seed, tier, corpus, fill)
-    _print_all(_run_all(plan, corpus, out, resume, timeout, again), width, as_json)
+    _print_all(_run_all(plan, out, resume, timeout), plan, width, as_json)
 
 
-def _print_all(records: list["Record"], width: Width, as_json: bool) -> None:
+def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: bool) -> None:
     """The table, what is to be said of it, and the failures: then exit code 1."""
     failed = [record for record in records if record.status == "failed"]
     if as_json:
         print_json([_row(record) for record in records])
     else:
-        print_table(records, width)
+        print_table(records, plan.suite.shown(), width)
     for text in idle_deciders(records):
         say(text)
     if failed:
         _print_failures(failed)
         raise typer.Exit(FAILED)
-
-
-def _fill(texts: Sequence[str]) -> dict[str, list[str]]:
-    """{"image": […], "private": […]} of "image=A,B" and "private=C"; ConfigError for anything else."""
-    from memvirt.errors import ConfigError
-
-    found: dict[str, list[str]] = {}
-    for text in texts:
-        what, _, classes = text.partition("=")
-        names = [name.strip() for name in classes.split(",") if name.strip()]
-        if what not in ("image", "private") or not names:
-            raise ConfigError(f"--fill {text}: write image=CLASS,… or private=CLASS,…")
-        found[what] = [*found.get(what, []), *names]
-    return found
 
 
 def _require_fit(plan: "Plan", corpus: "ClassTable") -> None:
@@ -165,26 +150,7 @@ def _print_failures(failed: Sequence["Record"]) -> None:
         say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
 
 
-def _command(
-    suite: str,
-    preset: list[str] | None,
-    settings: list[str] | None,
-    seed: list[int] | None,
-    tier: Tier,
-    corpus: str,
-    fill: list[str] | None,
-) -> list[str]:
-    """The command line that asks for the same cells."""
-    words = [*program(), "run", suite, "--tier", tier.value]
-    for option, values in (("--preset", preset), ("--set", settings), ("--seed", seed), ("--fill", fill)):
-        for value in values or ():
-            words += [option, str(value)]
-    return words + (["--corpus", corpus] if corpus else [])
-
-
-def _run_all(
-    plan: "Plan", corpus: str, out: Path | None, resume: bool, timeout: int | None, again: list[str]
-) -> list["Record"]:
+def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None) -> list["Record"]:
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
     from memvirt.environment import memory_problem
@@ -203,7 +169,7 @@ def _run_all(
         require_hook()
     base = Path("results")
     folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
-    context = prepare(opened(corpus))
+    context = prepare(opened(plan.asked.corpus))
     _require_fit(plan, context.corpus)
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume) as results:
@@ -211,7 +177,7 @@ def _run_all(
             f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
             f"corpus {context.corpus.sha256[:12]}, into {folder}"
         )
-        going_on = shlex.join([*again, "--out", str(folder), "--resume"])
+        going_on = shlex.join([*program(), *plan.asked.words(), "--out", str(folder), "--resume"])
         try:
             with interrupts.alarm(timeout):
                 for record in _with_progress(plan, context, results):
