@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.settings import costs as cost_models
-from memvirt.settings import replacement_options
+from memvirt.settings import orders as order_table
 from memvirt.settings.diagnose import Conflicts, Problem, report
 from memvirt.settings.scanner_options import SCANNER_OPTIONS, problem_of
 from memvirt.units import PAGE_SIZE, format_pages, format_time, parse_pages, parse_percent, parse_time
@@ -42,7 +42,7 @@ def _none_from_text(value: object) -> object:
     return None if value == "none" else value
 
 
-Replacement = Literal["random", "fifo", "clock", "lru", "twolist", "mglru", "sieve", "s3fifo", "2q", "arc", "lfu"]
+Replacement = Annotated[str, BeforeValidator(order_table.known)]
 Scanner = Annotated[Literal["hash", "ksm", "esx", "zero-only", "inline"] | None, BeforeValidator(_none_from_text)]
 
 LEAST_PAGES = 4  # of a host with Linux's watermarks: its high one is never below two frames, nor above half of all
@@ -153,7 +153,7 @@ class HostConfig(Model):
         default=None, strict=True, description="level of the codec, for lz4 its acceleration; none = its default"
     )
     replacement: Replacement = Field(default="clock", description="order in which pages go")
-    replacement_options: dict[str, str] = Field(default={}, description="options of that order")
+    replacement_options: dict[str, int | str] = Field(default={}, description="options of that order")
     sharing: Scanner = Field(default=None, description="page-sharing scanner; none = off")
     sharing_options: dict[str, int | str | bool] = Field(default={}, description="options of the scanner")
     on_exhausted: Literal["stop", "wait", "kill"] = Field(default="stop", description="when no frame can be found")
@@ -241,9 +241,9 @@ class HostConfig(Model):
     def codec_level_used(self) -> int:
         return CODEC_LEVELS[self.codec][0] if self.codec_level is None else self.codec_level
 
-    def order_options(self) -> dict[str, str]:
+    def order_options(self) -> dict[str, int | str]:
         """Every option of the replacement order in use, defaults included."""
-        return replacement_options.resolved(self.replacement, self.replacement_options)
+        return order_table.resolved(self.replacement, self.replacement_options)
 
     def scanner_options(self) -> dict[str, int | str | bool]:
         """Every option of the scanner in use, defaults included."""
@@ -318,7 +318,7 @@ class GuestOptions(Model):
         description="free page reporting: order of the blocks named (no host asks for it so far); none = off",
     )
     replacement: Replacement = Field(default="clock", description="order in which its pages go")
-    replacement_options: dict[str, str] = Field(default={}, description="options of that order")
+    replacement_options: dict[str, int | str] = Field(default={}, description="options of that order")
     swappiness: int = Field(
         default=60,
         strict=True,
@@ -428,7 +428,7 @@ def config_hash(config: HostConfig) -> str:
     return hashlib.sha256(canonical_json(config).encode()).hexdigest()
 
 
-def _order_problems(order: str, options: Mapping[str, str]) -> list[Problem]:
+def _order_problems(order: str, options: Mapping[str, object]) -> list[Problem]:
     """What is wrong with the options of a replacement order."""
-    found = replacement_options.problems(order, options)
+    found = order_table.problems(order, options)
     return [Problem(("replacement_options", key), text, ("replacement",)) for key, text in found]
