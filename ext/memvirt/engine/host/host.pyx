@@ -11,7 +11,7 @@ from ..mapping.ages cimport AGES
 from .core cimport Core
 from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..guests.hardware cimport VirtualMachine
 from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, int64_t, uint32_t, uint64_t, vmid_t
 from .vm cimport Vm
@@ -93,6 +93,7 @@ cdef class Engine(Core):
                 self.clock.now = vm.now_ns
                 try:
                     if self.faults.populate(vm.id) != OK:
+                        self.clock.interrupt.deliver()
                         raise AdmissionError(f"VM '{name}' is provisioned thick and needs {nr_pages} frames; "
                                              f"only {vm.charged} could be had")
                 finally:
@@ -129,6 +130,7 @@ cdef class Engine(Core):
                 self._give_guest(vm, parent.guest.copy_for(vm.machine, draws_of(vm)))
                 vm.machine.copy_disk(parent.machine, parent.guest)
             if self.cloner.share(parent.id, vm.id) != OK:
+                self.clock.interrupt.deliver()
                 raise AdmissionError(f"no memory for the tables of clone '{name}'")
         except BaseException:
             self._leave()
@@ -193,6 +195,7 @@ cdef class Engine(Core):
             # What may fail comes first: once the VM is empty there is no way back.
             need = self.mapping.leaves.pages.frames_needed(self.cloner.directory_pages(snapshot.id, vm.id))
             if need and self.reclaim.secure(vm.id, 0, need) != OK:
+                self.clock.interrupt.deliver()
                 raise AdmissionError(f"VM '{vm.name}': no memory for the tables of a revert; the VM is as it was")
             if vm.has_guest:
                 self._revert_guest(vm, snapshot)
@@ -271,22 +274,21 @@ cdef class Engine(Core):
             self.reclaim.harvester.work(NONE)
         finally:
             self._leave()
+        self.clock.interrupt.deliver()
 
     # ---- what there is to see
 
     def vm_usage(self, Vm vm not None):
         """Of one VM: charged_pages it pays for; present_pages it maps; backed_pages that are out of memory;
         proportional_millipages: present pages, each divided by the mappings of its frame (x 1000, rounded down)."""
-        cdef uint32_t gfn = 0, slot, index, entry
+        cdef uint32_t gfn = 0, index, entry
         cdef uint64_t present = 0, backed = 0, share = 0
-        cdef Leaf *leaf
+        cdef Look at
         vm._require()
         while gfn < vm.nr_pages:
-            slot = self.mapping.leaves.slot_of(vm.id, gfn)
-            if slot != NONE and self.mapping.leaves.slot(slot).leaf != NONE:
-                leaf = self.mapping.leaves.at(self.mapping.leaves.slot(slot).leaf)
+            if self.mapping.leaves.look(vm.id, gfn, &at):
                 for index in range(LEAF_ENTRIES):
-                    entry = self.mapping.leaves.entry(leaf, index)
+                    entry = self.mapping.leaves.entry(at.leaf, index)
                     if entry & PTE_PRESENT:
                         present += 1
                         share += 1000 // self.mapping.mappings(entry & PTE_WHERE)

@@ -60,6 +60,7 @@ cdef class Vm(VmState):
     def set_account(self, *, limit=-1, reservation=None, shares=None, domain=None):
         """Change what admission and reclaim know of this VM; pages. limit None: no limit."""
         self._require()
+        self.engine.entries += 1
         if limit != -1:
             self.engine.mapping.account[self.id].limit = NONE if limit is None else limit
         if reservation is not None:
@@ -113,7 +114,7 @@ cdef class Vm(VmState):
                               f"{<uint64_t>self.nr_vpns << PAGE_SHIFT:#x} bytes")
         self.engine._begin(self)
         try:
-            while done < length:
+            while done < length and not self.engine.clock.interrupt.asked():
                 chunk = min(length - done, <uint64_t>PAGE_SIZE - (address + done) % PAGE_SIZE)
                 self.outcome = self.engine.touch(self, <vpn_t>((address + done) >> PAGE_SHIFT), source != NULL, &frame)
                 if self.outcome != OK:
@@ -140,6 +141,8 @@ cdef class Vm(VmState):
         self.engine._begin(self)
         try:
             for i in range(pages.shape[0]):
+                if self.engine.clock.interrupt.asked():
+                    break                       # _end raises
                 if pages[i] >= self.nr_vpns:
                     raise ConfigError(f"VM '{self.name}': page {pages[i]} is beyond its {self.nr_vpns} pages")
                 self.outcome = self.engine.touch(self, pages[i], False, &frame)
@@ -160,12 +163,13 @@ cdef class Vm(VmState):
         self.engine.clock.now = self.now_ns
         try:
             self.guest.set_target(target_pages)
-            while moved and self.guest.nr_balloon != target_pages:
+            while moved and self.guest.nr_balloon != target_pages and not self.engine.clock.interrupt.asked():
                 moved = self.worker.work(step)
                 self.outcome = self.worker.outcome
         finally:
             self.now_ns = self.engine.clock.now
             self.engine._leave()
+        self.engine.clock.interrupt.deliver()
         return self.guest.nr_balloon
 
     def pin(self, uint32_t first, uint32_t pages):
@@ -185,7 +189,7 @@ cdef class Vm(VmState):
         try:
             for vpn in range(first, first + pages):
                 self.outcome = self.engine.touch(self, vpn, pinned, &frame)
-                if self.outcome != OK:
+                if self.outcome != OK or self.engine.clock.interrupt.asked():
                     break
                 self.engine.mapping.set_pinned(frame, pinned)
                 done += 1
