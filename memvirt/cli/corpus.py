@@ -75,7 +75,7 @@ def capture(
     if sources:
         captured = _from_sources(sources, pages, seed, form, by_mapping)
     else:
-        captured = capturing.capture(pages, seed, names)
+        captured = capturing.capture(pages or capturing.DEFAULT_PAGES, seed, names)
     kept = _measured(captured, parse_codecs("", ALL_CODECS)) if as_prints else captured
     path = _kept(kept, out, force, default)
     _print_captured(kept, path, as_json)
