@@ -239,7 +239,8 @@ cdef class Lirs(Order):
             stacked += self._stack[id].prev != NONE
             if (self._queue[id].prev != NONE) != (self._state[id] == RESIDENT):
                 raise InvariantError(f"lirs: id {id} has state {self._state[id]}, Q says otherwise")
-            if self._state[id] & LIR and self._stack[id].prev == NONE or not self._state[id] and self._stack[id].prev != NONE:
+            if (self._stack[id].prev == NONE and self._state[id] & LIR
+                    or self._stack[id].prev != NONE and not self._state[id]):
                 raise InvariantError(f"lirs: id {id} has state {self._state[id]}, S says otherwise")
         for key in range(self.keys):
             stacked += self._stack[self.ids + key].prev != NONE
