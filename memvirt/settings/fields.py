@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WrapValidator
 
+from memvirt.settings import orders
 from memvirt.settings.wording import NAME_PATTERN
 from memvirt.units import format_pages, format_time, parse_pages, parse_percent, parse_time
 
@@ -26,6 +27,7 @@ Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 Shares = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 NAME = re.compile(NAME_PATTERN)
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Replacement = Annotated[str, BeforeValidator(orders.known)]
 
 
 class Model(BaseModel):
