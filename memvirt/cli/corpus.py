@@ -357,11 +357,12 @@ def _print_summary(where: str, prints: "Fingerprints", summary: "Summary") -> No
         print_columns([("pages that both have", "", "of the first", "of the second"), *pairs])
 
 
-def opened(text: str) -> "Corpus | Fingerprints":
-    """The corpus a user names: a file, "synthetic", or "" for this machine's, which is captured at the first use."""
-    from memvirt.inputs import load, synthetic
+def opened(text: str, capture: bool = True) -> "Corpus | Fingerprints":
+    """The corpus a user names: a file, "synthetic", or "" for this machine's, which is captured at the first use. Without
+    `capture` one that has the same classes stands for what is not there yet."""
+    from memvirt.inputs import load, store, synthetic
 
-    if text == "synthetic":
+    if text == "synthetic" or not (text or capture or store.has_default()):
         return synthetic(SYNTHETIC_PAGES, seed=1)
     return load(Path(text)) if text else default_corpus()
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from memvirt import interrupts
 from memvirt.experiment.cell import Run, run_cell
 from memvirt.experiment.plan import Cell, Plan
+from memvirt.experiment.prediction import Pace
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record
 from memvirt.results.run_folder import Results
-
-START_NS_PER_ACCESS = 400  # before a cell has been timed: what a quick cell took on a 2 GHz core, swapping included
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +41,6 @@ def manifest(plan: Plan, run: Run) -> Manifest:
     )
 
 
-def predicted_s(cells: list[Cell], ns_per_access: float = START_NS_PER_ACCESS) -> float:
-    """Seconds these cells will take, roughly."""
-    return sum(cell.accesses() for cell in cells) * ns_per_access / 1e9
-
-
 def run_plan(
     plan: Plan,
     run: Run,
@@ -59,7 +53,7 @@ def run_plan(
     cells loses the running cell only."""
     cells = list(plan.in_order())
     baselines: dict[str, Record] = {}
-    spent_ns, accesses = 0, 0
+    pace = Pace(cells)
     for index, cell in enumerate(cells):
         record = results.finished(cell.name, cell.sha256())
         resumed = record is not None
@@ -68,10 +62,8 @@ def run_plan(
             began = clock()
             record = measure(run, cell, baseline)
             interrupts.check()  # before what it may have spoiled is kept
-            spent_ns += clock() - began
-            accesses += cell.accesses()
+            pace.note(index, (clock() - began) / 1e9)
             results.write(record)
         if cell.is_baseline:
             baselines[cell.name] = record
-        rate = spent_ns / accesses if accesses else START_NS_PER_ACCESS
-        yield Progress(index + 1, len(cells), record, resumed, predicted_s(cells[index + 1 :], rate))
+        yield Progress(index + 1, len(cells), record, resumed, pace.left_s(index + 1))

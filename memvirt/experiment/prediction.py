@@ -29,7 +29,7 @@ HOST_NS = 60_000_000  # a host made, its books closed
 ACCESS_NS = 70  # a hit, with the making of its stream and of what is expected to be read back
 FILL_NS = 2_500  # a page filled at boot and read back at the end
 SWAP_NS = 3_500  # a miss whose page is on swap, with the eviction that makes room
-POOL_NS = {"lz4": 6_000, "lz4hc": 40_000, "zstd": 20_000}  # ... is in the compressed cache
+POOL_NS = {"lz4": 6_000, "lz4hc": 65_000, "zstd": 20_000}  # ... is in the compressed cache
 SCAN_NS = 1_500  # a page looked at by a scanner
 GUEST_NS = 300  # more for a page of a guest
 TRACE_NS = 40  # a request replayed through an order of replacement
@@ -73,22 +73,22 @@ def timings_s(cells: Sequence[Cell], processes: int) -> float:
     return sum(_nanoseconds(cell) + PROCESS_NS for cell in hosted) * processes / 1e9
 
 
-@dataclass(slots=True)
 class Pace:
-    """How much slower than predicted cells were so far."""
+    """How long a run goes on: what was predicted of the cells to come, corrected by what those before took."""
 
-    predicted_s: float = 0.0
-    took_s: float = 0.0
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._predicted = [seconds(cell) for cell in cells]
+        self._noted = self._took = 0.0
 
-    def note(self, cell: Cell, took_s: float) -> None:
-        """A cell has run."""
-        self.predicted_s += seconds(cell)
-        self.took_s += took_s
+    def note(self, index: int, took_s: float) -> None:
+        """Cell number `index` has run."""
+        self._noted += self._predicted[index]
+        self._took += took_s
 
-    def left_s(self, cells: Sequence[Cell]) -> float:
-        """How long these cells will take, corrected by what others took."""
-        factor = self.took_s / self.predicted_s if self.predicted_s else 1.0
-        return sum(map(seconds, cells)) * factor
+    def left_s(self, first: int) -> float:
+        """Seconds for the cells from number `first` on."""
+        factor = self._took / self._noted if self._noted else 1.0
+        return sum(self._predicted[first:]) * factor
 
 
 def _guest_disk(guest: GuestOptions | None, pages: int) -> int:
@@ -102,7 +102,8 @@ def _nanoseconds(cell: Cell) -> float:
     cloned = cell.spec.fleet.origin == "clone"
     filled = layout.touched * (1 if cloned else vms)
     touched = layout.touched * vms
-    kept = min(1.0, _held(host, filled if cloned else touched) / touched)
+    merged = SHARED if host.sharing and not cloned else 1.0  # what clones have in common is shared from the start
+    kept = min(1.0, _held(host, filled if cloned else touched) / merged / touched)
     accesses = cell.accesses() - sum(cell.sizes)
     cycles = 1 if cell.spec.aging is None else (cell.spec.aging.cycles + cell.spec.aging.measured_cycles) // 2
     misses = _missed(cell, layout, kept) * max(0, accesses) + max(0.0, 1 - kept) * filled * cycles
@@ -114,7 +115,7 @@ def _nanoseconds(cell: Cell) -> float:
 def _held(host: HostConfig, touched: int) -> float:
     """Pages of VMs that the host keeps in frames."""
     pool = host.memory * host.zpool_percent / 100 if touched > host.memory else 0
-    return (host.memory * 0.97 - pool) / (SHARED if host.sharing else 1)
+    return host.memory * 0.97 - pool
 
 
 def _miss_ns(host: HostConfig) -> float:
