@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +12,7 @@ import typer
 from memvirt import interrupts
 from memvirt.cli import timings
 from memvirt.cli.corpus import opened
+from memvirt.cli.jobs import Jobs, how_many, run_cells
 from memvirt.cli.show import Json, Width, examples, print_columns, print_json, program, say
 from memvirt.cli.table import print_table
 
@@ -45,8 +46,15 @@ def run(
     ] = None,
     tier: Annotated[Tier, typer.Option(help="How much of the suite is run.")] = Tier.QUICK,
     corpus: Annotated[
-        str, typer.Option(help="A corpus file, or 'synthetic'. This machine's own pages, unless given.")
+        str,
+        typer.Option(
+            help="A corpus, fingerprints, 'synthetic' or a published mix. This machine's pages, unless given."
+        ),
     ] = "",
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")
@@ -57,6 +65,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")
     ] = False,
+    jobs: Jobs = "auto",
     width: Width = None,
     as_json: Json = False,
 ) -> None:
@@ -72,13 +81,18 @@ def run(
         raise ConfigError(
             "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
-    seeds = parse_seeds(seed or ())
-    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seeds, corpus=corpus)
+    overrides, seeds, filled = settings or (), parse_seeds(seed or ()), fill or ()
+    plan = planning.make(suite, tier.value, only=names, overrides=overrides, seeds=seeds, corpus=corpus, fill=filled)
+    at_once = how_many(jobs, plan)
     if dry_run:
         _ready(plan, out, resume, capture=False)
-        _print_plan(plan, as_json)
+        _print_plan(plan, as_json, at_once)
         return
-    records = _run_all(plan, out, resume, timeout)
+    _print_all(_run_all(plan, out, resume, timeout, at_once), plan, width, as_json)
+
+
+def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: bool) -> None:
+    """The table, what is to be said of it, and the failures: then exit code 1."""
     failed = [record for record in records if record.status == "failed"]
     if as_json:
         print_json([_row(record) for record in records])
@@ -143,7 +157,7 @@ def _print_failures(failed: Sequence["Record"]) -> None:
         say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
 
 
-def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None) -> list["Record"]:
+def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, jobs: int) -> list["Record"]:
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
     from memvirt.experiment.loop import manifest
@@ -162,8 +176,7 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None) 
         going_on = shlex.join([*program(), *plan.asked.words(), "--out", str(folder), "--resume"])
         try:
             with interrupts.alarm(timeout):
-                for record in _with_progress(plan, context, results):
-                    records.append(record)
+                records += _with_progress(plan, context, results, jobs)
                 if plan.tier == "full":
                     timings.take(plan, records, context.corpus, results.path)
         except BaseException as error:
@@ -216,17 +229,20 @@ def _kept(results: "Results", plan: "Plan") -> str:
     return f"{len(list(results.cell_files()))} of {plan.count()} cells are kept in {results.path}"
 
 
-def _with_progress(plan: "Plan", context: Any, results: "Results") -> Iterator["Record"]:
+def _with_progress(plan: "Plan", context: Any, results: "Results", jobs: int) -> list["Record"]:
+    """The records of a plan in its order, whatever order they come in."""
     from memvirt.cli.progress import shown
-    from memvirt.experiment.loop import run_plan
 
+    order = {cell.name: index for index, cell in enumerate(plan.in_order())}
+    records = []
     with shown(plan.count()) as show:
-        for progress in run_plan(plan, context, results):
+        for progress in run_cells(plan, context, results, jobs):
             show(progress)
-            yield progress.record
+            records.append(progress.record)
+    return sorted(records, key=lambda record: order[record.cell])
 
 
-def _print_plan(plan: "Plan", as_json: bool) -> None:
+def _print_plan(plan: "Plan", as_json: bool, jobs: int) -> None:
     from memvirt.experiment.prediction import need, seconds, timings_s
     from memvirt.timing.samples import PROCESSES
     from memvirt.units import format_pages
@@ -250,10 +266,14 @@ def _print_plan(plan: "Plan", as_json: bool) -> None:
         return
     print_columns([heads, *rows])
     needs = [need(cell) for cell in cells]
-    memory, disk = max(each.memory_bytes for each in needs), max(each.disk_bytes for each in needs)
+    memory, disk = (
+        sum(sorted((getattr(each, what) for each in needs), reverse=True)[:jobs])
+        for what in ("memory_bytes", "disk_bytes")
+    )
+    beside = f", {jobs} at a time" if jobs > 1 else ""
     timing = f", then about {_duration(timings_s(cells, PROCESSES))} for {PROCESSES} processes a cell"
     say(
-        f"{len(cells)} cells, about {_duration(sum(took))}{timing if plan.tier == 'full' else ''}; up to {memory >> 20} MiB "
+        f"{len(cells)} cells{beside}, about {_duration(max([*took, sum(took) / jobs]))}{timing if plan.tier == 'full' else ''}; up to {memory >> 20} MiB "
         f"of memory and {disk >> 20} MiB of disk; nothing was run"
     )
 

@@ -15,10 +15,10 @@ from memvirt.errors import StoreError
 from ..content.content cimport Content
 from ..guests.guest_memory cimport FILE_ORIGINAL
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_ZPOOL, Backing
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
 from ..memory.frames cimport FRAME_FREE
-from ..types cimport LEAF_ENTRIES, NONE, OK, PAGE_SIZE, gfn_t, hfn_t, uint32_t
+from ..types cimport NONE, OK, PAGE_SIZE, gfn_t, hfn_t, uint32_t
 
 
 cdef class Borrowed:
@@ -72,15 +72,14 @@ cdef int _of_guest(Core core, VmState vm, vpn_t vpn, uint8_t *out) except -1:
 
 cdef int _of_host(Core core, VmState vm, gfn_t gfn, uint8_t *out) except -1:
     cdef Mapping mapping = core.mapping
-    cdef uint32_t slot = mapping.leaves.slot_of(vm.id, gfn), entry = 0
-    if slot != NONE and mapping.leaves.slot(slot).leaf != NONE:
-        entry = mapping.leaves.entry(mapping.leaves.at(mapping.leaves.slot(slot).leaf), gfn % LEAF_ENTRIES)
-    if entry == 0:
+    cdef Look at
+    mapping.leaves.look(vm.id, gfn, &at)
+    if at.entry == 0:
         memset(out, 0, core.content.raw_bytes)
-    elif entry & PTE_PRESENT:
-        memcpy(out, core.content.raw(entry & PTE_WHERE), core.content.raw_bytes)
+    elif at.entry & PTE_PRESENT:
+        memcpy(out, core.content.raw(at.entry & PTE_WHERE), core.content.raw_bytes)
     else:
-        _of_record(core, vm, gfn, mapping.backings.at(entry & PTE_WHERE), out)
+        _of_record(core, vm, gfn, mapping.backings.at(at.entry & PTE_WHERE), out)
     return 0
 
 
