@@ -271,11 +271,10 @@ def _print_plan(plan: "Plan", as_json: bool, jobs: int) -> None:
         for what in ("memory_bytes", "disk_bytes")
     )
     beside = f", {jobs} at a time" if jobs > 1 else ""
-    timing = f", then about {_duration(timings_s(cells, PROCESSES))} for {PROCESSES} processes a cell"
-    say(
-        f"{len(cells)} cells{beside}, about {_duration(max([*took, sum(took) / jobs]))}{timing if plan.tier == 'full' else ''}; up to {memory >> 20} MiB "
-        f"of memory and {disk >> 20} MiB of disk; nothing was run"
-    )
+    done = f"{len(cells)} cells{beside}, about {_duration(max([*took, sum(took) / jobs]))}"
+    if plan.tier == "full":
+        done += f", then about {_duration(timings_s(cells, PROCESSES))} for {PROCESSES} processes a cell"
+    say(f"{done}; up to {memory >> 20} MiB of memory and {disk >> 20} MiB of disk; nothing was run")
 
 
 def _duration(seconds: float) -> str:
