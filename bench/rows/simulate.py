@@ -42,8 +42,8 @@ PEERS = (
     ("arc", "ARC", 8),
     ("lfu", "LFU", 8),
     ("slru", "SLRU", 8),
-    ("mq", "MQ", 8),
-    ("w-tinylfu", "WTinyLFU", 8),
+    ("mq", "MQ", 4),
+    ("w-tinylfu", "WTinyLFU", 2),
     ("lirs", "LIRS", 8),
     ("clock-pro", "ClockPro", 8),
 )
