@@ -280,7 +280,9 @@ def test_published_mixes_say_where_they_are_from_and_can_be_run(name: str) -> No
     model = mix(name)
     assert model.name == name and len(model.source) > 60 and "/" not in model.source.replace("x86-64", "")
     made = generate(model, 2000, 1)
-    plan = planning.make("quick", "smoke", only=["zcache"], seeds=[1])
+    names = ",".join(entry.name for entry in model.classes)
+    fill = [] if "heap" in names else [f"image={names}", f"private={names}"]
+    plan = planning.make("quick", "smoke", only=["zcache"], seeds=[1], fill=fill)
     assert planning.misfits(plan, made) == []
     assert run_cell(prepare(made), plan.cells[0]).status == "done"
 
