@@ -31,7 +31,7 @@ upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
 guests: guest_memory guest balloon hardware
-host: core vm host contiguity schedule savings audit
+host: core readback vm host contiguity schedule savings audit
 testing: orders guests
 """
 
@@ -39,7 +39,7 @@ PYTHON_ORDER = """
 -: errors interrupts units names
 metrics: metric sharing registry
 policies:
-settings: diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
+settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 -: environment versions
 inputs:
 workloads:
