@@ -189,7 +189,7 @@ _STATES: tuple[Metric, ...] = (
         "time against the same stream with enough memory",
         _DOWN,
         "sim_ns / sim_ns of the same stream on a host with enough memory",
-        "Of a program that does nothing but access memory: an access that hits costs what the cost model says ('hit', 100 ns\n"
+        "Of a program that does nothing but access memory: an access that hits costs what the cost model says (hit, 100 ns\n"
         "unless set), and nothing is computed in between. One read of 65 us from swap stands against 650 hits, so slowdowns\n"
         "of hundreds are right for such a stream, and are no service's. A program that computes for T ns between two\n"
         "accesses is slower by (T + 100 s) / (T + 100), s being the slowdown.",
