@@ -48,7 +48,7 @@ simulation: trace reuse curve own face
 results: record manifest run_folder shards derived
 experiment: fleet_spec fleet suite expected plan trace_cell cell pool loop
 timing: hook samples worker
-report: statistics columns summary verdict aging_table export terminal comparison comparison_text
+report: corpus_figures statistics columns summary verdict aging_table export terminal comparison comparison_text
 cli:
 """
 
