@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from memvirt.inputs import Fingerprints
     from memvirt.inputs.summary import ClassSummary, Summary
 
-FIGURE = ".vl.json"
+FIGURE = ".vl.json"  # Vega-Lite
 
 
 def info(

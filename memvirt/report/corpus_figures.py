@@ -1,11 +1,7 @@
 """What is in a corpus, as Vega-Lite specifications: plain dicts, one function each, with the data inside."""
 
-from typing import Any
-
 from memvirt.inputs.summary import BUCKETS, ClassSummary, Summary
-
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-Figure = dict[str, Any]
+from memvirt.report.figures import SCHEMA, Figure
 
 FIGURES = ("contents", "sizes", "common")
 CONTENTS = ("zero", "one value", "copies", "near another", "other")
