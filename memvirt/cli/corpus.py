@@ -20,8 +20,10 @@ SHOWN_LINES = 8
 ALL_CODECS = ("lz4", "lz4hc", "zstd")
 Codecs = Annotated[
     str,
-    typer.Option(metavar="NAME[:LEVEL],...", help="Codecs to measure sizes under. By default lz4 and zstd; of fingerprints lz4hc, too."),
-]  # fmt: skip
+    typer.Option(
+        metavar="NAME[:LEVEL],...", help="Codecs to measure under. By default lz4 and zstd; of fingerprints lz4hc, too."
+    ),
+]
 
 
 def capture(
