@@ -210,7 +210,7 @@ main()
 @pytest.mark.parametrize("then", ["raise ValueError('a library failed') from error", "pass"])
 def test_an_interrupt_that_a_library_masks_or_swallows_is_one_all_the_same(suite, reference, tmp_path, then):
     out = tmp_path / "out"
-    program = [sys.executable, "-c", MASKED.format(then=then), *command(suite, out)[3:]]
+    program = [sys.executable, "-c", MASKED.format(then=then), *command(suite, out)[3:], "--jobs", "1"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=120)
     assert done.returncode == 130 and done.stdout == "" and "Traceback" not in done.stderr
     assert f"interrupted: {len(digits(out))} of {CELLS} cells are kept" in done.stderr

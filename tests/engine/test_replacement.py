@@ -12,7 +12,7 @@ from memvirt.engine.replacement.registry import ORDERS, make_order
 from memvirt.engine.replacement.replay import replay_order
 from memvirt.engine.testing.orders import Probe
 from memvirt.errors import ConfigError, InvariantError
-from oracle import naive_orders
+from oracle import naive_adaptive, naive_orders
 
 IDS, CAPACITY, KEYS = 9, 5, 12
 
@@ -35,16 +35,16 @@ CASES = {
     "2q paper": (naive_orders.NaiveTwoQ, {"variant": "paper"}),
     "arc": (naive_orders.NaiveArc, {}),
     "lfu": (naive_orders.NaiveLfu, {}),
-    "slru": (naive_orders.NaiveSlru, {}),
-    "slru two": with_options(naive_orders.NaiveSlru, segments=2),
-    "mq": (naive_orders.NaiveMq, {}),
-    "mq short": with_options(naive_orders.NaiveMq, queues=3, lifetime=4, ghost_percent=60),
-    "lirs": (naive_orders.NaiveLirs, {}),
-    "lirs wide": with_options(naive_orders.NaiveLirs, hir_percent=40),
-    "clock-pro": (naive_orders.NaiveClockPro, {}),
-    "clock-pro wide": with_options(naive_orders.NaiveClockPro, cold_percent=50),
-    "w-tinylfu": (naive_orders.NaiveWTinyLfu, {}),
-    "w-tinylfu wide": with_options(naive_orders.NaiveWTinyLfu, window_percent=40),
+    "slru": (naive_adaptive.NaiveSlru, {}),
+    "slru two": with_options(naive_adaptive.NaiveSlru, segments=2),
+    "mq": (naive_adaptive.NaiveMq, {}),
+    "mq short": with_options(naive_adaptive.NaiveMq, queues=3, lifetime=4, ghost_percent=60),
+    "lirs": (naive_adaptive.NaiveLirs, {}),
+    "lirs wide": with_options(naive_adaptive.NaiveLirs, hir_percent=40),
+    "clock-pro": (naive_adaptive.NaiveClockPro, {}),
+    "clock-pro wide": with_options(naive_adaptive.NaiveClockPro, cold_percent=50),
+    "w-tinylfu": (naive_adaptive.NaiveWTinyLfu, {}),
+    "w-tinylfu wide": with_options(naive_adaptive.NaiveWTinyLfu, window_percent=40),
 }
 OPERATIONS = ("page", "page", "page", "touch", "candidate", "spare", "spare any", "evict", "take", "forget", "drop key")
 steps = st.lists(

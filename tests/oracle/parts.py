@@ -1,5 +1,6 @@
 """The oracle's nouns: entries, frames, backings, leaves, VMs, free memory, slabs, swap slots, the device."""
 
+from oracle import naive_adaptive
 from oracle import naive_orders as naive
 
 ORDERS = {
@@ -14,11 +15,11 @@ ORDERS = {
     "2q": naive.NaiveTwoQ,
     "arc": naive.NaiveArc,
     "lfu": naive.NaiveLfu,
-    "slru": naive.NaiveSlru,
-    "mq": naive.NaiveMq,
-    "lirs": naive.NaiveLirs,
-    "clock-pro": naive.NaiveClockPro,
-    "w-tinylfu": naive.NaiveWTinyLfu,
+    "slru": naive_adaptive.NaiveSlru,
+    "mq": naive_adaptive.NaiveMq,
+    "lirs": naive_adaptive.NaiveLirs,
+    "clock-pro": naive_adaptive.NaiveClockPro,
+    "w-tinylfu": naive_adaptive.NaiveWTinyLfu,
 }
 
 
