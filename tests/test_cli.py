@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from memvirt.cli import catalog, main
-from memvirt.experiment.fleet import AgingSpec, FleetSpec
+from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
 from memvirt.inputs import Corpus, save, synthetic
-from memvirt.settings.config import GuestOptions, HostConfig
+from memvirt.settings.config import HostConfig
+from memvirt.settings.vm_config import GuestOptions
 
 COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
 COMMANDS += ["corpus fingerprint", "trace", "trace import"]

@@ -202,13 +202,12 @@ def _replacements() -> list[Entry]:
 
 
 def _codecs() -> list[Entry]:
-    from memvirt.engine.content.codec import CODECS, open_codec
-    from memvirt.settings.config import CODEC_LEVELS, ZSTD_LEVELS
+    from memvirt.engine.content.codec import open_codec
+    from memvirt.names import CODECS, ZSTD_LEVELS
 
     found = []
-    for name, (default, lowest, highest) in CODEC_LEVELS.items():
+    for name, (meaning, default, lowest, highest) in CODECS.items():
         levels = ", ".join(map(str, ZSTD_LEVELS)) if name == "zstd" else f"{lowest} to {highest}"
-        meaning = CODECS[name][0]
         try:
             route = str(open_codec(name).route)
         except ConfigError as error:
@@ -222,24 +221,26 @@ def _codecs() -> list[Entry]:
 
 
 def _devices() -> list[Entry]:
-    from memvirt.engine.device import MODELS, PARAMETERS, Device
+    from memvirt.engine.device import Device
+    from memvirt.names import DEVICE_CONSTANTS, DEVICE_SOURCES, DEVICES
 
     text = "Constants of a model, not of anyone's hardware. Name it in 'swap_device', or give a table with your own."
     return [
         Entry(
             name,
             f"a 4 KiB read takes {Device(name).submit('read', 0, 1) / 1000:g} us, {constants[-1]} at a time",
-            text,
+            f"{text}\nFrom: {DEVICE_SOURCES[name]}.",
             ("constant", "value"),
-            [(key, str(value)) for key, value in zip(PARAMETERS, constants, strict=True)],
+            [(key, str(value)) for key, value in zip(DEVICE_CONSTANTS, constants, strict=True)],
         )
-        for name, constants in MODELS.items()
+        for name, constants in DEVICES.items()
     ]
 
 
 def _settings() -> list[Entry]:
-    from memvirt.experiment.fleet import AgingSpec, FleetSpec
-    from memvirt.settings.config import GuestOptions, HostConfig
+    from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+    from memvirt.settings.config import HostConfig
+    from memvirt.settings.vm_config import GuestOptions
 
     host = "A host's: memvirt.Host(NAME=...), [host] in a preset, or --set NAME=VALUE."
     guest = "A guest's: create_vm(guest={...}), or [vm.guest] in a preset."

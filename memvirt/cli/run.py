@@ -69,17 +69,16 @@ def run(
         raise ConfigError(
             "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
-    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or ())
+    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or (), corpus=corpus)
     if dry_run:
         _print_plan(plan, as_json)
         return
-    again = _command(suite, preset, settings, seed, tier, corpus)
-    records = _run_all(plan, corpus, out, resume, timeout, again)
+    records = _run_all(plan, out, resume, timeout)
     failed = [record for record in records if record.status == "failed"]
     if as_json:
         print_json([_row(record) for record in records])
     else:
-        print_table(records, width)
+        print_table(records, plan.suite.shown(), width)
     for text in idle_deciders(records):
         say(text)
     if failed:
@@ -128,25 +127,7 @@ def _print_failures(failed: Sequence["Record"]) -> None:
         say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
 
 
-def _command(
-    suite: str,
-    preset: list[str] | None,
-    settings: list[str] | None,
-    seed: list[int] | None,
-    tier: Tier,
-    corpus: str,
-) -> list[str]:
-    """The command line that asks for the same cells."""
-    words = [*program(), "run", suite, "--tier", tier.value]
-    for option, values in (("--preset", preset), ("--set", settings), ("--seed", seed)):
-        for value in values or ():
-            words += [option, str(value)]
-    return words + (["--corpus", corpus] if corpus else [])
-
-
-def _run_all(
-    plan: "Plan", corpus: str, out: Path | None, resume: bool, timeout: int | None, again: list[str]
-) -> list["Record"]:
+def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None) -> list["Record"]:
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
     from memvirt.environment import memory_problem
@@ -166,7 +147,7 @@ def _run_all(
         require_hook()
     base = Path("results")
     folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
-    context = prepare(opened(corpus))
+    context = prepare(opened(plan.asked.corpus))
     if problems := misfits(plan, context.corpus):
         raise ConfigError("\n".join(problems))
     records: list[Record] = []
@@ -175,7 +156,7 @@ def _run_all(
             f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
             f"corpus {context.corpus.sha256[:12]}, into {folder}"
         )
-        going_on = shlex.join([*again, "--out", str(folder), "--resume"])
+        going_on = shlex.join([*program(), *plan.asked.words(), "--out", str(folder), "--resume"])
         try:
             with interrupts.alarm(timeout):
                 for record in _with_progress(plan, context, results):

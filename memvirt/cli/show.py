@@ -123,13 +123,12 @@ def explain(
 
     rows = presets.explain(preset)
     if as_json:
-        keys = ("key", "value", "default", "source", "tag")
+        keys = ("key", "value", "default", "origin", "source", "tag")
         print_json([{key: getattr(row, key) for key in keys} for row in rows])
         return
-    lines = [("setting", "value", "origin", "source")]
+    lines = [("setting", "value", "origin", "evidence", "source")]
     for row in rows:
-        origin = "default" if row.default else row.tag or "preset"
-        lines.append((row.key, "none" if row.value is None else str(row.value), origin, row.source))
+        lines.append((row.key, "none" if row.value is None else str(row.value), row.origin, row.tag, row.source))
     print_columns(lines)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from memvirt import interrupts
 from memvirt.experiment.cell import Run, run_cell
 from memvirt.experiment.plan import Cell, Plan
+from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record
 from memvirt.results.run_folder import Results
 
@@ -27,17 +27,19 @@ class Progress:
     left_s: float  # estimate for the cells to come
 
 
-def manifest(plan: Plan, run: Run) -> dict[str, Any]:
-    """What makes two runs the same run: suite, tier, every cell's configuration, inputs, versions."""
-    return {
-        "suite": plan.suite.name,
-        "title": plan.suite.title,
-        "tier": plan.tier,
-        "cells": {cell.name: cell.sha256() for cell in plan.in_order()},
-        "inputs": {"corpus": run.corpus.sha256},
-        "versions": dict(run.versions),
-        "commit": run.commit,
-    }
+def manifest(plan: Plan, run: Run) -> Manifest:
+    """What makes two runs the same run, what was asked for, and how it is shown."""
+    return Manifest(
+        suite=plan.suite.name,
+        title=plan.suite.title,
+        tier=plan.tier,
+        asked=plan.asked,
+        shown=plan.suite.shown(),
+        cells={cell.name: cell.sha256() for cell in plan.in_order()},
+        inputs={"corpus": run.corpus.sha256},
+        versions=dict(run.versions),
+        commit=run.commit,
+    )
 
 
 def predicted_s(cells: list[Cell], ns_per_access: float = START_NS_PER_ACCESS) -> float:
@@ -59,7 +61,7 @@ def run_plan(
     baselines: dict[str, Record] = {}
     spent_ns, accesses = 0, 0
     for index, cell in enumerate(cells):
-        record = results.finished(cell.scenario, cell.preset, cell.seed, cell.sha256())
+        record = results.finished(cell.name, cell.sha256())
         resumed = record is not None
         if record is None:
             baseline = None if cell.is_baseline else baselines.get(plan.baseline_of(cell).name)
