@@ -31,6 +31,13 @@ class Tier(StrEnum):
     FULL = "full"
 
 
+class Streams(StrEnum):
+    """What of a trace a VM replays."""
+
+    ALL = "all"
+    EACH = "each"
+
+
 def run(
     suite: Annotated[str, typer.Argument(help="A suite's name, or the path of its TOML file.")] = "quick",
     preset: Annotated[list[str] | None, typer.Option(help="Only these columns, or other presets: A,B.")] = None,
@@ -44,6 +51,12 @@ def run(
     corpus: Annotated[
         str, typer.Option(help="A corpus file, or 'synthetic'. This machine's own pages, unless given.")
     ] = "",
+    trace: Annotated[
+        str, typer.Option(help="A trace file that the VMs replay, in the place of the suite's workloads.")
+    ] = "",
+    streams: Annotated[
+        Streams, typer.Option(help="Each VM replays all of the trace, or a stream of it.")
+    ] = Streams.ALL,
     out: Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")
@@ -69,7 +82,16 @@ def run(
         raise ConfigError(
             "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
-    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or (), corpus=corpus)
+    plan = planning.make(
+        suite,
+        tier.value,
+        only=names,
+        overrides=settings or (),
+        seeds=seed or (),
+        corpus=corpus,
+        trace=trace,
+        streams=streams.value,
+    )
     if dry_run:
         _print_plan(plan, as_json)
         return

@@ -22,6 +22,7 @@ from typing import Any
 from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
+from memvirt.experiment.replayed import Streams, with_trace
 from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName, Variant
 from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.inputs.files import file_sha256
@@ -195,13 +196,17 @@ def make(
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (),
     corpus: str = "",
+    trace: str = "",
+    streams: Streams = "all",
 ) -> Plan:
     """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts.
 
-    `corpus` is only noted down. ConfigError with every problem of the suite's file, or else of all columns and
-    overrides.
+    `trace` is a file that the VMs replay in the place of the suite's workloads; `corpus` is only noted down.
+    ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
     sized = suite.load(name).at(tier)
+    if trace:
+        sized = with_trace(sized, tier, Path(trace), streams)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
     columns = _columns(sized, only, problems)
     if problems and not columns:
@@ -224,7 +229,16 @@ def make(
             problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in _lines(problem))))
-    asked = Asked(suite=name, tier=tier, presets=list(only), settings=list(overrides), seeds=list(seeds), corpus=corpus)
+    asked = Asked(
+        suite=name,
+        tier=tier,
+        presets=list(only),
+        settings=list(overrides),
+        seeds=list(seeds),
+        corpus=corpus,
+        trace=trace,
+        streams=streams,
+    )
     cells = tuple(
         _cell(sized, scenario, percent, tier, resolved[column.name, seed], read[scenario.name])
         for scenario in sized.scenarios
