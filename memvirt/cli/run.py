@@ -74,24 +74,8 @@ def run(
 
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
-    from memvirt.errors import ConfigError
-    from memvirt.experiment import plan as planning
-
-    names = [name.strip() for text in preset or () for name in text.split(",") if name.strip()]
-    if preset and not names:
-        raise ConfigError(
-            "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
-        )
-    plan = planning.make(
-        suite,
-        tier.value,
-        only=names,
-        overrides=settings or (),
-        seeds=seed or (),
-        corpus=corpus,
-        trace=trace,
-        streams=streams.value,
-    )
+    names = _presets(preset)
+    plan = _plan(suite, tier, names, settings or (), seed or (), corpus=corpus, trace=trace, streams=streams.value)
     if dry_run:
         _print_plan(plan, as_json)
         return
@@ -106,6 +90,26 @@ def run(
     if failed:
         _print_failures(failed)
         raise typer.Exit(FAILED)
+
+
+def _presets(given: list[str] | None) -> list[str]:
+    """The names in --preset A,B; ConfigError where it is given and names none."""
+    from memvirt.errors import ConfigError
+
+    names = [name.strip() for text in given or () for name in text.split(",") if name.strip()]
+    if given and not names:
+        raise ConfigError(
+            "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
+        )
+    return names
+
+
+def _plan(
+    suite: str, tier: Tier, names: Sequence[str], settings: Sequence[str], seeds: Sequence[int], **inputs: Any
+) -> "Plan":
+    from memvirt.experiment import plan
+
+    return plan.make(suite, tier.value, only=names, overrides=settings, seeds=seeds, **inputs)
 
 
 def idle_deciders(records: list["Record"]) -> list[str]:
