@@ -106,9 +106,16 @@ def _workloads() -> list[Entry]:
 
 def _corpora() -> list[Entry]:
     from memvirt.inputs import store
+    from memvirt.inputs.model import mixes
 
     synthetic = "seeded synthetic pages: the same bytes on every machine"
     found = [Entry("synthetic", synthetic, "Use it with 'memvirt run --corpus synthetic'.")]
+    found += [
+        Entry(
+            name, f"a mix made from a content model, {', '.join(entry.name for entry in model.classes)}", model.source
+        )
+        for name, model in mixes().items()
+    ]
     default = _default_corpus(store.cache_folder())
     files = [*store.cache_folder().glob(f"*{store.SUFFIX}"), *store.cache_folder().glob(f"*{store.PRINTS_SUFFIX}")]
     for path in sorted(files):
@@ -176,14 +183,14 @@ def _scanners() -> list[Entry]:
 
 def _replacements() -> list[Entry]:
     from memvirt.engine.replacement.registry import ORDERS
-    from memvirt.settings.replacement_options import REPLACEMENT_OPTION_MEANINGS, resolved
+    from memvirt.settings.orders import options_of
 
     found = []
     for name, cls in ORDERS.items():
         essay = inspect.cleandoc(importlib.import_module(cls.__module__).__doc__ or "")
         summary, _, text = essay.partition("\n")
-        rows = [(key, value, REPLACEMENT_OPTION_MEANINGS[key]) for key, value in resolved(name, {}).items()]
-        heads = ("option", "default", "meaning") if rows else ()
+        rows = [(key, str(each.default), each.meaning, each.source) for key, each in options_of(name).items()]
+        heads = ("option", "default", "meaning", "source of the default") if rows else ()
         found.append(Entry(name, summary.partition(": ")[2] or summary, text.strip(), heads, rows))
     return found
 

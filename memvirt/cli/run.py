@@ -18,6 +18,7 @@ from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
     from memvirt.experiment.plan import Plan
+    from memvirt.inputs import ClassTable
     from memvirt.results.record import Record
     from memvirt.results.run_folder import Results
 
@@ -50,7 +51,10 @@ def run(
     ] = None,
     tier: Annotated[Tier, typer.Option(help="How much of the suite is run.")] = Tier.QUICK,
     corpus: Annotated[
-        str, typer.Option(help="A corpus file, or 'synthetic'. This machine's own pages, unless given.")
+        str,
+        typer.Option(
+            help="A corpus, fingerprints, 'synthetic' or a published mix. This machine's pages, unless given."
+        ),
     ] = "",
     trace: Annotated[
         str, typer.Option(help="A trace file that the VMs replay, in the place of the suite's workloads.")
@@ -58,6 +62,10 @@ def run(
     streams: Annotated[
         Streams, typer.Option(help="Each VM replays all of the trace, or a stream of it.")
     ] = Streams.ALL,
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")
@@ -77,12 +85,19 @@ def run(
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
     names = _presets(preset)
-    plan = _plan(suite, tier, names, settings or (), seed or (), corpus=corpus, trace=trace, streams=streams.value)
+    inputs = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
+    plan = _plan(suite, tier, names, settings or (), seed or (), **inputs)
     at_once = how_many(jobs, plan)
     if dry_run:
+        if corpus:
+            _require_fit(plan, opened(corpus))
         _print_plan(plan, as_json)
         return
-    records = _run_all(plan, out, resume, timeout, at_once)
+    _print_all(_run_all(plan, out, resume, timeout, at_once), plan, width, as_json)
+
+
+def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: bool) -> None:
+    """The table, what is to be said of it, and the failures: then exit code 1."""
     failed = [record for record in records if record.status == "failed"]
     if as_json:
         print_json([_row(record) for record in records])
@@ -113,6 +128,14 @@ def _plan(
     from memvirt.experiment import plan
 
     return plan.make(suite, tier.value, only=names, overrides=settings, seeds=seeds, **inputs)
+
+
+def _require_fit(plan: "Plan", corpus: "ClassTable") -> None:
+    from memvirt.errors import ConfigError
+    from memvirt.experiment.plan import misfits
+
+    if problems := misfits(plan, corpus):
+        raise ConfigError("\n".join(problems))
 
 
 def idle_deciders(records: list["Record"]) -> list[str]:
@@ -163,7 +186,6 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, 
     from memvirt.errors import ConfigError
     from memvirt.experiment.cell import prepare
     from memvirt.experiment.loop import manifest
-    from memvirt.experiment.plan import misfits
     from memvirt.results.record import RecordError
     from memvirt.results.run_folder import Results, latest_folder, next_folder
 
@@ -177,8 +199,7 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, 
     base = Path("results")
     folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
     context = prepare(opened(plan.asked.corpus))
-    if problems := misfits(plan, context.corpus):
-        raise ConfigError("\n".join(problems))
+    _require_fit(plan, context.corpus)
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume) as results:
         say(

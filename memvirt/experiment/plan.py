@@ -177,8 +177,8 @@ def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
             if name not in known:
                 found[
                     f"corpus: it has no class '{name}', which suite '{plan.suite.name}' fills VMs from{suggest(name, known)} "
-                    f"(it has {', '.join(known)}); name its classes so when you capture it, as in 'memvirt corpus capture "
-                    f"{name}=FILE', or write a suite with an image and private memory of its own"
+                    f"(it has {', '.join(known)}); say what to fill them from, as in --fill image={known[-1]} --fill "
+                    f"private={known[-1]}, or name its classes so when you capture it: {name}=FILE"
                 ] = None
         if isinstance(corpus, Fingerprints):
             if cell.host.content == "bytes":
@@ -198,8 +198,10 @@ def make(
     corpus: str = "",
     trace: str = "",
     streams: Streams = "all",
+    fill: Sequence[str] = (),
 ) -> Plan:
-    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts.
+    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts, `fill`
+    says what VMs are filled from in place of the suite's classes: "image=A,B", "private=C".
 
     `trace` is a file that the VMs replay in the place of the suite's workloads; `corpus` is only noted down.
     ConfigError with every problem of the suite's file, or else of all columns and overrides.
@@ -208,6 +210,7 @@ def make(
     if trace:
         sized = with_trace(sized, tier, Path(trace), streams)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
+    sized = _filled(sized, fill, problems)
     columns = _columns(sized, only, problems)
     if problems and not columns:
         columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
@@ -238,6 +241,7 @@ def make(
         corpus=corpus,
         trace=trace,
         streams=streams,
+        fill=list(fill),
     )
     cells = tuple(
         _cell(sized, scenario, percent, tier, resolved[column.name, seed], read[scenario.name])
@@ -268,6 +272,21 @@ def _cell(
         asked=column.asked,
         origins=asked_for,
     )
+
+
+def _filled(sized: Suite, fill: Sequence[str], problems: list[str]) -> Suite:
+    """The suite whose VMs are filled from these classes; what cannot be understood is added to the problems."""
+    found: dict[str, list[str]] = {}
+    for text in fill:
+        what, _, classes = text.partition("=")
+        names = [name.strip() for name in classes.split(",") if name.strip()]
+        if what not in ("image", "private") or not names:
+            problems.append(f"--fill {text}: write image=CLASS,… or private=CLASS,…")
+        found[what] = [*found.get(what, []), *names]
+    if problems or not found:
+        return sized
+    scenarios = [each.with_contents(found) if isinstance(each, Scenario) else each for each in sized.scenarios]
+    return sized.model_copy(update={"scenarios": scenarios})
 
 
 def _columns(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Variant]:
