@@ -557,6 +557,32 @@ def test_a_file_that_two_formats_could_hold_is_not_guessed_at(convert):
     assert convert(data, format="champsim")[0].records == 3
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith(("lcs", "vscsi")) and case != "lcs-2024"])
+def test_libcachesim_reads_the_samples_alike(tmp_path, case):
+    """The samples are what their formats are: the program that they come from finds the same requests in them."""
+    libcachesim = pytest.importorskip("libcachesim")
+    form, data, _, _ = CASES[case]
+    (tmp_path / "source").write_bytes(data)
+    kind = libcachesim.TraceType.LCS_TRACE if form == "lcs" else libcachesim.TraceType.VSCSI_TRACE
+    reader = libcachesim.TraceReader(str(tmp_path / "source"), kind)
+    found = []
+    while len(found) < 100:
+        try:
+            request = reader.read_one_req()
+        except RuntimeError:
+            break
+        if not request.valid:
+            break
+        found.append((request.obj_id, request.obj_size, int(request.op)))
+    if form == "lcs":
+        expected = [(row[1], row[2], row[3] if case != "lcs1" else 0) for row in trace_files.OPS if row[2]]
+    elif case == "vscsi1":
+        expected = [(8, 8192, 12), (7, 4096, 13), (0, 0, 255)]
+    else:
+        expected = [(1 << 55, 512, 12), (7, 8192, 13), (7, 8192, 255), (7, 0, 255)]
+    assert found == expected
+
+
 def test_every_format_says_what_it_is():
     for name in traces.names():
         assert traces.summary(name).endswith(".")

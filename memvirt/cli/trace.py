@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMMANDS = typer.Typer(
     help="Traces of memory accesses, block and object requests.",
-    epilog=examples("memvirt trace import disk.csv.gz -o disk.parquet", "memvirt trace import --formats"),
+    epilog=examples("memvirt trace import disk.csv.gz -o disk.parquet", "memvirt list formats"),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -29,15 +29,6 @@ COMMANDS = typer.Typer(
 Fetches = Annotated[bool, typer.Option(help="Take instruction fetches as reads, or drop them.")]
 LINE_EVERY_S = 2.0
 STREAMS_SHOWN = 8
-
-
-def _formats(asked: bool) -> None:
-    """One line for each format."""
-    if asked:
-        from memvirt.inputs import traces
-
-        print_columns((name, traces.summary(name)) for name in traces.names())
-        raise typer.Exit
 
 
 def import_(
@@ -57,14 +48,12 @@ def import_(
     expand_limit: Annotated[
         str, typer.Option(help="Compressed input may expand beyond this only up to 250 times its size.")
     ] = "1GiB",
-    formats: Annotated[
-        bool, typer.Option("--formats", callback=_formats, is_eager=True, help="List the formats, and stop.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Convert a trace to memvirt's own format: every page touched, numbered by first appearance.
 
     A request is the list of the 4 KiB pages it touches, first to last. What touches nothing is skipped and counted.
+    'memvirt list formats' names the formats, 'memvirt describe NAME' their options.
     """
     from memvirt.inputs.traces import Wanted, import_trace
     from memvirt.inputs.traces.requests import MOST_PAGES

@@ -224,12 +224,7 @@ def make(
     for each in {column.name: column for column in resolved.values()}.values():
         for scenario in sized.scenarios:
             problems += _broken_promises(scenario, each)
-    read: dict[str, tuple[FileRead, ...]] = {}
-    for scenario in sized.scenarios:
-        try:
-            read[scenario.name] = _files_of(scenario)
-        except ConfigError as error:
-            problems.append(str(error))
+    read = _all_files(sized, problems)
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in _lines(problem))))
     asked = Asked(
@@ -337,6 +332,17 @@ def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str])
         asked={"preset": column.preset, "set": column.set, "settings": list(overrides)},
         origins=resolved.origins,
     )
+
+
+def _all_files(sized: Suite, problems: list[str]) -> dict[str, tuple[FileRead, ...]]:
+    """The files that each scenario reads; what cannot be read is added to the problems."""
+    read: dict[str, tuple[FileRead, ...]] = {}
+    for scenario in sized.scenarios:
+        try:
+            read[scenario.name] = _files_of(scenario)
+        except ConfigError as error:
+            problems.append(str(error))
+    return read
 
 
 def _files_of(scenario: AnyScenario) -> tuple[FileRead, ...]:
