@@ -45,7 +45,7 @@ inputs:
 workloads:
 simulation: trace reuse curve own face
 -: vm stores host
-results: record manifest run_folder derived
+results: record manifest run_folder shards derived
 experiment: fleet_spec fleet suite replayed expected plan trace_cell cell pool loop
 timing: hook samples worker
 report: statistics columns summary verdict aging_table export terminal comparison comparison_text
