@@ -59,7 +59,6 @@ def _touched(watched: Watched, target: Target, reading: Reading, pagemap: int) -
 
     for now in intervals(watched, target, look):
         pages = np.setdiff1d(_present(pagemap, ranges), kept, assume_unique=True)
-        at = reading.records
         reading.records += len(pages)
         count = len(pages)
         yield Requests(
@@ -68,8 +67,6 @@ def _touched(watched: Watched, target: Target, reading: Reading, pagemap: int) -
             np.full(count, READ, dtype=np.uint8),
             np.full(count, now, dtype=np.uint64),
             np.full(count, stream, dtype=np.uint32),
-            None,
-            at,
         )
 
 

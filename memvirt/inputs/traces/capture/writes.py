@@ -64,7 +64,6 @@ def _written(watched: Watched, target: Target, reading: Reading, pagemap: int, h
 
 def as_requests(regions: np.ndarray, op: int, now: int, stream: int, reading: Reading) -> Requests:
     """Regions of touched pages as requests, all at one time."""
-    at = reading.records
     reading.records += len(regions)
     count = len(regions)
     first = regions["start"].astype(np.uint64) >> np.uint64(PAGE_SHIFT)
@@ -75,8 +74,6 @@ def as_requests(regions: np.ndarray, op: int, now: int, stream: int, reading: Re
         np.full(count, op, dtype=np.uint8),
         np.full(count, now, dtype=np.uint64),
         np.full(count, stream, dtype=np.uint32),
-        None,
-        at,
     )
 
 
