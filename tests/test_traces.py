@@ -285,7 +285,7 @@ def test_a_request_of_absurd_size_is_refused_and_can_be_allowed(convert):
         (b" L ffffffffffffffff,2\n", "lackey", "line 1: 2 bytes from 0xffffffffffffffff on end beyond"),
         (b"==7== x\n L 1,8\n\n M ffffffffffffffff,2\n", "lackey", "line 4: 2 bytes from 0xffffffffffffffff"),
         (
-            b"0,8,8192,r,0.5\n0,8,18446744073709551615,r,0.5\n",
+            b"0,8,8192,r,0.5\n0,15,18446744073709551615,r,0.5\n",
             "spc",
             "line 2: a request of 18446744073709551615 bytes is",
         ),
