@@ -1,4 +1,4 @@
-"""trace import, trace export, trace capture: traces of other programs' making, for suites and simulations.
+"""trace import, export, capture, info: traces of other programs' making, for suites and simulations.
 
 Commands about traces are registered here, on one sub-app.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
+from memvirt.cli.trace_info import info
 
 if TYPE_CHECKING:
     from memvirt.inputs.traces import TraceInfo
@@ -218,6 +219,11 @@ command(
     "memvirt trace capture -o sort.parquet -- sort --parallel=1 words.txt",
     "memvirt trace capture -o redis.parquet --pid 4711 --by writes --seconds 30",
 )(capture)
+
+
+command("info", "memvirt trace info disk.parquet", "memvirt trace info disk.parquet --orders lru,clock,belady --json")(
+    info
+)
 
 
 def register(app: typer.Typer) -> None:
