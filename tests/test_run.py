@@ -218,7 +218,7 @@ def test_an_interrupt_that_a_library_masks_or_swallows_is_one_all_the_same(suite
 
 
 def test_time_is_up(tmp_path):
-    done = finish("quick", tmp_path / "out", "--tier", "quick", "--timeout", "2")
+    done = finish("quick", tmp_path / "out", "--tier", "quick", "--timeout", "5")
     assert done.returncode == 124 and "time is up" in done.stderr and "Traceback" not in done.stderr
     assert load(tmp_path / "out")
 
