@@ -42,19 +42,18 @@ def linux_watermarks(frames: int) -> tuple[int, int, int]:
 
 class Host:
     """A host with less memory than it promised. Keyword arguments: memvirt.settings.config.HostConfig, and `corpus`, whose
-    pages VMs fill theirs from (a memvirt.inputs.Corpus, or uint8 [n, 4096] whose first row is the zero page)."""
+    pages VMs fill theirs from (a memvirt.inputs.Corpus, or uint8 [n, 4096] whose first row is the zero page; where
+    content is 'fingerprint', memvirt.inputs.Fingerprints too)."""
 
     def __init__(
         self, *, corpus: Any = None, swap_path: str | None = None, swap_direct: bool = True, **settings: Any
     ) -> None:
         self.config = validate(HostConfig, settings)
         config = self.config
-        pages = None if corpus is None else _corpus_pages(corpus)
         if config.content == "bytes" and (problem := memory_problem(config.memory * PAGE_SIZE)):
             raise ConfigError(f"memory: {problem}; make the host smaller, or set content to 'fingerprint'")
         codec = codecs.open_codec(config.codec, config.codec_level_used)
-        kind = contents.Bytes if config.content == "bytes" else _fingerprints()
-        content = kind(config.memory, None if pages is None else pages[1:], codec)
+        content = _content(config, corpus, codec)
         marks = config.watermarks
         low, mid, high = (marks.min, marks.low, marks.high) if marks else linux_watermarks(config.memory)
         self._engine: Any = engine_host.Engine(
@@ -94,6 +93,11 @@ class Host:
         if self._engine is None:
             raise ConfigError("the host is closed")
         return self._engine
+
+    @property
+    def ids_of(self) -> Callable[..., Any] | None:
+        """Where content is fingerprints: the id of a page filled from each source, with a tag in a word. None: bytes."""
+        return getattr(self.engine.content, "ids_of", None)
 
     def close(self) -> None:
         """Give the host's memory and swap back to this machine now. VMs of it cannot be used afterwards."""
@@ -280,11 +284,11 @@ class Host:
         return acted
 
     def scan(self, pages: int | None = None) -> int:
-        """Let the scanner look at so many pages, or at everything once. Returns how many pages it merged."""
+        """Returns how many pages were merged: the scanner looks at `pages` pages, or at everything once."""
         return int(self.engine.scan(None if pages is None else whole("pages to scan", pages, 32)))
 
     def compact(self, blocks: int | None = None) -> int:
-        """Make so many free 2 MiB blocks (None: as many as can be) by moving pages together; returns how many."""
+        """Returns how many free 2 MiB blocks were made by moving pages: at most `blocks`, or as many as possible (None)."""
         if blocks is not None and not (isinstance(blocks, int) and 0 <= blocks < 1 << 32):
             raise ConfigError(f"blocks={blocks!r}: a whole number from 0 to {2**32 - 1}, or None, is needed")
         return int(self.engine.compact(blocks))
@@ -295,7 +299,7 @@ class Host:
         return int(self.engine.collapse())
 
     def settle(self, passes: int) -> None:
-        """Let the scanner, if there is one, go over all memory so many times while all VMs are idle."""
+        """The scanner, if there is one, makes `passes` full passes while all VMs are idle."""
         for _ in range(passes if self.engine.scanner is not None else 0):
             self.engine.scan(None)
         self.engine.idle()
@@ -427,7 +431,14 @@ def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
     }
 
 
-def _fingerprints() -> Any:
+def _content(config: HostConfig, corpus: Any, codec: Any) -> Any:
+    """The engine's content over a corpus, or over what is known of one."""
     from memvirt.engine.content.fingerprints import Fingerprints
 
-    return Fingerprints
+    if hasattr(corpus, "table"):
+        if config.content == "bytes":
+            raise ConfigError("content: the corpus is fingerprints, which have no bytes; set content to 'fingerprint'")
+        return Fingerprints(config.memory, codec=codec, table=corpus.table(codec.name, codec.level))
+    pages = None if corpus is None else _corpus_pages(corpus)
+    kind = contents.Bytes if config.content == "bytes" else Fingerprints
+    return kind(config.memory, None if pages is None else pages[1:], codec)

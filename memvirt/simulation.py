@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from memvirt.engine.replacement.belady import belady_misses
 from memvirt.engine.replacement.registry import ORDERS, make_order
-from memvirt.engine.testing.orders import replay_order
+from memvirt.engine.replacement.replay import replay_order
 from memvirt.errors import ConfigError
 
 LAST_PAGE = 0xFFFFFFEE  # the engine keeps the few 32-bit numbers above it for itself

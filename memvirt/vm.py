@@ -196,7 +196,7 @@ class SavedState:
 
 
 def whole(what: str, value: int, bits: int) -> int:
-    """A number that fits into so many bits; ConfigError for any other."""
+    """A number of at most that many bits; ConfigError for any other."""
     if not isinstance(value, int | np.integer) or not 0 <= value < 1 << bits:
         raise ConfigError(f"{what}: {value!r}; 0 to {(1 << bits) - 1} is the range")
     return int(value)

@@ -11,10 +11,11 @@ import pytest
 
 from memvirt.cli import catalog, main
 from memvirt.experiment.fleet import AgingSpec, FleetSpec
-from memvirt.inputs import save, synthetic
+from memvirt.inputs import Corpus, save, synthetic
 from memvirt.settings.config import GuestOptions, HostConfig
 
 COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
+COMMANDS += ["corpus fingerprint", "trace", "trace import"]
 HEAVY = {"numpy", "pandas", "pydantic", "scipy", "rich"}
 
 
@@ -130,11 +131,52 @@ def test_corpus_capture_and_info(memvirt, tmp_path):
         "corpus", "capture", "--size", "1MiB", "--classes", "numeric,random", "--out", file, "--json"
     )
     captured = json.loads(out)
-    assert code == 0 and [row["name"] for row in captured["classes"]] == ["zero", "numeric", "random"]
-    _, out, _ = memvirt("corpus", "info", file, "--json")
-    assert json.loads(out) == captured
+    assert code == 0 and [row["name"] for row in captured["classes"]] == ["numeric", "random"]
+    _, out, _ = memvirt("corpus", "info", file, "--json", "--codecs", "lz4:2")
+    found = json.loads(out)
+    assert [(row["name"], row["pages"]) for row in found["classes"]] == [("numeric", 192), ("random", 64)]
+    assert found["pages"] == captured["pages"] == 257 and list(found["codecs"]) == ["lz4:2"]
+    assert [each["unit_bytes"] for each in found["all"]["sizes"]["lz4:2"]] == [4096, 16384, 65536]
     _, out, _ = memvirt("corpus", "info", file)
-    assert "LZ4 ratio" in out and "100.0 %" in out
+    assert "ratio 4 KiB" in out and "100.0 %" in out
+
+
+def test_a_file_is_not_overwritten_unasked(memvirt, tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    words = ("corpus", "capture", "--size", "1MiB", "--classes", "random", "--out")
+    code, _, err = memvirt(*words, file)
+    assert code == 2 and "is there already" in err and "--force" in err and file.read_text() == "mine"
+    code, _, err = memvirt(*words, tmp_path / "deep" / "a.mvcorpus")
+    assert code == 2 and "there is no folder" in err and list(tmp_path.iterdir()) == [file]
+    code, _, _ = memvirt(*words, file, "--force")
+    assert code == 0 and file.read_bytes()[:8] == b"MVCORPUS"
+
+
+def test_fingerprints_are_made_told_of_and_run_on(memvirt, tmp_path):
+    corpus, prints, key = tmp_path / "a.mvcorpus", tmp_path / "a.mvprints", tmp_path / "key"
+    save(synthetic(4000, 1), corpus)
+    code, out, _ = memvirt("corpus", "fingerprint", corpus, "--keep-key", key, "--codecs", "lz4", "--json")
+    assert code == 0 and json.loads(out)["corpus"] == str(prints) and key.stat().st_mode & 0o077 == 0
+    code, _, err = memvirt("corpus", "fingerprint", corpus, "--key", key, "--codecs", "lz4")
+    assert code == 2 and "is there already" in err
+    code, out, _ = memvirt("corpus", "fingerprint", corpus, "--key", key, "--out", tmp_path / "b.mvprints")
+    _, out, _ = memvirt("corpus", "info", prints, tmp_path / "b.mvprints", "--json")
+    found = json.loads(out)
+    assert {pair["one"].split("/")[0] for pair in found["common"]} == {"a"} and len(found["common"]) == 6
+    run = ("run", "quick", "--tier", "smoke", "--preset", "sharing", "--corpus", prints, "--out", tmp_path / "run")
+    code, _, err = memvirt(*run)
+    assert code == 2 and "--set content=fingerprint" in err and not (tmp_path / "run").exists()
+    code, out, _ = memvirt(*run, "--set", "content=fingerprint", "--json")
+    assert code == 0 and {row["status"] for row in json.loads(out)} == {"done"}
+
+
+def test_a_corpus_without_the_suites_classes_is_told_before_the_run(memvirt, tmp_path):
+    save(Corpus.of([("vm", np.ones((9, 4096), np.uint8))]), tmp_path / "a.mvcorpus")
+    code, _, err = memvirt(
+        "run", "quick", "--tier", "smoke", "--corpus", tmp_path / "a.mvcorpus", "--out", tmp_path / "r"
+    )
+    assert code == 2 and "no class 'heap'" in err and "corpus capture" in err and not (tmp_path / "r").exists()
 
 
 BAD = [
@@ -161,6 +203,14 @@ BAD = [
     (["explain", "swpa"], "did you mean 'swap'?"),
     (["table", "nowhere"], "not a memvirt results folder"),
     (["corpus", "info", "missing"], "cannot be read"),
+    (["corpus", "info", "synthetic", "synthetic"], "two of the files are called synthetic"),
+    (["corpus", "info", "synthetic", "--codecs", "lz5"], "--codecs lz5: unknown codec 'lz5'"),
+    (["corpus", "info", "synthetic", "--codecs", "zstd:2"], "must be -1, 1 or 3"),
+    (["corpus", "info", "synthetic", "--codecs", "zstd:x"], "a level is a number"),
+    (["corpus", "info", "synthetic", "--codecs", ","], "names no codec"),
+    (["corpus", "fingerprint"], "say where to write"),
+    (["corpus", "fingerprint", "synthetic", "--key", "k", "--keep-key", "k"], "leave one of them away"),
+    (["corpus", "fingerprint", "synthetic", "--key", "k"], "key k cannot be read"),
     (["corpus", "capture", "--size", "1MB"], "did you mean 1MiB?"),
     (["corpus", "capture", "--classes", "heep"], "did you mean 'heap'?"),
     (["corpus", "capture", "--size", "4KiB"], "384KiB to 64GiB, not 4KiB"),

@@ -184,7 +184,7 @@ FAST = [[1.00 + i / 1000] for i in range(10)]
 def test_pyperf_files_are_compared_by_process_means(tmp_path):
     paths = [pyperf_file(tmp_path / "a.json", {"x": FAST}), pyperf_file(tmp_path / "b.json", {"x": SLOW})]
     each = found(paths)["x", WALL]
-    assert each.verdict is Verdict.WORSE and each.case.comparison.n == 10 and each.case.comparison.delta == 1.0
+    assert each.verdict is Verdict.WORSE and each.case.comparison.n == 10 and each.case.ranks.delta == 1.0
     assert compare_command(paths, 0.1)[1] == 3 and compare_command(paths, 0.3)[1] == 0
     assert compare_command(paths[::-1], 0.0)[1] == 0
 
@@ -197,7 +197,50 @@ def test_equal_timings_are_not_called_equal_digit_for_digit(tmp_path):
 
 def test_few_processes_are_inconclusive_and_never_gate(tmp_path):
     paths = [pyperf_file(tmp_path / "a.json", {"x": FAST[:3]}), pyperf_file(tmp_path / "b.json", {"x": SLOW[:3]})]
-    assert found(paths)["x", WALL].verdict is Verdict.INCONCLUSIVE and compare_command(paths, 0.0)[1] == 0
+    assert found(paths)["x", WALL].verdict is Verdict.INCONCLUSIVE
+    text, code = compare_command(paths, 0.0)
+    assert code == 0 and "no verdict below 5 processes a side" in " ".join(text.split())
+
+
+def test_five_processes_decide_however_many_rows_there_are(tmp_path):
+    """The exact rank test never could: 2 / C(10, 5) * 30 rows = 0.24."""
+    one = {f"x{row}": FAST[:5] for row in range(30)}
+    two_ = {f"x{row}": SLOW[:5] for row in range(30)}
+    paths = [pyperf_file(tmp_path / "a.json", one), pyperf_file(tmp_path / "b.json", two_)]
+    differences = compare(paths).differences
+    assert len(differences) == 30 and {each.verdict for each in differences} == {Verdict.WORSE}
+    assert not any(each.disputed for each in differences)
+
+
+def test_before_after_and_ratio_are_of_one_kind(tmp_path):
+    """Of skewed times, too: geometric means, so that the columns of a row agree."""
+    one, two_ = [[1.0], [1.0], [1.0], [1.0], [9.0]], [[2.0], [2.0], [2.0], [8.0], [2.0]]
+    case = found([pyperf_file(tmp_path / f"{n}.json", {"x": v}) for n, v in (("a", one), ("b", two_))])["x", WALL].case
+    assert case.after / case.before == pytest.approx(case.comparison.ratio)
+    assert case.before == pytest.approx(9 ** (1 / 5))
+
+
+def test_the_rank_test_is_heard_and_decides_nothing(tmp_path):
+    """Fourteen times hardly differ, five are slower by half, one is the fastest of all: in ranks that is next to nothing."""
+    one = [[1 + i / 1e4] for i in range(20)]
+    two_ = [[1 + (i + 1) / 1e4] for i in range(14)] + [[1.5], [1.55], [1.45], [1.5], [1.52], [0.99]]
+    paths = [pyperf_file(tmp_path / f"{n}.json", {"x": v}) for n, v in (("a", one), ("b", two_))]
+    each = found(paths)["x", WALL]
+    assert each.case.ranks.p > 0.05 > each.case.comparison.p
+    assert each.verdict is Verdict.WORSE and each.disputed
+    text = compare_command(paths)[0]
+    assert "x: worse by Welch's test, but Mann-Whitney's sees no difference (p = " in text
+    data = json.loads(compare_command(paths, form="json")[0])["differences"][0]
+    assert data["rank_p"] == each.case.ranks.p and data["p"] == data["corrected_p"] < 0.05
+
+
+def test_p_values_are_corrected_across_the_table(tmp_path):
+    paths = [
+        pyperf_file(tmp_path / f"{name}.json", dict.fromkeys(("x", "y", "z"), values))
+        for name, values in (("a", FAST), ("b", [[value + 0.004] for [value] in FAST]))
+    ]
+    for each in compare(paths).differences:
+        assert each.corrected_p == pytest.approx(3 * each.case.comparison.p)
 
 
 def test_many_values_in_one_process_are_one(tmp_path):
@@ -223,6 +266,13 @@ def test_what_is_no_pyperf_file_is_refused(content, tmp_path):
     bad.write_text(content)
     with pytest.raises(TimingError, match=r"bad\.json"):
         compare([pyperf_file(tmp_path / "a.json", {"x": FAST}), bad])
+
+
+def test_a_time_without_end_is_refused_by_name(tmp_path):
+    """pyperf writes and reads it."""
+    paths = [pyperf_file(tmp_path / f"{n}.json", {"x": [[1.0], [v]]}) for n, v in (("a", 1.0), ("b", float("inf")))]
+    with pytest.raises(TimingError, match=r"b\.json: benchmark x holds a value that is not finite"):
+        compare(paths)
 
 
 def test_timings_in_folders_are_compared_too(tmp_path):

@@ -356,7 +356,7 @@ def test_suite_errors_have_lines(tmp_path):
 
 
 def test_cost_model_has_the_operations_of_the_engine():
-    body = (ENGINE / "clock.pxd").read_text().split("cdef struct Costs:")[1].split("cdef class")[0]
+    body = (ENGINE / "simtime.pxd").read_text().split("cdef struct Costs:")[1].split("cdef class")[0]
     assert re.findall(r"^    int64_t (\w+)", body, re.MULTILINE) == list(costs.for_codec("default", "lz4"))
 
 
@@ -402,7 +402,7 @@ def test_the_variant_of_an_order_is_part_of_the_hash():
 
 
 def test_codecs_and_devices_are_those_of_the_engine():
-    text = (ENGINE / "codec.pyx").read_text()
+    text = (ENGINE / "content/codec.pyx").read_text()
     rows = re.findall(r'"(\w+)": \("\w+", (-?\d+), (-?\d+), (-?\d+)\)', text)
     assert {name: tuple(map(int, numbers)) for name, *numbers in rows} == CODEC_LEVELS
     devices = (ENGINE / "device.pyx").read_text().split("MODELS = {")[1].split("}")[0]

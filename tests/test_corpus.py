@@ -12,7 +12,21 @@ import numpy as np
 import pytest
 
 from memvirt.errors import CorpusError
-from memvirt.inputs import Corpus, PageClass, capture, default_corpus, keep, load, make_default, save, store, synthetic
+from memvirt.inputs import (
+    Corpus,
+    PageClass,
+    capture,
+    default_corpus,
+    fingerprints,
+    keep,
+    load,
+    make_default,
+    save,
+    store,
+    synthetic,
+)
+from memvirt.inputs.measure import same_filled
+from memvirt.inputs.summary import summarize
 from memvirt.inputs.synthetic import RECIPES
 
 PAGE = 4096
@@ -55,21 +69,24 @@ def test_synthetic_is_the_same_everywhere(pages: int, seed: int, sha256: str) ->
 
 def test_synthetic_keeps_its_recipes_to_the_page() -> None:
     made = synthetic(8000, 3)
-    prints = made.fingerprints()
+    same, zero_pages = same_filled(made.pages), ~made.pages.any(axis=1)
     assert len(made) == 8001
     for entry, recipe in zip(made.classes[1:], RECIPES, strict=True):
-        part = slice(entry.first, entry.first + entry.pages)
         zero, filled, duplicate = (
             entry.pages * share // 1000 for share in (recipe.zero, recipe.filled, recipe.duplicate)
         )
-        assert prints.zero[part].sum() == zero
-        assert prints.same_filled[part].sum() == zero + filled
-        distinct = len(np.unique(prints.hash[part]))
+        assert zero_pages[entry.part].sum() == zero
+        assert same[entry.part].sum() == zero + filled
+        distinct = len(np.unique(made.canonical[entry.part]))
         assert distinct == entry.pages - duplicate - max(0, zero - 1), recipe.name
 
 
+def lz4_ratios(made: Corpus) -> dict[str, float]:
+    return {row.name: row.sizes["lz4:1"][0].ratio for row in summarize(fingerprints(made, [("lz4", 1)])).classes}
+
+
 def test_synthetic_compresses_like_what_it_stands_for() -> None:
-    ratio = {row.name: row.lz4_ratio for row in synthetic(4000, 5).rows()}
+    ratio = lz4_ratios(synthetic(4000, 5))
     assert ratio["random"] == 1.0
     bands = {"libraries": (1.3, 2.0), "source": (1.7, 2.8), "heap": (2.0, 3.4), "numeric": (1.2, 1.9)}
     for name, (low, high) in bands.items():
@@ -85,23 +102,14 @@ def test_synthetic_refuses(pages: int, seed: int) -> None:
 # --- the object --------------------------------------------------------------------------------------------------
 
 
-def test_fingerprints_and_rows_of_known_pages() -> None:
+def test_equal_pages_have_one_number_and_classes_their_pages() -> None:
     pages = np.zeros((6, PAGE), dtype=np.uint8)
     pages[1] = 7
     pages[2:4] = np.arange(PAGE) % 251
     pages[4].view("<u8")[:] = np.random.Philox(key=1).random_raw(512)
     pages[5, -1] = 1
     made = Corpus.of([("a", pages[:4]), ("b", pages[4:])])
-    prints = made.fingerprints()
-    assert prints.zero.tolist() == [True, True, False, False, False, False, False]
-    assert prints.same_filled.tolist() == [True, True, True, False, False, False, False]
-    assert prints.lz4_bytes[5] == PAGE
-    assert prints.lz4_bytes[6] < 64
-    assert prints.hash[3] == prints.hash[4] != prints.hash[5]
-    assert int(prints.hash[1]) == int.from_bytes(hashlib.blake2b(bytes(PAGE), digest_size=8).digest(), "little")
     assert made.canonical.tolist() == [0, 0, 2, 3, 3, 5, 6]
-    row = made.rows()[1]
-    assert (row.name, row.pages, row.zero_percent, row.distinct_percent) == ("a", 4, 25.0, 75.0)
     assert made.sources(["b", "a"]).tolist() == [5, 6, 1, 2, 3, 4]
     with pytest.raises(CorpusError, match=r"no class c; it has zero, a, b"):
         made.sources(["a", "c"])
@@ -211,12 +219,54 @@ def test_a_header_that_lies(file: Path, change: dict[str, object], what: str) ->
     broken(file, what)
 
 
+def test_a_file_that_is_there_is_not_replaced_unasked(corpus: Corpus, file: Path) -> None:
+    before = file.read_bytes()
+    other = synthetic(400, 8)
+    with pytest.raises(CorpusError, match=r"small\.mvcorpus is there already; .*--force"):
+        save(other, file)
+    assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
+    save(other, file, force=True)
+    assert load(file).sha256 == other.sha256 and list(file.parent.iterdir()) == [file]
+    assert file.stat().st_mode & 0o077 == 0  # the memory of a process may hold anything
+
+
+def test_one_that_came_in_between_is_not_replaced_either(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mvcorpus"
+    for links in (True, False):
+        if not links:
+            monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here")))
+
+        def slow(handle: int) -> None:
+            path.write_text("somebody else's")
+
+        with monkeypatch.context() as patched, pytest.raises(CorpusError, match="is there already"):
+            patched.setattr(os, "fsync", slow)
+            save(corpus, path)
+        assert path.read_text() == "somebody else's" and list(tmp_path.iterdir()) == [path]
+        path.unlink()
+    save(corpus, path)
+    assert load(path).sha256 == corpus.sha256 and list(tmp_path.iterdir()) == [path]
+
+
+def test_no_folder_is_made_for_a_file(corpus: Corpus, tmp_path: Path) -> None:
+    for write in (lambda path: save(corpus, path), store.require_writable):
+        with pytest.raises(CorpusError, match="there is no folder .*deep; make it first"):
+            write(tmp_path / "deep" / "a.mvcorpus")
+    with pytest.raises(CorpusError, match="is there already"):
+        store.require_writable(tmp_path)
+    with pytest.raises(CorpusError, match="Is a directory"):
+        store.require_writable(tmp_path, force=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_write_that_fails_leaves_nothing(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CorpusError, match=r"a\.mvcorpus cannot be written: No space left.*MEMVIRT_CACHE"):
+    with pytest.raises(CorpusError, match=r"a\.mvcorpus cannot be written: No space left.*has room"):
         save(corpus, tmp_path / "a.mvcorpus")
     assert list(tmp_path.iterdir()) == []
 
@@ -316,7 +366,7 @@ def test_made_classes_are_deterministic_and_near_the_target() -> None:
     assert one.sha256 == two.sha256
     assert capture.capture(200, 6, ["numeric", "random"]).sha256 != one.sha256
     assert [(entry.name, entry.pages) for entry in one.classes] == [("zero", 1), ("numeric", 150), ("random", 50)]
-    assert [row.lz4_ratio > 1.2 for row in one.rows()] == [True, True, False]
+    assert [ratio > 1.2 for ratio in lz4_ratios(one).values()] == [True, False]
 
 
 def test_a_real_capture_of_every_class() -> None:

@@ -90,7 +90,7 @@ def test_while_the_corpus_is_captured(words, moment, tmp_path):
 
 
 def test_while_the_table_is_printed(tmp_path):
-    prepared = "import signal\nfrom memvirt import tables\ntables.text = lambda *_: os.kill(os.getpid(), signal.SIGINT)"
+    prepared = "import signal\nfrom memvirt.report import terminal\nterminal.text = lambda *_: os.kill(os.getpid(), signal.SIGINT)"
     words = ("run", "quick", "--tier", "smoke", "--preset", "swap", "--corpus", "synthetic", "--out", tmp_path / "out")
     process = start(*words, prepared=prepared)
     out, err = process.communicate()

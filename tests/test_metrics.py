@@ -31,7 +31,7 @@ def test_every_event_of_the_engine_is_registered_in_its_order():
 
 
 def test_every_count_of_the_guest_is_registered():
-    counts = struct_fields("guest.pxd", "GuestCounters")
+    counts = struct_fields("guests/guest.pxd", "GuestCounters")
     assert len(counts) > 10
     assert registry.unregistered(f"guest.{name}" for name in counts) == []
 
@@ -39,7 +39,7 @@ def test_every_count_of_the_guest_is_registered():
 def test_families_follow_the_engine():
     assert names_tuple("counters.pyx", "FAULT_NAMES") == registry.FAULT_KINDS
     assert names_tuple("counters.pyx", "MECHANISM_NAMES") == registry.MECHANISMS
-    assert names_tuple("frames.pyx", "STATE_NAMES") == registry.FRAME_USES
+    assert names_tuple("memory/frames.pyx", "STATE_NAMES") == registry.FRAME_USES
 
 
 def test_unregistered_names_the_unknown_ones_sorted():

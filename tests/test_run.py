@@ -63,7 +63,7 @@ def start(suite, out, *more):
 
 
 def wait_for_cells(out, number, process):
-    """Until the run has kept so many cells."""
+    """Until the run has kept that many cells."""
     end = time.monotonic() + 60
     while len(list((out / "cells").glob("[!.]*.json"))) < number:
         assert process.poll() is None, process.communicate()

@@ -107,7 +107,7 @@ def leaf_copy_ns(Engine engine not None, Vm vm not None):
 
 
 def leaf_copy_limit_ns(uint32_t leaves, bint ordered=True):
-    """Copy so many leaves whose entries name frames in order (or shuffled); memory touched before."""
+    """Copy `leaves` leaves whose entries name frames in order (or shuffled); memory touched before."""
     cdef size_t n = <size_t>leaves * LEAF_ENTRIES, i
     cdef uint32_t *number = <uint32_t *>malloc(n * sizeof(uint32_t))
     cdef uint32_t *source = <uint32_t *>malloc(4 * n * sizeof(uint32_t))        # tables of a page each, old and new

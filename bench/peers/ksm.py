@@ -76,7 +76,7 @@ class Ksm:
         self._until(lambda: self.count("full_scans") >= target)
 
     def merge_ns(self, path: str, sharing: int) -> float:
-        """ksmd's time per page until so many pages share another's frame."""
+        """ksmd's time per page until `pages` pages share another's frame."""
         self._worker(hold, path)
         try:
             before = self.cpu_ns()

@@ -30,7 +30,7 @@ def cow_break_ns(pages: int) -> float:
 
 
 def fork_ns(pages: int, huge: bool) -> float:
-    """fork() with so many pages touched, less fork() without."""
+    """Time of fork() with `pages` pages touched, less that of fork() without."""
     _held.cache_clear()
     bare = min(_peer().fork_ns() for _ in range(5))
     _held(pages, huge)

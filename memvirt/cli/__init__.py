@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from memvirt.cli import compare, corpus, doctor, run, show, table
+from memvirt.cli import compare, corpus, doctor, run, show, table, trace
 
 APP = typer.Typer(
     name="memvirt",
@@ -55,8 +55,8 @@ def _program(
     pass
 
 
-for register in (run.register, compare.register, table.register, show.register, corpus.register, doctor.register):
-    register(APP)
+for module in (run, compare, table, show, corpus, trace, doctor):
+    module.register(APP)
 
 
 def main() -> None:

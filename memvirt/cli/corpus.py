@@ -1,5 +1,7 @@
-"""corpus capture, corpus info: the pages that VMs are filled with."""
+"""corpus capture, corpus info, corpus fingerprint: the pages that VMs are filled with."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,10 +10,16 @@ import typer
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
 
 if TYPE_CHECKING:
-    from memvirt.inputs import Corpus
+    from memvirt.inputs import ClassTable, Corpus, Fingerprints
+    from memvirt.inputs.summary import ClassSummary, Summary
 
 SYNTHETIC_PAGES = 8192  # 32 MiB: every class is longer than what a VM of the suites takes from it
-HEADS = ("class", "pages", "zero pages", "distinct", "LZ4 ratio")
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
+ALL_CODECS = ("lz4", "lz4hc", "zstd")
+Codecs = Annotated[
+    str,
+    typer.Option(metavar="NAME[:LEVEL],...", help="Codecs to measure sizes under. By default those that suites need."),
+]  # fmt: skip
 
 
 def capture(
@@ -19,13 +27,13 @@ def capture(
     classes: Annotated[str, typer.Option(help="Classes, with commas between; all, unless given.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice among this machine's files.")] = 1,
     out: Annotated[Path | None, typer.Option(help="File to write. Unless given: the cache folder.")] = None,
+    force: Force = False,
     default: Annotated[bool, typer.Option("--default", help="Use it in all runs from now on.")] = False,
     as_json: Json = False,
 ) -> None:
     """Capture a corpus of this machine's own pages: libraries, programs, source text, a live heap, numbers."""
     from memvirt.errors import ConfigError
     from memvirt.inputs import capture as capturing
-    from memvirt.inputs import store
     from memvirt.units import parse_pages
 
     problems = ["--default: is for a corpus in the cache folder; leave --out away"] if out and default else []
@@ -38,28 +46,241 @@ def capture(
     problems += capturing.problems(pages, seed, names)
     if problems:
         raise ConfigError("\n".join(problems))
-    store.require_writable(out.parent if out else store.cache_folder())
+    _require_place(out, force)
     captured = capturing.capture(pages, seed, names)
+    path = _kept(captured, out, force, default)
+    _print_captured(captured, path, as_json)
+
+
+def _require_place(out: Path | None, force: bool) -> None:
+    """Known before anything is captured: whether the result can be written."""
+    from memvirt.inputs import store
+
     if out is None:
-        path = store.keep(captured, store.cache_folder())
+        store.make_folder(store.cache_folder())
+    store.require_writable(out or store.cache_folder() / store.POINTER, force=force or out is None)
+
+
+def _kept(corpus: "ClassTable", out: Path | None, force: bool, default: bool = False) -> Path:
+    from memvirt.inputs import store
+
+    if out is None:
+        out = store.keep(corpus, store.cache_folder())
     else:
-        store.save(captured, path := out)
+        store.save(corpus, out, force=force)
     if default:
-        store.make_default(path)
-    _print(captured, str(path), as_json)
+        store.make_default(out)
+    return out
 
 
-def info(
+def _print_captured(corpus: "ClassTable", path: Path, as_json: bool) -> None:
+    rows = [{"name": entry.name, "pages": entry.pages} for entry in corpus.classes[1:]]
+    if as_json:
+        print_json({"corpus": str(path), "sha256": corpus.sha256, "pages": len(corpus), "classes": rows})
+        return
+    typer.echo(f"{path}: {len(corpus)} pages, sha256 {corpus.sha256}")
+    print_columns([("class", "pages"), *((str(row["name"]), str(row["pages"])) for row in rows)])
+    say(f"what they are like: memvirt corpus info {path}")
+
+
+def fingerprint(
     file: Annotated[
         str, typer.Argument(help="A corpus file, or 'synthetic'. This machine's default, unless given.")
     ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="File to write. Unless given: FILE with the ending .mvprints.")
+    ] = None,
+    codecs: Codecs = "",
+    key: Annotated[
+        Path | None, typer.Option(help="File of a key kept before: two captures can then be compared.")
+    ] = None,
+    keep_key: Annotated[Path | None, typer.Option(help="Keep the new key in this file. It is a secret.")] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Tell what is in a corpus: per class its share of zero pages, its duplication, its LZ4 ratio."""
-    _print(opened(file), file or "the default corpus", as_json)
+    """Make fingerprints of a corpus, which hold no bytes and may be published.
+
+    Per page: a hash under a key that is thrown away, compressed sizes, entropy, a sketch. A run on them with --set
+    content=fingerprint shares what the bytes would. It can still be seen which pages are equal or alike, and whoever has
+    a long file can recognise it by the row of its pages' sizes.
+    """
+    from memvirt.errors import ConfigError
+    from memvirt.inputs import Fingerprints, store
+
+    if key and keep_key:
+        raise ConfigError("--keep-key: keeps a new key, and --key gives one; leave one of them away")
+    corpus = opened(file)
+    if isinstance(corpus, Fingerprints):
+        raise ConfigError(f"{file or 'the default corpus'}: these are fingerprints already")
+    if out is None and not file:
+        raise ConfigError("--out: say where to write the fingerprints of the default corpus")
+    path = out or Path(file).with_suffix(store.PRINTS_SUFFIX)
+    store.require_writable(path, force=force)
+    secret = _read_key(key) if key else _new_key(keep_key, force)
+    prints = _measured(corpus, parse_codecs(codecs, ALL_CODECS), secret)
+    store.save(prints, path, force=force)
+    _print_captured(prints, path, as_json)
 
 
-def opened(text: str) -> "Corpus":
+def _read_key(path: Path) -> bytes:
+    from memvirt.errors import CorpusError
+    from memvirt.inputs.fingerprints import KEY_BYTES
+
+    try:
+        with open(path, encoding="ascii") as file:
+            key = bytes.fromhex(file.read(4 * KEY_BYTES).strip())
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"key {path} cannot be read: {error}; it is a file that --keep-key wrote") from error
+    if len(key) != KEY_BYTES:
+        raise CorpusError(
+            f"key {path}: {len(key)} bytes, but a key has {KEY_BYTES}; it is a file that --keep-key wrote"
+        )
+    return key
+
+
+def _new_key(path: Path | None, force: bool) -> bytes:
+    import secrets
+
+    from memvirt.inputs import store
+    from memvirt.inputs.fingerprints import KEY_BYTES
+
+    key = secrets.token_bytes(KEY_BYTES)
+    if path:
+        store.write_text(path, key.hex(), force=force)
+    return key
+
+
+def parse_codecs(text: str, usual: tuple[str, ...] = ("lz4", "zstd")) -> list[tuple[str, int | None]]:
+    """(name, level or None) of "lz4,zstd:3"; without a text the usual ones that are installed. ConfigError for another."""
+    from memvirt.engine.content.codec import open_codec
+    from memvirt.errors import ConfigError
+    from memvirt.inputs.measure import available
+
+    if not text.strip():
+        return [(name, None) for name in available(usual)]
+    found: list[tuple[str, int | None]] = []
+    problems = []
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        name, _, level = word.partition(":")
+        try:
+            found.append((name, int(level) if level else None))
+            open_codec(*found[-1])
+        except ValueError as error:  # ConfigError is one
+            problems.append(f"--codecs {word}: {error if isinstance(error, ConfigError) else 'a level is a number'}")
+    if problems or not found:
+        raise ConfigError("\n".join(problems) or "--codecs: names no codec")
+    return found
+
+
+def info(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE]...", help="Corpora, fingerprints, 'synthetic'. This machine's default, unless given."
+        ),
+    ] = None,
+    codecs: Codecs = "",
+    as_json: Json = False,
+) -> None:
+    """Tell what is in a corpus: zero and same-filled pages, duplicates, near-duplicates, entropy, compressed sizes.
+
+    Of several it tells, too, what they have in common; their classes are then called FILE/CLASS.
+    """
+    from memvirt.inputs.summary import summarize
+
+    names = files or [""]
+    prints = _all_prints(names, parse_codecs(codecs))
+    where = ", ".join(name or "the default corpus" for name in names)
+    summary = summarize(prints)
+    if as_json:
+        print_json(_as_json(where, prints, summary))
+    else:
+        _print_summary(where, prints, summary)
+
+
+def _all_prints(names: Sequence[str], codecs: list[tuple[str, int | None]]) -> "Fingerprints":
+    """The fingerprints of one corpus, or of several as one, all under one key that nobody keeps."""
+    import secrets
+
+    from memvirt.errors import ConfigError
+    from memvirt.inputs import Fingerprints, merged
+    from memvirt.inputs.fingerprints import KEY_BYTES
+
+    key = secrets.token_bytes(KEY_BYTES)
+    corpora = [opened(name) for name in names]
+    found = [each if isinstance(each, Fingerprints) else _measured(each, codecs, key) for each in corpora]
+    if len(found) == 1:
+        return found[0]
+    labels = [Path(name).stem or "default" for name in names]
+    if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
+        raise ConfigError(f"two of the files are called {', '.join(twice)}; give them different names")
+    return merged(list(zip(labels, found, strict=True)))
+
+
+def _measured(corpus: "Corpus", codecs: list[tuple[str, int | None]], key: bytes) -> "Fingerprints":
+    from memvirt.cli.progress import counted
+    from memvirt.inputs import fingerprints
+
+    with counted("measuring") as progress:
+        return fingerprints(corpus, codecs, key, progress)
+
+
+def _as_json(where: str, prints: "Fingerprints", summary: "Summary") -> dict[str, Any]:
+    def row(entry: "ClassSummary") -> dict[str, Any]:
+        sizes = {
+            key: [{**asdict(each), "ratio": each.ratio} for each in distributions]
+            for key, distributions in entry.sizes.items()
+        }
+        return {**asdict(entry), "sizes": sizes}
+
+    return {
+        "corpus": where,
+        "sha256": prints.sha256,
+        "pages": len(prints),
+        "codecs": prints.routes,
+        "classes": [row(entry) for entry in summary.classes],
+        "all": row(summary.total),
+        "common": [asdict(pair) for pair in summary.common],
+        "provenance": list(prints.provenance),
+    }
+
+
+CONTENT_HEADS = ("class", "pages", "zero", "same-filled", "distinct", "elsewhere", "near", "bits/byte")
+SIZE_HEADS = ("class", "codec", "ratio 4 KiB", "16 KiB", "64 KiB", "page bytes p10", "p50", "p90")
+
+
+def _print_summary(where: str, prints: "Fingerprints", summary: "Summary") -> None:
+    typer.echo(f"{where}: {len(prints)} pages")
+    rows = [*summary.classes, *([summary.total] if len(summary.classes) > 1 else [])]
+    counts = [
+        (
+            row.name,
+            str(row.pages),
+            *(f"{row.percent(n):.1f} %" for n in (row.zero, row.same_filled, row.distinct, row.elsewhere, row.near)),
+            f"{row.entropy_bits:.2f}",
+        )
+        for row in rows
+    ]
+    print_columns([CONTENT_HEADS, *counts])
+    sizes = [
+        (
+            row.name,
+            key,
+            *(f"{each.ratio:.2f}" for each in distributions),
+            *map(str, distributions[0].quantiles.values()),
+        )
+        for row in rows
+        for key, distributions in row.sizes.items()
+    ]
+    typer.echo("")
+    print_columns([SIZE_HEADS, *sizes])
+    if summary.common:
+        typer.echo("")
+        pairs = [(each.one, each.other, str(each.pages_of_one), str(each.pages_of_other)) for each in summary.common]
+        print_columns([("pages that both have", "", "of the first", "of the second"), *pairs])
+
+
+def opened(text: str) -> "Corpus | Fingerprints":
     """The corpus a user names: a file, "synthetic", or "" for this machine's, which is captured at the first use."""
     from memvirt.inputs import load, synthetic
 
@@ -68,7 +289,7 @@ def opened(text: str) -> "Corpus":
     return load(Path(text)) if text else default_corpus()
 
 
-def default_corpus() -> "Corpus":
+def default_corpus() -> "Corpus | Fingerprints":
     """The corpus of this machine, captured now if this is the first run."""
     from memvirt.inputs import store
     from memvirt.inputs.capture import capture as capturing
@@ -78,28 +299,6 @@ def default_corpus() -> "Corpus":
         return capturing()
 
     return store.default_corpus(first)
-
-
-def _print(corpus: "Corpus", where: str, as_json: bool) -> None:
-    if as_json:
-        rows: list[dict[str, Any]] = [
-            {
-                "name": row.name,
-                "pages": row.pages,
-                "zero_percent": row.zero_percent,
-                "distinct_percent": row.distinct_percent,
-                "lz4_ratio": row.lz4_ratio,
-            }
-            for row in corpus.rows()
-        ]
-        print_json({"corpus": where, "sha256": corpus.sha256, "pages": len(corpus), "classes": rows})
-        return
-    typer.echo(f"{where}: {len(corpus)} pages, sha256 {corpus.sha256}")
-    lines = [
-        (row.name, str(row.pages), f"{row.zero_percent:.1f} %", f"{row.distinct_percent:.1f} %", f"{row.lz4_ratio:.2f}")
-        for row in corpus.rows()
-    ]
-    print_columns([HEADS, *lines])
 
 
 def register(app: typer.Typer) -> None:
@@ -115,4 +314,10 @@ def register(app: typer.Typer) -> None:
         capture
     )
     commands.command(epilog=examples("memvirt corpus info", "memvirt corpus info synthetic --json"))(info)
+    commands.command(
+        epilog=examples(
+            "memvirt corpus fingerprint mine.mvcorpus",
+            "memvirt corpus fingerprint mine.mvcorpus --keep-key mine.key --codecs lz4,zstd:3",
+        )
+    )(fingerprint)
     app.add_typer(commands, name="corpus")

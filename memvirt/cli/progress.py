@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memvirt.cli.show import say
 
@@ -22,6 +22,39 @@ def shown(total: int) -> Iterator[Callable[["Progress"], None]]:
             yield show
     else:
         yield _lines()
+
+
+@contextmanager
+def counted(what: str, unit: str = "pages") -> Iterator[Callable[[int, int], None]]:
+    """A function to call with how much is done and how much there is in all. What takes under two seconds shows nothing."""
+    began = last = time.monotonic()
+    bar: Any = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal last, bar
+        now = time.monotonic()
+        if now - last < (0.1 if bar else LINE_EVERY_S):
+            return
+        last = now
+        remaining = left((now - began) * (total - done) / max(1, done))
+        if not sys.stderr.isatty():
+            say(f"{what}: {done} of {total} {unit}, {remaining}")
+            return
+        if bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"))
+            bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            bar.add_task(what, total=total, left="")
+            bar.start()
+        bar.update(bar.task_ids[0], completed=done, total=total, left=remaining)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.stop()
 
 
 def left(seconds: float) -> str:

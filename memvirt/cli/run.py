@@ -48,7 +48,9 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")
     ] = False,
-    timeout: Annotated[int | None, typer.Option(min=1, help="Stop after so many seconds; finished cells stay.")] = None,
+    timeout: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many seconds; finished cells stay.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")
     ] = False,
@@ -64,7 +66,7 @@ def run(
     names = [name.strip() for text in preset or () for name in text.split(",") if name.strip()]
     if preset and not names:
         raise ConfigError(
-            "--preset: names no preset; leave it away for all of the suite's, or see 'memvirt list presets'"
+            "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
     plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or ())
     if dry_run:
@@ -150,6 +152,7 @@ def _run_all(
     from memvirt.errors import ConfigError
     from memvirt.experiment.cell import prepare
     from memvirt.experiment.loop import manifest
+    from memvirt.experiment.plan import misfits
     from memvirt.results.record import RecordError
     from memvirt.results.run_folder import Results, latest_folder, next_folder
 
@@ -163,6 +166,8 @@ def _run_all(
     base = Path("results")
     folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
     context = prepare(opened(corpus))
+    if problems := misfits(plan, context.corpus):
+        raise ConfigError("\n".join(problems))
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume) as results:
         say(

@@ -9,11 +9,11 @@ from memvirt.cli.show import say
 
 if TYPE_CHECKING:
     from memvirt.experiment.plan import Plan
-    from memvirt.inputs import Corpus
+    from memvirt.inputs import ClassTable
     from memvirt.results.record import Record
 
 
-def take(plan: "Plan", records: Sequence["Record"], corpus: "Corpus", folder: Path) -> None:
+def take(plan: "Plan", records: Sequence["Record"], corpus: "ClassTable", folder: Path) -> None:
     """Time them under pyperf, a line for each sample."""
     from memvirt.inputs import cache_folder, keep
     from memvirt.timing import samples

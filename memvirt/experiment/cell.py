@@ -19,7 +19,7 @@ from memvirt.experiment.fleet import Fleet, build, vm_name
 from memvirt.experiment.plan import Cell
 from memvirt.experiment.suite import Simulated
 from memvirt.experiment.trace_cell import replay
-from memvirt.inputs import Corpus
+from memvirt.inputs import ClassTable
 from memvirt.results import derived
 from memvirt.results.record import Histogram, Record, counter_difference, histogram_difference
 
@@ -30,14 +30,14 @@ MakeHost = Callable[..., Any]
 class Run:
     """What all cells of a run have in common."""
 
-    corpus: Corpus
+    corpus: ClassTable
     versions: Mapping[str, str]
     commit: str
     environment: Mapping[str, Any]
     make_host: MakeHost
 
 
-def prepare(corpus: Corpus, make_host: MakeHost | None = None) -> Run:
+def prepare(corpus: ClassTable, make_host: MakeHost | None = None) -> Run:
     """A run on this machine with this corpus."""
     from memvirt.versions import versions
 
@@ -138,12 +138,13 @@ class Driver:
         phase.used_frames += sum(usage.values()) - usage["free"]
         phase.samples += 1
 
-    def verify(self, corpus: Corpus) -> int:
+    def verify(self, corpus: ClassTable) -> int:
         """Compare every page of every VM that was ever named; how many. ContentError at the first difference."""
         for vm, shadow in self._shadows.items():
             if shadow.writes != vm.writes_done:
                 raise InvariantError(f"{vm.name}: {vm.writes_done} writes done, the streams held {shadow.writes}")
-        return sum(shadow.verify(vm, corpus.pages) for vm, shadow in self._shadows.items())
+        pages, ids_of = getattr(corpus, "pages", None), self._host.ids_of
+        return sum(shadow.verify(vm, pages, ids_of) for vm, shadow in self._shadows.items())
 
 
 def _memory_now(host: Any, cycle: int) -> dict[str, int]:

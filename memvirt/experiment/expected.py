@@ -16,7 +16,7 @@ assignments.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,6 +30,7 @@ NO_SOURCE = 0xFFFFFFFF
 CHUNK_PAGES = 1024  # pages compared at once: 4 MiB, inside the cache
 
 U32 = npt.NDArray[np.uint32]
+IdsOf = Callable[[U32, U32, U32], npt.NDArray[np.uint64]]
 I64 = npt.NDArray[np.int64]
 
 
@@ -162,15 +163,24 @@ class Shadow:
         rows.view("<u8")[tagged, word_of(pages[tagged])] = tags[tagged]
         return rows
 
-    def verify(self, vm: Any, corpus: npt.NDArray[np.uint8] | None) -> int:
+    def expected_ids(self, pages: npt.NDArray[Any], ids_of: IdsOf) -> npt.NDArray[np.uint8]:
+        """The same where content is fingerprints: a row is read back as the 8-byte id of its page, and zeros."""
+        rows = np.zeros((len(pages), PAGE_BYTES), np.uint8)
+        sources = self._source[pages]
+        filled = np.where(sources == NO_SOURCE, 0, sources).astype(np.uint32)
+        rows.view("<u8")[:, 0] = ids_of(filled, word_of(pages).astype(np.uint32), self.tags()[pages])
+        return rows
+
+    def verify(self, vm: Any, corpus: npt.NDArray[np.uint8] | None, ids_of: IdsOf | None = None) -> int:
         """Read back every page the VM ever named and compare all its bytes; how many pages that were.
 
-        Raises ContentError at the first page that differs.
+        `ids_of` where content is fingerprints: the id of each (source, word, tag). Raises ContentError at the first page
+        that differs.
         """
         named = np.flatnonzero(self._named).astype(np.uint32)
         for start in range(0, len(named), CHUNK_PAGES):
             pages = named[start : start + CHUNK_PAGES]
-            wanted = self.expected(pages, corpus)
+            wanted = self.expected(pages, corpus) if ids_of is None else self.expected_ids(pages, ids_of)
             found = np.asarray(vm.read_pages(pages)).reshape(len(pages), PAGE_BYTES)
             wrong = np.flatnonzero((wanted != found).any(axis=1))
             if len(wrong):

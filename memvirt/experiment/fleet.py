@@ -19,7 +19,7 @@ A fleet that settles boots its VMs one after another, minutes apart as it were: 
 is one, goes over all memory `settle_passes` times. So pages that can be merged are, before the next VM needs a frame.
 
 A phase yields steps: dicts from VM to stream, each for one `host.run`. VMs are created, cloned and destroyed between
-steps, so whoever iterates must run each step before asking for the next. Refusals of the host pass through unchanged.
+steps, so the caller must run each step before it asks for the next. Refusals of the host pass through unchanged.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from memvirt.errors import ConfigError
-from memvirt.inputs import Corpus
+from memvirt.inputs import ClassTable
 from memvirt.inputs.bits import Pages
 from memvirt.settings.config import Model, Shares
 from memvirt.settings.config import Pages as PageCount
@@ -123,7 +123,7 @@ class FleetSpec(Model):
         for reservation, limit in pairs:
             if limit == 0:
                 problems.append(
-                    Problem(("limit_percent",), "a VM of limit 0 could not run; leave it away for no limit")
+                    Problem(("limit_percent",), "a VM of limit 0 could not run; leave the key out for no limit")
                 )
             elif reservation > limit:
                 text = f"{reservation} % is above the same VM's limit, {limit} %"
@@ -245,7 +245,7 @@ class Layout:
 class Contents:
     """Which corpus page lands where: one image for all, a window of the private classes for each VM."""
 
-    def __init__(self, spec: FleetSpec, corpus: Corpus, vms: int) -> None:
+    def __init__(self, spec: FleetSpec, corpus: ClassTable, vms: int) -> None:
         self._image = blend([corpus.canonical[corpus.sources([name])] for name in spec.image])
         private = [corpus.canonical[corpus.sources([name])] for name in spec.private]
         short = [name for name, pages in zip(spec.private, private, strict=True) if len(pages) < vms]
@@ -411,7 +411,7 @@ class Fleet:
 
 
 def build(
-    host: Host, scenario: Scenario, corpus: Corpus, seed: int, *, overcommit_percent: int = 100, guest: Any = False
+    host: Host, scenario: Scenario, corpus: ClassTable, seed: int, *, overcommit_percent: int = 100, guest: Any = False
 ) -> Fleet:
     """Create the VMs of a scenario on a host and describe their phases.
 

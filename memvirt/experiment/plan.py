@@ -22,6 +22,7 @@ from memvirt.errors import ConfigError
 from memvirt.experiment import suite
 from memvirt.experiment.fleet import vm_name
 from memvirt.experiment.suite import AnyScenario, Scenario, Shown, Simulated, Sizes, Suite, TierName, Variant
+from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.results.record import canonical, cell_name, ratio_text, sha256_of
 from memvirt.settings import presets
 from memvirt.settings.config import HostConfig, VmConfig, check_fleet
@@ -117,6 +118,28 @@ class Plan:
                 seen.add(baseline.name)
                 yield baseline
             yield cell
+
+
+def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
+    """Why cells of the plan cannot run on this corpus, each reason once: known before the first one runs."""
+    found: dict[str, None] = {}
+    known = [entry.name for entry in corpus.classes]
+    for cell in plan.in_order():
+        if isinstance(cell.spec, Simulated):
+            continue
+        for name in (*cell.spec.fleet.image, *cell.spec.fleet.private):
+            if name not in known:
+                found[
+                    f"corpus: it has no class '{name}', which suite '{plan.suite.name}' fills VMs from{suggest(name, known)} "
+                    f"(it has {', '.join(known)}); name its classes so when you capture it, as in 'memvirt corpus capture "
+                    f"{name}=FILE', or write a suite with an image and private memory of its own"
+                ] = None
+        if isinstance(corpus, Fingerprints):
+            if cell.host.content == "bytes":
+                found["corpus: these are fingerprints, which have no bytes; add --set content=fingerprint"] = None
+            elif problem := corpus.codec_problem(cell.host.codec, cell.host.codec_level_used):
+                found[f"corpus: {problem}"] = None
+    return list(found)
 
 
 def make(

@@ -3,15 +3,18 @@
 Page 0 is always the zero page, a class of its own. The other classes hold pages as they were found, zero pages and
 duplicates included, because their share is a property of the class. A corpus is known by its content hash: records
 name it, and two runs with equal hashes worked on equal bytes.
+
+What a fleet asks of it (how many pages a class has, which of them are equal) needs no bytes. So that half is
+`ClassTable`, and fingerprints of a corpus are the other thing that has it.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import lz4.block  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +24,10 @@ from .bits import Pages
 
 PAGE_SIZE = 4096
 ZERO_CLASS = "zero"
+CLASS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 PageBytes = NDArray[np.uint8]
+Progress = Callable[[int, int], None]  # pages done, pages in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,64 +38,37 @@ class PageClass:
     first: int
     pages: int
 
-
-@dataclass(frozen=True, slots=True)
-class ClassRow:
-    """What a class is like, in numbers. Percentages and ratios are for people: records hold the content hash."""
-
-    name: str
-    pages: int
-    zero_percent: float
-    distinct_percent: float
-    lz4_ratio: float
+    @property
+    def part(self) -> slice:
+        return slice(self.first, self.first + self.pages)
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprints:
-    """Per page: a 64-bit hash of its bytes, its LZ4 size (4096 where it does not shrink), and two flags."""
+class ClassTable:
+    """Pages in named classes, whatever is known of the pages; and where they came from."""
 
-    hash: NDArray[np.uint64]
-    lz4_bytes: NDArray[np.uint16]
-    zero: NDArray[np.bool_]
-    same_filled: NDArray[np.bool_]
-
-
-class Corpus:
-    """Pages (n × 4096 bytes, read-only), the class table over them, and where they came from."""
-
-    def __init__(self, pages: PageBytes, classes: Sequence[PageClass], provenance: Sequence[str] = ()) -> None:
-        _check(pages, classes)
-        self.pages = pages
-        self.pages.flags.writeable = False
+    def __init__(self, pages: int, classes: Sequence[PageClass], provenance: Sequence[str] = ()) -> None:
+        _check_classes(pages, classes)
+        self._pages = pages
         self.classes = tuple(classes)
         self.provenance = tuple(provenance)
 
     def __len__(self) -> int:
-        return len(self.pages)
+        return self._pages
 
-    @classmethod
-    def of(cls, parts: Sequence[tuple[str, PageBytes]], provenance: Sequence[str] = ()) -> "Corpus":
-        """A corpus from the pages of each class; the zero page is put in front."""
-        classes = [PageClass(ZERO_CLASS, 0, 1)]
-        for name, pages in parts:
-            classes.append(PageClass(name, classes[-1].first + classes[-1].pages, len(pages)))
-        zero = np.zeros((1, PAGE_SIZE), dtype=np.uint8)
-        return cls(np.concatenate([zero, *(pages for _, pages in parts)]), classes, provenance)
-
-    @cached_property
-    def sha256(self) -> str:
-        """The content hash: class table and bytes, but not the provenance."""
-        table = [[entry.name, entry.first, entry.pages] for entry in self.classes]
-        digest = hashlib.sha256(json.dumps(table, separators=(",", ":")).encode())
-        digest.update(self.pages.data)
-        return digest.hexdigest()
-
-    @cached_property
+    @property
     def canonical(self) -> Pages:
         """For each page, the first page with the same bytes: equal content has one number."""
-        seen: dict[bytes, int] = {}
-        digests = (hashlib.blake2b(page.data, digest_size=16).digest() for page in self.pages)
-        return np.array([seen.setdefault(digest, index) for index, digest in enumerate(digests)], dtype=np.uint32)
+        raise NotImplementedError
+
+    @property
+    def sha256(self) -> str:
+        """The content hash: class table and content, but not the provenance."""
+        raise NotImplementedError
+
+    def class_table_hash(self) -> "hashlib._Hash":
+        """A hash of the class table, to be updated with the content."""
+        table = [[entry.name, entry.first, entry.pages] for entry in self.classes]
+        return hashlib.sha256(json.dumps(table, separators=(",", ":")).encode())
 
     def sources(self, names: Sequence[str]) -> Pages:
         """Indices of the pages of these classes, in the order named; CorpusError for a class it does not have."""
@@ -102,47 +80,59 @@ class Corpus:
             [np.arange(table[name].first, table[name].first + table[name].pages, dtype=np.uint32) for name in names]
         )
 
-    def fingerprints(self) -> Fingerprints:
-        """One row per page: enough to replay sharing and compression without the bytes."""
-        words = self.pages.view("<u8")
-        same = (words == words[:, :1]).all(axis=1)
-        hashes = b"".join(hashlib.blake2b(page.data, digest_size=8).digest() for page in self.pages)
-        return Fingerprints(
-            np.frombuffer(hashes, dtype="<u8").astype(np.uint64),
-            np.array([_lz4_bytes(page) for page in self.pages], dtype=np.uint16),
-            same & (words[:, 0] == 0),
-            same,
-        )
 
-    def rows(self) -> list[ClassRow]:
-        """One row per class, for a table."""
-        prints = self.fingerprints()
-        rows = []
-        for entry in self.classes:
-            part = slice(entry.first, entry.first + entry.pages)
-            distinct = len(np.unique(self.canonical[part]))
-            compressed = int(prints.lz4_bytes[part].sum(dtype=np.int64))
-            rows.append(
-                ClassRow(
-                    entry.name,
-                    entry.pages,
-                    100 * int(prints.zero[part].sum()) / entry.pages,
-                    100 * distinct / entry.pages,
-                    entry.pages * PAGE_SIZE / compressed,
-                )
+class Corpus(ClassTable):
+    """Pages (n × 4096 bytes, read-only), the class table over them, and where they came from."""
+
+    def __init__(self, pages: PageBytes, classes: Sequence[PageClass], provenance: Sequence[str] = ()) -> None:
+        if pages.dtype != np.uint8 or pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or not pages.flags.c_contiguous:
+            raise CorpusError(
+                f"a corpus is made of rows of {PAGE_SIZE} bytes, not of {pages.dtype} in shape {pages.shape}"
             )
-        return rows
+        if not len(pages) or pages[0].any():
+            raise CorpusError("page 0 of a corpus must be the zero page")
+        super().__init__(len(pages), classes, provenance)
+        self.pages = pages
+        self.pages.flags.writeable = False
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[str, PageBytes]], provenance: Sequence[str] = ()) -> "Corpus":
+        """A corpus from the pages of each class; the zero page is put in front."""
+        zero = np.zeros((1, PAGE_SIZE), dtype=np.uint8)
+        pages = np.concatenate([zero, *(pages for _, pages in parts)])
+        return cls(pages, table_of([(name, len(pages)) for name, pages in parts]), provenance)
+
+    @cached_property
+    def sha256(self) -> str:
+        digest = self.class_table_hash()
+        digest.update(self.pages.data)
+        return digest.hexdigest()
+
+    @cached_property
+    def canonical(self) -> Pages:
+        seen: dict[bytes, int] = {}
+        digests = (hashlib.blake2b(page.data, digest_size=16).digest() for page in self.pages)
+        return np.array([seen.setdefault(digest, index) for index, digest in enumerate(digests)], dtype=np.uint32)
 
 
-def _lz4_bytes(page: PageBytes) -> int:
-    return min(PAGE_SIZE, len(lz4.block.compress(page.data, store_size=False)))
+def table_of(parts: Sequence[tuple[str, int]]) -> list[PageClass]:
+    """The class table of so many pages in each class, after the zero page."""
+    classes = [PageClass(ZERO_CLASS, 0, 1)]
+    for name, pages in parts:
+        classes.append(PageClass(name, classes[-1].first + classes[-1].pages, pages))
+    return classes
 
 
-def _check(pages: PageBytes, classes: Sequence[PageClass]) -> None:
-    if pages.dtype != np.uint8 or pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or not pages.flags.c_contiguous:
-        raise CorpusError(f"a corpus is made of rows of {PAGE_SIZE} bytes, not of {pages.dtype} in shape {pages.shape}")
-    if not len(pages) or pages[0].any():
-        raise CorpusError("page 0 of a corpus must be the zero page")
+def class_name_problem(name: str) -> str:
+    """Why a class of a corpus cannot be called so; "" when it can."""
+    if name == ZERO_CLASS:
+        return f"class '{name}' is the zero page's, which every corpus has; choose another name"
+    if not CLASS_NAME.fullmatch(name):
+        return f"class {name!r}: a name has up to 64 letters, digits and . _ + -, and begins with a letter or digit"
+    return ""
+
+
+def _check_classes(pages: int, classes: Sequence[PageClass]) -> None:
     if not classes or classes[0] != PageClass(ZERO_CLASS, 0, 1):
         raise CorpusError(f"the first class of a corpus must be '{ZERO_CLASS}', page 0 alone")
     if len({entry.name for entry in classes}) != len(classes):
@@ -152,5 +142,5 @@ def _check(pages: PageBytes, classes: Sequence[PageClass]) -> None:
         if entry.first != expected or entry.pages < 1:
             raise CorpusError(f"class '{entry.name}' claims pages from {entry.first}, where page {expected} is next")
         expected += entry.pages
-    if expected != len(pages):
-        raise CorpusError(f"the classes name {expected} pages, but there are {len(pages)}")
+    if expected != pages:
+        raise CorpusError(f"the classes name {expected} pages, but there are {pages}")

@@ -64,7 +64,7 @@ def resident_pages() -> int:
 
 
 def build(pages: int, seed: int) -> list[object]:
-    """Hold structures until this process has grown by so many pages; every fourth is dropped again, leaving holes."""
+    """Hold structures until this process has grown by `pages` pages; every fourth is dropped again, leaving holes."""
     rng = random.Random(seed)
     held: list[object] = []
     target = resident_pages() + pages + pages // 3

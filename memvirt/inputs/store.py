@@ -2,38 +2,46 @@
 
 A file is
 
-    magic "MVCORPUS" · u32 version · u32 header bytes · sha256 of the header · header (JSON) · zeros up to a page
-    the pages, 4096 bytes each, aligned to their size, so that the file can be mapped
+    magic · u32 version · u32 header bytes · sha256 of the header · header (JSON) · zeros up to a page
+    the payload: for "MVCORPUS" the pages, 4096 bytes each and aligned to their size, so that the file can be mapped;
+                 for "MVPRINTS" the columns of fingerprints, one after the other (see memvirt.inputs.fingerprints)
 
-all numbers little-endian. The header counts the pages, lists classes and provenance, and holds the content hash. Every
-byte is covered: magic, version and length by comparison, the header and the pages by their hashes, the padding by being
-zero. A file is written beside its place and moved there when complete.
+all numbers little-endian. The header names and counts what follows, lists classes and provenance, and holds a hash of
+the payload. Every byte is covered: magic, version and length by comparison, the header and the payload by their hashes,
+the padding by being zero. So a damaged file is refused before anything is made of it, and nothing in a file is ever
+executed. A file is written beside its place and moved there when complete; one that exists is replaced only when asked.
+It can be read by its owner alone: the memory of a process may hold anything.
 """
 
+import errno
 import hashlib
 import os
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from memvirt.errors import CorpusError
 
-from .corpus import PAGE_SIZE, Corpus, PageClass
+from .corpus import PAGE_SIZE, ClassTable, Corpus, PageClass
+from .fingerprints import Column, Fingerprints, columns_of, from_columns
 
-MAGIC = b"MVCORPUS"
+PAGES_MAGIC, PRINTS_MAGIC = b"MVCORPUS", b"MVPRINTS"
 VERSION = 1  # 1 - first version.
 PREFIX = struct.Struct("<8sII32s")
 MAX_HEADER = 16 << 20
-SUFFIX = ".mvcorpus"
+SUFFIX, PRINTS_SUFFIX = ".mvcorpus", ".mvprints"
 POINTER = "default"
 
 REMEDY = "capture a new one with 'memvirt corpus capture'"
+
+_Kind = TypeVar("_Kind", Corpus, Fingerprints)
 
 
 class _Class(BaseModel):
@@ -44,6 +52,8 @@ class _Class(BaseModel):
 
 
 class _Header(BaseModel):
+    """What both kinds of files say of themselves."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
     pages: int = Field(ge=1, le=1 << 31)
     content_sha256: str
@@ -51,26 +61,39 @@ class _Header(BaseModel):
     provenance: list[str]
 
 
-def save(corpus: Corpus, path: Path) -> None:
-    """Write the corpus to `path`, all or nothing. CorpusError if it cannot be written."""
-    header = _Header(
-        pages=len(corpus),
-        content_sha256=corpus.sha256,
-        classes=[_Class(name=entry.name, first=entry.first, pages=entry.pages) for entry in corpus.classes],
-        provenance=list(corpus.provenance),
-    ).model_dump_json()
-    text = header.encode()
-    prefix = PREFIX.pack(MAGIC, VERSION, len(text), hashlib.sha256(text).digest())
+class _PrintsHeader(_Header):
+    """What a file of fingerprints says besides: the key's name, the codecs' routes, the columns in their order."""
 
-    def write(file: BinaryIO) -> None:
-        file.write(prefix + text + bytes(-(len(prefix) + len(text)) % PAGE_SIZE))
-        file.write(corpus.pages.data)
-
-    _write_beside(path, write, os.replace)
+    key_id: str = Field(pattern="^[0-9a-f]{16}$")
+    routes: dict[str, str]
+    columns: list[Column]
 
 
-def load(path: Path) -> Corpus:
-    """Read and verify a corpus. CorpusError names the file, what is wrong with it, and what to do."""
+def save(corpus: ClassTable, path: Path, *, force: bool = False) -> None:
+    """Write the corpus, or its fingerprints, to `path`: all or nothing.
+
+    CorpusError if it cannot be written, and for a file that is there already unless `force` replaces it.
+    """
+    known: dict[str, Any] = {
+        "pages": len(corpus),
+        "content_sha256": corpus.sha256,
+        "classes": [_Class(name=entry.name, first=entry.first, pages=entry.pages) for entry in corpus.classes],
+        "provenance": list(corpus.provenance),
+    }
+    if isinstance(corpus, Fingerprints):
+        columns, payload = columns_of(corpus)
+        more: dict[str, Any] = {"key_id": corpus.key_id, "routes": corpus.routes, "columns": columns}
+        text = _PrintsHeader(**known, **more).model_dump_json()
+        _write_container(path, PRINTS_MAGIC, text.encode(), payload, force)
+    elif isinstance(corpus, Corpus):
+        _write_container(path, PAGES_MAGIC, _Header(**known).model_dump_json().encode(), [corpus.pages.data], force)
+    else:
+        raise TypeError(f"a {type(corpus).__name__} is neither a corpus nor fingerprints of one")
+
+
+def load(path: Path) -> Corpus | Fingerprints:
+    """Read and verify a corpus, or the fingerprints of one. CorpusError names the file, what is wrong with it, and what
+    to do."""
     try:
         with open(path, "rb") as file:
             return _read(file)
@@ -80,9 +103,30 @@ def load(path: Path) -> Corpus:
         raise CorpusError(f"corpus {path}: {error}; {REMEDY}") from error
 
 
-def _read(file: BinaryIO) -> Corpus:
+def is_one(path: Path) -> bool:
+    """Whether the file begins as a corpus or as fingerprints do."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(PAGES_MAGIC)) in (PAGES_MAGIC, PRINTS_MAGIC)
+    except OSError:
+        return False
+
+
+def _write_container(path: Path, magic: bytes, header: bytes, payload: Iterable[memoryview], force: bool) -> None:
+    prefix = PREFIX.pack(magic, VERSION, len(header), hashlib.sha256(header).digest())
+
+    def write(file: BinaryIO) -> None:
+        file.write(prefix + header + bytes(-(len(prefix) + len(header)) % PAGE_SIZE))
+        for part in payload:
+            file.write(part)
+
+    _write_beside(path, write, os.replace if force else _link_new)
+
+
+def _read(file: BinaryIO) -> Corpus | Fingerprints:
     prefix = file.read(PREFIX.size)
-    if prefix[: len(MAGIC)] != MAGIC[: len(prefix)] or not prefix:
+    magic = prefix[: len(PAGES_MAGIC)]
+    if not prefix or not any(known.startswith(magic) for known in (PAGES_MAGIC, PRINTS_MAGIC)):
         raise CorpusError("this is not a memvirt corpus")
     if len(prefix) < PREFIX.size:
         raise CorpusError(f"truncated: {len(prefix)} bytes, less than the {PREFIX.size} before its header")
@@ -97,25 +141,41 @@ def _read(file: BinaryIO) -> Corpus:
     if hashlib.sha256(text).digest() != digest:
         raise CorpusError("damaged: the header does not match its hash")
     try:
-        header = _Header.model_validate_json(text)
+        header = (_Header if magic == PAGES_MAGIC else _PrintsHeader).model_validate_json(text)
     except ValidationError as error:
         raise CorpusError(f"damaged: the header is not valid ({error.error_count()} errors)") from error
     padding = -(PREFIX.size + header_bytes) % PAGE_SIZE
     if file.read(padding) != bytes(padding):
         raise CorpusError("truncated or damaged between header and pages")
-    return _read_pages(file, header)
+    return _read_prints(file, header) if isinstance(header, _PrintsHeader) else _read_pages(file, header)
+
+
+def _payload(file: BinaryIO, wanted: int, what: str) -> NDArray[np.uint8]:
+    there = os.fstat(file.fileno()).st_size - file.tell()
+    if there != wanted:
+        how = "truncated" if there < wanted else "damaged"
+        raise CorpusError(f"{how}: {there} bytes of pages, but {what} are {wanted}")
+    return np.fromfile(file, dtype=np.uint8, count=wanted)
 
 
 def _read_pages(file: BinaryIO, header: _Header) -> Corpus:
-    there = os.fstat(file.fileno()).st_size - file.tell()
-    wanted = header.pages * PAGE_SIZE
-    if there != wanted:
-        what = "truncated" if there < wanted else "damaged"
-        raise CorpusError(f"{what}: {there} bytes of pages, but {header.pages} pages are {wanted}")
-    pages = np.fromfile(file, dtype=np.uint8, count=wanted).reshape(-1, PAGE_SIZE)
-    classes = [PageClass(entry.name, entry.first, entry.pages) for entry in header.classes]
-    corpus = Corpus(pages, classes, header.provenance)
-    if corpus.sha256 != header.content_sha256:
+    pages = _payload(file, header.pages * PAGE_SIZE, f"{header.pages} pages").reshape(-1, PAGE_SIZE)
+    corpus = Corpus(pages, _classes(header), header.provenance)
+    return _matching(corpus, header)
+
+
+def _read_prints(file: BinaryIO, header: _PrintsHeader) -> Fingerprints:
+    raw = _payload(file, sum(column.nbytes for column in header.columns), "the columns of its fingerprints")
+    prints = from_columns(raw, header.columns, _classes(header), header.provenance, header.key_id, header.routes)
+    return _matching(prints, header)
+
+
+def _classes(header: _Header) -> list[PageClass]:
+    return [PageClass(entry.name, entry.first, entry.pages) for entry in header.classes]
+
+
+def _matching(corpus: _Kind, header: _Header) -> _Kind:
+    if corpus.sha256 != header.content_sha256 or len(corpus) != header.pages:
         raise CorpusError("damaged: the pages do not match their hash")
     return corpus
 
@@ -128,24 +188,40 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "memvirt"
 
 
-def keep(corpus: Corpus, folder: Path) -> Path:
+def keep(corpus: ClassTable, folder: Path) -> Path:
     """Store a corpus in a folder under its content hash; the file. One there that is damaged is written again."""
-    path = folder / f"corpus-{corpus.sha256[:16]}{SUFFIX}"
+    suffix = PRINTS_SUFFIX if isinstance(corpus, Fingerprints) else SUFFIX
+    path = folder / f"corpus-{corpus.sha256[:16]}{suffix}"
     try:
         whole = path.exists() and load(path).sha256 == corpus.sha256
     except CorpusError:
         whole = False
     if not whole:
-        save(corpus, path)
+        make_folder(folder)
+        save(corpus, path, force=True)
     return path
 
 
-def require_writable(folder: Path) -> None:
-    """CorpusError when nothing can be written there: known before pages are captured for it."""
-    _write_beside(folder / POINTER, lambda file: None, lambda temporary, _: os.unlink(temporary))
+def make_folder(folder: Path) -> None:
+    """The cache folder, with those above it: the only ones that are made unasked. CorpusError when it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "make its folder writable, or set MEMVIRT_CACHE to one that is"
+        raise CorpusError(f"{folder} cannot be written: {error.strerror or error}; {remedy}") from error
 
 
-def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) -> Corpus:
+def require_writable(path: Path, *, force: bool = False) -> None:
+    """CorpusError when `path` cannot be written, or is there and `force` is not given: known before pages are captured
+    for it."""
+    if not force and os.path.lexists(path):
+        raise _exists(path)
+    if path.is_dir():
+        raise _not_written(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    _write_beside(path, lambda file: None, lambda temporary, _: os.unlink(temporary))
+
+
+def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) -> Corpus | Fingerprints:
     """The corpus all runs on this machine use: what `capture` gives at the first call, the stored one from then on.
 
     A damaged default is an error and not captured anew in silence: records made before would no longer be repeatable.
@@ -153,7 +229,8 @@ def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) ->
     folder = folder or cache_folder()
     pointer = folder / POINTER
     if not pointer.exists():
-        require_writable(folder)
+        make_folder(folder)
+        require_writable(pointer, force=True)
         name = keep(capture(), folder).name
         _write_beside(pointer, lambda file: _write_text(file, name), _link_first)
     try:
@@ -173,8 +250,13 @@ def make_default(path: Path) -> None:
     _write_beside(path.parent / POINTER, lambda file: _write_text(file, path.name), os.replace)
 
 
-def _write_text(file: BinaryIO, name: str) -> None:
-    file.write(f"{name}\n".encode())
+def write_text(path: Path, text: str, *, force: bool = False) -> None:
+    """Write a text file, all or nothing; CorpusError as `save` raises it."""
+    _write_beside(path, lambda file: _write_text(file, text), os.replace if force else _link_new)
+
+
+def _write_text(file: BinaryIO, text: str) -> None:
+    file.write(f"{text}\n".encode())
 
 
 def _link_first(source: str, target: Path) -> None:
@@ -184,10 +266,37 @@ def _link_first(source: str, target: Path) -> None:
     os.unlink(source)
 
 
+def _link_new(source: str, target: Path) -> None:
+    """Move into place where nothing is: a link fails if something came in between, a rename would not."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            raise _exists(target) from None
+        os.replace(source, target)
+        return
+    os.unlink(source)
+
+
+def _exists(path: Path) -> CorpusError:
+    return CorpusError(f"{path} is there already; give another name, or --force to replace it")
+
+
+def _not_written(path: Path, error: OSError) -> CorpusError:
+    if isinstance(error, FileNotFoundError):
+        return CorpusError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
+    if path.parent == cache_folder() or path == cache_folder():
+        remedy = "make its folder writable, or set MEMVIRT_CACHE to one that is"
+    else:
+        remedy = "give a place that is writable and has room"
+    return CorpusError(f"{path} cannot be written: {error.strerror or error}; {remedy}")
+
+
 def _write_beside(path: Path, write: Callable[[BinaryIO], None], move: Callable[[str, Path], None]) -> None:
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -198,8 +307,5 @@ def _write_beside(path: Path, write: Callable[[BinaryIO], None], move: Callable[
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
         if isinstance(error, OSError):
-            raise CorpusError(
-                f"{path} cannot be written: {error.strerror or error}; "
-                "make its folder writable, or set MEMVIRT_CACHE to one that is"
-            ) from error
+            raise _not_written(path, error) from error
         raise

@@ -118,7 +118,7 @@ def split_by_weight(amount: int, weights: Mapping[str, int]) -> dict[str, int]:
 
 
 def inflation(vm: VmView, pages: int) -> int:
-    """How much larger a balloon must be for the host to get so many pages out of it.
+    """How much larger a balloon must be for the host to gain that many pages.
 
     A balloon takes what is free in the guest first, and free pages that no frame backs give the host nothing. Without
     counting those a balloon in a mostly empty guest creeps along, round after round, to no use.

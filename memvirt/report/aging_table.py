@@ -1,10 +1,11 @@
 """What aging does to memory, cycle by cycle: a block for each scenario whose records hold samples.
 
-A row is a preset, a column a cycle; a cell is the share of free memory that lies in blocks too small for 2 MiB (Linux's
-unusable index at order 9, in per cent), the median over seeds. A preset that settled early has no later cycles. Behind
-them: the cycle by which the index had settled (memvirt.workloads.aging; "no": not by the last one allowed), and of the
-measured cycles after that the mean index, the pages that compaction moved in each, and how much of the VMs' memory was mapped
-huge.
+A row is a preset, a column a cycle. A cell of the table is Linux's unusable index at order 9, in per cent: the share of
+free memory in blocks too small for 2 MiB, the median over seeds. A preset that settled early has no later cycles.
+
+Four more columns follow. The first is the cycle by which the index had settled (memvirt.workloads.aging; "no": not by the
+last one allowed). The others speak of the measured cycles after it: mean index, pages moved by compaction in each cycle,
+and the share of the VMs' memory that was mapped huge.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def tables(records: Sequence[Record]) -> list[Table]:
 def _table(scenario: str, records: Sequence[Record]) -> Table:
     shown = shown_cycles(max(len(_aging(record)) for record in records))
     table = Table(
-        title=f"{scenario}: free memory unusable as 2 MiB, %, after so many cycles; then: once it has settled",
+        title=f"{scenario}: free memory unusable as 2 MiB, %, by cycle; then: after it has settled",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )

@@ -3,7 +3,8 @@
 Results folders are compared in their simulated metrics, cell by cell, the same seed on both sides. These numbers have
 no noise: equal code gives equal digits, so a difference is a difference for the seeds that were run; what it is over
 seeds in general needs five of them and an interval. pyperf files are compared in wall times, by the means of their
-processes. Timings in folders are compared when all of them have some. p values are corrected across the whole table.
+processes: the ratio is one of geometric means. Timings in folders are compared when all of them have some. p values are
+corrected across the whole table.
 
 Unlike runs are refused: another suite, tier, corpus, codec or configuration of a cell; for wall times another machine.
 What may differ is memvirt itself, for that is what is compared.
@@ -14,16 +15,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum, inf
+from math import inf
 from pathlib import Path
+from statistics import fmean, geometric_mean
 from typing import Any
 
 from memvirt.errors import ConfigError
 from memvirt.experiment.plan import BASELINE
 from memvirt.metrics.metric import Better
-from memvirt.report import statistics
 from memvirt.report.columns import COLUMNS, Column
-from memvirt.report.statistics import Comparison, Verdict
+from memvirt.report.statistics import (
+    ALPHA,
+    MARGIN,
+    Comparison,
+    RankTest,
+    Verdict,
+    compare_means,
+    compare_pairs,
+    holm,
+    process_means,
+    rank_test,
+    verdict,
+)
 from memvirt.results import run_folder
 from memvirt.results.record import Record
 from memvirt.timing import samples
@@ -43,17 +56,22 @@ class Case:
     metric: str
     unit: str
     lower: bool  # less is better
-    before: float  # mean, in the first run
+    before: float  # mean in the first run, of wall times the geometric mean
     after: float
     comparison: Comparison
-    sampled: bool = False  # from a clock, with noise; else from a seed, exact
+    ranks: RankTest | None = None  # of wall times
     equal: bool = False  # digit for digit, as only exact numbers can be
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the numbers come from a clock, with noise; else they come from a seed and are exact."""
+        return self.metric == WALL
 
     def verdict(self, corrected_p: float) -> Verdict:
         """What may be said of the other run."""
         if self.sampled or self.comparison.interval is not None:
-            said = statistics.verdict(self.comparison, corrected_p)
-        elif abs(self.comparison.ratio - 1) <= statistics.MARGIN:
+            said = verdict(self.comparison, corrected_p)
+        elif abs(self.comparison.ratio - 1) <= MARGIN:
             said = Verdict.SAME
         else:
             said = Verdict.WORSE if self.comparison.ratio > 1 else Verdict.BETTER
@@ -67,6 +85,13 @@ class Difference:
 
     case: Case
     verdict: Verdict
+    corrected_p: float  # for all rows of the table; 1 where nothing was tested
+
+    @property
+    def disputed(self) -> bool:
+        """Whether there is a difference by Welch's test that Mann-Whitney's, uncorrected, does not see."""
+        ranks = self.case.ranks
+        return self.verdict in (Verdict.BETTER, Verdict.WORSE) and ranks is not None and ranks.p >= ALPHA
 
     def beyond(self, threshold: float) -> bool:
         """Whether it got worse by more than a share: 0.05 is 5 %."""
@@ -109,8 +134,9 @@ def _decided(cases: Iterable[Case]) -> tuple[Difference, ...]:
     """Cases with their verdicts; p values corrected across all that were tested."""
     every = list(cases)
     tested = [index for index, case in enumerate(every) if case.comparison.interval is not None]
-    corrected = dict(zip(tested, statistics.holm([every[index].comparison.p for index in tested]), strict=True))
-    return tuple(Difference(case, case.verdict(corrected.get(index, 1.0))) for index, case in enumerate(every))
+    corrected = dict(zip(tested, holm([every[index].comparison.p for index in tested]), strict=True))
+    p_values = [corrected.get(index, 1.0) for index in range(len(every))]
+    return tuple(Difference(case, case.verdict(p), p) for case, p in zip(every, p_values, strict=True))
 
 
 def _folders(places: Sequence[Path]) -> Outcome:
@@ -199,14 +225,14 @@ def _simulated(
 
 
 def _case(other: str, cell: str, column: Column, before: list[float], after: list[float]) -> Case:
-    means = fsum(before) / len(before), fsum(after) / len(after)
+    means = fmean(before), fmean(after)
     if before == after:
-        comparison = Comparison(1.0, None, 1.0, 0.0, len(before))
+        comparison = Comparison(1.0, None, 1.0, len(before))
     elif min(*before, *after) <= 0:  # a count that is zero for some seed has no logarithm
         ratio = means[1] / means[0] if means[0] else inf
-        comparison = Comparison(ratio, None, 1.0, statistics.cliffs_delta(before, after), len(before))
+        comparison = Comparison(ratio, None, 1.0, len(before))
     else:
-        comparison = statistics.compare_pairs(before, after)
+        comparison = compare_pairs(before, after)
     lower = column.better is Better.LOWER
     return Case(other, cell, column.title, column.unit, lower, *means, comparison, equal=before == after)
 
@@ -239,10 +265,11 @@ def _walls(other: str, base: Mapping[str, samples.Timed], against: Mapping[str, 
         ]
         if unlike:
             raise ConfigError("\n".join([f"benchmark {name} was timed on unlike machines, {other} last:", *unlike]))
-        before, after = statistics.process_means(one.values), statistics.process_means(two.values)
-        means = fsum(before) / len(before), fsum(after) / len(after)
+        before, after = process_means(one.values), process_means(two.values)
+        means = geometric_mean(before), geometric_mean(after)
         cell = f"{name} {one.preset}".strip() if one.preset == two.preset else f"{name} {one.preset} → {two.preset}"
-        yield Case(other, cell, WALL, "s", True, *means, statistics.compare_means(before, after), sampled=True)
+        ranks = rank_test(before, after)
+        yield Case(other, cell, WALL, "s", True, *means, compare_means(before, after), ranks)
 
 
 def _few(names: Iterable[str]) -> str:

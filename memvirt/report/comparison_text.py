@@ -17,7 +17,7 @@ from rich.text import Text
 
 from memvirt.errors import ConfigError
 from memvirt.report.comparison import WALL, Case, Difference, Outcome, compare
-from memvirt.report.statistics import MIN_SEEDS, Verdict
+from memvirt.report.statistics import MIN_PROCESSES, MIN_SEEDS, RankTest, Verdict
 from memvirt.report.summary import figures
 from memvirt.units import suggest
 
@@ -59,6 +59,9 @@ def text(outcome: Outcome, threshold: float | None, regressions: int, width: int
             console.print(_table(shown), Text())
     for other, cell, before, after in outcome.endings:
         console.print(f"{cell}: {before} before, {after} after ({other})")
+    for each in outcome.differences:
+        if each.disputed and each.case.ranks is not None:
+            console.print(second_opinion(each, each.case.ranks))
     console.print(summary(outcome, threshold, regressions))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
@@ -92,6 +95,14 @@ def _with_unit(case: Case, value: float) -> str:
     return f"{figures(value)} {case.unit}".rstrip()
 
 
+def second_opinion(each: Difference, ranks: RankTest) -> str:
+    """What is said beside a verdict that the rank test does not share."""
+    return (
+        f"{each.case.cell}: {each.verdict} by Welch's test, but Mann-Whitney's sees no difference "
+        f"(p = {ranks.p:.2g}): look at the samples ({each.case.other})"
+    )
+
+
 def summary(outcome: Outcome, threshold: float | None, regressions: int) -> str:
     """The line under a comparison."""
     counts = Counter(each.verdict for each in outcome.differences if not each.case.equal)
@@ -102,6 +113,8 @@ def summary(outcome: Outcome, threshold: float | None, regressions: int) -> str:
     few = any(not each.case.sampled and each.case.comparison.n < MIN_SEEDS for each in outcome.differences)
     if few and counts:
         line += f" Below {MIN_SEEDS} seeds a verdict on simulated metrics speaks of the seeds that were run."
+    if any(each.case.sampled and each.case.comparison.interval is None for each in outcome.differences):
+        line += f" Wall times have no verdict below {MIN_PROCESSES} processes a side."
     if threshold is not None:
         line += f" Worse by more than {100 * threshold:g} %: {regressions or 'none'}."
     return line
@@ -133,7 +146,10 @@ def _as_json(each: Difference) -> dict[str, Any]:
         "after": case.after,
         "ratio": None if comparison.ratio == inf else comparison.ratio,
         "interval": None if comparison.interval is None else [comparison.interval.low, comparison.interval.high],
-        "cliffs_delta": comparison.delta,
+        "p": comparison.p,
+        "corrected_p": each.corrected_p,
+        "rank_p": case.ranks and case.ranks.p,
+        "cliffs_delta": case.ranks and case.ranks.delta,
         "n": comparison.n,
         "verdict": each.verdict,
         "equal": case.equal,

@@ -1,9 +1,9 @@
 """The line under a table: what the records say about which preset is cheapest, by a rule that may say "no difference".
 
 The rule. At each overcommit ratio, a preset takes part when it finished every scenario with a slowdown, under every
-seed. Its score is the geometric mean of its slowdowns over the scenarios. Presets within 1 % of the lowest score, or,
-from five seeds on, with an interval over seeds that reaches the interval of the lowest, are not told apart from it.
-When that leaves nobody behind, there is no difference.
+seed. Its score is the geometric mean of its slowdowns over the scenarios. A preset within 1 % of the lowest score is
+not told apart from it. From five seeds on, neither is one whose interval over seeds reaches the interval of the lowest.
+If no preset is left, there is no difference.
 
 At the highest ratio with a comparison the line also names the Pareto front: presets that no other beats in one of
 effective overcommit and slowdown without losing in the other, by more than the same 1 %.

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from memvirt.experiment.plan import Cell, to_json
 from memvirt.experiment.suite import Scenario
 from memvirt.results.record import Record
 
-PROCESSES = 20  # samples of a cell; ten are the least for an interval
+PROCESSES = 20  # samples of a cell; five are the least for a verdict
 TIMEOUT_S = 900  # of one sample
 LOCK = "memvirt-timing.lock"
 HOOK = "memvirt"
@@ -92,7 +93,7 @@ class Timed:
 
 
 def load(path: Path) -> dict[str, Timed]:
-    """The benchmarks of a pyperf file by name. TimingError when it is none, or holds no value."""
+    """The benchmarks of a pyperf file by name. TimingError when it is none, holds no value, or one that is no time."""
     import pyperf  # type: ignore[import-untyped]
 
     try:
@@ -102,6 +103,9 @@ def load(path: Path) -> dict[str, Timed]:
     found = {benchmark.get_name(): _timed(benchmark) for benchmark in benchmarks}
     if not any(timed.values for timed in found.values()):
         raise TimingError(f"{path}: holds no value")
+    for name, timed in found.items():
+        if any(isinf(value) for process in timed.values for value in process):  # pyperf lets no other one pass
+            raise TimingError(f"{path}: benchmark {name} holds a value that is not finite")
     return found
 
 

@@ -17,7 +17,7 @@ Kind = Literal["boot", "grow", "shrink", "stop"]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What happens to one VM: it boots with, grows by, shrinks by so many pages; a stopped VM gives all back."""
+    """What happens to one VM: it boots with, grows by or shrinks by `pages` pages; a stopped VM gives all back."""
 
     kind: Kind
     vm: int

@@ -121,5 +121,5 @@ def operations(pages: Pages, bits: Bits, write_percent: int, read_only: int) -> 
 
 
 def share_of(pages: int, percent: int) -> int:
-    """`percent` of so many pages, rounded down, but at least one page."""
+    """`percent` of `pages`, rounded down, but at least one page."""
     return max(1, pages * percent // 100)

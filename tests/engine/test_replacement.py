@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from memvirt.engine.replacement.order import Order
 from memvirt.engine.replacement.registry import ORDERS, make_order
-from memvirt.engine.testing.orders import Probe, replay_order
+from memvirt.engine.replacement.replay import replay_order
+from memvirt.engine.testing.orders import Probe
 from memvirt.errors import ConfigError, InvariantError
 from oracle import naive_orders
 

@@ -1,5 +1,5 @@
 from .counters cimport Meter
-from .types cimport int64_t
+from .types cimport int64_t, uint32_t
 
 # The cost model: simulated nanoseconds per operation, integers, named in presets/costs/*.toml.
 cdef struct Costs:
@@ -45,3 +45,21 @@ cdef class Clock:
         """The running actor sleeps (I/O): time passes, no processor time is spent."""
         if ns > self.now:
             self.now = ns
+
+
+cdef class Actor:
+    # What works beside the VMs, on a clock of its own. A new one is one file: when it is due, and what it does.
+    cdef Clock clock                # the host's
+    cdef public int64_t now_ns      # its own: until then it has worked, or sleeps
+    cdef bint awake                 # has begun what takes several pieces of work
+    cdef uint32_t share             # how much it does at a time
+    cdef int64_t pause_ns           # how long it sleeps after each piece
+
+    # Whether work of it should have begun by `now`. An actor that this wakes sets its own clock.
+    cdef bint due(self, int64_t now) noexcept nogil
+    # Does `want` of what it does, on the running clock. Returns how many were done.
+    cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil
+    # One share of its work, on its own clock. The caller sets the running clock again.
+    cdef int step(self) except -1 nogil
+    # All that is due by `now`, on its own clock; the running clock is as it was.
+    cdef int catch_up(self, int64_t now) except -1 nogil

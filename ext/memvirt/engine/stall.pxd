@@ -13,7 +13,7 @@ cdef struct Pressure:
     int64_t known_ns            # nothing before this time can still be added
     uint32_t average[STALL_WINDOWS]     # per cent, times 2048
 
-# At `at_ns` so many more VMs stall, and so many more have work (-1, 0 or 1).
+# The changes at `at_ns` of the number of VMs that stall, and of those with work: -1, 0 or 1 each.
 cdef struct Edge:
     int64_t at_ns
     int32_t stalled

@@ -8,8 +8,8 @@ the same for it.
 The host has both: *some* is the time in which at least one VM stalls, *full* the time in which at least one VM has work
 and every VM that has work stalls. VMs have clocks of their own, and run ahead of each other by a quantum and more; so
 each stall is kept as two edges in a heap, and the account is settled in the order of simulated time, up to the clock of
-the VM that is furthest behind: nothing can still happen before that. A VM that starts to run behind what has been
-settled is counted from there on, so that no time is counted twice; its own account has all of it.
+the VM that is furthest behind: nothing can still happen before that. A VM that starts to run before the settled time
+enters the host's account from the settled time on, so that no time is counted twice. Its own account has all of it.
 
      VM a   ──────████████──────────▶            some      ──████████████████──
      VM b   ──████──────████████──▶              full      ────────────████────     (a and b have work, c has none)

@@ -13,5 +13,19 @@ SPARE_SOURCES: int
 class Fingerprints(Content):
     nr_all_sources: int
     def __init__(
-        self, nr_frames: int, corpus: npt.NDArray[np.uint8] | None = None, codec: Codec | None = None
+        self,
+        nr_frames: int,
+        corpus: npt.NDArray[np.uint8] | None = None,
+        codec: Codec | None = None,
+        table: tuple[
+            npt.NDArray[np.uint32],
+            npt.NDArray[np.uint8],
+            npt.NDArray[np.uint64],
+            npt.NDArray[np.uint16],
+            npt.NDArray[np.uint16],
+        ]
+        | None = None,
     ) -> None: ...
+    def ids_of(
+        self, sources: npt.NDArray[np.uint32], words: npt.NDArray[np.uint32], tags: npt.NDArray[np.uint32]
+    ) -> npt.NDArray[np.uint64]: ...

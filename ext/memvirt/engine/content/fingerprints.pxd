@@ -21,7 +21,7 @@ cdef class Fingerprints(Content):
     cdef uint32_t _nr_aliases
     cdef uint32_t *_value_slot            # hash table: value -> same-filled source, NONE where empty
     cdef uint32_t _value_mask
-    cdef const uint64_t *_words           # the corpus, 512 words a page, borrowed from _owner
+    cdef const uint64_t *_words           # the corpus, 512 words a page, borrowed from _owner; NULL: only a table is known
     cdef object _owner
     cdef uint64_t _payload                # the id that compress() hands out
 
@@ -32,7 +32,9 @@ cdef class Fingerprints(Content):
     cdef void measure(self, uint32_t source) noexcept nogil
     cdef void *table(self, size_t n, size_t size) except NULL
     cdef bint valid(self, uint64_t id_) noexcept nogil
-    cdef object _make_tables(self, corpus, nr_extra)
-    cdef object _attach(self, words, extra)
+    cdef uint64_t tagged_id(self, uint32_t source, uint32_t word, uint32_t tag) noexcept nogil
+    cdef object _make_tables(self, nr_corpus, nr_extra)
+    cdef object _adopt(self, canonical, same, value, length, tagged)
+    cdef object _attach(self, corpus, words, extra)
     cdef object _describe(self, uint32_t source, row)
     cdef object _set_twins(self, list classes, words)

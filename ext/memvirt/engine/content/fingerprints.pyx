@@ -26,6 +26,10 @@ Ids keep no second tag: a page must be tagged in one word only until it is fille
 choosing the word from the gfn; debug builds assert it.
 
 Compressed lengths are measured with the real codec, once for a source and once for it with a representative tag.
+
+Instead of a corpus there may be a *table*: what is known of one whose bytes are not there (published fingerprints).
+Then nothing is known of words: sources have no twins, and no tag meets what a word held. So a merge of two pages that
+the same tag in the same word made equal is missed, none is wrong.
 """
 
 import hashlib
@@ -38,10 +42,12 @@ from libc.string cimport memcpy, memset
 
 from .codec cimport Codec
 from .content cimport Content
+from .sources cimport NO_FIT, lengths_of
 from ..types cimport CORRUPT, NONE, OK, PAGE_SIZE, PAGE_WORDS
 
 from memvirt.engine.content.codec import open_codec
 from memvirt.engine.content.content import check_corpus
+from memvirt.engine.content.sources import almost_same_values, twin_classes
 from memvirt.errors import ConfigError, CorpusError, InvariantError
 
 cdef extern from "content/pageops.h" nogil:
@@ -50,7 +56,6 @@ cdef extern from "content/pageops.h" nogil:
 cdef enum:
     SOURCE_SHIFT = 40
     WORD_SHIFT = 31
-    NO_FIT = PAGE_SIZE + 1
 
 MAX_SOURCES = 1 << 24
 SPARE_SOURCES = 4096        # same-filled pages that may come by fill_same; the engine itself only repeats known ones
@@ -63,24 +68,32 @@ cdef class Fingerprints(Content):
     nr_frames  ids, 8 bytes each
     corpus     uint8 array [n, 4096], C-contiguous, borrowed; row r is source r + 1
     codec      a Codec, by default open_codec("lz4"); measures the lengths
+    table      instead of a corpus: five arrays over all sources, the zero page included. uint32 canonical, the first
+               source with the same bytes; uint8, 1 for same-filled; uint64, its value; uint16 twice, the compressed
+               length as it is and with a tag, 4097 for one that does not fit
 
-    Raises ConfigError for sizes out of range, CorpusError for an array of another shape or too many pages.
+    Raises ConfigError for sizes out of range, CorpusError for an array of another shape, too many pages, or a table
+    that contradicts itself.
     """
 
-    def __cinit__(self, nr_frames, corpus=None, Codec codec=None):
+    def __cinit__(self, nr_frames, corpus=None, Codec codec=None, table=None):
         if not 1 <= nr_frames < 2**32 - 1:
             raise ConfigError(f"{nr_frames} frames: must be 1 to {2**32 - 2}")
         self.codec = open_codec() if codec is None else codec
         self.codec_name, self.codec_route = self.codec.name, self.codec.route
         self.nr_frames, self.raw_bytes = nr_frames, sizeof(uint64_t)
         self.ids = <uint64_t *>self.table(nr_frames, sizeof(uint64_t))
+        if table is not None:
+            canonical, same, value, length, tagged = table
+            self._adopt(canonical, same, value, length, tagged)
+            return
         if corpus is None:
             corpus = numpy.zeros((0, PAGE_SIZE), numpy.uint8)
         check_corpus(corpus)
         words = corpus.view(numpy.uint64)
         extra = almost_same_values(words)
-        self._make_tables(corpus, len(extra))
-        self._attach(words, extra)
+        self._make_tables(len(corpus), len(extra))
+        self._attach(corpus, words, extra)
 
     def __dealloc__(self):
         free(self.ids)
@@ -102,16 +115,12 @@ cdef class Fingerprints(Content):
             raise ConfigError(f"fingerprint content: no memory for a table of {n} entries of {size} bytes")
         return memory
 
-    cdef object _make_tables(self, corpus, nr_extra):
-        cdef const uint8_t[:, ::1] rows = corpus
+    cdef object _make_tables(self, nr_corpus, nr_extra):
         cdef uint32_t slot
-        if 1 + len(corpus) + nr_extra + SPARE_SOURCES > MAX_SOURCES:
-            raise CorpusError(f"a corpus of {len(corpus)} pages: fingerprints have room for "
+        if 1 + nr_corpus + nr_extra + SPARE_SOURCES > MAX_SOURCES:
+            raise CorpusError(f"a corpus of {nr_corpus} pages: fingerprints have room for "
                               f"{MAX_SOURCES - SPARE_SOURCES - 1 - nr_extra}")
-        self._owner = memoryview(corpus)
-        if len(corpus):
-            self._words = <const uint64_t *>&rows[0, 0]
-        self.nr_sources = 1 + len(corpus)
+        self.nr_sources = 1 + nr_corpus
         self.nr_all_sources = self.nr_sources + nr_extra
         self._capacity = self.nr_all_sources + SPARE_SOURCES
         self._canonical = <uint32_t *>self.table(self._capacity, sizeof(uint32_t))
@@ -125,9 +134,41 @@ cdef class Fingerprints(Content):
         for slot in range(self._value_mask + 1):
             self._value_slot[slot] = NONE
 
-    cdef object _attach(self, words, extra):
+    cdef object _adopt(self, canonical, same, value, length, tagged):
+        """Fill the tables from one that somebody else made."""
+        cdef const uint32_t[::1] firsts = canonical
+        cdef const uint8_t[::1] are_same = same
+        cdef const uint64_t[::1] values = value
+        cdef const uint16_t[::1] lengths = length, tagged_lengths = tagged
+        cdef uint32_t source, n = len(canonical)
+        if not 0 < n == len(same) == len(value) == len(length) == len(tagged):
+            raise CorpusError("a table of sources has five arrays of one length")
+        self._make_tables(n - 1, 0)
+        for source in range(n):
+            if firsts[source] > source or firsts[firsts[source]] != firsts[source]:
+                raise CorpusError(f"source {source} is said to equal source {firsts[source]}, which comes later or is "
+                                  f"said to equal another")
+            if not 0 < lengths[source] <= NO_FIT or not 0 < tagged_lengths[source] <= NO_FIT:
+                raise CorpusError(f"source {source}: a compressed length is 1 to {NO_FIT}")
+            self._canonical[source] = firsts[source]
+            self._length[source], self._length_tagged[source] = lengths[source], tagged_lengths[source]
+            if firsts[source] != source or not are_same[source]:
+                continue
+            if self._value_slot[self.value_at(values[source])] != NONE:
+                raise CorpusError(f"source {source}: another one is filled with the same value")
+            self._same[source], self._same_value[source] = 1, values[source]
+            self._value_slot[self.value_at(values[source])] = source
+        if not self._same[0] or self._same_value[0]:
+            raise CorpusError("source 0 of a table must be the zero page")
+        self._set_twins([], None)
+
+    cdef object _attach(self, corpus, words, extra):
         """Fill the tables: which sources are equal, same-filled, twins; how long each is compressed."""
+        cdef const uint8_t[:, ::1] rows = corpus
         cdef uint32_t source
+        self._owner = memoryview(corpus)
+        if len(corpus):
+            self._words = <const uint64_t *>&rows[0, 0]
         for i, value in enumerate(extra):
             self._same_value[self.nr_sources + i] = value
         sources = []
@@ -179,25 +220,18 @@ cdef class Fingerprints(Content):
             self._alias_id[i], self._alias_source[i] = key, aliases[key]
 
     cdef uint64_t value_of(self, uint32_t source, uint32_t word) noexcept nogil:
-        """What a source holds in a word."""
-        if 1 <= source < self.nr_sources:
+        """What a source holds in a word; of a table, only same-filled ones are known."""
+        if self._words != NULL and 1 <= source < self.nr_sources:
             return self._words[<size_t>(source - 1) * PAGE_WORDS + word]
         return self._same_value[source]
 
     cdef void measure(self, uint32_t source) noexcept nogil:
-        """Compress the source, and the source with a representative tag: one at a place and of a value all its own."""
+        """Compress the source, as it is and with a tag."""
         cdef uint64_t page[PAGE_WORDS]
-        cdef uint8_t block[PAGE_SIZE]
-        cdef uint32_t length
         cdef int word
-        cdef uint64_t pick = mv_mix(source + 1)
         for word in range(PAGE_WORDS):
             page[word] = self.value_of(source, word)
-        length = self.codec.compress(<const uint8_t *>page, block, PAGE_SIZE)
-        self._length[source] = length if length else NO_FIT
-        page[pick % PAGE_WORDS] = (pick >> 33) | 1
-        length = self.codec.compress(<const uint8_t *>page, block, PAGE_SIZE)
-        self._length_tagged[source] = length if length else NO_FIT
+        lengths_of(self.codec, page, source, &self._length[source], &self._length_tagged[source])
 
     cdef uint32_t value_at(self, uint64_t value) noexcept nogil:
         """The slot of the hash table where the same-filled source of this value is, or would be."""
@@ -247,22 +281,44 @@ cdef class Fingerprints(Content):
         return tag_of(self.ids[frame]) == 0 and self._same[source]
 
     cdef uint64_t load(self, hfn_t frame, uint32_t word) noexcept nogil:
-        """The tag, in the tagged word; elsewhere a value that depends on source and word alone: reads are free."""
+        """The tag, in the tagged word; elsewhere a value that depends on source and word alone, since reads are free. Of a
+        same-filled page it is the true one: whoever evicts such a page keeps that, and fills another with it."""
         cdef uint64_t id_ = self.ids[frame]
         assert frame < self.nr_frames and word < PAGE_WORDS
         if word_of(id_) == word and tag_of(id_):
             return tag_of(id_)
+        if self._same[id_ >> SOURCE_SHIFT]:
+            return self._same_value[id_ >> SOURCE_SHIFT]
         return mv_mix(id_ >> SOURCE_SHIFT << 9 | word)
 
     cdef void store_tag(self, hfn_t frame, uint32_t word, uint32_t tag) noexcept nogil:
         cdef uint64_t id_ = self.ids[frame]
-        cdef uint32_t source = <uint32_t>(id_ >> SOURCE_SHIFT)
         assert frame < self.nr_frames and word < PAGE_WORDS and tag > 0 and tag >> 31 == 0
         assert tag_of(id_) == 0 or word_of(id_) == word
+        self.ids[frame] = self.tagged_id(<uint32_t>(id_ >> SOURCE_SHIFT), word, tag)
+
+    cdef uint64_t tagged_id(self, uint32_t source, uint32_t word, uint32_t tag) noexcept nogil:
+        """The id of a source with a tag in a word."""
         if (self._special[<size_t>source * 8 + (word >> 6)] >> (word & 63)) & 1:
-            self.ids[frame] = self.special_id(source, word, tag)
-        else:
-            self.ids[frame] = make_id(source, word, tag)
+            return self.special_id(source, word, tag)
+        return make_id(source, word, tag)
+
+    def ids_of(self, const uint32_t[::1] sources not None, const uint32_t[::1] words not None,
+               const uint32_t[::1] tags not None):
+        """uint64[n]: the id of a page filled from each source, with a tag (0: none) in a word. For whoever expects
+        content and asks whether a VM has it."""
+        cdef Py_ssize_t i, n = sources.shape[0]
+        ids = numpy.empty(n, numpy.uint64)
+        cdef uint64_t[::1] out = ids
+        if words.shape[0] != n or tags.shape[0] != n:
+            raise ValueError("sources, words and tags must be of one length")
+        for i in range(n):
+            if sources[i] >= self.nr_sources or words[i] >= PAGE_WORDS or tags[i] >> 31:
+                raise ConfigError(f"page {i}: no source {sources[i]}, word {words[i]} or tag {tags[i]}")
+            out[i] = make_id(self._canonical[sources[i]], 0, 0)
+            if tags[i]:
+                out[i] = self.tagged_id(self._canonical[sources[i]], words[i], tags[i])
+        return ids
 
     cdef uint64_t special_id(self, uint32_t source, uint32_t word, uint32_t tag) noexcept nogil:
         """The id of a source with a tag in a word that the tag may not change, or that has twins."""
@@ -351,33 +407,3 @@ cdef uint32_t find(const uint64_t *table, uint32_t n, uint64_t key) noexcept nog
         else:
             high = middle
     return low if low < n and table[low] == key else NONE
-
-
-def almost_same_values(words):
-    """Values v of pages that hold v in all words but one: the same-filled pages that those are twins of."""
-    values = set()
-    for start in range(0, len(words), 4096):
-        part = words[start:start + 4096]
-        common = numpy.where(part[:, 0] == part[:, 1], part[:, 0], part[:, 2])
-        almost = (part != common[:, None]).sum(axis=1) == 1
-        values.update(common[almost].tolist())
-    return sorted(values)
-
-
-def twin_classes(row, sources, low, high):
-    """All (word, sources that are equal but for it), given sources that are equal outside words low .. high - 1.
-
-    Pages that differ in one word have one half in common: group by each half, and look for the word in the other.
-    """
-    if high - low == 1:
-        yield low, sources
-        return
-    middle = (low + high) // 2
-    for common, other in (((low, middle), (middle, high)), ((middle, high), (low, middle))):
-        groups = {}
-        for source in sources:
-            key = hashlib.blake2b(row(source)[common[0]:common[1]], digest_size=16).digest()
-            groups.setdefault(key, []).append(source)
-        for group in groups.values():
-            if len(group) > 1:
-                yield from twin_classes(row, group, *other)

@@ -404,7 +404,8 @@ cdef class Guest(GuestMemory):
         self._machine.rehome(self._vpn)
 
     cdef void end(self) noexcept:
-        """Whoever still names it keeps neither its machine with the disk, nor copies made for it when others part."""
+        """Drop the machine and leave the ring: a stale reference keeps no disk alive, and later partings copy nothing for
+        this guest."""
         if self._lender is not None:
             self._leave()
         self._machine = NO_MACHINE

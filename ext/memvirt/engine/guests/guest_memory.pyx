@@ -12,16 +12,15 @@ This module changes the tables and recounts them; what to change, and when, is d
 
 9 bytes per guest-physical page and 8 per page of address space, beside the buddy allocators and the orders.
 
-A copy of a guest (a clone's) uses the tables of the one it was made of, its *lender*, until either of them changes
-something, as clone and parent share leaf tables. Who changes something first sees that no one else looks (own): a
-borrower copies the tables for itself; a lender lets its oldest borrower copy them, and the others borrow from that one
-on. So the lender keeps its orders with their ghosts, and a copy finds what there was when it was made, as if it had been
-copied at once (but where asking an order twice in a row gives two answers, the second copy may get the second; and a copy
-that ends before anything changed has asked nothing). A lender whose VM ends lives on, unchanged, while someone borrows
-from it; a borrower just goes.
+A copy of a guest (a clone's) uses the tables of the guest it was made from, its *lender*, until either changes
+something. Before a change, `own` parts them: a borrower copies the tables for itself; a lender lets its oldest borrower
+copy them, and the other borrowers then borrow from that one. The lender keeps its orders with their ghosts. A copy
+therefore sees the state at the time it was made. Exceptions: under an order whose answer changes when it is asked twice,
+a second copy may get the second answer; and a copy that ends before any change has asked nothing. A lender whose VM ends
+lives on, unchanged, while a guest borrows from it; a borrower that ends leaves the ring.
 
-Who shares tables stands in a ring that no Python code walks: so parting is not interrupted half way, neither by a signal
-nor for want of memory, and who inherits depends on nothing but the order in which copies were made.
+Guests that share tables form a ring that no Python code walks. So neither a signal nor want of memory can interrupt a
+parting, and the heir depends only on the order in which copies were made.
 """
 
 from libc.stdlib cimport calloc, free, malloc

@@ -1,4 +1,4 @@
-from ..simtime cimport Clock
+from ..simtime cimport Actor, Clock
 from .batch cimport Batch
 from .clone cimport Cloner
 from ..upkeep.collapse cimport Collapser
@@ -8,12 +8,13 @@ from ..counters cimport Meter
 from ..device cimport Device
 from ..reclaim.fault cimport Faults
 from ..memory.frames cimport Frames
+from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
 from ..guests.hardware cimport VirtualMachine
 from ..mapping.mapping cimport Mapping
 from ..reclaim.reclaim cimport Reclaim
 from ..replacement.order cimport Order
-from ..sharing.scanner cimport Scanner
+from ..sharing.scanner cimport Scanner, Scanning
 from ..sharing.shareindex cimport ShareIndex
 from ..stall cimport Stalls
 from ..types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t
@@ -47,7 +48,7 @@ cdef class VmState:
     cdef VirtualMachine machine
     cdef bint has_guest
     cdef public int64_t now_ns                  # its clock
-    cdef public int64_t balloon_ns              # its balloon worker's clock
+    cdef Balloon worker                         # of its guest's balloon
     cdef dict last_stall                        # once it is destroyed: what stall() said
     cdef readonly int outcome                   # why the last access stopped (Outcome)
     cdef memvirt_hits hits
@@ -70,6 +71,8 @@ cdef class Core:
     cdef readonly Device device
     cdef readonly ShareIndex index              # None without page sharing
     cdef readonly Scanner scanner               # None without page sharing
+    cdef Scanning scanning                      # its actor
+    cdef list actors                            # what works beside the VMs at times of its own; reclaim is asked by faults
     cdef int64_t latest_ns                      # how far simulated time had come when last asked
     cdef readonly dict vms                      # {name: Vm}
     cdef readonly dict options
@@ -87,6 +90,7 @@ cdef class Core:
     cdef int _enter(self) except -1
     cdef int _begin(self, VmState vm) except -1
     cdef int _end(self, VmState vm) except -1
+    cdef uint32_t run_as(self, Actor actor, int64_t now, uint32_t want) except? 0xFFFFFFFF
     cdef void _leave(self) noexcept
     cdef list _take_fixed(self, uint64_t bytes, object what)
     cpdef int64_t sim_ns(self)

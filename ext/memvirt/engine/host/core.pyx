@@ -16,7 +16,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
-from ..simtime cimport Clock
+from ..simtime cimport Actor, Clock
 from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, Batch
 from .clone cimport Cloner
 from ..upkeep.collapse cimport Collapser
@@ -32,6 +32,7 @@ from ..types cimport (HUGE_ORDER, MAX_ORDER, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, 
                       uint32_t, uint64_t, vpn_t)
 from ..stores.zpool cimport Zpool
 from ..replacement.registry import make_order
+from ..sharing.scanner cimport Scanning
 from ..sharing.registry import make_scanner
 
 OUTCOMES = ("done", "no_frame", "no_slot", "pool_full", "rejected", "io_failed", "corrupt", "limited", "refused", "empty")
@@ -103,13 +104,17 @@ cdef class Core:
             self.faults.has_index = True
             self.reclaim.index = self.index
             self.reclaim.last_chance = self.index.last_chance
+            self.scanning = Scanning(self.scanner)
         self.compactor = Compactor(self.mapping, options.get("compact_threshold", COMPACT_NEVER))
         self.collapser = Collapser(self.mapping, options.get("collapse_interval_ns", 0))
+        self.actors = [self.reclaim.harvester, self.collapser, self.compactor]
+        if self.scanning is not None:
+            self.actors.append(self.scanning)
         self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
 
     def fixed_bytes(self, swap):
-        """What a host keeps at a fixed size: of frames (record, age, place in the order, free map), of blocks
-        (compaction's survey), of swap slots (maps, and readahead's record of each)."""
+        """Bytes of a host's tables of fixed size. Per frame: record, age, place in the order, free map. Per 2 MiB block:
+        compaction's survey. Per swap slot: the slot maps, and readahead's record."""
         cdef uint64_t total = self.frames.nr_frames * <uint64_t>(sizeof(Frame) + 1) + self.frames.buddy.metadata_bytes
         total += (self.frames.nr_frames + (<uint64_t>1 << HUGE_ORDER) - 1 >> HUGE_ORDER) * 3
         total += self.order.metadata_bytes()
@@ -150,6 +155,19 @@ cdef class Core:
         self.stalls.drain()
         self._leave()
         return 0
+
+    cdef uint32_t run_as(self, Actor actor, int64_t now, uint32_t want) except? 0xFFFFFFFF:
+        """Enter and let an actor work now, on its own clock, not before `now`. Returns how much was done."""
+        cdef uint32_t done
+        self._enter()
+        self.clock.now = max(actor.now_ns, now)
+        try:
+            with nogil:
+                done = actor.work(want)
+        finally:
+            actor.now_ns = self.clock.now
+            self._leave()
+        return done
 
     cdef list _take_fixed(self, uint64_t bytes, object what):
         """Frames for metadata of fixed size, as large blocks as there are; AdmissionError if memory does not suffice."""
@@ -252,7 +270,7 @@ cdef class Core:
     cpdef int64_t sim_ns(self):
         """How far simulated time has come: the clock of the VM that is, or ever was, ahead."""
         if self.vms == {}:
-            self.latest_ns = max(self.latest_ns, self.reclaim.background_ns)
+            self.latest_ns = max(self.latest_ns, self.reclaim.now_ns)
         for vm in self.vms.values():
             self.latest_ns = max(self.latest_ns, (<VmState>vm).now_ns)
         return self.latest_ns

@@ -9,10 +9,11 @@ from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
 from ..mapping.ages cimport AGES
 from .core cimport Core
+from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
 from ..guests.hardware cimport VirtualMachine
-from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, int64_t, uint32_t, uint64_t, vmid_t
+from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, int64_t, uint32_t, uint64_t, vmid_t
 from .vm cimport Vm
 
 cdef enum:
@@ -59,6 +60,7 @@ cdef class Engine(Core):
         vm.nr_pages = nr_pages
         vm.nr_vpns = nr_vpns
         self.mapping.open(vm.id, nr_vpns if runs else 0, nr_pages)
+        vm.worker = Balloon(self.clock)
         vm.hits.entry = self.mapping.tcache.view[id].entry
         vm.hits.writes = self.mapping.tcache.view[id].writes
         vm.hits.arena = self.content.arena
@@ -105,7 +107,7 @@ cdef class Engine(Core):
         """Its tables are paid for even while a clone borrows them: they may be needed at any moment."""
         vm.fixed += self._take_fixed(guest.metadata_bytes() + vm.machine.metadata_bytes(),
                                      f"the guest model of VM '{vm.name}'")
-        vm.guest = guest
+        vm.guest = vm.worker.guest = guest
         vm.has_guest = True
         vm.machine.rehome(guest._vpn)
 
@@ -168,7 +170,7 @@ cdef class Engine(Core):
                 vm.guest.end()
             vm.alive = False
             vm.has_guest = False
-            vm.guest = None
+            vm.guest = vm.worker.guest = None
             vm.machine = None
             if self.vms.get(vm.name) is vm:
                 del self.vms[vm.name]
@@ -222,83 +224,51 @@ cdef class Engine(Core):
         cdef Guest guest = snapshot.guest.copy_for(vm.machine, draws_of(vm))
         self._keep_counts(vm)
         vm.guest.end()
-        vm.guest = guest
+        vm.guest = vm.worker.guest = guest
         vm.machine.rehome(guest._vpn)
         vm.machine.copy_disk(snapshot.machine, snapshot.guest)
 
     # ---- sharing
 
     def scan(self, pages=None):
-        """Let the scanner look at so many pages, or (None) one full pass from its start, whatever slice ran
+        """Let the scanner look at `pages` pages, or (None) one full pass from its start, whatever slice ran
         before. Returns pages merged."""
-        cdef uint32_t merged, limit = NONE if pages is None else pages
         if self.scanner is None:
             raise ConfigError("this host has no page sharing: create it with sharing='hash'")
-        self._enter()
-        self.clock.now = max(self.scanner.now_ns, self.sim_ns())
-        try:
-            with nogil:
-                merged = self.scanner.scan(limit)
-        finally:
-            self.scanner.now_ns = self.clock.now
-            self._leave()
-        return merged
+        return self.run_as(self.scanning, self.sim_ns(), NONE if pages is None else pages)
 
     def idle(self):
         """VMs that are behind another one, or behind the scanner, have been idle until now: what it did lies in their
         past. Else a scanner that has gone over memory would look at nothing until they have caught up."""
         cdef int64_t now = self.sim_ns()
-        if self.scanner is not None:
-            now = max(now, self.scanner.now_ns)
+        if self.scanning is not None:
+            now = max(now, self.scanning.now_ns)
         for vm in self.vms.values():
             (<Vm>vm).now_ns = now
 
     def reclaim_from(self, Vm vm not None, uint32_t pages):
-        """Evict up to so many of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
+        """Evict up to `pages` of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
         how many went."""
-        cdef uint32_t freed
         vm._require()
-        self._enter()
-        self.clock.now = max(self.reclaim.background_ns, vm.now_ns)
+        self.reclaim.whose = vm.id
         try:
-            freed = self.reclaim.shrink_vm(vm.id, pages, self.mapping.ages.age_for(vm.id, pages)) if pages else 0
-            self.meter.ev.reclaim_proactive += freed
+            return self.run_as(self.reclaim, vm.now_ns, pages)
         finally:
-            self.reclaim.background_ns = self.clock.now
-            self._leave()
-        return freed
+            self.reclaim.whose = NONE16
 
     def compact(self, blocks=None):
-        """Make so many free 2 MiB blocks, or (None) as many as can be, by moving pages. Returns how many were made."""
-        cdef uint32_t made, want = NONE if blocks is None else blocks
-        self._enter()
-        self.clock.now = max(self.compactor.now_ns, self.sim_ns())
-        try:
-            with nogil:
-                made = self.compactor.make_blocks(want)
-        finally:
-            self.compactor.now_ns = self.clock.now
-            self._leave()
-        return made
+        """Make `blocks` free 2 MiB blocks, or (None) as many as can be, by moving pages. Returns how many were made."""
+        return self.run_as(self.compactor, self.sim_ns(), NONE if blocks is None else blocks)
 
     def collapse(self):
         """Make every leaf table huge that can be, copying its pages where a 2 MiB block is free. Returns how many."""
-        cdef uint32_t done
-        self._enter()
-        self.clock.now = max(self.collapser.now_ns, self.sim_ns())
-        try:
-            with nogil:
-                done = self.collapser.scan(NONE)
-        finally:
-            self.collapser.now_ns = self.clock.now
-            self._leave()
-        return done
+        return self.run_as(self.collapser, self.sim_ns(), NONE)
 
     def harvest(self):
         """Tell the order of every accessed mark, now."""
         self._enter()
         try:
-            self.reclaim.harvest()
+            self.reclaim.harvester.work(NONE)
         finally:
             self._leave()
 

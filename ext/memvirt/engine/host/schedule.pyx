@@ -14,12 +14,12 @@ from memvirt.errors import ConfigError
 from .batch cimport Batch, check_lengths
 from .host cimport Engine
 from .vm cimport Vm
+from ..guests.balloon cimport Balloon
+from ..simtime cimport Actor
 from ..types cimport NO_FRAME, OK, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef enum:
     WAIT_LIMIT = 10000          # fruitless sleeps in a row, all VMs together, before `wait` gives up
-    BALLOON_MESSAGE = 256       # pages per message, as virtio-balloon
-    BALLOON_BACK_OFF_NS = 200_000_000   # after a refusal, as virtio-balloon
 
 cdef int64_t FOREVER = 0x7FFFFFFFFFFFFFFF
 
@@ -149,24 +149,15 @@ cdef bint _serve(Engine engine, _Stream stream, int64_t limit) except? False:
 
 
 cdef int _background(Engine engine, int64_t now) except -1:
-    """Compaction, collapse, scanner and balloon workers whose clock is behind `now` catch up."""
-    cdef Vm vm
-    cdef uint32_t moved
-    engine.reclaim.harvest_due(now)
-    engine.collapser.catch_up(now)
-    engine.compactor.catch_up(now)
-    if engine.scanner is not None:
-        while engine.scanner.now_ns <= now and engine.scanner.pages_to_scan:
-            engine.clock.now = engine.scanner.now_ns
-            engine.scanner.scan(engine.scanner.pages_to_scan)
-            engine.scanner.now_ns = engine.clock.now + max(engine.scanner.sleep_ns, <int64_t>1)
+    """All actors catch up with `now`, balloon workers by one message."""
+    cdef Actor actor
+    cdef Balloon balloon
+    for actor in engine.actors:
+        actor.catch_up(now)
     for name in engine.vms:
-        vm = <Vm>engine.vms[name]
-        if not vm.has_guest or vm.guest.nr_balloon == vm.guest.balloon_target or vm.balloon_ns > now:
-            continue
-        engine.clock.now = max(vm.balloon_ns, now)
-        vm.outcome = vm.balloon_step(BALLOON_MESSAGE, &moved)
-        vm.balloon_ns = engine.clock.now + (BALLOON_BACK_OFF_NS if vm.outcome != OK else 0)
+        balloon = (<Vm>engine.vms[name]).worker
+        if balloon.due(now):
+            balloon.step()
     return 0
 
 

@@ -7,7 +7,6 @@ from memvirt.errors import ConfigError
 from ..content.content cimport Content
 from .batch cimport PIECE, Batch, check_lengths
 from .core cimport VmState
-from ..counters cimport CPU_BALLOON
 from ..types cimport NONE, OK, PAGE_SHIFT, PAGE_SIZE, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
 from .core import OUTCOMES
 
@@ -169,19 +168,12 @@ cdef class Vm(VmState):
         try:
             self.guest.set_target(target_pages)
             while moved and self.guest.nr_balloon != target_pages:
-                self.outcome = self.balloon_step(step, &moved)
+                moved = self.worker.work(step)
+                self.outcome = self.worker.outcome
         finally:
             self.now_ns = self.engine.clock.now
             self.engine._leave()
         return self.guest.nr_balloon
-
-    cdef int balloon_step(self, uint32_t pages, uint32_t *moved) except -1 nogil:
-        """One message's worth of balloon work on the running clock."""
-        cdef uint32_t before = self.guest.nr_balloon
-        cdef int outcome = self.guest.balloon_step(pages, moved)
-        if self.guest.nr_balloon < before:      # deflating asks nothing of the host; inflating is charged per release
-            self.engine.clock.spend(CPU_BALLOON, (before - self.guest.nr_balloon) * self.engine.clock.costs.balloon_page)
-        return outcome
 
     def pin(self, uint32_t first, uint32_t pages):
         """Keep pages in memory: neither reclaimed nor merged nor moved (passthrough, mlock). Returns pages pinned."""

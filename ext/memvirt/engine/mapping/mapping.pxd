@@ -24,7 +24,7 @@ cdef class Mapping(Tables):
     cdef int cache_ahead(self, hfn_t frame, backing_t backing) except -1 nogil
     cdef int drop_ahead(self, hfn_t frame) except -1 nogil
     cdef int map_back(self, vmid_t vm, leaf_t leaf, uint32_t index, hfn_t frame, backing_t backing) except -1 nogil
-    # Of a record whose page has come back: does it stay, for others or as a clean copy?
+    # True if the record of a page that has come back stays: others name it, or it is a clean copy.
     cdef bint _keeps_copy(self, Backing *backing) noexcept nogil
     cdef bint sole(self, hfn_t frame) noexcept nogil
     cdef int own(self, leaf_t leaf, uint32_t index) except -1 nogil

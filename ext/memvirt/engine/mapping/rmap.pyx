@@ -2,11 +2,12 @@
 
 The reverse map of a frame is the set of its sites, leaf x 512 + index. The first stands in the frame's record, and each
 names the next in the link beside its entry: 512 entries of 4 bytes fill half of a table frame, the links the other half.
-So one more site costs no memory, needs nothing secured, and writes no cache line that the entry's change does not write
-or the next walk read. refs says where a chain ends. A frame under a huge leaf has one site and no link; whatever would
-give it a second splits the leaf first. (Families of leaves that remember their common ancestor would spare a leaf copy
-even the links; they would make every unmapping look through the family, and pages merged across VMs would need a chain
-all the same.)
+One more site therefore costs no memory and needs nothing secured, and it writes only cache lines that the change of the
+entry writes anyway. `refs` says where a chain ends. A frame under a huge leaf has one site and no link; a second site
+splits the leaf first.
+
+Rejected: families of leaves that remember their common ancestor. They spare a leaf copy the links, but every unmapping
+would search the family, and pages merged across VMs would need a chain anyway.
 
 Charge: a frame is paid for by the VM that mapped it first; when that VM leaves, by the lowest-numbered VM that still
 maps it.

@@ -34,7 +34,7 @@ cdef class Blocks:
     cdef uint32_t _nr_blocks[NR_ORDERS]         # free blocks of exactly this order
     cdef uint32_t _lowest[NR_ORDERS]            # no word below this one holds a free block of this order
     cdef Places _places[NR_ORDERS]              # a word that holds one is marked here or is _lowest
-    cdef uint64_t _fail_after                   # the how-manieth question from now is refused; 0: none
+    cdef uint64_t _fail_after                   # the n-th can_take from now is refused; 0: none
 
     cdef int take(self, int order, uint32_t *page) except -1 nogil
     # The same for pages that were asked for before: fail_after() has no say. NO_FRAME only where there is no block.

@@ -253,8 +253,8 @@ cdef class Blocks:
     cdef uint32_t take_bulk(self, uint32_t n, uint32_t *pages) except? 0xFFFFFFFF nogil:
         """Up to n single pages, the same ones in the same order as n calls of take(0); returns how many.
 
-        Singles drain the lowest block of the smallest order from its low end, so as much of it as is wanted goes at
-        once; a part of it in falling powers of two, each of which is again the low end of what is left.
+        Single pages come from the low end of the lowest block of the smallest order. So one call takes as much of that
+        block as is wanted: all of it, or a part in falling powers of two, each at the low end of the rest.
         """
         cdef uint32_t done = 0, page = 0, i
         cdef int order

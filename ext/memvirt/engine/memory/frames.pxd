@@ -45,7 +45,7 @@ cdef class Frames:
     cdef void **_chunk                                         # [_nr_chunks] and what they are cut from
     cdef uint32_t _nr_chunks
 
-    # Are so many frames free beside `reserve`? The question that secures them: it alone may be told no.
+    # True if `frames` frames are free beyond `reserve`. The only call in which fail_after() can refuse.
     cdef bint can_take(self, uint32_t frames, uint32_t reserve) noexcept nogil
     # One frame or an aligned block of 2^order for `state`, leaving at least `reserve` frames free. OK or NO_FRAME.
     # Bytes are NOT cleared. refs = 1, charge = NONE16, backing = NONE.

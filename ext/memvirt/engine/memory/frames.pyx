@@ -4,7 +4,7 @@ A frame is free (in the buddy allocator) or in exactly one use (FrameState). A g
 that name it, its reverse map, the backing record it still equals, and the VM that pays for it. Everything memvirt keeps
 about guests, tables, zspages, records, is put into frames of this same host and shows in usage(): metadata is never
 free of charge. A table that has to lie in one piece and grow is on the heap, and takes the frames that its bytes would
-fill (`grow`): who finds none declines.
+fill (`grow`); without free frames it does not grow, and its caller declines.
 
 Frames are had in one of two ways. `take` asks and takes in one step and may be told NO_FRAME. An operation of several
 steps *secures* first (can_take, through Reclaim.secure where reclaim may help) and *claims* later: what was secured is
@@ -202,8 +202,8 @@ cdef class Frames:
         return page
 
     cdef void *claim_raw_page(self, FrameState state, hfn_t *frame) except NULL nogil:
-        """One with whatever it held, for who writes all of it. With content that has no bytes the frame is taken all the
-        same, and the page lies beside it."""
+        """Uninitialised; the caller overwrites all of it. Content without bytes takes the frame all the same, and the
+        page lies beside it."""
         cdef void *page = NULL
         if self.content.arena == NULL:
             if self._beside == NULL:

@@ -24,15 +24,27 @@ from ..memory.frames cimport FRAME_CACHE, FRAME_ISOLATED, Frame
 from ..mapping.leaf cimport Leaf
 from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Walk
+from .readahead cimport Readahead
+from ..simtime cimport Actor
 from ..stall cimport Stalls
 from ..types cimport (LEAF_ENTRIES, NONE, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t)
 from .writeback cimport Writeback
 
 
-cdef class Eviction(Writeback):
+cdef class Eviction(Actor):
     """How pages of one host go. `compress_limit`: bytes; `readahead`: page cluster of swap readahead."""
 
-    def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, *rest):
+    def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, readahead, *rest):
+        self.mapping = mapping
+        self.frames = mapping.frames
+        self.content = mapping.content
+        self.zpool = mapping.zpool
+        self.swap = mapping.swap
+        self.device = device
+        self.clock = mapping.clock
+        self.meter = mapping.meter
+        self.readahead = Readahead(mapping, readahead)
+        self.shrinker = Writeback(mapping, self.readahead)
         self.order = mapping.order
         self.stalls = Stalls()
         self.compress_limit = compress_limit
@@ -105,7 +117,7 @@ cdef class Eviction(Writeback):
         if outcome != OK:
             if outcome == POOL_FULL:
                 self.meter.ev.reject_pool_full += 1
-                self.wake_shrinker()
+                self.shrinker.wake()
             else:
                 self.meter.ev.reject_pool_frame += 1
             return REJECTED

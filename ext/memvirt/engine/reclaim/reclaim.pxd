@@ -1,26 +1,21 @@
 from .evict cimport Eviction
+from .harvest cimport Harvester
 from ..types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
 
 
 cdef class Reclaim(Eviction):
-    cdef bint awake                             # the background reclaimer is working
-    cdef int64_t background_ns                  # its clock
-    cdef int64_t harvest_interval_ns            # 0: marks are only read when a page is a candidate
-    cdef int64_t next_harvest_ns
+    cdef readonly Harvester harvester
+    cdef vmid_t whose                           # whose pages go: NONE16: anyone's
     cdef readonly bint ease_pool                # the pool bears its share before it is full
     cdef uint64_t swap_ins_seen                 # swap_pages_in when the pool was last eased
     cdef gfn_t hand[MAX_VMS]                    # where the VM's own clock stands
 
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
     cdef int make_room(self, uint32_t frames) except -1 nogil
-    cdef int catch_up(self, int64_t now) except -1 nogil
+    cdef int pass_time(self, int64_t now) except -1 nogil
     cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil
     cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age) except? 0xFFFFFFFF nogil
-    cdef int harvest(self) except -1 nogil
-    cdef int harvest_due(self, int64_t now) except -1 nogil
-    cdef int _work(self) except -1 nogil
     cdef int _ease_pool(self) except -1 nogil
-    cdef void _count_ages(self) noexcept nogil
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil
     cdef void _put_back(self) noexcept nogil

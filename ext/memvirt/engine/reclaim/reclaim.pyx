@@ -26,30 +26,31 @@ read back from swap since; objects loaded since they were stored get another rou
 from ..counters cimport CPU_RECLAIM
 from ..device cimport Device
 from .evict cimport SWAP_BATCH, Eviction
+from .harvest cimport Harvester
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE
 from ..mapping.mapping cimport Mapping
-from ..mapping.rmap cimport Account
-from ..types cimport (LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
+from ..types cimport (LEAF_ENTRIES, LIMITED, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
                       uint64_t, vmid_t)
 from .writeback cimport CLUSTER
 
 
 cdef class Reclaim(Eviction):
-    """Frees frames of one host. `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old
-    compressed pages back before the pool is full."""
+    """Frees frames of one host; as an actor, in the background. `harvest_interval_ns`: simulated, 0 = never;
+    `ease_pool`: write old compressed pages back before the pool is full."""
 
     def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, readahead,
                   int64_t harvest_interval_ns, bint ease_pool):
-        self.harvest_interval_ns = harvest_interval_ns
-        self.next_harvest_ns = harvest_interval_ns
+        self.harvester = Harvester(mapping, harvest_interval_ns)
+        self.share = CLUSTER
+        self.whose = NONE16
         self.ease_pool = ease_pool and mapping.has_zpool and mapping.has_swap
 
     # ---- securing frames
 
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil:
-        """Make sure that so many frames can be taken: OK, NO_FRAME or LIMITED. The only step of a fault that reclaims;
-        `evictions` tells whether entries may have changed."""
+        """OK if guest_frames + table_frames frames can be taken now, else NO_FRAME or LIMITED. The only step of a fault
+        that reclaims; `evictions` says whether entries may have changed."""
         cdef uint32_t want = guest_frames + table_frames
         if not self.stalls.secure() or (want and self.frames.buddy.refuses()):
             self.meter.ev.exhausted_no_frame += 1
@@ -58,9 +59,9 @@ cdef class Reclaim(Eviction):
             if self._own_limit(vm, guest_frames) != OK:
                 self.meter.ev.exhausted_limit += 1
                 return LIMITED
-        if self.frames.buddy.nr_free >= want + self.frames.low_pages and not self.awake and not self.shrinking:
+        if self.frames.buddy.nr_free >= want + self.frames.low_pages and not self.awake and not self.shrinker.awake:
             return OK
-        self.catch_up(self.clock.now)
+        self.pass_time(self.clock.now)
         if self.frames.buddy.nr_free >= want + self.frames.min_pages:
             return OK
         if self._direct(vm, want + self.frames.min_pages) != OK:
@@ -101,33 +102,39 @@ cdef class Reclaim(Eviction):
         self.stalls.note(began, self.clock.now)
         return outcome
 
-    cdef int catch_up(self, int64_t now) except -1 nogil:
-        """Let the background reclaimer, if it is awake or should be, work up to `now` on its own clock."""
-        cdef int64_t caller = self.clock.now
-        self.harvest_due(now)
-        if not self.awake and self.frames.buddy.nr_free < self.frames.low_pages and now >= self.background_ns:
-            self.awake = True
-            self.background_ns = now
-        while self.awake and self.background_ns <= now:
-            self.clock.now = self.background_ns
-            self._work()
-            self.background_ns = self.clock.now
-        self.shrink_pool(now)
-        self.clock.now = caller
+    # ---- in the background
+
+    cdef int pass_time(self, int64_t now) except -1 nogil:
+        """What reclaims beside the VMs works up to `now`."""
+        self.harvester.catch_up(now)
+        self.catch_up(now)
+        self.shrinker.catch_up(now)
         return OK
 
-    cdef int _work(self) except -1 nogil:
-        """One batch of the background reclaimer; it goes to sleep at the high watermark, or when nothing goes."""
+    cdef bint due(self, int64_t now) noexcept nogil:
+        """Wakes below the low watermark."""
+        if not self.awake and self.frames.buddy.nr_free < self.frames.low_pages and now >= self.now_ns:
+            self.awake = True
+            self.now_ns = now
+        return self.awake and self.now_ns <= now
+
+    cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """One batch; sleeps at the high watermark, or when nothing goes. With `whose`: that VM's coldest, ahead of need.
+        Returns pages that went."""
         cdef uint32_t freed
+        if self.whose != NONE16:
+            freed = self.shrink_vm(self.whose, want, self.mapping.ages.age_for(self.whose, want)) if want else 0
+            self.meter.ev.reclaim_proactive += freed
+            return freed
         if self.ease_pool:
             self._ease_pool()
-        freed = self.shrink(CLUSTER)
+        freed = self.shrink(want)
         self.meter.ev.reclaim_background += freed
         if freed == 0:
             self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
         if freed == 0 or self.frames.buddy.nr_free >= self.frames.high_pages:
             self.awake = False
-        return OK
+        return freed
 
     cdef int _ease_pool(self) except -1 nogil:
         """Let the pool bear its share of a batch."""
@@ -136,43 +143,8 @@ cdef class Reclaim(Eviction):
         cdef uint64_t read_back = self.meter.ev.swap_pages_in - self.swap_ins_seen
         self.swap_ins_seen = self.meter.ev.swap_pages_in
         if share > read_back:
-            self.write_back(<uint32_t>(share - read_back), True)
+            self.shrinker.write_back(<uint32_t>(share - read_back), True)
         return OK
-
-    cdef int harvest_due(self, int64_t now) except -1 nogil:
-        if self.harvest_interval_ns and now >= self.next_harvest_ns:
-            self.next_harvest_ns = now + self.harvest_interval_ns
-            self.harvest()
-        return OK
-
-    cdef int harvest(self) except -1 nogil:
-        """Tell the order of every accessed mark on the host. Costs no VM time: a hypervisor thread does it."""
-        cdef uint32_t id, found, slot
-        cdef Account *account
-        for id in range(MAX_VMS):
-            self.mapping.account[id].active = 0
-        for id in range(self.mapping.leaves.records.end()):
-            if not self.mapping.leaves.at(id).used:
-                continue
-            found = self.mapping.harvest_leaf(id)
-            self.meter.ev.harvested += found
-            slot = self.mapping.leaves.at(id).holders
-            while slot != NONE:
-                account = &self.mapping.account[self.mapping.leaves.slot(slot).vm]
-                account.active += found
-                slot = self.mapping.leaves.slot(slot).next
-        self._count_ages()
-        self.meter.ev.harvests += 1
-        return 0
-
-    cdef void _count_ages(self) noexcept nogil:
-        cdef hfn_t frame
-        cdef Frame *record
-        self.mapping.ages.clear()
-        for frame in range(self.frames.nr_frames):
-            record = &self.frames.frame[frame]
-            if record.state == FRAME_GUEST and record.charge != NONE16:
-                self.mapping.ages.count(frame, record.charge)
 
     # ---- choosing
 
@@ -181,7 +153,7 @@ cdef class Reclaim(Eviction):
 
         That is not how many frames came free: the zpool may have taken some of them, and gives more back later, as its
         zspages fill. Ends when done, when nobody is left to ask, or after two rounds of the order without a page to
-        evict; so whoever needs frames calls again until there are enough, or 0 comes back.
+        evict; so a caller repeats until there are enough frames, or 0 is returned.
         """
         cdef uint32_t patience = 2 * self.order.nr_resident + CLUSTER
         cdef uint32_t gone = 0

@@ -13,7 +13,6 @@ from libc.string cimport memset
 
 from ..mapping.backing cimport BACKING_SWAP, BACKING_ZPOOL, Backing
 from ..counters cimport CPU_COMPACT, CPU_DECOMPRESS
-from ..device cimport Device
 from ..memory.frames cimport FRAME_FIXED
 from ..mapping.mapping cimport Mapping
 from .readahead cimport Readahead
@@ -22,44 +21,44 @@ from ..stores.zpool cimport COMPACT_MOVED_BYTES
 
 
 cdef class Writeback:
-    """What shrinks the zpool of one host; the part of Reclaim that knows which record an object belongs to."""
+    """Shrinks the zpool of one host: knows which record an object belongs to."""
 
-    def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, readahead, *rest):
+    def __cinit__(self, Mapping mapping not None, Readahead readahead not None):
         self.mapping = mapping
         self.frames = mapping.frames
         self.content = mapping.content
         self.zpool = mapping.zpool
         self.swap = mapping.swap
-        self.device = device
         self.clock = mapping.clock
         self.meter = mapping.meter
-        self.readahead = Readahead(mapping, readahead)
+        self.readahead = readahead
         if mapping.has_zpool and mapping.has_swap:
             while self.nr_bounce < min(<uint32_t>CLUSTER, self.frames.nr_frames // 512 + 1):
                 if self.frames.take(0, FRAME_FIXED, 0, &self.bounce[self.nr_bounce]) != OK:
                     break
                 self.nr_bounce += 1
+        self.share = self.nr_bounce
 
-    cdef void wake_shrinker(self) noexcept nogil:
-        """The pool has just declined a page for being full."""
-        if not self.shrinking:
-            self.shrinking = True
-            self.shrinker_ns = max(self.shrinker_ns, self.clock.now)
+    cdef void wake(self) noexcept nogil:
+        if not self.awake:
+            self.awake = True
+            self.now_ns = max(self.now_ns, self.clock.now)
 
-    cdef int shrink_pool(self, int64_t now) except -1 nogil:
-        """Let the shrinker, if it is awake, work up to `now` on its own clock. The caller sets its own again."""
-        cdef uint32_t moved
-        while self.shrinking and self.shrinker_ns <= now:
-            self.clock.now = self.shrinker_ns
-            if self._compact() == 0:
-                moved = self.write_back(self.nr_bounce, False)
-                if moved == 0:                          # nothing helps: try again after a while, if asked again
-                    self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
-                    self.shrinking = False
-            if self.zpool.nr_pool_frames <= self.zpool.accept_frames:
-                self.shrinking = False
-            self.shrinker_ns = self.clock.now
-        return OK
+    cdef bint due(self, int64_t now) noexcept nogil:
+        return self.awake and self.now_ns <= now
+
+    cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """Compact, or where that gains nothing move up to `want` objects to swap; how many. Sleeps once the pool accepts
+        again."""
+        cdef uint32_t moved = 0
+        if self._compact() == 0:
+            moved = self.write_back(want, False)
+            if moved == 0:                              # nothing helps: try again after a while, if asked again
+                self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
+                self.awake = False
+        if self.zpool.nr_pool_frames <= self.zpool.accept_frames:
+            self.awake = False
+        return moved
 
     cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil:
         """Bring the pool's sparse zspages together; frames gained."""

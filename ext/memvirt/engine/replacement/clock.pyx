@@ -1,9 +1,9 @@
 """Clock: first in, first out, but a page referenced since the hand last passed gets another round.
 
-Corbato's clock turns a hand around a circle of frames. Turning the hand past a referenced page is the same as moving
-the page from the old end of a queue to the new one, and a page put where the hand just took one stands right behind
-the hand, so it is the newest: the circle *is* a queue with reinsertion, here a ring of slots that the sweep walks in
-memory order. The mark is one bit, set by a touch and not by the insertion itself.
+Corbato's clock turns a hand around a circle of frames. Advancing the hand past a referenced page equals moving that
+page to the tail of a queue. A page that replaces the one the hand just took is the newest. So the circle is a queue
+with reinsertion, here a ring of slots that the sweep walks in memory order. The mark is one bit, set by a touch and not
+by the insertion itself.
 
 9.25 bytes per id: one of state, 8.25 of queue (8 in a bounded order, whose ring is the circle itself). Equal to
 libcachesim's Clock with its default of one bit.

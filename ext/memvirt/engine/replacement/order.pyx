@@ -19,7 +19,7 @@ resident on, as if the order had given it another round; a caller who spares eve
 the caller counts. take() and forget() accept any resident, not just the candidate.
 
 Misuse (inserting a resident, touching an absent id) is a bug of the caller: asserted here, and raised as
-InvariantError by the Python face in probe.pyx.
+InvariantError by the Python face in testing/orders.pyx.
 """
 
 from ..types cimport NONE, uint32_t, uint64_t

@@ -1,4 +1,4 @@
-from ..simtime cimport Clock
+from ..simtime cimport Actor, Clock
 from ..mapping.mapping cimport Listener
 from .shareindex cimport ShareIndex
 from ..types cimport gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
@@ -12,7 +12,6 @@ cdef class Scanner(Listener):
     cdef readonly uint64_t full_scans
     cdef public uint32_t pages_to_scan          # a slice, when it runs as an actor
     cdef public int64_t sleep_ns                # pause between slices, simulated
-    cdef int64_t now_ns                         # its clock as an actor
     cdef bint hints                             # look first at frames whose content has just arrived
     cdef readonly uint64_t hints_followed       # frames looked at for that
 
@@ -28,3 +27,8 @@ cdef class Scanner(Listener):
     cdef void forget_vm(self, vmid_t vm) noexcept nogil
     # The guest frame that the VM maps at gfn, or NONE; *next is where to look after it (past a hole in one step).
     cdef hfn_t frame_at(self, vmid_t vm, gfn_t gfn, gfn_t *next) noexcept nogil
+
+
+cdef class Scanning(Actor):
+    # The scanner's work beside the VMs: a slice, then a pause, as the scanner's pace is when it wakes.
+    cdef readonly Scanner scanner

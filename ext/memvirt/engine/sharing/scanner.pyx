@@ -7,13 +7,14 @@ goes to them: under a flood of arrivals the scan in order, which alone finds wha
 """
 
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE
+from ..simtime cimport Actor
 from ..mapping.mapping cimport Listener
 from .shareindex cimport ShareIndex
 from ..types cimport LEAF_ENTRIES, NONE, gfn_t, hfn_t, int64_t, uint32_t, vmid_t
 
 
 cdef class Scanner(Listener):
-    """Base of the scanners. As an actor it looks at `pages_to_scan` pages, then sleeps `sleep_ns`."""
+    """Base of the scanners. Beside the VMs it looks at `pages_to_scan` pages, then sleeps `sleep_ns`."""
 
     def __init__(self, ShareIndex index not None, uint32_t pages_to_scan=100, int64_t sleep_ns=20_000_000,
                  bint hints=False):
@@ -63,7 +64,7 @@ cdef class Scanner(Listener):
         return 0
 
     def metadata_bytes_of(self, uint32_t nr_pages):
-        """The same for a VM of so many pages, when that is created."""
+        """The same for a VM of `nr_pages` pages, when that is created."""
         return 0
 
     def metadata_frames(self):
@@ -76,3 +77,19 @@ cdef class Scanner(Listener):
 
     def check(self):
         """Recount derived state; InvariantError on the first difference."""
+
+
+cdef class Scanning(Actor):
+    """The actor of one scanner."""
+
+    def __cinit__(self, Scanner scanner not None):
+        self.scanner = scanner
+        self.clock = scanner.clock
+
+    cdef bint due(self, int64_t now) noexcept nogil:
+        self.share = self.scanner.pages_to_scan
+        self.pause_ns = max(self.scanner.sleep_ns, <int64_t>1)
+        return self.share > 0 and self.now_ns <= now
+
+    cdef uint32_t work(self, uint32_t pages) except? 0xFFFFFFFF nogil:
+        return self.scanner.scan(pages)

@@ -239,7 +239,7 @@ cdef class ShareIndex(Listener):
         return 0
 
     cdef bint room_for(self, uint32_t frames) noexcept nogil:
-        """May a merge take so many frames? If not it is put off, and counted."""
+        """True if a merge may take `frames` frames; else it is put off, and counted."""
         if frames == 0 or self.frames.can_take(frames, self.keep_free):
             return True
         self.no_frame += 1

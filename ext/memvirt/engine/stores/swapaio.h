@@ -1,12 +1,12 @@
 /* Writes that go on by themselves: Linux's native AIO, by its system calls.
  *
- * Whoever swaps out has work left that needs the pages but no result: it begins the write, does that, and then asks what
- * came of it. Where swap is fragmented and a batch goes to many places, the disk has all its writes at once (a page
+ * Swap-out has work left that needs the pages but not the result of the write. It begins the write, does that work, and
+ * then asks for the result. Where swap is fragmented and a batch goes to many places, the disk has all its writes at once (a page
  * each, on a virtual disk: 45 us one after the other, 6 this way).
  *
  * The kernel lets go of a write only past the page cache (into it, submitting is copying), and may not offer this at all:
  * no such call, a filter that forbids it, fs.aio-max-nr reached, a child of fork, which may not use its parent's ring.
- * Then nothing is begun any more, and transfers are calls as ever. Not io_uring, which more filters forbid (Docker's,
+ * Then no write is begun any more, and transfers are plain calls. Not io_uring, which more filters forbid (Docker's,
  * since 2023), nor a thread, which would have to be woken for each write, stopped, and started again after fork. */
 #ifndef MEMVIRT_SWAPAIO_H
 #define MEMVIRT_SWAPAIO_H

@@ -83,8 +83,9 @@ static inline int64_t mv_call(struct mv_area *area, int way, uint8_t *const *pag
     return moved < 0 ? -errno : moved;
 }
 
-/* Begin to write n <= MV_BATCH pages to consecutive slots. 1: mv_swap_run is to be called with the same, and finishes
- * it, in the order in which runs were begun. 0: not this one, nor any after it. */
+/* Begin to write n <= MV_BATCH pages to consecutive slots. Returns 1 if the write has begun: mv_swap_run with the same
+ * arguments finishes it; runs are finished in the order in which they were begun. Returns 0 if it has not; then no later
+ * call of this batch begins one either. */
 static inline int mv_begin(struct mv_area *area, uint8_t *const *pages, uint32_t n, uint32_t slot)
 {
     struct mv_flight *flight = &area->flight;

@@ -1,7 +1,7 @@
 """The compressed cache: objects behind handles, as zswap keeps them on zsmalloc.
 
 Zspages (zspage.pyx) know slots, owners and lengths; this module knows what may come in, and the order of those that
-are in. A handle *is* the place of its object: there is no table between, and whoever keeps a handle is told a new one
+are in. A handle *is* the place of its object: there is no table between, and the owner of a handle is given a new one
 when compaction moves the object. The owner stands in the cell for that (zsmalloc's zspage has its handles).
 
 The order is zswap's LRU, in store order: a ring of handles. Writeback asks for the oldest; one that was loaded since
@@ -361,8 +361,8 @@ cdef class Zpool:
         return PyBytes_FromStringAndSize(<const char *>payload, n)
 
     def spoil(self, uint32_t handle, uint32_t bit):
-        """For tests of damage only: flip one bit of an object of bytes where it lies; the sixteen beyond it keep its
-        length, in the last two bytes of its slot. Whether there is such a bit."""
+        """True if the object has such a bit, which is then flipped where it lies; for tests of damage only. The sixteen
+        bits past the object are those of its length, in the last two bytes of its slot."""
         cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle), at = bit // 8
         cdef uint32_t length = self.zspages.length(zspage, slot), size = self.zspages.shape(zspage).size
         if not self._in_frames or at >= length + 2 or at >= length and size < length + 2:

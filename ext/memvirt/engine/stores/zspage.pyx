@@ -1,7 +1,7 @@
 """Zspages: chains of host frames cut into slots for compressed objects, as in Linux's zsmalloc.
 
-A compressed page fits no frame well, and a frame can be had anywhere while four in a row cannot. So a zspage strings up
-to 16 single frames together and cuts them, as if they lay side by side, into equal slots; a slot may span two frames.
+A compressed page fits no frame well, and single frames are free where four in a row are not. So a zspage chains up to
+16 single frames and cuts them, as if they lay side by side, into equal slots; a slot may span two frames.
 
     frames      |        f0       |        f1       |        f2       |
     slots       |   0   |   1   |   2   |   3   |   4   |   5   | tail |
@@ -18,10 +18,10 @@ is given back waits for the next zspage of its class, so what a word is for neve
                                 ^ the zspage's id           ^ a handle
 
 The *handle* of an object is the index of its cell. Of all words `prev` alone has its top bit set, so the record is
-found by looking back. How many bytes an object leaves of its slot is kept in the last two of these, safe from a flipped
-bit; the cell says when there are not so many. What content without bytes would put into a slot lies in an array by
-handle, and is no more metadata than they. In sanitizer builds all but the bytes of live objects and their lengths is
-poisoned.
+found by looking back. The last two bytes that an object leaves of its slot hold how many bytes it leaves, in a code that
+survives a flipped bit; a mark in the cell says when it leaves fewer than two. Content without bytes keeps what it would
+put into a slot in an array by handle; that array stands for page bytes and is not counted as metadata. Sanitizer builds
+poison everything but the bytes and lengths of live objects.
 
 Kept, and recounted by check():
 - a zspage is in the list of its class and group; `used` counts its objects, the free slots form one chain;

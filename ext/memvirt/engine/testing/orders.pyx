@@ -1,12 +1,11 @@
-"""The Python face of the orders: what tests drive them with, and the one place that checks every argument.
+"""The Python face of the orders that tests drive them with: it checks every argument.
 
 The orders themselves only assert their preconditions, because they run once per page; Probe raises instead.
 """
 
 cimport cython
-from libc.stddef cimport size_t
 
-from ..types cimport NONE, uint32_t, uint64_t
+from ..types cimport NONE, uint32_t
 from ..replacement.order cimport Order
 
 from memvirt.errors import InvariantError
@@ -98,26 +97,3 @@ cdef class Probe:
     def miscount(self):
         """Count one resident too many, for tests of check()."""
         self.order.nr_resident += 1
-
-
-def replay_order(Order order not None, const uint32_t[::1] pages not None, *, bint checked=False):
-    """Misses of demand paging through an empty order, ids and keys being the pages; the GIL is released.
-
-    Raises InvariantError for an order in use or a page that is not below order.ids and order.keys; with checked=True
-    the caller has seen to the latter.
-    """
-    cdef uint64_t misses
-    cdef uint32_t highest = 0
-    cdef size_t n = pages.shape[0], i
-    if order.nr_resident:
-        raise InvariantError(f"replay needs an empty order, this one has {order.nr_resident} residents")
-    if n == 0:
-        return 0
-    if not checked:
-        for i in range(n):
-            highest = max(highest, pages[i])
-        if highest >= order.ids or order.keys and highest >= order.keys:
-            raise InvariantError(f"page {highest} is not below ids={order.ids} and keys={order.keys}")
-    with nogil:
-        misses = order.replay(&pages[0], n)
-    return misses

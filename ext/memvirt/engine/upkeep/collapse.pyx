@@ -17,7 +17,7 @@ Cost: CPU_COMPACT, costs.move_page for each page copied; looking is free of char
 from ..counters cimport CPU_COMPACT
 from ..memory.frames cimport FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
-from ..types cimport HUGE_ORDER, LEAF_ENTRIES, NONE, OK, hfn_t
+from ..types cimport HUGE_ORDER, LEAF_ENTRIES, NONE, OK, hfn_t, int64_t
 
 
 cdef class Collapser:
@@ -29,21 +29,18 @@ cdef class Collapser:
         self.leaves = mapping.leaves
         self.clock = mapping.clock
         self.meter = mapping.meter
-        self.interval_ns = interval_ns
-        self.now_ns = interval_ns
+        self.share = LEAVES_PER_WAKE
+        self.now_ns = self.pause_ns = interval_ns
 
-    cdef int catch_up(self, int64_t now) except -1 nogil:
-        """As an actor: LEAVES_PER_WAKE leaves each time its clock has been passed."""
-        cdef int64_t caller = self.clock.now
-        if self.interval_ns == 0 or self.now_ns > now:
-            return 0
-        self.clock.now = now
-        self.scan(LEAVES_PER_WAKE)
-        self.now_ns = self.clock.now + self.interval_ns
-        self.clock.now = caller
-        return 0
+    cdef bint due(self, int64_t now) noexcept nogil:
+        """Each time its clock has been passed."""
+        if self.pause_ns == 0 or self.now_ns > now:
+            return False
+        self.now_ns = now
+        return True
 
-    cdef uint32_t scan(self, uint32_t nr_leaves) except? 0xFFFFFFFF nogil:
+    cdef uint32_t work(self, uint32_t nr_leaves) except? 0xFFFFFFFF nogil:
+        """Look at that many leaves from the cursor on (all of them once: NONE); how many became huge."""
         cdef uint32_t end = self.leaves.records.end(), _step, done = 0, seen = 0
         if nr_leaves == NONE:
             self.cursor = 0

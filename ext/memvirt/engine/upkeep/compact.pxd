@@ -1,22 +1,20 @@
-from ..simtime cimport Clock
+from ..simtime cimport Actor
 from ..counters cimport Meter
 from ..memory.frames cimport Frames
 from ..mapping.leaf cimport Leaves
 from ..mapping.mapping cimport Mapping
-from ..types cimport hfn_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from ..types cimport hfn_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     COMPACT_NEVER = 1001        # a threshold that no index, in thousandths, reaches
 
 
-cdef class Compactor:
+cdef class Compactor(Actor):
     cdef readonly Mapping mapping
     cdef Frames frames
     cdef Leaves leaves
-    cdef Clock clock
     cdef Meter meter
     cdef readonly uint32_t threshold            # unusable index at order 9, per mille, from which it works by itself
-    cdef public int64_t now_ns                  # its clock
     cdef uint64_t misses_seen                   # of the host's huge misses, those it has reacted to
     cdef uint32_t nr_blocks                     # 2 MiB blocks of host memory, the last perhaps short
     cdef uint16_t *used                         # [nr_blocks] frames that are not free; a short block's missing ones too
@@ -24,10 +22,6 @@ cdef class Compactor:
     cdef uint32_t destination                   # the block being filled, NONE: none yet
     cdef uint32_t below                         # its frames from here up have been looked at
 
-    # Make up to `want` free blocks; returns how many. Each page moves at most once per call.
-    cdef uint32_t make_blocks(self, uint32_t want) except? 0xFFFFFFFF nogil
-    # As an actor: one block, if huge blocks have been missed since and free memory is that fragmented.
-    cdef int catch_up(self, int64_t now) except -1 nogil
     cdef uint32_t unusable(self) noexcept nogil
     cdef bint movable(self, hfn_t frame) noexcept nogil
 

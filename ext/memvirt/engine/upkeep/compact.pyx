@@ -30,7 +30,7 @@ from libc.string cimport memcpy, memset
 from ..counters cimport CPU_COMPACT
 from ..memory.frames cimport (FRAME_BACKING, FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_TABLE, FRAME_ZERO,
                               FRAME_ZSPAGE, Frame, FrameState)
-from ..types cimport HUGE_ORDER, MAX_ORDER, NONE, OK, PAGE_SIZE
+from ..types cimport HUGE_ORDER, MAX_ORDER, NONE, OK, PAGE_SIZE, int64_t
 
 cdef enum:
     BLOCK = 512                 # frames in a block of HUGE_ORDER
@@ -46,6 +46,7 @@ cdef class Compactor:
         self.clock = mapping.clock
         self.meter = mapping.meter
         self.threshold = threshold
+        self.share = 1
         self.nr_blocks = (self.frames.nr_frames + BLOCK - 1) // BLOCK
         self.used = <uint16_t *>calloc(self.nr_blocks, sizeof(uint16_t))
         self.stuck = <uint8_t *>calloc(self.nr_blocks, 1)
@@ -66,21 +67,19 @@ cdef class Compactor:
             suitable += <uint64_t>self.frames.buddy.free_blocks(order) << order
         return <uint32_t>((free_pages - suitable) * 1000 // free_pages)
 
-    cdef int catch_up(self, int64_t now) except -1 nogil:
+    cdef bint due(self, int64_t now) noexcept nogil:
+        """If huge blocks have been missed since, and free memory is that fragmented."""
         cdef uint64_t misses = self.meter.ev.fault_around_missed + self.meter.ev.collapse_missed
-        cdef int64_t caller = self.clock.now
         if misses == self.misses_seen or self.now_ns > now or self.threshold >= COMPACT_NEVER:
-            return 0
+            return False
         self.misses_seen = misses
         if self.unusable() < self.threshold:
-            return 0
-        self.clock.now = now
-        self.make_blocks(1)
-        self.now_ns = self.clock.now
-        self.clock.now = caller
-        return 0
+            return False
+        self.now_ns = now
+        return True
 
-    cdef uint32_t make_blocks(self, uint32_t want) except? 0xFFFFFFFF nogil:
+    cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """Make up to `want` free blocks; how many. Each page moves at most once per call."""
         cdef uint32_t made = 0, block
         self._survey()
         while made < want:

@@ -1,0 +1,36 @@
+"""The balloon's worker: moves a guest's balloon to its target, a message at a time, beside the VMs.
+
+A message names up to 256 pages, as virtio-balloon's do. After a message that the guest or the host refused the worker
+rests before it tries again.
+"""
+
+from ..counters cimport CPU_BALLOON
+from ..simtime cimport Actor, Clock
+from ..types cimport OK, int64_t, uint32_t
+
+cdef enum:
+    MESSAGE_PAGES = 256                 # as virtio-balloon
+    BACK_OFF_NS = 200_000_000           # after a refusal, as virtio-balloon
+
+
+cdef class Balloon(Actor):
+    """Of one VM; `guest` is set when it has one, and again when that is replaced."""
+
+    def __cinit__(self, Clock clock not None):
+        self.clock = clock
+        self.share = MESSAGE_PAGES
+
+    cdef bint due(self, int64_t now) noexcept nogil:
+        if self.guest is None or self.guest.nr_balloon == self.guest.balloon_target or self.now_ns > now:
+            return False
+        self.now_ns = now
+        return True
+
+    cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """One message's worth on the running clock; pages moved. `outcome` says why they were not `want`."""
+        cdef uint32_t before = self.guest.nr_balloon, moved = 0
+        self.outcome = self.guest.balloon_step(want, &moved)
+        if self.guest.nr_balloon < before:      # deflating asks nothing of the host; inflating is charged per release
+            self.clock.spend(CPU_BALLOON, (before - self.guest.nr_balloon) * self.clock.costs.balloon_page)
+        self.pause_ns = 0 if self.outcome == OK else BACK_OFF_NS
+        return moved

@@ -1,0 +1,61 @@
+"""The harvest: at fixed intervals of simulated time the accessed marks of all pages are collected at once.
+
+Three things learn from it: the replacement order, which is told of every page that was accessed; the ages of pages (see
+`ages`), from which deciders take how much of a VM is cold; and each VM's number of active pages. Between harvests marks
+are read only when a page is a candidate for eviction.
+
+It costs no VM time: a thread of the hypervisor does it.
+"""
+
+from ..mapping.mapping cimport Mapping
+from ..mapping.rmap cimport Account
+from ..memory.frames cimport FRAME_GUEST, Frame
+from ..simtime cimport Actor
+from ..types cimport MAX_VMS, NONE, NONE16, hfn_t, int64_t, uint32_t
+
+
+cdef class Harvester(Actor):
+    """Of one host. `interval_ns`: simulated; 0: only when asked."""
+
+    def __cinit__(self, Mapping mapping not None, int64_t interval_ns):
+        self.mapping = mapping
+        self.frames = mapping.frames
+        self.clock = mapping.clock
+        self.meter = mapping.meter
+        self.now_ns = self.pause_ns = interval_ns
+
+    cdef bint due(self, int64_t now) noexcept nogil:
+        if self.pause_ns == 0 or self.now_ns > now:
+            return False
+        self.now_ns = now
+        return True
+
+    cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """Tell the order of every accessed mark on the host; marks found."""
+        cdef uint32_t id, found, slot, total = 0
+        cdef Account *account
+        for id in range(MAX_VMS):
+            self.mapping.account[id].active = 0
+        for id in range(self.mapping.leaves.records.end()):
+            if not self.mapping.leaves.at(id).used:
+                continue
+            found = self.mapping.harvest_leaf(id)
+            total += found
+            slot = self.mapping.leaves.at(id).holders
+            while slot != NONE:
+                account = &self.mapping.account[self.mapping.leaves.slot(slot).vm]
+                account.active += found
+                slot = self.mapping.leaves.slot(slot).next
+        self._count_ages()
+        self.meter.ev.harvested += total
+        self.meter.ev.harvests += 1
+        return total
+
+    cdef void _count_ages(self) noexcept nogil:
+        cdef hfn_t frame
+        cdef Frame *record
+        self.mapping.ages.clear()
+        for frame in range(self.frames.nr_frames):
+            record = &self.frames.frame[frame]
+            if record.state == FRAME_GUEST and record.charge != NONE16:
+                self.mapping.ages.count(frame, record.charge)

@@ -1,0 +1,146 @@
+"""Fingerprint content made of a table against the same made of the bytes: the same ids, lengths and refusals."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import memvirt
+from memvirt.engine.content.codec import open_codec
+from memvirt.engine.content.fingerprints import Fingerprints
+from memvirt.engine.content.sources import measured
+from memvirt.errors import ConfigError, CorpusError
+
+PAGE, NO_FIT = 4096, 4097
+
+
+def pages_of_every_kind():
+    """The zero page, a noisy one, its copy, same-filled ones (twice the same), small numbers, a page of text."""
+    draw = np.random.Philox(key=5).random_raw
+    pages = np.zeros((9, PAGE), np.uint8)
+    words = pages.view("<u8")
+    words[1] = words[2] = draw(512)
+    words[3] = words[5] = 0x1234_5678_9ABC_DEF0
+    words[4] = 2**40
+    words[6] = draw(512) >> np.uint64(50)
+    pages[7] = np.resize(np.frombuffer(b"the quick brown fox ", np.uint8), PAGE)
+    words[8] = draw(512)
+    return pages
+
+
+def table_of(pages, codec):
+    """What a publisher would tell of them; values are stand-ins, except that of zeros."""
+    canonical = np.array([next(j for j in range(i + 1) if (pages[j] == pages[i]).all()) for i in range(len(pages))])
+    words = pages.view("<u8")
+    same = (words == words[:, :1]).all(axis=1)
+    value = np.where(words[:, 0] == 0, 0, (1 << 63) + canonical.astype(np.uint64))
+    return (canonical.astype(np.uint32), same.astype(np.uint8), value.astype(np.uint64), *measured(pages, codec))
+
+
+@pytest.mark.parametrize("name", ["lz4", "zstd"])
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["fill", "tag", "copy"]), *[st.integers(0, 3)] * 2, st.integers(0, 8)), max_size=30
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_a_table_is_as_good_as_the_bytes(name, steps):
+    pages, codec = pages_of_every_kind(), open_codec(name)
+    real, told = Fingerprints(4, pages[1:], codec), Fingerprints(4, codec=codec, table=table_of(pages, codec))
+    assert (real.nr_sources, real.nr_all_sources) == (told.nr_sources, told.nr_all_sources) == (9, 9)
+    for what, frame, other, number in steps:
+        for content in (real, told):
+            if what == "fill":
+                content.fill_frame(frame, number)
+            elif what == "copy":
+                content.copy_frame(frame, other)
+            else:
+                content.tag_word(frame, 7, 1_000_000 + number)
+    for frame in range(4):
+        assert real.frame_raw(frame) == told.frame_raw(frame)
+        assert real.frame_hash(frame) == told.frame_hash(frame)
+        assert real.compress_frame(frame) == told.compress_frame(frame)
+        assert (real.frame_same_filled(frame) is None) == (told.frame_same_filled(frame) is None)
+    told.check()
+
+
+def test_lengths_are_those_of_the_codec():
+    pages, codec = pages_of_every_kind(), open_codec()
+    lengths, tagged = measured(pages, codec)
+    packed = [codec.pack(page.tobytes(), PAGE) for page in pages]
+    assert lengths.tolist() == [NO_FIT if block is None else len(block) for block in packed]
+    assert lengths[1] == NO_FIT and lengths[0] < 40
+    assert tagged[0] > lengths[0]
+    parts = [measured(pages[start : start + 2], codec, start) for start in range(0, 9, 2)]
+    assert [np.concatenate(part).tolist() for part in zip(*parts, strict=True)] == [lengths.tolist(), tagged.tolist()]
+
+
+def test_a_same_filled_page_of_a_table_comes_back_as_itself():
+    pages, codec = pages_of_every_kind(), open_codec()
+    told = Fingerprints(3, codec=codec, table=table_of(pages, codec))
+    for source in (0, 3, 4, 5):
+        told.fill_frame(0, source)
+        told.fill_frame_same(1, told.frame_same_filled(0))
+        assert told.compare_frames(0, 1) == 0 and told.load_word(0, 9) == told.frame_same_filled(0)
+    assert told.nr_all_sources == 9
+    told.fill_frame_same(2, 77)
+    assert told.nr_all_sources == 10 and told.frame_same_filled(2) == 77
+
+
+def test_ids_of_are_the_ids_that_frames_get():
+    pages = pages_of_every_kind()
+    content = Fingerprints(1, pages[1:])
+    for source in range(9):
+        for word, tag in ((0, 0), (7, 5), (511, 2**31 - 1), (0, int(pages.view("<u8")[source][0]) & 0x7FFFFFFF)):
+            content.fill_frame(0, source)
+            if tag:
+                content.tag_word(0, word, tag)
+            told = content.ids_of(*(np.array([x], np.uint32) for x in (source, word, tag)))
+            assert told.tobytes() == content.frame_raw(0), (source, word, tag)
+    for wrong in ((9, 0, 1), (0, 512, 1), (0, 0, 1 << 31)):
+        with pytest.raises(ConfigError, match="no source"):
+            content.ids_of(*(np.array([x], np.uint32) for x in wrong))
+    with pytest.raises(ValueError, match="one length"):
+        content.ids_of(np.zeros(2, np.uint32), np.zeros(1, np.uint32), np.zeros(2, np.uint32))
+
+
+@pytest.mark.parametrize(
+    ("place", "index", "value", "what"),
+    [
+        (0, 2, 3, "comes later"),
+        (0, 5, 2, "said to equal another"),
+        (1, 0, 0, "zero page"),
+        (2, 0, 9, "zero page"),
+        (2, 4, (1 << 63) + 3, "filled with the same value"),
+        (3, 4, 0, "1 to 4097"),
+        (4, 4, 4098, "1 to 4097"),
+    ],
+)
+def test_a_table_that_contradicts_itself(place, index, value, what):
+    codec = open_codec()
+    table = table_of(pages_of_every_kind(), codec)
+    table[place][index] = value
+    with pytest.raises(CorpusError, match=what):
+        Fingerprints(2, codec=codec, table=table)
+
+
+def test_a_table_of_unlike_or_empty_arrays():
+    table = table_of(pages_of_every_kind(), open_codec())
+    for bad in ((table[0][:-1], *table[1:]), tuple(array[:0] for array in table)):
+        with pytest.raises(CorpusError, match="five arrays of one length"):
+            Fingerprints(2, table=bad)
+
+
+@pytest.mark.parametrize("content", ["bytes", "fingerprint"])
+def test_a_same_filled_page_survives_a_clean_eviction(content):
+    """It came back once and is evicted again unchanged: its value is then read from its frame."""
+    pages = pages_of_every_kind()
+    host = memvirt.Host(memory="1MiB", swap="4MiB", corpus=pages, content=content, readahead=0)
+    vm = host.create_vm("a", "2MiB")
+    vm.access(np.arange(512), np.full(512, 2), np.full(512, 3, np.uint32))
+    first = vm.read_pages(np.arange(512)).copy()
+    for _ in range(2):
+        vm.access(np.arange(512), np.zeros(512))
+    assert host.counters()["fault_same"] > 600
+    assert (vm.read_pages(np.arange(512)) == first).all() and (first == first[0]).all()
+    host.check()
