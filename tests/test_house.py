@@ -27,7 +27,7 @@ reclaim: readahead writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
-guests: guest_memory guest balloon hardware
+guests: guest_memory machine guest balloon hardware
 host: batch core vm host contiguity schedule savings audit
 testing: orders guests
 """
@@ -40,7 +40,7 @@ settings: diagnose costs scanner_options replacement_options config presets
 -: environment versions
 inputs:
 workloads:
--: simulation vm stores host
+-: simulation border vm stores host
 results: record run_folder derived
 experiment: fleet suite expected plan trace_cell cell loop
 timing: hook samples worker

@@ -46,7 +46,8 @@ Replacement = Literal["random", "fifo", "clock", "lru", "twolist", "mglru", "sie
 Scanner = Annotated[Literal["hash", "ksm", "esx", "zero-only", "inline"] | None, BeforeValidator(_none_from_text)]
 
 LEAST_PAGES = 4  # of a host with Linux's watermarks: its high one is never below two frames, nor above half of all
-MOST_SLOTS = 1 << 29  # that a backing record can name
+MOST_PAGES = 1 << 28  # of memory, and of swap: an entry has 28 bits for a frame, or for a record of what is out
+MOST_VM_PAGES = 1 << 31  # the engine's numbers of a VM's pages are signed somewhere
 # Levels a codec takes: default, lowest, highest. For lz4 it is the acceleration; of zstd 0 would be its default, 3.
 CODEC_LEVELS = {"lz4": (1, 1, 65537), "lz4hc": (9, 3, 12), "zstd": (1, -1, 3)}
 ZSTD_LEVELS = (-1, 1, 3)
@@ -212,15 +213,17 @@ class HostConfig(Model):
             text = f"min {marks.min} <= low {marks.low} <= high {marks.high} must hold"
             problems.append(Problem(("watermarks",), text))
         if marks is None and self.memory < LEAST_PAGES:
-            text = (
-                f"{format_pages(self.memory)} leaves no room for watermarks; the least is {format_pages(LEAST_PAGES)}"
-            )
+            least = format_pages(LEAST_PAGES)
+            text = f"{format_pages(self.memory)} leaves no room for watermarks; the least is {least}"
             problems.append(Problem(("memory",), text))
         if marks is not None and marks.high > self.memory // 2:
             text = f"high {marks.high} is more than half of the host's {self.memory} frames"
             problems.append(Problem(("watermarks", "high"), text, ("memory",)))
-        if self.swap_total > MOST_SLOTS:
-            text = f"{format_pages(self.swap_total)} with all areas; the most is {format_pages(MOST_SLOTS)}"
+        most = f"the most is {MOST_PAGES} ({format_pages(MOST_PAGES)})"
+        if self.memory > MOST_PAGES:
+            problems.append(Problem(("memory",), f"{self.memory} frames; {most}"))
+        if self.swap_total > MOST_PAGES:
+            text = f"{self.swap_total} slots with all areas; {most}"
             problems.append(Problem(("swap",), text, ("swap_areas", "memory")))
         if self.harvest_interval == 0:
             problems.append(Problem(("harvest_interval",), "is zero; did you mean 100ms?"))
@@ -355,6 +358,9 @@ class VmConfig(Model):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = []
+        if self.memory > MOST_VM_PAGES:
+            text = f"{self.memory} pages; the most is {MOST_VM_PAGES} ({format_pages(MOST_VM_PAGES)})"
+            problems.append(Problem(("memory",), text))
         if self.reservation > self.memory:
             text = f"{format_pages(self.reservation)} is more than the VM's memory, {format_pages(self.memory)}"
             problems.append(Problem(("reservation",), text, ("memory",)))

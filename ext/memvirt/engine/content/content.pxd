@@ -37,6 +37,8 @@ cdef class Content:
     cdef const uint8_t *raw(self, hfn_t frame) noexcept nogil
     cdef uint8_t *raw_target(self, hfn_t frame) noexcept nogil
     cdef readonly uint32_t raw_bytes
+    # Give the host's memory back to this machine; there are no frames any more.
+    cdef void release(self) noexcept
     cpdef object check(self)
 
     cdef hfn_t _frame(self, frame) except? 0xFFFFFFFF

@@ -95,8 +95,13 @@ cdef class Fingerprints(Content):
         self._make_tables(len(corpus), len(extra))
         self._attach(corpus, words, extra)
 
-    def __dealloc__(self):
+    cdef void release(self) noexcept:
         free(self.ids)
+        self.ids = NULL
+        self.nr_frames = 0
+
+    def __dealloc__(self):
+        self.release()
         free(self._canonical)
         free(self._length)
         free(self._length_tagged)

@@ -17,6 +17,7 @@ def of_vm(Engine engine not None, Vm vm not None):
     cdef uint32_t gfn = 0, slot, index, entry, before = NONE
     cdef uint64_t present = 0, huge = 0, collapsible = 0, promotable = 0, runs = 0
     cdef Leaf *leaf
+    engine._own(vm)
     while gfn < vm.nr_pages:
         slot = engine.mapping.leaves.slot_of(vm.id, gfn)
         if slot == NONE or engine.mapping.leaves.slot(slot).leaf == NONE:

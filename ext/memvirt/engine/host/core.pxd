@@ -80,6 +80,8 @@ cdef class Core:
     cdef uint64_t nr_created                    # VMs there have ever been
     cdef Batch batch                            # what a VM's access has taken over
     cdef unsigned long thread
+    cdef int process                            # that made it: a forked child has its memory, and shares its files
+    cdef readonly bint closed
     cdef bint entered
     cdef readonly uint32_t nr_fixed             # metadata frames of the host itself
 
@@ -87,7 +89,9 @@ cdef class Core:
     cdef uint32_t serve(self, VmState vm, const uint32_t *pages, const uint8_t *ops, const uint32_t *sources, uint32_t n,
                         int64_t until) except? 0xFFFFFFFF nogil
     cdef int _slow(self, VmState vm, vpn_t vpn, uint8_t op, const uint32_t *source) except -1 nogil
+    cpdef int look(self) except -1
     cdef int _enter(self) except -1
+    cdef int _own(self, VmState vm) except -1
     cdef int _begin(self, VmState vm) except -1
     cdef int _end(self, VmState vm) except -1
     cdef uint32_t run_as(self, Actor actor, int64_t now, uint32_t want) except? 0xFFFFFFFF

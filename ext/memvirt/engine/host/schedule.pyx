@@ -6,7 +6,8 @@ fault asks for frames, see reclaim.) A VM runs until it is a quantum ahead of th
 Python is entered once per batch and once per decision.
 
 When a VM's access finds no memory, the host's rule decides: `stop` ends its stream, `wait` lets it sleep and try again
-(until nothing has moved for WAIT_LIMIT tries of everyone), `kill` destroys the VM that pays for most frames and goes on.
+(until nothing has moved for WAIT_LIMIT tries of everyone), `kill` destroys the VM that pays for most frames beyond what is
+reserved for it (of equals: for most frames, the lowest) and goes on.
 """
 
 from memvirt.errors import ConfigError
@@ -172,7 +173,8 @@ cdef uint32_t _exhausted(Engine engine, _Stream stream, list active, str rule, u
         engine.stalls.stall(stream.vm.id, began, stream.vm.now_ns)
         return waits + 1
     if rule == "kill" and stream.vm.outcome == NO_FRAME:
-        victim = max(engine.vms.values(), key=lambda vm: (vm.charged, -vm.id))
+        victim = max(engine.vms.values(),
+                     key=lambda vm: (max(0, vm.charged - vm.reservation), vm.charged, -vm.id))
         engine.meter.ev.kills += 1
         engine._leave()
         engine.destroy_vm(victim)

@@ -117,7 +117,7 @@ cdef class Mapping(Tables):
             record.charge = vm
             self.ages.begin(base + i)
             self._order_in(base + i, NONE)
-        self.account[vm].charged += LEAF_ENTRIES
+        self._pay(vm, LEAF_ENTRIES)
         return 0
 
     cdef int map_cached(self, vmid_t vm, leaf_t id, uint32_t index, backing_t backing_id) except -1 nogil:
@@ -354,7 +354,11 @@ cdef class Mapping(Tables):
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1:
         """A VM that maps nothing yet; nr_vpns 0: it will never run (a snapshot)."""
         self.leaves.open(vm, nr_gfns)
-        self.tcache.open(vm, nr_vpns, nr_gfns if nr_vpns else 0)
+        try:
+            self.tcache.open(vm, nr_vpns, nr_gfns if nr_vpns else 0)
+        except BaseException:
+            self.leaves.close(vm)
+            raise
         memset(&self.account[vm], 0, sizeof(Account))
         self.ages.open(vm)
         self.account[vm].limit = NONE
@@ -363,6 +367,7 @@ cdef class Mapping(Tables):
 
     cdef int close(self, vmid_t vm) except -1 nogil:
         """The VM gives up everything it maps, and ends."""
+        self.reserve(vm, 0)
         self._empty_all(vm)
         self.leaves.close(vm)
         self.tcache.close(vm)

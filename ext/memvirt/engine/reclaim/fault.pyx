@@ -25,10 +25,10 @@ from ..mapping.backing cimport (BACKING_CACHED, BACKING_KIND_SHIFT, BACKING_SAME
 from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
                          FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
                          WALL_EVERY, Fault, hist_add)
-from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST
+from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_PINNED
 from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
 from .reclaim cimport Reclaim
-from ..types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, backing_t, gfn_t, hfn_t, int64_t,
+from ..types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t,
                       leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
 cdef extern from "mapping/access.h" nogil:
@@ -241,9 +241,9 @@ cdef class Faults:
             return NO_FRAME
         if limit != NONE and self.mapping.account[vm].charged + LEAF_ENTRIES > limit:
             return NO_FRAME
-        if self.frames.buddy.nr_free < LEAF_ENTRIES + self.frames.high_pages + 2:
+        if self.leaves.pages.frames_needed(1) + self.leaves.records.frames_needed(1) > 2:
             return NO_FRAME
-        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.high_pages + 2, &base) != OK:
+        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.high_pages + 2 + self.mapping.aside(vm), &base) != OK:
             return NO_FRAME
         self.leaves.pages.claim(1)
         self.leaves.records.claim(1)
@@ -348,9 +348,21 @@ cdef class Faults:
         raise StoreError(f"VM '{self.names.get(vm, vm)}' page {gfn}: {store}: {why}; entry and store are unchanged, "
                          f"the next access tries again")
 
+    cdef bint pinned(self, Leaf *leaf, gfn_t gfn) noexcept nogil:
+        """Is the page there pinned?"""
+        cdef uint32_t entry = self.leaves.entry(leaf, gfn % LEAF_ENTRIES)
+        return entry & PTE_PRESENT and self.frames.frame[entry & PTE_WHERE].flags & FRAME_PINNED
+
+    cdef bint page_pinned(self, vmid_t vm, gfn_t gfn) noexcept nogil:
+        cdef uint32_t slot = self.leaves.slot_of(vm, gfn)
+        if slot == NONE or self.leaves.slot(slot).leaf == NONE:
+            return False
+        return self.pinned(self.leaves.at(self.leaves.slot(slot).leaf), gfn)
+
     cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil:
-        """The guest does not need the page: nothing is mapped there afterwards. OK, or NO_FRAME when a shared or huge
-        leaf would have to be copied or split and there is no frame for that."""
+        """The guest does not need the page: nothing is mapped there afterwards, unless it is pinned: then it stays where
+        it is. OK, or NO_FRAME when a shared or huge leaf would have to be copied or split and there is no frame for
+        that."""
         cdef uint32_t slot = self.leaves.slot_of(vm, gfn), need
         cdef uint64_t evictions
         cdef leaf_t id
@@ -359,7 +371,7 @@ cdef class Faults:
         while slot != NONE and self.leaves.slot(slot).leaf != NONE:
             id = self.leaves.slot(slot).leaf
             leaf = self.leaves.at(id)
-            if self.leaves.entry(leaf, gfn % LEAF_ENTRIES) == 0:
+            if self.leaves.entry(leaf, gfn % LEAF_ENTRIES) == 0 or self.pinned(leaf, gfn):
                 return OK
             if leaf.nr_holders == 1 and leaf.entries != NULL:
                 return self.mapping.unmap(id, gfn % LEAF_ENTRIES)
@@ -380,8 +392,22 @@ cdef class Faults:
     cdef int populate(self, vmid_t vm) except -1 nogil:
         """Thick provisioning: map everything now, in 2 MiB blocks where there are any. OK or what ran out.
 
-        Reclaim may have to make room among other VMs; if it had to take this VM's own pages, the VM does not fit.
+        Reclaim may have to make room among other VMs. None of this VM's own pages go meanwhile, and nobody's if it is
+        known beforehand that there would not be room.
         """
+        cdef int outcome = NO_FRAME
+        cdef uint64_t pages = self.leaves.directory[vm].nr_pages
+        cdef uint64_t tables = (pages >> LEAF_SHIFT) * 33 / 32 + 3
+        cdef bint fits = self.frames.buddy.nr_free >= pages + tables + self.frames.high_pages + self.mapping.aside(vm)
+        self.reclaim.providing = vm
+        try:
+            if fits or self.reclaim.could_free(pages + self.frames.min_pages + self.mapping.aside(vm)):
+                outcome = self._populate(vm)
+        finally:
+            self.reclaim.providing = NONE16
+        return outcome
+
+    cdef int _populate(self, vmid_t vm) except -1 nogil:
         cdef gfn_t gfn = 0
         cdef uint32_t slot, entry
         cdef bint shared
