@@ -2,8 +2,7 @@
 
 import pyperf
 from programs import bench  # before memvirt: it knows where that is
-from replacement import zipf
-from rows.common import half_writes, host, reads, touch, touched
+from rows.common import half_writes, host, reads, touch, touched, zipf
 
 ACCESSES = 1_000_000
 MIB = 256

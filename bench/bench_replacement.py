@@ -7,7 +7,10 @@ import time
 
 import pyperf
 from programs import bench
-from replacement import PEERS, simulate, zipf
+from rows.common import zipf
+from rows.simulate import PEERS
+
+from memvirt import simulate
 
 PAGES, REQUESTS = 100_000, 1_000_000
 

@@ -6,10 +6,20 @@ The face of the library is here; everything else is imported when it is first us
 TYPE_CHECKING = False  # as typing has it, which takes longer to import than the rest of this file
 
 __version__ = "0.1.0"
-__all__ = ["ConfigError", "Host", "InvariantError", "MemvirtError", "StoreError", "Vm", "simulate"]
+__all__ = [
+    "AdmissionError",
+    "ConfigError",
+    "CorpusError",
+    "Host",
+    "InvariantError",
+    "MemvirtError",
+    "StoreError",
+    "Vm",
+    "simulate",
+]
 
 if TYPE_CHECKING:
-    from memvirt.errors import ConfigError, InvariantError, MemvirtError, StoreError
+    from memvirt.errors import AdmissionError, ConfigError, CorpusError, InvariantError, MemvirtError, StoreError
     from memvirt.host import Host
     from memvirt.simulation import simulate
     from memvirt.vm import Vm
@@ -23,3 +33,7 @@ def __getattr__(name: str) -> object:
     import importlib
 
     return getattr(importlib.import_module(_HOMES.get(name, "memvirt.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,4 +1,4 @@
-"""Being told to stop, by Ctrl-C or by the clock: one line, an exit code of its own, whatever was running.
+"""Being told to stop, by Ctrl-C, SIGTERM, SIGHUP or the clock: one line, an exit code of its own, whatever was running.
 
 Python's KeyboardInterrupt appears in whatever line runs, and libraries do with it as they like: pydantic's serializers
 turn it into a PydanticSerializationError, a module that was being imported into an ImportError, a destructor drops it,
@@ -31,16 +31,22 @@ class TimeUp(Stopped):
 _asked: Stopped | None = None
 
 
+# Asked by hand, by a batch system or `timeout`, by a terminal that closes: all three end a run in the same way.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def watch() -> None:
-    """Ctrl-C raises Stopped from now on; not where whoever started this process had it ignored."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, lambda *_: _stop(Stopped()))
+    """Each of SIGNALS raises Stopped from now on; one that the parent process had ignored (nohup) stays ignored."""
+    for number in SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, lambda *_: _stop(Stopped()))
 
 
 def unwatch() -> None:
-    """The process ends: Ctrl-C ends it at once and without a word."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """The process ends: each of SIGNALS ends it at once and without a word."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

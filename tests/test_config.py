@@ -105,7 +105,10 @@ def test_a_conflict_that_may_stem_from_an_invalid_field_is_not_invented():
         ({"balloon": "mom", "decider_options": {"sample": 1}}, "did you mean 'samples'?"),
         ({"balloon": "gone.py:Fair"}, "balloon: decider file 'gone.py' does not exist"),
         ({"codec": "zstd", "codec_level": 9}, "codec_level: 9 is outside -1..3 of codec 'zstd'"),
-        ({"swap": "1TiB", "swap_areas": [{"size": "4KiB"}]}, "swap: 268435457 slots with all areas; the most is 268435456"),
+        (
+            {"swap": "1TiB", "swap_areas": [{"size": "4KiB"}]},
+            "swap: 268435457 slots with all areas; the most is 268435456",
+        ),
         ({"memory": "1025GiB"}, "memory: 268697600 frames; the most is 268435456 (1TiB)"),
         ({"swap": "100000%"}, "only swap can be a part of the host's memory, 0% to 10000% of it"),
         ({"harvest_interval": 2**63}, "harvest_interval: time 9223372036854775808 is beyond 4611686018427387904 ns"),

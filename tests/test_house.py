@@ -14,12 +14,12 @@ MAX_FUNCTION_LINES = 62
 
 # Both lists stand bottom up: a module imports only what stands above it. "group:" opens a folder; "-" is the ground.
 ENGINE_ORDER = """
--: types counters simtime device
+-: types counters interrupt simtime device
 traces: renumber
 content: codec content sources fingerprints
 memory: fragmentation blocks buddy frames
 stores: sizeclass zspage zpool swapspace swap swapset
-replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry replay
+replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry distances replay
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex
@@ -40,7 +40,8 @@ settings: diagnose costs scanner_options replacement_options config presets
 -: environment versions
 inputs:
 workloads:
--: simulation border vm stores host
+simulation: trace reuse curve own face
+-: border vm stores host
 results: record run_folder derived
 experiment: fleet suite expected plan trace_cell cell loop
 timing: hook samples worker

@@ -48,12 +48,13 @@ def start(*words, prepared="", **options):
 @pytest.fixture
 def watched(monkeypatch):
     """Ctrl-C as the program takes it, and as it was afterwards."""
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(interrupts, "_asked", None)
     interrupts.watch()
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("after_s", [0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0])
@@ -64,6 +65,28 @@ def test_at_any_moment_from_the_start(after_s, tmp_path):
     out, err = process.communicate()
     assert process.returncode == 130 and out == "" and "interrupted" in err and "Traceback" not in err
     assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_other_signals_end_a_run_as_ctrl_c_does(number, tmp_path):
+    """What is finished is kept, and the run goes on from there."""
+    out = tmp_path / "out"
+    words = ["run", "quick", "--tier", "smoke", "--corpus", "synthetic", "--preset", "swap", "--out", out]
+    process = start(*words)
+    while not list(out.glob("cells/*.json")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == 130 and "interrupted" in err and "--resume" in err and "Traceback" not in err
+    assert not list(tmp_path.rglob(".*.json*"))
+
+
+def test_an_ignored_hangup_stays_ignored(tmp_path):
+    """nohup memvirt run … goes on when the terminal closes."""
+    process = start("list", "presets", prepared="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate()
+    assert process.returncode == 0 and "zcache" in out
 
 
 NOW = "(os.kill(os.getpid(), signal.SIGINT), time.sleep(10))"

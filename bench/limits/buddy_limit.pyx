@@ -12,7 +12,7 @@ Patterns, all of order 0, each returning nanoseconds per take + give:
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from memvirt.engine.buddy cimport Buddy
+from memvirt.engine.memory.buddy cimport Buddy
 
 cdef extern from "buddy.h" nogil:
     ctypedef struct Classic:

@@ -8,12 +8,12 @@ the VM holds is no longer what it wrote.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from memvirt.engine.vm cimport Vm
+from memvirt.engine.host.vm cimport Vm
 
 cdef extern from "buddy.h" nogil:
     int64_t limits_now_ns()
 
-cdef extern from "arena.h" nogil:
+cdef extern from "content/arena.h" nogil:
     void *mv_zeroed_map(size_t bytes)
     int munmap(void *memory, size_t bytes)
 

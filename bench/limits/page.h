@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 #include <string.h>
-#include "pageops.h"
+#include "content/pageops.h"
 
 /* Copy n pages, source and target cold. */
 static void limit_copy(uint8_t *target, const uint8_t *source, uint32_t n)

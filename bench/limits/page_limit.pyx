@@ -7,11 +7,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from memvirt.engine.clone cimport Cloner
-from memvirt.engine.content cimport Bytes, Content
-from memvirt.engine.frames cimport FRAME_GUEST, Frames
-from memvirt.engine.host cimport Engine
-from memvirt.engine.vm cimport Vm
+from memvirt.engine.host.clone cimport Cloner
+from memvirt.engine.content.content cimport Bytes, Content
+from memvirt.engine.memory.frames cimport FRAME_GUEST, Frames
+from memvirt.engine.host.host cimport Engine
+from memvirt.engine.host.vm cimport Vm
 from memvirt.engine.types cimport LEAF_ENTRIES, OK
 
 import ctypes

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from memvirt.engine.codec cimport Lz4
+from memvirt.engine.content.codec cimport Lz4
 
 cdef extern from "buddy.h" nogil:
     int64_t limits_now_ns()

@@ -14,6 +14,7 @@ from peers.guard import Guard, read
 
 CONTROL = Path("/sys/class/zram-control")
 WRITE_BYTES = 1 << 20
+HANDLE_BYTES = 8  # of each object, outside of the pool: ZS_HANDLE_SIZE in the kernel's mm/zsmalloc.c
 
 
 class Zram:
@@ -59,9 +60,9 @@ class Zram:
             os.close(file)
 
     def overhead(self) -> float:
-        """Pool bytes over compressed bytes."""
-        fields = [int(field) for field in read(self.block / "mm_stat").split()]
-        return fields[2] / fields[1]
+        """Pool bytes, the table of handles among them, over compressed bytes."""
+        stored, compressed, used, _, _, same, *_ = (int(field) for field in read(self.block / "mm_stat").split())
+        return (used + HANDLE_BYTES * (stored // 4096 - same)) / compressed
 
     def swap_on(self) -> None:
         """Use it as the swap area that is filled first."""

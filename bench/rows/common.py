@@ -35,6 +35,15 @@ def shuffled(n: int, seed: int = 1) -> Pages:
     return np.random.Generator(np.random.PCG64(seed)).permutation(n).astype(np.uint32)
 
 
+def zipf(pages: int, requests: int, seed: int) -> Pages:
+    """Zipf(1.0) requests; the popular pages lie anywhere."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    weight = np.cumsum(1.0 / np.arange(1, pages + 1))
+    rank = np.searchsorted(weight, rng.random(requests) * weight[-1])
+    numbers: Pages = rng.permutation(pages).astype(np.uint32)
+    return np.take(numbers, np.minimum(rank, pages - 1))
+
+
 def random_bytes(pages: int, seed: int = 1) -> NDArray[np.uint8]:
     """Pages that all differ, and from the first word on."""
     words = np.random.Generator(np.random.PCG64(seed)).integers(0, 1 << 64, pages * 512, np.uint64)

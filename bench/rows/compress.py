@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from harness import Absent, Measure, Reference, Row, compare
+from harness import Absent, Measure, Reference, Row, absent, compare, exact
 from limits.build import load
 from peers.guard import Busy, Guard
 from peers.zram import Zram
@@ -19,6 +19,9 @@ from rows.common import all_pages, host, reads, shuffled, touch
 from rows.contents import CLASSES, PAGES, pages_of
 
 MIB = PAGES // 256
+POOL_TARGET = 1 / 1.005  # zram's overhead over ours
+
+# zram's own times stand beside without a target: the codec decides them, and LZ4 alone is held against ours already.
 
 
 def rows(repeats: int) -> Iterator[Row]:
@@ -95,7 +98,7 @@ def _rows(name: str, zram: Zram | None, why: str, repeats: int) -> Iterator[Row]
         )
     ]
     kernel: Measure | None = None if zram is None else written
-    alone.append(Reference(name="zram write", measure=kernel, target=1.15, note=why))
+    alone.append(Reference(name="zram write", measure=kernel, target=None, note=why))
     yield from compare(f"compress + store, {name}", out, alone, unit="ns/page", repeats=repeats)
 
     def back() -> float:
@@ -103,10 +106,17 @@ def _rows(name: str, zram: Zram | None, why: str, repeats: int) -> Iterator[Row]
         return ours.back(order)
 
     alone = [
-        Reference(name="LZ4 alone", measure=lambda: limit.lz4_ns(codec, pages, in_order, COMPRESS_LIMIT)[1], target=0.9)
+        Reference(
+            name="LZ4 alone", measure=lambda: limit.lz4_ns(codec, pages, in_order, COMPRESS_LIMIT)[1], target=0.85
+        )
     ]
     kernel = None if zram is None else lambda: zram.read_ns(order)
-    alone.append(Reference(name="zram random read", measure=kernel, target=2.2, note=why))
+    alone.append(Reference(name="zram random read", measure=kernel, target=None, note=why))
     yield from compare(f"load + decompress, {name}", back, alone, unit="ns/page", repeats=repeats)
-    reference = Reference(name="zram", measure=None if zram is None else zram.overhead, target=1 / 1.005, note=why)
-    yield from compare(f"pool bytes / compressed bytes, {name}", lambda: overhead, [reference], unit="", repeats=1)
+    what = f"pool bytes / compressed bytes, {name} / zram"
+    note = "handle tables counted in both"
+    yield (
+        absent(what, overhead, "", POOL_TARGET, why)
+        if zram is None
+        else exact(what, overhead, zram.overhead(), "", target=POOL_TARGET, note=note)
+    )

@@ -31,13 +31,11 @@ def first_touch(owner) -> float:
 
 def _first_touch(worker: Worker, repeats: int) -> Iterator[Row]:
     owner = host(MIB)
-    first_touch(owner)
     pages = MIB * MIB_PAGES
     kernel = Reference(name="kernel", measure=lambda: worker(memory.first_touch_ns, pages), target=8)
     what = "first touch, 4 KiB, the clearing included"
     yield from compare(what, lambda: first_touch(owner), [kernel], unit="ns/page", repeats=repeats)
     huge = host(MIB, provisioning="thin-huge")
-    first_touch(huge)
     kernel = Reference(
         name="kernel, huge pages", measure=lambda: worker(memory.first_touch_ns, pages, True), target=None
     )
@@ -62,7 +60,6 @@ def _cow_break(worker: Worker, repeats: int) -> Iterator[Row]:
     limit = load("page_limit")
     owner = host(2 * MIB)
     parent = touched(owner, "parent", MIB)
-    cow_break(parent)
     pages = MIB * MIB_PAGES
     copy = limit.Copy(pages)
     references = [
@@ -86,7 +83,6 @@ def _leaf_copy(repeats: int) -> Iterator[Row]:
         finally:
             clone.destroy()
 
-    ours()
     note = "entries, references, and a link to the site that each frame had before"
     loop = Reference(name="loop", measure=lambda: limit.leaf_copy_limit_ns(512), target=0.5, note=note)
     yield from compare("copy of a shared leaf, 512 entries", ours, [loop], unit="ns/leaf", repeats=repeats)

@@ -10,7 +10,7 @@ error: memvirt is broken, and its traceback is what a report needs.
     3   regression beyond the threshold
     4   a claim failed
     124 timeout
-    130 interrupted, with everything finished so far kept
+    130 interrupted (Ctrl-C, SIGTERM, SIGHUP), with everything finished so far kept
 """
 
 import sys

@@ -1,11 +1,10 @@
 """compare: two runs or more against the first."""
 
-import shutil
 from typing import Annotated
 
 import typer
 
-from memvirt.cli.show import Json, examples
+from memvirt.cli.show import Json, Width, examples, text_width
 from memvirt.errors import ConfigError
 
 
@@ -14,13 +13,14 @@ def compare(
     threshold: Annotated[
         str, typer.Option(metavar="PERCENT", help="End with code 3 when anything is worse by more: 5%.")
     ] = "",
+    width: Width = None,
     as_json: Json = False,
 ) -> None:
     """Compare runs in their simulated metrics, cell by cell and seed by seed, and timings by process means."""
     from memvirt.report.comparison_text import compare_command
 
-    width = shutil.get_terminal_size((100, 24)).columns
-    text, code = compare_command(paths, share(threshold) if threshold else None, "json" if as_json else "text", width)
+    form = "json" if as_json else "text"
+    text, code = compare_command(paths, share(threshold) if threshold else None, form, text_width(width))
     typer.echo(text.rstrip("\n"))
     raise typer.Exit(code)
 

@@ -12,7 +12,7 @@ import typer
 from memvirt import interrupts
 from memvirt.cli import timings
 from memvirt.cli.corpus import opened
-from memvirt.cli.show import Json, examples, print_columns, print_json, program, say
+from memvirt.cli.show import Json, Width, examples, print_columns, print_json, program, say
 from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")
     ] = False,
+    width: Width = None,
     as_json: Json = False,
 ) -> None:
     """Run a suite and print its table.
@@ -78,7 +79,7 @@ def run(
     if as_json:
         print_json([_row(record) for record in records])
     else:
-        print_table(records)
+        print_table(records, width)
     for text in idle_deciders(records):
         say(text)
     if failed:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,9 @@ KINDS = (
 
 PROGRAM = "memvirt"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Width = Annotated[
+    int | None, typer.Option(min=40, help="Columns of text. Unless given: COLUMNS, the terminal's, or 100.")
+]
 
 
 def examples(first: str, second: str) -> str:
@@ -32,12 +36,24 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def text_width(asked: int | None = None) -> int:
+    """Columns of text: as asked, or else COLUMNS, the terminal's, or 100 where there is none."""
+    return asked or shutil.get_terminal_size((100, 24)).columns
+
+
 def print_columns(rows: Iterable[Sequence[str]], indent: str = "") -> None:
-    """Rows of text on stdout, every column as wide as its widest cell."""
+    """Rows of text on stdout, every column as wide as its widest cell. Where a width is known (a terminal, COLUMNS), the
+    last column is wrapped to it; into a pipe each row stays one line."""
     table = [tuple(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        typer.echo(indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if not table:
+        return
+    *before, last = (max(map(len, column)) for column in zip(*table, strict=True))
+    start = len(indent) + sum(before) + 2 * len(before)
+    room = text_width() - start if sys.stdout.isatty() or "COLUMNS" in os.environ else last
+    for *cells, text in table:
+        head = indent + "".join(cell.ljust(width) + "  " for cell, width in zip(cells, before, strict=True))
+        lines = textwrap.wrap(text, max(room, 20)) if len(text) > room else [text]
+        typer.echo("\n".join((" " * start if i else head) + line for i, line in enumerate(lines)).rstrip())
 
 
 def say(text: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memvirt.cli.show import examples, say
+from memvirt.cli.show import Width, examples, say, text_width
 
 if TYPE_CHECKING:
     from memvirt.results.record import Record
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def table(
     folder: Annotated[str, typer.Argument(help="A results folder.")],
     form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or json.")] = "text",
+    width: Width = None,
 ) -> None:
     """Make the table of a results folder again, from its records and nothing else."""
     from memvirt.report import terminal
@@ -23,7 +24,7 @@ def table(
     if form == "text":
         records = run_folder.load(folder)
         record.require_alike(records)
-        print_table(records)
+        print_table(records, width)
     else:
         typer.echo(terminal.table_command(folder, form).rstrip("\n"))
     missing, cells = run_folder.unfinished(folder)
@@ -31,17 +32,17 @@ def table(
         say(f"{folder}: {missing} of {cells} cells are not run yet; the table speaks of the others")
 
 
-def print_table(records: Sequence["Record"]) -> None:
-    """The table on stdout: as wide as the terminal, and in colour, where there is one."""
+def print_table(records: Sequence["Record"], width: int | None = None) -> None:
+    """The table on stdout: as wide as `text_width` says, and in colour where there is a terminal."""
     from memvirt.report import terminal
 
+    columns = text_width(width)
     if sys.stdout.isatty():
         from rich.console import Console
 
-        console = Console()
-        console.print(terminal.terminal(records, console.width))
+        Console(width=columns).print(terminal.terminal(records, columns))
     else:
-        typer.echo(terminal.text(records).rstrip("\n"))
+        typer.echo(terminal.text(records, columns).rstrip("\n"))
 
 
 def register(app: typer.Typer) -> None:

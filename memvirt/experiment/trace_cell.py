@@ -10,6 +10,7 @@ no share of it. The trace is made by the generators that drive VMs, so a scenari
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ def replay(record: Record, cell: Cell, spec: Simulated, optimum: Record | None) 
     `verified`: the misses lie between what no order avoids (the optimum's, and first requests) and all requests.
     """
     order = OPTIMUM if cell.is_baseline else cell.host.replacement
-    options: dict[str, int | str] = {"seed": cell.host.seed} if order == "random" else {}
+    options: dict[str, Any] = {"seed": cell.host.seed} if order == "random" else {}
     options |= {} if order == OPTIMUM else cell.host.order_options()
     found = simulate(order, trace_of(spec, cell.seed), cell.host.memory, detail=True, **options)
     least = found.misses if optimum is None else optimum.counters["misses"]

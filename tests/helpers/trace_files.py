@@ -1,7 +1,12 @@
 """Small valid files of every trace format, and what each must be read as, in plain Python."""
 
+import io
+import json
 import struct
+import zlib
 from pathlib import Path
+
+import numpy as np
 
 DATA = Path(__file__).parents[1] / "data" / "traces"
 MAGIC = struct.pack("<Q", 0x123456789ABCDEF0)
@@ -59,6 +64,63 @@ def champsim(rows):
     return b"".join(struct.pack("<QBB6B2Q4Q", ip, 0, 0, *range(6), *written, *read) for ip, written, read in rows)
 
 
+def npy(array):
+    """A .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def damo(snapshots, packed=False):
+    """damo's records. Snapshots: (target, end time, [(start, end, accesses)])."""
+    text = json.dumps(
+        [
+            {
+                "kdamond_idx": "0",
+                "target_id": target,
+                "snapshots": [
+                    {
+                        "start_time": 0,
+                        "end_time": time,
+                        "regions": [
+                            {"start": start, "end": end, "nr_accesses": seen, "age": 1} for start, end, seen in regions
+                        ],
+                    }
+                ],
+            }
+            for target, time, regions in snapshots
+        ],
+        indent=4,
+    ).encode()
+    return zlib.compress(text) if packed else text
+
+
+SNAPSHOTS = [
+    (0, "100 ms", [("4,096", "12,288", {"samples": 3}), (12288, 20480, 0)]),
+    (1, 200_000_000, [(4096, 8192, "5 %")]),
+]
+PERF = b"""        web content 10850/10850   838.850417: page-faults:u:     7f18c7db3b70
+         python3 10850/10851   838.850422: page-faults:u:     7f18c7dcce06     7f18c7db47ad
+         python3 10850/10850   838.850423: page-faults:u:     7f18c7db3000
+           other 9/9 [001]  9.5:          1 page-faults:u:     7f18c7db3000
+           other 9/9 [001]  10.000000005: exceptions:page_fault_user: address=0x7f18c7db3fff ip=0x4 error_code=0x7
+
+             sh 9/9 [001]  10.7: cycles:  1234
+"""
+MASIM = b"""# two regions
+a, 10000, none
+b, 4096
+
+first
+2
+# comment
+a, 0, 4096, 1, ro
+
+second
+1
+b, 1, 64, 5, rw
+"""
+
 OPS = [(1, 7, 4096, 1, 5, 2), (1, 8, 10, 3, 6, -1), (2, 7, 4096, 9, 5, -1), (2, 9, 0, 12, 5, -1), (3, 10, 1, 13, 5, -1)]
 OPS += [(3, 10, 1, 200, 6, -1)]
 
@@ -104,4 +166,32 @@ CASES = {
         "0r 0r",
         {"no bytes": 1},
     ),
+    "spc": (
+        "spc",
+        b"0,8,8192,w,0.551706\n0,7,4096,R,0.554041,more\n1,8,512,r,1\n1, 8 ,0,r, 1.5\n",
+        "0w 1w 2r 0r 3r",
+        {"no bytes": 1},
+    ),
+    "csv": (
+        "csv",
+        b"time_us,address,size,op\n1,4096,1,read\n2,0x1fff,2,WRITE\n2.5,0,0,r\n3,8192,1,delete\n4,0,1,m\n",
+        "0r 0w 1w 2r 2w",
+        {"no bytes": 1, "other operations": 1},
+    ),
+    "csv by number": ("csv", b"time;obj_id;obj_size\n1;a b;5\n2;c;0\n3;a b;1\n4;d;1\n", "0r 0r 1r", {"no bytes": 1}),
+    "csv quoted": ("csv", b'id,stream\n"a,b",x\n"a,c",y\n"a,b","x"\n', "0r 1r 0r", {}),
+    "perf": ("perf-faults", PERF, "0r 1r 0r 2r 2w", {"other lines": 2}),
+    "damon": ("damon", damo(SNAPSHOTS), "0r 1r 2r", {"regions that were not accessed": 1}),
+    "damon packed": ("damon", damo(SNAPSHOTS, packed=True), "0r 1r 2r", {"regions that were not accessed": 1}),
+    "damon by perf": (
+        "damon",
+        b"kdamond.0  4452 [000] 82877.315633: damon:damon_aggregated: target_id=18446623435582458880 nr_regions=2 "
+        b"140731667070976-140731667079168: 3 12\n"
+        b"kdamond.0  4452 [000] 82877.315633: damon:damon_aggregated: target_id=18446623435582458880 nr_regions=2 "
+        b"140731667079168-140731668037632: 0 3\n# end\n",
+        "0r 1r",
+        {"regions that were not accessed": 1, "other lines": 1},
+    ),
+    "npy": ("npy", npy(np.array([1 << 40, 7, 1 << 40])), "0r 1r 0r", {}),
+    "npy with ops": ("npy", npy(np.array([[9, 9, 3], [0, 1, 1]], dtype=">i8")), "0r 0w 1w", {}),
 }

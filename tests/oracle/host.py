@@ -318,7 +318,7 @@ class Oracle(Faults):
         left = {vm: list(batches) for vm, batches in streams.items()}
         done, reasons, waits, begins = dict.fromkeys(left, 0), {}, 0, self.sim_ns()
         for vm in left:
-            vm.now = max(vm.now, begins)
+            vm.now, vm.waits_since = max(vm.now, begins), None
         while left:
             vm = min(left, key=lambda vm: (vm.now, vm.id))
             if not vm.alive or vm.now >= until:
@@ -335,7 +335,11 @@ class Oracle(Faults):
                 del left[vm]
                 continue
             others = [other.now for other in left if other is not vm]
-            served, outcome = self.access(vm, *left[vm][0], until=min([until, *(now + 50_000 for now in others)]))
+            if vm.waits_since == self.changes():  # what failed would fail again
+                served, outcome = 0, vm.outcome
+            else:
+                served, outcome = self.access(vm, *left[vm][0], until=min([until, *(now + 50_000 for now in others)]))
+            vm.waits_since = self.changes() if not served and outcome != OK else None
             done[vm] += served
             left[vm][0] = [part[served:] for part in left[vm][0]]
             if served or outcome == OK:
@@ -357,6 +361,11 @@ class Oracle(Faults):
                 del left[vm]
                 waits = 0
         return {vm: (done[vm], reasons[vm]) for vm in done}
+
+    def changes(self):
+        """Grows with all that may let an access succeed that found no memory."""
+        moved = ("reads", "writes", "fills", "discards", "reclaim_background", "harvested", "merges", "kills")
+        return sum(self.count[name] for name in moved)
 
     # ---- what there is to see
 

@@ -1,5 +1,6 @@
 from .counters cimport Meter
-from .types cimport int64_t, uint32_t
+from .interrupt cimport Interrupt
+from .types cimport int64_t, uint32_t, uint64_t
 
 # The cost model: simulated nanoseconds per operation, integers, named in presets/costs/*.toml.
 cdef struct Costs:
@@ -35,6 +36,8 @@ cdef class Clock:
     cdef Costs costs
     cdef Meter meter
     cdef int64_t *cpu_ns            # the meter's
+    cdef Interrupt interrupt        # the host's: whether to stop
+    cdef uint64_t progress          # what actors have done so far, in whatever each of them counts
 
     cdef inline void spend(self, int mechanism, int64_t ns) noexcept nogil:
         """Processor time of the running actor, booked to a mechanism."""

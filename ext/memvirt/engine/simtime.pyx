@@ -9,6 +9,7 @@ is the one place where that is written for all that work beside the VMs.
 """
 
 from .counters cimport Meter
+from .interrupt cimport Interrupt
 from .types cimport int64_t, uint32_t
 
 
@@ -20,6 +21,7 @@ cdef class Clock:
         self.meter = meter
         self.cpu_ns = meter.cpu_ns
         self.now = 0
+        self.interrupt = Interrupt()
 
     @property
     def table(self):
@@ -38,13 +40,13 @@ cdef class Actor:
 
     cdef int step(self) except -1 nogil:
         self.clock.now = self.now_ns
-        self.work(self.share)
+        self.clock.progress += self.work(self.share)
         self.now_ns = self.clock.now + self.pause_ns
         return 0
 
     cdef int catch_up(self, int64_t now) except -1 nogil:
         cdef int64_t caller = self.clock.now
-        while self.due(now):
+        while self.due(now) and not self.clock.interrupt.asked():
             self.step()
         self.clock.now = caller
         return 0

@@ -59,7 +59,7 @@ def import_trace(file: str, out: Path, wanted: Wanted | None = None, progress: P
             if progress is not None:
                 progress(opened, done)
 
-        return convert(requests, reading, out, wanted.map_file, lambda: _about(opened, form, wanted), seen)
+        return convert(requests, reading, out, wanted.map_file, lambda: _about(opened, form, reading, wanted), seen)
 
 
 def convert(
@@ -71,8 +71,8 @@ def convert(
     progress: Callable[[int], None] = lambda done: None,
 ) -> TraceInfo:
     """Write requests as a trace. `about` is asked at the end for what the file shall say of its source."""
-    table = Renumber()
-    chunks = _chunks(requests, reading, table)
+    table, streams = Renumber(), Renumber()
+    chunks = _chunks(requests, reading, table, streams)
     first = next(chunks, None)
     if first is None:
         why = "; ".join(f"{reason}: {count}" for reason, count in sorted(reading.skipped.items()))
@@ -86,7 +86,7 @@ def convert(
             progress(writer.touches)
         counted = {
             "pages": table.pages,
-            "streams": [name.decode("utf-8", "backslashreplace") for name in reading.streams] or [""],
+            "streams": _named(streams, reading.streams),
             "records": reading.records,
             "skipped": dict(sorted(reading.skipped.items())),
         }
@@ -96,7 +96,13 @@ def convert(
         return writer.close({**counted, **about()})
 
 
-def _chunks(requests: Iterable[Requests], reading: Reading, table: Renumber) -> Iterator[Chunk]:
+def _named(streams: Renumber, names: Mapping[bytes, int]) -> list[str]:
+    """The names of the streams that touched anything, in the order in which they first did."""
+    known = list(names) or [b""]
+    return [known[key].decode("utf-8", "backslashreplace") for key in streams.originals()[0].tolist()]
+
+
+def _chunks(requests: Iterable[Requests], reading: Reading, table: Renumber, streams: Renumber) -> Iterator[Chunk]:
     for some in requests:
         for touched in touches(some, reading):
             if not len(touched.key):
@@ -105,18 +111,19 @@ def _chunks(requests: Iterable[Requests], reading: Reading, table: Renumber) -> 
                 pages = table.number(touched.key, touched.space)
             except OverflowError as error:
                 raise CorpusError(f"{error}; a trace can have no more") from error
-            stream = np.zeros(len(pages), dtype=np.uint32) if touched.stream is None else touched.stream
+            stream = np.zeros(len(pages), dtype=np.uint64) if touched.stream is None else touched.stream
+            stream = streams.number(stream.astype(np.uint64))
             yield Chunk(pages, touched.ops, touched.time_ns, stream)
 
 
-def _about(opened: Source, form: Format, wanted: Wanted) -> dict[str, Any]:
+def _about(opened: Source, form: Format, reading: Reading, wanted: Wanted) -> dict[str, Any]:
     options = {key: str(value) for key, value in form.model_dump(mode="json", exclude_defaults=True).items()}
     return {
         "source": os.path.basename(opened.name),
         "source_sha256": opened.sha256(),
         "format": form.name,
         "options": options | ({} if wanted.fetches else {"fetches": "dropped"}),
-        "time_unit": form.unit(),
+        "time_unit": reading.time_unit or form.time_unit,
     }
 
 

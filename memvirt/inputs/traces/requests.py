@@ -18,11 +18,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memvirt.errors import CorpusError
+
+if TYPE_CHECKING:
+    from .text import Block, Places
 
 READ, WRITE, MODIFY = range(3)
 
@@ -75,6 +79,7 @@ class Reading:
     fetches: bool = True  # an instruction fetch is a read; without, it is skipped
     most_pages: int = MOST_PAGES
     records: int = 0
+    time_unit: str = ""  # where the file itself says it
     skipped: Counter[str] = field(default_factory=Counter)
     streams: Names = field(default_factory=Names)
     spaces: Names = field(default_factory=Names)
@@ -94,9 +99,34 @@ class Reading:
             raise CorpusError(f"more than {MOST_STREAMS} streams; is that column really who asked?")
         return number
 
-    def by_stream(self, names: list[bytes]) -> U32:
-        """The numbers of many streams."""
-        return np.fromiter(map(self.stream, names), dtype=np.uint32, count=len(names))
+    def by_name(self, block: Block, starts: Places, ends: Places, names: Names | None = None) -> U32:
+        """The numbers of streams, or other `names`, that stand in fields of text."""
+        names = self.streams if names is None else names
+        if not len(starts):
+            return np.empty(0, dtype=np.uint32)
+        if int((ends - starts).max()) > 8:
+            texts = block.strings(starts, ends)
+            numbers = np.fromiter(map(names.__getitem__, texts), dtype=np.uint32, count=len(texts))
+        else:
+            numbers = _by_word(block.packed(starts, ends), names)
+        if len(names) > MOST_STREAMS:
+            raise CorpusError(f"more than {MOST_STREAMS} streams or spaces; is that column really one?")
+        return numbers
+
+
+def _by_word(words: U64, names: Names) -> U32:
+    """The numbers of names of at most eight bytes, given as one number each."""
+    if (words == words[0]).all():
+        return np.full(len(words), names[_unpacked(int(words[0]))], dtype=np.uint32)
+    values, first, inverse = np.unique(words, return_index=True, return_inverse=True)
+    numbers = np.empty(len(values), dtype=np.uint32)
+    for index in np.argsort(first):
+        numbers[index] = names[_unpacked(int(values[index]))]
+    return numbers[inverse]
+
+
+def _unpacked(word: int) -> bytes:
+    return word.to_bytes(8, "little").rstrip(b"\0")
 
 
 def span(address: U64, size: U64, at: int = 0) -> tuple[U64, U64]:

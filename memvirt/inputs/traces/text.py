@@ -32,7 +32,9 @@ HEX = np.full(256, NO_DIGIT, dtype=np.uint8)
 HEX[ord("0") : ord("9") + 1] = range(10)
 HEX[ord("a") : ord("f") + 1] = HEX[ord("A") : ord("F") + 1] = range(10, 16)
 
-SPACE, TAB, NEWLINE, RETURN = b" \t\n\r"
+SPACE, TAB, NEWLINE, RETURN, POINT = b" \t\n\r."
+NANO = 9
+TENS = np.array([10**power for power in range(NANO + 1)], dtype=np.uint64)
 
 
 class Block:
@@ -69,6 +71,43 @@ class Block:
     def decimal(self, starts: Places, ends: Places) -> tuple[U64, NDArray[np.bool_]]:
         """(values, good): what is no decimal number below 2^64 is not good, and its value means nothing."""
         return _decimal(self.bytes, starts, ends)
+
+    def number(self, starts: Places, ends: Places, what: str, rows: Places | None = None) -> U64:
+        """The same, where a line without a number is refused. `rows`: which lines the fields are of; all, in order."""
+        values, good = self.decimal(starts, ends)
+        if not good.all():
+            self.refuse(_row(good, rows), f"the {what} is no whole number below 2^64")
+        return values
+
+    def fixed(self, starts: Places, ends: Places, unit: int, what: str, rows: Places | None = None) -> U64:
+        """Decimal numbers with or without a fraction, times `unit`, at most 10^9, rounded down; exact in integers."""
+        points = np.flatnonzero(self.bytes == POINT)
+        index = np.searchsorted(points, starts)
+        point = points[np.minimum(index, len(points) - 1)] if len(points) else ends
+        point = np.where((index < len(points)) & (point < ends), point, ends)
+        whole, good = self.decimal(starts, point)
+        value = whole * _U(unit)
+        good = good & (whole <= _U(((1 << 64) - 1) // unit))
+        if (fractional := point < ends).any():
+            last = np.minimum(ends, point + 1 + NANO)
+            part, fine = self.decimal(np.minimum(point + 1, ends), last)
+            right = self.decimal(last, ends)[1]
+            there = last - point - 1
+            scaled = part * _U(unit) // TENS[np.clip(there, 0, NANO)]
+            good = good & (~fractional | ((fine | (there <= 0)) & (right | (last >= ends))))
+            before = value
+            value = value + np.where(fractional & (there > 0), scaled, _U(0))
+            good = good & (value >= before)
+        if not good.all():
+            self.refuse(_row(good, rows), f"the {what} is no number that fits in 64 bits of nanoseconds")
+        return value
+
+    def after(self, rows: int) -> Block:
+        """The block without its first lines."""
+        end = int(self.starts[rows]) if rows < len(self) else len(self.raw) - PAD
+        return (
+            Block(self.raw[end : len(self.raw) - PAD], self.line + rows) if end < len(self.raw) - PAD else _none(self)
+        )
 
     def hexadecimal(self, starts: Places, ends: Places) -> tuple[U64, NDArray[np.bool_]]:
         """The same for up to 16 hexadecimal digits, of either case, without 0x."""
@@ -121,6 +160,12 @@ class Block:
             starts.append(ends[-1] + 1)
         return starts[:count], ends
 
+    def tokens(self) -> tuple[Places, Places]:
+        """(starts, ends) of all runs of what is neither blank nor end of a line, of all lines."""
+        blank = _blank(self.bytes) | (self.bytes == NEWLINE) | (self.bytes == RETURN) | (self.bytes == 0)
+        edges = np.flatnonzero(blank[1:] != blank[:-1]) + 1
+        return edges[::2], edges[1::2]
+
     def stripped(self, starts: Places, ends: Places) -> tuple[Places, Places]:
         """The fields without blanks and tabs around them."""
         starts, ends = starts.copy(), ends.copy()
@@ -129,6 +174,18 @@ class Block:
         while (behind := (starts < ends) & _blank(self.bytes[ends - 1])).any():
             ends -= behind
         return starts, ends
+
+
+def _row(good: NDArray[np.bool_], rows: Places | None) -> int:
+    """The first line that is not good."""
+    return int(np.argmin(good)) if rows is None else int(rows[np.argmin(good)])
+
+
+def _none(block: Block) -> Block:
+    """A block of no lines."""
+    empty = Block(b"\n", block.line)
+    empty.starts = empty.ends = np.empty(0, dtype=np.int64)
+    return empty
 
 
 def blocks(source: Source) -> Iterator[Block]:

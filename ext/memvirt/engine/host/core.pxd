@@ -83,6 +83,7 @@ cdef class Core:
     cdef int process                            # that made it: a forked child has its memory, and shares its files
     cdef readonly bint closed
     cdef bint entered
+    cdef uint64_t entries                       # calls there have been: each may have changed anything
     cdef readonly uint32_t nr_fixed             # metadata frames of the host itself
 
     cdef int touch(self, VmState vm, vpn_t vpn, bint write, hfn_t *frame) except -1 nogil
@@ -97,5 +98,6 @@ cdef class Core:
     cdef uint32_t run_as(self, Actor actor, int64_t now, uint32_t want) except? 0xFFFFFFFF
     cdef void _leave(self) noexcept
     cdef list _take_fixed(self, uint64_t bytes, object what)
+    cdef uint64_t changes(self) noexcept nogil
     cpdef int64_t sim_ns(self)
     cdef readonly list snapshots                # frozen Vms that are in nobody's list of VMs

@@ -38,6 +38,9 @@ from ..replacement.registry import make_order
 from ..sharing.scanner cimport Scanning
 from ..sharing.registry import make_scanner
 
+cdef enum:
+    HITS_AT_ONCE = 1 << 16      # accesses between two questions whether to stop
+
 OUTCOMES = ("done", "no_frame", "no_slot", "pool_full", "rejected", "io_failed", "corrupt", "limited", "refused", "empty")
 
 
@@ -153,6 +156,7 @@ cdef class Core:
         if self.entered:
             raise InvariantError("a host runs one call at a time, and is in the middle of one")
         self.entered = True
+        self.entries += 1
         return 0
 
     cdef int _own(self, VmState vm) except -1:
@@ -190,11 +194,11 @@ cdef class Core:
         self.stalls.stop(vm.id, vm.now_ns)
         self.stalls.drain()
         self._leave()
-        return 0
+        return self.clock.interrupt.deliver()
 
     cdef uint32_t run_as(self, Actor actor, int64_t now, uint32_t want) except? 0xFFFFFFFF:
         """Enter and let an actor work now, on its own clock, not before `now`. Returns how much was done."""
-        cdef uint32_t done
+        cdef uint32_t done = 0
         self._enter()
         self.clock.now = max(actor.now_ns, now)
         try:
@@ -202,7 +206,9 @@ cdef class Core:
                 done = actor.work(want)
         finally:
             actor.now_ns = self.clock.now
+            self.clock.progress += done
             self._leave()
+        self.clock.interrupt.deliver()
         return done
 
     cdef list _take_fixed(self, uint64_t bytes, object what):
@@ -214,6 +220,7 @@ cdef class Core:
         cdef uint32_t keep = self.frames.min_pages
         if self.reclaim is not None and missing:
             self.reclaim.make_room(missing + keep, self.sim_ns())
+            self.clock.interrupt.deliver()
             keep += self.mapping.aside(NONE16)
         if missing > self.frames.nr_frames or not self.frames.can_take(<uint32_t>missing, keep):
             raise AdmissionError(f"{what} need {missing} frames; {self.frames.buddy.nr_free} are free, "
@@ -270,17 +277,17 @@ cdef class Core:
 
     cdef uint32_t serve(self, VmState vm, const uint32_t *pages, const uint8_t *ops, const uint32_t *sources, uint32_t n,
                         int64_t until) except? 0xFFFFFFFF nogil:
-        """Serve accesses until done, out of time, or stuck; returns how many. vm.outcome says which."""
+        """Serve accesses until done, out of time, interrupted, or stuck: then vm.outcome says why. Returns how many."""
         cdef uint32_t i = 0, last, stop
         cdef uint64_t written
         cdef int64_t hit_ns = self.clock.costs.hit
         cdef int outcome = OK
         self.clock.now = vm.now_ns
         self.stalls.running = vm.id
-        while i < n and self.clock.now < until:
-            last = n
-            if hit_ns and (until - self.clock.now - 1) / hit_ns < n - i:    # accesses that begin before `until`
-                last = min(i + 1 + <uint32_t>((until - self.clock.now - 1) / hit_ns), n)
+        while i < n and self.clock.now < until and not self.clock.interrupt.asked():
+            last = min(n, i + HITS_AT_ONCE)
+            if hit_ns and (until - self.clock.now - 1) / hit_ns < last - i:    # accesses that begin before `until`
+                last = min(i + 1 + <uint32_t>((until - self.clock.now - 1) / hit_ns), last)
             written = vm.hits.sequence
             stop = memvirt_serve_hits(&vm.hits, pages, ops, i, last, n)
             self.clock.spend(CPU_ACCESS, (stop - i) * hit_ns)
@@ -306,6 +313,12 @@ cdef class Core:
         vm.now_ns = self.clock.now
         vm.outcome = outcome
         return i
+
+    cdef uint64_t changes(self) noexcept nogil:
+        """A number that grows with whatever may let an access succeed that found no memory: accesses of VMs, work of
+        actors, calls from outside. While it stands still, trying again finds what was found before."""
+        return (self.meter.ev.reads + self.meter.ev.writes + self.meter.ev.fills + self.meter.ev.discards
+                + self.clock.progress + self.entries)
 
     cpdef int64_t sim_ns(self):
         """How far simulated time has come: the clock of the VM that is, or ever was, ahead."""

@@ -104,6 +104,7 @@ cdef class Engine(Core):
                 self.clock.now = vm.now_ns
                 try:
                     if self.faults.populate(vm.id) != OK:
+                        self.clock.interrupt.deliver()
                         raise AdmissionError(f"VM '{name}' is provisioned thick and needs {nr_pages} frames; "
                                              f"only {vm.charged} could be had")
                 finally:
@@ -118,6 +119,7 @@ cdef class Engine(Core):
         """AdmissionError unless its reservation can be kept: by free frames, or frames that others can give back."""
         cdef uint32_t reserved = self.mapping.account[vm.id].reservation
         if reserved and self.reclaim.make_room(self.frames.min_pages, self.sim_ns()) != OK:
+            self.clock.interrupt.deliver()
             raise AdmissionError(f"VM '{vm.name}': {reserved} reserved pages cannot be set aside: "
                                  f"{self.frames.buddy.nr_free} frames are free, {self.frames.min_pages} of them reserved, "
                                  f"and others cannot give back enough")
@@ -159,6 +161,7 @@ cdef class Engine(Core):
                 self._give_guest(vm, parent.guest.copy_for(vm.machine, draws_of(vm)))
                 vm.machine.copy_disk(parent.machine, parent.guest)
             if self.cloner.share(parent.id, vm.id) != OK:
+                self.clock.interrupt.deliver()
                 raise AdmissionError(f"no memory for the tables of clone '{name}'")
         except BaseException:
             self._leave()
@@ -253,6 +256,7 @@ cdef class Engine(Core):
             pages = self.cloner.directory_pages(snapshot.id, vm.id)
             need = self.mapping.leaves.pages.frames_needed(pages)
             if need and not self.cloner.may_take(vm.id, need):
+                self.clock.interrupt.deliver()
                 raise AdmissionError(f"VM '{vm.name}': no memory for the tables of a revert; the VM is as it was")
             self.mapping.leaves.pages.claim(pages)
             if vm.has_guest:
@@ -361,6 +365,7 @@ cdef class Engine(Core):
             self.reclaim.harvester.work(NONE)
         finally:
             self._leave()
+        self.clock.interrupt.deliver()
 
     # ---- what there is to see
 

@@ -6,8 +6,9 @@ fault asks for frames, see reclaim.) A VM runs until it is a quantum ahead of th
 Python is entered once per batch and once per decision.
 
 When a VM's access finds no memory, the host's rule decides: `stop` ends its stream, `wait` lets it sleep and try again
-(until nothing has moved for WAIT_LIMIT tries of everyone), `kill` destroys the VM that pays for most frames beyond what is
-reserved for it (of equals: for most frames, the lowest) and goes on.
+(until nothing has moved for WAIT_LIMIT sleeps of everyone), `kill` destroys the VM that pays for most frames beyond what
+is reserved for it (of equals: for most frames, the lowest) and goes on. A VM that waits tries again only once anything
+has changed: what failed fails again, after a look at every page.
 """
 
 from memvirt.errors import ConfigError
@@ -20,7 +21,7 @@ from ..simtime cimport Actor
 from ..types cimport NO_FRAME, OK, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef enum:
-    WAIT_LIMIT = 10000          # fruitless sleeps in a row, all VMs together, before `wait` gives up
+    WAIT_LIMIT = 10000          # sleeps in a row, all VMs together, before `wait` gives up
 
 cdef int64_t FOREVER = 0x7FFFFFFFFFFFFFFF
 
@@ -33,6 +34,8 @@ cdef class _Stream:
     cdef uint32_t at
     cdef uint64_t done
     cdef str reason
+    cdef bint waits             # its last access found no memory
+    cdef uint64_t changes       # Core.changes() then
 
     cdef bint refill(self) except? False:
         """Fetch the next batch that is not empty; False when there is none."""
@@ -79,9 +82,7 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
             engine.stalls.settle(now)
             _background(engine, now)
             if decide is not None and now >= next_decision:
-                engine._leave()
-                decide(now)
-                engine._enter()
+                _ask(engine, decide, now)
                 next_decision = now + interval_ns
                 continue                        # it may have ended any VM, this one too
             if not stream.refill():
@@ -138,15 +139,31 @@ cdef int64_t _next_clock(list active, _Stream running):
 
 
 cdef bint _serve(Engine engine, _Stream stream, int64_t limit) except? False:
-    """One quantum; True if at least one access was done."""
+    """One quantum; True if at least one access was done. A VM that waits does not try while nothing has changed."""
     cdef uint32_t done
     cdef Batch batch = stream.batch
+    if stream.waits and stream.changes == engine.changes():
+        return False
     with nogil:
         done = engine.serve(stream.vm, batch.pages + stream.at, batch.ops + stream.at,
                             NULL if batch.sources == NULL else batch.sources + stream.at, batch.n - stream.at, limit)
     stream.at += done
     stream.done += done
+    engine.clock.interrupt.deliver()
+    stream.waits = done == 0 and stream.vm.outcome != OK
+    stream.changes = engine.changes()
     return done > 0
+
+
+cdef int _ask(Engine engine, decide, int64_t now) except -1:
+    """Let the decider look, and do what it wants; having asked it changes nothing by itself."""
+    cdef uint64_t entries = engine.entries
+    engine._leave()
+    decide(now)
+    engine._enter()
+    if engine.entries == entries + 1:
+        engine.entries = entries
+    return 0
 
 
 cdef int _background(Engine engine, int64_t now) except -1:

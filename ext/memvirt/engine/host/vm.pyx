@@ -130,7 +130,7 @@ cdef class Vm(VmState):
         self.engine._begin(self)
         try:
             self.outcome = OK
-            while done < length:
+            while done < length and not self.engine.clock.interrupt.asked():
                 chunk = min(length - done, <uint64_t>PAGE_SIZE - (address + done) % PAGE_SIZE)
                 self.outcome = self.engine.touch(self, <vpn_t>((address + done) >> PAGE_SHIFT), source != NULL, &frame)
                 if self.outcome != OK:
@@ -170,6 +170,8 @@ cdef class Vm(VmState):
         self.engine._begin(self)
         try:
             for i in range(pages.shape[0]):
+                if self.engine.clock.interrupt.asked():
+                    break                       # _end raises
                 self.outcome = self.engine.touch(self, pages[i], False, &frame)
                 if self.outcome != OK:
                     raise ConfigError(f"VM '{self.name}': reading page {pages[i]} stopped: {self.outcome_name}")
@@ -188,12 +190,13 @@ cdef class Vm(VmState):
         self.engine.clock.now = self.now_ns
         try:
             self.guest.set_target(target_pages)
-            while moved and self.guest.nr_balloon != target_pages:
+            while moved and self.guest.nr_balloon != target_pages and not self.engine.clock.interrupt.asked():
                 moved = self.worker.work(step)
                 self.outcome = self.worker.outcome
         finally:
             self.now_ns = self.engine.clock.now
             self.engine._leave()
+        self.engine.clock.interrupt.deliver()
         return self.guest.nr_balloon
 
     def pin(self, uint32_t first, uint32_t pages):
@@ -215,7 +218,7 @@ cdef class Vm(VmState):
         try:
             for vpn in range(first, first + pages):
                 self.outcome = self.engine.touch(self, vpn, pinned, &frame)
-                if self.outcome != OK:
+                if self.outcome != OK or self.engine.clock.interrupt.asked():
                     break
                 self.engine.mapping.set_pinned(frame, pinned)
                 if self.has_guest:              # it does not put the page elsewhere either

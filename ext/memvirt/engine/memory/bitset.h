@@ -1,4 +1,4 @@
-/* A set of small numbers (0 .. n - 1) that finds its least member in a few steps: one bit per number, and above it
+/* A set of small numbers (0 .. n - 1) that finds its least or greatest member in a few steps: one bit per number, and above it
    summaries of which bit i says that word i of the level below is not 0. Adding a member that is there costs one load.
    The caller owns the words. */
 #ifndef MEMVIRT_PLACES_H
@@ -70,6 +70,15 @@ static inline uint32_t places_least(const Places *places)
     uint32_t number = 0;
     for (int k = places->top; k >= 0; k--)
         number = number << 6 | (uint32_t)__builtin_ctzll(places->level[k][number]);
+    return number;
+}
+
+/* The greatest member of a set that has one. */
+static inline uint32_t places_greatest(const Places *places)
+{
+    uint32_t number = 0;
+    for (int k = places->top; k >= 0; k--)
+        number = number << 6 | (63 - (uint32_t)__builtin_clzll(places->level[k][number]));
     return number;
 }
 

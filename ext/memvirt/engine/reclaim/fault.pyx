@@ -412,7 +412,7 @@ cdef class Faults:
         cdef uint32_t slot, entry
         cdef bint shared
         cdef int outcome
-        while gfn < self.leaves.directory[vm].nr_pages:
+        while gfn < self.leaves.directory[vm].nr_pages and not self.clock.interrupt.asked():
             if gfn % LEAF_ENTRIES == 0:
                 if self._zero_huge(vm, gfn) == OK:
                     gfn += LEAF_ENTRIES

@@ -31,7 +31,8 @@ cdef class Harvester(Actor):
         return True
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
-        """Tell the order of every accessed mark on the host; marks found."""
+        """Tell the order of every accessed mark on the host; marks found. One that is interrupted has not taken place:
+        the marks it took have been told of, ages are as they were."""
         cdef uint32_t id, found, slot, total = 0
         cdef Account *account
         for id in range(MAX_VMS):
@@ -39,6 +40,8 @@ cdef class Harvester(Actor):
         for id in range(self.mapping.leaves.records.end()):
             if not self.mapping.leaves.at(id).used:
                 continue
+            if self.clock.interrupt.asked():
+                return total
             found = self.mapping.harvest_leaf(id)
             total += found
             slot = self.mapping.leaves.at(id).holders

@@ -131,6 +131,8 @@ cdef class Reclaim(Eviction):
         memset(easy, 0, sizeof(easy))
         memset(hard, 0, sizeof(hard))
         for frame in range(self.frames.nr_frames):
+            if frame % 65536 == 0 and self.clock.interrupt.asked():
+                return False
             record = &self.frames.frame[frame]
             found += record.state == FRAME_CACHE
             if record.state != FRAME_GUEST or not record.flags & FRAME_ORDERED or record.charge == self.providing:
@@ -161,6 +163,9 @@ cdef class Reclaim(Eviction):
             account = &self.mapping.account[vm]
             while account.open and account.charged > account.limit:
                 if self.shrink_vm(<vmid_t>vm, account.charged - account.limit, 0, 0) == 0:
+                    if self.clock.interrupt.asked():    # another time
+                        self.mapping.over = True
+                        break
                     self.meter.ev.limit_unmet += account.charged - account.limit
                     break
         self.now_ns = self.clock.now
@@ -240,7 +245,7 @@ cdef class Reclaim(Eviction):
         cdef uint32_t gone = 0
         cdef hfn_t frame, insisted = NONE
         self._put_back()
-        while gone < want and patience > 0:
+        while gone < want and patience > 0 and not self.clock.interrupt.asked():
             patience -= 1
             frame = self.order.candidate()
             if frame == NONE:
@@ -296,7 +301,7 @@ cdef class Reclaim(Eviction):
         cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
         cdef hfn_t frame
         self._put_back()
-        while gone < want and left > 0 and self._may_lose(vm, keep):
+        while gone < want and left > 0 and self._may_lose(vm, keep) and not self.clock.interrupt.asked():
             frame = self._page_of(vm, gfn, &step)
             step = min(step, nr_pages - gfn)
             left -= min(left, <uint64_t>step)

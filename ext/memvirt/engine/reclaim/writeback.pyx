@@ -65,7 +65,7 @@ cdef class Writeback:
         cdef uint64_t moved = self.zpool.count[<int>COMPACT_MOVED_BYTES]
         cdef uint32_t frames = self.zpool.nr_pool_frames, owner, handle
         cdef int size_class = self.zpool.zspages.nr_classes - 1
-        while self.zpool.compact_one(&size_class, &owner, &handle):
+        while not self.clock.interrupt.asked() and self.zpool.compact_one(&size_class, &owner, &handle):
             self.mapping.backings.set_place(owner, BACKING_ZPOOL, handle, self.mapping.backings.at(owner).check)
         moved = self.zpool.count[<int>COMPACT_MOVED_BYTES] - moved
         self.clock.spend(CPU_COMPACT, self.clock.costs.move_page * <int64_t>((moved + PAGE_SIZE - 1) // PAGE_SIZE))

@@ -142,6 +142,11 @@ cdef inline void links_cut(Link *links, uint32_t id) noexcept nogil:
     links[links[id].prev].next = links[id].next
     links[links[id].next].prev = links[id].prev
 
+cdef inline void links_renew(Link *links, uint32_t sentinel, uint32_t id) noexcept nogil:
+    """Make an id that is in some list the newest of the sentinel's."""
+    links_cut(links, id)
+    links_push(links, sentinel, id)
+
 cdef inline void links_remove(Link *links, uint32_t id) noexcept nogil:
     links_cut(links, id)
     links[id].prev = NONE
@@ -158,5 +163,25 @@ cdef inline uint32_t links_oldest(Link *links, uint32_t sentinel) noexcept nogil
     return links[sentinel].prev if links[sentinel].prev != sentinel else NONE
 
 
+# Of orders that keep one byte of state for each id, 0 while it is absent: `linked` are those whose residents are in lists.
+
+cdef inline void state_rename(uint8_t *state, uint32_t id, uint32_t new) noexcept nogil:
+    state[new] = state[id]
+    state[id] = 0
+
+cdef inline void linked_rename(Link *links, uint8_t *state, uint32_t id, uint32_t new) noexcept nogil:
+    links_rename(links, id, new)
+    state_rename(state, id, new)
+
+cdef inline void linked_remove(Link *links, uint8_t *state, uint32_t id) noexcept nogil:
+    links_remove(links, id)
+    state[id] = 0
+
+cdef inline void linked_prefetch(const Link *links, const uint8_t *state, uint32_t id) noexcept nogil:
+    MV_PREFETCH(&state[id])
+    MV_PREFETCH(&links[id])
+
+
+cdef object linked_check(str name, const Link *links, const uint8_t *state, uint32_t ids)
 cdef object queue_check(str name, Queue *q, const uint8_t *state, uint32_t ids, uint8_t wanted)
 cdef uint32_t links_check(str name, Link *links, uint32_t ids, uint32_t sentinel) except? 0xFFFFFFFE

@@ -5,6 +5,14 @@ from ..types cimport NONE, uint8_t, uint32_t
 from memvirt.errors import InvariantError
 
 
+cdef object linked_check(str name, const Link *links, const uint8_t *state, uint32_t ids):
+    """An id is in a list exactly if it has a state."""
+    cdef uint32_t id
+    for id in range(ids):
+        if (links[id].prev != NONE) != (state[id] != 0):
+            raise InvariantError(f"{name}: id {id} has state {state[id]} and prev {links[id].prev}")
+
+
 cdef object queue_check(str name, Queue *q, const uint8_t *state, uint32_t ids, uint8_t wanted):
     """Every queued id is in its slot once, has all bits of `wanted` in its state, and the counters agree."""
     cdef uint32_t _, slot = q.head, id, live = 0

@@ -66,7 +66,7 @@ cdef class EsxScanner(Scanner):
         cdef bint ended
         if pages == NONE:
             return self._whole_pass()
-        while looked < pages:
+        while looked < pages and not self.clock.interrupt.asked():
             vm = self._next_vm()
             if vm == NONE16:
                 break
@@ -89,7 +89,7 @@ cdef class EsxScanner(Scanner):
                 continue
             self.step[vm] = 0
             ended = False
-            while not ended:
+            while not ended and not self.clock.interrupt.asked():
                 frame = self._draw(<vmid_t>vm, &ended)
                 if frame != NONE:
                     merged += self._visit(frame)

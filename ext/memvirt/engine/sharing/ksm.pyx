@@ -82,7 +82,7 @@ cdef class KsmScanner(Scanner):
         if pages == NONE:
             self._begin_pass()              # of a pass given up, the unstable tree stays: its items move as they are met
         merged += self.follow_hints(pages, &looked)
-        while looked < pages:
+        while looked < pages and not self.clock.interrupt.asked():
             if not self.in_pass:
                 self._begin_pass()
             if not self._next_page(&frame, &id):

@@ -75,6 +75,7 @@ cdef class SwapSpace:
                 last = max(last, self.submit(write, clock.now, slots[first], i - first))
                 first = i
         clock.wait_until(last)
+        clock.interrupt.hurry()
 
     def attach(self, Device device not None):
         """The device of every area that has none of its own."""

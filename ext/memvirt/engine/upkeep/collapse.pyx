@@ -45,7 +45,7 @@ cdef class Collapser:
         if nr_leaves == NONE:
             self.cursor = 0
         for _step in range(end):
-            if seen == nr_leaves:
+            if seen == nr_leaves or self.clock.interrupt.asked():
                 break
             if self.cursor >= end:
                 self.cursor = 0

@@ -82,7 +82,7 @@ cdef class Compactor:
         """Make up to `want` free blocks; how many. Each page moves at most once per call."""
         cdef uint32_t made = 0, block
         self._survey()
-        while made < want:
+        while made < want and not self.clock.interrupt.asked():
             block = self._cheapest()
             if block == NONE:
                 break
