@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from memvirt.engine.content import content as contents
 from memvirt.errors import ConfigError
 from memvirt.policies.base import Targets
-from memvirt.settings.config import GuestOptions, HostConfig
+from memvirt.settings.config import HostConfig
+from memvirt.settings.vm_config import GuestOptions
 from memvirt.units import MAX_TIME, PAGE_SIZE
 
 LAST_OP = 3
@@ -117,6 +118,14 @@ def guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "replacement_options": options.replacement_options,
         "swappiness": options.swappiness,
     }
+
+
+def interval_of(decider: Any) -> int:
+    """How often a decider is to be asked, ns; ConfigError for what is no time."""
+    interval = getattr(decider, "interval_ns", 1_000_000)
+    if isinstance(interval, bool) or not isinstance(interval, int) or not 0 < interval <= MAX_TIME:
+        raise ConfigError(f"decider: interval_ns is {interval!r}; 1 to {MAX_TIME} ns is the range")
+    return interval
 
 
 def check_targets(targets: Targets, pages_of: Mapping[str, int]) -> None:

@@ -5,37 +5,28 @@ here translates and validates; the work is done by memvirt.engine.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from math import isqrt
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from memvirt import border, stores
 from memvirt.engine.content import codec as codecs
 from memvirt.engine.host import audit, contiguity, savings
 from memvirt.engine.host import host as engine_host
 from memvirt.engine.host import schedule as engine_run
-from memvirt.engine.stores.swap import Swap
 from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.base import Decider, Snapshot, Targets
 from memvirt.settings import costs
-from memvirt.settings.config import NAME, CloneConfig, GuestOptions, HostConfig, VmConfig
+from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import validate
-from memvirt.units import MAX_TIME, PAGE_SIZE, suggest
+from memvirt.settings.fields import NAME
+from memvirt.settings.vm_config import CloneConfig, VmConfig
+from memvirt.units import PAGE_SIZE, suggest
 from memvirt.vm import RunOutcome, SavedState, Vm
 
+Face = TypeVar("Face", Vm, SavedState)
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
-
-
-def linux_watermarks(frames: int) -> tuple[int, int, int]:
-    """min, low, high in free frames, as Linux sets them (mm/page_alloc.c: min_free_kbytes and watermark_scale_factor
-    10), without the raise for transparent huge pages; never more than an eighth of a small host."""
-    min_kib = max(128, min(isqrt(frames * 4 * 16), 262_144))
-    low_gap = max(min_kib // 4 // 4, frames * 10 // 10_000)
-    min_pages = min(min_kib // 4, frames // 16)
-    gap = min(low_gap, max(1, frames // 32))
-    return min_pages, min_pages + gap, min_pages + 2 * gap
 
 
 class Host:
@@ -51,26 +42,41 @@ class Host:
         swap_direct: bool = True,
         **settings: Any,
     ) -> None:
-        self.config = validate(HostConfig, settings)
-        config = self.config
+        self._make(validate(HostConfig, settings), corpus, swap_path, swap_direct)
+
+    @classmethod
+    def of(
+        cls,
+        config: HostConfig,
+        *,
+        corpus: Any = None,
+        swap_path: str | PathLike[str] | None = None,
+        swap_direct: bool = True,
+    ) -> Self:
+        """A host of settings that are validated already: nothing is read, parsed or filled in once more."""
+        host = cls.__new__(cls)
+        host._make(config, corpus, swap_path, swap_direct)
+        return host
+
+    def _make(self, config: HostConfig, corpus: Any, swap_path: object, swap_direct: bool) -> None:
+        self.config = config
         if config.content == "bytes" and (problem := memory_problem(config.memory * PAGE_SIZE)):
             raise ConfigError(f"memory: {problem}; make the host smaller, or set content to 'fingerprint'")
-        codec = codecs.open_codec(config.codec, config.codec_level_used)
+        codec = codecs.open_codec(config.codec, config.codec_level)
         content = border.content(config, corpus, codec)
         marks = config.watermarks
-        low, mid, high = (marks.min, marks.low, marks.high) if marks else linux_watermarks(config.memory)
         self._engine: Any = engine_host.Engine(
             content,
             stores.device(config.swap_device),
             stores.swap(config, border.swap_path(swap_path, config), swap_direct),
             order=config.replacement,
-            order_options=config.order_options(),
-            min_pages=low,
-            low_pages=mid,
-            high_pages=high,
+            order_options=config.replacement_options,
+            min_pages=marks.min,
+            low_pages=marks.low,
+            high_pages=marks.high,
             zpool=stores.zpool(config),
             sharing=config.sharing,
-            sharing_options=config.scanner_options(),
+            sharing_options=config.sharing_options,
             provisioning=PROVISIONING[config.provisioning],
             compress_limit=config.zpool_reject_above,
             readahead=config.readahead,
@@ -81,10 +87,10 @@ class Host:
             costs=costs.for_codec(config.costs, config.codec),
             seed=config.seed,
         )
-        self._faces: dict[Any, Vm | SavedState] = {}  # of the engine's VMs and snapshots; what there is, it knows
+        self._faces: dict[Any, Any] = {}  # of the engine's VMs and snapshots; what there is, it knows
         self._commit = config.commit
         self._capacity = config.memory + config.swap_total
-        self._reservable = config.memory - self._engine.nr_fixed - high
+        self._reservable = config.memory - self._engine.nr_fixed - marks.high
         self._decider = config.decider()
         self._memo: Mapping[str, tuple[int, ...]] = {}
         self._last_decision_ns = 0
@@ -144,19 +150,23 @@ class Host:
                 "domain": domain,
             },
         )
+        return self.create(config)
+
+    def create(self, config: VmConfig) -> Vm:
+        """What create_vm does, of settings that are validated already."""
+        engine = self.engine
         self._admit(config.name, config.memory, config.reservation)
-        options = config.guest if isinstance(config.guest, GuestOptions) else GuestOptions(cache_percent=0)
-        vm = self.engine.create_vm(
+        vm = engine.create_vm(
             config.name,
             config.memory,
             limit=config.limit,
             reservation=config.reservation,
             shares=config.shares,
             domain=config.domain,
-            guest=border.guest_arguments(options, config.memory) if config.guest else None,
-            disk=self._guest_disk(options, config.memory) if config.guest else None,
+            guest=border.guest_arguments(config.guest, config.memory) if config.guest else None,
+            disk=stores.guest_disk(config.guest, config.memory, engine.content.raw_bytes) if config.guest else None,
         )
-        return self._vm_of(vm)
+        return self._face(Vm, vm)
 
     def clone_vm(self, parent: Vm, name: str) -> Vm:
         """What Vm.clone does: a clone is promised as much as its parent, and admitted by the same rule."""
@@ -165,7 +175,7 @@ class Host:
         if not (isinstance(name, str) and NAME.fullmatch(name)):  # building a model takes longer than a clone
             name = validate(CloneConfig, {"name": name}).name
         self._admit(name, parent.pages, parent.engine_vm.reservation)
-        return self._vm_of(engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
+        return self._face(Vm, engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
 
     def save_vm(self, vm: Vm) -> SavedState:
         """What Vm.snapshot does. A snapshot reserves nothing, but under commit='strict' it is promised as much as its VM:
@@ -173,7 +183,7 @@ class Host:
         engine = self.engine
         self.require(vm)
         self._admit(vm.name, vm.pages, 0)
-        return self._saved_of(engine.clone_vm(vm.engine_vm, vm.name, vm.disk_for_copy(), False))
+        return self._face(SavedState, engine.clone_vm(vm.engine_vm, vm.name, vm.disk_for_copy(), False))
 
     def require(self, vm: object) -> None:
         """ConfigError unless this is a VM of this host, and lives."""
@@ -183,20 +193,10 @@ class Host:
             raise ConfigError(f"VM '{vm.name}' belongs to another host")
         vm.engine_vm._require()
 
-    def _guest_disk(self, options: GuestOptions, pages: int) -> Swap | None:
-        """The guest's own disk: its swap, then a block for each page of its page cache."""
-        blocks = options.swap + pages * options.cache_percent // 100
-        return Swap(blocks, slot_bytes=self.engine.content.raw_bytes) if blocks else None
-
-    def _vm_of(self, engine_vm: Any) -> Vm:
-        """The one Vm of an engine's VM. A signal may come at any moment: whoever is made twice has not been seen yet."""
-        face = self._faces.get(engine_vm) or self._faces.setdefault(engine_vm, Vm(self, engine_vm))
-        assert isinstance(face, Vm)
-        return face
-
-    def _saved_of(self, engine_vm: Any) -> SavedState:
-        face = self._faces.get(engine_vm) or self._faces.setdefault(engine_vm, SavedState(self, engine_vm))
-        assert isinstance(face, SavedState)
+    def _face(self, kind: type[Face], engine_vm: Any) -> Face:
+        """The one Vm or SavedState of an engine's VM. A signal may come at any moment: one that is made twice has not been
+        seen yet."""
+        face: Face = self._faces.get(engine_vm) or self._faces.setdefault(engine_vm, kind(self, engine_vm))
         return face
 
     def forget(self, engine_vm: Any) -> None:
@@ -204,7 +204,7 @@ class Host:
         self._faces.pop(engine_vm, None)
 
     def _named(self) -> dict[str, Vm]:
-        return {name: self._vm_of(vm) for name, vm in list(self.engine.vms.items())}
+        return {name: self._face(Vm, vm) for name, vm in list(self.engine.vms.items())}
 
     def _admit(self, name: str, pages: int, reservation: int) -> None:
         """The commit rule, after Linux's overcommit_memory: always; heuristic: no single VM beyond memory and swap;
@@ -231,13 +231,13 @@ class Host:
     @property
     def vms(self) -> list[Vm]:
         """The VMs there are, oldest first; none once the host is closed."""
-        return [] if self._engine is None else [self._vm_of(vm) for vm in list(self.engine.vms.values())]
+        return [] if self._engine is None else [self._face(Vm, vm) for vm in list(self.engine.vms.values())]
 
     @property
     def saved_states(self) -> list[SavedState]:
         """The snapshots that are kept, oldest first: also those that the program has lost sight of. They hold memory
         until they are dropped."""
-        return [] if self._engine is None else [self._saved_of(vm) for vm in list(self.engine.snapshots)]
+        return [] if self._engine is None else [self._face(SavedState, vm) for vm in list(self.engine.snapshots)]
 
     # ---- running
 
@@ -262,9 +262,7 @@ class Host:
         decide = None
         interval = 0
         if decider is not None:
-            interval = getattr(decider, "interval_ns", 1_000_000)
-            if isinstance(interval, bool) or not isinstance(interval, int) or not 0 < interval <= MAX_TIME:
-                raise ConfigError(f"decider: interval_ns is {interval!r}; 1 to {MAX_TIME} ns is the range")
+            interval = border.interval_of(decider)
             rule: Any = getattr(decider, "decide", decider)
 
             def decide(now_ns: int) -> None:

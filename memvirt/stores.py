@@ -6,6 +6,8 @@ from memvirt.engine.device import Device
 from memvirt.engine.stores.swap import Swap
 from memvirt.engine.stores.swapset import SwapSet
 from memvirt.settings.config import HostConfig
+from memvirt.settings.devices import SwapDevice
+from memvirt.settings.vm_config import GuestOptions
 
 # Counter -> what the pool calls it. The other reasons to decline a page are the engine's own events.
 POOL_EVENTS = {
@@ -45,9 +47,15 @@ def zpool(config: HostConfig) -> dict[str, Any] | None:
     }
 
 
-def device(setting: Any) -> Device:
-    """The queue of a named device, or of one with constants of its own (a SwapDevice; its dump would be text)."""
-    return Device(setting) if isinstance(setting, str) else Device("custom", **dict(setting))
+def guest_disk(options: GuestOptions, pages: int, slot_bytes: Literal[8, 4096]) -> Swap | None:
+    """A guest's own disk: its swap, then a block for each page of its page cache."""
+    blocks = options.swap + pages * options.cache_percent // 100
+    return Swap(blocks, slot_bytes=slot_bytes) if blocks else None
+
+
+def device(setting: SwapDevice) -> Device:
+    """The queue in front of a disk."""
+    return Device(setting.name, **setting.constants())
 
 
 def events(engine: Any) -> dict[str, int]:

@@ -33,17 +33,17 @@ testing: orders guests
 """
 
 PYTHON_ORDER = """
--: errors interrupts units
+-: errors interrupts units names
 metrics: metric sharing registry
 policies:
-settings: diagnose costs scanner_options replacement_options config presets
+settings: diagnose fields devices watermarks costs scanner_options replacement_options config vm_config sources presets
 -: environment versions
 inputs:
 workloads:
 simulation: trace reuse curve own face
 -: border vm stores host
-results: record run_folder derived
-experiment: fleet suite expected plan trace_cell cell loop
+results: record manifest run_folder derived
+experiment: fleet_spec fleet suite expected plan trace_cell cell pool loop
 timing: hook samples worker
 report: statistics columns summary verdict aging_table export terminal comparison comparison_text
 cli:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,11 +12,13 @@ import typer
 from memvirt import interrupts
 from memvirt.cli import timings
 from memvirt.cli.corpus import opened
+from memvirt.cli.jobs import Jobs, how_many, run_cells
 from memvirt.cli.show import Json, Width, examples, print_columns, print_json, program, say
 from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
     from memvirt.experiment.plan import Plan
+    from memvirt.inputs import ClassTable
     from memvirt.results.record import Record
     from memvirt.results.run_folder import Results
 
@@ -42,8 +44,15 @@ def run(
     ] = None,
     tier: Annotated[Tier, typer.Option(help="How much of the suite is run.")] = Tier.QUICK,
     corpus: Annotated[
-        str, typer.Option(help="A corpus file, or 'synthetic'. This machine's own pages, unless given.")
+        str,
+        typer.Option(
+            help="A corpus, fingerprints, 'synthetic' or a published mix. This machine's pages, unless given."
+        ),
     ] = "",
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")
@@ -54,6 +63,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")
     ] = False,
+    jobs: Jobs = "auto",
     width: Width = None,
     as_json: Json = False,
 ) -> None:
@@ -69,22 +79,37 @@ def run(
         raise ConfigError(
             "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
-    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or ())
+    overrides, seeds, filled = settings or (), seed or (), fill or ()
+    plan = planning.make(suite, tier.value, only=names, overrides=overrides, seeds=seeds, corpus=corpus, fill=filled)
+    at_once = how_many(jobs, plan)
     if dry_run:
+        if corpus:
+            _require_fit(plan, opened(corpus))
         _print_plan(plan, as_json)
         return
-    again = _command(suite, preset, settings, seed, tier, corpus)
-    records = _run_all(plan, corpus, out, resume, timeout, again)
+    _print_all(_run_all(plan, out, resume, timeout, at_once), plan, width, as_json)
+
+
+def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: bool) -> None:
+    """The table, what is to be said of it, and the failures: then exit code 1."""
     failed = [record for record in records if record.status == "failed"]
     if as_json:
         print_json([_row(record) for record in records])
     else:
-        print_table(records, width)
+        print_table(records, plan.suite.shown(), width)
     for text in idle_deciders(records):
         say(text)
     if failed:
         _print_failures(failed)
         raise typer.Exit(FAILED)
+
+
+def _require_fit(plan: "Plan", corpus: "ClassTable") -> None:
+    from memvirt.errors import ConfigError
+    from memvirt.experiment.plan import misfits
+
+    if problems := misfits(plan, corpus):
+        raise ConfigError("\n".join(problems))
 
 
 def idle_deciders(records: list["Record"]) -> list[str]:
@@ -128,32 +153,13 @@ def _print_failures(failed: Sequence["Record"]) -> None:
         say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
 
 
-def _command(
-    suite: str,
-    preset: list[str] | None,
-    settings: list[str] | None,
-    seed: list[int] | None,
-    tier: Tier,
-    corpus: str,
-) -> list[str]:
-    """The command line that asks for the same cells."""
-    words = [*program(), "run", suite, "--tier", tier.value]
-    for option, values in (("--preset", preset), ("--set", settings), ("--seed", seed)):
-        for value in values or ():
-            words += [option, str(value)]
-    return words + (["--corpus", corpus] if corpus else [])
-
-
-def _run_all(
-    plan: "Plan", corpus: str, out: Path | None, resume: bool, timeout: int | None, again: list[str]
-) -> list["Record"]:
+def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, jobs: int) -> list["Record"]:
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
     from memvirt.environment import memory_problem
     from memvirt.errors import ConfigError
     from memvirt.experiment.cell import prepare
     from memvirt.experiment.loop import manifest
-    from memvirt.experiment.plan import misfits
     from memvirt.results.record import RecordError
     from memvirt.results.run_folder import Results, latest_folder, next_folder
 
@@ -166,20 +172,18 @@ def _run_all(
         require_hook()
     base = Path("results")
     folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
-    context = prepare(opened(corpus))
-    if problems := misfits(plan, context.corpus):
-        raise ConfigError("\n".join(problems))
+    context = prepare(opened(plan.asked.corpus))
+    _require_fit(plan, context.corpus)
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume) as results:
         say(
             f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
             f"corpus {context.corpus.sha256[:12]}, into {folder}"
         )
-        going_on = shlex.join([*again, "--out", str(folder), "--resume"])
+        going_on = shlex.join([*program(), *plan.asked.words(), "--out", str(folder), "--resume"])
         try:
             with interrupts.alarm(timeout):
-                for record in _with_progress(plan, context, results):
-                    records.append(record)
+                records += _with_progress(plan, context, results, jobs)
                 if plan.tier == "full":
                     timings.take(plan, records, context.corpus, results.path)
         except BaseException as error:
@@ -199,14 +203,17 @@ def _kept(results: "Results", plan: "Plan") -> str:
     return f"{len(list(results.cell_files()))} of {plan.count()} cells are kept in {results.path}"
 
 
-def _with_progress(plan: "Plan", context: Any, results: "Results") -> Iterator["Record"]:
+def _with_progress(plan: "Plan", context: Any, results: "Results", jobs: int) -> list["Record"]:
+    """The records of a plan in its order, whatever order they come in."""
     from memvirt.cli.progress import shown
-    from memvirt.experiment.loop import run_plan
 
+    order = {cell.name: index for index, cell in enumerate(plan.in_order())}
+    records = []
     with shown(plan.count()) as show:
-        for progress in run_plan(plan, context, results):
+        for progress in run_cells(plan, context, results, jobs):
             show(progress)
-            yield progress.record
+            records.append(progress.record)
+    return sorted(records, key=lambda record: order[record.cell])
 
 
 def _print_plan(plan: "Plan", as_json: bool) -> None:

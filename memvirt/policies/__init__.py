@@ -22,7 +22,19 @@ from memvirt.policies.proxmox import Proxmox
 from memvirt.policies.senpai import Senpai, Tmo
 from memvirt.units import parse_pages, parse_time, suggest
 
-__all__ = ["DECIDERS", "ColdAge", "Decider", "Snapshot", "Targets", "VmView", "build", "describe", "load"]
+__all__ = [
+    "DECIDERS",
+    "ColdAge",
+    "Decider",
+    "Snapshot",
+    "Targets",
+    "VmView",
+    "build",
+    "describe",
+    "file_of",
+    "load",
+    "options_of",
+]
 
 DECIDERS: Mapping[str, type[Decider]] = {
     "proportional": Proportional,
@@ -68,9 +80,35 @@ def load(name: str) -> type[Decider]:
 def build(name: str, options: Mapping[str, object]) -> Decider:
     """An instance of the named decider; ConfigError names every option that does not fit."""
     cls = load(name)
-    parameters = {
-        key: value for key, value in inspect.signature(cls).parameters.items() if value.kind != value.VAR_KEYWORD
-    }
+    arguments = _arguments(name, cls, options)
+    try:
+        decider = cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"decider '{name}' cannot be made: {error}") from error
+    return decider
+
+
+def options_of(name: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Every option of the named decider by value: those given, and the defaults of the others. Of a user's class,
+    defaults that are no number, text or truth value are left out: its file says what they are."""
+    cls = load(name)
+    every = {key: value.default for key, value in _parameters(cls).items()}
+    every |= _arguments(name, cls, given)
+    return {key: value for key, value in every.items() if isinstance(value, (int, str))}
+
+
+def file_of(name: str) -> Path | None:
+    """The file that a decider is read from; None for a built-in one."""
+    return None if name in DECIDERS else Path(name.rsplit(":", 1)[0])
+
+
+def _parameters(cls: type[Decider]) -> dict[str, inspect.Parameter]:
+    return {key: value for key, value in inspect.signature(cls).parameters.items() if value.kind != value.VAR_KEYWORD}
+
+
+def _arguments(name: str, cls: type[Decider], options: Mapping[str, object]) -> dict[str, object]:
+    """The options as the class takes them; ConfigError with all that do not fit."""
+    parameters = _parameters(cls)
     problems = []
     arguments: dict[str, object] = {}
     for key, value in options.items():
@@ -83,11 +121,7 @@ def build(name: str, options: Mapping[str, object]) -> Decider:
             problems.append(f"option '{key}' of decider '{name}': {error}")
     if problems:
         raise ConfigError("; ".join(problems))
-    try:
-        decider = cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"decider '{name}' cannot be made: {error}") from error
-    return decider
+    return arguments
 
 
 def _option(key: str, value: object, default: object) -> object:

@@ -1,9 +1,11 @@
 """What the replacement orders can be told: each option with its default and its meaning."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from memvirt.units import suggest
 
+Replacement = Literal["random", "fifo", "clock", "lru", "twolist", "mglru", "sieve", "s3fifo", "2q", "arc", "lfu"]
 VARIANTS = ("libcachesim", "paper")
 # By order; those that are not here take none.
 REPLACEMENT_OPTIONS: Mapping[str, Mapping[str, str]] = {

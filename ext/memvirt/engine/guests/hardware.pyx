@@ -146,7 +146,7 @@ cdef class VirtualMachine(Machine):
         return OK
 
     cdef int release(self, gfn_t gfn) except -1 nogil:
-        cdef bint stays = self.faults.page_pinned(self.vm, gfn)     # a device may write to it: its frame is not given up
+        cdef bint stays = self.faults.pinned(self.vm, gfn)     # a device may write to it: its frame is not given up
         cdef int outcome = self.faults.release(self.vm, gfn)
         self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.balloon_page)
         if outcome == OK and not stays:

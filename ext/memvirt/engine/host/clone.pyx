@@ -7,9 +7,9 @@ parent has cached of it is revoked wholesale, one byte per 2 MiB, and settled re
 """
 
 from ..counters cimport CPU_CLONE, CPU_COPY
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..memory.frames cimport FRAME_GUEST, FRAME_PINNED
-from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, hfn_t, uint32_t, vmid_t
+from ..types cimport LEAF_ENTRIES, NO_FRAME, NONE, OK, gfn_t, hfn_t, uint32_t, vmid_t
 
 
 cdef class Cloner:
@@ -50,39 +50,39 @@ cdef class Cloner:
 
     cdef int _copy_pinned(self, vmid_t parent, vmid_t child) except -1 nogil:
         """The child gets leaves and pages of its own where the parent has pinned ones. OK, or what ran out."""
-        cdef uint32_t region, slot, index, entry
+        cdef uint32_t gfn = 0, index, entry
+        cdef Look at
         cdef int outcome
-        for region in range((self.mapping.leaves.directory[parent].nr_pages + LEAF_ENTRIES - 1) >> LEAF_SHIFT):
-            slot = self.mapping.leaves.slot_of(parent, region << LEAF_SHIFT)
-            if slot == NONE or self.mapping.leaves.slot(slot).leaf == NONE:
-                continue
-            for index in range(LEAF_ENTRIES):
-                entry = self.mapping.leaves.entry(
-                    self.mapping.leaves.at(self.mapping.leaves.slot(slot).leaf), index)
+        while gfn < self.mapping.leaves.directory[parent].nr_pages:
+            for index in range(LEAF_ENTRIES if self.mapping.leaves.look(parent, gfn, &at) else 0):
+                entry = self.mapping.leaves.entry(at.leaf, index)
                 if entry & PTE_PRESENT and self.mapping.frames.frame[entry & PTE_WHERE].flags & FRAME_PINNED:
-                    outcome = self._copy_page(child, region, index, entry & PTE_WHERE)
+                    outcome = self._copy_page(child, gfn + index, entry & PTE_WHERE)
                     if outcome != OK:
                         return outcome
+                    self.mapping.leaves.look(parent, gfn, &at)      # its leaf may have become small
+            gfn += LEAF_ENTRIES
         return OK
 
-    cdef int _copy_page(self, vmid_t child, uint32_t region, uint32_t index, hfn_t frame) except -1 nogil:
+    cdef int _copy_page(self, vmid_t child, gfn_t gfn, hfn_t frame) except -1 nogil:
         """A page that both have, of which the parent keeps this frame."""
-        cdef uint32_t slot = self.mapping.leaves.slot_of(child, region << LEAF_SHIFT)
+        cdef Look at
         cdef hfn_t copy
         cdef int outcome
-        if self.mapping.leaves.at(self.mapping.leaves.slot(slot).leaf).nr_holders > 1:
-            outcome = self.reclaim.secure(child, 0,
-                                          self.mapping.frames_to_copy_leaf(self.mapping.leaves.slot(slot).leaf))
+        self.mapping.leaves.look(child, gfn, &at)
+        if at.leaf.nr_holders > 1:
+            outcome = self.reclaim.secure(child, 0, self.mapping.frames_to_copy_leaf(at.id))
             if outcome != OK:
                 return outcome
             self.mapping.clock.spend(CPU_COPY, self.mapping.clock.costs.leaf_copy)
-            self.mapping.copy_leaf(slot)
+            self.mapping.copy_leaf(at.slot)
+            self.mapping.leaves.look(child, gfn, &at)
         outcome = self.reclaim.secure(child, 1, 0)
         if outcome != OK:
             return outcome
         self.mapping.frames.claim(0, FRAME_GUEST, &copy)
         self.mapping.content.copy(copy, frame)
         self.mapping.clock.spend(CPU_COPY, self.mapping.clock.costs.copy_page)
-        self.mapping.break_cow(child, self.mapping.leaves.slot(slot).leaf, index, copy)
+        self.mapping.break_cow(child, at.id, at.index, copy)
         self.mapping.meter.ev.clone_pinned_copied += 1
         return OK

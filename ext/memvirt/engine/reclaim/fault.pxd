@@ -4,7 +4,7 @@ from ..content.content cimport Content
 from ..counters cimport Fault, Meter
 from ..device cimport Device
 from ..memory.frames cimport Frames
-from ..mapping.leaf cimport Leaf, Leaves
+from ..mapping.leaf cimport Leaves
 from ..mapping.mapping cimport Mapping
 from .reclaim cimport Reclaim
 from ..sharing.shareindex cimport ShareIndex
@@ -41,8 +41,8 @@ cdef class Faults:
     cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil
     cdef int populate(self, vmid_t vm) except -1 nogil
     cdef int _populate(self, vmid_t vm) except -1 nogil
-    cdef bint pinned(self, Leaf *leaf, gfn_t gfn) noexcept nogil
-    cdef bint page_pinned(self, vmid_t vm, gfn_t gfn) noexcept nogil
+    cdef bint is_pinned(self, uint32_t entry) noexcept nogil
+    cdef bint pinned(self, vmid_t vm, gfn_t gfn) noexcept nogil
 
     # Hint: these pages are accessed next. For VMs without a guest.
     cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil
