@@ -1,10 +1,10 @@
-"""What comes from outside, as the engine takes it: numbers, arrays, paths and targets, or an error in words.
+"""What comes from outside, as the engine takes it: numbers, arrays and paths, or an error in words.
 
 Arrays are looked at here for what NumPy would cut without a word (a negative page number, an op of 256 or 0.7). The
 engine copies them, and checks what depends on the VM in its copy.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from typing import Any
 
@@ -13,10 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from memvirt.engine.content import content as contents
 from memvirt.errors import ConfigError
-from memvirt.policies.base import Targets
 from memvirt.settings.config import HostConfig
 from memvirt.settings.vm_config import GuestOptions
-from memvirt.units import MAX_TIME, PAGE_SIZE
+from memvirt.units import PAGE_SIZE
 
 LAST_OP = 3
 
@@ -118,30 +117,3 @@ def guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "replacement_options": options.replacement_options,
         "swappiness": options.swappiness,
     }
-
-
-def interval_of(decider: Any) -> int:
-    """How often a decider is to be asked, ns; ConfigError for what is no time."""
-    interval = getattr(decider, "interval_ns", 1_000_000)
-    if isinstance(interval, bool) or not isinstance(interval, int) or not 0 < interval <= MAX_TIME:
-        raise ConfigError(f"decider: interval_ns is {interval!r}; 1 to {MAX_TIME} ns is the range")
-    return interval
-
-
-def check_targets(targets: Targets, pages_of: Mapping[str, int]) -> None:
-    """ConfigError where a decider wants what cannot be. pages_of: the VMs there are, by name."""
-    wanted = {("balloon_pages", name): pages for name, pages in targets.balloon_pages.items()}
-    wanted |= {("reclaim_pages", name): pages for name, pages in targets.reclaim_pages.items()}
-    for (what, name), pages in wanted.items():
-        if name in pages_of and (
-            isinstance(pages, bool) or not isinstance(pages, int) or not 0 <= pages <= pages_of[name]
-        ):
-            raise ConfigError(
-                f"decider: {what} of VM '{name}' is {pages!r}; it has 0 to {pages_of[name]} pages to give"
-            )
-    for what, value, most in (
-        ("scan_pages", targets.scan_pages, 2**32 - 2),
-        ("scan_sleep_ns", targets.scan_sleep_ns, MAX_TIME),
-    ):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most):
-            raise ConfigError(f"decider: {what} is {value!r}; 0 to {most} is the range")

@@ -15,6 +15,7 @@ from memvirt.engine.host import host as engine_host
 from memvirt.engine.host import schedule as engine_run
 from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
+from memvirt.policies.asking import Asked
 from memvirt.policies.base import Decider, Snapshot, Targets
 from memvirt.settings import costs
 from memvirt.settings.config import HostConfig
@@ -260,10 +261,8 @@ class Host:
             until_ns = border.whole("until_ns", until_ns, 63)
         decider = decider or self._decider
         decide = None
-        interval = 0
-        if decider is not None:
-            interval = border.interval_of(decider)
-            rule: Any = getattr(decider, "decide", decider)
+        asked = None if decider is None else Asked(decider)
+        if asked is not None:
 
             def decide(now_ns: int) -> None:
                 snapshot = self.snapshot(now_ns)
@@ -271,7 +270,7 @@ class Host:
                 self._decisions += 1
                 for vm in self.vms:
                     vm.mark()
-                self._acted += self._apply(rule(snapshot))
+                self._acted += self._apply(asked.answer(snapshot))
 
         by_engine = {vm.engine_vm: vm for vm in streams}
         outcome = engine_run.run(
@@ -280,7 +279,7 @@ class Host:
             on_exhausted=self.config.on_exhausted,
             until_ns=until_ns,
             decide=decide,
-            interval_ns=interval,
+            interval_ns=0 if asked is None else asked.interval_ns,
         )
         for vm in [vm for vm in by_engine if not vm.alive]:
             self.forget(vm)
@@ -305,7 +304,6 @@ class Host:
         """Do what a decider wants, as far as it can be done; whether anything changed. No balloon takes what is
         reserved for a VM."""
         vms = self._named()
-        border.check_targets(targets, {name: vm.pages for name, vm in vms.items()})
         self._memo = targets.memo
         acted = False
         for name, pages in targets.balloon_pages.items():

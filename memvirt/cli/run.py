@@ -12,7 +12,7 @@ import typer
 from memvirt import interrupts
 from memvirt.cli import timings
 from memvirt.cli.corpus import opened
-from memvirt.cli.jobs import Jobs, how_many, run_cells
+from memvirt.cli.jobs import Jobs, how_many, part_of, run_cells
 from memvirt.cli.show import Json, Width, examples, print_columns, print_json, program, say
 from memvirt.cli.table import print_table
 
@@ -64,6 +64,9 @@ def run(
         bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")
     ] = False,
     jobs: Jobs = "auto",
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Run part I of N, into a folder of its own; see memvirt merge.")
+    ] = "",
     width: Width = None,
     as_json: Json = False,
 ) -> None:
@@ -81,6 +84,8 @@ def run(
         )
     overrides, seeds, filled = settings or (), seed or (), fill or ()
     plan = planning.make(suite, tier.value, only=names, overrides=overrides, seeds=seeds, corpus=corpus, fill=filled)
+    if shard:
+        plan = part_of(plan, shard)
     at_once = how_many(jobs, plan)
     if dry_run:
         if corpus:
@@ -180,7 +185,8 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, 
             f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
             f"corpus {context.corpus.sha256[:12]}, into {folder}"
         )
-        going_on = shlex.join([*program(), *plan.asked.words(), "--out", str(folder), "--resume"])
+        part = ["--shard", str(plan.shard)] if plan.shard else []
+        going_on = shlex.join([*program(), *plan.asked.words(), *part, "--out", str(folder), "--resume"])
         try:
             with interrupts.alarm(timeout):
                 records += _with_progress(plan, context, results, jobs)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from memvirt.environment import collect, source_commit
-from memvirt.errors import AdmissionError, InvariantError, MemvirtError
+from memvirt.errors import AdmissionError, DeciderError, InvariantError, MemvirtError
 from memvirt.experiment.expected import BatchLike, ContentError, Shadow
 from memvirt.experiment.fleet import Fleet, build
 from memvirt.experiment.fleet_spec import vm_name
@@ -185,6 +185,8 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
         return replace(record, status="refused", reason=str(error))
     except Exhausted as error:
         return replace(record, status="exhausted", reason=str(error))
+    except DeciderError as error:  # says itself what was raised
+        return replace(record, reason=str(error))
     except (MemvirtError, MemoryError, OSError) as error:
         return replace(record, reason=f"{type(error).__name__}: {error}")
 

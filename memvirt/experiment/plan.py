@@ -27,6 +27,7 @@ from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.inputs.files import file_sha256
 from memvirt.results.manifest import Asked
 from memvirt.results.record import Role, cell_name, sha256_of
+from memvirt.results.shards import Shard
 from memvirt.settings import presets
 from memvirt.settings.config import HostConfig
 from memvirt.settings.costs import load as cost_model
@@ -128,6 +129,7 @@ class Plan:
     suite: Suite
     asked: Asked
     cells: tuple[Cell, ...]
+    shard: Shard | None = None  # the part of it that is run; None: all
 
     @property
     def tier(self) -> TierName:
@@ -142,9 +144,16 @@ class Plan:
         return sum(1 for _ in self.in_order())
 
     def in_order(self) -> Iterator[Cell]:
-        """Every cell once, each baseline just before the first cell that needs it."""
+        """Every cell to run once, each baseline just before the first cell that needs it."""
+        return self._with_baselines([cell for cell in self.cells if self.shard is None or self.shard.holds(cell.name)])
+
+    def whole(self) -> Iterator[Cell]:
+        """The same of all parts together."""
+        return self._with_baselines(self.cells)
+
+    def _with_baselines(self, cells: Sequence[Cell]) -> Iterator[Cell]:
         seen: set[str] = set()
-        for cell in self.cells:
+        for cell in cells:
             baseline = _baseline(cell)
             if baseline.name not in seen and cell.spec.has_baseline:
                 seen.add(baseline.name)

@@ -148,7 +148,8 @@ def _own(path: Path, cell: str, config_sha256: str) -> Record:
 
 def unfinished(folder: str | os.PathLike[str]) -> tuple[int, int]:
     """How many cells of a folder's run have no record yet, and how many there are in all."""
-    cells = read_manifest(folder).cells
+    manifest = read_manifest(folder)
+    cells = manifest.part or list(manifest.cells)
     return sum(not (Path(folder) / "cells" / f"{name}.json").exists() for name in cells), len(cells)
 
 
@@ -179,7 +180,7 @@ def _is_ours_unborn(entry: Path) -> bool:
 
 def _require_same(folder: Path, there: Manifest, wanted: Manifest) -> None:
     """FolderError with what keeps a run from being resumed: the parts that differ, of cells the first setting."""
-    told = []
+    told = ["another part of the run"] if there.part != wanted.part else []
     for part in manifests.differing(there, wanted):
         before, now = getattr(there, part), getattr(wanted, part)
         told.append(_cells_apart(before, now) if part == "cells" else f"{part}: {before} there, {now} now")

@@ -49,6 +49,8 @@ from .machine cimport Machine
 from ..replacement.order cimport Order
 from ..types cimport EMPTY, NONE, OK, REFUSED, gfn_t, uint32_t, uint64_t, vpn_t
 
+from memvirt.engine.replacement.registry import ORDERS
+
 cdef enum:
     MACHINE_ERRED = 255         # beside the outcomes: what a request has come to until it has answered
 
@@ -387,7 +389,7 @@ cdef class Guest(GuestMemory):
             balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages,
             report_order=None if self.report_order < 0 else self.report_order, replacement=self.replacement,
             replacement_options=self.replacement_options, seed=seed, swappiness=self.swappiness, lender=self)
-        if self.replacement == "random" or self.nr_locked:  # to ask it is to draw; and what is locked is so here alone
+        if ORDERS[self.replacement].draws or self.nr_locked:    # to ask it is to draw; what is locked is so here alone
             twin.own()
             twin.unlock_all()
         twin._anon_share = self._anon_share
