@@ -43,12 +43,12 @@ settings: wording diagnose orders fields devices watermarks costs scanner_option
 -: environment versions
 inputs:
 workloads:
-simulation: trace reuse curve own face
+simulation: trace reuse curve profile own face
 -: border vm stores host
 results: record manifest run_folder shards derived
 experiment: fleet_spec fleet suite expected plan trace_cell cell pool loop
 timing: hook samples worker
-report: statistics columns summary verdict aging_table export terminal comparison comparison_text
+report: figures statistics columns summary verdict aging_table export terminal comparison comparison_text
 cli:
 """
 
