@@ -22,6 +22,7 @@ from typing import Any
 from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
+from memvirt.experiment.overrides import sort_out
 from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName, Variant
 from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.inputs.files import file_sha256
@@ -215,6 +216,9 @@ def make(
     sized = suite.load(name).at(tier)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
     sized = _filled(sized, fill, problems)
+    taken = {key for scenario in sized.scenarios for key in scenario.host_settings}
+    usable, wrong = sort_out(overrides, taken)
+    problems += wrong
     columns = _columns(sized, only, problems)
     if problems and not columns:
         columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
@@ -222,9 +226,10 @@ def make(
     for seed in dict.fromkeys(seeds or sized.seeds):
         for column in columns:
             try:
-                resolved[column.name, seed] = _resolve(sized, column, seed, overrides)
+                resolved[column.name, seed] = _resolve(sized, column, seed, usable)
             except ConfigError as error:
                 problems.append(str(error))
+    problems += _for_no_guest(usable, list(resolved.values()))
     for each in {column.name: column for column in resolved.values()}.values():
         for scenario in sized.scenarios:
             problems += _broken_promises(scenario, each)
@@ -274,6 +279,14 @@ def _cell(
         asked=column.asked,
         origins=asked_for,
     )
+
+
+def _for_no_guest(overrides: Sequence[str], columns: Sequence[_Column]) -> list[str]:
+    """Settings of guests that no column has."""
+    if not columns or any(column.guest is not None for column in columns):
+        return []
+    idle = [text for text in overrides if text.startswith("vm.guest.")]
+    return [f"--set {text}: no column has guests; add --set vm.guest=true" for text in idle]
 
 
 def _filled(sized: Suite, fill: Sequence[str], problems: list[str]) -> Suite:

@@ -35,8 +35,8 @@ class Results:
         FolderError when it holds something else, holds a run and `resume` is off, holds another run, or is in use.
         """
         self.path = Path(folder)
-        if self.path.exists() and not self.path.is_dir():
-            raise FolderError(f"{self.path}: is a file, not a folder; use another --out")
+        if not self.path.is_dir():
+            examine(self.path, None, resume=resume)
         try:
             (self.path / "cells").mkdir(parents=True, exist_ok=True) if not self.path.exists() else None
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -58,22 +58,10 @@ class Results:
             ) from None
 
     def _take_up(self, wanted: Manifest, resume: bool) -> None:
-        manifest = self.path / MANIFEST
-        if manifest.exists():
-            there = read_manifest(self.path)
-            if not resume:
-                done = len(list(self.cell_files()))
-                raise FolderError(
-                    f"{self.path}: holds a run of suite '{there.suite}', {done} cells done; "
-                    "go on with it by --resume, or use another --out"
-                )
-            _require_same(self.path, there, wanted)
-        else:
-            others = sorted(entry.name for entry in self.path.iterdir() if not _is_ours_unborn(entry))
-            if others:
-                raise FolderError(f"{self.path}: holds something else ({_few(others, ())}); use another --out")
+        examine(self.path, wanted, resume=resume)
+        if not (self.path / MANIFEST).exists():
             (self.path / "cells").mkdir(exist_ok=True)
-            write_atomically(manifest, manifests.dumps(wanted))
+            write_atomically(self.path / MANIFEST, manifests.dumps(wanted))
 
     def cell_files(self) -> Iterator[Path]:
         """The record files there are, sorted."""
@@ -112,6 +100,33 @@ class Results:
         self.close()
 
 
+def examine(folder: Path, wanted: Manifest | None, *, resume: bool) -> None:
+    """FolderError where a run cannot be written into the folder, which need not exist; changes nothing. `wanted`: what
+    the run there must be to be resumed; None: not known yet."""
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder}: is a file, not a folder; use another --out")
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "nothing can be written there" if there.is_dir() else f"{there} is a file"
+        raise FolderError(f"{folder}: cannot be made: {why}; use another --out")
+    if not folder.exists():
+        return
+    if not (folder / MANIFEST).exists():
+        others = sorted(entry.name for entry in folder.iterdir() if not _is_ours_unborn(entry))
+        if others:
+            raise FolderError(f"{folder}: holds something else ({_few(others, ())}); use another --out")
+        return
+    manifest = read_manifest(folder)
+    if not resume:
+        done = len(list((folder / "cells").glob("[!.]*.json")))
+        raise FolderError(
+            f"{folder}: holds a run of suite '{manifest.suite}', {done} cells done; "
+            "go on with it by --resume, or use another --out"
+        )
+    if wanted is not None:
+        _require_same(folder, manifest, wanted)
+
+
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """The run.json of a folder; FolderError when there is none or it is not ours."""
     path = Path(folder) / MANIFEST
@@ -126,7 +141,11 @@ def load(folder: str | os.PathLike[str]) -> list[Record]:
     """Every record of a folder, in the order of the run. FolderError or RecordError names what cannot be read, and what
     belongs to another cell or another run."""
     manifest = read_manifest(folder)
-    files = {path.stem: path for path in (Path(folder) / "cells").glob("[!.]*.json")}
+    try:
+        names = os.listdir(Path(folder) / "cells")
+    except OSError as error:
+        raise FolderError(f"{folder}/cells: cannot be read: {error.strerror}") from None
+    files = {name[:-5]: Path(folder) / "cells" / name for name in names if name.endswith(".json") and name[0] != "."}
     foreign = sorted(set(files) - set(manifest.cells))
     if foreign:
         raise FolderError(f"{files[foreign[0]]}: is no cell of this run ({MANIFEST} does not name it); move it away")
@@ -156,6 +175,19 @@ def unfinished(folder: str | os.PathLike[str]) -> tuple[int, int]:
 def next_folder(base: Path, suite: str) -> Path:
     """`base/<suite>-NNN`, the first that does not exist."""
     return base / f"{suite}-{(_numbers(base, suite) or [0])[-1] + 1:03d}"
+
+
+def claimed_folder(base: Path, suite: str) -> Path:
+    """The same, made now, so that two runs that begin at once have one each."""
+    while True:
+        folder = next_folder(base, suite)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise FolderError(f"{folder}: cannot be made: {error.strerror}; use --out") from None
+        return folder
 
 
 def latest_folder(base: Path, suite: str) -> Path:

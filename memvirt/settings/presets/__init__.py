@@ -154,6 +154,9 @@ class _Layers(Source):
     overrides: Mapping[Place, str] = field(default_factory=dict)
 
     def at(self, place: Place) -> str:
+        for changed, text in self.overrides.items():
+            if changed[: len(place)] == place and len(changed) > len(place):
+                return f"--set {text}"
         for length in range(len(place), 0, -1):
             if place[:length] in self.overrides:
                 return f"--set {self.overrides[place[:length]]}"
