@@ -4,18 +4,15 @@ Sizes are text ("64MiB") or bytes, page numbers are NumPy arrays, and one call d
 here translates and validates; the work is done by memvirt.engine.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from typing import Any, Self, TypeVar
 
-import numpy as np
-
-from memvirt import stores
+from memvirt import border, stores
 from memvirt.engine.content import codec as codecs
-from memvirt.engine.content import content as contents
 from memvirt.engine.host import audit, contiguity, savings
 from memvirt.engine.host import host as engine_host
 from memvirt.engine.host import schedule as engine_run
-from memvirt.engine.stores.swap import Swap
 from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.asking import Asked
@@ -24,10 +21,11 @@ from memvirt.settings import costs
 from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import validate
 from memvirt.settings.fields import NAME
-from memvirt.settings.vm_config import CloneConfig, GuestOptions, VmConfig
+from memvirt.settings.vm_config import CloneConfig, VmConfig
 from memvirt.units import PAGE_SIZE, suggest
-from memvirt.vm import RunOutcome, Vm, page_numbers, whole
+from memvirt.vm import RunOutcome, SavedState, Vm
 
+Face = TypeVar("Face", Vm, SavedState)
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
 
@@ -38,30 +36,40 @@ class Host:
     content is 'fingerprint', memvirt.inputs.Fingerprints too)."""
 
     def __init__(
-        self, *, corpus: Any = None, swap_path: str | None = None, swap_direct: bool = True, **settings: Any
+        self,
+        *,
+        corpus: Any = None,
+        swap_path: str | PathLike[str] | None = None,
+        swap_direct: bool = True,
+        **settings: Any,
     ) -> None:
         self._make(validate(HostConfig, settings), corpus, swap_path, swap_direct)
 
     @classmethod
     def of(
-        cls, config: HostConfig, *, corpus: Any = None, swap_path: str | None = None, swap_direct: bool = True
+        cls,
+        config: HostConfig,
+        *,
+        corpus: Any = None,
+        swap_path: str | PathLike[str] | None = None,
+        swap_direct: bool = True,
     ) -> Self:
         """A host of settings that are validated already: nothing is read, parsed or filled in once more."""
         host = cls.__new__(cls)
         host._make(config, corpus, swap_path, swap_direct)
         return host
 
-    def _make(self, config: HostConfig, corpus: Any, swap_path: str | None, swap_direct: bool) -> None:
+    def _make(self, config: HostConfig, corpus: Any, swap_path: object, swap_direct: bool) -> None:
         self.config = config
         if config.content == "bytes" and (problem := memory_problem(config.memory * PAGE_SIZE)):
             raise ConfigError(f"memory: {problem}; make the host smaller, or set content to 'fingerprint'")
         codec = codecs.open_codec(config.codec, config.codec_level)
-        content = _content(config, corpus, codec)
+        content = border.content(config, corpus, codec)
         marks = config.watermarks
         self._engine: Any = engine_host.Engine(
             content,
             stores.device(config.swap_device),
-            stores.swap(config, swap_path, swap_direct),
+            stores.swap(config, border.swap_path(swap_path, config), swap_direct),
             order=config.replacement,
             order_options=config.replacement_options,
             min_pages=marks.min,
@@ -80,7 +88,7 @@ class Host:
             costs=costs.for_codec(config.costs, config.codec),
             seed=config.seed,
         )
-        self._vms: dict[str, Vm] = {}
+        self._faces: dict[Any, Any] = {}  # of the engine's VMs and snapshots; what there is, it knows
         self._commit = config.commit
         self._capacity = config.memory + config.swap_total
         self._reservable = config.memory - self._engine.nr_fixed - marks.high
@@ -91,9 +99,11 @@ class Host:
 
     @property
     def engine(self) -> Any:
-        """The engine's host; ConfigError once this host is closed."""
+        """The engine's host; ConfigError once this host is closed, and in a process that was forked from its own,
+        InvariantError in another thread than the one that made it."""
         if self._engine is None:
             raise ConfigError("the host is closed")
+        self._engine.look()
         return self._engine
 
     @property
@@ -102,11 +112,12 @@ class Host:
         return getattr(self.engine.content, "ids_of", None)
 
     def close(self) -> None:
-        """Give the host's memory and swap back to this machine now. VMs of it cannot be used afterwards."""
-        for vm in self.vms:
-            vm.engine_vm = None
-        self._vms = {}
+        """Give the host's memory and swap back to this machine now, whatever objects of it are kept: its VMs and
+        snapshots cannot be used afterwards."""
+        if self._engine is not None:
+            self._engine.close()
         self._engine = None
+        self._faces = {}
 
     def __enter__(self) -> Self:
         return self
@@ -144,41 +155,57 @@ class Host:
 
     def create(self, config: VmConfig) -> Vm:
         """What create_vm does, of settings that are validated already."""
+        engine = self.engine
         self._admit(config.name, config.memory, config.reservation)
-        vm = self.engine.create_vm(
+        vm = engine.create_vm(
             config.name,
             config.memory,
             limit=config.limit,
             reservation=config.reservation,
             shares=config.shares,
             domain=config.domain,
-            guest=_guest_arguments(config.guest, config.memory) if config.guest else None,
-            disk=self._guest_disk(config.guest, config.memory) if config.guest else None,
+            guest=border.guest_arguments(config.guest, config.memory) if config.guest else None,
+            disk=stores.guest_disk(config.guest, config.memory, engine.content.raw_bytes) if config.guest else None,
         )
-        return self._adopt(vm)
+        return self._face(Vm, vm)
 
     def clone_vm(self, parent: Vm, name: str) -> Vm:
         """What Vm.clone does: a clone is promised as much as its parent, and admitted by the same rule."""
         engine = self.engine
-        parent.engine_vm._require()
+        self.require(parent)
         if not (isinstance(name, str) and NAME.fullmatch(name)):  # building a model takes longer than a clone
             name = validate(CloneConfig, {"name": name}).name
         self._admit(name, parent.pages, parent.engine_vm.reservation)
-        return self._adopt(engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
+        return self._face(Vm, engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
 
-    def forget(self, vm: Vm) -> None:
-        """The VM has ended."""
-        self._vms.pop(vm.name, None)
+    def save_vm(self, vm: Vm) -> SavedState:
+        """What Vm.snapshot does. A snapshot reserves nothing, but under commit='strict' it is promised as much as its VM:
+        what is written while it is kept needs a second place."""
+        engine = self.engine
+        self.require(vm)
+        self._admit(vm.name, vm.pages, 0)
+        return self._face(SavedState, engine.clone_vm(vm.engine_vm, vm.name, vm.disk_for_copy(), False))
 
-    def _guest_disk(self, options: GuestOptions, pages: int) -> Swap | None:
-        """The guest's own disk: its swap, then a block for each page of its page cache."""
-        blocks = options.swap + pages * options.cache_percent // 100
-        return Swap(blocks, slot_bytes=self.engine.content.raw_bytes) if blocks else None
+    def require(self, vm: object) -> None:
+        """ConfigError unless this is a VM of this host, and lives."""
+        if not isinstance(vm, Vm):
+            raise ConfigError(f"{vm!r} is no VM of this host")
+        if vm.host is not self:
+            raise ConfigError(f"VM '{vm.name}' belongs to another host")
+        vm.engine_vm._require()
 
-    def _adopt(self, engine_vm: Any) -> Vm:
-        vm = Vm(self, engine_vm)
-        self._vms[vm.name] = vm
-        return vm
+    def _face(self, kind: type[Face], engine_vm: Any) -> Face:
+        """The one Vm or SavedState of an engine's VM. A signal may come at any moment: one that is made twice has not been
+        seen yet."""
+        face: Face = self._faces.get(engine_vm) or self._faces.setdefault(engine_vm, kind(self, engine_vm))
+        return face
+
+    def forget(self, engine_vm: Any) -> None:
+        """It has ended. (Whoever does not come to say so costs a little memory.)"""
+        self._faces.pop(engine_vm, None)
+
+    def _named(self) -> dict[str, Vm]:
+        return {name: self._face(Vm, vm) for name, vm in list(self.engine.vms.items())}
 
     def _admit(self, name: str, pages: int, reservation: int) -> None:
         """The commit rule, after Linux's overcommit_memory: always; heuristic: no single VM beyond memory and swap;
@@ -204,8 +231,14 @@ class Host:
 
     @property
     def vms(self) -> list[Vm]:
-        """The VMs there are, oldest first."""
-        return list(self._vms.values())
+        """The VMs there are, oldest first; none once the host is closed."""
+        return [] if self._engine is None else [self._face(Vm, vm) for vm in list(self.engine.vms.values())]
+
+    @property
+    def saved_states(self) -> list[SavedState]:
+        """The snapshots that are kept, oldest first: also those that the program has lost sight of. They hold memory
+        until they are dropped."""
+        return [] if self._engine is None else [self._face(SavedState, vm) for vm in list(self.engine.snapshots)]
 
     # ---- running
 
@@ -218,15 +251,20 @@ class Host:
         """Run the VMs side by side in simulated time until their streams end or `until_ns`.
 
         A stream yields batches (pages uint32, ops uint8, sources uint32 or None); ops: 0 read, 1 write, 2 fill from a
-        corpus page, 3 discard. The decider (by default the one the host was created with) is asked between quanta.
+        corpus page, 3 discard. The decider (by default the one the host was created with) is asked between quanta. It
+        may ask the host and its VMs, and end VMs; accesses are the streams' business.
         """
+        engine = self.engine
+        for vm in streams:
+            self.require(vm)
+        if until_ns is not None:
+            until_ns = border.whole("until_ns", until_ns, 63)
         decider = decider or self._decider
         decide = None
         asked = None if decider is None else Asked(decider)
         if asked is not None:
 
             def decide(now_ns: int) -> None:
-                self._forget_killed()
                 snapshot = self.snapshot(now_ns)
                 self._last_decision_ns = now_ns
                 self._decisions += 1
@@ -234,22 +272,18 @@ class Host:
                     vm.mark()
                 self._acted += self._apply(asked.answer(snapshot))
 
-        try:
-            outcome = engine_run.run(
-                self.engine,
-                {vm.engine_vm: _checked(stream) for vm, stream in streams.items()},
-                on_exhausted=self.config.on_exhausted,
-                until_ns=until_ns,
-                decide=decide,
-                interval_ns=0 if asked is None else asked.interval_ns,
-            )
-        finally:
-            self._forget_killed()
         by_engine = {vm.engine_vm: vm for vm in streams}
+        outcome = engine_run.run(
+            engine,
+            {vm.engine_vm: border.batches(stream) for vm, stream in streams.items()},
+            on_exhausted=self.config.on_exhausted,
+            until_ns=until_ns,
+            decide=decide,
+            interval_ns=0 if asked is None else asked.interval_ns,
+        )
+        for vm in [vm for vm in by_engine if not vm.alive]:
+            self.forget(vm)
         return {by_engine[vm]: RunOutcome(done, reason) for vm, (done, reason) in outcome.items()}
-
-    def _forget_killed(self) -> None:
-        self._vms = {name: vm for name, vm in self._vms.items() if vm.engine_vm.alive}
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:
         """What a decider is given: the host between two quanta, and what VMs did since the last decision."""
@@ -267,17 +301,22 @@ class Host:
         )
 
     def _apply(self, targets: Targets) -> bool:
-        """Do what a decider wants, as far as it can be done; whether anything changed."""
+        """Do what a decider wants, as far as it can be done; whether anything changed. No balloon takes what is
+        reserved for a VM."""
+        vms = self._named()
         self._memo = targets.memo
         acted = False
         for name, pages in targets.balloon_pages.items():
-            guest = self._vms[name].engine_vm.guest if name in self._vms else None
-            if guest is not None and guest.balloon_target != pages:
+            guest = vms[name].engine_vm.guest if name in vms else None
+            if guest is None:
+                continue
+            pages = min(pages, vms[name].pages - vms[name].engine_vm.reservation)
+            if guest.balloon_target != pages:
                 guest.set_target(pages)
                 acted = True
         for name, pages in targets.reclaim_pages.items():
-            if name in self._vms:
-                acted |= self.engine.reclaim_from(self._vms[name].engine_vm, pages) > 0
+            if name in vms:
+                acted |= self.engine.reclaim_from(vms[name].engine_vm, pages) > 0
         scanner = self.engine.scanner
         pace = {"pages_to_scan": targets.scan_pages, "sleep_ns": targets.scan_sleep_ns}
         for key, value in pace.items() if scanner is not None else ():
@@ -288,13 +327,11 @@ class Host:
 
     def scan(self, pages: int | None = None) -> int:
         """Returns how many pages were merged: the scanner looks at `pages` pages, or at everything once."""
-        return int(self.engine.scan(None if pages is None else whole("pages to scan", pages, 32)))
+        return int(self.engine.scan(None if pages is None else border.whole("pages to scan", pages, 32)))
 
     def compact(self, blocks: int | None = None) -> int:
         """Returns how many free 2 MiB blocks were made by moving pages: at most `blocks`, or as many as possible (None)."""
-        if blocks is not None and not (isinstance(blocks, int) and 0 <= blocks < 1 << 32):
-            raise ConfigError(f"blocks={blocks!r}: a whole number from 0 to {2**32 - 1}, or None, is needed")
-        return int(self.engine.compact(blocks))
+        return int(self.engine.compact(None if blocks is None else border.whole("blocks", blocks, 32)))
 
     def collapse(self) -> int:
         """Map everything huge that can be: in place, or by copying into free 2 MiB blocks. Returns how many leaf
@@ -310,15 +347,16 @@ class Host:
     def set_domains(self, domains: Mapping[str, int]) -> None:
         """Move VMs to other domains: {VM's name: domain}. From now on their pages merge with those of their new domain
         (with salting "tenant"); what is merged already stays so until it is written to."""
-        unknown = [name for name in domains if name not in self._vms]
+        vms = self._named()
+        unknown = [name for name in domains if name not in vms]
         if unknown:
             name = unknown[0]
-            raise ConfigError(f"domains: there is no VM '{name}'{suggest(name, list(self._vms))}")
+            raise ConfigError(f"domains: there is no VM '{name}'{suggest(name, list(vms))}")
         for name, domain in domains.items():
             if isinstance(domain, bool) or not isinstance(domain, int) or not 0 <= domain < 1 << 31:
                 raise ConfigError(f"domains: {domain!r} of VM '{name}'; a domain is a number from 0 to 2^31 - 1")
         for name, domain in domains.items():
-            self._vms[name].engine_vm.set_account(domain=domain)
+            vms[name].engine_vm.set_account(domain=domain)
 
     def harvest(self) -> None:
         """Collect the accessed marks now, instead of waiting for the interval."""
@@ -396,44 +434,3 @@ class Host:
     def check(self) -> None:
         """Recount everything; memvirt.InvariantError on the first difference."""
         audit.check(self.engine)
-
-
-def _checked(stream: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
-    for batch in stream:
-        sources = batch[2] if len(batch) > 2 else None
-        yield (
-            page_numbers(batch[0]),
-            np.ascontiguousarray(batch[1], dtype=np.uint8),
-            None if sources is None else page_numbers(sources),
-        )
-
-
-def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
-    return {
-        "cache_border": pages - pages * options.cache_percent // 100,
-        "swap_slots": options.swap,
-        "kernel_pages": options.kernel,
-        "low_pages": options.low_pages,
-        "high_pages": options.high_pages,
-        "balloon_floor": options.balloon_floor,
-        "oom_deflate_pages": options.oom_deflate_pages,
-        "report_order": options.report_order,
-        "replacement": options.replacement,
-        "replacement_options": options.replacement_options,
-        "swappiness": options.swappiness,
-    }
-
-
-def _content(config: HostConfig, corpus: Any, codec: Any) -> Any:
-    """The engine's content over a corpus, or over what is known of one."""
-    from memvirt.engine.content.fingerprints import Fingerprints
-
-    if hasattr(corpus, "table"):
-        if config.content == "bytes":
-            raise ConfigError("content: the corpus is fingerprints, which have no bytes; set content to 'fingerprint'")
-        return Fingerprints(config.memory, codec=codec, table=corpus.table(codec.name, codec.level))
-    pages = np.ascontiguousarray(getattr(corpus, "pages", corpus)) if corpus is not None else None
-    if pages is not None and (pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or pages[0].any()):
-        raise ConfigError(f"corpus: an array of shape {pages.shape}; [n, {PAGE_SIZE}] with a zero page first is needed")
-    kind = contents.Bytes if config.content == "bytes" else Fingerprints
-    return kind(config.memory, None if pages is None else pages[1:], codec)

@@ -7,6 +7,7 @@ from memvirt.engine.stores.swap import Swap
 from memvirt.engine.stores.swapset import SwapSet
 from memvirt.settings.config import HostConfig
 from memvirt.settings.devices import SwapDevice
+from memvirt.settings.vm_config import GuestOptions
 
 # Counter -> what the pool calls it. The other reasons to decline a page are the engine's own events.
 POOL_EVENTS = {
@@ -44,6 +45,12 @@ def zpool(config: HostConfig) -> dict[str, Any] | None:
         "chain": config.zpool_chain,
         "chain_rule": config.zpool_chain_rule,
     }
+
+
+def guest_disk(options: GuestOptions, pages: int, slot_bytes: Literal[8, 4096]) -> Swap | None:
+    """A guest's own disk: its swap, then a block for each page of its page cache."""
+    blocks = options.swap + pages * options.cache_percent // 100
+    return Swap(blocks, slot_bytes=slot_bytes) if blocks else None
 
 
 def device(setting: SwapDevice) -> Device:

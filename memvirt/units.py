@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from memvirt.errors import ConfigError
 
 PAGE_SIZE = 4096
+MAX_TIME = 1 << 62  # ns, 146 years: sums of two times fit into 64 bits
 MAX_PAGES = (1 << 32) - 2  # page numbers are 32 bits wide and the last one means "none"
 HUGE_ORDER = 9  # a 2 MiB block is 2^9 pages
 
@@ -34,6 +35,8 @@ def parse_bytes(value: object) -> int:
     """
     number, unit = _split(value, SIZE_UNITS, "size", "4GiB")
     if unit not in SIZE_UNITS:
+        if unit == "%":
+            raise ConfigError(f"size {value!r}: only swap can be a part of the host's memory, 0% to 10000% of it")
         wanted = _DECIMAL_UNITS.get(unit.upper())
         hint = f"{_plain(number)}{wanted}" if wanted else _close_unit(number, unit, SIZE_UNITS)
         raise ConfigError(
@@ -70,7 +73,8 @@ def parse_pages(value: object, *, allow_zero: bool = False) -> int:
 def parse_time(value: object) -> int:
     """Nanoseconds named by a text such as "50us" or "1s", or by a plain integer, which counts nanoseconds.
 
-    Raises ConfigError for another type, an unknown unit, a negative time or a fraction of a nanosecond.
+    Raises ConfigError for another type, an unknown unit, a negative time, a fraction of a nanosecond, and for more than
+    a simulated clock can be set to.
     """
     number, unit = _split(value, TIME_UNITS, "time", "50us")
     unit = "us" if unit == "µs" else unit
@@ -84,6 +88,8 @@ def parse_time(value: object) -> int:
         raise ConfigError(f"time {value!r} is negative; did you mean {_plain(-number)}{unit}?")
     if time != int(time):
         raise ConfigError(f"time {value!r} is not a whole number of nanoseconds; did you mean {round(time)}ns?")
+    if time > MAX_TIME:
+        raise ConfigError(f"time {value!r} is beyond {MAX_TIME} ns, the most a simulated clock takes")
     return int(time)
 
 

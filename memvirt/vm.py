@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from memvirt.border import op_codes, page_numbers, whole
 from memvirt.engine.stores.swap import Swap
 from memvirt.errors import ConfigError
 from memvirt.policies.base import ColdAge, VmView
@@ -28,11 +29,17 @@ class Vm:
 
     def __init__(self, host: Host, engine_vm: Any) -> None:
         self.host = host
-        self.engine_vm = engine_vm
+        self._engine_vm = engine_vm
         self.name: str = engine_vm.name
         self.pages: int = engine_vm.nr_pages
         self._stalled_before_ns = 0
         self._promoted_before: dict[int, int] = {}
+
+    @property
+    def engine_vm(self) -> Any:
+        """The engine's VM. ConfigError once the host is closed, or in a process that was forked from its own."""
+        _ = self.host.engine
+        return self._engine_vm
 
     def mark(self) -> None:
         """A decision is made now: the next view tells what happens from here on."""
@@ -74,14 +81,14 @@ class Vm:
         """Touch pages in order: `writes` is a bool (or an op code, see Host.run) per page. Says how many were done and
         why it stopped."""
         numbers = page_numbers(pages)
-        ops = np.ascontiguousarray(writes, dtype=np.uint8)
         origin = None if sources is None else page_numbers(sources)
-        done = self.engine_vm.access(numbers, ops, origin)
+        done = self.engine_vm.access(numbers, op_codes(writes), origin)
         return RunOutcome(int(done), self.engine_vm.outcome_name)
 
     @property
     def outcome(self) -> str:
-        """How the last access ended: done, or what could not be had."""
+        """How the last access ended: done, or what could not be had. Like sim_ns, stall_ns and writes_done it can be asked
+        of a VM that has ended."""
         return str(self.engine_vm.outcome_name)
 
     @property
@@ -118,29 +125,36 @@ class Vm:
 
     def freeze(self) -> None:
         """Make this VM a template: it runs no more, and its clones start from what it holds now."""
-        self.engine_vm.frozen = True
+        self.engine_vm.freeze()
 
     def snapshot(self) -> SavedState:
-        """Keep what the VM's memory holds now, copy-on-write; `revert` brings it back."""
-        engine_vm = self.host.engine.clone_vm(self.engine_vm, self.name, self.disk_for_copy(), False)
-        return SavedState(self.host, engine_vm)
+        """Keep what the VM's memory holds now, copy-on-write; `revert` brings it back. It is kept until it is dropped:
+        `Host.saved_states` names it. AdmissionError when the host refuses it."""
+        return self.host.save_vm(self)
 
     def revert(self, saved: SavedState) -> None:
-        """Make the VM's memory what it was when the snapshot was taken. The snapshot stays good."""
+        """Make the VM's memory what it was when the snapshot was taken; clocks and counters go on. The snapshot stays
+        good. It may be of any VM of the host with as many pages and a guest of the same make, or none. What cannot be
+        leaves the VM as it was."""
+        if not isinstance(saved, SavedState):
+            raise ConfigError(f"VM '{self.name}': {saved!r} is no snapshot")
         if saved.host is not self.host:
             raise ConfigError(f"VM '{self.name}': the snapshot of '{saved.name}' belongs to another host")
-        self.host.engine.revert_vm(self.engine_vm, saved.engine_vm)
+        self.engine_vm._require()
+        self.host.engine.revert_vm(self.engine_vm, saved.engine_vm, self.disk_for_copy())
 
     def balloon(self, target: str | int) -> int:
         """Move the balloon towards `target` (text, or bytes) and return what it holds now, in bytes."""
         return int(self.engine_vm.balloon(parse_pages(target, allow_zero=True))) * PAGE_SIZE
 
     def pin(self, first: int, pages: int) -> int:
-        """Keep pages in memory, as passthrough and mlock do. Returns how many could be."""
+        """Keep pages in memory, as passthrough and mlock do: what the host does with clones, sharing and reclaim, and a
+        guest with its own swap and balloon, leaves them where they are. Returns how many could be."""
         return int(self.engine_vm.pin(whole("first page", first, 32), whole("pages", pages, 32)))
 
     def unpin(self, first: int, pages: int) -> int:
-        """Let pages go again. Returns how many could be reached."""
+        """Let pages go again; with all pages of the VM, also those that its guest has freed since. Returns how many could
+        be reached."""
         return int(self.engine_vm.unpin(whole("first page", first, 32), whole("pages", pages, 32)))
 
     def counters(self) -> dict[str, int]:
@@ -177,7 +191,7 @@ class Vm:
     def destroy(self) -> None:
         """The VM ends; what only it held is free again."""
         self.host.engine.destroy_vm(self.engine_vm)
-        self.host.forget(self)
+        self.host.forget(self._engine_vm)
 
 
 class SavedState:
@@ -188,25 +202,10 @@ class SavedState:
         self.engine_vm = engine_vm
         self.name: str = engine_vm.name
 
+    def __repr__(self) -> str:
+        return f"<memvirt.SavedState of '{self.name}'>"
+
     def drop(self) -> None:
         """Give it up; what only it held is free again."""
         self.host.engine.destroy_vm(self.engine_vm)
-
-
-def whole(what: str, value: int, bits: int) -> int:
-    """A number of at most that many bits; ConfigError for any other."""
-    if not isinstance(value, int | np.integer) or not 0 <= value < 1 << bits:
-        raise ConfigError(f"{what}: {value!r}; 0 to {(1 << bits) - 1} is the range")
-    return int(value)
-
-
-def page_numbers(pages: ArrayLike) -> NDArray[np.uint32]:
-    """Page numbers as the engine takes them; ConfigError for what is none."""
-    array = np.asarray(pages)
-    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-        raise ConfigError(
-            f"page numbers: an array of {array.dtype} with {array.ndim} dimensions; one of integers is needed"
-        )
-    if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 32):
-        raise ConfigError(f"page numbers: {int(array.min())} to {int(array.max())}; 0 to {2**32 - 1} is the range")
-    return np.ascontiguousarray(array, dtype=np.uint32)
+        self.host.forget(self.engine_vm)

@@ -31,8 +31,8 @@ reclaim: readahead writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
-guests: guest_memory guest balloon hardware
-host: core readback vm host contiguity schedule savings audit
+guests: guest_memory machine guest balloon hardware
+host: batch core readback vm host contiguity schedule savings audit
 testing: orders guests
 """
 
@@ -45,7 +45,7 @@ settings: wording diagnose orders fields devices watermarks costs scanner_option
 inputs:
 workloads:
 simulation: trace reuse curve profile own face
--: vm stores host
+-: border vm stores host
 results: record manifest run_folder shards derived
 experiment: fleet_spec fleet suite overrides replayed expected plan prediction preflight trace_cell cell pool loop
 timing: hook samples worker

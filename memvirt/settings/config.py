@@ -41,7 +41,7 @@ from memvirt.units import PAGE_SIZE, format_pages
 
 Scanner = Annotated[Literal["hash", "ksm", "esx", "zero-only", "inline"] | None, BeforeValidator(none_from_text)]
 
-MOST_SLOTS = 1 << 29  # that a backing record can name
+MOST_PAGES = 1 << 28  # of memory, and of swap: an entry has 28 bits for a frame, or for a record of what is out
 COMPRESS_LIMIT = 2990  # bytes: 73 % of a page, as Google's far memory (ASPLOS 2019)
 
 
@@ -145,8 +145,11 @@ class HostConfig(Model):
         problems = [*self._codec_problems(), *self._sharing_problems(), *self._decider_problems()]
         problems += order_problems(self.replacement, self.replacement_options)
         problems += self._watermark_problems()
-        if self.swap_total > MOST_SLOTS:
-            text = f"{format_pages(self.swap_total)} with all areas; the most is {format_pages(MOST_SLOTS)}"
+        most = f"the most is {MOST_PAGES} ({format_pages(MOST_PAGES)})"
+        if self.memory > MOST_PAGES:
+            problems.append(Problem(("memory",), f"{self.memory} frames; {most}"))
+        if self.swap_total > MOST_PAGES:
+            text = f"{self.swap_total} slots with all areas; {most}"
             problems.append(Problem(("swap",), text, ("swap_areas", "memory")))
         if self.harvest_interval == 0:
             problems.append(Problem(("harvest_interval",), "is zero; did you mean 100ms?"))

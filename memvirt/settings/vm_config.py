@@ -24,6 +24,8 @@ from memvirt.settings.fields import (
 )
 from memvirt.units import format_pages
 
+MOST_PAGES = 1 << 31  # the engine's numbers of a VM's pages, taken twice over, have 32 bits
+
 
 class GuestOptions(Model):
     """How a VM's own memory manager is set up."""
@@ -90,6 +92,9 @@ class VmConfig(Model):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = []
+        if self.memory > MOST_PAGES:
+            text = f"{self.memory} pages; the most of a VM is {MOST_PAGES} ({format_pages(MOST_PAGES)})"
+            problems.append(Problem(("memory",), text))
         if self.reservation > self.memory:
             text = f"{format_pages(self.reservation)} is more than the VM's memory, {format_pages(self.memory)}"
             problems.append(Problem(("reservation",), text, ("memory",)))

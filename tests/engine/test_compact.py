@@ -287,7 +287,7 @@ def test_the_actors_compact_and_collapse_by_themselves() -> None:
 
 def test_numbers_that_cannot_be() -> None:
     host = memvirt.Host(memory="8MiB")
-    with pytest.raises(ConfigError, match="blocks=-1"):
+    with pytest.raises(ConfigError, match="blocks: -1"):
         host.compact(-1)
     for settings in ({"compact_threshold": 1001}, {"collapse_interval": "-1ms"}):
         with pytest.raises(ConfigError):

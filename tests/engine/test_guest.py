@@ -2,7 +2,8 @@
 
 import pytest
 
-from memvirt.engine.guests.guest import Guest, Machine
+from memvirt.engine.guests.guest import Guest
+from memvirt.engine.guests.machine import Machine
 from memvirt.engine.testing import guests as probe
 from memvirt.errors import ConfigError, InvariantError
 

@@ -104,7 +104,7 @@ class Faults(Reclaim):
 
     def zero_huge(self, vm, page):
         region = page // LEAF
-        room = self.memory.nr_free - self.high - 2
+        room = self.memory.nr_free - self.high - 2 - self.aside(vm)
         if (region + 1) * LEAF > vm.pages or (vm.limit is not None and vm.charged + LEAF > vm.limit) or room < LEAF:
             return False
         base = self.memory.take("guest", 9)

@@ -60,6 +60,7 @@ class Oracle(Faults):
         self.faults = {}  # kind -> [how many, their ns]
         self.now = self.background = self.evictions = 0
         self.awake, self.batch, self.running, self.latest = False, [], None, 0
+        self.over, self.providing = False, None  # a VM may be above its limit; the one whose pages are all brought in
         self.next_harvest = config.harvest_interval
         self.slots = Slots(config.swap) if config.swap else None
         self.vms, self.leaves = {}, {}
@@ -98,9 +99,8 @@ class Oracle(Faults):
     def take_fixed(self, length):
         """Frames for `length` bytes, the largest blocks first: [(frame, order)]."""
         missing, order, taken = -(-length // PAGE), 10, []
-        if missing + self.min > self.memory.nr_free:
-            self.direct(missing + self.min)
-        if missing + self.min > self.memory.nr_free:
+        self.make_room(missing + self.min, self.sim_ns())
+        if missing + self.min + self.aside() > self.memory.nr_free:
             raise Refused
         while missing:
             first = self.memory.take("fixed", order) if 1 << order <= missing else None
@@ -122,6 +122,7 @@ class Oracle(Faults):
     def create_vm(self, name, pages, tag_base, *, limit=None, reservation=0, domain=0):
         vm = self.new_vm(name, pages, tag_base)
         vm.limit, vm.reservation, vm.domain = limit, reservation, domain
+        self.set_aside(vm)
         if self.config.provisioning == "thick":
             self.now = vm.now
             enough = self.populate(vm)
@@ -131,7 +132,20 @@ class Oracle(Faults):
                 raise Refused
         return vm
 
+    def set_aside(self, vm):
+        if vm.reservation and not self.make_room(self.min, self.sim_ns()):
+            self.destroy(vm)
+            raise Refused
+
     def populate(self, vm):
+        tables = (vm.pages // LEAF) * 33 // 32 + 3
+        fits = self.memory.nr_free >= vm.pages + tables + self.high + self.aside(vm)
+        self.providing = vm
+        enough = (fits or self.could_free(vm.pages + self.min + self.aside(vm))) and self.bring_in(vm)
+        self.providing = None
+        return enough
+
+    def bring_in(self, vm):
         page = 0
         while page < vm.pages:
             if page % LEAF == 0:
@@ -149,8 +163,9 @@ class Oracle(Faults):
         vm = self.new_vm(name, parent.pages, tag_base)
         vm.limit, vm.reservation, vm.domain = parent.limit, parent.reservation, parent.domain
         self.now = parent.now
+        self.set_aside(vm)
         needed = self.directories.frames_needed(len(parent.directory))
-        if self.secure(vm, 0, needed) != OK or not self.directories.reserve(len(parent.directory)):
+        if (needed and not self.may_take(vm, needed)) or not self.directories.reserve(len(parent.directory)):
             self.destroy(vm)
             raise Refused
         for region, leaf in sorted(parent.leaves.items()):
@@ -163,9 +178,31 @@ class Oracle(Faults):
         parent.revoked |= set(range((parent.pages >> 9) + 1))
         self.spend("clone", self.costs["clone_fixed"] + len(vm.leaves) * self.costs["clone_leaf"])
         self.count["clones"] += 1
+        if not self.copy_pinned(parent, vm):
+            self.destroy(vm)
+            raise Refused
         vm.sequence = parent.sequence
         parent.now, vm.now = self.now, max(vm.now, self.now)
         return vm
+
+    def copy_pinned(self, parent, child):
+        """The child gets copies at once of pages that are pinned; whether there was room."""
+        for region, leaf in sorted(parent.leaves.items()):
+            for index in range(LEAF):
+                entry = leaf.entries[index]
+                if entry is None or not entry.present or not entry.what.pinned:
+                    continue
+                if child.leaves[region].shared:
+                    needed = 1 + child.leaves[region].huge + self.leaf_slab.frames_needed(1)
+                    if self.secure(child, 0, needed) != OK:
+                        return False
+                    self.spend("copy", self.costs["leaf_copy"])
+                    self.copy_leaf(child, child.leaves[region])
+                if self.secure(child, 1, 0) != OK:
+                    return False
+                self.break_cow(child, child.leaves[region], index, entry.what)
+                self.count["clone_pinned_copied"] += 1
+        return True
 
     def enter_directory(self, vm, region):
         if region >> 8 not in vm.directory:
@@ -194,6 +231,8 @@ class Oracle(Faults):
             self.memory.give("fixed", first, order)
         vm.alive = False
         del self.vms[vm.name]
+        if self.over:
+            self.keep_limits()
 
     # ---- what VMs do
 
@@ -213,6 +252,8 @@ class Oracle(Faults):
             self.spend("access", self.costs["hit"])
             self.store(vm, page, op, 0 if sources is None else sources[done])
             done += 1
+        if self.over:
+            self.keep_limits()
         vm.now = self.now
         return done, vm.outcome
 
@@ -242,6 +283,8 @@ class Oracle(Faults):
             if vm.outcome == OK:
                 vm.cached[(address + done) // PAGE][0].data[at : at + len(part)] = part
                 done += len(part)
+        if self.over:
+            self.keep_limits()
         vm.now = self.now
         return done
 
@@ -259,6 +302,8 @@ class Oracle(Faults):
             else:
                 self.order_in(frame)
             done += 1
+        if self.over:
+            self.keep_limits()
         vm.now = self.now
         return done
 
@@ -306,7 +351,9 @@ class Oracle(Faults):
                 vm.now += self.costs["wait_quantum"]
             elif self.config.on_exhausted == "kill" and outcome == NO_FRAME:
                 self.count["kills"] += 1
-                self.destroy(max(self.vms.values(), key=lambda vm: (vm.charged, -vm.id)))
+                self.destroy(
+                    max(self.vms.values(), key=lambda vm: (max(0, vm.charged - vm.reservation), vm.charged, -vm.id))
+                )
                 waits = 0
             else:
                 self.count["stops"] += 1

@@ -9,6 +9,15 @@ class Mapping:
     def mappers(self, frame):
         return {vm for leaf, _ in frame.sites for vm in leaf.holders}
 
+    def aside(self, but=None):
+        """Frames that stay free for what VMs, but for one, do not hold yet of their reservations."""
+        lack = [
+            vm.reservation - vm.charged for vm in self.vms.values() if vm is not but and vm.charged < vm.reservation
+        ]
+        missing = sum(lack) + sum(lack) // 64 + 4 * len(lack)
+        spare = self.slots.slots - len(self.slots.taken) if self.slots else 0
+        return max(0, missing - spare)
+
     def charge(self, frame, vm):
         if frame.payer is not None:
             frame.payer.charged -= 1
@@ -17,10 +26,15 @@ class Mapping:
             vm.charged += 1
 
     def recharge(self, frame):
-        """Whoever pays must map the frame; else the lowest VM that does takes over."""
+        """Whoever pays must map the frame; else the lowest VM that does, and has room, takes over; or the lowest of all."""
         mappers = self.mappers(frame)
-        if not frame.is_zero_frame and frame.payer not in mappers:
-            self.charge(frame, min(mappers, key=lambda vm: vm.id, default=None))
+        if frame.is_zero_frame or frame.payer in mappers:
+            return
+        with_room = [vm for vm in mappers if vm.limit is None or vm.charged < vm.limit]
+        if mappers and not with_room:
+            self.count["charged_over_limit"] += 1
+            self.over = True
+        self.charge(frame, min(with_room or mappers, key=lambda vm: vm.id, default=None))
 
     def drop_cached(self, leaf, index):
         for vm in leaf.holders:

@@ -7,11 +7,59 @@ from oracle.parts import CLUSTER, LEAF, LIMITED, NO_FRAME, OK, SWAP_BATCH, Backi
 class Reclaim(Mapping):
     """Watermarks, the harvest of accessed marks, eviction to swap."""
 
+    def could_free(self, frames):
+        """Would so many frames be free if all went that may?"""
+        found, gone, dirty = self.memory.nr_free, 0, 0
+        for vm in self.vms.values():
+            mine = [frame for frame in self.frames.values() if frame.payer is vm and frame.ordered]
+            easy = (
+                sum(frame.backing is not None or same_filled(frame.data) for frame in mine)
+                if vm is not self.providing
+                else 0
+            )
+            hard = len(mine) - easy if vm is not self.providing else 0
+            loose = max(0, vm.charged - vm.reservation)
+            gone += min(easy, loose)
+            dirty += min(hard, loose - min(easy, loose))
+        dirty = min(dirty, self.slots.slots - len(self.slots.taken) if self.slots else 0)
+        return found + gone + dirty >= frames + self.backings.frames_needed(gone + dirty)
+
+    def make_room(self, frames, now):
+        """For an admission, on the background reclaimer's time: whether so many are free beside what is set aside."""
+        frames += self.aside()
+        if self.memory.nr_free >= frames:
+            return True
+        if not self.could_free(frames):
+            return False
+        caller, self.now = self.now, max(self.background, now)
+        enough = self.direct(frames - self.aside())
+        self.now, self.background = caller, self.now
+        return enough
+
+    def may_take(self, vm, tables):
+        needed = tables + self.min + self.aside()
+        if self.memory.nr_free < needed and not self.could_free(needed):
+            return False
+        return self.secure(vm, 0, tables) == OK
+
+    def keep_limits(self):
+        """Pages of VMs that were left more than their limit go."""
+        self.over = False
+        caller, self.now = self.now, max(self.background, self.now)
+        for vm in sorted(self.vms.values(), key=lambda vm: vm.id):
+            while vm.limit is not None and vm.charged > vm.limit:
+                if not self.shrink_vm(vm, vm.charged - vm.limit, 0, 0):
+                    self.count["limit_unmet"] += vm.charged - vm.limit
+                    break
+        self.now, self.background = caller, self.now
+
     def secure(self, vm, guest, tables):
+        if self.over:
+            self.keep_limits()
         if guest and vm.limit is not None:
             began = self.now
             while vm.charged + guest > vm.limit:
-                gone = self.shrink_vm(vm, max(min(CLUSTER, vm.limit // 8), vm.charged + guest - vm.limit), 0)
+                gone = self.shrink_vm(vm, max(min(CLUSTER, vm.limit // 8), vm.charged + guest - vm.limit), 0, 0)
                 self.count["reclaim_limit"] += gone
                 if not gone:
                     break
@@ -19,10 +67,11 @@ class Reclaim(Mapping):
             if vm.charged + guest > vm.limit:
                 self.count["exhausted_limit"] += 1
                 return LIMITED
-        if self.memory.nr_free >= guest + tables + self.low and not self.awake:
+        if self.memory.nr_free >= guest + tables + self.low + self.aside(vm) and not self.awake:
             return OK
         self.catch_up()
-        if self.memory.nr_free >= guest + tables + self.min or self.direct(guest + tables + self.min):
+        enough = self.memory.nr_free >= guest + tables + self.min + self.aside(vm)
+        if enough or self.direct(guest + tables + self.min, vm):
             return OK
         self.count["exhausted_no_frame"] += 1
         return NO_FRAME
@@ -32,21 +81,25 @@ class Reclaim(Mapping):
         if self.running is not None:
             self.running.stall += self.now - began
 
-    def direct(self, frames):
-        began = self.now
-        while self.memory.nr_free < frames:
-            gone = self.shrink(max(frames - self.memory.nr_free, CLUSTER))
+    def direct(self, frames, vm=None):
+        began, aside, enough = self.now, self.aside(vm), True
+        while self.memory.nr_free < frames + aside:
+            missing = frames + aside - self.memory.nr_free
+            gone = self.shrink(max(missing, CLUSTER))
             self.count["reclaim_direct"] += gone
-            if not gone:
+            more = self.aside(vm)
+            if not gone or (more > aside and frames + more >= self.memory.nr_free + missing):
+                enough = False
                 break
+            aside = more
         self.stalled(began)
-        return self.memory.nr_free >= frames
+        return enough
 
     def catch_up(self):
         now = self.now
         self.harvest_due(now)
         if not self.awake:
-            if self.memory.nr_free >= self.low or now < self.background:
+            if self.memory.nr_free >= self.low + self.aside() or now < self.background:
                 return
             self.awake, self.background = True, now
         while self.awake and self.background <= now:
@@ -55,7 +108,7 @@ class Reclaim(Mapping):
             self.count["reclaim_background"] += gone
             if not gone:
                 self.now += self.costs["wait_quantum"]
-            self.awake = gone > 0 and self.memory.nr_free < self.high
+            self.awake = gone > 0 and self.memory.nr_free < self.high + self.aside()
             self.background = self.now
         self.now = now
 
@@ -128,7 +181,7 @@ class Reclaim(Mapping):
             frame = self.frames[number]
             self.count["reclaim_scanned"] += 1
             self.spend("reclaim", self.costs["reclaim_visit"])
-            reserved = frame.payer.charged <= frame.payer.reservation
+            reserved = not self.may_lose(frame.payer, frame.payer.reservation)
             if frame.isolated or reserved:
                 self.count["reclaim_spared_reserved"] += reserved and not frame.isolated
                 self.order.spare(number)
@@ -143,10 +196,14 @@ class Reclaim(Mapping):
                 gone += self.flush()
         return gone + (self.flush() if self.batch else 0)
 
-    def shrink_vm(self, vm, want, min_age):
-        """Evict about `want` pages that this VM pays for, by its own hand, two rounds at most."""
+    def may_lose(self, vm, keep):
+        leaving = sum(frame.payer is vm for frame in self.batch)
+        return vm.charged - leaving > keep and vm is not self.providing
+
+    def shrink_vm(self, vm, want, min_age, keep):
+        """Evict about `want` pages that this VM pays for, by its own hand, two rounds at most; leave it `keep`."""
         left, gone, page = 2 * vm.pages, 0, vm.hand if vm.hand < vm.pages else 0
-        while gone < want and left > 0:
+        while gone < want and left > 0 and self.may_lose(vm, keep):
             leaf = vm.leaves.get(page // LEAF)
             step = 1 if leaf else min(LEAF - page % LEAF, vm.pages - page)
             entry = leaf.entries[page % LEAF] if leaf else None
@@ -233,7 +290,7 @@ class Reclaim(Mapping):
         age = 127
         while age and sum(each >= age for each in vm.ages) < pages:
             age -= 1
-        gone = self.shrink_vm(vm, pages, age) if pages else 0
+        gone = self.shrink_vm(vm, pages, age, vm.reservation) if pages else 0
         self.count["reclaim_proactive"] += gone
         self.background = self.now
         return gone

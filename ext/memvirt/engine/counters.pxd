@@ -80,11 +80,14 @@ cdef struct Events:
     uint64_t readahead_dropped
     uint64_t exhausted_no_frame
     uint64_t exhausted_limit
+    uint64_t charged_over_limit
+    uint64_t limit_unmet
     uint64_t stops
     uint64_t waits
     uint64_t kills
     uint64_t clones
     uint64_t clone_leaves
+    uint64_t clone_pinned_copied
     uint64_t merges
     uint64_t merges_zero
     uint64_t cow_breaks_shared

@@ -66,8 +66,8 @@ cdef class Content:
     cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil:
         pass
 
-    cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil:
-        pass
+    cdef int fill_same(self, hfn_t frame, uint64_t value) except -1 nogil:
+        return 0
 
     cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil:
         return False
@@ -99,6 +99,9 @@ cdef class Content:
 
     cdef uint8_t *raw_target(self, hfn_t frame) noexcept nogil:
         return NULL
+
+    cdef void release(self) noexcept:
+        pass
 
     cpdef object check(self):
         return None
@@ -178,7 +181,7 @@ cdef class Content:
 
     cdef hfn_t _frame(self, frame) except? 0xFFFFFFFF:
         if not 0 <= frame < self.nr_frames:
-            raise ConfigError(f"frame {frame}: must be 0 to {self.nr_frames - 1}")
+            raise ConfigError(f"frame {frame}: must be 0 to {int(self.nr_frames) - 1}")
         return frame
 
     cdef uint32_t _word(self, word) except? 0xFFFFFFFF:
@@ -221,8 +224,13 @@ cdef class Bytes(Content):
 
     def __dealloc__(self):
         free(self._scratch)
+        self.release()
+
+    cdef void release(self) noexcept:
         if self._reserved != NULL:
             mv_unmap(self._reserved, mv_arena_reserved(<size_t>self.nr_frames << PAGE_SHIFT))
+        self._reserved = self.arena = NULL
+        self.nr_frames = 0
 
     cdef object _attach(self, corpus, Codec codec):
         cdef const uint8_t[:, ::1] rows
@@ -260,8 +268,9 @@ cdef class Bytes(Content):
         else:
             memcpy(self.page(frame), self._corpus + (<size_t>(source - 1) << PAGE_SHIFT), PAGE_SIZE)
 
-    cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil:
+    cdef int fill_same(self, hfn_t frame, uint64_t value) except -1 nogil:
         mv_fill_words(self.page(frame), value)
+        return 0
 
     cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil:
         cdef uint8_t *page = self.page(frame)

@@ -1,6 +1,7 @@
 cimport cython
 
-from .guest_memory cimport PAGE_DIRTY, GuestMemory
+from .guest_memory cimport PAGE_CLEAN, PAGE_DIRTY, PAGE_LOCKED, GuestMemory
+from .machine cimport Machine
 from ..replacement.order cimport Order
 from ..types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 
@@ -45,21 +46,6 @@ cdef struct GuestCounters:
     uint64_t report_failed              # reports the machine failed
 
 
-cdef class Machine:
-    # What a guest may ask of the hardware below it. Each answers with an Outcome, but never EMPTY, which a guest says
-    # of itself. What is not OK has lost nothing; the guest undoes its own part and hands the outcome to its caller.
-    # Slots 0 .. swap_slots - 1 are guest swap; from swap_slots on they are blocks of the file behind the page cache.
-    cdef int clear(self, gfn_t gfn) except -1 nogil                     # write zeros over the page
-    cdef int read_file(self, gfn_t gfn, vpn_t vpn) except -1 nogil      # fill it with vpn's page of the original file
-    cdef int read_out(self, gfn_t gfn, uint32_t slot) except -1 nogil   # page -> slot
-    cdef int write_in(self, gfn_t gfn, uint32_t slot) except -1 nogil   # slot -> page; the slot keeps its content
-    cdef int forget_slot(self, uint32_t slot) except -1 nogil           # its content is needed no more
-    cdef int release(self, gfn_t gfn) except -1 nogil                   # the host may drop the page: content is lost
-    cdef int flush(self, vpn_t vpn) except -1 nogil                     # drop the cached translation of vpn
-    cdef bint test_and_clear_accessed(self, vpn_t vpn, gfn_t gfn) noexcept nogil
-    cdef void rehome(self, const vpn_t *vpn_of) noexcept nogil          # the guest's reverse map lies there from now on
-
-
 @cython.final
 cdef class Guest(GuestMemory):
     cdef Machine _machine
@@ -89,7 +75,10 @@ cdef class Guest(GuestMemory):
         return self._vpn[gfn]
 
     cdef inline bint may_write(self, gfn_t gfn) noexcept nogil:        # False: ask resolve(write=True) first
-        return self._state[gfn] == PAGE_DIRTY
+        return (self._state[gfn] & ~PAGE_LOCKED) == PAGE_DIRTY
+
+    cdef inline bint is_clean(self, gfn_t gfn) noexcept nogil:
+        return (self._state[gfn] & ~PAGE_LOCKED) == PAGE_CLEAN
 
     cpdef Guest copy_for(self, Machine machine, uint64_t seed)
     cdef void end(self) noexcept                # its VM ended, or goes on with another guest: it is not asked again
@@ -103,5 +92,7 @@ cdef class Guest(GuestMemory):
     cdef int _evict(self, Order order, gfn_t gfn) except -1 nogil
     cdef gfn_t _victim(self, Order order) except? 0xFFFFFFFE nogil
     cdef int _inflate_one(self) except -1 nogil
+    cdef void go_on_counting(self, Guest before) noexcept
+    cdef uint32_t _deflate_for_oom(self) except? 0xFFFFFFFF nogil
     cdef uint32_t _deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil
     cdef int _release_block(self, uint32_t block) except -1 nogil

@@ -37,55 +37,22 @@ then. A freed page is otherwise never mentioned to the machine, and that is the 
 
 The tables and their invariants are in guest_memory.pyx; here is what decides. Every call that will change something
 first makes sure that the tables are its own (a clone shares them until either side changes something), asks the machine
-next and changes the tables last, so when the machine fails nothing is half done and a guest fault can be resumed. What
+next and changes the tables last, so when the machine fails, by an outcome or by an exception, nothing is half done and a guest fault can be resumed. What
 stays are evictions that succeeded on the way (they lose nothing) and the spare() of a page that could not be evicted, so
 that the next attempt tries another.
 """
 
 cimport cython
 
-from .guest_memory cimport FILE_ORIGINAL, PAGE_CLEAN, PAGE_DIRTY, GuestMemory, whole
+from .guest_memory cimport FILE_ORIGINAL, GuestMemory, whole
+from .machine cimport Machine
 from ..replacement.order cimport Order
 from ..types cimport EMPTY, NONE, OK, REFUSED, gfn_t, uint32_t, uint64_t, vpn_t
 
 from memvirt.engine.replacement.registry import ORDERS
-from memvirt.errors import InvariantError
 
-
-cdef int undefined(Machine machine) except -1 nogil:
-    with gil:
-        raise InvariantError(f"{type(machine).__name__} does not define all requests of a machine")
-
-
-cdef class Machine:
-    """Base of what guests run on: every request fails loudly until a subclass defines it."""
-
-    cdef int clear(self, gfn_t gfn) except -1 nogil:
-        return undefined(self)
-
-    cdef int read_file(self, gfn_t gfn, vpn_t vpn) except -1 nogil:
-        return undefined(self)
-
-    cdef int read_out(self, gfn_t gfn, uint32_t slot) except -1 nogil:
-        return undefined(self)
-
-    cdef int write_in(self, gfn_t gfn, uint32_t slot) except -1 nogil:
-        return undefined(self)
-
-    cdef int forget_slot(self, uint32_t slot) except -1 nogil:
-        return undefined(self)
-
-    cdef int release(self, gfn_t gfn) except -1 nogil:
-        return undefined(self)
-
-    cdef int flush(self, vpn_t vpn) except -1 nogil:
-        return undefined(self)
-
-    cdef bint test_and_clear_accessed(self, vpn_t vpn, gfn_t gfn) noexcept nogil:
-        return False
-
-    cdef void rehome(self, const vpn_t *vpn_of) noexcept nogil:
-        pass
+cdef enum:
+    MACHINE_ERRED = 255         # beside the outcomes: what a request has come to until it has answered
 
 
 cdef Machine NO_MACHINE = Machine()             # of guests whose VM has ended
@@ -118,14 +85,16 @@ cdef class Guest(GuestMemory):
         cdef int outcome = OK
         cdef gfn_t gfn = self._gfn[vpn]
         out.event = GUEST_MAPPED
-        if gfn == NONE or write and self._state[gfn] == PAGE_CLEAN:
-            self.own()
         if gfn == NONE:
+            self.own()
+            self.count.guest_faults_failed += 1     # until it has not, neither by an outcome nor by an exception
             outcome = self._fault(vpn, write, out)
-        elif write and self._state[gfn] == PAGE_CLEAN:
+            self.count.guest_faults_failed -= outcome == OK
+        elif write and self.is_clean(gfn):
+            self.own()
             outcome = self._make_dirty(vpn, gfn)
+            self.count.guest_faults_failed += outcome != OK
         if outcome != OK:
-            self.count.guest_faults_failed += 1
             return outcome
         out.gfn = self._gfn[vpn]
         out.writable = self.may_write(out.gfn)
@@ -138,9 +107,13 @@ cdef class Guest(GuestMemory):
         cdef int outcome = self._secure(&gfn)
         if outcome != OK:
             return outcome
-        outcome = self._bring(vpn, gfn, write, &copy)
+        outcome = MACHINE_ERRED
+        try:
+            outcome = self._bring(vpn, gfn, write, &copy)
+        finally:
+            if outcome != OK:
+                self.buddy.give(gfn, 0)
         if outcome != OK:
-            self.buddy.give(gfn, 0)
             return outcome
         self._map(vpn, gfn, copy, copy == NONE or write)
         self.count.guest_faults += 1
@@ -194,8 +167,7 @@ cdef class Guest(GuestMemory):
         if self.buddy.nr_free == 0:
             if outcome != EMPTY:
                 return outcome
-            given = self._deflate(self.oom_deflate_pages)
-            self.count.oom_deflated += given
+            given = self._deflate_for_oom()
             if given == 0:
                 self.count.oom += 1
                 return EMPTY
@@ -268,7 +240,7 @@ cdef class Guest(GuestMemory):
         """Write the page out if it is dirty, then free it. OK, EMPTY (no guest swap slot) or what the machine said."""
         cdef vpn_t vpn = self._vpn[gfn]
         cdef uint32_t slot = self._copy[vpn]
-        cdef bint dirty = self._state[gfn] == PAGE_DIRTY, cache = self._is_cache(vpn)
+        cdef bint dirty = self.may_write(gfn), cache = self._is_cache(vpn)
         cdef int outcome = OK
         if dirty and cache:
             slot = self.swap_slots + (vpn - self.cache_border)
@@ -277,14 +249,19 @@ cdef class Guest(GuestMemory):
         if outcome != OK:
             order.spare(gfn)
             return outcome
-        outcome = self._machine.flush(vpn)
-        if outcome == OK and dirty:
-            outcome = self._machine.read_out(gfn, slot)
+        outcome = MACHINE_ERRED
+        try:
+            outcome = self._machine.flush(vpn)
+            if outcome == OK and dirty:
+                outcome = MACHINE_ERRED
+                outcome = self._machine.read_out(gfn, slot)
+        finally:
+            if outcome != OK:
+                if dirty and not cache:
+                    self._slots.give(slot, 0)
+                order.spare(gfn)
+                self.count.evict_failed_machine += 1
         if outcome != OK:
-            if dirty and not cache:
-                self._slots.give(slot, 0)
-            order.spare(gfn)
-            self.count.evict_failed_machine += 1
             return outcome
         self._unmap(vpn, gfn, slot)
         self.count.cache_written += cache and dirty
@@ -310,10 +287,11 @@ cdef class Guest(GuestMemory):
             return OK
         wanted = min(pages, self.balloon_target - self.nr_balloon)
         while moved[0] < wanted and self.nr_balloon < room:
+            self.count.balloon_refused_machine += 1     # until it has not
             outcome = self._inflate_one()
+            self.count.balloon_refused_machine -= outcome == OK or outcome == EMPTY
             if outcome != OK:
                 self.count.balloon_refused_pages += outcome == EMPTY
-                self.count.balloon_refused_machine += outcome != EMPTY
                 return outcome
             moved[0] += 1
         if moved[0] < wanted:
@@ -331,13 +309,27 @@ cdef class Guest(GuestMemory):
             outcome = self._take(&gfn)
         if outcome != OK:
             return outcome
-        outcome = self._machine.release(gfn)
+        outcome = MACHINE_ERRED
+        try:
+            outcome = self._machine.release(gfn)
+        finally:
+            if outcome != OK:
+                self.buddy.give(gfn, 0)
         if outcome != OK:
-            self.buddy.give(gfn, 0)
             return outcome
         self._push_balloon(gfn)
         self.count.ballooned += 1
         return OK
+
+    cdef uint32_t _deflate_for_oom(self) except? 0xFFFFFFFF nogil:
+        """The guest overrules the host: a balloon that was as large as it should be has this size for its target now, as
+        a driver that tells its new size and hears nothing. (One that never got there goes on trying.)"""
+        cdef bint there = self.nr_balloon == self.balloon_target
+        cdef uint32_t given = self._deflate(self.oom_deflate_pages)
+        self.count.oom_deflated += given
+        if there:
+            self.balloon_target = self.nr_balloon
+        return given
 
     cdef uint32_t _deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         cdef uint32_t given = self._pop_balloon(pages)
@@ -370,11 +362,13 @@ cdef class Guest(GuestMemory):
         """Release a block that was taken for it, and free it again. Half a block released is no loss: it was free."""
         cdef gfn_t first = block << self.report_order, gfn
         cdef int outcome = OK
-        for gfn in range(first, first + (<uint32_t>1 << self.report_order)):
-            outcome = self._machine.release(gfn)
-            if outcome != OK:
-                break
-        self.buddy.give(first, self.report_order)
+        try:
+            for gfn in range(first, first + (<uint32_t>1 << self.report_order)):
+                outcome = self._machine.release(gfn)
+                if outcome != OK:
+                    break
+        finally:
+            self.buddy.give(first, self.report_order)
         if outcome == OK:
             self._reported[block] = 1
             self.count.reported += <uint64_t>1 << self.report_order
@@ -395,11 +389,25 @@ cdef class Guest(GuestMemory):
             balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages,
             report_order=None if self.report_order < 0 else self.report_order, replacement=self.replacement,
             replacement_options=self.replacement_options, seed=seed, swappiness=self.swappiness, lender=self)
-        if ORDERS[self.replacement].draws:      # asking it draws, and what it draws next depends on when it was asked
+        if ORDERS[self.replacement].draws or self.nr_locked:    # to ask it is to draw; what is locked is so here alone
             twin.own()
+            twin.unlock_all()
         twin._anon_share = self._anon_share
         twin.balloon_target = self.balloon_target
         return twin
+
+    def differs_from(self, Guest other not None):
+        """What sets two guests apart that were made with other arguments: "name: this, that"; None if nothing does."""
+        for name in ("nr_vpns", "nr_pages", "cache_border", "swap_slots", "kernel_pages", "low_pages", "high_pages",
+                     "balloon_floor", "oom_deflate_pages", "report_order", "replacement", "replacement_options",
+                     "swappiness"):
+            if getattr(self, name) != getattr(other, name):
+                return f"{name}: {getattr(self, name)}, {getattr(other, name)}"
+        return None
+
+    cdef void go_on_counting(self, Guest before) noexcept:
+        """This guest takes the place of `before` in its VM: what that one has counted, this one has."""
+        self.count = before.count
 
     cdef void _moved(self) noexcept:
         self._machine.rehome(self._vpn)

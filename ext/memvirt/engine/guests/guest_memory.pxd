@@ -10,6 +10,7 @@ cdef enum PageState:            # of a guest-physical page; every gfn is in exac
     PAGE_DIRTY = 2              # mapped, the only place that holds this content
     PAGE_BALLOON = 3            # given up: in the balloon
     PAGE_KERNEL = 4             # the guest kernel's own: never mapped, reclaimed or given up
+    PAGE_LOCKED = 0x80          # beside CLEAN or DIRTY: the guest does not evict it (mlock)
 
 cdef enum:
     FILE_ORIGINAL = 0xFFFFFFFE  # a copy of the page: the original file, as Machine.read_file gives it
@@ -50,6 +51,7 @@ cdef class GuestMemory:
     cdef Sharer _sharer                         # who else uses these tables; own() comes before a change
     cdef uint64_t _seed                         # of the draws of a random replacement
     cdef readonly uint32_t nr_balloon
+    cdef readonly uint32_t nr_locked            # pages that are not evicted
     cdef readonly uint32_t nr_clean_anon        # clean anonymous pages: they can be evicted without a new slot
 
     cdef bint _is_cache(self, vpn_t vpn) noexcept nogil
@@ -58,6 +60,10 @@ cdef class GuestMemory:
     cdef int _unmap(self, vpn_t vpn, gfn_t gfn, uint32_t copy) except -1 nogil  # copy: where it lies now
     cdef int _set_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
     cdef int _forget(self, vpn_t vpn) except -1 nogil                   # unmapped, and as never touched
+    cdef int lock(self, vpn_t vpn) except -1 nogil                      # of a mapped page; the tables are its own
+    cdef int unlock(self, vpn_t vpn) except -1 nogil
+    cdef int unlock_all(self) except -1
+    cdef int _out_of_order(self, vpn_t vpn, gfn_t gfn) except -1 nogil
     cdef int _take_slot(self, uint32_t *slot) except -1 nogil           # OK or EMPTY
     cdef uint32_t nr_free_slots(self) noexcept nogil
     cdef void _push_balloon(self, gfn_t gfn) noexcept nogil             # a page that _take gave

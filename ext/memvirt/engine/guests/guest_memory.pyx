@@ -4,7 +4,7 @@ This module changes the tables and recounts them; what to change, and when, is d
 
 - `_gfn` and `_vpn` are inverse to each other;
 - a page is FREE if and only if the buddy allocator has it; BALLOON if and only if it is on the balloon's stack;
-- the orders `_anon` and `_cache` hold exactly the mapped pages below and from cache_border on;
+- the orders `_anon` and `_cache` hold exactly the mapped pages below and from cache_border on that are not locked;
 - a guest swap slot is in use if and only if one anonymous vpn has its copy there; slot numbers from swap_slots on are
   blocks of the file, one for each page cache vpn, and need no allocator;
 - a mapped page is CLEAN only if it has a copy; an anonymous one is DIRTY only if it has none;
@@ -160,6 +160,38 @@ cdef class GuestMemory:
         self._state[gfn] = PAGE_DIRTY if dirty else PAGE_CLEAN
         return OK
 
+    cdef int lock(self, vpn_t vpn) except -1 nogil:
+        """The page is not evicted until it is unlocked or freed: no order has it."""
+        cdef gfn_t gfn = self._gfn[vpn]
+        assert not self._lent() and gfn != NONE
+        if self._state[gfn] & PAGE_LOCKED:
+            return OK
+        self._out_of_order(vpn, gfn)
+        self._state[gfn] |= PAGE_LOCKED
+        self.nr_locked += 1
+        return OK
+
+    cdef int unlock(self, vpn_t vpn) except -1 nogil:
+        """It may be evicted again, and goes as a page that has just come."""
+        cdef gfn_t gfn = self._gfn[vpn]
+        assert not self._lent()
+        if gfn == NONE or not self._state[gfn] & PAGE_LOCKED:
+            return OK
+        self._state[gfn] &= ~PAGE_LOCKED
+        self.nr_locked -= 1
+        return self._cache.insert(gfn, NONE) if self._is_cache(vpn) else self._anon.insert(gfn, NONE)
+
+    cdef int unlock_all(self) except -1:
+        cdef gfn_t gfn
+        for gfn in range(self.nr_pages if self.nr_locked else 0):
+            if self._state[gfn] & PAGE_LOCKED:
+                self.unlock(self._vpn[gfn])
+        return OK
+
+    cdef int _out_of_order(self, vpn_t vpn, gfn_t gfn) except -1 nogil:
+        """The order of its kind has this mapped page no more."""
+        return self._cache.forget(gfn) if self._is_cache(vpn) else self._anon.forget(gfn)
+
     cdef int _unmap(self, vpn_t vpn, gfn_t gfn, uint32_t copy) except -1 nogil:
         """The page is evicted: its content lies at `copy`, its page is free."""
         assert not self._lent() and self._gfn[vpn] == gfn and copy != NONE
@@ -175,12 +207,12 @@ cdef class GuestMemory:
 
     cdef int _set_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil:
         """A store to a clean page: a slot would only grow stale, but a block of the file is the file's own."""
-        assert not self._lent() and self._state[gfn] == PAGE_CLEAN
+        assert not self._lent() and (self._state[gfn] & ~PAGE_LOCKED) == PAGE_CLEAN
         if not self._is_cache(vpn):
             self._slots.give(self._copy[vpn], 0)
             self._copy[vpn] = NONE
             self.nr_clean_anon -= 1
-        self._state[gfn] = PAGE_DIRTY
+        self._state[gfn] = PAGE_DIRTY | (self._state[gfn] & PAGE_LOCKED)
         return OK
 
     cdef int _forget(self, vpn_t vpn) except -1 nogil:
@@ -188,11 +220,11 @@ cdef class GuestMemory:
         cdef gfn_t gfn = self._gfn[vpn]
         assert not self._lent()
         if gfn != NONE:
-            if self._is_cache(vpn):
-                self._cache.forget(gfn)
+            if self._state[gfn] & PAGE_LOCKED:
+                self.nr_locked -= 1
             else:
-                self.nr_clean_anon -= self._state[gfn] == PAGE_CLEAN
-                self._anon.forget(gfn)
+                self._out_of_order(vpn, gfn)
+            self.nr_clean_anon -= not self._is_cache(vpn) and (self._state[gfn] & ~PAGE_LOCKED) == PAGE_CLEAN
             self._gfn[vpn] = self._vpn[gfn] = NONE
             self._state[gfn] = PAGE_FREE
             self.buddy.give(gfn, 0)
@@ -246,6 +278,7 @@ cdef class GuestMemory:
         self.buddy, self._slots, self._anon, self._cache = other.buddy, other._slots, other._anon, other._cache
         self._report_hand = other._report_hand
         self.nr_balloon = other.nr_balloon
+        self.nr_locked = other.nr_locked
         self.nr_clean_anon = other.nr_clean_anon
 
     cdef int _part(self) except -1:
@@ -318,15 +351,21 @@ cdef class GuestMemory:
         """Every gfn is in one state, and everybody agrees on it."""
         cdef gfn_t gfn
         cdef vpn_t vpn
-        cdef bint mapped, cache
+        cdef bint mapped, cache, locked
+        cdef uint32_t all_locked = 0
         balloon = {self._balloon[i] for i in range(self.nr_balloon)}
         if len(balloon) != self.nr_balloon:
             raise InvariantError(f"guest: the balloon counts {self.nr_balloon} pages and holds {len(balloon)}")
         for gfn in range(self.nr_pages):
             vpn = self._vpn[gfn]
             state = self._state[gfn]
+            locked = state & PAGE_LOCKED
+            state &= ~PAGE_LOCKED
+            all_locked += locked
             mapped = state in (PAGE_CLEAN, PAGE_DIRTY)
             cache = mapped and vpn != NONE and self._is_cache(vpn)
+            if locked and not mapped:
+                raise InvariantError(f"guest: gfn {gfn} has state {state} and is locked")
             if mapped != (vpn != NONE):
                 raise InvariantError(f"guest: gfn {gfn} has state {state} and vpn {vpn}")
             if mapped and (vpn >= self.nr_vpns or self._gfn[vpn] != gfn):
@@ -337,10 +376,12 @@ cdef class GuestMemory:
                 raise InvariantError(f"guest: gfn {gfn} has state {state}, in the balloon: {gfn in balloon}")
             if (state == PAGE_KERNEL) != (gfn < self.kernel_pages):
                 raise InvariantError(f"guest: gfn {gfn} has state {state}, the kernel has {self.kernel_pages} pages")
-            if self._anon.holds(gfn) != (mapped and not cache):
+            if self._anon.holds(gfn) != (mapped and not cache and not locked):
                 raise InvariantError(f"guest: gfn {gfn} (vpn {vpn}): in the anonymous order, or not, by mistake")
-            if self._cache is not None and self._cache.holds(gfn) != cache:
+            if self._cache is not None and self._cache.holds(gfn) != (cache and not locked):
                 raise InvariantError(f"guest: gfn {gfn} (vpn {vpn}): in the page cache order, or not, by mistake")
+        if all_locked != self.nr_locked:
+            raise InvariantError(f"guest: nr_locked is {self.nr_locked}, recounted {all_locked}")
 
     cdef object _check_copies(self):
         """Every vpn has a page, a copy, both or neither, as the page's state says; slots in use are named once."""
@@ -352,7 +393,7 @@ cdef class GuestMemory:
             gfn, copy = self._gfn[vpn], self._copy[vpn]
             if gfn != NONE and (gfn >= self.nr_pages or self._vpn[gfn] != vpn):
                 raise InvariantError(f"guest: vpn {vpn} says gfn {gfn}, which says otherwise")
-            dirty = gfn != NONE and self._state[gfn] == PAGE_DIRTY
+            dirty = gfn != NONE and (self._state[gfn] & ~PAGE_LOCKED) == PAGE_DIRTY
             if self._is_cache(vpn):
                 if copy not in (NONE, FILE_ORIGINAL, self.swap_slots + vpn - self.cache_border):
                     raise InvariantError(f"guest: page cache vpn {vpn} has its copy in slot {copy}")

@@ -1,6 +1,7 @@
 from ..content.content cimport Content
 from ..reclaim.fault cimport Faults
-from .guest cimport Guest, Machine
+from .guest cimport Guest
+from .machine cimport Machine
 from ..stores.swapspace cimport SwapSpace
 from ..types cimport uint32_t, vmid_t
 
@@ -16,4 +17,5 @@ cdef class VirtualMachine(Machine):
     cdef uint32_t *file_source              # [nr_vpns] corpus source of each file page; NULL: all zeros
     cdef uint32_t nr_vpns
 
+    cdef void end(self) noexcept
     cdef int copy_disk(self, VirtualMachine parent, Guest guest) except -1

@@ -14,7 +14,8 @@ from libc.stdlib cimport calloc, free
 
 from ..counters cimport CPU_BALLOON, CPU_GUEST, CPU_SWAP
 from ..reclaim.fault cimport Faults
-from .guest cimport Guest, Machine
+from .guest cimport Guest
+from .machine cimport Machine
 from ..stores.swapspace cimport SwapSpace
 from ..types cimport CORRUPT, IO_FAILED, NO_FRAME, OK, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t
 
@@ -55,6 +56,11 @@ cdef class VirtualMachine(Machine):
                 raise MemoryError("file sources")
         for i in range(min(<uint32_t>sources.shape[0], self.nr_vpns)):
             self.file_source[i] = sources[i]
+
+    cdef void end(self) noexcept:
+        """Its VM is no more, or goes on with another machine: the disk is gone, whoever keeps this."""
+        if self.disk is not None:
+            self.disk.release()
 
     cdef int copy_disk(self, VirtualMachine parent, Guest guest) except -1:
         """Give a clone a disk with what its parent's guest has out on its own."""
@@ -140,9 +146,10 @@ cdef class VirtualMachine(Machine):
         return OK
 
     cdef int release(self, gfn_t gfn) except -1 nogil:
+        cdef bint stays = self.faults.pinned(self.vm, gfn)     # a device may write to it: its frame is not given up
         cdef int outcome = self.faults.release(self.vm, gfn)
         self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.balloon_page)
-        if outcome == OK:
+        if outcome == OK and not stays:
             self.faults.meter.ev.balloon_pages_released += 1
         return outcome
 

@@ -9,7 +9,9 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
                         object's owner is the record that names it
   translations          cached only what entry, leaf and frame allow; valid implies the accessed mark
   recency               ordered <=> a guest frame that is neither pinned nor the zero frame
-  charge                per VM: charged = frames charged to it; who pays maps the frame
+  charge                per VM: charged = frames charged to it; who pays maps the frame; what reservations lack
+  pins                  a pinned frame has one entry, which nobody shares; its VM counts it
+  clean frames          hold what their record stands for: a page of one word, or bytes of its checksum
   memory                frames by state sum to the host; tables that grow have frames for their bytes; those of zspages
                         are the zpool's
 """
@@ -19,19 +21,20 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import ConfigError, InvariantError
 
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
-from ..memory.frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE,
+from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE,
                               FRAME_ZERO, FRAME_ZSPAGE, Frame)
 from .host cimport Engine
 from .vm cimport Vm
 from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
-from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, uint32_t
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, int64_t, uint32_t, uint64_t
 from ..stores.zspage cimport NO_ZSPAGE
 
 
 def check(Engine engine not None):
     """Raise InvariantError on the first difference."""
+    engine.look()
     cdef Mapping mapping = engine.mapping
     engine.frames.check()
     mapping.leaves.check()
@@ -47,6 +50,11 @@ def check(Engine engine not None):
     if engine.index is not None:
         engine.index.check()
         engine.scanner.check()
+    fixed = engine.nr_fixed + sum(1 << order for vm in [*engine.vms.values(), *engine.snapshots]
+                                  for _, order in (<Vm>vm).fixed)
+    fixed += 0 if engine.scanner is None else engine.scanner.metadata_frames()
+    if engine.frames.nr_state[<int>FRAME_FIXED] != fixed:
+        raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_FIXED]} frames of fixed metadata; host and VMs have {fixed}")
     if engine.frames.nr_state[<int>FRAME_ZSPAGE] != (mapping.zpool.nr_pool_frames if mapping.has_zpool else 0):
         raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_ZSPAGE]} frames of zspages, the zpool has "
                              f"{mapping.zpool.nr_pool_frames if mapping.has_zpool else 0}")
@@ -81,7 +89,7 @@ def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
     cdef Mapping mapping = engine.mapping
     cdef Backing *record
     cdef Look at
-    vm._require()
+    engine._own(vm)
     if gfn >= vm.nr_pages:
         raise ConfigError(f"VM '{vm.name}': page {gfn} is beyond its {vm.nr_pages} pages")
     mapping.leaves.look(vm.id, gfn, &at)
@@ -149,10 +157,12 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
     cdef hfn_t frame
     cdef Frame *record
     cdef uint32_t charged[MAX_VMS]
-    cdef uint32_t vm
+    cdef uint32_t pinned[MAX_VMS]
+    cdef uint64_t ahead = 0
+    cdef uint32_t vm, ahead_vms = 0
     cdef bint wanted
     for vm in range(MAX_VMS):
-        charged[vm] = 0
+        charged[vm] = pinned[vm] = 0
     for frame in range(engine.frames.nr_frames):
         record = &engine.frames.frame[frame]
         if record.flags & FRAME_ZERO:
@@ -176,6 +186,8 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
         if bool(record.flags & FRAME_ORDERED) != wanted or engine.order.holds(frame) != wanted:
             raise InvariantError(f"frame {frame}: flags {record.flags}, in the order {engine.order.holds(frame)}, "
                                  f"should be {wanted}")
+        if record.flags & FRAME_PINNED:
+            _check_pinned(mapping, frame)
         if record.flags & FRAME_ISOLATED:
             raise InvariantError(f"frame {frame}: isolated outside reclaim")
         if record.charge == NONE16 or not mapping.account[record.charge].open:
@@ -183,9 +195,33 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
         if not mapping._maps(frame, record.charge):
             raise InvariantError(f"frame {frame}: charged to VM {record.charge}, which does not map it")
         charged[record.charge] += 1
+        pinned[record.charge] += record.flags & FRAME_PINNED != 0
     for vm in range(MAX_VMS):
-        if mapping.account[vm].charged != charged[vm]:
-            raise InvariantError(f"VM {vm}: charged {mapping.account[vm].charged}, recount {charged[vm]}")
+        _check_account(mapping, vm, charged[vm], pinned[vm])
+        ahead += max(0, <int64_t>mapping.account[vm].reservation - charged[vm])
+        ahead_vms += mapping.account[vm].reservation > charged[vm]
+    if ahead != mapping.ahead or ahead_vms != mapping.ahead_vms:
+        raise InvariantError(f"reservations: {mapping.ahead} pages of {mapping.ahead_vms} VMs are not held yet, recount "
+                             f"{ahead} of {ahead_vms}")
+    return 0
+
+
+cdef int _check_account(Mapping mapping, uint32_t vm, uint32_t charged, uint32_t pinned) except -1:
+    if mapping.account[vm].charged != charged or mapping.account[vm].pinned != pinned:
+        raise InvariantError(f"VM {vm}: charged {mapping.account[vm].charged}, {mapping.account[vm].pinned} of them pinned; "
+                             f"recount {charged} and {pinned}")
+    if mapping.account[vm].leaving:
+        raise InvariantError(f"VM {vm}: {mapping.account[vm].leaving} pages on their way out, outside reclaim")
+    return 0
+
+
+cdef int _check_pinned(Mapping mapping, hfn_t frame) except -1:
+    """A pinned frame is one VM's own: named by one entry, which nobody shares, and not merged."""
+    cdef Frame *record = &mapping.frames.frame[frame]
+    cdef Leaf *leaf = mapping.leaves.at(record.where / LEAF_ENTRIES)
+    if record.refs != 1 or leaf.nr_holders != 1 or record.flags & FRAME_STABLE or record.backing != NONE:
+        raise InvariantError(f"frame {frame}: pinned, yet refs {record.refs}, {leaf.nr_holders} holders, flags "
+                             f"{record.flags}, backing {record.backing}")
     return 0
 
 
@@ -238,6 +274,8 @@ cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
         if record.place & BACKING_CACHED and engine.frames.frame[record.link].backing != id:
             raise InvariantError(f"backing {id}: cached in frame {record.link}, which names "
                                  f"backing {engine.frames.frame[record.link].backing}")
+        if record.place & BACKING_CACHED:
+            _check_clean(engine, id)
     for frame in range(engine.frames.nr_frames):
         id = engine.frames.frame[frame].backing
         if id != NONE and (id in free_ids or not mapping.backings.at(id).place & BACKING_CACHED
@@ -247,6 +285,19 @@ cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
         raise InvariantError(f"swap: {mapping.swap.nr_used} slots in use, {slots} records name one")
     if mapping.has_zpool and mapping.zpool.nr_objects != objects:
         raise InvariantError(f"zpool: {mapping.zpool.nr_objects} objects, {objects} records name one")
+    return 0
+
+
+cdef int _check_clean(Engine engine, uint32_t id) except -1:
+    """A frame that caches a record still holds what the record stands for."""
+    cdef Mapping mapping = engine.mapping
+    cdef Backing *record = mapping.backings.at(id)
+    cdef uint64_t value
+    if mapping.backings.kind(record) == BACKING_SAME:
+        if not engine.content.same_filled(record.link, &value):
+            raise InvariantError(f"backing {id}: a page of one word, cached in frame {record.link}, which holds another")
+    elif engine.content.checksum(record.link) != record.check:
+        raise InvariantError(f"backing {id}: cached in frame {record.link}, whose bytes have another checksum")
     return 0
 
 

@@ -17,6 +17,7 @@ def of_vm(Engine engine not None, Vm vm not None):
     cdef uint32_t gfn = 0, index, entry, before = NONE
     cdef uint64_t present = 0, huge = 0, collapsible = 0, promotable = 0, runs = 0
     cdef Look at
+    engine._own(vm)
     while gfn < vm.nr_pages:
         if not engine.mapping.leaves.look(vm.id, gfn, &at):
             gfn += LEAF_ENTRIES

@@ -9,14 +9,18 @@ An access touches one 8-byte word of its page, chosen by the vpn: a read loads i
 of the VM's writes it was. So what every page must hold can be computed from the stream alone (see shadow.py), and a
 64-bit fingerprint can stand for a page exactly.
 
-One thread per host: a second one that enters while a batch runs, or at all, gets an InvariantError.
+One thread per host: a second one that enters while a batch runs, or at all, even to look, gets an InvariantError. A host
+that is closed, or that a fork has copied into another process, refuses everything: the child's copy of memory would write
+over the parent's pages in the swap file that both have.
 """
 
 from cpython.pythread cimport PyThread_get_thread_ident
+from posix.unistd cimport getpid
 
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
 from ..simtime cimport Actor, Clock
+from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, Batch
 from .clone cimport Cloner
 from ..upkeep.collapse cimport Collapser
 from ..upkeep.compact cimport COMPACT_NEVER, Compactor
@@ -50,12 +54,18 @@ def tag_of(uint32_t base, uint64_t sequence):
     return memvirt_tag(base, sequence)
 
 
+cdef enum:
+    MOST_FRAMES = 1 << 28       # that entries, translations and records can name
+
+
 cdef class VmState:
     """A VM as the engine sees it; what can be asked of one is in Vm."""
 
     def _require(self):
+        """Whoever asks something of a VM asks this first: one that has ended has no engine any more."""
         if not self.alive:
             raise ConfigError(f"VM '{self.name}' has been destroyed")
+        self.engine.look()
 
     def _require_running(self):
         self._require()
@@ -73,10 +83,14 @@ cdef class Core:
     """
 
     def __init__(self, Content content not None, device not None, swap, **options):
+        if content.nr_frames > MOST_FRAMES:
+            raise ConfigError(f"{content.nr_frames} frames; the most is {MOST_FRAMES}: entries have 28 bits for one")
         self.content = content
         self.thread = PyThread_get_thread_ident()
+        self.process = getpid()
         self.options = options
         self.seed = options["seed"]
+        self.batch = Batch()
         self.meter = Meter()
         self.clock = Clock(self.meter, options["costs"])
         self.frames = Frames(content, options["min_pages"], options["low_pages"], options["high_pages"])
@@ -125,11 +139,30 @@ cdef class Core:
 
     # ---- entering
 
+    cpdef int look(self) except -1:
+        """May this caller look at the host? Reading is allowed in the middle of a call, as streams do."""
+        if self.closed:
+            raise ConfigError("the host is closed")
+        if getpid() != self.process:
+            raise ConfigError(f"this host belongs to process {self.process}: a process that was forked from it makes hosts "
+                              f"of its own")
+        if PyThread_get_thread_ident() != self.thread:
+            raise InvariantError("a host belongs to the thread that made it")
+        return 0
+
     cdef int _enter(self) except -1:
-        if self.entered or PyThread_get_thread_ident() != self.thread:
-            raise InvariantError("a host belongs to the thread that made it, and runs one call at a time")
+        self.look()
+        if self.entered:
+            raise InvariantError("a host runs one call at a time, and is in the middle of one")
         self.entered = True
         self.entries += 1
+        return 0
+
+    cdef int _own(self, VmState vm) except -1:
+        """A VM that lives, and on this host: its number means another VM elsewhere."""
+        vm._require()
+        if vm.engine is not self:
+            raise ConfigError(f"VM '{vm.name}' belongs to another host")
         return 0
 
     cdef void _leave(self) noexcept:
@@ -140,6 +173,9 @@ cdef class Core:
     cdef int _begin(self, VmState vm) except -1:
         """Enter for this VM alone: its clock runs, what it waits for is its stall, and nobody else has work."""
         self._enter()
+        if self.stalls.works[vm.id]:            # a decider's call, between two quanta of its stream
+            self._leave()
+            raise ConfigError(f"VM '{vm.name}' is running a stream; it has no other accesses until that ends")
         self.clock.now = vm.now_ns
         try:
             self.stalls.start(vm.id, vm.now_ns)
@@ -151,6 +187,8 @@ cdef class Core:
         return 0
 
     cdef int _end(self, VmState vm) except -1:
+        if self.mapping.over:
+            self.reclaim.keep_limits()
         vm.now_ns = self.clock.now
         self.stalls.stop(vm.id, vm.now_ns)
         self.stalls.drain()
@@ -178,12 +216,14 @@ cdef class Core:
         cdef int order = MAX_ORDER
         cdef hfn_t frame
         taken = []
-        if missing + self.frames.min_pages > self.frames.buddy.nr_free and self.reclaim is not None:
-            self.reclaim.make_room(<uint32_t>missing + self.frames.min_pages)
+        cdef uint32_t keep = self.frames.min_pages
+        if self.reclaim is not None and missing:
+            self.reclaim.make_room(missing + keep, self.sim_ns())
             self.clock.interrupt.deliver()
-        if not self.frames.can_take(<uint32_t>missing, self.frames.min_pages):
+            keep += self.mapping.aside(NONE16)
+        if missing > self.frames.nr_frames or not self.frames.can_take(<uint32_t>missing, keep):
             raise AdmissionError(f"{what} need {missing} frames; {self.frames.buddy.nr_free} are free, "
-                                 f"{self.frames.min_pages} of them reserved")
+                                 f"{keep} of them reserved")
         while missing:
             if (<uint64_t>1 << order) > missing or self.frames.claim(order, FRAME_FIXED, &frame) != OK:
                 order -= 1
@@ -267,31 +307,11 @@ cdef class Core:
             self.meter.ev.reads += ops[i] == OP_READ
             i += 1
         self.stalls.running = NONE16
+        if self.mapping.over:
+            self.reclaim.keep_limits()
         vm.now_ns = self.clock.now
         vm.outcome = outcome
         return i
-
-    def check_batch(self, VmState vm, const uint32_t[::1] pages not None, const uint8_t[::1] ops not None,
-                    const uint32_t[::1] sources=None):
-        """Raise ConfigError unless every access of the batch can be one of this VM."""
-        cdef uint64_t n = pages.shape[0], i
-        vm._require_running()
-        if <uint64_t>ops.shape[0] != n or (sources is not None and <uint64_t>sources.shape[0] != n):
-            raise ConfigError(f"VM '{vm.name}': {n} pages but {ops.shape[0]} ops"
-                              + ("" if sources is None else f" and {sources.shape[0]} sources"))
-        if n == 0:
-            return
-        if n >= 1 << 31:
-            raise ConfigError(f"VM '{vm.name}': a batch of {n} accesses; at most 2^31 - 1 go at once")
-        i = memvirt_first_beyond(&pages[0], n, vm.nr_vpns)
-        if i < n:
-            raise ConfigError(f"VM '{vm.name}': access {i} names page {pages[i]}, beyond its {vm.nr_vpns} pages")
-        for i in range(n):
-            if ops[i] > OP_DISCARD:
-                raise ConfigError(f"VM '{vm.name}': access {i} has op {ops[i]}; 0 read, 1 write, 2 fill, 3 discard")
-            if ops[i] == OP_FILL and (sources is None or sources[i] >= self.content.nr_sources):
-                raise ConfigError(f"VM '{vm.name}': access {i} fills from corpus source "
-                                  f"{None if sources is None else sources[i]}; there are {self.content.nr_sources}")
 
     cdef uint64_t changes(self) noexcept nogil:
         """A number that grows with whatever may let an access succeed that found no memory: accesses of VMs, work of

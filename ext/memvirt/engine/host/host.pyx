@@ -1,9 +1,15 @@
 """The host: makes VMs, clones, snapshots and reverts them, ends them, and does to memory what it is told.
 
 A VM costs metadata of fixed size at creation (its translations, its directory root, its guest model's tables), taken
-from host memory; a host that has no room for that refuses the VM with AdmissionError and is as it was before. A snapshot
-is a clone that never runs: it has no translations and stands in no list of VMs.
+from host memory; a host that has no room for that refuses the VM with AdmissionError and is as it was before: what is
+known beforehand to be too much makes nobody's pages go. A snapshot is a clone that never runs: it has no translations and
+stands in a list of its own.
+
+What may fail comes first, and what fails, by an outcome or by an exception, leaves host and VMs as they were. `vms` and
+`snapshots` are the only lists of what there is: whoever shows them to users asks here.
 """
+
+from posix.unistd cimport getpid
 
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
@@ -40,7 +46,7 @@ cdef class Engine(Core):
         """A VM without memory; one that never runs (a snapshot) has no translations and no place among the VMs."""
         cdef Vm vm = Vm.__new__(Vm)
         cdef int id = 0
-        self._enter()                           # the host's own thread, and not in the middle of a call
+        self._enter()                           # not in the middle of a call
         self._leave()
         if runs and name in self.vms:
             raise ConfigError(f"there is a VM '{name}' already; names are unique on a host")
@@ -59,8 +65,12 @@ cdef class Engine(Core):
         vm.name = name
         vm.nr_pages = nr_pages
         vm.nr_vpns = nr_vpns
-        self.mapping.open(vm.id, nr_vpns if runs else 0, nr_pages)
         vm.worker = Balloon(self.clock)
+        try:
+            self.mapping.open(vm.id, nr_vpns if runs else 0, nr_pages)
+        except BaseException:
+            self._give_fixed(vm)
+            raise
         vm.hits.entry = self.mapping.tcache.view[id].entry
         vm.hits.writes = self.mapping.tcache.view[id].writes
         vm.hits.arena = self.content.arena
@@ -83,8 +93,9 @@ cdef class Engine(Core):
                   guest=None, nr_vpns=None, disk=None):
         """A VM of nr_pages pages. guest: None, or the options of Guest; nr_vpns: its virtual pages; disk: guest swap."""
         cdef Vm vm = self._new_vm(name, nr_pages, nr_pages if guest is None else (nr_vpns or nr_pages), True)
-        vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
         try:
+            vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
+            self._set_aside(vm)
             if guest is not None:
                 vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
                 self._give_guest(vm, Guest(vm.machine, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
@@ -100,9 +111,28 @@ cdef class Engine(Core):
                     vm.now_ns = self.clock.now
                     self._leave()
         except BaseException:
-            self.destroy_vm(vm)
+            self._undo_vm(vm)
             raise
         return vm
+
+    def _set_aside(self, Vm vm):
+        """AdmissionError unless its reservation can be kept: by free frames, or frames that others can give back."""
+        cdef uint32_t reserved = self.mapping.account[vm.id].reservation
+        if reserved and self.reclaim.make_room(self.frames.min_pages, self.sim_ns()) != OK:
+            self.clock.interrupt.deliver()
+            raise AdmissionError(f"VM '{vm.name}': {reserved} reserved pages cannot be set aside: "
+                                 f"{self.frames.buddy.nr_free} frames are free, {self.frames.min_pages} of them reserved, "
+                                 f"and others cannot give back enough")
+
+    def _undo_vm(self, Vm vm):
+        """The VM is refused: the next one has its tags and draws."""
+        self.destroy_vm(vm)
+        self.nr_created -= 1
+
+    def _give_fixed(self, Vm vm):
+        for frame, order in vm.fixed:
+            self.frames.give(frame, order)
+        vm.fixed = []
 
     def _give_guest(self, Vm vm, Guest guest):
         """Its tables are paid for even while a clone borrows them: they may be needed at any moment."""
@@ -115,16 +145,17 @@ cdef class Engine(Core):
     def clone_vm(self, Vm parent not None, str name not None, disk=None, bint runs=True):
         """A COW clone (runs=False: a snapshot); AdmissionError when there is no memory for its fixed parts or tables."""
         cdef Vm vm
-        parent._require()
+        self._own(parent)
         vm = self._new_vm(name, parent.nr_pages, parent.nr_vpns, runs)
         self.mapping.account[vm.id].shares = self.mapping.account[parent.id].shares
         self.mapping.account[vm.id].domain = self.mapping.account[parent.id].domain
         if runs:                                # a snapshot is promised nothing
             self.mapping.account[vm.id].limit = self.mapping.account[parent.id].limit
-            self.mapping.account[vm.id].reservation = self.mapping.account[parent.id].reservation
+            self.mapping.reserve(vm.id, self.mapping.account[parent.id].reservation)
         self._enter()
         self.clock.now = parent.now_ns
         try:
+            self._set_aside(vm)
             if parent.has_guest:
                 vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
                 self._give_guest(vm, parent.guest.copy_for(vm.machine, draws_of(vm)))
@@ -134,7 +165,7 @@ cdef class Engine(Core):
                 raise AdmissionError(f"no memory for the tables of clone '{name}'")
         except BaseException:
             self._leave()
-            self.destroy_vm(vm)
+            self._undo_vm(vm)
             raise
         vm.hits.sequence = parent.hits.sequence
         parent.now_ns = self.clock.now
@@ -144,17 +175,18 @@ cdef class Engine(Core):
         return vm
 
     def promised(self):
-        """(pages reserved, pages promised) to all VMs together."""
+        """(pages reserved, pages promised) to all VMs together. A snapshot reserves nothing, but what is written while
+        it is kept needs a second place."""
         cdef uint64_t reserved = 0, pages = 0
         cdef Vm vm
-        for vm in self.vms.values():
+        for vm in [*self.vms.values(), *self.snapshots]:
             reserved += self.mapping.account[vm.id].reservation
             pages += vm.nr_pages
         return reserved, pages
 
     def destroy_vm(self, Vm vm not None):
         """The VM ends; what only it held is free again."""
-        vm._require()
+        self._own(vm)
         self._enter()
         try:
             self.sim_ns()                       # time does not run back when the VM that is ahead ends
@@ -164,16 +196,11 @@ cdef class Engine(Core):
             if self.scanner is not None:
                 self.scanner.forget_vm(vm.id)
             self.mapping.close(vm.id)
-            for frame, order in vm.fixed:
-                self.frames.give(frame, order)
-            vm.fixed = []
+            self._give_fixed(vm)
             self._keep_counts(vm)
-            if vm.has_guest:
-                vm.guest.end()
-            vm.alive = False
-            vm.has_guest = False
-            vm.guest = vm.worker.guest = None
-            vm.machine = None
+            self._end_vm(vm)
+            if self.mapping.over:
+                self.reclaim.keep_limits()
             if self.vms.get(vm.name) is vm:
                 del self.vms[vm.name]
             else:
@@ -181,24 +208,59 @@ cdef class Engine(Core):
         finally:
             self._leave()
 
-    def revert_vm(self, Vm vm not None, Vm snapshot not None):
-        """The VM's memory becomes the snapshot's again; clocks and counters go on."""
-        cdef uint32_t need
-        vm._require()
-        snapshot._require()
-        if snapshot.engine is not self or snapshot.nr_pages != vm.nr_pages or snapshot.nr_vpns != vm.nr_vpns:
-            raise ConfigError(f"VM '{vm.name}' cannot be reverted to '{snapshot.name}': it is a snapshot of another host "
-                              f"or of a VM of another size")
+    def _end_vm(self, Vm vm):
+        """Whoever still has the VM keeps nothing of the host by that."""
+        if vm.has_guest:
+            vm.guest.end()
+            vm.machine.end()
+        vm.alive = False
+        vm.has_guest = False
+        vm.guest = vm.worker.guest = None
+        vm.machine = None
+        vm.engine = None
+
+    def close(self):
+        """Give memory, files and descriptors back to this machine now, whatever objects of the host are kept."""
+        cdef Vm vm
+        if self.closed:
+            return
+        if getpid() == self.process:            # a forked child gives back its copies, whatever went on at the fork
+            self._enter()
+            self._leave()
+        for vm in [*self.vms.values(), *self.snapshots]:
+            vm.last_stall = vm.stall()
+            self.mapping.tcache.close(vm.id)
+            self._end_vm(vm)
+        self.closed = True
+        self.vms.clear()
+        self.snapshots.clear()
+        self.mapping.has_listener = False       # the index knows the mapping, which would know it
+        self.mapping.listener = None
+        if self.index is not None:
+            self.index.follower = None
+        self.frames.release()
+        self.content.release()
+        if self.mapping.has_swap:
+            self.mapping.swap.release()
+
+    def revert_vm(self, Vm vm not None, Vm snapshot not None, disk=None):
+        """The VM's memory becomes the snapshot's again; clocks and counters go on. disk: a new one for its guest."""
+        cdef uint32_t pages, need
+        self._own(vm)
+        self._own(snapshot)
+        self._check_same_kind(vm, snapshot)
         self._enter()
         self.clock.now = vm.now_ns
         try:
             # What may fail comes first: once the VM is empty there is no way back.
-            need = self.mapping.leaves.pages.frames_needed(self.cloner.directory_pages(snapshot.id, vm.id))
-            if need and self.reclaim.secure(vm.id, 0, need) != OK:
+            pages = self.cloner.directory_pages(snapshot.id, vm.id)
+            need = self.mapping.leaves.pages.frames_needed(pages)
+            if need and not self.cloner.may_take(vm.id, need):
                 self.clock.interrupt.deliver()
                 raise AdmissionError(f"VM '{vm.name}': no memory for the tables of a revert; the VM is as it was")
+            self.mapping.leaves.pages.claim(pages)
             if vm.has_guest:
-                self._revert_guest(vm, snapshot)
+                self._revert_guest(vm, snapshot, disk)
             self.mapping.clear(vm.id)
             if self.cloner.share(snapshot.id, vm.id) != OK:
                 raise InvariantError(f"VM '{vm.name}': directory pages of its own did not suffice for a revert")
@@ -206,6 +268,22 @@ cdef class Engine(Core):
         finally:
             vm.now_ns = self.clock.now
             self._leave()
+
+    def _check_same_kind(self, Vm vm, Vm snapshot):
+        """ConfigError unless the snapshot is of a VM like this one: as many pages, and a guest of the same make or none."""
+        problem = None
+        if snapshot.nr_pages != vm.nr_pages or snapshot.nr_vpns != vm.nr_vpns:
+            problem = f"it is of a VM of {snapshot.nr_pages} pages, this one has {vm.nr_pages}"
+        elif snapshot.has_guest != vm.has_guest:
+            problem = f"it is of a VM {'with' if snapshot.has_guest else 'without'} a guest, and this one has " + (
+                "one" if vm.has_guest else "none")
+        elif vm.has_guest:
+            differs = vm.guest.differs_from(snapshot.guest)
+            problem = None if differs is None else f"their guests differ in {differs}"
+        if problem is None and self.mapping.account[vm.id].pinned:
+            problem = f"{self.mapping.account[vm.id].pinned} of its pages are pinned; unpin them first"
+        if problem is not None:
+            raise ConfigError(f"VM '{vm.name}' cannot be reverted to the snapshot of '{snapshot.name}': {problem}")
 
     def _keep_counts(self, Vm vm):
         """The VM's guest goes; what it counted stays."""
@@ -223,13 +301,26 @@ cdef class Engine(Core):
                     total[name] = total.get(name, 0) + count
         return total
 
-    def _revert_guest(self, Vm vm, Vm snapshot):
-        cdef Guest guest = snapshot.guest.copy_for(vm.machine, draws_of(vm))
-        self._keep_counts(vm)
+    def _revert_guest(self, Vm vm, Vm snapshot, disk):
+        """Guest and machine of the snapshot take the place of the VM's own, once they are whole. Nothing is evicted
+        meanwhile: the VM's translations are its own guest's until the end."""
+        cdef VirtualMachine machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
+        cdef Guest guest = None
+        try:
+            guest = snapshot.guest.copy_for(machine, draws_of(vm))
+            machine.copy_disk(snapshot.machine, snapshot.guest)
+        except BaseException:
+            if guest is not None:
+                guest.end()
+            vm.machine.rehome(vm.guest._vpn)
+            machine.end()
+            raise
+        guest.go_on_counting(vm.guest)
         vm.guest.end()
+        vm.machine.end()
         vm.guest = vm.worker.guest = guest
-        vm.machine.rehome(guest._vpn)
-        vm.machine.copy_disk(snapshot.machine, snapshot.guest)
+        vm.machine = machine
+        machine.rehome(guest._vpn)
 
     # ---- sharing
 
@@ -252,7 +343,7 @@ cdef class Engine(Core):
     def reclaim_from(self, Vm vm not None, uint32_t pages):
         """Evict up to `pages` of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
         how many went."""
-        vm._require()
+        self._own(vm)
         self.reclaim.whose = vm.id
         try:
             return self.run_as(self.reclaim, vm.now_ns, pages)
@@ -284,7 +375,7 @@ cdef class Engine(Core):
         cdef uint32_t gfn = 0, index, entry
         cdef uint64_t present = 0, backed = 0, share = 0
         cdef Look at
-        vm._require()
+        self._own(vm)
         while gfn < vm.nr_pages:
             if self.mapping.leaves.look(vm.id, gfn, &at):
                 for index in range(LEAF_ENTRIES):

@@ -36,6 +36,7 @@ cdef struct Totals:
 def sharing_state(Engine engine not None):
     """{name: integer}; memvirt.metrics explains each name."""
     cdef Totals totals
+    engine.look()
     memset(&totals, 0, sizeof(totals))
     _count(engine, &totals)
     totals.clone_debt = _clone_debt(engine)

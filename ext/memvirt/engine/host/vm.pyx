@@ -5,6 +5,7 @@ from libc.string cimport memcpy
 from memvirt.errors import ConfigError
 
 from ..content.content cimport Content
+from .batch cimport PIECE, Batch, check_lengths
 from .core cimport VmState
 from .readback cimport read_in_place
 from ..types cimport NONE, OK, PAGE_SHIFT, PAGE_SIZE, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
@@ -45,7 +46,7 @@ cdef class Vm(VmState):
     @property
     def reservation(self):
         """Pages promised to it in host memory."""
-        return self.engine.mapping.account[self.id].reservation
+        return self.engine.mapping.account[self.id].reservation if self.alive else 0
 
     def stall(self):
         """How long this VM has waited for memory; see Stalls.of_vm."""
@@ -53,36 +54,54 @@ cdef class Vm(VmState):
 
     def account(self):
         """{"charged", "limit", "reservation", "shares", "domain", "active"}, pages; limit None: no limit."""
+        self._require()
         record = dict(self.engine.mapping.account[self.id])
-        record["limit"] = None if record["limit"] == NONE else record["limit"]
-        del record["open"]
+        record["limit"] = None if self.engine.mapping.account[self.id].limit == NONE else record["limit"]
+        for own in ("open", "leaving", "pinned"):
+            del record[own]
         return record
 
     def set_account(self, *, limit=-1, reservation=None, shares=None, domain=None):
         """Change what admission and reclaim know of this VM; pages. limit None: no limit."""
         self._require()
-        self.engine.entries += 1
+        self.engine._enter()                    # not in the middle of a call
+        self.engine._leave()
         if limit != -1:
             self.engine.mapping.account[self.id].limit = NONE if limit is None else limit
         if reservation is not None:
-            self.engine.mapping.account[self.id].reservation = reservation
+            self.engine.mapping.reserve(self.id, reservation)
         if shares is not None:
             self.engine.mapping.account[self.id].shares = shares
         if domain is not None:
             self.engine.mapping.account[self.id].domain = domain
 
+    def freeze(self):
+        """It runs no more; clones of it do."""
+        self._require()
+        self.engine._enter()
+        self.engine._leave()
+        self.frozen = True
+
     def access(self, const uint32_t[::1] pages not None, const uint8_t[::1] ops not None,
                const uint32_t[::1] sources=None, int64_t until_ns=0x7FFFFFFFFFFFFFFF):
         """Serve the accesses in order; returns how many were done. `outcome_name` says why it stopped."""
-        cdef uint32_t n = <uint32_t>pages.shape[0], done = 0
-        self.engine.check_batch(self, pages, ops, sources)
-        if n == 0:
-            self.outcome = OK
-            return 0
+        cdef uint64_t n = pages.shape[0], first = 0
+        cdef uint32_t nr_sources, done = 0
+        cdef Batch batch
+        self._require_running()
+        batch = self.engine.batch
+        nr_sources = self.engine.content.nr_sources
+        check_lengths(self.name, pages, ops, sources)
         self.engine._begin(self)
         try:
-            with nogil:
-                done = self.engine.serve(self, &pages[0], &ops[0], NULL if sources is None else &sources[0], n, until_ns)
+            self.outcome = OK
+            if n > PIECE:                       # refused as a whole, before the first is served
+                batch.judge(self.name, self.nr_vpns, nr_sources, pages, ops, sources)
+            while first < n and done == first:
+                batch.own(self.name, self.nr_vpns, nr_sources, pages, ops, sources, first, min(n - first, <uint64_t>PIECE))
+                first += batch.n
+                with nogil:
+                    done += self.engine.serve(self, batch.pages, batch.ops, batch.sources, batch.n, until_ns)
         finally:
             self.engine._end(self)
         return done
@@ -93,10 +112,12 @@ cdef class Vm(VmState):
 
     def read(self, uint64_t address, uint64_t length):
         """The bytes at an address (guest-virtual for a VM with a guest). Raises ConfigError if memory runs out."""
-        out = bytearray(length)
-        cdef uint8_t[::1] view = out
+        cdef uint8_t[::1] view
+        self._check_range(address, length)
         if length == 0:
             return b""
+        out = bytearray(length)
+        view = out
         done = self._copy(address, length, NULL, &view[0])
         if done != length:
             raise ConfigError(f"VM '{self.name}': reading {length} bytes at {address:#x} stopped after {done}: "
@@ -106,15 +127,10 @@ cdef class Vm(VmState):
     cdef uint64_t _copy(self, uint64_t address, uint64_t length, const uint8_t *source, uint8_t *target) except? 0:
         cdef uint64_t done = 0, chunk
         cdef hfn_t frame
-        self._require_running()
-        self.outcome = OK
-        if self.engine.content.arena == NULL:
-            raise ConfigError("fingerprint content has no bytes to read or write: use content='bytes'")
-        if address + length > <uint64_t>self.nr_vpns << PAGE_SHIFT or address + length < address:
-            raise ConfigError(f"VM '{self.name}': {length} bytes at {address:#x} reach beyond its "
-                              f"{<uint64_t>self.nr_vpns << PAGE_SHIFT:#x} bytes")
+        self._check_range(address, length)
         self.engine._begin(self)
         try:
+            self.outcome = OK
             while done < length and not self.engine.clock.interrupt.asked():
                 chunk = min(length - done, <uint64_t>PAGE_SIZE - (address + done) % PAGE_SIZE)
                 self.outcome = self.engine.touch(self, <vpn_t>((address + done) >> PAGE_SHIFT), source != NULL, &frame)
@@ -131,22 +147,33 @@ cdef class Vm(VmState):
             self.engine._end(self)
         return done
 
+    def _check_range(self, uint64_t address, uint64_t length):
+        """ConfigError unless the VM has these bytes, and runs."""
+        self._require_running()
+        if self.engine.content.arena == NULL:
+            raise ConfigError("fingerprint content has no bytes to read or write: use content='bytes'")
+        if address + length > <uint64_t>self.nr_vpns << PAGE_SHIFT or address + length < address:
+            raise ConfigError(f"VM '{self.name}': {length} bytes at {address:#x} reach beyond its "
+                              f"{<uint64_t>self.nr_vpns << PAGE_SHIFT:#x} bytes")
+
     def read_pages(self, const uint32_t[::1] pages not None, uint8_t[:, ::1] out not None):
         """Copy whole pages (vpns) into out[n, 4096]: their bytes; for fingerprints the 8-byte id, rest zero. A page that
         no frame is left for is read where it lies."""
         cdef Py_ssize_t i
         cdef hfn_t frame
-        cdef Content content = self.engine.content
+        cdef Content content
         if out.shape[0] != pages.shape[0] or out.shape[1] != PAGE_SIZE:
             raise ValueError(f"out must be [{pages.shape[0]}, {PAGE_SIZE}]")
         self._require()
+        content = self.engine.content
+        for i in range(pages.shape[0]):
+            if pages[i] >= self.nr_vpns:
+                raise ConfigError(f"VM '{self.name}': page {pages[i]} is beyond its {self.nr_vpns} pages")
         self.engine._begin(self)
         try:
             for i in range(pages.shape[0]):
                 if self.engine.clock.interrupt.asked():
                     break                       # _end raises
-                if pages[i] >= self.nr_vpns:
-                    raise ConfigError(f"VM '{self.name}': page {pages[i]} is beyond its {self.nr_vpns} pages")
                 self.outcome = self.engine.touch(self, pages[i], False, &frame)
                 if self.outcome == OK:
                     memcpy(&out[i, 0], content.raw(frame), content.raw_bytes)
@@ -177,10 +204,12 @@ cdef class Vm(VmState):
         return self.guest.nr_balloon
 
     def pin(self, uint32_t first, uint32_t pages):
-        """Keep pages in memory: neither reclaimed nor merged nor moved (passthrough, mlock). Returns pages pinned."""
+        """Keep pages in memory: neither reclaimed nor merged nor moved (passthrough, mlock), nor given up by a guest that
+        frees them: they are guest-physical pages. Returns pages pinned."""
         return self._pin(first, pages, True)
 
     def unpin(self, uint32_t first, uint32_t pages):
+        """Let pages go again; with all pages of the VM also those that its guest has freed meanwhile."""
         return self._pin(first, pages, False)
 
     def _pin(self, uint32_t first, uint32_t pages, bint pinned):
@@ -196,7 +225,12 @@ cdef class Vm(VmState):
                 if self.outcome != OK or self.engine.clock.interrupt.asked():
                     break
                 self.engine.mapping.set_pinned(frame, pinned)
+                if self.has_guest:              # it does not put the page elsewhere either
+                    self.guest.own()
+                    self.guest.lock(vpn) if pinned else self.guest.unlock(vpn)
                 done += 1
+            if not pinned and done == self.nr_vpns:
+                self.engine.mapping.unpin_all(self.id)
         finally:
             self.engine._end(self)
         return done

@@ -10,6 +10,7 @@ cdef enum BackingKind:
 
 cdef enum:
     RECORDS_PER_PAGE = 256
+    MOST_RECORDS = 1 << 28          # an entry, and a cell of the zpool, have 28 bits for one
     BACKING_CACHED = 0x80000000     # in `place`: `link` names the frame that holds the same bytes
     BACKING_KIND_SHIFT = 29
     BACKING_WHERE = 0x1FFFFFFF

@@ -28,7 +28,7 @@ cdef class Backings:
     """All backing records of a host, 16 bytes each, in frames of their own."""
 
     def __cinit__(self, Frames frames not None):
-        self.records = Slab(frames, sizeof(Backing), FRAME_BACKING)
+        self.records = Slab(frames, sizeof(Backing), FRAME_BACKING, MOST_RECORDS)
 
     cdef backing_t make(self) noexcept nogil:
         """A new record without references; room must have been reserved in `records`."""

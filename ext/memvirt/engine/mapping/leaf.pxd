@@ -17,6 +17,8 @@ cdef enum:
     PTE_WHERE = 0x0FFFFFFF          # frame, or backing id
     LEAVES_PER_PAGE = 128           # leaf records in a frame
     SLOTS_PER_PAGE = 256            # directory slots in a frame: 512 MiB of guest-physical memory
+    MOST_LEAVES = (1 << 23) - LEAVES_PER_PAGE       # a site, leaf x 512 + index, has 32 bits, and NONE is none
+    MOST_DIRECTORY_PAGES = (1 << 24) - 1            # so has a slot, page x 256 + index
     DIRECTORY_SHIFT = 17            # gfn >> 17 = directory page, (gfn >> 9) & 255 = slot in it
 
 # A leaf table: 2 MiB of guest-physical memory, perhaps of several VMs at once. 32 bytes.

@@ -36,8 +36,8 @@ cdef class Leaves:
 
     def __cinit__(self, Frames frames not None):
         self.frames = frames
-        self.records = Slab(frames, sizeof(Leaf), FRAME_TABLE)
-        self.pages = Slab(frames, PAGE_SIZE, FRAME_TABLE)
+        self.records = Slab(frames, sizeof(Leaf), FRAME_TABLE, MOST_LEAVES)
+        self.pages = Slab(frames, PAGE_SIZE, FRAME_TABLE, MOST_DIRECTORY_PAGES)
         memset(self.directory, 0, sizeof(self.directory))
 
     def __dealloc__(self):

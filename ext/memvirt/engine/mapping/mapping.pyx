@@ -63,7 +63,6 @@ cdef class Mapping(Tables):
         cdef Frame *record = &self.frames.frame[frame]
         cdef backing_t id = record.backing
         cdef Backing *backing
-        cdef uint64_t value
         cdef uint16_t seen
         if id == NONE:
             return 0
@@ -73,10 +72,7 @@ cdef class Mapping(Tables):
             self.backings.uncache(id)
             return self.release_backing(id)
         seen = <uint16_t>record.where if record.state == FRAME_CACHE else self.ages.leave(frame)
-        value = self.content.load(frame, 0)
-        self.backings.uncache(id)
-        if self.backings.kind(backing) == BACKING_SAME:
-            self.backings.set_same(id, value)
+        self._uncache(id, frame)
         self.backings.note(id, seen)
         return 0
 
@@ -122,7 +118,7 @@ cdef class Mapping(Tables):
             record.charge = vm
             self.ages.begin(base + i)
             self._order_in(base + i, NONE)
-        self.account[vm].charged += LEAF_ENTRIES
+        self._pay(vm, LEAF_ENTRIES)
         return 0
 
     cdef int map_cached(self, vmid_t vm, leaf_t id, uint32_t index, backing_t backing_id) except -1 nogil:
@@ -264,13 +260,9 @@ cdef class Mapping(Tables):
         cdef Frame *record = &self.frames.frame[frame]
         cdef Backing *backing = self.backings.at(id)
         cdef Walk walk
-        cdef uint64_t value
         if record.backing == id:
             record.backing = NONE
-            value = self.content.load(frame, 0)
-            self.backings.uncache(id)
-            if self.backings.kind(backing) == BACKING_SAME:
-                self.backings.set_same(id, value)
+            self._uncache(id, frame)
         self.backings.note(id, self.ages.leave(frame))
         self.walk(frame, &walk)
         while True:
@@ -347,7 +339,11 @@ cdef class Mapping(Tables):
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1:
         """A VM that maps nothing yet; nr_vpns 0: it will never run (a snapshot)."""
         self.leaves.open(vm, nr_gfns)
-        self.tcache.open(vm, nr_vpns, nr_gfns if nr_vpns else 0)
+        try:
+            self.tcache.open(vm, nr_vpns, nr_gfns if nr_vpns else 0)
+        except BaseException:
+            self.leaves.close(vm)
+            raise
         memset(&self.account[vm], 0, sizeof(Account))
         self.ages.open(vm)
         self.account[vm].limit = NONE
@@ -356,6 +352,7 @@ cdef class Mapping(Tables):
 
     cdef int close(self, vmid_t vm) except -1 nogil:
         """The VM gives up everything it maps, and ends."""
+        self.reserve(vm, 0)
         self._empty_all(vm)
         self.leaves.close(vm)
         self.tcache.close(vm)

@@ -9,23 +9,32 @@ splits the leaf first.
 Rejected: families of leaves that remember their common ancestor. They spare a leaf copy the links, but every unmapping
 would search the family, and pages merged across VMs would need a chain anyway.
 
-Charge: a frame is paid for by the VM that mapped it first; when that VM leaves, by the lowest-numbered VM that still
-maps it.
+Charge: a frame is paid for by the VM that mapped it first; when that VM leaves, by the lowest-numbered of those that
+still map it and have room below their limit. If none has, the lowest of all pays, above its limit, until Reclaim has made
+some of its pages go (`keep_limits`); that is counted (charged_over_limit), and so is what cannot go (limit_unmet).
+
+Reservation: what a VM holds of it, reclaim leaves alone. What it does not hold yet is set aside (`aside`): others may use
+those frames only as far as they can be made to give them back, which a free slot of swap says for one page each.
+
+A pin belongs to a page of a VM, and the frame behind it: nothing evicts, merges, moves or shares that frame, so it has
+one entry, under a leaf that nobody else holds. A clone gets a copy of it at once, as a forked process does on Linux.
 
 Only Mapping calls what changes anything here.
 """
 
 from libc.string cimport memset
 
+from memvirt.errors import InvariantError
+
 from .ages cimport Ages
-from .backing cimport Backings
+from .backing cimport BACKING_SAME, Backings
 from ..simtime cimport Clock
-from ..memory.frames cimport FRAME_ORDERED, FRAME_PINNED, FRAME_ZERO, Frame, Frames
-from .leaf cimport Leaf, Leaves
+from ..memory.frames cimport FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRAME_ZERO, Frame, Frames
+from .leaf cimport Leaf, Leaves, Slot
 from ..replacement.order cimport Order
 from ..stores.swapspace cimport SwapSpace
 from .tcache cimport Tcache
-from ..types cimport LEAF_ENTRIES, NONE, NONE16, hfn_t, site_t, uint32_t, uint64_t, vmid_t
+from ..types cimport LEAF_ENTRIES, NONE, NONE16, backing_t, hfn_t, site_t, uint32_t, uint64_t, vmid_t
 from ..stores.zpool cimport Zpool
 
 
@@ -92,24 +101,51 @@ cdef class ReverseMap:
 
     cdef void _charge(self, hfn_t frame, vmid_t vm) noexcept nogil:
         cdef Frame *record = &self.frames.frame[frame]
-        if record.charge != NONE16:
-            self.account[record.charge].charged -= 1
-        else:
+        if record.charge == NONE16:
             self.ages.begin(frame)
+        else:
+            if record.flags & FRAME_PINNED:
+                self.account[record.charge].pinned -= 1
+                record.flags &= ~FRAME_PINNED
+            self._repay(record.charge)
         record.charge = vm
         if vm != NONE16:
-            self.account[vm].charged += 1
+            self._pay(vm, 1)
+
+    cdef void reserve(self, vmid_t vm, uint32_t pages) noexcept nogil:
+        """The VM's reservation is this from now on."""
+        cdef Account *account = &self.account[vm]
+        if account.charged < account.reservation:
+            self.ahead -= account.reservation - account.charged
+            self.ahead_vms -= 1
+        account.reservation = pages
+        if account.charged < pages:
+            self.ahead += pages - account.charged
+            self.ahead_vms += 1
+
+    cdef bint _has_room(self, uint32_t vm) noexcept nogil:
+        return self.account[vm].charged < self.account[vm].limit
 
     cdef void _recharge(self, hfn_t frame) noexcept nogil:
-        """The VM that paid maps the frame no more: the lowest one that does takes over."""
+        """The VM that paid maps the frame no more: one that does takes over."""
         cdef Walk walk
-        cdef uint32_t lowest = NONE
+        cdef Slot *slot
+        cdef uint32_t slot_id, lowest = NONE, with_room = NONE
         self.walk(frame, &walk)
         while True:
-            lowest = min(lowest, self.leaves.lowest_holder(walk.leaf))
+            slot_id = walk.leaf.holders
+            while slot_id != NONE:
+                slot = self.leaves.slot(slot_id)
+                lowest = min(lowest, slot.vm)
+                if slot.vm < with_room and self._has_room(slot.vm):
+                    with_room = slot.vm
+                slot_id = slot.next
             if not self.next(&walk):
                 break
-        self._charge(frame, NONE16 if lowest == NONE else <vmid_t>lowest)
+        if with_room == NONE and lowest != NONE:
+            self.meter.ev.charged_over_limit += 1
+            self.over = True
+        self._charge(frame, <vmid_t>(lowest if with_room == NONE else with_room))
 
     cdef uint64_t mappings(self, hfn_t frame) noexcept nogil:
         """How many pages of VMs the frame holds: entries, each times the holders of its leaf."""
@@ -166,11 +202,28 @@ cdef class ReverseMap:
         return self.order.forget(frame)
 
     cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil:
-        """A pinned frame is neither reclaimed nor merged nor moved."""
+        """A pinned frame is neither reclaimed nor merged nor moved. It is one VM's own, and that pays for it."""
         cdef Frame *record = &self.frames.frame[frame]
+        if record.state != FRAME_GUEST or record.flags & FRAME_ZERO or pinned == (record.flags & FRAME_PINNED != 0):
+            return 0
         if pinned:
+            assert record.refs == 1
             self._order_out(frame)
             record.flags |= FRAME_PINNED
+            self.account[record.charge].pinned += 1
             return 0
         record.flags &= ~FRAME_PINNED
+        self.account[record.charge].pinned -= 1
         return self._order_in(frame, NONE)
+
+    cdef int _uncache(self, backing_t id, hfn_t frame) except -1 nogil:
+        """The frame caches this record no more. The value of a page of one word goes back into the record."""
+        cdef uint64_t value = 0
+        cdef bint same = self.backings.kind(self.backings.at(id)) == BACKING_SAME
+        if same and not self.content.same_filled(frame, &value):
+            with gil:
+                raise InvariantError(f"backing {id}: its page is one word, and frame {frame} that caches it is not")
+        self.backings.uncache(id)
+        if same:
+            self.backings.set_same(id, value)
+        return 0

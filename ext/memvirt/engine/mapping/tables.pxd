@@ -12,5 +12,6 @@ cdef class Tables(ReverseMap):
     cdef uint32_t frames_to_copy_leaf(self, leaf_t leaf) noexcept nogil
     cdef int copy_leaf(self, uint32_t slot) except -1 nogil
     cdef void translate(self, vmid_t vm, uint32_t vpn, leaf_t leaf, uint32_t index, bint writable) noexcept nogil
+    cdef int unpin_all(self, vmid_t vm) except -1 nogil
     cdef bint test_and_clear_accessed(self, hfn_t frame) except -1 nogil
     cdef uint32_t harvest_leaf(self, leaf_t leaf) except? 0xFFFFFFFF nogil

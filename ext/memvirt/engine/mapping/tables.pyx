@@ -167,6 +167,18 @@ cdef class Tables(ReverseMap):
             leaf.huge |= PTE_ACCESSED
         self.tcache.put(vm, vpn, self.leaves.entry(leaf, index) & PTE_WHERE, writable)
 
+    cdef int unpin_all(self, vmid_t vm) except -1 nogil:
+        """No page of the VM is pinned any more, whether a vpn names it or not."""
+        cdef uint32_t gfn = 0, index, entry
+        cdef Look at
+        while gfn < self.leaves.directory[vm].nr_pages and self.account[vm].pinned:
+            for index in range(LEAF_ENTRIES if self.leaves.look(vm, gfn, &at) and at.leaf.nr_holders == 1 else 0):
+                entry = self.leaves.entry(at.leaf, index)
+                if entry & PTE_PRESENT:
+                    self.set_pinned(entry & PTE_WHERE, False)
+            gfn += LEAF_ENTRIES
+        return 0
+
     cdef bint test_and_clear_accessed(self, hfn_t frame) except -1 nogil:
         """Was the frame referenced since this was last asked? A huge leaf has one mark for its 512 frames: the others
         are told to the order here."""

@@ -29,6 +29,10 @@ cdef struct Frame:
     uint8_t flags
 
 
+cdef enum:
+    NEVER = 1 << 30                 # frames needed for what cannot be: more than any host has
+
+
 cdef inline uint32_t pages_of(uint64_t bytes) noexcept nogil:
     return <uint32_t>((bytes + 4095) >> 12)
 
@@ -67,6 +71,7 @@ cdef class Frames:
     cdef int give_page(self, hfn_t frame, void *page) except -1 nogil
     cdef void _mark_taken(self, hfn_t frame, uint32_t count, FrameState state) noexcept nogil
     cdef void _mark_free(self, hfn_t frame) noexcept nogil
+    cdef void release(self) noexcept
     cpdef object check(self)
 
 
@@ -80,6 +85,7 @@ cdef class Slab:
     cdef hfn_t *page_frame          # [nr_pages]; Frame.where of such a frame is the index here
     cdef uint32_t room              # what the two arrays can hold
     cdef uint32_t free_head
+    cdef public uint32_t most       # records that whoever names them has bits for
 
     cdef inline void *at(self, uint32_t id) noexcept nogil:
         return self.page[id >> self.shift] + (id & ((<uint32_t>1 << self.shift) - 1)) * self.size

@@ -14,7 +14,7 @@ Bytes of a frame are garbage until its taker clears or fills them. Debug builds 
 sanitizer builds poison them, so that a stale pointer into the arena is caught as it would be on a heap.
 
 A Slab keeps records of one power-of-two size, as many to a frame as fit. `reserve` (or `claim`, from secured frames)
-makes room, `take` cannot fail. Records stay where they are; frames of a slab are given back
+makes room, `take` cannot fail. There are never more than `most`, as many as those who name them have bits for. Records stay where they are; frames of a slab are given back
 when the host ends.
 
 Invariants (check): the counts per state match the frames; free here = free in the buddy; a free frame has no
@@ -81,13 +81,20 @@ cdef class Frames:
             self._mark_free(frame)
 
     def __dealloc__(self):
+        self.release()
+        free(self.frame)
+
+    cdef void release(self) noexcept:
+        """Nobody looks into a frame or a page of metadata any more."""
         cdef uint32_t i
         if self.content is not None and self.content.arena != NULL:
             memvirt_unpoison(self.content.arena, <size_t>self.nr_frames * PAGE_SIZE)
         for i in range(self._nr_chunks):
             mv_unmap(self._chunk[i], mv_arena_reserved(CHUNK_BYTES))
         free(self._chunk)
-        free(self.frame)
+        self._chunk = NULL
+        self._nr_chunks = 0
+        self._beside = NULL
 
     cdef void _mark_free(self, hfn_t frame) noexcept nogil:
         if self.content.arena != NULL:
@@ -276,7 +283,7 @@ cdef class Frames:
 cdef class Slab:
     """Records of `size` bytes (a power of two, 8 .. 4096) in frames of `state`; ids from 0."""
 
-    def __cinit__(self, Frames frames not None, uint32_t size, int state):
+    def __cinit__(self, Frames frames not None, uint32_t size, int state, uint32_t most=NONE):
         if size & (size - 1) or not 8 <= size <= PAGE_SIZE:
             raise ValueError(f"slab records of {size} bytes: a power of two from 8 to 4096 is needed")
         self.frames = frames
@@ -286,14 +293,17 @@ cdef class Slab:
         while (size << self.shift) < PAGE_SIZE:
             self.shift += 1
         self.free_head = NONE
+        self.most = most
 
     def __dealloc__(self):
         free(self.page)
         free(self.page_frame)
 
     cdef uint32_t frames_needed(self, uint32_t records) noexcept nogil:
-        """Frames that reserving this many records takes right now."""
+        """Frames that reserving this many records takes right now; NEVER beyond the most there can be."""
         cdef uint32_t spare = (self.nr_pages << self.shift) - self.nr_used
+        if records > self.most - self.nr_used:
+            return NEVER
         if records <= spare:
             return 0
         return ((records - spare) + (<uint32_t>1 << self.shift) - 1) >> self.shift

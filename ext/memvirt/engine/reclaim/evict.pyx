@@ -20,7 +20,7 @@ from libc.string cimport memset
 from ..mapping.backing cimport BACKING_SWAP, BACKING_ZPOOL
 from ..counters cimport CPU_COMPRESS, CPU_RECLAIM
 from ..device cimport Device
-from ..memory.frames cimport FRAME_CACHE, FRAME_ISOLATED, Frame
+from ..memory.frames cimport FRAME_CACHE, Frame
 from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Walk
 from .readahead cimport Readahead
@@ -92,7 +92,7 @@ cdef class Eviction(Actor):
             return OK
         self.order.spare(frame)
         if self.mapping.has_swap:
-            record.flags |= FRAME_ISOLATED
+            self.mapping.isolate(frame)
             self.batch[self.nr_batch] = frame
             self.nr_batch += 1
         else:
@@ -136,7 +136,6 @@ cdef class Eviction(Actor):
         cdef uint32_t checks[SWAP_BATCH]
         cdef uint32_t n = self.nr_batch, got, i, gone = 0
         cdef backing_t backing
-        cdef Frame *frame
         self.nr_batch = 0
         got = self.swap.take(n, slots)
         self.meter.ev.reject_swap_full += n - got
@@ -150,8 +149,7 @@ cdef class Eviction(Actor):
             self.swap.write(got, slots, pages, done)
             self.swap.wait(self.clock, True, got, slots)
         for i in range(n):
-            frame = &self.frames.frame[self.batch[i]]
-            frame.flags &= ~FRAME_ISOLATED
+            self.mapping.stay(self.batch[i])
             if not done[i]:
                 if i < got:
                     self.swap.give(slots[i])

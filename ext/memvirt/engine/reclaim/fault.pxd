@@ -40,6 +40,9 @@ cdef class Faults:
     # Give up the page: nothing is mapped there any more (balloon, discard). OK, NO_FRAME (a shared leaf must be copied).
     cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil
     cdef int populate(self, vmid_t vm) except -1 nogil
+    cdef int _populate(self, vmid_t vm) except -1 nogil
+    cdef bint is_pinned(self, uint32_t entry) noexcept nogil
+    cdef bint pinned(self, vmid_t vm, gfn_t gfn) noexcept nogil
 
     # Hint: these pages are accessed next. For VMs without a guest.
     cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil

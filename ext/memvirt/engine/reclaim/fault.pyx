@@ -25,10 +25,10 @@ from ..mapping.backing cimport (BACKING_CACHED, BACKING_KIND_SHIFT, BACKING_SAME
 from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
                          FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
                          WALL_EVERY, Fault, hist_add)
-from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST
+from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_PINNED
 from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
 from .reclaim cimport Reclaim
-from ..types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, backing_t, gfn_t, hfn_t, int64_t,
+from ..types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t,
                       leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
 cdef extern from "mapping/access.h" nogil:
@@ -234,9 +234,9 @@ cdef class Faults:
             return NO_FRAME
         if limit != NONE and self.mapping.account[vm].charged + LEAF_ENTRIES > limit:
             return NO_FRAME
-        if self.frames.buddy.nr_free < LEAF_ENTRIES + self.frames.high_pages + 2:
+        if self.leaves.pages.frames_needed(1) + self.leaves.records.frames_needed(1) > 2:
             return NO_FRAME
-        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.high_pages + 2, &base) != OK:
+        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.high_pages + 2 + self.mapping.aside(vm), &base) != OK:
             return NO_FRAME
         self.leaves.pages.claim(1)
         self.leaves.records.claim(1)
@@ -341,15 +341,25 @@ cdef class Faults:
         raise StoreError(f"VM '{self.names.get(vm, vm)}' page {gfn}: {store}: {why}; entry and store are unchanged, "
                          f"the next access tries again")
 
+    cdef bint is_pinned(self, uint32_t entry) noexcept nogil:
+        return entry & PTE_PRESENT and self.frames.frame[entry & PTE_WHERE].flags & FRAME_PINNED
+
+    cdef bint pinned(self, vmid_t vm, gfn_t gfn) noexcept nogil:
+        """Is the VM's page pinned?"""
+        cdef Look at
+        self.leaves.look(vm, gfn, &at)
+        return self.is_pinned(at.entry)
+
     cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil:
-        """The guest does not need the page: nothing is mapped there afterwards. OK, or NO_FRAME when a shared or huge
-        leaf would have to be copied or split and there is no frame for that."""
+        """The guest does not need the page: nothing is mapped there afterwards, unless it is pinned: then it stays where
+        it is. OK, or NO_FRAME when a shared or huge leaf would have to be copied or split and there is no frame for
+        that."""
         cdef Look at
         cdef uint32_t need
         cdef uint64_t evictions
         cdef int outcome
         while self.leaves.look(vm, gfn, &at):
-            if at.entry == 0:
+            if at.entry == 0 or self.is_pinned(at.entry):
                 return OK
             if at.leaf.nr_holders == 1 and at.leaf.entries != NULL:
                 return self.mapping.unmap(at.id, at.index)
@@ -370,8 +380,22 @@ cdef class Faults:
     cdef int populate(self, vmid_t vm) except -1 nogil:
         """Thick provisioning: map everything now, in 2 MiB blocks where there are any. OK or what ran out.
 
-        Reclaim may have to make room among other VMs; if it had to take this VM's own pages, the VM does not fit.
+        Reclaim may have to make room among other VMs. None of this VM's own pages go meanwhile, and nobody's if it is
+        known beforehand that there would not be room.
         """
+        cdef int outcome = NO_FRAME
+        cdef uint64_t pages = self.leaves.directory[vm].nr_pages
+        cdef uint64_t tables = (pages >> LEAF_SHIFT) * 33 / 32 + 3
+        cdef bint fits = self.frames.buddy.nr_free >= pages + tables + self.frames.high_pages + self.mapping.aside(vm)
+        self.reclaim.providing = vm
+        try:
+            if fits or self.reclaim.could_free(pages + self.frames.min_pages + self.mapping.aside(vm)):
+                outcome = self._populate(vm)
+        finally:
+            self.reclaim.providing = NONE16
+        return outcome
+
+    cdef int _populate(self, vmid_t vm) except -1 nogil:
         cdef gfn_t gfn = 0
         cdef uint32_t slot, entry
         cdef bint shared

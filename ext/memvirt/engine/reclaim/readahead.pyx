@@ -13,7 +13,7 @@ drops it without I/O, and it vanishes with the last entry that names the record.
          ▲                                │
          └──────── reclaimed ─────────────┘
 
-Frames are taken only while more than the low watermark stay free: readahead never makes anyone reclaim. The faulting VM
+Frames are taken only while more than the low watermark stay free, beside what is set aside: readahead never makes anyone reclaim. The faulting VM
 waits for the whole window; runs of neighbouring slots are one request each. A neighbour that does not come back, or not
 as it went, is left where it is: whoever needs it will be told.
 """
@@ -28,7 +28,7 @@ from memvirt.errors import ConfigError, InvariantError
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SWAP, Backing
 from ..memory.frames cimport FRAME_CACHE
 from ..mapping.mapping cimport Mapping
-from ..types cimport IO_FAILED, OK, backing_t, hfn_t, uint8_t, uint32_t
+from ..types cimport IO_FAILED, NONE16, OK, backing_t, hfn_t, uint8_t, uint32_t
 
 cdef enum:
     MAX_WINDOW = 1 << MAX_PAGE_CLUSTER
@@ -133,7 +133,8 @@ cdef class Readahead:
                 continue
             if self.mapping.backings.at(self._backing_of[at]).place & BACKING_CACHED:
                 continue
-            if self.frames.take(0, FRAME_CACHE, self.frames.low_pages, &frames[n]) != OK:
+            if self.frames.take(0, FRAME_CACHE, self.frames.low_pages + self.mapping.aside(NONE16),
+                                &frames[n]) != OK:
                 continue
             slots[n] = at
             n += 1

@@ -10,11 +10,19 @@ cdef class Reclaim(Eviction):
     cdef uint64_t swap_ins_seen                 # swap_pages_in when the pool was last eased
     cdef gfn_t hand[MAX_VMS]                    # where the VM's own clock stands
 
+    cdef vmid_t providing                       # its pages are being brought in all at once, and stay; NONE16: nobody's
+
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
-    cdef int make_room(self, uint32_t frames) except -1 nogil
+    # Are so many frames free, or known to be so once all has gone that may?
+    cdef bint could_free(self, uint64_t frames) noexcept nogil
+    cdef bint could_take(self, uint32_t frames) noexcept nogil
+    cdef int make_room(self, uint64_t frames, int64_t now) except -1
+    cdef int keep_limits(self) except -1 nogil
     cdef int pass_time(self, int64_t now) except -1 nogil
     cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil
-    cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age) except? 0xFFFFFFFF nogil
+    cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age,
+                            uint32_t keep) except? 0xFFFFFFFF nogil
+    cdef bint _may_lose(self, vmid_t vm, uint32_t keep) noexcept nogil
     cdef int _ease_pool(self) except -1 nogil
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil

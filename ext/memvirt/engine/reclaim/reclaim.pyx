@@ -6,12 +6,15 @@
     ── min  ──  whoever allocates reclaims first itself (direct); only reclaim and leaf copies may go below
     0
 
-How a page goes is in `evict`; here is which, when, and on whose time. Reclaim never nests: nothing in here waits for a
+All of them rise by what is set aside for reservations (see rmap). How a page goes is in `evict`; here is which, when, and on whose time. Reclaim never nests: nothing in here waits for a
 frame that is not already free.
 
 References. The order is told of accessed marks when a page is a candidate (as Linux does on its inactive list) and, if
 harvest_interval_ns is set, for all pages at fixed intervals of simulated time. An order that insists on a candidate which
 was just referenced (fifo, random) gets its way.
+
+Reservations. A VM whose charged frames, less those that wait in the batch for swap, are no more than its reservation
+loses none, whoever asks: an allocation, an admission, a decider. Only its own limit makes it replace them.
 
 One VM's pages. The order knows nothing of VMs, so a VM at its limit, and a decider that asks for a VM's coldest pages,
 are served by a clock of the VM's own: a hand that sweeps its pages by address and gives those with an accessed mark
@@ -23,6 +26,8 @@ that the background reclaimer evicts, as many as the pool's share of reclaimable
 read back from swap since; objects loaded since they were stored get another round.
 """
 
+from libc.string cimport memset
+
 from ..counters cimport CPU_RECLAIM
 from ..device cimport Device
 from .evict cimport SWAP_BATCH, Eviction
@@ -30,7 +35,8 @@ from .harvest cimport Harvester
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
-from ..types cimport (LEAF_ENTRIES, LIMITED, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
+from ..mapping.rmap cimport Account
+from ..types cimport (LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
                       uint64_t, vmid_t)
 from .writeback cimport CLUSTER
 
@@ -45,6 +51,7 @@ cdef class Reclaim(Eviction):
         self.share = CLUSTER
         self.whose = NONE16
         self.ease_pool = ease_pool and mapping.has_zpool and mapping.has_swap
+        self.providing = NONE16
 
     # ---- securing frames
 
@@ -52,17 +59,20 @@ cdef class Reclaim(Eviction):
         """OK if guest_frames + table_frames frames can be taken now, else NO_FRAME or LIMITED. The only step of a fault
         that reclaims; `evictions` says whether entries may have changed."""
         cdef uint32_t want = guest_frames + table_frames
-        if not self.stalls.secure() or (want and self.frames.buddy.refuses()):
+        if self.mapping.over:
+            self.keep_limits()
+        if not self.stalls.secure() or want > self.frames.nr_frames or (want and self.frames.buddy.refuses()):
             self.meter.ev.exhausted_no_frame += 1
             return NO_FRAME
         if guest_frames and self.mapping.account[vm].limit != NONE:
             if self._own_limit(vm, guest_frames) != OK:
                 self.meter.ev.exhausted_limit += 1
                 return LIMITED
-        if self.frames.buddy.nr_free >= want + self.frames.low_pages and not self.awake and not self.shrinker.awake:
+        if (self.frames.buddy.nr_free >= want + self.frames.low_pages + self.mapping.aside(vm)
+                and not self.awake and not self.shrinker.awake):
             return OK
         self.pass_time(self.clock.now)
-        if self.frames.buddy.nr_free >= want + self.frames.min_pages:
+        if self.frames.buddy.nr_free >= want + self.frames.min_pages + self.mapping.aside(vm):
             return OK
         if self._direct(vm, want + self.frames.min_pages) != OK:
             self.meter.ev.exhausted_no_frame += 1
@@ -70,23 +80,97 @@ cdef class Reclaim(Eviction):
         return OK
 
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil:
-        """Reclaim on the allocating VM's own time until `frames` are free."""
-        cdef uint32_t missing, freed
+        """Reclaim on the allocating VM's own time until `frames` are free beside what is set aside for others."""
+        cdef uint32_t aside = self.mapping.aside(vm), missing, freed
         cdef int64_t began = self.clock.now
         cdef int outcome = OK
-        while self.frames.buddy.nr_free < frames:
-            missing = frames - self.frames.buddy.nr_free
+        while self.frames.buddy.nr_free < frames + aside:
+            missing = frames + aside - self.frames.buddy.nr_free
             freed = self.shrink(max(missing, <uint32_t>CLUSTER))
             self.meter.ev.reclaim_direct += freed
-            if freed == 0:
+            # A slot that a page goes to is one less to lend frames against: that leads nowhere.
+            if freed == 0 or (self.mapping.aside(vm) > aside
+                              and frames + self.mapping.aside(vm) >= self.frames.buddy.nr_free + missing):
                 outcome = NO_FRAME
                 break
+            aside = self.mapping.aside(vm)
         self.stalls.note(began, self.clock.now)
         return outcome
 
-    cdef int make_room(self, uint32_t frames) except -1 nogil:
-        """Reclaim for an admission, until `frames` are free: OK or NO_FRAME."""
-        return self._direct(NONE16, frames)
+    cdef int make_room(self, uint64_t frames, int64_t now) except -1:
+        """Reclaim for an admission, from `now` on the background reclaimer's time, until `frames` are free beside what is set aside:
+        OK, or NO_FRAME. Nobody's pages go where it is known beforehand that they would not suffice; that a store takes
+        less than it seemed (it compresses badly, it fails) is known only afterwards."""
+        cdef int64_t caller = self.clock.now
+        cdef int outcome
+        frames += self.mapping.aside(NONE16)
+        if self.frames.buddy.nr_free >= frames:
+            return OK
+        if not self.could_free(frames):
+            return NO_FRAME
+        self.clock.now = max(self.now_ns, now)
+        outcome = self._direct(NONE16, <uint32_t>frames - self.mapping.aside(NONE16))
+        self.now_ns = self.clock.now
+        self.clock.now = caller
+        return outcome
+
+    cdef bint could_take(self, uint32_t frames) noexcept nogil:
+        """Could so many frames be secured for tables?"""
+        cdef uint64_t needed = <uint64_t>frames + self.frames.min_pages + self.mapping.aside(NONE16)
+        return self.frames.buddy.nr_free >= needed or self.could_free(needed)
+
+    cdef bint could_free(self, uint64_t frames) noexcept nogil:
+        """By the pages that may go: as they are, or into a slot or the pool. (What the pool makes of them is not known
+        beforehand: it counts as room for all.)"""
+        cdef uint32_t easy[MAX_VMS]
+        cdef uint32_t hard[MAX_VMS]
+        cdef uint64_t found = self.frames.buddy.nr_free, gone = 0, dirty = 0, value
+        cdef uint32_t vm, loose
+        cdef hfn_t frame
+        cdef Frame *record
+        memset(easy, 0, sizeof(easy))
+        memset(hard, 0, sizeof(hard))
+        for frame in range(self.frames.nr_frames):
+            if frame % 65536 == 0 and self.clock.interrupt.asked():
+                return False
+            record = &self.frames.frame[frame]
+            found += record.state == FRAME_CACHE
+            if record.state != FRAME_GUEST or not record.flags & FRAME_ORDERED or record.charge == self.providing:
+                continue
+            if record.backing != NONE or self.content.same_filled(frame, &value):
+                easy[record.charge] += 1
+            else:
+                hard[record.charge] += 1
+        for vm in range(MAX_VMS):
+            loose = self.mapping.account[vm].charged
+            loose -= min(loose, self.mapping.account[vm].reservation)
+            gone += min(easy[vm], loose)
+            dirty += min(hard[vm], loose - min(easy[vm], loose))
+        if not self.mapping.has_zpool:
+            dirty = min(dirty, <uint64_t>(self.swap.nr_slots - self.swap.nr_used) if self.mapping.has_swap else 0)
+        found += gone + dirty
+        return found >= frames + self.mapping.backings.records.frames_needed(<uint32_t>(gone + dirty))
+
+    cdef int keep_limits(self) except -1 nogil:
+        """Make pages go of each VM that has come to pay for more than its limit, because others have left it pages that
+        they shared; on the background reclaimer's time."""
+        cdef int64_t caller = self.clock.now
+        cdef Account *account
+        cdef uint32_t vm
+        self.mapping.over = False
+        self.clock.now = max(self.now_ns, caller)
+        for vm in range(MAX_VMS):
+            account = &self.mapping.account[vm]
+            while account.open and account.charged > account.limit:
+                if self.shrink_vm(<vmid_t>vm, account.charged - account.limit, 0, 0) == 0:
+                    if self.clock.interrupt.asked():    # another time
+                        self.mapping.over = True
+                        break
+                    self.meter.ev.limit_unmet += account.charged - account.limit
+                    break
+        self.now_ns = self.clock.now
+        self.clock.now = caller
+        return OK
 
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil:
         """A VM at its limit makes room among its own pages, a batch at a time (an eighth of a small limit)."""
@@ -94,7 +178,7 @@ cdef class Reclaim(Eviction):
         cdef int64_t began = self.clock.now
         cdef int outcome = OK
         while self.mapping.account[vm].charged + guest_frames > limit:
-            freed = self.shrink_vm(vm, max(batch, self.mapping.account[vm].charged + guest_frames - limit), 0)
+            freed = self.shrink_vm(vm, max(batch, self.mapping.account[vm].charged + guest_frames - limit), 0, 0)
             self.meter.ev.reclaim_limit += freed
             if freed == 0:
                 outcome = LIMITED
@@ -113,7 +197,8 @@ cdef class Reclaim(Eviction):
 
     cdef bint due(self, int64_t now) noexcept nogil:
         """Wakes below the low watermark."""
-        if not self.awake and self.frames.buddy.nr_free < self.frames.low_pages and now >= self.now_ns:
+        if (not self.awake and self.frames.buddy.nr_free < self.frames.low_pages + self.mapping.aside(NONE16)
+                and now >= self.now_ns):
             self.awake = True
             self.now_ns = now
         return self.awake and self.now_ns <= now
@@ -123,7 +208,8 @@ cdef class Reclaim(Eviction):
         Returns pages that went."""
         cdef uint32_t freed
         if self.whose != NONE16:
-            freed = self.shrink_vm(self.whose, want, self.mapping.ages.age_for(self.whose, want)) if want else 0
+            freed = self.shrink_vm(self.whose, want, self.mapping.ages.age_for(self.whose, want),
+                                   self.mapping.account[self.whose].reservation) if want else 0
             self.meter.ev.reclaim_proactive += freed
             return freed
         if self.ease_pool:
@@ -132,7 +218,7 @@ cdef class Reclaim(Eviction):
         self.meter.ev.reclaim_background += freed
         if freed == 0:
             self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
-        if freed == 0 or self.frames.buddy.nr_free >= self.frames.high_pages:
+        if freed == 0 or self.frames.buddy.nr_free >= self.frames.high_pages + self.mapping.aside(NONE16):
             self.awake = False
         return freed
 
@@ -178,11 +264,9 @@ cdef class Reclaim(Eviction):
 
     cdef void _put_back(self) noexcept nogil:
         """What a call that was interrupted by an error had isolated is like any other page again."""
-        cdef Frame *record
         while self.nr_batch:
             self.nr_batch -= 1
-            record = &self.frames.frame[self.batch[self.nr_batch]]
-            record.flags &= ~FRAME_ISOLATED
+            self.mapping.stay(self.batch[self.nr_batch])
 
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:
         """May this candidate go? If not it has been spared, and the order will name another."""
@@ -192,11 +276,10 @@ cdef class Reclaim(Eviction):
         if record.flags & FRAME_ISOLATED:
             self.order.spare(frame)
             return False
-        if record.charge != NONE16:
-            if self.mapping.account[record.charge].charged <= self.mapping.account[record.charge].reservation:
-                self.meter.ev.reclaim_spared_reserved += 1
-                self.order.spare(frame)
-                return False
+        if not self._may_lose(record.charge, self.mapping.account[record.charge].reservation):
+            self.meter.ev.reclaim_spared_reserved += 1
+            self.order.spare(frame)
+            return False
         if frame != insisted[0] and self.mapping.test_and_clear_accessed(frame):
             self.meter.ev.reclaim_spared_accessed += 1
             insisted[0] = frame
@@ -204,15 +287,21 @@ cdef class Reclaim(Eviction):
             return False
         return True
 
-    cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age) except? 0xFFFFFFFF nogil:
+    cdef bint _may_lose(self, vmid_t vm, uint32_t keep) noexcept nogil:
+        """Has this VM more than it is to keep, and is it not the one whose pages are just being brought in?"""
+        cdef Account *account = &self.mapping.account[vm]
+        return account.charged - account.leaving > keep and vm != self.providing
+
+    cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age,
+                            uint32_t keep) except? 0xFFFFFFFF nogil:
         """Evict about `want` of the pages that this VM pays for, those idle for at least min_age harvests, from where
-        its hand stands. Returns how many went; ends after two rounds."""
+        its hand stands, but leave it `keep`. Returns how many went; ends after two rounds."""
         cdef uint32_t nr_pages = self.mapping.leaves.directory[vm].nr_pages, gone = 0, step
         cdef uint64_t left = 2 * <uint64_t>nr_pages
         cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
         cdef hfn_t frame
         self._put_back()
-        while gone < want and left > 0 and not self.clock.interrupt.asked():
+        while gone < want and left > 0 and self._may_lose(vm, keep) and not self.clock.interrupt.asked():
             frame = self._page_of(vm, gfn, &step)
             step = min(step, nr_pages - gfn)
             left -= min(left, <uint64_t>step)

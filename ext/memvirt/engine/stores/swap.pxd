@@ -50,6 +50,7 @@ cdef class Swap(SwapSpace):
     cdef uint32_t _current                      # the CURRENT cluster, or NONE
     cdef uint32_t _next                         # first slot of it not yet looked at
     cdef char *_remove                          # the file to remove at the end, or NULL
+    cdef int _process                           # that made it: a forked one has the name, and does not remove it
 
     cdef uint32_t run(self, uint32_t n, const uint32_t *slots) noexcept nogil
     cdef uint32_t move(self, int way, uint32_t n, const uint32_t *slots, uint8_t **pages,

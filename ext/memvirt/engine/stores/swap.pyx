@@ -54,6 +54,7 @@ cdef extern from "<fcntl.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
+    int getpid()
     int unlink(const char *path)
 
 cdef extern from "<stdlib.h>" nogil:
@@ -79,6 +80,7 @@ cdef class Swap(SwapSpace):
     def __cinit__(self, slots, path=None, slot_bytes=PAGE_SIZE, bint direct=True, cluster=512, bint discard=False,
                   Device device=None):
         self._area.fd = -1
+        self._process = getpid()
         if not 1 <= slots <= MAX_SLOTS:
             raise ConfigError(f"{slots} swap slots: must be 1 to {MAX_SLOTS}")
         if slot_bytes not in (8, PAGE_SIZE):
@@ -99,16 +101,23 @@ cdef class Swap(SwapSpace):
             self._open(path, direct)
 
     def __dealloc__(self):
-        mv_flight_close(&self._area.flight)
+        self.release()
         free(self._used)
         free(self._cluster)
+
+    cdef void release(self) noexcept:
+        mv_flight_close(&self._area.flight)
         free(self._area.memory)
         free(self._area.bounce)
+        self._area.memory = self._area.bounce = NULL
         if self._area.fd >= 0:
             close(self._area.fd)
+        self._area.fd = -1
         if self._remove != NULL:
-            unlink(self._remove)
+            if getpid() == self._process:
+                unlink(self._remove)
             free(self._remove)
+            self._remove = NULL
 
     def _make_clusters(self):
         cdef uint32_t i

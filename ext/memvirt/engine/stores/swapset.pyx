@@ -63,6 +63,11 @@ cdef class SwapSet(SwapSpace):
         self.direct_io = all(area.direct_io for area in self.areas)
         self.gather()
 
+    cdef void release(self) noexcept:
+        cdef Swap area
+        for area in self.areas:
+            area.release()
+
     def __dealloc__(self):
         free(self._base)
         free(self._group_end)

@@ -36,4 +36,7 @@ cdef class SwapSpace:
     cdef int64_t submit(self, bint write, int64_t now, uint32_t slot, uint32_t pages) noexcept nogil
     # A request per run of neighbours, all submitted at once; the clock waits for the last.
     cdef void wait(self, Clock clock, bint write, uint32_t n, const uint32_t *slots) noexcept nogil
+    # Close the file, and remove it where it has a name: whoever keeps the object has none of its space. Not in a process
+    # that a fork has made: the name is its parent's.
+    cdef void release(self) noexcept
     cpdef object check(self)

@@ -94,6 +94,9 @@ cdef class SwapSpace:
         self.window(slot, pages, &first, &last)
         return first, last
 
+    cdef void release(self) noexcept:
+        pass
+
     cpdef object check(self):
         return None
 

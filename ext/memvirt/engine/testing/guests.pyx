@@ -2,13 +2,15 @@
 
 from libc.stdlib cimport calloc, free
 
-from ..guests.guest cimport Guest, Machine, Translation
+from ..guests.guest cimport Guest, Translation
+from ..guests.machine cimport Machine
 from ..guests.guest_memory cimport FILE_ORIGINAL
 from ..types cimport NONE, OK, gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 
-from memvirt.errors import InvariantError
+from memvirt.errors import InvariantError, StoreError
 
 FILE_TAG = 1 << 32              # what read_file writes: FILE_TAG + vpn
+RAISES = -2                     # in place of an outcome
 LOST_TAG = 1 << 63              # what a released page holds: no guest may ever see it
 
 
@@ -46,13 +48,16 @@ cdef class ArrayMachine(Machine):
         free(self._accessed)
 
     def fail(self, uint64_t request, int outcome):
-        """The request-th request from now (1: the next) answers `outcome` and does nothing; 0: none does."""
+        """The request-th request from now (1: the next) answers `outcome`, or raises StoreError where that is RAISES, and
+        does nothing; 0: none does."""
         self._fail_at = self.nr_requests + request if request else 0
         self._fail_with = outcome
 
     cdef int _request(self, str name) except -1:
         self.nr_requests += 1
         self.log.append(name)
+        if self.nr_requests == self._fail_at and self._fail_with == RAISES:
+            raise StoreError(f"request {self.nr_requests}")
         return self._fail_with if self.nr_requests == self._fail_at else OK
 
     cdef int clear(self, gfn_t gfn) except -1 nogil:
@@ -238,6 +243,15 @@ def read(guest, machine, vpn):
     if outcome != OK:
         raise InvariantError(f"vpn {vpn} cannot be read: outcome {outcome}")
     return machine.load(gfn)
+
+
+def lock(Guest guest not None, vpn, bint locked=True):
+    """Lock or unlock a mapped page."""
+    guest.own()
+    if locked:
+        guest.lock(checked(guest, vpn))
+    else:
+        guest.unlock(checked(guest, vpn))
 
 
 def part(Guest guest not None):

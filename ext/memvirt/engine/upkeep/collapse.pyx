@@ -17,7 +17,7 @@ Cost: CPU_COMPACT, costs.move_page for each page copied; looking is free of char
 from ..counters cimport CPU_COMPACT
 from ..memory.frames cimport FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
-from ..types cimport HUGE_ORDER, LEAF_ENTRIES, NONE, OK, hfn_t, int64_t
+from ..types cimport HUGE_ORDER, LEAF_ENTRIES, NONE, NONE16, OK, hfn_t, int64_t
 
 
 cdef class Collapser:
@@ -81,7 +81,7 @@ cdef class Collapser:
             return True
         if not self.copyable(id):
             return False
-        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.low_pages, &base) != OK:
+        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.low_pages + self.mapping.aside(NONE16), &base) != OK:
             self.meter.ev.collapse_missed += 1
             return False
         for i in range(LEAF_ENTRIES):

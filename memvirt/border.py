@@ -1,0 +1,119 @@
+"""What comes from outside, as the engine takes it: numbers, arrays and paths, or an error in words.
+
+Arrays are looked at here for what NumPy would cut without a word (a negative page number, an op of 256 or 0.7). The
+engine copies them, and checks what depends on the VM in its copy.
+"""
+
+from collections.abc import Iterable, Iterator
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from memvirt.engine.content import content as contents
+from memvirt.errors import ConfigError
+from memvirt.settings.config import HostConfig
+from memvirt.settings.vm_config import GuestOptions
+from memvirt.units import PAGE_SIZE
+
+LAST_OP = 3
+
+
+def whole(what: str, value: int, bits: int) -> int:
+    """A number of at most that many bits; ConfigError for any other."""
+    if not isinstance(value, int | np.integer) or not 0 <= value < 1 << bits:
+        raise ConfigError(f"{what}: {value!r}; 0 to {(1 << bits) - 1} is the range")
+    return int(value)
+
+
+def page_numbers(pages: ArrayLike) -> NDArray[np.uint32]:
+    """Page numbers as the engine takes them (it copies them); ConfigError for what is none."""
+    array = np.asarray(pages)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise ConfigError(
+            f"page numbers: an array of {array.dtype} with {array.ndim} dimensions; one of integers is needed"
+        )
+    if array.size and array.dtype != np.uint32 and (int(array.min()) < 0 or int(array.max()) >= 1 << 32):
+        raise ConfigError(f"page numbers: {int(array.min())} to {int(array.max())}; 0 to {2**32 - 1} is the range")
+    return np.ascontiguousarray(array, dtype=np.uint32)
+
+
+def op_codes(ops: ArrayLike) -> NDArray[np.uint8]:
+    """Op codes, or a bool per access, as the engine takes them (it copies them); ConfigError for what is none. Floats
+    are taken where they are whole: numpy makes them of ones() and zeros()."""
+    array = np.asarray(ops)
+    if array.ndim != 1:
+        raise ConfigError(f"ops: an array with {array.ndim} dimensions; one op or bool per access is needed")
+    if array.dtype in (np.uint8, np.bool_):
+        return np.ascontiguousarray(array).view(np.uint8)
+    if array.size and array.dtype.kind not in "iuf":
+        raise ConfigError(f"ops: an array of {array.dtype}; one op or bool per access is needed")
+    wrong = ~((array >= 0) & (array <= LAST_OP) & (array == np.floor(array))) if array.size else array
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise ConfigError(f"ops[{at}] is {array[at]}; 0 read, 1 write, 2 fill, 3 discard")
+    return array.astype(np.uint8)
+
+
+def batches(stream: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """What a stream yields: page numbers, ops, and sources or None."""
+    for batch in stream:
+        sources = batch[2] if len(batch) > 2 else None
+        yield page_numbers(batch[0]), op_codes(batch[1]), None if sources is None else page_numbers(sources)
+
+
+def corpus_pages(corpus: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The pages of a corpus, read-only, so that what was looked at is what is used; ConfigError for what is none."""
+    pages = np.asarray(getattr(corpus, "pages", corpus))
+    if pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or pages.dtype != np.uint8 or not len(pages) or pages[0].any():
+        raise ConfigError(
+            f"corpus: an array of {pages.dtype} of shape {pages.shape}; uint8 [n, {PAGE_SIZE}] with a zero page first "
+            f"is needed"
+        )
+    if pages.flags.writeable or not pages.flags.c_contiguous:
+        pages = pages.copy()
+        pages.flags.writeable = False
+    return pages
+
+
+def content(config: HostConfig, corpus: Any, codec: Any) -> Any:
+    """The engine's content over a corpus, or over what is known of one."""
+    from memvirt.engine.content.fingerprints import Fingerprints
+
+    if hasattr(corpus, "table"):
+        if config.content == "bytes":
+            raise ConfigError("content: the corpus is fingerprints, which have no bytes; set content to 'fingerprint'")
+        return Fingerprints(config.memory, codec=codec, table=corpus.table(codec.name, codec.level))
+    pages = None if corpus is None else corpus_pages(corpus)
+    kind = contents.Bytes if config.content == "bytes" else Fingerprints
+    return kind(config.memory, None if pages is None else pages[1:], codec)
+
+
+def swap_path(path: object, config: HostConfig) -> str | None:
+    """The name of the file of `swap` as text; ConfigError where it is none, or there is no `swap`."""
+    if path is None:
+        return None
+    name = path if isinstance(path, str | bytes) else path.__fspath__() if isinstance(path, PathLike) else None
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"swap_path: {path!r} is no path; write text such as '/tmp/swap', or a pathlib.Path")
+    if not config.swap:
+        raise ConfigError(f"swap_path: {name!r} would be the file of `swap`, and this host has none; set swap")
+    return name
+
+
+def guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
+    """The engine's arguments for a guest of a VM of so many pages."""
+    return {
+        "cache_border": pages - pages * options.cache_percent // 100,
+        "swap_slots": options.swap,
+        "kernel_pages": options.kernel,
+        "low_pages": options.low_pages,
+        "high_pages": options.high_pages,
+        "balloon_floor": options.balloon_floor,
+        "oom_deflate_pages": options.oom_deflate_pages,
+        "report_order": options.report_order,
+        "replacement": options.replacement,
+        "replacement_options": options.replacement_options,
+        "swappiness": options.swappiness,
+    }
