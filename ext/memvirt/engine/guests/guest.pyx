@@ -37,9 +37,9 @@ then. A freed page is otherwise never mentioned to the machine, and that is the 
 
 The tables and their invariants are in guest_memory.pyx; here is what decides. Every call that will change something
 first makes sure that the tables are its own (a clone shares them until either side changes something), asks the machine
-next and changes the tables last, so when the machine fails, by an outcome or by an exception, nothing is half done and a guest fault can be resumed. What
-stays are evictions that succeeded on the way (they lose nothing) and the spare() of a page that could not be evicted, so
-that the next attempt tries another.
+next and changes the tables last, so when the machine fails, by an outcome or by an exception, nothing is half done and a
+guest fault can be resumed. What stays are evictions that succeeded on the way (they lose nothing) and the spare() of a
+page that could not be evicted, so that the next attempt tries another.
 """
 
 cimport cython

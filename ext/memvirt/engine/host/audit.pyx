@@ -21,8 +21,8 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import ConfigError, InvariantError
 
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
-from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE,
-                              FRAME_ZERO, FRAME_ZSPAGE, Frame)
+from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
+                              FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
 from .host cimport Engine
 from .vm cimport Vm
 from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look
@@ -54,7 +54,8 @@ def check(Engine engine not None):
                                   for _, order in (<Vm>vm).fixed)
     fixed += 0 if engine.scanner is None else engine.scanner.metadata_frames()
     if engine.frames.nr_state[<int>FRAME_FIXED] != fixed:
-        raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_FIXED]} frames of fixed metadata; host and VMs have {fixed}")
+        raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_FIXED]} frames of fixed metadata; host and VMs have "
+                             f"{fixed}")
     if engine.frames.nr_state[<int>FRAME_ZSPAGE] != (mapping.zpool.nr_pool_frames if mapping.has_zpool else 0):
         raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_ZSPAGE]} frames of zspages, the zpool has "
                              f"{mapping.zpool.nr_pool_frames if mapping.has_zpool else 0}")
@@ -208,8 +209,8 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
 
 cdef int _check_account(Mapping mapping, uint32_t vm, uint32_t charged, uint32_t pinned) except -1:
     if mapping.account[vm].charged != charged or mapping.account[vm].pinned != pinned:
-        raise InvariantError(f"VM {vm}: charged {mapping.account[vm].charged}, {mapping.account[vm].pinned} of them pinned; "
-                             f"recount {charged} and {pinned}")
+        raise InvariantError(f"VM {vm}: charged {mapping.account[vm].charged}, {mapping.account[vm].pinned} of them "
+                             f"pinned; recount {charged} and {pinned}")
     if mapping.account[vm].leaving:
         raise InvariantError(f"VM {vm}: {mapping.account[vm].leaving} pages on their way out, outside reclaim")
     return 0

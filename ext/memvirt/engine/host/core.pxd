@@ -45,7 +45,7 @@ cdef class VmState:
     cdef readonly bint alive
     cdef public bint frozen                     # a template or snapshot: it is cloned, but does not run
     cdef readonly Guest guest                   # or None
-    cdef VirtualMachine machine
+    cdef readonly VirtualMachine machine
     cdef bint has_guest
     cdef public int64_t now_ns                  # its clock
     cdef Balloon worker                         # of its guest's balloon

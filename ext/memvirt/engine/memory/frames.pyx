@@ -14,8 +14,8 @@ Bytes of a frame are garbage until its taker clears or fills them. Debug builds 
 sanitizer builds poison them, so that a stale pointer into the arena is caught as it would be on a heap.
 
 A Slab keeps records of one power-of-two size, as many to a frame as fit. `reserve` (or `claim`, from secured frames)
-makes room, `take` cannot fail. There are never more than `most`, as many as those who name them have bits for. Records stay where they are; frames of a slab are given back
-when the host ends.
+makes room, `take` cannot fail. There are never more than `most`, as many as those who name them have bits for. Records
+stay where they are; frames of a slab are given back when the host ends.
 
 Invariants (check): the counts per state match the frames; free here = free in the buddy; a free frame has no
 references, charge, or flags.

@@ -13,9 +13,9 @@ drops it without I/O, and it vanishes with the last entry that names the record.
          ▲                                │
          └──────── reclaimed ─────────────┘
 
-Frames are taken only while more than the low watermark stay free, beside what is set aside: readahead never makes anyone reclaim. The faulting VM
-waits for the whole window; runs of neighbouring slots are one request each. A neighbour that does not come back, or not
-as it went, is left where it is: whoever needs it will be told.
+Frames are taken only while more than the low watermark stay free, beside what is set aside: readahead never makes anyone
+reclaim. The faulting VM waits for the whole window; runs of neighbouring slots are one request each. A neighbour that
+does not come back, or not as it went, is left where it is: whoever needs it will be told.
 """
 
 import cython

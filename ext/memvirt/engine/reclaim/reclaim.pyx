@@ -6,8 +6,8 @@
     ── min  ──  whoever allocates reclaims first itself (direct); only reclaim and leaf copies may go below
     0
 
-All of them rise by what is set aside for reservations (see rmap). How a page goes is in `evict`; here is which, when, and on whose time. Reclaim never nests: nothing in here waits for a
-frame that is not already free.
+All of them rise by what is set aside for reservations (see rmap). How a page goes is in `evict`; here is which, when, and
+on whose time. Reclaim never nests: nothing in here waits for a frame that is not already free.
 
 References. The order is told of accessed marks when a page is a candidate (as Linux does on its inactive list) and, if
 harvest_interval_ns is set, for all pages at fixed intervals of simulated time. An order that insists on a candidate which
@@ -98,9 +98,9 @@ cdef class Reclaim(Eviction):
         return outcome
 
     cdef int make_room(self, uint64_t frames, int64_t now) except -1:
-        """Reclaim for an admission, from `now` on the background reclaimer's time, until `frames` are free beside what is set aside:
-        OK, or NO_FRAME. Nobody's pages go where it is known beforehand that they would not suffice; that a store takes
-        less than it seemed (it compresses badly, it fails) is known only afterwards."""
+        """Reclaim for an admission, from `now` on the background reclaimer's time, until `frames` are free beside what is
+        set aside: OK, or NO_FRAME. Nobody's pages go where it is known beforehand that they would not suffice. That a
+        store takes less than it seemed (it compresses badly, it fails) is known only afterwards."""
         cdef int64_t caller = self.clock.now
         cdef int outcome
         frames += self.mapping.aside(NONE16)
