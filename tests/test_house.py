@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 ENGINE = ROOT / "ext" / "memvirt" / "engine"
 PACKAGE = ROOT / "memvirt"
 MAX_LINES = 440
-MAX_TEST_LINES = 600
+MAX_TEST_LINES = 640
 MAX_FUNCTION_LINES = 62
 
 # Both lists stand bottom up: a module imports only what stands above it. "group:" opens a folder; "-" is the ground.
