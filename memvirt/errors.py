@@ -1,14 +1,25 @@
-"""Everything memvirt raises.
+"""Everything that memvirt raises on purpose, in one tree.
 
 MemvirtError
 ├── ConfigError      what the user asked for cannot be: names the place, the value and what would do (also ValueError)
+│   └── FolderError  a results folder that cannot be used: what it holds, and what to do
 ├── AdmissionError   the host has no room for this VM, or its commit rule forbids it
 ├── InvariantError   memvirt is broken: check() found a difference, or a caller misused an engine part
+├── ContentError     a VM read back something else than it wrote: names VM, page and word
 ├── StoreError       bytes that left memory did not come back: names VM, page, store and slot
-└── CorpusError      a corpus or trace file cannot be used: names the file and what is wrong (also ValueError)
+├── CorpusError      a corpus or trace file cannot be used: names the file and what is wrong (also ValueError)
+├── RecordError      a record cannot be read or written: names the file (also ValueError)
+└── TimingError      a wall time could not be taken or read: names the cell or the file
 
-Exhaustion (no frame, no slot, a full pool, a refused balloon) is never an exception: it is an outcome, counted by
-reason.
+Exhaustion (no frame, no slot, a full pool, a refused balloon) is never an error: the engine returns it as a value,
+counted by reason. Within a cell one exception carries it to the cell's end, and nobody outside sees that:
+
+Exhausted            a VM's stream stopped for want of memory (an Exception): the outcome of the cell
+
+Being told to stop is no error either, and nothing that handles errors may take it for one (a BaseException):
+
+Stopped              by Ctrl-C, SIGTERM or SIGHUP
+└── TimeUp           by the clock
 """
 
 
@@ -20,6 +31,10 @@ class ConfigError(MemvirtError, ValueError):
     """A setting, size or name that cannot be honoured."""
 
 
+class FolderError(ConfigError):
+    """A results folder that cannot be used: what it holds, and what to do."""
+
+
 class AdmissionError(MemvirtError):
     """A VM that the host refuses: no memory for its fixed parts, or a commit rule that forbids it."""
 
@@ -28,9 +43,39 @@ class InvariantError(MemvirtError):
     """Derived state differs from its recount, or an engine part was misused."""
 
 
+class ContentError(MemvirtError):
+    """A VM read back something else than it wrote; names VM, page and the first word that differs."""
+
+
 class StoreError(MemvirtError):
     """A page could not be read back from the place that held it."""
 
 
 class CorpusError(MemvirtError, ValueError):
     """A corpus or trace that is missing, truncated, damaged or of another format."""
+
+
+class RecordError(MemvirtError, ValueError):
+    """A result file that is missing, damaged, foreign or of another run; the message names the path."""
+
+
+class TimingError(MemvirtError):
+    """A sample that could not be taken or read: names the cell or the file, and what its process said last."""
+
+
+class Exhausted(Exception):
+    """A VM's stream stopped for want of memory; not an error of memvirt: the outcome of the cell."""
+
+
+class Stopped(BaseException):
+    """Stop now. No Exception: what runs a cell must not take it for a failure of the cell."""
+
+    code = 130  # of the program
+    said = "interrupted"
+
+
+class TimeUp(Stopped):
+    """The time of --timeout is over."""
+
+    code = 124
+    said = "time is up"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from memvirt import names
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, FolderError
 from memvirt.experiment import cell as cells
 from memvirt.experiment import plan
 from memvirt.experiment.loop import manifest, run_plan
@@ -18,7 +18,7 @@ from memvirt.inputs import synthetic
 from memvirt.report.comparison_text import compare_command
 from memvirt.results import run_folder
 from memvirt.results.record import as_dict
-from memvirt.results.run_folder import FolderError, Results
+from memvirt.results.run_folder import Results
 from memvirt.settings import costs, presets, scanner_options
 
 SUITE = """

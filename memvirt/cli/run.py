@@ -131,11 +131,10 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None) 
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
     from memvirt.environment import memory_problem
-    from memvirt.errors import ConfigError
+    from memvirt.errors import ConfigError, RecordError
     from memvirt.experiment.cell import prepare
     from memvirt.experiment.loop import manifest
     from memvirt.experiment.plan import misfits
-    from memvirt.results.record import RecordError
     from memvirt.results.run_folder import Results, latest_folder, next_folder
 
     largest = max((cell for cell in plan.in_order()), key=lambda cell: cell.bytes_needed())

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from memvirt.environment import collect, source_commit
-from memvirt.errors import AdmissionError, InvariantError, MemvirtError
-from memvirt.experiment.expected import BatchLike, ContentError, Shadow
+from memvirt.errors import AdmissionError, ContentError, Exhausted, InvariantError, MemvirtError
+from memvirt.experiment.expected import BatchLike, Shadow
 from memvirt.experiment.fleet import Fleet, build
 from memvirt.experiment.fleet_spec import vm_name
 from memvirt.experiment.plan import Cell
@@ -47,10 +47,6 @@ def prepare(corpus: ClassTable, make_host: MakeHost | None = None) -> Run:
 
         make_host = Host.of
     return Run(corpus, versions(), source_commit(), collect(), make_host)
-
-
-class Exhausted(Exception):
-    """A VM's stream stopped for want of memory; not an error of memvirt: the outcome of the cell."""
 
 
 @dataclass(slots=True)

@@ -18,9 +18,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from memvirt.errors import FolderError, RecordError
 from memvirt.results import manifest as manifests
-from memvirt.results.manifest import FolderError, Manifest
-from memvirt.results.record import Record, RecordError, dumps, read, write_atomically
+from memvirt.results.manifest import Manifest
+from memvirt.results.record import Record, dumps, read, write_atomically
 
 MANIFEST = "run.json"
 SHOWN = 5  # names listed in messages, at most
