@@ -19,7 +19,7 @@ from memvirt.report.comparison_text import compare_command
 from memvirt.results import run_folder
 from memvirt.results.record import as_dict
 from memvirt.results.run_folder import Results
-from memvirt.settings import costs, presets, scanner_options
+from memvirt.settings import costs, presets
 
 SUITE = """
 schema = 1
@@ -98,8 +98,9 @@ def changed_cost(monkeypatch, tmp_path):
 
 
 def changed_scanner(monkeypatch, tmp_path):
-    other = {**scanner_options.SCANNER_OPTIONS, "hash": {**scanner_options.SCANNER_OPTIONS["hash"], "pages_to_scan": 8}}
-    monkeypatch.setattr("memvirt.settings.config.SCANNER_OPTIONS", other)
+    own = names.SCANNERS["hash"]
+    options = {**own.options, "pages_to_scan": own.options["pages_to_scan"]._replace(default=8)}
+    monkeypatch.setitem(names.SCANNERS, "hash", own._replace(options=options))
 
 
 def changed_codec(monkeypatch, tmp_path):
