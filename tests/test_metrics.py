@@ -31,12 +31,8 @@ def test_every_count_of_the_guest_is_registered(host):
 
 def test_every_use_of_a_frame_and_every_mechanism_has_a_name_of_its_own(host):
     assert tuple(host.usage()) == names.FRAME_USES and tuple(host.cpu_ns()) == names.MECHANISMS
-    assert (
-        registry.unregistered(
-            [*(f"usage.{use}" for use in host.usage()), *(f"cpu_ns.{name}" for name in host.cpu_ns())]
-        )
-        == []
-    )
+    families = [*(f"usage.{use}" for use in host.usage()), *(f"cpu_ns.{name}" for name in host.cpu_ns())]
+    assert registry.unregistered(families) == []
     for kind in (names.FAULTS, names.MECHANISMS, names.FRAME_USES, names.SALTING):
         assert len(set(kind)) == len(kind)
 
