@@ -25,6 +25,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from memvirt.errors import ConfigError, InvariantError
+from memvirt.names import FRAME_USES
 
 from .buddy cimport Buddy
 from ..content.content cimport Content
