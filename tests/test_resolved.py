@@ -68,7 +68,7 @@ def hashes(planned):
 
 
 def run(planned, context, folder, **options):
-    with Results(folder, manifest(planned, context), **options) as results:
+    with Results(folder, manifest(planned, context), config_of=planned.config_of, **options) as results:
         return [step.record for step in run_plan(planned, context, results)]
 
 
@@ -127,7 +127,7 @@ def test_another_shipped_default_is_another_run(made, context, tmp_path, monkeyp
     CHANGES[named](monkeypatch, tmp_path)
     after = hashes(made(**settings))
     assert all(before[name] != after[name] for name in before if not name.endswith("baseline")), before
-    with pytest.raises(FolderError, match="configuration of .*u-100--swap--s1.* changed"):
+    with pytest.raises(FolderError, match=f"configuration of .*u-100--swap--s1.* changed.*; {named} there, "):
         run(made(**settings), context, tmp_path / "before", resume=True)
     run(made(**settings), context, tmp_path / "after")
     with pytest.raises(
@@ -241,7 +241,7 @@ def test_a_decider_that_changes_between_a_run_and_its_resumption_is_noticed(made
     assert not records[0].config["files"], "the baseline has no decider"
     assert records[1].asked["settings"] == settings["overrides"]
     file.write_text(DECIDER + "# edited\n")
-    with pytest.raises(FolderError, match="configuration of u-100--swap--s1 changed"):
+    with pytest.raises(FolderError, match=r"configuration of u-100--swap--s1 changed; files.host.balloon: \w+ there"):
         run(made(**settings), context, tmp_path / "a", resume=True)
 
 

@@ -150,7 +150,7 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None) 
     if problems := misfits(plan, context.corpus):
         raise ConfigError("\n".join(problems))
     records: list[Record] = []
-    with Results(folder, manifest(plan, context), resume=resume) as results:
+    with Results(folder, manifest(plan, context), resume=resume, config_of=plan.config_of) as results:
         say(
             f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
             f"corpus {context.corpus.sha256[:12]}, into {folder}"

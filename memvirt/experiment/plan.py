@@ -137,6 +137,10 @@ class Plan:
         """The cell that `cell` is slower than: its VMs and streams on a host with enough memory."""
         return _baseline(cell)
 
+    def config_of(self, name: str) -> dict[str, Any]:
+        """The configuration of the cell of that name."""
+        return next(cell for cell in self.in_order() if cell.name == name).config()
+
     def count(self) -> int:
         """How many cells there are to run, baselines included."""
         return sum(1 for _ in self.in_order())

@@ -10,7 +10,7 @@ into 64 buckets, so a percentile is right to within 1.6 %. They are complete: no
 
 from libc.stdlib cimport calloc, free
 
-from .types cimport int64_t, uint32_t
+from .types cimport uint32_t
 
 from memvirt.errors import InvariantError
 from memvirt.names import FAULTS, MECHANISMS
