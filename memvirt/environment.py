@@ -110,6 +110,25 @@ def memory_problem(needed_bytes: int, root: Path = Path("/")) -> str:
     return ""
 
 
+def cores(root: Path = Path("/")) -> int:
+    """Processors that this process may use: its affinity, and the quota of its control group, rounded up."""
+    allowed = len(os.sched_getaffinity(0))
+    quota, _, period = read_setting(root / SETTINGS["cgroup_cpu_max"]).partition(" ")
+    if quota.isdigit() and period.isdigit() and int(period):
+        allowed = min(allowed, -(-int(quota) // int(period)))
+    return max(1, allowed)
+
+
+def memory_limit(root: Path = Path("/")) -> int:
+    """Bytes that this process may still take: what is available, within its control group's limit."""
+    available = meminfo(root).get("MemAvailable", 1 << 62)
+    limit = read_setting(root / SETTINGS["cgroup_memory_max"])
+    used = read_setting(root / "sys/fs/cgroup/memory.current")
+    if limit.isdigit():
+        available = min(available, int(limit) - (int(used) if used.isdigit() else 0))
+    return available
+
+
 def cpu_model(root: Path = Path("/")) -> str:
     """The first CPU's model name."""
     return _cpuinfo(root, "model name") or UNAVAILABLE

@@ -2,13 +2,14 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from memvirt.cli import topics
+from memvirt.cli.catalog_entry import Entry
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.units import PAGE_SIZE, format_pages, suggest
 
@@ -24,22 +25,8 @@ SINGULAR = {
     "codecs": "codec",
     "devices": "device",
     "settings": "setting",
+    "topics": "topic",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A name, one line on it, and what `describe` adds: a text and a table."""
-
-    name: str
-    summary: str
-    text: str = ""
-    heads: tuple[str, ...] = ()
-    rows: Sequence[tuple[str, ...]] = ()
-
-    @property
-    def options(self) -> list[str]:
-        return [row[0] for row in self.rows] if self.heads[:1] == ("option",) else []
 
 
 def kind_called(text: str) -> str:
@@ -295,4 +282,5 @@ _READERS: dict[str, Callable[[], list[Entry]]] = {
     "codecs": _codecs,
     "devices": _devices,
     "settings": _settings,
+    "topics": topics.entries,
 }

@@ -61,7 +61,7 @@ def capture(
     from memvirt.errors import ConfigError
     from memvirt.inputs import capture as capturing
 
-    problems = ["--default: is for a corpus in the cache folder; leave --out away"] if out and default else []
+    problems = ["--default: is for a corpus in the cache folder; leave out --out"] if out and default else []
     names = [name.strip() for name in classes.split(",") if name.strip()]
     pages = _asked_pages(size, problems)
     if sources:

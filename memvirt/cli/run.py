@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +12,7 @@ import typer
 from memvirt import interrupts
 from memvirt.cli import timings
 from memvirt.cli.corpus import opened
+from memvirt.cli.jobs import Jobs, how_many, run_cells
 from memvirt.cli.show import Json, Width, examples, print_columns, print_json, program, say
 from memvirt.cli.table import print_table
 
@@ -54,6 +55,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")
     ] = False,
+    jobs: Jobs = "auto",
     width: Width = None,
     as_json: Json = False,
 ) -> None:
@@ -70,10 +72,11 @@ def run(
             "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
     plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or (), corpus=corpus)
+    at_once = how_many(jobs, plan)
     if dry_run:
         _print_plan(plan, as_json)
         return
-    records = _run_all(plan, out, resume, timeout)
+    records = _run_all(plan, out, resume, timeout, at_once)
     failed = [record for record in records if record.status == "failed"]
     if as_json:
         print_json([_row(record) for record in records])
@@ -127,7 +130,7 @@ def _print_failures(failed: Sequence["Record"]) -> None:
         say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
 
 
-def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None) -> list["Record"]:
+def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, jobs: int) -> list["Record"]:
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
     from memvirt.environment import memory_problem
@@ -158,8 +161,7 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None) 
         going_on = shlex.join([*program(), *plan.asked.words(), "--out", str(folder), "--resume"])
         try:
             with interrupts.alarm(timeout):
-                for record in _with_progress(plan, context, results):
-                    records.append(record)
+                records += _with_progress(plan, context, results, jobs)
                 if plan.tier == "full":
                     timings.take(plan, records, context.corpus, results.path)
         except BaseException as error:
@@ -179,14 +181,17 @@ def _kept(results: "Results", plan: "Plan") -> str:
     return f"{len(list(results.cell_files()))} of {plan.count()} cells are kept in {results.path}"
 
 
-def _with_progress(plan: "Plan", context: Any, results: "Results") -> Iterator["Record"]:
+def _with_progress(plan: "Plan", context: Any, results: "Results", jobs: int) -> list["Record"]:
+    """The records of a plan in its order, whatever order they come in."""
     from memvirt.cli.progress import shown
-    from memvirt.experiment.loop import run_plan
 
+    order = {cell.name: index for index, cell in enumerate(plan.in_order())}
+    records = []
     with shown(plan.count()) as show:
-        for progress in run_plan(plan, context, results):
+        for progress in run_cells(plan, context, results, jobs):
             show(progress)
-            yield progress.record
+            records.append(progress.record)
+    return sorted(records, key=lambda record: order[record.cell])
 
 
 def _print_plan(plan: "Plan", as_json: bool) -> None:

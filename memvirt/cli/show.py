@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from memvirt.cli.catalog import Entry
+    from memvirt.cli.catalog_entry import Entry
 
 KINDS = (
     "suites", "presets", "workloads", "corpora", "metrics", "deciders", "scanners", "replacements", "codecs", "devices",
-    "settings",
+    "settings", "topics",
 )  # fmt: skip
 
 PROGRAM = "memvirt"

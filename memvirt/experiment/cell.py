@@ -146,9 +146,9 @@ class Driver(Generic[AnyVm]):
         return sum(shadow.verify(vm, pages, ids_of) for vm, shadow in self._shadows.items())
 
 
-def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
-    """Run one cell. Refusal, exhaustion and failure are statuses of its record, never exceptions."""
-    record = Record(
+def blank(run: Run, cell: Cell) -> Record:
+    """The record of a cell before it has run: failed, for the reason that it has not."""
+    return Record(
         suite=cell.suite,
         scenario=cell.scenario,
         preset=cell.preset,
@@ -168,6 +168,11 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
         commit=run.commit,
         environment=dict(run.environment),
     )
+
+
+def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
+    """Run one cell. Refusal, exhaustion and failure are statuses of its record, never exceptions."""
+    record = blank(run, cell)
     try:
         for file in cell.files:
             file.check()

@@ -62,24 +62,24 @@ WorkloadTable = Annotated[SerializeAsAny[Workload], BeforeValidator(_workload)]
 class Sizes(Model):
     """The host of all scenarios; everything else about it is the variant's."""
 
-    memory: Pages
-    swap: PagesOrZero = 0  # where the preset has swap
+    memory: Pages = Field(description="host memory")
+    swap: PagesOrZero = Field(default=0, description="of the host's swap area, where a preset has one")
 
 
 class Tier(Model):
     """How a tier differs: memory of host and VMs, accesses, seeds."""
 
-    memory_percent: Scale = 100
-    accesses_percent: Scale = 100
-    seeds: Annotated[list[Count], DISTINCT] | None = None
+    memory_percent: Scale = Field(default=100, description="of the memory of host and VMs")
+    accesses_percent: Scale = Field(default=100, description="of the accesses of every phase")
+    seeds: Annotated[list[Count], DISTINCT] | None = Field(default=None, description="in place of the suite's")
 
 
 class Variant(Model):
     """A preset by name, and the host settings changed in it."""
 
-    name: Name
-    preset: str
-    set: dict[str, Any] = Field(default={})
+    name: Name = Field(description="of the column")
+    preset: str = Field(description="a preset's name or file")
+    set: dict[str, Any] = Field(description="host settings changed in it", default={})
 
 
 def column(preset: str) -> Variant:
@@ -94,14 +94,22 @@ class Scenario(Model):
     baseline: ClassVar[str] = "baseline"  # begins the name of what its cells are held against
     host_settings: ClassVar[tuple[str, ...]] = tuple(HostConfig.model_fields)  # what of a column's host its cells have
 
-    name: Name
-    description: str
-    overcommit_percent: Annotated[list[Scale], DISTINCT] = Field(min_length=1)
-    fleet: FleetSpec
-    warm_up: WorkloadTable | None = None
-    measured: WorkloadTable | None = None
-    aging: AgingSpec | None = None
-    settle_passes: Annotated[int, Field(strict=True, ge=0, le=100)] = 0  # of the scanner, after each VM that booted
+    name: Name = Field(description="of the scenario; its ratio is appended")
+    description: str = Field(description="one sentence, printed above its table")
+    overcommit_percent: Annotated[list[Scale], DISTINCT] = Field(
+        description="ratios to run, in per cent: configured memory of all VMs to host memory", min_length=1
+    )
+    fleet: FleetSpec = Field(description="the VMs; keys below")
+    warm_up: WorkloadTable | None = Field(
+        default=None, description="a workload and its parameters, before the measured one"
+    )
+    measured: WorkloadTable | None = Field(
+        default=None, description="a workload and its parameters: what the table speaks of"
+    )
+    aging: AgingSpec | None = Field(default=None, description="in place of a measured workload; keys below")
+    settle_passes: Annotated[int, Field(strict=True, ge=0, le=100)] = Field(
+        default=0, description="full passes of the sharing scanner after each VM that booted"
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -192,11 +200,13 @@ class Scenario(Model):
 class TraceSpec(Model):
     """The table [scenarios.simulate]: a trace of page numbers, and how much of what it names fits in memory."""
 
-    pages: Annotated[int, Field(strict=True, ge=100, le=1 << 24)]  # the workload names pages 0 to pages - 1
-    capacity_percent: Annotated[list[Annotated[int, Field(strict=True, ge=1, le=100)]], DISTINCT] = Field(
-        min_length=1  # of the pages
+    pages: Annotated[int, Field(strict=True, ge=100, le=1 << 24)] = Field(
+        description="the workload names pages 0 to pages - 1"
     )
-    workload: WorkloadTable
+    capacity_percent: Annotated[list[Annotated[int, Field(strict=True, ge=1, le=100)]], DISTINCT] = Field(
+        description="of the pages, that fit in memory", min_length=1
+    )
+    workload: WorkloadTable = Field(description="a workload and its parameters")
 
 
 class Simulated(Model):
@@ -207,9 +217,11 @@ class Simulated(Model):
     has_baseline: ClassVar[bool] = True
     host_settings: ClassVar[tuple[str, ...]] = ("replacement", "replacement_options", "seed")  # all that it asks for
 
-    name: Name
-    description: str
-    simulate: TraceSpec
+    name: Name = Field(description="of the scenario; its ratio is appended")
+    description: str = Field(description="one sentence, printed above its table")
+    simulate: TraceSpec = Field(
+        description="in place of a fleet: a trace through the columns' orders of replacement; keys below"
+    )
 
     def scaled(self, tier: Tier) -> "Simulated":
         """The scenario with a tier's memory and accesses."""
@@ -286,18 +298,24 @@ AnyScenario = Annotated[
 class Suite(Model):
     """A suite file."""
 
-    schema_: Literal[1] = Field(alias="schema")  # 1 - first version.
-    name: Name
-    title: str
-    description: str
-    presets: list[str] = Field(default=[])
-    variants: list[Variant] = Field(default=[])
-    seeds: Annotated[list[Count], DISTINCT] = Field(default=[1], min_length=1)
-    host: Sizes = Field(default=Sizes.model_validate({"memory": "64MiB"}))  # simulated scenarios have none
-    tiers: dict[TierName, Tier] = Field(default={})
-    columns: list[str] = Field(default=[])  # of its tables: names of metrics, the deciding one first; none: the usual
-    learned: Rule = "slowdown"  # rule of the line below them, memvirt.report.verdict
-    scenarios: list[AnyScenario] = Field(min_length=1)
+    schema_: Literal[1] = Field(description="1", alias="schema")
+    name: Name = Field(description="of the suite")
+    title: str = Field(description="one line, printed above its tables")
+    description: str = Field(description="what it asks")
+    presets: list[str] = Field(description="columns: names or files of presets", default=[])
+    variants: list[Variant] = Field(description="further columns; keys below", default=[])
+    seeds: Annotated[list[Count], DISTINCT] = Field(description="each runs every cell", default=[1], min_length=1)
+    host: Sizes = Field(
+        description="the host of all scenarios; keys below", default=Sizes.model_validate({"memory": "64MiB"})
+    )
+    tiers: dict[TierName, Tier] = Field(description="smoke, quick, full: what a tier changes; keys below", default={})
+    columns: list[str] = Field(
+        description="metrics that its tables show, the deciding one first; none: the usual ones", default=[]
+    )
+    learned: Rule = Field(
+        default="slowdown", description="rule of the line under a table: slowdown, leading, apart or survival"
+    )
+    scenarios: list[AnyScenario] = Field(description="what is run; keys below", min_length=1)
 
     @model_validator(mode="after")
     def _agree_in_names(self) -> Self:

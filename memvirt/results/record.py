@@ -98,6 +98,13 @@ class Record:
             raise ValueError("config.scenario.name is missing")
         return config
 
+    @field_validator("ratio")
+    @classmethod
+    def _a_decimal(cls, ratio: str) -> str:
+        if not _is_decimal(ratio):
+            raise ValueError(f"no decimal number: {ratio!r}")
+        return ratio
+
     @field_validator("derived")
     @classmethod
     def _decimals(cls, derived: dict[str, int | str]) -> dict[str, int | str]:

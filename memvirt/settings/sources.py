@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from memvirt.names import DEVICE_SOURCES
 from memvirt.settings import costs
 from memvirt.settings.config import HostConfig
@@ -15,8 +17,8 @@ Tag = Literal["verified", "verified-2", "unverified", "chosen"]
 class SourceNote(Model):
     """Where a constant is from: read at its origin, only second-hand, nowhere found, or chosen by memvirt."""
 
-    text: str
-    tag: Tag
+    text: str = Field(description="where the value was read")
+    tag: Tag = Field(description="verified, verified-2, unverified or chosen: memvirt describe tags")
 
 
 def default_source(key: str, config: HostConfig) -> SourceNote | None:

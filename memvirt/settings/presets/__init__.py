@@ -42,10 +42,16 @@ DEFAULT = "default"  # origin of what no layer sets
 class VmSettings(Model):
     """What a preset asks of every VM."""
 
-    guest: Guest = False  # the mechanism needs a guest: a balloon, free page reporting
+    guest: Guest = Field(
+        default=False, description="true, or a table of guest settings: every VM gets a guest, which a balloon needs"
+    )
     # Where a fleet does not say so itself: host memory a VM is guaranteed, and the most it gets, % of its configured size
-    reservation_percent: Percent | None = None
-    limit_percent: Annotated[Percent, Field(ge=1)] | None = None
+    reservation_percent: Percent | None = Field(
+        default=None, description="host memory a VM is guaranteed, of its configured size, where the fleet does not say"
+    )
+    limit_percent: Annotated[Percent, Field(ge=1)] | None = Field(
+        default=None, description="most host memory a VM gets, of its configured size, where the fleet does not say"
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -59,11 +65,11 @@ class VmSettings(Model):
 class PresetConfig(Model):
     """One preset file."""
 
-    description: str
-    extends: str | None = None
-    host: dict[str, Any] = Field(default={})
-    vm: VmSettings = VmSettings()
-    source: dict[str, SourceNote] = Field(default={})
+    description: str = Field(description="one line")
+    extends: str | None = Field(default=None, description="a preset whose settings this one changes")
+    host: dict[str, Any] = Field(description="settings of the host: memvirt list settings", default={})
+    vm: VmSettings = Field(default=VmSettings(), description="what every VM is given; keys below")
+    source: dict[str, SourceNote] = Field(description="setting -> where its value is from; keys below", default={})
 
 
 @dataclass(frozen=True, slots=True)
