@@ -12,9 +12,10 @@ MemvirtError
 └── TimingError      a wall time could not be taken or read: names the cell or the file
 
 Exhaustion (no frame, no slot, a full pool, a refused balloon) is never an error: the engine returns it as a value,
-counted by reason. Within a cell one exception carries it to the cell's end, and nobody outside sees that:
+counted by reason. Two exceptions (of Exception alone) carry to a cell's end what ends it, and no user sees them:
 
-Exhausted            a VM's stream stopped for want of memory (an Exception): the outcome of the cell
+Exhausted            a VM's stream stopped for want of memory: the outcome of the cell
+WorkerDied           the process that ran the cell was killed
 
 Being told to stop is no error either, and nothing that handles errors may take it for one (a BaseException):
 
@@ -65,6 +66,10 @@ class TimingError(MemvirtError):
 
 class Exhausted(Exception):
     """A VM's stream stopped for want of memory; not an error of memvirt: the outcome of the cell."""
+
+
+class WorkerDied(Exception):
+    """A worker process ended in the middle of a cell; the message says how."""
 
 
 class Stopped(BaseException):

@@ -43,7 +43,7 @@ workloads:
 simulation: trace reuse curve own face
 -: vm stores host
 results: record manifest run_folder derived
-experiment: fleet_spec fleet suite expected plan trace_cell cell pool loop
+experiment: fleet_spec backend fleet suite expected plan trace_cell cell pool loop
 timing: hook samples worker
 report: statistics columns summary verdict aging_table export terminal comparison comparison_text
 cli:
