@@ -117,7 +117,7 @@ def test_a_run_resumes_from_what_is_kept(made, corpus, tmp_path):
 
 def taken(**changes):
     fields = {
-        "counters": {"fault_swap": 3, "fault_zero": 2, "fault_around_missed": 1, "reads": 9, "swap_pages_in": 128},
+        "counters": {"fault_swap": 3, "fault_zero": 2, "huge_missed": 1, "reads": 9, "swap_pages_in": 128},
         "histograms": {"swap": [(100, 99), (900, 1)]}, "cpu_ns": {"access": 10, "fault": 5}, "usage": {"free": 3, "guest": 1},
         "sharing": {"saved_gross_frames": 9, "pages_sharing": 12, "leaves_shared": 2, "cow_sharing": 4},
         "stores": {"same": 1, "zpool": 9, "swap": 5, "balloon": 6}, "content_pages": 30, "used_frames": 20,

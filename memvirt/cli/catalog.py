@@ -106,9 +106,16 @@ def _workloads() -> list[Entry]:
 
 def _corpora() -> list[Entry]:
     from memvirt.inputs import store
+    from memvirt.inputs.model import mixes
 
     synthetic = "seeded synthetic pages: the same bytes on every machine"
     found = [Entry("synthetic", synthetic, "Use it with 'memvirt run --corpus synthetic'.")]
+    found += [
+        Entry(
+            name, f"a mix made from a content model, {', '.join(entry.name for entry in model.classes)}", model.source
+        )
+        for name, model in mixes().items()
+    ]
     default = _default_corpus(store.cache_folder())
     files = [*store.cache_folder().glob(f"*{store.SUFFIX}"), *store.cache_folder().glob(f"*{store.PRINTS_SUFFIX}")]
     for path in sorted(files):

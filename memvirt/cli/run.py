@@ -18,6 +18,7 @@ from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
     from memvirt.experiment.plan import Plan
+    from memvirt.inputs import ClassTable
     from memvirt.results.record import Record
     from memvirt.results.run_folder import Results
 
@@ -43,8 +44,15 @@ def run(
     ] = None,
     tier: Annotated[Tier, typer.Option(help="How much of the suite is run.")] = Tier.QUICK,
     corpus: Annotated[
-        str, typer.Option(help="A corpus file, or 'synthetic'. This machine's own pages, unless given.")
+        str,
+        typer.Option(
+            help="A corpus, fingerprints, 'synthetic' or a published mix. This machine's pages, unless given."
+        ),
     ] = "",
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")
@@ -71,12 +79,19 @@ def run(
         raise ConfigError(
             "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
-    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or (), corpus=corpus)
+    overrides, seeds, filled = settings or (), seed or (), fill or ()
+    plan = planning.make(suite, tier.value, only=names, overrides=overrides, seeds=seeds, corpus=corpus, fill=filled)
     at_once = how_many(jobs, plan)
     if dry_run:
+        if corpus:
+            _require_fit(plan, opened(corpus))
         _print_plan(plan, as_json)
         return
-    records = _run_all(plan, out, resume, timeout, at_once)
+    _print_all(_run_all(plan, out, resume, timeout, at_once), plan, width, as_json)
+
+
+def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: bool) -> None:
+    """The table, what is to be said of it, and the failures: then exit code 1."""
     failed = [record for record in records if record.status == "failed"]
     if as_json:
         print_json([_row(record) for record in records])
@@ -87,6 +102,14 @@ def run(
     if failed:
         _print_failures(failed)
         raise typer.Exit(FAILED)
+
+
+def _require_fit(plan: "Plan", corpus: "ClassTable") -> None:
+    from memvirt.errors import ConfigError
+    from memvirt.experiment.plan import misfits
+
+    if problems := misfits(plan, corpus):
+        raise ConfigError("\n".join(problems))
 
 
 def idle_deciders(records: list["Record"]) -> list[str]:
@@ -137,7 +160,6 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, 
     from memvirt.errors import ConfigError, RecordError
     from memvirt.experiment.cell import prepare
     from memvirt.experiment.loop import manifest
-    from memvirt.experiment.plan import misfits
     from memvirt.results.run_folder import Results, latest_folder, next_folder
 
     largest = max((cell for cell in plan.in_order()), key=lambda cell: cell.bytes_needed())
@@ -150,8 +172,7 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, 
     base = Path("results")
     folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
     context = prepare(opened(plan.asked.corpus))
-    if problems := misfits(plan, context.corpus):
-        raise ConfigError("\n".join(problems))
+    _require_fit(plan, context.corpus)
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume, config_of=plan.config_of) as results:
         say(

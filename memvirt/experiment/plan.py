@@ -180,8 +180,8 @@ def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
             if name not in known:
                 found[
                     f"corpus: it has no class '{name}', which suite '{plan.suite.name}' fills VMs from{suggest(name, known)} "
-                    f"(it has {', '.join(known)}); name its classes so when you capture it, as in 'memvirt corpus capture "
-                    f"{name}=FILE', or write a suite with an image and private memory of its own"
+                    f"(it has {', '.join(known)}); say what to fill them from, as in --fill image={known[-1]} --fill "
+                    f"private={known[-1]}, or name its classes so when you capture it: {name}=FILE"
                 ] = None
         if isinstance(corpus, Fingerprints):
             if cell.host.content == "bytes":
@@ -199,14 +199,17 @@ def make(
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (),
     corpus: str = "",
+    fill: Sequence[str] = (),
 ) -> Plan:
-    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts.
+    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts, `fill`
+    says what VMs are filled from in place of the suite's classes: "image=A,B", "private=C".
 
     `corpus` is only noted down. ConfigError with every problem of the suite's file, or else of all columns and
     overrides.
     """
     sized = suite.load(name).at(tier)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
+    sized = _filled(sized, fill, problems)
     columns = _columns(sized, only, problems)
     if problems and not columns:
         columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
@@ -228,7 +231,15 @@ def make(
             problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in _lines(problem))))
-    asked = Asked(suite=name, tier=tier, presets=list(only), settings=list(overrides), seeds=list(seeds), corpus=corpus)
+    asked = Asked(
+        suite=name,
+        tier=tier,
+        presets=list(only),
+        settings=list(overrides),
+        seeds=list(seeds),
+        corpus=corpus,
+        fill=list(fill),
+    )
     cells = tuple(
         _cell(sized, scenario, percent, tier, resolved[column.name, seed], read[scenario.name])
         for scenario in sized.scenarios
@@ -258,6 +269,21 @@ def _cell(
         asked=column.asked,
         origins=asked_for,
     )
+
+
+def _filled(sized: Suite, fill: Sequence[str], problems: list[str]) -> Suite:
+    """The suite whose VMs are filled from these classes; what cannot be understood is added to the problems."""
+    found: dict[str, list[str]] = {}
+    for text in fill:
+        what, _, classes = text.partition("=")
+        names = [name.strip() for name in classes.split(",") if name.strip()]
+        if what not in ("image", "private") or not names:
+            problems.append(f"--fill {text}: write image=CLASS,… or private=CLASS,…")
+        found[what] = [*found.get(what, []), *names]
+    if problems or not found:
+        return sized
+    scenarios = [each.with_contents(found) if isinstance(each, Scenario) else each for each in sized.scenarios]
+    return sized.model_copy(update={"scenarios": scenarios})
 
 
 def _columns(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Variant]:

@@ -147,6 +147,11 @@ class Scenario(Model):
         table = {key: value for key, value in table.items() if changed.get(key, key) is not None}
         return self.model_copy(update={"fleet": validate(FleetSpec, {**table, **promised})})
 
+    def with_contents(self, classes: Mapping[str, Sequence[str]]) -> "Scenario":
+        """The scenario whose VMs are filled from other classes: of "image", of "private", or of both."""
+        table = self.fleet.model_dump(mode="json", exclude_none=True)
+        return self.model_copy(update={"fleet": validate(FleetSpec, {**table, **classes})}) if classes else self
+
     @property
     def points(self) -> list[int]:
         """The ratios the scenario is run at, in percent."""

@@ -48,7 +48,7 @@ def derived(taken: Taken) -> dict[str, int | str]:
         "effective_overcommit": ratio_text(taken.content_pages, taken.used_frames, 3),
         "slowdown": ratio_text(taken.sim_ns, taken.baseline_ns, 3),
         "overcommit": ratio_text(taken.configured_pages, sum(taken.usage.values()), 2),
-        "faults": sum(count for name, count in taken.counters.items() if name.startswith("fault_")) - _missed(taken),
+        "faults": sum(count for name, count in taken.counters.items() if name.startswith("fault_")),
         "cpu_total_ns": sum(taken.cpu_ns.values()),
         **taken.stall,
         **_latencies(taken),
@@ -71,11 +71,6 @@ def of_trace(requests: int, misses: int, least: int) -> dict[str, int | str]:
         "miss_ratio": ratio_text(100 * misses, requests, DIGITS),
         "of_optimum": ratio_text(100 * (requests - misses), requests - least, DIGITS),
     }
-
-
-def _missed(taken: Taken) -> int:
-    """fault_around_missed counts tries within faults, not faults."""
-    return taken.counters.get("fault_around_missed", 0)
 
 
 def fault_latencies(histograms: Mapping[str, Histogram]) -> Histogram:
@@ -170,7 +165,7 @@ def memory_sample(cycle: int, lies: Mapping[str, Any], counters: Mapping[str, in
     }
 
 
-SAMPLED_COUNTERS = ("compact_moved", "compact_blocks", "leaf_collapses", "leaf_splits", "fault_around_missed")
+SAMPLED_COUNTERS = ("compact_moved", "compact_blocks", "leaf_collapses", "leaf_splits", "huge_missed")
 
 
 def settled(unusable: Sequence[int]) -> int | None:

@@ -52,12 +52,13 @@ class Asked:
     settings: list[str] = field(default_factory=list)  # "key=value", changed in every column
     seeds: list[int] = field(default_factory=list)  # none: the suite's
     corpus: str = ""  # a path or 'synthetic'; empty: this machine's own
+    fill: list[str] = field(default_factory=list)  # "image=A,B", "private=C": classes in place of the suite's
 
     def words(self) -> list[str]:
         """The arguments of `memvirt` that ask for the same cells."""
         words = ["run", self.suite, "--tier", self.tier]
         words += ["--preset", ",".join(self.presets)] if self.presets else []
-        for option, values in (("--set", self.settings), ("--seed", self.seeds)):
+        for option, values in (("--set", self.settings), ("--seed", self.seeds), ("--fill", self.fill)):
             for value in values:
                 words += [option, str(value)]
         return words + (["--corpus", self.corpus] if self.corpus else [])

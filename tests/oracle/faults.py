@@ -92,7 +92,7 @@ class Faults(Reclaim):
         if self.config.provisioning == "thin-huge" and page // LEAF not in vm.leaves:
             if self.zero_huge(vm, page):
                 return OK
-            self.count["fault_around_missed"] += 1
+            self.count["huge_missed"] += 1
         outcome = self.secure(vm, 1, self.frames_to_reach(vm, page))
         if outcome != OK or self.evictions != evictions:
             return outcome

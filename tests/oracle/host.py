@@ -138,7 +138,7 @@ class Oracle(Faults):
                 if self.zero_huge(vm, page):
                     page += LEAF
                     continue
-                self.count["fault_around_missed"] += 1
+                self.count["huge_missed"] += 1
             while self.classify(vm, page, False)[0] == "zero":
                 if self.zero(vm, page) != OK:
                     return False
