@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,12 +13,10 @@ from memvirt.errors import ConfigError
 from memvirt.experiment.suite import Suite
 from memvirt.names import CODECS, DEVICES
 from memvirt.results.record import canonical, sha256_of
-from memvirt.settings import costs, replacement_options
+from memvirt.settings import costs, orders
 from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import Source, line_of, read_toml, validate
-from memvirt.settings.replacement_options import Replacement
 from memvirt.settings.vm_config import PLAIN_GUEST, GuestOptions, VmConfig, check_fleet
-from memvirt.simulation import order_names
 from memvirt.units import PageCount
 
 
@@ -368,21 +365,47 @@ def test_every_cost_has_a_source_and_a_meaning():
 # -- names shared with the engine ----------------------------------------------------------------------------------
 
 
-def test_replacement_orders_are_those_of_the_engine():
-    assert (*get_args(Replacement), "belady") == order_names()
+def test_every_order_of_the_table_is_the_engine_s():
+    from memvirt.engine.replacement.order import Order
+    from memvirt.engine.replacement.registry import ORDERS
+
+    assert list(ORDERS) == list(orders.ORDERS)
+    assert all(issubclass(cls, Order) for cls in ORDERS.values())
+    assert [name for name, cls in ORDERS.items() if cls.draws] == ["random"]
+    for name in ORDERS:
+        assert HostConfig(replacement=name).replacement_options == orders.resolved(name, {})
 
 
-def test_options_of_orders_are_those_of_the_engine():
-    """An order takes what is listed and has the listed defaults; the others take nothing of that name."""
+def test_options_of_orders_say_all_there_is_to_say():
+    for name, written in orders.ORDERS.items():
+        for option in written.options:
+            assert option.meaning and option.source, f"{name}.{option.name}"
+            assert option.problem(option.default) is None
+            assert bool(option.choices) == isinstance(option.default, str) != (option.low < option.high)
+
+
+def test_an_order_takes_what_is_listed_and_has_the_listed_defaults():
+    """A number at either bound, too; an option of no order is refused by all."""
     from memvirt import simulate
 
     trace = np.concatenate([np.arange(300) % n for n in (60, 300, 90, 300, 40)])
-    for name in get_args(Replacement):
-        known = replacement_options.REPLACEMENT_OPTIONS.get(name, {})
-        assert simulate(name, trace, 50) == simulate(name, trace, 50, **known)
-        if not known:
-            with pytest.raises(ConfigError):
-                simulate(name, trace, 50, variant="paper")
+    for name, written in orders.ORDERS.items():
+        plain = simulate(name, trace, 50)
+        assert plain == simulate(name, trace, 50, **orders.resolved(name, {}))
+        for option in written.options:
+            for value in option.choices or (option.low, option.high):
+                assert 300 <= simulate(name, trace, 50, **{option.name: value}) <= len(trace)
+            for wrong in (True, None, 2.5, [], "none of them", *([] if option.choices else (option.low - 1, 2**70))):
+                with pytest.raises(ConfigError, match=f"{option.name}: "):
+                    simulate(name, trace, 50, **{option.name: wrong})
+        with pytest.raises(ConfigError, match="has no option 'colour'"):
+            simulate(name, trace, 50, colour="red")
+
+
+@pytest.mark.parametrize("value", ["mine.py:Mine", "clok", "", 3, None, ["lru"], True])
+def test_what_is_no_order_of_a_host(value):
+    told = "serves memvirt.simulate only" if value == "mine.py:Mine" else "replacement: unknown value"
+    assert told in errors(HostConfig, {"replacement": value})
 
 
 def test_a_guest_s_replacement_has_options_too():

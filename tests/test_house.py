@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from memvirt.settings.orders import ORDERS
+
 ROOT = Path(__file__).parents[1]
 ENGINE = ROOT / "ext" / "memvirt" / "engine"
 PACKAGE = ROOT / "memvirt"
@@ -19,7 +21,8 @@ traces: renumber
 content: codec content sources fingerprints
 memory: fragmentation blocks buddy frames
 stores: sizeclass zspage zpool swapspace swap swapset
-replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu belady registry distances replay
+replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu
+replacement: slru mq lirs clockpro wtinylfu belady registry distances replay
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex
@@ -36,7 +39,7 @@ PYTHON_ORDER = """
 -: errors interrupts units names
 metrics: metric sharing registry
 policies:
-settings: diagnose fields devices watermarks costs scanner_options replacement_options config vm_config sources presets
+settings: diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 -: environment versions
 inputs:
 workloads:
@@ -92,8 +95,9 @@ def test_engine_imports_point_upwards_in_the_list(path):
 
 
 def test_no_engine_module_is_dead():
-    """Each is imported by another module, or by Python."""
+    """Each is imported by another module, or by Python, or listed in the table of orders."""
     used = {imported for path in ENGINE.rglob("*.p[yx]*") for imported in engine_imports(path)}
+    used |= {f"replacement.{written.module}" for written in ORDERS.values()}
     python = "\n".join(
         path.read_text() for base in (PACKAGE, ROOT / "tests", ROOT / "bench") for path in base.rglob("*.py")
     )

@@ -182,14 +182,14 @@ def _scanners() -> list[Entry]:
 
 def _replacements() -> list[Entry]:
     from memvirt.engine.replacement.registry import ORDERS
-    from memvirt.settings.replacement_options import REPLACEMENT_OPTION_MEANINGS, resolved
+    from memvirt.settings.orders import options_of
 
     found = []
     for name, cls in ORDERS.items():
         essay = inspect.cleandoc(importlib.import_module(cls.__module__).__doc__ or "")
         summary, _, text = essay.partition("\n")
-        rows = [(key, value, REPLACEMENT_OPTION_MEANINGS[key]) for key, value in resolved(name, {}).items()]
-        heads = ("option", "default", "meaning") if rows else ()
+        rows = [(key, str(each.default), each.meaning, each.source) for key, each in options_of(name).items()]
+        heads = ("option", "default", "meaning", "source of the default") if rows else ()
         found.append(Entry(name, summary.partition(": ")[2] or summary, text.strip(), heads, rows))
     return found
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from memvirt.engine.replacement.registry import ORDERS
 from memvirt.errors import InvariantError
 from memvirt.experiment.plan import Cell
 from memvirt.experiment.suite import Simulated
@@ -36,8 +37,9 @@ def replay(record: Record, cell: Cell, spec: Simulated, optimum: Record | None) 
     `verified`: the misses lie between what no order avoids (the optimum's, and first requests) and all requests.
     """
     order = spec.baseline if cell.is_baseline else cell.host.replacement
-    options: dict[str, Any] = {"seed": cell.host.seed} if order == "random" else {}
-    options |= {} if cell.is_baseline else cell.host.replacement_options
+    options: dict[str, Any] = {} if cell.is_baseline else dict(cell.host.replacement_options)
+    if not cell.is_baseline and ORDERS[order].draws:
+        options["seed"] = cell.host.seed
     found = simulate(order, trace_of(spec, cell.seed), cell.host.memory, detail=True, **options)
     least = found.misses if optimum is None else optimum.counters["misses"]
     if not max(found.distinct, least) <= found.misses <= found.requests:

@@ -19,7 +19,7 @@ from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.names import CODECS, SCANNERS, ZSTD_LEVELS
 from memvirt.settings import costs as cost_models
-from memvirt.settings import replacement_options
+from memvirt.settings import orders as order_table
 from memvirt.settings.costs import CostModel
 from memvirt.settings.devices import DEVICE_WORDS, Device, SwapArea, part_of
 from memvirt.settings.diagnose import Conflicts, Problem
@@ -32,10 +32,10 @@ from memvirt.settings.fields import (
     Pages,
     PagesOrZero,
     Percent,
+    Replacement,
     none_from_text,
     one_of,
 )
-from memvirt.settings.replacement_options import Replacement
 from memvirt.settings.scanner_options import defaults, problem_of
 from memvirt.settings.watermarks import LEAST_PAGES, Watermarks, linux_watermarks
 from memvirt.units import PAGE_SIZE, format_pages
@@ -90,7 +90,7 @@ class HostConfig(Model):
         default=OPEN, strict=True, description="level of the codec, for lz4 its acceleration; none = its default"
     )
     replacement: Replacement = Field(default="clock", description="order in which pages go")
-    replacement_options: dict[str, str] = Field(default={}, description="options of that order")
+    replacement_options: dict[str, int | str] = Field(default={}, description="options of that order")
     sharing: Scanner = Field(default=None, description="page-sharing scanner; none = off")
     sharing_options: dict[str, int | str | bool] = Field(default={}, description="options of the scanner")
     on_exhausted: Literal["stop", "wait", "kill"] = Field(default="stop", description="when no frame can be found")
@@ -163,7 +163,7 @@ class HostConfig(Model):
         found: dict[str, Any] = {
             "codec_level": CODECS[self.codec][1] if self.codec_level is None else self.codec_level,
             "watermarks": self.watermarks or linux_watermarks(self.memory),
-            "replacement_options": replacement_options.resolved(self.replacement, self.replacement_options),
+            "replacement_options": order_table.resolved(self.replacement, self.replacement_options),
             "sharing_options": {**defaults(self.sharing), **self.sharing_options} if self.sharing else {},
             "decider_options": options,
         }
@@ -236,7 +236,7 @@ class HostConfig(Model):
         return []
 
 
-def order_problems(order: str, options: Mapping[str, str]) -> list[Problem]:
+def order_problems(order: str, options: Mapping[str, object]) -> list[Problem]:
     """What is wrong with the options of a replacement order."""
-    found = replacement_options.problems(order, options)
+    found = order_table.problems(order, options)
     return [Problem(("replacement_options", key), text, ("replacement",)) for key, text in found]

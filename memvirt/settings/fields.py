@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WrapValidator
 
 from memvirt.errors import ConfigError
+from memvirt.settings import orders
 from memvirt.units import format_pages, format_time, parse_pages, parse_percent, parse_time, suggest
 
 Pages = Annotated[int, BeforeValidator(parse_pages), PlainSerializer(format_pages, return_type=str)]
@@ -27,6 +28,7 @@ Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 Shares = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 Name = Annotated[str, Field(pattern=NAME.pattern)]
+Replacement = Annotated[str, BeforeValidator(orders.known)]
 
 
 class Model(BaseModel):

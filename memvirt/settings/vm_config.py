@@ -7,11 +7,21 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from memvirt.settings import replacement_options
+from memvirt.settings import orders as order_table
 from memvirt.settings.config import HostConfig, order_problems
 from memvirt.settings.diagnose import Conflicts, Problem, report
-from memvirt.settings.fields import Count, Model, Name, Pages, PagesOrZero, Percent, Shares, form, none_from_text
-from memvirt.settings.replacement_options import Replacement
+from memvirt.settings.fields import (
+    Count,
+    Model,
+    Name,
+    Pages,
+    PagesOrZero,
+    Percent,
+    Replacement,
+    Shares,
+    form,
+    none_from_text,
+)
 from memvirt.units import format_pages
 
 
@@ -30,7 +40,7 @@ class GuestOptions(Model):
         description="free page reporting: order of the blocks named (no host asks for it so far); none = off",
     )
     replacement: Replacement = Field(default="clock", description="order in which its pages go")
-    replacement_options: dict[str, str] = Field(default={}, description="options of that order")
+    replacement_options: dict[str, int | str] = Field(default={}, description="options of that order")
     swappiness: int = Field(
         default=60,
         strict=True,
@@ -44,7 +54,7 @@ class GuestOptions(Model):
         problems = order_problems(self.replacement, self.replacement_options)
         if problems:
             raise Conflicts(problems)
-        every = replacement_options.resolved(self.replacement, self.replacement_options)
+        every = order_table.resolved(self.replacement, self.replacement_options)
         object.__setattr__(self, "replacement_options", every)  # filled in before anyone has seen it
         return self
 

@@ -139,7 +139,7 @@ class Faults(Reclaim):
             self.now = max(self.now, self.device.read(self.now))
             self.count["swap_pages_in"] += 1
             self.stalled(began)
-        self.map(vm, leaf, index, frame, False)
+        self.map(vm, leaf, index, frame, False, backing.number)
         backing.refs -= 1
         if backing.refs or (backing.slot is not None and len(self.slots.taken) <= self.slots.slots // 2):
             backing.frame, frame.backing = frame, backing

@@ -79,7 +79,7 @@ class Oracle(Faults):
             frames * 17
             + free_map * 8
             + -(-frames // LEAF) * 3
-            + ORDER_BYTES[self.config.replacement](frames)
+            + ORDER_BYTES[self.config.replacement](frames, slots + 4 * frames)
             + (-(-slots // 64) * 8 + 16 if slots else 0)
         )
 
