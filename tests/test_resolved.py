@@ -84,7 +84,7 @@ def test_every_default_is_in_the_record_by_value(made, context, tmp_path):
     assert (record.role, baseline.role, record.kind) == ("column", "baseline", "fleet")
     assert record.asked == {"preset": "swap", "set": {}, "settings": ["sharing=ksm", "zpool_percent=10"]}
     assert record.origins == {
-        "swap": "suite one", "swap_device": "preset swap", "memory": "suite one", "seed": "column swap of suite one",
+        "swap": "suite one", "swap_device": "preset swap", "memory": "suite one", "seed": "suite one",
         "sharing": "--set sharing=ksm", "zpool_percent": "--set zpool_percent=10",
     }  # fmt: skip
     assert baseline.origins == baseline.asked == {}
@@ -249,8 +249,8 @@ def test_a_decider_that_changes_between_a_run_and_its_resumption_is_noticed(made
 
 
 def test_a_preset_may_be_called_baseline(made, context, tmp_path):
-    for name in ("baseline", "baseline-mine"):
-        (tmp_path / f"{name}.toml").write_text('description = "d"\nextends = "swap"\n')
+    for name, chain in (("baseline", 4), ("baseline-mine", 2)):
+        (tmp_path / f"{name}.toml").write_text(f'description = "d"\nextends = "swap"\n[host]\nzpool_chain = {chain}\n')
     only = [str(tmp_path / f"{name}.toml") for name in ("baseline", "baseline-mine")]
     planned = made(only=only)
     assert [cell.name for cell in planned.in_order()] == [
@@ -295,10 +295,37 @@ def test_double_seeds_are_refused(made):
         made(seeds=[1, 2, 1])
 
 
+def test_an_override_that_makes_two_columns_the_same_is_refused(made):
+    with pytest.raises(ConfigError, match="columns 'lz4' and 'zstd' are the same with these settings; leave one"):
+        plan.make("compress-vs-swap", "smoke", only=["lz4", "zstd"], overrides=["codec=lz4", "codec_level=1"])
+    with pytest.raises(ConfigError, match="columns 'swap' and 'zcache' are the same"):
+        made(only=["swap", "zcache"], overrides=["zpool_percent=20"])
+    made(only=["swap", "zcache"], overrides=["zpool_chain=4"])
+    with pytest.raises(ConfigError, match="columns 'lru' and 'arc' are the same"):
+        plan.make("replacement", "smoke", only=["lru", "arc"], overrides=["replacement=lru"])
+
+
+def test_an_override_that_nothing_reads_is_refused():
+    with pytest.raises(
+        ConfigError, match="--set memory=1MiB: nothing in suite 'replacement' reads it; it reads replac"
+    ):
+        plan.make("replacement", "smoke", overrides=["memory=1MiB", "vm.guest=true"])
+    plan.make("replacement", "smoke", only=["s3fifo"], overrides=["replacement_options.variant=paper"])
+
+
+def test_one_setting_given_twice_is_refused(made):
+    with pytest.raises(ConfigError, match="--set zpool_percent=20: the same setting is given as zpool_percent=10, too"):
+        made(overrides=["zpool_percent=10", "zpool_percent=20"])
+    with pytest.raises(ConfigError, match="--set vm.guest=false: the same setting"):
+        made(overrides=["vm.guest=true", "vm.guest=false"])
+
+
 def test_what_lies_in_run_json(made, context, tmp_path):
     run(made(seeds=[4], overrides=["zpool_percent=10"], corpus="synthetic"), context, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "run.json").read_text())
     assert found["schema"] == 2 and found["title"] == "t" and found["shown"] == {"columns": [], "learned": "slowdown"}
+    (record,) = [each for each in run_folder.load(tmp_path / "out") if each.role == "column"]
+    assert record.origins["seed"] == "--seed 4"
     assert found["asked"]["settings"] == ["zpool_percent=10"] and found["asked"]["corpus"] == "synthetic"
     words = run_folder.read_manifest(tmp_path / "out").asked.words()
     assert words[2:] == ["--tier", "quick", "--set", "zpool_percent=10", "--seed", "4", "--corpus", "synthetic"]

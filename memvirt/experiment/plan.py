@@ -174,9 +174,9 @@ def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
     found: dict[str, None] = {}
     known = [entry.name for entry in corpus.classes]
     for cell in plan.in_order():
-        if not isinstance(cell.spec, Scenario):
+        if not cell.spec.classes:
             continue
-        for name in (*cell.spec.fleet.image, *cell.spec.fleet.private):
+        for name in cell.spec.classes:
             if name not in known:
                 found[
                     f"corpus: it has no class '{name}', which suite '{plan.suite.name}' fills VMs from{suggest(name, known)} "
@@ -217,10 +217,12 @@ def make(
     for seed in dict.fromkeys(seeds or sized.seeds):
         for column in columns:
             try:
-                resolved[column.name, seed] = _resolve(sized, column, seed, overrides)
+                resolved[column.name, seed] = _resolve(sized, column, seed, overrides, asked=bool(seeds))
             except ConfigError as error:
                 problems.append(str(error))
-    for each in {column.name: column for column in resolved.values()}.values():
+    by_name = {column.name: column for column in resolved.values()}
+    problems += _alike(sized, list(by_name.values())) + _unread(sized, overrides)
+    for each in by_name.values():
         for scenario in sized.scenarios:
             problems += _broken_promises(scenario, each)
     read: dict[str, tuple[FileRead, ...]] = {}
@@ -254,7 +256,7 @@ def _cell(
     sized: Suite, scenario: AnyScenario, percent: int, tier: TierName, column: _Column, read: tuple[FileRead, ...]
 ) -> Cell:
     has_vms = scenario.kind == "fleet"
-    asked_for = {key: where for key, where in column.origins.items() if key.split(".")[0] in scenario.host_settings}
+    asked_for = {key: where for key, where in column.origins.items() if key.split(".")[0] in scenario.settings_read}
     return Cell(
         suite=sized.name,
         scenario=f"{scenario.name}-{percent}",
@@ -313,13 +315,46 @@ def _lines(problem: str) -> list[str]:
     return [line.strip() for line in rest] if rest and first.endswith(" problems:") else [problem]
 
 
-def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str]) -> _Column:
-    """A column's settings, each with its origin, and the files that they name."""
-    own: dict[str, Any] = {**column.set, "seed": seed}
+def _alike(sized: Suite, columns: Sequence[_Column]) -> list[str]:
+    """Columns that are one and the same under two names, as when an override changes what they differ in."""
+
+    def cells(column: _Column) -> list[Any]:
+        return [
+            (each.host(each.points[0], column.host), (column.guest, column.promised) if each.kind == "fleet" else None)
+            for each in sized.scenarios
+        ]
+
+    made = [cells(column) for column in columns]
+    return [
+        f"columns '{columns[one].name}' and '{columns[other].name}' are the same with these settings; leave one of them "
+        "out by --preset, or the --set that makes them so"
+        for other in range(len(columns))
+        for one in range(other)
+        if made[one] == made[other]
+    ]
+
+
+def _unread(sized: Suite, overrides: Sequence[str]) -> list[str]:
+    """Overrides of settings that no scenario of the suite asks for."""
+    read = {key for scenario in sized.scenarios for key in scenario.settings_read}
+    found = []
+    for text in overrides:
+        setting = text.partition("=")[0].split(".")[0].strip()
+        if setting in (*HostConfig.model_fields, "vm") and setting not in read:
+            found.append(f"--set {text}: nothing in suite '{sized.name}' reads it; it reads {', '.join(sorted(read))}")
+    return found
+
+
+def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str], asked: bool) -> _Column:
+    """A column's settings, each with its origin, and the files that they name. `asked`: the user chose the seed."""
     sizes: dict[str, Any] = {"memory": PageCount(sized.host.memory)}
     if sized.host.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
         sizes["swap"] = PageCount(sized.host.swap)
-    between = [(f"suite {sized.name}", sizes), (f"column {column.name} of suite {sized.name}", own)]
+    between: list[tuple[str, Mapping[str, Any]]] = [
+        (f"suite {sized.name}", sizes),
+        (f"column {column.name} of suite {sized.name}", column.set),
+        (f"--seed {seed}" if asked else f"suite {sized.name}", {"seed": seed}),
+    ]
     resolved = presets.resolve_layers(column.preset, overrides, between=between)
     host = resolved.config
     wanted = presets.vm_settings(column.preset, overrides)

@@ -189,6 +189,7 @@ def resolve_layers(
     chain = _load(preset)
     layers = [*chain.layers(), *(_Layer(origin, settings) for origin, settings in between)]
     changed: dict[Place, str] = {}
+    seen: dict[Place, str] = {}
     problems = []
     for text in overrides:
         try:
@@ -196,6 +197,9 @@ def resolve_layers(
         except ConfigError as error:
             problems.append(Problem((), str(error)))
             continue
+        if place in seen:
+            problems.append(Problem((), f"--set {text}: the same setting is given as {seen[place]}, too"))
+        seen[place] = text
         if place[0] != "vm":  # those are vm_settings' to judge
             changed[place] = text
             layers.append(_Layer(f"--set {text}", _nested(place, value)))
