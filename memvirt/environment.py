@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,6 +109,24 @@ def memory_problem(needed_bytes: int, root: Path = Path("/")) -> str:
             f"needs {_mebibytes(needed_bytes)} of memory; the control group has {_mebibytes(int(limit))} (memory.max)"
         )
     return ""
+
+
+def swap_folder() -> Path:
+    """Where swap files lie, unless a host is given another path."""
+    return Path(os.environ.get("MEMVIRT_SWAP_DIR") or tempfile.gettempdir())
+
+
+def disk_problem(needed_bytes: int) -> str:
+    """Why files of swap of so many bytes cannot be made; "" when they can."""
+    folder = swap_folder()
+    try:
+        space = os.statvfs(folder)
+    except OSError as error:
+        return f"swap files cannot be made in {folder}: {error.strerror}"
+    available = space.f_bavail * space.f_frsize
+    if needed_bytes <= available:
+        return ""
+    return f"needs {_mebibytes(needed_bytes)} of disk in {folder}, where {_mebibytes(available)} are free"
 
 
 def cores(root: Path = Path("/")) -> int:

@@ -6,6 +6,7 @@ MemvirtError
 ├── AdmissionError   the host has no room for this VM, or its commit rule forbids it
 ├── InvariantError   memvirt is broken: check() found a difference, or a caller misused an engine part
 ├── ContentError     a VM read back something else than it wrote: names VM, page and word
+├── DeciderError     a decider raised, or asked for what cannot be: names it, its file and the line
 ├── StoreError       bytes that left memory did not come back: names VM, page, store and slot
 ├── CorpusError      a corpus or trace file cannot be used: names the file and what is wrong (also ValueError)
 ├── RecordError      a record cannot be read or written: names the file (also ValueError)
@@ -46,6 +47,10 @@ class InvariantError(MemvirtError):
 
 class ContentError(MemvirtError):
     """A VM read back something else than it wrote; names VM, page and the first word that differs."""
+
+
+class DeciderError(MemvirtError):
+    """A decider did what none may do: it raised, or it answered with what cannot be done."""
 
 
 class StoreError(MemvirtError):

@@ -18,6 +18,7 @@ from memvirt.engine.host import schedule as engine_run
 from memvirt.engine.stores.swap import Swap
 from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
+from memvirt.policies.asking import Asked
 from memvirt.policies.base import Decider, Snapshot, Targets
 from memvirt.settings import costs
 from memvirt.settings.config import HostConfig
@@ -221,10 +222,8 @@ class Host:
         """
         decider = decider or self._decider
         decide = None
-        interval = 0
-        if decider is not None:
-            interval = int(getattr(decider, "interval_ns", 1_000_000))
-            rule: Any = getattr(decider, "decide", decider)
+        asked = None if decider is None else Asked(decider)
+        if asked is not None:
 
             def decide(now_ns: int) -> None:
                 self._forget_killed()
@@ -233,7 +232,7 @@ class Host:
                 self._decisions += 1
                 for vm in self.vms:
                     vm.mark()
-                self._acted += self._apply(rule(snapshot))
+                self._acted += self._apply(asked.answer(snapshot))
 
         try:
             outcome = engine_run.run(
@@ -242,7 +241,7 @@ class Host:
                 on_exhausted=self.config.on_exhausted,
                 until_ns=until_ns,
                 decide=decide,
-                interval_ns=interval,
+                interval_ns=0 if asked is None else asked.interval_ns,
             )
         finally:
             self._forget_killed()

@@ -16,7 +16,7 @@ from memvirt.settings.config import HostConfig
 from memvirt.settings.vm_config import GuestOptions
 
 COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
-COMMANDS += ["corpus fingerprint", "corpus fit", "corpus make", "trace", "trace import"]
+COMMANDS += ["merge", "corpus fingerprint", "corpus fit", "corpus make", "trace", "trace import"]
 HEAVY = {"numpy", "pandas", "pydantic", "scipy", "rich"}
 
 
@@ -217,7 +217,7 @@ def test_a_corpus_without_the_suites_classes_is_told_before_the_run(memvirt, tmp
 BAD = [
     (["run", "quikc"], "no suite is called 'quikc'; did you mean 'quick'?"),
     (["run", "--preset", "zcahe"], "unknown preset 'zcahe'; did you mean 'zcache'?"),
-    (["run", "--set", "zpool_percen=3"], "unknown key 'zpool_percen'; did you mean 'zpool_percent'?"),
+    (["run", "--set", "zpool_percen=3"], "no setting is called 'zpool_percen'; did you mean 'zpool_percent'?"),
     (["run", "--set", "memory=64MB"], "did you mean 64MiB?"),
     (["run", "--set", "memory=0"], "is zero"),
     (["run", "--set", "memory=-4KiB"], "is negative"),

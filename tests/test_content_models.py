@@ -1,7 +1,6 @@
 """Content models: the same bytes everywhere, shares to the page, fitted as close as they say, and files that lie."""
 
 import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -255,20 +254,12 @@ def test_a_model_that_lies(tmp_path: Path, change, what: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_model_files_cut_and_changed_at_random(tmp_path: Path) -> None:
+def test_model_files_cut_at_every_byte(tmp_path: Path) -> None:
     raw = SMALL.text().encode()
-    rng = random.Random(2)
-    for turn in range(len(raw) + 1500):
-        damaged = bytearray(raw[:turn] if turn < len(raw) else raw)
-        if turn >= len(raw):
-            for _ in range(rng.randrange(1, 5)):
-                damaged[rng.randrange(len(raw))] = rng.choice(b'0179"[]{},:-.e\\x00\xff')
-        try:
-            model = read_model(bytes(damaged))
-        except CorpusError as error:
-            assert "\n" not in str(error)
-        else:
-            assert len(generate(model, 8, 1)) == 9
+    for end in range(len(raw)):
+        with pytest.raises(CorpusError) as caught:
+            read_model(raw[:end])
+        assert "\n" not in str(caught.value)
     with pytest.raises(CorpusError, match="are no content model; the most is"):
         read_model(b" " * ((16 << 20) + 1))
     with pytest.raises(CorpusError, match=r"nowhere cannot be read: No such file"):
@@ -280,7 +271,9 @@ def test_published_mixes_say_where_they_are_from_and_can_be_run(name: str) -> No
     model = mix(name)
     assert model.name == name and len(model.source) > 60 and "/" not in model.source.replace("x86-64", "")
     made = generate(model, 2000, 1)
-    plan = planning.make("quick", "smoke", only=["zcache"], seeds=[1])
+    names = ",".join(entry.name for entry in model.classes)
+    fill = [] if "heap" in names else [f"image={names}", f"private={names}"]
+    plan = planning.make("quick", "smoke", only=["zcache"], seeds=[1], fill=fill)
     assert planning.misfits(plan, made) == []
     assert run_cell(prepare(made), plan.cells[0]).status == "done"
 

@@ -31,7 +31,7 @@ upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
 guests: guest_memory guest balloon hardware
-host: core vm host contiguity schedule savings audit
+host: core readback vm host contiguity schedule savings audit
 testing: orders guests
 """
 
@@ -39,16 +39,16 @@ PYTHON_ORDER = """
 -: errors interrupts units names
 metrics: metric sharing registry
 policies:
-settings: diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
+settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 -: environment versions
 inputs:
 workloads:
-simulation: trace reuse curve own face
+simulation: trace reuse curve profile own face
 -: vm stores host
-results: record manifest run_folder derived
-experiment: fleet_spec backend fleet suite expected plan trace_cell cell pool loop
+results: record manifest run_folder shards derived
+experiment: fleet_spec backend fleet suite overrides expected plan prediction preflight trace_cell cell pool loop
 timing: hook samples worker
-report: statistics columns summary verdict aging_table export terminal comparison comparison_text
+report: figures statistics columns summary verdict aging_table export terminal comparison comparison_text
 cli:
 """
 

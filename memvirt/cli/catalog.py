@@ -145,7 +145,7 @@ def _metrics() -> list[Entry]:
         Entry(
             metric.name,
             metric.meaning,
-            "",
+            metric.reading,
             ("unit", "kind", "better", "derivation"),
             [(metric.unit, metric.kind.value, metric.better.value, metric.derivation)],
         )

@@ -360,13 +360,14 @@ def _print_summary(where: str, prints: "Fingerprints", summary: "Summary") -> No
         print_columns([("pages that both have", "", "of the first", "of the second"), *pairs])
 
 
-def opened(text: str) -> "Corpus | Fingerprints":
+def opened(text: str, capture: bool = True) -> "Corpus | Fingerprints":
     """The corpus a user names: a file, "synthetic", a published mix or a model's file, of which as many pages are made, or
-    "" for this machine's, which is captured at the first use."""
-    from memvirt.inputs import load, synthetic
+    "" for this machine's, which is captured at the first use. Without `capture` one with the same classes stands for what
+    is not there yet."""
+    from memvirt.inputs import load, store, synthetic
     from memvirt.inputs.model import generate, load_model, mixes
 
-    if text == "synthetic":
+    if text == "synthetic" or not (text or capture or store.has_default()):
         return synthetic(SYNTHETIC_PAGES, seed=1)
     if text and not Path(text).exists() and text in (known := mixes()):
         return generate(known[text], SYNTHETIC_PAGES, seed=1)

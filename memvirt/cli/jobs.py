@@ -1,6 +1,7 @@
 """How many cells run at once: --jobs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,6 +32,16 @@ def how_many(asked: str, plan: "Plan") -> int:
     if not asked.isdecimal() or not 1 <= int(asked) <= MOST:
         raise ConfigError(f"--jobs {asked}: give auto, or a number from 1 to {MOST}")
     return min(int(asked), plan.count())
+
+
+def part_of(plan: "Plan", text: str) -> "Plan":
+    """The part of a plan that --shard names; ConfigError for none, and for one without a cell."""
+    from memvirt.results.shards import Shard
+
+    part = replace(plan, shard=Shard.parse(text))
+    if not part.count():
+        raise ConfigError(f"--shard {text}: no cell of {len(plan.cells)} is in this part; use fewer parts")
+    return part
 
 
 def run_cells(plan: "Plan", context: "Run", results: "Results", jobs: int) -> Iterator["Progress"]:

@@ -1,4 +1,4 @@
-"""trace import, trace export: traces of other programs' making, for suites and simulations.
+"""trace import, trace export, trace info: traces of other programs' making, for suites and simulations.
 
 Commands about traces are registered here, on one sub-app.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
+from memvirt.cli.trace_info import info
 
 if TYPE_CHECKING:
     from memvirt.inputs.traces import TraceInfo
@@ -188,6 +189,11 @@ command(
     "memvirt trace export prxy.parquet -o prxy.oracleGeneral",
     "memvirt trace export prxy.parquet -o prxy.csv --format csv",
 )(export)
+
+
+command("info", "memvirt trace info disk.parquet", "memvirt trace info disk.parquet --orders lru,clock,belady --json")(
+    info
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, cast
 
 from memvirt.environment import collect, source_commit
-from memvirt.errors import AdmissionError, ContentError, Exhausted, InvariantError, MemvirtError
+from memvirt.errors import AdmissionError, ContentError, DeciderError, Exhausted, InvariantError, MemvirtError
 from memvirt.experiment.backend import AnyVm, Host, MakeHost
 from memvirt.experiment.expected import BatchLike, Shadow
 from memvirt.experiment.fleet import Fleet, build
@@ -181,6 +181,8 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
         return replace(record, status="refused", reason=str(error))
     except Exhausted as error:
         return replace(record, status="exhausted", reason=str(error))
+    except DeciderError as error:  # says itself what was raised
+        return replace(record, reason=str(error))
     except (MemvirtError, MemoryError, OSError) as error:
         return replace(record, reason=f"{type(error).__name__}: {error}")
 

@@ -12,11 +12,10 @@ from memvirt.errors import WorkerDied
 from memvirt.experiment.cell import Run, blank, run_cell
 from memvirt.experiment.plan import Cell, Plan
 from memvirt.experiment.pool import run_here, without_wall
+from memvirt.experiment.prediction import Pace, seconds
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record
 from memvirt.results.run_folder import Results
-
-START_NS_PER_ACCESS = 400  # before a cell has been timed: what a quick cell took on a 2 GHz core, swapping included
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +38,12 @@ def manifest(plan: Plan, run: Run) -> Manifest:
         tier=plan.tier,
         asked=plan.asked,
         shown=plan.suite.shown(),
-        cells={cell.name: cell.sha256() for cell in plan.in_order()},
+        cells={cell.name: cell.sha256() for cell in plan.whole()},
+        part=[cell.name for cell in plan.in_order()] if plan.shard else [],
         inputs={"corpus": run.corpus.sha256},
         versions=dict(run.versions),
         commit=run.commit,
     )
-
-
-def predicted_s(cells: list[Cell], ns_per_access: float = START_NS_PER_ACCESS) -> float:
-    """Seconds these cells will take, roughly."""
-    return sum(cell.accesses() for cell in cells) * ns_per_access / 1e9
 
 
 def run_plan(
@@ -63,7 +58,7 @@ def run_plan(
     cells loses the running cell only."""
     cells = list(plan.in_order())
     baselines: dict[str, Record] = {}
-    spent_ns, accesses = 0, 0
+    pace = Pace(cells)
     for index, cell in enumerate(cells):
         record = results.finished(cell.name, cell.sha256())
         resumed = record is not None
@@ -71,13 +66,11 @@ def run_plan(
             began = clock()
             record = measure(run, cell, _baseline(plan, cell, baselines))
             interrupts.check()  # before what it may have spoiled is kept
-            spent_ns += clock() - began
-            accesses += cell.accesses()
+            pace.note(index, (clock() - began) / 1e9)
             results.write(record)
         if cell.is_baseline:
             baselines[cell.name] = record
-        rate = spent_ns / accesses if accesses else START_NS_PER_ACCESS
-        yield Progress(index + 1, len(cells), record, resumed, predicted_s(cells[index + 1 :], rate))
+        yield Progress(index + 1, len(cells), record, resumed, pace.left_s(index + 1))
 
 
 def run_plan_beside(
@@ -107,9 +100,10 @@ def run_plan_beside(
             baselines[cell.name] = record
         done += 1
         yield Progress(done, len(cells), record, True, 0.0)
-    total = max(1, sum(cell.accesses() for cell in waiting))
+    weight = {cell.name: seconds(cell) for cell in waiting}
+    total = sum(weight.values())
     running: dict[Future[Record], Cell] = {}
-    began, finished = clock(), 0
+    began, finished = clock(), 0.0
     while waiting or running:
         for cell in [cell for cell in waiting if _ready(plan, cell, baselines)]:
             waiting.remove(cell)
@@ -122,8 +116,8 @@ def run_plan_beside(
             results.write(record)
             if cell.is_baseline:
                 baselines[cell.name] = record
-            done, finished = done + 1, finished + cell.accesses()
-            left_s = (clock() - began) / max(1, finished) * (total - finished)
+            done, finished = done + 1, finished + weight[cell.name]
+            left_s = (clock() - began) / finished * (total - finished)
             yield Progress(
                 done,
                 len(cells),

@@ -22,11 +22,13 @@ from typing import Any
 from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
+from memvirt.experiment.overrides import sort_out
 from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName, Variant
 from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.inputs.files import file_sha256
 from memvirt.results.manifest import Asked
 from memvirt.results.record import Role, cell_name, sha256_of
+from memvirt.results.shards import Shard
 from memvirt.settings import presets
 from memvirt.settings.config import HostConfig
 from memvirt.settings.costs import load as cost_model
@@ -128,6 +130,7 @@ class Plan:
     suite: Suite
     asked: Asked
     cells: tuple[Cell, ...]
+    shard: Shard | None = None  # the part of it that is run; None: all
 
     @property
     def tier(self) -> TierName:
@@ -146,9 +149,16 @@ class Plan:
         return sum(1 for _ in self.in_order())
 
     def in_order(self) -> Iterator[Cell]:
-        """Every cell once, each baseline just before the first cell that needs it."""
+        """Every cell to run once, each baseline just before the first cell that needs it."""
+        return self._with_baselines([cell for cell in self.cells if self.shard is None or self.shard.holds(cell.name)])
+
+    def whole(self) -> Iterator[Cell]:
+        """The same of all parts together."""
+        return self._with_baselines(self.cells)
+
+    def _with_baselines(self, cells: Sequence[Cell]) -> Iterator[Cell]:
         seen: set[str] = set()
-        for cell in self.cells:
+        for cell in cells:
             baseline = _baseline(cell)
             if baseline.name not in seen and cell.spec.has_baseline:
                 seen.add(baseline.name)
@@ -210,6 +220,9 @@ def make(
     sized = suite.load(name).at(tier)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
     sized = _filled(sized, fill, problems)
+    taken = {key for scenario in sized.scenarios for key in scenario.host_settings}
+    usable, wrong = sort_out(overrides, taken)
+    problems += wrong
     columns = _columns(sized, only, problems)
     if problems and not columns:
         columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
@@ -217,11 +230,11 @@ def make(
     for seed in dict.fromkeys(seeds or sized.seeds):
         for column in columns:
             try:
-                resolved[column.name, seed] = _resolve(sized, column, seed, overrides, asked=bool(seeds))
+                resolved[column.name, seed] = _resolve(sized, column, seed, usable, asked=bool(seeds))
             except ConfigError as error:
                 problems.append(str(error))
     by_name = {column.name: column for column in resolved.values()}
-    problems += _alike(sized, list(by_name.values())) + _unread(sized, overrides)
+    problems += _for_no_guest(usable, list(by_name.values())) + _alike(sized, list(by_name.values()))
     for each in by_name.values():
         for scenario in sized.scenarios:
             problems += _broken_promises(scenario, each)
@@ -256,7 +269,7 @@ def _cell(
     sized: Suite, scenario: AnyScenario, percent: int, tier: TierName, column: _Column, read: tuple[FileRead, ...]
 ) -> Cell:
     has_vms = scenario.kind == "fleet"
-    asked_for = {key: where for key, where in column.origins.items() if key.split(".")[0] in scenario.settings_read}
+    asked_for = {key: where for key, where in column.origins.items() if key.split(".")[0] in scenario.host_settings}
     return Cell(
         suite=sized.name,
         scenario=f"{scenario.name}-{percent}",
@@ -271,6 +284,14 @@ def _cell(
         asked=column.asked,
         origins=asked_for,
     )
+
+
+def _for_no_guest(overrides: Sequence[str], columns: Sequence[_Column]) -> list[str]:
+    """Settings of guests that no column has."""
+    if not columns or any(column.guest is not None for column in columns):
+        return []
+    idle = [text for text in overrides if text.startswith("vm.guest.")]
+    return [f"--set {text}: no column has guests; add --set vm.guest=true" for text in idle]
 
 
 def _filled(sized: Suite, fill: Sequence[str], problems: list[str]) -> Suite:
@@ -332,17 +353,6 @@ def _alike(sized: Suite, columns: Sequence[_Column]) -> list[str]:
         for one in range(other)
         if made[one] == made[other]
     ]
-
-
-def _unread(sized: Suite, overrides: Sequence[str]) -> list[str]:
-    """Overrides of settings that no scenario of the suite asks for."""
-    read = {key for scenario in sized.scenarios for key in scenario.settings_read}
-    found = []
-    for text in overrides:
-        setting = text.partition("=")[0].split(".")[0].strip()
-        if setting in (*HostConfig.model_fields, "vm") and setting not in read:
-            found.append(f"--set {text}: nothing in suite '{sized.name}' reads it; it reads {', '.join(sorted(read))}")
-    return found
 
 
 def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str], asked: bool) -> _Column:

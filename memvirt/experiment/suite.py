@@ -92,7 +92,7 @@ class Scenario(Model):
 
     kind: ClassVar[Kind] = "fleet"
     baseline: ClassVar[str] = "baseline"  # begins the name of what its cells are held against
-    settings_read: ClassVar[tuple[str, ...]] = (*HostConfig.model_fields, "vm")  # what of a column its cells depend on
+    host_settings: ClassVar[tuple[str, ...]] = tuple(HostConfig.model_fields)  # what of a column's host its cells have
 
     name: Name = Field(description="of the scenario; its ratio is appended")
     description: str = Field(description="one sentence, printed above its table")
@@ -225,7 +225,7 @@ class Simulated(Model):
     kind: ClassVar[Kind] = "trace"
     baseline: ClassVar[str] = "belady"  # the offline optimum
     has_baseline: ClassVar[bool] = True
-    settings_read: ClassVar[tuple[str, ...]] = ("replacement", "replacement_options", "seed")
+    host_settings: ClassVar[tuple[str, ...]] = ("replacement", "replacement_options", "seed")
     classes: ClassVar[tuple[str, ...]] = ()
 
     name: Name = Field(description="of the scenario; its ratio is appended")

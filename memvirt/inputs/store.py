@@ -247,6 +247,11 @@ def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) ->
         raise CorpusError(f"{error}, after removing {pointer}") from error
 
 
+def has_default(folder: Path | None = None) -> bool:
+    """Whether a corpus for all runs on this machine has been captured."""
+    return ((folder or cache_folder()) / POINTER).exists()
+
+
 def make_default(path: Path) -> None:
     """Let the pointer beside the corpus file name it as the default."""
     _write_beside(path.parent / POINTER, lambda file: _write_text(file, path.name), os.replace)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from memvirt.errors import ConfigError
+from memvirt.policies.asking import guarded, interval_of
 from memvirt.policies.base import ColdAge, Decider, Snapshot, Targets, VmView
 from memvirt.policies.esx import Esx
 from memvirt.policies.far_memory import FarMemory
@@ -81,10 +82,9 @@ def build(name: str, options: Mapping[str, object]) -> Decider:
     """An instance of the named decider; ConfigError names every option that does not fit."""
     cls = load(name)
     arguments = _arguments(name, cls, options)
-    try:
+    with guarded(f"decider '{name}' cannot be made", name.rpartition(":")[0], ConfigError):
         decider = cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"decider '{name}' cannot be made: {error}") from error
+    interval_of(decider)
     return decider
 
 
@@ -102,8 +102,13 @@ def file_of(name: str) -> Path | None:
     return None if name in DECIDERS else Path(name.rsplit(":", 1)[0])
 
 
-def _parameters(cls: type[Decider]) -> dict[str, inspect.Parameter]:
-    return {key: value for key, value in inspect.signature(cls).parameters.items() if value.kind != value.VAR_KEYWORD}
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The options of a decider: the keyword arguments of its class, none where Python cannot tell."""
+    try:
+        found = inspect.signature(cls).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {key: value for key, value in found.items() if value.kind != value.VAR_KEYWORD}
 
 
 def _arguments(name: str, cls: type[Decider], options: Mapping[str, object]) -> dict[str, object]:
@@ -152,10 +157,8 @@ def _load_file(path: str, class_name: str) -> type[Decider]:
     if spec is None or spec.loader is None:
         raise ConfigError(f"decider file '{path}' is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    try:
+    with guarded(f"decider file '{path}' fails to run", path, ConfigError):
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
-        raise ConfigError(f"decider file '{path}' fails to run: {type(error).__name__}: {error}") from error
     classes = {name: value for name, value in vars(module).items() if inspect.isclass(value)}
     cls = classes.get(class_name)
     if cls is None:
@@ -166,9 +169,23 @@ def _load_file(path: str, class_name: str) -> type[Decider]:
         )
     if not callable(getattr(cls, "decide", None)):
         raise ConfigError(f"class '{class_name}' in '{path}' has no method decide(snapshot) -> Targets")
-    if "interval_ns" not in {*dir(cls), *inspect.signature(cls).parameters, *getattr(cls, "__annotations__", {})}:
+    _require_argument(cls, f"class '{class_name}' in '{path}'")
+    if "interval_ns" not in {*dir(cls), *_parameters(cls), *getattr(cls, "__annotations__", {})}:
         raise ConfigError(f"class '{class_name}' in '{path}' does not say how often to ask it: set interval_ns")
     return cast(type[Decider], cls)
+
+
+def _require_argument(cls: type, what: str) -> None:
+    """ConfigError for a decide that cannot be called with one snapshot, or would answer with a coroutine."""
+    rule = inspect.getattr_static(cls, "decide")
+    if not inspect.isfunction(rule):
+        return  # whatever it is, asking it will tell
+    if inspect.iscoroutinefunction(rule) or inspect.isgeneratorfunction(rule) or inspect.isasyncgenfunction(rule):
+        raise ConfigError(f"{what}: decide is a coroutine or generator; write a plain method that returns Targets")
+    try:
+        inspect.signature(rule).bind(None, None)
+    except TypeError as error:
+        raise ConfigError(f"{what}: decide(self, snapshot) is needed: {error}") from None
 
 
 def _first_line(cls: type) -> str:

@@ -76,6 +76,7 @@ class Manifest:
     asked: Asked
     shown: Shown = USUAL
     cells: dict[str, str]  # name of a cell -> hash of its configuration, in the order of the run
+    part: list[str] = field(default_factory=list)  # of a shard: the cells it runs; else empty: all of them
     inputs: dict[str, str] = field(default_factory=dict)  # name -> content hash of the corpus
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""

@@ -27,6 +27,8 @@ from memvirt.results.record import Record, differences, dumps, read, write_atomi
 MANIFEST = "run.json"
 SHOWN = 5  # names listed in messages, at most
 
+ConfigOf = Callable[[str], dict[str, Any]]  # the configuration of a cell, by its name
+
 
 class Results:
     """A results folder opened for a run: locked until closed. Use as a context manager."""
@@ -37,7 +39,7 @@ class Results:
         manifest: Manifest,
         *,
         resume: bool = False,
-        config_of: Callable[[str], dict[str, Any]] | None = None,
+        config_of: ConfigOf | None = None,
     ) -> None:
         """Make or take up the folder for the run that `manifest` describes.
 
@@ -45,8 +47,8 @@ class Results:
         FolderError when it holds something else, holds a run and `resume` is off, holds another run, or is in use.
         """
         self.path = Path(folder)
-        if self.path.exists() and not self.path.is_dir():
-            raise FolderError(f"{self.path}: is a file, not a folder; use another --out")
+        if not self.path.is_dir():
+            examine(self.path, None, resume=resume)
         try:
             (self.path / "cells").mkdir(parents=True, exist_ok=True) if not self.path.exists() else None
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -67,55 +69,11 @@ class Results:
                 f"{self.path}: another memvirt run is writing into it; wait for it, or use another --out"
             ) from None
 
-    def _take_up(self, wanted: Manifest, resume: bool, config_of: Callable[[str], dict[str, Any]] | None) -> None:
-        manifest = self.path / MANIFEST
-        if manifest.exists():
-            there = read_manifest(self.path)
-            if not resume:
-                done = len(list(self.cell_files()))
-                raise FolderError(
-                    f"{self.path}: holds a run of suite '{there.suite}', {done} cells done; "
-                    "go on with it by --resume, or use another --out"
-                )
-            self._require_same(there, wanted, config_of)
-        else:
-            others = sorted(entry.name for entry in self.path.iterdir() if not _is_ours_unborn(entry))
-            if others:
-                raise FolderError(f"{self.path}: holds something else ({_few(others, ())}); use another --out")
+    def _take_up(self, wanted: Manifest, resume: bool, config_of: ConfigOf | None) -> None:
+        examine(self.path, wanted, resume=resume, config_of=config_of)
+        if not (self.path / MANIFEST).exists():
             (self.path / "cells").mkdir(exist_ok=True)
-            write_atomically(manifest, manifests.dumps(wanted))
-
-    def _require_same(
-        self, there: Manifest, wanted: Manifest, config_of: Callable[[str], dict[str, Any]] | None
-    ) -> None:
-        """FolderError with what keeps a run from being resumed: the parts that differ, of cells the settings."""
-        told = []
-        for part in manifests.differing(there, wanted):
-            before, now = getattr(there, part), getattr(wanted, part)
-            if part != "cells":
-                told.append(f"{part}: {before} there, {now} now")
-                continue
-            cells, changed = _cells_apart(before, now)
-            told += [*cells, *self._settings_apart(changed, config_of)]
-        if told:
-            raise FolderError(
-                f"{self.path}: holds another run, which cannot be resumed ({'; '.join(told)}); use another --out"
-            )
-
-    def _settings_apart(
-        self, changed: Sequence[str], config_of: Callable[[str], dict[str, Any]] | None
-    ) -> Iterator[str]:
-        """The settings that changed, of the first cell of which there is a record."""
-        if config_of is None:
-            return
-        for name in changed:
-            try:
-                before = read(self.path / "cells" / f"{name}.json").config
-            except RecordError:
-                continue
-            found = list(differences(before, config_of(name)))
-            yield from (f"{place}: {one} there, {other} now" for place, one, other in found[:SHOWN])
-            return
+            write_atomically(self.path / MANIFEST, manifests.dumps(wanted))
 
     def cell_files(self) -> Iterator[Path]:
         """The record files there are, sorted."""
@@ -154,6 +112,33 @@ class Results:
         self.close()
 
 
+def examine(folder: Path, wanted: Manifest | None, *, resume: bool, config_of: ConfigOf | None = None) -> None:
+    """FolderError where a run cannot be written into the folder, which need not exist; changes nothing. `wanted`: what
+    the run there must be to be resumed; None: not known yet."""
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder}: is a file, not a folder; use another --out")
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "nothing can be written there" if there.is_dir() else f"{there} is a file"
+        raise FolderError(f"{folder}: cannot be made: {why}; use another --out")
+    if not folder.exists():
+        return
+    if not (folder / MANIFEST).exists():
+        others = sorted(entry.name for entry in folder.iterdir() if not _is_ours_unborn(entry))
+        if others:
+            raise FolderError(f"{folder}: holds something else ({_few(others, ())}); use another --out")
+        return
+    manifest = read_manifest(folder)
+    if not resume:
+        done = len(list((folder / "cells").glob("[!.]*.json")))
+        raise FolderError(
+            f"{folder}: holds a run of suite '{manifest.suite}', {done} cells done; "
+            "go on with it by --resume, or use another --out"
+        )
+    if wanted is not None:
+        _require_same(folder, manifest, wanted, config_of)
+
+
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """The run.json of a folder; FolderError when there is none or it is not ours."""
     path = Path(folder) / MANIFEST
@@ -168,7 +153,11 @@ def load(folder: str | os.PathLike[str]) -> list[Record]:
     """Every record of a folder, in the order of the run. FolderError or RecordError names what cannot be read, and what
     belongs to another cell or another run."""
     manifest = read_manifest(folder)
-    files = {path.stem: path for path in (Path(folder) / "cells").glob("[!.]*.json")}
+    try:
+        names = os.listdir(Path(folder) / "cells")
+    except OSError as error:
+        raise FolderError(f"{folder}/cells: cannot be read: {error.strerror}") from None
+    files = {name[:-5]: Path(folder) / "cells" / name for name in names if name.endswith(".json") and name[0] != "."}
     foreign = sorted(set(files) - set(manifest.cells))
     if foreign:
         raise FolderError(f"{files[foreign[0]]}: is no cell of this run ({MANIFEST} does not name it); move it away")
@@ -190,13 +179,27 @@ def _own(path: Path, cell: str, config_sha256: str) -> Record:
 
 def unfinished(folder: str | os.PathLike[str]) -> tuple[int, int]:
     """How many cells of a folder's run have no record yet, and how many there are in all."""
-    cells = read_manifest(folder).cells
+    manifest = read_manifest(folder)
+    cells = manifest.part or list(manifest.cells)
     return sum(not (Path(folder) / "cells" / f"{name}.json").exists() for name in cells), len(cells)
 
 
 def next_folder(base: Path, suite: str) -> Path:
     """`base/<suite>-NNN`, the first that does not exist."""
     return base / f"{suite}-{(_numbers(base, suite) or [0])[-1] + 1:03d}"
+
+
+def claimed_folder(base: Path, suite: str) -> Path:
+    """The same, made now, so that two runs that begin at once have one each."""
+    while True:
+        folder = next_folder(base, suite)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise FolderError(f"{folder}: cannot be made: {error.strerror}; use --out") from None
+        return folder
 
 
 def latest_folder(base: Path, suite: str) -> Path:
@@ -217,6 +220,36 @@ def _is_ours_unborn(entry: Path) -> bool:
     if entry.name == "cells":
         return entry.is_dir() and not any(entry.iterdir())
     return entry.name == f".{MANIFEST}.tmp"
+
+
+def _require_same(folder: Path, there: Manifest, wanted: Manifest, config_of: ConfigOf | None) -> None:
+    """FolderError with what keeps a run from being resumed: the parts that differ, of cells the settings."""
+    told = ["another part of the run"] if there.part != wanted.part else []
+    for part in manifests.differing(there, wanted):
+        before, now = getattr(there, part), getattr(wanted, part)
+        if part != "cells":
+            told.append(f"{part}: {before} there, {now} now")
+            continue
+        cells, changed = _cells_apart(before, now)
+        told += [*cells, *_settings_apart(folder, changed, config_of)]
+    if told:
+        raise FolderError(
+            f"{folder}: holds another run, which cannot be resumed ({'; '.join(told)}); use another --out"
+        )
+
+
+def _settings_apart(folder: Path, changed: Sequence[str], config_of: ConfigOf | None) -> Iterator[str]:
+    """The settings that changed, of the first cell of which there is a record."""
+    if config_of is None:
+        return
+    for name in changed:
+        try:
+            before = read(folder / "cells" / f"{name}.json").config
+        except RecordError:
+            continue
+        found = list(differences(before, config_of(name)))
+        yield from (f"{place}: {one} there, {other} now" for place, one, other in found[:SHOWN])
+        return
 
 
 def _cells_apart(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], list[str]]:

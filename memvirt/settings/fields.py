@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from memvirt.errors import ConfigError
 from memvirt.settings import orders
+from memvirt.settings.wording import NAME_PATTERN
 from memvirt.units import format_pages, format_time, parse_pages, parse_percent, parse_time, suggest
 
 Pages = Annotated[int, BeforeValidator(parse_pages), PlainSerializer(format_pages, return_type=str)]
@@ -26,8 +27,8 @@ Nanoseconds = Annotated[int, BeforeValidator(parse_time), PlainSerializer(format
 Percent = Annotated[int, BeforeValidator(parse_percent)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 Shares = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-Name = Annotated[str, Field(pattern=NAME.pattern)]
+NAME = re.compile(NAME_PATTERN)
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Replacement = Annotated[str, BeforeValidator(orders.known)]
 
 

@@ -93,8 +93,9 @@ def simulate(
     estimates it from eight samples of one per cent of the pages each, with the error of every size; sample_seed draws
     others.
 
-    fifo, lru, clock, sieve, lfu, arc, s3fifo and 2q have the miss counts of the PyPI package libcachesim. Raises
-    ConfigError, which says what is wrong with which argument and what to do.
+    fifo, lru, clock, sieve, lfu, arc, s3fifo, 2q and mq have the miss counts of the PyPI package libcachesim, slru and
+    w-tinylfu where its segments fill the capacity (see their modules). Raises ConfigError, which says what is wrong
+    with which argument and what to do.
     """
     if (capacity is None) == (capacities is None):
         raise ConfigError("simulate takes either capacity=, for one size, or capacities=, for a curve")

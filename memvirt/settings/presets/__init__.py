@@ -154,6 +154,9 @@ class _Layers(Source):
     overrides: Mapping[Place, str] = field(default_factory=dict)
 
     def at(self, place: Place) -> str:
+        for changed, text in self.overrides.items():
+            if changed[: len(place)] == place and len(changed) > len(place):
+                return f"--set {text}"
         for length in range(len(place), 0, -1):
             if place[:length] in self.overrides:
                 return f"--set {self.overrides[place[:length]]}"
@@ -189,7 +192,6 @@ def resolve_layers(
     chain = _load(preset)
     layers = [*chain.layers(), *(_Layer(origin, settings) for origin, settings in between)]
     changed: dict[Place, str] = {}
-    seen: dict[Place, str] = {}
     problems = []
     for text in overrides:
         try:
@@ -197,9 +199,6 @@ def resolve_layers(
         except ConfigError as error:
             problems.append(Problem((), str(error)))
             continue
-        if place in seen:
-            problems.append(Problem((), f"--set {text}: the same setting is given as {seen[place]}, too"))
-        seen[place] = text
         if place[0] != "vm":  # those are vm_settings' to judge
             changed[place] = text
             layers.append(_Layer(f"--set {text}", _nested(place, value)))
