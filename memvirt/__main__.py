@@ -3,6 +3,7 @@
 import sys
 
 from memvirt import interrupts
+from memvirt.errors import Stopped
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
         if why is None:
             raise
         interrupts.unwatch()
-        if getattr(error, "code", None) != why.code or isinstance(error, interrupts.Stopped):
+        if getattr(error, "code", None) != why.code or isinstance(error, Stopped):
             sys.stderr.write(f"memvirt: {why.said}\n")
         sys.exit(why.code)
     finally:

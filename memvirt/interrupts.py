@@ -11,22 +11,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-INTERRUPTED, TIMEOUT = 130, 124
-
-
-class Stopped(BaseException):
-    """Stop now. No Exception: what runs a cell must not take it for a failure of the cell."""
-
-    code = INTERRUPTED
-    said = "interrupted"
-
-
-class TimeUp(Stopped):
-    """The time of --timeout is over."""
-
-    code = TIMEOUT
-    said = "time is up"
-
+from memvirt.errors import Stopped, TimeUp
 
 _asked: Stopped | None = None
 

@@ -8,6 +8,7 @@ Sources: what a constant is taken from stands beside it, or in the comment above
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 # ---- devices that swap lies on
 
@@ -37,3 +38,109 @@ CODECS: Mapping[str, tuple[str, int, int, int]] = {
     "zstd": ("level", 1, -1, 3),
 }
 ZSTD_LEVELS = (-1, 1, 3)
+
+# ---- what is counted (engine: counters.pxd, memory/frames.pxd, in the order of their enums)
+
+# What a fault was, named from the entry alone. "refill" is none: only the translation cache had to be filled.
+FAULTS = ("refill", "zero", "huge", "cow", "reuse", "cached", "same", "zpool", "swap")
+# Where simulated processor time goes.
+MECHANISMS = (
+    "access", "fault", "zero", "copy", "compress", "decompress", "swap", "reclaim", "scan", "clone", "balloon", "compact",
+    "guest",
+)  # fmt: skip
+# What a frame is used for.
+FRAME_USES = ("free", "guest", "table", "zspage", "fixed", "backing", "swap_cache")
+
+# ---- page sharing
+
+# Whose pages may merge (engine: sharing/shareindex.pxd): everyone's, those of VMs of one domain, each VM's own.
+SALTING = ("global", "tenant", "vm")
+
+
+class Option(NamedTuple):
+    """One option of a scanner."""
+
+    default: int | str | bool
+    meaning: str
+    source: str = ""  # of the default; empty: chosen by memvirt
+
+
+class Scanner(NamedTuple):
+    """A page-sharing scanner: what it is, what it can be told, and what it asks of the share index."""
+
+    summary: str
+    options: Mapping[str, Option]
+    zero_frame: bool = True  # the index keeps zero pages apart; ksm does so only where use_zero_pages says it
+    own_bound: bool = False  # it bounds the users of a frame by itself; else the index does
+    seeded: bool = False  # it draws the order of its scan
+
+
+_PACE = {
+    "pages_to_scan": Option(4096, "pages looked at before the scanner sleeps"),
+    "sleep_ns": Option(20_000_000, "simulated time it sleeps, ns; with pages_to_scan, its pace"),
+}
+_HINTS = Option(
+    False,
+    "look first at pages whose content has just arrived from a device or a store, as XLH does; at most half of what is "
+    "looked at between two sleeps",
+)
+_BOUND = Option(
+    0,
+    "most pages that one frame may serve, 0: any number; further equal ones get another, which bounds what a walk of its "
+    "reverse map costs",
+)
+_SALTING = Option(
+    "tenant",
+    "whose pages may merge: global (everyone's), tenant (those of VMs of one domain), vm (each VM's own); ESX's "
+    "Mem.ShareForceSalting 0, 1, 2",
+)
+_KSM = "mm/ksm.c, Linux 6.7"
+_ESX = "ESX 4's manual"
+
+# KSM's defaults are Linux's, ESX's those of ESX 4 (scanning) and 6 (salting).
+SCANNERS: Mapping[str, Scanner] = {
+    "hash": Scanner(
+        "memvirt's own: frames in order, one hash and one look-up each; exact sharing",
+        {**_PACE, "hints": _HINTS, "max_page_sharing": _BOUND, "salting": _SALTING},
+    ),
+    "ksm": Scanner(
+        "Linux's: stable and unstable trees walked by comparing bytes, VM by VM in address order",
+        {
+            "pages_to_scan": Option(100, _PACE["pages_to_scan"].meaning, _KSM),
+            "sleep_ns": Option(20_000_000, _PACE["sleep_ns"].meaning, _KSM),
+            "max_page_sharing": Option(256, _BOUND.meaning, _KSM),
+            "use_zero_pages": Option(False, "pages of zeros go to the zero frame and are kept track of no more", _KSM),
+            "smart_scan": Option(
+                True, "pass over pages, ever more often, that were looked at often without a merge", _KSM
+            ),
+            "advisor": Option(False, "set pages_to_scan after each pass, so that passes take advisor_target_ns", _KSM),
+            "advisor_target_ns": Option(
+                200_000_000_000, "time for a pass that the advisor aims at, simulated ns", _KSM
+            ),
+            "advisor_max_cpu": Option(70, "most processor time the advisor may ask for, per cent of one core", _KSM),
+            "advisor_min_pages": Option(500, "pages_to_scan that the advisor begins with", _KSM),
+            "advisor_max_pages": Option(30_000, "largest pages_to_scan the advisor may set", _KSM),
+            "hints": _HINTS,
+            "salting": Option("global", _SALTING.meaning, "Linux knows no salting"),
+        },
+        zero_frame=False,
+        own_bound=True,
+    ),
+    "esx": Scanner(
+        "VMware ESX's: one hash table with hints, random order, a last chance before a page goes",
+        {
+            "scan_time_ns": Option(
+                3_600_000_000_000, "shortest time for a pass over one VM, simulated ns (Mem.ShareScanTime)", _ESX
+            ),
+            "pages_per_s": Option(1024, "most pages looked at on the host in a simulated second", _ESX),
+            "vm_pages_per_s": Option(1024, "most pages looked at in one VM in a simulated second", _ESX),
+            "max_page_sharing": _BOUND,
+            "salting": Option("vm", _SALTING.meaning, "ESX 6: Mem.ShareForceSalting 2"),
+        },
+        seeded=True,
+    ),
+    "zero-only": Scanner("merges pages of zeros and looks at nothing else", _PACE),
+    "inline": Scanner(
+        "no scan: a page is looked up when its content arrives", {"max_page_sharing": _BOUND, "salting": _SALTING}
+    ),
+}

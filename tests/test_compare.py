@@ -10,11 +10,10 @@ from typer.testing import CliRunner
 from helpers import made_records
 from memvirt.cli import APP
 from memvirt.cli.compare import share
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, TimingError
 from memvirt.report.comparison import WALL, compare
 from memvirt.report.comparison_text import compare_command
 from memvirt.report.statistics import Verdict
-from memvirt.timing.samples import TimingError
 
 made, folder = made_records.made, made_records.folder
 

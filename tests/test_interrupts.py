@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from memvirt import interrupts
+from memvirt.errors import Stopped, TimeUp
 from memvirt.experiment import plan
 from memvirt.experiment.cell import prepare, run_cell
 from memvirt.experiment.loop import manifest, run_plan
@@ -154,7 +155,7 @@ def test_a_cell_that_took_it_for_a_failure_is_not_kept(watched, tmp_path):
         return run_cell(run, cell, baseline)
 
     with Results(tmp_path / "out", manifest(made, context)) as results:
-        with pytest.raises(interrupts.Stopped):
+        with pytest.raises(Stopped):
             list(run_plan(made, context, results, measure=spoiled))
         assert [path.stem for path in results.cell_files()] == ["zipf-100--baseline--s1--baseline"]
 
@@ -165,7 +166,7 @@ def test_time_that_is_up_is_not_lost_either(watched):
             time.sleep(5)
         except BaseException as why:
             assert why.code == 124
-        with pytest.raises(interrupts.TimeUp):
+        with pytest.raises(TimeUp):
             interrupts.check()
 
 
@@ -186,7 +187,7 @@ def test_no_worker_of_a_sample_goes_on(how, watched, tmp_path, monkeypatch):
     if how == "interrupt":
         subprocess.Popen(["sh", "-c", f"while ! [ -e {note} ]; do sleep 0.01; done; kill -INT {os.getpid()}"])
     monkeypatch.setattr(samples, "TIMEOUT_S", 60 if how == "interrupt" else 1)
-    with pytest.raises(interrupts.Stopped if how == "interrupt" else subprocess.TimeoutExpired):
+    with pytest.raises(Stopped if how == "interrupt" else subprocess.TimeoutExpired):
         samples._finish(command)
     worker = int(note.read_text())
     end = time.monotonic() + 5

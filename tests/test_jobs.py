@@ -61,7 +61,9 @@ def workers(corpus):
 
     def make(jobs):
         context = prepare(corpus[0])
-        shared = pool.Shared(corpus[1], dict(context.versions), context.commit, dict(context.environment))
+        shared = pool.Shared(
+            corpus[1], dict(context.versions), context.commit, dict(context.environment), context.make_host
+        )
         made.append(pool.Workers(jobs, shared))
         return context, made[-1]
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memvirt.errors import RecordError
 from memvirt.results import record as records
-from memvirt.results.record import Record, RecordError
+from memvirt.results.record import Record
 
 
 def made(**changes):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from memvirt import names
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, FolderError
 from memvirt.experiment import cell as cells
 from memvirt.experiment import plan
 from memvirt.experiment.loop import manifest, run_plan
@@ -18,8 +18,8 @@ from memvirt.inputs import synthetic
 from memvirt.report.comparison_text import compare_command
 from memvirt.results import run_folder
 from memvirt.results.record import as_dict
-from memvirt.results.run_folder import FolderError, Results
-from memvirt.settings import costs, presets, scanner_options
+from memvirt.results.run_folder import Results
+from memvirt.settings import costs, presets
 
 SUITE = """
 schema = 1
@@ -68,7 +68,7 @@ def hashes(planned):
 
 
 def run(planned, context, folder, **options):
-    with Results(folder, manifest(planned, context), **options) as results:
+    with Results(folder, manifest(planned, context), config_of=planned.config_of, **options) as results:
         return [step.record for step in run_plan(planned, context, results)]
 
 
@@ -84,7 +84,7 @@ def test_every_default_is_in_the_record_by_value(made, context, tmp_path):
     assert (record.role, baseline.role, record.kind) == ("column", "baseline", "fleet")
     assert record.asked == {"preset": "swap", "set": {}, "settings": ["sharing=ksm", "zpool_percent=10"]}
     assert record.origins == {
-        "swap": "suite one", "swap_device": "preset swap", "memory": "suite one", "seed": "column swap of suite one",
+        "swap": "suite one", "swap_device": "preset swap", "memory": "suite one", "seed": "suite one",
         "sharing": "--set sharing=ksm", "zpool_percent": "--set zpool_percent=10",
     }  # fmt: skip
     assert baseline.origins == baseline.asked == {}
@@ -98,8 +98,9 @@ def changed_cost(monkeypatch, tmp_path):
 
 
 def changed_scanner(monkeypatch, tmp_path):
-    other = {**scanner_options.SCANNER_OPTIONS, "hash": {**scanner_options.SCANNER_OPTIONS["hash"], "pages_to_scan": 8}}
-    monkeypatch.setattr("memvirt.settings.config.SCANNER_OPTIONS", other)
+    own = names.SCANNERS["hash"]
+    options = {**own.options, "pages_to_scan": own.options["pages_to_scan"]._replace(default=8)}
+    monkeypatch.setitem(names.SCANNERS, "hash", own._replace(options=options))
 
 
 def changed_codec(monkeypatch, tmp_path):
@@ -126,7 +127,7 @@ def test_another_shipped_default_is_another_run(made, context, tmp_path, monkeyp
     CHANGES[named](monkeypatch, tmp_path)
     after = hashes(made(**settings))
     assert all(before[name] != after[name] for name in before if not name.endswith("baseline")), before
-    with pytest.raises(FolderError, match="configuration of .*u-100--swap--s1.* changed"):
+    with pytest.raises(FolderError, match=f"configuration of .*u-100--swap--s1.* changed.*; {named} there, "):
         run(made(**settings), context, tmp_path / "before", resume=True)
     run(made(**settings), context, tmp_path / "after")
     with pytest.raises(
@@ -240,7 +241,7 @@ def test_a_decider_that_changes_between_a_run_and_its_resumption_is_noticed(made
     assert not records[0].config["files"], "the baseline has no decider"
     assert records[1].asked["settings"] == settings["overrides"]
     file.write_text(DECIDER + "# edited\n")
-    with pytest.raises(FolderError, match="configuration of u-100--swap--s1 changed"):
+    with pytest.raises(FolderError, match=r"configuration of u-100--swap--s1 changed; files.host.balloon: \w+ there"):
         run(made(**settings), context, tmp_path / "a", resume=True)
 
 
@@ -248,8 +249,8 @@ def test_a_decider_that_changes_between_a_run_and_its_resumption_is_noticed(made
 
 
 def test_a_preset_may_be_called_baseline(made, context, tmp_path):
-    for name in ("baseline", "baseline-mine"):
-        (tmp_path / f"{name}.toml").write_text('description = "d"\nextends = "swap"\n')
+    for name, chain in (("baseline", 4), ("baseline-mine", 2)):
+        (tmp_path / f"{name}.toml").write_text(f'description = "d"\nextends = "swap"\n[host]\nzpool_chain = {chain}\n')
     only = [str(tmp_path / f"{name}.toml") for name in ("baseline", "baseline-mine")]
     planned = made(only=only)
     assert [cell.name for cell in planned.in_order()] == [
@@ -294,10 +295,35 @@ def test_double_seeds_are_refused(made):
         made(seeds=[1, 2, 1])
 
 
+def test_an_override_that_makes_two_columns_the_same_is_refused(made):
+    with pytest.raises(ConfigError, match="columns 'lz4' and 'zstd' are the same with these settings; leave one"):
+        plan.make("compress-vs-swap", "smoke", only=["lz4", "zstd"], overrides=["codec=lz4", "codec_level=1"])
+    with pytest.raises(ConfigError, match="columns 'swap' and 'zcache' are the same"):
+        made(only=["swap", "zcache"], overrides=["zpool_percent=20"])
+    made(only=["swap", "zcache"], overrides=["zpool_chain=4"])
+    with pytest.raises(ConfigError, match="columns 'lru' and 'arc' are the same"):
+        plan.make("replacement", "smoke", only=["lru", "arc"], overrides=["replacement=lru"])
+
+
+def test_an_override_that_nothing_reads_is_refused():
+    with pytest.raises(ConfigError, match="--set memory=1MiB: does nothing in a suite of traces"):
+        plan.make("replacement", "smoke", overrides=["memory=1MiB", "vm.guest=true"])
+    plan.make("replacement", "smoke", only=["s3fifo"], overrides=["replacement_options.variant=paper"])
+
+
+def test_one_setting_given_twice_is_refused(made):
+    with pytest.raises(ConfigError, match="--set zpool_percent=20: zpool_percent is set twice; keep one"):
+        made(overrides=["zpool_percent=10", "zpool_percent=20"])
+    with pytest.raises(ConfigError, match="--set vm.guest=false: vm.guest is set twice"):
+        made(overrides=["vm.guest=true", "vm.guest=false"])
+
+
 def test_what_lies_in_run_json(made, context, tmp_path):
     run(made(seeds=[4], overrides=["zpool_percent=10"], corpus="synthetic"), context, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "run.json").read_text())
     assert found["schema"] == 2 and found["title"] == "t" and found["shown"] == {"columns": [], "learned": "slowdown"}
+    (record,) = [each for each in run_folder.load(tmp_path / "out") if each.role == "column"]
+    assert record.origins["seed"] == "--seed 4"
     assert found["asked"]["settings"] == ["zpool_percent=10"] and found["asked"]["corpus"] == "synthetic"
     words = run_folder.read_manifest(tmp_path / "out").asked.words()
     assert words[2:] == ["--tier", "quick", "--set", "zpool_percent=10", "--seed", "4", "--corpus", "synthetic"]

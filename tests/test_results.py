@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from memvirt.errors import FolderError, RecordError
 from memvirt.results import run_folder
 from memvirt.results.manifest import Asked, Manifest, Shown
-from memvirt.results.record import Record, RecordError, dumps, sha256_of
-from memvirt.results.run_folder import FolderError, Results
+from memvirt.results.record import Record, dumps, sha256_of
+from memvirt.results.run_folder import Results
 
 CONFIG = {"scenario": {"name": "a"}}
 SHA256 = sha256_of(CONFIG)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvirt.errors import InvariantError
-from memvirt.experiment.expected import DISCARD, FILL, NO_SOURCE, WRITE, ContentError, Shadow, tag_of, word_of
+from memvirt.errors import ContentError, InvariantError
+from memvirt.experiment.expected import DISCARD, FILL, NO_SOURCE, WRITE, Shadow, tag_of, word_of
 
 PAGES = 6
 CORPUS = np.arange(4 * 4096, dtype=np.uint32).astype(np.uint8).reshape(4, 4096) * np.array(

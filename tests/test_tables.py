@@ -14,12 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import made_records
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, RecordError
 from memvirt.report import export, terminal, verdict
 from memvirt.report.columns import BY_NAME
 from memvirt.report.summary import figures, groups
 from memvirt.results.manifest import USUAL, Shown
-from memvirt.results.record import RecordError
 
 made, folder = made_records.made, made_records.folder
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from memvirt import inputs
 from memvirt.cli import APP
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, TimingError
 from memvirt.experiment import plan
 from memvirt.experiment.cell import prepare, run_cell
 from memvirt.timing import samples
@@ -133,7 +133,7 @@ def test_samples_of_another_configuration_are_not_continued(timed, corpus_file, 
     other = samples.timing_file(folder, cells["none"].name)
     other.write_bytes(file.read_bytes())
     try:
-        with pytest.raises(samples.TimingError, match="another cell or configuration"):
+        with pytest.raises(TimingError, match="another cell or configuration"):
             next(samples.run_timings([cells["none"]], corpus_file, folder))
     finally:
         other.unlink()
@@ -149,10 +149,10 @@ def test_a_cell_that_cannot_run_is_named_and_leaves_nothing(installed, corpus_fi
 def test_a_failed_sample_changes_nothing(installed, corpus_file, cells, tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     path.write_text("as it was")
-    with pytest.raises(samples.TimingError, match="ended with"):
+    with pytest.raises(TimingError, match="ended with"):
         samples.take(cells["swap"], tmp_path / "no-corpus", path)
     monkeypatch.setattr(samples, "TIMEOUT_S", 0.01)
-    with pytest.raises(samples.TimingError, match="more than"):
+    with pytest.raises(TimingError, match="more than"):
         samples.take(cells["swap"], corpus_file, path)
     assert path.read_text() == "as it was" and list(tmp_path.iterdir()) == [path]
 

@@ -180,18 +180,17 @@ def _deciders() -> list[Entry]:
 
 
 def _scanners() -> list[Entry]:
-    from memvirt.engine.sharing.registry import SCANNERS
-    from memvirt.settings.scanner_options import SCANNER_OPTION_MEANINGS, SCANNER_OPTIONS
+    from memvirt.names import SCANNERS
 
     return [
         Entry(
             name,
-            summary,
+            scanner.summary,
             "",
             ("option", "default", "meaning"),
-            [(key, str(value), SCANNER_OPTION_MEANINGS[key]) for key, value in SCANNER_OPTIONS[name].items()],
+            [(key, str(option.default), option.meaning) for key, option in scanner.options.items()],
         )
-        for name, (_, _, summary) in SCANNERS.items()
+        for name, scanner in SCANNERS.items()
     ]
 
 

@@ -54,7 +54,7 @@ def run_cells(plan: "Plan", context: "Run", results: "Results", jobs: int) -> It
         yield from run_plan(plan, context, results)
         return
     corpus = keep(context.corpus, cache_folder())
-    shared = Shared(corpus, dict(context.versions), context.commit, dict(context.environment))
+    shared = Shared(corpus, dict(context.versions), context.commit, dict(context.environment), context.make_host)
     workers = Workers(jobs, shared)
     try:
         yield from run_plan_beside(plan, context, results, workers)

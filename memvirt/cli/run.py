@@ -191,15 +191,15 @@ def _print_failures(failed: Sequence["Record"]) -> None:
 def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, jobs: int) -> list["Record"]:
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
+    from memvirt.errors import RecordError
     from memvirt.experiment.loop import manifest
-    from memvirt.results.record import RecordError
     from memvirt.results.run_folder import Results, claimed_folder
 
     folder, context = _ready(plan, out, resume)
     if out is None and not resume:
         folder = claimed_folder(BASE, plan.suite.name)
     records: list[Record] = []
-    with Results(folder, manifest(plan, context), resume=resume) as results:
+    with Results(folder, manifest(plan, context), resume=resume, config_of=plan.config_of) as results:
         say(
             f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
             f"corpus {context.corpus.sha256[:12]}, into {folder}"
@@ -249,7 +249,7 @@ def _ready(plan: "Plan", out: Path | None, resume: bool, capture: bool = True) -
         run = prepare(opened(plan.asked.corpus, capture=capture))
         problems += misfits(plan, run.corpus)
         if resume and not problems:
-            examine(folder, manifest(plan, run), resume=True)
+            examine(folder, manifest(plan, run), resume=True, config_of=plan.config_of)
     except MemvirtError as error:
         problems.append(str(error))
     if problems or run is None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Generic, cast
 
 from memvirt.environment import collect, source_commit
-from memvirt.errors import AdmissionError, DeciderError, InvariantError, MemvirtError
-from memvirt.experiment.expected import BatchLike, ContentError, Shadow
+from memvirt.errors import AdmissionError, ContentError, DeciderError, Exhausted, InvariantError, MemvirtError
+from memvirt.experiment.backend import AnyVm, Host, MakeHost
+from memvirt.experiment.expected import BatchLike, Shadow
 from memvirt.experiment.fleet import Fleet, build
 from memvirt.experiment.fleet_spec import vm_name
 from memvirt.experiment.plan import Cell
@@ -23,8 +24,6 @@ from memvirt.experiment.trace_cell import replay
 from memvirt.inputs import ClassTable
 from memvirt.results import derived
 from memvirt.results.record import Histogram, Kind, Record, counter_difference, histogram_difference
-
-MakeHost = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,6 @@ def prepare(corpus: ClassTable, make_host: MakeHost | None = None) -> Run:
     return Run(corpus, versions(), source_commit(), collect(), make_host)
 
 
-class Exhausted(Exception):
-    """A VM's stream stopped for want of memory; not an error of memvirt: the outcome of the cell."""
-
-
 @dataclass(slots=True)
 class _Phase:
     """What is gathered while a phase runs."""
@@ -66,10 +61,10 @@ class _Phase:
     wall_ns: int = 0
 
 
-class Driver:
+class Driver(Generic[AnyVm]):
     """Runs the phases of a fleet and keeps a shadow of every VM."""
 
-    def __init__(self, host: Any, fleet: Fleet, cloned: bool, guest: bool, aging: bool = False) -> None:
+    def __init__(self, host: Host[AnyVm], fleet: Fleet[AnyVm], cloned: bool, guest: bool, aging: bool = False) -> None:
         """`cloned`: every VM but the first is a clone of it; `guest`: VMs have one; `aging`: look at the host's memory
         after every step."""
         self._aging = aging
@@ -78,9 +73,9 @@ class Driver:
         self._guest = guest
         self._fleet = fleet
         self._cloned = cloned
-        self._shadows: dict[Any, Shadow] = {}
+        self._shadows: dict[AnyVm, Shadow] = {}
 
-    def run(self, name: str, steps: Iterator[Mapping[Any, Iterator[BatchLike]]], sampled: bool) -> _Phase:
+    def run(self, name: str, steps: Iterator[Mapping[AnyVm, Iterator[BatchLike]]], sampled: bool) -> _Phase:
         """Run every step of a phase. Raises Exhausted when a VM could not go on."""
         phase = _Phase()
         for step in steps:
@@ -115,7 +110,7 @@ class Driver:
         self._sample(phase)
         return phase
 
-    def _watched(self, vm: Any, stream: Iterator[BatchLike], phase: _Phase | None) -> Iterator[BatchLike]:
+    def _watched(self, vm: AnyVm, stream: Iterator[BatchLike], phase: _Phase | None) -> Iterator[BatchLike]:
         for batch in self._shadows[vm].watch(stream):
             if phase is not None:
                 self._sample(phase)
@@ -123,9 +118,10 @@ class Driver:
 
     def _follow(self) -> None:
         """Shadows for VMs that came since, none for those that went; a clone starts with its parent's content."""
-        there: Mapping[str, Any] = self._fleet.vms
+        there = self._fleet.vms
         kept = {vm: shadow for vm, shadow in self._shadows.items() if there.get(vm.name) is vm}
-        parent = kept.get(there.get(vm_name(0))) if self._cloned else None
+        first = there.get(vm_name(0))
+        parent = kept.get(first) if self._cloned and first is not None else None
         for vm in there.values():
             if vm in kept:
                 continue
@@ -138,7 +134,7 @@ class Driver:
     def _sample(self, phase: _Phase) -> None:
         usage = self._host.usage()
         phase.content_pages += sum(shadow.content_pages() for shadow in self._shadows.values())
-        phase.used_frames += sum(usage.values()) - usage["free"]
+        phase.used_frames += sum(usage.values()) - usage.get("free", 0)
         phase.samples += 1
 
     def verify(self, corpus: ClassTable) -> int:
@@ -213,7 +209,9 @@ def _alone(run: Run, cell: Cell, record: Record, baseline: Record | None) -> Rec
 RUNNERS: Mapping[Kind, Callable[[Run, Cell, Record, Record | None], Record]] = {"fleet": _on_a_host, "trace": _alone}
 
 
-def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver, baseline: Record | None) -> Record:
+def _measured(
+    run: Run, record: Record, host: Host[AnyVm], fleet: Fleet[AnyVm], driver: Driver[AnyVm], baseline: Record | None
+) -> Record:
     wall_ns: dict[str, int] = {}
     phase = _Phase()
     before = _look(host)
@@ -228,10 +226,10 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver,
         histograms=histogram_difference(after.histograms, before.histograms),
         cpu_ns=counter_difference(after.cpu_ns, before.cpu_ns),
         stall=counter_difference(after.stall, before.stall),
-        usage=host.usage(),
+        usage=dict(host.usage()),
         sharing=after.sharing,
         merge_times=_merge_times(before.sharing, after.sharing),
-        stores=host.stores(),
+        stores=dict(host.stores()),
         fragmentation=lies,
         vms=phase.vms,
         content_pages=phase.content_pages,
@@ -259,7 +257,7 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver,
         measured={
             "wall_ns": wall_ns,
             "accesses_per_s": phase.accesses * 10**9 // max(1, phase.wall_ns),
-            "wall_samples": host.wall_samples(),
+            "wall_samples": dict(host.wall_samples()),
             "swap_areas": host.swap(),
         },
     )
@@ -287,10 +285,11 @@ def _merge_times(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[i
     return count, total
 
 
-def _look(host: Any) -> _Look:
+def _look(host: Host[Any]) -> _Look:
+    """What there is to see now; what the host cannot tell is empty."""
     histograms = {
         kind: [(int(value), int(count)) for value, count in histogram["buckets"]]
         for kind, histogram in host.histograms().items()
     }
     stall = {name: int(value) for name, value in host.stall().items() if name.endswith("_ns")}
-    return _Look(host.counters(), histograms, host.cpu_ns(), stall, host.sharing())
+    return _Look(dict(host.counters()), histograms, dict(host.cpu_ns()), stall, dict(host.sharing()))

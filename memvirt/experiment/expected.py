@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from memvirt.errors import InvariantError, MemvirtError
+from memvirt.errors import ContentError, InvariantError
 
 READ, WRITE, FILL, DISCARD = 0, 1, 2, 3
 PAGE_BYTES, PAGE_WORDS = 4096, 512
@@ -32,10 +32,6 @@ CHUNK_PAGES = 1024  # pages compared at once: 4 MiB, inside the cache
 U32 = npt.NDArray[np.uint32]
 IdsOf = Callable[[U32, U32, U32], npt.NDArray[np.uint64]]
 I64 = npt.NDArray[np.int64]
-
-
-class ContentError(MemvirtError):
-    """A VM read back something else than it wrote; names VM, page and the first word that differs."""
 
 
 class BatchLike(Protocol):

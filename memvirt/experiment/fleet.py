@@ -24,36 +24,19 @@ steps, so the caller must run each step before it asks for the next. Refusals of
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Generic, Literal, Protocol
 
 import numpy as np
 
 from memvirt.errors import ConfigError
+from memvirt.experiment.backend import AnyVm, Host
 from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec, vm_name
 from memvirt.inputs import ClassTable
 from memvirt.inputs.bits import Pages
 from memvirt.results.derived import settled
-from memvirt.settings.vm_config import GuestOptions, VmConfig
+from memvirt.settings.vm_config import GuestOptions
 from memvirt.units import HUGE_ORDER, PageCount
 from memvirt.workloads import BATCH, FILL, Action, Batch, Boot, Plan, Space, Stream, Workload, discard
-
-Streams = dict["Vm", Iterator[Batch]]
-
-
-class Vm(Protocol):
-    """What a fleet asks of a VM."""
-
-    def clone(self, name: str) -> "Vm": ...
-    def destroy(self) -> None: ...
-    def balloon(self, target: PageCount) -> int: ...
-
-
-class Host(Protocol):
-    """What a fleet asks of a host."""
-
-    def create(self, config: VmConfig) -> Vm: ...
-    def settle(self, passes: int) -> None: ...
-    def fragmentation(self) -> dict[str, Any]: ...
 
 
 class Scenario(Protocol):
@@ -72,13 +55,13 @@ class Scenario(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(Generic[AnyVm]):
     """A named part of a cell, to be gone through once. Run each step before asking for the next."""
 
     name: Literal["fill", "warm-up", "measured"]
-    steps: Callable[[], Iterator[Streams]]
+    steps: Callable[[], Iterator[dict[AnyVm, Iterator[Batch]]]]
 
-    def __iter__(self) -> Iterator[Streams]:
+    def __iter__(self) -> Iterator[dict[AnyVm, Iterator[Batch]]]:
         return self.steps()
 
 
@@ -161,19 +144,19 @@ def blend(parts: Sequence[Pages]) -> Pages:
     return np.concatenate(parts)[np.argsort(np.concatenate(keys), kind="stable")]
 
 
-class Fleet:
+class Fleet(Generic[AnyVm]):
     """VMs on one host, and the phases of a cell. `vms` maps names to the VMs that exist now."""
 
     def __init__(
         self,
-        host: Host,
+        host: Host[AnyVm],
         scenario: Scenario,
         sizes: Sequence[int],
         contents: Contents,
         seed: int,
         guest: GuestOptions | None,
     ) -> None:
-        self.vms: dict[str, Vm] = {}
+        self.vms: dict[str, AnyVm] = {}
         self.configured_pages = sum(sizes)
         self._guest = guest
         self._host = host
@@ -186,7 +169,7 @@ class Fleet:
             budget = scenario.fleet.vms * scenario.fleet.memory * scenario.aging.resident_percent // 100
             plan = Plan([layout.touched for layout in self._layouts], budget, seed)
             most, measured = plan.cycles(scenario.aging.cycles), plan.cycles(scenario.aging.measured_cycles)
-            self.phases: tuple[Phase, ...] = (
+            self.phases: tuple[Phase[AnyVm], ...] = (
                 Phase("warm-up", lambda: self._age(most, until_settled=True)),
                 Phase("measured", lambda: self._age(measured)),
             )
@@ -198,13 +181,13 @@ class Fleet:
             phases.append(self._working("warm-up", scenario.warm_up))
         self.phases = (*phases, self._working("measured", scenario.measured))
 
-    def create(self, index: int) -> Vm:
+    def create(self, index: int) -> AnyVm:
         """Create VM number `index`; what the host says to that passes through."""
         config = self._scenario.fleet.vm(index, self._layouts[index].configured, self._guest)
         self.vms[config.name] = self._host.create(config)
         return self.vms[config.name]
 
-    def _boots(self) -> Iterator[Streams]:
+    def _boots(self) -> Iterator[dict[AnyVm, Iterator[Batch]]]:
         passes = self._scenario.settle_passes
         if not passes:
             yield {self.vms[vm_name(index)]: self._boot(index) for index in range(len(self._layouts))}
@@ -213,7 +196,7 @@ class Fleet:
             yield {self.vms[vm_name(index)]: self._boot(index)}
             self._host.settle(passes)
 
-    def _clones(self) -> Iterator[Streams]:
+    def _clones(self) -> Iterator[dict[AnyVm, Iterator[Batch]]]:
         parent = self.vms[vm_name(0)]
         yield {parent: self._boot(0)}
         for index in range(1, len(self._layouts)):
@@ -222,8 +205,8 @@ class Fleet:
     def _boot(self, index: int) -> Iterator[Batch]:
         return self._contents.boot(index, self._layouts[index]).batches()
 
-    def _working(self, name: Literal["warm-up", "measured"], workload: Workload) -> Phase:
-        def steps() -> Iterator[Streams]:
+    def _working(self, name: Literal["warm-up", "measured"], workload: Workload) -> Phase[AnyVm]:
+        def steps() -> Iterator[dict[AnyVm, Iterator[Batch]]]:
             yield {
                 self.vms[vm_name(index)]: self._arriving(
                     name, layout, workload, workload.batches(layout.space, Stream(self._seed, index, name))
@@ -239,7 +222,9 @@ class Fleet:
             return batches
         return among(batches, max(1, workload.length()), layout.touched, self._contents.arrivals(layout))
 
-    def _age(self, cycles: Iterator[list[Action]], until_settled: bool = False) -> Iterator[Streams]:
+    def _age(
+        self, cycles: Iterator[list[Action]], until_settled: bool = False
+    ) -> Iterator[dict[AnyVm, Iterator[Batch]]]:
         """One step per cycle. What VMs give up goes back to the host at once: by stopping, or through the balloon."""
         unusable: list[int] = []
         for actions in cycles:
@@ -257,7 +242,7 @@ class Fleet:
             free = self._layouts[index].touched - self._held[index]
             self.vms[vm_name(index)].balloon(PageCount(free))
 
-    def _act(self, action: Action) -> tuple[Vm, Iterator[Batch]] | None:
+    def _act(self, action: Action) -> tuple[AnyVm, Iterator[Batch]] | None:
         """Carry out one action; its stream, if it has one."""
         name, held = vm_name(action.vm), self._held[action.vm]
         if action.kind == "stop":
@@ -276,14 +261,14 @@ class Fleet:
 
 
 def build(
-    host: Host,
+    host: Host[AnyVm],
     scenario: Scenario,
     corpus: ClassTable,
     seed: int,
     *,
     overcommit_percent: int = 100,
     guest: GuestOptions | None = None,
-) -> Fleet:
+) -> Fleet[AnyVm]:
     """Create the VMs of a scenario on a host and describe their phases.
 
     `guest` is that of every VM; streams are the same with and without. Clones and VMs that age are

@@ -8,9 +8,10 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
 
 from memvirt import interrupts
+from memvirt.errors import WorkerDied
 from memvirt.experiment.cell import Run, blank, run_cell
 from memvirt.experiment.plan import Cell, Plan
-from memvirt.experiment.pool import WorkerDied, run_here, without_wall
+from memvirt.experiment.pool import run_here, without_wall
 from memvirt.experiment.prediction import Pace, seconds
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record

@@ -19,36 +19,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
+from memvirt.experiment.column import Column, FileRead, all_files, chosen, lines, resolve_all
 from memvirt.experiment.overrides import sort_out
 from memvirt.experiment.replayed import Streams, with_trace
-from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName, Variant
+from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName
 from memvirt.inputs import ClassTable, Fingerprints
-from memvirt.inputs.files import file_sha256
 from memvirt.results.manifest import Asked
 from memvirt.results.record import Role, cell_name, sha256_of
 from memvirt.results.shards import Shard
-from memvirt.settings import presets
 from memvirt.settings.config import HostConfig
 from memvirt.settings.costs import load as cost_model
-from memvirt.settings.vm_config import PLAIN_GUEST, GuestOptions, check_fleet, guest_of
-from memvirt.units import PageCount, suggest
-
-
-@dataclass(frozen=True, slots=True)
-class FileRead:
-    """A file that a cell reads: at which place of the configuration it is named, and what was in it."""
-
-    place: str  # "host.balloon", "scenario.measured.file"
-    path: str
-    sha256: str
-
-    def check(self) -> None:
-        """ConfigError when the file is no longer what it was."""
-        if file_sha256(self.path) != self.sha256:
-            raise ConfigError(f"{self.path} has changed since the run was planned; run it again into another folder")
+from memvirt.settings.vm_config import PLAIN_GUEST, GuestOptions
+from memvirt.units import suggest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +125,10 @@ class Plan:
         """The cell that `cell` is slower than: its VMs and streams on a host with enough memory."""
         return _baseline(cell)
 
+    def config_of(self, name: str) -> dict[str, Any]:
+        """The configuration of the cell of that name."""
+        return next(cell for cell in self.in_order() if cell.name == name).config()
+
     def count(self) -> int:
         """How many cells there are to run, baselines included."""
         return sum(1 for _ in self.in_order())
@@ -163,27 +151,14 @@ class Plan:
             yield cell
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column of the run with one seed, resolved."""
-
-    name: str
-    host: HostConfig
-    guest: GuestOptions | None
-    promised: Mapping[str, tuple[int, ...]]  # what VMs are promised, as a fleet says it
-    files: tuple[FileRead, ...]
-    asked: Mapping[str, Any]
-    origins: Mapping[str, str]
-
-
 def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
     """Why cells of the plan cannot run on this corpus, each reason once: known before the first one runs."""
     found: dict[str, None] = {}
     known = [entry.name for entry in corpus.classes]
     for cell in plan.in_order():
-        if not isinstance(cell.spec, Scenario):
+        if not cell.spec.classes:
             continue
-        for name in (*cell.spec.fleet.image, *cell.spec.fleet.private):
+        for name in cell.spec.classes:
             if name not in known:
                 found[
                     f"corpus: it has no class '{name}', which suite '{plan.suite.name}' fills VMs from{suggest(name, known)} "
@@ -224,23 +199,13 @@ def make(
     taken = {key for scenario in sized.scenarios for key in scenario.host_settings}
     usable, wrong = sort_out(overrides, taken)
     problems += wrong
-    columns = _columns(sized, only, problems)
+    columns = chosen(sized, only, problems)
     if problems and not columns:
         columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
-    resolved: dict[tuple[str, int], _Column] = {}
-    for seed in dict.fromkeys(seeds or sized.seeds):
-        for column in columns:
-            try:
-                resolved[column.name, seed] = _resolve(sized, column, seed, usable)
-            except ConfigError as error:
-                problems.append(str(error))
-    problems += _for_no_guest(usable, list(resolved.values()))
-    for each in {column.name: column for column in resolved.values()}.values():
-        for scenario in sized.scenarios:
-            problems += _broken_promises(scenario, each)
-    read = _all_files(sized, problems)
+    resolved = resolve_all(sized, columns, seeds, usable, problems)
+    read = all_files(sized, problems)
     if problems:
-        raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in _lines(problem))))
+        raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in lines(problem))))
     asked = Asked(
         suite=name,
         tier=tier,
@@ -263,7 +228,7 @@ def make(
 
 
 def _cell(
-    sized: Suite, scenario: AnyScenario, percent: int, tier: TierName, column: _Column, read: tuple[FileRead, ...]
+    sized: Suite, scenario: AnyScenario, percent: int, tier: TierName, column: Column, read: tuple[FileRead, ...]
 ) -> Cell:
     has_vms = scenario.kind == "fleet"
     asked_for = {key: where for key, where in column.origins.items() if key.split(".")[0] in scenario.host_settings}
@@ -283,14 +248,6 @@ def _cell(
     )
 
 
-def _for_no_guest(overrides: Sequence[str], columns: Sequence[_Column]) -> list[str]:
-    """Settings of guests that no column has."""
-    if not columns or any(column.guest is not None for column in columns):
-        return []
-    idle = [text for text in overrides if text.startswith("vm.guest.")]
-    return [f"--set {text}: no column has guests; add --set vm.guest=true" for text in idle]
-
-
 def _filled(sized: Suite, fill: Sequence[str], problems: list[str]) -> Suite:
     """The suite whose VMs are filled from these classes; what cannot be understood is added to the problems."""
     found: dict[str, list[str]] = {}
@@ -304,86 +261,6 @@ def _filled(sized: Suite, fill: Sequence[str], problems: list[str]) -> Suite:
         return sized
     scenarios = [each.with_contents(found) if isinstance(each, Scenario) else each for each in sized.scenarios]
     return sized.model_copy(update={"scenarios": scenarios})
-
-
-def _columns(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Variant]:
-    """The columns to run; what cannot be one is added to the problems."""
-    own = sized.all_variants()
-    table = {variant.name: variant for variant in own}
-    known = list(dict.fromkeys([*table, *presets.names()]))
-    columns: dict[str, Variant] = {}
-    for name in only:
-        if name not in known and not name.endswith(".toml"):
-            problems.append(f"unknown preset '{name}'{suggest(name, known)} (known: {', '.join(known)})")
-            continue
-        column = table.get(name) or suite.column(name)
-        other = columns.get(column.name)
-        columns[column.name] = column
-        if other is not None:
-            both = f"{other.preset} and {column.preset}" if other.preset != column.preset else f"{name}, twice"
-            problems.append(
-                f"--preset names two columns '{column.name}': {both}; rename one of the files, or leave it out"
-            )
-    return list(columns.values()) if only else own
-
-
-def _lines(problem: str) -> list[str]:
-    """The problems in an error text that may count several."""
-    first, *rest = problem.splitlines()
-    return [line.strip() for line in rest] if rest and first.endswith(" problems:") else [problem]
-
-
-def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str]) -> _Column:
-    """A column's settings, each with its origin, and the files that they name."""
-    own: dict[str, Any] = {**column.set, "seed": seed}
-    sizes: dict[str, Any] = {"memory": PageCount(sized.host.memory)}
-    if sized.host.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
-        sizes["swap"] = PageCount(sized.host.swap)
-    between = [(f"suite {sized.name}", sizes), (f"column {column.name} of suite {sized.name}", own)]
-    resolved = presets.resolve_layers(column.preset, overrides, between=between)
-    host = resolved.config
-    wanted = presets.vm_settings(column.preset, overrides)
-    decider = policies.file_of(host.balloon) if host.balloon else None
-    promised = {"reservation_percent": wanted.reservation_percent, "limit_percent": wanted.limit_percent}
-    return _Column(
-        name=column.name,
-        host=host,
-        guest=guest_of(wanted.guest),
-        promised={key: (value,) for key, value in promised.items() if value is not None},
-        files=() if decider is None else (FileRead("host.balloon", str(decider), file_sha256(decider)),),
-        asked={"preset": column.preset, "set": column.set, "settings": list(overrides)},
-        origins=resolved.origins,
-    )
-
-
-def _all_files(sized: Suite, problems: list[str]) -> dict[str, tuple[FileRead, ...]]:
-    """The files that each scenario reads; what cannot be read is added to the problems."""
-    read: dict[str, tuple[FileRead, ...]] = {}
-    for scenario in sized.scenarios:
-        try:
-            read[scenario.name] = _files_of(scenario)
-        except ConfigError as error:
-            problems.append(str(error))
-    return read
-
-
-def _files_of(scenario: AnyScenario) -> tuple[FileRead, ...]:
-    """The files that a scenario's workloads read."""
-    return tuple(
-        FileRead(f"scenario.{place}.{parameter}", str(getattr(workload, parameter)), sha256)
-        for place, workload in scenario.workloads.items()
-        for parameter, sha256 in workload.file_hashes().items()
-    )
-
-
-def _broken_promises(scenario: AnyScenario, column: _Column) -> list[str]:
-    """What the host could not keep even at the scenario's lowest ratio; at higher ones admission answers for it."""
-    percent = min(scenario.points)
-    try:
-        check_fleet(column.host, scenario.promising(column.promised).vms(percent))
-    except ConfigError as error:
-        return [f"scenario {scenario.name}-{percent} under {column.name}: {line}" for line in _lines(str(error))]
-    return []
 
 
 def _baseline(cell: Cell) -> Cell:

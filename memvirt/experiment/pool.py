@@ -26,6 +26,8 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from memvirt.environment import cores, memory_limit
+from memvirt.errors import WorkerDied
+from memvirt.experiment.backend import MakeHost
 from memvirt.experiment.cell import Run, run_cell
 from memvirt.experiment.plan import Cell
 from memvirt.inputs import load
@@ -40,10 +42,6 @@ WALL = ("wall_ns", "accesses_per_s", "wall_samples")  # in a record's `measured`
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
-class WorkerDied(Exception):
-    """A worker ended in the middle of a cell; the message says how."""
-
-
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What a worker is told once: where the corpus lies, and what records say of the run."""
@@ -52,6 +50,7 @@ class Shared:
     versions: dict[str, str]
     commit: str
     environment: dict[str, Any]
+    make_host: MakeHost  # importable by name: it travels to the workers
 
 
 def auto_jobs(cells: Sequence[Cell]) -> int:
@@ -178,13 +177,11 @@ _run: Run
 
 
 def _fields(shared: Shared) -> dict[str, Any]:
-    from memvirt.host import Host
-
     return {
         "versions": shared.versions,
         "commit": shared.commit,
         "environment": shared.environment,
-        "make_host": Host.of,
+        "make_host": shared.make_host,
     }
 
 

@@ -161,6 +161,11 @@ class Scenario(Model):
         """Configured pages of each VM at a ratio."""
         return self.fleet.sizes(percent)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of a corpus that its VMs are filled from."""
+        return (*self.fleet.image, *self.fleet.private)
+
     def vms(self, percent: int) -> list[VmConfig]:
         """The VMs of its fleet at a ratio, without guests."""
         return [self.fleet.vm(index, pages) for index, pages in enumerate(self.sizes(percent))]
@@ -220,7 +225,8 @@ class Simulated(Model):
     kind: ClassVar[Kind] = "trace"
     baseline: ClassVar[str] = "belady"  # the offline optimum
     has_baseline: ClassVar[bool] = True
-    host_settings: ClassVar[tuple[str, ...]] = ("replacement", "replacement_options", "seed")  # all that it asks for
+    host_settings: ClassVar[tuple[str, ...]] = ("replacement", "replacement_options", "seed")
+    classes: ClassVar[tuple[str, ...]] = ()
 
     name: Name = Field(description="of the scenario; its ratio is appended")
     description: str = Field(description="one sentence, printed above its table")

@@ -12,25 +12,8 @@ from collections.abc import Iterable
 from memvirt.errors import ConfigError
 from memvirt.metrics.metric import Better, Kind, Metric
 from memvirt.metrics.sharing import SHARING, SHARING_TIMES
+from memvirt.names import FAULTS, FRAME_USES, MECHANISMS
 from memvirt.units import suggest
-
-FAULT_KINDS = ("refill", "zero", "huge", "cow", "reuse", "cached", "same", "zpool", "swap")
-MECHANISMS = (
-    "access",
-    "fault",
-    "zero",
-    "copy",
-    "compress",
-    "decompress",
-    "swap",
-    "reclaim",
-    "scan",
-    "clone",
-    "balloon",
-    "compact",
-    "guest",
-)
-FRAME_USES = ("free", "guest", "table", "zspage", "fixed", "backing", "swap_cache")
 
 # The events of a host (engine/counters.pxd, in its order): name, unit, better, meaning.
 _UP, _DOWN, _NONE = Better.HIGHER, Better.LOWER, Better.NEITHER
@@ -279,13 +262,13 @@ def _families() -> list[Metric]:
     """One metric for each member of a family, and what a guest counts."""
     rows = [
         Metric(f"sim_ns.{fault}", "ns", Kind.HISTOGRAM, f"modelled time of every fault '{fault}'", _DOWN, "complete")
-        for fault in FAULT_KINDS
+        for fault in FAULTS
     ]
     rows += [
         Metric(
             f"wall_ns.{fault}", "ns", Kind.HISTOGRAM, f"this machine's time, fault '{fault}'", _DOWN, "every 64th timed"
         )
-        for fault in FAULT_KINDS
+        for fault in FAULTS
     ]
     rows += [
         Metric(

@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from memvirt.errors import ConfigError
+from memvirt.errors import FolderError
 from memvirt.results.record import Tier
 
 FORMAT = "memvirt-run"
@@ -29,10 +29,6 @@ SAME = ("suite", "tier", "cells", "inputs", "versions", "commit")  # in which a 
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 Rule = Literal["slowdown", "leading", "apart", "survival"]
-
-
-class FolderError(ConfigError):
-    """A results folder that cannot be used: what it holds, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)

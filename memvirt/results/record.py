@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from memvirt.errors import MemvirtError
+from memvirt.errors import RecordError
 
 SCHEMA = 2
 # 2 - resolved configuration by value, what was asked for beside it, role and kind; presentation lies in run.json.
@@ -38,10 +38,6 @@ Role = Literal["column", "baseline"]  # baseline: what columns are held against,
 Kind = Literal["fleet", "trace"]  # VMs on a host, or page numbers through an order of replacement alone
 DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?\Z")
 Histogram = list[tuple[int, int]]
-
-
-class RecordError(MemvirtError, ValueError):
-    """A result file that is missing, damaged, foreign or of another run; the message names the path."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=ConfigDict(extra="forbid", strict=True))

@@ -14,24 +14,36 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from memvirt.errors import FolderError, RecordError
 from memvirt.results import manifest as manifests
-from memvirt.results.manifest import FolderError, Manifest
-from memvirt.results.record import Record, RecordError, dumps, read, write_atomically
+from memvirt.results.manifest import Manifest
+from memvirt.results.record import Record, differences, dumps, read, write_atomically
 
 MANIFEST = "run.json"
 SHOWN = 5  # names listed in messages, at most
+
+ConfigOf = Callable[[str], dict[str, Any]]  # the configuration of a cell, by its name
 
 
 class Results:
     """A results folder opened for a run: locked until closed. Use as a context manager."""
 
-    def __init__(self, folder: str | os.PathLike[str], manifest: Manifest, *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        manifest: Manifest,
+        *,
+        resume: bool = False,
+        config_of: ConfigOf | None = None,
+    ) -> None:
         """Make or take up the folder for the run that `manifest` describes.
 
+        `config_of` gives the configuration of a cell by its name: with it, a refusal names the setting that changed.
         FolderError when it holds something else, holds a run and `resume` is off, holds another run, or is in use.
         """
         self.path = Path(folder)
@@ -44,7 +56,7 @@ class Results:
             raise FolderError(f"{self.path}: cannot be made: {error.strerror}; use another --out") from None
         try:
             self._take_lock()
-            self._take_up(manifest, resume)
+            self._take_up(manifest, resume, config_of)
         except BaseException:
             self.close()
             raise
@@ -57,8 +69,8 @@ class Results:
                 f"{self.path}: another memvirt run is writing into it; wait for it, or use another --out"
             ) from None
 
-    def _take_up(self, wanted: Manifest, resume: bool) -> None:
-        examine(self.path, wanted, resume=resume)
+    def _take_up(self, wanted: Manifest, resume: bool, config_of: ConfigOf | None) -> None:
+        examine(self.path, wanted, resume=resume, config_of=config_of)
         if not (self.path / MANIFEST).exists():
             (self.path / "cells").mkdir(exist_ok=True)
             write_atomically(self.path / MANIFEST, manifests.dumps(wanted))
@@ -100,7 +112,7 @@ class Results:
         self.close()
 
 
-def examine(folder: Path, wanted: Manifest | None, *, resume: bool) -> None:
+def examine(folder: Path, wanted: Manifest | None, *, resume: bool, config_of: ConfigOf | None = None) -> None:
     """FolderError where a run cannot be written into the folder, which need not exist; changes nothing. `wanted`: what
     the run there must be to be resumed; None: not known yet."""
     if folder.exists() and not folder.is_dir():
@@ -124,7 +136,7 @@ def examine(folder: Path, wanted: Manifest | None, *, resume: bool) -> None:
             "go on with it by --resume, or use another --out"
         )
     if wanted is not None:
-        _require_same(folder, manifest, wanted)
+        _require_same(folder, manifest, wanted, config_of)
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
@@ -210,26 +222,42 @@ def _is_ours_unborn(entry: Path) -> bool:
     return entry.name == f".{MANIFEST}.tmp"
 
 
-def _require_same(folder: Path, there: Manifest, wanted: Manifest) -> None:
-    """FolderError with what keeps a run from being resumed: the parts that differ, of cells the first setting."""
+def _require_same(folder: Path, there: Manifest, wanted: Manifest, config_of: ConfigOf | None) -> None:
+    """FolderError with what keeps a run from being resumed: the parts that differ, of cells the settings."""
     told = ["another part of the run"] if there.part != wanted.part else []
     for part in manifests.differing(there, wanted):
         before, now = getattr(there, part), getattr(wanted, part)
-        told.append(_cells_apart(before, now) if part == "cells" else f"{part}: {before} there, {now} now")
+        if part != "cells":
+            told.append(f"{part}: {before} there, {now} now")
+            continue
+        cells, changed = _cells_apart(before, now)
+        told += [*cells, *_settings_apart(folder, changed, config_of)]
     if told:
         raise FolderError(
             f"{folder}: holds another run, which cannot be resumed ({'; '.join(told)}); use another --out"
         )
 
 
-def _cells_apart(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """What is different about the cells of two runs, in a few words."""
-    only = [f"cells {_few(before, now)} there only"] if set(before) - set(now) else []
-    only += [f"cells {_few(now, before)} now only"] if set(now) - set(before) else []
+def _settings_apart(folder: Path, changed: Sequence[str], config_of: ConfigOf | None) -> Iterator[str]:
+    """The settings that changed, of the first cell of which there is a record."""
+    if config_of is None:
+        return
+    for name in changed:
+        try:
+            before = read(folder / "cells" / f"{name}.json").config
+        except RecordError:
+            continue
+        found = list(differences(before, config_of(name)))
+        yield from (f"{place}: {one} there, {other} now" for place, one, other in found[:SHOWN])
+        return
+
+
+def _cells_apart(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """What is different about the cells of two runs, in a few words, and the cells whose configuration changed."""
+    told = [f"cells {_few(before, now)} there only"] if set(before) - set(now) else []
+    told += [f"cells {_few(now, before)} now only"] if set(now) - set(before) else []
     changed = [name for name in before if name in now and before[name] != now[name]]
-    if changed:
-        only.append(f"configuration of {_few(changed, ())} changed")
-    return ", ".join(only)
+    return [*told, f"configuration of {_few(changed, ())} changed"] if changed else told, changed
 
 
 def _few(names: Iterable[str], without: Container[str]) -> str:

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, FolderError
 from memvirt.results import manifest as manifests
-from memvirt.results.manifest import FolderError, Manifest
+from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, comparable, differences
 from memvirt.results.run_folder import Results, load, read_manifest
 

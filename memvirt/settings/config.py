@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from memvirt import policies
 from memvirt.errors import ConfigError
-from memvirt.names import CODECS, ZSTD_LEVELS
+from memvirt.names import CODECS, SCANNERS, ZSTD_LEVELS
 from memvirt.settings import costs as cost_models
 from memvirt.settings import orders as order_table
 from memvirt.settings.costs import CostModel
@@ -34,12 +34,14 @@ from memvirt.settings.fields import (
     Percent,
     Replacement,
     none_from_text,
+    one_of,
 )
-from memvirt.settings.scanner_options import SCANNER_OPTIONS, problem_of
+from memvirt.settings.scanner_options import defaults, problem_of
 from memvirt.settings.watermarks import LEAST_PAGES, Watermarks, linux_watermarks
 from memvirt.units import PAGE_SIZE, format_pages
 
-Scanner = Annotated[Literal["hash", "ksm", "esx", "zero-only", "inline"] | None, BeforeValidator(none_from_text)]
+Scanner = Annotated[str | None, BeforeValidator(none_from_text), *one_of(SCANNERS)]
+Codec = Annotated[str, *one_of(CODECS)]
 
 MOST_PAGES = 1 << 28  # of memory, and of swap: an entry has 28 bits for a frame, or for a record of what is out
 COMPRESS_LIMIT = 2990  # bytes: 73 % of a page, as Google's far memory (ASPLOS 2019)
@@ -83,7 +85,7 @@ class HostConfig(Model):
     readahead: int = Field(
         default=3, strict=True, ge=0, le=5, description="swap readahead: windows of up to 2^n pages; 0 = off"
     )
-    codec: Literal["lz4", "lz4hc", "zstd"] = Field(default="lz4", description="codec of the compressed cache")
+    codec: Codec = Field(default="lz4", description="codec of the compressed cache")
     codec_level: Annotated[int, LEFT_OPEN] = Field(
         default=OPEN, strict=True, description="level of the codec, for lz4 its acceleration; none = its default"
     )
@@ -165,7 +167,7 @@ class HostConfig(Model):
             "codec_level": CODECS[self.codec][1] if self.codec_level is None else self.codec_level,
             "watermarks": self.watermarks or linux_watermarks(self.memory),
             "replacement_options": order_table.resolved(self.replacement, self.replacement_options),
-            "sharing_options": {**SCANNER_OPTIONS[self.sharing], **self.sharing_options} if self.sharing else {},
+            "sharing_options": {**defaults(self.sharing), **self.sharing_options} if self.sharing else {},
             "decider_options": options,
         }
         for name, value in found.items():
@@ -214,7 +216,7 @@ class HostConfig(Model):
         if self.sharing is None:
             text = "given, but sharing is off; set sharing, for instance to 'hash'"
             return [Problem(("sharing_options",), text, ("sharing",))] if self.sharing_options else []
-        known = SCANNER_OPTIONS[self.sharing]
+        known = defaults(self.sharing)
         problems = []
         for key, value in self.sharing_options.items():
             wrong = problem_of(key, value, known, f"scanner '{self.sharing}'")

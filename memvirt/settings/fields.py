@@ -7,13 +7,15 @@ config dumps reads like what a user types, and gives the same config when read a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WrapValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WrapValidator
 
+from memvirt.errors import ConfigError
 from memvirt.settings import orders
 from memvirt.settings.wording import NAME_PATTERN
-from memvirt.units import format_pages, format_time, parse_pages, parse_percent, parse_time
+from memvirt.units import format_pages, format_time, parse_pages, parse_percent, parse_time, suggest
 
 Pages = Annotated[int, BeforeValidator(parse_pages), PlainSerializer(format_pages, return_type=str)]
 PagesOrZero = Annotated[
@@ -34,6 +36,18 @@ class Model(BaseModel):
     """A table of settings: frozen, and no key that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def one_of(names: Iterable[str]) -> tuple[AfterValidator, Any]:
+    """What makes a text one of the names of a table: a check, and what `describe` tells of it."""
+    known = list(names)
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in known:
+            raise ConfigError(f"unknown value {value!r}{suggest(value, known)} (known: {', '.join(known)})")
+        return value
+
+    return AfterValidator(check), Field(json_schema_extra={"enum": [*known]})
 
 
 def none_from_text(value: object) -> object:

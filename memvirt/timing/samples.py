@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from memvirt import interrupts
-from memvirt.errors import ConfigError, MemvirtError
+from memvirt.errors import ConfigError, TimingError
 from memvirt.experiment.plan import Cell
 from memvirt.results.record import Record
 
@@ -40,10 +40,6 @@ LOCK = "memvirt-timing.lock"
 HOOK = "memvirt"
 PASSED_ON = "LD_PRELOAD,ASAN_OPTIONS,PYTHONMALLOC"  # how this process was loaded: pyperf passes on few others by itself
 FOLDER = "timings"
-
-
-class TimingError(MemvirtError):
-    """A sample that could not be taken: names the cell and what its process said last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyperf  # type: ignore[import-untyped]
 
-from memvirt.errors import MemvirtError
+from memvirt.errors import TimingError
 from memvirt.experiment.fleet import build
 from memvirt.experiment.plan import Cell
 from memvirt.experiment.suite import Scenario
@@ -32,16 +32,12 @@ SCHEMA = 1  # of the mv_* metadata
 # 1 - first version.
 
 
-class CellError(MemvirtError):
-    """A cell that cannot be timed, because it does not run to its end."""
-
-
 def measure(loops: int, cell: Cell, corpus_file: str) -> float:
     """Seconds of the measured phase. A cell runs once in a process: its second run would find caches warm."""
     if loops != 1:
         raise ValueError(f"{loops} loops: a cell runs once in a process")
     if not isinstance(cell.spec, Scenario):
-        raise CellError(f"{cell.name}: a trace alone has no host to time; bench/replacement.py times orders")
+        raise TimingError(f"{cell.name}: a trace alone has no host to time; bench/replacement.py times orders")
     corpus = load(Path(corpus_file))
     host = Host.of(cell.host, corpus=corpus)
     fleet = build(host, cell.spec, corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest)
@@ -88,7 +84,7 @@ def _run(host: Host, steps: Iterator[Any], phase: str) -> _Took:
         for vm, outcome in outcomes.items():
             took.accesses += outcome.done
             if outcome.reason != "done":
-                raise CellError(f"{vm.name} stopped in phase {phase} after {outcome.done} accesses: {outcome.reason}")
+                raise TimingError(f"{vm.name} stopped in phase {phase} after {outcome.done} accesses: {outcome.reason}")
     return took
 
 

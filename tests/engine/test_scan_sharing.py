@@ -9,7 +9,7 @@ import pytest
 import memvirt
 from memvirt.errors import ConfigError
 from memvirt.metrics import registry
-from memvirt.settings.scanner_options import SCANNER_OPTIONS
+from memvirt.names import SCANNERS as NAMED
 
 PAGE = 4096
 CORPUS = np.zeros((40, PAGE), np.uint8)
@@ -456,7 +456,12 @@ def test_merged_frames_may_be_split_out_of_huge_leaves_and_moved(name):
 
 @pytest.mark.parametrize(
     ("scanner", "option"),
-    [(name, key) for name, table in SCANNER_OPTIONS.items() for key, value in table.items() if type(value) is int],
+    [
+        (name, key)
+        for name, scanner in NAMED.items()
+        for key, option in scanner.options.items()
+        if type(option.default) is int
+    ],
 )
 def test_every_number_a_scanner_may_be_told_it_can_be_told(scanner, option):
     """From the smallest to the largest that the configuration lets through; beyond, words and not a traceback."""

@@ -1,6 +1,6 @@
 from .types cimport int64_t, uint32_t, uint64_t
 
-# What a fault was, named from the entry alone. The order is that of FAULT_NAMES in counters.pyx.
+# What a fault was, named from the entry alone. The order is that of FAULTS in memvirt.names.
 cdef enum Fault:
     FAULT_NONE = 0              # the entry serves the access: only the translation cache had to be filled
     FAULT_ZERO = 1              # nothing there yet: a frame of zeros
@@ -13,7 +13,7 @@ cdef enum Fault:
     FAULT_SWAP = 8              # read from swap
     NR_FAULTS = 9
 
-# Where simulated processor time goes. The order is that of MECHANISM_NAMES.
+# Where simulated processor time goes. The order is that of MECHANISMS in memvirt.names.
 cdef enum Mechanism:
     CPU_ACCESS = 0
     CPU_FAULT = 1

@@ -10,11 +10,13 @@ into 64 buckets, so a percentile is right to within 1.6 %. They are complete: no
 
 from libc.stdlib cimport calloc, free
 
-from .types cimport int64_t, uint32_t
+from .types cimport uint32_t
 
-FAULT_NAMES = ("refill", "zero", "huge", "cow", "reuse", "cached", "same", "zpool", "swap")
-MECHANISM_NAMES = ("access", "fault", "zero", "copy", "compress", "decompress", "swap", "reclaim", "scan", "clone",
-                   "balloon", "compact", "guest")
+from memvirt.errors import InvariantError
+from memvirt.names import FAULTS, MECHANISMS
+
+if (len(FAULTS), len(MECHANISMS)) != (NR_FAULTS, NR_MECHANISMS):
+    raise InvariantError("counters.pxd and memvirt.names count different faults or mechanisms")
 
 
 def bucket_value(uint32_t index):
@@ -54,18 +56,13 @@ cdef class Meter:
 
     def cpu(self):
         """{mechanism: simulated ns}"""
-        return {name: self.cpu_ns[i] for i, name in enumerate(MECHANISM_NAMES)}
+        return {name: self.cpu_ns[i] for i, name in enumerate(MECHANISMS)}
 
     def histograms(self):
         """{fault kind: complete histogram of simulated ns}; kinds that never happened are left out."""
-        return {name: histogram_dict(&self.sim[i]) for i, name in enumerate(FAULT_NAMES) if self.sim[i].total}
+        return {name: histogram_dict(&self.sim[i]) for i, name in enumerate(FAULTS) if self.sim[i].total}
 
     def wall_samples(self):
         """{fault kind: histogram of sampled wall ns, with "every": one fault in that many was timed}"""
         return {name: histogram_dict(&self.wall[i]) | {"every": WALL_EVERY}
-                for i, name in enumerate(FAULT_NAMES) if self.wall[i].total}
-
-
-def bucket_of(int64_t value):
-    """Bucket index of a value in ns (for tests and for merging histograms)."""
-    return hist_bucket(value)
+                for i, name in enumerate(FAULTS) if self.wall[i].total}

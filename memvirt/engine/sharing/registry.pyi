@@ -1,5 +1,5 @@
 from typing import Any
 
-SCANNERS: dict[str, tuple[type, dict[str, Any], str]]
+CLASSES: dict[str, tuple[type, dict[str, Any]]]
 
-def make_scanner(name: str, index: Any, options: dict[str, Any]) -> Any: ...
+def make_scanner(name: str, index: Any, options: dict[str, Any], seed: int) -> Any: ...

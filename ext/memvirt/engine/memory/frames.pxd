@@ -2,6 +2,7 @@ from .buddy cimport Buddy
 from ..content.content cimport Content
 from ..types cimport hfn_t, site_t, uint8_t, uint16_t, uint32_t, uint64_t, vmid_t
 
+# In the order of FRAME_USES in memvirt.names.
 cdef enum FrameState:
     FRAME_FREE = 0              # in the buddy allocator; bytes are garbage (poisoned in debug builds)
     FRAME_GUEST = 1             # holds guest content; where/backing/charge valid

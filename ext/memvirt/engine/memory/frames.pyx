@@ -25,6 +25,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from memvirt.errors import ConfigError, InvariantError
+from memvirt.names import FRAME_USES
 
 from .buddy cimport Buddy
 from ..content.content cimport Content
@@ -53,7 +54,8 @@ cdef extern from *:
     """
     bint MEMVIRT_FILL_FREED
 
-STATE_NAMES = ("free", "guest", "table", "zspage", "fixed", "backing", "swap_cache")
+if len(FRAME_USES) != NR_FRAME_STATES:
+    raise InvariantError("frames.pxd and memvirt.names count different uses of frames")
 
 
 cdef class Frames:
@@ -118,7 +120,7 @@ cdef class Frames:
         if self.buddy.claim(order, frame) != OK:
             if order == 0:
                 with gil:
-                    raise InvariantError(f"no frame for the state '{STATE_NAMES[<int>state]}': it was not secured")
+                    raise InvariantError(f"no frame for the state '{FRAME_USES[<int>state]}': it was not secured")
             return NO_FRAME
         self._mark_taken(frame[0], <uint32_t>1 << order, state)
         return OK
@@ -251,7 +253,7 @@ cdef class Frames:
 
     def usage(self):
         """{use: frames}; sums to nr_frames."""
-        return {name: self.nr_state[i] for i, name in enumerate(STATE_NAMES)}
+        return {name: self.nr_state[i] for i, name in enumerate(FRAME_USES)}
 
     cpdef object check(self):
         cdef uint32_t counted[NR_FRAME_STATES]
@@ -267,7 +269,7 @@ cdef class Frames:
             counted[record.state] += 1
             heap += record.state == FRAME_BACKING and record.where == NONE
             if (record.state == FRAME_FREE) != self.buddy.is_free(frame):
-                raise InvariantError(f"frame {frame}: {STATE_NAMES[record.state]} here, not so in the buddy allocator")
+                raise InvariantError(f"frame {frame}: {FRAME_USES[record.state]} here, not so in the buddy allocator")
             if record.state == FRAME_FREE and (record.refs or record.flags or record.charge != NONE16
                                                or record.backing != NONE):
                 raise InvariantError(f"frame {frame}: free, yet refs {record.refs} flags {record.flags} "
@@ -276,7 +278,7 @@ cdef class Frames:
             raise InvariantError(f"{heap} frames for {self.heap_bytes} bytes of tables on the heap")
         for i in range(NR_FRAME_STATES):
             if counted[i] != self.nr_state[i]:
-                raise InvariantError(f"{STATE_NAMES[i]} frames: counter {self.nr_state[i]}, recount {counted[i]}")
+                raise InvariantError(f"{FRAME_USES[i]} frames: counter {self.nr_state[i]}, recount {counted[i]}")
         self.buddy.check()
 
 

@@ -48,7 +48,7 @@ cdef inline uint64_t permute(uint64_t x, uint64_t order, int bits) noexcept nogi
 cdef class EsxScanner(Scanner):
     """Rates are in pages per simulated second."""
 
-    def __init__(self, index, pages_per_s=1024, vm_pages_per_s=1024, scan_time_ns=3_600_000_000_000, seed=0):
+    def __init__(self, index, pages_per_s, vm_pages_per_s, scan_time_ns, seed):
         slice = max(1, pages_per_s // 100)
         Scanner.__init__(self, index, slice, slice * SECOND_NS // pages_per_s)
         self.vm_pages_per_s = vm_pages_per_s

@@ -19,7 +19,7 @@ from .scanner cimport Scanner
 
 cdef class HashScanner(Scanner):
 
-    def __init__(self, index, pages_to_scan=100, sleep_ns=20_000_000, zero_only=False, hints=False):
+    def __init__(self, index, pages_to_scan, sleep_ns, zero_only, hints):
         Scanner.__init__(self, index, pages_to_scan, sleep_ns, hints)
         self.zero_only = zero_only
         self.waiting = NONE

@@ -51,9 +51,8 @@ cdef enum:
 cdef class KsmScanner(Scanner):
     """Options as in /sys/kernel/mm/ksm, times in simulated ns."""
 
-    def __init__(self, index, pages_to_scan=100, sleep_ns=20_000_000, uint32_t max_page_sharing=256,
-                 use_zero_pages=False, smart_scan=True, advisor=False, advisor_target_ns=200_000_000_000,
-                 advisor_max_cpu=70, advisor_min_pages=500, advisor_max_pages=30000, hints=False):
+    def __init__(self, index, pages_to_scan, sleep_ns, uint32_t max_page_sharing, use_zero_pages, smart_scan, advisor,
+                 advisor_target_ns, advisor_max_cpu, advisor_min_pages, advisor_max_pages, hints):
         Scanner.__init__(self, index, advisor_min_pages if advisor else pages_to_scan, sleep_ns, hints)
         if max_page_sharing < 2:
             raise ValueError(f"max_page_sharing {max_page_sharing}: a shared frame has at least 2 users")

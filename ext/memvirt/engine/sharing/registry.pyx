@@ -1,6 +1,8 @@
-"""The page-sharing scanners by name, and the share index each of them needs."""
+"""The page-sharing scanners by name, and the share index that each of them needs. memvirt.names says what there is to
+say of them: options, defaults, and what they ask of the index."""
 
 from memvirt.errors import ConfigError
+from memvirt.names import SCANNERS
 
 from .shareindex import ShareIndex
 from .esx import EsxScanner
@@ -8,27 +10,30 @@ from .hash import HashScanner
 from .inline import InlineScanner
 from .ksm import KsmScanner
 
-SCANNERS = {
-    "hash": (HashScanner, {}, "memvirt's own: frames in order, one hash and one look-up each; exact sharing"),
-    "ksm": (KsmScanner, {}, "Linux's: stable and unstable trees walked by comparing bytes, VM by VM in address order"),
-    "esx": (EsxScanner, {}, "VMware ESX's: one hash table with hints, random order, a last chance before a page goes"),
-    "zero-only": (HashScanner, {"zero_only": True}, "merges pages of zeros and looks at nothing else"),
-    "inline": (InlineScanner, {}, "no scan: a page is looked up when its content arrives"),
+# The class of each, and what it is told beside its options.
+CLASSES = {
+    "hash": (HashScanner, {"zero_only": False}),
+    "ksm": (KsmScanner, {}),
+    "esx": (EsxScanner, {}),
+    "zero-only": (HashScanner, {"zero_only": True, "hints": False}),
+    "inline": (InlineScanner, {}),
 }
 
 
 def make_scanner(str name not None, mapping, dict options not None, seed):
-    """The scanner of that name, over a new ShareIndex; ConfigError for unknown names and options."""
-    if name not in SCANNERS:
-        raise ConfigError(f"sharing: no scanner '{name}'; there are: {', '.join(SCANNERS)}")
-    kind, fixed, _ = SCANNERS[name]
+    """The scanner of that name, over a new ShareIndex, with all of its options; ConfigError for unknown names, and for
+    options that do not fit."""
+    if name not in CLASSES:
+        raise ConfigError(f"sharing: no scanner '{name}'; there are: {', '.join(CLASSES)}")
+    kind, fixed = CLASSES[name]
+    about = SCANNERS[name]
     options = dict(options)
-    salting = options.pop("salting", "global" if name == "ksm" else "tenant")
-    bound = 0 if name == "ksm" else options.pop("max_page_sharing", 0)      # ksm keeps its own, by users
-    if name == "esx":
+    salting = options.pop("salting", "global")
+    bound = 0 if about.own_bound else options.pop("max_page_sharing", 0)
+    if about.seeded:
         options["seed"] = seed
-    index = ShareIndex(mapping, zero_frame=name != "ksm" or options.get("use_zero_pages", False), salting=salting,
-                       max_page_sharing=bound)
+    zero_frame = about.zero_frame or options.get("use_zero_pages", False)
+    index = ShareIndex(mapping, zero_frame, salting, bound)
     try:
         return kind(index, **fixed, **options)
     except (TypeError, ValueError) as error:

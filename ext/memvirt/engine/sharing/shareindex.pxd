@@ -9,7 +9,7 @@ cdef struct Cell:
     hfn_t frame                 # NONE: empty
     uint32_t tag                # upper half of the hash
 
-# Whose pages may merge. The order is that of SALTING in shareindex.pyx.
+# Whose pages may merge. The order is that of SALTING in memvirt.names.
 cdef enum Salting:
     SALT_GLOBAL = 0             # everyone's with everyone's
     SALT_TENANT = 1             # those of VMs of one domain

@@ -26,6 +26,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from memvirt.errors import ConfigError, InvariantError
+from memvirt.names import SALTING
 
 from ..counters cimport CPU_SCAN, Histogram, hist_add, histogram_dict
 from ..memory.frames cimport (FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO,
@@ -34,8 +35,6 @@ from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Leaves
 from ..mapping.mapping cimport Listener, Mapping
 from ..mapping.rmap cimport Walk
 from ..types cimport LEAF_ENTRIES, NONE, NONE16, OK, hfn_t, int64_t, uint32_t, uint64_t
-
-SALTING = ("global", "tenant", "vm")
 
 cdef enum:
     RECENT = 4096               # arrivals remembered; older ones wait for the ordinary scan
@@ -48,8 +47,7 @@ cdef class ShareIndex(Listener):
     """The sharing of one host. `zero_frame`: keep zero pages apart (takes one frame); salting: one of SALTING;
     max_page_sharing: of frames that are looked up, 0: any number."""
 
-    def __cinit__(self, Mapping mapping not None, bint zero_frame=True, str salting="tenant",
-                  uint32_t max_page_sharing=0):
+    def __cinit__(self, Mapping mapping not None, bint zero_frame, str salting not None, uint32_t max_page_sharing):
         if salting not in SALTING:
             raise ConfigError(f"salting '{salting}'; there are: {', '.join(SALTING)}")
         self.max_page_sharing = max_page_sharing if max_page_sharing else NONE

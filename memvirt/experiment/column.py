@@ -1,0 +1,176 @@
+"""The columns of a run: a preset or variant with one seed, resolved and checked, and the files that it names.
+
+A column is complete before any cell is made of it: its host by value, where each setting is from, what its VMs are
+promised. What is wrong with one is said as a problem, for a plan tells all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memvirt import policies
+from memvirt.errors import ConfigError
+from memvirt.experiment import suite
+from memvirt.experiment.suite import AnyScenario, Suite, Variant
+from memvirt.inputs.files import file_sha256
+from memvirt.settings import presets
+from memvirt.settings.config import HostConfig
+from memvirt.settings.vm_config import GuestOptions, check_fleet, guest_of
+from memvirt.units import PageCount, suggest
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """A file that a cell reads: at which place of the configuration it is named, and what was in it."""
+
+    place: str  # "host.balloon", "scenario.measured.file"
+    path: str
+    sha256: str
+
+    def check(self) -> None:
+        """ConfigError when the file is no longer what it was."""
+        if file_sha256(self.path) != self.sha256:
+            raise ConfigError(f"{self.path} has changed since the run was planned; run it again into another folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the run with one seed, resolved."""
+
+    name: str
+    host: HostConfig
+    guest: GuestOptions | None
+    promised: Mapping[str, tuple[int, ...]]  # what VMs are promised, as a fleet says it
+    files: tuple[FileRead, ...]
+    asked: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+
+def chosen(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Variant]:
+    """The columns to run; what cannot be one is added to the problems."""
+    own = sized.all_variants()
+    table = {variant.name: variant for variant in own}
+    known = list(dict.fromkeys([*table, *presets.names()]))
+    columns: dict[str, Variant] = {}
+    for name in only:
+        if name not in known and not name.endswith(".toml"):
+            problems.append(f"unknown preset '{name}'{suggest(name, known)} (known: {', '.join(known)})")
+            continue
+        column = table.get(name) or suite.column(name)
+        other = columns.get(column.name)
+        columns[column.name] = column
+        if other is not None:
+            both = f"{other.preset} and {column.preset}" if other.preset != column.preset else f"{name}, twice"
+            problems.append(
+                f"--preset names two columns '{column.name}': {both}; rename one of the files, or leave it out"
+            )
+    return list(columns.values()) if only else own
+
+
+def resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str], asked: bool) -> Column:
+    """A column's settings, each with its origin, and the files that they name. `asked`: the user chose the seed."""
+    sizes: dict[str, Any] = {"memory": PageCount(sized.host.memory)}
+    if sized.host.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
+        sizes["swap"] = PageCount(sized.host.swap)
+    between: list[tuple[str, Mapping[str, Any]]] = [
+        (f"suite {sized.name}", sizes),
+        (f"column {column.name} of suite {sized.name}", column.set),
+        (f"--seed {seed}" if asked else f"suite {sized.name}", {"seed": seed}),
+    ]
+    found = presets.resolve_layers(column.preset, overrides, between=between)
+    host = found.config
+    wanted = presets.vm_settings(column.preset, overrides)
+    decider = policies.file_of(host.balloon) if host.balloon else None
+    promised = {"reservation_percent": wanted.reservation_percent, "limit_percent": wanted.limit_percent}
+    return Column(
+        name=column.name,
+        host=host,
+        guest=guest_of(wanted.guest),
+        promised={key: (value,) for key, value in promised.items() if value is not None},
+        files=() if decider is None else (FileRead("host.balloon", str(decider), file_sha256(decider)),),
+        asked={"preset": column.preset, "set": column.set, "settings": list(overrides)},
+        origins=found.origins,
+    )
+
+
+def alike(sized: Suite, columns: Sequence[Column]) -> list[str]:
+    """Columns that are one and the same under two names, as when an override changes what they differ in."""
+
+    def cells(column: Column) -> list[Any]:
+        return [
+            (each.host(each.points[0], column.host), (column.guest, column.promised) if each.kind == "fleet" else None)
+            for each in sized.scenarios
+        ]
+
+    made = [cells(column) for column in columns]
+    return [
+        f"columns '{columns[one].name}' and '{columns[other].name}' are the same with these settings; leave one of them "
+        "out by --preset, or the --set that makes them so"
+        for other in range(len(columns))
+        for one in range(other)
+        if made[one] == made[other]
+    ]
+
+
+def for_no_guest(overrides: Sequence[str], columns: Sequence[Column]) -> list[str]:
+    """Settings of guests that no column has."""
+    if not columns or any(column.guest is not None for column in columns):
+        return []
+    idle = [text for text in overrides if text.startswith("vm.guest.")]
+    return [f"--set {text}: no column has guests; add --set vm.guest=true" for text in idle]
+
+
+def broken_promises(scenario: AnyScenario, column: Column) -> list[str]:
+    """What the host could not keep even at the scenario's lowest ratio; at higher ones admission answers for it."""
+    percent = min(scenario.points)
+    try:
+        check_fleet(column.host, scenario.promising(column.promised).vms(percent))
+    except ConfigError as error:
+        return [f"scenario {scenario.name}-{percent} under {column.name}: {line}" for line in lines(str(error))]
+    return []
+
+
+def all_files(sized: Suite, problems: list[str]) -> dict[str, tuple[FileRead, ...]]:
+    """The files that each scenario reads; what cannot be read is added to the problems."""
+    read: dict[str, tuple[FileRead, ...]] = {}
+    for scenario in sized.scenarios:
+        try:
+            read[scenario.name] = _files_of(scenario)
+        except ConfigError as error:
+            problems.append(str(error))
+    return read
+
+
+def _files_of(scenario: AnyScenario) -> tuple[FileRead, ...]:
+    """The files that a scenario's workloads read."""
+    return tuple(
+        FileRead(f"scenario.{place}.{parameter}", str(getattr(workload, parameter)), sha256)
+        for place, workload in scenario.workloads.items()
+        for parameter, sha256 in workload.file_hashes().items()
+    )
+
+
+def lines(problem: str) -> list[str]:
+    """The problems in an error text that may count several."""
+    first, *rest = problem.splitlines()
+    return [line.strip() for line in rest] if rest and first.endswith(" problems:") else [problem]
+
+
+def resolve_all(
+    sized: Suite, variants: Sequence[Variant], seeds: Sequence[int], overrides: Sequence[str], problems: list[str]
+) -> dict[tuple[str, int], Column]:
+    """Every column with every seed, by (name, seed). What is wrong with one, or with them together, is added to the
+    problems. `seeds`: those that the user chose; none: the suite's."""
+    resolved: dict[tuple[str, int], Column] = {}
+    for seed in dict.fromkeys(seeds or sized.seeds):
+        for variant in variants:
+            try:
+                resolved[variant.name, seed] = resolve(sized, variant, seed, overrides, asked=bool(seeds))
+            except ConfigError as error:
+                problems.append(str(error))
+    by_name = {column.name: column for column in resolved.values()}
+    problems += for_no_guest(overrides, list(by_name.values())) + alike(sized, list(by_name.values()))
+    problems += [text for each in by_name.values() for one in sized.scenarios for text in broken_promises(one, each)]
+    return resolved
