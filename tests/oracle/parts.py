@@ -49,7 +49,7 @@ ORDER_BYTES = {  # of a host's frames n and the k keys of its records
     "mq": lambda n, k: links(n, 8) + 13 * n + 9 * (k + 1) + ring(min(4 * n, k)),
     "lirs": lambda n, k: links(n + k, 1) + links(n, 1) + n + 5 * (k + 1) + ring(min(2 * n, k)),
     "clock-pro": lambda n, k: links(n + k, 1) + n,
-    "w-tinylfu": lambda n, k: links(n, 3) + 9 * n + 4 * len(naive.NaiveSketch(n - max(1, n // 100)).counters),
+    "w-tinylfu": lambda n, k: links(n, 3) + 9 * n + 4 * len(naive_adaptive.NaiveSketch(n - max(1, n // 100)).counters),
 }
 PAGE = 4096
 LEAF = 512
