@@ -105,7 +105,7 @@ def test_a_key_given_twice_is_refused():
 def test_what_does_nothing_to_traces_is_refused(text):
     with pytest.raises(ConfigError, match="does nothing in a suite of traces"):
         plan.make("replacement", "smoke", overrides=[text])
-    assert plan.make("replacement", "smoke", overrides=["replacement=lru"])
+    assert plan.make("replacement", "smoke", only=["lru"], overrides=["replacement=lru"])
 
 
 def test_guests_settings_without_guests_are_refused():
