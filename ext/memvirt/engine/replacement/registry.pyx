@@ -17,6 +17,26 @@ cpdef Order make_order(str name, ids, capacity, keys=0, dict options=None, seed=
     seed: for an order that draws. bounded: there will never be more residents than `capacity`.
     """
     options = options or {}
+    key = (name, tuple(options.items()))
+    try:
+        found = _found.get(key)
+    except TypeError:       # an option that is no plain value, which no order has
+        found = None
+    if found is None:
+        found = _looked_up(name, options)
+        _found[key] = found
+    cls, resolved = found
+    drawn = {"seed": seed} if cls.draws else {}
+    return cls(ids, capacity, keys, bounded=bounded, **resolved, **drawn)
+
+
+# What was looked up before: an order of a kind that there is already is made without a call of Python code, in which a
+# signal could interrupt guests that part.
+cdef dict _found = {}
+
+
+cdef tuple _looked_up(str name, dict options):
+    """(class, all its options). Raises ConfigError."""
     try:
         cls = ORDERS[orders.known(name)]
     except ValueError as error:
@@ -24,5 +44,4 @@ cpdef Order make_order(str name, ids, capacity, keys=0, dict options=None, seed=
     wrong = orders.problems(name, options)
     if wrong:
         raise ConfigError("; ".join([f"{key}: {text}" for key, text in wrong]))
-    drawn = {"seed": seed} if cls.draws else {}
-    return cls(ids, capacity, keys, bounded=bounded, **orders.resolved(name, options), **drawn)
+    return cls, orders.resolved(name, options)
