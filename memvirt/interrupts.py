@@ -1,13 +1,14 @@
 """Being told to stop, by Ctrl-C, SIGTERM, SIGHUP or the clock: one line, an exit code of its own, whatever was running.
 
 Python's KeyboardInterrupt appears in whatever line runs, and libraries do with it as they like: pydantic's serializers
-turn it into a PydanticSerializationError, a module that was being imported into an ImportError, a destructor drops it,
-and parsers of command lines each have another exit code for it. So the program `watch`es: its handlers raise Stopped,
-which is no KeyboardInterrupt, and remember it; what was remembered decides, whatever arrives. Before anything is kept
-`check` asks whether it was lost on the way.
+turn it into a PydanticSerializationError, a module that was being imported into an ImportError, a destructor or a weak
+reference's callback drops it with a traceback, and parsers of command lines each have another exit code for it. So the
+program `watch`es: its handlers raise Stopped, which is no KeyboardInterrupt, and remember it; what was remembered
+decides, whatever arrives. Before anything is kept `check` asks whether it was lost on the way.
 """
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,6 +26,7 @@ def watch() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, lambda *_: _stop(Stopped()))
+    sys.unraisablehook = _dropped
 
 
 def unwatch() -> None:
@@ -58,6 +60,12 @@ def check() -> None:
     """Raise Stopped again if it was raised and something dropped it."""
     if _asked is not None:
         raise _asked
+
+
+def _dropped(what: "sys.UnraisableHookArgs") -> None:
+    """What Python could raise nowhere: of Stopped it says nothing, for that is remembered."""
+    if not isinstance(what.exc_value, Stopped):
+        sys.__unraisablehook__(what)
 
 
 def _stop(why: Stopped) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from contextlib import suppress
 
 import pytest
@@ -52,6 +53,7 @@ def watched(monkeypatch):
     before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(interrupts, "_asked", None)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     interrupts.watch()
     yield
     for number, handler in before.items():
@@ -121,6 +123,21 @@ def test_while_the_table_is_printed(tmp_path):
     out, err = process.communicate()
     assert process.returncode == 130 and out == "" and "Traceback" not in err
     assert err.endswith("memvirt: interrupted\n") and f"memvirt table {tmp_path / 'out'}" in err
+
+
+def test_where_python_can_raise_nothing_it_is_remembered_and_not_told(watched, capsys):
+    class Held:
+        pass
+
+    held = Held()
+    fallen = weakref.ref(held, lambda _: signal.raise_signal(signal.SIGINT))
+    del held
+    assert fallen() is None and isinstance(interrupts.asked(), Stopped)
+    assert capsys.readouterr() == ("", "")
+    held = Held()
+    fallen = weakref.ref(held, lambda _: [].pop())
+    del held
+    assert fallen() is None and "IndexError" in capsys.readouterr().err
 
 
 def test_what_an_import_makes_of_it_is_no_matter(tmp_path):

@@ -17,7 +17,7 @@ cpdef Order make_order(str name, ids, capacity, keys=0, dict options=None, seed=
     seed: for an order that draws. bounded: there will never be more residents than `capacity`.
     """
     options = options or {}
-    key = (name, tuple(options.items()))
+    key = (name, tuple([(option, type(value), value) for option, value in options.items()]))  # True equals 1, but is none
     try:
         found = _found.get(key)
     except TypeError:       # an option that is no plain value, which no order has
