@@ -26,7 +26,7 @@ cdef class Cloner:
     cdef int share(self, vmid_t parent, vmid_t child) except -1 nogil:
         cdef uint32_t pages = self.directory_pages(parent, child), i, leaves = 0
         cdef uint32_t *root = self.mapping.leaves.directory[parent].root
-        if pages and self.reclaim.secure(child, 0, self.mapping.leaves.pages.frames_needed(pages)) != OK:
+        if pages and self.reclaim.secure(child, 0, self.mapping.leaves.pages.frames_needed(pages)) == NO_FRAME:
             return NO_FRAME
         self.mapping.leaves.pages.claim(pages)
         for i in range(self.mapping.leaves.directory[parent].nr_roots):

@@ -13,7 +13,7 @@ from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..guests.hardware cimport VirtualMachine
-from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, int64_t, uint32_t, uint64_t, vmid_t
+from ..types cimport LEAF_ENTRIES, MAX_VMS, NO_FRAME, NONE, NONE16, OK, int64_t, uint32_t, uint64_t, vmid_t
 from .vm cimport Vm
 
 cdef enum:
@@ -194,7 +194,7 @@ cdef class Engine(Core):
         try:
             # What may fail comes first: once the VM is empty there is no way back.
             need = self.mapping.leaves.pages.frames_needed(self.cloner.directory_pages(snapshot.id, vm.id))
-            if need and self.reclaim.secure(vm.id, 0, need) != OK:
+            if need and self.reclaim.secure(vm.id, 0, need) == NO_FRAME:
                 self.clock.interrupt.deliver()
                 raise AdmissionError(f"VM '{vm.name}': no memory for the tables of a revert; the VM is as it was")
             if vm.has_guest:

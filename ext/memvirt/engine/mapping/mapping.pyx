@@ -26,7 +26,7 @@ from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_P
 from .rmap cimport Account, Walk
 from .tables cimport Tables
 from .tcache cimport TC_NOTHING, TC_READS
-from ..types cimport (LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t,
+from ..types cimport (LEAF_ENTRIES, NONE, NONE16, backing_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t,
                       uint64_t, vmid_t)
 
 from libc.string cimport memset
@@ -95,18 +95,16 @@ cdef class Mapping(Tables):
         self._charge(frame, NONE16)
         return self.frames.give(frame, 0)
 
-    cdef int map_new(self, vmid_t vm, uint32_t slot_id, gfn_t gfn, hfn_t frame, uint32_t key) except -1 nogil:
+    cdef int map_new(self, vmid_t vm, leaf_t id, uint32_t index, hfn_t frame) except -1 nogil:
         """Map a freshly taken guest frame where nothing was; the entry is writable (nobody else names the frame)."""
-        cdef leaf_t id = self.leaves.slot(slot_id).leaf
         cdef Leaf *leaf = self.leaves.at(id)
-        cdef uint32_t index = gfn % LEAF_ENTRIES
         assert leaf.entries[index] == 0
         self.frames.frame[frame].refs = 0
         self._add_site(frame, id * LEAF_ENTRIES + index)
         self._charge(frame, vm)
         leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | frame
         leaf.live += 1
-        return self._order_in(frame, key)
+        return self._order_in(frame, NONE)
 
     cdef int map_huge(self, vmid_t vm, uint32_t slot_id, uint32_t region, hfn_t base) except -1 nogil:
         """Map an aligned block of 512 freshly taken guest frames where no leaf was."""

@@ -32,7 +32,7 @@ cdef class Eviction(Actor):
     cdef readonly uint32_t compress_limit       # a page that does not compress to this many bytes is not kept compressed
     cdef ShareIndex index                       # asked to share a page before it is written out; None: nobody is
     cdef bint last_chance
-    cdef uint64_t evictions                     # grows whenever entries changed: "classify again"
+    cdef uint64_t evictions                     # grows whenever entries may have changed
     cdef hfn_t batch[SWAP_BATCH]                   # pages isolated for one write to swap
     cdef uint32_t nr_batch
 

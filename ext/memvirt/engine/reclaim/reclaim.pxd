@@ -10,7 +10,10 @@ cdef class Reclaim(Eviction):
     cdef uint64_t swap_ins_seen                 # swap_pages_in when the pool was last eased
     cdef gfn_t hand[MAX_VMS]                    # where the VM's own clock stands
 
+    # Makes sure that so many frames can be taken now: OK, or AGAIN if entries may have changed on the way. Else NO_FRAME
+    # or LIMITED. The only step of a fault that reclaims.
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
+    cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil
     cdef int make_room(self, uint32_t frames) except -1 nogil
     cdef int pass_time(self, int64_t now) except -1 nogil
     cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil

@@ -30,7 +30,7 @@ from .harvest cimport Harvester
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
-from ..types cimport (LEAF_ENTRIES, LIMITED, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
+from ..types cimport (AGAIN, LEAF_ENTRIES, LIMITED, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
                       uint64_t, vmid_t)
 from .writeback cimport CLUSTER
 
@@ -49,9 +49,11 @@ cdef class Reclaim(Eviction):
     # ---- securing frames
 
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil:
-        """OK if guest_frames + table_frames frames can be taken now, else NO_FRAME or LIMITED. The only step of a fault
-        that reclaims; `evictions` says whether entries may have changed."""
-        cdef uint32_t want = guest_frames + table_frames
+        cdef uint64_t evictions = self.evictions
+        cdef int outcome = self._secure(vm, guest_frames, guest_frames + table_frames)
+        return AGAIN if outcome == OK and self.evictions != evictions else outcome
+
+    cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil:
         if not self.stalls.secure() or (want and self.frames.buddy.refuses()):
             self.meter.ev.exhausted_no_frame += 1
             return NO_FRAME
