@@ -23,7 +23,7 @@ replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex
-reclaim: readahead writeback evict harvest reclaim fault
+reclaim: readahead swapout writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone

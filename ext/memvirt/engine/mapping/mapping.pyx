@@ -62,23 +62,32 @@ cdef class Mapping(Tables):
         """The frame is about to differ from its backing record, or to vanish: the record stands alone or dies."""
         cdef Frame *record = &self.frames.frame[frame]
         cdef backing_t id = record.backing
-        cdef Backing *backing
-        cdef uint64_t value
-        cdef uint16_t seen
         if id == NONE:
             return 0
-        record.backing = NONE
-        backing = self.backings.at(id)
-        if backing.refs == 0:
+        if self.backings.at(id).refs == 0:
+            record.backing = NONE
             self.backings.uncache(id)
             return self.release_backing(id)
-        seen = <uint16_t>record.where if record.state == FRAME_CACHE else self.ages.leave(frame)
-        value = self.content.load(frame, 0)
+        self._uncache(frame, <uint16_t>record.where if record.state == FRAME_CACHE else self.ages.leave(frame))
+        return 0
+
+    cdef void _uncache(self, hfn_t frame, uint16_t seen) noexcept nogil:
+        """The frame stops being a copy of its backing record, which stands alone from now on; `seen`: see Backing."""
+        cdef backing_t id = self.frames.frame[frame].backing
+        cdef uint64_t value = self.content.load(frame, 0)
+        self.frames.frame[frame].backing = NONE
         self.backings.uncache(id)
-        if self.backings.kind(backing) == BACKING_SAME:
+        if self.backings.kind(self.backings.at(id)) == BACKING_SAME:
             self.backings.set_same(id, value)
         self.backings.note(id, seen)
-        return 0
+
+    cdef void _unmerge(self, hfn_t frame) noexcept nogil:
+        """The frame is no merged one any more."""
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.flags & FRAME_STABLE:
+            record.flags &= ~FRAME_STABLE
+            if self.has_listener:
+                self.listener.unshared(frame)
 
     cdef int _free_frame(self, hfn_t frame) except -1 nogil:
         """No entry names this guest frame any more."""
@@ -88,10 +97,7 @@ cdef class Mapping(Tables):
             return 0
         self._order_out(frame)
         self._detach(frame)
-        if record.flags & FRAME_STABLE:
-            record.flags &= ~FRAME_STABLE
-            if self.has_listener:
-                self.listener.unshared(frame)
+        self._unmerge(frame)
         self._charge(frame, NONE16)
         return self.frames.give(frame, 0)
 
@@ -193,13 +199,9 @@ cdef class Mapping(Tables):
         """Make the entry of a sole frame writable: it is dirty from now on, and merged no more."""
         cdef Leaf *leaf = self.leaves.at(id)
         cdef hfn_t frame = leaf.entries[index] & PTE_WHERE
-        cdef Frame *record = &self.frames.frame[frame]
         assert self.sole(frame)
         self._detach(frame)
-        if record.flags & FRAME_STABLE:
-            record.flags &= ~FRAME_STABLE
-            if self.has_listener:
-                self.listener.unshared(frame)
+        self._unmerge(frame)
         leaf.entries[index] |= PTE_WRITABLE
         return 0
 
@@ -262,14 +264,10 @@ cdef class Mapping(Tables):
         cdef Frame *record = &self.frames.frame[frame]
         cdef Backing *backing = self.backings.at(id)
         cdef Walk walk
-        cdef uint64_t value
         if record.backing == id:
-            record.backing = NONE
-            value = self.content.load(frame, 0)
-            self.backings.uncache(id)
-            if self.backings.kind(backing) == BACKING_SAME:
-                self.backings.set_same(id, value)
-        self.backings.note(id, self.ages.leave(frame))
+            self._uncache(frame, self.ages.leave(frame))
+        else:
+            self.backings.note(id, self.ages.leave(frame))
         self.walk(frame, &walk)
         while True:
             walk.leaf.entries[walk.index] = PTE_BACKED | id

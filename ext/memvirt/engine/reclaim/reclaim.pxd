@@ -1,10 +1,30 @@
+from ..counters cimport Meter
+from ..device cimport Device
 from .evict cimport Eviction
 from .harvest cimport Harvester
+from ..mapping.mapping cimport Mapping
+from ..memory.frames cimport Frames
+from .readahead cimport Readahead
+from ..replacement.order cimport Order
+from ..simtime cimport Actor
+from ..stall cimport Stalls
+from ..stores.zpool cimport Zpool
 from ..types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
+from .writeback cimport Writeback
 
 
-cdef class Reclaim(Eviction):
+cdef class Reclaim(Actor):
+    cdef readonly Mapping mapping
+    cdef readonly Device device
+    cdef readonly Stalls stalls
     cdef readonly Harvester harvester
+    cdef readonly Readahead readahead
+    cdef readonly Writeback shrinker            # of the zpool
+    cdef readonly Eviction eviction             # how a page goes
+    cdef Frames frames
+    cdef Order order
+    cdef Zpool zpool
+    cdef Meter meter
     cdef vmid_t whose                           # whose pages go: NONE16: anyone's
     cdef readonly bint ease_pool                # the pool bears its share before it is full
     cdef uint64_t swap_ins_seen                 # swap_pages_in when the pool was last eased
@@ -20,8 +40,7 @@ cdef class Reclaim(Eviction):
     cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age) except? 0xFFFFFFFF nogil
     cdef int _ease_pool(self) except -1 nogil
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil
-    cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil
-    cdef void _put_back(self) noexcept nogil
+    cdef uint32_t _missing(self, vmid_t vm, uint32_t frames) noexcept nogil
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil
     cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil
     cdef bint _idle(self, hfn_t frame, uint32_t min_age) except? True nogil

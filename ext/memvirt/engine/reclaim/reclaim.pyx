@@ -25,22 +25,41 @@ read back from swap since; objects loaded since they were stored get another rou
 
 from ..counters cimport CPU_RECLAIM
 from ..device cimport Device
-from .evict cimport SWAP_BATCH, Eviction
+from .evict cimport Eviction
 from .harvest cimport Harvester
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
+from .readahead cimport Readahead
+from ..simtime cimport Actor
+from ..stall cimport Stalls
+from .swapout cimport SwapOut
 from ..types cimport (AGAIN, LEAF_ENTRIES, LIMITED, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
                       uint64_t, vmid_t)
-from .writeback cimport CLUSTER
+from .writeback cimport CLUSTER, Writeback
 
 
-cdef class Reclaim(Eviction):
-    """Frees frames of one host; as an actor, in the background. `harvest_interval_ns`: simulated, 0 = never;
-    `ease_pool`: write old compressed pages back before the pool is full."""
+cdef class Reclaim(Actor):
+    """Frees frames of one host; as an actor, in the background. `compress_limit`: bytes; `readahead`: page cluster of
+    swap readahead; `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed pages back before the
+    pool is full."""
 
     def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, readahead,
                   int64_t harvest_interval_ns, bint ease_pool):
+        cdef SwapOut swapout = None
+        self.mapping = mapping
+        self.device = device
+        self.frames = mapping.frames
+        self.order = mapping.order
+        self.zpool = mapping.zpool
+        self.clock = mapping.clock
+        self.meter = mapping.meter
+        self.stalls = Stalls()
+        self.readahead = Readahead(mapping, readahead)
+        if mapping.has_swap:
+            swapout = SwapOut(mapping, self.readahead)
+        self.shrinker = Writeback(mapping, swapout)
+        self.eviction = Eviction(mapping, swapout, self.shrinker, compress_limit)
         self.harvester = Harvester(mapping, harvest_interval_ns)
         self.share = CLUSTER
         self.whose = NONE16
@@ -49,16 +68,16 @@ cdef class Reclaim(Eviction):
     # ---- securing frames
 
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil:
-        cdef uint64_t evictions = self.evictions
+        cdef uint64_t changes = self.eviction.changes
         cdef int outcome = self._secure(vm, guest_frames, guest_frames + table_frames)
-        return AGAIN if outcome == OK and self.evictions != evictions else outcome
+        return AGAIN if outcome == OK and self.eviction.changes != changes else outcome
 
     cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil:
         if not self.stalls.secure() or (want and self.frames.buddy.refuses()):
             self.meter.ev.exhausted_no_frame += 1
             return NO_FRAME
         if guest_frames and self.mapping.account[vm].limit != NONE:
-            if self._own_limit(vm, guest_frames) != OK:
+            if self._direct(vm, guest_frames) != OK:
                 self.meter.ev.exhausted_limit += 1
                 return LIMITED
         if self.frames.buddy.nr_free >= want + self.frames.low_pages and not self.awake and not self.shrinker.awake:
@@ -66,43 +85,38 @@ cdef class Reclaim(Eviction):
         self.pass_time(self.clock.now)
         if self.frames.buddy.nr_free >= want + self.frames.min_pages:
             return OK
-        if self._direct(vm, want + self.frames.min_pages) != OK:
+        if self._direct(NONE16, want + self.frames.min_pages) != OK:
             self.meter.ev.exhausted_no_frame += 1
             return NO_FRAME
         return OK
-
-    cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil:
-        """Reclaim on the allocating VM's own time until `frames` are free."""
-        cdef uint32_t missing, freed
-        cdef int64_t began = self.clock.now
-        cdef int outcome = OK
-        while self.frames.buddy.nr_free < frames:
-            missing = frames - self.frames.buddy.nr_free
-            freed = self.shrink(max(missing, <uint32_t>CLUSTER))
-            self.meter.ev.reclaim_direct += freed
-            if freed == 0:
-                outcome = NO_FRAME
-                break
-        self.stalls.note(began, self.clock.now)
-        return outcome
 
     cdef int make_room(self, uint32_t frames) except -1 nogil:
         """Reclaim for an admission, until `frames` are free: OK or NO_FRAME."""
         return self._direct(NONE16, frames)
 
-    cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil:
-        """A VM at its limit makes room among its own pages, a batch at a time (an eighth of a small limit)."""
-        cdef uint32_t limit = self.mapping.account[vm].limit, freed, batch = min(<uint32_t>CLUSTER, limit / 8)
+    cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil:
+        """Reclaim on the running VM's own time until `frames` are free (vm NONE16), or until this VM, from its own pages,
+        may have so many more: OK, else NO_FRAME."""
+        cdef uint32_t missing = self._missing(vm, frames), freed
         cdef int64_t began = self.clock.now
-        cdef int outcome = OK
-        while self.mapping.account[vm].charged + guest_frames > limit:
-            freed = self.shrink_vm(vm, max(batch, self.mapping.account[vm].charged + guest_frames - limit), 0)
-            self.meter.ev.reclaim_limit += freed
+        while missing:
+            if vm == NONE16:
+                freed = self.shrink(max(missing, <uint32_t>CLUSTER))
+                self.meter.ev.reclaim_direct += freed
+            else:                               # of a small limit an eighth at a time
+                freed = self.shrink_vm(vm, max(missing, min(<uint32_t>CLUSTER, self.mapping.account[vm].limit / 8)), 0)
+                self.meter.ev.reclaim_limit += freed
             if freed == 0:
-                outcome = LIMITED
                 break
+            missing = self._missing(vm, frames)
         self.stalls.note(began, self.clock.now)
-        return outcome
+        return NO_FRAME if missing else OK
+
+    cdef uint32_t _missing(self, vmid_t vm, uint32_t frames) noexcept nogil:
+        """How many frames have yet to come free for that."""
+        cdef int64_t missing = (<int64_t>frames - self.frames.buddy.nr_free if vm == NONE16 else
+                                <int64_t>frames + self.mapping.account[vm].charged - self.mapping.account[vm].limit)
+        return <uint32_t>missing if missing > 0 else 0
 
     # ---- in the background
 
@@ -160,7 +174,7 @@ cdef class Reclaim(Eviction):
         cdef uint32_t patience = 2 * self.order.nr_resident + CLUSTER
         cdef uint32_t gone = 0
         cdef hfn_t frame, insisted = NONE
-        self._put_back()
+        self.eviction.put_back()
         while gone < want and patience > 0 and not self.clock.interrupt.asked():
             patience -= 1
             frame = self.order.candidate()
@@ -170,21 +184,8 @@ cdef class Reclaim(Eviction):
             self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
             if not self._evictable(frame, &insisted):
                 continue
-            if self._evict(frame) == OK:
-                gone += 1
-            if self.nr_batch == SWAP_BATCH or (self.nr_batch and gone + self.nr_batch >= want):
-                gone += self._flush()
-        if self.nr_batch:
-            gone += self._flush()
-        return gone
-
-    cdef void _put_back(self) noexcept nogil:
-        """What a call that was interrupted by an error had isolated is like any other page again."""
-        cdef Frame *record
-        while self.nr_batch:
-            self.nr_batch -= 1
-            record = &self.frames.frame[self.batch[self.nr_batch]]
-            record.flags &= ~FRAME_ISOLATED
+            gone += self.eviction.evict(frame, want - gone)
+        return gone + self.eviction.flush()
 
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:
         """May this candidate go? If not it has been spared, and the order will name another."""
@@ -213,7 +214,7 @@ cdef class Reclaim(Eviction):
         cdef uint64_t left = 2 * <uint64_t>nr_pages
         cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
         cdef hfn_t frame
-        self._put_back()
+        self.eviction.put_back()
         while gone < want and left > 0 and not self.clock.interrupt.asked():
             frame = self._page_of(vm, gfn, &step)
             step = min(step, nr_pages - gfn)
@@ -221,12 +222,8 @@ cdef class Reclaim(Eviction):
             gfn = gfn + step if gfn + step < nr_pages else 0
             if frame == NONE or not self._idle(frame, min_age):
                 continue
-            if self._evict(frame) == OK:
-                gone += 1
-            if self.nr_batch == SWAP_BATCH or (self.nr_batch and gone + self.nr_batch >= want):
-                gone += self._flush()
-        if self.nr_batch:
-            gone += self._flush()
+            gone += self.eviction.evict(frame, want - gone)
+        gone += self.eviction.flush()
         self.hand[vm] = gfn
         return gone
 
