@@ -214,7 +214,7 @@ cdef class Faults:
             outcome = self._zero_huge(access.vm, access.gfn)
             if outcome == OK:
                 return AGAIN
-            self.meter.ev.fault_around_missed += 1
+            self.meter.ev.huge_missed += 1
         outcome = self.reclaim.secure(access.vm, 1, self.mapping.frames_to_reach(access.vm, access.gfn) if bare else 0)
         if outcome != OK:
             return outcome
@@ -384,7 +384,7 @@ cdef class Faults:
                 if self._zero_huge(vm, gfn) == OK:
                     gfn += LEAF_ENTRIES
                     continue
-                self.meter.ev.fault_around_missed += 1
+                self.meter.ev.huge_missed += 1
             access.gfn = access.vpn = gfn
             while self.classify(&access) == FAULT_ZERO:
                 outcome = self._zero(&access)

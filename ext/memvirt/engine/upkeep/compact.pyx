@@ -69,7 +69,7 @@ cdef class Compactor:
 
     cdef bint due(self, int64_t now) noexcept nogil:
         """If huge blocks have been missed since, and free memory is that fragmented."""
-        cdef uint64_t misses = self.meter.ev.fault_around_missed + self.meter.ev.collapse_missed
+        cdef uint64_t misses = self.meter.ev.huge_missed + self.meter.ev.collapse_missed
         if misses == self.misses_seen or self.now_ns > now or self.threshold >= COMPACT_NEVER:
             return False
         self.misses_seen = misses
