@@ -48,7 +48,7 @@ simulation: trace reuse curve profile own face
 results: record manifest run_folder shards derived
 experiment: fleet_spec fleet suite overrides expected plan prediction preflight trace_cell cell pool loop
 timing: hook samples worker
-report: figures statistics columns summary verdict aging_table export terminal comparison comparison_text
+report: figures corpus_figures statistics columns summary verdict aging_table export terminal comparison comparison_text
 cli:
 """
 
