@@ -18,6 +18,7 @@ SINGULAR = {
     "presets": "preset",
     "workloads": "workload",
     "corpora": "corpus",
+    "formats": "trace format",
     "metrics": "metric",
     "deciders": "decider",
     "scanners": "scanner",
@@ -32,7 +33,7 @@ SINGULAR = {
 def kind_called(text: str) -> str:
     """The kind a user means, in the plural or the singular; ConfigError for none."""
     for plural, singular in SINGULAR.items():
-        if text in (plural, singular):
+        if text in (plural, singular, singular.rpartition(" ")[2]):
             return plural
     raise ConfigError(f"nothing is listed as '{text}'{suggest(text, list(SINGULAR))} (kinds: {', '.join(SINGULAR)})")
 
@@ -102,6 +103,19 @@ def _workloads() -> list[Entry]:
         )
         for name in workloads.names()
     ]
+
+
+def _formats() -> list[Entry]:
+    """Formats of traces that can be imported, with their options."""
+    from memvirt.inputs.traces import registry
+
+    found = []
+    for name in registry.names():
+        cls = registry.lookup(name)
+        text = (inspect.getdoc(inspect.getmodule(cls)) or "").strip()
+        rows = [(key, str(field.default), field.description or "") for key, field in cls.model_fields.items()]
+        found.append(Entry(name, registry.summary(name), text, ("option", "default", "meaning"), rows))
+    return found
 
 
 def _corpora() -> list[Entry]:
@@ -283,6 +297,7 @@ _READERS: dict[str, Callable[[], list[Entry]]] = {
     "presets": _presets,
     "workloads": _workloads,
     "corpora": _corpora,
+    "formats": _formats,
     "metrics": _metrics,
     "deciders": _deciders,
     "scanners": _scanners,
