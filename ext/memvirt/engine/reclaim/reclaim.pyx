@@ -144,7 +144,7 @@ cdef class Reclaim(Actor):
         lend frames against), or into the pool. (What that makes of them is not known: it counts as room for all.)"""
         cdef uint32_t easy[MAX_VMS]
         cdef uint32_t hard[MAX_VMS]
-        cdef uint64_t found = self.frames.buddy.nr_free, gone = 0, dirty = 0, value
+        cdef uint64_t found = self.frames.buddy.nr_free, gone = 0, dirty = 0, slots, value
         cdef uint32_t vm, loose
         cdef hfn_t frame
         cdef Frame *record
@@ -167,7 +167,8 @@ cdef class Reclaim(Actor):
             gone += min(easy[vm], loose)
             dirty += min(hard[vm], loose - min(easy[vm], loose))
         if not self.mapping.has_zpool:
-            dirty = min(dirty, <uint64_t>(self.mapping.swap.nr_slots - self.mapping.swap.nr_used) if self.mapping.has_swap else 0)
+            slots = self.mapping.swap.nr_slots - self.mapping.swap.nr_used if self.mapping.has_swap else 0
+            dirty = min(dirty, slots)
         found += gone + dirty
         frames += self.mapping.aside(but, 0 if self.mapping.has_zpool else dirty)
         return found >= frames + self.mapping.backings.records.frames_needed(<uint32_t>(gone + dirty))
