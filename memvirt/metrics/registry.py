@@ -256,6 +256,17 @@ _STATES: tuple[Metric, ...] = (
     Metric("reclaim_efficiency", "%", Kind.RATIO, "evicted of those looked at", _UP, "evicted / reclaim_scanned"),
     Metric("scan_efficiency", "%", Kind.RATIO, "merged of those scanned", _UP, "merges / pages scanned"),
 )
+# What time lines hold beside these.
+_OUT_OF_MEMORY = (
+    ("same", "contents out of memory that are kept as a value"),
+    ("zpool", "contents out of memory that are compressed"),
+    ("swap", "contents out of memory that are on swap"),
+)
+_OF_VM = (
+    ("held_pages", "frames charged to the VM"),
+    ("active_pages", "pages of the VM that the last harvest found accessed"),
+    ("balloon_pages", "pages in the VM's balloon"),
+)
 
 
 def _families() -> list[Metric]:
@@ -297,6 +308,8 @@ def _families() -> list[Metric]:
         Metric(f"usage.{use}", "frames", Kind.GAUGE, f"host frames in use as '{use}'", _NONE, "sums to host memory")
         for use in FRAME_USES
     ]
+    rows += [Metric(f"stores.{place}", "pages", Kind.GAUGE, text, _NONE, "records") for place, text in _OUT_OF_MEMORY]
+    rows += [Metric(name, "pages", Kind.GAUGE, text, _NONE, "of a VM") for name, text in _OF_VM]
     rows += [Metric(name, unit, kind, text, better, how) for name, unit, kind, better, text, how in SHARING]
     for name, better, text in SHARING_TIMES:
         rows += [
