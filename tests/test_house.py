@@ -46,7 +46,7 @@ inputs:
 workloads:
 simulation: trace reuse curve profile own face
 -: border vm stores host
-results: timeline record manifest run_folder shards derived
+results: timeline record manifest run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool loop
 timing: hook samples worker

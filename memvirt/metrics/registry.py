@@ -261,6 +261,7 @@ _OUT_OF_MEMORY = (
     ("same", "contents out of memory that are kept as a value"),
     ("zpool", "contents out of memory that are compressed"),
     ("swap", "contents out of memory that are on swap"),
+    ("balloon", "pages that all balloons together hold"),
 )
 _OF_VM = (
     ("held_pages", "frames charged to the VM"),
@@ -352,3 +353,16 @@ def names(kind: Kind | None = None) -> list[str]:
 def unregistered(reported: Iterable[str]) -> list[str]:
     """Of the names a host or a record reports, those nobody has explained here, sorted."""
     return sorted(set(reported) - set(REGISTRY))
+
+
+# Of what records hold beside what is registered: numbers whose names say what they are.
+_PLAIN_UNITS = {"accesses": "accesses", "cpu_total_ns": "ns", "count": "faults"}
+_OF_FAMILY = {"sim_ns.": "ns", "fragmentation.": "1/1000"}
+
+
+def unit_of(name: str) -> str:
+    """The unit of a number in a record or a frame; "" for text, and for what nobody has explained."""
+    if name in REGISTRY:
+        return REGISTRY[name].unit
+    family = next((unit for prefix, unit in _OF_FAMILY.items() if name.startswith(prefix)), "")
+    return _PLAIN_UNITS.get(name, family)
