@@ -51,7 +51,7 @@ def test_vms_boot_alike_whatever_class_their_memory_is_of(name, size):
             assert [pages for pages, *_ in first] == [pages for pages, *_ in other]
         source_of = [{} for _ in (first, *others)]
         for number, stream in enumerate((first, *others)):
-            for pages, ops, sources in stream:
+            for pages, _, sources in stream:
                 source_of[number].update(zip(pages, sources.tolist(), strict=True) if sources is not None else ())
         for steps in zip(*(stream for stream in (first, *others)), strict=True):
             for at, page in enumerate(steps[0][0]):
