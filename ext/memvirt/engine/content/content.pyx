@@ -84,6 +84,12 @@ cdef class Content:
     cdef int compare(self, hfn_t a, hfn_t b) noexcept nogil:
         return 0
 
+    cdef int compare_reading(self, hfn_t a, hfn_t b, uint32_t *read) noexcept nogil:
+        """Pages without bytes that differ are taken to do so in the first step."""
+        cdef int result = self.compare(a, b)
+        read[0] = COMPARE_STEP if result else PAGE_SIZE
+        return result
+
     cdef uint32_t checksum(self, hfn_t frame) noexcept nogil:
         return <uint32_t>self.hash(frame)
 
@@ -219,6 +225,7 @@ cdef class Bytes(Content):
         failed = mv_arena_populate(self.arena, bytes_)
         if failed:
             raise ConfigError(f"host memory of {bytes_} bytes: {os.strerror(failed)}")
+        self.has_bytes = True
         self.huge_bytes = huge_bytes_at(<uintptr_t>self.arena)
         self.huge_pages = 0 < bytes_ // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES <= self.huge_bytes
 
@@ -230,6 +237,7 @@ cdef class Bytes(Content):
         if self._reserved != NULL:
             mv_unmap(self._reserved, mv_arena_reserved(<size_t>self.nr_frames << PAGE_SHIFT))
         self._reserved = self.arena = NULL
+        self.has_bytes = False
         self.nr_frames = 0
 
     cdef object _attach(self, corpus, Codec codec):
@@ -242,9 +250,6 @@ cdef class Bytes(Content):
             rows = corpus
             self._corpus_owner, self._corpus = memoryview(corpus), &rows[0, 0]
             self.nr_sources += rows.shape[0]
-
-    cdef uint8_t *page(self, hfn_t frame) noexcept nogil:
-        return self.arena + offset_of(self, frame)
 
     cdef void clear(self, hfn_t frame) noexcept nogil:
         mv_clear(self.page(frame))
@@ -291,6 +296,14 @@ cdef class Bytes(Content):
     cdef int compare(self, hfn_t a, hfn_t b) noexcept nogil:
         return memcmp(self.page(a), self.page(b), PAGE_SIZE)
 
+    cdef int compare_reading(self, hfn_t a, hfn_t b, uint32_t *read) noexcept nogil:
+        cdef int result = 0
+        read[0] = 0
+        while read[0] < PAGE_SIZE and result == 0:
+            result = memcmp(self.page(a) + read[0], self.page(b) + read[0], COMPARE_STEP)
+            read[0] += COMPARE_STEP
+        return result
+
     cdef uint32_t compress(self, hfn_t frame, uint32_t limit, const uint8_t **payload,
                            uint32_t *payload_bytes) noexcept nogil:
         # Always into a whole page: what a codec makes of less room is not the same for each, nor quite exact.
@@ -314,11 +327,6 @@ cdef class Bytes(Content):
         rows = 0 if self._corpus_owner is None else len(self._corpus_owner)
         if rows + 1 != self.nr_sources:
             raise InvariantError(f"content: {rows} corpus pages, {self.nr_sources} sources")
-
-
-cdef inline size_t offset_of(Bytes self, hfn_t frame) noexcept nogil:
-    assert frame < self.nr_frames
-    return <size_t>frame << PAGE_SHIFT
 
 
 def check_corpus(corpus):

@@ -137,11 +137,9 @@ cdef class Vm(VmState):
                 if self.outcome != OK:
                     break
                 if source != NULL:
-                    memcpy(self.engine.content.arena + <size_t>frame * PAGE_SIZE + (address + done) % PAGE_SIZE,
-                           source + done, chunk)
+                    memcpy(self.engine.content.page(frame) + (address + done) % PAGE_SIZE, source + done, chunk)
                 else:
-                    memcpy(target + done,
-                           self.engine.content.arena + <size_t>frame * PAGE_SIZE + (address + done) % PAGE_SIZE, chunk)
+                    memcpy(target + done, self.engine.content.page(frame) + (address + done) % PAGE_SIZE, chunk)
                 done += chunk
         finally:
             self.engine._end(self)
@@ -150,7 +148,7 @@ cdef class Vm(VmState):
     def _check_range(self, uint64_t address, uint64_t length):
         """ConfigError unless the VM has these bytes, and runs."""
         self._require_running()
-        if self.engine.content.arena == NULL:
+        if not self.engine.content.has_bytes:
             raise ConfigError("fingerprint content has no bytes to read or write: use content='bytes'")
         if address + length > <uint64_t>self.nr_vpns << PAGE_SHIFT or address + length < address:
             raise ConfigError(f"VM '{self.name}': {length} bytes at {address:#x} reach beyond its "

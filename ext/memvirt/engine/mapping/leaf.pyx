@@ -171,10 +171,9 @@ cdef class Leaves:
         return 0
 
     cdef void move_table(self, hfn_t source, hfn_t target) noexcept nogil:
-        """Host compaction moved the bytes of the table frame `source` to `target`."""
+        """Host compaction gives the table in frame `source` the frame `target`."""
         cdef Leaf *leaf = self.at(self.frames.frame[source].where)
-        if self.frames.content.arena != NULL:
-            leaf.entries = <uint32_t *>self.frames.memory(target)
+        leaf.entries = <uint32_t *>self.frames.move_page(leaf.entries, target)
         self.frames.frame[target].where = self.frames.frame[source].where
         leaf.frame = target
 

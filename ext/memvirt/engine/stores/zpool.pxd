@@ -29,7 +29,6 @@ cdef class Zpool:
     cdef readonly bint full                         # limit_frames was reached, accept_frames not yet seen again
     cdef uint64_t count[NR_COUNTS]                  # by the enum above
     cdef uint32_t _oldest                           # handle, or NONE; always NONE where no order is kept
-    cdef bint _in_frames                            # payloads are bytes in the frames
     cdef uint8_t _scratch[4096]                     # view() of an object that spans two frames
 
     # Whose a live object is: 28 bits for the caller to keep, 0 at first.

@@ -59,7 +59,6 @@ cdef class Zpool:
         self.limit_frames = limit_frames
         self.accept_frames = limit_frames * accept_percent // 100
         self.reject_above = reject_above
-        self._in_frames = frames.content.arena != NULL
         self._oldest = NONE
 
     # ---- store ----
@@ -68,7 +67,7 @@ cdef class Zpool:
                    uint32_t *handle) except -1 nogil:
         cdef int outcome = OK, size_class
         cdef uint32_t zspage, slot
-        if not 1 <= length <= PAGE_SIZE or payload_bytes != (length if self._in_frames else 8):
+        if not 1 <= length <= PAGE_SIZE or payload_bytes != self.frames.content.payload_bytes(length):
             with gil:
                 raise InvariantError(f"a store of {payload_bytes} bytes accounted as {length}")
         if self._declines(length, &outcome):
@@ -123,7 +122,7 @@ cdef class Zpool:
         cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle)
         cdef uint32_t length = self.zspages.length(zspage, slot)
         self.zspages.word[handle] = self.zspages.word[handle] | LOADED
-        payload_bytes[0] = length if self._in_frames else 8
+        payload_bytes[0] = self.frames.content.payload_bytes(length)
         return self.zspages.view(zspage, slot, length, self._scratch)
 
     cdef void expect(self, uint32_t handle) noexcept nogil:
@@ -131,7 +130,7 @@ cdef class Zpool:
 
     cdef void expect_bytes(self, uint32_t handle) noexcept nogil:
         cdef Age *age
-        if self._in_frames:
+        if self.frames.content.has_bytes:
             self.zspages.expect_bytes(handle)
         if self.zspages.aged:
             age = self.zspages.age(handle)
@@ -365,7 +364,7 @@ cdef class Zpool:
         bits past the object are those of its length, in the last two bytes of its slot."""
         cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle), at = bit // 8
         cdef uint32_t length = self.zspages.length(zspage, slot), size = self.zspages.shape(zspage).size
-        if not self._in_frames or at >= length + 2 or at >= length and size < length + 2:
+        if not self.frames.content.has_bytes or at >= length + 2 or at >= length and size < length + 2:
             return False
         at = at if at < length else size - 2 + at - length
         self.zspages._cover(zspage, slot * size, (slot + 1) * size, False)      # a wrong length may lead to any of it

@@ -85,10 +85,10 @@ cdef class Zspages:
 
     cdef uint8_t *_byte(self, uint32_t zspage, uint32_t at) noexcept nogil:
         cdef uint32_t frame = self.word[zspage - 1 - at // PAGE_SIZE]
-        return self.frames.content.arena + <size_t>frame * PAGE_SIZE + at % PAGE_SIZE
+        return self.frames.content.page(frame) + at % PAGE_SIZE
 
     cdef uint16_t *_tail(self, uint32_t zspage, uint32_t slot) noexcept nogil:
-        if self.frames.content.arena == NULL:
+        if not self.frames.content.has_bytes:
             return &self._payload[handle_of(zspage, slot)].spare
         return <uint16_t *>self._byte(zspage, (slot + 1) * self.shape(zspage).size - sizeof(uint16_t))
 
@@ -107,7 +107,7 @@ cdef class Zspages:
         self._cover(zspage, start, start + size, False)
         if spare == SPARE_MORE:
             self._tail(zspage, slot)[0] = memvirt_guard(size - length)
-        if self.frames.content.arena == NULL:
+        if not self.frames.content.has_bytes:
             memcpy(self._payload[handle_of(zspage, slot)].word, source, sizeof(uint64_t))
             return
         first = min(length, PAGE_SIZE - start % PAGE_SIZE)
@@ -118,7 +118,7 @@ cdef class Zspages:
 
     cdef const uint8_t *view(self, uint32_t zspage, uint32_t slot, uint32_t length, uint8_t *scratch) noexcept nogil:
         cdef uint32_t start, first
-        if self.frames.content.arena == NULL:
+        if not self.frames.content.has_bytes:
             return self._payload[handle_of(zspage, slot)].word
         start = slot * self.shape(zspage).size
         first = PAGE_SIZE - start % PAGE_SIZE
@@ -143,7 +143,7 @@ cdef class Zspages:
     cdef void _cover(self, uint32_t zspage, uint32_t at, uint32_t end, bint poison) noexcept nogil:
         """Poisons bytes of the chain, or makes them accessible."""
         cdef uint32_t n
-        while MEMVIRT_POISONS and self.frames.content.arena != NULL and at < end:
+        while MEMVIRT_POISONS and self.frames.content.has_bytes and at < end:
             n = min(end - at, PAGE_SIZE - at % PAGE_SIZE)
             (memvirt_poison if poison else memvirt_unpoison)(self._byte(zspage, at), n)
             at += n
@@ -286,7 +286,7 @@ cdef class Zspages:
                 <void **>&self.word, &self._room, sizeof(uint32_t), max(self._end + words - self._room, <uint32_t>GROW),
                 self.max_words, reserve) != OK:
             return NO_FRAME
-        if self.frames.content.arena == NULL and self._payloads < self._room:
+        if not self.frames.content.has_bytes and self._payloads < self._room:
             grown = <Payload *>realloc(self._payload, self._room * sizeof(Payload))
             if grown == NULL:
                 return NO_FRAME
