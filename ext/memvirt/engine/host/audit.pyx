@@ -43,9 +43,9 @@ def check(Engine engine not None):
     engine.stalls.check()
     engine.device.check()
     engine.reclaim.readahead.check()
-    if mapping.has_zpool:
+    if mapping.zpool is not None:
         mapping.zpool.check()
-    if mapping.has_swap:
+    if mapping.swap is not None:
         mapping.swap.check()
     if engine.index is not None:
         engine.index.check()
@@ -56,12 +56,12 @@ def check(Engine engine not None):
     if engine.frames.nr_state[<int>FRAME_FIXED] != fixed:
         raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_FIXED]} frames of fixed metadata; host and VMs have "
                              f"{fixed}")
-    if engine.frames.nr_state[<int>FRAME_ZSPAGE] != (mapping.zpool.nr_pool_frames if mapping.has_zpool else 0):
+    if engine.frames.nr_state[<int>FRAME_ZSPAGE] != (mapping.zpool.nr_pool_frames if mapping.zpool is not None else 0):
         raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_ZSPAGE]} frames of zspages, the zpool has "
-                             f"{mapping.zpool.nr_pool_frames if mapping.has_zpool else 0}")
-    if engine.frames.heap_bytes != (mapping.zpool.metadata_bytes() if mapping.has_zpool else 0):
+                             f"{mapping.zpool.nr_pool_frames if mapping.zpool is not None else 0}")
+    if engine.frames.heap_bytes != (mapping.zpool.metadata_bytes() if mapping.zpool is not None else 0):
         raise InvariantError(f"frames taken for {engine.frames.heap_bytes} bytes of tables on the heap, the zpool's take "
-                             f"{mapping.zpool.metadata_bytes() if mapping.has_zpool else 0}")
+                             f"{mapping.zpool.metadata_bytes() if mapping.zpool is not None else 0}")
     cdef uint32_t *frame_refs = <uint32_t *>calloc(engine.frames.nr_frames, sizeof(uint32_t))
     cdef uint32_t *backing_refs = <uint32_t *>calloc(mapping.backings.records.end() + 1, sizeof(uint32_t))
     if frame_refs == NULL or backing_refs == NULL:
@@ -78,7 +78,7 @@ def check(Engine engine not None):
     for vm in engine.vms.values():
         _check_translations(engine, vm)
     for vm in [*engine.vms.values(), *engine.snapshots]:
-        if (<Vm>vm).has_guest:
+        if (<Vm>vm).guest is not None:
             (<Vm>vm).guest.check()
             if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest._vpn:
                 raise InvariantError(f"VM '{vm.name}': its translations are looked up in another guest's reverse map")
@@ -282,9 +282,9 @@ cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
         if id != NONE and (id in free_ids or not mapping.backings.at(id).place & BACKING_CACHED
                            or mapping.backings.at(id).link != frame):
             raise InvariantError(f"frame {frame}: names backing {id}, which is not cached in it")
-    if mapping.has_swap and mapping.swap.nr_used != slots:
+    if mapping.swap is not None and mapping.swap.nr_used != slots:
         raise InvariantError(f"swap: {mapping.swap.nr_used} slots in use, {slots} records name one")
-    if mapping.has_zpool and mapping.zpool.nr_objects != objects:
+    if mapping.zpool is not None and mapping.zpool.nr_objects != objects:
         raise InvariantError(f"zpool: {mapping.zpool.nr_objects} objects, {objects} records name one")
     return 0
 
@@ -314,7 +314,7 @@ cdef int _check_translations(Engine engine, Vm vm) except -1:
             if cached:
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached {cached:#x} without being valid")
             continue
-        gfn = vm.guest.lookup(vpn) if vm.has_guest else vpn
+        gfn = vm.guest.lookup(vpn) if vm.guest is not None else vpn
         if gfn == NONE:
             raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached, but its guest does not map it")
         if not mapping.leaves.look(vm.id, gfn, &at):
@@ -327,6 +327,6 @@ cdef int _check_translations(Engine engine, Vm vm) except -1:
             if not at.entry & PTE_WRITABLE or at.leaf.nr_holders > 1:
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable; entry {at.entry:#x}, "
                                      f"{at.leaf.nr_holders} holders")
-            if vm.has_guest and not vm.guest.may_write(gfn):
+            if vm.guest is not None and not vm.guest.may_write(gfn):
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable, but the guest wants to see writes")
     return 0

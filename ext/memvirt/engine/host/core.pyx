@@ -115,7 +115,6 @@ cdef class Core:
             self.index = self.scanner.index
             self._take_fixed(self.index.metadata_bytes() + self.scanner.metadata_bytes(), "page sharing's tables")
             self.faults.index = self.index
-            self.faults.has_index = True
             if self.index.last_chance:
                 self.reclaim.eviction.last_chance = self.index
             self.scanning = Scanning(self.scanner)
@@ -240,7 +239,7 @@ cdef class Core:
         cdef int outcome
         cdef gfn_t gfn = vpn
         cdef bint may_write = True
-        if vm.has_guest:
+        if vm.guest is not None:
             outcome = vm.guest.resolve(vpn, write, &found)
             if outcome != OK:
                 return outcome
@@ -258,14 +257,14 @@ cdef class Core:
         if op == OP_DISCARD:
             self.meter.ev.discards += 1
             # Without a guest model nobody tells the host what is no longer needed: the page stays as it is.
-            return vm.guest.discard(vpn) if vm.has_guest else OK
+            return vm.guest.discard(vpn) if vm.guest is not None else OK
         outcome = self.touch(vm, vpn, op != OP_READ, &frame)
         if outcome != OK:
             return outcome
         if op == OP_FILL:
             self.meter.ev.fills += 1
             self.content.fill(frame, source[0])
-            if self.faults.has_index:
+            if self.faults.index is not None:
                 self.faults.index.arrived(frame)
         elif op == OP_WRITE:
             vm.hits.sequence += 1
@@ -296,7 +295,7 @@ cdef class Core:
             i = stop
             if i == last:
                 continue
-            if self.mapping.has_zpool and not vm.has_guest and self.mapping.zpool.nr_objects:
+            if self.mapping.zpool is not None and vm.guest is None and self.mapping.zpool.nr_objects:
                 self.faults.look_ahead(vm.id, pages + i + 1, n - i - 1)
             vm.now_ns = self.clock.now          # kept if the access raises
             outcome = self._slow(vm, pages[i], ops[i], NULL if sources == NULL else sources + i)

@@ -27,12 +27,12 @@ cdef class Vm(VmState):
     @property
     def disk_slots(self):
         """Slots of its guest's own disk."""
-        return self.machine.nr_disk_slots if self.has_guest else 0
+        return self.machine.nr_disk_slots if self.guest is not None else 0
 
     @property
     def cache_pages(self):
         """Page cache pages that its guest holds."""
-        return self.guest._cache.nr_resident if self.has_guest and self.guest._cache is not None else 0
+        return self.guest._cache.nr_resident if self.guest is not None and self.guest._cache is not None else 0
 
     @property
     def charged(self):
@@ -184,7 +184,7 @@ cdef class Vm(VmState):
     def balloon(self, uint32_t target_pages, uint32_t step=256):
         """Move the balloon to `target_pages`; returns what it holds when it can go no further."""
         self._require()
-        if not self.has_guest:
+        if self.guest is None:
             raise ConfigError(f"VM '{self.name}' has no guest: only a guest can give pages to a balloon. "
                               f"Create it with guest=True")
         cdef uint32_t moved = 1
@@ -223,7 +223,7 @@ cdef class Vm(VmState):
                 if self.outcome != OK or self.engine.clock.interrupt.asked():
                     break
                 self.engine.mapping.set_pinned(frame, pinned)
-                if self.has_guest:              # it does not put the page elsewhere either
+                if self.guest is not None:              # it does not put the page elsewhere either
                     self.guest.own()
                     self.guest.lock(vpn) if pinned else self.guest.unlock(vpn)
                 done += 1

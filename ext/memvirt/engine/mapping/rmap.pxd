@@ -43,7 +43,6 @@ cdef class ReverseMap:
     cdef readonly Order order
     cdef readonly Zpool zpool               # may be None
     cdef readonly SwapSpace swap            # may be None
-    cdef bint has_zpool, has_swap
     cdef readonly Meter meter
     cdef Clock clock
     cdef Account account[MAX_VMS]

@@ -201,7 +201,7 @@ cdef class Faults:
 
     cdef void _born(self, hfn_t frame) noexcept nogil:
         """The frame holds a new page: page sharing counts its time to merge from here."""
-        if self.has_index:
+        if self.index is not None:
             self.index.since_ns[frame] = self.clock.now
 
     cdef int _zero(self, Access *access) except -1 nogil:
@@ -277,7 +277,7 @@ cdef class Faults:
             return outcome
         self.mapping.map_cached(access.vm, access.at.id, access.at.index, id)
         if ahead:
-            if self.has_index:
+            if self.index is not None:
                 self.index.arrived(frame)
             self.reclaim.readahead.window.hits += 1
             self.meter.ev.readahead_hits += 1
@@ -296,7 +296,7 @@ cdef class Faults:
         self.frames.claim(0, FRAME_GUEST, &frame)
         self._fill_from(id, frame, access)
         self.mapping.map_back(access.vm, access.at.id, access.at.index, frame, id)
-        if self.has_index:
+        if self.index is not None:
             self.index.arrived(frame)
         if kind == BACKING_SAME:
             self.meter.ev.fault_same += 1

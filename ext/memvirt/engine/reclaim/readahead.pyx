@@ -85,7 +85,7 @@ cdef class Readahead:
         self.clock = mapping.clock
         self.meter = mapping.meter
         self.swap = mapping.swap
-        if page_cluster and mapping.has_swap:
+        if page_cluster and mapping.swap is not None:
             self.nr_slots = mapping.swap.nr_slots
             self._backing_of = <uint32_t *>calloc(self.nr_slots, sizeof(uint32_t))
             if self._backing_of == NULL:

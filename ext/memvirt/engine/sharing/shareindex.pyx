@@ -70,7 +70,6 @@ cdef class ShareIndex(Listener):
             self.frames.frame[self.zero_frame].refs = 0
             self.frames.frame[self.zero_frame].flags = FRAME_ZERO
         mapping.listener = self
-        mapping.has_listener = True
 
     def __dealloc__(self):
         free(self.cell)
@@ -276,7 +275,7 @@ cdef class ShareIndex(Listener):
     cdef void unshared(self, hfn_t frame) noexcept nogil:
         self.breaks += 1
         hist_add(self.lifetime, max(<int64_t>0, self.clock.now - self.since_ns[frame]))
-        if self.has_follower:
+        if self.follower is not None:
             self.follower.unshared(frame)
 
     cdef void moved(self, hfn_t source, hfn_t target) noexcept nogil:
@@ -287,7 +286,7 @@ cdef class ShareIndex(Listener):
                 self.rebuild()
             else:
                 self._insert(target, self.key_of(target))
-        if self.has_follower:
+        if self.follower is not None:
             self.follower.moved(source, target)
 
     # ---- what there is to see
