@@ -60,6 +60,8 @@ def test_the_longest_object_is_a_setting_and_huge_objects_are_reached():
     )
     assert strict["evicted_zpool"] == usual["evicted_zpool"] == 0 < all_that_shrink["evicted_zpool"]
     assert usual["reject_incompressible"] > 0 == all_that_shrink["reject_incompressible"]
+    host = filled(part_random(3500), zpool_reject_above=1000)
+    assert host.zpool()["reject_too_big"] == host.counters()["reject_incompressible"], "the pool itself declines them"
     host = filled(part_random(3500), zpool_reject_above=4096)
     assert host.zpool()["objects"] == host.zpool()["frames"], "one huge object a frame"
 

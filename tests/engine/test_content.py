@@ -156,8 +156,6 @@ def test_compress_and_expand(codec):
     put(content, 0, page_of(seed=1, **{f"w{i}": 7 for i in range(300)}))
     length, payload = content.compress_frame(0)
     assert length == len(payload) < PAGE
-    assert content.compress_frame(0, limit=length) == (length, payload)
-    assert content.compress_frame(0, limit=length - 1) is None
     assert content.expand_frame(1, payload)
     assert content.compare_frames(0, 1) == 0
     assert not content.expand_frame(1, payload[:-1])
@@ -245,7 +243,6 @@ def test_the_border_names_number_and_bound(form):
         lambda: content.load_word(0, 512),
         lambda: content.tag_word(0, 0, 0),
         lambda: content.tag_word(0, 0, 2**31),
-        lambda: content.compress_frame(0, 4097),
         lambda: content.set_frame_raw(0, b"x"),
     ):
         with pytest.raises(ConfigError, match="must be"):
@@ -398,7 +395,6 @@ def test_lengths_come_from_the_codec():
         tagged, expected = ids.compress_frame(0), real.compress_frame(0)
         assert abs((tagged or [4097])[0] - (expected or [4097])[0]) <= 16
         if plain:
-            assert ids.compress_frame(0, tagged[0] - 1) is None
             assert len(tagged[1]) == 8
 
 

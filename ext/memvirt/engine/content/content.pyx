@@ -93,8 +93,7 @@ cdef class Content:
     cdef uint32_t checksum(self, hfn_t frame) noexcept nogil:
         return <uint32_t>self.hash(frame)
 
-    cdef uint32_t compress(self, hfn_t frame, uint32_t limit, const uint8_t **payload,
-                           uint32_t *payload_bytes) noexcept nogil:
+    cdef uint32_t compress(self, hfn_t frame, const uint8_t **payload, uint32_t *payload_bytes) noexcept nogil:
         return 0
 
     cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil:
@@ -160,13 +159,11 @@ cdef class Content:
         cdef int order = self.compare(self._frame(a), self._frame(b))
         return (order > 0) - (order < 0)
 
-    def compress_frame(self, frame, limit=PAGE_SIZE):
-        """(compressed length, payload) of the frame, or None when it would exceed `limit` bytes (1 to 4096)."""
+    def compress_frame(self, frame):
+        """(compressed length, payload) of the frame, or None when it would exceed a page."""
         cdef const uint8_t *payload = NULL
         cdef uint32_t payload_bytes = 0
-        if not 1 <= limit <= PAGE_SIZE:
-            raise ConfigError(f"limit {limit}: must be 1 to {PAGE_SIZE}")
-        cdef uint32_t length = self.compress(self._frame(frame), limit, &payload, &payload_bytes)
+        cdef uint32_t length = self.compress(self._frame(frame), &payload, &payload_bytes)
         return (length, payload[:payload_bytes]) if length else None
 
     def expand_frame(self, frame, payload):
@@ -304,12 +301,10 @@ cdef class Bytes(Content):
             read[0] += COMPARE_STEP
         return result
 
-    cdef uint32_t compress(self, hfn_t frame, uint32_t limit, const uint8_t **payload,
-                           uint32_t *payload_bytes) noexcept nogil:
+    cdef uint32_t compress(self, hfn_t frame, const uint8_t **payload, uint32_t *payload_bytes) noexcept nogil:
         # Always into a whole page: what a codec makes of less room is not the same for each, nor quite exact.
-        cdef uint32_t length = self.codec.compress(self.page(frame), self._scratch, PAGE_SIZE)
-        payload[0], payload_bytes[0] = self._scratch, length
-        return length if length <= limit else 0
+        payload[0], payload_bytes[0] = self._scratch, self.codec.compress(self.page(frame), self._scratch, PAGE_SIZE)
+        return payload_bytes[0]
 
     cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil:
         if self.codec.decompress(payload, payload_bytes, self.page(frame)) != PAGE_SIZE:

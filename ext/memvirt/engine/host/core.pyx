@@ -77,7 +77,7 @@ cdef class Core:
     """The parts of one host. `options` are plain numbers and names, already validated by the facade:
 
     order, order_options; min_pages, low_pages, high_pages; zpool (dict of Zpool's arguments, or None); sharing (scanner
-    name or None), sharing_options; provisioning 0..2; compress_limit; readahead (page cluster), zpool_shrinker;
+    name or None), sharing_options; provisioning 0..2; readahead (page cluster), zpool_shrinker;
     harvest_interval_ns; compact_threshold (per mille; left out: never by itself); collapse_interval_ns (left out: only
     when asked); costs; seed.
     """
@@ -103,8 +103,8 @@ cdef class Core:
         self._take_fixed(self.fixed_bytes(swap), "the host's frame records and maps")
         zpool = None if options["zpool"] is None else Zpool(self.frames, aged=swap is not None, **options["zpool"])
         self.mapping = Mapping(self.frames, self.order, self.clock, zpool, swap)
-        self.reclaim = Reclaim(self.mapping, device, options["compress_limit"], options["readahead"],
-                               options["harvest_interval_ns"], options["zpool_shrinker"])
+        self.reclaim = Reclaim(self.mapping, device, options["readahead"], options["harvest_interval_ns"],
+                               options["zpool_shrinker"])
         self.stalls = self.reclaim.stalls
         self.vms = {}
         self.snapshots = []

@@ -46,12 +46,11 @@ from .writeback cimport CLUSTER, Writeback
 
 
 cdef class Reclaim(Actor):
-    """Frees frames of one host; as an actor, in the background. `compress_limit`: bytes; `readahead`: page cluster of
-    swap readahead; `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed pages back before the
-    pool is full."""
+    """Frees frames of one host; as an actor, in the background. `readahead`: page cluster of swap readahead;
+    `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed pages back before the pool is full."""
 
-    def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, readahead,
-                  int64_t harvest_interval_ns, bint ease_pool):
+    def __cinit__(self, Mapping mapping not None, Device device not None, readahead, int64_t harvest_interval_ns,
+                  bint ease_pool):
         cdef SwapOut swapout = None
         self.mapping = mapping
         self.device = device
@@ -65,7 +64,7 @@ cdef class Reclaim(Actor):
         if mapping.swap is not None:
             swapout = SwapOut(mapping, self.readahead)
         self.shrinker = Writeback(mapping, swapout)
-        self.eviction = Eviction(mapping, swapout, self.shrinker, compress_limit)
+        self.eviction = Eviction(mapping, swapout, self.shrinker)
         self.harvester = Harvester(mapping, harvest_interval_ns)
         self.share = CLUSTER
         self.whose = NONE16

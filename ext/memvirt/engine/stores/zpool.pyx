@@ -91,6 +91,10 @@ cdef class Zpool:
 
     cdef bint _declines(self, uint32_t length, int *outcome) noexcept nogil:
         """Whether the pool's rules decline an object before any frame is asked for; counts the reason."""
+        if length > self.reject_above:          # whatever room there is
+            self.count[REJECT_TOO_BIG] += 1
+            outcome[0] = REJECTED
+            return True
         if self.nr_pool_frames >= self.limit_frames:
             self.count[POOL_LIMIT_HITS] += not self.full
             self.full = True
@@ -102,10 +106,6 @@ cdef class Zpool:
             outcome[0] = POOL_FULL
             return True
         self.full = False
-        if length > self.reject_above:
-            self.count[REJECT_TOO_BIG] += 1
-            outcome[0] = REJECTED
-            return True
         return False
 
     # ---- load and free ----
