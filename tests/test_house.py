@@ -33,7 +33,7 @@ sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
 guests: guest_memory machine guest balloon hardware
 host: batch core readback vm host contiguity schedule savings audit
-testing: orders guests
+testing: orders guests contents memory stores host
 """
 
 PYTHON_ORDER = """

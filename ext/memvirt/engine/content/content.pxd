@@ -75,9 +75,6 @@ cdef class Content:
     cdef void release(self) noexcept
     cpdef object check(self)
 
-    cdef hfn_t _frame(self, frame) except? 0xFFFFFFFF
-    cdef uint32_t _word(self, word) except? 0xFFFFFFFF
-
 
 cdef class Bytes(Content):
     cdef const uint8_t *_corpus           # (nr_sources - 1) * 4096 bytes, borrowed from _corpus_owner

@@ -18,9 +18,9 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
 
 from libc.stdlib cimport calloc, free
 
-from memvirt.errors import ConfigError, InvariantError
+from memvirt.errors import InvariantError
 
-from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
+from ..mapping.backing cimport BACKING_CACHED, BACKING_SWAP, BACKING_ZPOOL, Backing
 from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
                               FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
 from .host cimport Engine
@@ -28,7 +28,7 @@ from .vm cimport Vm
 from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
-from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, int64_t, uint32_t, uint64_t
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, hfn_t, int64_t, uint32_t, uint64_t
 from ..stores.zspage cimport NO_ZSPAGE
 
 
@@ -82,42 +82,6 @@ def check(Engine engine not None):
             (<Vm>vm).guest.check()
             if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest._vpn:
                 raise InvariantError(f"VM '{vm.name}': its translations are looked up in another guest's reverse map")
-
-
-def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
-    """Where a guest-physical page lies, without touching it: None (nowhere yet), ("frame", number), ("same", word),
-    ("zpool", handle) or ("swap", slot)."""
-    cdef Mapping mapping = engine.mapping
-    cdef Backing *record
-    cdef Look at
-    engine._own(vm)
-    if gfn >= vm.nr_pages:
-        raise ConfigError(f"VM '{vm.name}': page {gfn} is beyond its {vm.nr_pages} pages")
-    mapping.leaves.look(vm.id, gfn, &at)
-    if at.entry == 0:
-        return None
-    if at.entry & PTE_PRESENT:
-        return "frame", at.entry & PTE_WHERE
-    record = mapping.backings.at(at.entry & PTE_WHERE)
-    if record.place & BACKING_CACHED:
-        return "frame", record.link
-    if mapping.backings.kind(record) == BACKING_SAME:
-        return "same", mapping.backings.value(record)
-    return "zpool" if mapping.backings.kind(record) == BACKING_ZPOOL else "swap", mapping.backings.where(record)
-
-
-def spoil(Engine engine not None, str part not None, hfn_t frame, uint32_t value):
-    """For tests of check() only: falsify what the reverse map keeps of a mapped frame: "where" it begins, the "link" of
-    its first site, or its "refs"."""
-    cdef Mapping mapping = engine.mapping
-    if part == "where":
-        mapping.frames.frame[frame].where = value
-    elif part == "link":
-        mapping.leaves.link(mapping.frames.frame[frame].where)[0] = value
-    elif part == "refs":
-        mapping.frames.frame[frame].refs = value
-    else:
-        raise ValueError(f"part {part!r} is not known")
 
 
 cdef int _count_entries(Engine engine, uint32_t *frame_refs, uint32_t *backing_refs) except -1:

@@ -63,15 +63,6 @@ cdef class Window:
         self.last_pages = pages
         return pages
 
-    def fault(self, uint32_t slot):
-        """First and last slot to read for a fault on this one (for tests)."""
-        cdef uint32_t mask = self.next_pages(slot) - 1
-        return slot & ~mask, slot | mask
-
-    def hit(self, uint32_t pages=1):
-        """So many pages read ahead were accessed (for tests)."""
-        self.hits += pages
-
 
 @cython.final
 cdef class Readahead:

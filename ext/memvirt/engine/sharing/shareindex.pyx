@@ -314,14 +314,6 @@ cdef class ShareIndex(Listener):
         """Complete histograms, simulated ns: how long duplicates lived, how long frames stayed merged."""
         return {"time_to_merge_ns": histogram_dict(self.time_to_merge), "share_lifetime_ns": histogram_dict(self.lifetime)}
 
-    def narrow_hash(self, bits):
-        """Keep only the lowest `bits` of every hash, so that tests can force collisions."""
-        if not 0 <= bits <= 64:
-            raise ValueError(f"{bits} bits of hash; 0 to 64 are possible")
-        self.hash_mask = (<uint64_t>1 << <int>bits) - 1 if bits < 64 else <uint64_t>-1
-        if self.cell != NULL:
-            self.rebuild()
-
     def check(self):
         """Recount the table; InvariantError on a difference."""
         cdef uint32_t i, used = 0

@@ -23,12 +23,10 @@ Kept, and recounted by check():
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
-from ..memory.frames cimport FRAME_ZSPAGE
 from .sizeclass cimport SizeClass, size_index
 from ..types cimport NONE, OK, PAGE_SIZE, POOL_FULL, REJECTED
-from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, OWNER, SPARE_FREE, Age, Zspages, handle_of, slot_of,
+from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, SPARE_FREE, Age, Zspages, handle_of, slot_of,
                       spare_of)
 
 from memvirt.errors import ConfigError, InvariantError
@@ -137,7 +135,7 @@ cdef class Zpool:
             self.zspages.expect(age.older)
             self.zspages.expect(age.younger)
 
-    cpdef int free(self, uint32_t handle) except -1 nogil:
+    cdef int free(self, uint32_t handle) except -1 nogil:
         cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle)
         self.stored_bytes -= self.zspages.length(zspage, slot)
         self.nr_objects -= 1
@@ -149,10 +147,10 @@ cdef class Zpool:
 
     # ---- order ----
 
-    cpdef uint32_t oldest(self) noexcept nogil:
+    cdef uint32_t oldest(self) noexcept nogil:
         return self._oldest
 
-    cpdef int rotate(self, uint32_t handle) except -1 nogil:
+    cdef int rotate(self, uint32_t handle) except -1 nogil:
         self._require(handle)
         if not self.zspages.aged:
             with gil:
@@ -237,7 +235,7 @@ cdef class Zpool:
         self.nr_pool_frames -= freed
         return 0
 
-    cpdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil:
+    cdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil:
         return self.zspages.rewire(source, target)
 
     # ---- accounts ----
@@ -314,59 +312,3 @@ cdef class Zpool:
                                  f"in {self.zspages.nr_frames}")
         if parts != self.nr_pool_frames * PAGE_SIZE:
             raise InvariantError(f"{self.nr_pool_frames} frames, but the parts add up to {parts} bytes")
-
-    # ---- faces for Python ----
-
-    def relocate(self, hfn_t source):
-        """Moves one frame of a zspage to the next free one: the new frame, or None when none is free."""
-        cdef hfn_t target
-        if self.frames.take(0, FRAME_ZSPAGE, 0, &target) != OK:
-            return None
-        self.move_frame(source, target)
-        self.frames.give(source, 0)
-        return target
-
-    def put(self, bytes payload not None, length=None, uint32_t reserve=0, uint32_t owner=0):
-        """Stores a payload accounted as `length` bytes (by default its own); (outcome, handle or None)."""
-        cdef uint32_t handle = NONE
-        cdef const uint8_t *source = <const uint8_t *>PyBytes_AS_STRING(payload)
-        cdef uint32_t accounted = len(payload) if length is None else length
-        if owner > OWNER:
-            raise InvariantError(f"owner {owner} does not fit into a cell")
-        cdef int outcome = self.store(source, len(payload), accounted, reserve, &handle)
-        if outcome != OK:
-            return outcome, None
-        self.set_owner(handle, owner)
-        return outcome, handle
-
-    def compact(self):
-        """Moves all that compaction would: [(owner, new handle)], one after the other."""
-        cdef int size_class = self.zspages.nr_classes - 1
-        cdef uint32_t owner, handle
-        moves = []
-        while self.compact_one(&size_class, &owner, &handle):
-            moves.append((owner, handle))
-        return moves
-
-    def was_loaded(self, uint32_t handle):
-        """Whether the object was viewed since it was stored or rotated."""
-        self._require(handle)
-        return bool(self.loaded(handle))
-
-    def get(self, uint32_t handle):
-        """The payload behind a handle; marks it loaded."""
-        cdef uint32_t n = 0
-        cdef const uint8_t *payload = self.view(handle, &n)
-        return PyBytes_FromStringAndSize(<const char *>payload, n)
-
-    def spoil(self, uint32_t handle, uint32_t bit):
-        """True if the object has such a bit, which is then flipped where it lies; for tests of damage only. The sixteen
-        bits past the object are those of its length, in the last two bytes of its slot."""
-        cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle), at = bit // 8
-        cdef uint32_t length = self.zspages.length(zspage, slot), size = self.zspages.shape(zspage).size
-        if not self.frames.content.has_bytes or at >= length + 2 or at >= length and size < length + 2:
-            return False
-        at = at if at < length else size - 2 + at - length
-        self.zspages._cover(zspage, slot * size, (slot + 1) * size, False)      # a wrong length may lead to any of it
-        self.zspages._byte(zspage, slot * size + at)[0] ^= <uint8_t>(1 << bit % 8)
-        return True
