@@ -19,19 +19,12 @@ from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..guests.hardware cimport VirtualMachine
+from ..splitmix cimport mix
 from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, int64_t, uint32_t, uint64_t, vmid_t
 from .vm cimport Vm
 
 cdef enum:
     VM_BYTES = 64 + 12 * AGES       # of each VM: its account, and two histograms of ages
-
-
-cdef uint64_t mix(uint64_t x) noexcept nogil:
-    """splitmix64's finaliser: a good 64-bit mix of a counter."""
-    x += 0x9E3779B97F4A7C15ULL
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL
-    return x ^ (x >> 31)
 
 
 cdef uint64_t draws_of(Vm vm) noexcept:

@@ -34,13 +34,11 @@ from ..memory.frames cimport (FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_PI
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Leaves
 from ..mapping.mapping cimport Listener, Mapping
 from ..mapping.rmap cimport Walk
+from ..prefetch cimport prefetch_read
 from ..types cimport LEAF_ENTRIES, NONE, NONE16, OK, hfn_t, int64_t, uint32_t, uint64_t
 
 cdef enum:
     RECENT = 4096               # arrivals remembered; older ones wait for the ordinary scan
-
-cdef extern from *:
-    void __builtin_prefetch(const void *at) nogil
 
 
 cdef class ShareIndex(Listener):
@@ -125,7 +123,7 @@ cdef class ShareIndex(Listener):
         """The key of a frame that find_or_add will be asked for soon."""
         cdef uint64_t hash = self.key_of(frame)
         self.clock.spend(CPU_SCAN, self.clock.costs.hash_page)
-        __builtin_prefetch(&self.cell[<uint32_t>hash & self.mask])
+        prefetch_read(&self.cell[<uint32_t>hash & self.mask])
         return hash
 
     cdef hfn_t find_or_add(self, hfn_t frame, uint64_t hash) except? 0xFFFFFFFE nogil:

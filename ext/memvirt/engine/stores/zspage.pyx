@@ -35,6 +35,7 @@ from libc.string cimport memcpy, memset
 
 from ..memory.frames cimport FRAME_ZSPAGE
 from .sizeclass cimport MAX_CHAIN, ChainRule, build_classes
+from ..prefetch cimport prefetch_read, prefetch_write
 from ..types cimport NO_FRAME, OK, PAGE_SIZE, POOL_FULL
 
 from memvirt.engine.stores.sizeclass import CHAIN_RULES
@@ -44,9 +45,6 @@ cdef extern from "content/poison.h" nogil:
     const int MEMVIRT_POISONS
     void memvirt_poison(const void *region, size_t n)
     void memvirt_unpoison(const void *region, size_t n)
-
-cdef extern from *:
-    void __builtin_prefetch(const void *at, int for_write) nogil
 
 cdef extern from "stores/nt_copy.h" nogil:
     void memvirt_stream(uint8_t *target, const uint8_t *source, size_t n)
@@ -129,16 +127,16 @@ cdef class Zspages:
         return scratch
 
     cdef void expect(self, uint32_t handle) noexcept nogil:
-        __builtin_prefetch(self.word + handle, 1)
-        __builtin_prefetch(self.word + handle - 16, 1)          # most records begin there
+        prefetch_write(self.word + handle)
+        prefetch_write(self.word + handle - 16)          # most records begin there
 
     cdef void expect_bytes(self, uint32_t handle) noexcept nogil:
         cdef uint32_t zspage = self.zspage_of(handle), size = self.shape(zspage).size
         cdef uint32_t start = slot_of(zspage, handle) * size, at
         cdef uint8_t *bytes = self._byte(zspage, start)
         for at in range(0, min(size, PAGE_SIZE - start % PAGE_SIZE, 256), 64):  # all would keep it waiting
-            __builtin_prefetch(bytes + at, 0)
-        __builtin_prefetch(self._byte(zspage, start + size - 1), 0)             # the length
+            prefetch_read(bytes + at)
+        prefetch_read(self._byte(zspage, start + size - 1))             # the length
 
     cdef void _cover(self, uint32_t zspage, uint32_t at, uint32_t end, bint poison) noexcept nogil:
         """Poisons bytes of the chain, or makes them accessible."""

@@ -4,6 +4,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
+from posix.stdlib cimport posix_memalign
 
 from ..memory.frames cimport FRAME_ZSPAGE
 from ..reclaim.readahead cimport Window
@@ -13,9 +14,6 @@ from ..stores.zspage cimport OWNER, slot_of
 from ..types cimport NONE, OK, PAGE_SIZE, hfn_t, uint8_t, uint32_t
 
 from memvirt.errors import ConfigError, InvariantError
-
-cdef extern from "<stdlib.h>" nogil:
-    int posix_memalign(void **memory, size_t alignment, size_t size)
 
 
 @cython.final
