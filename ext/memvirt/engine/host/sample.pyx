@@ -39,7 +39,7 @@ def of_vms(Core engine not None):
     found = {}
     for name, vm in engine.vms.items():
         found[name] = (engine.mapping.account[vm.id].charged, engine.mapping.account[vm.id].active,
-                       vm.guest.nr_balloon if vm.has_guest else 0)
+                       vm.guest.nr_balloon if vm.guest is not None else 0)
     return found
 
 
