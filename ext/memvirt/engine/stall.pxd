@@ -37,7 +37,7 @@ cdef class Stalls:
     cpdef int stop(self, vmid_t vm, int64_t now) except -1
     cpdef int open(self, vmid_t vm, int64_t now) except -1
     # Room for what one fault can note; False without memory for it. Comes before `note`, which cannot fail.
-    cdef bint secure(self) noexcept nogil
+    cdef bint make_room(self) noexcept nogil
     # The running VM waited for memory from `began` to `ended`. Nothing if no VM runs.
     cdef void note(self, int64_t began, int64_t ended) noexcept nogil
     # No VM with work is behind `now`: complete the host's account up to there.

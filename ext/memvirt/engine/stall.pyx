@@ -124,7 +124,7 @@ cdef class Stalls:
         clear(&self.vm[vm], now)
         return 0
 
-    cdef bint secure(self) noexcept nogil:
+    cdef bint make_room(self) noexcept nogil:
         cdef uint32_t room
         cdef Edge *grown
         if self._room - self._nr_edges < FAULT_EDGES + MAX_VMS:         # each VM may stop
@@ -138,7 +138,7 @@ cdef class Stalls:
     cpdef int start(self, vmid_t vm, int64_t now) except -1:
         if self.works[vm]:
             raise InvariantError(f"stalls: VM {vm} starts twice")
-        if not self.secure():
+        if not self.make_room():
             raise MemoryError("edges of stalls")
         self.works[vm] = 1
         self._push(max(now, self.settled_ns), 0, 1)
@@ -245,7 +245,7 @@ cdef class Stalls:
 
     def stall(self, vmid_t vm, int64_t began, int64_t ended):
         """Note a stall of a VM from Python."""
-        if not self.secure():
+        if not self.make_room():
             raise MemoryError("edges of stalls")
         self.running = vm
         self.note(began, ended)

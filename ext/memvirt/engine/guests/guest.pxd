@@ -85,7 +85,7 @@ cdef class Guest(GuestMemory):
     cdef int _fault(self, vpn_t vpn, bint write, Translation *out) except -1 nogil
     cdef int _bring(self, vpn_t vpn, gfn_t gfn, bint write, uint32_t *copy) except -1 nogil
     cdef int _make_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
-    cdef int _secure(self, gfn_t *gfn) except -1 nogil
+    cdef int _take_page(self, gfn_t *gfn) except -1 nogil
     cdef int _evict_one(self) except -1 nogil
     cdef bint _anon_is_due(self) noexcept nogil
     cdef int _evict_anon(self) except -1 nogil

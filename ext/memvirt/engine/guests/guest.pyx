@@ -104,7 +104,7 @@ cdef class Guest(GuestMemory):
         """Secure a page, fill it, and only then map it."""
         cdef gfn_t gfn = NONE
         cdef uint32_t before = self._copy[vpn], copy = before
-        cdef int outcome = self._secure(&gfn)
+        cdef int outcome = self._take_page(&gfn)
         if outcome != OK:
             return outcome
         outcome = MACHINE_ERRED
@@ -155,7 +155,7 @@ cdef class Guest(GuestMemory):
             self._set_dirty(vpn, gfn)
         return outcome
 
-    cdef int _secure(self, gfn_t *gfn) except -1 nogil:
+    cdef int _take_page(self, gfn_t *gfn) except -1 nogil:
         """A free page, after reclaim if few are left. OK, EMPTY or what the machine said."""
         cdef int outcome = OK, _evicted
         cdef uint32_t given

@@ -109,7 +109,7 @@ cdef class VirtualMachine(Machine):
         cdef uint8_t done = 0
         cdef int64_t began
         cdef int outcome = self.faults.reach(self.vm, gfn, False, &frame)
-        if outcome == OK and not self.faults.reclaim.stalls.secure():
+        if outcome == OK and not self.faults.reclaim.stalls.make_room():
             outcome = NO_FRAME
         if outcome != OK:
             return outcome
@@ -126,7 +126,7 @@ cdef class VirtualMachine(Machine):
         cdef hfn_t frame
         cdef int64_t began
         cdef int outcome = self.faults.reach(self.vm, gfn, True, &frame)
-        if outcome == OK and not self.faults.reclaim.stalls.secure():
+        if outcome == OK and not self.faults.reclaim.stalls.make_room():
             outcome = NO_FRAME
         if outcome != OK:
             return outcome

@@ -31,7 +31,7 @@ cdef class Cloner:
         cdef uint32_t *root = self.mapping.leaves.directory[parent].root
         if pages and not self.may_take(child, self.mapping.leaves.pages.frames_needed(pages)):
             return NO_FRAME
-        self.mapping.leaves.pages.claim(pages)
+        self.mapping.leaves.pages.make_room(pages)
         for i in range(self.mapping.leaves.directory[parent].nr_roots):
             if root[i] != NONE:
                 leaves += self.mapping.leaves.hold_all(parent, child, i)

@@ -248,7 +248,7 @@ cdef class Engine(Core):
             if need and not self.cloner.may_take(vm.id, need):
                 self.clock.interrupt.deliver()
                 raise AdmissionError(f"VM '{vm.name}': no memory for the tables of a revert; the VM is as it was")
-            self.mapping.leaves.pages.claim(pages)
+            self.mapping.leaves.pages.make_room(pages)
             if vm.guest is not None:
                 self._revert_guest(vm, snapshot, disk)
             self.mapping.clear(vm.id)

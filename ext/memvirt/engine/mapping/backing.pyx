@@ -32,7 +32,7 @@ cdef class Backings:
 
     cdef backing_t make(self) noexcept nogil:
         """A new record without references; room must have been reserved in `records`."""
-        cdef backing_t id = self.records.take()
+        cdef backing_t id = self.records.claim()
         self.nr_kind[<int>BACKING_NEW] += 1
         return id
 

@@ -70,7 +70,7 @@ cdef class Leaves:
         cdef uint32_t i
         cdef Slot *slot
         if root[0] == NONE:
-            root[0] = self.pages.take()
+            root[0] = self.pages.claim()
             for i in range(SLOTS_PER_PAGE):
                 slot = self.slot(root[0] * SLOTS_PER_PAGE + i)
                 slot.leaf = NONE
@@ -81,7 +81,7 @@ cdef class Leaves:
 
     cdef leaf_t make_small(self, uint32_t region, hfn_t frame, void *page) noexcept nogil:
         """A leaf over a cleared table page; its record must have been reserved. Frame.where names the leaf."""
-        cdef leaf_t id = self.records.take()
+        cdef leaf_t id = self.records.claim()
         cdef Leaf *leaf = self.at(id)
         leaf.entries = <uint32_t *>page
         leaf.frame = frame
@@ -93,7 +93,7 @@ cdef class Leaves:
         return id
 
     cdef leaf_t make_huge(self, uint32_t region, uint32_t entry) noexcept nogil:
-        cdef leaf_t id = self.records.take()
+        cdef leaf_t id = self.records.claim()
         cdef Leaf *leaf = self.at(id)
         leaf.huge = entry
         leaf.frame = NONE

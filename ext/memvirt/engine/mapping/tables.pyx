@@ -64,9 +64,9 @@ cdef class Tables(ReverseMap):
                 self.split(at.id)
             return at.id
         if at.slot == NONE:
-            self.leaves.pages.claim(1)
+            self.leaves.pages.make_room(1)
             at.slot = self.leaves.ensure_slot(vm, gfn)
-        self.leaves.records.claim(1)
+        self.leaves.records.make_room(1)
         page = self.frames.claim_page(FRAME_TABLE, &frame)
         at.id = self.leaves.make_small(gfn >> LEAF_SHIFT, frame, page)
         self.leaves.hold(at.id, at.slot)
@@ -143,7 +143,7 @@ cdef class Tables(ReverseMap):
         cdef uint32_t *page
         if old.entries == NULL:
             self.split(old_id)
-        self.leaves.records.claim(1)
+        self.leaves.records.make_room(1)
         page = <uint32_t *>self.frames.claim_raw_page(FRAME_TABLE, &table)
         new_id = self.leaves.make_small(old.region, table, page)
         old = self.leaves.at(old_id)

@@ -93,11 +93,11 @@ cdef class Slab:
 
     cdef uint32_t frames_needed(self, uint32_t records) noexcept nogil
     cdef int reserve(self, uint32_t records, uint32_t keep_free) except -1 nogil
-    cdef int claim(self, uint32_t records) except -1 nogil
+    cdef int make_room(self, uint32_t records) except -1 nogil
     cdef int _grow(self) except -1 nogil
     cdef int _resize(self, uint32_t room) except -1
-    cdef inline uint32_t take(self) noexcept nogil:
-        """A zeroed record; room must have been reserved."""
+    cdef inline uint32_t claim(self) noexcept nogil:
+        """A zeroed record. Cannot fail: room was made, or reserved, before."""
         cdef uint32_t id = self.free_head
         cdef uint32_t *record = <uint32_t *>self.at(id)
         self.free_head = record[0]

@@ -6,16 +6,17 @@ about guests, tables, zspages, records, is put into frames of this same host and
 free of charge. A table that has to lie in one piece and grow is on the heap, and takes the frames that its bytes would
 fill (`grow`); without free frames it does not grow, and its caller declines.
 
-Frames are had in one of two ways. `take` asks and takes in one step and may be told NO_FRAME. An operation of several
+There are two ways to get frames. `take` asks and takes in one step and may be told NO_FRAME. An operation of several
 steps *secures* first (can_take, through Reclaim.secure where reclaim may help) and *claims* later: what was secured is
 there, so a commit has no outcome to look at, and a claim that finds nothing is a bug that raises.
 
 Bytes of a frame are garbage until its taker clears or fills them. Debug builds fill freed frames with a pattern;
 sanitizer builds poison them, so that a stale pointer into the arena is caught as it would be on a heap.
 
-A Slab keeps records of one power-of-two size, as many to a frame as fit. `reserve` (or `claim`, from secured frames)
-makes room, `take` cannot fail. There are never more than `most`, as many as those who name them have bits for. Records
-stay where they are; frames of a slab are given back when the host ends.
+A Slab keeps records of one power-of-two size, as many to a frame as fit. `reserve` makes room and may be told NO_FRAME;
+`make_room` does so from secured frames. `claim` then hands out a record, and cannot fail. There are never more than
+`most`, as many as those who name them have bits for. Records stay where they are; frames of a slab are given back when
+the host ends.
 
 Invariants (check): the counts per state match the frames; free here = free in the buddy; a free frame has no
 references, charge, or flags.
@@ -288,13 +289,13 @@ cdef class Slab:
         return ((records - spare) + (<uint32_t>1 << self.shift) - 1) >> self.shift
 
     cdef int reserve(self, uint32_t records, uint32_t keep_free) except -1 nogil:
-        """Make sure that the next `records` takes succeed: OK or NO_FRAME (then nothing has changed)."""
+        """Make sure that the next `records` can be claimed: OK or NO_FRAME (then nothing has changed)."""
         cdef uint32_t pages = self.frames_needed(records)
         if pages and not self.frames.can_take(pages, keep_free):
             return NO_FRAME
-        return self.claim(records)
+        return self.make_room(records)
 
-    cdef int claim(self, uint32_t records) except -1 nogil:
+    cdef int make_room(self, uint32_t records) except -1 nogil:
         """The same from secured frames (see frames_needed)."""
         cdef uint32_t pages = self.frames_needed(records), _page
         for _page in range(pages):

@@ -240,8 +240,8 @@ cdef class Faults:
             return NO_FRAME
         if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.high_pages + 2 + self.mapping.aside(vm), &base) != OK:
             return NO_FRAME
-        self.leaves.pages.claim(1)
-        self.leaves.records.claim(1)
+        self.leaves.pages.make_room(1)
+        self.leaves.records.make_room(1)
         slot = self.leaves.ensure_slot(vm, gfn)
         for i in range(LEAF_ENTRIES):
             self.content.clear_around(base + i, memvirt_word(region * LEAF_ENTRIES + i))

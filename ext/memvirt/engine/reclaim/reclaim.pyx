@@ -81,7 +81,7 @@ cdef class Reclaim(Actor):
     cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil:
         if self.mapping.over:
             self.keep_limits()
-        if not self.stalls.secure() or want > self.frames.nr_frames or (want and self.frames.buddy.refuses()):
+        if not self.stalls.make_room() or want > self.frames.nr_frames or (want and self.frames.buddy.refuses()):
             self.meter.ev.exhausted_no_frame += 1
             return NO_FRAME
         if guest_frames and self.mapping.account[vm].limit != NONE:

@@ -249,7 +249,7 @@ cdef class KsmScanner(Scanner):
         if chunk == NONE:
             if self.chunks.reserve(1, self.index.frames.min_pages) != OK:
                 return NONE
-            chunk = self.chunks.take()
+            chunk = self.chunks.claim()
             self.root[vm][gfn >> CHUNK_SHIFT] = chunk
         id = chunk * ITEMS_PER_CHUNK + gfn % ITEMS_PER_CHUNK
         item = self.item(id)

@@ -93,7 +93,7 @@ cdef class StableTree:
 
     cdef uint32_t add(self, hfn_t frame, uint32_t salt) noexcept nogil:
         """A node without users for a frame just merged; room has been reserved."""
-        cdef uint32_t id = self.nodes.take(), below = self.tree.root, parent = NONE
+        cdef uint32_t id = self.nodes.claim(), below = self.tree.root, parent = NONE
         cdef Node *node = self.node(id)
         cdef Node *head
         cdef int order = 0
