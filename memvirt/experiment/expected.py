@@ -89,7 +89,7 @@ class Shadow:
         return twin
 
     def watch(self, stream: Iterable[BatchLike]) -> Iterator[BatchLike]:
-        """Hand on a stream's batches and remember them until `settle` says how much of them was done."""
+        """Hand on a stream's batches and remember them until `commit` says how much of them was done."""
         for batch in stream:
             sources = None if batch.sources is None else np.asarray(batch.sources)
             self._pending.append(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
@@ -98,7 +98,7 @@ class Shadow:
                 self._apply(self._pending.popleft())
             yield batch
 
-    def settle(self, rest: int) -> None:
+    def commit(self, rest: int) -> None:
         """Apply the first `rest` operations of the batch handed on last: what the run did of it."""
         last = self._pending.popleft() if self._pending else None
         size = 0 if last is None else len(last.pages)

@@ -45,7 +45,7 @@ def test_a_minute_of_half_stalled_time():
     intervals = [(2 * i * SECOND, (2 * i + 1) * SECOND) for i in range(30)]
     for began, ended in intervals:
         stalls.stall(0, began, ended)
-    stalls.settle(60 * SECOND)
+    stalls.book_until(60 * SECOND)
     report = stalls.of_host()
     # avg10 comes close to 50 % and never above; the values are those of the fixed point.
     expected = averages(intervals, 60 * SECOND)
@@ -87,7 +87,7 @@ def test_host_is_union_and_intersection(plans, rng):
         stalls.start(vm, start)
     while clock:
         vm = min(clock, key=lambda v: (clock[v], v))
-        stalls.settle(clock[vm])
+        stalls.book_until(clock[vm])
         if not left[vm]:
             stalls.stop(vm, clock.pop(vm))
             continue
@@ -118,7 +118,7 @@ def test_averages_equal_their_mirror(steps):
         intervals.append((clock + run, clock + run + wait))
         stalls.stall(3, *intervals[-1])
         clock = intervals[-1][1]
-        stalls.settle(clock)
+        stalls.book_until(clock)
     for report in (stalls.of_vm(3, clock), stalls.of_host()):
         assert {name: report[f"stall_some_{name}"] for name in DECAY} == averages(intervals, clock)
 

@@ -41,10 +41,10 @@ cdef class Stalls:
     # The running VM waited for memory from `began` to `ended`. Nothing if no VM runs.
     cdef void note(self, int64_t began, int64_t ended) noexcept nogil
     # No VM with work is behind `now`: complete the host's account up to there.
-    cpdef int settle(self, int64_t now) except -1 nogil
+    cpdef int book_until(self, int64_t now) except -1 nogil
     # No VM has work: complete it up to the last that is known.
     cpdef int drain(self) except -1
-    cdef void _settle(self, int64_t now) noexcept nogil
+    cdef void _book(self, int64_t now) noexcept nogil
     cdef void _push(self, int64_t at_ns, int32_t stalled, int32_t working) noexcept nogil
     cdef void _pop(self) noexcept nogil
     cdef void _spend(self, int64_t until) noexcept nogil

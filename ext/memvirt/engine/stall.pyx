@@ -163,7 +163,7 @@ cdef class Stalls:
         add(pressure, began, ended)
         began = max(began, self.settled_ns)
         if began < ended and self.alone:        # the heap would only grow until the batch ends
-            self._settle(began)
+            self._book(began)
             self._nr_stalled += 1
             self._spend(ended)
             self._nr_stalled -= 1
@@ -171,11 +171,11 @@ cdef class Stalls:
             self._push(began, 1, 0)
             self._push(ended, -1, 0)
 
-    cpdef int settle(self, int64_t now) except -1 nogil:
-        self._settle(now)
+    cpdef int book_until(self, int64_t now) except -1 nogil:
+        self._book(now)
         return 0
 
-    cdef void _settle(self, int64_t now) noexcept nogil:
+    cdef void _book(self, int64_t now) noexcept nogil:
         while self._nr_edges and self._heap[0].at_ns <= now:
             self._spend(self._heap[0].at_ns)
             self._nr_stalled += self._heap[0].stalled
@@ -186,7 +186,7 @@ cdef class Stalls:
 
     cpdef int drain(self) except -1:
         while self._nr_edges:
-            self.settle(self._heap[0].at_ns)
+            self.book_until(self._heap[0].at_ns)
         return 0
 
     cdef void _spend(self, int64_t until) noexcept nogil:

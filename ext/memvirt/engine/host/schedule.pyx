@@ -81,7 +81,7 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
             if now >= until or not stream.vm.alive:
                 _retire(engine, active, stream, "until" if stream.vm.alive else "killed")
                 continue
-            engine.stalls.settle(now)
+            engine.stalls.book_until(now)
             _background(engine, now)
             if now >= next_look:
                 next_look = _ask(engine, watch, now)

@@ -10,4 +10,4 @@ cdef class HashScanner(Scanner):
     cdef uint64_t waiting_hash
 
     cdef bint _share(self, hfn_t frame) except? True nogil
-    cdef bint _settle(self) except? True nogil
+    cdef bint _share_waiting(self) except? True nogil

@@ -45,7 +45,7 @@ cdef class HashScanner(Scanner):
                 self.cursor = 0
                 self.full_scans += 1
                 break
-        return merged + self._settle()
+        return merged + self._share_waiting()
 
     cdef bint visit(self, hfn_t frame, uint32_t *looked) except? True nogil:
         """Look at this frame. Returns whether one was merged away: this one, or the one that waited."""
@@ -69,12 +69,12 @@ cdef class HashScanner(Scanner):
         if self.index.zero_frame != NONE and self.index.is_zero(frame):
             return self.index.merge_zero(frame)
         hash = self.index.ahead(frame)
-        merged = self._settle()
+        merged = self._share_waiting()
         self.waiting = frame
         self.waiting_hash = hash
         return merged
 
-    cdef bint _settle(self) except? True nogil:
+    cdef bint _share_waiting(self) except? True nogil:
         """Merge the frame that waits, if there is another with its content."""
         cdef hfn_t frame = self.waiting, other
         if frame == NONE:

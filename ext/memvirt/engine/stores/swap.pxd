@@ -58,6 +58,6 @@ cdef class Swap(SwapSpace):
     cdef uint32_t cluster_end(self, uint32_t cluster) noexcept nogil
     cdef bint at_cluster_end(self) noexcept nogil
     cdef void next_cluster(self) noexcept nogil
-    cdef void settle(self, uint32_t cluster) noexcept nogil
+    cdef void file_cluster(self, uint32_t cluster) noexcept nogil
     cdef void punch(self, uint32_t cluster) noexcept nogil
     cdef uint32_t take_in_cluster(self, uint32_t n, uint32_t *slots) noexcept nogil

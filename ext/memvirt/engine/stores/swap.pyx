@@ -197,7 +197,7 @@ cdef class Swap(SwapSpace):
         """Whether the next take begins another cluster."""
         return self._current == NONE or self._next == self.cluster_end(self._current)
 
-    cdef void settle(self, uint32_t cluster) noexcept nogil:
+    cdef void file_cluster(self, uint32_t cluster) noexcept nogil:
         """Put a cluster that is on no list where its count says."""
         cdef Cluster *entry = &self._cluster[cluster]
         if entry.used == 0:
@@ -215,7 +215,7 @@ cdef class Swap(SwapSpace):
         """Leave the current cluster for the next that has a free slot. There must be one."""
         cdef ClusterList *source
         if self._current != NONE:
-            self.settle(self._current)
+            self.file_cluster(self._current)
         source = &self._free if self._free.head != NONE else &self._partial
         self._current = source.head
         assert self._current != NONE
@@ -265,7 +265,7 @@ cdef class Swap(SwapSpace):
             if entry.used > 0:
                 return OK
             remove(self._cluster, &self._partial, cluster)
-        self.settle(cluster)
+        self.file_cluster(cluster)
         return OK
 
     cdef void punch(self, uint32_t cluster) noexcept nogil:
