@@ -144,11 +144,11 @@ def test_a_revert_whose_disk_cannot_be_copied_leaves_the_vm_as_it_was(replacemen
     saved = vm.snapshot()
     assert vm.write(0, noise(250, 1)) == 250 * PAGE
     before = vm.counters(), host.usage()
-    saved.engine_vm.machine.disk.inject("read", 3, errno.EIO, 1000)
+    saved.engine_vm.hardware.disk.inject("read", 3, errno.EIO, 1000)
     with pytest.raises(StoreError, match="could not be copied"):
         vm.revert(saved)
     assert (vm.counters() | {"sim_ns": 0}, host.usage()) == (before[0] | {"sim_ns": 0}, before[1])
-    saved.engine_vm.machine.disk.inject("read", 1, errno.EIO, 0)
+    saved.engine_vm.hardware.disk.inject("read", 1, errno.EIO, 0)
     host.check()
     assert vm.read(0, 250 * PAGE) == noise(250, 1)
     vm.revert(saved)
@@ -163,7 +163,7 @@ def test_a_clone_whose_disk_cannot_be_copied_is_not_there():
     vm = with_disk(host)
     before = host.usage()
     for copy in (lambda: vm.clone("c"), vm.snapshot):
-        vm.engine_vm.machine.disk.inject("read", 2, errno.EIO)
+        vm.engine_vm.hardware.disk.inject("read", 2, errno.EIO)
         with pytest.raises(StoreError, match="could not be copied"):
             copy()
         assert [each.name for each in host.vms] == ["g"] and host.saved_states == []

@@ -31,7 +31,7 @@ reclaim: readahead swapout writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
-guests: guest_memory machine guest balloon hardware
+guests: guest_memory hardware guest balloon host_hardware
 host: batch core readback vm host contiguity schedule savings sample audit
 testing: orders guests contents memory stores host
 """

@@ -3,7 +3,7 @@
 import pytest
 
 from memvirt.engine.guests.guest import Guest
-from memvirt.engine.guests.machine import Machine
+from memvirt.engine.guests.hardware import Hardware
 from memvirt.engine.testing import guests as probe
 from memvirt.errors import ConfigError, InvariantError
 
@@ -302,7 +302,7 @@ def test_check_finds_any_damage(what, at, value):
 def test_bad_numbers_are_refused_by_name_and_bound(options, message):
     arguments = {"vpns": 32, "pages": 16, **options}
     with pytest.raises(ConfigError, match=message):
-        Guest(probe.ArrayMachine(16), arguments.pop("vpns"), arguments.pop("pages"), **arguments)
+        Guest(probe.ArrayHardware(16), arguments.pop("vpns"), arguments.pop("pages"), **arguments)
 
 
 def test_bad_calls_are_refused():
@@ -313,9 +313,9 @@ def test_bad_calls_are_refused():
     with pytest.raises(TypeError):
         Guest(None, 8, 8)
     with pytest.raises(TypeError):
-        Guest(probe.ArrayMachine(8), 8, 8, swap=3)
-    with pytest.raises(InvariantError, match="Machine does not define"):
-        probe.resolve(Guest(Machine(), 8, 8), 0)
+        Guest(probe.ArrayHardware(8), 8, 8, swap=3)
+    with pytest.raises(InvariantError, match="Hardware does not define"):
+        probe.resolve(Guest(Hardware(), 8, 8), 0)
 
 
 def test_metadata_counts_every_table():

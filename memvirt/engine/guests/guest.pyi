@@ -1,6 +1,6 @@
 from typing import Final
 
-from memvirt.engine.guests.machine import Machine
+from memvirt.engine.guests.hardware import Hardware
 from memvirt.engine.memory.buddy import Buddy
 
 class GuestMemory:
@@ -27,7 +27,7 @@ class Guest(GuestMemory):
     balloon_target: int
     def __init__(
         self,
-        machine: Machine,
+        hardware: Hardware,
         vpns: int,
         pages: int,
         *,
@@ -43,6 +43,6 @@ class Guest(GuestMemory):
         swappiness: int = 0,
     ) -> None: ...
     def set_target(self, pages: int) -> None: ...
-    def copy_for(self, machine: Machine, seed: int) -> Guest: ...
+    def copy_for(self, hardware: Hardware, seed: int) -> Guest: ...
     def differs_from(self, other: Guest) -> str | None: ...
     def counters(self) -> dict[str, int]: ...

@@ -1,7 +1,7 @@
 cimport cython
 
 from .guest_memory cimport PAGE_CLEAN, PAGE_DIRTY, PAGE_LOCKED, GuestMemory
-from .machine cimport Machine
+from .hardware cimport Hardware
 from ..replacement.order cimport Order
 from ..types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 
@@ -32,7 +32,7 @@ cdef struct GuestCounters:
     uint64_t guest_swap_in
     uint64_t guest_swap_out             # anonymous pages written to guest swap
     uint64_t guest_swap_dropped         # anonymous pages evicted without I/O: their slot still held the same bytes
-    uint64_t evict_failed_machine       # evictions the machine could not carry out
+    uint64_t evict_failed_machine       # evictions the hardware could not carry out
     uint64_t evict_failed_slot          # ... for want of a guest swap slot
     uint64_t oom                        # faults for which the guest found no page by any means
     uint64_t discarded                  # pages the guest freed
@@ -41,14 +41,14 @@ cdef struct GuestCounters:
     uint64_t oom_deflated               # pages the balloon gave back to an out-of-memory guest
     uint64_t balloon_refused_floor      # balloon steps cut short: the guest would fall below its floor
     uint64_t balloon_refused_pages      # ... nothing free, nothing to reclaim
-    uint64_t balloon_refused_machine    # ... the machine failed
+    uint64_t balloon_refused_machine    # ... the hardware failed
     uint64_t reported                   # pages named by free page reporting
-    uint64_t report_failed              # reports the machine failed
+    uint64_t report_failed              # reports the hardware failed
 
 
 @cython.final
 cdef class Guest(GuestMemory):
-    cdef Machine _machine
+    cdef Hardware _hardware
     cdef readonly uint32_t low_pages, high_pages    # a fault that finds <= low free pages reclaims until > high
     cdef readonly uint32_t swappiness           # 0 .. 200: weight of anonymous pages in reclaim, of 200
     cdef uint32_t _anon_share                   # anonymous pages due, in 65536ths of a page; below one
@@ -58,12 +58,12 @@ cdef class Guest(GuestMemory):
     cdef GuestCounters count
 
     # The page of vpn, allocated and filled if need be. OK and *out; EMPTY: the guest is out of memory (its own, so
-    # waiting for the host does not help); else what the machine said, and the same call may be made again.
+    # waiting for the host does not help); else what the hardware said, and the same call may be made again.
     cdef int resolve(self, vpn_t vpn, bint write, Translation *out) except -1 nogil
     # The guest frees the page: the next touch finds it as never touched. The host is not told.
     cdef int discard(self, vpn_t vpn) except -1 nogil
     # Move up to `pages` pages toward the target. OK: all of them, or the target is reached; else why not:
-    # REFUSED (floor), EMPTY (no page), or what the machine said. *moved counts in every case.
+    # REFUSED (floor), EMPTY (no page), or what the hardware said. *moved counts in every case.
     cdef int balloon_step(self, uint32_t pages, uint32_t *moved) except -1 nogil
     # Report up to `blocks` free blocks of 2^report_order pages that were not reported since their last use.
     cdef int report(self, uint32_t blocks, uint32_t *reported) except -1 nogil
@@ -80,7 +80,7 @@ cdef class Guest(GuestMemory):
     cdef inline bint is_clean(self, gfn_t gfn) noexcept nogil:
         return (self._state[gfn] & ~PAGE_LOCKED) == PAGE_CLEAN
 
-    cpdef Guest copy_for(self, Machine machine, uint64_t seed)
+    cpdef Guest copy_for(self, Hardware hardware, uint64_t seed)
     cdef void end(self) noexcept                # its VM ended, or goes on with another guest: it is not asked again
     cdef int _fault(self, vpn_t vpn, bint write, Translation *out) except -1 nogil
     cdef int _bring(self, vpn_t vpn, gfn_t gfn, bint write, uint32_t *copy) except -1 nogil

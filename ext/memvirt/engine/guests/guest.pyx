@@ -2,7 +2,7 @@
 
 A guest hands out guest-physical pages (gfn) to virtual pages (vpn) and knows things that no hypervisor can see: which
 pages are free, which are page cache that could be read again, which are anonymous. It never sees a host frame. What
-it does to page content it asks of a `Machine`, the hardware it believes to run on; a host implements that.
+it does to page content it asks of a `Hardware`, the hardware it believes to run on; a host implements that.
 
     vpns below cache_border are anonymous: zero at the first touch, evicted to guest swap.
     vpns from it on are page cache: read from a file at the first touch, evicted without I/O while they equal the file,
@@ -30,14 +30,14 @@ in proportion to pages x weight, anonymous pages weighing `swappiness` and cache
 equally dear to bring back; at 0 (and without guest swap to write to) page cache goes as long as there is any; at 200
 anonymous pages do. The kernel's correction by what each list has cost lately is left out: the rule is open loop.
 
-The balloon takes free pages, then what reclaim yields, and releases each to the machine, never leaving the guest less
+The balloon takes free pages, then what reclaim yields, and releases each to the hardware, never leaving the guest less
 than its floor. Its pages form a stack: the last page given up is the first to come back. Free page reporting names
 whole free blocks instead and leaves them free: the guest may use them at any time, and reports a block once until
-then. A freed page is otherwise never mentioned to the machine, and that is the semantic gap of virtualized memory.
+then. A freed page is otherwise never mentioned to the hardware, and that is the semantic gap of virtualized memory.
 
 The tables and their invariants are in guest_memory.pyx; here is what decides. Every call that will change something
-first makes sure that the tables are its own (a clone shares them until either side changes something), asks the machine
-next and changes the tables last, so when the machine fails, by an outcome or by an exception, nothing is half done and a
+first makes sure that the tables are its own (a clone shares them until either side changes something), asks the hardware
+next and changes the tables last, so when the hardware fails, by an outcome or by an exception, nothing is half done and a
 guest fault can be resumed. What stays are evictions that succeeded on the way (they lose nothing) and the spare() of a
 page that could not be evicted, so that the next attempt tries another.
 """
@@ -45,17 +45,17 @@ page that could not be evicted, so that the next attempt tries another.
 cimport cython
 
 from .guest_memory cimport FILE_ORIGINAL, GuestMemory, whole
-from .machine cimport Machine
+from .hardware cimport Hardware
 from ..replacement.order cimport Order
 from ..types cimport EMPTY, NONE, OK, REFUSED, gfn_t, uint32_t, uint64_t, vpn_t
 
 from memvirt.engine.replacement.registry import ORDERS
 
 cdef enum:
-    MACHINE_ERRED = 255         # beside the outcomes: what a request has come to until it has answered
+    HARDWARE_ERRED = 255        # beside the outcomes: what a request has come to until it has answered
 
 
-cdef Machine NO_MACHINE = Machine()             # of guests whose VM has ended
+cdef Hardware NO_HARDWARE = Hardware()          # of guests whose VM has ended
 
 
 @cython.final
@@ -67,7 +67,7 @@ cdef class Guest(GuestMemory):
     included. Raises ConfigError for numbers out of range.
     """
 
-    def __cinit__(self, Machine machine not None, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0,
+    def __cinit__(self, Hardware hardware not None, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0,
                   low_pages=0, high_pages=0, balloon_floor=0, oom_deflate_pages=256, report_order=None,
                   replacement="clock", replacement_options=None, seed=0, swappiness=0, lender=None):
         self.high_pages = whole("high_pages", high_pages, 0, <long long>self.nr_pages - self.kernel_pages - 1)
@@ -75,7 +75,7 @@ cdef class Guest(GuestMemory):
         self.balloon_floor = whole("balloon_floor", balloon_floor, 0, self.nr_pages)
         self.oom_deflate_pages = whole("oom_deflate_pages", oom_deflate_pages, 0, <long long>NONE - 1)
         self.swappiness = whole("swappiness", swappiness, 0, 200)
-        self._machine = machine
+        self._hardware = hardware
 
     # -- faults ------------------------------------------------------------------------------------------------------
 
@@ -107,7 +107,7 @@ cdef class Guest(GuestMemory):
         cdef int outcome = self._take_page(&gfn)
         if outcome != OK:
             return outcome
-        outcome = MACHINE_ERRED
+        outcome = HARDWARE_ERRED
         try:
             outcome = self._bring(vpn, gfn, write, &copy)
         finally:
@@ -135,28 +135,28 @@ cdef class Guest(GuestMemory):
         cdef int outcome
         if self._is_cache(vpn):
             if slot != NONE and slot != FILE_ORIGINAL:
-                return self._machine.write_in(gfn, slot)
+                return self._hardware.write_in(gfn, slot)
             copy[0] = FILE_ORIGINAL
-            return self._machine.read_file(gfn, vpn)
+            return self._hardware.read_file(gfn, vpn)
         if slot == NONE:
-            return self._machine.clear(gfn)
-        outcome = self._machine.write_in(gfn, slot)
+            return self._hardware.clear(gfn)
+        outcome = self._hardware.write_in(gfn, slot)
         if outcome == OK and (write or <uint64_t>self.nr_free_slots() * 2 < self.swap_slots):
             copy[0] = NONE
-            return self._machine.forget_slot(slot)
+            return self._hardware.forget_slot(slot)
         return outcome
 
     cdef int _make_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil:
         """The first store to a clean page: its slot, if it has one, goes."""
         cdef int outcome = OK
         if not self._is_cache(vpn):
-            outcome = self._machine.forget_slot(self._copy[vpn])
+            outcome = self._hardware.forget_slot(self._copy[vpn])
         if outcome == OK:
             self._set_dirty(vpn, gfn)
         return outcome
 
     cdef int _take_page(self, gfn_t *gfn) except -1 nogil:
-        """A free page, after reclaim if few are left. OK, EMPTY or what the machine said."""
+        """A free page, after reclaim if few are left. OK, EMPTY or what the hardware said."""
         cdef int outcome = OK, _evicted
         cdef uint32_t given
         if self.buddy.nr_free <= self.low_pages:
@@ -174,7 +174,7 @@ cdef class Guest(GuestMemory):
         return self._take(gfn)
 
     cdef int discard(self, vpn_t vpn) except -1 nogil:
-        """Free vpn, in memory and in swap. OK, or what the machine said with nothing changed."""
+        """Free vpn, in memory and in swap. OK, or what the hardware said with nothing changed."""
         assert vpn < self.nr_vpns
         cdef uint32_t copy = self._copy[vpn]
         cdef int outcome = OK
@@ -182,9 +182,9 @@ cdef class Guest(GuestMemory):
             return OK
         self.own()
         if self._gfn[vpn] != NONE:
-            outcome = self._machine.flush(vpn)
+            outcome = self._hardware.flush(vpn)
         if outcome == OK and copy != NONE and copy != FILE_ORIGINAL:
-            outcome = self._machine.forget_slot(copy)
+            outcome = self._hardware.forget_slot(copy)
         if outcome == OK:
             self._forget(vpn)
             self.count.discarded += 1
@@ -193,7 +193,7 @@ cdef class Guest(GuestMemory):
     # -- reclaim -----------------------------------------------------------------------------------------------------
 
     cdef int _evict_one(self) except -1 nogil:
-        """Free one mapped page, of the kind whose turn it is. OK, EMPTY or what the machine said."""
+        """Free one mapped page, of the kind whose turn it is. OK, EMPTY or what the hardware said."""
         cdef int outcome
         if self._cache is None or self._cache.nr_resident == 0:
             return self._evict_anon()
@@ -230,14 +230,14 @@ cdef class Guest(GuestMemory):
         """Who goes next in an order that is not empty, once every accessed mark on the way has counted as a touch."""
         cdef uint64_t tries = 2 * <uint64_t>order.nr_resident
         cdef gfn_t gfn = order.candidate()
-        while tries and self._machine.test_and_clear_accessed(self._vpn[gfn], gfn):
+        while tries and self._hardware.test_and_clear_accessed(self._vpn[gfn], gfn):
             order.touch(gfn)
             gfn = order.candidate()
             tries -= 1
         return gfn
 
     cdef int _evict(self, Order order, gfn_t gfn) except -1 nogil:
-        """Write the page out if it is dirty, then free it. OK, EMPTY (no guest swap slot) or what the machine said."""
+        """Write the page out if it is dirty, then free it. OK, EMPTY (no guest swap slot) or what the hardware said."""
         cdef vpn_t vpn = self._vpn[gfn]
         cdef uint32_t slot = self._copy[vpn]
         cdef bint dirty = self.may_write(gfn), cache = self._is_cache(vpn)
@@ -249,12 +249,12 @@ cdef class Guest(GuestMemory):
         if outcome != OK:
             order.spare(gfn)
             return outcome
-        outcome = MACHINE_ERRED
+        outcome = HARDWARE_ERRED
         try:
-            outcome = self._machine.flush(vpn)
+            outcome = self._hardware.flush(vpn)
             if outcome == OK and dirty:
-                outcome = MACHINE_ERRED
-                outcome = self._machine.read_out(gfn, slot)
+                outcome = HARDWARE_ERRED
+                outcome = self._hardware.read_out(gfn, slot)
         finally:
             if outcome != OK:
                 if dirty and not cache:
@@ -309,9 +309,9 @@ cdef class Guest(GuestMemory):
             outcome = self._take(&gfn)
         if outcome != OK:
             return outcome
-        outcome = MACHINE_ERRED
+        outcome = HARDWARE_ERRED
         try:
-            outcome = self._machine.release(gfn)
+            outcome = self._hardware.release(gfn)
         finally:
             if outcome != OK:
                 self.buddy.give(gfn, 0)
@@ -364,7 +364,7 @@ cdef class Guest(GuestMemory):
         cdef int outcome = OK
         try:
             for gfn in range(first, first + (<uint32_t>1 << self.report_order)):
-                outcome = self._machine.release(gfn)
+                outcome = self._hardware.release(gfn)
                 if outcome != OK:
                     break
         finally:
@@ -376,15 +376,15 @@ cdef class Guest(GuestMemory):
 
     # -- cloning and counters ----------------------------------------------------------------------------------------
 
-    cpdef Guest copy_for(self, Machine machine, uint64_t seed):
-        """The same guest on another machine, whose pages and slots the caller has copied; its counters start at 0.
+    cpdef Guest copy_for(self, Hardware hardware, uint64_t seed):
+        """The same guest on other hardware, whose pages and slots the caller has copied; its counters start at 0.
 
         It uses the tables of this one until either changes something. When they part, asking the replacement orders who
         goes in which turn makes them go round once: pages referenced since the last round lose that mark in parent and
         copy alike. The copy's orders start without ghosts.
         """
         cdef Guest twin = Guest(
-            machine, self.nr_vpns, self.nr_pages, cache_border=self.cache_border, swap_slots=self.swap_slots,
+            hardware, self.nr_vpns, self.nr_pages, cache_border=self.cache_border, swap_slots=self.swap_slots,
             kernel_pages=self.kernel_pages, low_pages=self.low_pages, high_pages=self.high_pages,
             balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages,
             report_order=None if self.report_order < 0 else self.report_order, replacement=self.replacement,
@@ -410,14 +410,14 @@ cdef class Guest(GuestMemory):
         self.count = before.count
 
     cdef void _moved(self) noexcept:
-        self._machine.rehome(self._vpn)
+        self._hardware.rehome(self._vpn)
 
     cdef void end(self) noexcept:
-        """Drop the machine and leave the ring: a stale reference keeps no disk alive, and later partings copy nothing for
+        """Drop the hardware and leave the ring: a stale reference keeps no disk alive, and later partings copy nothing for
         this guest."""
         if self._lender is not None:
             self._leave()
-        self._machine = NO_MACHINE
+        self._hardware = NO_HARDWARE
 
     def counters(self):
         """Exact event counts since the guest was made: {name: count}."""

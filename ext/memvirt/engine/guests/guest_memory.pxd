@@ -13,7 +13,7 @@ cdef enum PageState:            # of a guest-physical page; every gfn is in exac
     PAGE_LOCKED = 0x80          # beside CLEAN or DIRTY: the guest does not evict it (mlock)
 
 cdef enum:
-    FILE_ORIGINAL = 0xFFFFFFFE  # a copy of the page: the original file, as Machine.read_file gives it
+    FILE_ORIGINAL = 0xFFFFFFFE  # a copy of the page: the original file, as Hardware.read_file gives it
     NO_REPORTING = -1
 
 # A guest's place in the ring of those that use the same tables: whose they are, then who borrows them, oldest first.

@@ -46,7 +46,7 @@ cdef uint32_t whole(str name, value, long long low, long long high) except? 0xFF
 cdef class GuestMemory:
     """All pages free but the kernel's, nothing mapped. Arguments are those of Guest, the only class meant for use."""
 
-    def __cinit__(self, machine, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0, report_order=None,
+    def __cinit__(self, hardware, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0, report_order=None,
                   str replacement="clock", replacement_options=None, seed=0, GuestMemory lender=None, **options):
         self._sharer.next = self._sharer.previous = &self._sharer
         self._sharer.guest = <PyObject *>self

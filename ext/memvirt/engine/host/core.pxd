@@ -10,7 +10,7 @@ from ..reclaim.fault cimport Faults
 from ..memory.frames cimport Frames
 from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
-from ..guests.hardware cimport VirtualMachine
+from ..guests.host_hardware cimport HostHardware
 from ..mapping.mapping cimport Mapping
 from ..reclaim.reclaim cimport Reclaim
 from ..replacement.order cimport Order
@@ -45,7 +45,7 @@ cdef class VmState:
     cdef readonly bint alive
     cdef public bint frozen                     # a template or snapshot: it is cloned, but does not run
     cdef readonly Guest guest                   # or None
-    cdef readonly VirtualMachine machine
+    cdef readonly HostHardware hardware
     cdef public int64_t now_ns                  # its clock
     cdef Balloon worker                         # of its guest's balloon
     cdef dict last_stall                        # once it is destroyed: what stall() said

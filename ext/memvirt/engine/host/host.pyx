@@ -18,7 +18,7 @@ from .core cimport Core
 from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
-from ..guests.hardware cimport VirtualMachine
+from ..guests.host_hardware cimport HostHardware
 from ..splitmix cimport mix
 from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, int64_t, uint32_t, uint64_t, vmid_t
 from .vm cimport Vm
@@ -90,8 +90,8 @@ cdef class Engine(Core):
             vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
             self._set_aside(vm)
             if guest is not None:
-                vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
-                self._give_guest(vm, Guest(vm.machine, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
+                vm.hardware = HostHardware(self.faults, vm.id, vm.nr_vpns, disk)
+                self._give_guest(vm, Guest(vm.hardware, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
             if self.options["provisioning"] == 1:
                 self._enter()
                 self.clock.now = vm.now_ns
@@ -129,10 +129,10 @@ cdef class Engine(Core):
 
     def _give_guest(self, Vm vm, Guest guest):
         """Its tables are paid for even while a clone borrows them: they may be needed at any moment."""
-        vm.fixed += self._take_fixed(guest.metadata_bytes() + vm.machine.metadata_bytes(),
+        vm.fixed += self._take_fixed(guest.metadata_bytes() + vm.hardware.metadata_bytes(),
                                      f"the guest model of VM '{vm.name}'")
         vm.guest = vm.worker.guest = guest
-        vm.machine.rehome(guest._vpn)
+        vm.hardware.rehome(guest._vpn)
 
     def clone_vm(self, Vm parent not None, str name not None, disk=None, bint runs=True):
         """A COW clone (runs=False: a snapshot); AdmissionError when there is no memory for its fixed parts or tables."""
@@ -149,9 +149,9 @@ cdef class Engine(Core):
         try:
             self._set_aside(vm)
             if parent.guest is not None:
-                vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
-                self._give_guest(vm, parent.guest.copy_for(vm.machine, draws_of(vm)))
-                vm.machine.copy_disk(parent.machine, parent.guest)
+                vm.hardware = HostHardware(self.faults, vm.id, vm.nr_vpns, disk)
+                self._give_guest(vm, parent.guest.copy_for(vm.hardware, draws_of(vm)))
+                vm.hardware.copy_disk(parent.hardware, parent.guest)
             if self.cloner.share(parent.id, vm.id) != OK:
                 self.clock.interrupt.deliver()
                 raise AdmissionError(f"no memory for the tables of clone '{name}'")
@@ -204,10 +204,10 @@ cdef class Engine(Core):
         """Whoever still has the VM keeps nothing of the host by that."""
         if vm.guest is not None:
             vm.guest.end()
-            vm.machine.end()
+            vm.hardware.end()
         vm.alive = False
         vm.guest = vm.worker.guest = None
-        vm.machine = None
+        vm.hardware = None
         vm.engine = None
 
     def close(self):
@@ -292,25 +292,25 @@ cdef class Engine(Core):
         return total
 
     def _revert_guest(self, Vm vm, Vm snapshot, disk):
-        """Guest and machine of the snapshot take the place of the VM's own, once they are whole. Nothing is evicted
+        """Guest and hardware of the snapshot take the place of the VM's own, once they are whole. Nothing is evicted
         meanwhile: the VM's translations are its own guest's until the end."""
-        cdef VirtualMachine machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
+        cdef HostHardware hardware = HostHardware(self.faults, vm.id, vm.nr_vpns, disk)
         cdef Guest guest = None
         try:
-            guest = snapshot.guest.copy_for(machine, draws_of(vm))
-            machine.copy_disk(snapshot.machine, snapshot.guest)
+            guest = snapshot.guest.copy_for(hardware, draws_of(vm))
+            hardware.copy_disk(snapshot.hardware, snapshot.guest)
         except BaseException:
             if guest is not None:
                 guest.end()
-            vm.machine.rehome(vm.guest._vpn)
-            machine.end()
+            vm.hardware.rehome(vm.guest._vpn)
+            hardware.end()
             raise
         guest.go_on_counting(vm.guest)
         vm.guest.end()
-        vm.machine.end()
+        vm.hardware.end()
         vm.guest = vm.worker.guest = guest
-        vm.machine = machine
-        machine.rehome(guest._vpn)
+        vm.hardware = hardware
+        hardware.rehome(guest._vpn)
 
     # ---- sharing
 

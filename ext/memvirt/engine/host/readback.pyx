@@ -59,10 +59,10 @@ cdef int _of_guest(Core core, VmState vm, vpn_t vpn, uint8_t *out) except -1:
         return 0
     page = Borrowed(core)
     if copy == NONE or copy == FILE_ORIGINAL:
-        core.content.fill(page.frame, 0 if vm.machine.file_source == NULL else vm.machine.file_source[vpn])
+        core.content.fill(page.frame, 0 if vm.hardware.file_source == NULL else vm.hardware.file_source[vpn])
     else:
-        outcome = vm.machine.disk.read(copy, core.content.raw_target(page.frame))
-        checksum = core.content.checksum(page.frame) ^ vm.machine.check_sum[copy]
+        outcome = vm.hardware.disk.read(copy, core.content.raw_target(page.frame))
+        checksum = core.content.checksum(page.frame) ^ vm.hardware.check_sum[copy]
     page.give_back(out)
     if outcome != OK or checksum:
         raise StoreError(f"VM '{vm.name}' page {vpn}: slot {copy} of its guest's disk "

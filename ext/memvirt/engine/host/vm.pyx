@@ -27,7 +27,7 @@ cdef class Vm(VmState):
     @property
     def disk_slots(self):
         """Slots of its guest's own disk."""
-        return self.machine.nr_disk_slots if self.guest is not None else 0
+        return self.hardware.nr_disk_slots if self.guest is not None else 0
 
     @property
     def cache_pages(self):

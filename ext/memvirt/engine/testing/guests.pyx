@@ -1,9 +1,9 @@
-"""For tests of guests only: a machine without a host, and a Python face of what the engine calls on a Guest."""
+"""For tests of guests only: hardware without a host, and a Python face of what the engine calls on a Guest."""
 
 from libc.stdlib cimport calloc, free
 
 from ..guests.guest cimport Guest, Translation
-from ..guests.machine cimport Machine
+from ..guests.hardware cimport Hardware
 from ..guests.guest_memory cimport FILE_ORIGINAL
 from ..types cimport NONE, OK, gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 
@@ -14,7 +14,7 @@ RAISES = -2                     # in place of an outcome
 LOST_TAG = 1 << 63              # what a released page holds: no guest may ever see it
 
 
-cdef class ArrayMachine(Machine):
+cdef class ArrayHardware(Hardware):
     """One 64-bit tag per page and per slot stands for its content. The n-th request can be told to fail."""
 
     cdef readonly uint32_t nr_pages, nr_slots
@@ -140,7 +140,7 @@ cdef class ArrayMachine(Machine):
         return [slot for slot in range(self.nr_slots) if self._in_use[slot]]
 
     def copy(self):
-        cdef ArrayMachine twin = ArrayMachine(self.nr_pages, self.nr_slots)
+        cdef ArrayHardware twin = ArrayHardware(self.nr_pages, self.nr_slots)
         for page in range(self.nr_pages):
             twin._tag[page], twin._accessed[page] = self._tag[page], self._accessed[page]
         for slot in range(self.nr_slots):
@@ -222,27 +222,27 @@ def corrupt(Guest guest not None, str what, uint32_t at, uint32_t value):
 
 
 def make(vpns=32, pages=16, **options):
-    """A guest and the machine it runs on, with room for its swap and its file."""
-    machine = ArrayMachine(pages, options.get("swap_slots", 0) + vpns - options.get("cache_border", vpns))
-    return Guest(machine, vpns, pages, **options), machine
+    """A guest and the hardware it runs on, with room for its swap and its file."""
+    hardware = ArrayHardware(pages, options.get("swap_slots", 0) + vpns - options.get("cache_border", vpns))
+    return Guest(hardware, vpns, pages, **options), hardware
 
 
-def write(guest, machine, vpn, tag):
+def write(guest, hardware, vpn, tag):
     """Store a tag through the guest; returns the outcome."""
     outcome, gfn, _, writable = resolve(guest, vpn, True)
     if outcome == OK:
         if not writable:
             raise InvariantError(f"vpn {vpn} was resolved for a store and is not writable")
-        machine.store(gfn, tag)
+        hardware.store(gfn, tag)
     return outcome
 
 
-def read(guest, machine, vpn):
+def read(guest, hardware, vpn):
     """Load the tag of a vpn that can be resolved."""
     outcome, gfn, _, _ = resolve(guest, vpn)
     if outcome != OK:
         raise InvariantError(f"vpn {vpn} cannot be read: outcome {outcome}")
-    return machine.load(gfn)
+    return hardware.load(gfn)
 
 
 def lock(Guest guest not None, vpn, bint locked=True):

@@ -1,0 +1,21 @@
+from ..content.content cimport Content
+from ..reclaim.fault cimport Faults
+from .guest cimport Guest
+from .hardware cimport Hardware
+from ..stores.swapspace cimport SwapSpace
+from ..types cimport uint32_t, vmid_t
+
+
+cdef class HostHardware(Hardware):
+    # The hardware a guest runs on: its accesses are those of VM `vm` on this host.
+    cdef readonly Faults faults
+    cdef Content content
+    cdef readonly vmid_t vm
+    cdef readonly SwapSpace disk            # guest swap and written file blocks, or None
+    cdef uint32_t *check_sum                # [disk slots] checksum of what was written
+    cdef uint32_t nr_disk_slots
+    cdef uint32_t *file_source              # [nr_vpns] corpus source of each file page; NULL: all zeros
+    cdef uint32_t nr_vpns
+
+    cdef void end(self) noexcept
+    cdef int copy_disk(self, HostHardware parent, Guest guest) except -1
