@@ -20,7 +20,7 @@ ENGINE_ORDER = """
 -: types prefetch splitmix counters interrupt simtime device
 traces: renumber
 content: codec content sources fingerprints
-memory: fragmentation blocks buddy frames
+memory: fragmentation buddy frames
 stores: sizeclass zspage zpool swapspace swap swapset
 replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu
 replacement: slru mq lirs clockpro wtinylfu belady registry distances replay

@@ -6,8 +6,7 @@ is free an InvariantError, and both name the number and the bound.
 
 cimport cython
 
-from ..memory.blocks cimport WORD_ORDER, Places
-from ..memory.buddy cimport Buddy
+from ..memory.buddy cimport WORD_ORDER, Buddy, Places
 from ..types cimport MAX_ORDER, OK, uint32_t, uint64_t
 
 import numpy as np
