@@ -4,7 +4,7 @@
 
 #include <time.h>
 
-static inline long long memvirt_wall_ns(void)
+static inline long long mv_wall_ns(void)
 {
     struct timespec now;
 

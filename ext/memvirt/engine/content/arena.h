@@ -21,7 +21,7 @@ static inline size_t mv_arena_reserved(size_t bytes)
 /* Give a mapping back. Whoever gets these addresses next must not find them poisoned: the kernel does not tell. */
 static inline void mv_unmap(void *memory, size_t bytes)
 {
-    memvirt_unpoison(memory, bytes);
+    mv_unpoison(memory, bytes);
     munmap(memory, bytes);
 }
 

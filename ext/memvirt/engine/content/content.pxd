@@ -5,8 +5,8 @@ from ..types cimport PAGE_SIZE, hfn_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "content/poison.h" nogil:
     int MEMVIRT_FILL_FREED
-    void memvirt_poison(void *memory, size_t bytes)
-    void memvirt_unpoison(void *memory, size_t bytes)
+    void mv_poison(void *memory, size_t bytes)
+    void mv_unpoison(void *memory, size_t bytes)
 
 cdef enum:
     COMPARE_STEP = 256
@@ -33,14 +33,14 @@ cdef class Content:
         """The frame is free: nobody may touch its bytes, which debug builds fill and sanitizer builds poison."""
         if self.has_bytes:
             if MEMVIRT_FILL_FREED:              # parts of a zspage frame may be poisoned already
-                memvirt_unpoison(self.page(frame), PAGE_SIZE)
+                mv_unpoison(self.page(frame), PAGE_SIZE)
                 memset(self.page(frame), 0x5A, PAGE_SIZE)
-            memvirt_poison(self.page(frame), PAGE_SIZE)
+            mv_poison(self.page(frame), PAGE_SIZE)
 
     cdef inline void unshut(self, hfn_t frame, uint32_t count) noexcept nogil:
         """So many frames are taken: their bytes may be touched."""
         if self.has_bytes:
-            memvirt_unpoison(self.page(frame), <size_t>count * PAGE_SIZE)
+            mv_unpoison(self.page(frame), <size_t>count * PAGE_SIZE)
 
     cdef inline uint32_t payload_bytes(self, uint32_t length) noexcept nogil:
         """How much a store keeps of a page that is compressed to `length` bytes."""

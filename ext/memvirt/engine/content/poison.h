@@ -16,25 +16,25 @@
 #include <sanitizer/asan_interface.h>
 #define MEMVIRT_POISONS 1
 
-static inline void memvirt_poison(const void *region, size_t bytes)
+static inline void mv_poison(const void *region, size_t bytes)
 {
     __asan_poison_memory_region(region, bytes);
 }
 
-static inline void memvirt_unpoison(const void *region, size_t bytes)
+static inline void mv_unpoison(const void *region, size_t bytes)
 {
     __asan_unpoison_memory_region(region, bytes);
 }
 #else
 #define MEMVIRT_POISONS 0
 
-static inline void memvirt_poison(const void *region, size_t bytes)
+static inline void mv_poison(const void *region, size_t bytes)
 {
     (void)region;
     (void)bytes;
 }
 
-static inline void memvirt_unpoison(const void *region, size_t bytes)
+static inline void mv_unpoison(const void *region, size_t bytes)
 {
     (void)region;
     (void)bytes;

@@ -1,8 +1,8 @@
 """The hardware that a guest believes to run on: the requests it makes of it, and nothing that answers them.
 
-A host implements them on its own memory (host_hardware.pyx), tests on an array of tags. An answer is an outcome; a request
-may also raise, when bytes do not come back that had left memory. Either way it has done nothing, and the guest undoes its own
-part.
+A host implements them on its own memory (host_hardware.pyx), tests on an array of tags. An answer is an outcome. A request
+may also raise, when bytes do not come back that had left memory. Either way it has done nothing, and the guest undoes its
+own part.
 """
 
 from memvirt.errors import InvariantError

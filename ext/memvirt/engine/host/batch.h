@@ -11,7 +11,7 @@
 #define MEMVIRT_BLOCK 64
 
 /* Copy n page numbers; the index of the first that is not below the limit, or n. */
-static inline uint64_t memvirt_own_pages(uint32_t *to, const uint32_t *from, uint64_t n, uint32_t limit)
+static inline uint64_t mv_own_pages(uint32_t *to, const uint32_t *from, uint64_t n, uint32_t limit)
 {
     uint64_t i = 0;
 
@@ -33,7 +33,7 @@ static inline uint64_t memvirt_own_pages(uint32_t *to, const uint32_t *from, uin
 }
 
 /* Copy n op codes; the index of the first above `last`, or n. *found: whether `wanted` is among them. */
-static inline uint64_t memvirt_own_ops(uint8_t *to, const uint8_t *from, uint64_t n, uint8_t last, uint8_t wanted,
+static inline uint64_t mv_own_ops(uint8_t *to, const uint8_t *from, uint64_t n, uint8_t last, uint8_t wanted,
                                        int *found)
 {
     uint64_t i = 0;

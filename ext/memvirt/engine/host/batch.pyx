@@ -11,8 +11,8 @@ from libc.stdlib cimport free, realloc
 from memvirt.errors import ConfigError
 
 cdef extern from "host/batch.h" nogil:
-    uint64_t memvirt_own_pages(uint32_t *to, const uint32_t *source, uint64_t n, uint32_t limit)
-    uint64_t memvirt_own_ops(uint8_t *to, const uint8_t *source, uint64_t n, uint8_t last, uint8_t wanted, int *found)
+    uint64_t mv_own_pages(uint32_t *to, const uint32_t *source, uint64_t n, uint32_t limit)
+    uint64_t mv_own_ops(uint8_t *to, const uint8_t *source, uint64_t n, uint8_t last, uint8_t wanted, int *found)
 
 cdef enum:
     MOST = (1 << 31) - 1
@@ -52,10 +52,10 @@ cdef class Batch:
         cdef int fills = 0
         self.n = 0
         self._make_room(n, False)
-        i = memvirt_own_pages(self.pages, &pages[first], n, nr_vpns)
+        i = mv_own_pages(self.pages, &pages[first], n, nr_vpns)
         if i < n:
             raise ConfigError(f"VM '{vm}': access {first + i} names page {self.pages[i]}, beyond its {nr_vpns} pages")
-        i = memvirt_own_ops(self.ops, &ops[first], n, OP_DISCARD, OP_FILL, &fills)
+        i = mv_own_ops(self.ops, &ops[first], n, OP_DISCARD, OP_FILL, &fills)
         if i < n:
             raise ConfigError(f"VM '{vm}': access {first + i} has op {self.ops[i]}; 0 read, 1 write, 2 fill, 3 discard")
         if fills:

@@ -21,7 +21,7 @@ from ..types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t
 from ..stores.zpool cimport Zpool
 
 cdef extern from "mapping/access.h" nogil:
-    struct memvirt_hits:
+    struct mv_hits:
         const uint32_t *entry
         const uint8_t *writes
         uint8_t *arena
@@ -29,10 +29,10 @@ cdef extern from "mapping/access.h" nogil:
         uint32_t tag_base
         uint64_t sequence
         uint64_t loaded
-    uint32_t memvirt_word(uint32_t vpn)
-    uint32_t memvirt_tag(uint32_t base, uint64_t sequence)
-    uint32_t memvirt_serve_hits(memvirt_hits *hits, const uint32_t *pages, const uint8_t *ops, uint32_t first,
-                                uint32_t last, uint32_t end)
+    uint32_t mv_word(uint32_t vpn)
+    uint32_t mv_tag(uint32_t base, uint64_t sequence)
+    uint32_t mv_serve_hits(mv_hits *hits, const uint32_t *pages, const uint8_t *ops, uint32_t first,
+                           uint32_t last, uint32_t end)
 
 
 cdef class VmState:
@@ -50,7 +50,7 @@ cdef class VmState:
     cdef Balloon worker                         # of its guest's balloon
     cdef dict last_stall                        # once it is destroyed: what stall() said
     cdef readonly int outcome                   # why the last access stopped (Outcome)
-    cdef memvirt_hits hits
+    cdef mv_hits hits
     cdef list fixed                             # [(frame, order)] metadata taken at creation
 
 

@@ -46,12 +46,12 @@ OUTCOMES = ("done", "no_frame", "no_slot", "pool_full", "rejected", "io_failed",
 
 def word_of(uint32_t vpn):
     """The 8-byte word (0..511) of its page that an access of this vpn touches."""
-    return memvirt_word(vpn)
+    return mv_word(vpn)
 
 
 def tag_of(uint32_t base, uint64_t sequence):
     """The value that the sequence-th write (from 1) of a VM with this tag base stores: 1 .. 2^31 - 1."""
-    return memvirt_tag(base, sequence)
+    return mv_tag(base, sequence)
 
 
 cdef enum:
@@ -268,9 +268,9 @@ cdef class Core:
                 self.faults.index.arrived(frame)
         elif op == OP_WRITE:
             vm.hits.sequence += 1
-            self.content.store_tag(frame, memvirt_word(vpn), memvirt_tag(vm.hits.tag_base, vm.hits.sequence))
+            self.content.store_tag(frame, mv_word(vpn), mv_tag(vm.hits.tag_base, vm.hits.sequence))
         else:
-            vm.hits.loaded += self.content.load(frame, memvirt_word(vpn))
+            vm.hits.loaded += self.content.load(frame, mv_word(vpn))
         return OK
 
     cdef uint32_t serve(self, VmState vm, const uint32_t *pages, const uint8_t *ops, const uint32_t *sources, uint32_t n,
@@ -287,7 +287,7 @@ cdef class Core:
             if hit_ns and (until - self.clock.now - 1) / hit_ns < last - i:    # accesses that begin before `until`
                 last = min(i + 1 + <uint32_t>((until - self.clock.now - 1) / hit_ns), last)
             written = vm.hits.sequence
-            stop = memvirt_serve_hits(&vm.hits, pages, ops, i, last, n)
+            stop = mv_serve_hits(&vm.hits, pages, ops, i, last, n)
             self.clock.spend(CPU_ACCESS, (stop - i) * hit_ns)
             written = vm.hits.sequence - written
             self.meter.ev.writes += written

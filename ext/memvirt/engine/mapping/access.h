@@ -18,7 +18,7 @@
 #define MEMVIRT_TC_WRITABLE 0x40000000u
 #define MEMVIRT_TC_FRAME 0x0FFFFFFFu
 
-struct memvirt_hits {
+struct mv_hits {
     const uint32_t *entry;      /* translation cache of the VM */
     const uint8_t *writes;      /* per 2 MiB: does cached write permission count? */
     uint8_t *arena;             /* bytes of the host's frames, or NULL */
@@ -29,26 +29,26 @@ struct memvirt_hits {
 };
 
 /* Which 8-byte word of its page an access touches. */
-static inline uint32_t memvirt_word(uint32_t vpn)
+static inline uint32_t mv_word(uint32_t vpn)
 {
     return (vpn * 2654435761u >> 7) & 511;
 }
 
 /* The value the VM's sequence-th write stores; never 0. */
-static inline uint32_t memvirt_tag(uint32_t base, uint64_t sequence)
+static inline uint32_t mv_tag(uint32_t base, uint64_t sequence)
 {
     uint32_t tag = (base + (uint32_t)sequence) & 0x7fffffffu;
 
     return tag ? tag : 1;
 }
 
-static inline uint64_t *memvirt_word_address(const struct memvirt_hits *hits, uint32_t entry, uint32_t vpn)
+static inline uint64_t *mv_word_address(const struct mv_hits *hits, uint32_t entry, uint32_t vpn)
 {
-    return (uint64_t *)(hits->arena + (uint64_t)(entry & MEMVIRT_TC_FRAME) * 4096) + memvirt_word(vpn);
+    return (uint64_t *)(hits->arena + (uint64_t)(entry & MEMVIRT_TC_FRAME) * 4096) + mv_word(vpn);
 }
 
 /* A fingerprint after a write: the source stays, word and tag are new. */
-static inline uint64_t memvirt_tagged(uint64_t id, uint32_t word, uint32_t tag)
+static inline uint64_t mv_tagged(uint64_t id, uint32_t word, uint32_t tag)
 {
     return (id & ~0xFFFFFFFFFFull) | (uint64_t)word << 31 | tag;
 }
@@ -57,8 +57,8 @@ static inline uint64_t memvirt_tagged(uint64_t id, uint32_t word, uint32_t tag)
  * Serve accesses first .. last - 1; ops: 0 read, 1 write, anything else is not a plain access. Returns the index of the
  * first one that the cache cannot serve.
  */
-MEMVIRT_APART static uint32_t memvirt_serve_hits(struct memvirt_hits *hits, const uint32_t *pages, const uint8_t *ops,
-                                          uint32_t first, uint32_t last, uint32_t end)
+MEMVIRT_APART static uint32_t mv_serve_hits(struct mv_hits *hits, const uint32_t *pages, const uint8_t *ops,
+                                            uint32_t first, uint32_t last, uint32_t end)
 {
     static const uint32_t needed[2] = { MEMVIRT_TC_VALID, MEMVIRT_TC_VALID | MEMVIRT_TC_WRITABLE };
     uint64_t sequence = hits->sequence, loaded = 0;
@@ -72,7 +72,7 @@ MEMVIRT_APART static uint32_t memvirt_serve_hits(struct memvirt_hits *hits, cons
         if (hits->arena && i + MEMVIRT_AHEAD_WORD < end) {
             uint32_t ahead = pages[i + MEMVIRT_AHEAD_WORD];
 
-            __builtin_prefetch(memvirt_word_address(hits, hits->entry[ahead], ahead), 1);
+            __builtin_prefetch(mv_word_address(hits, hits->entry[ahead], ahead), 1);
         }
         entry = hits->entry[vpn];
         if (op > 1 || (entry & needed[op]) != needed[op])
@@ -82,13 +82,13 @@ MEMVIRT_APART static uint32_t memvirt_serve_hits(struct memvirt_hits *hits, cons
                 break;
             sequence++;
             if (hits->arena)
-                *memvirt_word_address(hits, entry, vpn) = memvirt_tag(hits->tag_base, sequence);
+                *mv_word_address(hits, entry, vpn) = mv_tag(hits->tag_base, sequence);
             else if (hits->ids)
-                hits->ids[entry & MEMVIRT_TC_FRAME] = memvirt_tagged(hits->ids[entry & MEMVIRT_TC_FRAME],
-                                                                     memvirt_word(vpn),
-                                                                     memvirt_tag(hits->tag_base, sequence));
+                hits->ids[entry & MEMVIRT_TC_FRAME] = mv_tagged(hits->ids[entry & MEMVIRT_TC_FRAME],
+                                                                     mv_word(vpn),
+                                                                     mv_tag(hits->tag_base, sequence));
         } else if (hits->arena) {
-            loaded += *memvirt_word_address(hits, entry, vpn);
+            loaded += *mv_word_address(hits, entry, vpn);
         }
     }
     hits->sequence = sequence;

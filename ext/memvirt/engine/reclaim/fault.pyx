@@ -34,10 +34,10 @@ from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NON
                       int64_t, leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
 cdef extern from "mapping/access.h" nogil:
-    uint32_t memvirt_word(uint32_t vpn)
+    uint32_t mv_word(uint32_t vpn)
 
 cdef extern from "walltime.h" nogil:
-    long long memvirt_wall_ns()
+    long long mv_wall_ns()
 
 cdef enum:
     MAX_STEPS = 64              # a fault takes at most four; more means reclaim takes away what it brings
@@ -150,7 +150,7 @@ cdef class Faults:
             self.meter.ev.tcache_refills += 1
             return OK
         if self.ticks[<int>kind] % WALL_EVERY == 0:
-            wall = memvirt_wall_ns()
+            wall = mv_wall_ns()
         self.ticks[<int>kind] += 1
         self.clock.spend(CPU_FAULT, self.clock.costs.fault)
         while kind != FAULT_NONE:
@@ -168,7 +168,7 @@ cdef class Faults:
             first = FAULT_HUGE
         hist_add(&self.meter.sim[<int>first], self.clock.now - began)
         if wall:
-            hist_add(&self.meter.wall[<int>first], memvirt_wall_ns() - wall)
+            hist_add(&self.meter.wall[<int>first], mv_wall_ns() - wall)
         return OK
 
     cdef int _step(self, Access *access, Fault kind) except -1 nogil:
@@ -218,8 +218,8 @@ cdef class Faults:
         if bare:
             id = self.mapping.reach(access.vm, access.gfn)
         self.frames.claim(0, FRAME_GUEST, &frame)
-        self.content.clear_around(frame, memvirt_word(access.vpn))
-        self.content.expect(frame + 1, memvirt_word(access.vpn + 1))    # VMs fill their memory, and blocks, upwards
+        self.content.clear_around(frame, mv_word(access.vpn))
+        self.content.expect(frame + 1, mv_word(access.vpn + 1))    # VMs fill their memory, and blocks, upwards
         self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
         self.mapping.map_new(access.vm, id, access.at.index, frame)
         self._born(frame)
@@ -244,7 +244,7 @@ cdef class Faults:
         self.leaves.records.make_room(1)
         slot = self.leaves.ensure_slot(vm, gfn)
         for i in range(LEAF_ENTRIES):
-            self.content.clear_around(base + i, memvirt_word(region * LEAF_ENTRIES + i))
+            self.content.clear_around(base + i, mv_word(region * LEAF_ENTRIES + i))
             self._born(base + i)
         self.clock.spend(CPU_ZERO, self.clock.costs.zero_huge)
         self.mapping.map_huge(vm, slot, region, base)
@@ -257,8 +257,8 @@ cdef class Faults:
         if outcome != OK:
             return outcome
         self.frames.claim(0, FRAME_GUEST, &copy)
-        self.content.copy_around(copy, access.at.entry & PTE_WHERE, memvirt_word(access.vpn))
-        self.content.expect(copy + 1, memvirt_word(access.vpn + 1))
+        self.content.copy_around(copy, access.at.entry & PTE_WHERE, mv_word(access.vpn))
+        self.content.expect(copy + 1, mv_word(access.vpn + 1))
         self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
         self.mapping.break_cow(access.vm, access.at.id, access.at.index, copy)
         self._born(copy)

@@ -8,7 +8,7 @@
 
 enum { MEMVIRT_GUARDED = 0x7FF }; /* the largest such number */
 
-static inline uint16_t memvirt_guard(uint32_t number)
+static inline uint16_t mv_guard(uint32_t number)
 {
     /* Columns 3, 5, 6, 7, 9 .. 15 for bits 0 .. 10; each mask holds the bits whose column has that one set. */
     const uint32_t sum = (uint32_t)__builtin_parity(number & 0x55B) | (uint32_t)__builtin_parity(number & 0x66D) << 1
@@ -16,11 +16,11 @@ static inline uint16_t memvirt_guard(uint32_t number)
     return (uint16_t)(number | sum << 11);
 }
 
-static inline uint32_t memvirt_guarded(uint16_t kept)
+static inline uint32_t mv_guarded(uint16_t kept)
 {
     static const uint16_t flipped[16] = {0, 0, 0, 1, 0, 2, 4, 8, 0, 16, 32, 64, 128, 256, 512, 1024};
     const uint32_t number = kept & MEMVIRT_GUARDED;
-    return number ^ flipped[((memvirt_guard(number) ^ kept) >> 11) & 15];
+    return number ^ flipped[((mv_guard(number) ^ kept) >> 11) & 15];
 }
 
 #endif

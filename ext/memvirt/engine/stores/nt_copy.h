@@ -10,7 +10,7 @@
 #ifdef __SSE2__
 #include <emmintrin.h>
 
-static inline void memvirt_stream(uint8_t *target, const uint8_t *source, size_t bytes)
+static inline void mv_stream(uint8_t *target, const uint8_t *source, size_t bytes)
 {
     size_t lead = (64 - ((uintptr_t)target & 63)) & 63;
     if (bytes < 256) {
@@ -34,7 +34,7 @@ static inline void memvirt_stream(uint8_t *target, const uint8_t *source, size_t
     memcpy(target, source, bytes);
 }
 #else
-static inline void memvirt_stream(uint8_t *target, const uint8_t *source, size_t bytes)
+static inline void mv_stream(uint8_t *target, const uint8_t *source, size_t bytes)
 {
     memcpy(target, source, bytes);
 }

@@ -3,11 +3,11 @@ from .sizeclass cimport NR_SIZES, SizeClass
 from ..types cimport hfn_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "stores/hamming.h" nogil:
-    uint16_t memvirt_guard(uint32_t number)
-    uint32_t memvirt_guarded(uint16_t kept)
+    uint16_t mv_guard(uint32_t number)
+    uint32_t mv_guarded(uint16_t kept)
 
 cdef extern from "stores/zspage_head.h" nogil:
-    uint32_t memvirt_head(const uint32_t *word, uint32_t at)
+    uint32_t mv_head(const uint32_t *word, uint32_t at)
 
 cdef enum:
     NR_GROUPS = 12              # 0: empty, 1..10: below 10 % .. below 100 % of the slots used, 11: full
@@ -107,7 +107,7 @@ cdef class Zspages:
 
     cdef inline uint32_t zspage_of(self, uint32_t handle) noexcept nogil:
         """Whose cell this is: that of the nearest HEAD. Some ten words away, at most 256."""
-        return memvirt_head(self.word, handle) - (HEADER_WORDS - 1)
+        return mv_head(self.word, handle) - (HEADER_WORDS - 1)
 
     cdef inline Age *age(self, uint32_t handle) noexcept nogil:
         cdef uint32_t zspage = self.zspage_of(handle)

@@ -43,11 +43,11 @@ from memvirt.errors import ConfigError, InvariantError
 
 cdef extern from "content/poison.h" nogil:
     const int MEMVIRT_POISONS
-    void memvirt_poison(const void *region, size_t n)
-    void memvirt_unpoison(const void *region, size_t n)
+    void mv_poison(const void *region, size_t n)
+    void mv_unpoison(const void *region, size_t n)
 
 cdef extern from "stores/nt_copy.h" nogil:
-    void memvirt_stream(uint8_t *target, const uint8_t *source, size_t n)
+    void mv_stream(uint8_t *target, const uint8_t *source, size_t n)
 
 
 @cython.final
@@ -93,7 +93,7 @@ cdef class Zspages:
     cdef uint32_t length(self, uint32_t zspage, uint32_t slot) noexcept nogil:
         cdef uint32_t spare = spare_of(self.at(zspage).cells[slot])
         if spare == SPARE_MORE:
-            spare = min(memvirt_guarded(self._tail(zspage, slot)[0]), self.shape(zspage).size - 1)
+            spare = min(mv_guarded(self._tail(zspage, slot)[0]), self.shape(zspage).size - 1)
         return self.shape(zspage).size - spare
 
     cdef void write(self, uint32_t zspage, uint32_t slot, const uint8_t *source, uint32_t length) noexcept nogil:
@@ -104,14 +104,14 @@ cdef class Zspages:
         cell[0] = (cell[0] & ~(<uint32_t>SPARE_MASK << SPARE_SHIFT)) | spare << SPARE_SHIFT
         self._cover(zspage, start, start + size, False)
         if spare == SPARE_MORE:
-            self._tail(zspage, slot)[0] = memvirt_guard(size - length)
+            self._tail(zspage, slot)[0] = mv_guard(size - length)
         if not self.frames.content.has_bytes:
             memcpy(self._payload[handle_of(zspage, slot)].word, source, sizeof(uint64_t))
             return
         first = min(length, PAGE_SIZE - start % PAGE_SIZE)
-        memvirt_stream(self._byte(zspage, start), source, first)
+        mv_stream(self._byte(zspage, start), source, first)
         if first < length:
-            memvirt_stream(self._byte(zspage, start + first), source + first, length - first)
+            mv_stream(self._byte(zspage, start + first), source + first, length - first)
         self._shut(zspage, slot)
 
     cdef const uint8_t *view(self, uint32_t zspage, uint32_t slot, uint32_t length, uint8_t *scratch) noexcept nogil:
@@ -143,7 +143,7 @@ cdef class Zspages:
         cdef uint32_t n
         while MEMVIRT_POISONS and self.frames.content.has_bytes and at < end:
             n = min(end - at, PAGE_SIZE - at % PAGE_SIZE)
-            (memvirt_poison if poison else memvirt_unpoison)(self._byte(zspage, at), n)
+            (mv_poison if poison else mv_unpoison)(self._byte(zspage, at), n)
             at += n
 
     cdef void _shut(self, uint32_t zspage, uint32_t slot) noexcept nogil:

@@ -8,7 +8,7 @@
 #ifdef __SSE2__
 #include <emmintrin.h>
 
-static inline uint32_t memvirt_head(const uint32_t *word, uint32_t at)
+static inline uint32_t mv_head(const uint32_t *word, uint32_t at)
 {
     for (;; at -= 16) {
         const __m128i *four = (const __m128i *)(word + at - 15);
@@ -20,7 +20,7 @@ static inline uint32_t memvirt_head(const uint32_t *word, uint32_t at)
     }
 }
 #else
-static inline uint32_t memvirt_head(const uint32_t *word, uint32_t at)
+static inline uint32_t mv_head(const uint32_t *word, uint32_t at)
 {
     while (!(word[at] >> 31))
         at--;
