@@ -51,6 +51,7 @@ experiment: fleet_spec backend fleet suite overrides replayed column expected pl
 experiment: trace_cell sampler cell pool loop
 timing: hook samples worker
 report: figures corpus_figures statistics columns summary verdict aging_table export terminal comparison comparison_text
+report: trace_events openmetrics latency_logs bencher
 cli:
 """
 

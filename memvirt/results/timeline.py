@@ -124,5 +124,4 @@ def _vms(every: Sequence[Sample]) -> dict[str, dict[str, list[int]]]:
 
 def _columns(names: Sequence[str], rows: np.ndarray[Any, Any]) -> dict[str, list[int]]:
     """Those in which there is anything."""
-    found = rows.any(axis=0)
-    return {name: rows[:, index].tolist() for index, name in enumerate(names) if found[index]}
+    return {name: rows[:, index].tolist() for index, name in enumerate(names) if rows[:, index].any()}

@@ -32,8 +32,8 @@ cdef struct Row:
 
 
 def take(Core engine not None):
-    """(row of the host, names of its VMs, their rows): int64 as bytes, of the host SAMPLED_STATES and SAMPLED_COUNTS, of each
-    VM SAMPLED_OF_VM."""
+    """(row of the host, names of its VMs, their rows): int64 as bytes, of the host SAMPLED_STATES and SAMPLED_COUNTS, of
+    each VM SAMPLED_OF_VM."""
     cdef bytes host = PyBytes_FromStringAndSize(NULL, sizeof(Row))
     cdef bytes vms = PyBytes_FromStringAndSize(NULL, len(engine.vms) * OF_VM * sizeof(int64_t))
     cdef int64_t *place = <int64_t *>PyBytes_AS_STRING(vms)
