@@ -46,11 +46,12 @@ inputs:
 workloads:
 simulation: trace reuse curve profile own face
 -: border vm stores host
-results: timeline record manifest run_folder frames shards derived
+results: timeline record claims manifest run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool loop
 timing: hook samples worker
-report: figures corpus_figures statistics columns summary verdict aging_table export terminal comparison comparison_text
+report: figures corpus_figures statistics columns summary claims verdict aging_table export terminal
+report: comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
 cli:
 """
