@@ -53,6 +53,7 @@ timing: hook samples worker
 report: figures corpus_figures statistics columns summary claims verdict aging_table export terminal
 report: comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
+report: bundle.archive bundle.check bundle.crate bundle.again bundle.contents bundle.verify
 cli:
 """
 
