@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from helpers.made_records import folder, made
 from memvirt.errors import ConfigError
-from memvirt.report import export, terminal
+from memvirt.report import export, markup, terminal
 from memvirt.report.claims import Standing, check, failed, summary
 from memvirt.results import claims, manifest
 from memvirt.results.claims import Claim
@@ -175,7 +175,7 @@ def test_a_table_tells_which_claims_held_and_a_folder_s_own_take_the_place_of_th
     text = terminal.text(records, 100, shown)
     assert "Expected of this suite: 1 held, 1 failed." in text
     assert "  held: a: It is fast. (slowdown 2×)" in text and "  failed: wrong: It is *slow*." in text
-    assert "\n- failed: wrong" in export.to_markdown(records, shown)
+    assert "\n- failed: wrong" in markup.to_markdown(records, shown)
     assert json.loads(export.to_json(records, shown))["claims"][1]["standing"] == "failed"
     place = folder(tmp_path / "run", records)
     assert "Expected" not in terminal.table_command(place)

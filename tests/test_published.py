@@ -11,7 +11,7 @@ from memvirt.experiment import plan
 from memvirt.experiment.cell import prepare, run_cell
 from memvirt.inputs import keep, make_default, synthetic
 from memvirt.report import terminal
-from memvirt.report.export import WRITERS
+from memvirt.report.terminal import WRITERS
 from memvirt.results import run_folder
 from memvirt.results.record import comparable
 
