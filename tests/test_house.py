@@ -53,6 +53,7 @@ timing: hook samples worker
 report: figures corpus_figures statistics escape choice columns summary claims verdict
 report: aging_table notes document markup export terminal
 report: likeness comparison comparison_text
+report: trace_events openmetrics latency_logs bencher
 cli:
 """
 
