@@ -25,7 +25,7 @@ CHUNK = 1 << 20
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows
 MODE = 0o100644 << 16
 PART = re.compile(r"[A-Za-z0-9_+@=][A-Za-z0-9_.+@=-]*\Z")
-KINDS = (".json", ".toml", ".md", ".csv", ".tex", ".svg", ".txt", ".mvcorpus", ".mvprints")
+KINDS = (".json", ".toml", ".md", ".csv", ".tex", ".html", ".svg", ".txt", ".mvcorpus", ".mvprints")
 PLAIN = ("SHA256SUMS",)
 ENCRYPTED = 0x1
 

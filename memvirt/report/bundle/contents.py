@@ -30,8 +30,8 @@ from typing import Any
 
 from memvirt.errors import BundleError
 from memvirt.experiment.suite import FOLDER
+from memvirt.report import terminal
 from memvirt.report.bundle import again, archive, crate
-from memvirt.report.export import WRITERS
 from memvirt.results import claims, run_folder
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, require_alike
@@ -40,7 +40,7 @@ RUN, SUMS, README, PAGES = "run", "SHA256SUMS", "README.md", "inputs/pages.mvcor
 SUITE = "settings/suite.toml"
 KEPT = ("run.json", "CLAIMS.toml")  # of a results folder, beside records and timings
 KEPT_FOLDERS = ("cells", "timings")
-TABLES = {"md": "table.md", "csv": "table.csv", "latex": "table.tex", "json": "table.json"}
+TABLES = {"md": "table.md", "csv": "table.csv", "latex": "table.tex", "json": "table.json", "html": "table.html"}
 UNKNOWN_TIME = "1970-01-01T00:00:00+00:00"  # of records that do not say when they were made
 
 Keep = Callable[[Path], None]
@@ -87,9 +87,8 @@ def bundle(folder: Path, out: Path, wish: Wish) -> str:
 
 def tables(run: Path) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) of the tables of a run."""
-    records, shown = run_folder.load(run), run_folder.shown(run)
     for form, name in TABLES.items():
-        yield f"tables/{name}", WRITERS[form](records, shown).encode()
+        yield f"tables/{name}", (terminal.table_command(run, form).rstrip("\n") + "\n").encode()
 
 
 # What in a bundle follows from its run and nothing else, by folder.

@@ -31,6 +31,7 @@ FORMATS = {
     ".md": "text/markdown",
     ".csv": "text/csv",
     ".tex": "application/x-tex",
+    ".html": "text/html",
     ".svg": "image/svg+xml",
     ".txt": "text/plain",
 }
