@@ -3,6 +3,7 @@
 # make check  lint, format, types
 # make fuzz   a million random steps of each profile on random hosts, in at most an hour: FUZZ_STEPS, FUZZ_SECONDS, FUZZ_JOBS
 # make fuzz-sanitized   the same with the engine under sanitizers
+# make reproduce   every suite that ships again, into results/, with its table and its claims checked: half an hour and more
 # make fuzz-inputs   a million damaged trace files, and as many of page contents, each in at most an hour
 # All of them set up a virtual environment in .venv first; nothing else is needed but Python >= 3.11, pip and a C compiler.
 
@@ -16,7 +17,7 @@ FUZZ_SECONDS ?= 3600
 FUZZ_JOBS ?= 2
 FUZZ = --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS)
 
-.PHONY: run test fuzz fuzz-sanitized fuzz-inputs check bench check-dist test-sanitized sanitized clean
+.PHONY: run test reproduce fuzz fuzz-sanitized fuzz-inputs check bench check-dist test-sanitized sanitized clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("memvirt needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -39,6 +40,9 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+reproduce: $(VENV)/installed
+	$(BIN)/python results/reproduce.py
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
