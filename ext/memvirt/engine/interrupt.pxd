@@ -8,7 +8,7 @@ cdef class Interrupt:
     cdef uint32_t calls         # of `asked`
     cdef long long looked_ns    # this machine's time at the last look for signals
 
-    # Ask once per page, turn or chunk. True: end now, as if nothing more could be had; what is done stays done.
+    # Ask once per page, turn or chunk. True: end now, as when memory runs out; what is done stays done.
     cdef inline bint asked(self) noexcept nogil:
         self.calls += 1
         if self.calls & 31:

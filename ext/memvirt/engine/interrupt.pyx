@@ -3,7 +3,7 @@
 The interpreter runs a signal's handler between two of its own instructions, and an engine call may take minutes. So
 every long loop asks `asked()`: once per page, per turn of a VM, per chunk of hits. Every LOOK_NS of this machine's time
 that lets the interpreter run the handlers that wait. If one raises (KeyboardInterrupt), the exception is kept, and
-`asked` says yes from then on: the loop ends early, as if no page could be had any more, and the call unwinds by outcomes
+`asked` says yes from then on: the loop ends early, as if there were no page left, and the call unwinds by outcomes
 as it does when memory runs out. No fault, guest or scanner needs to know exceptions for that. At the end of the call,
 when nothing is half done, `deliver` raises what was kept.
 """

@@ -38,7 +38,7 @@ cdef class Content:
             mv_poison(self.page(frame), PAGE_SIZE)
 
     cdef inline void unshut(self, hfn_t frame, uint32_t count) noexcept nogil:
-        """So many frames are taken: their bytes may be touched."""
+        """`count` frames are taken: their bytes may be touched."""
         if self.has_bytes:
             mv_unpoison(self.page(frame), <size_t>count * PAGE_SIZE)
 

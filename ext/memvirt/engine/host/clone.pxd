@@ -8,7 +8,7 @@ cdef class Cloner:
     cdef readonly Reclaim reclaim
 
     cdef uint32_t directory_pages(self, vmid_t parent, vmid_t child) noexcept nogil
-    # Secure frames for tables: nobody's pages go in vain.
+    # True if `frames` frames for tables are secured. Else no page has gone in vain.
     cdef bint may_take(self, vmid_t vm, uint32_t frames) except? False nogil
     cdef int _copy_pinned(self, vmid_t parent, vmid_t child) except -1 nogil
     cdef int _copy_page(self, vmid_t child, gfn_t gfn, hfn_t frame) except -1 nogil

@@ -139,7 +139,7 @@ cdef class Core:
     # ---- entering
 
     cpdef int look(self) except -1:
-        """May this caller look at the host? Reading is allowed in the middle of a call, as streams do."""
+        """Raises unless this caller may look at the host. Reading is allowed in the middle of a call, as streams do."""
         if self.closed:
             raise ConfigError("the host is closed")
         if getpid() != self.process:

@@ -1,8 +1,8 @@
 """The host: makes VMs, clones, snapshots and reverts them, ends them, and does to memory what it is told.
 
 A VM costs metadata of fixed size at creation (its translations, its directory root, its guest model's tables), taken
-from host memory; a host that has no room for that refuses the VM with AdmissionError and is as it was before: what is
-known beforehand to be too much makes nobody's pages go. A snapshot is a clone that never runs: it has no translations and
+from host memory; a host that has no room for that refuses the VM with AdmissionError and is as it was before: where it
+is known beforehand that memory will not do, no page goes. A snapshot is a clone that never runs: it has no translations and
 stands in a list of its own.
 
 What may fail comes first, and what fails, by an outcome or by an exception, leaves host and VMs as they were. `vms` and

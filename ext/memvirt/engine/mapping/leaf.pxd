@@ -74,7 +74,7 @@ cdef class Leaves:
         return <Slot *>self.pages.page[slot / SLOTS_PER_PAGE] + slot % SLOTS_PER_PAGE
 
     cdef inline uint32_t lowest_holder(self, Leaf *leaf) noexcept nogil:
-        """The lowest-numbered VM that holds the leaf; NONE: nobody does."""
+        """The lowest-numbered VM that holds the leaf; NONE: no VM does."""
         cdef uint32_t slot = leaf.holders, lowest = NONE
         while slot != NONE:
             lowest = min(lowest, self.slot(slot).vm)

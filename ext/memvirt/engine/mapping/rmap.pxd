@@ -74,7 +74,7 @@ cdef class ReverseMap:
     cdef inline uint32_t aside(self, vmid_t but, uint64_t used=0) noexcept nogil:
         """Frames to leave free for the reservations of all VMs, or of all but one: those they do not hold yet, and tables
         for them; as many as there are free slots of swap may be lent to others, who can be made to give them back. `used`:
-        when so many slots more are in use."""
+        as it would be with that many more slots in use."""
         cdef uint64_t missing = self.ahead, spare
         cdef uint32_t vms = self.ahead_vms
         if missing == 0:
@@ -88,7 +88,7 @@ cdef class ReverseMap:
         return <uint32_t>(missing - spare) if missing > spare else 0
 
     cdef inline void _pay(self, vmid_t vm, uint32_t frames) noexcept nogil:
-        """The VM is charged for so many frames more."""
+        """The VM is charged for `frames` more frames."""
         cdef Account *account = &self.account[vm]
         if account.charged < account.reservation:
             self.ahead -= min(frames, account.reservation - account.charged)
@@ -96,7 +96,7 @@ cdef class ReverseMap:
         account.charged += frames
 
     cdef inline void _repay(self, vmid_t vm) noexcept nogil:
-        """For one frame less."""
+        """The VM is charged for one frame less."""
         cdef Account *account = &self.account[vm]
         account.charged -= 1
         if account.charged < account.reservation:

@@ -86,7 +86,7 @@ cdef class Slab:
     cdef hfn_t *page_frame          # [nr_pages]; Frame.where of such a frame is the index here
     cdef uint32_t room              # what the two arrays can hold
     cdef uint32_t free_head
-    cdef public uint32_t most       # records that whoever names them has bits for
+    cdef public uint32_t most       # records that an id has bits for
 
     cdef inline void *at(self, uint32_t id) noexcept nogil:
         return self.page[id >> self.shift] + (id & ((<uint32_t>1 << self.shift) - 1)) * self.size

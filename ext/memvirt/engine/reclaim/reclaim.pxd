@@ -30,13 +30,13 @@ cdef class Reclaim(Actor):
     cdef uint64_t swap_ins_seen                 # swap_pages_in when the pool was last eased
     cdef gfn_t hand[MAX_VMS]                    # where the VM's own clock stands
 
-    cdef vmid_t providing                       # its pages are being brought in all at once, and stay; NONE16: nobody's
+    cdef vmid_t providing                       # all its pages are being brought in, and stay; NONE16: no VM's
 
-    # Makes sure that so many frames can be taken now: OK, or AGAIN if entries may have changed on the way. Else NO_FRAME
-    # or LIMITED. The only step of a fault that reclaims.
+    # OK: guest_frames + table_frames frames can be taken now. AGAIN: they can, and entries may have changed on the way.
+    # Else NO_FRAME or LIMITED. The only step of a fault that reclaims.
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
     cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil
-    # Are so many frames free, or known to be so once all has gone that may?
+    # True if `frames` frames are free, or would be once every page has gone that may go.
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil
     cdef bint could_take(self, uint32_t frames) noexcept nogil
     cdef int make_room(self, uint64_t frames, int64_t now) except -1

@@ -134,7 +134,7 @@ cdef class Reclaim(Actor):
         return outcome
 
     cdef bint could_take(self, uint32_t frames) noexcept nogil:
-        """Could so many frames be secured for tables?"""
+        """True if `frames` frames could be secured for tables."""
         cdef uint64_t needed = <uint64_t>frames + self.frames.min_pages
         return self.frames.buddy.nr_free >= needed + self.mapping.aside(NONE16) or self.could_free(needed, NONE16)
 
@@ -279,7 +279,7 @@ cdef class Reclaim(Actor):
         return gone + self.eviction.flush()
 
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:
-        """May this candidate go? If not it has been spared, and the order will name another."""
+        """True if this candidate may go. Else it has been spared, and the order will name another."""
         cdef Frame *record = &self.frames.frame[frame]
         if record.state == FRAME_CACHE:
             return True
@@ -298,7 +298,7 @@ cdef class Reclaim(Actor):
         return True
 
     cdef bint _may_lose(self, vmid_t vm, uint32_t keep) noexcept nogil:
-        """Has this VM more than it is to keep, and is it not the one whose pages are just being brought in?"""
+        """True if this VM has more than it is to keep. False for the VM whose pages are just being brought in."""
         cdef Account *account = &self.mapping.account[vm]
         return account.charged - account.leaving > keep and vm != self.providing
 

@@ -7,7 +7,7 @@ from ..stores.swapspace cimport SwapSpace
 from ..types cimport backing_t, hfn_t, uint8_t, uint32_t
 
 cdef enum:
-    SWAP_BATCH = 256            # pages written to swap at a time, where so many are to go: 1 MiB
+    SWAP_BATCH = 256            # pages written to swap at a time, where that many are to go: 1 MiB
 
 
 cdef class SwapOut:
@@ -22,7 +22,7 @@ cdef class SwapOut:
     cdef const uint8_t *page[SWAP_BATCH]        # [nr_begun]
     cdef uint8_t done[SWAP_BATCH]               # after `finish`: 1 for each page of the batch that is on swap now
 
-    # Begins to write the pages of so many frames, at most SWAP_BATCH. Returns how many got a slot: the first ones. They
+    # Begins to write the pages of n frames, at most SWAP_BATCH. Returns how many got a slot: the first ones. They
     # stay as they are until `finish`, and nothing else is asked of the swap space.
     cdef uint32_t begin(self, const hfn_t *frames, uint32_t n) except? 0xFFFFFFFF nogil
     # Waits, and gives back the slots of pages that did not arrive.

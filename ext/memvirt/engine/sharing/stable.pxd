@@ -5,7 +5,7 @@ from ..types cimport hfn_t, uint32_t, uint64_t
 from .treap cimport Treap
 
 # A merged frame and its users. 32 bytes, begins with a Link. Nodes with the same content (because one frame may have
-# only so many users) form a chain: its head stands in the tree, the others are its duplicates.
+# only that many users) form a chain: its head stands in the tree, the others are its duplicates.
 cdef struct Node:
     uint32_t left               # head: links in the tree; others: the node before it in the chain
     uint32_t right              # not the head: its own id, which marks it as such

@@ -56,7 +56,7 @@ cdef class Collapser:
         return done
 
     cdef bint copyable(self, leaf_t id) noexcept nogil:
-        """Are the 512 pages private, in memory and free to move?"""
+        """True if the 512 pages are private, in memory and free to move."""
         cdef Leaf *leaf = self.leaves.at(id)
         cdef Frame *record
         cdef uint32_t i
