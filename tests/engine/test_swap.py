@@ -393,7 +393,7 @@ def test_a_swap_file_never_has_a_name(tmp_path, monkeypatch):
     except OSError:
         pytest.skip("this file system has no files without a name")
     monkeypatch.setattr("tempfile.mkstemp", None)
-    area = Swap(16)
+    area = SwapProbe(Swap(16))
     assert area.write_slots(area.take_slots(1), [payload(1)]) == [True] and not list(tmp_path.iterdir())
 
 
@@ -407,5 +407,5 @@ def test_where_files_must_have_a_name_it_goes_at_once(tmp_path, monkeypatch):
         return plain(path, flags, *rest, **options)
 
     monkeypatch.setattr("os.open", without)
-    area = Swap(16)
+    area = SwapProbe(Swap(16))
     assert area.write_slots(area.take_slots(1), [payload(1)]) == [True] and not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from libc.stdlib cimport calloc, free
 
 from memvirt.errors import InvariantError
 
-from ..mapping.backing cimport BACKING_CACHED, BACKING_SWAP, BACKING_ZPOOL, Backing
+from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
 from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
                               FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
 from .host cimport Engine
