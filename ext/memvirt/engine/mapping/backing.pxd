@@ -37,10 +37,6 @@ cdef class Backings:
     cdef inline uint32_t where(self, Backing *record) noexcept nogil:
         return record.place & BACKING_WHERE
 
-    cdef inline hfn_t frame_of(self, Backing *record) noexcept nogil:
-        """The frame that caches the content, or NONE."""
-        return record.link if record.place & BACKING_CACHED else 0xFFFFFFFF
-
     cdef inline uint64_t value(self, Backing *record) noexcept nogil:
         """SAME, not cached: the word that fills the page."""
         return (<uint64_t>record.link << 32) | record.check
