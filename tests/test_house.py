@@ -50,7 +50,9 @@ results: record manifest run_folder shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
 experiment: trace_cell cell pool loop
 timing: hook samples worker
-report: figures corpus_figures statistics columns summary verdict aging_table export terminal comparison comparison_text
+report: statistics columns summary verdict runs
+report.figures: style traces corpora data costs conditions catalog drawing plotting
+report: aging_table export terminal comparison comparison_text
 cli:
 """
 

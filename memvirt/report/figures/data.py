@@ -1,0 +1,337 @@
+"""What figures draw, made from records: plain rows of names and numbers, and nothing that a figure would compute.
+
+A *scene* is one scenario of one run. A figure is given the scenes of a scenario, one for each run that has it, and the
+ratio it speaks of, so that runs stand beside each other on the same axes.
+
+Names come from files of users. Characters that steer a terminal, a line or the direction of text are shown as their
+code points, here and once for all figures.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import fsum
+
+from memvirt.metrics.metric import Better
+from memvirt.report.columns import Column
+from memvirt.report.figures.style import Rows
+from memvirt.report.runs import Run
+from memvirt.report.statistics import MIN_SEEDS, Interval, mean_interval
+from memvirt.report.summary import Group, Row
+from memvirt.report.verdict import Score, front
+from memvirt.results.derived import fault_latencies
+from memvirt.results.record import Histogram, Record
+from memvirt.units import PAGE_SIZE
+
+MIB = 2**20 // PAGE_SIZE  # frames
+GIB = 2**30 // PAGE_SIZE
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode categories of what cannot be seen
+ALL_FAULTS = "all faults"
+FAULT_NAMES = {
+    "zero": "first touch",
+    "huge": "first touch, 2 MiB",
+    "cow": "write that copies",
+    "reuse": "write, last holder",
+    "cached": "still in a frame",
+    "same": "same-filled",
+    "zpool": "decompressed",
+    "swap": "read from swap",
+}
+FINEST = 10**6  # of 1 / (1 - share): curves end at 99.9999 %
+STEP = 1.02  # points of a curve nearer than this to the last one are left out
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One scenario of one run."""
+
+    run: str
+    name: str
+    description: str
+    groups: tuple[Group, ...]  # a ratio each, ascending
+    records: tuple[Record, ...] = field(repr=False)  # of the scenario, baselines included
+
+    @property
+    def ratios(self) -> list[str]:
+        return [group.ratio for group in self.groups]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether an order of replacement ran alone, without a host."""
+        return self.groups[0].simulated
+
+    def group(self, ratio: str) -> Group | None:
+        return next((group for group in self.groups if group.ratio == ratio), None)
+
+    def at(self, ratio: str) -> list[tuple[str, list[Record]]]:
+        """(preset, its records over seeds) at a ratio, presets that finished every seed; the optimum is no preset."""
+        group = self.group(ratio)
+        done = [row.preset for row in group.columns_only() if row.done] if group else []
+        there = [record for record in self.records if record.ratio == ratio and record.role == "column"]
+        return [(preset, [record for record in there if record.preset == preset]) for preset in done]
+
+
+def visible(name: str) -> str:
+    """A name in which everything can be seen: hidden characters as U+XXXX in brackets."""
+    return "".join(f"[U+{ord(c):04X}]" if unicodedata.category(c) in HIDDEN else c for c in name)
+
+
+def scenes(runs: Sequence[Run]) -> list[list[Scene]]:
+    """The scenes of each scenario, runs in order; runs of different suites have no scenario in common."""
+    found: dict[tuple[str, str], list[Scene]] = {}
+    for run in runs:
+        every = run.groups()
+        for name in dict.fromkeys(group.scenario for group in every):
+            members = tuple(group for group in every if group.scenario == name)
+            records = tuple(record for record in run.records if record.base_scenario == name)
+            scene = Scene(visible(run.name), visible(name), visible(members[0].description), members, records)
+            found.setdefault((run.manifest.suite, name), []).append(scene)
+    return list(found.values())
+
+
+def names_of(scenes: Iterable[Scene]) -> list[str]:
+    """Every preset of the scenes in the order of the runs, whether it finished or not: what colours go by."""
+    return list(dict.fromkeys(visible(row.preset) for each in scenes for group in each.groups for row in group.rows))
+
+
+def ratios(scenes: Iterable[Scene]) -> list[str]:
+    """The ratios that any of the scenes has, ascending."""
+    return sorted({ratio for each in scenes for ratio in each.ratios}, key=float)
+
+
+def telling_ratio(scenes: Sequence[Scene]) -> str:
+    """The hardest ratio at which as many presets finished as at any ratio above 1 (traces: the smallest capacity)."""
+    if scenes[0].simulated:
+        return ratios(scenes)[0]
+
+    def finished(ratio: str) -> int:
+        return sum(len(each.at(ratio)) for each in scenes)
+
+    pressed = [ratio for ratio in ratios(scenes) if float(ratio) > 1] or ratios(scenes)
+    return max(pressed, key=lambda ratio: (finished(ratio), float(ratio)))
+
+
+def missing(scenes: Iterable[Scene], ratio: str | None = None) -> str:
+    """Which presets have no numbers, and how they ended; "" when all have."""
+    told: dict[str, list[str]] = {}
+    for each in scenes:
+        for group in each.groups:
+            for row in group.rows:
+                if not row.done and ratio in (None, group.ratio):
+                    told.setdefault(row.status, []).append(
+                        visible(row.preset) + (f" at {group.ratio}" if ratio is None else "")
+                    )
+    return "; ".join(f"{status}: {', '.join(dict.fromkeys(places))}" for status, places in told.items())
+
+
+# ---- numbers over seeds
+
+
+def spread(values: Sequence[float]) -> tuple[float, Interval | None]:
+    """The mean over seeds, and its 95 % interval from five seeds on."""
+    mean = fsum(values) / len(values)
+    return mean, mean_interval(values) if len(values) >= MIN_SEEDS else None
+
+
+def tradeoff(scene: Scene) -> Rows:
+    """A row for each preset and ratio that finished: effective overcommit and slowdown, with intervals where there are
+    any, and whether nothing beats it in both (`verdict.front`)."""
+    rows: Rows = []
+    for group in scene.groups:
+        for row in group.columns_only():
+            if row.done and row.values.get("effective_overcommit") and row.values.get("slowdown"):
+                rows.append(_trade(scene, group, row))
+    scores = [Score(str(i), row["slowdown"], row["overcommit"], ()) for i, row in enumerate(rows)]
+    for i in map(int, front(scores)):
+        rows[i]["front"] = True
+    return rows
+
+
+def _trade(scene: Scene, group: Group, row: Row) -> dict[str, object]:
+    found: dict[str, object] = {
+        "run": scene.run,
+        "preset": visible(row.preset),
+        "ratio": float(group.ratio),
+        "n": len(row.values["slowdown"]),
+        "front": False,
+    }
+    for name, column in (("overcommit", "effective_overcommit"), ("slowdown", "slowdown")):
+        mean, interval = spread(row.values[column])
+        low, high = (interval.low, interval.high) if interval else (mean, mean)
+        found |= {name: mean, f"{name}_low": max(low, 0.001), f"{name}_high": high}
+    return found
+
+
+def over_ratios(scene: Scene, name: str) -> Rows:
+    """A row for each preset and ratio that has a metric: its mean and interval; the optimum of traces is a preset."""
+    rows: Rows = []
+    for group in scene.groups:
+        for row in group.rows:
+            values = row.values.get(name)
+            if row.done and values:
+                mean, interval = spread(values)
+                rows.append(
+                    {
+                        "run": scene.run,
+                        "preset": visible(row.preset),
+                        "ratio": float(group.ratio),
+                        "value": mean,
+                        "low": interval.low if interval else mean,
+                        "high": interval.high if interval else mean,
+                        "n": len(values),
+                    }
+                )
+    return rows
+
+
+def deciding(scene: Scene) -> Column:
+    """The column that the run's line under the table speaks of: slowdown, or a suite's first."""
+    columns = scene.groups[0].columns
+    if scene.groups[0].learned == "slowdown":
+        return next((column for column in columns if column.name == "slowdown"), columns[0])
+    return next((column for column in columns if column.better is not Better.NEITHER), columns[0])
+
+
+def over_seeds(scene: Scene, ratio: str, column: Column) -> Rows:
+    """A row for each preset and seed: the value, and the same as per cent above the preset's mean."""
+    group = scene.group(ratio)
+    rows: Rows = []
+    for row in group.columns_only() if group else ():
+        values = row.values.get(column.name)
+        if not row.done or not values or group is None:
+            continue
+        mean, interval = spread(values)
+        for seed, value in zip(group.seeds, values, strict=False):
+            rows.append(
+                {
+                    "run": scene.run,
+                    "preset": visible(row.preset),
+                    "seed": seed,
+                    "value": value,
+                    "mean": mean,
+                    "low": interval.low if interval else None,
+                    "high": interval.high if interval else None,
+                }
+            )
+    return rows
+
+
+# ---- histograms and indices
+
+
+def latencies(scene: Scene, ratio: str) -> Rows:
+    """Percentile curves, a row a point: `over` is 1 / (1 - share of faults at most that long), `us` the time.
+
+    One curve for each preset and kind of fault, and one for all kinds together. Seeds are counted together.
+    """
+    rows: Rows = []
+    for preset, records in scene.at(ratio):
+        kinds: dict[str, list[Histogram]] = {ALL_FAULTS: [fault_latencies(each.histograms) for each in records]}
+        for kind, name in FAULT_NAMES.items():
+            kinds[name] = [each.histograms[kind] for each in records if kind in each.histograms]
+        for name, histograms in kinds.items():
+            place = {"run": scene.run, "preset": visible(preset), "kind": name}
+            rows += [{**place, "over": over, "us": us} for over, us in curve(histograms)]
+    return rows
+
+
+def curve(histograms: Sequence[Histogram]) -> list[tuple[float, float]]:
+    """The points of a percentile curve, ascending; empty when nothing was counted."""
+    counts: dict[int, int] = {}
+    for histogram in histograms:
+        for value, count in histogram:
+            counts[value] = counts.get(value, 0) + count
+    total = sum(counts.values())
+    points: list[tuple[float, float]] = []
+    seen = 0
+    for value in sorted(counts):
+        start = total / (total - seen)
+        if not points or start >= points[-1][0] * STEP or seen + counts[value] == total:
+            points.append((round(min(start, FINEST), 6), value / 1000))
+        seen += counts[value]
+    if points:
+        points.append((float(min(max(total, points[-1][0] * STEP), FINEST)), points[-1][1]))
+    return points
+
+
+def unusable(scene: Scene, ratio: str) -> Rows:
+    """A row for each preset and order: the share of free memory that no block of that order can use, mean over seeds."""
+    rows: Rows = []
+    for preset, records in scene.at(ratio):
+        indices = [each.fragmentation.get("unusable", ()) for each in records]
+        orders = min((len(index) for index in indices), default=0)
+        for order in range(orders):
+            percent = fsum(index[order] / 10 for index in indices) / len(indices)
+            place = {"run": scene.run, "preset": visible(preset), "order": order, "block": block_name(order)}
+            rows.append({**place, "percent": percent})
+    return rows
+
+
+def block_name(order: int) -> str:
+    """The size of a block of 2**order pages."""
+    size = PAGE_SIZE << order
+    return f"{size >> 20} MiB" if size >= 2**20 else f"{size >> 10} KiB"
+
+
+# ---- what was saved
+
+# Steps of the waterfall: name, what of a record counts its frames, mechanisms whose processor time it took.
+STEPS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("zero pages merged", ("saved_zero_pages",), ("scan",)),
+    ("merged within a VM", ("saved_intra_pages",), ("scan",)),
+    ("merged between VMs", ("saved_inter_pages",), ("scan",)),
+    ("patched", ("saved_patch_frames",), ("patch",)),
+    ("cloned", ("saved_cloning_frames",), ("clone",)),
+    ("same-filled", ("saved_same_frames",), ()),
+    ("compressed", ("saved_zpool_frames",), ("compress", "decompress")),
+    ("ballooned", ("saved_balloon_frames",), ("balloon",)),
+    ("swapped", ("saved_swap_frames",), ("swap",)),
+)
+METADATA = "metadata"
+NET = "saved, net"
+
+
+def savings(scene: Scene, ratio: str) -> Rows:
+    """The waterfall of each preset, means over seeds: MiB `from` and `to`, `mib` between them, and processor seconds for
+    each GiB. Steps that scan together have one cost, for their sum; a step without frames has none."""
+    rows: Rows = []
+    for preset, records in scene.at(ratio):
+        place = {"run": scene.run, "preset": visible(preset)}
+        at = 0.0
+        found: Rows = []
+        for name, counted, mechanisms in STEPS:
+            mib = _mean(records, counted) / MIB
+            found.append({**place, "step": name, "from": at, "to": at + mib, "mib": mib, "sign": "saved"})
+            found[-1]["cost"] = _cost(records, mechanisms) if mib > 0 else None
+            at += mib
+        if not at:
+            continue
+        mib = fsum(_metadata(record) for record in records) / len(records) / MIB
+        found.append(
+            {**place, "step": METADATA, "from": at, "to": at - mib, "mib": -mib, "sign": "spent", "cost": None}
+        )
+        found.append({**place, "step": NET, "from": 0.0, "to": at - mib, "mib": at - mib, "sign": "net", "cost": None})
+        rows += [row for row in found if row["mib"]]
+    return rows
+
+
+def _mean(records: Sequence[Record], names: Sequence[str]) -> float:
+    return fsum(record.number(name) or 0 for record in records for name in names) / len(records)
+
+
+def _metadata(record: Record) -> int:
+    """Frames that remember what was saved: the scanner's index and items, and records of pages that are out."""
+    index = sum(record.sharing.get(f"metadata_{part}_frames", 0) for part in ("index", "scanner"))
+    return index + record.usage.get("backing", 0)
+
+
+def _cost(records: Sequence[Record], mechanisms: Sequence[str]) -> float | None:
+    """Processor seconds of the mechanisms for each GiB that all their steps save; None where nothing counts them."""
+    if not mechanisms or not any(name in record.cpu_ns for record in records for name in mechanisms):
+        return None
+    counted = [name for _, names, by in STEPS if by == tuple(mechanisms) for name in names]
+    frames = _mean(records, counted)
+    seconds = fsum(record.cpu_ns.get(name, 0) for record in records for name in mechanisms) / len(records) / 1e9
+    return seconds * GIB / frames if frames > 0 else None
