@@ -145,7 +145,7 @@ def config(font: str, size: float, names: int) -> dict[str, Any]:
         "font": font,
         "background": None,
         "axis": axis,
-        "header": {**heading, "titleFontSize": size, "titleFontWeight": "normal", "labelLimit": 2 * names},
+        "header": {**heading, "titleFontSize": size, "titleFontWeight": "normal", "labelLimit": names},
         "legend": {
             "labelFontSize": size,
             "titleFontSize": size,
