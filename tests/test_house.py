@@ -46,13 +46,14 @@ inputs:
 workloads:
 simulation: trace reuse curve profile own face
 -: border vm stores host
-results: timeline record manifest run_folder frames shards derived
+results: timeline record claims manifest run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool loop
 timing: hook samples worker
-report: statistics columns summary verdict runs
+report: statistics columns summary claims verdict runs
 report.figures: style traces corpora data costs conditions catalog drawing plotting
 report: aging_table export terminal comparison comparison_text
+report.page: packing content build
 cli:
 """
 

@@ -56,6 +56,18 @@ KINDS: dict[str, Kind] = {
             conditions.latency,
         ),
         Kind(
+            "memory",
+            "What host memory was used for",
+            "host memory by use over simulated time, a panel for each preset",
+            conditions.memory,
+        ),
+        Kind(
+            "stall",
+            "Time spent waiting for memory",
+            "share of simulated time in which some VM and every VM waited, over time",
+            conditions.stall,
+        ),
+        Kind(
             "fragmentation",
             "How free memory lies",
             "share of free memory that a block of each order cannot use",

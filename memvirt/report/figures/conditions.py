@@ -1,12 +1,25 @@
-"""What it was like: how long faults took, and how free memory lies."""
+"""What it was like: how long faults took, what host memory was used for, who waited, and how free memory lies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from memvirt.report.figures import data
 from memvirt.report.figures.data import ALL_FAULTS, FAULT_NAMES, Scene
-from memvirt.report.figures.style import Figure, by_run, coloured, dashed, figure, logarithm, number, shaped
+from memvirt.report.figures.style import (
+    FAINT,
+    INK,
+    Figure,
+    Rows,
+    by_run,
+    coloured,
+    dashed,
+    figure,
+    logarithm,
+    number,
+    shaped,
+)
 from memvirt.report.summary import ratio_label
 
 PANEL = 380  # pixels beside each other, of all panels together
@@ -67,3 +80,81 @@ def fragmentation(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         told += f"{huge[-1]['preset']} {huge[-1]['percent']:.0f} %."
     title = f"{scenes[0].name} at {ratio_label(ratio)}: unusable free memory"
     return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view)})
+
+
+OLDER = "its records hold no time line: they are of an older memvirt"
+SINCE = "simulated time since the measured phase began, ms"
+
+
+def memory(scenes: Sequence[Scene], ratio: str) -> Figure | str:
+    """Host memory by use over simulated time, stacked, a panel for each preset."""
+    rows = [row for scene in scenes for row in data.memory_uses(scene, ratio)]
+    if not rows:
+        return _nothing_over_time(scenes, ratio)
+    uses = [use for use in data.USES.values() if any(row["use"] == use for row in rows)]
+    ranks = {use: rank for rank, use in enumerate(uses)}
+    rows = [{**row, "rank": ranks[row["use"]]} for row in rows]
+    colours = coloured("use", list(data.USES.values()), rows)
+    colours["scale"]["range"][-1] = FAINT  # free
+    encoding = {
+        "x": number("ms", SINCE, zero=False, nice=False),
+        "y": {**number("mib", "host memory, MiB"), "stack": "zero"},
+        "color": colours,
+        "order": {"field": "rank", "type": "ordinal"},
+    }
+    area = {"mark": {"type": "area", "line": False}, "encoding": encoding}
+    told = (
+        f"At ratio {ratio_label(ratio)}, {_one_seed(scenes)}. What the host's frames are used for; the uses add up to its "
+        "memory. Left of 0 VMs were filled and warmed up."
+    )
+    return _over_time(scenes, ratio, rows, [area, _start()], "host memory by use", told)
+
+
+def stall(scenes: Sequence[Scene], ratio: str) -> Figure | str:
+    """The share of time in which some VM, and every VM, waited for memory, a panel for each preset."""
+    rows = [row for scene in scenes for row in data.stalls(scene, ratio)]
+    if not rows:
+        return _nothing_over_time(scenes, ratio)
+    who = list(data.STALLS.values())
+    encoding = {
+        "x": number("ms", SINCE, zero=False, nice=False),
+        "y": number("percent", "stalled, %", domain=[0, 100]),
+        "color": coloured("who", who, rows),
+        "strokeDash": dashed("who", who, rows),
+    }
+    line = {"mark": {"type": "line", "interpolate": "step-before"}, "encoding": encoding}
+    told = (
+        f"At ratio {ratio_label(ratio)}, {_one_seed(scenes)}. The share of simulated time in which at least one VM waited "
+        "for memory, and in which all that had work did (some and full of Linux's PSI). Left of 0 VMs were filled and "
+        "warmed up."
+    )
+    return _over_time(scenes, ratio, rows, [line, _start()], "time spent waiting for memory", told)
+
+
+def _start() -> dict[str, Any]:
+    """A stroke where the measured phase begins."""
+    mark = {"type": "rule", "color": INK, "strokeDash": [2, 2], "strokeWidth": 1}
+    return {"mark": mark, "encoding": {"x": {"datum": 0, "type": "quantitative"}}}
+
+
+def _over_time(
+    scenes: Sequence[Scene], ratio: str, rows: Rows, layers: list[dict[str, Any]], what: str, told: str
+) -> Figure:
+    runs = [scene.run for scene in scenes]
+    names = [name for name in data.names_of(scenes) if any(row["preset"] == name for row in rows)]
+    header = {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start", "labelPadding": 2}
+    row = {"field": "preset", "type": "nominal", "title": None, "sort": names, "header": header}
+    view = {"width": PANEL // len(runs), "height": 60, "layer": layers}
+    title = f"{scenes[0].name} at {ratio_label(ratio)}: {what}"
+    return figure(title, told, PANEL, {"data": {"values": rows}, "spacing": 8, **by_run(runs, view, row)})
+
+
+def _one_seed(scenes: Sequence[Scene]) -> str:
+    seeds = scenes[0].groups[0].seeds
+    return f"seed {seeds[0]} of {len(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
+
+
+def _nothing_over_time(scenes: Sequence[Scene], ratio: str) -> str:
+    if scenes[0].simulated:
+        return "orders of replacement ran alone, without a host and without time"
+    return OLDER if any(scene.at(ratio) for scene in scenes) else f"no preset finished at ratio {ratio_label(ratio)}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import fsum
 
 from memvirt.metrics.metric import Better
@@ -273,6 +274,69 @@ def block_name(order: int) -> str:
     """The size of a block of 2**order pages."""
     size = PAGE_SIZE << order
     return f"{size >> 20} MiB" if size >= 2**20 else f"{size >> 10} KiB"
+
+
+# ---- over simulated time
+
+USES = {
+    "guest": "pages of VMs",
+    "table": "page tables",
+    "zspage": "compressed pool",
+    "swap_cache": "cache of swap",
+    "backing": "records of pages that are out",
+    "fixed": "fixed metadata",
+    "free": "free",
+}
+MOST_MOMENTS = {"measured": 64}  # of a phase in a figure; of the others a third
+STALLS = {"stall_some_ns": "some VM waited", "stall_full_ns": "every VM waited"}
+
+
+def moments(record: Record) -> list[tuple[range, float]]:
+    """Rows of a record's time line in groups, evenly, and when each ends: ms from the start of the measured phase."""
+    line = record.timeline
+    measured = line.of_phase("measured")
+    begin = line.sim_ns[measured[0]] if measured else 0
+    found = []
+    for stretch in line.phases:
+        rows = line.of_phase(stretch.phase)
+        most = MOST_MOMENTS.get(stretch.phase, MOST_MOMENTS["measured"] // 3)
+        width = -(-len(rows) // most)
+        groups = [rows[at : at + width] for at in range(0, len(rows), width)]
+        found += [(group, (line.sim_ns[group[-1]] - begin) / 1e6) for group in groups]
+    return [
+        each for i, each in enumerate(found) if i == 0 or each[1] > found[i - 1][1]
+    ]  # a phase begins where one ended
+
+
+def first_seeds(scene: Scene, ratio: str) -> list[tuple[str, Record]]:
+    """(preset, record of its first seed) of presets that finished and have a time line."""
+    return [(visible(preset), records[0]) for preset, records in scene.at(ratio) if records[0].timeline.sim_ns]
+
+
+def memory_uses(scene: Scene, ratio: str) -> Rows:
+    """A row for each preset, moment and use of host memory, in MiB: of the first seed, states at the end of moments."""
+    rows: Rows = []
+    for preset, record in first_seeds(scene, ratio):
+        host = record.timeline.host
+        used = {use: host[f"usage.{use}"] for use in USES if f"usage.{use}" in host}
+        for group, ms in moments(record):
+            place = {"run": scene.run, "preset": preset, "ms": ms}
+            rows += [{**place, "use": USES[use], "mib": column[group[-1]] / MIB} for use, column in used.items()]
+    return rows
+
+
+def stalls(scene: Scene, ratio: str) -> Rows:
+    """A row for each preset and moment: the share of the time since the one before in which some VM, and every VM,
+    waited for memory. Of the first seed."""
+    rows: Rows = []
+    for preset, record in first_seeds(scene, ratio):
+        line = record.timeline
+        for (_, before), (group, ms) in pairwise(moments(record)):
+            for name, who in STALLS.items():
+                gained = sum(line.host[name][row] for row in group) if name in line.host else 0
+                percent = min(100.0, gained / (ms - before) / 1e4)
+                rows.append({"run": scene.run, "preset": preset, "ms": ms, "who": who, "percent": percent})
+    return rows
 
 
 # ---- what was saved

@@ -54,7 +54,7 @@ def sized(figure: Figure, width: int) -> Figure:
         drawn = float(found[1]) if found else width
         factor = max(LEAST_PANEL, (width - (drawn - across)) / across)
         spec, across = _stretched(spec, factor), across * factor
-    return {**spec, "usermeta": {"across": round(across)}}
+    return {**spec, "usermeta": {**figure["usermeta"], "across": round(across)}}
 
 
 def legend_columns(figure: Any, width: int) -> int:

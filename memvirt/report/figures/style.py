@@ -44,12 +44,13 @@ LETTERS = 7  # points, in print
 
 
 def figure(title: str, description: str, across: int, view: Mapping[str, Any]) -> Figure:
-    """A specification: what it shows in a title, what it says in a description, and the view itself."""
+    """A specification: what it shows in a title, what it says in a description, and the view itself, its rows inside."""
+    runs = len({row["run"] for row in view["data"]["values"]})
     return {
         "$schema": SCHEMA,
         "title": {"text": title, "anchor": "start"},
         "description": description,
-        "usermeta": {"across": across},
+        "usermeta": {"across": across, "runs": runs},
         **view,
     }
 
