@@ -27,7 +27,7 @@ replacement: slru mq lirs clockpro wtinylfu belady registry distances replay
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex
-reclaim: readahead writeback evict harvest reclaim fault
+reclaim: readahead swapout writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
