@@ -98,7 +98,7 @@ def memory(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     colours["scale"]["range"][-1] = FAINT  # free
     encoding = {
         "x": number("ms", SINCE, zero=False, nice=False),
-        "y": {**number("mib", "host memory, MiB"), "stack": "zero"},
+        "y": {**number("mib", "MiB"), "stack": "zero"},
         "color": colours,
         "order": {"field": "rank", "type": "ordinal"},
     }

@@ -14,6 +14,7 @@ from memvirt.report.summary import figures, ratio_label
 
 PANEL = 380  # pixels beside each other, of all panels together
 WIDE_SPREAD = 10  # of ratios, largest to least: from here on their axis is logarithmic
+WHOLE = {"invalid": None}  # of marks whose rows all have numbers: nothing is filtered, and layers have one source
 LABEL = (0.12, 0.08)  # of the width and height: how much of a panel a label takes
 
 
@@ -91,19 +92,19 @@ def _label_front(rows: Rows) -> None:
 
 def _trade_told(rows: Rows, scenes: Sequence[Scene]) -> str:
     """What the trade-off says, in sentences."""
-    best = [f"{row['preset']} at {row['ratio']:.2f}" for row in sorted(rows, key=_slowdown) if row["front"]]
+    on_it: dict[float, list[str]] = {}
+    for row in sorted(rows, key=lambda row: float(row["slowdown"])):
+        if row["front"]:
+            on_it.setdefault(row["ratio"], []).append(row["preset"])
+    best = [f"at {ratio:.2f} {', '.join(dict.fromkeys(names))}" for ratio, names in sorted(on_it.items())]
     left_out = data.missing(scenes)
     return (
         "Lower is faster; farther right, more content lies in each byte of the host. A mark is a preset at one ratio of "
         "memory promised to memory there; the ratios of a preset are joined. The dashed line is the Pareto front, "
-        f"which nothing beats in both; numbers on it are ratios. On it: {', '.join(best)}."
+        f"which nothing beats in both; numbers on it are ratios. On it: {'; '.join(best)}."
         + _bars_told(rows)
         + (f" Not drawn, without numbers: {left_out}." if left_out else "")
     )
-
-
-def _slowdown(row: dict[str, Any]) -> float:
-    return float(row["slowdown"])
 
 
 def _error_bars(rows: Rows, x: dict[str, Any], y: dict[str, Any]) -> list[dict[str, Any]]:
@@ -146,9 +147,7 @@ def savings(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     runs = list(dict.fromkeys(row["run"] for row in rows))
     unit = _unit(rows)
     values = [_labelled(row, unit[1]) for row in rows]
-    used = {row["step"] for row in rows}
-    steps = [name for name in (*(step[0] for step in data.STEPS), data.METADATA, data.NET) if name in used]
-    y = {"field": "step", "type": "nominal", "sort": steps, "title": None}
+    y = {"field": "step", "type": "nominal", "sort": None, "title": None}  # in the order of the rows
     names = [name for name in data.names_of(scenes) if any(row["preset"] == name for row in rows)]
     header = {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start", "labelPadding": 2}
     row = {"field": "preset", "type": "nominal", "title": None, "sort": names, "header": header}
@@ -157,7 +156,7 @@ def savings(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     size = {"height": {"step": 13}}
     amounts = {**size, "width": int(across * 0.62 / len(runs)), "layer": _bars(values, y, unit[0])}
     cost = {**size, "width": int(across * 0.38 / len(runs)), "layer": _cost_bars(values, y)}
-    own = {"spacing": 6, "resolve": {"scale": {"y": "independent"}}}  # a preset shows the steps that it has
+    own = {"spacing": 12, "resolve": {"scale": {"y": "independent"}}}  # a preset shows the steps that it has
     view = {"hconcat": [{**by_run(runs, amounts, row), **own}, {**by_run(runs, cost, bare), **own}]}
     title = f"{scenes[0].name} at {ratio_label(ratio)}: what was saved, and its cost"
     return figure(title, _savings_told(rows, ratio, unit), across, {"data": {"values": values}, **view})
@@ -180,21 +179,22 @@ def _bars(rows: Rows, y: dict[str, Any], unit: str) -> list[dict[str, Any]]:
     color = {"field": "sign", "type": "nominal", "scale": signs, "legend": None}
     tooltip = [{"field": "step"}, {"field": "amount", "title": unit, "format": ".4~f"}]
     bar = {"y": y, "x": x, "x2": {"field": "to"}, "color": color, "tooltip": tooltip}
-    return [{"mark": "bar", "encoding": bar}, _text(y, x, "end", "label")]
+    return [{"mark": {"type": "bar", **WHOLE}, "encoding": bar}, _text(y, x, "end", "label")]
 
 
 def _cost_bars(rows: Rows, y: dict[str, Any]) -> list[dict[str, Any]]:
     x = number("cost", "CPU s for each GiB", domain=_room(rows, "cost"))
     bare = {**y, "axis": {"labels": False, "ticks": False}}
+    x["stack"] = None
     return [
-        {"mark": {"type": "bar", "color": "var(--c4)"}, "encoding": {"y": bare, "x": x}},
+        {"mark": {"type": "bar", "color": "var(--c4)", **WHOLE}, "encoding": {"y": bare, "x": x}},
         _text(bare, x, "cost", "cost_label"),
     ]
 
 
 def _text(y: dict[str, Any], x: dict[str, Any], at: str, label: str) -> dict[str, Any]:
     return {
-        "mark": {"type": "text", "align": "left", "dx": 3},
+        "mark": {"type": "text", "align": "left", "dx": 3, **WHOLE},
         "encoding": {"y": y, "x": {**x, "field": at}, "text": {"field": label, "type": "nominal"}},
     }
 
@@ -219,7 +219,7 @@ def _savings_told(rows: Rows, ratio: str, unit: tuple[str, float]) -> str:
         f"mechanism; metadata is taken off, and the last bar is what remains: {sums} {unit[0]}. Beside it, simulated "
         "processor seconds of the measured phase for each GiB: the scanner's for what was merged, compression's and "
         "decompression's, swap's, cloning's and the balloon's. Faults, copies and looking for victims belong to no one "
-        "mechanism and are not in it."
+        "mechanism and are not in it; a step below 1 % of what was saved has no cost."
     )
 
 

@@ -353,31 +353,39 @@ STEPS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("ballooned", ("saved_balloon_frames",), ("balloon",)),
     ("swapped", ("saved_swap_frames",), ("swap",)),
 )
+LEAST_SHARE = 0.01  # of what was saved: a step below it has no cost, which would be a large number about nothing
 METADATA = "metadata"
 NET = "saved, net"
 
 
 def savings(scene: Scene, ratio: str) -> Rows:
     """The waterfall of each preset, means over seeds: MiB `from` and `to`, `mib` between them, and processor seconds for
-    each GiB. Steps that scan together have one cost, for their sum; a step without frames has none."""
+    each GiB. Steps that scan together have one cost, for their sum; one of hardly any frames has none."""
     rows: Rows = []
     for preset, records in scene.at(ratio):
-        place = {"run": scene.run, "preset": visible(preset)}
+        amounts = {name: _mean(records, counted) / MIB for name, counted, _ in STEPS}
+        costs = {name: _cost(records, mechanisms) for name, _, mechanisms in STEPS}
+        net = gross = fsum(amounts.values())
+        if any(amounts.values()):
+            amounts[METADATA] = -fsum(_metadata(record) for record in records) / len(records) / MIB
+            net = gross + amounts[METADATA]
         at = 0.0
-        found: Rows = []
-        for name, counted, mechanisms in STEPS:
-            mib = _mean(records, counted) / MIB
-            found.append({**place, "step": name, "from": at, "to": at + mib, "mib": mib, "sign": "saved"})
-            found[-1]["cost"] = _cost(records, mechanisms) if mib > 0 else None
-            at += mib
-        if not at:
-            continue
-        mib = fsum(_metadata(record) for record in records) / len(records) / MIB
-        found.append(
-            {**place, "step": METADATA, "from": at, "to": at - mib, "mib": -mib, "sign": "spent", "cost": None}
-        )
-        found.append({**place, "step": NET, "from": 0.0, "to": at - mib, "mib": at - mib, "sign": "net", "cost": None})
-        rows += [row for row in found if row["mib"]]
+        for name, mib in amounts.items():
+            if mib:
+                row = {
+                    "run": scene.run,
+                    "preset": visible(preset),
+                    "step": name,
+                    "from": at,
+                    "to": at + mib,
+                    "mib": mib,
+                }
+                cost = costs.get(name) if mib > LEAST_SHARE * gross else None
+                rows.append({**row, "sign": "saved" if mib > 0 else "spent", "cost": cost})
+                at += mib
+        if at:
+            row = {"run": scene.run, "preset": visible(preset), "step": NET, "from": 0.0, "to": net, "mib": net}
+            rows.append({**row, "sign": "net", "cost": None})
     return rows
 
 

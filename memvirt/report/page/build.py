@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,7 @@ from memvirt.report.runs import Run, read_runs
 from memvirt.report.summary import ratio_label
 from memvirt.results.record import write_atomically
 
+END = re.compile(r"<(/script|!--)", re.IGNORECASE)  # what would end a script element, in texts of the library
 HERE = Path(__file__).parent
 SECTIONS = (
     ("learned", "What was learned"),
@@ -60,7 +62,7 @@ def html(runs: Sequence[Run], out: str = "report.html") -> str:
     scenarios = [_scenario(i, scenes, shared, figures) for i, scenes in enumerate(data.scenes(runs))]
     frame = _frame(runs)
     heads, rows = content.table(runs)
-    bundle = "(()=>{" + str(library.javascript_bundle()).replace("</", "<\\/") + "})();"
+    bundle = END.sub(r"\\x3c\1", "(()=>{" + str(library.javascript_bundle()) + "})();")
     script = (HERE / "page.js").read_text(encoding="utf-8")
     environment = jinja.Environment(autoescape=True, trim_blocks=True, undefined=jinja.StrictUndefined)
     template = environment.from_string((HERE / "page.html").read_text(encoding="utf-8"))
@@ -84,7 +86,7 @@ def html(runs: Sequence[Run], out: str = "report.html") -> str:
             commands=content.commands(runs, out),
             inputs=[_inputs(run) for run in runs],
             frame_lines=f"{sum(len(which) for which, _ in frame['cells']):,}",
-            blocks=[(name, script_json(value)) for name, value in blocks.items()],
+            blocks=[(f"read-{name}", script_json(value)) for name, value in blocks.items()],
             library=bundle,
             script=script,
         )

@@ -1,16 +1,15 @@
 "use strict";
 // What the page does: it draws figures into the width there is, sorts and filters tables, and writes files to download.
 
-const read = (id) => JSON.parse(document.getElementById(id).textContent);
+const read = (id) => JSON.parse(document.getElementById(`read-${id}`).textContent);
 const shared = read("shared"), figures = read("figures"), config = read("config");
 
 // ---- figures
 
+const values = (column) => (Array.isArray(column) ? column : column.at.map((index) => column.names[index]));
 const rowsOf = (columns) => {
-  const fields = Object.keys(columns);
-  const length = fields.length ? (columns[fields[0]].at || columns[fields[0]]).length : 0;
-  return Array.from({ length }, (_, i) =>
-    Object.fromEntries(fields.map((f) => [f, columns[f].at ? columns[f].names[columns[f].at[i]] : columns[f][i]])));
+  const found = Object.entries(columns).map(([field, column]) => [field, values(column)]);
+  return found[0][1].map((_, row) => Object.fromEntries(found.map(([field, column]) => [field, column[row]])));
 };
 
 // Every panel's width times a factor; what is no view is left alone.
@@ -20,6 +19,15 @@ const stretched = (part, factor) => {
   return Object.fromEntries(Object.entries(part).map(([key, value]) => [key,
     key === "width" && typeof value === "number" ? Math.max(30, value * factor)
       : key === "data" || key === "encoding" || key === "mark" ? value : stretched(value, factor)]));
+};
+
+// Rows of bars are as far apart on the screen as letters there need.
+const STEP = 16;
+const spaced = (part) => {
+  if (Array.isArray(part)) return part.map(spaced);
+  if (part === null || typeof part !== "object") return part;
+  return Object.fromEntries(Object.entries(part).map(([key, value]) =>
+    [key, key === "height" && value.step ? { step: Math.max(STEP, value.step) } : key === "encoding" ? value : spaced(value)]));
 };
 
 const longest = (part) => {
@@ -36,13 +44,19 @@ const stacked = (part) => {
   return { ...part, facet: { row: { ...part.facet.column, header: { labelAngle: 0, labelOrient: "top", labelAnchor: "start" } } } };
 };
 
-const NARROW = 480;
+const NARROW = 480, NEAR = 24; // pixels: a phone; what may be left of the width
+
+// Vega-Lite guesses how tall rows of different steps are, says so each time, and guesses right.
+const { warn } = console;
+console.warn = (...said) => { if (!String(said[1]).startsWith("Detected faceted independent scales")) warn.apply(console, said); };
+const embed = (place, spec, own) =>
+  vegaEmbed(place, spec, { renderer: "svg", actions: false, defaultStyle: false, config: own });
 
 async function draw(place) {
   const { across: nominal, runs } = { runs: 1, ...figures[place.dataset.figure].usermeta };
   const room = place.clientWidth;
   if (!room) return;
-  let spec = { ...figures[place.dataset.figure], data: { values: rowsOf(shared[figures[place.dataset.figure].data]) } };
+  let spec = { ...spaced(figures[place.dataset.figure]), data: { values: rowsOf(shared[figures[place.dataset.figure].data]) } };
   let across = nominal;
   if (room < NARROW && runs > 1 && spec.facet && !spec.facet.row) {
     spec = stacked(spec);
@@ -54,16 +68,16 @@ async function draw(place) {
   const own = {
     ...config, legend: { ...config.legend, columns, labelLimit: limit }, axis: { ...config.axis, labelLimit: limit },
   };
-  const options = { renderer: "svg", actions: false, defaultStyle: false, config: own };
-  let drawn = await vegaEmbed(place, spec, options);
+  let drawn = await embed(place, spec, own);
   for (let turn = 0; turn < 2; turn += 1) {
     const width = place.querySelector("svg").getBoundingClientRect().width;
-    const factor = Math.max(0.25, (room - (width - across)) / across);
-    if (Math.abs(room - width) < 3 || (factor === 0.25 && turn)) break;
+    const spare = room - width;
+    if (spare >= 0 && spare < NEAR) break;
+    const factor = Math.max(0.25, (room - NEAR / 3 - (width - across)) / across);
     spec = stretched(spec, factor);
     across *= factor;
     drawn.finalize();
-    drawn = await vegaEmbed(place, spec, options);
+    drawn = await embed(place, spec, own);
   }
   place.dataset.drawn = room;
 }
@@ -91,7 +105,7 @@ async function work() {
 }
 const drawAll = () => {
   for (const place of document.querySelectorAll("[data-figure]")) {
-    if (place.clientWidth && String(place.clientWidth) !== place.dataset.drawn) waiting.add(place);
+    if (!place.closest("details:not([open])") && String(place.clientWidth) !== place.dataset.drawn) waiting.add(place);
   }
   work();
 };
