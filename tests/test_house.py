@@ -53,6 +53,7 @@ timing: hook samples worker
 report: statistics columns summary claims verdict runs
 report.figures: style traces corpora data costs conditions catalog drawing plotting
 report: aging_table export terminal comparison comparison_text
+report: trace_events openmetrics latency_logs bencher
 report.page: packing content build
 cli:
 """

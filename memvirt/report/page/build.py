@@ -81,6 +81,7 @@ def html(runs: Sequence[Run], out: str = "report.html") -> str:
             environment=content.environment(runs),
             heads=heads,
             rows=rows,
+            endings=content.endings(runs),
             meanings=content.meanings(runs),
             scenarios=scenarios,
             commands=content.commands(runs, out),

@@ -5,6 +5,7 @@ Names are passed through `visible`; escaping is the template's.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from memvirt.settings.sources import default_source
 
 # Of an environment: what was so at that moment only, and differs between any two runs.
 FLEETING = ("load_1min", "memory_available_bytes", "psi_cpu", "psi_memory", "started", "steal_ticks", "swap_used_bytes")
+DIGITS = re.compile(r"\d+")
 SETTINGS_SHOWN = 60  # of those that differ between two runs
 
 
@@ -201,7 +203,21 @@ def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[Cell]
             cells.append(Cell(MISSING, number=True))
         else:
             cells.append(Cell(value_text(column, row), f"{mean}", True, group.is_best(row, group.best(column))))
-    return [*cells, Cell("done" if row.done else f"{row.status}: {visible(row.reason)}")]
+    return [*cells, Cell("done" if row.done else f"{row.status}: {visible(row.ending)}")]
+
+
+def endings(runs: Sequence[Run]) -> list[str]:
+    """Why rows have no numbers; reasons that differ in digits only are told once, with how many there are."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for group in run.groups():
+            for row in group.rows:
+                if not row.done:
+                    who = f"{row.preset} in {group.scenario} at {ratio_label(group.ratio)}"
+                    found.setdefault(DIGITS.sub("", f"{row.status}{row.reason}"), []).append(
+                        f"{who}, {row.status}: {row.reason}"
+                    )
+    return [visible(first + (f" And {len(more)} more like it." if more else "")) for first, *more in found.values()]
 
 
 def meanings(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
