@@ -216,10 +216,11 @@ def _savings_told(rows: Rows, ratio: str, unit: tuple[str, float]) -> str:
     sums = ", ".join(f"{preset}{f' in {run}' if several else ''} {mib:.3g}" for (run, preset), mib in nets.items())
     return (
         f"At ratio {ratio_label(ratio)}, at the end of the measured phase. Bars add up from the left, mechanism by "
-        f"mechanism; metadata is taken off, and the last bar is what remains: {sums} {unit[0]}. Beside it, simulated "
-        "processor seconds of the measured phase for each GiB: the scanner's for what was merged, compression's and "
-        "decompression's, swap's, cloning's and the balloon's. Faults, copies and looking for victims belong to no one "
-        "mechanism and are not in it; a step below 1 % of what was saved has no cost."
+        "mechanism (merged: zero pages, pages of one VM, pages of several); metadata is taken off, and the last bar is "
+        f"what remains: {sums} {unit[0]}. Beside it, simulated processor seconds of the measured phase for each GiB: the "
+        "scanner's for what was merged, compression's and decompression's, swap's, cloning's and the balloon's. Faults, "
+        "copies and looking for victims belong to no one mechanism and are not in it; a step below 1 % of what was saved "
+        "has no cost."
     )
 
 

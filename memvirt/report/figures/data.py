@@ -343,9 +343,9 @@ def stalls(scene: Scene, ratio: str) -> Rows:
 
 # Steps of the waterfall: name, what of a record counts its frames, mechanisms whose processor time it took.
 STEPS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("zero pages merged", ("saved_zero_pages",), ("scan",)),
-    ("merged within a VM", ("saved_intra_pages",), ("scan",)),
-    ("merged between VMs", ("saved_inter_pages",), ("scan",)),
+    ("merged, zero", ("saved_zero_pages",), ("scan",)),
+    ("merged in a VM", ("saved_intra_pages",), ("scan",)),
+    ("merged across", ("saved_inter_pages",), ("scan",)),
     ("patched", ("saved_patch_frames",), ("patch",)),
     ("cloned", ("saved_cloning_frames",), ("clone",)),
     ("same-filled", ("saved_same_frames",), ()),

@@ -173,7 +173,7 @@ def config(font: str, size: float, names: int) -> dict[str, Any]:
         "rule": {"color": INK},
         "text": {"fontSize": size, "color": INK},
         "bar": {"color": colour(0)},
-        "aria": True,
+        "aria": False,
     }
 
 

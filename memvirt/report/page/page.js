@@ -44,13 +44,19 @@ const stacked = (part) => {
   return { ...part, facet: { row: { ...part.facet.column, header: { labelAngle: 0, labelOrient: "top", labelAnchor: "start" } } } };
 };
 
-const NARROW = 480, NEAR = 24; // pixels: a phone; what may be left of the width
+const NARROW = 480, NEAR = 24, LEAST = 0.2; // pixels: a phone, what may be left of the width; share of a panel's own width
 
 // Vega-Lite guesses how tall rows of different steps are, says so each time, and guesses right.
 const { warn } = console;
 console.warn = (...said) => { if (!String(said[1]).startsWith("Detected faceted independent scales")) warn.apply(console, said); };
-const embed = (place, spec, own) =>
-  vegaEmbed(place, spec, { renderer: "svg", actions: false, defaultStyle: false, config: own });
+// To a screen reader a figure is one image with its description: hundreds of marks read out one by one tell nobody anything.
+async function embed(place, spec, own) {
+  const drawn = await vegaEmbed(place, spec, { renderer: "svg", actions: false, defaultStyle: false, config: own });
+  place.setAttribute("role", "img");
+  place.setAttribute("aria-label", spec.description);
+  place.querySelector("svg").setAttribute("aria-hidden", "true");
+  return drawn;
+}
 
 async function draw(place) {
   const { across: nominal, runs } = { runs: 1, ...figures[place.dataset.figure].usermeta };
@@ -64,16 +70,17 @@ async function draw(place) {
   }
   const letters = 7.5 * Math.min(20, longest(spec)) + 36;
   const columns = Math.max(1, Math.min(4, Math.floor((room - 40) / letters)));
-  const limit = room < NARROW ? 110 : 150;
+  const limit = room < NARROW ? 90 : 150;
   const own = {
     ...config, legend: { ...config.legend, columns, labelLimit: limit }, axis: { ...config.axis, labelLimit: limit },
   };
   let drawn = await embed(place, spec, own);
-  for (let turn = 0; turn < 2; turn += 1) {
-    const width = place.querySelector("svg").getBoundingClientRect().width;
+  for (let turn = 0; turn < 3; turn += 1) {
+    const width = Number(place.querySelector("svg").getAttribute("width"));
     const spare = room - width;
     if (spare >= 0 && spare < NEAR) break;
-    const factor = Math.max(0.25, (room - NEAR / 3 - (width - across)) / across);
+    const factor = Math.max(LEAST, (room - NEAR / 3 - (width - across)) / across);
+    if (factor === LEAST && turn) break;
     spec = stretched(spec, factor);
     across *= factor;
     drawn.finalize();
