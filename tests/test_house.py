@@ -50,11 +50,13 @@ results: timeline record claims manifest run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool loop
 timing: hook samples worker
-report: statistics columns summary claims verdict runs
+report: statistics escape choice columns summary claims verdict runs
 report.figures: style traces corpora data costs conditions catalog drawing plotting
-report: aging_table export terminal comparison comparison_text
+report: aging_table notes document markup export terminal
+report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
 report.page: packing content build
+report: bundle.archive bundle.check bundle.crate bundle.again bundle.contents bundle.verify
 cli:
 """
 

@@ -174,7 +174,7 @@ def _labelled(row: dict[str, Any], unit: float) -> dict[str, Any]:
 
 def _bars(rows: Rows, y: dict[str, Any], unit: str) -> list[dict[str, Any]]:
     """The waterfall: bars from where the last one ended, with signed numbers."""
-    x = number("from", f"{unit} saved, up to here", domain=_room(rows, "from", "to"))
+    x = number("from", f"{unit} saved", domain=_room(rows, "from", "to"))
     signs = {"domain": ["saved", "spent", "net"], "range": ["var(--c2)", "var(--c1)", "var(--c6)"]}
     color = {"field": "sign", "type": "nominal", "scale": signs, "legend": None}
     tooltip = [{"field": "step"}, {"field": "amount", "title": unit, "format": ".4~f"}]
@@ -183,7 +183,7 @@ def _bars(rows: Rows, y: dict[str, Any], unit: str) -> list[dict[str, Any]]:
 
 
 def _cost_bars(rows: Rows, y: dict[str, Any]) -> list[dict[str, Any]]:
-    x = number("cost", "CPU s for each GiB", domain=_room(rows, "cost"))
+    x = number("cost", "CPU s/GiB", domain=_room(rows, "cost"))
     bare = {**y, "axis": {"labels": False, "ticks": False}}
     x["stack"] = None
     return [
