@@ -164,12 +164,12 @@ def test_tables_sort_by_keyboard_and_mouse(visit):
     slowdown.focus()
     page.keyboard.press("Enter")
     assert slowdown.evaluate("button => button.closest('th').getAttribute('aria-sort')") == "ascending"
-    numbers = [float(text.split("±")[0]) for text in visit.column(index) if text != "–"]
+    numbers = [float(text.strip("~").split("±")[0]) for text in visit.column(index) if text != "–"]
     assert (
         numbers == sorted(numbers) and visit.column(index)[-1] == "–" and sorted(before) == sorted(visit.column(index))
     )
     slowdown.click()
-    numbers = [float(text.split("±")[0]) for text in visit.column(index) if text != "–"]
+    numbers = [float(text.strip("~").split("±")[0]) for text in visit.column(index) if text != "–"]
     assert numbers == sorted(numbers, reverse=True) and visit.column(index)[-1] == "–"
     page.locator("#cells th button", has_text="preset").click()
     assert visit.column(2) == sorted(visit.column(2))
@@ -302,6 +302,8 @@ def test_findings_have_intervals_and_seeds():
     head, ((*row,),) = content.findings(run_of(records))
     assert head == "slowdown, × ↓"
     assert [cell.text for cell in row] == ["zipf", "1.50", "swap", "2.00", "2.00 to 2.00", "5", "sharing", "3.00"]
+    _, ((*row,),) = content.findings(run_of([each for each in records if each.seed == 2]))
+    assert [cell.text for cell in row][2:6] == ["swap (not told apart)", "2.00", "five seeds needed", "1"]
     refused = [made(status="refused", reason="no room")]
     assert content.findings(run_of(refused))[1][0][2].text == "nobody finished"
 

@@ -3,13 +3,11 @@
 A *scene* is one scenario of one run. A figure is given the scenes of a scenario, one for each run that has it, and the
 ratio it speaks of, so that runs stand beside each other on the same axes.
 
-Names come from files of users. Characters that steer a terminal, a line or the direction of text are shown as their
-code points, here and once for all figures.
+Names come from files of users; they are spelled as memvirt.report.escape.plain spells them, here and in the groups.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,6 +15,7 @@ from math import fsum
 
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import Column
+from memvirt.report.escape import plain
 from memvirt.report.figures.style import Rows
 from memvirt.report.runs import Run
 from memvirt.report.statistics import MIN_SEEDS, Interval, mean_interval
@@ -28,7 +27,6 @@ from memvirt.units import PAGE_SIZE
 
 MIB = 2**20 // PAGE_SIZE  # frames
 GIB = 2**30 // PAGE_SIZE
-HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode categories of what cannot be seen
 ALL_FAULTS = "all faults"
 FAULT_NAMES = {
     "zero": "first touch",
@@ -71,12 +69,7 @@ class Scene:
         group = self.group(ratio)
         done = [row.preset for row in group.columns_only() if row.done] if group else []
         there = [record for record in self.records if record.ratio == ratio and record.role == "column"]
-        return [(preset, [record for record in there if record.preset == preset]) for preset in done]
-
-
-def visible(name: str) -> str:
-    """A name in which everything can be seen: hidden characters as U+XXXX in brackets."""
-    return "".join(f"[U+{ord(c):04X}]" if unicodedata.category(c) in HIDDEN else c for c in name)
+        return [(preset, [record for record in there if plain(record.preset) == preset]) for preset in done]
 
 
 def scenes(runs: Sequence[Run]) -> list[list[Scene]]:
@@ -86,15 +79,15 @@ def scenes(runs: Sequence[Run]) -> list[list[Scene]]:
         every = run.groups()
         for name in dict.fromkeys(group.scenario for group in every):
             members = tuple(group for group in every if group.scenario == name)
-            records = tuple(record for record in run.records if record.base_scenario == name)
-            scene = Scene(visible(run.name), visible(name), visible(members[0].description), members, records)
+            records = tuple(record for record in run.records if plain(record.base_scenario) == name)
+            scene = Scene(plain(run.name), name, members[0].description, members, records)
             found.setdefault((run.manifest.suite, name), []).append(scene)
     return list(found.values())
 
 
 def names_of(scenes: Iterable[Scene]) -> list[str]:
     """Every preset of the scenes in the order of the runs, whether it finished or not: what colours go by."""
-    return list(dict.fromkeys(visible(row.preset) for each in scenes for group in each.groups for row in group.rows))
+    return list(dict.fromkeys(row.preset for each in scenes for group in each.groups for row in group.rows))
 
 
 def ratios(scenes: Iterable[Scene]) -> list[str]:
@@ -121,9 +114,7 @@ def missing(scenes: Iterable[Scene], ratio: str | None = None) -> str:
         for group in each.groups:
             for row in group.rows:
                 if not row.done and ratio in (None, group.ratio):
-                    told.setdefault(row.status, []).append(
-                        visible(row.preset) + (f" at {group.ratio}" if ratio is None else "")
-                    )
+                    told.setdefault(row.status, []).append(row.preset + (f" at {group.ratio}" if ratio is None else ""))
     return "; ".join(f"{status}: {', '.join(dict.fromkeys(places))}" for status, places in told.items())
 
 
@@ -153,7 +144,7 @@ def tradeoff(scene: Scene) -> Rows:
 def _trade(scene: Scene, group: Group, row: Row) -> dict[str, object]:
     found: dict[str, object] = {
         "run": scene.run,
-        "preset": visible(row.preset),
+        "preset": row.preset,
         "ratio": float(group.ratio),
         "n": len(row.values["slowdown"]),
         "front": False,
@@ -176,7 +167,7 @@ def over_ratios(scene: Scene, name: str) -> Rows:
                 rows.append(
                     {
                         "run": scene.run,
-                        "preset": visible(row.preset),
+                        "preset": row.preset,
                         "ratio": float(group.ratio),
                         "value": mean,
                         "low": interval.low if interval else mean,
@@ -208,7 +199,7 @@ def over_seeds(scene: Scene, ratio: str, column: Column) -> Rows:
             rows.append(
                 {
                     "run": scene.run,
-                    "preset": visible(row.preset),
+                    "preset": row.preset,
                     "seed": seed,
                     "value": value,
                     "mean": mean,
@@ -233,7 +224,7 @@ def latencies(scene: Scene, ratio: str) -> Rows:
         for kind, name in FAULT_NAMES.items():
             kinds[name] = [each.histograms[kind] for each in records if kind in each.histograms]
         for name, histograms in kinds.items():
-            place = {"run": scene.run, "preset": visible(preset), "kind": name}
+            place = {"run": scene.run, "preset": preset, "kind": name}
             rows += [{**place, "over": over, "us": us} for over, us in curve(histograms)]
     return rows
 
@@ -265,7 +256,7 @@ def unusable(scene: Scene, ratio: str) -> Rows:
         orders = min((len(index) for index in indices), default=0)
         for order in range(orders):
             percent = fsum(index[order] / 10 for index in indices) / len(indices)
-            place = {"run": scene.run, "preset": visible(preset), "order": order, "block": block_name(order)}
+            place = {"run": scene.run, "preset": preset, "order": order, "block": block_name(order)}
             rows.append({**place, "percent": percent})
     return rows
 
@@ -283,7 +274,7 @@ USES = {
     "table": "page tables",
     "zspage": "compressed pool",
     "swap_cache": "cache of swap",
-    "backing": "records of pages that are out",
+    "backing": "backing records",
     "fixed": "fixed metadata",
     "free": "free",
 }
@@ -310,7 +301,7 @@ def moments(record: Record) -> list[tuple[range, float]]:
 
 def first_seeds(scene: Scene, ratio: str) -> list[tuple[str, Record]]:
     """(preset, record of its first seed) of presets that finished and have a time line."""
-    return [(visible(preset), records[0]) for preset, records in scene.at(ratio) if records[0].timeline.sim_ns]
+    return [(preset, records[0]) for preset, records in scene.at(ratio) if records[0].timeline.sim_ns]
 
 
 def memory_uses(scene: Scene, ratio: str) -> Rows:
@@ -374,7 +365,7 @@ def savings(scene: Scene, ratio: str) -> Rows:
             if mib:
                 row = {
                     "run": scene.run,
-                    "preset": visible(preset),
+                    "preset": preset,
                     "step": name,
                     "from": at,
                     "to": at + mib,
@@ -384,7 +375,7 @@ def savings(scene: Scene, ratio: str) -> Rows:
                 rows.append({**row, "sign": "saved" if mib > 0 else "spent", "cost": cost})
                 at += mib
         if at:
-            row = {"run": scene.run, "preset": visible(preset), "step": NET, "from": 0.0, "to": net, "mib": net}
+            row = {"run": scene.run, "preset": preset, "step": NET, "from": 0.0, "to": net, "mib": net}
             rows.append({**row, "sign": "net", "cost": None})
     return rows
 

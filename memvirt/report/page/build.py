@@ -19,9 +19,10 @@ from typing import Any
 import memvirt
 from memvirt.errors import ConfigError
 from memvirt.report import export
+from memvirt.report.escape import plain
 from memvirt.report.figures import data
 from memvirt.report.figures.catalog import KINDS, Made, make
-from memvirt.report.figures.data import Scene, visible
+from memvirt.report.figures.data import Scene
 from memvirt.report.figures.style import ON_SCREEN
 from memvirt.report.page import content
 from memvirt.report.page.packing import Shared, script_json
@@ -69,7 +70,7 @@ def html(runs: Sequence[Run], out: str = "report.html") -> str:
     blocks = {"shared": shared.sets, "figures": figures, "config": ON_SCREEN, "frame": frame}
     return str(
         template.render(
-            title=visible(_title(runs)),
+            title=plain(_title(runs)),
             version=memvirt.__version__,
             policy=_policy(bundle, script),
             css=(HERE / "page.css").read_text(encoding="utf-8"),
@@ -126,8 +127,8 @@ def _run(run: Run) -> dict[str, Any]:
     parts += [f"{name} {sha256[:12]}" for name, sha256 in about.inputs.items()]
     parts += [f"memvirt {about.versions.get('memvirt', '?')}{f' at {about.commit[:12]}' if about.commit else ''}"]
     return {
-        "name": visible(run.name),
-        "line": visible(f"{run.name}: {', '.join(parts)}"),
+        "name": plain(run.name),
+        "line": plain(f"{run.name}: {', '.join(parts)}"),
         "learned": content.learned(run),
         "compared": compared,
         "findings": rows,
@@ -148,12 +149,12 @@ def _warnings(runs: Sequence[Run]) -> list[str]:
         found.append(
             f"The runs are of different suites ({', '.join(suites)}): their scenarios stand one after another."
         )
-    return [visible(text) for text in found]
+    return [plain(text) for text in found]
 
 
 def _inputs(run: Run) -> str:
     parts = [*run.manifest.inputs.items(), *run.manifest.versions.items()]
-    return visible(f"{run.name}: " + ", ".join(f"{name} {value}" for name, value in parts))
+    return plain(f"{run.name}: " + ", ".join(f"{name} {value}" for name, value in parts))
 
 
 def _scenario(number: int, scenes: Sequence[Scene], shared: Shared, figures: list[Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a report says in words and tables: plain values that a template lays out.
 
-Names are passed through `visible`; escaping is the template's.
+Names are spelled as `plain` spells them; escaping is the template's.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any
 from memvirt.metrics.registry import REGISTRY
 from memvirt.report import claims, verdict
 from memvirt.report.columns import Column
-from memvirt.report.figures.data import deciding, spread, visible
+from memvirt.report.escape import plain
+from memvirt.report.figures.data import deciding, spread
 from memvirt.report.figures.data import scenes as scenes_of
 from memvirt.report.runs import Run
+from memvirt.report.statistics import MIN_SEEDS
 from memvirt.report.summary import ARROWS, MISSING, SINGLE_RUN, Group, Row, number, ratio_label, value_text
 from memvirt.results.record import Record, differences
 from memvirt.settings import presets
@@ -45,7 +47,7 @@ class Cell:
 def learned(run: Run) -> list[str]:
     """The sentences of the line under the run's table."""
     said = verdict.line(run.groups()).removeprefix("Learned: ")
-    return [visible(said[:1].upper() + said[1:])]
+    return [plain(said[:1].upper() + said[1:])]
 
 
 FINDINGS = ("scenario", "ratio", "best", "its mean", "95 % interval", "n", "next", "its mean")
@@ -62,27 +64,38 @@ def findings(run: Run) -> tuple[str, list[list[Cell]]]:
 
 
 def _finding(group: Group, column: Column) -> list[Cell]:
-    place = [Cell(visible(group.scenario)), Cell(ratio_label(group.ratio), group.ratio, True)]
-    rows = [row for row in group.columns_only() if row.done and row.mean(column.name) is not None]
+    place = [Cell(group.scenario), Cell(ratio_label(group.ratio), group.ratio, True)]
+    rows = [row for row in group.ranked() if row.done and row.mean(column.name) is not None]
     if not rows:
         return [*place, Cell("nobody finished"), *[Cell(MISSING)] * 5]
     sign = -1 if ARROWS[column.better] == "↑" else 1
     rows.sort(key=lambda row: sign * (row.mean(column.name) or 0))
-    best = group.best(column)
-    first, after = rows[0], next((row for row in rows if best and row.preset not in best), None)
+    first, seeds = rows[0], len(rows[0].values[column.name])
+    who, beaten = _standing(rows, group.best(column), column, seeds)
     mean, interval = spread(first.values[column.name])
-    who = ", ".join(visible(row.preset) for row in rows if row.preset in best) if best else "no difference"
-    if len(rows) == 1:
-        who = f"{visible(first.preset)} alone finished"
+    between = f"{number(column, interval.low)} to {number(column, interval.high)}" if interval else "five seeds needed"
     return [
         *place,
         Cell(who),
         Cell(number(column, mean), f"{mean}", True),
-        Cell(f"{number(column, interval.low)} to {number(column, interval.high)}" if interval else "five seeds needed"),
-        Cell(str(len(first.values[column.name])), number=True),
-        Cell(visible(after.preset) if after else MISSING),
-        _mean(column, after),
+        Cell(between),
+        Cell(str(seeds), number=True),
+        Cell(beaten.preset if beaten else MISSING),
+        _mean(column, beaten),
     ]
+
+
+def _standing(rows: Sequence[Row], best: set[str], column: Column, seeds: int) -> tuple[str, Row | None]:
+    """Who is best in words, and the next one, where there is one. Rows: the best mean first."""
+    if len(rows) == 1:
+        return f"{rows[0].preset} alone finished", None
+    top = number(column, rows[0].mean(column.name) or 0)
+    alike = [row for row in rows if number(column, row.mean(column.name) or 0) == top]
+    if len(alike) == len(rows) or (not best and seeds >= MIN_SEEDS):
+        return "no difference", None
+    named = [row for row in rows if row.preset in best] or alike
+    who = ", ".join(row.preset for row in named) + ("" if best else " (not told apart)")
+    return who, next(row for row in rows if row not in named)
 
 
 def _mean(column: Column, row: Row | None) -> Cell:
@@ -93,7 +106,7 @@ def _mean(column: Column, row: Row | None) -> Cell:
 def expected(run: Run) -> list[list[str]]:
     """A row for each claim of the suite: what became of it, its statement, and what the records say."""
     checked = claims.check(run.manifest.shown.claims, run.records)
-    return [[str(each.standing), visible(each.claim.statement), visible(each.evidence)] for each in checked]
+    return [[str(each.standing), plain(each.claim.statement), plain(each.evidence)] for each in checked]
 
 
 # ---- where, and what differs
@@ -107,7 +120,7 @@ def environment(runs: Sequence[Run]) -> list[list[str]]:
         values = [dict.fromkeys(str(record.environment.get(name, "–")) for record in run.records) for run in runs]
         fleeting = name in FLEETING
         said = [
-            visible(next(iter(each)) + ("" if len(each) == 1 else " (first cell)" if fleeting else " and others"))
+            plain(next(iter(each)) + ("" if len(each) == 1 else " (first cell)" if fleeting else " and others"))
             for each in values
         ]
         rows.append([name.replace("_", " "), *said])
@@ -133,7 +146,7 @@ def differing(runs: Sequence[Run]) -> list[list[str]]:
     names = dict.fromkeys(name for each in first for name in each if name not in FLEETING)
     told |= {f"machine: {name.replace('_', ' ')}": [str(each.get(name, "–")) for each in first] for name in names}
     rows = [[name, *values] for name, values in told.items() if len(set(values)) > 1]
-    return [[visible(text) for text in row] for row in [*rows, *_settings_apart(runs)]]
+    return [[plain(text) for text in row] for row in [*rows, *_settings_apart(runs)]]
 
 
 def _settings_apart(runs: Sequence[Run]) -> Iterator[list[str]]:
@@ -194,7 +207,7 @@ def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[Cell]
     assert group is not None
     cells = [
         Cell(ratio_label(group.ratio), group.ratio, True),
-        Cell(visible(row.preset)),
+        Cell(row.preset),
         Cell(str(len(group.seeds)), number=True),
     ]
     for column in columns:
@@ -203,7 +216,7 @@ def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[Cell]
             cells.append(Cell(MISSING, number=True))
         else:
             cells.append(Cell(value_text(column, row), f"{mean}", True, group.is_best(row, group.best(column))))
-    return [*cells, Cell("done" if row.done else f"{row.status}: {visible(row.ending)}")]
+    return [*cells, Cell("done" if row.done else f"{row.status}: {row.ending}")]
 
 
 def endings(runs: Sequence[Run]) -> list[str]:
@@ -217,7 +230,7 @@ def endings(runs: Sequence[Run]) -> list[str]:
                     found.setdefault(DIGITS.sub("", f"{row.status}{row.reason}"), []).append(
                         f"{who}, {row.status}: {row.reason}"
                     )
-    return [visible(first + (f" And {len(more)} more like it." if more else "")) for first, *more in found.values()]
+    return [plain(first + (f" And {len(more)} more like it." if more else "")) for first, *more in found.values()]
 
 
 def meanings(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
@@ -236,7 +249,7 @@ def settings(run: Run) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
     found = []
     for preset in dict.fromkeys(record.preset for record in run.records if record.role == "column"):
         record = next(each for each in run.records if each.preset == preset and each.role == "column")
-        found.append((visible(preset), _settings(record)))
+        found.append((plain(preset), _settings(record)))
     return found
 
 
@@ -249,7 +262,7 @@ def _settings(record: Record) -> list[tuple[str, str, str, str]]:
         if first in ("scenario", "files"):
             continue
         name = inner if first == "host" else key
-        text = visible(_short(value))
+        text = plain(_short(value))
         origin = next(
             (who for place, who in record.origins.items() if name == place or name.startswith(f"{place}.")), ""
         )
@@ -259,7 +272,7 @@ def _settings(record: Record) -> list[tuple[str, str, str, str]]:
         if not said and not origin and config is not None:
             note = default_source(name, config)
             said = f"{note.text} ({note.tag})" if note else ""
-        rows.append((name, text, visible(origin or "memvirt's default"), visible(said)))
+        rows.append((name, text, plain(origin or "memvirt's default"), plain(said)))
     return rows
 
 
@@ -296,4 +309,4 @@ def commands(runs: Sequence[Run], out: str) -> list[str]:
     """What makes the runs again, and this page."""
     made = [f"memvirt {shlex.join(run.manifest.asked.words())} --out {shlex.quote(run.name)}" for run in runs]
     names = " ".join(shlex.quote(run.name) for run in runs)
-    return [visible(line) for line in (*made, f"memvirt report {names} -o {shlex.quote(out)}")]
+    return [plain(line) for line in (*made, f"memvirt report {names} -o {shlex.quote(out)}")]
