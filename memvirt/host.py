@@ -24,7 +24,7 @@ from memvirt.settings import costs
 from memvirt.settings.config import NAME, CloneConfig, GuestOptions, HostConfig, VmConfig
 from memvirt.settings.diagnose import validate
 from memvirt.units import PAGE_SIZE, suggest
-from memvirt.vm import RunOutcome, Vm, page_numbers, whole
+from memvirt.vm import RunOutcome, Vm, op_codes, page_numbers, whole
 
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
@@ -395,14 +395,24 @@ class Host:
         audit.check(self.engine)
 
 
+def _corpus_pages(corpus: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The pages of a corpus, read-only, so that what was looked at is what is used; ConfigError for what is none."""
+    pages = np.asarray(getattr(corpus, "pages", corpus))
+    if pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or pages.dtype != np.uint8 or not len(pages) or pages[0].any():
+        raise ConfigError(
+            f"corpus: an array of {pages.dtype} of shape {pages.shape}; uint8 [n, {PAGE_SIZE}] with a zero page first "
+            f"is needed"
+        )
+    if pages.flags.writeable or not pages.flags.c_contiguous:
+        pages = pages.copy()
+        pages.flags.writeable = False
+    return pages
+
+
 def _checked(stream: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
     for batch in stream:
         sources = batch[2] if len(batch) > 2 else None
-        yield (
-            page_numbers(batch[0]),
-            np.ascontiguousarray(batch[1], dtype=np.uint8),
-            None if sources is None else page_numbers(sources),
-        )
+        yield page_numbers(batch[0]), op_codes(batch[1]), None if sources is None else page_numbers(sources)
 
 
 def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
@@ -429,8 +439,6 @@ def _content(config: HostConfig, corpus: Any, codec: Any) -> Any:
         if config.content == "bytes":
             raise ConfigError("content: the corpus is fingerprints, which have no bytes; set content to 'fingerprint'")
         return Fingerprints(config.memory, codec=codec, table=corpus.table(codec.name, codec.level))
-    pages = np.ascontiguousarray(getattr(corpus, "pages", corpus)) if corpus is not None else None
-    if pages is not None and (pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or pages[0].any()):
-        raise ConfigError(f"corpus: an array of shape {pages.shape}; [n, {PAGE_SIZE}] with a zero page first is needed")
+    pages = None if corpus is None else _corpus_pages(corpus)
     kind = contents.Bytes if config.content == "bytes" else Fingerprints
     return kind(config.memory, None if pages is None else pages[1:], codec)

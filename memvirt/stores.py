@@ -46,8 +46,8 @@ def zpool(config: HostConfig) -> dict[str, Any] | None:
 
 
 def device(setting: Any) -> Device:
-    """The queue of a named device, or of one with constants of its own."""
-    return Device(setting) if isinstance(setting, str) else Device("custom", **setting.model_dump())
+    """The queue of a named device, or of one with constants of its own (a SwapDevice; its dump would be text)."""
+    return Device(setting) if isinstance(setting, str) else Device("custom", **dict(setting))
 
 
 def events(engine: Any) -> dict[str, int]:

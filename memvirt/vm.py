@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from memvirt.host import Host
 
 
+LAST_OP = 3
+
+
 class RunOutcome(NamedTuple):
     """How far a VM's stream got, and why it ended: done, until, killed, or what it could not have."""
 
@@ -74,9 +77,8 @@ class Vm:
         """Touch pages in order: `writes` is a bool (or an op code, see Host.run) per page. Says how many were done and
         why it stopped."""
         numbers = page_numbers(pages)
-        ops = np.ascontiguousarray(writes, dtype=np.uint8)
         origin = None if sources is None else page_numbers(sources)
-        done = self.engine_vm.access(numbers, ops, origin)
+        done = self.engine_vm.access(numbers, op_codes(writes), origin)
         return RunOutcome(int(done), self.engine_vm.outcome_name)
 
     @property
@@ -201,12 +203,29 @@ def whole(what: str, value: int, bits: int) -> int:
 
 
 def page_numbers(pages: ArrayLike) -> NDArray[np.uint32]:
-    """Page numbers as the engine takes them; ConfigError for what is none."""
+    """Page numbers as the engine takes them (it copies them); ConfigError for what is none."""
     array = np.asarray(pages)
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
         raise ConfigError(
             f"page numbers: an array of {array.dtype} with {array.ndim} dimensions; one of integers is needed"
         )
-    if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 32):
+    if array.size and array.dtype != np.uint32 and (int(array.min()) < 0 or int(array.max()) >= 1 << 32):
         raise ConfigError(f"page numbers: {int(array.min())} to {int(array.max())}; 0 to {2**32 - 1} is the range")
     return np.ascontiguousarray(array, dtype=np.uint32)
+
+
+def op_codes(ops: ArrayLike) -> NDArray[np.uint8]:
+    """Op codes, or a bool per access, as the engine takes them (it copies them); ConfigError for what is none. Floats
+    are taken where they are whole: numpy makes them of ones() and zeros()."""
+    array = np.asarray(ops)
+    if array.ndim != 1:
+        raise ConfigError(f"ops: an array with {array.ndim} dimensions; one op or bool per access is needed")
+    if array.dtype in (np.uint8, np.bool_):
+        return np.ascontiguousarray(array).view(np.uint8)
+    if array.size and array.dtype.kind not in "iuf":
+        raise ConfigError(f"ops: an array of {array.dtype}; one op or bool per access is needed")
+    wrong = ~((array >= 0) & (array <= LAST_OP) & (array == np.floor(array))) if array.size else array
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise ConfigError(f"ops[{at}] is {array[at]}; 0 read, 1 write, 2 fill, 3 discard")
+    return array.astype(np.uint8)

@@ -28,7 +28,7 @@ upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
 guests: guest_memory guest balloon hardware
-host: core vm host contiguity schedule savings audit
+host: batch core vm host contiguity schedule savings audit
 testing: orders guests
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine.device import Device
+from memvirt.engine.device import MODELS, PARAMETERS, Device
 from memvirt.engine.host import audit
 from memvirt.engine.stores.swap import Swap
 from memvirt.engine.stores.swapset import SwapSet
@@ -74,6 +74,22 @@ def test_each_area_waits_for_its_own_device():
     page = next(page for page, where in slot_of.items() if where and where[0] == "swap" and where[1] >= 256)
     vm.read(page * PAGE, 8)
     assert vm.sim_ns - before >= 12_000_000, "and this one on the disk"
+
+
+def test_a_device_of_ones_own_serves_swap_and_areas():
+    """With the constants of a named one it takes that one's time, and with others another."""
+    own = dict(zip(PARAMETERS, MODELS["hdd"], strict=True))
+    own = {name: value if name == "channels" else f"{value}ns" for name, value in own.items()}
+    times = {}
+    for name, device in {"hdd": "hdd", "own": own, "slow": {**own, "read_latency_ns": "1s"}}.items():
+        for where in ("swap", "areas"):
+            at = {"swap": "8MiB", "swap_device": device} if where == "swap" else {}
+            host, vm = filled(**at or {"swap_areas": [{"size": "8MiB", "device": device}]})
+            reads_back(host, vm)
+            times[name, where] = vm.sim_ns
+            assert host.swap()[0]["device"] == ("hdd" if name == "hdd" else "custom")
+    assert times["own", "swap"] == times["hdd", "swap"] and times["own", "areas"] == times["hdd", "areas"]
+    assert times["slow", "swap"] > 2 * times["own", "swap"] and times["slow", "areas"] > 2 * times["own", "areas"]
 
 
 def test_requests_and_windows_end_where_an_area_ends():

@@ -20,7 +20,7 @@ cdef class Content:
     cdef void copy_around(self, hfn_t target, hfn_t source, uint32_t word) noexcept nogil
     cdef void expect(self, hfn_t frame, uint32_t word) noexcept nogil           # hint: the next such access
     cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil           # a whole page from the corpus
-    cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil       # every word = value
+    cdef int fill_same(self, hfn_t frame, uint64_t value) except -1 nogil       # every word = value
     cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil
     cdef uint64_t load(self, hfn_t frame, uint32_t word) noexcept nogil
     cdef void store_tag(self, hfn_t frame, uint32_t word, uint32_t tag) noexcept nogil

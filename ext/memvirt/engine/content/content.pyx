@@ -66,8 +66,8 @@ cdef class Content:
     cdef void fill(self, hfn_t frame, uint32_t source) noexcept nogil:
         pass
 
-    cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil:
-        pass
+    cdef int fill_same(self, hfn_t frame, uint64_t value) except -1 nogil:
+        return 0
 
     cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil:
         return False
@@ -260,8 +260,9 @@ cdef class Bytes(Content):
         else:
             memcpy(self.page(frame), self._corpus + (<size_t>(source - 1) << PAGE_SHIFT), PAGE_SIZE)
 
-    cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil:
+    cdef int fill_same(self, hfn_t frame, uint64_t value) except -1 nogil:
         mv_fill_words(self.page(frame), value)
+        return 0
 
     cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil:
         cdef uint8_t *page = self.page(frame)

@@ -28,7 +28,7 @@ cdef class Fingerprints(Content):
     cdef uint64_t value_of(self, uint32_t source, uint32_t word) noexcept nogil
     cdef uint64_t special_id(self, uint32_t source, uint32_t word, uint32_t tag) noexcept nogil
     cdef uint32_t value_at(self, uint64_t value) noexcept nogil
-    cdef uint32_t intern(self, uint64_t value) noexcept nogil
+    cdef uint32_t intern(self, uint64_t value) except? 0xFFFFFFFF nogil
     cdef void measure(self, uint32_t source) noexcept nogil
     cdef void *table(self, size_t n, size_t size) except NULL
     cdef bint valid(self, uint64_t id_) noexcept nogil

@@ -37,8 +37,7 @@ import hashlib
 import cython
 import numpy
 
-from libc.stdio cimport fprintf, stderr
-from libc.stdlib cimport abort, calloc, free
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from .codec cimport Codec
@@ -241,14 +240,15 @@ cdef class Fingerprints(Content):
             slot = (slot + 1) & self._value_mask
         return slot
 
-    cdef uint32_t intern(self, uint64_t value) noexcept nogil:
+    cdef uint32_t intern(self, uint64_t value) except? 0xFFFFFFFF nogil:
         """The same-filled source of this value, made if need be."""
         cdef uint32_t slot = self.value_at(value), source = self._value_slot[slot]
         if source != NONE:
             return source
         if self.nr_all_sources == self._capacity:
-            fprintf(stderr, "memvirt: fill_same with more values than spare sources\n")
-            abort()
+            with gil:
+                raise InvariantError(f"fingerprints: {SPARE_SOURCES} same-filled pages beside those of the corpus are all "
+                                     f"there can be")
         source = self.nr_all_sources
         self.nr_all_sources += 1
         self._canonical[source], self._same[source], self._same_value[source] = source, 1, value
@@ -270,9 +270,10 @@ cdef class Fingerprints(Content):
         assert frame < self.nr_frames and source < self.nr_sources
         self.ids[frame] = <uint64_t>self._canonical[source] << SOURCE_SHIFT
 
-    cdef void fill_same(self, hfn_t frame, uint64_t value) noexcept nogil:
+    cdef int fill_same(self, hfn_t frame, uint64_t value) except -1 nogil:
         assert frame < self.nr_frames
         self.ids[frame] = <uint64_t>self.intern(value) << SOURCE_SHIFT
+        return 0
 
     cdef bint same_filled(self, hfn_t frame, uint64_t *value) noexcept nogil:
         cdef uint32_t source = <uint32_t>(self.ids[frame] >> SOURCE_SHIFT)

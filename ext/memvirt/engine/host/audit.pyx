@@ -10,6 +10,7 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
   translations          cached only what entry, leaf and frame allow; valid implies the accessed mark
   recency               ordered <=> a guest frame that is neither pinned nor the zero frame
   charge                per VM: charged = frames charged to it; who pays maps the frame
+  clean frames          hold what their record stands for: a page of one word, or bytes of its checksum
   memory                frames by state sum to the host; tables that grow have frames for their bytes; those of zspages
                         are the zpool's
 """
@@ -27,7 +28,7 @@ from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PT
 from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Walk
 from ..mapping.tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
-from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, uint32_t
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, uint32_t, uint64_t
 from ..stores.zspage cimport NO_ZSPAGE
 
 
@@ -244,6 +245,8 @@ cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
         if record.place & BACKING_CACHED and engine.frames.frame[record.link].backing != id:
             raise InvariantError(f"backing {id}: cached in frame {record.link}, which names "
                                  f"backing {engine.frames.frame[record.link].backing}")
+        if record.place & BACKING_CACHED:
+            _check_clean(engine, id)
     for frame in range(engine.frames.nr_frames):
         id = engine.frames.frame[frame].backing
         if id != NONE and (id in free_ids or not mapping.backings.at(id).place & BACKING_CACHED
@@ -253,6 +256,19 @@ cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
         raise InvariantError(f"swap: {mapping.swap.nr_used} slots in use, {slots} records name one")
     if mapping.has_zpool and mapping.zpool.nr_objects != objects:
         raise InvariantError(f"zpool: {mapping.zpool.nr_objects} objects, {objects} records name one")
+    return 0
+
+
+cdef int _check_clean(Engine engine, uint32_t id) except -1:
+    """A frame that caches a record still holds what the record stands for."""
+    cdef Mapping mapping = engine.mapping
+    cdef Backing *record = mapping.backings.at(id)
+    cdef uint64_t value
+    if mapping.backings.kind(record) == BACKING_SAME:
+        if not engine.content.same_filled(record.link, &value):
+            raise InvariantError(f"backing {id}: a page of one word, cached in frame {record.link}, which holds another")
+    elif engine.content.checksum(record.link) != record.check:
+        raise InvariantError(f"backing {id}: cached in frame {record.link}, whose bytes have another checksum")
     return 0
 
 

@@ -1,4 +1,5 @@
 from ..simtime cimport Actor, Clock
+from .batch cimport Batch
 from .clone cimport Cloner
 from ..upkeep.collapse cimport Collapser
 from ..upkeep.compact cimport Compactor
@@ -32,13 +33,6 @@ cdef extern from "mapping/access.h" nogil:
     uint32_t memvirt_tag(uint32_t base, uint64_t sequence)
     uint32_t memvirt_serve_hits(memvirt_hits *hits, const uint32_t *pages, const uint8_t *ops, uint32_t first,
                                 uint32_t last, uint32_t end)
-    uint64_t memvirt_first_beyond(const uint32_t *pages, uint64_t n, uint32_t limit)
-
-cdef enum Op:
-    OP_READ = 0
-    OP_WRITE = 1
-    OP_FILL = 2                 # the whole page becomes a corpus page
-    OP_DISCARD = 3              # the owner needs the page no more
 
 
 cdef class VmState:
@@ -84,6 +78,7 @@ cdef class Core:
     cdef readonly dict options
     cdef uint64_t seed
     cdef uint64_t nr_created                    # VMs there have ever been
+    cdef Batch batch                            # what a VM's access has taken over
     cdef unsigned long thread
     cdef bint entered
     cdef uint64_t entries                       # calls there have been: each may have changed anything

@@ -17,6 +17,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
 from ..simtime cimport Actor, Clock
+from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, Batch
 from .clone cimport Cloner
 from ..upkeep.collapse cimport Collapser
 from ..upkeep.compact cimport COMPACT_NEVER, Compactor
@@ -77,6 +78,7 @@ cdef class Core:
         self.thread = PyThread_get_thread_ident()
         self.options = options
         self.seed = options["seed"]
+        self.batch = Batch()
         self.meter = Meter()
         self.clock = Clock(self.meter, options["costs"])
         self.frames = Frames(content, options["min_pages"], options["low_pages"], options["high_pages"])
@@ -271,28 +273,6 @@ cdef class Core:
         vm.now_ns = self.clock.now
         vm.outcome = outcome
         return i
-
-    def check_batch(self, VmState vm, const uint32_t[::1] pages not None, const uint8_t[::1] ops not None,
-                    const uint32_t[::1] sources=None):
-        """Raise ConfigError unless every access of the batch can be one of this VM."""
-        cdef uint64_t n = pages.shape[0], i
-        vm._require_running()
-        if <uint64_t>ops.shape[0] != n or (sources is not None and <uint64_t>sources.shape[0] != n):
-            raise ConfigError(f"VM '{vm.name}': {n} pages but {ops.shape[0]} ops"
-                              + ("" if sources is None else f" and {sources.shape[0]} sources"))
-        if n == 0:
-            return
-        if n >= 1 << 31:
-            raise ConfigError(f"VM '{vm.name}': a batch of {n} accesses; at most 2^31 - 1 go at once")
-        i = memvirt_first_beyond(&pages[0], n, vm.nr_vpns)
-        if i < n:
-            raise ConfigError(f"VM '{vm.name}': access {i} names page {pages[i]}, beyond its {vm.nr_vpns} pages")
-        for i in range(n):
-            if ops[i] > OP_DISCARD:
-                raise ConfigError(f"VM '{vm.name}': access {i} has op {ops[i]}; 0 read, 1 write, 2 fill, 3 discard")
-            if ops[i] == OP_FILL and (sources is None or sources[i] >= self.content.nr_sources):
-                raise ConfigError(f"VM '{vm.name}': access {i} fills from corpus source "
-                                  f"{None if sources is None else sources[i]}; there are {self.content.nr_sources}")
 
     cdef uint64_t changes(self) noexcept nogil:
         """A number that grows with whatever may let an access succeed that found no memory: accesses of VMs, work of

@@ -12,6 +12,7 @@ A VM that waits tries again only once anything has changed: what failed fails ag
 
 from memvirt.errors import ConfigError
 
+from .batch cimport Batch, check_lengths
 from .host cimport Engine
 from .vm cimport Vm
 from ..guests.balloon cimport Balloon
@@ -28,11 +29,8 @@ cdef class _Stream:
     """One VM and what is left of its batches."""
     cdef Vm vm
     cdef object batches
-    cdef const uint32_t[::1] pages
-    cdef const uint8_t[::1] ops
-    cdef const uint32_t[::1] sources
-    cdef bint has_sources
-    cdef uint32_t at, length
+    cdef Batch batch            # its own: whatever the generators do to their arrays meanwhile
+    cdef uint32_t at
     cdef uint64_t done
     cdef str reason
     cdef bint waits             # its last access found no memory
@@ -40,16 +38,19 @@ cdef class _Stream:
 
     cdef bint refill(self) except? False:
         """Fetch the next batch that is not empty; False when there is none."""
-        while self.at == self.length:
+        cdef const uint32_t[::1] pages, sources
+        cdef const uint8_t[::1] ops
+        while self.at == self.batch.n:
             batch = next(self.batches, None)
             if batch is None:
                 return False
-            self.pages, self.ops = batch[0], batch[1]
-            sources = batch[2] if len(batch) > 2 else None
-            self.has_sources = sources is not None
-            self.sources = sources
-            self.vm.engine.check_batch(self.vm, self.pages, self.ops, self.sources)
-            self.at, self.length = 0, <uint32_t>self.pages.shape[0]
+            pages, ops, sources = batch[0], batch[1], batch[2] if len(batch) > 2 else None
+            self.vm._require_running()
+            check_lengths(self.vm.name, pages, ops, sources)
+            self.at = self.batch.n = 0
+            if pages.shape[0]:
+                self.batch.own(self.vm.name, self.vm.nr_vpns, self.vm.engine.content.nr_sources, pages, ops, sources, 0,
+                               pages.shape[0])
         return True
 
 
@@ -105,6 +106,7 @@ cdef _Stream _stream(Engine engine, Vm vm, batches):
     if vm.engine is not engine:
         raise ConfigError(f"VM '{vm.name}' belongs to another host")
     stream.vm = vm
+    stream.batch = Batch()
     stream.batches = iter(batches)
     stream.reason = "done"
     return stream
@@ -138,11 +140,12 @@ cdef int64_t _next_clock(list active, _Stream running):
 cdef bint _serve(Engine engine, _Stream stream, int64_t limit) except? False:
     """One quantum; True if at least one access was done. A VM that waits does not try while nothing has changed."""
     cdef uint32_t done
+    cdef Batch batch = stream.batch
     if stream.waits and stream.changes == engine.changes():
         return False
     with nogil:
-        done = engine.serve(stream.vm, &stream.pages[stream.at], &stream.ops[stream.at],
-                            &stream.sources[stream.at] if stream.has_sources else NULL, stream.length - stream.at, limit)
+        done = engine.serve(stream.vm, batch.pages + stream.at, batch.ops + stream.at,
+                            NULL if batch.sources == NULL else batch.sources + stream.at, batch.n - stream.at, limit)
     stream.at += done
     stream.done += done
     engine.clock.interrupt.deliver()

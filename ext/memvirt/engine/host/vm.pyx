@@ -5,6 +5,7 @@ from libc.string cimport memcpy
 from memvirt.errors import ConfigError
 
 from ..content.content cimport Content
+from .batch cimport PIECE, Batch, check_lengths
 from .core cimport VmState
 from ..types cimport NONE, OK, PAGE_SHIFT, PAGE_SIZE, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
 from .core import OUTCOMES
@@ -73,15 +74,21 @@ cdef class Vm(VmState):
     def access(self, const uint32_t[::1] pages not None, const uint8_t[::1] ops not None,
                const uint32_t[::1] sources=None, int64_t until_ns=0x7FFFFFFFFFFFFFFF):
         """Serve the accesses in order; returns how many were done. `outcome_name` says why it stopped."""
-        cdef uint32_t n = <uint32_t>pages.shape[0], done = 0
-        self.engine.check_batch(self, pages, ops, sources)
-        if n == 0:
-            self.outcome = OK
-            return 0
+        cdef Batch batch = self.engine.batch
+        cdef uint64_t n = pages.shape[0], first = 0
+        cdef uint32_t nr_sources = self.engine.content.nr_sources, done = 0
+        self._require_running()
+        check_lengths(self.name, pages, ops, sources)
         self.engine._begin(self)
         try:
-            with nogil:
-                done = self.engine.serve(self, &pages[0], &ops[0], NULL if sources is None else &sources[0], n, until_ns)
+            self.outcome = OK
+            if n > PIECE:                       # refused as a whole, before the first is served
+                batch.judge(self.name, self.nr_vpns, nr_sources, pages, ops, sources)
+            while first < n and done == first:
+                batch.own(self.name, self.nr_vpns, nr_sources, pages, ops, sources, first, min(n - first, <uint64_t>PIECE))
+                first += batch.n
+                with nogil:
+                    done += self.engine.serve(self, batch.pages, batch.ops, batch.sources, batch.n, until_ns)
         finally:
             self.engine._end(self)
         return done

@@ -96,22 +96,4 @@ MEMVIRT_APART static uint32_t memvirt_serve_hits(struct memvirt_hits *hits, cons
     return i;
 }
 
-/* First index in pages[0 .. n) that is not below the limit, or n. */
-static inline uint64_t memvirt_first_beyond(const uint32_t *pages, uint64_t n, uint32_t limit)
-{
-    uint64_t i;
-
-    for (i = 0; i + 64 <= n; i += 64) {
-        uint32_t beyond = 0;
-
-        for (int j = 0; j < 64; j++)
-            beyond |= pages[i + j] >= limit;
-        if (beyond)
-            break;
-    }
-    while (i < n && pages[i] < limit)
-        i++;
-    return i;
-}
-
 #endif

@@ -62,7 +62,6 @@ cdef class Mapping(Tables):
         cdef Frame *record = &self.frames.frame[frame]
         cdef backing_t id = record.backing
         cdef Backing *backing
-        cdef uint64_t value
         cdef uint16_t seen
         if id == NONE:
             return 0
@@ -72,10 +71,7 @@ cdef class Mapping(Tables):
             self.backings.uncache(id)
             return self.release_backing(id)
         seen = <uint16_t>record.where if record.state == FRAME_CACHE else self.ages.leave(frame)
-        value = self.content.load(frame, 0)
-        self.backings.uncache(id)
-        if self.backings.kind(backing) == BACKING_SAME:
-            self.backings.set_same(id, value)
+        self._uncache(id, frame)
         self.backings.note(id, seen)
         return 0
 
@@ -265,13 +261,9 @@ cdef class Mapping(Tables):
         cdef Leaf *leaf
         cdef uint32_t index
         cdef Walk walk
-        cdef uint64_t value
         if record.backing == id:
             record.backing = NONE
-            value = self.content.load(frame, 0)
-            self.backings.uncache(id)
-            if self.backings.kind(backing) == BACKING_SAME:
-                self.backings.set_same(id, value)
+            self._uncache(id, frame)
         self.backings.note(id, self.ages.leave(frame))
         self.walk(frame, &walk)
         while True:

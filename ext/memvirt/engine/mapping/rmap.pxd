@@ -8,7 +8,7 @@ from .leaf cimport Leaf, Leaves
 from ..replacement.order cimport Order
 from ..stores.swapspace cimport SwapSpace
 from .tcache cimport Tcache
-from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, gfn_t, hfn_t, site_t, uint8_t, uint32_t, uint64_t, vmid_t
+from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, backing_t, gfn_t, hfn_t, site_t, uint8_t, uint32_t, uint64_t, vmid_t
 from ..stores.zpool cimport Zpool
 
 # What the host knows of a VM beside its tables.
@@ -61,3 +61,4 @@ cdef class ReverseMap:
     cdef int _order_in(self, hfn_t frame, uint32_t key) except -1 nogil
     cdef int _order_out(self, hfn_t frame) except -1 nogil
     cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil
+    cdef int _uncache(self, backing_t backing, hfn_t frame) except -1 nogil

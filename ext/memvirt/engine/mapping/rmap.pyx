@@ -17,15 +17,17 @@ Only Mapping calls what changes anything here.
 
 from libc.string cimport memset
 
+from memvirt.errors import InvariantError
+
 from .ages cimport Ages
-from .backing cimport Backings
+from .backing cimport BACKING_SAME, Backings
 from ..simtime cimport Clock
 from ..memory.frames cimport FRAME_ORDERED, FRAME_PINNED, FRAME_ZERO, Frame, Frames
 from .leaf cimport Leaf, Leaves, Slot
 from ..replacement.order cimport Order
 from ..stores.swapspace cimport SwapSpace
 from .tcache cimport Tcache
-from ..types cimport LEAF_ENTRIES, NONE, NONE16, gfn_t, hfn_t, site_t, uint32_t, uint64_t, vmid_t
+from ..types cimport LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, site_t, uint32_t, uint64_t, vmid_t
 from ..stores.zpool cimport Zpool
 
 
@@ -202,3 +204,15 @@ cdef class ReverseMap:
             return 0
         record.flags &= ~FRAME_PINNED
         return self._order_in(frame, NONE)
+
+    cdef int _uncache(self, backing_t id, hfn_t frame) except -1 nogil:
+        """The frame caches this record no more. The value of a page of one word goes back into the record."""
+        cdef uint64_t value = 0
+        cdef bint same = self.backings.kind(self.backings.at(id)) == BACKING_SAME
+        if same and not self.content.same_filled(frame, &value):
+            with gil:
+                raise InvariantError(f"backing {id}: its page is one word, and frame {frame} that caches it is not")
+        self.backings.uncache(id)
+        if same:
+            self.backings.set_same(id, value)
+        return 0

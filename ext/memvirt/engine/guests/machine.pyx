@@ -1,0 +1,46 @@
+"""The hardware that a guest believes to run on: the requests it makes of it, and nothing that answers them.
+
+A host implements them on its own memory (hardware.pyx), tests on an array of tags. An answer is an outcome; a request may
+also raise, when bytes do not come back that had left memory. Either way it has done nothing, and the guest undoes its own
+part.
+"""
+
+from memvirt.errors import InvariantError
+
+from ..types cimport gfn_t, uint32_t, vpn_t
+
+
+cdef int undefined(Machine machine) except -1 nogil:
+    with gil:
+        raise InvariantError(f"{type(machine).__name__} does not define all requests of a machine")
+
+
+cdef class Machine:
+    """Base of what guests run on: every request fails loudly until a subclass defines it."""
+
+    cdef int clear(self, gfn_t gfn) except -1 nogil:
+        return undefined(self)
+
+    cdef int read_file(self, gfn_t gfn, vpn_t vpn) except -1 nogil:
+        return undefined(self)
+
+    cdef int read_out(self, gfn_t gfn, uint32_t slot) except -1 nogil:
+        return undefined(self)
+
+    cdef int write_in(self, gfn_t gfn, uint32_t slot) except -1 nogil:
+        return undefined(self)
+
+    cdef int forget_slot(self, uint32_t slot) except -1 nogil:
+        return undefined(self)
+
+    cdef int release(self, gfn_t gfn) except -1 nogil:
+        return undefined(self)
+
+    cdef int flush(self, vpn_t vpn) except -1 nogil:
+        return undefined(self)
+
+    cdef bint test_and_clear_accessed(self, vpn_t vpn, gfn_t gfn) noexcept nogil:
+        return False
+
+    cdef void rehome(self, const vpn_t *vpn_of) noexcept nogil:
+        pass

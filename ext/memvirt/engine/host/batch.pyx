@@ -1,0 +1,96 @@
+"""A batch of accesses, owned by the engine from the check to the use.
+
+Arrays that come from outside may change while the engine works: another thread writes to them while the lock is not
+held, a generator fills one scratch array again and again, two VMs' generators share one. A page number that was good
+when it was looked at and is another when it is used reads somebody else's memory. So the engine copies first, and checks
+the copy. (Copying costs nothing measurable: the check has to read every access anyhow.)
+"""
+
+from libc.stdlib cimport free, realloc
+
+from memvirt.errors import ConfigError
+
+cdef extern from "host/batch.h" nogil:
+    uint64_t memvirt_own_pages(uint32_t *to, const uint32_t *source, uint64_t n, uint32_t limit)
+    uint64_t memvirt_own_ops(uint8_t *to, const uint8_t *source, uint64_t n, uint8_t last, uint8_t wanted, int *found)
+
+cdef enum:
+    MOST = (1 << 31) - 1
+
+
+cdef class Batch:
+    """Empty at first; its room is kept from one batch to the next."""
+
+    def __dealloc__(self):
+        free(self.pages)
+        free(self.ops)
+        free(self.sources)
+
+    cdef int _make_room(self, uint64_t n, bint with_sources) except -1:
+        if n > self.room:
+            self.room = 0
+            self.pages = <uint32_t *>grown(self.pages, n * sizeof(uint32_t))
+            self.ops = <uint8_t *>grown(self.ops, n)
+            self.room = <uint32_t>n
+        if with_sources and n > self.source_room:
+            self.source_room = 0
+            self.sources = <uint32_t *>grown(self.sources, n * sizeof(uint32_t))
+            self.source_room = <uint32_t>n
+        return 0
+
+    cdef int judge(self, str vm, uint32_t nr_vpns, uint32_t nr_sources, const uint32_t[::1] pages,
+                   const uint8_t[::1] ops, const uint32_t[::1] sources) except -1:
+        cdef uint64_t n = pages.shape[0], first
+        check_lengths(vm, pages, ops, sources)
+        for first in range(0, n, PIECE):
+            self.own(vm, nr_vpns, nr_sources, pages, ops, sources, first, min(n - first, <uint64_t>PIECE))
+        return 0
+
+    cdef int own(self, str vm, uint32_t nr_vpns, uint32_t nr_sources, const uint32_t[::1] pages,
+                 const uint8_t[::1] ops, const uint32_t[::1] sources, uint64_t first, uint64_t n) except -1:
+        cdef uint64_t i
+        cdef int fills = 0
+        self.n = 0
+        self._make_room(n, False)
+        i = memvirt_own_pages(self.pages, &pages[first], n, nr_vpns)
+        if i < n:
+            raise ConfigError(f"VM '{vm}': access {first + i} names page {self.pages[i]}, beyond its {nr_vpns} pages")
+        i = memvirt_own_ops(self.ops, &ops[first], n, OP_DISCARD, OP_FILL, &fills)
+        if i < n:
+            raise ConfigError(f"VM '{vm}': access {first + i} has op {self.ops[i]}; 0 read, 1 write, 2 fill, 3 discard")
+        if fills:
+            self._own_sources(vm, nr_sources, sources, first, n)
+        self.n = <uint32_t>n
+        return 0
+
+    def _own_sources(self, str vm, uint32_t nr_sources, const uint32_t[::1] sources, uint64_t first, uint64_t n):
+        cdef uint64_t i
+        if sources is not None:
+            self._make_room(n, True)
+        for i in range(n):
+            if sources is not None:
+                self.sources[i] = sources[first + i]
+            if self.ops[i] == OP_FILL and (sources is None or self.sources[i] >= nr_sources):
+                raise ConfigError(f"VM '{vm}': access {first + i} fills from corpus source "
+                                  f"{None if sources is None else self.sources[i]}; there are {nr_sources}")
+
+
+cdef int check_lengths(str vm, const uint32_t[::1] pages, const uint8_t[::1] ops, const uint32_t[::1] sources) except -1:
+    """ConfigError unless the arrays are of one length, which one call can serve."""
+    cdef uint64_t n
+    if pages is None or ops is None:
+        raise ConfigError(f"VM '{vm}': page numbers and ops are needed, one of each for every access")
+    n = pages.shape[0]
+    if <uint64_t>ops.shape[0] != n or (sources is not None and <uint64_t>sources.shape[0] != n):
+        raise ConfigError(f"VM '{vm}': {n} pages but {ops.shape[0]} ops"
+                          + ("" if sources is None else f" and {sources.shape[0]} sources"))
+    if n > MOST:
+        raise ConfigError(f"VM '{vm}': a batch of {n} accesses; at most 2^31 - 1 go at once")
+    return 0
+
+
+cdef void *grown(void *table, size_t bytes) except NULL:
+    cdef void *memory = realloc(table, bytes)
+    if memory == NULL:
+        raise MemoryError(f"{bytes} bytes of accesses")
+    return memory
