@@ -83,6 +83,7 @@ class Host:
         self._capacity = config.memory + config.swap_total
         self._reservable = config.memory - self._engine.nr_fixed - high
         self._decider = config.decider()
+        self._going: dict[Vm, tuple[Iterable[Any], Iterator[Any]]] = {}  # streams that a run has stopped in
         self._memo: Mapping[str, tuple[int, ...]] = {}
         self._last_decision_ns = 0
         self._decisions = self._acted = 0  # times the decider was asked; of these, the ones that changed something
@@ -210,10 +211,13 @@ class Host:
         until_ns: int | None = None,
         decider: Decider | Callable[[Snapshot], Targets] | None = None,
     ) -> dict[Vm, RunOutcome]:
-        """Run the VMs side by side in simulated time until their streams end or `until_ns`.
+        """Run the VMs side by side in simulated time until their streams end or `until_ns`, which is rounded up to a
+        whole quantum. An iterator that was stopped by that goes on where it was when it is given again. Without streams
+        simulated time passes until then, with all VMs idle.
 
         A stream yields batches (pages uint32, ops uint8, sources uint32 or None); ops: 0 read, 1 write, 2 fill from a
-        corpus page, 3 discard. The decider (by default the one the host was created with) is asked between quanta.
+        corpus page, 3 discard. The decider (by default the one the host was created with) is asked at its interval, which
+        goes on from one run to the next.
         """
         decider = decider or self._decider
         decide = None
@@ -231,22 +235,32 @@ class Host:
                     vm.mark()
                 self._acted += self._apply(rule(snapshot))
 
+        going = {vm: self._stream(vm, stream) for vm, stream in streams.items()}
+        self._going = {vm: stream for vm, stream in self._going.items() if vm not in streams}
         try:
             outcome = engine_run.run(
                 self.engine,
-                {vm.engine_vm: _checked(stream) for vm, stream in streams.items()},
+                {vm.engine_vm: checked for vm, (_, checked) in going.items()},
                 on_exhausted=self.config.on_exhausted,
                 until_ns=until_ns,
                 decide=decide,
+                decider=decider,
                 interval_ns=interval,
             )
         finally:
             self._forget_killed()
-        by_engine = {vm.engine_vm: vm for vm in streams}
-        return {by_engine[vm]: RunOutcome(done, reason) for vm, (done, reason) in outcome.items()}
+        outcomes = {vm: RunOutcome(*outcome[vm.engine_vm]) for vm in streams}
+        self._going |= {vm: stream for vm, stream in going.items() if outcomes[vm].reason == "until"}
+        return outcomes
+
+    def _stream(self, vm: Vm, stream: Iterable[Any]) -> tuple[Iterable[Any], Iterator[Any]]:
+        """The stream as the engine takes it: what it was given before, for an iterator that a run has stopped in."""
+        given = self._going.get(vm)
+        return given if given is not None and given[0] is stream is iter(stream) else (stream, _checked(stream))
 
     def _forget_killed(self) -> None:
         self._vms = {name: vm for name, vm in self._vms.items() if vm.engine_vm.alive}
+        self._going = {vm: stream for vm, stream in self._going.items() if vm.engine_vm.alive}
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:
         """What a decider is given: the host between two quanta, and what VMs did since the last decision."""
@@ -268,18 +282,18 @@ class Host:
         self._memo = targets.memo
         acted = False
         for name, pages in targets.balloon_pages.items():
-            guest = self._vms[name].engine_vm.guest if name in self._vms else None
-            if guest is not None and guest.balloon_target != pages:
-                guest.set_target(pages)
-                acted = True
+            if name in self._vms:
+                acted |= self._vms[name].engine_vm.set_balloon_target(pages)
         for name, pages in targets.reclaim_pages.items():
             if name in self._vms:
                 acted |= self.engine.reclaim_from(self._vms[name].engine_vm, pages) > 0
         scanner = self.engine.scanner
-        pace = {"pages_to_scan": targets.scan_pages, "sleep_ns": targets.scan_sleep_ns}
-        for key, value in pace.items() if scanner is not None else ():
-            if value is not None and getattr(scanner, key) != value:
-                setattr(scanner, key, value)
+        if scanner is not None:
+            before = (scanner.pages_to_scan, scanner.sleep_ns)
+            wanted = (targets.scan_pages, targets.scan_sleep_ns)
+            pace = tuple(old if new is None else new for old, new in zip(before, wanted, strict=True))
+            if pace != before:
+                self.engine.set_pace(*pace)
                 acted = True
         return acted
 
@@ -325,7 +339,7 @@ class Host:
 
     @property
     def sim_ns(self) -> int:
-        """Simulated time, ns: the clock of the VM that is ahead."""
+        """Simulated time, ns: what every VM had to do before is done."""
         return int(self.engine.sim_ns())
 
     def counters(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ MAX_FUNCTION_LINES = 62
 
 # Both lists stand bottom up: a module imports only what stands above it. "group:" opens a folder; "-" is the ground.
 ENGINE_ORDER = """
--: types counters interrupt simtime device
+-: types counters interrupt agenda simtime device
 traces: renumber
 content: codec content sources fingerprints
 memory: fragmentation blocks buddy frames
@@ -28,8 +28,8 @@ upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
 guests: guest_memory guest balloon hardware
-host: batch core vm host contiguity schedule savings audit
-testing: orders guests
+host: batch stream core vm host contiguity schedule savings audit
+testing: agendas orders guests
 """
 
 PYTHON_ORDER = """

@@ -17,6 +17,7 @@ ORDER_BYTES = {  # of a host's frames; a ring has a sixteenth and 16 slots to sp
 }
 PAGE = 4096
 LEAF = 512
+QUANTUM = 50_000  # VMs take turns at multiples of this
 CLUSTER = 32  # pages reclaimed at a time
 SWAP_BATCH = 256  # pages written to swap at a time
 OK, NO_FRAME, LIMITED = "done", "no_frame", "limited"
@@ -88,7 +89,7 @@ class Vm:
         self.revoked = set()  # regions whose cached write permission does not count
         self.charged = self.stall = self.sequence = self.reservation = self.domain = self.active = 0
         self.limit, self.hand, self.ages = None, 0, []
-        self.alive, self.fixed, self.outcome = True, [], OK
+        self.alive, self.fixed, self.outcome, self.waits_since = True, [], OK, None
 
 
 class Memory:
