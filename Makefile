@@ -1,13 +1,17 @@
 # make run    the main job: the suite `quick` on this machine's own pages
 # make test   the tests
 # make check  lint, format, types
+# make fuzz-inputs   a million damaged trace files, in at most an hour
 # All of them set up a virtual environment in .venv first; nothing else is needed but Python >= 3.11, pip and a C compiler.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench check-dist test-sanitized clean
+FUZZ_INPUTS ?= 1000000
+FUZZ_SECONDS ?= 3600
+
+.PHONY: run test fuzz-inputs check bench check-dist test-sanitized clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("memvirt needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -36,6 +40,9 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint ext bench/limits
 	$(BIN)/mypy
+
+fuzz-inputs: $(VENV)/installed-dev
+	$(BIN)/python tests/fuzz_traces.py $(FUZZ_INPUTS) $(FUZZ_SECONDS)
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python bench/ratios.py

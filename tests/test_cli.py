@@ -153,6 +153,23 @@ def test_a_file_is_not_overwritten_unasked(memvirt, tmp_path):
     assert code == 0 and file.read_bytes()[:8] == b"MVCORPUS"
 
 
+def test_a_process_and_a_file_are_captured_under_names(memvirt, tmp_path):
+    (tmp_path / "vm.raw").write_bytes(b"\1" * 9000)
+    out = tmp_path / "a.mvcorpus"
+    words = ("corpus", "capture", f"me=pid:{os.getpid()}", tmp_path / "vm.raw", "--size", "1MiB", "--out")
+    code, text, err = memvirt(*words, out, "--json")
+    if code == 2 and "cannot be read" in err:
+        pytest.skip(err)
+    found = json.loads(text)
+    assert code == 0 and {row["name"] for row in found["classes"]} <= {"me", "vm"} and found["pages"] <= 257
+    assert any(line.startswith("me: process") for line in found["provenance"])
+    prints = tmp_path / "a.mvprints"
+    code, text, _ = memvirt(
+        "corpus", "capture", f"vm={tmp_path / 'vm.raw'}", "--fingerprints", "--out", prints, "--json"
+    )
+    assert code == 0 and prints.read_bytes()[:8] == b"MVPRINTS" and json.loads(text)["pages"] == 4
+
+
 def test_fingerprints_are_made_told_of_and_run_on(memvirt, tmp_path):
     corpus, prints, key = tmp_path / "a.mvcorpus", tmp_path / "a.mvprints", tmp_path / "key"
     save(synthetic(4000, 1), corpus)
@@ -208,6 +225,11 @@ BAD = [
     (["corpus", "info", "synthetic", "--codecs", "zstd:2"], "must be -1, 1 or 3"),
     (["corpus", "info", "synthetic", "--codecs", "zstd:x"], "a level is a number"),
     (["corpus", "info", "synthetic", "--codecs", ","], "names no codec"),
+    (["corpus", "capture", "pid:0"], "'0' is no number of a process"),
+    (["corpus", "capture", "nowhere", "zero=pid:1"], "nowhere cannot be read"),
+    (["corpus", "capture", "nowhere", "zero=pid:1"], "class 'zero' is the zero page's"),
+    (["corpus", "capture", "x", "--format", "elfcore"], "did you mean 'elf-core'?"),
+    (["corpus", "capture", "x", "--classes", "heap"], "as in heap=pid:1234"),
     (["corpus", "fingerprint"], "say where to write"),
     (["corpus", "fingerprint", "synthetic", "--key", "k", "--keep-key", "k"], "leave one of them away"),
     (["corpus", "fingerprint", "synthetic", "--key", "k"], "key k cannot be read"),

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -418,9 +419,20 @@ def test_capture_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_heap_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(command: list[str], **_: object) -> None:
-        raise subprocess.CalledProcessError(1, command, stderr=b"Traceback\nMemoryError: no room\n")
-
-    monkeypatch.setattr(subprocess, "run", fail)
-    with pytest.raises(CorpusError, match="MemoryError: no room; leave class 'heap' out"):
-        capture.heap(100, 1)
+    real = subprocess.Popen
+    for script, what in [
+        ("raise MemoryError('no room')", "MemoryError: no room"),
+        ("import os; os._exit(3)", "its process ended with 3"),
+        ("import sys; print('ready', flush=True); sys.exit()", "process [0-9]+"),
+        ("import time; time.sleep(100)", "its process ended with -9"),
+    ]:
+        monkeypatch.setattr(
+            subprocess, "Popen", lambda _, script=script, **kw: real([sys.executable, "-c", script], **kw)
+        )
+        monkeypatch.setattr(capture, "HEAP_SECONDS", 1)
+        if "print" in script:
+            monkeypatch.setattr(
+                capture, "Process", lambda pid: (_ for _ in ()).throw(CorpusError(f"process {pid} ended"))
+            )
+        with pytest.raises(CorpusError, match=f"the heap cannot be captured: {what}.*; leave class 'heap' out"):
+            capture.heap(100, 1)

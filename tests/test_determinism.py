@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,8 +68,9 @@ def test_another_seed_writes_other_bytes_but_takes_the_same_way():
 
 def test_hash_seeds_and_processes_make_no_difference():
     expected = json.loads(json.dumps(workload()))
+    source = str(Path(memvirt.__file__).parents[1])  # the same memvirt, wherever another one is installed
     for hash_seed in ("1", "31337"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": source}
         found = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=True)
         assert json.loads(found.stdout) == expected
 

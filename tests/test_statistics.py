@@ -135,6 +135,34 @@ def test_seed_intervals_hold_the_truth_too(monkeypatch):
     assert sum(held) / TRIALS == pytest.approx(1 - 2**-4, abs=0.014), "what is said of the stand-in"
 
 
+@pytest.mark.parametrize(("presets", "n"), [(2, 5), (6, 5), (6, 10)])
+def test_equal_presets_are_seldom_told_apart_from_the_best_of_them(presets, n):
+    """Seeds differ widely and presets by chance. Any preset told apart is a false alarm, though the best was picked."""
+    rng, alarms = np.random.Generator(np.random.PCG64(5)), 0
+    for _ in range(1000):
+        values = rng.lognormal(0, 1, n) * rng.gamma(16, 1 / 16, (presets, n))
+        first, *others = sorted(values.tolist(), key=lambda each: np.log(each).mean())
+        alarms += any(statistics.told_apart(first, others))
+    assert alarms / 1000 < 0.07
+
+
+def test_presets_that_differ_in_every_seed_are_told_apart():
+    seeds = [1.0, 30.0, 2.0, 9.0, 0.1]
+    slower, torn = [1.1, 33.3, 2.21, 9.9, 0.111], [2.0, 20.0, 3.0, 5.0, 0.2]
+    assert statistics.told_apart(seeds, [slower, torn, seeds]) == [True, False, False]
+    assert statistics.told_apart(seeds[:4], [torn[:4]]) == [True], "four seeds are all there is"
+    assert statistics.told_apart(seeds, [slower[:4]]) == [False], "not paired"
+    assert statistics.told_apart([0.0] * 5, [[5.0, 5.1, 5.2, 5.0, 5.1], [0.0] * 5]) == [True, False]
+    assert statistics.told_apart(seeds, []) == []
+
+
+def test_the_best_is_found_without_scipy(monkeypatch):
+    """The range of the differences stands in: all seeds have to agree."""
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    assert statistics.told_apart([1.0, 2.0, 3.0, 4.0, 5.0], [[1.1, 2.1, 3.1, 4.1, 5.1]]) == [True]
+    assert statistics.told_apart([1.0, 2.0, 3.0, 4.0, 5.0], [[1.1, 2.1, 3.1, 4.1, 4.9]]) == [False]
+
+
 def test_against_scipy_on_the_same_numbers():
     first, second = [1.0, 1.1, 1.3, 0.9, 1.05, 1.2], [1.4, 1.5, 1.2, 1.9, 1.3]
     compared = statistics.compare_means(first, second)

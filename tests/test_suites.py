@@ -289,10 +289,12 @@ def test_apart_looks_at_the_hardest_ratio_of_each_scenario():
     assert "easy at 2.00: lz4 and zstd 3.00×, swap 9.00; hard at 2.00: nobody finished." in line
 
 
-def test_seeds_that_overlap_are_not_told_apart():
-    noisy = group("a", "1.00", "apart", one=(1.0, 2.0, 1.5, 1.2, 1.8), other=(1.1, 2.1, 1.6, 1.3, 1.9))
+def test_seeds_that_disagree_are_not_told_apart():
+    torn = group("a", "1.00", "apart", one=(1.0, 2.0, 1.5, 1.2, 1.8), other=(1.9, 1.3, 1.6, 2.1, 1.1))
+    paired = group("a", "1.00", "apart", one=(1.0, 2.0, 1.5, 1.2, 1.8), other=(1.1, 2.2, 1.61, 1.3, 1.99))
     sharp = group("a", "1.00", "apart", one=(1.5,) * 5, other=(1.6,) * 5)
-    assert "no difference" in verdict.line([noisy])
+    assert "no difference" in verdict.line([torn])
+    assert "one 1.50×, other 1.64" in verdict.line([paired])
     assert "one 1.50×, other 1.60" in verdict.line([sharp])
 
 

@@ -123,8 +123,10 @@ def _corpora() -> list[Entry]:
     synthetic = "seeded synthetic pages: the same bytes on every machine"
     found = [Entry("synthetic", synthetic, "Use it with 'memvirt run --corpus synthetic'.")]
     default = _default_corpus(store.cache_folder())
-    for path in sorted(store.cache_folder().glob(f"*{store.SUFFIX}")):
-        pages = format_pages(path.stat().st_size // PAGE_SIZE)
+    files = [*store.cache_folder().glob(f"*{store.SUFFIX}"), *store.cache_folder().glob(f"*{store.PRINTS_SUFFIX}")]
+    for path in sorted(files):
+        bytes_only = path.suffix == store.SUFFIX
+        pages = format_pages(path.stat().st_size // PAGE_SIZE) if bytes_only else "fingerprints without bytes"
         mark = ", the default" if path.name == default else ""
         text = f"{path}\nWhat is in it: 'memvirt corpus info {path}'."
         found.append(Entry(path.stem, f"in the cache folder, {pages}{mark}", text))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SYNTHETIC_PAGES = 8192  # 32 MiB: every class is longer than what a VM of the suites takes from it
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
+SHOWN_LINES = 8
 ALL_CODECS = ("lz4", "lz4hc", "zstd")
 Codecs = Annotated[
     str,
@@ -23,33 +24,105 @@ Codecs = Annotated[
 
 
 def capture(
-    size: Annotated[str, typer.Option(help="How much to capture.")] = "64MiB",
-    classes: Annotated[str, typer.Option(help="Classes, with commas between; all, unless given.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice among this machine's files.")] = 1,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[[CLASS=]SOURCE]...",
+            help="pid:NUMBER, a file, a dump or a folder. This machine's libraries, heap and so on, unless given.",
+        ),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="How much to capture: a sample of the sources. Without sources 64MiB, else all.")
+    ] = "",
+    classes: Annotated[
+        str, typer.Option(help="Without sources: classes, with commas between; all, unless given.")
+    ] = "",
+    by_mapping: Annotated[
+        bool, typer.Option("--by-mapping", help="Classes of a process that has a name, too: NAME.heap, NAME.stack, …")
+    ] = False,
+    form: Annotated[
+        str, typer.Option("--format", help="Of files: raw, elf-core, lime. Recognised from content, unless given.")
+    ] = "",
+    as_prints: Annotated[
+        bool, typer.Option("--fingerprints", help="Write fingerprints, and the bytes nowhere.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice among files, or of the sample.")] = 1,
     out: Annotated[Path | None, typer.Option(help="File to write. Unless given: the cache folder.")] = None,
     force: Force = False,
     default: Annotated[bool, typer.Option("--default", help="Use it in all runs from now on.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Capture a corpus of this machine's own pages: libraries, programs, source text, a live heap, numbers."""
+    """Capture a corpus: pages of processes, files, dumps and folders, or of this machine at large.
+
+    A dump is an ELF core (of the kernel, gcore, QEMU's dump-guest-memory), LiME, or raw memory (pmemsave, Firecracker).
+    A class is named by you, or else after the file; of a process after its mappings: heap, stack, anonymous, shared,
+    libraries, program, files. What was left out, and why, is part of the corpus and printed.
+    """
     from memvirt.errors import ConfigError
     from memvirt.inputs import capture as capturing
-    from memvirt.units import parse_pages
 
     problems = ["--default: is for a corpus in the cache folder; leave --out away"] if out and default else []
-    pages = capturing.DEFAULT_PAGES
-    try:
-        pages = parse_pages(size)
-    except ConfigError as error:
-        problems.append(f"--size: {error}")
-    names = [name.strip() for name in classes.split(",") if name.strip()] or list(capturing.SHARES)
-    problems += capturing.problems(pages, seed, names)
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    pages = _asked_pages(size, problems)
+    if sources:
+        problems += _source_problems(form, names)
+    else:
+        pages, names = pages or capturing.DEFAULT_PAGES, names or list(capturing.SHARES)
+        problems += capturing.problems(pages, seed, names)
     if problems:
         raise ConfigError("\n".join(problems))
     _require_place(out, force)
-    captured = capturing.capture(pages, seed, names)
-    path = _kept(captured, out, force, default)
-    _print_captured(captured, path, as_json)
+    if sources:
+        captured = _from_sources(sources, pages, seed, form, by_mapping)
+    else:
+        captured = capturing.capture(pages, seed, names)
+    kept = _measured(captured, parse_codecs("", ALL_CODECS)) if as_prints else captured
+    path = _kept(kept, out, force, default)
+    _print_captured(kept, path, as_json)
+
+
+def _asked_pages(size: str, problems: list[str]) -> int | None:
+    from memvirt.errors import ConfigError
+    from memvirt.units import parse_pages
+
+    try:
+        return parse_pages(size) if size else None
+    except ConfigError as error:
+        problems.append(f"--size: {error}")
+        return None
+
+
+def _source_problems(form: str, classes: Sequence[str]) -> list[str]:
+    from memvirt.inputs.sources import FORMATS
+    from memvirt.units import suggest
+
+    found = []
+    if form and form not in FORMATS:
+        found.append(f"--format: no format is called '{form}'{suggest(form, FORMATS)} (formats: {', '.join(FORMATS)})")
+    if classes:
+        found.append("--classes: is for this machine's own pages; name the classes of sources as in heap=pid:1234")
+    return found
+
+
+def _from_sources(texts: Sequence[str], pages: int | None, seed: int, form: str, by_mapping: bool) -> "Corpus":
+    from memvirt.cli.progress import counted
+    from memvirt.errors import CorpusError
+    from memvirt.inputs.sources import Named, open_named, take
+
+    asked, problems = [], []
+    for text in texts:
+        try:
+            asked.append(open_named(Named.parse(text), form or None, by_mapping))
+        except CorpusError as error:
+            problems.append(str(error))
+    try:
+        if problems:
+            raise CorpusError("\n".join(problems))
+        with counted("capturing") as progress:
+            return take(asked, pages, seed, progress)
+    finally:
+        for each in asked:
+            each.source.close()
 
 
 def _require_place(out: Path | None, force: bool) -> None:
@@ -76,10 +149,14 @@ def _kept(corpus: "ClassTable", out: Path | None, force: bool, default: bool = F
 def _print_captured(corpus: "ClassTable", path: Path, as_json: bool) -> None:
     rows = [{"name": entry.name, "pages": entry.pages} for entry in corpus.classes[1:]]
     if as_json:
-        print_json({"corpus": str(path), "sha256": corpus.sha256, "pages": len(corpus), "classes": rows})
+        known = {"corpus": str(path), "sha256": corpus.sha256, "pages": len(corpus), "classes": rows}
+        print_json({**known, "provenance": list(corpus.provenance)})
         return
     typer.echo(f"{path}: {len(corpus)} pages, sha256 {corpus.sha256}")
     print_columns([("class", "pages"), *((str(row["name"]), str(row["pages"])) for row in rows)])
+    if len(corpus.provenance) <= SHOWN_LINES:
+        for line in corpus.provenance:
+            say(line)
     say(f"what they are like: memvirt corpus info {path}")
 
 
@@ -217,7 +294,7 @@ def _all_prints(names: Sequence[str], codecs: list[tuple[str, int | None]]) -> "
     return merged(list(zip(labels, found, strict=True)))
 
 
-def _measured(corpus: "Corpus", codecs: list[tuple[str, int | None]], key: bytes) -> "Fingerprints":
+def _measured(corpus: "Corpus", codecs: list[tuple[str, int | None]], key: bytes | None = None) -> "Fingerprints":
     from memvirt.cli.progress import counted
     from memvirt.inputs import fingerprints
 
@@ -305,14 +382,17 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     commands = typer.Typer(
         help="The pages that VMs are filled with.",
-        epilog=examples("memvirt corpus capture --default", "memvirt corpus info"),
+        epilog=examples("memvirt corpus capture pid:1234", "memvirt corpus info"),
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    commands.command(epilog=examples("memvirt corpus capture --default", "memvirt corpus capture --size 16MiB"))(
-        capture
-    )
+    commands.command(
+        epilog=examples(
+            "memvirt corpus capture web=pid:1234 db=/var/tmp/vm.dump --out fleet.mvcorpus",
+            "memvirt corpus capture --size 16MiB --default",
+        )
+    )(capture)
     commands.command(epilog=examples("memvirt corpus info", "memvirt corpus info synthetic --json"))(info)
     commands.command(
         epilog=examples(

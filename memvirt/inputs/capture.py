@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from memvirt.units import format_pages, suggest
 
 from .bits import Bits
 from .corpus import PAGE_SIZE, Corpus, PageBytes
+from .heap import READY
+from .sources.process import Process
+from .sources.runs import Asked, take
 
 DEFAULT_PAGES = 16384  # 64 MiB
 LEAST_PAGES, MOST_PAGES = 96, 1 << 24
 COPIES = 3  # of the corpus there are in memory at one time: classes, their whole, and what a class is made from
 HEAP_SECONDS = 120
-EXTENT = 64  # pages of heap that stay together
 DEPTH = 2  # folders below the usual ones that are looked into; deeper lie other systems' trees
 FILE_SHARE = 8  # one file makes up at most one part in so many of its class
 
@@ -110,24 +113,38 @@ def source(target: int, seed: int) -> _Part:
 
 
 def heap(target: int, seed: int) -> _Part:
-    """The live heap of a Python process made for this, in extents of 64 pages drawn from all of it."""
+    """The live heap of a Python process made for this: its heap and its anonymous memory, in extents drawn from all."""
     command = [sys.executable, "-m", "memvirt.inputs.heap", str(target), str(seed)]
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": paths}
     environment.pop("LD_PRELOAD", None)  # a sanitizer's allocator would leave its own pages on the heap, or refuse
+    pipe = subprocess.PIPE
     try:
-        child = subprocess.run(command, capture_output=True, env=environment, timeout=HEAP_SECONDS, check=True)
-    except subprocess.CalledProcessError as error:
-        last = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise CorpusError(f"the heap cannot be captured: {last or error}; leave class 'heap' out") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
+        with subprocess.Popen(command, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+            late = threading.Timer(HEAP_SECONDS, child.kill)
+            late.start()
+            try:
+                if child.stdout is None or child.stdout.readline().strip() != READY:
+                    last = child.communicate()[1].strip().rpartition("\n")[2]
+                    raise CorpusError(last or f"its process ended with {child.returncode}")
+                pages = _heap_of(child.pid, target, seed)
+            finally:
+                late.cancel()
+                child.kill()
+    except (OSError, CorpusError) as error:
         raise CorpusError(f"the heap cannot be captured: {error}; leave class 'heap' out") from error
-    usable = len(child.stdout) // PAGE_SIZE * PAGE_SIZE
-    pages = np.frombuffer(child.stdout[:usable], dtype=np.uint8).reshape(-1, PAGE_SIZE)
-    extents = Bits("capture", seed, "heap").permutation(-(-len(pages) // EXTENT))
-    order = (extents[:, None].astype(np.int64) * EXTENT + np.arange(EXTENT)).reshape(-1)
-    return pages[order[order < len(pages)][:target]], [f"a CPython {sys.version.split()[0]} process"]
+    return pages, [f"a CPython {sys.version.split()[0]} process"]
+
+
+def _heap_of(pid: int, target: int, seed: int) -> PageBytes:
+    process = Process(pid)
+    try:
+        wanted = [process.labels.index(label) for label in ("heap", "anonymous")]
+        process.runs = process.runs[np.isin(process.runs["label"], wanted)]
+        return take([Asked(process, "heap")], target, seed).pages[1:]
+    finally:
+        process.close()
 
 
 def numeric(target: int, seed: int) -> _Part:

@@ -1,6 +1,6 @@
 """All statistics of memvirt: verdicts about numbers that vary, be it from process to process or from seed to seed.
 
-Four questions are asked here, and each has one method. All intervals are at 95 % unless a caller asks for another level.
+Five questions are asked here, and each has one method. All intervals are at 95 % unless a caller asks for another level.
 
     between processes   Wall times. Values within a process are not independent, so a process counts once, as its mean
                         (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time"). Two sets of process means
@@ -10,6 +10,9 @@ Four questions are asked here, and each has one method. All intervals are at 95 
     between pairs       The same seed, or the same turn of a benchmark, on both sides: Student's t (1908, Biometrika 6)
                         on the logarithms of the ratios.
     one mean            Values of one preset over seeds: Student's interval.
+    the best of many    The same seeds under several presets: Student's interval of the paired differences to the best
+                        one. The best was chosen after looking, so it is as if all pairs were compared, and the level
+                        is shared out among them (Bonferroni; Dunn 1961, J. Am. Stat. Assoc. 56).
     a whole table       Its p values are corrected together by Holm's method (1979, Scand. J. Statist. 6).
 
 A second opinion on wall times comes from ranks: the p of the Mann-Whitney U test (1947, Ann. Math. Statist.
@@ -36,7 +39,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
-from math import exp, log
+from math import comb, exp, log
 from statistics import fmean
 from typing import Any
 
@@ -90,14 +93,14 @@ def process_means(values: Sequence[Sequence[float]]) -> list[float]:
     return [fmean(each) for each in values if each]
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Student's interval of a mean over seeds.
 
     Without scipy the range of the values stands in. It holds the median with a probability of 1 - 2**(1 - n), whatever
     the distribution: 94 % for five values and more for more (David and Nagaraja 2003, "Order Statistics", 7.1).
     """
     try:
-        return _student(values, LEVEL)[0]
+        return _student(values, level)[0]
     except ConfigError:
         return Interval(min(values), max(values))
 
@@ -133,6 +136,25 @@ def compare_pairs(base: Sequence[float], other: Sequence[float], level: float = 
     logs = [after - before for before, after in zip(_logs(base), _logs(other), strict=True)]
     interval, p = _student(logs, level) if len(logs) >= MIN_SEEDS else (None, 1.0)
     return Comparison(exp(fmean(logs)), _as_ratio(interval), p, len(logs))
+
+
+def told_apart(best: Sequence[float], others: Sequence[Sequence[float]]) -> list[bool]:
+    """Whether each of several presets differs from the best one beyond chance; values paired by seed.
+
+    Positive values are compared by their ratios, others by their differences. Below five seeds nothing is chance: the
+    seeds that were run are all there is. Sets of another length than the best one's are not paired, and not told apart.
+    """
+    if len(best) < MIN_SEEDS or not others:
+        return [True] * len(others)
+    positive = min(min(each) for each in (best, *others)) > 0
+    base, rest = (_logs(best), map(_logs, others)) if positive else (best, others)
+    level = 1 - (1 - LEVEL) / comb(len(others) + 1, 2)
+    found = []
+    for each in rest:
+        differences = [other - one for one, other in zip(base, each, strict=False)]
+        interval = mean_interval(differences, level)
+        found.append(len(each) == len(best) and not interval.low <= 0 <= interval.high)
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

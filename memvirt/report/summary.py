@@ -13,7 +13,7 @@ from math import fsum
 from memvirt.experiment.plan import BASELINE, OPTIMUM
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import COLUMNS, Column, columns_of
-from memvirt.report.statistics import MIN_SEEDS, mean_interval
+from memvirt.report.statistics import MIN_SEEDS, mean_interval, told_apart
 from memvirt.results.record import Record
 
 SINGLE_RUN = "single run"
@@ -63,15 +63,21 @@ class Group:
     simulated: bool = False  # a trace without a host: its ratio is the share of its pages that fits in memory
 
     def best(self, column: Column) -> set[str]:
-        """The presets that are best in a column as it is printed, the optimum apart; none when nobody is, or every one
-        is: of two equal numbers, one must not be marked."""
+        """The presets that are best in a column, the optimum apart, and those that print alike or are not told apart from
+        the best over the seeds. Empty when that is every one: of two equal numbers, one must not be marked."""
         rows = [row for row in self.rows if row.done and row.preset != OPTIMUM]
         means = {row.preset: mean for row in rows if (mean := row.mean(column.name)) is not None}
         if column.better is Better.NEITHER or column.wall or not means:
             return set()
-        top = max(means.values()) if column.better is Better.HIGHER else min(means.values())
-        best = {preset for preset, mean in means.items() if number(column, mean) == number(column, top)}
-        return best if len(best) < len(means) else set()
+        sign = -1 if column.better is Better.HIGHER else 1
+        first, *others = sorted(means, key=lambda preset: sign * means[preset])
+        values = {row.preset: row.values[column.name] for row in rows if row.preset in means}
+        apart = told_apart(values[first], [values[other] for other in others])
+        top = number(column, means[first])
+        tied = {
+            other for other, far in zip(others, apart, strict=True) if not far or number(column, means[other]) == top
+        }
+        return {first, *tied} if len(tied) < len(others) else set()
 
 
 def groups(records: Iterable[Record]) -> list[Group]:

@@ -2,13 +2,13 @@
 
 The rule. At each overcommit ratio, a preset takes part when it finished every scenario with a slowdown, under every
 seed. Its score is the geometric mean of its slowdowns over the scenarios. A preset within 1 % of the lowest score is
-not told apart from it. From five seeds on, neither is one whose interval over seeds reaches the interval of the lowest.
-If no preset is left, there is no difference.
+not told apart from it. From five seeds on, neither is one that the seeds do not tell apart: paired, as every preset ran
+the same seeds (`statistics.told_apart`). If no preset is left, there is no difference.
 
 At the highest ratio with a comparison the line also names the Pareto front: presets that no other beats in one of
 effective overcommit and slowdown without losing in the other, by more than the same 1 %.
 
-That is the rule "slowdown". A suite may ask for another one; the same 1 % and the same intervals make a tie.
+That is the rule "slowdown". A suite may ask for another one; the same 1 % and the same seeds make a tie.
 
     leading     the first column: means over all scenarios at each ratio, optimum and columns without a value left out
     apart       the first column, each scenario by itself, at its hardest ratio (for a trace: its smallest capacity)
@@ -25,7 +25,7 @@ from math import exp, fsum, log
 from memvirt.experiment.plan import OPTIMUM
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import Column
-from memvirt.report.statistics import MIN_SEEDS, Interval, mean_interval
+from memvirt.report.statistics import told_apart
 from memvirt.report.summary import Group, Row, number
 
 TIE = 0.01  # of the lower score
@@ -38,7 +38,7 @@ class Score:
     preset: str
     slowdown: float  # geometric mean over scenarios and seeds
     overcommit: float  # effective, the same
-    interval: Interval | None  # of slowdown, over seeds; None below five seeds
+    seeds: tuple[float, ...]  # slowdown for each seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +61,13 @@ def _finding(ratio: str, groups: Sequence[Group]) -> Finding:
     scores = sorted(_scores(groups), key=lambda score: (score.slowdown, score.preset))
     if not scores:
         return Finding(ratio, (), (), None)
-    lowest = scores[0]
-    best = tuple(score.preset for score in scores if tied(lowest, score))
+    lowest, *others = scores
+    apart = told_apart(lowest.seeds, [other.seeds for other in others])
+    near = [score.slowdown <= lowest.slowdown * (1 + TIE) for score in others]
+    tied = [score.preset for score, far, close in zip(others, apart, near, strict=True) if close or not far]
+    best = (lowest.preset, *tied)
     beaten = next((score for score in scores if score.preset not in best), None)
     return Finding(ratio, tuple(scores), best, beaten)
-
-
-def tied(lowest: Score, other: Score) -> bool:
-    """Whether two scores are not told apart."""
-    if other.slowdown <= lowest.slowdown * (1 + TIE):
-        return True
-    if lowest.interval is None or other.interval is None:
-        return False
-    return other.interval.low <= lowest.interval.high
 
 
 def _scores(groups: Sequence[Group]) -> list[Score]:
@@ -89,8 +83,7 @@ def _scores(groups: Sequence[Group]) -> list[Score]:
 def _score(preset: str, rows: Sequence[Row]) -> Score:
     slowdowns = _per_seed(rows, "slowdown")
     overcommits = _per_seed(rows, "effective_overcommit")
-    interval = mean_interval(slowdowns) if len(slowdowns) >= MIN_SEEDS else None
-    return Score(preset, _geometric(slowdowns), _geometric(overcommits), interval)
+    return Score(preset, _geometric(slowdowns), _geometric(overcommits), tuple(slowdowns))
 
 
 def _per_seed(rows: Sequence[Row], column: str) -> list[float]:
@@ -173,7 +166,7 @@ class Mark:
 
     preset: str
     mean: float
-    interval: Interval | None
+    seeds: tuple[float, ...]  # the value for each seed
 
 
 def _marks(groups: Sequence[Group], column: Column) -> list[Mark]:
@@ -185,25 +178,27 @@ def _marks(groups: Sequence[Group], column: Column) -> list[Mark]:
         values = [row.values.get(column.name, ()) for row in rows if row.done]
         if len(values) == len(groups) and all(values):
             seeds = [fsum(each) / len(each) for each in zip(*values, strict=False)]
-            interval = mean_interval(seeds) if len(seeds) >= MIN_SEEDS else None
-            marks.append(Mark(preset, fsum(seeds) / len(seeds), interval))
+            marks.append(Mark(preset, fsum(seeds) / len(seeds), tuple(seeds)))
     sign = -1 if column.better is Better.HIGHER else 1
     return sorted(marks, key=lambda mark: (sign * mark.mean, mark.preset))
 
 
-def _same(one: Mark, other: Mark) -> bool:
-    """Whether two marks are not told apart."""
-    if abs(one.mean - other.mean) <= TIE * max(abs(one.mean), abs(other.mean)):
-        return True
-    if one.interval is None or other.interval is None:
-        return False
-    return one.interval.low <= other.interval.high and other.interval.low <= one.interval.high
+def _best(marks: Sequence[Mark]) -> list[Mark]:
+    """The first mark and those that are not told apart from it."""
+    first, *others = marks
+    apart = told_apart(first.seeds, [other.seeds for other in others])
+    tied = [
+        other
+        for other, far in zip(others, apart, strict=True)
+        if not far or abs(first.mean - other.mean) <= TIE * max(abs(first.mean), abs(other.mean))
+    ]
+    return [first, *tied]
 
 
 def _standing(marks: Sequence[Mark], column: Column) -> str:
     """Who is best, who comes next, who is last."""
     unit = f" {column.unit}".replace(" ×", "×") if column.unit else ""
-    best = [mark for mark in marks if _same(marks[0], mark)]
+    best = _best(marks)
     if len(best) == len(marks):
         return f"no difference ({number(column, marks[0].mean)}{unit})"
     told = f"{_list([mark.preset for mark in best])} {number(column, marks[0].mean)}{unit}"

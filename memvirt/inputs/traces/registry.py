@@ -13,6 +13,7 @@ import pkgutil
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, ClassVar
 
 import numpy as np
@@ -58,13 +59,22 @@ class Head:
         return np.frombuffer(self.data, dtype=dtype, count=count, offset=offset) if count else np.empty(0, dtype)
 
 
+class Certainty(IntEnum):
+    """What a format is known by. A file is in the format that is most certain of it."""
+
+    GENERAL = 0  # much else looks so too
+    PLAUSIBLE = 1  # records without a mark, whose values could be those of this format
+    SHAPE = 2  # every line or record shows it
+    MAGIC = 3  # the first bytes are its own
+
+
 class Format(BaseModel):
     """A format, with its parameters. The first line of the class's text is what lists show."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     name: ClassVar[str]
     time_unit: ClassVar[str] = ""  # in words; empty where the format has no times
-    general: ClassVar[bool] = False  # taken only when no other format knows the file
+    certainty: ClassVar[Certainty] = Certainty.SHAPE
 
     @classmethod
     @abstractmethod
@@ -125,8 +135,8 @@ def recognised(source: Source) -> type[Format]:
     if not data:
         raise CorpusError("the file is empty; there is nothing to import")
     head = Head(data, len(data) < HEAD)
-    for general in (False, True):
-        found = [cls for cls in _known().values() if cls.general == general and cls.recognise(head)]
+    for certainty in sorted(Certainty, reverse=True):
+        found = [cls for cls in _known().values() if cls.certainty == certainty and cls.recognise(head)]
         if len(found) > 1:
             both = " or ".join(f"'{cls.name}'" for cls in found)
             raise CorpusError(f"this can be {both}; say which: --format NAME")

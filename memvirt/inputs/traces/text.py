@@ -72,14 +72,14 @@ class Block:
         """(values, good): what is no decimal number below 2^64 is not good, and its value means nothing."""
         return _decimal(self.bytes, starts, ends)
 
-    def number(self, starts: Places, ends: Places, what: str) -> U64:
-        """The same, where a line without a number is refused."""
+    def number(self, starts: Places, ends: Places, what: str, rows: Places | None = None) -> U64:
+        """The same, where a line without a number is refused. `rows`: which lines the fields are of; all, in order."""
         values, good = self.decimal(starts, ends)
         if not good.all():
-            self.refuse(int(np.argmin(good)), f"the {what} is no whole number below 2^64")
+            self.refuse(_row(good, rows), f"the {what} is no whole number below 2^64")
         return values
 
-    def fixed(self, starts: Places, ends: Places, unit: int, what: str) -> U64:
+    def fixed(self, starts: Places, ends: Places, unit: int, what: str, rows: Places | None = None) -> U64:
         """Decimal numbers with or without a fraction, times `unit`, at most 10^9, rounded down; exact in integers."""
         points = np.flatnonzero(self.bytes == POINT)
         index = np.searchsorted(points, starts)
@@ -99,7 +99,7 @@ class Block:
             value = value + np.where(fractional & (there > 0), scaled, _U(0))
             good = good & (value >= before)
         if not good.all():
-            self.refuse(int(np.argmin(good)), f"the {what} is no number that fits in 64 bits of nanoseconds")
+            self.refuse(_row(good, rows), f"the {what} is no number that fits in 64 bits of nanoseconds")
         return value
 
     def after(self, rows: int) -> Block:
@@ -160,6 +160,12 @@ class Block:
             starts.append(ends[-1] + 1)
         return starts[:count], ends
 
+    def tokens(self) -> tuple[Places, Places]:
+        """(starts, ends) of all runs of what is neither blank nor end of a line, of all lines."""
+        blank = _blank(self.bytes) | (self.bytes == NEWLINE) | (self.bytes == RETURN) | (self.bytes == 0)
+        edges = np.flatnonzero(blank[1:] != blank[:-1]) + 1
+        return edges[::2], edges[1::2]
+
     def stripped(self, starts: Places, ends: Places) -> tuple[Places, Places]:
         """The fields without blanks and tabs around them."""
         starts, ends = starts.copy(), ends.copy()
@@ -168,6 +174,11 @@ class Block:
         while (behind := (starts < ends) & _blank(self.bytes[ends - 1])).any():
             ends -= behind
         return starts, ends
+
+
+def _row(good: NDArray[np.bool_], rows: Places | None) -> int:
+    """The first line that is not good."""
+    return int(np.argmin(good)) if rows is None else int(rows[np.argmin(good)])
 
 
 def _none(block: Block) -> Block:

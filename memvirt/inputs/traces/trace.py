@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import tempfile
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -253,8 +254,9 @@ def mapped(path: Path) -> NDArray[np.integer]:
         if file.read(6) != b"\x93NUMPY":
             raise CorpusError(f"this is no .npy file, which begins with \\x93NUMPY; {IMPORT_IT}, from many formats")
     try:
-        rows: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        with warnings.catch_warnings(action="ignore"):  # that Python 2 wrote it
+            rows: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # of a damaged header NumPy lets errors of many kinds pass
         raise CorpusError(f"this .npy file is damaged, cut, or holds no plain array ({_first_line(error)})") from error
     if not np.issubdtype(rows.dtype, np.integer):
         raise CorpusError(f"page numbers are integers, but the array holds {rows.dtype}")

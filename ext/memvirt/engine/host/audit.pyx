@@ -24,9 +24,8 @@ from ..memory.frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_OR
                               FRAME_ZERO, FRAME_ZSPAGE, Frame)
 from .host cimport Engine
 from .vm cimport Vm
-from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
+from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look
 from ..mapping.mapping cimport Mapping
-from ..mapping.rmap cimport Walk
 from ..mapping.tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
 from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, uint32_t, uint64_t
 from ..stores.zspage cimport NO_ZSPAGE
@@ -82,19 +81,16 @@ def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
     ("zpool", handle) or ("swap", slot)."""
     cdef Mapping mapping = engine.mapping
     cdef Backing *record
-    cdef uint32_t slot, entry
+    cdef Look at
     vm._require()
     if gfn >= vm.nr_pages:
         raise ConfigError(f"VM '{vm.name}': page {gfn} is beyond its {vm.nr_pages} pages")
-    slot = mapping.leaves.slot_of(vm.id, gfn)
-    if slot == NONE or mapping.leaves.slot(slot).leaf == NONE:
+    mapping.leaves.look(vm.id, gfn, &at)
+    if at.entry == 0:
         return None
-    entry = mapping.leaves.entry(mapping.leaves.at(mapping.leaves.slot(slot).leaf), gfn % LEAF_ENTRIES)
-    if entry == 0:
-        return None
-    if entry & PTE_PRESENT:
-        return "frame", entry & PTE_WHERE
-    record = mapping.backings.at(entry & PTE_WHERE)
+    if at.entry & PTE_PRESENT:
+        return "frame", at.entry & PTE_WHERE
+    record = mapping.backings.at(at.entry & PTE_WHERE)
     if record.place & BACKING_CACHED:
         return "frame", record.link
     if mapping.backings.kind(record) == BACKING_SAME:
@@ -196,27 +192,25 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
 
 cdef int _check_sites(Mapping mapping, hfn_t frame) except -1:
     """The reverse map names refs different sites, and each of them names the frame. Nothing is followed unexamined."""
-    cdef Walk walk
+    cdef uint32_t *link = &mapping.frames.frame[frame].where
+    cdef uint32_t refs = mapping.frames.frame[frame].refs, id, index
     cdef Leaf *leaf
-    cdef uint32_t id
     seen = set()
-    mapping.walk(frame, &walk)
-    while True:
-        id = walk.site / LEAF_ENTRIES
+    while len(seen) < refs:
+        id, index = link[0] / LEAF_ENTRIES, link[0] % LEAF_ENTRIES
         leaf = mapping.leaves.at(id) if id < mapping.leaves.records.end() else NULL
-        if leaf == NULL or not leaf.used or (mapping.leaves.entry(leaf, walk.site % LEAF_ENTRIES)
+        if leaf == NULL or not leaf.used or (mapping.leaves.entry(leaf, index)
                                              & (PTE_PRESENT | PTE_WHERE)) != (PTE_PRESENT | frame):
-            raise InvariantError(f"frame {frame}: its reverse map names leaf {id} entry {walk.site % LEAF_ENTRIES}, "
-                                 f"which does not name it")
-        if walk.site in seen:
-            raise InvariantError(f"frame {frame}: its reverse map comes back to leaf {id} entry "
-                                 f"{walk.site % LEAF_ENTRIES} after {len(seen)} of {mapping.frames.frame[frame].refs}")
-        if leaf.entries == NULL and mapping.frames.frame[frame].refs > 1:
-            raise InvariantError(f"frame {frame}: refs {mapping.frames.frame[frame].refs}, yet leaf {id} is huge and has "
-                                 f"no link for another site")
-        seen.add(walk.site)
-        if not mapping.next(&walk):
-            return 0
+            raise InvariantError(f"frame {frame}: its reverse map names leaf {id} entry {index}, which does not name it")
+        if link[0] in seen:
+            raise InvariantError(f"frame {frame}: its reverse map comes back to leaf {id} entry {index} after "
+                                 f"{len(seen)} of {refs}")
+        if leaf.entries == NULL and refs > 1:
+            raise InvariantError(f"frame {frame}: refs {refs}, yet leaf {id} is huge and has no link for another site")
+        seen.add(link[0])
+        if leaf.entries != NULL:
+            link = mapping.leaves.link(link[0])
+    return 0
 
 
 cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
@@ -276,8 +270,8 @@ cdef int _check_translations(Engine engine, Vm vm) except -1:
     """What is cached is allowed by all levels below."""
     cdef Mapping mapping = engine.mapping
     cdef View *view = &mapping.tcache.view[vm.id]
-    cdef uint32_t vpn, gfn, slot, cached, entry
-    cdef Leaf *leaf
+    cdef uint32_t vpn, gfn, cached
+    cdef Look at
     for vpn in range(view.nr_vpns):
         cached = view.entry[vpn]
         if not cached & TC_VALID:
@@ -287,19 +281,16 @@ cdef int _check_translations(Engine engine, Vm vm) except -1:
         gfn = vm.guest.lookup(vpn) if vm.has_guest else vpn
         if gfn == NONE:
             raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached, but its guest does not map it")
-        slot = mapping.leaves.slot_of(vm.id, gfn)
-        if slot == NONE or mapping.leaves.slot(slot).leaf == NONE:
+        if not mapping.leaves.look(vm.id, gfn, &at):
             raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached, but gfn {gfn} has no leaf")
-        leaf = mapping.leaves.at(mapping.leaves.slot(slot).leaf)
-        entry = mapping.leaves.entry(leaf, gfn % LEAF_ENTRIES)
-        if not entry & PTE_PRESENT or (entry & PTE_WHERE) != (cached & TC_FRAME):
-            raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached frame {cached & TC_FRAME}, entry {entry:#x}")
-        if not entry & PTE_ACCESSED:
+        if not at.entry & PTE_PRESENT or (at.entry & PTE_WHERE) != (cached & TC_FRAME):
+            raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached frame {cached & TC_FRAME}, entry {at.entry:#x}")
+        if not at.entry & PTE_ACCESSED:
             raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached, but the entry has no accessed mark")
         if cached & TC_WRITABLE and view.writes[vpn >> LEAF_SHIFT]:
-            if not entry & PTE_WRITABLE or leaf.nr_holders > 1:
-                raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable; entry {entry:#x}, "
-                                     f"{leaf.nr_holders} holders")
+            if not at.entry & PTE_WRITABLE or at.leaf.nr_holders > 1:
+                raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable; entry {at.entry:#x}, "
+                                     f"{at.leaf.nr_holders} holders")
             if vm.has_guest and not vm.guest.may_write(gfn):
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable, but the guest wants to see writes")
     return 0

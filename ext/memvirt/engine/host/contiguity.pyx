@@ -6,7 +6,7 @@ translations whatever their size; memory handed out page by page in the order of
 
 from .host cimport Engine
 from .vm cimport Vm
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..types cimport LEAF_ENTRIES, NONE, uint32_t, uint64_t
 
 
@@ -14,24 +14,22 @@ def of_vm(Engine engine not None, Vm vm not None):
     """present_pages in memory; huge_pages of them under huge leaves; collapsible_pages that lie so that they could be,
     as they are; promotable_pages that could be after copying (see collapse); runs; mean_run in thousandths of a page,
     0 when nothing is present."""
-    cdef uint32_t gfn = 0, slot, index, entry, before = NONE
+    cdef uint32_t gfn = 0, index, entry, before = NONE
     cdef uint64_t present = 0, huge = 0, collapsible = 0, promotable = 0, runs = 0
-    cdef Leaf *leaf
+    cdef Look at
     while gfn < vm.nr_pages:
-        slot = engine.mapping.leaves.slot_of(vm.id, gfn)
-        if slot == NONE or engine.mapping.leaves.slot(slot).leaf == NONE:
+        if not engine.mapping.leaves.look(vm.id, gfn, &at):
             gfn += LEAF_ENTRIES
             before = NONE
             continue
-        leaf = engine.mapping.leaves.at(engine.mapping.leaves.slot(slot).leaf)
-        if leaf.entries == NULL:
+        if at.leaf.entries == NULL:
             huge += LEAF_ENTRIES
-        elif engine.mapping.collapsible(engine.mapping.leaves.slot(slot).leaf):
+        elif engine.mapping.collapsible(at.id):
             collapsible += LEAF_ENTRIES
-        elif engine.collapser.copyable(engine.mapping.leaves.slot(slot).leaf):
+        elif engine.collapser.copyable(at.id):
             promotable += LEAF_ENTRIES
         for index in range(LEAF_ENTRIES):
-            entry = engine.mapping.leaves.entry(leaf, index)
+            entry = engine.mapping.leaves.entry(at.leaf, index)
             if entry & PTE_PRESENT:
                 present += 1
                 runs += before == NONE or (entry & PTE_WHERE) != before + 1

@@ -12,7 +12,7 @@ from ..mapping.ages cimport AGES
 from .core cimport Core
 from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..guests.hardware cimport VirtualMachine
 from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, int64_t, uint32_t, uint64_t, vmid_t
 from .vm cimport Vm
@@ -302,16 +302,14 @@ cdef class Engine(Core):
     def vm_usage(self, Vm vm not None):
         """Of one VM: charged_pages it pays for; present_pages it maps; backed_pages that are out of memory;
         proportional_millipages: present pages, each divided by the mappings of its frame (x 1000, rounded down)."""
-        cdef uint32_t gfn = 0, slot, index, entry
+        cdef uint32_t gfn = 0, index, entry
         cdef uint64_t present = 0, backed = 0, share = 0
-        cdef Leaf *leaf
+        cdef Look at
         vm._require()
         while gfn < vm.nr_pages:
-            slot = self.mapping.leaves.slot_of(vm.id, gfn)
-            if slot != NONE and self.mapping.leaves.slot(slot).leaf != NONE:
-                leaf = self.mapping.leaves.at(self.mapping.leaves.slot(slot).leaf)
+            if self.mapping.leaves.look(vm.id, gfn, &at):
                 for index in range(LEAF_ENTRIES):
-                    entry = self.mapping.leaves.entry(leaf, index)
+                    entry = self.mapping.leaves.entry(at.leaf, index)
                     if entry & PTE_PRESENT:
                         present += 1
                         share += 1000 // self.mapping.mappings(entry & PTE_WHERE)

@@ -19,7 +19,7 @@ from libc.string cimport memset
 from ..counters cimport CPU_SCAN
 from ..memory.frames cimport FRAME_GUEST, FRAME_STABLE, Frame
 from .host cimport Engine
-from ..mapping.leaf cimport PTE_PRESENT, Leaf, Slot
+from ..mapping.leaf cimport PTE_PRESENT, Leaf
 from ..mapping.rmap cimport Walk
 from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, PAGE_SIZE, hfn_t, uint32_t, uint64_t
 
@@ -138,16 +138,10 @@ cdef uint64_t _clone_debt(Engine engine) noexcept:
 cdef uint32_t _vms_of(Engine engine, hfn_t frame, uint32_t *seen) noexcept:
     """How many VMs map the frame, each entry counted for the lowest-numbered holder of its leaf."""
     cdef Walk walk
-    cdef Slot *slot
-    cdef uint32_t slot_id, lowest, vms = 0
+    cdef uint32_t lowest, vms = 0
     engine.mapping.walk(frame, &walk)
     while True:
-        lowest = NONE
-        slot_id = engine.mapping.leaves.at(walk.site / LEAF_ENTRIES).holders
-        while slot_id != NONE:
-            slot = engine.mapping.leaves.slot(slot_id)
-            lowest = min(lowest, slot.vm)
-            slot_id = slot.next
+        lowest = engine.mapping.leaves.lowest_holder(walk.leaf)
         if seen[lowest] != frame + 1:
             seen[lowest] = frame + 1
             vms += 1

@@ -38,6 +38,15 @@ cdef struct Slot:
     uint32_t vm
 
 
+# What stands between a VM and one of its pages, as `look` found it. True until a table is made, split, copied or let go.
+cdef struct Look:
+    uint32_t slot                   # directory slot above the page; NONE: its directory page is absent
+    leaf_t id                       # the leaf in that slot; NONE: none
+    Leaf *leaf                      # the same; NULL: none
+    uint32_t index                  # of the page in its leaf
+    uint32_t entry                  # the page's entry, in a huge leaf the implied one; 0 also without a leaf
+
+
 # One VM's radix directory: root -> directory pages -> slots. Pages appear when something under them is touched.
 cdef struct Directory:
     uint32_t *root                  # [nr_roots] directory page id, NONE: absent
@@ -52,13 +61,6 @@ cdef class Leaves:
     cdef readonly uint32_t nr_small, nr_huge
     cdef Directory directory[MAX_VMS]
 
-    cdef inline uint32_t slot_of(self, vmid_t vm, gfn_t gfn) noexcept nogil:
-        """The VM's slot above gfn, or NONE while its directory page is absent."""
-        cdef uint32_t page = self.directory[vm].root[gfn >> DIRECTORY_SHIFT]
-        if page == NONE:
-            return NONE
-        return page * SLOTS_PER_PAGE + ((gfn >> LEAF_SHIFT) & (SLOTS_PER_PAGE - 1))
-
     cdef int open(self, vmid_t vm, uint32_t nr_pages) except -1
     cdef void close(self, vmid_t vm) noexcept nogil
     cdef uint32_t ensure_slot(self, vmid_t vm, gfn_t gfn) noexcept nogil
@@ -68,6 +70,20 @@ cdef class Leaves:
 
     cdef inline Slot *slot(self, uint32_t slot) noexcept nogil:
         return <Slot *>self.pages.page[slot / SLOTS_PER_PAGE] + slot % SLOTS_PER_PAGE
+
+    cdef inline uint32_t lowest_holder(self, Leaf *leaf) noexcept nogil:
+        """The lowest-numbered VM that holds the leaf; NONE: nobody does."""
+        cdef uint32_t slot = leaf.holders, lowest = NONE
+        while slot != NONE:
+            lowest = min(lowest, self.slot(slot).vm)
+            slot = self.slot(slot).next
+        return lowest
+
+    cdef inline bint held_by(self, Leaf *leaf, vmid_t vm) noexcept nogil:
+        cdef uint32_t slot = leaf.holders
+        while slot != NONE and self.slot(slot).vm != vm:
+            slot = self.slot(slot).next
+        return slot != NONE
 
     cdef leaf_t make_small(self, uint32_t region, hfn_t frame, void *page) noexcept nogil
     cdef leaf_t make_huge(self, uint32_t region, uint32_t entry) noexcept nogil
@@ -84,12 +100,26 @@ cdef class Leaves:
             return leaf.entries[index]
         return leaf.huge + index
 
+    cdef inline bint look(self, vmid_t vm, gfn_t gfn, Look *at) noexcept nogil:
+        """The one way from a page of a VM to its entry. Returns whether there is a leaf."""
+        cdef uint32_t page = self.directory[vm].root[gfn >> DIRECTORY_SHIFT]
+        at.slot = NONE if page == NONE else page * SLOTS_PER_PAGE + ((gfn >> LEAF_SHIFT) & (SLOTS_PER_PAGE - 1))
+        at.id = NONE if page == NONE else self.slot(at.slot).leaf
+        at.leaf = NULL
+        at.index = gfn % LEAF_ENTRIES
+        at.entry = 0
+        if at.id == NONE:
+            return False
+        at.leaf = self.at(at.id)
+        at.entry = self.entry(at.leaf, at.index)
+        return True
+
     cdef inline uint32_t *entry_of(self, vmid_t vm, gfn_t gfn) noexcept nogil:
         """Where the VM's entry for gfn stands; NULL without a leaf, or in a huge one."""
-        cdef uint32_t slot = self.slot_of(vm, gfn)
-        if slot == NONE or self.slot(slot).leaf == NONE or self.at(self.slot(slot).leaf).entries == NULL:
+        cdef Look at
+        if not self.look(vm, gfn, &at) or at.leaf.entries == NULL:
             return NULL
-        return self.at(self.slot(slot).leaf).entries + gfn % LEAF_ENTRIES
+        return at.leaf.entries + at.index
 
     cdef inline uint32_t *link(self, uint32_t site) noexcept nogil:
         """Where a site of a small leaf keeps the next site that names the same frame: beside its entry."""

@@ -25,6 +25,7 @@ from ..memory.frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ORDERED, FRAME_STA
 from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
 from .rmap cimport Account, Walk
 from .tables cimport Tables
+from .tcache cimport TC_NOTHING, TC_READS
 from ..types cimport (LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t,
                       uint64_t, vmid_t)
 
@@ -211,7 +212,7 @@ cdef class Mapping(Tables):
         self._add_site(copy, site)
         self._charge(copy, vm)
         leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | copy
-        self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+        self._limit_cached(leaf, index, TC_NOTHING)
         if record.flags & FRAME_STABLE or record.flags & FRAME_ZERO:
             self.meter.ev.cow_breaks_shared += 1
         if record.refs == 0:
@@ -239,7 +240,7 @@ cdef class Mapping(Tables):
         leaf.entries[index] = 0
         leaf.live -= 1
         if entry & PTE_PRESENT:
-            self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+            self._limit_cached(leaf, index, TC_NOTHING)
             self._remove_site(entry & PTE_WHERE, id * LEAF_ENTRIES + index)
             return self._lost_sites(entry & PTE_WHERE)
         backing = entry & PTE_WHERE
@@ -258,8 +259,6 @@ cdef class Mapping(Tables):
         """
         cdef Frame *record = &self.frames.frame[frame]
         cdef Backing *backing = self.backings.at(id)
-        cdef Leaf *leaf
-        cdef uint32_t index
         cdef Walk walk
         if record.backing == id:
             record.backing = NONE
@@ -267,10 +266,8 @@ cdef class Mapping(Tables):
         self.backings.note(id, self.ages.leave(frame))
         self.walk(frame, &walk)
         while True:
-            leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
-            index = walk.site % LEAF_ENTRIES
-            leaf.entries[index] = PTE_BACKED | id
-            self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+            walk.leaf.entries[walk.index] = PTE_BACKED | id
+            self._limit_cached(walk.leaf, walk.index, TC_NOTHING)
             backing.refs += 1
             if not self.next(&walk):
                 break
@@ -283,15 +280,11 @@ cdef class Mapping(Tables):
     cdef void write_protect(self, hfn_t frame) noexcept nogil:
         """No entry of the frame is writable any more, no cached translation either. Its leaves are small."""
         cdef Walk walk
-        cdef Leaf *leaf
-        cdef uint32_t index
         self.walk(frame, &walk)
         while True:
-            leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
-            index = walk.site % LEAF_ENTRIES
-            if leaf.entries[index] & PTE_WRITABLE:
-                leaf.entries[index] &= ~<uint32_t>PTE_WRITABLE
-                self._protect_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+            if walk.leaf.entries[walk.index] & PTE_WRITABLE:
+                walk.leaf.entries[walk.index] &= ~<uint32_t>PTE_WRITABLE
+                self._limit_cached(walk.leaf, walk.index, TC_READS)
             if not self.next(&walk):
                 break
 
@@ -301,17 +294,13 @@ cdef class Mapping(Tables):
         The bytes are equal, both frames are write-protected, all leaves concerned are small.
         """
         cdef Frame *record = &self.frames.frame[duplicate]
-        cdef Leaf *leaf
         cdef Walk walk
-        cdef uint32_t index
         cdef site_t site
         cdef bint more = True
         self.walk(duplicate, &walk)
         while more:
-            leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
-            index = walk.site % LEAF_ENTRIES
-            leaf.entries[index] = PTE_PRESENT | kept
-            self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+            walk.leaf.entries[walk.index] = PTE_PRESENT | kept
+            self._limit_cached(walk.leaf, walk.index, TC_NOTHING)
             site = walk.site
             more = self.next(&walk)         # before the site's link leads on from the kept frame
             self._add_site(kept, site)
@@ -329,14 +318,10 @@ cdef class Mapping(Tables):
         cdef Frame *old = &self.frames.frame[source]
         cdef Frame *new = &self.frames.frame[target]
         cdef Walk walk
-        cdef Leaf *leaf
-        cdef uint32_t index
         self.walk(source, &walk)
         while True:
-            leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
-            index = walk.site % LEAF_ENTRIES
-            leaf.entries[index] = (leaf.entries[index] & ~<uint32_t>PTE_WHERE) | target
-            self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
+            walk.leaf.entries[walk.index] = (walk.leaf.entries[walk.index] & ~<uint32_t>PTE_WHERE) | target
+            self._limit_cached(walk.leaf, walk.index, TC_NOTHING)
             if not self.next(&walk):
                 break
         if old.flags & FRAME_ORDERED:

@@ -8,7 +8,8 @@ from .leaf cimport Leaf, Leaves
 from ..replacement.order cimport Order
 from ..stores.swapspace cimport SwapSpace
 from .tcache cimport Tcache
-from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, backing_t, gfn_t, hfn_t, site_t, uint8_t, uint32_t, uint64_t, vmid_t
+from ..types cimport (LEAF_ENTRIES, MAX_VMS, NONE, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint8_t, uint32_t, uint64_t,
+                      vmid_t)
 from ..stores.zpool cimport Zpool
 
 # What the host knows of a VM beside its tables.
@@ -21,9 +22,13 @@ cdef struct Account:
     uint32_t active             # pages found accessed by the last harvest
     uint8_t open
 
-# Walks the sites of a frame.
+# Goes through the sites of a frame. It stands at one of them.
 cdef struct Walk:
     site_t site
+    leaf_t id                   # the site's leaf
+    Leaf *leaf                  # the same
+    uint32_t index              # the entry in it
+    gfn_t gfn                   # the page, the same in every VM that holds the leaf
     uint32_t left               # sites still to come
 
 
@@ -42,11 +47,26 @@ cdef class ReverseMap:
     cdef Account account[MAX_VMS]
     cdef readonly Ages ages
 
-    cdef inline gfn_t gfn_of(self, site_t site) noexcept nogil:
-        return self.leaves.at(site / LEAF_ENTRIES).region * LEAF_ENTRIES + site % LEAF_ENTRIES
+    cdef inline void walk(self, hfn_t frame, Walk *walk) noexcept nogil:
+        """The one way from a frame to what maps it: start at the first site. The frame is mapped."""
+        walk.left = self.frames.frame[frame].refs - 1
+        self._stand_at(walk, self.frames.frame[frame].where)
 
-    cdef void walk(self, hfn_t frame, Walk *walk) noexcept nogil
-    cdef bint next(self, Walk *walk) noexcept nogil
+    cdef inline bint next(self, Walk *walk) noexcept nogil:
+        """Go on to the next site; False: there is none."""
+        if walk.left == 0:
+            return False
+        walk.left -= 1
+        self._stand_at(walk, self.leaves.link(walk.site)[0])
+        return True
+
+    cdef inline void _stand_at(self, Walk *walk, site_t site) noexcept nogil:
+        walk.site = site
+        walk.id = site / LEAF_ENTRIES
+        walk.leaf = self.leaves.at(walk.id)
+        walk.index = site % LEAF_ENTRIES
+        walk.gfn = walk.leaf.region * LEAF_ENTRIES + walk.index
+
     cdef void _add_site(self, hfn_t frame, site_t site) noexcept nogil
     cdef void _remove_site(self, hfn_t frame, site_t site) noexcept nogil
     cdef void _remove_unheld(self, hfn_t frame) noexcept nogil
@@ -55,8 +75,7 @@ cdef class ReverseMap:
     cdef uint64_t mappings(self, hfn_t frame) noexcept nogil
     cdef bint _maps(self, hfn_t frame, vmid_t vm) noexcept nogil
     cdef void _leave(self, hfn_t frame, vmid_t vm) noexcept nogil
-    cdef void _drop_cached(self, Leaf *leaf, gfn_t gfn) noexcept nogil
-    cdef void _protect_cached(self, Leaf *leaf, gfn_t gfn) noexcept nogil
+    cdef void _limit_cached(self, Leaf *leaf, uint32_t index, uint32_t keep) noexcept nogil
     cdef void _drop_leaf_cached(self, Leaf *leaf) noexcept nogil
     cdef int _order_in(self, hfn_t frame, uint32_t key) except -1 nogil
     cdef int _order_out(self, hfn_t frame) except -1 nogil

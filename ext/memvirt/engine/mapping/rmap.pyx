@@ -23,11 +23,11 @@ from .ages cimport Ages
 from .backing cimport BACKING_SAME, Backings
 from ..simtime cimport Clock
 from ..memory.frames cimport FRAME_ORDERED, FRAME_PINNED, FRAME_ZERO, Frame, Frames
-from .leaf cimport Leaf, Leaves, Slot
+from .leaf cimport Leaf, Leaves
 from ..replacement.order cimport Order
 from ..stores.swapspace cimport SwapSpace
 from .tcache cimport Tcache
-from ..types cimport LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, site_t, uint32_t, uint64_t, vmid_t
+from ..types cimport LEAF_ENTRIES, NONE, NONE16, backing_t, hfn_t, site_t, uint32_t, uint64_t, vmid_t
 from ..stores.zpool cimport Zpool
 
 
@@ -50,18 +50,6 @@ cdef class ReverseMap:
         self.has_swap = swap is not None
         memset(self.account, 0, sizeof(self.account))
         self.ages = Ages(frames.nr_frames)
-
-    cdef void walk(self, hfn_t frame, Walk *walk) noexcept nogil:
-        """Start at the first site of a mapped frame."""
-        walk.site = self.frames.frame[frame].where
-        walk.left = self.frames.frame[frame].refs - 1
-
-    cdef bint next(self, Walk *walk) noexcept nogil:
-        if walk.left == 0:
-            return False
-        walk.left -= 1
-        walk.site = self.leaves.link(walk.site)[0]
-        return True
 
     cdef void _add_site(self, hfn_t frame, site_t site) noexcept nogil:
         """One more entry names the frame. If it is not the first, its leaf is small."""
@@ -117,16 +105,10 @@ cdef class ReverseMap:
     cdef void _recharge(self, hfn_t frame) noexcept nogil:
         """The VM that paid maps the frame no more: the lowest one that does takes over."""
         cdef Walk walk
-        cdef Slot *slot
-        cdef uint32_t slot_id, lowest = NONE
+        cdef uint32_t lowest = NONE
         self.walk(frame, &walk)
         while True:
-            slot_id = self.leaves.at(walk.site / LEAF_ENTRIES).holders
-            while slot_id != NONE:
-                slot = self.leaves.slot(slot_id)
-                if slot.vm < lowest:
-                    lowest = slot.vm
-                slot_id = slot.next
+            lowest = min(lowest, self.leaves.lowest_holder(walk.leaf))
             if not self.next(&walk):
                 break
         self._charge(frame, NONE16 if lowest == NONE else <vmid_t>lowest)
@@ -139,23 +121,18 @@ cdef class ReverseMap:
             return self.frames.frame[frame].refs
         self.walk(frame, &walk)
         while True:
-            pages += self.leaves.at(walk.site / LEAF_ENTRIES).nr_holders
+            pages += walk.leaf.nr_holders
             if not self.next(&walk):
                 return pages
 
     cdef bint _maps(self, hfn_t frame, vmid_t vm) noexcept nogil:
         """Does this VM still map the frame?"""
         cdef Walk walk
-        cdef uint32_t slot_id
         self.walk(frame, &walk)
-        while True:
-            slot_id = self.leaves.at(walk.site / LEAF_ENTRIES).holders
-            while slot_id != NONE:
-                if self.leaves.slot(slot_id).vm == vm:
-                    return True
-                slot_id = self.leaves.slot(slot_id).next
+        while not self.leaves.held_by(walk.leaf, vm):
             if not self.next(&walk):
                 return False
+        return True
 
     cdef void _leave(self, hfn_t frame, vmid_t vm) noexcept nogil:
         """The VM no longer maps this frame through a leaf that others keep."""
@@ -163,16 +140,11 @@ cdef class ReverseMap:
         if record.charge == vm and not record.flags & FRAME_ZERO and not self._maps(frame, vm):
             self._recharge(frame)
 
-    cdef void _drop_cached(self, Leaf *leaf, gfn_t gfn) noexcept nogil:
+    cdef void _limit_cached(self, Leaf *leaf, uint32_t index, uint32_t keep) noexcept nogil:
+        """What any holder has cached of this page keeps only these bits."""
         cdef uint32_t slot_id = leaf.holders
         while slot_id != NONE:
-            self.tcache.drop(<vmid_t>self.leaves.slot(slot_id).vm, gfn)
-            slot_id = self.leaves.slot(slot_id).next
-
-    cdef void _protect_cached(self, Leaf *leaf, gfn_t gfn) noexcept nogil:
-        cdef uint32_t slot_id = leaf.holders
-        while slot_id != NONE:
-            self.tcache.protect(<vmid_t>self.leaves.slot(slot_id).vm, gfn)
+            self.tcache.limit(<vmid_t>self.leaves.slot(slot_id).vm, leaf.region * LEAF_ENTRIES + index, keep)
             slot_id = self.leaves.slot(slot_id).next
 
     cdef void _drop_leaf_cached(self, Leaf *leaf) noexcept nogil:

@@ -8,8 +8,9 @@ cannot run out.
 """
 
 from ..memory.frames cimport FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame
-from .leaf cimport PTE_ACCESSED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Slot
+from .leaf cimport PTE_ACCESSED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look, Slot
 from .rmap cimport ReverseMap, Walk
+from .tcache cimport TC_NOTHING
 from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE, gfn_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
 
 cdef enum:
@@ -49,33 +50,28 @@ cdef class Tables(ReverseMap):
 
     cdef uint32_t frames_to_reach(self, vmid_t vm, gfn_t gfn) noexcept nogil:
         """Frames that having a small leaf above gfn takes right now."""
-        cdef uint32_t slot_id = self.leaves.slot_of(vm, gfn)
-        cdef leaf_t leaf
-        if slot_id == NONE:
-            return self.leaves.pages.frames_needed(1) + 1 + self.leaves.records.frames_needed(1)
-        leaf = self.leaves.slot(slot_id).leaf
-        if leaf == NONE:
-            return 1 + self.leaves.records.frames_needed(1)
-        return 0 if self.leaves.at(leaf).entries != NULL else 1
+        cdef Look at
+        if self.leaves.look(vm, gfn, &at):
+            return at.leaf.entries == NULL
+        return (1 + self.leaves.records.frames_needed(1)
+                + (self.leaves.pages.frames_needed(1) if at.slot == NONE else 0))
 
     cdef uint32_t reach(self, vmid_t vm, gfn_t gfn) except? 0xFFFFFFFF nogil:
         """The slot above gfn, with a small leaf in it (made, or split from a huge one)."""
-        cdef uint32_t slot_id = self.leaves.slot_of(vm, gfn)
+        cdef Look at
         cdef hfn_t frame
         cdef void *page
-        cdef leaf_t leaf
-        if slot_id == NONE:
+        if self.leaves.look(vm, gfn, &at):
+            if at.leaf.entries == NULL:
+                self.split(at.id)
+            return at.slot
+        if at.slot == NONE:
             self.leaves.pages.claim(1)
-            slot_id = self.leaves.ensure_slot(vm, gfn)
-        leaf = self.leaves.slot(slot_id).leaf
-        if leaf == NONE:
-            self.leaves.records.claim(1)
-            page = self.frames.claim_page(FRAME_TABLE, &frame)
-            leaf = self.leaves.make_small(gfn >> LEAF_SHIFT, frame, page)
-            self.leaves.hold(leaf, slot_id)
-        elif self.leaves.at(leaf).entries == NULL:
-            self.split(leaf)
-        return slot_id
+            at.slot = self.leaves.ensure_slot(vm, gfn)
+        self.leaves.records.claim(1)
+        page = self.frames.claim_page(FRAME_TABLE, &frame)
+        self.leaves.hold(self.leaves.make_small(gfn >> LEAF_SHIFT, frame, page), at.slot)
+        return at.slot
 
     cdef int split(self, leaf_t id) except -1 nogil:
         """Huge -> small in place, for all holders. Takes one frame for the table. Cached translations stay true."""
@@ -175,27 +171,25 @@ cdef class Tables(ReverseMap):
         """Was the frame referenced since this was last asked? A huge leaf has one mark for its 512 frames: the others
         are told to the order here."""
         cdef Walk walk
-        cdef Leaf *leaf
-        cdef uint32_t index, i
+        cdef uint32_t i, base
         cdef bint accessed = False
         self.walk(frame, &walk)
         while True:
-            leaf = self.leaves.at(walk.site / LEAF_ENTRIES)
-            index = walk.site % LEAF_ENTRIES
-            if leaf.entries != NULL:
-                if leaf.entries[index] & PTE_ACCESSED:
+            if walk.leaf.entries != NULL:
+                if walk.leaf.entries[walk.index] & PTE_ACCESSED:
                     accessed = True
-                    leaf.entries[index] &= ~<uint32_t>PTE_ACCESSED
+                    walk.leaf.entries[walk.index] &= ~<uint32_t>PTE_ACCESSED
                     self.ages.touch(frame)
-                    self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + index)
-            elif leaf.huge & PTE_ACCESSED:
+                    self._limit_cached(walk.leaf, walk.index, TC_NOTHING)
+            elif walk.leaf.huge & PTE_ACCESSED:
                 accessed = True
-                leaf.huge &= ~<uint32_t>PTE_ACCESSED
-                self._drop_leaf_cached(leaf)
+                walk.leaf.huge &= ~<uint32_t>PTE_ACCESSED
+                self._drop_leaf_cached(walk.leaf)
+                base = walk.leaf.huge & PTE_WHERE
                 for i in range(LEAF_ENTRIES):
-                    self.ages.touch((leaf.huge & PTE_WHERE) + i)
-                    if i != index and self.frames.frame[(leaf.huge & PTE_WHERE) + i].flags & FRAME_ORDERED:
-                        self.order.touch((leaf.huge & PTE_WHERE) + i)
+                    self.ages.touch(base + i)
+                    if i != walk.index and self.frames.frame[base + i].flags & FRAME_ORDERED:
+                        self.order.touch(base + i)
             if not self.next(&walk):
                 return accessed
 
@@ -218,7 +212,7 @@ cdef class Tables(ReverseMap):
         for i in range(LEAF_ENTRIES):
             if (leaf.entries[i] & (PTE_PRESENT | PTE_ACCESSED)) == (PTE_PRESENT | PTE_ACCESSED):
                 leaf.entries[i] &= ~<uint32_t>PTE_ACCESSED
-                self._drop_cached(leaf, leaf.region * LEAF_ENTRIES + i)
+                self._limit_cached(leaf, i, TC_NOTHING)
                 frame = leaf.entries[i] & PTE_WHERE
                 self.ages.touch(frame)
                 if self.frames.frame[frame].flags & FRAME_ORDERED:

@@ -5,6 +5,8 @@ cdef enum:
     TC_VALID = 0x80000000
     TC_WRITABLE = 0x40000000
     TC_FRAME = 0x0FFFFFFF
+    TC_NOTHING = 0              # what `limit` lets stand: no translation
+    TC_READS = 0xBFFFFFFF       # one that does not permit writes
 
 # One VM's translations.
 cdef struct View:
@@ -37,18 +39,12 @@ cdef class Tcache:
             return gfn
         return view.vpn_of[gfn]
 
-    cdef inline void drop(self, vmid_t vm, gfn_t gfn) noexcept nogil:
+    cdef inline void limit(self, vmid_t vm, gfn_t gfn, uint32_t keep) noexcept nogil:
+        """What is cached of gfn keeps only these bits: TC_NOTHING or TC_READS."""
         cdef View *view = &self.view[vm]
         cdef vpn_t vpn = self.vpn(view, gfn)
         if vpn < view.nr_vpns:
-            view.entry[vpn] = 0
-
-    cdef inline void protect(self, vmid_t vm, gfn_t gfn) noexcept nogil:
-        """Writes to gfn must fault from now on; reads may go on."""
-        cdef View *view = &self.view[vm]
-        cdef vpn_t vpn = self.vpn(view, gfn)
-        if vpn < view.nr_vpns:
-            view.entry[vpn] &= ~<uint32_t>TC_WRITABLE
+            view.entry[vpn] &= keep
 
     cdef void drop_region(self, vmid_t vm, uint32_t region) noexcept nogil
     cdef void drop_vpn(self, vmid_t vm, vpn_t vpn) noexcept nogil

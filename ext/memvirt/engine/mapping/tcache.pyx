@@ -92,7 +92,7 @@ cdef class Tcache:
                 self._forget(view, region)
             return
         for i in range(first, last):
-            self.drop(vm, i)
+            self.limit(vm, i, TC_NOTHING)
 
     cdef void drop_vpn(self, vmid_t vm, vpn_t vpn) noexcept nogil:
         self.view[vm].entry[vpn] = 0

@@ -21,13 +21,12 @@ from ..mapping.backing cimport BACKING_SWAP, BACKING_ZPOOL
 from ..counters cimport CPU_COMPRESS, CPU_RECLAIM
 from ..device cimport Device
 from ..memory.frames cimport FRAME_CACHE, FRAME_ISOLATED, Frame
-from ..mapping.leaf cimport Leaf
 from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Walk
 from .readahead cimport Readahead
 from ..simtime cimport Actor
 from ..stall cimport Stalls
-from ..types cimport (LEAF_ENTRIES, NONE, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t)
+from ..types cimport (NONE, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t)
 from .writeback cimport Writeback
 
 
@@ -52,7 +51,6 @@ cdef class Eviction(Actor):
     cdef int _evict(self, hfn_t frame) except -1 nogil:
         """OK: the frame is free. REJECTED: it is in the batch for swap, or stays (spared, counted)."""
         cdef Frame *record = &self.frames.frame[frame]
-        cdef Leaf *leaf
         cdef uint64_t value
         cdef backing_t backing
         cdef Walk walk
@@ -63,12 +61,11 @@ cdef class Eviction(Actor):
             self.mapping.drop_ahead(frame)
             return OK
         self.mapping.walk(frame, &walk)
-        leaf = self.mapping.leaves.at(walk.site / LEAF_ENTRIES)
-        if leaf.entries == NULL:                # its 2 MiB neighbours stay: the mapping becomes small first
+        if walk.leaf.entries == NULL:                # its 2 MiB neighbours stay: the mapping becomes small first
             if not self.frames.can_take(1, 0):
                 self.order.spare(frame)
                 return REJECTED
-            self.mapping.split(walk.site / LEAF_ENTRIES)
+            self.mapping.split(walk.id)
         self.evictions += 1
         if self.last_chance and record.backing == NONE and self.index.try_last_chance(frame):
             return OK

@@ -26,7 +26,7 @@ from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZE
                          FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
                          WALL_EVERY, Fault, hist_add)
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST
-from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf
+from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
 from .reclaim cimport Reclaim
 from ..types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, backing_t, gfn_t, hfn_t, int64_t,
                       leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
@@ -64,26 +64,19 @@ cdef class Faults:
     cdef Fault classify(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
                         bint *shared) noexcept nogil:
         """Name the fault from the entry alone: asked first, and again whenever something may have changed it."""
-        cdef Leaf *leaf
         cdef Backing *backing
         cdef BackingKind kind
-        cdef uint32_t slot_id = self.leaves.slot_of(vm, gfn), pte
-        cdef leaf_t id = NONE if slot_id == NONE else self.leaves.slot(slot_id).leaf
-        slot[0] = slot_id
-        entry[0] = 0
-        shared[0] = False
-        if id == NONE:
+        cdef Look at
+        shared[0] = self.leaves.look(vm, gfn, &at) and at.leaf.nr_holders > 1
+        slot[0] = at.slot
+        entry[0] = at.entry
+        if at.entry == 0:
             return FAULT_ZERO
-        leaf = self.leaves.at(id)
-        entry[0] = pte = self.leaves.entry(leaf, gfn % LEAF_ENTRIES)
-        shared[0] = leaf.nr_holders > 1
-        if pte == 0:
-            return FAULT_ZERO
-        if pte & PTE_PRESENT:
-            if not write or (pte & PTE_WRITABLE and leaf.nr_holders == 1):
+        if at.entry & PTE_PRESENT:
+            if not write or (at.entry & PTE_WRITABLE and not shared[0]):
                 return FAULT_NONE
-            return FAULT_REUSE if leaf.nr_holders == 1 and self.mapping.sole(pte & PTE_WHERE) else FAULT_COW
-        backing = self.mapping.backings.at(entry[0] & PTE_WHERE)
+            return FAULT_REUSE if not shared[0] and self.mapping.sole(at.entry & PTE_WHERE) else FAULT_COW
+        backing = self.mapping.backings.at(at.entry & PTE_WHERE)
         if backing.place & BACKING_CACHED:
             return FAULT_CACHED
         kind = self.mapping.backings.kind(backing)
@@ -351,30 +344,27 @@ cdef class Faults:
     cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil:
         """The guest does not need the page: nothing is mapped there afterwards. OK, or NO_FRAME when a shared or huge
         leaf would have to be copied or split and there is no frame for that."""
-        cdef uint32_t slot = self.leaves.slot_of(vm, gfn), need
+        cdef Look at
+        cdef uint32_t need
         cdef uint64_t evictions
-        cdef leaf_t id
-        cdef Leaf *leaf
         cdef int outcome
-        while slot != NONE and self.leaves.slot(slot).leaf != NONE:
-            id = self.leaves.slot(slot).leaf
-            leaf = self.leaves.at(id)
-            if self.leaves.entry(leaf, gfn % LEAF_ENTRIES) == 0:
+        while self.leaves.look(vm, gfn, &at):
+            if at.entry == 0:
                 return OK
-            if leaf.nr_holders == 1 and leaf.entries != NULL:
-                return self.mapping.unmap(id, gfn % LEAF_ENTRIES)
-            need = self.mapping.frames_to_copy_leaf(id) if leaf.nr_holders > 1 else 1
+            if at.leaf.nr_holders == 1 and at.leaf.entries != NULL:
+                return self.mapping.unmap(at.id, at.index)
+            need = self.mapping.frames_to_copy_leaf(at.id) if at.leaf.nr_holders > 1 else 1
             evictions = self.reclaim.evictions
             outcome = self.reclaim.secure(vm, 0, need)
             if outcome != OK:
                 return outcome
             if self.reclaim.evictions != evictions:
                 continue
-            if leaf.nr_holders > 1:
+            if at.leaf.nr_holders > 1:
                 self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
-                self.mapping.copy_leaf(slot)
+                self.mapping.copy_leaf(at.slot)
             else:
-                self.mapping.split(id)
+                self.mapping.split(at.id)
         return OK
 
     cdef int populate(self, vmid_t vm) except -1 nogil:

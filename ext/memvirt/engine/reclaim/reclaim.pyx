@@ -29,7 +29,7 @@ from ..device cimport Device
 from .evict cimport SWAP_BATCH, Eviction
 from .harvest cimport Harvester
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
 from ..types cimport (LEAF_ENTRIES, LIMITED, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
                       uint64_t, vmid_t)
@@ -230,19 +230,17 @@ cdef class Reclaim(Eviction):
 
     cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil:
         """The frame at this page if the VM pays for it and it may go, or NONE; *step: pages to the next worth asking."""
-        cdef uint32_t slot = self.mapping.leaves.slot_of(vm, gfn), entry
+        cdef Look at
         cdef Frame *record
-        step[0] = LEAF_ENTRIES - gfn % LEAF_ENTRIES
-        if slot == NONE or self.mapping.leaves.slot(slot).leaf == NONE:
-            return NONE
         step[0] = 1
-        entry = self.mapping.leaves.entry(self.mapping.leaves.at(self.mapping.leaves.slot(slot).leaf), gfn % LEAF_ENTRIES)
-        if not entry & PTE_PRESENT:
+        if not self.mapping.leaves.look(vm, gfn, &at):
+            step[0] = LEAF_ENTRIES - at.index
+        if not at.entry & PTE_PRESENT:
             return NONE
-        record = &self.frames.frame[entry & PTE_WHERE]
+        record = &self.frames.frame[at.entry & PTE_WHERE]
         if record.charge != vm or (record.flags & (FRAME_ORDERED | FRAME_ISOLATED)) != FRAME_ORDERED:
             return NONE
-        return entry & PTE_WHERE
+        return at.entry & PTE_WHERE
 
     cdef bint _idle(self, hfn_t frame, uint32_t min_age) except? True nogil:
         """Not accessed since it was last asked, and for long enough."""

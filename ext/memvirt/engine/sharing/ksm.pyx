@@ -38,7 +38,7 @@ from memvirt.errors import InvariantError
 from ..counters cimport CPU_SCAN
 from ..memory.frames cimport FRAME_FIXED, FRAME_STABLE, Slab
 from ..mapping.rmap cimport Walk
-from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, OK, PAGE_SIZE, gfn_t, hfn_t, uint32_t, vmid_t
+from ..types cimport MAX_VMS, NONE, OK, PAGE_SIZE, gfn_t, hfn_t, uint32_t, vmid_t
 from .advisor cimport Advisor
 from .scanner cimport Scanner
 from .stable cimport Node, StableTree
@@ -177,8 +177,7 @@ cdef class KsmScanner(Scanner):
         if not self.index.mergeable(frame) or self.index.frames.frame[frame].flags & FRAME_STABLE:
             return False
         self.index.mapping.walk(frame, &walk)
-        id = self.index.mapping.leaves.at(walk.site / LEAF_ENTRIES).holders
-        id = self._item_of(<vmid_t>self.index.mapping.leaves.slot(id).vm, self.index.mapping.gfn_of(walk.site))
+        id = self._item_of(<vmid_t>self.index.mapping.leaves.slot(walk.leaf.holders).vm, walk.gfn)
         if id == NONE:
             self.no_item += 1
             return False

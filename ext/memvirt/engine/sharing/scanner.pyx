@@ -7,7 +7,7 @@ goes to them: under a flood of arrivals the scan in order, which alone finds wha
 """
 
 from ..agenda cimport FOREVER
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..simtime cimport Actor
 from ..mapping.mapping cimport Listener
 from .shareindex cimport ShareIndex
@@ -51,14 +51,11 @@ cdef class Scanner(Listener):
 
     cdef hfn_t frame_at(self, vmid_t vm, gfn_t gfn, gfn_t *next) noexcept nogil:
         """One step of a walk over a VM's memory in address order; the frame may be merged or shared by a clone."""
-        cdef uint32_t slot = self.index.mapping.leaves.slot_of(vm, gfn), entry
-        if slot == NONE or self.index.mapping.leaves.slot(slot).leaf == NONE:
-            next[0] = (gfn / LEAF_ENTRIES + 1) * LEAF_ENTRIES
-            return NONE
+        cdef Look at
         next[0] = gfn + 1
-        entry = self.index.mapping.leaves.entry(
-            self.index.mapping.leaves.at(self.index.mapping.leaves.slot(slot).leaf), gfn % LEAF_ENTRIES)
-        return entry & PTE_WHERE if entry & PTE_PRESENT else NONE
+        if not self.index.mapping.leaves.look(vm, gfn, &at):
+            next[0] = (gfn / LEAF_ENTRIES + 1) * LEAF_ENTRIES
+        return at.entry & PTE_WHERE if at.entry & PTE_PRESENT else NONE
 
     def metadata_bytes(self):
         """What this scanner keeps at a fixed size; charged to the host when it is created."""

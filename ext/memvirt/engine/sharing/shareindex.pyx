@@ -229,13 +229,13 @@ cdef class ShareIndex(Listener):
         """Tables needed to have only small leaves over this frame. A frame under a huge leaf has one site."""
         cdef Walk walk
         self.mapping.walk(frame, &walk)
-        return self.mapping.leaves.at(walk.site / LEAF_ENTRIES).entries == NULL
+        return walk.leaf.entries == NULL
 
     cdef int _split(self, hfn_t frame) except -1 nogil:
         cdef Walk walk
         self.mapping.walk(frame, &walk)
-        if self.mapping.leaves.at(walk.site / LEAF_ENTRIES).entries == NULL:
-            self.mapping.split(walk.site / LEAF_ENTRIES)
+        if walk.leaf.entries == NULL:
+            self.mapping.split(walk.id)
         return 0
 
     cdef bint room_for(self, uint32_t frames) noexcept nogil:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..registry import Format, Head, records, register
+from ..registry import Certainty, Format, Head, records, register
 from ..requests import PAGE_SHIFT, READ, WRITE, Reading, Requests
 from ..source import Source
 
@@ -28,6 +28,7 @@ RECORD = np.dtype(
     ]
 )
 CANONICAL = 1 << 57
+NEAR = 1 << 16  # most instructions follow one that is not further away
 
 
 @register
@@ -35,26 +36,34 @@ class ChampSim(Format):
     """Instructions with the addresses they read and write, ChampSim's records of 64 bytes."""
 
     name = "champsim"
+    certainty = Certainty.PLAUSIBLE
 
     @classmethod
     def recognise(cls, head: Head) -> bool:
         rows = head.records(RECORD)
         if not len(rows):
             return False
-        user = [column < CANONICAL for column in (rows["ip"], rows["written"], rows["read"])]
+        places = np.concatenate((rows["ip"], rows["written"].ravel(), rows["read"].ravel()))
+        valid = (places == 0) | ((places >= 1 << PAGE_SHIFT) & (places < CANONICAL))
         branches = (rows["branch"] <= 1) & (rows["taken"] <= rows["branch"])
-        return bool(branches.all() and all(column.all() for column in user) and (rows["ip"] > 1 << PAGE_SHIFT).all())
+        steps = np.abs(np.diff(rows["ip"].astype(np.int64)))
+        near = not len(steps) or int(np.median(steps)) < NEAR
+        return bool(valid.all() and branches.all() and (rows["ip"] > 0).all() and near)
 
     def read(self, source: Source, reading: Reading) -> Iterator[Requests]:
         for at, rows in records(source, RECORD):
             reading.records += len(rows)
-            places = np.column_stack((rows["ip"], rows["read"], rows["written"]))
-            ops = np.array([READ] + [READ] * 4 + [WRITE] * 2, dtype=np.uint8)
+            columns = [rows["ip"], *(rows["read"][:, i] for i in range(4)), *(rows["written"][:, i] for i in range(2))]
+            ops = [READ] * 5 + [WRITE] * 2
+            used = [index for index, column in enumerate(columns) if index == 0 or column.any()]
             if not reading.fetches:
                 reading.skip("instruction fetches", len(rows))
-                places, ops = places[:, 1:], ops[1:]
+                used = used[1:]
+            places = np.empty((len(rows), len(used)), dtype=np.uint64)
+            for place, index in enumerate(used):
+                places[:, place] = columns[index]
             there = places != 0
             if reading.fetches:
                 there[:, 0] = True
-            kinds = np.broadcast_to(ops, places.shape)[there]
+            kinds = np.broadcast_to(np.array([ops[index] for index in used], dtype=np.uint8), places.shape)[there]
             yield Requests(places[there] >> np.uint64(PAGE_SHIFT), ops=kinds, at=at)

@@ -28,7 +28,7 @@ from pydantic import Field
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.units import suggest
 
-from ..registry import Format, Head, register
+from ..registry import Certainty, Format, Head, register
 from ..requests import MODIFY, PAGE_SHIFT, READ, U64, WRITE, Names, Reading, Requests, span, span_of_sectors
 from ..source import Source
 from ..text import Block, Places, blocks
@@ -74,7 +74,7 @@ class Csv(Format):
     """Requests as CSV, or text with another delimiter, whose first line names the columns."""
 
     name = "csv"
-    general = True
+    certainty = Certainty.GENERAL
 
     page: str = Field(default="", description="column of page numbers")
     address: str = Field(default="", description="column of byte addresses")

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from memvirt.errors import CorpusError
 
-from ..registry import Format, Head, records, register
+from ..registry import Certainty, Format, Head, records, register
 from ..requests import READ, WRITE, Reading, Requests, times
 from ..source import Source
 
@@ -59,6 +59,7 @@ class Lcs(Format):
     """Object requests in libCacheSim's own format, with or without operations and tenants."""
 
     name = "lcs"
+    certainty = Certainty.MAGIC
     time_unit = "s"
 
     @classmethod
@@ -137,8 +138,8 @@ def _requests(rows: NDArray[np.void], at: int, reading: Reading) -> Requests:
         deleted, unknown = kind == DELETE, ~np.isin(kind, (*READS, *WRITES, DELETE))
         reading.skip("deletions", int(np.count_nonzero(deleted)))
         reading.skip("unknown operations", int(np.count_nonzero(unknown)))
-        kept = np.flatnonzero(~(deleted | unknown))
-        rows, some, kind = rows[kept], some[kept], kind[kept]
+        if (dropped := deleted | unknown).any():
+            rows, some, kind = rows[~dropped], some[~dropped], kind[~dropped]
         ops = np.where(np.isin(kind, WRITES), WRITE, READ).astype(np.uint8)
     if "tenant" in fields:
         stream = by_tenant(_tenants(rows["tenant"]), reading)

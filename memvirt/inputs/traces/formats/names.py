@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..registry import Format, Head, register
+from ..registry import Certainty, Format, Head, register
 from ..requests import Names as Numbers
 from ..requests import Reading, Requests
 from ..source import Source
@@ -22,7 +22,7 @@ class Names(Format):
     """Object requests as text, one name a line; each is one page, read."""
 
     name = "names"
-    general = True
+    certainty = Certainty.GENERAL
 
     @classmethod
     def recognise(cls, head: Head) -> bool:

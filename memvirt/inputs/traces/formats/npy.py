@@ -13,7 +13,7 @@ import numpy as np
 
 from memvirt.errors import CorpusError
 
-from ..registry import RECORDS, Format, Head, register
+from ..registry import RECORDS, Certainty, Format, Head, register
 from ..requests import WRITE, Reading, Requests
 from ..source import PIECE, Source
 from ..trace import mapped
@@ -24,6 +24,7 @@ class Npy(Format):
     """A NumPy array (.npy) of page numbers, and of operations in a second row."""
 
     name = "npy"
+    certainty = Certainty.MAGIC
 
     @classmethod
     def recognise(cls, head: Head) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..registry import Format, Head, records, register
+from ..registry import Certainty, Format, Head, records, register
 from ..requests import Reading, Requests, times
 from ..source import Source
 
@@ -27,6 +27,7 @@ class OracleGeneral(Format):
     """Object requests in records of 24 bytes, libCacheSim's oracleGeneral."""
 
     name = "oracle-general"
+    certainty = Certainty.PLAUSIBLE
     time_unit = "s"
 
     @classmethod

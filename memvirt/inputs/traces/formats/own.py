@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..registry import RECORDS, Format, Head, register
+from ..registry import RECORDS, Certainty, Format, Head, register
 from ..requests import Reading, Requests
 from ..source import PIECE, Source
 from ..trace import ParquetTrace
@@ -19,6 +19,7 @@ class Own(Format):
     """memvirt's own trace file, Parquet."""
 
     name = "memvirt"
+    certainty = Certainty.MAGIC
     time_unit = "ns"
 
     @classmethod

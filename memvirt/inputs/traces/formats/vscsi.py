@@ -81,11 +81,11 @@ class Vscsi(Format):
                 )
             reading.records += len(rows)
             kind = KIND[rows["command"]]
-            kept = np.flatnonzero(kind != OTHER)
-            reading.skip("other commands", len(rows) - len(kept))
-            rows = rows[kept]
+            if others := int(np.count_nonzero(kind == OTHER)):
+                reading.skip("other commands", others)
+                rows, kind = rows[kind != OTHER], kind[kind != OTHER]
             first, pages = span_of_sectors(rows["block"].astype(np.uint64), rows["bytes"].astype(np.uint64))
-            yield Requests(first, pages, kind[kept], times(rows["time"], MICROSECOND, at), at=at)
+            yield Requests(first, pages, kind, times(rows["time"], MICROSECOND, at), at=at)
 
 
 def version_of(head: Head) -> int | None:

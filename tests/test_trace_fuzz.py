@@ -1,0 +1,9 @@
+"""Some thousands of damaged trace files in every run of the tests; fuzz_traces.py does as many as one has time for."""
+
+import fuzz_traces
+
+
+def test_damaged_files_are_read_or_refused_in_words():
+    counts = fuzz_traces.run(4000, seconds=90)
+    assert sum(counts.values()) >= 1000  # a slow machine may run out of time
+    assert min(counts.get("read", 0), counts.get("refused", 0)) >= 200  # neither everything nor nothing is damaged
