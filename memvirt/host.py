@@ -75,6 +75,7 @@ class Host:
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=COMPACT_NEVER if config.compact_threshold is None else config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
+            quantum_ns=config.quantum,
             costs=costs.for_codec(config.costs, config.codec),
             seed=config.seed,
         )

@@ -181,6 +181,9 @@ class HostConfig(Model):
     harvest_interval: Nanoseconds = Field(
         default=100_000_000, description="simulated time between two collections of accessed marks"
     )
+    quantum: Nanoseconds = Field(
+        default=50_000, description="simulated time for which a VM runs before those that are behind it have their turn"
+    )
     costs: str = Field(default="default", description="cost model by name")
     seed: Count = Field(default=0, description="seed of every pseudo-random choice")
 
@@ -222,8 +225,11 @@ class HostConfig(Model):
         if self.swap_total > MOST_SLOTS:
             text = f"{format_pages(self.swap_total)} with all areas; the most is {format_pages(MOST_SLOTS)}"
             problems.append(Problem(("swap",), text, ("swap_areas", "memory")))
-        if self.harvest_interval == 0:
-            problems.append(Problem(("harvest_interval",), "is zero; did you mean 100ms?"))
+        for name, usual in (("harvest_interval", "100ms"), ("quantum", "50us")):
+            if not getattr(self, name):
+                problems.append(Problem((name,), f"is zero; did you mean {usual}?"))
+        if self.quantum > 10**12:
+            problems.append(Problem(("quantum",), f"{format_time(self.quantum)}; the most is 1000s"))
         try:
             cost_models.load(self.costs)
         except ConfigError as error:

@@ -88,7 +88,7 @@ class Oracle(Faults):
         self.now += ns
         self.cpu[mechanism] += ns
 
-    def reach(self, *vms):
+    def arrive(self, *vms):
         """VMs have done something of their own, outside a run."""
         self.entries += 1
         self.reached = max([self.reached, *(vm.now for vm in vms)])
@@ -126,7 +126,7 @@ class Oracle(Faults):
             self.now = vm.now
             enough = self.populate(vm)
             vm.now = self.now
-            self.reach(vm)
+            self.arrive(vm)
             if not enough:
                 self.destroy(vm)
                 raise Refused
@@ -166,7 +166,7 @@ class Oracle(Faults):
         self.count["clones"] += 1
         vm.sequence = parent.sequence
         parent.now, vm.now = self.now, max(vm.now, self.now)
-        self.reach(parent, vm)
+        self.arrive(parent, vm)
         return vm
 
     def enter_directory(self, vm, region):
@@ -202,7 +202,7 @@ class Oracle(Faults):
     def access(self, vm, pages, ops, sources=None):
         """(accesses done, why it stopped)"""
         found = self.serve_batch(vm, pages, ops, sources)
-        self.reach(vm)
+        self.arrive(vm)
         return found
 
     def serve_batch(self, vm, pages, ops, sources=None, until=FOREVER):
@@ -251,7 +251,7 @@ class Oracle(Faults):
                 vm.cached[(address + done) // PAGE][0].data[at : at + len(part)] = part
                 done += len(part)
         vm.now = self.now
-        self.reach(vm)
+        self.arrive(vm)
         return done
 
     def pin(self, vm, first, pages, pinned):
@@ -269,7 +269,7 @@ class Oracle(Faults):
                 self.order_in(frame)
             done += 1
         vm.now = self.now
-        self.reach(vm)
+        self.arrive(vm)
         return done
 
     def bytes_of(self, vm, page):

@@ -39,7 +39,6 @@ from ..sharing.registry import make_scanner
 
 cdef enum:
     HITS_AT_ONCE = 1 << 16      # accesses between two questions whether to stop
-    QUANTUM_NS = 50_000
 
 OUTCOMES = ("done", "no_frame", "no_slot", "pool_full", "rejected", "io_failed", "corrupt", "limited", "refused", "empty")
 
@@ -122,7 +121,7 @@ cdef class Core:
         self.compactor = Compactor(self.mapping, options.get("compact_threshold", COMPACT_NEVER))
         self.collapser = Collapser(self.mapping, options.get("collapse_interval_ns", 0))
         self.actors = []
-        self.quantum_ns = options.get("quantum_ns", QUANTUM_NS)
+        self.quantum_ns = options["quantum_ns"]
         self.hire(self.reclaim.harvester, options["harvest_interval_ns"] or FOREVER)
         self.hire(self.reclaim, FOREVER)
         self.hire(self.reclaim.shrinker, FOREVER)

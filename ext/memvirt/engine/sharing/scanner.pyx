@@ -83,6 +83,7 @@ cdef class Scanning(Actor):
     def __cinit__(self, Scanner scanner not None):
         self.scanner = scanner
         self.clock = scanner.clock
+        self.share = scanner.pages_to_scan
 
     cdef int64_t rest(self) noexcept nogil:
         self.share = self.scanner.pages_to_scan
