@@ -1,7 +1,7 @@
 # make run    the main job: the suite `quick` on this machine's own pages
 # make test   the tests
 # make check  lint, format, types
-# make fuzz-inputs   a million damaged trace files, in at most an hour
+# make fuzz-inputs   a million damaged trace files, and as many of page contents, each in at most an hour
 # All of them set up a virtual environment in .venv first; nothing else is needed but Python >= 3.11, pip and a C compiler.
 
 PYTHON ?= python3
@@ -43,6 +43,7 @@ check: $(VENV)/installed-dev
 
 fuzz-inputs: $(VENV)/installed-dev
 	$(BIN)/python tests/fuzz_traces.py $(FUZZ_INPUTS) $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz_corpora.py $(FUZZ_INPUTS) $(FUZZ_SECONDS)
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python bench/ratios.py

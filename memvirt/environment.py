@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,6 +109,43 @@ def memory_problem(needed_bytes: int, root: Path = Path("/")) -> str:
             f"needs {_mebibytes(needed_bytes)} of memory; the control group has {_mebibytes(int(limit))} (memory.max)"
         )
     return ""
+
+
+def swap_folder() -> Path:
+    """Where swap files lie, unless a host is given another path."""
+    return Path(os.environ.get("MEMVIRT_SWAP_DIR") or tempfile.gettempdir())
+
+
+def disk_problem(needed_bytes: int) -> str:
+    """Why files of swap of so many bytes cannot be made; "" when they can."""
+    folder = swap_folder()
+    try:
+        space = os.statvfs(folder)
+    except OSError as error:
+        return f"swap files cannot be made in {folder}: {error.strerror}"
+    available = space.f_bavail * space.f_frsize
+    if needed_bytes <= available:
+        return ""
+    return f"needs {_mebibytes(needed_bytes)} of disk in {folder}, where {_mebibytes(available)} are free"
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Processors that this process may use: its affinity, and the quota of its control group, rounded up."""
+    allowed = len(os.sched_getaffinity(0))
+    quota, _, period = read_setting(root / SETTINGS["cgroup_cpu_max"]).partition(" ")
+    if quota.isdigit() and period.isdigit() and int(period):
+        allowed = min(allowed, -(-int(quota) // int(period)))
+    return max(1, allowed)
+
+
+def memory_limit(root: Path = Path("/")) -> int:
+    """Bytes that this process may still take: what is available, within its control group's limit."""
+    available = meminfo(root).get("MemAvailable", 1 << 62)
+    limit = read_setting(root / SETTINGS["cgroup_memory_max"])
+    used = read_setting(root / "sys/fs/cgroup/memory.current")
+    if limit.isdigit():
+        available = min(available, int(limit) - (int(used) if used.isdigit() else 0))
+    return available
 
 
 def cpu_model(root: Path = Path("/")) -> str:

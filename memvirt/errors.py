@@ -4,6 +4,7 @@ MemvirtError
 ├── ConfigError      what the user asked for cannot be: names the place, the value and what would do (also ValueError)
 ├── AdmissionError   the host has no room for this VM, or its commit rule forbids it
 ├── InvariantError   memvirt is broken: check() found a difference, or a caller misused an engine part
+├── DeciderError     a decider raised, or asked for what cannot be: names it, its file and the line
 ├── StoreError       bytes that left memory did not come back: names VM, page, store and slot
 └── CorpusError      a corpus or trace file cannot be used: names the file and what is wrong (also ValueError)
 
@@ -26,6 +27,10 @@ class AdmissionError(MemvirtError):
 
 class InvariantError(MemvirtError):
     """Derived state differs from its recount, or an engine part was misused."""
+
+
+class DeciderError(MemvirtError):
+    """A decider did what none may do: it raised, or it answered with what cannot be done."""
 
 
 class StoreError(MemvirtError):

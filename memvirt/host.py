@@ -5,7 +5,6 @@ here translates and validates; the work is done by memvirt.engine.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from math import isqrt
 from typing import Any, Self
 
 import numpy as np
@@ -19,25 +18,18 @@ from memvirt.engine.host import schedule as engine_run
 from memvirt.engine.stores.swap import Swap
 from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
+from memvirt.policies.asking import Asked
 from memvirt.policies.base import Decider, Snapshot, Targets
 from memvirt.settings import costs
-from memvirt.settings.config import NAME, CloneConfig, GuestOptions, HostConfig, VmConfig
+from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import validate
+from memvirt.settings.fields import NAME
+from memvirt.settings.vm_config import CloneConfig, GuestOptions, VmConfig
 from memvirt.units import PAGE_SIZE, suggest
 from memvirt.vm import RunOutcome, Vm, op_codes, page_numbers, whole
 
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
-
-
-def linux_watermarks(frames: int) -> tuple[int, int, int]:
-    """min, low, high in free frames, as Linux sets them (mm/page_alloc.c: min_free_kbytes and watermark_scale_factor
-    10), without the raise for transparent huge pages; never more than an eighth of a small host."""
-    min_kib = max(128, min(isqrt(frames * 4 * 16), 262_144))
-    low_gap = max(min_kib // 4 // 4, frames * 10 // 10_000)
-    min_pages = min(min_kib // 4, frames // 16)
-    gap = min(low_gap, max(1, frames // 32))
-    return min_pages, min_pages + gap, min_pages + 2 * gap
 
 
 class Host:
@@ -48,26 +40,36 @@ class Host:
     def __init__(
         self, *, corpus: Any = None, swap_path: str | None = None, swap_direct: bool = True, **settings: Any
     ) -> None:
-        self.config = validate(HostConfig, settings)
-        config = self.config
+        self._make(validate(HostConfig, settings), corpus, swap_path, swap_direct)
+
+    @classmethod
+    def of(
+        cls, config: HostConfig, *, corpus: Any = None, swap_path: str | None = None, swap_direct: bool = True
+    ) -> Self:
+        """A host of settings that are validated already: nothing is read, parsed or filled in once more."""
+        host = cls.__new__(cls)
+        host._make(config, corpus, swap_path, swap_direct)
+        return host
+
+    def _make(self, config: HostConfig, corpus: Any, swap_path: str | None, swap_direct: bool) -> None:
+        self.config = config
         if config.content == "bytes" and (problem := memory_problem(config.memory * PAGE_SIZE)):
             raise ConfigError(f"memory: {problem}; make the host smaller, or set content to 'fingerprint'")
-        codec = codecs.open_codec(config.codec, config.codec_level_used)
+        codec = codecs.open_codec(config.codec, config.codec_level)
         content = _content(config, corpus, codec)
         marks = config.watermarks
-        low, mid, high = (marks.min, marks.low, marks.high) if marks else linux_watermarks(config.memory)
         self._engine: Any = engine_host.Engine(
             content,
             stores.device(config.swap_device),
             stores.swap(config, swap_path, swap_direct),
             order=config.replacement,
-            order_options=config.order_options(),
-            min_pages=low,
-            low_pages=mid,
-            high_pages=high,
+            order_options=config.replacement_options,
+            min_pages=marks.min,
+            low_pages=marks.low,
+            high_pages=marks.high,
             zpool=stores.zpool(config),
             sharing=config.sharing,
-            sharing_options=config.scanner_options(),
+            sharing_options=config.sharing_options,
             provisioning=PROVISIONING[config.provisioning],
             compress_limit=config.zpool_reject_above,
             readahead=config.readahead,
@@ -82,7 +84,7 @@ class Host:
         self._vms: dict[str, Vm] = {}
         self._commit = config.commit
         self._capacity = config.memory + config.swap_total
-        self._reservable = config.memory - self._engine.nr_fixed - high
+        self._reservable = config.memory - self._engine.nr_fixed - marks.high
         self._decider = config.decider()
         self._going: dict[Vm, tuple[Iterable[Any], Iterator[Any]]] = {}  # streams that a run has stopped in
         self._memo: Mapping[str, tuple[int, ...]] = {}
@@ -140,8 +142,11 @@ class Host:
                 "domain": domain,
             },
         )
+        return self.create(config)
+
+    def create(self, config: VmConfig) -> Vm:
+        """What create_vm does, of settings that are validated already."""
         self._admit(config.name, config.memory, config.reservation)
-        options = config.guest if isinstance(config.guest, GuestOptions) else GuestOptions(cache_percent=0)
         vm = self.engine.create_vm(
             config.name,
             config.memory,
@@ -149,8 +154,8 @@ class Host:
             reservation=config.reservation,
             shares=config.shares,
             domain=config.domain,
-            guest=_guest_arguments(options, config.memory) if config.guest else None,
-            disk=self._guest_disk(options, config.memory) if config.guest else None,
+            guest=_guest_arguments(config.guest, config.memory) if config.guest else None,
+            disk=self._guest_disk(config.guest, config.memory) if config.guest else None,
         )
         return self._adopt(vm)
 
@@ -222,10 +227,8 @@ class Host:
         """
         decider = decider or self._decider
         decide = None
-        interval = 0
-        if decider is not None:
-            interval = int(getattr(decider, "interval_ns", 1_000_000))
-            rule: Any = getattr(decider, "decide", decider)
+        asked = None if decider is None else Asked(decider)
+        if asked is not None:
 
             def decide(now_ns: int) -> None:
                 self._forget_killed()
@@ -234,7 +237,7 @@ class Host:
                 self._decisions += 1
                 for vm in self.vms:
                     vm.mark()
-                self._acted += self._apply(rule(snapshot))
+                self._acted += self._apply(asked.answer(snapshot))
 
         going = {vm: self._stream(vm, stream) for vm, stream in streams.items()}
         self._going = {vm: stream for vm, stream in self._going.items() if vm not in streams}
@@ -246,7 +249,7 @@ class Host:
                 until_ns=until_ns,
                 decide=decide,
                 decider=decider,
-                interval_ns=interval,
+                interval_ns=0 if asked is None else asked.interval_ns,
             )
         finally:
             self._forget_killed()

@@ -6,6 +6,7 @@ from memvirt.engine.device import Device
 from memvirt.engine.stores.swap import Swap
 from memvirt.engine.stores.swapset import SwapSet
 from memvirt.settings.config import HostConfig
+from memvirt.settings.devices import SwapDevice
 
 # Counter -> what the pool calls it. The other reasons to decline a page are the engine's own events.
 POOL_EVENTS = {
@@ -45,9 +46,9 @@ def zpool(config: HostConfig) -> dict[str, Any] | None:
     }
 
 
-def device(setting: Any) -> Device:
-    """The queue of a named device, or of one with constants of its own (a SwapDevice; its dump would be text)."""
-    return Device(setting) if isinstance(setting, str) else Device("custom", **dict(setting))
+def device(setting: SwapDevice) -> Device:
+    """The queue in front of a disk."""
+    return Device(setting.name, **setting.constants())
 
 
 def events(engine: Any) -> dict[str, int]:

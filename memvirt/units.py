@@ -13,6 +13,12 @@ from memvirt.errors import ConfigError
 
 PAGE_SIZE = 4096
 MAX_PAGES = (1 << 32) - 2  # page numbers are 32 bits wide and the last one means "none"
+HUGE_ORDER = 9  # a 2 MiB block is 2^9 pages
+
+
+class PageCount(int):
+    """A size that is counted in pages already; a plain integer counts bytes wherever a user gives a size."""
+
 
 SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 TIME_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
@@ -42,12 +48,12 @@ def parse_bytes(value: object) -> int:
 
 
 def parse_pages(value: object, *, allow_zero: bool = False) -> int:
-    """Pages of 4 KiB named by a text such as "4GiB", or by a plain integer, which counts bytes.
+    """Pages of 4 KiB named by a text such as "4GiB", by a plain integer, which counts bytes, or by a PageCount.
 
     Raises ConfigError as parse_bytes does, and for zero (unless allowed), for what is not a multiple of a page, and
     for more pages than a 32-bit page number can name.
     """
-    size = parse_bytes(value)
+    size = int(value) * PAGE_SIZE if isinstance(value, PageCount) else parse_bytes(value)
     if size == 0 and not allow_zero:
         raise ConfigError(f"size {value!r} is zero; the smallest is one page, did you mean 4KiB?")
     if size % PAGE_SIZE:

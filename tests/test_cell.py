@@ -68,8 +68,8 @@ def test_exhausted_is_an_outcome(made, corpus, tmp_path):
 class Liar(Host):
     """Reads back something else than was written."""
 
-    def create_vm(self, *arguments, **settings):
-        vm = super().create_vm(*arguments, **settings)
+    def create(self, config):
+        vm = super().create(config)
         honest = vm.read_pages
 
         def lie(pages):
@@ -82,14 +82,14 @@ class Liar(Host):
 
 
 def test_a_vm_that_reads_back_something_else_fails_its_cell(made, corpus):
-    record = cells.run_cell(cells.prepare(corpus, Liar), chosen(made, "u-100--swap--s1"))
+    record = cells.run_cell(cells.prepare(corpus, Liar.of), chosen(made, "u-100--swap--s1"))
     assert record.status == "failed" and not record.verified and "ContentError: vm0: page" in record.reason
     assert record.counters["reads"]  # the numbers were taken before
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), MemoryError("arena")])
 def test_what_this_machine_lacks_fails_the_cell_only(made, corpus, error):
-    def broken(**settings):
+    def broken(config, **settings):
         raise error
 
     record = cells.run_cell(cells.prepare(corpus, broken), chosen(made, "u-100--swap--s1"))
@@ -117,11 +117,14 @@ def test_a_run_resumes_from_what_is_kept(made, corpus, tmp_path):
 
 def taken(**changes):
     fields = {
-        "counters": {"fault_swap": 3, "fault_zero": 2, "fault_around_missed": 1, "reads": 9},
+        "counters": {"fault_swap": 3, "fault_zero": 2, "huge_missed": 1, "reads": 9, "swap_pages_in": 128},
         "histograms": {"swap": [(100, 99), (900, 1)]}, "cpu_ns": {"access": 10, "fault": 5}, "usage": {"free": 3, "guest": 1},
         "sharing": {"saved_gross_frames": 9, "pages_sharing": 12, "leaves_shared": 2, "cow_sharing": 4},
         "stores": {"same": 1, "zpool": 9, "swap": 5, "balloon": 6}, "content_pages": 30, "used_frames": 20,
-        "merge_times": (0, 0), "stall": {}, "configured_pages": 8, "sim_ns": 300, "baseline_ns": 200,
+        "fragmentation": {"unusable": [0] * 9 + [250, 1000], "zpool_waste": {"sparse": 2048}, "vms": {
+            "vm0": {"present_pages": 1024, "runs": 3, "huge_pages": 512}}},
+        "vms": {"vm0": {"accesses": 9, "sim_ns": 300, "stall_ns": 30}, "vm1": {"accesses": 0, "sim_ns": 0, "stall_ns": 0}},
+        "merge_times": (0, 0), "stall": {"stall_some_ns": 60}, "configured_pages": 8, "sim_ns": 300, "baseline_ns": 200,
     }  # fmt: skip
     return derived.Taken(**{**fields, **changes})
 
@@ -135,6 +138,41 @@ def test_what_follows_from_counts():
     assert found["saved_zpool_frames"] == 7 and found["saved_same_frames"] == 1
     assert found["saved_swap_frames"] == 5 and found["saved_balloon_frames"] == 6
     assert found["sim_ns.swap.p50"] == found["sim_ns.swap.p99"] == 100 and found["sim_ns.swap.p999"] == 900
+
+
+def test_shares_and_amounts_are_exact_decimals():
+    found = derived.derived(taken(usage={"free": 1, "guest": 1, "zspage": 2}))
+    assert (found["swap_traffic_mib"], found["cpu_overhead_percent"]) == ("0.500000", "33.333333")
+    assert (found["unusable_2mib_percent"], found["zpool_waste_percent"]) == ("25.0", "25.000000")
+    assert (found["huge_mapped_percent"], found["contiguity_pages"]) == ("50.000000", "341.333333")
+    assert (found["stall_percent"], found["vms_stalled_percent"]) == ("20.000000", "50.000000")
+    assert (found["pool_ratio"], found["fault_p99_us"]) == ("4.500000", "0.100")
+    bare = derived.derived(taken(histograms={}, vms={}, fragmentation={}, usage={"free": 4}, stores={}))
+    for name in (
+        "fault_p99_us",
+        "cow_p999_us",
+        "stall_percent",
+        "worst_stall_percent",
+        "pool_ratio",
+        "contiguity_pages",
+    ):
+        assert bare[name] == "", name
+
+
+def test_the_vm_that_waited_most_of_its_own_time_is_found():
+    """It may be another than the one that waited longest."""
+    vms = {
+        "vm0": {"accesses": 9, "sim_ns": 1000, "stall_ns": 500}, "vm1": {"accesses": 9, "sim_ns": 100, "stall_ns": 80},
+        "vm2": {"accesses": 9, "sim_ns": 400, "stall_ns": 0}, "vm3": {"accesses": 0, "sim_ns": 0, "stall_ns": 0},
+    }  # fmt: skip
+    found = derived.derived(taken(vms=vms, stall={"stall_some_ns": 500}))
+    assert (found["vms_stalled_percent"], found["worst_stall_percent"]) == ("50.000000", "80.000000")
+    assert found["stall_percent"] == "50.000000"
+
+
+def test_what_follows_from_a_trace():
+    assert derived.of_trace(1000, 250, 200) == {"miss_ratio": "25.000000", "of_optimum": "93.750000"}
+    assert derived.of_trace(10, 10, 10)["of_optimum"] == ""  # where even the optimum hits nothing there is no share
 
 
 def test_floats_do_not_pass():

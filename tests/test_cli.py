@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from memvirt.cli import catalog, main
-from memvirt.experiment.fleet import AgingSpec, FleetSpec
+from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
 from memvirt.inputs import Corpus, save, synthetic
-from memvirt.settings.config import GuestOptions, HostConfig
+from memvirt.settings.config import HostConfig
+from memvirt.settings.vm_config import GuestOptions
 
 COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
-COMMANDS += ["corpus fingerprint", "trace", "trace import"]
+COMMANDS += ["merge", "corpus fingerprint", "corpus fit", "corpus make", "trace", "trace import"]
 HEAVY = {"numpy", "pandas", "pydantic", "scipy", "rich"}
 
 
@@ -188,18 +189,35 @@ def test_fingerprints_are_made_told_of_and_run_on(memvirt, tmp_path):
     assert code == 0 and {row["status"] for row in json.loads(out)} == {"done"}
 
 
+def test_a_model_is_fitted_made_and_run(memvirt, tmp_path):
+    corpus, model = tmp_path / "a.mvcorpus", tmp_path / "a.json"
+    save(synthetic(1000, 1), corpus)
+    code, out, _ = memvirt("corpus", "fit", corpus, "--later", corpus, "--out", model, "--codecs", "lz4")
+    assert code == 0 and "changed in between" in out and model.stat().st_size > 1000
+    code, _, err = memvirt("corpus", "fit", corpus, "--out", model)
+    assert code == 2 and "is there already" in err
+    code, out, _ = memvirt("corpus", "make", model, "--size", "2MiB", "--out", tmp_path / "b.mvcorpus", "--json")
+    assert code == 0 and json.loads(out)["pages"] == 513
+    _, again, _ = memvirt("corpus", "make", model, "--size", "2MiB", "--out", tmp_path / "c.mvcorpus", "--json")
+    assert json.loads(again)["sha256"] == json.loads(out)["sha256"]
+    words = ("run", "quick", "--tier", "smoke", "--preset", "none", "--json", "--out")
+    for name, more in ((model, ()), ("debian-12", ("--fill", "image=libraries", "--fill", "private=heap,source"))):
+        code, out, _ = memvirt(*words, tmp_path / Path(name).name.replace(".", "-"), "--corpus", name, *more)
+        assert code == 0 and "done" in {row["status"] for row in json.loads(out)}
+
+
 def test_a_corpus_without_the_suites_classes_is_told_before_the_run(memvirt, tmp_path):
     save(Corpus.of([("vm", np.ones((9, 4096), np.uint8))]), tmp_path / "a.mvcorpus")
     code, _, err = memvirt(
         "run", "quick", "--tier", "smoke", "--corpus", tmp_path / "a.mvcorpus", "--out", tmp_path / "r"
     )
-    assert code == 2 and "no class 'heap'" in err and "corpus capture" in err and not (tmp_path / "r").exists()
+    assert code == 2 and "no class 'heap'" in err and "--fill image=vm" in err and not (tmp_path / "r").exists()
 
 
 BAD = [
     (["run", "quikc"], "no suite is called 'quikc'; did you mean 'quick'?"),
     (["run", "--preset", "zcahe"], "unknown preset 'zcahe'; did you mean 'zcache'?"),
-    (["run", "--set", "zpool_percen=3"], "unknown key 'zpool_percen'; did you mean 'zpool_percent'?"),
+    (["run", "--set", "zpool_percen=3"], "no setting is called 'zpool_percen'; did you mean 'zpool_percent'?"),
     (["run", "--set", "memory=64MB"], "did you mean 64MiB?"),
     (["run", "--set", "memory=0"], "is zero"),
     (["run", "--set", "memory=-4KiB"], "is negative"),
@@ -230,6 +248,14 @@ BAD = [
     (["corpus", "capture", "nowhere", "zero=pid:1"], "class 'zero' is the zero page's"),
     (["corpus", "capture", "x", "--format", "elfcore"], "did you mean 'elf-core'?"),
     (["corpus", "capture", "x", "--classes", "heap"], "as in heap=pid:1234"),
+    (["run", "--fill", "heap=x"], "--fill heap=x: write image=CLASS"),
+    (["run", "--fill", "image="], "--fill image=: write image=CLASS"),
+    (["run", "--dry-run", "--corpus", "missing"], "missing cannot be read"),
+    (["run", "--dry-run", "--corpus", "synthetic", "--fill", "image=heep"], "did you mean 'heap'?"),
+    (["corpus", "make", "debian-21"], "did you mean 'debian-12'?"),
+    (["corpus", "make", "./nowhere.json"], "nowhere.json cannot be read"),
+    (["corpus", "make", "debian-12", "--size", "8KiB"], "6 to 16777216 pages, not 2"),
+    (["corpus", "fit", "synthetic", "--codecs", "no"], "unknown codec 'no'"),
     (["corpus", "fingerprint"], "say where to write"),
     (["corpus", "fingerprint", "synthetic", "--key", "k", "--keep-key", "k"], "leave one of them away"),
     (["corpus", "fingerprint", "synthetic", "--key", "k"], "key k cannot be read"),

@@ -1,5 +1,7 @@
 """Miss-ratio curves and reuse distances against a list in LRU order, against single runs, and samples against the whole."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -120,7 +122,7 @@ def test_sizes_run_side_by_side(monkeypatch):
     """Two sizes wait for each other, which they can only if both run at once."""
     barrier = threading.Barrier(2, timeout=20)
 
-    def misses(pages, ids, capacity):
+    def misses(pages, ids, capacity, halt):
         barrier.wait()
         return capacity
 
@@ -128,11 +130,36 @@ def test_sizes_run_side_by_side(monkeypatch):
 
 
 def test_what_one_size_raises_ends_the_curve():
-    def misses(pages, ids, capacity):
-        raise MemoryError("no memory")
+    """Those that run beside it are told to end: they would wait for 20 s otherwise, and fail."""
+
+    def misses(pages, ids, capacity, halt):
+        if capacity == 3:
+            raise MemoryError("no memory")
+        assert halt.wait(20)
+        return 0
 
     with pytest.raises(MemoryError):
         curve.exact("any", TRACE, 900, (3, 4, 5), misses, at_once=2)
+
+
+@pytest.mark.parametrize("name", ["lru", "clock", "belady"])
+@pytest.mark.parametrize("sizes", [(1000,), (1000, 2000, 3000, 4000)])
+def test_ctrl_c_ends_a_curve(name, sizes):
+    """In the middle of what takes minutes: 40 million requests, which are a fraction of a second between two looks."""
+    program = (
+        "import os, signal, threading, time, numpy as np\n"
+        "from memvirt.simulation import simulate\n"
+        "pages = np.tile(np.arange(200_000, dtype=np.uint32), 400)\n"
+        "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "began = time.process_time()\n"
+        "try:\n"
+        f"    simulate('{name}', pages, capacities={sizes})\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopped', time.process_time() - began)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    word, took = done.stdout.split()
+    assert word == "stopped" and float(took) < 3, done.stderr
 
 
 # -- samples -------------------------------------------------------------------------------------------------------

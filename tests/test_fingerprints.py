@@ -100,6 +100,7 @@ def test_no_bytes_and_no_unkeyed_hash_are_in_the_file(corpus: Corpus, prints: Fi
     for digest in (hashlib.blake2b, hashlib.sha256, hashlib.md5, hashlib.sha1):
         assert not {digest(page.tobytes()).digest()[:8] for page in corpus.pages} & there
     assert KEY not in raw and KEY.hex().encode() not in raw
+    assert fingerprints(known_pages(), LZ4).provenance == ()  # where pages are from, is told by names, too
 
 
 def test_merged_sets_show_what_they_have_in_common(corpus: Corpus) -> None:
@@ -128,15 +129,15 @@ def test_merged_sets_show_what_they_have_in_common(corpus: Corpus) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    save(fingerprints(known_pages(), [*LZ4, ("zstd", None)], KEY), tmp_path / "small.mvprints")
+    save(fingerprints(known_pages(), [*LZ4, ("zstd", None)], KEY, note="ten pages"), tmp_path / "small.mvprints")
     return tmp_path / "small.mvprints"
 
 
 def test_round_trip(file: Path) -> None:
-    told, again = fingerprints(known_pages(), [*LZ4, ("zstd", None)], KEY), load(file)
+    told, again = fingerprints(known_pages(), [*LZ4, ("zstd", None)], KEY, note="ten pages"), load(file)
     assert isinstance(again, Fingerprints)
     assert (again.sha256, again.key_id, again.routes) == (told.sha256, told.key_id, told.routes)
-    assert (again.classes, again.provenance) == (told.classes, ("here",))
+    assert (again.classes, again.provenance) == (told.classes, ("ten pages",))
     for name in ("hash", "flags", "entropy", "sketch"):
         assert np.array_equal(getattr(again, name), getattr(told, name)), name
     for key, sizes in told.sizes.items():
@@ -280,3 +281,10 @@ def test_what_does_not_fit_a_plan_is_said_before_it_runs(prints: Fingerprints) -
     foreign = Corpus.of([("heaps", np.ones((5, PAGE), np.uint8))])
     found = planning.misfits(planning.make("quick", "smoke"), foreign)
     assert len(found) == 4 and any("no class 'heap'" in text and "did you mean 'heaps'?" in text for text in found)
+    assert all("--fill image=heaps --fill private=heaps" in text for text in found)
+    plan = planning.make("quick", "smoke", fill=["image=heaps", "private=heaps"])
+    assert planning.misfits(plan, foreign) == []
+    usual = planning.make("quick", "smoke")
+    assert {cell.sha256() for cell in plan.cells}.isdisjoint(cell.sha256() for cell in usual.cells)
+    half = planning.make("quick", "smoke", fill=["private=random"]).cells[0].spec.fleet
+    assert (half.image, half.private) == (usual.cells[0].spec.fleet.image, ("random",))

@@ -11,13 +11,15 @@ import pytest
 
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite as suites
-from memvirt.experiment.fleet import AgingSpec, Fleet, FleetSpec, Layout, among, blend, build
+from memvirt.experiment.fleet import Fleet, Layout, among, blend, build
+from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
 from memvirt.experiment.suite import Scenario, Suite
 from memvirt.inputs import Corpus, synthetic
 from memvirt.settings.diagnose import validate
+from memvirt.settings.vm_config import PLAIN_GUEST, GuestOptions, VmConfig
 from memvirt.workloads import BATCH, DISCARD, FILL, READ, WRITE, Batch
 
-MIB = 1 << 20
+MIB = 256  # pages
 
 
 class Vm:
@@ -41,7 +43,7 @@ class Vm:
         self.host.log.append(f"destroy {self.name}")
 
     def balloon(self, target: int) -> int:
-        assert self.alive and self.guest and target + len(self.content) * 4096 <= self.memory
+        assert self.alive and self.guest and target + len(self.content) <= self.memory
         self.ballooned = target
         return target
 
@@ -51,16 +53,16 @@ class Host:
 
     def __init__(self) -> None:
         self.log: list[str] = []
-        self.promises: list[dict[str, int]] = []
+        self.promises: list[VmConfig] = []
         self.unusable = itertools.cycle([0])  # what its index at order 9 is, cycle by cycle
         self.created: list[Vm] = []
 
-    def create_vm(self, name: str, *, memory: int, guest: Any, domain: int = 0, **promises: int) -> Vm:
-        self.promises.append(promises)
-        assert not any(vm.alive and vm.name == name for vm in self.created)
-        self.log.append(f"create {name}")
-        self.created.append(Vm(self, name, memory, guest))
-        self.created[-1].domain = domain
+    def create(self, config: VmConfig) -> Vm:
+        self.promises.append(config)
+        assert not any(vm.alive and vm.name == config.name for vm in self.created)
+        self.log.append(f"create {config.name}")
+        self.created.append(Vm(self, config.name, config.memory, config.guest))
+        self.created[-1].domain = config.domain
         return self.created[-1]
 
     def fragmentation(self) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class Host:
         for vm, batches in streams.items():
             assert vm.alive
             for batch in batches:
-                assert (int(batch.pages.max()) + 1) * 4096 <= vm.memory
+                assert int(batch.pages.max()) < vm.memory
                 sources = batch.sources if batch.sources is not None else np.zeros(len(batch.pages))
                 for page, op, source in zip(batch.pages.tolist(), batch.ops.tolist(), sources.tolist(), strict=True):
                     if op == FILL:
@@ -132,15 +134,15 @@ def test_sizes_and_promises_go_by_the_vm(corpus: Corpus) -> None:
     }
     build(host, scenario(fleet=table), corpus, 1)
     assert [vm.memory for vm in host.created] == [MIB, MIB, 2 * MIB, 4 * MIB]
-    assert host.promises == [
-        {"shares": 2000, "reservation": MIB // 4, "limit": MIB},
-        {"shares": 1000, "reservation": MIB // 4, "limit": 3 * MIB // 4},
-        {"shares": 2000, "reservation": MIB // 2, "limit": MIB},
-        {"shares": 1000, "reservation": MIB, "limit": 4 * MIB},
+    assert [(vm.shares, vm.reservation, vm.limit) for vm in host.promises] == [
+        (2000, MIB // 4, MIB),
+        (1000, MIB // 4, 3 * MIB // 4),
+        (2000, MIB // 2, MIB),
+        (1000, MIB, 4 * MIB),
     ]
     host = Host()
     build(host, scenario(), corpus, 1)
-    assert host.promises == [{}] * 4  # a fleet that says nothing leaves it to the host
+    assert [(vm.shares, vm.reservation, vm.limit) for vm in host.promises] == [(1000, 0, None)] * 4
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_what_arrives_is_spread_over_the_measured_phase(corpus: Corpus) -> None:
     for phase in fleet.phases:
         for step in phase:
             host.run(step)
-    layout = Layout.of(fleet._scenario.fleet, host.created[0].memory // 4096)
+    layout = Layout.of(fleet._scenario.fleet, host.created[0].memory)
     kept = [[vm.content.get(page) for page in range(layout.touched, layout.configured)] for vm in host.created]
     assert layout.arriving > 0 and all(each == kept[0] for each in kept)
     assert [content is not None for content in kept[0]] == [at < layout.arriving for at in range(len(kept[0]))]
@@ -235,7 +237,7 @@ def test_a_corpus_too_small_never_looks_like_sharing() -> None:
 def test_what_a_ratio_means(corpus: Corpus, grow: str, percent: int, sizes: list[int]) -> None:
     host = Host()
     fleet = build(host, scenario(fleet={"grow": grow}), corpus, 1, overcommit_percent=percent)
-    assert [vm.memory // 4096 for vm in host.created] == sizes
+    assert [vm.memory for vm in host.created] == sizes
     assert fleet.configured_pages == sum(sizes)
 
 
@@ -260,8 +262,8 @@ def streams_of(fleet: Fleet, host: Host) -> list[tuple[Any, ...]]:
 def test_streams_are_the_same_with_a_guest_and_at_every_ratio(corpus: Corpus) -> None:
     plain, guests, more, other = Host(), Host(), Host(), Host()
     one = streams_of(build(plain, scenario(), corpus, 1), plain)
-    assert streams_of(build(guests, scenario(), corpus, 1, guest={"cache_percent": 10}), guests) == one
-    assert [vm.guest for vm in guests.created] == [{"cache_percent": 10}] * 4
+    assert streams_of(build(guests, scenario(), corpus, 1, guest=GuestOptions(cache_percent=10)), guests) == one
+    assert [vm.guest for vm in guests.created] == [GuestOptions(cache_percent=10)] * 4
     assert set(one) <= set(streams_of(build(more, scenario(), corpus, 1, overcommit_percent=200), more))
     assert streams_of(build(other, scenario(), corpus, 2), other) != one
 
@@ -293,10 +295,10 @@ def test_a_refusal_passes_through(corpus: Corpus) -> None:
         pass
 
     class SmallHost(Host):
-        def create_vm(self, name: str, *, memory: int, guest: Any, domain: int = 0, **promises: int) -> Vm:
+        def create(self, config: VmConfig) -> Vm:
             if len(self.created) == 2:
                 raise Full
-            return super().create_vm(name, memory=memory, guest=guest, domain=domain)
+            return super().create(config)
 
     with pytest.raises(Full):
         build(SmallHost(), scenario(), corpus, 1)
@@ -306,7 +308,7 @@ def test_a_refusal_passes_through(corpus: Corpus) -> None:
 def test_aging_vms_come_and_go(corpus: Corpus, guest: bool) -> None:
     host = Host()
     aged = scenario(warm_up=None, measured=None, aging={"cycles": 80, "resident_percent": 60})
-    fleet = build(host, aged, corpus, 3, overcommit_percent=200, guest=guest)
+    fleet = build(host, aged, corpus, 3, overcommit_percent=200, guest=PLAIN_GUEST if guest else None)
     assert host.created == []
     host.unusable = itertools.count(0, 2)  # it moves by 20 over 10 cycles: it never settles
     assert [phase.name for phase in fleet.phases] == ["warm-up", "measured"]
@@ -328,7 +330,7 @@ def test_vms_age_until_memory_has_settled(corpus: Corpus) -> None:
     aged = scenario(warm_up=None, measured=None, aging={"cycles": 80, "measured_cycles": 5, "resident_percent": 60})
     host.unusable = itertools.chain(range(0, 300, 10), itertools.repeat(300))
     lengths = []
-    for phase in build(host, aged, corpus, 3, guest=True).phases:
+    for phase in build(host, aged, corpus, 3, guest=PLAIN_GUEST).phases:
         lengths.append(0)
         for streams in phase:
             host.run(streams)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from memvirt.settings import orders
+
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -214,7 +216,6 @@ def pages_out_are_paid_for(settings):
     assert live <= paid * 1.02 + lists + 2048, (live, paid, lists)
 
 
-ORDERS = "random fifo clock lru twolist mglru sieve s3fifo 2q arc lfu".split()
 LARGER = (
     {"memory": 8 << 20, "swap": 64 << 20, "zpool_percent": 60},
     {"memory": 8 << 20, "swap": 64 << 20, "zpool_percent": 0},
@@ -238,7 +239,7 @@ def main():
 
 
 def charges():
-    for order in ORDERS:
+    for order in orders.ORDERS:
         hosts_pay_for_every_frame_and_slot(replacement=order)
     for scanner in ("hash", "ksm", "esx", "inline"):
         hosts_pay_for_every_frame_and_slot(sharing=scanner)

@@ -22,6 +22,7 @@ import memvirt
 from memvirt.engine.host import audit
 from memvirt.errors import AdmissionError
 from oracle import host as reference
+from oracle import parts
 
 PAGE = 4096
 EXAMPLES = int(os.environ.get("MEMVIRT_EXAMPLES", "0"))  # more of them for a long search; 0: the few of every run
@@ -280,6 +281,8 @@ HOSTS = {
     "thick": {"memory": 1500 * PAGE, "swap": 500 * PAGE, "provisioning": "thick", "on_exhausted": "kill"},
 }
 LARGE = ("thin-huge", "thick")
+ORDERS = tuple(name for name in parts.ORDERS if name not in HOSTS)
+HOSTS |= {name: {**SMALL, "replacement": name, "harvest_interval": 100_000} for name in ORDERS}
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -288,4 +291,4 @@ def test_host_and_oracle_agree(name):
     if name in LARGE:
         members["vm_pages"] = (40, 700, 1100)
     machine = type("Machine", (HostMachine,), members)
-    run_state_machine_as_test(machine, settings=profile(6 if name in LARGE else 15))
+    run_state_machine_as_test(machine, settings=profile(6 if name in (*LARGE, *ORDERS) else 15))

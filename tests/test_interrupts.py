@@ -113,7 +113,8 @@ def test_while_the_corpus_is_captured(words, moment, tmp_path):
 
 
 def test_while_the_table_is_printed(tmp_path):
-    prepared = "import signal\nfrom memvirt.report import terminal\nterminal.text = lambda *_: os.kill(os.getpid(), signal.SIGINT)"
+    prepared = "import signal\nfrom memvirt.report import terminal\n"
+    prepared += "terminal.text = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)"
     words = ("run", "quick", "--tier", "smoke", "--preset", "swap", "--corpus", "synthetic", "--out", tmp_path / "out")
     process = start(*words, prepared=prepared)
     out, err = process.communicate()
@@ -155,7 +156,7 @@ def test_a_cell_that_took_it_for_a_failure_is_not_kept(watched, tmp_path):
     with Results(tmp_path / "out", manifest(made, context)) as results:
         with pytest.raises(interrupts.Stopped):
             list(run_plan(made, context, results, measure=spoiled))
-        assert [path.stem for path in results.cell_files()] == ["zipf-100--baseline--s1"]
+        assert [path.stem for path in results.cell_files()] == ["zipf-100--baseline--s1--baseline"]
 
 
 def test_time_that_is_up_is_not_lost_either(watched):

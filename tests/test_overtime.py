@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from memvirt.report import aging_table
-from memvirt.workloads.aging import settled
+from memvirt.results.derived import settled
 
 
 def test_settled_is_a_mean_that_moves_by_less_than_ten_over_ten_cycles() -> None:
@@ -21,18 +21,21 @@ def test_cycles_shown_end_with_the_last() -> None:
     assert aging_table.shown_cycles(1) == [1] and aging_table.shown_cycles(3) == [1, 2, 3]
 
 
-def record(preset: str, seed: int, unusable: list[int], measured: int = 2) -> SimpleNamespace:
+def record(preset: str, seed: int, unusable: list[int], measured: int = 2, role: str = "column") -> SimpleNamespace:
     samples = [
         {"unusable_9": value, "compact_moved": 10 * seed * cycle, "huge_pages": 512, "present_pages": 1024}
         for cycle, value in enumerate(unusable)
     ]
     config = {"scenario": {"aging": {"measured_cycles": measured}}}
-    return SimpleNamespace(scenario="small-vms", preset=preset, seed=seed, samples=samples, config=config)
+    return SimpleNamespace(scenario="small-vms", role=role, preset=preset, seed=seed, samples=samples, config=config)
 
 
 def test_rows_are_presets_with_medians_over_seeds() -> None:
     records = [record("thin", seed, [seed * 100] * 32) for seed in (1, 2, 3)]
-    records += [record("baseline-guest", 1, [0] * 12), record("thick", 1, [0] * 30 + [990] * 20 + [500, 700])]
+    records += [
+        record("baseline-guest", 1, [0] * 12, role="baseline"),
+        record("thick", 1, [0] * 30 + [990] * 20 + [500, 700]),
+    ]
     (table,) = aging_table.tables(records)
     cells = [[str(cell) for cell in column.cells] for column in table.columns]
     assert [str(column.header) for column in table.columns][1:6] == ["10", "20", "30", "40", "50"]
@@ -42,4 +45,4 @@ def test_rows_are_presets_with_medians_over_seeds() -> None:
     assert cells[-2] == ["20", "10"] and cells[-1] == ["50", "50"]
     (table,) = aging_table.tables([record("thin", 1, list(range(0, 400, 4)))])
     assert str(next(iter(table.columns[-4].cells))) == "no"
-    assert aging_table.tables([SimpleNamespace(scenario="x", preset="p", samples=[])]) == []
+    assert aging_table.tables([SimpleNamespace(scenario="x", role="column", preset="p", samples=[])]) == []

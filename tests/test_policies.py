@@ -488,7 +488,7 @@ def test_a_users_own_decider(tmp_path):
         ("Fare", "has no class 'Fare'; did you mean 'Fair'"),
         ("NoInterval", "set interval_ns"),
         ("Empty", "no method decide"),
-        ("Fussy", "cannot be made: never"),
+        ("Fussy", "cannot be made: ValueError: never (mine.py:20)"),
     ]:
         with pytest.raises(ConfigError) as caught:
             policies.build(f"{file}:{name}", {})

@@ -12,9 +12,10 @@ from memvirt.results.record import Record, RecordError
 
 
 def made(**changes):
-    config = changes.pop("config", {"host": {"memory": "64MiB"}})
+    config = changes.pop("config", {"scenario": {"name": "zipf"}})
     fields = {
-        "suite": "s", "scenario": "zipf-150", "preset": "swap", "seed": 1, "tier": "smoke", "status": "done",
+        "suite": "s", "scenario": "zipf-150", "preset": "swap", "role": "column", "kind": "fleet",
+        "seed": 1, "tier": "smoke", "status": "done",
         "ratio": "1.50", "config": config, "config_sha256": records.sha256_of(config), "inputs": {"corpus": "ab"},
         "versions": {"memvirt": "0.1.0"},
     }  # fmt: skip
@@ -24,7 +25,9 @@ def made(**changes):
 def test_a_record_survives_its_text():
     record = made(counters={"reads": 3}, histograms={"swap": [(10, 2), (20, 1)]}, derived={"slowdown": "1.5"})
     assert records.loads(records.dumps(record), "x") == record
-    assert record.cell == "zipf-150--swap--s1"
+    assert record.cell == "zipf-150--swap--s1" and made(role="baseline").cell == "zipf-150--swap--s1--baseline"
+    assert record.base_scenario == "zipf" and record.description == ""
+    assert (record.number("slowdown"), record.number("reads"), record.number("faults")) == (1.5, 3, None)
     assert not {"environment", "measured"} & set(records.comparable(record))
 
 
@@ -33,7 +36,14 @@ def test_a_record_survives_its_text():
     [
         ({"status": "failed"}, "needs a reason"),
         ({"derived": {"slowdown": 1.5}}, "derived.slowdown"),
-        ({"config": {"a": [1, {"b": 0.5}]}}, r"a float at a\[1\].b"),
+        ({"config": {"scenario": {"name": "a"}, "a": [1, {"b": 0.5}]}}, r"a float at a\[1\].b"),
+        ({"config": {"scenario": "zipf"}}, "config.scenario.name is missing"),
+        ({"derived": {"slowdown": "quick"}}, "no decimal number: slowdown"),
+        ({"fragmentation": {"unusable": {"9": 3}}}, "unusable is no list of integers"),
+        ({"fragmentation": {"external": [True]}}, "external is no list of integers"),
+        ({"measured": {"accesses_per_s": "fast"}}, "accesses_per_s is no integer"),
+        ({"role": "row"}, "role"),
+        ({"shown": {}}, "shown"),
         ({"config_sha256": "0"}, "not the hash of config"),
         ({"counters": {"reads": 1, "guest.oom": -1}}, "counters only grow, these did not: guest.oom"),
         ({"histograms": {"swap": [(20, 1), (10, 1)]}}, "must ascend"),
@@ -54,7 +64,8 @@ def test_what_no_record_may_be(changes, said):
         ("{", "not a whole JSON file"),
         ("[]", "not a memvirt record"),
         ('{"format": "memvirt-record", "schema": 9}', "schema 9"),
-        ('{"format": "memvirt-record", "schema": 1}', "suite"),
+        ('{"format": "memvirt-record", "schema": 2}', "suite"),
+        ('{"format": "memvirt-record", "schema": 1}', r"schema 1 \(which held no defaults.*run it again"),
         (b"\xff\xfe", "not a whole JSON file"),
     ],
 )

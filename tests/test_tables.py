@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from helpers import made_records
 from memvirt.errors import ConfigError
-from memvirt.report import columns, export, terminal, verdict
+from memvirt.report import export, terminal, verdict
 from memvirt.report.columns import BY_NAME
 from memvirt.report.summary import figures, groups
+from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import RecordError
 
 made, folder = made_records.made, made_records.folder
@@ -27,7 +29,7 @@ STOPPED = "vm2 stopped in phase fill after 77 accesses: no_frame"
 
 def small_run():
     return [
-        made(preset="baseline", ratio="0.50", slowdown="", faults=0),
+        made(preset="baseline", role="baseline", ratio="0.50", slowdown="", faults=0),
         *(
             made(ratio="1.00", preset=preset, slowdown="1.000", faults=0, p99_ns=0, swap_pages=0, saved=(), unusable=0)
             for preset in ("none", "swap", "sharing")
@@ -136,21 +138,21 @@ def test_three_figures(value, text):
     assert figures(value) == text
 
 
-def test_who_stalls_is_told_by_number_and_by_the_worst():
-    """Of the VM's own time: the one that waited longest may be far from the one that waited most."""
-    record = made(
-        vms={
-            "vm0": {"accesses": 9, "sim_ns": 1000, "stall_ns": 500},
-            "vm1": {"accesses": 9, "sim_ns": 100, "stall_ns": 80},
-            "vm2": {"accesses": 9, "sim_ns": 400, "stall_ns": 0},
-            "vm3": {"accesses": 0, "sim_ns": 0, "stall_ns": 0},
-        },
-        derived={"stall_some_ns": 500},
-    )
-    told = {name: columns.column(name).value(record) for name in ("vms_stalled_percent", "worst_stall_percent")}
-    assert told == {"vms_stalled_percent": 50, "worst_stall_percent": 80}
-    assert columns.column("stall_percent").value(record) == 50
-    assert columns.column("worst_stall_percent").value(made(vms={})) is None
+def test_the_optimum_of_a_trace_is_a_row_that_is_compared_with_nothing():
+    """Also where a preset has its name: the role says which is which."""
+
+    def trace(preset, ratio, role="column"):
+        return made(preset=preset, role=role, kind="trace", derived={"miss_ratio": ratio})
+
+    records = [trace("belady", "10.0", "baseline"), trace("belady", "20.0"), trace("lru", "30.0")]
+    (group,) = groups(records, Shown(columns=["miss_ratio"], learned="leading"))
+    assert [(row.preset, row.role) for row in group.rows] == [
+        ("belady", "baseline"),
+        ("belady", "column"),
+        ("lru", "column"),
+    ]
+    assert [group.is_best(row, group.best(group.columns[0])) for row in group.rows] == [False, True, False]
+    assert "belady 20 %, lru 30" in verdict.line([group])
 
 
 def test_unknown_formats_and_folders_are_refused(tmp_path):
@@ -197,7 +199,7 @@ def test_the_long_frame_is_exact():
     assert found["zipf", "1.50", "sharing", "slowdown"]["value"] == "2.125"
     assert found["zipf", "1.50", "sharing", "slowdown"]["unit"] == "×"
     assert found["zipf", "1.50", "swap", "swap_pages_in"]["value"] == "25600"
-    assert found["zipf", "1.50", "swap", "swap_traffic_mib"]["value"] == "200.0"
+    assert found["zipf", "1.50", "swap", "swap_traffic_mib"]["value"] == "200.000000"
     assert found["zipf", "1.50", "none", "status"]["value"] == "refused"
     assert ("zipf", "1.50", "none", "slowdown") not in found
 
@@ -214,7 +216,7 @@ def test_json_holds_the_same_frame():
 def test_a_missing_pandas_is_named_with_its_remedy(form, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ConfigError, match=rf"'{form}' needs pandas.*pip install memvirt\[report\]"):
-        export.WRITERS[form]([made()])
+        export.WRITERS[form]([made()], USUAL)
 
 
 def test_csv_json_and_text_do_without_the_extras(monkeypatch):
@@ -347,3 +349,9 @@ def test_the_line_does_not_depend_on_the_order_of_records(numbers, rng):
     shuffled = list(records)
     rng.shuffle(shuffled)
     assert sorted(verdict.line(groups(records))) == sorted(verdict.line(groups(shuffled)))
+
+
+def test_a_preset_called_baseline_is_a_row_like_any_other(tmp_path):
+    records = [made(preset="baseline-mine"), made(preset="baseline-mine", role="baseline", slowdown="")]
+    text = terminal.table_command(folder(tmp_path / "run", records))
+    assert len(re.findall(r"^ 1.50 +baseline-mine +1.50 +2.00", text, re.MULTILINE)) == 1

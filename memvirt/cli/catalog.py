@@ -2,13 +2,14 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from memvirt.cli import topics
+from memvirt.cli.catalog_entry import Entry
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.units import PAGE_SIZE, format_pages, suggest
 
@@ -24,22 +25,8 @@ SINGULAR = {
     "codecs": "codec",
     "devices": "device",
     "settings": "setting",
+    "topics": "topic",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A name, one line on it, and what `describe` adds: a text and a table."""
-
-    name: str
-    summary: str
-    text: str = ""
-    heads: tuple[str, ...] = ()
-    rows: Sequence[tuple[str, ...]] = ()
-
-    @property
-    def options(self) -> list[str]:
-        return [row[0] for row in self.rows] if self.heads[:1] == ("option",) else []
 
 
 def kind_called(text: str) -> str:
@@ -119,9 +106,16 @@ def _workloads() -> list[Entry]:
 
 def _corpora() -> list[Entry]:
     from memvirt.inputs import store
+    from memvirt.inputs.model import mixes
 
     synthetic = "seeded synthetic pages: the same bytes on every machine"
     found = [Entry("synthetic", synthetic, "Use it with 'memvirt run --corpus synthetic'.")]
+    found += [
+        Entry(
+            name, f"a mix made from a content model, {', '.join(entry.name for entry in model.classes)}", model.source
+        )
+        for name, model in mixes().items()
+    ]
     default = _default_corpus(store.cache_folder())
     files = [*store.cache_folder().glob(f"*{store.SUFFIX}"), *store.cache_folder().glob(f"*{store.PRINTS_SUFFIX}")]
     for path in sorted(files):
@@ -189,26 +183,25 @@ def _scanners() -> list[Entry]:
 
 def _replacements() -> list[Entry]:
     from memvirt.engine.replacement.registry import ORDERS
-    from memvirt.settings.replacement_options import REPLACEMENT_OPTION_MEANINGS, resolved
+    from memvirt.settings.orders import options_of
 
     found = []
     for name, cls in ORDERS.items():
         essay = inspect.cleandoc(importlib.import_module(cls.__module__).__doc__ or "")
         summary, _, text = essay.partition("\n")
-        rows = [(key, value, REPLACEMENT_OPTION_MEANINGS[key]) for key, value in resolved(name, {}).items()]
-        heads = ("option", "default", "meaning") if rows else ()
+        rows = [(key, str(each.default), each.meaning, each.source) for key, each in options_of(name).items()]
+        heads = ("option", "default", "meaning", "source of the default") if rows else ()
         found.append(Entry(name, summary.partition(": ")[2] or summary, text.strip(), heads, rows))
     return found
 
 
 def _codecs() -> list[Entry]:
-    from memvirt.engine.content.codec import CODECS, open_codec
-    from memvirt.settings.config import CODEC_LEVELS, ZSTD_LEVELS
+    from memvirt.engine.content.codec import open_codec
+    from memvirt.names import CODECS, ZSTD_LEVELS
 
     found = []
-    for name, (default, lowest, highest) in CODEC_LEVELS.items():
+    for name, (meaning, default, lowest, highest) in CODECS.items():
         levels = ", ".join(map(str, ZSTD_LEVELS)) if name == "zstd" else f"{lowest} to {highest}"
-        meaning = CODECS[name][0]
         try:
             route = str(open_codec(name).route)
         except ConfigError as error:
@@ -222,24 +215,26 @@ def _codecs() -> list[Entry]:
 
 
 def _devices() -> list[Entry]:
-    from memvirt.engine.device import MODELS, PARAMETERS, Device
+    from memvirt.engine.device import Device
+    from memvirt.names import DEVICE_CONSTANTS, DEVICE_SOURCES, DEVICES
 
     text = "Constants of a model, not of anyone's hardware. Name it in 'swap_device', or give a table with your own."
     return [
         Entry(
             name,
             f"a 4 KiB read takes {Device(name).submit('read', 0, 1) / 1000:g} us, {constants[-1]} at a time",
-            text,
+            f"{text}\nFrom: {DEVICE_SOURCES[name]}.",
             ("constant", "value"),
-            [(key, str(value)) for key, value in zip(PARAMETERS, constants, strict=True)],
+            [(key, str(value)) for key, value in zip(DEVICE_CONSTANTS, constants, strict=True)],
         )
-        for name, constants in MODELS.items()
+        for name, constants in DEVICES.items()
     ]
 
 
 def _settings() -> list[Entry]:
-    from memvirt.experiment.fleet import AgingSpec, FleetSpec
-    from memvirt.settings.config import GuestOptions, HostConfig
+    from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+    from memvirt.settings.config import HostConfig
+    from memvirt.settings.vm_config import GuestOptions
 
     host = "A host's: memvirt.Host(NAME=...), [host] in a preset, or --set NAME=VALUE."
     guest = "A guest's: create_vm(guest={...}), or [vm.guest] in a preset."
@@ -295,4 +290,5 @@ _READERS: dict[str, Callable[[], list[Entry]]] = {
     "codecs": _codecs,
     "devices": _devices,
     "settings": _settings,
+    "topics": topics.entries,
 }

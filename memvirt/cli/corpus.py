@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 SYNTHETIC_PAGES = 8192  # 32 MiB: every class is longer than what a VM of the suites takes from it
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
+Note = Annotated[
+    str, typer.Option(help="What the pages are of, to be published with them; nothing else is told of it.")
+]
 SHOWN_LINES = 8
 ALL_CODECS = ("lz4", "lz4hc", "zstd")
 Codecs = Annotated[
@@ -61,24 +64,21 @@ def capture(
     from memvirt.errors import ConfigError
     from memvirt.inputs import capture as capturing
 
-    problems = ["--default: is for a corpus in the cache folder; leave --out away"] if out and default else []
+    problems = ["--default: is for a corpus in the cache folder; leave out --out"] if out and default else []
     names = [name.strip() for name in classes.split(",") if name.strip()]
     pages = _asked_pages(size, problems)
-    if sources:
-        problems += _source_problems(form, names)
-    else:
-        pages, names = pages or capturing.DEFAULT_PAGES, names or list(capturing.SHARES)
-        problems += capturing.problems(pages, seed, names)
+    own_pages, own_names = pages or capturing.DEFAULT_PAGES, names or list(capturing.SHARES)
+    problems += _source_problems(form, names) if sources else capturing.problems(own_pages, seed, own_names)
     if problems:
         raise ConfigError("\n".join(problems))
-    _require_place(out, force)
+    require_place(out, force)
     if sources:
         captured = _from_sources(sources, pages, seed, form, by_mapping)
     else:
-        captured = capturing.capture(pages, seed, names)
-    kept = _measured(captured, parse_codecs("", ALL_CODECS)) if as_prints else captured
-    path = _kept(kept, out, force, default)
-    _print_captured(kept, path, as_json)
+        captured = capturing.capture(own_pages, seed, own_names)
+    kept = measured(captured, parse_codecs("", ALL_CODECS)) if as_prints else captured
+    path = keep_corpus(kept, out, force, default)
+    print_captured(kept, path, as_json)
 
 
 def _asked_pages(size: str, problems: list[str]) -> int | None:
@@ -125,7 +125,7 @@ def _from_sources(texts: Sequence[str], pages: int | None, seed: int, form: str,
             each.source.close()
 
 
-def _require_place(out: Path | None, force: bool) -> None:
+def require_place(out: Path | None, force: bool) -> None:
     """Known before anything is captured: whether the result can be written."""
     from memvirt.inputs import store
 
@@ -134,7 +134,7 @@ def _require_place(out: Path | None, force: bool) -> None:
     store.require_writable(out or store.cache_folder() / store.POINTER, force=force or out is None)
 
 
-def _kept(corpus: "ClassTable", out: Path | None, force: bool, default: bool = False) -> Path:
+def keep_corpus(corpus: "ClassTable", out: Path | None, force: bool, default: bool = False) -> Path:
     from memvirt.inputs import store
 
     if out is None:
@@ -146,7 +146,7 @@ def _kept(corpus: "ClassTable", out: Path | None, force: bool, default: bool = F
     return out
 
 
-def _print_captured(corpus: "ClassTable", path: Path, as_json: bool) -> None:
+def print_captured(corpus: "ClassTable", path: Path, as_json: bool) -> None:
     rows = [{"name": entry.name, "pages": entry.pages} for entry in corpus.classes[1:]]
     if as_json:
         known = {"corpus": str(path), "sha256": corpus.sha256, "pages": len(corpus), "classes": rows}
@@ -172,6 +172,7 @@ def fingerprint(
         Path | None, typer.Option(help="File of a key kept before: two captures can then be compared.")
     ] = None,
     keep_key: Annotated[Path | None, typer.Option(help="Keep the new key in this file. It is a secret.")] = None,
+    note: Note = "",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -194,9 +195,9 @@ def fingerprint(
     path = out or Path(file).with_suffix(store.PRINTS_SUFFIX)
     store.require_writable(path, force=force)
     secret = _read_key(key) if key else _new_key(keep_key, force)
-    prints = _measured(corpus, parse_codecs(codecs, ALL_CODECS), secret)
+    prints = measured(corpus, parse_codecs(codecs, ALL_CODECS), secret, note)
     store.save(prints, path, force=force)
-    _print_captured(prints, path, as_json)
+    print_captured(prints, path, as_json)
 
 
 def _read_key(path: Path) -> bytes:
@@ -285,7 +286,7 @@ def _all_prints(names: Sequence[str], codecs: list[tuple[str, int | None]]) -> "
 
     key = secrets.token_bytes(KEY_BYTES)
     corpora = [opened(name) for name in names]
-    found = [each if isinstance(each, Fingerprints) else _measured(each, codecs, key) for each in corpora]
+    found = [each if isinstance(each, Fingerprints) else measured(each, codecs, key) for each in corpora]
     if len(found) == 1:
         return found[0]
     labels = [Path(name).stem or "default" for name in names]
@@ -294,12 +295,14 @@ def _all_prints(names: Sequence[str], codecs: list[tuple[str, int | None]]) -> "
     return merged(list(zip(labels, found, strict=True)))
 
 
-def _measured(corpus: "Corpus", codecs: list[tuple[str, int | None]], key: bytes | None = None) -> "Fingerprints":
+def measured(
+    corpus: "Corpus", codecs: list[tuple[str, int | None]], key: bytes | None = None, note: str = ""
+) -> "Fingerprints":
     from memvirt.cli.progress import counted
     from memvirt.inputs import fingerprints
 
     with counted("measuring") as progress:
-        return fingerprints(corpus, codecs, key, progress)
+        return fingerprints(corpus, codecs, key, progress, note)
 
 
 def _as_json(where: str, prints: "Fingerprints", summary: "Summary") -> dict[str, Any]:
@@ -357,12 +360,19 @@ def _print_summary(where: str, prints: "Fingerprints", summary: "Summary") -> No
         print_columns([("pages that both have", "", "of the first", "of the second"), *pairs])
 
 
-def opened(text: str) -> "Corpus | Fingerprints":
-    """The corpus a user names: a file, "synthetic", or "" for this machine's, which is captured at the first use."""
-    from memvirt.inputs import load, synthetic
+def opened(text: str, capture: bool = True) -> "Corpus | Fingerprints":
+    """The corpus a user names: a file, "synthetic", a published mix or a model's file, of which as many pages are made, or
+    "" for this machine's, which is captured at the first use. Without `capture` one with the same classes stands for what
+    is not there yet."""
+    from memvirt.inputs import load, store, synthetic
+    from memvirt.inputs.model import generate, load_model, mixes
 
-    if text == "synthetic":
+    if text == "synthetic" or not (text or capture or store.has_default()):
         return synthetic(SYNTHETIC_PAGES, seed=1)
+    if text and not Path(text).exists() and text in (known := mixes()):
+        return generate(known[text], SYNTHETIC_PAGES, seed=1)
+    if text.endswith(".json"):
+        return generate(load_model(Path(text)), SYNTHETIC_PAGES, seed=1)
     return load(Path(text)) if text else default_corpus()
 
 
@@ -400,4 +410,7 @@ def register(app: typer.Typer) -> None:
             "memvirt corpus fingerprint mine.mvcorpus --keep-key mine.key --codecs lz4,zstd:3",
         )
     )(fingerprint)
+    from memvirt.cli import content_models  # which has this module's helpers
+
+    content_models.register(commands)
     app.add_typer(commands, name="corpus")

@@ -76,6 +76,7 @@ def _lines() -> Callable[["Progress"], None]:
             last = now
             what = "kept" if progress.resumed else record.status
             when = "done" if end else left(progress.left_s)
+            when += f"; running: {', '.join(progress.running)}" if progress.running else ""
             say(f"[{progress.done:{len(str(progress.total))}}/{progress.total}] {record.cell}: {what}, {when}")
 
     return show
@@ -91,6 +92,7 @@ def _bar(total: int) -> Iterator[Callable[["Progress"], None]]:
         task = bar.add_task("starting", total=total, left="")
 
         def show(progress: "Progress") -> None:
-            bar.update(task, completed=progress.done, description=progress.record.cell, left=left(progress.left_s))
+            what = ", ".join(progress.running) or progress.record.cell
+            bar.update(task, completed=progress.done, description=what, left=left(progress.left_s))
 
         yield show

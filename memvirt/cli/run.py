@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,15 +12,19 @@ import typer
 from memvirt import interrupts
 from memvirt.cli import timings
 from memvirt.cli.corpus import opened
+from memvirt.cli.jobs import Jobs, how_many, part_of, run_cells
 from memvirt.cli.show import Json, Width, examples, print_columns, print_json, program, say
 from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
+    from memvirt.experiment.cell import Run
     from memvirt.experiment.plan import Plan
     from memvirt.results.record import Record
     from memvirt.results.run_folder import Results
 
 FAILED = 1
+MOST_SEED = (1 << 63) - 1
+BASE = Path("results")  # of folders that nobody named
 
 
 class Tier(StrEnum):
@@ -38,12 +42,19 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A host setting changed in every column.")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(min=0, help="In place of the suite's seeds; may be repeated.")
+        list[str] | None, typer.Option(metavar="SEED", help="In place of the suite's seeds: 1,2,3.")
     ] = None,
     tier: Annotated[Tier, typer.Option(help="How much of the suite is run.")] = Tier.QUICK,
     corpus: Annotated[
-        str, typer.Option(help="A corpus file, or 'synthetic'. This machine's own pages, unless given.")
+        str,
+        typer.Option(
+            help="A corpus, fingerprints, 'synthetic' or a published mix. This machine's pages, unless given."
+        ),
     ] = "",
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")
@@ -54,6 +65,10 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")
     ] = False,
+    jobs: Jobs = "auto",
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Run part I of N, into a folder of its own; see memvirt merge.")
+    ] = "",
     width: Width = None,
     as_json: Json = False,
 ) -> None:
@@ -69,22 +84,41 @@ def run(
         raise ConfigError(
             "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
-    plan = planning.make(suite, tier.value, only=names, overrides=settings or (), seeds=seed or ())
+    overrides, seeds, filled = settings or (), parse_seeds(seed or ()), fill or ()
+    plan = planning.make(suite, tier.value, only=names, overrides=overrides, seeds=seeds, corpus=corpus, fill=filled)
+    if shard:
+        plan = part_of(plan, shard)
+    at_once = how_many(jobs, plan)
     if dry_run:
-        _print_plan(plan, as_json)
+        _ready(plan, out, resume, capture=False)
+        _print_plan(plan, as_json, at_once)
         return
-    again = _command(suite, preset, settings, seed, tier, corpus)
-    records = _run_all(plan, corpus, out, resume, timeout, again)
+    _print_all(_run_all(plan, out, resume, timeout, at_once), plan, width, as_json)
+
+
+def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: bool) -> None:
+    """The table, what is to be said of it, and the failures: then exit code 1."""
     failed = [record for record in records if record.status == "failed"]
     if as_json:
         print_json([_row(record) for record in records])
     else:
-        print_table(records, width)
+        print_table(records, plan.suite.shown(), width)
     for text in idle_deciders(records):
         say(text)
     if failed:
         _print_failures(failed)
         raise typer.Exit(FAILED)
+
+
+def parse_seeds(texts: Sequence[str]) -> list[int]:
+    """The seeds of "1,2" and "3"; ConfigError names every one that is none."""
+    from memvirt.errors import ConfigError
+
+    words = [word.strip() for text in texts for word in text.split(",")]
+    wrong = [word for word in words if not (word.isascii() and word.isdigit() and int(word[:20]) <= MOST_SEED)]
+    if wrong:
+        raise ConfigError("\n".join(f"--seed {word}: a seed is a whole number, 0 to {MOST_SEED}" for word in wrong))
+    return [int(word) for word in words]
 
 
 def idle_deciders(records: list["Record"]) -> list[str]:
@@ -128,58 +162,27 @@ def _print_failures(failed: Sequence["Record"]) -> None:
         say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
 
 
-def _command(
-    suite: str,
-    preset: list[str] | None,
-    settings: list[str] | None,
-    seed: list[int] | None,
-    tier: Tier,
-    corpus: str,
-) -> list[str]:
-    """The command line that asks for the same cells."""
-    words = [*program(), "run", suite, "--tier", tier.value]
-    for option, values in (("--preset", preset), ("--set", settings), ("--seed", seed)):
-        for value in values or ():
-            words += [option, str(value)]
-    return words + (["--corpus", corpus] if corpus else [])
-
-
-def _run_all(
-    plan: "Plan", corpus: str, out: Path | None, resume: bool, timeout: int | None, again: list[str]
-) -> list["Record"]:
+def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, jobs: int) -> list["Record"]:
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written."""
-    from memvirt.environment import memory_problem
-    from memvirt.errors import ConfigError
-    from memvirt.experiment.cell import prepare
     from memvirt.experiment.loop import manifest
-    from memvirt.experiment.plan import misfits
     from memvirt.results.record import RecordError
-    from memvirt.results.run_folder import Results, latest_folder, next_folder
+    from memvirt.results.run_folder import Results, claimed_folder
 
-    largest = max((cell for cell in plan.in_order()), key=lambda cell: cell.bytes_needed())
-    if problem := memory_problem(largest.bytes_needed()):
-        raise ConfigError(f"cell {largest.name}: {problem}; choose a smaller tier, or --set memory=...")
-    if plan.tier == "full":
-        from memvirt.timing.samples import require_hook
-
-        require_hook()
-    base = Path("results")
-    folder = out or (latest_folder(base, plan.suite.name) if resume else next_folder(base, plan.suite.name))
-    context = prepare(opened(corpus))
-    if problems := misfits(plan, context.corpus):
-        raise ConfigError("\n".join(problems))
+    folder, context = _ready(plan, out, resume)
+    if out is None and not resume:
+        folder = claimed_folder(BASE, plan.suite.name)
     records: list[Record] = []
     with Results(folder, manifest(plan, context), resume=resume) as results:
         say(
             f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
             f"corpus {context.corpus.sha256[:12]}, into {folder}"
         )
-        going_on = shlex.join([*again, "--out", str(folder), "--resume"])
+        part = ["--shard", str(plan.shard)] if plan.shard else []
+        going_on = shlex.join([*program(), *plan.asked.words(), *part, "--out", str(folder), "--resume"])
         try:
             with interrupts.alarm(timeout):
-                for record in _with_progress(plan, context, results):
-                    records.append(record)
+                records += _with_progress(plan, context, results, jobs)
                 if plan.tier == "full":
                     timings.take(plan, records, context.corpus, results.path)
         except BaseException as error:
@@ -195,41 +198,96 @@ def _run_all(
     return records
 
 
+def _ready(plan: "Plan", out: Path | None, resume: bool, capture: bool = True) -> tuple[Path, "Run"]:
+    """The results folder, and what all cells have in common; nothing is made yet but, where `capture`, this machine's
+    corpus. ConfigError with everything that would keep the run from its end, as far as it can be known."""
+    from memvirt.errors import ConfigError, MemvirtError
+    from memvirt.experiment.cell import prepare
+    from memvirt.experiment.loop import manifest
+    from memvirt.experiment.plan import misfits
+    from memvirt.experiment.preflight import shortages
+    from memvirt.results.run_folder import examine, latest_folder, next_folder
+
+    problems = shortages(list(plan.in_order()))
+    folder, run = out or BASE, None
+    try:
+        if plan.tier == "full":
+            from memvirt.timing.samples import require_hook
+
+            require_hook()
+        folder = out or (latest_folder if resume else next_folder)(BASE, plan.suite.name)
+        examine(folder, None, resume=resume)
+    except MemvirtError as error:
+        problems.append(str(error))
+    try:
+        run = prepare(opened(plan.asked.corpus, capture=capture))
+        problems += misfits(plan, run.corpus)
+        if resume and not problems:
+            examine(folder, manifest(plan, run), resume=True)
+    except MemvirtError as error:
+        problems.append(str(error))
+    if problems or run is None:
+        raise ConfigError("\n".join(problems))
+    return folder, run
+
+
 def _kept(results: "Results", plan: "Plan") -> str:
     return f"{len(list(results.cell_files()))} of {plan.count()} cells are kept in {results.path}"
 
 
-def _with_progress(plan: "Plan", context: Any, results: "Results") -> Iterator["Record"]:
+def _with_progress(plan: "Plan", context: Any, results: "Results", jobs: int) -> list["Record"]:
+    """The records of a plan in its order, whatever order they come in."""
     from memvirt.cli.progress import shown
-    from memvirt.experiment.loop import run_plan
 
+    order = {cell.name: index for index, cell in enumerate(plan.in_order())}
+    records = []
     with shown(plan.count()) as show:
-        for progress in run_plan(plan, context, results):
+        for progress in run_cells(plan, context, results, jobs):
             show(progress)
-            yield progress.record
+            records.append(progress.record)
+    return sorted(records, key=lambda record: order[record.cell])
 
 
-def _print_plan(plan: "Plan", as_json: bool) -> None:
-    from memvirt.experiment.loop import predicted_s
+def _print_plan(plan: "Plan", as_json: bool, jobs: int) -> None:
+    from memvirt.experiment.prediction import need, seconds, timings_s
+    from memvirt.timing.samples import PROCESSES
     from memvirt.units import format_pages
 
     cells = list(plan.in_order())
+    took = [seconds(cell) for cell in cells]
     rows = [
         (
             cell.name,
             f"{len(cell.sizes)} x {format_pages(cell.sizes[0])}",
             format_pages(cell.host.memory),
             str(cell.accesses()),
+            f"{each:.1f}",
         )
-        for cell in cells
+        for cell, each in zip(cells, took, strict=True)
     ]
-    heads = ("cell", "vms", "host", "accesses")
+    heads = ("cell", "vms", "host", "accesses", "seconds")
     if as_json:
         named = [dict(zip(heads, row, strict=True)) for row in rows]
         print_json([{**row, "config_sha256": cell.sha256()} for row, cell in zip(named, cells, strict=True)])
         return
     print_columns([heads, *rows])
-    say(f"{len(cells)} cells, about {predicted_s(cells):.0f} s; nothing was run")
+    needs = [need(cell) for cell in cells]
+    memory, disk = (
+        sum(sorted((getattr(each, what) for each in needs), reverse=True)[:jobs])
+        for what in ("memory_bytes", "disk_bytes")
+    )
+    beside = f", {jobs} at a time" if jobs > 1 else ""
+    done = f"{len(cells)} cells{beside}, about {_duration(max([*took, sum(took) / jobs]))}"
+    if plan.tier == "full":
+        done += f", then about {_duration(timings_s(cells, PROCESSES))} for {PROCESSES} processes a cell"
+    say(f"{done}; up to {memory >> 20} MiB of memory and {disk >> 20} MiB of disk; nothing was run")
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _row(record: "Record") -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from memvirt.cli.catalog import Entry
+    from memvirt.cli.catalog_entry import Entry
 
 KINDS = (
     "suites", "presets", "workloads", "corpora", "metrics", "deciders", "scanners", "replacements", "codecs", "devices",
-    "settings",
+    "settings", "topics",
 )  # fmt: skip
 
 PROGRAM = "memvirt"
@@ -123,13 +123,12 @@ def explain(
 
     rows = presets.explain(preset)
     if as_json:
-        keys = ("key", "value", "default", "source", "tag")
+        keys = ("key", "value", "default", "origin", "source", "tag")
         print_json([{key: getattr(row, key) for key in keys} for row in rows])
         return
-    lines = [("setting", "value", "origin", "source")]
+    lines = [("setting", "value", "origin", "evidence", "source")]
     for row in rows:
-        origin = "default" if row.default else row.tag or "preset"
-        lines.append((row.key, "none" if row.value is None else str(row.value), origin, row.source))
+        lines.append((row.key, "none" if row.value is None else str(row.value), row.origin, row.tag, row.source))
     print_columns(lines)
 
 

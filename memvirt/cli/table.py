@@ -9,6 +9,7 @@ import typer
 from memvirt.cli.show import Width, examples, say, text_width
 
 if TYPE_CHECKING:
+    from memvirt.results.manifest import Shown
     from memvirt.results.record import Record
 
 
@@ -24,7 +25,7 @@ def table(
     if form == "text":
         records = run_folder.load(folder)
         record.require_alike(records)
-        print_table(records, width)
+        print_table(records, run_folder.read_manifest(folder).shown, width)
     else:
         typer.echo(terminal.table_command(folder, form).rstrip("\n"))
     missing, cells = run_folder.unfinished(folder)
@@ -32,7 +33,7 @@ def table(
         say(f"{folder}: {missing} of {cells} cells are not run yet; the table speaks of the others")
 
 
-def print_table(records: Sequence["Record"], width: int | None = None) -> None:
+def print_table(records: Sequence["Record"], shown: "Shown", width: int | None = None) -> None:
     """The table on stdout: as wide as `text_width` says, and in colour where there is a terminal."""
     from memvirt.report import terminal
 
@@ -40,9 +41,9 @@ def print_table(records: Sequence["Record"], width: int | None = None) -> None:
     if sys.stdout.isatty():
         from rich.console import Console
 
-        Console(width=columns).print(terminal.terminal(records, columns))
+        Console(width=columns).print(terminal.terminal(records, columns, shown))
     else:
-        typer.echo(terminal.text(records, columns).rstrip("\n"))
+        typer.echo(terminal.text(records, columns, shown).rstrip("\n"))
 
 
 def register(app: typer.Typer) -> None:

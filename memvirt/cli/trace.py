@@ -1,4 +1,4 @@
-"""trace import: traces of other programs' making, for suites and simulations.
+"""trace import, trace export, trace info: traces of other programs' making, for suites and simulations.
 
 Commands about traces are registered here, on one sub-app.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
+from memvirt.cli.trace_info import info
 
 if TYPE_CHECKING:
     from memvirt.inputs.traces import TraceInfo
@@ -83,6 +84,22 @@ def import_(
     print_info(info, str(out), as_json)
 
 
+def export(
+    file: Annotated[Path, typer.Argument(help="A trace: memvirt's own, or .npy.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
+    form: Annotated[str, typer.Option("--format", help="oracle-general or csv.")] = "oracle-general",
+) -> None:
+    """Write a trace for other programs: libCacheSim's records, or CSV. What the format cannot say is told."""
+    from memvirt.inputs.traces import export_trace, open_trace
+
+    trace = open_trace(file)
+    with shown() as progress:
+        lost = export_trace(trace, out, form, lambda done: progress(None, done))
+    say(f"{out}: {len(trace)} requests of {trace.info.pages} pages")
+    for sentence in lost:
+        say(f"note: {sentence}")
+
+
 def _options(words: list[str]) -> dict[str, str]:
     """KEY=VALUE as a table; ConfigError for anything else."""
     from memvirt.errors import ConfigError
@@ -132,17 +149,17 @@ def _time(info: "TraceInfo") -> str:
 
 
 @contextmanager
-def shown() -> Iterator[Callable[["Source", int], None]]:
+def shown() -> Iterator[Callable[["Source | None", int], None]]:
     """A function to call while a trace is read: tells how far it is, on stderr, every two seconds."""
     last, told = time.monotonic(), False
     terminal = sys.stderr.isatty()
 
-    def show(source: "Source", touches: int) -> None:
+    def show(source: "Source | None", touches: int) -> None:
         nonlocal last, told
         if time.monotonic() - last < LINE_EVERY_S:
             return
         last, told = time.monotonic(), True
-        share = f", {100 * source.taken // source.size} % of the file" if source.size else ""
+        share = f", {100 * source.taken // source.size} % of the file" if source and source.size else ""
         text = f"{touches / 1e6:.1f} million pages touched{share}"
         if terminal:
             sys.stderr.write(f"\r{text}\x1b[K")
@@ -167,6 +184,16 @@ command(
     "memvirt trace import prxy_0.csv.gz -o prxy.parquet",
     "memvirt trace import log.csv -o log.parquet --option address=vaddr --option time=ts",
 )(import_)
+command(
+    "export",
+    "memvirt trace export prxy.parquet -o prxy.oracleGeneral",
+    "memvirt trace export prxy.parquet -o prxy.csv --format csv",
+)(export)
+
+
+command("info", "memvirt trace info disk.parquet", "memvirt trace info disk.parquet --orders lru,clock,belady --json")(
+    info
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,7 +1,5 @@
 from typing import Literal, final
 
-MODELS: dict[str, tuple[int, int, int, int, int]]
-PARAMETERS: tuple[str, ...]
 MAX_NS: int
 
 @final

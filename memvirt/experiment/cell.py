@@ -10,18 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from memvirt.environment import collect, source_commit
-from memvirt.errors import AdmissionError, InvariantError, MemvirtError
+from memvirt.errors import AdmissionError, DeciderError, InvariantError, MemvirtError
 from memvirt.experiment.expected import BatchLike, ContentError, Shadow
-from memvirt.experiment.fleet import Fleet, build, vm_name
+from memvirt.experiment.fleet import Fleet, build
+from memvirt.experiment.fleet_spec import vm_name
 from memvirt.experiment.plan import Cell
-from memvirt.experiment.suite import Simulated
+from memvirt.experiment.suite import Scenario, Simulated
 from memvirt.experiment.trace_cell import replay
 from memvirt.inputs import ClassTable
 from memvirt.results import derived
-from memvirt.results.record import Histogram, Record, counter_difference, histogram_difference
+from memvirt.results.record import Histogram, Kind, Record, counter_difference, histogram_difference
 
 MakeHost = Callable[..., Any]
 
@@ -44,7 +45,7 @@ def prepare(corpus: ClassTable, make_host: MakeHost | None = None) -> Run:
     if make_host is None:
         from memvirt.host import Host
 
-        make_host = Host
+        make_host = Host.of
     return Run(corpus, versions(), source_commit(), collect(), make_host)
 
 
@@ -92,7 +93,9 @@ class Driver:
             outcomes = self._host.run(streams)
             phase.wall_ns += time.perf_counter_ns() - began
             if self._aging:
-                self.cycles.append(_memory_now(self._host, len(self.cycles) + 1))
+                self.cycles.append(
+                    derived.memory_sample(len(self.cycles) + 1, self._host.fragmentation(), self._host.counters())
+                )
             for vm, outcome in outcomes.items():
                 shadow = self._shadows[vm]
                 shadow.settle(outcome.done - (shadow.operations - before[vm][1]))
@@ -147,35 +150,14 @@ class Driver:
         return sum(shadow.verify(vm, pages, ids_of) for vm, shadow in self._shadows.items())
 
 
-def _memory_now(host: Any, cycle: int) -> dict[str, int]:
-    """What aging does to memory, in a few numbers; `mean_run` in thousandths of a page, `*_9` in thousandths."""
-    lies, counters = host.fragmentation(), host.counters()
-    vms = lies["vms"].values()
-    present = sum(vm["present_pages"] for vm in vms)
-    runs = sum(vm["runs"] for vm in vms)
-    return {
-        "cycle": cycle,
-        "free_pages": lies["nr_free"],
-        "unusable_9": lies["unusable"][9],
-        "external_9": lies["external"][9],
-        "free_runs": sum(lies["free_runs"]),
-        "present_pages": present,
-        "huge_pages": sum(vm["huge_pages"] for vm in vms),
-        "mean_run": present * 1000 // runs if runs else 0,
-        "compact_moved": counters["compact_moved"],
-        "compact_blocks": counters["compact_blocks"],
-        "leaf_collapses": counters["leaf_collapses"],
-        "leaf_splits": counters["leaf_splits"],
-        "fault_around_missed": counters["fault_around_missed"],
-    }
-
-
-def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
-    """Run one cell. Refusal, exhaustion and failure are statuses of its record, never exceptions."""
-    record = Record(
+def blank(run: Run, cell: Cell) -> Record:
+    """The record of a cell before it has run: failed, for the reason that it has not."""
+    return Record(
         suite=cell.suite,
         scenario=cell.scenario,
         preset=cell.preset,
+        role=cell.role,
+        kind=cell.spec.kind,
         seed=cell.seed,
         tier=cell.tier,
         status="failed",
@@ -183,33 +165,52 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
         ratio=cell.ratio,
         config=cell.config(),
         config_sha256=cell.sha256(),
-        shown=cell.shown.model_dump(),
+        asked=dict(cell.asked),
+        origins=dict(cell.origins),
         inputs={"corpus": run.corpus.sha256},
         versions=dict(run.versions),
         commit=run.commit,
         environment=dict(run.environment),
     )
-    host = None
+
+
+def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
+    """Run one cell. Refusal, exhaustion and failure are statuses of its record, never exceptions."""
+    record = blank(run, cell)
     try:
-        if isinstance(cell.spec, Simulated):
-            return replay(record, cell, cell.spec, baseline)
-        # Only the tier whose wall times are quoted pays for a disk: simulated time has its own device.
-        host = run.make_host(corpus=run.corpus, swap_direct=cell.tier == "full", **cell.host.model_dump(mode="json"))
-        fleet = build(
-            host, cell.spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest
-        )
-        cloned, aging = cell.spec.fleet.origin == "clone", cell.spec.aging is not None
-        driver = Driver(host, fleet, cloned=cloned, guest=bool(cell.guest), aging=aging)
-        return _measured(run, record, host, fleet, driver, baseline)
+        for file in cell.files:
+            file.check()
+        return RUNNERS[cell.spec.kind](run, cell, record, baseline)
     except AdmissionError as error:
         return replace(record, status="refused", reason=str(error))
     except Exhausted as error:
         return replace(record, status="exhausted", reason=str(error))
+    except DeciderError as error:  # says itself what was raised
+        return replace(record, reason=str(error))
     except (MemvirtError, MemoryError, OSError) as error:
         return replace(record, reason=f"{type(error).__name__}: {error}")
+
+
+def _on_a_host(run: Run, cell: Cell, record: Record, baseline: Record | None) -> Record:
+    """Run a cell whose scenario is a fleet."""
+    spec = cast(Scenario, cell.spec)
+    # Only the tier whose wall times are quoted pays for a disk: simulated time has its own device.
+    host = run.make_host(cell.host, corpus=run.corpus, swap_direct=cell.tier == "full")
+    try:
+        fleet = build(host, spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest)
+        cloned, aging = spec.fleet.origin == "clone", spec.aging is not None
+        driver = Driver(host, fleet, cloned=cloned, guest=cell.guest is not None, aging=aging)
+        return _measured(run, record, host, fleet, driver, baseline)
     finally:
-        if host is not None:
-            host.close()
+        host.close()
+
+
+def _alone(run: Run, cell: Cell, record: Record, baseline: Record | None) -> Record:
+    """Run a cell whose scenario is a trace."""
+    return replay(record, cell, cast(Simulated, cell.spec), baseline)
+
+
+RUNNERS: Mapping[Kind, Callable[[Run, Cell, Record, Record | None], Record]] = {"fleet": _on_a_host, "trace": _alone}
 
 
 def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver, baseline: Record | None) -> Record:
@@ -221,6 +222,7 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver,
         phase = driver.run(part.name, iter(part), sampled=part.name == "measured")
         wall_ns[part.name] = phase.wall_ns
     after = _look(host)
+    lies = derived.without_floats(host.fragmentation())
     taken = derived.Taken(
         counters=counter_difference(after.counters, before.counters),
         histograms=histogram_difference(after.histograms, before.histograms),
@@ -230,6 +232,8 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver,
         sharing=after.sharing,
         merge_times=_merge_times(before.sharing, after.sharing),
         stores=host.stores(),
+        fragmentation=lies,
+        vms=phase.vms,
         content_pages=phase.content_pages,
         used_frames=phase.used_frames,
         configured_pages=fleet.configured_pages,
@@ -247,7 +251,7 @@ def _measured(run: Run, record: Record, host: Any, fleet: Fleet, driver: Driver,
         usage=taken.usage,
         sharing=taken.sharing,
         stores=taken.stores,
-        fragmentation=derived.without_floats(host.fragmentation()),
+        fragmentation=lies,
         samples=driver.cycles,
         cpu_ns=taken.cpu_ns,
         vms=phase.vms,

@@ -24,22 +24,19 @@ steps, so the caller must run each step before it asks for the next. Refusals of
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from memvirt.errors import ConfigError
+from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec, vm_name
 from memvirt.inputs import ClassTable
 from memvirt.inputs.bits import Pages
-from memvirt.settings.config import Model, Shares
-from memvirt.settings.config import Pages as PageCount
-from memvirt.settings.diagnose import Conflicts, Problem
-from memvirt.units import PAGE_SIZE
+from memvirt.results.derived import settled
+from memvirt.settings.vm_config import GuestOptions, VmConfig
+from memvirt.units import HUGE_ORDER, PageCount
 from memvirt.workloads import BATCH, FILL, Action, Batch, Boot, Plan, Space, Stream, Workload, discard
-from memvirt.workloads.aging import HUGE_ORDER, settled
 
-Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 Streams = dict["Vm", Iterator[Batch]]
 
 
@@ -48,150 +45,15 @@ class Vm(Protocol):
 
     def clone(self, name: str) -> "Vm": ...
     def destroy(self) -> None: ...
-    def balloon(self, target: int) -> int: ...
+    def balloon(self, target: PageCount) -> int: ...
 
 
 class Host(Protocol):
-    """What a fleet asks of a host. Sizes are in bytes."""
+    """What a fleet asks of a host."""
 
-    def create_vm(
-        self,
-        name: str,
-        *,
-        memory: int,
-        guest: Any,
-        domain: int,
-        shares: int = ...,
-        reservation: int = ...,
-        limit: int | None = ...,
-    ) -> Vm: ...
+    def create(self, config: VmConfig) -> Vm: ...
     def settle(self, passes: int) -> None: ...
     def fragmentation(self) -> dict[str, Any]: ...
-
-
-InTurn = Annotated[tuple[Percent, ...], Field(min_length=1, max_length=64)]
-
-
-class FleetSpec(Model):
-    """The table [scenarios.fleet]. Percentages are of a VM's configured memory. Lists go by the VM: its first value is
-    that of the first VM, and so on, and over again."""
-
-    origin: Literal["boot", "clone"] = Field(
-        default="boot", description="boot: every VM boots by itself; clone: the first one boots, the others are clones"
-    )
-    grow: Literal["vms", "memory"] = Field(default="vms", description="what a larger overcommit ratio means")
-    vms: int = Field(strict=True, ge=1, le=4096, description="VMs at ratio 1.0")
-    memory: PageCount = Field(description="configured size of each VM at ratio 1.0")
-    image: tuple[str, ...] = Field(default=("libraries", "source"), min_length=1, description="classes of the image")
-    private: tuple[str, ...] = Field(default=("heap", "numeric"), min_length=1, description="classes of private memory")
-    image_percent: Percent = Field(default=40, description="operating system image, the same in every VM")
-    touched_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
-        default=90, description="filled while booting, image included"
-    )
-    freed_percent: Percent = Field(default=15, description="of that, freed again by the guest")
-    arriving_percent: Percent = Field(
-        default=0, description="beyond that, read from a device in the measured phase: files, the same in every VM"
-    )
-
-    mix_percent: (
-        Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=10_000)], ...], Field(min_length=1)] | None
-    ) = Field(default=None, description="sizes of the VMs in turn, in per cent of `memory`; else all are alike")
-    shares: Annotated[tuple[Shares, ...], Field(min_length=1)] | None = Field(
-        default=None, description="relative weights of the VMs in turn; else 1000 each"
-    )
-    reservation_percent: InTurn | None = Field(
-        default=None, description="host memory the VMs are guaranteed, in turn; else nothing"
-    )
-    limit_percent: InTurn | None = Field(default=None, description="most host memory the VMs get, in turn; else all")
-    tenants: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = Field(
-        default=None, description="domains that the VMs belong to in turn, for the sharing option salting; else one"
-    )
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.image_percent + self.freed_percent >= self.touched_percent:
-            raise ValueError(
-                f"image_percent {self.image_percent} and freed_percent {self.freed_percent} leave nothing of "
-                f"touched_percent {self.touched_percent} to work in"
-            )
-        if self.touched_percent + self.arriving_percent > 100:
-            raise ValueError(
-                f"touched_percent {self.touched_percent} leaves no room for arriving_percent {self.arriving_percent}"
-            )
-        problems = []
-        pairs = in_turn(self.reservation_percent or (0,), self.limit_percent or (100,))
-        for reservation, limit in pairs:
-            if limit == 0:
-                problems.append(
-                    Problem(("limit_percent",), "a VM of limit 0 could not run; leave the key out for no limit")
-                )
-            elif reservation > limit:
-                text = f"{reservation} % is above the same VM's limit, {limit} %"
-                problems.append(Problem(("reservation_percent",), text, ("limit_percent",)))
-        alike = {"mix_percent": self.mix_percent} | self.promised
-        for key in (key for key, values in alike.items() if self.origin == "clone" and len(set(values or ())) > 1):
-            text = 'clones have what their parent has: give one value, or origin = "boot"'
-            problems.append(Problem((key,), text, ("origin",)))
-        if problems:
-            raise Conflicts(list(dict.fromkeys(problems)))
-        return self
-
-    @property
-    def promised(self) -> dict[str, tuple[int, ...]]:
-        """What VMs are promised, by setting, where the fleet says so."""
-        given = {"shares": self.shares, "reservation_percent": self.reservation_percent}
-        given |= {"limit_percent": self.limit_percent}
-        return {key: values for key, values in given.items() if values is not None}
-
-    def promises(self, index: int, configured: int) -> dict[str, int]:
-        """Of VM number `index`, of so many pages: what it is promised, as create_vm takes it (sizes in bytes)."""
-        own = {key: values[index % len(values)] for key, values in self.promised.items()}
-        sizes = {key.removesuffix("_percent"): value for key, value in own.items() if key != "shares"}
-        found = {key: configured * percent // 100 * PAGE_SIZE for key, percent in sizes.items()}
-        if "limit" in found:
-            found["limit"] = max(PAGE_SIZE, found["limit"])
-        return found | {key: value for key, value in own.items() if key == "shares"}
-
-    def sizes(self, overcommit_percent: int) -> list[int]:
-        """Configured pages of each VM at this ratio; ConfigError where it does not come out even."""
-        count, each = self.vms, self.memory
-        if self.grow == "memory":
-            each = self.memory * overcommit_percent // 100
-        else:
-            count, rest = divmod(self.vms * overcommit_percent, 100)
-            if rest or not count:
-                raise ConfigError(
-                    f"{self.vms} VMs at overcommit ratio {overcommit_percent / 100:g} are not a whole number; "
-                    'choose ratios that fit, or grow = "memory"'
-                )
-        if self.mix_percent is None:
-            return [each] * count
-        mix = [self.mix_percent[index % len(self.mix_percent)] for index in range(count)]
-        if sum(mix) != 100 * count:
-            raise ConfigError(
-                f"mix_percent makes {count} VMs at overcommit ratio {overcommit_percent / 100:g} {sum(mix) / count:g} % "
-                "of `memory` on average, not 100; choose a mix of mean 100, and a number of VMs it divides"
-            )
-        return [max(1, each * percent // 100) for percent in mix]
-
-
-class AgingSpec(Model):
-    """The table [scenarios.aging]: in place of a measured workload, the VMs come and go.
-
-    They do so until free memory has settled (memvirt.workloads.aging.settled), which takes some presets longer than
-    others, and then for as many cycles more under every preset: those are measured.
-    """
-
-    cycles: int = Field(
-        strict=True,
-        ge=1,
-        le=10_000,
-        description="most rounds of booting, growing, shrinking, stopping until it settles",
-    )
-    measured_cycles: int = Field(default=10, strict=True, ge=1, le=10_000, description="rounds after that")
-    resident_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
-        default=70, description="most of the fleet's memory at ratio 1.0 that the VMs fill together"
-    )
 
 
 class Scenario(Protocol):
@@ -303,7 +165,13 @@ class Fleet:
     """VMs on one host, and the phases of a cell. `vms` maps names to the VMs that exist now."""
 
     def __init__(
-        self, host: Host, scenario: Scenario, sizes: Sequence[int], contents: Contents, seed: int, guest: Any
+        self,
+        host: Host,
+        scenario: Scenario,
+        sizes: Sequence[int],
+        contents: Contents,
+        seed: int,
+        guest: GuestOptions | None,
     ) -> None:
         self.vms: dict[str, Vm] = {}
         self.configured_pages = sum(sizes)
@@ -332,12 +200,9 @@ class Fleet:
 
     def create(self, index: int) -> Vm:
         """Create VM number `index`; what the host says to that passes through."""
-        name = vm_name(index)
-        memory = self._layouts[index].configured * PAGE_SIZE
-        domain = index % (self._scenario.fleet.tenants or 1)
-        promises = self._scenario.fleet.promises(index, self._layouts[index].configured)
-        self.vms[name] = self._host.create_vm(name, memory=memory, guest=self._guest, domain=domain, **promises)
-        return self.vms[name]
+        config = self._scenario.fleet.vm(index, self._layouts[index].configured, self._guest)
+        self.vms[config.name] = self._host.create(config)
+        return self.vms[config.name]
 
     def _boots(self) -> Iterator[Streams]:
         passes = self._scenario.settle_passes
@@ -390,7 +255,7 @@ class Fleet:
         """Let the balloon hold what the VM no longer fills."""
         if self._guest:
             free = self._layouts[index].touched - self._held[index]
-            self.vms[vm_name(index)].balloon(free * PAGE_SIZE)
+            self.vms[vm_name(index)].balloon(PageCount(free))
 
     def _act(self, action: Action) -> tuple[Vm, Iterator[Batch]] | None:
         """Carry out one action; its stream, if it has one."""
@@ -411,11 +276,17 @@ class Fleet:
 
 
 def build(
-    host: Host, scenario: Scenario, corpus: ClassTable, seed: int, *, overcommit_percent: int = 100, guest: Any = False
+    host: Host,
+    scenario: Scenario,
+    corpus: ClassTable,
+    seed: int,
+    *,
+    overcommit_percent: int = 100,
+    guest: GuestOptions | None = None,
 ) -> Fleet:
     """Create the VMs of a scenario on a host and describe their phases.
 
-    `guest` is handed to `create_vm` for every VM; streams are the same with and without. Clones and VMs that age are
+    `guest` is that of every VM; streams are the same with and without. Clones and VMs that age are
     created by the steps of their phases. ConfigError for what cannot be; refusals are the host's own.
     """
     if not 1 <= overcommit_percent <= 100_000:
@@ -428,13 +299,3 @@ def build(
     for index in range(at_once):
         fleet.create(index)
     return fleet
-
-
-def in_turn(one: Sequence[int], other: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The pairs that VMs come to whose values go in turn."""
-    for index in range(len(one) * len(other)):
-        yield one[index % len(one)], other[index % len(other)]
-
-
-def vm_name(index: int) -> str:
-    return f"vm{index}"

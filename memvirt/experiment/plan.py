@@ -1,38 +1,53 @@
 """From a suite to its cells: every scenario at every ratio, under every preset, with every seed.
 
-A cell is complete before anything runs: its host, its fleet and its seed are resolved, validated and hashed, so an
-error in the last cell is found before the first one starts, and a run can be resumed by comparing hashes.
+A cell is complete before anything runs: its host, its fleet and its seed are resolved, validated and hashed, and so is
+the content of every file that it reads. So an error in the last cell is found before the first one starts, and a run can
+be resumed by comparing hashes.
 
 The suite's `[host] swap` says how large a swap area is where a preset has one; it gives none to a preset without.
 
 A slowdown needs the same stream on a host with enough memory: the cell's *baseline*, one more cell, shared by all
 presets whose VMs see the same machine (guest, content, provisioning, costs). A simulated cell is held against the
 offline optimum in the same way; that one is worth a row of its own. Cells that age have none: how long they go on depends
-on what they come to.
+on what they come to. A baseline is told by its role; its name may be that of a preset, too.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
-from memvirt.experiment.fleet import vm_name
-from memvirt.experiment.suite import AnyScenario, Scenario, Shown, Simulated, Sizes, Suite, TierName, Variant
+from memvirt.experiment.overrides import sort_out
+from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName, Variant
 from memvirt.inputs import ClassTable, Fingerprints
-from memvirt.results.record import canonical, cell_name, ratio_text, sha256_of
+from memvirt.inputs.files import file_sha256
+from memvirt.results.manifest import Asked
+from memvirt.results.record import Role, cell_name, sha256_of
+from memvirt.results.shards import Shard
 from memvirt.settings import presets
-from memvirt.settings.config import HostConfig, VmConfig, check_fleet
-from memvirt.settings.diagnose import Source, validate
-from memvirt.units import PAGE_SIZE, format_pages, suggest
+from memvirt.settings.config import HostConfig
+from memvirt.settings.costs import load as cost_model
+from memvirt.settings.vm_config import PLAIN_GUEST, GuestOptions, check_fleet, guest_of
+from memvirt.units import PageCount, suggest
 
-BASELINE = "baseline"
-OPTIMUM = "belady"  # the baseline of simulated cells
-USUAL = Shown()
-BASELINE_SPARE_PAGES = 4096  # beyond half as much again as all VMs: tables, watermarks and a scattered last block
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """A file that a cell reads: at which place of the configuration it is named, and what was in it."""
+
+    place: str  # "host.balloon", "scenario.measured.file"
+    path: str
+    sha256: str
+
+    def check(self) -> None:
+        """ConfigError when the file is no longer what it was."""
+        if file_sha256(self.path) != self.sha256:
+            raise ConfigError(f"{self.path} has changed since the run was planned; run it again into another folder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,33 +56,41 @@ class Cell:
 
     suite: str
     scenario: str  # with its ratio: "zipf-150"
-    preset: str  # the column: a preset's or variant's name, or "baseline…"
+    preset: str  # the column: a preset's or variant's name; of a baseline what it is
+    role: Role = "column"
     seed: int
     tier: TierName
     overcommit_percent: int
     host: HostConfig
-    guest: Any  # False, True or a table of guest settings
+    guest: GuestOptions | None
     spec: Scenario | Simulated
-    shown: Shown = USUAL  # says nothing about the cell: no part of its configuration
+    files: tuple[FileRead, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict, compare=False)  # see memvirt.results.record
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
-        return cell_name(self.scenario, self.preset, self.seed)
+        return cell_name(self.scenario, self.preset, self.seed, self.role)
 
     @property
     def is_baseline(self) -> bool:
-        return self.preset == OPTIMUM if isinstance(self.spec, Simulated) else self.preset.startswith(BASELINE)
+        return self.role == "baseline"
 
     def config(self) -> dict[str, Any]:
-        """The whole resolved configuration, as plain JSON values."""
-        return {
-            "host": self.host.model_dump(mode="json"),
-            "guest": self.guest,
+        """The whole resolved configuration, as plain JSON values; files by name and content."""
+        config = {
+            "host": self.host.resolved(),
+            "guest": None if self.guest is None else self.guest.model_dump(mode="json"),
             "scenario": self.spec.model_dump(mode="json", exclude_none=True),
             "overcommit_percent": self.overcommit_percent,
             "seed": self.seed,
             "tier": self.tier,
+            "role": self.role,
+            "files": {file.place: file.sha256 for file in self.files},
         }
+        for file in self.files:
+            _name_only(config, file)
+        return config
 
     def sha256(self) -> str:
         return sha256_of(self.config())
@@ -80,17 +103,24 @@ class Cell:
     @property
     def ratio(self) -> str:
         """Overcommit; of a simulated cell, the share of its pages that fits in memory."""
-        promised, memory = sum(self.sizes), self.host.memory
-        return ratio_text(memory, promised, 2) if isinstance(self.spec, Simulated) else ratio_text(promised, memory, 2)
+        return self.spec.ratio(self.overcommit_percent, self.host)
 
     def bytes_needed(self) -> int:
-        """Memory of this machine that the host takes: page bytes, where it has any."""
-        held = self.host.content == "bytes" and isinstance(self.spec, Scenario)
-        return self.host.memory * PAGE_SIZE if held else 0
+        """Memory of this machine that the host takes."""
+        return self.spec.bytes_held(self.host)
 
     def accesses(self) -> int:
         """About how many operations the cell does: what its duration is predicted from."""
         return self.spec.accesses(self.overcommit_percent)
+
+
+def _name_only(config: dict[str, Any], file: FileRead) -> None:
+    """Where the configuration names a file, leave its name: in which folder it lies changes nothing."""
+    *tables, key = file.place.split(".")
+    table: Any = config
+    for name in tables:
+        table = table[name]
+    table[key] = table[key].replace(file.path, Path(file.path).name, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +128,13 @@ class Plan:
     """The cells of a run, in the order they run in: the presets of a scenario and seed one after another."""
 
     suite: Suite
-    tier: TierName
+    asked: Asked
     cells: tuple[Cell, ...]
+    shard: Shard | None = None  # the part of it that is run; None: all
+
+    @property
+    def tier(self) -> TierName:
+        return self.asked.tier
 
     def baseline_of(self, cell: Cell) -> Cell:
         """The cell that `cell` is slower than: its VMs and streams on a host with enough memory."""
@@ -110,14 +145,34 @@ class Plan:
         return sum(1 for _ in self.in_order())
 
     def in_order(self) -> Iterator[Cell]:
-        """Every cell once, each baseline just before the first cell that needs it."""
+        """Every cell to run once, each baseline just before the first cell that needs it."""
+        return self._with_baselines([cell for cell in self.cells if self.shard is None or self.shard.holds(cell.name)])
+
+    def whole(self) -> Iterator[Cell]:
+        """The same of all parts together."""
+        return self._with_baselines(self.cells)
+
+    def _with_baselines(self, cells: Sequence[Cell]) -> Iterator[Cell]:
         seen: set[str] = set()
-        for cell in self.cells:
+        for cell in cells:
             baseline = _baseline(cell)
-            if baseline.name not in seen and not _ages(cell):
+            if baseline.name not in seen and cell.spec.has_baseline:
                 seen.add(baseline.name)
                 yield baseline
             yield cell
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the run with one seed, resolved."""
+
+    name: str
+    host: HostConfig
+    guest: GuestOptions | None
+    promised: Mapping[str, tuple[int, ...]]  # what VMs are promised, as a fleet says it
+    files: tuple[FileRead, ...]
+    asked: Mapping[str, Any]
+    origins: Mapping[str, str]
 
 
 def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
@@ -125,19 +180,19 @@ def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
     found: dict[str, None] = {}
     known = [entry.name for entry in corpus.classes]
     for cell in plan.in_order():
-        if isinstance(cell.spec, Simulated):
+        if not isinstance(cell.spec, Scenario):
             continue
         for name in (*cell.spec.fleet.image, *cell.spec.fleet.private):
             if name not in known:
                 found[
                     f"corpus: it has no class '{name}', which suite '{plan.suite.name}' fills VMs from{suggest(name, known)} "
-                    f"(it has {', '.join(known)}); name its classes so when you capture it, as in 'memvirt corpus capture "
-                    f"{name}=FILE', or write a suite with an image and private memory of its own"
+                    f"(it has {', '.join(known)}); say what to fill them from, as in --fill image={known[-1]} --fill "
+                    f"private={known[-1]}, or name its classes so when you capture it: {name}=FILE"
                 ] = None
         if isinstance(corpus, Fingerprints):
             if cell.host.content == "bytes":
                 found["corpus: these are fingerprints, which have no bytes; add --set content=fingerprint"] = None
-            elif problem := corpus.codec_problem(cell.host.codec, cell.host.codec_level_used):
+            elif problem := corpus.codec_problem(cell.host.codec, cell.host.codec_level):
                 found[f"corpus: {problem}"] = None
     return list(found)
 
@@ -149,53 +204,104 @@ def make(
     only: Sequence[str] = (),
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (),
+    corpus: str = "",
+    fill: Sequence[str] = (),
 ) -> Plan:
-    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts.
+    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts, `fill`
+    says what VMs are filled from in place of the suite's classes: "image=A,B", "private=C".
 
-    ConfigError with every problem of the suite's file, or else of all columns and overrides.
+    `corpus` is only noted down. ConfigError with every problem of the suite's file, or else of all columns and
+    overrides.
     """
     sized = suite.load(name).at(tier)
-    problems: list[str] = []
+    problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
+    sized = _filled(sized, fill, problems)
+    taken = {key for scenario in sized.scenarios for key in scenario.host_settings}
+    usable, wrong = sort_out(overrides, taken)
+    problems += wrong
     columns = _columns(sized, only, problems)
     if problems and not columns:
         columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
-    hosts: dict[tuple[str, int], HostConfig] = {}
-    guests: dict[str, Any] = {}
-    promised: dict[str, dict[str, tuple[int, ...]]] = {}
-    for seed in seeds or sized.seeds:
+    resolved: dict[tuple[str, int], _Column] = {}
+    for seed in dict.fromkeys(seeds or sized.seeds):
         for column in columns:
             try:
-                hosts[column.name, seed] = _host(sized.host, column, seed, overrides)
-                asked = presets.vm_settings(column.preset, overrides)
-                guests[column.name] = _guest(asked)
-                promised[column.name] = _promised(asked)
+                resolved[column.name, seed] = _resolve(sized, column, seed, usable)
             except ConfigError as error:
                 problems.append(str(error))
-    for column in (column for column in columns if (column.name, (seeds or sized.seeds)[0]) in hosts):
-        host = hosts[column.name, (seeds or sized.seeds)[0]]
+    problems += _for_no_guest(usable, list(resolved.values()))
+    for each in {column.name: column for column in resolved.values()}.values():
         for scenario in sized.scenarios:
-            problems += _broken_promises(scenario, promised[column.name], column.name, host)
+            problems += _broken_promises(scenario, each)
+    read: dict[str, tuple[FileRead, ...]] = {}
+    for scenario in sized.scenarios:
+        try:
+            read[scenario.name] = _files_of(scenario)
+        except ConfigError as error:
+            problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in _lines(problem))))
-    cells = [
-        Cell(
-            suite=sized.name,
-            scenario=f"{scenario.name}-{percent}",
-            preset=column.name,
-            seed=seed,
-            tier=tier,
-            overcommit_percent=percent,
-            host=_host_of(scenario, percent, hosts[column.name, seed]),
-            guest=isinstance(scenario, Scenario) and guests[column.name],
-            spec=_with_promises(scenario, promised[column.name]),
-            shown=sized.shown(),
-        )
+    asked = Asked(
+        suite=name,
+        tier=tier,
+        presets=list(only),
+        settings=list(overrides),
+        seeds=list(seeds),
+        corpus=corpus,
+        fill=list(fill),
+    )
+    cells = tuple(
+        _cell(sized, scenario, percent, tier, resolved[column.name, seed], read[scenario.name])
         for scenario in sized.scenarios
         for percent in scenario.points
         for seed in seeds or sized.seeds
         for column in columns
-    ]
-    return Plan(sized, tier, tuple(cells))
+    )
+    return Plan(sized, asked, cells)
+
+
+def _cell(
+    sized: Suite, scenario: AnyScenario, percent: int, tier: TierName, column: _Column, read: tuple[FileRead, ...]
+) -> Cell:
+    has_vms = scenario.kind == "fleet"
+    asked_for = {key: where for key, where in column.origins.items() if key.split(".")[0] in scenario.host_settings}
+    return Cell(
+        suite=sized.name,
+        scenario=f"{scenario.name}-{percent}",
+        preset=column.name,
+        seed=column.host.seed,
+        tier=tier,
+        overcommit_percent=percent,
+        host=scenario.host(percent, column.host),
+        guest=column.guest if has_vms else None,
+        spec=scenario.promising(column.promised),
+        files=(*read, *(column.files if has_vms else ())),
+        asked=column.asked,
+        origins=asked_for,
+    )
+
+
+def _for_no_guest(overrides: Sequence[str], columns: Sequence[_Column]) -> list[str]:
+    """Settings of guests that no column has."""
+    if not columns or any(column.guest is not None for column in columns):
+        return []
+    idle = [text for text in overrides if text.startswith("vm.guest.")]
+    return [f"--set {text}: no column has guests; add --set vm.guest=true" for text in idle]
+
+
+def _filled(sized: Suite, fill: Sequence[str], problems: list[str]) -> Suite:
+    """The suite whose VMs are filled from these classes; what cannot be understood is added to the problems."""
+    found: dict[str, list[str]] = {}
+    for text in fill:
+        what, _, classes = text.partition("=")
+        names = [name.strip() for name in classes.split(",") if name.strip()]
+        if what not in ("image", "private") or not names:
+            problems.append(f"--fill {text}: write image=CLASS,… or private=CLASS,…")
+        found[what] = [*found.get(what, []), *names]
+    if problems or not found:
+        return sized
+    scenarios = [each.with_contents(found) if isinstance(each, Scenario) else each for each in sized.scenarios]
+    return sized.model_copy(update={"scenarios": scenarios})
 
 
 def _columns(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Variant]:
@@ -203,13 +309,20 @@ def _columns(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Var
     own = sized.all_variants()
     table = {variant.name: variant for variant in own}
     known = list(dict.fromkeys([*table, *presets.names()]))
-    columns = []
-    for name in dict.fromkeys(only):
+    columns: dict[str, Variant] = {}
+    for name in only:
         if name not in known and not name.endswith(".toml"):
             problems.append(f"unknown preset '{name}'{suggest(name, known)} (known: {', '.join(known)})")
-        else:
-            columns.append(table.get(name) or suite.column(name))
-    return columns if only else own
+            continue
+        column = table.get(name) or suite.column(name)
+        other = columns.get(column.name)
+        columns[column.name] = column
+        if other is not None:
+            both = f"{other.preset} and {column.preset}" if other.preset != column.preset else f"{name}, twice"
+            problems.append(
+                f"--preset names two columns '{column.name}': {both}; rename one of the files, or leave it out"
+            )
+    return list(columns.values()) if only else own
 
 
 def _lines(problem: str) -> list[str]:
@@ -218,106 +331,68 @@ def _lines(problem: str) -> list[str]:
     return [line.strip() for line in rest] if rest and first.endswith(" problems:") else [problem]
 
 
-def _host(sizes: Sizes, column: Variant, seed: int, overrides: Sequence[str]) -> HostConfig:
-    settings: dict[str, Any] = {"memory": format_pages(sizes.memory), **column.set, "seed": seed}
-    if sizes.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
-        settings["swap"] = format_pages(sizes.swap)
-    return presets.resolve(column.preset, overrides, settings=settings)
+def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str]) -> _Column:
+    """A column's settings, each with its origin, and the files that they name."""
+    own: dict[str, Any] = {**column.set, "seed": seed}
+    sizes: dict[str, Any] = {"memory": PageCount(sized.host.memory)}
+    if sized.host.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
+        sizes["swap"] = PageCount(sized.host.swap)
+    between = [(f"suite {sized.name}", sizes), (f"column {column.name} of suite {sized.name}", own)]
+    resolved = presets.resolve_layers(column.preset, overrides, between=between)
+    host = resolved.config
+    wanted = presets.vm_settings(column.preset, overrides)
+    decider = policies.file_of(host.balloon) if host.balloon else None
+    promised = {"reservation_percent": wanted.reservation_percent, "limit_percent": wanted.limit_percent}
+    return _Column(
+        name=column.name,
+        host=host,
+        guest=guest_of(wanted.guest),
+        promised={key: (value,) for key, value in promised.items() if value is not None},
+        files=() if decider is None else (FileRead("host.balloon", str(decider), file_sha256(decider)),),
+        asked={"preset": column.preset, "set": column.set, "settings": list(overrides)},
+        origins=resolved.origins,
+    )
 
 
-def _host_of(scenario: AnyScenario, percent: int, host: HostConfig) -> HostConfig:
-    """The column's host; for a simulated cell its capacity and its order of replacement, which is all there is."""
-    if isinstance(scenario, Scenario):
-        return host
-    capacity = format_pages(scenario.capacity(percent))
-    order = {"replacement": host.replacement, "replacement_options": host.replacement_options}
-    return validate(HostConfig, {"memory": capacity, **order, "seed": host.seed})
+def _files_of(scenario: AnyScenario) -> tuple[FileRead, ...]:
+    """The files that a scenario's workloads read."""
+    return tuple(
+        FileRead(f"scenario.{place}.{parameter}", str(getattr(workload, parameter)), sha256)
+        for place, workload in scenario.workloads.items()
+        for parameter, sha256 in workload.file_hashes().items()
+    )
 
 
-def _guest(asked: presets.VmSettings) -> Any:
-    return asked.guest if isinstance(asked.guest, bool) else asked.guest.model_dump(mode="json")
-
-
-def _promised(asked: presets.VmSettings) -> dict[str, tuple[int, ...]]:
-    """What a preset promises every VM, as a fleet says it."""
-    given = {"reservation_percent": asked.reservation_percent, "limit_percent": asked.limit_percent}
-    return {key: (value,) for key, value in given.items() if value is not None}
-
-
-def _with_promises(scenario: AnyScenario, promised: Mapping[str, tuple[int, ...]]) -> AnyScenario:
-    """The scenario with a preset's promises where its fleet makes none of the kind."""
-    if isinstance(scenario, Simulated):
-        return scenario
-    return scenario.with_promises({**promised, **scenario.fleet.promised})
-
-
-def _broken_promises(
-    scenario: AnyScenario, promised: Mapping[str, tuple[int, ...]], column: str, host: HostConfig
-) -> list[str]:
+def _broken_promises(scenario: AnyScenario, column: _Column) -> list[str]:
     """What the host could not keep even at the scenario's lowest ratio; at higher ones admission answers for it."""
-    if isinstance(scenario, Simulated):
-        return []
     percent = min(scenario.points)
     try:
-        fleet = scenario.with_promises({**promised, **scenario.fleet.promised}).fleet
-        vms = [
-            validate(VmConfig, {"name": vm_name(index), "memory": pages * PAGE_SIZE, **fleet.promises(index, pages)})
-            for index, pages in enumerate(fleet.sizes(percent))
-        ]
-        check_fleet(host, vms)
+        check_fleet(column.host, scenario.promising(column.promised).vms(percent))
     except ConfigError as error:
-        return [f"scenario {scenario.name}-{percent} under {column}: {line}" for line in _lines(str(error))]
+        return [f"scenario {scenario.name}-{percent} under {column.name}: {line}" for line in _lines(str(error))]
     return []
 
 
-def _ages(cell: Cell) -> bool:
-    return isinstance(cell.spec, Scenario) and cell.spec.aging is not None
-
-
 def _baseline(cell: Cell) -> Cell:
-    """Enough memory for all that the VMs were promised, and no mechanism to get more; or else the optimum."""
+    """What a cell is held against: the same stream on a host with enough memory, or the optimum."""
     host = cell.host
-    if isinstance(cell.spec, Simulated):
-        plain = validate(HostConfig, {"memory": format_pages(host.memory), "seed": host.seed})
-        return replace(cell, preset=OPTIMUM, host=plain)
-    spec = cell.spec.with_promises({})
-    kept = {"content": host.content, "provisioning": host.provisioning, "costs": host.costs, "seed": host.seed}
-    memory = sum(cell.sizes) * 3 // 2 + BASELINE_SPARE_PAGES
-    enough = validate(HostConfig, {**kept, "memory": format_pages(memory)}, Source("baseline"))
-    marks: list[str] = [value for value in (host.content, host.provisioning) if value not in ("bytes", "thin")]
-    marks += ["guest"] if cell.guest is True else [f"guest-{sha256_of(cell.guest)[:6]}"] if cell.guest else []
-    marks += [host.costs] if host.costs != "default" else []
-    return Cell(
-        suite=cell.suite,
-        scenario=cell.scenario,
-        preset="-".join([BASELINE, *marks]),
-        seed=cell.seed,
-        tier=cell.tier,
-        overcommit_percent=cell.overcommit_percent,
-        host=enough,
-        guest=cell.guest,
-        spec=spec,
-        shown=cell.shown,
+    marks: list[str] = []
+    if cell.spec.kind == "fleet":
+        marks += [value for value in (host.content, host.provisioning) if value not in ("bytes", "thin")]
+        marks += ["guest"] if cell.guest == PLAIN_GUEST else [_mark("guest", cell.guest)] if cell.guest else []
+        marks += [_mark("costs", host.costs)] if host.costs != cost_model("default") else []
+    return replace(
+        cell,
+        role="baseline",
+        preset="-".join([cell.spec.baseline, *marks]),
+        host=cell.spec.baseline_host(cell.overcommit_percent, host),
+        spec=cell.spec.with_promises({}),
+        files=tuple(file for file in cell.files if file.place.startswith("scenario.")),
+        asked={},
+        origins={},
     )
 
 
-def to_json(cell: Cell) -> str:
-    """A cell as text, for a worker process."""
-    return canonical({"suite": cell.suite, "name": cell.scenario, "preset": cell.preset, **cell.config()})
-
-
-def from_json(text: str) -> Cell:
-    """The cell that `to_json` wrote."""
-    data = json.loads(text)
-    scenario = data["scenario"]
-    return Cell(
-        suite=data["suite"],
-        scenario=data["name"],
-        preset=data["preset"],
-        seed=data["seed"],
-        tier=data["tier"],
-        overcommit_percent=data["overcommit_percent"],
-        host=validate(HostConfig, data["host"]),
-        guest=data["guest"],
-        spec=validate(Simulated, scenario) if "simulate" in scenario else validate(Scenario, scenario),
-    )
+def _mark(what: str, value: Any) -> str:
+    """A short name for settings that have none: the beginning of their hash."""
+    return f"{what}-{sha256_of(value.model_dump(mode='json'))[:6]}"

@@ -8,24 +8,48 @@ A scenario is a fleet on a host, or a trace of page numbers held against the var
 (`simulate`): then the share of the trace's pages that fits in memory takes the place of the overcommit ratio.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializeAsAny,
+    Tag,
+    model_validator,
+)
 
 from memvirt.errors import ConfigError
-from memvirt.experiment.fleet import AgingSpec, FleetSpec
+from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
 from memvirt.metrics.registry import REGISTRY
-from memvirt.settings.config import Count, Model, Name, Pages, PagesOrZero
+from memvirt.results.manifest import Rule, Shown
+from memvirt.results.record import Kind, ratio_text
+from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import Conflicts, Problem, read_toml, validate
-from memvirt.units import suggest
+from memvirt.settings.fields import Count, Model, Name, Pages, PagesOrZero
+from memvirt.settings.vm_config import VmConfig
+from memvirt.units import PAGE_SIZE, PageCount, suggest
 from memvirt.workloads import Workload, parse
 
 FOLDER = Path(__file__).parent / "suites"
+BASELINE_SPARE_PAGES = 4096  # beyond half as much again as all VMs: tables, watermarks and a scattered last block
 
 TierName = Literal["smoke", "quick", "full"]
 Scale = Annotated[int, Field(strict=True, ge=1, le=100_000)]
+
+
+def _distinct(values: Sequence[Any]) -> Sequence[Any]:
+    doubles = [value for index, value in enumerate(values) if value in values[:index]]
+    if doubles:
+        raise ConfigError(f"{doubles[0]} is given twice")
+    return values
+
+
+DISTINCT = AfterValidator(_distinct)
 
 
 def _workload(value: Any) -> Any:
@@ -38,24 +62,24 @@ WorkloadTable = Annotated[SerializeAsAny[Workload], BeforeValidator(_workload)]
 class Sizes(Model):
     """The host of all scenarios; everything else about it is the variant's."""
 
-    memory: Pages
-    swap: PagesOrZero = 0  # where the preset has swap
+    memory: Pages = Field(description="host memory")
+    swap: PagesOrZero = Field(default=0, description="of the host's swap area, where a preset has one")
 
 
 class Tier(Model):
     """How a tier differs: memory of host and VMs, accesses, seeds."""
 
-    memory_percent: Scale = 100
-    accesses_percent: Scale = 100
-    seeds: list[Count] | None = None
+    memory_percent: Scale = Field(default=100, description="of the memory of host and VMs")
+    accesses_percent: Scale = Field(default=100, description="of the accesses of every phase")
+    seeds: Annotated[list[Count], DISTINCT] | None = Field(default=None, description="in place of the suite's")
 
 
 class Variant(Model):
     """A preset by name, and the host settings changed in it."""
 
-    name: Name
-    preset: str
-    set: dict[str, Any] = Field(default={})
+    name: Name = Field(description="of the column")
+    preset: str = Field(description="a preset's name or file")
+    set: dict[str, Any] = Field(description="host settings changed in it", default={})
 
 
 def column(preset: str) -> Variant:
@@ -66,14 +90,26 @@ def column(preset: str) -> Variant:
 class Scenario(Model):
     """A fleet, the ratios to try, and what it does."""
 
-    name: Name
-    description: str
-    overcommit_percent: list[Scale] = Field(min_length=1)
-    fleet: FleetSpec
-    warm_up: WorkloadTable | None = None
-    measured: WorkloadTable | None = None
-    aging: AgingSpec | None = None
-    settle_passes: Annotated[int, Field(strict=True, ge=0, le=100)] = 0  # of the scanner, after each VM that booted
+    kind: ClassVar[Kind] = "fleet"
+    baseline: ClassVar[str] = "baseline"  # begins the name of what its cells are held against
+    host_settings: ClassVar[tuple[str, ...]] = tuple(HostConfig.model_fields)  # what of a column's host its cells have
+
+    name: Name = Field(description="of the scenario; its ratio is appended")
+    description: str = Field(description="one sentence, printed above its table")
+    overcommit_percent: Annotated[list[Scale], DISTINCT] = Field(
+        description="ratios to run, in per cent: configured memory of all VMs to host memory", min_length=1
+    )
+    fleet: FleetSpec = Field(description="the VMs; keys below")
+    warm_up: WorkloadTable | None = Field(
+        default=None, description="a workload and its parameters, before the measured one"
+    )
+    measured: WorkloadTable | None = Field(
+        default=None, description="a workload and its parameters: what the table speaks of"
+    )
+    aging: AgingSpec | None = Field(default=None, description="in place of a measured workload; keys below")
+    settle_passes: Annotated[int, Field(strict=True, ge=0, le=100)] = Field(
+        default=0, description="full passes of the sharing scanner after each VM that booted"
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -98,6 +134,10 @@ class Scenario(Model):
         scaled = {name: load and load.scaled(tier.accesses_percent) for name, load in phases.items()}
         return self.model_copy(update={"fleet": self.fleet.model_copy(update={"memory": memory}), **scaled})
 
+    def promising(self, promised: Mapping[str, tuple[int, ...]]) -> "Scenario":
+        """The scenario with a preset's promises where its fleet makes none of the kind."""
+        return self.with_promises({**promised, **self.fleet.promised})
+
     def with_promises(self, promised: Mapping[str, tuple[int, ...]]) -> "Scenario":
         """The scenario whose fleet promises its VMs this and nothing else."""
         changed = {**dict.fromkeys(self.fleet.promised), **promised}
@@ -106,6 +146,11 @@ class Scenario(Model):
         table = self.fleet.model_dump(mode="json", exclude_none=True)
         table = {key: value for key, value in table.items() if changed.get(key, key) is not None}
         return self.model_copy(update={"fleet": validate(FleetSpec, {**table, **promised})})
+
+    def with_contents(self, classes: Mapping[str, Sequence[str]]) -> "Scenario":
+        """The scenario whose VMs are filled from other classes: of "image", of "private", or of both."""
+        table = self.fleet.model_dump(mode="json", exclude_none=True)
+        return self.model_copy(update={"fleet": validate(FleetSpec, {**table, **classes})}) if classes else self
 
     @property
     def points(self) -> list[int]:
@@ -116,6 +161,10 @@ class Scenario(Model):
         """Configured pages of each VM at a ratio."""
         return self.fleet.sizes(percent)
 
+    def vms(self, percent: int) -> list[VmConfig]:
+        """The VMs of its fleet at a ratio, without guests."""
+        return [self.fleet.vm(index, pages) for index, pages in enumerate(self.sizes(percent))]
+
     def accesses(self, percent: int) -> int:
         """About how many operations a cell does."""
         sizes = self.sizes(percent)
@@ -123,21 +172,61 @@ class Scenario(Model):
         cycles = self.aging.cycles + self.aging.measured_cycles if self.aging else 2
         return sum(sizes) * cycles // 2 + per_vm * len(sizes)
 
+    @property
+    def workloads(self) -> dict[str, Workload]:
+        """The workloads of its phases, by the setting that names them."""
+        named = {"warm_up": self.warm_up, "measured": self.measured}
+        return {name: load for name, load in named.items() if load is not None}
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether its cells are held against one: how long VMs age depends on what they come to."""
+        return self.aging is None
+
+    def host(self, percent: int, column: HostConfig) -> HostConfig:
+        """The host of a cell: the column's."""
+        return column
+
+    def baseline_host(self, percent: int, host: HostConfig) -> HostConfig:
+        """Enough memory for all that the VMs were promised, and no mechanism to get more."""
+        memory = sum(self.sizes(percent)) * 3 // 2 + BASELINE_SPARE_PAGES
+        kept = {"content": host.content, "provisioning": host.provisioning, "costs": host.costs, "seed": host.seed}
+        return validate(HostConfig, {**kept, "memory": PageCount(memory)})
+
+    def ratio(self, percent: int, host: HostConfig) -> str:
+        """Overcommit: configured pages / the host's, an exact decimal."""
+        return ratio_text(sum(self.sizes(percent)), host.memory, 2)
+
+    def bytes_held(self, host: HostConfig) -> int:
+        """Memory of this machine that a host takes: page bytes, where it has any."""
+        return host.memory * PAGE_SIZE if host.content == "bytes" else 0
+
 
 class TraceSpec(Model):
     """The table [scenarios.simulate]: a trace of page numbers, and how much of what it names fits in memory."""
 
-    pages: Annotated[int, Field(strict=True, ge=100, le=1 << 24)]  # the workload names pages 0 to pages - 1
-    capacity_percent: list[Annotated[int, Field(strict=True, ge=1, le=100)]] = Field(min_length=1)  # of the pages
-    workload: WorkloadTable
+    pages: Annotated[int, Field(strict=True, ge=100, le=1 << 24)] = Field(
+        description="the workload names pages 0 to pages - 1"
+    )
+    capacity_percent: Annotated[list[Annotated[int, Field(strict=True, ge=1, le=100)]], DISTINCT] = Field(
+        description="of the pages, that fit in memory", min_length=1
+    )
+    workload: WorkloadTable = Field(description="a workload and its parameters")
 
 
 class Simulated(Model):
     """A trace replayed through an order of replacement: demand paging, every access seen, no host and no bytes."""
 
-    name: Name
-    description: str
-    simulate: TraceSpec
+    kind: ClassVar[Kind] = "trace"
+    baseline: ClassVar[str] = "belady"  # the offline optimum
+    has_baseline: ClassVar[bool] = True
+    host_settings: ClassVar[tuple[str, ...]] = ("replacement", "replacement_options", "seed")  # all that it asks for
+
+    name: Name = Field(description="of the scenario; its ratio is appended")
+    description: str = Field(description="one sentence, printed above its table")
+    simulate: TraceSpec = Field(
+        description="in place of a fleet: a trace through the columns' orders of replacement; keys below"
+    )
 
     def scaled(self, tier: Tier) -> "Simulated":
         """The scenario with a tier's memory and accesses."""
@@ -164,76 +253,106 @@ class Simulated(Model):
         """About how many requests a cell replays."""
         return self.simulate.workload.length()
 
+    def promising(self, promised: Mapping[str, tuple[int, ...]]) -> "Simulated":
+        """The scenario itself: a trace has no VMs to promise anything to."""
+        return self
 
-def _kind(value: Any) -> str:
+    with_promises = promising
+
+    def vms(self, percent: int) -> list[VmConfig]:
+        """None."""
+        return []
+
+    @property
+    def workloads(self) -> dict[str, Workload]:
+        """The workload that makes the trace, by the setting that names it."""
+        return {"simulate.workload": self.simulate.workload}
+
+    def host(self, percent: int, column: HostConfig) -> HostConfig:
+        """The capacity and the column's order of replacement, which is all there is."""
+        order = {"replacement": column.replacement, "replacement_options": column.replacement_options}
+        return validate(HostConfig, {**order, "memory": PageCount(self.capacity(percent)), "seed": column.seed})
+
+    def baseline_host(self, percent: int, host: HostConfig) -> HostConfig:
+        """The same capacity; its order is the optimum, which no host can have."""
+        return validate(HostConfig, {"memory": PageCount(self.capacity(percent)), "seed": host.seed})
+
+    def ratio(self, percent: int, host: HostConfig) -> str:
+        """The share of the trace's pages that fits in memory, an exact decimal."""
+        return ratio_text(self.capacity(percent), self.simulate.pages, 2)
+
+    def bytes_held(self, host: HostConfig) -> int:
+        """Nothing: a trace has no bytes."""
+        return 0
+
+
+TAGS: Mapping[str, str] = {"fleet": "hosted", "trace": "simulated"}  # no names of settings, so none shows in a message
+
+
+def _tag(value: Any) -> str:
     if isinstance(value, BaseModel):
-        return "simulated" if isinstance(value, Simulated) else "hosted"
-    return "simulated" if isinstance(value, Mapping) and "simulate" in value else "hosted"
+        return TAGS.get(getattr(value, "kind", ""), "")
+    return TAGS["trace" if isinstance(value, Mapping) and "simulate" in value else "fleet"]
 
 
 AnyScenario = Annotated[
-    Annotated[Scenario, Tag("hosted")] | Annotated[Simulated, Tag("simulated")], Discriminator(_kind)
+    Annotated[Scenario, Tag("hosted")] | Annotated[Simulated, Tag("simulated")], Discriminator(_tag)
 ]
 
 
-class Shown(Model):
-    """What a suite's tables show; part of every record, so that a table needs nothing but records."""
+class Suite(Model):
+    """A suite file."""
 
-    columns: list[str] = Field(default=[])  # names of metrics, the deciding one first; none: the usual ones
-    learned: Literal["slowdown", "leading", "apart", "survival"] = (
-        "slowdown"  # rule of the last line, memvirt.report.verdict
+    schema_: Literal[1] = Field(description="1", alias="schema")
+    name: Name = Field(description="of the suite")
+    title: str = Field(description="one line, printed above its tables")
+    description: str = Field(description="what it asks")
+    presets: list[str] = Field(description="columns: names or files of presets", default=[])
+    variants: list[Variant] = Field(description="further columns; keys below", default=[])
+    seeds: Annotated[list[Count], DISTINCT] = Field(description="each runs every cell", default=[1], min_length=1)
+    host: Sizes = Field(
+        description="the host of all scenarios; keys below", default=Sizes.model_validate({"memory": "64MiB"})
     )
+    tiers: dict[TierName, Tier] = Field(description="smoke, quick, full: what a tier changes; keys below", default={})
+    columns: list[str] = Field(
+        description="metrics that its tables show, the deciding one first; none: the usual ones", default=[]
+    )
+    learned: Rule = Field(
+        default="slowdown", description="rule of the line under a table: slowdown, leading, apart or survival"
+    )
+    scenarios: list[AnyScenario] = Field(description="what is run; keys below", min_length=1)
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
-        unknown = [(index, name) for index, name in enumerate(self.columns) if name not in REGISTRY]
+    def _agree_in_names(self) -> Self:
         problems = [
             Problem(("columns", index), f"no metric is called '{name}'{suggest(name, list(REGISTRY))}")
-            for index, name in unknown
+            for index, name in enumerate(self.columns)
+            if name not in REGISTRY
         ]
         if self.learned in ("leading", "apart") and not self.columns:
             text = f"'{self.learned}' compares the first of columns: name some"
             problems.append(Problem(("learned",), text, ("columns",)))
-        if problems:
-            raise Conflicts(problems)
-        return self
-
-
-class Suite(Shown):
-    """A suite file."""
-
-    schema_: Literal[1] = Field(alias="schema")  # 1 - first version.
-    name: Name
-    title: str
-    description: str
-    presets: list[str] = Field(default=[])
-    variants: list[Variant] = Field(default=[])
-    seeds: list[Count] = Field(default=[1], min_length=1)
-    host: Sizes = Field(default=Sizes.model_validate({"memory": "64MiB"}))  # simulated scenarios have none
-    tiers: dict[TierName, Tier] = Field(default={})
-    scenarios: list[AnyScenario] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _agree_in_names(self) -> Self:
-        problems = []
         if not self.presets and not self.variants:
             problems.append(Problem(("presets",), "give presets or variants", ("variants",)))
-        if "host" not in self.model_fields_set and any(isinstance(each, Scenario) for each in self.scenarios):
+        if "host" not in self.model_fields_set and any(each.kind == "fleet" for each in self.scenarios):
             problems.append(Problem(("host",), "is required by scenarios with a fleet", ("scenarios",)))
-        columns = [column(preset).name for preset in self.presets]
-        for key, taken, names in (
+        columns = [(column(preset).name, preset) for preset in self.presets]
+        for key, taken, given in (
             ("presets", [], columns),
-            ("variants", columns, [variant.name for variant in self.variants]),
-            ("scenarios", [], [scenario.name for scenario in self.scenarios]),
+            ("variants", columns, [(variant.name, variant.preset) for variant in self.variants]),
+            ("scenarios", [], [(scenario.name, scenario.name) for scenario in self.scenarios]),
         ):
-            doubles = [index for index, name in enumerate(names) if name in [*taken, *names[:index]]]
-            problems += [Problem((key, index), f"'{names[index]}' is given twice") for index in doubles]
+            for index, (name, value) in enumerate(given):
+                before = next((other for known, other in [*taken, *given[:index]] if known == name), None)
+                if before is not None:
+                    both = f" ({before} and {value})" if before != value else ""
+                    problems.append(Problem((key, index), f"'{name}' is given twice{both}"))
         if problems:
             raise Conflicts(problems)
         return self
 
     def shown(self) -> Shown:
-        """What tables show of this suite's records."""
+        """What tables show of this suite's runs."""
         return Shown(columns=self.columns, learned=self.learned)
 
     def all_variants(self) -> list[Variant]:

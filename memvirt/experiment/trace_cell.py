@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from memvirt.engine.replacement.registry import ORDERS
 from memvirt.errors import InvariantError
-from memvirt.experiment.plan import OPTIMUM, Cell
+from memvirt.experiment.plan import Cell
 from memvirt.experiment.suite import Simulated
-from memvirt.results.record import Record, ratio_text
+from memvirt.results import derived
+from memvirt.results.record import Record
 from memvirt.simulation import simulate
 from memvirt.workloads import Space, Stream
 
@@ -34,9 +36,10 @@ def replay(record: Record, cell: Cell, spec: Simulated, optimum: Record | None) 
 
     `verified`: the misses lie between what no order avoids (the optimum's, and first requests) and all requests.
     """
-    order = OPTIMUM if cell.is_baseline else cell.host.replacement
-    options: dict[str, Any] = {"seed": cell.host.seed} if order == "random" else {}
-    options |= {} if order == OPTIMUM else cell.host.order_options()
+    order = spec.baseline if cell.is_baseline else cell.host.replacement
+    options: dict[str, Any] = {} if cell.is_baseline else dict(cell.host.replacement_options)
+    if not cell.is_baseline and ORDERS[order].draws:
+        options["seed"] = cell.host.seed
     found = simulate(order, trace_of(spec, cell.seed), cell.host.memory, detail=True, **options)
     least = found.misses if optimum is None else optimum.counters["misses"]
     if not max(found.distinct, least) <= found.misses <= found.requests:
@@ -50,9 +53,6 @@ def replay(record: Record, cell: Cell, spec: Simulated, optimum: Record | None) 
         reason="",
         accesses=found.requests,
         counters={"requests": found.requests, "misses": found.misses, "compulsory_misses": found.distinct},
-        derived={
-            "miss_ratio": ratio_text(found.misses, found.requests),
-            "of_optimum": ratio_text(found.requests - found.misses, found.requests - least),
-        },
+        derived=derived.of_trace(found.requests, found.misses, least),
         verified=True,
     )

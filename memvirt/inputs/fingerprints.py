@@ -13,6 +13,8 @@ page than which other pages equal it, and compression no more than how small it 
 Hosts with `content = "fingerprint"` run on that. Their sharing counts are those of the bytes but for one case: two pages
 that differ in a single word, and then get the same value written there, become equal, and here nobody knows it.
 
+Where the pages came from is not told either, since paths and programs are names: only what somebody notes on purpose.
+
 **What can still be learnt.** The key is thrown away unless somebody keeps it on purpose. Without it no hash can be
 tested against a guess, and two sets of fingerprints cannot be compared. But within one set, it is visible which pages
 are equal or alike and how often each is repeated, how large each class is, and where zero pages lie. And size under
@@ -127,10 +129,15 @@ class Fingerprints(ClassTable):
 
 
 def fingerprints(
-    corpus: Corpus, codecs: Sequence[tuple[str, int | None]], key: bytes | None = None, progress: Progress | None = None
+    corpus: Corpus,
+    codecs: Sequence[tuple[str, int | None]],
+    key: bytes | None = None,
+    progress: Progress | None = None,
+    note: str = "",
 ) -> Fingerprints:
     """Fingerprints of a corpus, with sizes under these codecs, each (name, level) with None for its default level.
 
+    `note` is the provenance they have: the corpus's own names paths and programs, and is not published.
     `key`: 32 secret bytes, which two captures must share to be compared; new ones, and nobody keeps them, unless given.
     ConfigError for a codec that is not there.
     """
@@ -144,7 +151,7 @@ def fingerprints(
     flags |= (found.same_filled & (corpus.pages[:, 0] == 0)) * np.uint8(ZERO)
     return Fingerprints(
         corpus.classes,
-        corpus.provenance,
+        [note] if note else [],
         hash=found.hash,
         flags=flags,
         entropy=found.entropy,

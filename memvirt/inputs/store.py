@@ -91,12 +91,12 @@ def save(corpus: ClassTable, path: Path, *, force: bool = False) -> None:
         raise TypeError(f"a {type(corpus).__name__} is neither a corpus nor fingerprints of one")
 
 
-def load(path: Path) -> Corpus | Fingerprints:
-    """Read and verify a corpus, or the fingerprints of one. CorpusError names the file, what is wrong with it, and what
-    to do."""
+def load(path: Path, *, mapped: bool = False) -> Corpus | Fingerprints:
+    """Read and verify a corpus, or the fingerprints of one. `mapped`: its pages stay in the file, and all processes that
+    map it share them. CorpusError names the file, what is wrong with it, and what to do."""
     try:
         with open(path, "rb") as file:
-            return _read(file)
+            return _read(file, mapped)
     except OSError as error:
         raise CorpusError(f"corpus {path} cannot be read: {error.strerror or error}; {REMEDY}") from error
     except CorpusError as error:
@@ -123,7 +123,7 @@ def _write_container(path: Path, magic: bytes, header: bytes, payload: Iterable[
     _write_beside(path, write, os.replace if force else _link_new)
 
 
-def _read(file: BinaryIO) -> Corpus | Fingerprints:
+def _read(file: BinaryIO, mapped: bool) -> Corpus | Fingerprints:
     prefix = file.read(PREFIX.size)
     magic = prefix[: len(PAGES_MAGIC)]
     if not prefix or not any(known.startswith(magic) for known in (PAGES_MAGIC, PRINTS_MAGIC)):
@@ -147,19 +147,21 @@ def _read(file: BinaryIO) -> Corpus | Fingerprints:
     padding = -(PREFIX.size + header_bytes) % PAGE_SIZE
     if file.read(padding) != bytes(padding):
         raise CorpusError("truncated or damaged between header and pages")
-    return _read_prints(file, header) if isinstance(header, _PrintsHeader) else _read_pages(file, header)
+    return _read_prints(file, header) if isinstance(header, _PrintsHeader) else _read_pages(file, header, mapped)
 
 
-def _payload(file: BinaryIO, wanted: int, what: str) -> NDArray[np.uint8]:
+def _payload(file: BinaryIO, wanted: int, what: str, mapped: bool = False) -> NDArray[np.uint8]:
     there = os.fstat(file.fileno()).st_size - file.tell()
     if there != wanted:
         how = "truncated" if there < wanted else "damaged"
         raise CorpusError(f"{how}: {there} bytes of pages, but {what} are {wanted}")
+    if mapped:
+        return np.memmap(file, dtype=np.uint8, mode="r", offset=file.tell(), shape=(wanted,))
     return np.fromfile(file, dtype=np.uint8, count=wanted)
 
 
-def _read_pages(file: BinaryIO, header: _Header) -> Corpus:
-    pages = _payload(file, header.pages * PAGE_SIZE, f"{header.pages} pages").reshape(-1, PAGE_SIZE)
+def _read_pages(file: BinaryIO, header: _Header, mapped: bool) -> Corpus:
+    pages = _payload(file, header.pages * PAGE_SIZE, f"{header.pages} pages", mapped).reshape(-1, PAGE_SIZE)
     corpus = Corpus(pages, _classes(header), header.provenance)
     return _matching(corpus, header)
 
@@ -243,6 +245,11 @@ def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) ->
         return load(folder / name)
     except CorpusError as error:
         raise CorpusError(f"{error}, after removing {pointer}") from error
+
+
+def has_default(folder: Path | None = None) -> bool:
+    """Whether a corpus for all runs on this machine has been captured."""
+    return ((folder or cache_folder()) / POINTER).exists()
 
 
 def make_default(path: Path) -> None:

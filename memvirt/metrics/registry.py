@@ -51,7 +51,7 @@ _EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("leaf_copies", "leaf tables", _NONE, "shared leaf tables copied at the first write in their 2 MiB"),
     ("leaf_splits", "leaf tables", _DOWN, "huge leaves demoted to 512 entries"),
     ("leaf_collapses", "leaf tables", _UP, "small leaves promoted to a huge one"),
-    ("fault_around_missed", "faults", _DOWN, "no free 2 MiB block for a thin-huge first touch: served with 4 KiB"),
+    ("huge_missed", "attempts", _DOWN, "no free 2 MiB block for a thin-huge first touch: served with 4 KiB"),
     ("evicted", "pages", _DOWN, "pages taken out of their frames, by any way"),
     ("evicted_clean", "pages", _NONE, "evicted without a write: the backing still held the same bytes"),
     ("evicted_same", "pages", _NONE, "evicted as a value: all words equal"),

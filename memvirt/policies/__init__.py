@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from memvirt.errors import ConfigError
+from memvirt.policies.asking import guarded, interval_of
 from memvirt.policies.base import ColdAge, Decider, Snapshot, Targets, VmView
 from memvirt.policies.esx import Esx
 from memvirt.policies.far_memory import FarMemory
@@ -22,7 +23,19 @@ from memvirt.policies.proxmox import Proxmox
 from memvirt.policies.senpai import Senpai, Tmo
 from memvirt.units import parse_pages, parse_time, suggest
 
-__all__ = ["DECIDERS", "ColdAge", "Decider", "Snapshot", "Targets", "VmView", "build", "describe", "load"]
+__all__ = [
+    "DECIDERS",
+    "ColdAge",
+    "Decider",
+    "Snapshot",
+    "Targets",
+    "VmView",
+    "build",
+    "describe",
+    "file_of",
+    "load",
+    "options_of",
+]
 
 DECIDERS: Mapping[str, type[Decider]] = {
     "proportional": Proportional,
@@ -68,9 +81,39 @@ def load(name: str) -> type[Decider]:
 def build(name: str, options: Mapping[str, object]) -> Decider:
     """An instance of the named decider; ConfigError names every option that does not fit."""
     cls = load(name)
-    parameters = {
-        key: value for key, value in inspect.signature(cls).parameters.items() if value.kind != value.VAR_KEYWORD
-    }
+    arguments = _arguments(name, cls, options)
+    with guarded(f"decider '{name}' cannot be made", name.rpartition(":")[0], ConfigError):
+        decider = cls(**arguments)
+    interval_of(decider)
+    return decider
+
+
+def options_of(name: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Every option of the named decider by value: those given, and the defaults of the others. Of a user's class,
+    defaults that are no number, text or truth value are left out: its file says what they are."""
+    cls = load(name)
+    every = {key: value.default for key, value in _parameters(cls).items()}
+    every |= _arguments(name, cls, given)
+    return {key: value for key, value in every.items() if isinstance(value, (int, str))}
+
+
+def file_of(name: str) -> Path | None:
+    """The file that a decider is read from; None for a built-in one."""
+    return None if name in DECIDERS else Path(name.rsplit(":", 1)[0])
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The options of a decider: the keyword arguments of its class, none where Python cannot tell."""
+    try:
+        found = inspect.signature(cls).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {key: value for key, value in found.items() if value.kind != value.VAR_KEYWORD}
+
+
+def _arguments(name: str, cls: type[Decider], options: Mapping[str, object]) -> dict[str, object]:
+    """The options as the class takes them; ConfigError with all that do not fit."""
+    parameters = _parameters(cls)
     problems = []
     arguments: dict[str, object] = {}
     for key, value in options.items():
@@ -83,11 +126,7 @@ def build(name: str, options: Mapping[str, object]) -> Decider:
             problems.append(f"option '{key}' of decider '{name}': {error}")
     if problems:
         raise ConfigError("; ".join(problems))
-    try:
-        decider = cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"decider '{name}' cannot be made: {error}") from error
-    return decider
+    return arguments
 
 
 def _option(key: str, value: object, default: object) -> object:
@@ -118,10 +157,8 @@ def _load_file(path: str, class_name: str) -> type[Decider]:
     if spec is None or spec.loader is None:
         raise ConfigError(f"decider file '{path}' is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    try:
+    with guarded(f"decider file '{path}' fails to run", path, ConfigError):
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
-        raise ConfigError(f"decider file '{path}' fails to run: {type(error).__name__}: {error}") from error
     classes = {name: value for name, value in vars(module).items() if inspect.isclass(value)}
     cls = classes.get(class_name)
     if cls is None:
@@ -132,9 +169,23 @@ def _load_file(path: str, class_name: str) -> type[Decider]:
         )
     if not callable(getattr(cls, "decide", None)):
         raise ConfigError(f"class '{class_name}' in '{path}' has no method decide(snapshot) -> Targets")
-    if "interval_ns" not in {*dir(cls), *inspect.signature(cls).parameters, *getattr(cls, "__annotations__", {})}:
+    _require_argument(cls, f"class '{class_name}' in '{path}'")
+    if "interval_ns" not in {*dir(cls), *_parameters(cls), *getattr(cls, "__annotations__", {})}:
         raise ConfigError(f"class '{class_name}' in '{path}' does not say how often to ask it: set interval_ns")
     return cast(type[Decider], cls)
+
+
+def _require_argument(cls: type, what: str) -> None:
+    """ConfigError for a decide that cannot be called with one snapshot, or would answer with a coroutine."""
+    rule = inspect.getattr_static(cls, "decide")
+    if not inspect.isfunction(rule):
+        return  # whatever it is, asking it will tell
+    if inspect.iscoroutinefunction(rule) or inspect.isgeneratorfunction(rule) or inspect.isasyncgenfunction(rule):
+        raise ConfigError(f"{what}: decide is a coroutine or generator; write a plain method that returns Targets")
+    try:
+        inspect.signature(rule).bind(None, None)
+    except TypeError as error:
+        raise ConfigError(f"{what}: decide(self, snapshot) is needed: {error}") from None
 
 
 def _first_line(cls: type) -> str:

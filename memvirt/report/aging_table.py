@@ -3,7 +3,7 @@
 A row is a preset, a column a cycle. A cell of the table is Linux's unusable index at order 9, in per cent: the share of
 free memory in blocks too small for 2 MiB, the median over seeds. A preset that settled early has no later cycles.
 
-Four more columns follow. The first is the cycle by which the index had settled (memvirt.workloads.aging; "no": not by the
+Four more columns follow. The first is the cycle by which the index had settled (memvirt.results.derived; "no": not by the
 last one allowed). The others speak of the measured cycles after it: mean index, pages moved by compaction in each cycle,
 and the share of the VMs' memory that was mapped huge.
 """
@@ -16,8 +16,8 @@ from statistics import median
 from rich import box
 from rich.table import Table
 
+from memvirt.results.derived import settled
 from memvirt.results.record import Record
-from memvirt.workloads.aging import settled
 
 COLUMNS = 5  # cycles shown, the last one included
 MISSING = "–"
@@ -30,7 +30,7 @@ def shown_cycles(cycles: int) -> list[int]:
 
 def tables(records: Sequence[Record]) -> list[Table]:
     """One table for each scenario with samples, in the order of the records; baselines are left out."""
-    aged = [record for record in records if record.samples and not record.preset.startswith("baseline")]
+    aged = [record for record in records if record.samples and record.role == "column"]
     return [
         _table(scenario, [record for record in aged if record.scenario == scenario])
         for scenario in dict.fromkeys(record.scenario for record in aged)

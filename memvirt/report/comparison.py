@@ -21,7 +21,6 @@ from statistics import fmean, geometric_mean
 from typing import Any
 
 from memvirt.errors import ConfigError
-from memvirt.experiment.plan import BASELINE
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import COLUMNS, Column
 from memvirt.report.statistics import (
@@ -38,12 +37,17 @@ from memvirt.report.statistics import (
     verdict,
 )
 from memvirt.results import run_folder
-from memvirt.results.record import Record
+from memvirt.results.record import Record, differences
 from memvirt.timing import samples
 
 CODEC = ("lz4", "lz4_route")  # versions that change what compresses to what
 MACHINE = ("hostname", "cpu_model_name", "cpu_count", "platform", "python_version", "unit")
 WALL = "wall time"
+SETTINGS_SHOWN = 5  # of those that differ, in a message
+SIDE_BY_SIDE = (
+    "to hold two settings against each other, run them as columns of one run: --preset mine.toml,other.toml, "
+    "or [[variants]] in a suite"
+)
 SIMULATED = tuple(column for column in COLUMNS if not column.wall and column.better is not Better.NEITHER)
 
 
@@ -164,7 +168,7 @@ def _folders(places: Sequence[Path]) -> Outcome:
 
 
 def _by_name(records: Iterable[Record]) -> dict[str, Record]:
-    return {record.cell: record for record in records if not record.preset.startswith(BASELINE)}
+    return {record.cell: record for record in records if record.role == "column"}
 
 
 def _require_like(
@@ -178,21 +182,36 @@ def _require_like(
     parts += [(f"input {name}", one.inputs.get(name), two.inputs.get(name)) for name in {**one.inputs, **two.inputs}]
     parts += [(f"codec {name}", one.versions.get(name), two.versions.get(name)) for name in CODEC]
     problems = [f"{name}: {before} and {after}" for name, before, after in parts if before != after]
-    for name in common:
-        where = _differing(first[name].config, second[name].config)
-        if where:
-            problems.append(f"cell {name}: {where}")
-            break
+    unlike = next((name for name in common if first[name].config_sha256 != second[name].config_sha256), None)
+    if unlike is not None:
+        problems += [f"cell {unlike}: {what}" for what in _settings_apart(first[unlike], second[unlike])]
+        problems.append(SIDE_BY_SIDE)
     if problems:
         raise ConfigError("\n".join([f"{base} and {other} are unlike runs:", *problems]))
 
 
-def _differing(one: Any, two: Any, place: str = "") -> str:
-    """The first place at which two configurations differ, with both values; empty when they do not."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        found = (_differing(one.get(key), two.get(key), f"{place}.{key}") for key in sorted({*one, *two}))
-        return next((where for where in found if where), "")
-    return "" if one == two else f"{place.removeprefix('.')}: {one} and {two}"
+def _settings_apart(one: Record, two: Record) -> list[str]:
+    """The settings in which two records of a cell differ, each with both values and where they are from."""
+    apart = list(differences(one.config, two.config))
+    told = []
+    for place, before, after in apart[:SETTINGS_SHOWN]:
+        origins = [_origin(record, place) for record in (one, two)]
+        told.append(
+            f"{place}: {before} ({origins[0]}) and {after} ({origins[1]})"
+            if any(origins)
+            else f"{place}: {before} and {after}"
+        )
+    more = len(apart) - len(told)
+    return [*told, f"and {more} settings more"] if more else told
+
+
+def _origin(record: Record, place: str) -> str:
+    """Where a host's setting is from; empty for what is no host's setting."""
+    first, _, setting = place.partition(".")
+    if first != "host":
+        return ""
+    named = (origin for key, origin in record.origins.items() if setting == key or setting.startswith(f"{key}."))
+    return next(named, f"default of memvirt {record.versions.get('memvirt', '')}".rstrip())
 
 
 def _notes(other: str, first: Mapping[str, Record], second: Mapping[str, Record], common: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Records as files for others: Markdown and LaTeX for papers, CSV and JSON for programs.
 
 Markdown and LaTeX show what the terminal shows, best values bold. CSV and JSON hold every number of every record in one
-long frame (suite, scenario, ratio, preset, seed, metric, unit, value): a line each, values spelled as in the record, so
+long frame (suite, scenario, ratio, preset, role, seed, metric, unit, value): a line each, values spelled as in the record, so
 nothing is rounded on the way. They need nothing but Python; the other two need pandas.
 """
 
@@ -17,27 +17,27 @@ from typing import Any
 from memvirt.errors import ConfigError
 from memvirt.metrics.registry import REGISTRY
 from memvirt.report import verdict
-from memvirt.report.columns import BY_NAME, COLUMNS, Column, columns_of
+from memvirt.report.columns import BY_NAME, Column
 from memvirt.report.summary import (
     ARROWS,
     MISSING,
     SINGLE_RUN,
     Group,
     Row,
-    base_name,
     figures,
     groups,
     ratio_label,
     value_text,
 )
+from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record
 
-FRAME = ("suite", "scenario", "ratio", "preset", "seed", "metric", "unit", "value")
+FRAME = ("suite", "scenario", "ratio", "preset", "role", "seed", "metric", "unit", "value")
 FORMAT = "memvirt-table"
 SCHEMA = 1
 # 1 - first version.
 
-Line = tuple[str, str, str, str, int, str, str, int | str]
+Line = tuple[str, str, str, str, str, int, str, str, int | str]
 
 UNITS = {"faults": "faults", "cpu_total_ns": "ns", "status": "", "accesses": "accesses", "sim_ns": "ns"}
 ENDINGS = ("refused", "exhausted", "failed")
@@ -58,7 +58,7 @@ def frame(records: Sequence[Record]) -> list[Line]:
     """Every number of every record, a line each, in the order of the records."""
     lines: list[Line] = []
     for record in records:
-        place = (record.suite, base_name(record), record.ratio, record.preset, record.seed)
+        place = (record.suite, record.base_scenario, record.ratio, record.preset, record.role, record.seed)
         lines += [(*place, name, unit_of(name), value) for name, value in _numbers(record)]
     return lines
 
@@ -71,13 +71,7 @@ def _numbers(record: Record) -> Iterator[tuple[str, int | str]]:
     yield "sim_ns", record.sim_ns
     yield from ((name, value) for name, value in sorted(record.derived.items()) if value != "")
     yield from sorted(record.counters.items())
-    columns = dict.fromkeys((*COLUMNS, *columns_of(record)))
-    shown = ((column.name, column.value(record)) for column in columns if not column.wall)
-    yield from (
-        (name, str(round(value, 6)))
-        for name, value in shown
-        if value is not None and name not in record.derived and name not in record.counters
-    )
+    yield from ((name, value) for name, value in sorted(record.sharing.items()) if name not in record.counters)
     for family, part in (("cpu_ns", record.cpu_ns), ("usage", record.usage)):
         yield from ((f"{family}.{name}", value) for name, value in sorted(part.items()))
     for index in ("external", "unusable"):
@@ -100,7 +94,7 @@ def unit_of(name: str) -> str:
     return REGISTRY[name].unit if name in REGISTRY else ""
 
 
-def to_csv(records: Sequence[Record]) -> str:
+def to_csv(records: Sequence[Record], shown: Shown = USUAL) -> str:
     """The long frame with a head line."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -109,7 +103,7 @@ def to_csv(records: Sequence[Record]) -> str:
     return out.getvalue()
 
 
-def to_json(records: Sequence[Record]) -> str:
+def to_json(records: Sequence[Record], shown: Shown = USUAL) -> str:
     """The long frame with what the run was, one line of the frame per line of text."""
     first = records[0]
     about = {
@@ -120,7 +114,7 @@ def to_json(records: Sequence[Record]) -> str:
         "commit": first.commit,
         "inputs": first.inputs,
         "versions": first.versions,
-        "learned": verdict.line(groups(records)),
+        "learned": verdict.line(groups(records, shown)),
         "columns": FRAME,
     }
     head = [f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in about.items()]
@@ -134,24 +128,24 @@ def _as_numbers(line: Line) -> list[Any]:
     return [*place, metric, unit, float(value) if isinstance(value, str) and metric != "status" else value]
 
 
-def to_markdown(records: Sequence[Record]) -> str:
+def to_markdown(records: Sequence[Record], shown: Shown = USUAL) -> str:
     """A table for each scenario, best values bold, endings in italics, the learned line below."""
     pandas = _require("pandas", "tabulate", form="md")
     parts = []
-    for title, members in _scenarios(records):
+    for title, members in _scenarios(records, shown):
         rows = [[_marked(value, best, "**{}**", "*{}*", "{}") for value, best in row] for row in _rows(members)]
         table = pandas.DataFrame(rows, columns=_heads(members[0]))
         align = ("right", "left", *["right"] * len(members[0].columns), "left")
         parts.append(f"**{title}**\n\n{table.to_markdown(index=False, disable_numparse=True, colalign=align)}\n")
-    parts.append(verdict.line(groups(records)) + "\n")
+    parts.append(verdict.line(groups(records, shown)) + "\n")
     return "\n".join(parts)
 
 
-def to_latex(records: Sequence[Record]) -> str:
+def to_latex(records: Sequence[Record], shown: Shown = USUAL) -> str:
     """A booktabs table for each scenario; the learned line as a comment on top."""
     pandas = _require("pandas", "jinja2", form="latex")
-    parts = [f"% {verdict.line(groups(records))}\n% needs \\usepackage{{booktabs,textcomp}}\n"]
-    for title, members in _scenarios(records):
+    parts = [f"% {verdict.line(groups(records, shown))}\n% needs \\usepackage{{booktabs,textcomp}}\n"]
+    for title, members in _scenarios(records, shown):
         rows = _rows(members)
         table = pandas.DataFrame([[value for value, _ in row] for row in rows], columns=_heads(members[0]))
         bold = pandas.DataFrame([[_marked(value, best, *LATEX_MARKS) for value, best in row] for row in rows])
@@ -166,7 +160,7 @@ def to_latex(records: Sequence[Record]) -> str:
     return out
 
 
-WRITERS: dict[str, Callable[[Sequence[Record]], str]] = {
+WRITERS: dict[str, Callable[[Sequence[Record], Shown], str]] = {
     "md": to_markdown,
     "csv": to_csv,
     "latex": to_latex,
@@ -184,8 +178,8 @@ def _require(*modules: str, form: str) -> Any:
     return first
 
 
-def _scenarios(records: Sequence[Record]) -> Iterator[tuple[str, list[Group]]]:
-    every = groups(records)
+def _scenarios(records: Sequence[Record], shown: Shown) -> Iterator[tuple[str, list[Group]]]:
+    every = groups(records, shown)
     for scenario in dict.fromkeys(group.scenario for group in every):
         members = [group for group in every if group.scenario == scenario]
         yield f"{scenario}: {members[0].description}".removesuffix(": "), members
@@ -211,7 +205,8 @@ def _rows(members: Sequence[Group]) -> list[list[tuple[str, bool]]]:
             cells = [(ratio_label(group.ratio), False), (row.preset, False)]
             first = group.columns[0]
             cells += [
-                (_value(column, row, column is first), row.preset in best[column.name]) for column in group.columns
+                (_value(column, row, column is first), group.is_best(row, best[column.name]))
+                for column in group.columns
             ]
             saved = ", ".join(f"{name} {figures(frames)}" for name, frames in row.saved.items())
             cells.append((saved or MISSING if row.done else row.ending, False))

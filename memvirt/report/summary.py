@@ -1,20 +1,21 @@
 """From records to what a table shows: groups of scenario and ratio, a row for each preset, a value for each column.
 
 A value is the mean over seeds. A row whose cells did not all end shows how they ended and no values: a mean over the
-seeds that happened to fit would flatter the preset. Baselines are not rows; slowdowns were divided by them already.
+seeds that happened to fit would flatter the preset. Baselines are no rows, for slowdowns were divided by them already;
+but the optimum that traces are held against is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from memvirt.experiment.plan import BASELINE, OPTIMUM
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import COLUMNS, Column, columns_of
 from memvirt.report.statistics import MIN_SEEDS, mean_interval, told_apart
-from memvirt.results.record import Record
+from memvirt.results.manifest import USUAL, Shown
+from memvirt.results.record import Record, Role
 
 SINGLE_RUN = "single run"
 MISSING = "–"
@@ -31,6 +32,7 @@ class Row:
     reason: str  # what ran out, who refused; empty when done
     values: dict[str, tuple[float, ...]]  # column -> a value per seed, in the order of the seeds
     saved: dict[str, float]  # mechanism -> frames saved, mean over seeds, largest first, without zeros
+    role: Role = "column"  # "baseline": the optimum, which takes no part in comparisons
 
     @property
     def done(self) -> bool:
@@ -62,10 +64,14 @@ class Group:
     learned: str = "slowdown"  # what the last line compares
     simulated: bool = False  # a trace without a host: its ratio is the share of its pages that fits in memory
 
+    def columns_only(self) -> tuple[Row, ...]:
+        """The rows that are compared: all but the optimum."""
+        return tuple(row for row in self.rows if row.role == "column")
+
     def best(self, column: Column) -> set[str]:
         """The presets that are best in a column, the optimum apart, and those that print alike or are not told apart from
         the best over the seeds. Empty when that is every one: of two equal numbers, one must not be marked."""
-        rows = [row for row in self.rows if row.done and row.preset != OPTIMUM]
+        rows = [row for row in self.columns_only() if row.done]
         means = {row.preset: mean for row in rows if (mean := row.mean(column.name)) is not None}
         if column.better is Better.NEITHER or column.wall or not means:
             return set()
@@ -79,50 +85,52 @@ class Group:
         }
         return {first, *tied} if len(tied) < len(others) else set()
 
+    def is_best(self, row: Row, best: set[str]) -> bool:
+        """Whether a row is one of the best: not the optimum, though a preset may have its name."""
+        return row.role == "column" and row.preset in best
 
-def groups(records: Iterable[Record]) -> list[Group]:
+
+def groups(records: Iterable[Record], shown: Shown = USUAL) -> list[Group]:
     """The groups of a run's records, scenarios and presets in the order of the run, ratios ascending."""
-    cells = [record for record in records if not record.preset.startswith(BASELINE)]
-    scenarios = {base_name(record): position for position, record in reversed(list(enumerate(cells)))}
+    cells = [record for record in records if record.role == "column" or record.kind == "trace"]
+    scenarios = {record.base_scenario: position for position, record in reversed(list(enumerate(cells)))}
     kept: dict[tuple[str, str], list[Record]] = {}
     for record in cells:
-        kept.setdefault((base_name(record), record.ratio), []).append(record)
+        kept.setdefault((record.base_scenario, record.ratio), []).append(record)
     order = sorted(kept, key=lambda key: (scenarios[key[0]], float(key[1])))
-    return [_group(scenario, ratio, kept[scenario, ratio]) for scenario, ratio in order]
+    return [_group(scenario, ratio, kept[scenario, ratio], shown) for scenario, ratio in order]
 
 
-def base_name(record: Record) -> str:
-    """The scenario's name without the ratio that is appended to it."""
-    return str(record.config.get("scenario", {}).get("name", record.scenario))
-
-
-def _group(scenario: str, ratio: str, records: list[Record]) -> Group:
-    presets = dict.fromkeys(record.preset for record in records)
+def _group(scenario: str, ratio: str, records: list[Record], shown: Shown) -> Group:
+    presets = dict.fromkeys((record.preset, record.role) for record in records)
+    columns = columns_of(shown)
     return Group(
         scenario=scenario,
         ratio=ratio,
-        description=str(records[0].config.get("scenario", {}).get("description", "")),
+        description=records[0].description,
         seeds=tuple(sorted({record.seed for record in records})),
-        rows=tuple(_row([record for record in records if record.preset == preset]) for preset in presets),
-        columns=columns_of(records[0]),
-        learned=str(records[0].shown.get("learned", "slowdown")),
-        simulated="simulate" in records[0].config.get("scenario", {}),
+        rows=tuple(
+            _row([record for record in records if (record.preset, record.role) == row], columns) for row in presets
+        ),
+        columns=columns,
+        learned=shown.learned,
+        simulated=records[0].kind == "trace",
     )
 
 
-def _row(records: list[Record]) -> Row:
+def _row(records: list[Record], columns: Sequence[Column]) -> Row:
     records = sorted(records, key=lambda record: record.seed)
     unfinished = [record for record in records if record.status != "done"]
     first = (unfinished or records)[0]
     if unfinished:
         share = f" ({len(unfinished)} of {len(records)} seeds)" if len(records) > 1 else ""
-        return Row(first.preset, first.status, first.reason + share, {}, {})
+        return Row(first.preset, first.status, first.reason + share, {}, {}, first.role)
     values: dict[str, tuple[float, ...]] = {}
-    for column in dict.fromkeys((*COLUMNS, *columns_of(first))):
+    for column in dict.fromkeys((*COLUMNS, *columns)):
         found = [value for record in records if (value := column.value(record)) is not None]
         if len(found) == len(records):
             values[column.name] = tuple(found)
-    return Row(records[0].preset, "done", "", values, _saved(records))
+    return Row(first.preset, "done", "", values, _saved(records), first.role)
 
 
 def _saved(records: list[Record]) -> dict[str, float]:

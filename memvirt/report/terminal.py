@@ -35,6 +35,7 @@ from memvirt.report.summary import (
     value_text,
 )
 from memvirt.results import run_folder
+from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record, require_alike
 from memvirt.units import suggest
 
@@ -70,21 +71,21 @@ def table_command(folder: str | os.PathLike[str], form: str = "text", width: int
     """The table of a results folder in a format. ConfigError for an unknown format, an unreadable or mixed folder."""
     if form not in FORMATS:
         raise ConfigError(f"unknown format '{form}'{suggest(form, FORMATS)} (known: {', '.join(FORMATS)})")
-    records = run_folder.load(folder)
+    records, shown = run_folder.load(folder), run_folder.read_manifest(folder).shown
     require_alike(records)
-    return text(records, width) if form == "text" else export.WRITERS[form](records)
+    return text(records, width, shown) if form == "text" else export.WRITERS[form](records, shown)
 
 
-def text(records: Sequence[Record], width: int = WIDTH) -> str:
+def text(records: Sequence[Record], width: int = WIDTH, shown: Shown = USUAL) -> str:
     """The table as plain text."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None, legacy_windows=False).print(terminal(records, width))
+    Console(file=out, width=width, color_system=None, legacy_windows=False).print(terminal(records, width, shown))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def terminal(records: Sequence[Record], width: int) -> RenderableType:
+def terminal(records: Sequence[Record], width: int, shown: Shown = USUAL) -> RenderableType:
     """The table for a terminal of that width."""
-    every = groups(records)
+    every = groups(records, shown)
     layout = _layout(every, width)
     parts: list[RenderableType] = []
     for scenario in dict.fromkeys(group.scenario for group in every):
@@ -106,7 +107,7 @@ def _layout(every: Sequence[Group], width: int) -> _Layout:
     if any(column.name == AFTER_SAVED for column in shown):
         widths["saved"] = SAVED_WIDTHS[0]
     for column in shown:
-        cells = [cell(column, row, group.best(column)) for group in every for row in group.rows]
+        cells = [cell(column, row, group.is_best(row, group.best(column))) for group in every for row in group.rows]
         widths[column.name] = max(len(line) for line in [*_head(column).split("\n"), *cells])
     hidden: list[str] = []
     for name in ("", *(name for name in _dispensable(shown) if name in widths)):
@@ -150,11 +151,11 @@ def _cells(group: Group, row: Row, layout: _Layout) -> list[Text]:
     first = row is group.rows[0]
     cells = [Text(ratio_label(group.ratio) if first else ""), Text(row.preset)]
     for column in layout.columns:
-        best = group.best(column)
+        best = group.is_best(row, group.best(column))
         shown = cell(column, row, best)
         if not row.done:
             shown = f"{row.status} " if column is layout.columns[0] else f"{MISSING} "
-        cells.append(Text(shown, style="bold green" if row.preset in best else ""))
+        cells.append(Text(shown, style="bold green" if best else ""))
         if column.name == AFTER_SAVED and "saved" in layout.widths:
             cells.append(Text(saved_text(row, layout.widths["saved"]) if row.done else row.ending))
     return cells
@@ -173,9 +174,9 @@ def _head(column: Column) -> str:
     return "\n".join([*(f"{line} " for line in lines), *[""] * (2 - len(lines)), f"{unit} "])
 
 
-def cell(column: Column, row: Row, best: set[str]) -> str:
+def cell(column: Column, row: Row, best: bool) -> str:
     """A value as text, with a star when it is the best and a space in its place when not."""
-    return value_text(column, row) + ("*" if row.preset in best else " ")
+    return value_text(column, row) + ("*" if best else " ")
 
 
 def saved_text(row: Row, width: int) -> str:

@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, fsum, log
 
-from memvirt.experiment.plan import OPTIMUM
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import Column
 from memvirt.report.statistics import told_apart
@@ -71,10 +70,10 @@ def _finding(ratio: str, groups: Sequence[Group]) -> Finding:
 
 
 def _scores(groups: Sequence[Group]) -> list[Score]:
-    presets = dict.fromkeys(row.preset for group in groups for row in group.rows)
+    presets = dict.fromkeys(row.preset for group in groups for row in group.columns_only())
     scores = []
     for preset in presets:
-        rows = [row for group in groups for row in group.rows if row.preset == preset]
+        rows = [row for group in groups for row in group.columns_only() if row.preset == preset]
         if len(rows) == len(groups) and all(row.done and row.values.get("slowdown") for row in rows):
             scores.append(_score(preset, rows))
     return scores
@@ -171,10 +170,10 @@ class Mark:
 
 def _marks(groups: Sequence[Group], column: Column) -> list[Mark]:
     """Presets that have the column in all of the groups, the best first; the mean over groups, seed by seed."""
-    presets = dict.fromkeys(row.preset for group in groups for row in group.rows if row.preset != OPTIMUM)
+    presets = dict.fromkeys(row.preset for group in groups for row in group.columns_only())
     marks = []
     for preset in presets:
-        rows = [row for group in groups for row in group.rows if row.preset == preset]
+        rows = [row for group in groups for row in group.columns_only() if row.preset == preset]
         values = [row.values.get(column.name, ()) for row in rows if row.done]
         if len(values) == len(groups) and all(values):
             seeds = [fsum(each) / len(each) for each in zip(*values, strict=False)]
@@ -235,7 +234,7 @@ def _apart_line(groups: Sequence[Group]) -> str:
 
 def _survival_line(groups: Sequence[Group]) -> str:
     scenarios = list(dict.fromkeys(group.scenario for group in groups))
-    presets = list(dict.fromkeys(row.preset for group in groups for row in group.rows))
+    presets = list(dict.fromkeys(row.preset for group in groups for row in group.columns_only()))
     reached = {
         (scenario, preset): survived([group for group in groups if group.scenario == scenario], preset)
         for scenario in scenarios
@@ -259,7 +258,7 @@ def survived(groups: Sequence[Group], preset: str) -> str:
     """The largest ratio up to which the preset finished everything; "" when it did not finish the smallest."""
     last = ""
     for group in sorted(groups, key=lambda each: float(each.ratio)):
-        if not all(row.done for row in group.rows if row.preset == preset):
+        if not all(row.done for row in group.columns_only() if row.preset == preset):
             break
         last = group.ratio
     return last

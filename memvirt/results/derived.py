@@ -1,14 +1,24 @@
-"""What follows from a cell's counts: the numbers tables show. Integers in, integers and exact decimals out."""
+"""Every number that follows from a cell's counts: what tables show, beside the counts themselves.
+
+The one place where numbers are divided. They are derived once, when a cell ends, and stand in its record as integers or
+exact decimals, so that tables, exports and other programs read the same digits. Names, units and meanings are those of
+memvirt.metrics.registry.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from memvirt.results.record import Histogram, percentile, ratio_text
+from memvirt.units import HUGE_ORDER, PAGE_SIZE
 
 QUANTILES = (("p50", 500), ("p99", 990), ("p999", 999))
+PAGES_PER_MIB = 256
+DIGITS = 6  # of decimals that are not ratios with a custom of their own
+SETTLED_CYCLES = 10
+SETTLED_WITHIN = 10  # thousandths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +33,8 @@ class Taken:
     sharing: dict[str, int]
     merge_times: tuple[int, int]  # merges, and the sum of what passed since each page was given its frame, ns
     stores: dict[str, int]
+    fragmentation: Mapping[str, Any]
+    vms: Mapping[str, Mapping[str, int]]  # VM -> accesses, sim_ns, stall_ns
     content_pages: int  # guest-visible pages that have content, summed over the samples of the phase
     used_frames: int  # host frames in use, metadata included, summed over the same samples
     configured_pages: int
@@ -31,18 +43,20 @@ class Taken:
 
 
 def derived(taken: Taken) -> dict[str, int | str]:
-    """Name -> value; ratios and shares as decimal strings, everything else an integer."""
+    """Name -> value; ratios and shares as decimal strings, "" where there is none, everything else an integer."""
     found: dict[str, int | str] = {
         "effective_overcommit": ratio_text(taken.content_pages, taken.used_frames, 3),
         "slowdown": ratio_text(taken.sim_ns, taken.baseline_ns, 3),
         "overcommit": ratio_text(taken.configured_pages, sum(taken.usage.values()), 2),
-        "faults": sum(count for name, count in taken.counters.items() if name.startswith("fault_")) - _missed(taken),
+        "faults": sum(count for name, count in taken.counters.items() if name.startswith("fault_")),
         "cpu_total_ns": sum(taken.cpu_ns.values()),
         **taken.stall,
+        **_latencies(taken),
+        **_shares(taken),
+        **_sharing(taken),
+        **_lie(taken),
+        **saved_frames(taken),
     }
-    merges, waited_ns = taken.merge_times
-    found["merge_delay_ns"] = waited_ns // merges if merges else ""
-    found |= saved_frames(taken)
     for kind, histogram in sorted(taken.histograms.items()):
         for name, per_mille in QUANTILES:
             value = percentile(histogram, per_mille)
@@ -51,9 +65,121 @@ def derived(taken: Taken) -> dict[str, int | str]:
     return found
 
 
-def _missed(taken: Taken) -> int:
-    """fault_around_missed counts tries within faults, not faults."""
-    return taken.counters.get("fault_around_missed", 0)
+def of_trace(requests: int, misses: int, least: int) -> dict[str, int | str]:
+    """What follows from the misses of an order alone; `least`: those of the optimum. Both in per cent."""
+    return {
+        "miss_ratio": ratio_text(100 * misses, requests, DIGITS),
+        "of_optimum": ratio_text(100 * (requests - misses), requests - least, DIGITS),
+    }
+
+
+def fault_latencies(histograms: Mapping[str, Histogram]) -> Histogram:
+    """The simulated time of every fault of every kind; a refill of the translation cache is not a fault."""
+    merged: dict[int, int] = {}
+    for kind, histogram in histograms.items():
+        if kind != "refill":
+            for value, count in histogram:
+                merged[value] = merged.get(value, 0) + count
+    return sorted(merged.items())
+
+
+def _latencies(taken: Taken) -> dict[str, int | str]:
+    p99_ns = percentile(fault_latencies(taken.histograms), 990)
+    cow_ns = percentile(taken.histograms.get("cow", []), 999)
+    return {
+        "fault_p99_us": "" if p99_ns is None else ratio_text(p99_ns, 1000, 3),
+        "cow_p999_us": "" if cow_ns is None else ratio_text(cow_ns, 1000, 3),
+    }
+
+
+def _shares(taken: Taken) -> dict[str, int | str]:
+    """Parts of the phase's time, and amounts over it."""
+    counters, cpu = taken.counters, taken.cpu_ns
+    own = cpu.get("access", 0) + cpu.get("guest", 0)
+    elapsed = max((vm["sim_ns"] for vm in taken.vms.values()), default=0)  # that of the VM that took longest
+    stalled = [vm["stall_ns"] for vm in taken.vms.values()]
+    worst = _largest((vm["stall_ns"], vm["sim_ns"]) for vm in taken.vms.values() if vm["sim_ns"])
+    return {
+        "swap_traffic_mib": ratio_text(
+            counters.get("swap_pages_out", 0) + counters.get("swap_pages_in", 0), PAGES_PER_MIB, DIGITS
+        ),
+        "cpu_overhead_percent": ratio_text(100 * (sum(cpu.values()) - own), sum(cpu.values()), DIGITS),
+        "storm_frames_per_ms": ratio_text(counters.get("fault_cow", 0) * 10**6, elapsed, DIGITS),
+        "stall_percent": ratio_text(100 * taken.stall.get("stall_some_ns", 0), elapsed, DIGITS),
+        "vms_stalled_percent": ratio_text(100 * sum(ns > 0 for ns in stalled), len(stalled), DIGITS),
+        "worst_stall_percent": "" if worst is None else ratio_text(100 * worst[0], worst[1], DIGITS),
+    }
+
+
+def _largest(shares: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+    """The largest of some fractions, compared exactly."""
+    largest: tuple[int, int] | None = None
+    for part, whole in shares:
+        if largest is None or part * largest[1] > largest[0] * whole:
+            largest = part, whole
+    return largest
+
+
+def _sharing(taken: Taken) -> dict[str, int | str]:
+    """What merging took."""
+    merges, waited_ns = taken.merge_times
+    delay_ns = waited_ns // merges if merges else None
+    spent_ns = taken.sharing.get("scan_ns_per_gib_saved", 0)
+    return {
+        "merge_delay_ns": "" if delay_ns is None else delay_ns,
+        "merge_delay_us": "" if delay_ns is None else ratio_text(delay_ns, 1000, 3),
+        "scan_s_per_gib_saved": ratio_text(spent_ns, 10**9, DIGITS) if spent_ns else "",
+    }
+
+
+def _lie(taken: Taken) -> dict[str, int | str]:
+    """How free memory, the pool and the VMs' pages lie."""
+    lies, frames = taken.fragmentation, taken.usage.get("zspage", 0)
+    unusable: Sequence[int] = lies.get("unusable", ())
+    vms: Mapping[str, Mapping[str, int]] = lies.get("vms", {})
+    present, runs, huge = (sum(vm[part] for vm in vms.values()) for part in ("present_pages", "runs", "huge_pages"))
+    return {
+        "unusable_2mib_percent": ratio_text(unusable[HUGE_ORDER], 10, 1) if len(unusable) > HUGE_ORDER else "",
+        "zpool_waste_percent": ratio_text(100 * sum(lies.get("zpool_waste", {}).values()), frames * PAGE_SIZE, DIGITS),
+        "pool_ratio": ratio_text(taken.stores.get("zpool", 0), frames, DIGITS),
+        "huge_mapped_percent": ratio_text(100 * huge, present, DIGITS),
+        "contiguity_pages": ratio_text(present, runs, DIGITS),
+    }
+
+
+def memory_sample(cycle: int, lies: Mapping[str, Any], counters: Mapping[str, int]) -> dict[str, int]:
+    """What aging does to memory, in a few numbers; `mean_run` in thousandths of a page, `*_9` in thousandths."""
+    vms = lies["vms"].values()
+    present = sum(vm["present_pages"] for vm in vms)
+    runs = sum(vm["runs"] for vm in vms)
+    return {
+        "cycle": cycle,
+        "free_pages": lies["nr_free"],
+        "unusable_9": lies["unusable"][HUGE_ORDER],
+        "external_9": lies["external"][HUGE_ORDER],
+        "free_runs": sum(lies["free_runs"]),
+        "present_pages": present,
+        "huge_pages": sum(vm["huge_pages"] for vm in vms),
+        "mean_run": present * 1000 // runs if runs else 0,
+        **{name: counters[name] for name in SAMPLED_COUNTERS},
+    }
+
+
+SAMPLED_COUNTERS = ("compact_moved", "compact_blocks", "leaf_collapses", "leaf_splits", "huge_missed")
+
+
+def settled(unusable: Sequence[int]) -> int | None:
+    """The first cycle (from 1) by whose end an index, in thousandths, has moved by less than SETTLED_WITHIN over
+    SETTLED_CYCLES cycles; None while it still moves.
+
+    VMs come and go in every cycle, and one free block of 2 MiB more or less is several thousandths. So it is means of
+    SETTLED_CYCLES cycles that must not move any more, and three in a row: two may be equal by chance on the way.
+    """
+    for end in range(3 * SETTLED_CYCLES, len(unusable) + 1):
+        sums = [sum(unusable[end - back * SETTLED_CYCLES :][:SETTLED_CYCLES]) for back in (3, 2, 1)]
+        if max(sums) - min(sums) < SETTLED_WITHIN * SETTLED_CYCLES:
+            return end
+    return None
 
 
 def saved_frames(taken: Taken) -> dict[str, int | str]:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +24,9 @@ from pydantic.dataclasses import dataclass
 
 from memvirt.errors import MemvirtError
 
-SCHEMA = 1
-# 1 - first version.
+SCHEMA = 2
+# 2 - resolved configuration by value, what was asked for beside it, role and kind; presentation lies in run.json.
+# 1 - first version: costs and defaults by name only.
 
 FORMAT = "memvirt-record"
 SEPARATE = ("environment", "measured")  # the parts in which equal runs may differ
@@ -32,6 +34,9 @@ SEPARATE = ("environment", "measured")  # the parts in which equal runs may diff
 # done; refused by admission; exhausted: a VM could not go on for want of memory (an outcome, not an error); failed
 Status = Literal["done", "refused", "exhausted", "failed"]
 Tier = Literal["smoke", "quick", "full"]
+Role = Literal["column", "baseline"]  # baseline: what columns are held against, no column itself
+Kind = Literal["fleet", "trace"]  # VMs on a host, or page numbers through an order of replacement alone
+DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?\Z")
 Histogram = list[tuple[int, int]]
 
 
@@ -44,19 +49,22 @@ class Record:
     """What one scenario x preset x seed came to, over its measured phase unless a field says otherwise."""
 
     format: Literal["memvirt-record"] = FORMAT  # type: ignore[assignment]
-    schema: Literal[1] = SCHEMA  # type: ignore[assignment]
+    schema: Literal[2] = SCHEMA  # type: ignore[assignment]
     suite: str
     scenario: str
     preset: str
+    role: Role
+    kind: Kind
     seed: int
     tier: Tier
     status: Status
     reason: str = ""  # why it is not done; empty when it is
     ratio: str  # overcommit: configured pages / host frames, an exact decimal; of a trace: capacity / its pages
-    config: dict[str, Any]  # the whole resolved configuration of the cell
+    config: dict[str, Any]  # the whole resolved configuration: every default, option and cost by value, files by hash
     config_sha256: str  # of `config` in canonical form
-    shown: dict[str, Any] = field(default_factory=dict)  # what the suite's tables show: memvirt.experiment.suite.Shown
-    inputs: dict[str, str]  # name -> content hash of every corpus and trace
+    asked: dict[str, Any] = field(default_factory=dict)  # what was asked for: preset, settings changed, options by name
+    origins: dict[str, str] = field(default_factory=dict)  # host setting -> where from; all others: memvirt's defaults
+    inputs: dict[str, str]  # name -> content hash of the corpus
     versions: dict[str, str]  # memvirt, numpy, lz4 and the route to it
     commit: str = ""  # of the source tree, "" outside one, "+" appended when it was edited
     accesses: int = 0  # done in the measured phase, all VMs together
@@ -86,6 +94,45 @@ class Record:
             raise ValueError(f"a float at {place}: only environment and measured may hold one")
         return part
 
+    @field_validator("config")
+    @classmethod
+    def _with_a_scenario(cls, config: dict[str, Any]) -> dict[str, Any]:
+        scenario = config.get("scenario")
+        if not isinstance(scenario, dict) or not isinstance(scenario.get("name"), str):
+            raise ValueError("config.scenario.name is missing")
+        return config
+
+    @field_validator("ratio")
+    @classmethod
+    def _a_decimal(cls, ratio: str) -> str:
+        if not _is_decimal(ratio):
+            raise ValueError(f"no decimal number: {ratio!r}")
+        return ratio
+
+    @field_validator("derived")
+    @classmethod
+    def _decimals(cls, derived: dict[str, int | str]) -> dict[str, int | str]:
+        wrong = [name for name, value in derived.items() if isinstance(value, str) and value and not _is_decimal(value)]
+        if wrong:
+            raise ValueError(f"no decimal number: {', '.join(wrong)}")
+        return derived
+
+    @field_validator("fragmentation")
+    @classmethod
+    def _indices(cls, fragmentation: dict[str, Any]) -> dict[str, Any]:
+        for index in ("external", "unusable"):
+            values = fragmentation.get(index, [])
+            if not isinstance(values, list) or not all(type(value) is int for value in values):
+                raise ValueError(f"{index} is no list of integers")
+        return fragmentation
+
+    @field_validator("measured")
+    @classmethod
+    def _speed(cls, measured: dict[str, Any]) -> dict[str, Any]:
+        if type(measured.get("accesses_per_s", 0)) is not int:
+            raise ValueError("accesses_per_s is no integer")
+        return measured
+
     @field_validator("counters")
     @classmethod
     def _counted(cls, counters: dict[str, int]) -> dict[str, int]:
@@ -114,15 +161,32 @@ class Record:
     @property
     def cell(self) -> str:
         """The name of the cell and of its file."""
-        return cell_name(self.scenario, self.preset, self.seed)
+        return cell_name(self.scenario, self.preset, self.seed, self.role)
+
+    @property
+    def base_scenario(self) -> str:
+        """The scenario's name without the ratio that is appended to it."""
+        return str(self.config["scenario"]["name"])
+
+    @property
+    def description(self) -> str:
+        """What the scenario does, in a sentence."""
+        return str(self.config["scenario"].get("description", ""))
+
+    def number(self, name: str) -> float | None:
+        """The number that a metric's name stands for in this record; None when it has none."""
+        parts: tuple[Mapping[str, int | str], ...] = (self.derived, self.counters, self.sharing)
+        found = next((part[name] for part in parts if name in part), "")
+        return None if found == "" else float(found)
 
 
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Record)
 
 
-def cell_name(scenario: str, preset: str, seed: int) -> str:
-    """`<scenario>--<preset>--s<seed>`: the file name of a cell, without its ending."""
-    return f"{scenario}--{preset}--s{seed}"
+def cell_name(scenario: str, preset: str, seed: int, role: Role = "column") -> str:
+    """`<scenario>--<preset>--s<seed>`: the file name of a cell, without its ending. A baseline's ends in `--baseline`,
+    so that no name of a preset can be taken for one."""
+    return f"{scenario}--{preset}--s{seed}" + ("" if role == "column" else f"--{role}")
 
 
 def canonical(value: Any) -> str:
@@ -208,7 +272,11 @@ def loads(text: str | bytes, source: str) -> Record:
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise RecordError(f"{source}: not a memvirt record (no format {FORMAT!r})")
     if raw.get("schema") != SCHEMA:
-        raise RecordError(f"{source}: record schema {raw.get('schema')!r}, this memvirt reads {SCHEMA}; run it again")
+        old = " (which held no defaults, options and costs)" if raw.get("schema") == 1 else ""
+        said = (
+            f"record schema {raw.get('schema')!r}{old}, this memvirt reads {SCHEMA}; run it again into another folder"
+        )
+        raise RecordError(f"{source}: {said}")
     try:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
@@ -247,6 +315,15 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
         os.close(folder)
 
 
+def differences(one: Any, two: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted place, value, value) wherever two configurations differ; a value that is not there is None."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        for key in sorted({*one, *two}):
+            yield from differences(one.get(key), two.get(key), f"{place}.{key}" if place else key)
+    elif one != two:
+        yield place, one, two
+
+
 def require_alike(records: list[Record]) -> None:
     """Refuse to lay unlike runs into one table: suite, tier, versions and inputs must agree.
 
@@ -261,6 +338,10 @@ def require_alike(records: list[Record]) -> None:
                     f"{first.cell} and {other.cell} are of unlike runs: {part} {ours!r} and {theirs!r}; "
                     "compare them with 'memvirt compare', or run them again into one folder"
                 )
+
+
+def _is_decimal(text: str) -> bool:
+    return DECIMAL.match(text) is not None
 
 
 def _first_float(value: Any, place: str = "") -> str | None:

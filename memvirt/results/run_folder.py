@@ -1,7 +1,8 @@
 """A results folder: one run of one suite, and nothing else.
 
-    DIR/run.json                                       what was run; a resumed run must be the same
+    DIR/run.json                                       what was asked for and run (memvirt.results.manifest)
     DIR/cells/<scenario>--<preset>--s<seed>.json       one record each, written whole when its cell ends
+    DIR/cells/…--baseline.json                         the same, of what the columns are held against
     DIR/timings/<scenario>--<preset>--s<seed>.json     of tier full, ordinary pyperf files (memvirt.timing.samples)
 
 A run holds a lock on the folder while it writes, so two runs never share one; the lock goes with the process, however
@@ -11,39 +12,31 @@ that ends. What is not a memvirt run is never written into.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from memvirt.errors import ConfigError
-from memvirt.results.record import Record, RecordError, cell_name, dumps, read, write_atomically
+from memvirt.results import manifest as manifests
+from memvirt.results.manifest import FolderError, Manifest
+from memvirt.results.record import Record, RecordError, dumps, read, write_atomically
 
 MANIFEST = "run.json"
-FORMAT = "memvirt-run"
-SCHEMA = 1
-# 1 - first version.
 SHOWN = 5  # names listed in messages, at most
-
-
-class FolderError(ConfigError):
-    """A results folder that cannot be used: what it holds, and what to do."""
 
 
 class Results:
     """A results folder opened for a run: locked until closed. Use as a context manager."""
 
-    def __init__(self, folder: str | os.PathLike[str], manifest: Mapping[str, Any], *, resume: bool = False) -> None:
-        """Make or take up the folder for the run that `manifest` describes (plain JSON values).
+    def __init__(self, folder: str | os.PathLike[str], manifest: Manifest, *, resume: bool = False) -> None:
+        """Make or take up the folder for the run that `manifest` describes.
 
         FolderError when it holds something else, holds a run and `resume` is off, holds another run, or is in use.
         """
         self.path = Path(folder)
-        wanted = {"format": FORMAT, "schema": SCHEMA, **manifest}
-        if self.path.exists() and not self.path.is_dir():
-            raise FolderError(f"{self.path}: is a file, not a folder; use another --out")
+        if not self.path.is_dir():
+            examine(self.path, None, resume=resume)
         try:
             (self.path / "cells").mkdir(parents=True, exist_ok=True) if not self.path.exists() else None
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -51,7 +44,7 @@ class Results:
             raise FolderError(f"{self.path}: cannot be made: {error.strerror}; use another --out") from None
         try:
             self._take_lock()
-            self._take_up(wanted, resume)
+            self._take_up(manifest, resume)
         except BaseException:
             self.close()
             raise
@@ -64,24 +57,11 @@ class Results:
                 f"{self.path}: another memvirt run is writing into it; wait for it, or use another --out"
             ) from None
 
-    def _take_up(self, wanted: dict[str, Any], resume: bool) -> None:
-        manifest = self.path / MANIFEST
-        if manifest.exists():
-            there = read_manifest(self.path)
-            if not resume:
-                done = len(list(self.cell_files()))
-                raise FolderError(
-                    f"{self.path}: holds a run of suite '{there.get('suite')}', {done} cells done; "
-                    "go on with it by --resume, or use another --out"
-                )
-            _require_same(self.path, there, wanted)
-        else:
-            others = sorted(entry.name for entry in self.path.iterdir() if not _is_ours_unborn(entry))
-            if others:
-                shown = ", ".join(others[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
-                raise FolderError(f"{self.path}: holds something else ({shown}); use another --out")
+    def _take_up(self, wanted: Manifest, resume: bool) -> None:
+        examine(self.path, wanted, resume=resume)
+        if not (self.path / MANIFEST).exists():
             (self.path / "cells").mkdir(exist_ok=True)
-            write_atomically(manifest, json.dumps(wanted, indent=1) + "\n")
+            write_atomically(self.path / MANIFEST, manifests.dumps(wanted))
 
     def cell_files(self) -> Iterator[Path]:
         """The record files there are, sorted."""
@@ -93,16 +73,17 @@ class Results:
         write_atomically(path, dumps(record))
         return path
 
-    def finished(self, scenario: str, preset: str, seed: int, config_sha256: str) -> Record | None:
+    def finished(self, cell: str, config_sha256: str) -> Record | None:
         """The record of a cell that needs no second run: valid, of this configuration, and not failed."""
-        path = self.path / "cells" / f"{cell_name(scenario, preset, seed)}.json"
+        path = self.path / "cells" / f"{cell}.json"
         if not path.exists():
             return None
         try:
             record = read(path)
         except RecordError:
             return None
-        return record if record.config_sha256 == config_sha256 and record.status != "failed" else None
+        same = record.cell == cell and record.config_sha256 == config_sha256
+        return record if same and record.status != "failed" else None
 
     def close(self) -> None:
         """Give the folder free."""
@@ -119,44 +100,94 @@ class Results:
         self.close()
 
 
-def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def examine(folder: Path, wanted: Manifest | None, *, resume: bool) -> None:
+    """FolderError where a run cannot be written into the folder, which need not exist; changes nothing. `wanted`: what
+    the run there must be to be resumed; None: not known yet."""
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder}: is a file, not a folder; use another --out")
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "nothing can be written there" if there.is_dir() else f"{there} is a file"
+        raise FolderError(f"{folder}: cannot be made: {why}; use another --out")
+    if not folder.exists():
+        return
+    if not (folder / MANIFEST).exists():
+        others = sorted(entry.name for entry in folder.iterdir() if not _is_ours_unborn(entry))
+        if others:
+            raise FolderError(f"{folder}: holds something else ({_few(others, ())}); use another --out")
+        return
+    manifest = read_manifest(folder)
+    if not resume:
+        done = len(list((folder / "cells").glob("[!.]*.json")))
+        raise FolderError(
+            f"{folder}: holds a run of suite '{manifest.suite}', {done} cells done; "
+            "go on with it by --resume, or use another --out"
+        )
+    if wanted is not None:
+        _require_same(folder, manifest, wanted)
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """The run.json of a folder; FolderError when there is none or it is not ours."""
     path = Path(folder) / MANIFEST
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
         raise FolderError(f"{folder}: not a memvirt results folder: {MANIFEST}: {error.strerror}") from None
-    except ValueError:
-        raise FolderError(f"{path}: damaged: not a whole JSON file; use another folder") from None
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise FolderError(f"{path}: not of a memvirt run")
-    if data.get("schema") != SCHEMA:
-        raise FolderError(f"{path}: schema {data.get('schema')!r}, this memvirt reads {SCHEMA}")
-    return data
+    return manifests.loads(text, str(path))
 
 
 def load(folder: str | os.PathLike[str]) -> list[Record]:
-    """Every record of a folder, in the order of the run. FolderError or RecordError names what cannot be read."""
+    """Every record of a folder, in the order of the run. FolderError or RecordError names what cannot be read, and what
+    belongs to another cell or another run."""
     manifest = read_manifest(folder)
-    files = {path.stem: path for path in (Path(folder) / "cells").glob("[!.]*.json")}
-    order = [name for name in manifest.get("cells", {}) if name in files]
-    order += sorted(set(files) - set(order))
-    records = [read(files[name]) for name in order]
+    try:
+        names = os.listdir(Path(folder) / "cells")
+    except OSError as error:
+        raise FolderError(f"{folder}/cells: cannot be read: {error.strerror}") from None
+    files = {name[:-5]: Path(folder) / "cells" / name for name in names if name.endswith(".json") and name[0] != "."}
+    foreign = sorted(set(files) - set(manifest.cells))
+    if foreign:
+        raise FolderError(f"{files[foreign[0]]}: is no cell of this run ({MANIFEST} does not name it); move it away")
+    records = [_own(files[name], name, sha256) for name, sha256 in manifest.cells.items() if name in files]
     if not records:
-        again = f"memvirt run {manifest.get('suite')} --tier {manifest.get('tier')} --out {folder} --resume"
+        again = shlex.join(["memvirt", *manifest.asked.words(), "--out", str(folder), "--resume"])
         raise FolderError(f"{folder}: no cell is finished; go on with '{again}'")
     return records
 
 
+def _own(path: Path, cell: str, config_sha256: str) -> Record:
+    """The record in a file, which must be that of this cell in this configuration."""
+    record = read(path)
+    if (record.cell, record.config_sha256) != (cell, config_sha256):
+        what = f"cell {record.cell}" if record.cell != cell else "the same cell in another configuration"
+        raise RecordError(f"{path}: holds {what}; run it again with --resume, which replaces it")
+    return record
+
+
 def unfinished(folder: str | os.PathLike[str]) -> tuple[int, int]:
     """How many cells of a folder's run have no record yet, and how many there are in all."""
-    cells = read_manifest(folder).get("cells", {})
+    manifest = read_manifest(folder)
+    cells = manifest.part or list(manifest.cells)
     return sum(not (Path(folder) / "cells" / f"{name}.json").exists() for name in cells), len(cells)
 
 
 def next_folder(base: Path, suite: str) -> Path:
     """`base/<suite>-NNN`, the first that does not exist."""
     return base / f"{suite}-{(_numbers(base, suite) or [0])[-1] + 1:03d}"
+
+
+def claimed_folder(base: Path, suite: str) -> Path:
+    """The same, made now, so that two runs that begin at once have one each."""
+    while True:
+        folder = next_folder(base, suite)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise FolderError(f"{folder}: cannot be made: {error.strerror}; use --out") from None
+        return folder
 
 
 def latest_folder(base: Path, suite: str) -> Path:
@@ -179,14 +210,28 @@ def _is_ours_unborn(entry: Path) -> bool:
     return entry.name == f".{MANIFEST}.tmp"
 
 
-def _require_same(folder: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differing = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
-    if differing:
-        told = "; ".join(f"{key}: {_short(there.get(key))} there, {_short(wanted.get(key))} now" for key in differing)
-        raise FolderError(f"{folder}: holds another run, which cannot be resumed ({told}); use another --out")
+def _require_same(folder: Path, there: Manifest, wanted: Manifest) -> None:
+    """FolderError with what keeps a run from being resumed: the parts that differ, of cells the first setting."""
+    told = ["another part of the run"] if there.part != wanted.part else []
+    for part in manifests.differing(there, wanted):
+        before, now = getattr(there, part), getattr(wanted, part)
+        told.append(_cells_apart(before, now) if part == "cells" else f"{part}: {before} there, {now} now")
+    if told:
+        raise FolderError(
+            f"{folder}: holds another run, which cannot be resumed ({'; '.join(told)}); use another --out"
+        )
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, Mapping) and len(value) > SHOWN:
-        return f"{len(value)} entries"
-    return str(value)
+def _cells_apart(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What is different about the cells of two runs, in a few words."""
+    only = [f"cells {_few(before, now)} there only"] if set(before) - set(now) else []
+    only += [f"cells {_few(now, before)} now only"] if set(now) - set(before) else []
+    changed = [name for name in before if name in now and before[name] != now[name]]
+    if changed:
+        only.append(f"configuration of {_few(changed, ())} changed")
+    return ", ".join(only)
+
+
+def _few(names: Iterable[str], without: Container[str]) -> str:
+    several = [name for name in names if name not in without]
+    return ", ".join(several[:SHOWN]) + (f" and {len(several) - SHOWN} more" if len(several) > SHOWN else "")

@@ -1,7 +1,8 @@
 """Cost models: what each operation takes, in integer nanoseconds of simulated time.
 
-A model is a preset of its own, presets/costs/NAME.toml, in which every constant carries its source. Simulated time
-never looks at this machine's clock: two machines with the same model get the same `sim_ns`.
+A model is a preset of its own, presets/costs/NAME.toml or a file of one's own, in which every constant carries its
+source. A host holds its model by value, and so does every record. Simulated time never looks at this machine's clock:
+two machines with the same model get the same `sim_ns`.
 """
 
 from functools import cache
@@ -70,31 +71,43 @@ def names() -> list[str]:
 
 
 def load(name: str) -> CostModel:
-    """The named model; ConfigError when there is none."""
+    """The named model, or that of a file NAME.toml; ConfigError when there is none."""
     return _read(name).costs
 
 
-def for_codec(name: str, codec: str) -> dict[str, int]:
+def by_value(setting: object) -> object:
+    """A model's name or file as its constants; anything else as it is."""
+    return load(setting) if isinstance(setting, str) else setting
+
+
+def for_codec(costs: CostModel, codec: str) -> dict[str, int]:
     """What the engine is told: the model's operations, compress and decompress being those of a host's codec."""
-    model = load(name).model_dump()
+    model = costs.model_dump()
     own = {key: model.pop(f"{key}_{other}") for other in CODECS for key in CODECS[other] if other == codec}
     return {key: value for key, value in model.items() if key.rpartition("_")[2] not in CODECS} | own
 
 
-def explain(name: str) -> list[tuple[str, int, str, str]]:
-    """(operation, nanoseconds, meaning, source) of every constant of a model, in the order of the fields."""
-    file = _read(name)
-    fields = CostModel.model_fields
-    return [(key, getattr(file.costs, key), fields[key].description or "", file.source[key]) for key in fields]
+def source(name: str, operation: str) -> str:
+    """Where an operation's constant is from."""
+    return _read(name).source[operation]
 
 
-@cache
 def _read(name: str) -> _CostFile:
+    if name.endswith(".toml"):
+        return _read_file(Path(name))  # of the user, who may change it: read each time
     if name not in names():
-        raise ConfigError(f"unknown cost model '{name}'{suggest(name, names())} (known: {', '.join(names())})")
-    data, source = read_toml(DIRECTORY / f"{name}.toml")
+        known = f"(known: {', '.join(names())}; or file.toml)"
+        raise ConfigError(f"unknown cost model '{name}'{suggest(name, names())} {known}")
+    return _shipped(DIRECTORY / f"{name}.toml")
+
+
+def _read_file(path: Path) -> _CostFile:
+    data, source = read_toml(path)
     file = validate(_CostFile, data, source)
     missing = [Problem(("source", key), "has no source") for key in CostModel.model_fields if key not in file.source]
     if missing:
         raise report(missing, source)
     return file
+
+
+_shipped = cache(_read_file)

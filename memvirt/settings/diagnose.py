@@ -19,7 +19,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from memvirt.errors import ConfigError
+from memvirt.settings.wording import sentence, shown
 from memvirt.units import suggest
+
+MOST_KEYS = 8  # of a table, that a message lists
 
 Key = str | int
 Place = tuple[Key, ...]
@@ -182,16 +185,17 @@ def _message(detail: ErrorDetails, place: Place, model: type[BaseModel]) -> str:
             return "is required"
         case "literal_error" | "union_tag_invalid" | "enum":
             expected = str(context.get("expected") or context.get("expected_tags"))
-            known = re.findall(r"'([^']*)'", expected)
+            known = re.findall(r"'([^']*)'", expected) or re.findall(r"[^ ,]+", expected.replace(" or ", " "))
             got = context.get("tag", value)
-            return f"unknown value {got!r}{suggest(str(got), known)} (known: {', '.join(known)})"
+            hint = "; write it without quotes" if got in known and "'" not in expected else suggest(str(got), known)
+            return f"unknown value {got!r}{hint} (known: {', '.join(known)})"
         case "union_tag_not_found":
             return f"needs the key {context.get('discriminator')}"
-        case "value_error":
-            return str(context.get("error", detail["msg"]))
-    nearest = next((context[bound] for bound in ("ge", "le") if bound in context), None)
-    shown = f" (got {value!r})" if isinstance(value, (str, int, float, bool)) else ""
-    return f"{detail['msg']}{shown}" + (f"; did you mean {nearest}?" if nearest is not None else "")
+        case "model_type" | "model_attributes_type" | "dict_type":
+            known = _fields_at(model, place)
+            keys = f" with the keys {', '.join(known)}" if 0 < len(known) <= MOST_KEYS else ""
+            return f"must be a table{keys}{shown(value)}"
+    return sentence(detail)
 
 
 def _keys_of_user(detail: ErrorDetails, data: Any) -> Place:
@@ -247,7 +251,8 @@ def _hidden_conflicts(error: ValidationError, model: type[BaseModel], data: Mapp
         return [
             problem
             for problem in _problems(second, model, data)
-            if problem.place not in aside and not names & {*problem.place[-1:], *problem.involves}
+            if not any(place[: len(problem.place)] == problem.place for place in aside)
+            and not names & {*problem.place[-1:], *problem.involves}
         ]
     return []
 

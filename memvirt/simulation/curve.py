@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil, floor, log10, sqrt
+from threading import Event
 
 import numpy as np
 
@@ -33,7 +34,7 @@ REPLICAS = 8  # samples; their spread has seven degrees of freedom
 STUDENT_975 = 2.364624  # 97.5 % quantile of Student's t with seven degrees of freedom
 FEWEST_PAGES = 100  # of capacity in a sample: one per cent of it is then still a page
 
-Misses = Callable[[Pages, int, int], int]  # of pages, one more than the largest, capacity
+Misses = Callable[[Pages, int, int, Event], int]  # of pages, one more than the largest, capacity; ends early when set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,15 +107,16 @@ def _all_sizes(
 ) -> list[int]:
     if name == "lru":
         return lru_misses(counts_of(pages, ids), capacities)
-    different = sorted(set(capacities))
+    different, halt = sorted(set(capacities)), Event()
     if at_once == 1 or len(different) == 1:
-        found = {capacity: misses(pages, ids, capacity) for capacity in different}
+        found = {capacity: misses(pages, ids, capacity, halt) for capacity in different}
     else:
         pool = ThreadPoolExecutor(min(at_once, len(different)))
         try:
-            found = dict(zip(different, pool.map(lambda size: misses(pages, ids, size), different), strict=True))
-        finally:
-            pool.shutdown(cancel_futures=True)  # what has not begun when one fails or Ctrl-C comes never begins
+            found = dict(zip(different, pool.map(lambda size: misses(pages, ids, size, halt), different), strict=True))
+        finally:  # one has failed, or Ctrl-C has come: those that run end soon, the others never begin
+            halt.set()
+            pool.shutdown(cancel_futures=True)
     return [found[capacity] for capacity in capacities]
 
 

@@ -6,6 +6,7 @@ of caches does, so that its miss counts can be held against other implementation
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from threading import Event
 from typing import Literal, overload
 
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from memvirt.simulation.own import Maker, is_own, load_order, own_misses
 from memvirt.simulation.trace import Pages, checked_capacities, checked_capacity, checked_pages, distinct_pages
 
 Replacement = str | Maker
+REQUESTS_A_TIME = 1 << 20  # of one call of the engine, which sees no signal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +93,9 @@ def simulate(
     estimates it from eight samples of one per cent of the pages each, with the error of every size; sample_seed draws
     others.
 
-    fifo, lru, clock, sieve, lfu, arc, s3fifo and 2q have the miss counts of the PyPI package libcachesim. Raises
-    ConfigError, which says what is wrong with which argument and what to do.
+    fifo, lru, clock, sieve, lfu, arc, s3fifo, 2q and mq have the miss counts of the PyPI package libcachesim, slru and
+    w-tinylfu where its segments fill the capacity (see their modules). Raises ConfigError, which says what is wrong
+    with which argument and what to do.
     """
     if (capacity is None) == (capacities is None):
         raise ConfigError("simulate takes either capacity=, for one size, or capacities=, for a curve")
@@ -110,7 +113,7 @@ def simulate(
         if sample is None:
             return curve.exact(name, array, ids, sizes, misses, at_once)
         return curve.sampled(name, array, ids, sizes, misses, at_once, rate=sample, seed=sample_seed)
-    found = misses(array, ids, size)
+    found = misses(array, ids, size, Event())
     if not detail:
         return found
     return Simulation(
@@ -127,17 +130,24 @@ def _counter(replacement: object, options: dict[str, object]) -> tuple[str, curv
     """An order's name, what counts its misses at one size, and how many sizes may run at a time."""
     if is_own(replacement):
         name, make = load_order(replacement)
-        return name, lambda pages, ids, capacity: own_misses(name, make, pages, capacity, options), 1
+        return name, lambda pages, ids, capacity, halt: own_misses(name, make, pages, capacity, options), 1
     name = str(replacement)
     if name == "belady":
         if options:
             raise ConfigError(f"replacement 'belady' takes no options, got {', '.join(options)}")
-        return name, belady_misses, curve.processors()
+        return name, lambda pages, ids, capacity, halt: belady_misses(pages, ids, capacity), curve.processors()
 
-    def misses(pages: Pages, ids: int, capacity: int) -> int:
-        order = make_order(name, ids, capacity, ids, {"bounded": True, **options})
-        return replay_order(order, pages, checked=True)
+    own = dict(options)
+    seed = own.pop("seed", 0) if name in ORDERS and ORDERS[name].draws else 0
+    make_order(name, 1, 1, 0, own, seed)  # says what is wrong with name and options before anything runs
 
-    if name == "lru":
-        make_order(name, 1, 1, 0, {"bounded": True, **options})  # a curve makes none: say here what it does not take
+    def misses(pages: Pages, ids: int, capacity: int, halt: Event) -> int:
+        order = make_order(name, ids, capacity, ids, own, seed, bounded=True)
+        found = 0
+        for start in range(0, pages.size, REQUESTS_A_TIME):  # between two of them Ctrl-C is answered
+            found += replay_order(order, pages[start : start + REQUESTS_A_TIME], checked=True, more=True)
+            if halt.is_set():
+                break
+        return found
+
     return name, misses, curve.processors()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -30,8 +31,7 @@ from typing import Any
 
 from memvirt import interrupts
 from memvirt.errors import ConfigError, MemvirtError
-from memvirt.experiment.plan import Cell, to_json
-from memvirt.experiment.suite import Scenario
+from memvirt.experiment.plan import Cell
 from memvirt.results.record import Record
 
 PROCESSES = 20  # samples of a cell; five are the least for a verdict
@@ -150,7 +150,7 @@ def worth_timing(cells: Sequence[Cell], records: Sequence[Record]) -> list[Cell]
     without a host are left out: benchmarks of orders time those."""
     done = {record.cell for record in records if record.status == "done"}
     first = min((cell.seed for cell in cells), default=0)
-    hosted = [cell for cell in cells if isinstance(cell.spec, Scenario)]
+    hosted = [cell for cell in cells if cell.spec.kind == "fleet"]
     return [cell for cell in hosted if cell.seed == first and cell.name in done]
 
 
@@ -199,10 +199,10 @@ def run_timings(
 def take(cell: Cell, corpus_file: Path, path: Path) -> None:
     """Append one sample of a cell to its file, or change nothing. TimingError when the process fails."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as beside:
-        copy, asked = Path(beside) / path.name, Path(beside) / "cell.json"
+        copy, asked = Path(beside) / path.name, Path(beside) / "cell"
         if path.exists():
             shutil.copyfile(path, copy)
-        asked.write_text(to_json(cell), encoding="utf-8")
+        asked.write_bytes(pickle.dumps(cell))
         ours = ["--cell", str(asked), "--corpus", str(corpus_file)]
         theirs = ["-p", "1", "-n", "1", "-w", "0", "-l", "1", "--hook", HOOK, "--quiet", "--append", str(copy)]
         theirs += ["--inherit-environ", PASSED_ON]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ import pyperf  # type: ignore[import-untyped]
 
 from memvirt.errors import MemvirtError
 from memvirt.experiment.fleet import build
-from memvirt.experiment.plan import Cell, from_json
-from memvirt.experiment.suite import Simulated
+from memvirt.experiment.plan import Cell
+from memvirt.experiment.suite import Scenario
 from memvirt.host import Host
 from memvirt.inputs import load
 from memvirt.results.record import counter_difference
@@ -39,10 +40,10 @@ def measure(loops: int, cell: Cell, corpus_file: str) -> float:
     """Seconds of the measured phase. A cell runs once in a process: its second run would find caches warm."""
     if loops != 1:
         raise ValueError(f"{loops} loops: a cell runs once in a process")
-    if isinstance(cell.spec, Simulated):
+    if not isinstance(cell.spec, Scenario):
         raise CellError(f"{cell.name}: a trace alone has no host to time; bench/replacement.py times orders")
     corpus = load(Path(corpus_file))
-    host = Host(corpus=corpus, **cell.host.model_dump(mode="json"))
+    host = Host.of(cell.host, corpus=corpus)
     fleet = build(host, cell.spec, corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest)
     *before, measured = fleet.phases
     for phase in before:
@@ -100,13 +101,13 @@ def main() -> None:
     """The program."""
     runner = pyperf.Runner(values=1, warmups=0, processes=1, loops=1, add_cmdline_args=_pass_on)
     runner.argparser.add_argument(
-        "--cell", required=True, metavar="FILE", help="a cell, as memvirt.experiment.plan.to_json has it"
+        "--cell", required=True, metavar="FILE", help="a pickled memvirt.experiment.plan.Cell, of our own making"
     )
     runner.argparser.add_argument("--corpus", required=True, metavar="FILE", help="the corpus of its VMs")
     args = runner.parse_args()
     if args.hook is None:
         args.hook = [HOOK]
-    cell = from_json(Path(args.cell).read_text(encoding="utf-8"))
+    cell = pickle.loads(Path(args.cell).read_bytes())
     runner.bench_time_func(benchmark_name(cell), measure, cell, args.corpus)
 
 

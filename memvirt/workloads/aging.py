@@ -24,25 +24,6 @@ class Action:
     pages: int
 
 
-HUGE_ORDER = 9  # 2 MiB of 4 KiB pages
-SETTLED_CYCLES = 10
-SETTLED_WITHIN = 10  # thousandths
-
-
-def settled(unusable: Sequence[int]) -> int | None:
-    """The first cycle (from 1) by whose end an index, in thousandths, has moved by less than SETTLED_WITHIN over
-    SETTLED_CYCLES cycles; None while it still moves.
-
-    VMs come and go in every cycle, and one free block of 2 MiB more or less is several thousandths. So it is means of
-    SETTLED_CYCLES cycles that must not move any more, and three in a row: two may be equal by chance on the way.
-    """
-    for end in range(3 * SETTLED_CYCLES, len(unusable) + 1):
-        sums = [sum(unusable[end - back * SETTLED_CYCLES :][:SETTLED_CYCLES]) for back in (3, 2, 1)]
-        if max(sums) - min(sums) < SETTLED_WITHIN * SETTLED_CYCLES:
-            return end
-    return None
-
-
 class Plan:
     """Yields the actions of one cycle after the other. `sizes` are the configured pages of the VMs.
 

@@ -81,6 +81,10 @@ class Workload(BaseModel):
         """About how many accesses a VM makes: what durations are predicted from."""
         return int(getattr(self, "accesses", 0))
 
+    def file_hashes(self) -> dict[str, str]:
+        """SHA-256 of the content of every file it reads, by the parameter that names the file."""
+        return {}
+
     def scaled(self, percent: int) -> Self:
         """The same workload, `percent` as long: accesses, and periods counted in them, at least 1 of each."""
         counts = {key: getattr(self, key) for key in ("accesses", "period") if key in type(self).model_fields}

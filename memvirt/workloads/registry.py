@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from memvirt.errors import ConfigError
+from memvirt.settings.wording import sentence, shown
 
 from .base import Workload
 
@@ -40,8 +41,10 @@ def names() -> list[str]:
 
 def lookup(name: str) -> type[Workload]:
     """The workload of that name; ConfigError with a suggestion."""
+    if not isinstance(name, str):
+        raise ConfigError(f"workload: must be text{shown(name)} (workloads: {', '.join(names())})")
     if name not in _REGISTRY:
-        close = get_close_matches(str(name), names(), n=1)
+        close = get_close_matches(name, names(), n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise ConfigError(f"unknown workload {name!r}{hint} (workloads: {', '.join(names())})")
     return _REGISTRY[name]
@@ -67,7 +70,8 @@ def _explain(cls: type[Workload], problem: Any) -> str:
         return f"workload '{cls.name}' has no parameter '{place}'{hint}"
     if problem["type"] == "missing":
         return f"workload '{cls.name}' needs '{place}' ({cls.model_fields[place].description})"
-    return f"workload '{cls.name}', {place} = {problem['input']!r}: {problem['msg']}"
+    value = problem["input"]
+    return f"workload '{cls.name}', {place} = {value!r}: {sentence(problem).replace(shown(value), '')}"
 
 
 def summary(name: str) -> str:

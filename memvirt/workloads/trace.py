@@ -15,6 +15,7 @@ from pydantic import Field
 
 from memvirt.engine.traces.renumber import Renumber
 from memvirt.errors import CorpusError
+from memvirt.inputs.files import file_sha256
 from memvirt.inputs.traces import Chunk, Trace, open_trace
 
 from .base import BATCH, WRITE, Batch, Share, Space, Stream, Workload
@@ -68,6 +69,9 @@ class RecordedTrace(Workload):
 
     def _kept(self, trace: Trace) -> int:
         return len(trace) * self.percent // 100 if self.percent < 100 else len(trace)
+
+    def file_hashes(self) -> dict[str, str]:
+        return {"file": file_sha256(self.file)}
 
     def batches(self, space: Space, stream: Stream) -> Iterator[Batch]:
         trace = open_trace(self.file)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memvirt.engine.content import codec as codec_module
-from memvirt.engine.content.codec import CODECS, open_codec
+from memvirt.engine.content.codec import open_codec
 from memvirt.errors import ConfigError
+from memvirt.names import CODECS
 
 PAGE = 4096
 WORDS = b"a page is unit of address space and content frame slot host memory guest balloon swap zpool".split()

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memvirt.engine.device import MODELS, PARAMETERS, Device
+from memvirt.engine.device import Device
 from memvirt.errors import ConfigError
+from memvirt.names import DEVICE_CONSTANTS, DEVICES
 
-SMALL = dict(zip(PARAMETERS, (100, 50, 7, 3, 3), strict=True))
+SMALL = dict(zip(DEVICE_CONSTANTS, (100, 50, 7, 3, 3), strict=True))
 
 
 class Mirror:
@@ -60,11 +61,11 @@ def test_one_vm_swapping_slows_the_other():
     assert shared.submit("read", 0, 1) > alone.submit("read", 0, 1)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", DEVICES)
 def test_named_models(name):
     device = Device(name)
-    expected = dict(zip(PARAMETERS, MODELS[name], strict=True))
-    assert {key: getattr(device, key) for key in PARAMETERS} == expected
+    expected = dict(zip(DEVICE_CONSTANTS, DEVICES[name], strict=True))
+    assert {key: getattr(device, key) for key in DEVICE_CONSTANTS} == expected
     assert Device(name, channels=2).channels == 2
     assert device.submit("read", 0, 1) == device.read_latency_ns + device.read_page_ns
 

@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from memvirt.engine.testing import guests as probe
+from memvirt.settings import orders
 
 OK, NO_FRAME, IO_FAILED, REFUSED, EMPTY = 0, 1, 5, 8, 9
 NEW_ZERO = 1
 NONE = 0xFFFFFFFF
 CLEAN = 1
-ORDERS = ["2q", "arc", "clock", "fifo", "lru", "random", "s3fifo", "sieve"]
+ORDERS = list(orders.ORDERS)
 
 # -- failures: every request at every position ------------------------------------------------------------------------
 

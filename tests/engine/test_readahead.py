@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import memvirt
 from memvirt.engine.reclaim.readahead import Window
+from memvirt.settings import orders
 
 READ, WRITE = 0, 1
 
@@ -128,7 +129,7 @@ def test_a_neighbour_that_does_not_come_back_as_it_went_is_left_alone(tmp_path):
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from(["clock", "lru", "twolist", "sieve", "random", "arc", "mglru", "s3fifo"]))
+@given(st.integers(0, 2**32), st.sampled_from(list(orders.ORDERS)))
 def test_random_hosts_keep_every_page(seed, order):
     """Reads, writes, clones, limits, ends of VMs: every recount agrees, and every byte written is read again."""
     rng = np.random.default_rng(seed)

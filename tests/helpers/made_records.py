@@ -1,9 +1,10 @@
 """Records made by hand, with numbers chosen by the test and the rest plausible."""
 
 import hashlib
-import json
 from pathlib import Path
 
+from memvirt.results import manifest
+from memvirt.results.manifest import Asked, Manifest
 from memvirt.results.record import Record, dumps, sha256_of
 
 CORPUS = hashlib.sha256(b"corpus").hexdigest()
@@ -28,6 +29,8 @@ def made(
     speed=2_000_000,
     status="done",
     reason="",
+    role="column",
+    kind="fleet",
     config=None,
     **parts,
 ):
@@ -46,6 +49,10 @@ def made(
             "slowdown": slowdown,
             "effective_overcommit": overcommit,
             "faults": faults,
+            "fault_p99_us": f"{p99_ns / 1000:.3f}" if p99_ns else "",
+            "swap_traffic_mib": f"{swap_pages / 256:.6f}",
+            "unusable_2mib_percent": f"{unusable / 10:.1f}",
+            "cpu_overhead_percent": f"{100 * cpu[1] / sum(cpu):.6f}",
             **{f"saved_{mechanism}_frames": frames for mechanism, frames in saved},
         },
         "measured": {"accesses_per_s": speed, "wall_ns": {"measured": 500_000}},
@@ -56,6 +63,8 @@ def made(
             "suite": "tiny",
             "scenario": name,
             "preset": preset,
+            "role": role,
+            "kind": kind,
             "seed": seed,
             "tier": "quick",
             "status": status,
@@ -71,12 +80,13 @@ def made(
     )
 
 
-def folder(path, records):
+def folder(path, records, **about):
     """A results folder that holds these records."""
     path = Path(path)
     (path / "cells").mkdir(parents=True)
     cells = {record.cell: record.config_sha256 for record in records}
-    (path / "run.json").write_text(json.dumps({"format": "memvirt-run", "schema": 1, "suite": "tiny", "cells": cells}))
+    fields = {"suite": "tiny", "tier": "quick", "asked": Asked(suite="tiny"), "cells": cells, **about}
+    (path / "run.json").write_text(manifest.dumps(Manifest(**fields)))
     for record in records:
         (path / "cells" / f"{record.cell}.json").write_text(dumps(record))
     return path

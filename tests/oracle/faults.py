@@ -92,7 +92,7 @@ class Faults(Reclaim):
         if self.config.provisioning == "thin-huge" and page // LEAF not in vm.leaves:
             if self.zero_huge(vm, page):
                 return OK
-            self.count["fault_around_missed"] += 1
+            self.count["huge_missed"] += 1
         outcome = self.secure(vm, 1, self.frames_to_reach(vm, page))
         if outcome != OK or self.evictions != evictions:
             return outcome
@@ -139,7 +139,7 @@ class Faults(Reclaim):
             self.now = max(self.now, self.device.read(self.now))
             self.count["swap_pages_in"] += 1
             self.stalled(began)
-        self.map(vm, leaf, index, frame, False)
+        self.map(vm, leaf, index, frame, False, backing.number)
         backing.refs -= 1
         if backing.refs or (backing.slot is not None and len(self.slots.taken) <= self.slots.slots // 2):
             backing.frame, frame.backing = frame, backing

@@ -80,7 +80,7 @@ class Oracle(Faults):
             frames * 17
             + free_map * 8
             + -(-frames // LEAF) * 3
-            + ORDER_BYTES[self.config.replacement](frames)
+            + ORDER_BYTES[self.config.replacement](frames, slots + 4 * frames)
             + (-(-slots // 64) * 8 + 16 if slots else 0)
         )
 
@@ -139,7 +139,7 @@ class Oracle(Faults):
                 if self.zero_huge(vm, page):
                     page += LEAF
                     continue
-                self.count["fault_around_missed"] += 1
+                self.count["huge_missed"] += 1
             while self.classify(vm, page, False)[0] == "zero":
                 if self.zero(vm, page) != OK:
                     return False

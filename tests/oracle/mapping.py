@@ -30,10 +30,10 @@ class Mapping:
         for page in [page for page in vm.cached if page // LEAF == region]:
             del vm.cached[page]
 
-    def order_in(self, frame):
+    def order_in(self, frame, key=None):
         if not (frame.ordered or frame.pinned or frame.is_zero_frame):
             frame.ordered = True
-            self.order.insert(frame.number, None)
+            self.order.insert(frame.number, key)
 
     def order_out(self, frame):
         if frame.ordered:
@@ -45,16 +45,17 @@ class Mapping:
         self.frames[number] = Frame(number, bytearray(data))
         return self.frames[number]
 
-    def map(self, vm, leaf, index, frame, writable):
+    def map(self, vm, leaf, index, frame, writable, key=None):
         frame.sites.add((leaf, index))
         self.charge(frame, vm)
         leaf.entries[index] = Entry(frame, writable)
-        self.order_in(frame)
+        self.order_in(frame, key)
 
     def release(self, backing):
         if backing.slot is not None:
             self.slots.taken.remove(backing.slot)
-        self.backings.give(None)
+        self.order.forget_key(backing.number)
+        self.backings.give(backing.number)
 
     def detach(self, frame):
         """The frame is about to differ from its backing, or to vanish."""

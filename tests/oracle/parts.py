@@ -1,19 +1,54 @@
 """The oracle's nouns: entries, frames, backings, leaves, VMs, free memory, slabs, swap slots, the device."""
 
-from oracle.naive_orders import Naive, NaiveClock, NaiveLru, NaiveRandom
+from oracle import naive_orders as naive
 
 ORDERS = {
-    "clock": NaiveClock,
-    "lru": NaiveLru,
-    "fifo": Naive,
-    "random": NaiveRandom,
+    "random": naive.NaiveRandom,
+    "fifo": naive.Naive,
+    "clock": naive.NaiveClock,
+    "lru": naive.NaiveLru,
+    "twolist": naive.NaiveTwoList,
+    "mglru": naive.NaiveMgLru,
+    "sieve": naive.NaiveSieve,
+    "s3fifo": naive.NaiveS3Fifo,
+    "2q": naive.NaiveTwoQ,
+    "arc": naive.NaiveArc,
+    "lfu": naive.NaiveLfu,
+    "slru": naive.NaiveSlru,
+    "mq": naive.NaiveMq,
+    "lirs": naive.NaiveLirs,
+    "clock-pro": naive.NaiveClockPro,
+    "w-tinylfu": naive.NaiveWTinyLfu,
 }
-RING = 5  # a frame's state and its place in the ring
-ORDER_BYTES = {  # of a host's frames; a ring has a sixteenth and 16 slots to spare, a list of links a head
-    "clock": lambda n: RING * n + 4 * (n + n // 16 + 16),
-    "lru": lambda n: 8 * (n + 1),
-    "fifo": lambda n: RING * n + 4 * (n + n // 16 + 16),
-    "random": lambda n: 8 * n,
+
+
+def ring(n):
+    """Bytes of a ring of n ids: a sixteenth and 16 slots to spare."""
+    return 4 * (n + n // 16 + 16)
+
+
+def links(n, heads):
+    """Bytes of lists of n ids in all."""
+    return 8 * (n + heads)
+
+
+ORDER_BYTES = {  # of a host's frames n and the k keys of its records
+    "random": lambda n, k: 8 * n,
+    "fifo": lambda n, k: 5 * n + ring(n),
+    "clock": lambda n, k: 5 * n + ring(n),
+    "lru": lambda n, k: links(n, 1),
+    "twolist": lambda n, k: links(n, 2) + n + 4 * (k + 1),
+    "mglru": lambda n, k: links(n, 4) + n + 4 * (k + 1),
+    "sieve": lambda n, k: links(n, 1) + n,
+    "s3fifo": lambda n, k: 5 * (n + k + 1) + 2 * ring(n) + ring(min(n * 9 // 10, k)),
+    "2q": lambda n, k: links(n, 2) + n + 5 * (k + 1) + ring(min(n // 2, k)),
+    "arc": lambda n, k: links(n, 2) + n + 5 * (k + 1) + ring(min(n, k)) + ring(min(2 * n, k)),
+    "lfu": lambda n, k: 12 * n + 24 * (n + 1),
+    "slru": lambda n, k: links(n, 4) + n,
+    "mq": lambda n, k: links(n, 8) + 13 * n + 9 * (k + 1) + ring(min(4 * n, k)),
+    "lirs": lambda n, k: links(n + k, 1) + links(n, 1) + n + 5 * (k + 1) + ring(min(2 * n, k)),
+    "clock-pro": lambda n, k: links(n + k, 1) + n,
+    "w-tinylfu": lambda n, k: links(n, 3) + 9 * n + 4 * len(naive.NaiveSketch(n - max(1, n // 100)).counters),
 }
 PAGE = 4096
 LEAF = 512
@@ -53,10 +88,10 @@ class Frame:
 
 
 class Backing:
-    """A content that is out of memory: in a swap slot, or one word over and over (slot None)."""
+    """A content that is out of memory: in a swap slot, or one word over and over (slot None). Orders know its number."""
 
-    def __init__(self, data, slot):
-        self.data, self.slot = data, slot
+    def __init__(self, number, data, slot):
+        self.number, self.data, self.slot = number, data, slot
         self.refs, self.frame = 0, None
 
 

@@ -125,7 +125,7 @@ class Reclaim(Mapping):
 
     def shrink(self, want):
         """Evict about `want` pages, anyone's; how many went."""
-        patience, gone, insisted = 2 * len(self.order.held) + CLUSTER, 0, None
+        patience, gone, insisted = 2 * sum(frame.ordered for frame in self.frames.values()) + CLUSTER, 0, None
         while gone < want and patience > 0:
             patience -= 1
             number = self.order.candidate()
@@ -190,8 +190,7 @@ class Reclaim(Mapping):
             return 0
         self.spend("reclaim", self.costs["same_filled"])
         if same_filled(frame.data):
-            self.backings.take()
-            return self.evict(frame, Backing(bytes(frame.data), None), "same")
+            return self.evict(frame, Backing(self.backings.take(), bytes(frame.data), None), "same")
         self.order.spare(frame.number)
         if self.slots is None:
             self.count["reject_swap_full"] += 1
@@ -212,7 +211,7 @@ class Reclaim(Mapping):
         frame.sites.clear()
         if frame.ordered:
             frame.ordered = False
-            self.order.take(frame.number, None)
+            self.order.take(frame.number, backing.number)
         self.free_frame(frame)
         return 1
 
@@ -230,8 +229,7 @@ class Reclaim(Mapping):
         for frame in batch:
             frame.isolated = False
         for frame, slot in zip(batch, got, strict=False):
-            self.backings.take()
-            self.evict(frame, Backing(bytes(frame.data), slot), "swap")
+            self.evict(frame, Backing(self.backings.take(), bytes(frame.data), slot), "swap")
             self.count["swap_pages_out"] += 1
         self.count["evict_failed"] += len(batch) - len(got)
         return len(got)

@@ -15,7 +15,7 @@ class Sharing:
             cells *= 2
         table = cells * 8 if oracle.config.sharing == "hash" else 0
         oracle.take_fixed(table + oracle.config.memory * 8)  # and a time per frame
-        options = oracle.config.scanner_options()
+        options = oracle.config.sharing_options
         self.slice, self.sleep_ns, self.next = options["pages_to_scan"], options["sleep_ns"], 0
         self.bound = options.get("max_page_sharing", 0) or FOREVER
         self.breaks = self.false_matches = self.put_off = self.scanned = self.full = 0

@@ -48,7 +48,7 @@ cdef struct Events:
     uint64_t leaf_copies
     uint64_t leaf_splits
     uint64_t leaf_collapses
-    uint64_t fault_around_missed
+    uint64_t huge_missed
     uint64_t evicted
     uint64_t evicted_clean
     uint64_t evicted_same

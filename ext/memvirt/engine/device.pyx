@@ -11,42 +11,29 @@ are; the order of the calls is the order of service.
 
 import cython
 from memvirt.errors import ConfigError, InvariantError
-
-# name: read latency ns, write latency ns, read ns per 4 KiB, write ns per 4 KiB, channels. Time for one page alone is
-# latency + one transfer. These are parameters of a model, not measurements of anyone's hardware:
-#   hdd       7200 rpm: half a turn 4.17 ms plus an assumed average seek of 8.5 ms; 160 MB/s assumed; one arm.
-#   sata-ssd  assumed 90 us read; 40 us write (into the drive's cache); 500 MB/s, near SATA 3's 600 MB/s; its queue
-#             served as by 8 channels, each at an eighth of the bandwidth.
-#   nvme      a raw 4 KiB O_DIRECT read measured at 65 us and sequential 1 MiB writes at 3.1 GB/s on the virtual NVMe
-#             disk of a cloud machine; write latency assumed 20 us; 16 channels assumed, each at a sixteenth.
-MODELS = {
-    "hdd": (12_670_000, 12_670_000, 25_600, 25_600, 1),
-    "sata-ssd": (25_000, 15_000, 65_536, 65_536, 8),
-    "nvme": (44_000, 20_000, 21_141, 21_141, 16),
-}
+from memvirt.names import DEVICE_CONSTANTS, DEVICES
 
 # One second per page or of latency is beyond any device and keeps 2^32 requests far from overflow of int64.
 MAX_NS = 1_000_000_000
-PARAMETERS = ("read_latency_ns", "write_latency_ns", "read_page_ns", "write_page_ns", "channels")
 
 
 @cython.final
 cdef class Device:
-    """Device(name) takes a named model of MODELS; keyword arguments replace its constants.
+    """Device(name) takes a named model of DEVICES; keyword arguments replace its constants.
 
     Device("custom", read_latency_ns=…, write_latency_ns=…, read_page_ns=…, write_page_ns=…, channels=…) needs all
     five. Raises ConfigError for unknown names and for values out of range.
     """
 
     def __cinit__(self, str name="nvme", **constants):
-        unknown = set(constants) - set(PARAMETERS)
+        unknown = set(constants) - set(DEVICE_CONSTANTS)
         if unknown:
-            raise ConfigError(f"unknown device constant {sorted(unknown)[0]!r}: choose from {', '.join(PARAMETERS)}")
-        if name in MODELS:
-            constants = dict(zip(PARAMETERS, MODELS[name])) | constants
+            raise ConfigError(f"unknown device constant {sorted(unknown)[0]!r}: choose from {', '.join(DEVICE_CONSTANTS)}")
+        if name in DEVICES:
+            constants = dict(zip(DEVICE_CONSTANTS, DEVICES[name])) | constants
         elif name != "custom":
-            raise ConfigError(f"unknown device {name!r}: choose {', '.join(MODELS)} or custom")
-        for key in PARAMETERS:
+            raise ConfigError(f"unknown device {name!r}: choose {', '.join(DEVICES)} or custom")
+        for key in DEVICE_CONSTANTS:
             bound = MAX_CHANNELS if key == "channels" else MAX_NS
             lowest = 1 if key == "channels" else 0
             if key not in constants:
@@ -56,7 +43,7 @@ cdef class Device:
                                   f"{lowest} to {bound}")
         self.name = name
         (self.read_latency_ns, self.write_latency_ns, self.read_page_ns, self.write_page_ns,
-         self.channels) = (constants[key] for key in PARAMETERS)
+         self.channels) = (constants[key] for key in DEVICE_CONSTANTS)
 
     cdef int64_t serve(self, int64_t now, int64_t duration) noexcept nogil:
         cdef int i, channel = 0

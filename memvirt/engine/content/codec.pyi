@@ -1,7 +1,5 @@
 from typing import Literal
 
-CODECS: dict[str, tuple[str, int, int, int]]
-
 class Codec:
     name: str
     level: int

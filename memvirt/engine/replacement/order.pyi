@@ -1,4 +1,5 @@
 class Order:
+    draws: bool
     ids: int
     keys: int
     capacity: int

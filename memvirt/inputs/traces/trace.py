@@ -22,7 +22,7 @@ import os
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -129,11 +129,21 @@ class Trace(ABC):
     @abstractmethod
     def _chunks(self, rows: int, times: bool) -> Iterator[Chunk]: ...
 
+    @abstractmethod
+    def _backwards(self) -> Iterator[Chunk]: ...
+
     def chunks(self, rows: int = ROWS, times: bool = True) -> Iterator[Chunk]:
         """The touches in order, at most `rows` at a time; without `times` these are not read. CorpusError where the
         file is damaged."""
         try:
             yield from self._chunks(rows, times)
+        except CorpusError as error:
+            raise CorpusError(f"trace {self.path}: {error}") from error
+
+    def backwards(self) -> Iterator[Chunk]:
+        """The same touches, the last chunk first; within a chunk they stand in their order."""
+        try:
+            yield from self._backwards()
         except CorpusError as error:
             raise CorpusError(f"trace {self.path}: {error}") from error
 
@@ -180,9 +190,16 @@ class ParquetTrace(Trace):
             raise CorpusError(f"damaged: {self._rows} rows, but it speaks of {info.touches}")
         return info
 
+    def _backwards(self) -> Iterator[Chunk]:
+        for group in reversed(range(self._file.num_row_groups)):
+            yield from reversed(list(self._batches(ROWS, True, [group])))
+
     def _chunks(self, rows: int, times: bool) -> Iterator[Chunk]:
+        yield from self._batches(rows, times, None)
+
+    def _batches(self, rows: int, times: bool, groups: list[int] | None) -> Iterator[Chunk]:
         columns = ["page", "op", *(["time_ns"] if self.timed and times else []), "stream"]
-        batches = self._file.iter_batches(batch_size=rows, columns=columns, use_threads=False)
+        batches = self._file.iter_batches(batch_size=rows, row_groups=groups, columns=columns, use_threads=False)
         while True:
             try:
                 batch = next(batches, None)
@@ -233,7 +250,13 @@ class NpyTrace(Trace):
         return self.info.sha256
 
     def _chunks(self, rows: int, times: bool) -> Iterator[Chunk]:
-        for start in range(0, len(self._pages), rows):
+        yield from self._from(range(0, len(self._pages), rows), rows)
+
+    def _backwards(self) -> Iterator[Chunk]:
+        yield from self._from(reversed(range(0, len(self._pages), ROWS)), ROWS)
+
+    def _from(self, starts: Iterable[int], rows: int) -> Iterator[Chunk]:
+        for start in starts:
             pages = np.asarray(self._pages[start : start + rows])
             ops = np.zeros(len(pages), np.uint8) if self._ops is None else np.asarray(self._ops[start : start + rows])
             if not 0 <= int(pages.min()) <= int(pages.max()) < MOST_PAGES:

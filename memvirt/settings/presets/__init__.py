@@ -16,17 +16,19 @@ A preset is a TOML file beside this one:
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from memvirt.errors import ConfigError
-from memvirt.policies import build
-from memvirt.settings.config import Guest, GuestOptions, HostConfig, Model, Percent
+from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import Conflicts, Place, Problem, Source, line_of, read_toml, report, validate
+from memvirt.settings.fields import Model, Percent
+from memvirt.settings.sources import SourceNote, default_source
+from memvirt.settings.vm_config import Guest, GuestOptions
 from memvirt.units import suggest
 
 DIRECTORY = Path(__file__).parent
@@ -34,23 +36,22 @@ DIRECTORY = Path(__file__).parent
 # Settings that name a thing, and the tables of that thing's own options.
 _OPTIONS = (("sharing", "sharing_options"), ("balloon", "decider_options"), ("replacement", "replacement_options"))
 
-Tag = Literal["verified", "verified-2", "unverified", "chosen"]
-
-
-class SourceNote(Model):
-    """Where a constant is from: read at its origin, only second-hand, nowhere found, or chosen by memvirt."""
-
-    text: str
-    tag: Tag
+DEFAULT = "default"  # origin of what no layer sets
 
 
 class VmSettings(Model):
     """What a preset asks of every VM."""
 
-    guest: Guest = False  # the mechanism needs a guest: a balloon, free page reporting
+    guest: Guest = Field(
+        default=False, description="true, or a table of guest settings: every VM gets a guest, which a balloon needs"
+    )
     # Where a fleet does not say so itself: host memory a VM is guaranteed, and the most it gets, % of its configured size
-    reservation_percent: Percent | None = None
-    limit_percent: Annotated[Percent, Field(ge=1)] | None = None
+    reservation_percent: Percent | None = Field(
+        default=None, description="host memory a VM is guaranteed, of its configured size, where the fleet does not say"
+    )
+    limit_percent: Annotated[Percent, Field(ge=1)] | None = Field(
+        default=None, description="most host memory a VM gets, of its configured size, where the fleet does not say"
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -64,11 +65,11 @@ class VmSettings(Model):
 class PresetConfig(Model):
     """One preset file."""
 
-    description: str
-    extends: str | None = None
-    host: dict[str, Any] = Field(default={})
-    vm: VmSettings = VmSettings()
-    source: dict[str, SourceNote] = Field(default={})
+    description: str = Field(description="one line")
+    extends: str | None = Field(default=None, description="a preset whose settings this one changes")
+    host: dict[str, Any] = Field(description="settings of the host: memvirt list settings", default={})
+    vm: VmSettings = Field(default=VmSettings(), description="what every VM is given; keys below")
+    source: dict[str, SourceNote] = Field(description="setting -> where its value is from; keys below", default={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +78,72 @@ class Row:
 
     key: str
     value: object
-    default: bool  # True when no preset sets it
+    origin: str  # "default", or the layer that set it: "preset zcache", "file mine.toml"
     source: str = ""
     tag: str = ""
+
+    @property
+    def default(self) -> bool:
+        """Whether no preset sets it."""
+        return self.origin == DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """Settings from one place, and what it says of where their values are from."""
+
+    origin: str
+    host: Mapping[str, Any]
+    notes: Mapping[str, SourceNote] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
     """A preset and its ancestors, nearest first, each with the file it was read from."""
 
+    names: tuple[str, ...]
     presets: tuple[PresetConfig, ...]
     sources: tuple[Source, ...]
 
-    def host(self) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        for preset in reversed(self.presets):
-            merged = _merge(merged, preset.host)
-        return merged
+    def layers(self) -> list[_Layer]:
+        """The farthest ancestor first."""
+        every = [
+            _Layer(f"{'file' if name.endswith('.toml') else 'preset'} {name}", preset.host, preset.source)
+            for name, preset in zip(self.names, self.presets, strict=True)
+        ]
+        return every[::-1]
 
-    def notes(self) -> dict[str, SourceNote]:
-        merged: dict[str, SourceNote] = {}
-        for preset in reversed(self.presets):
-            merged.update(preset.source)
-        return merged
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A host, and which layer each of its settings is from; what no layer sets is memvirt's own default."""
+
+    config: HostConfig
+    layers: tuple[_Layer, ...]
+    set_by: Mapping[str, int]  # setting as it was spelled, such as "sharing_options.sleep_ns" -> its last layer
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Setting -> where its value is from."""
+        return {key: self.layers[index].origin for key, index in self.set_by.items()}
+
+    def row(self, key: str, value: object) -> Row:
+        """What `explain` tells of a value. A source counts when it is of the layer that set the value or of one above:
+        what an earlier layer said is about the value that was replaced."""
+        setting = next((known for known in self.set_by if _under(key, known)), None)
+        if setting is None:
+            note, origin = default_source(key, self.config), DEFAULT
+        else:
+            index = self.set_by[setting]
+            origin = self.layers[index].origin
+            said = [
+                (len(name), each)
+                for layer in self.layers[index:]
+                for name, each in layer.notes.items()
+                if _under(key, name)
+            ]
+            note = max(said, key=lambda pair: pair[0])[1] if said else None
+        return Row(key, value, origin, *((note.text, note.tag) if note else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +154,9 @@ class _Layers(Source):
     overrides: Mapping[Place, str] = field(default_factory=dict)
 
     def at(self, place: Place) -> str:
+        for changed, text in self.overrides.items():
+            if changed[: len(place)] == place and len(changed) > len(place):
+                return f"--set {text}"
         for length in range(len(place), 0, -1):
             if place[:length] in self.overrides:
                 return f"--set {self.overrides[place[:length]]}"
@@ -135,8 +182,15 @@ def resolve(preset: str, overrides: Sequence[str] = (), *, settings: Mapping[str
     `settings` (a scenario's own, such as the host's memory) come between the two. Raises ConfigError with every
     problem, each at its file and line, or at the override that brought it.
     """
+    return resolve_layers(preset, overrides, between=[("settings", settings or {})]).config
+
+
+def resolve_layers(
+    preset: str, overrides: Sequence[str] = (), *, between: Sequence[tuple[str, Mapping[str, Any]]] = ()
+) -> Resolved:
+    """The same, of several layers (origin, settings) between preset and overrides; and where each value is from."""
     chain = _load(preset)
-    host = _merge(chain.host(), settings or {})
+    layers = [*chain.layers(), *(_Layer(origin, settings) for origin, settings in between)]
     changed: dict[Place, str] = {}
     problems = []
     for text in overrides:
@@ -147,10 +201,37 @@ def resolve(preset: str, overrides: Sequence[str] = (), *, settings: Mapping[str
             continue
         if place[0] != "vm":  # those are vm_settings' to judge
             changed[place] = text
-            host = _merge(host, _nested(place, value))
+            layers.append(_Layer(f"--set {text}", _nested(place, value)))
     if problems:
         raise report(problems)
-    return validate(HostConfig, host, _Layers(preset, "", chain.sources, changed))
+    host: dict[str, Any] = {}
+    set_by: dict[str, int] = {}
+    for index, layer in enumerate(layers):
+        host = _merge(host, layer.host)
+        replaced = [key for key in set_by for new in _leaves(layer.host) if _under(key, new) or _under(new, key)]
+        dropped = [key for key in set_by if not _has(host, key)]
+        set_by = {key: before for key, before in set_by.items() if key not in {*replaced, *dropped}}
+        set_by |= dict.fromkeys(_leaves(layer.host), index)
+    return Resolved(validate(HostConfig, host, _Layers(preset, "", chain.sources, changed)), tuple(layers), set_by)
+
+
+def _leaves(table: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """The dotted keys of all values in nested tables."""
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}"
+
+
+def _has(table: Mapping[str, Any], key: str) -> bool:
+    """Whether there is a value at a dotted key."""
+    inner: Any = table
+    for part in key.split("."):
+        if not isinstance(inner, Mapping) or part not in inner:
+            return False
+        inner = inner[part]
+    return True
 
 
 def vm_settings(preset: str, overrides: Sequence[str] = ()) -> VmSettings:
@@ -191,42 +272,48 @@ def parse_override(text: str) -> tuple[Place, Any]:
 
 
 def explain(preset: str) -> list[Row]:
-    """Every setting of a preset, whether it is memvirt's default, and where its value is from."""
+    """Every setting of a preset by value, whether it is memvirt's default, and where the value is from."""
+    found = resolve_layers(preset)
+    rows = [found.row(key, value) for key, value in _flat(found.config.resolved())]
     chain = _load(preset)
-    config = resolve(preset)
-    given, notes = chain.host(), chain.notes()
-    rows = []
-    for key, value in config.model_dump(mode="json").items():
-        if key in ("sharing_options", "decider_options", "replacement_options"):
-            continue
-        rows.append(_row(key, value, key in given, notes))
-    for key, value in config.order_options().items():
-        rows.append(_row(f"replacement_options.{key}", value, key in given.get("replacement_options", {}), notes))
-    for key, value in config.scanner_options().items():
-        rows.append(_row(f"sharing_options.{key}", value, key in given.get("sharing_options", {}), notes))
-    if config.balloon:
-        decider = build(config.balloon, config.decider_options)
-        for key in getattr(decider, "__dataclass_fields__", {}):
-            value = getattr(decider, key)
-            rows.append(_row(f"decider_options.{key}", value, key in given.get("decider_options", {}), notes))
     asked = vm_settings(preset)
     options = asked.guest.model_dump(mode="json", exclude_unset=True) if isinstance(asked.guest, GuestOptions) else {}
-    rows.append(_row("vm.guest", options or asked.guest, asked.guest is not False, notes))
-    promised = {"reservation_percent": asked.reservation_percent, "limit_percent": asked.limit_percent}
-    rows += [_row(f"vm.{key}", value, value is not None, notes) for key, value in promised.items()]
+    own = {"guest": options or asked.guest} | {
+        key: getattr(asked, key) for key in ("reservation_percent", "limit_percent")
+    }
+    for key, value in own.items():
+        layer = next((each for each in chain.layers()[::-1] if f"vm.{key}" in each.notes), None)
+        note = layer.notes[f"vm.{key}"] if layer else None
+        given = value is not None and value is not False
+        origin = (layer.origin if layer else "preset") if given else DEFAULT
+        rows.append(Row(f"vm.{key}", value, origin, note.text if note else "", note.tag if note else ""))
     return rows
 
 
 def check_sources(preset: str) -> list[str]:
     """Settings the preset makes without saying where they are from, and sources of settings it does not have."""
     rows = {row.key: row for row in explain(preset)}
-    silent = [key for key, row in rows.items() if not row.default and not row.source]
-    return silent + [key for key in _load(preset).notes() if key not in rows]
+    silent = dict.fromkeys(_set_by(row.key, preset) for row in rows.values() if not row.default and not row.source)
+    known = [key for layer in _load(preset).layers() for key in layer.notes]
+    return [*silent, *(key for key in dict.fromkeys(known) if not any(_under(row, key) for row in rows))]
 
 
-def _row(key: str, value: object, given: bool, notes: Mapping[str, SourceNote]) -> Row:
-    note = notes.get(key)
-    return Row(key, value, not given, note.text if note else "", note.tag if note else "")
+def _set_by(key: str, preset: str) -> str:
+    """The setting as the preset spells it, of which `key` is a part."""
+    return next((known for known in resolve_layers(preset).set_by if _under(key, known)), key)
+
+
+def _under(key: str, setting: str) -> bool:
+    return key == setting or key.startswith(f"{setting}.")
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of nested tables; an empty table is left out."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
 
 
 def _load(preset: str) -> _Chain:
@@ -242,7 +329,7 @@ def _load(preset: str) -> _Chain:
         presets.append(read)
         sources.append(source)
         following = read.extends
-    return _Chain(tuple(presets), tuple(sources))
+    return _Chain(tuple(path), tuple(presets), tuple(sources))
 
 
 def _read(preset: str) -> tuple[PresetConfig, Source]:

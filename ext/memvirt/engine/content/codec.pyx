@@ -21,18 +21,11 @@ from libc.string cimport memcpy
 from ..types cimport PAGE_SIZE
 
 from memvirt.errors import ConfigError
+from memvirt.names import CODECS, ZSTD_LEVELS
 
 # Largest block of lz4 and of zstd for one page: incompressible bytes plus headers, with room to spare.
 cdef enum:
     BLOCK_ROOM = 2 * PAGE_SIZE
-
-# name -> (what "level" means, default, lowest, highest). lz4: acceleration of LZ4_compress_fast, 65537 its own bound
-# (LZ4_ACCELERATION_MAX). lz4hc: LZ4HC_CLEVEL_MIN 3 .. LZ4HC_CLEVEL_MAX 12, default 9. zstd: the levels the suites name.
-CODECS = {
-    "lz4": ("acceleration", 1, 1, 65537),
-    "lz4hc": ("level", 9, 3, 12),
-    "zstd": ("level", 1, -1, 3),
-}
 
 
 cdef class Codec:
@@ -174,7 +167,7 @@ def open_codec(str name="lz4", level=None, str route="auto"):
         raise ConfigError(f"unknown codec route {route!r}: choose auto, c or python")
     meaning, default, lowest, highest = CODECS[name]
     level = default if level is None else level
-    if not lowest <= level <= highest or (name == "zstd" and level not in (-1, 1, 3)):
+    if not lowest <= level <= highest or (name == "zstd" and level not in ZSTD_LEVELS):
         allowed = "-1, 1 or 3" if name == "zstd" else f"{lowest} to {highest}"
         raise ConfigError(f"{meaning} {level} of codec {name}: must be {allowed}")
     reasons = []

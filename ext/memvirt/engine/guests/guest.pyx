@@ -48,6 +48,7 @@ from .guest_memory cimport FILE_ORIGINAL, PAGE_CLEAN, PAGE_DIRTY, GuestMemory, w
 from ..replacement.order cimport Order
 from ..types cimport EMPTY, NONE, OK, REFUSED, gfn_t, uint32_t, uint64_t, vpn_t
 
+from memvirt.engine.replacement.registry import ORDERS
 from memvirt.errors import InvariantError
 
 
@@ -394,7 +395,7 @@ cdef class Guest(GuestMemory):
             balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages,
             report_order=None if self.report_order < 0 else self.report_order, replacement=self.replacement,
             replacement_options=self.replacement_options, seed=seed, swappiness=self.swappiness, lender=self)
-        if self.replacement == "random":        # asking it draws, and what it draws next depends on when it was asked
+        if ORDERS[self.replacement].draws:      # asking it draws, and what it draws next depends on when it was asked
             twin.own()
         twin._anon_share = self._anon_share
         twin.balloon_target = self.balloon_target

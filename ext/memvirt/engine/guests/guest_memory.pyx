@@ -94,10 +94,8 @@ cdef class GuestMemory:
         return 0
 
     cdef Order _order(self, uint64_t seed):
-        """An empty order of this guest's kind; the seed is for the one that draws."""
-        draws = {"seed": seed} if self.replacement == "random" else {}
-        return make_order(self.replacement, self.nr_pages, self.nr_pages, self.nr_vpns,
-                          {**self.replacement_options, **draws})
+        """An empty order of this guest's kind; the seed is for one that draws."""
+        return make_order(self.replacement, self.nr_pages, self.nr_pages, self.nr_vpns, self.replacement_options, seed)
 
     def __dealloc__(self):
         self._leave()

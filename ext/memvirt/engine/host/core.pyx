@@ -96,9 +96,8 @@ cdef class Core:
         if swap is not None:
             swap.attach(device)
         keys = (0 if swap is None else swap.nr_slots) + content.nr_frames * 4
-        draws = {"seed": self.seed} if options["order"] == "random" else {}
         self.order = make_order(options["order"], content.nr_frames, content.nr_frames, keys,
-                                {**options.get("order_options", {}), **draws})
+                                options.get("order_options", {}), self.seed)
         self._take_fixed(self.fixed_bytes(swap), "the host's frame records and maps")
         zpool = None if options["zpool"] is None else Zpool(self.frames, aged=swap is not None, **options["zpool"])
         self.mapping = Mapping(self.frames, self.order, self.clock, zpool, swap)

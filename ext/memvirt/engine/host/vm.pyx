@@ -7,6 +7,7 @@ from memvirt.errors import ConfigError
 from ..content.content cimport Content
 from .batch cimport PIECE, Batch, check_lengths
 from .core cimport VmState
+from .readback cimport read_in_place
 from ..types cimport NONE, OK, PAGE_SHIFT, PAGE_SIZE, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
 from .core import OUTCOMES
 
@@ -138,7 +139,8 @@ cdef class Vm(VmState):
         return done
 
     def read_pages(self, const uint32_t[::1] pages not None, uint8_t[:, ::1] out not None):
-        """Copy whole pages (vpns) into out[n, 4096]: their bytes; for fingerprints the 8-byte id, rest zero."""
+        """Copy whole pages (vpns) into out[n, 4096]: their bytes; for fingerprints the 8-byte id, rest zero. A page that
+        no frame is left for is read where it lies."""
         cdef Py_ssize_t i
         cdef hfn_t frame
         cdef Content content = self.engine.content
@@ -153,9 +155,11 @@ cdef class Vm(VmState):
                 if pages[i] >= self.nr_vpns:
                     raise ConfigError(f"VM '{self.name}': page {pages[i]} is beyond its {self.nr_vpns} pages")
                 self.outcome = self.engine.touch(self, pages[i], False, &frame)
-                if self.outcome != OK:
-                    raise ConfigError(f"VM '{self.name}': reading page {pages[i]} stopped: {self.outcome_name}")
-                memcpy(&out[i, 0], content.raw(frame), content.raw_bytes)
+                if self.outcome == OK:
+                    memcpy(&out[i, 0], content.raw(frame), content.raw_bytes)
+                else:
+                    read_in_place(self.engine, self, pages[i], &out[i, 0])
+                    self.outcome = OK
         finally:
             self.engine._end(self)
 

@@ -209,7 +209,7 @@ cdef class Faults:
             outcome = self._zero_huge(vm, gfn)
             if outcome == OK:
                 return OK
-            self.meter.ev.fault_around_missed += 1
+            self.meter.ev.huge_missed += 1
         outcome = self.reclaim.secure(vm, 1, self.mapping.frames_to_reach(vm, gfn) if bare else 0)
         if outcome != OK or self.reclaim.evictions != evictions:
             return outcome
@@ -381,7 +381,7 @@ cdef class Faults:
                 if self._zero_huge(vm, gfn) == OK:
                     gfn += LEAF_ENTRIES
                     continue
-                self.meter.ev.fault_around_missed += 1
+                self.meter.ev.huge_missed += 1
             while self.classify(vm, gfn, False, &slot, &entry, &shared) == FAULT_ZERO:
                 outcome = self._zero(vm, gfn, &slot, &entry)
                 if outcome != OK and outcome != SERVED:

@@ -23,8 +23,8 @@ from .ghosts cimport (
     ghosts_add, ghosts_check, ghosts_drop_oldest, ghosts_hold, ghosts_make, ghosts_recall, ghosts_remove,
 )
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
-    links_rename,
+    Link, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check, links_make,
+    links_oldest, links_push, links_renew,
 )
 from .order cimport Order
 
@@ -96,8 +96,7 @@ cdef class Arc(Order):
 
     cdef int touch(self, uint32_t id) except -1 nogil:
         assert self.holds(id)
-        links_cut(self._links, id)
-        links_push(self._links, self.ids + 1, id)
+        links_renew(self._links, self.ids + 1, id)
         if self._state[id] == ONCE:
             self._state[id] = OFTEN
             self._nr_once -= 1
@@ -120,8 +119,7 @@ cdef class Arc(Order):
     cdef int spare(self, uint32_t id) except -1 nogil:
         """To the new end of its list."""
         assert self.holds(id)
-        links_cut(self._links, id)
-        links_push(self._links, self._list_of(id), id)
+        links_renew(self._links, self._list_of(id), id)
         return 0
 
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil:
@@ -142,8 +140,7 @@ cdef class Arc(Order):
         assert self.holds(id)
         self._nr_once -= self._state[id] == ONCE
         self._nr_often -= self._state[id] == OFTEN
-        self._state[id] = 0
-        links_remove(self._links, id)
+        linked_remove(self._links, self._state, id)
         self.nr_resident -= 1
         return 0
 
@@ -157,26 +154,22 @@ cdef class Arc(Order):
 
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
         assert self.holds(id) and not self.holds(new)
-        links_rename(self._links, id, new)
-        self._state[new] = self._state[id]
-        self._state[id] = 0
+        linked_rename(self._links, self._state, id, new)
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
-        MV_PREFETCH(&self._links[id])
+        linked_prefetch(self._links, self._state, id)
 
     cpdef object check(self):
         """Compare both lists, the ghosts and the counters with the states. Raises InvariantError."""
         cdef uint32_t id, once = 0, often = 0
+        linked_check("arc", self._links, self._state, self.ids)
         for id in range(self.ids):
             once += self._state[id] == ONCE
             often += self._state[id] == OFTEN
-            if (self._links[id].prev != NONE) != (self._state[id] != 0):
-                raise InvariantError(f"arc: id {id} has state {self._state[id]} and prev {self._links[id].prev}")
         listed = (links_check("arc T1", self._links, self.ids, self.ids),
                   links_check("arc T2", self._links, self.ids, self.ids + 1))
         if listed != (once, often) or (once, often) != (self._nr_once, self._nr_often) \

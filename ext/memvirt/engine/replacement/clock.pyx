@@ -17,8 +17,8 @@ from libc.string cimport memchr, memcpy
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    HEAD_AHEAD, MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_copy, queue_drop_hole, queue_make, queue_oldest, queue_push,
-    queue_remove, queue_rename, queue_rotate,
+    HEAD_AHEAD, MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_copy, queue_drop_hole, queue_make, queue_oldest,
+    queue_push, queue_remove, queue_rename, queue_rotate, state_rename,
 )
 from .order cimport Order
 
@@ -100,8 +100,7 @@ cdef class Clock(Order):
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
         assert self.holds(id) and not self.holds(new)
         queue_rename(&self._queue, id, new)
-        self._state[new] = self._state[id]
-        self._state[id] = 0
+        state_rename(self._state, id, new)
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:

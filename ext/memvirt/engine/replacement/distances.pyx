@@ -16,6 +16,7 @@ renamed to their ranks, once in at least three requests a page, so that the set 
 4 bytes a page for its last stamp, 0.77 bytes a page for the set (1.53 bits a stamp, four stamps a page).
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
@@ -39,6 +40,7 @@ cdef extern from "replacement/ranks.h":
 cdef enum:
     STAMPS_PER_PAGE = 4                 # of which at least three are new between two renamings
     FEWEST_STAMPS = 1 << 16             # 8 KiB of bits: fewer would only rename more often
+    REQUESTS_A_TIME = 1 << 20           # between two looks for Ctrl-C
     MOST_IDS = 1 << 30                  # STAMPS_PER_PAGE times as many still fit 32 bits
 
 
@@ -65,12 +67,13 @@ cdef inline uint32_t next_distance(Ranks *ranks, uint32_t *last, uint32_t ids, u
 
 
 cdef void measure(
-    const uint32_t *pages, size_t n, Ranks *ranks, uint32_t *last, uint32_t ids, uint32_t *out, uint64_t *counts
+    const uint32_t *pages, size_t start, size_t stop, Ranks *ranks, uint32_t *last, uint32_t ids, uint32_t *out,
+    uint64_t *counts
 ) noexcept nogil:
-    """Each distance into out, and its number into counts, where they are not NULL."""
-    cdef size_t i, end = n - 1
+    """Each distance of requests start .. stop - 1 into out, and its number into counts, where they are not NULL."""
+    cdef size_t i, end = stop - 1
     cdef uint32_t distance, ahead
-    for i in range(n):
+    for i in range(start, stop):
         MV_PREFETCH(last + pages[min(i + REPLAY_AHEAD, end)])
         ahead = last[pages[min(i + REPLAY_AHEAD // 2, end)]]
         if ahead != NONE:
@@ -90,7 +93,7 @@ def reuse_distances(const uint32_t[::1] pages not None, uint32_t ids, uint32_t[:
     are added at 0 the first requests and at d the requests of distance d. Either may be left out. Raises InvariantError
     for a page that is not below ids or an array of another length, ConfigError for more than 2**30 ids.
     """
-    cdef size_t n = pages.shape[0], i
+    cdef size_t n = pages.shape[0], i, start, stop
     cdef uint32_t highest = 0
     cdef uint32_t *last
     cdef uint64_t *words
@@ -113,11 +116,17 @@ def reuse_distances(const uint32_t[::1] pages not None, uint32_t ids, uint32_t[:
     if words == NULL:
         free(last)
         raise MemoryError(f"reuse distances: no memory for {ids} pages")
-    with nogil:
-        for i in range(ids):
-            last[i] = NONE
-        ranks_lay(&ranks, words)
-        measure(&pages[0], n, &ranks, last, ids, &out[0] if out is not None else NULL,
-                &counts[0] if counts is not None else NULL)
+    try:
+        with nogil:
+            for i in range(ids):
+                last[i] = NONE
+            ranks_lay(&ranks, words)
+        for start in range(0, n, REQUESTS_A_TIME):
+            stop = min(start + REQUESTS_A_TIME, n)
+            with nogil:
+                measure(&pages[0], start, stop, &ranks, last, ids, &out[0] if out is not None else NULL,
+                        &counts[0] if counts is not None else NULL)
+            PyErr_CheckSignals()
+    finally:
         free(last)
         free(words)

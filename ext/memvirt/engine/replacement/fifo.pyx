@@ -11,6 +11,7 @@ from libc.stdlib cimport calloc, free, malloc
 from ..types cimport uint8_t, uint32_t, uint64_t
 from .lists cimport (
     MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rename,
+    state_rename,
 )
 from .order cimport Order
 
@@ -69,8 +70,7 @@ cdef class Fifo(Order):
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
         assert self.holds(id) and not self.holds(new)
         queue_rename(&self._queue, id, new)
-        self._state[new] = self._state[id]
-        self._state[id] = 0
+        state_rename(self._state, id, new)
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:

@@ -14,8 +14,8 @@ from libc.string cimport memcpy
 
 from ..types cimport NONE, uint32_t, uint64_t
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
-    links_rename,
+    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_make, links_oldest, links_push, links_remove, links_rename,
+    links_renew,
 )
 from .order cimport Order
 
@@ -45,8 +45,7 @@ cdef class Lru(Order):
 
     cdef int touch(self, uint32_t id) except -1 nogil:
         assert self.holds(id)
-        links_cut(self._links, id)
-        links_push(self._links, self.ids, id)
+        links_renew(self._links, self.ids, id)
         return 0
 
     cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil:

@@ -22,8 +22,8 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
-    links_rename,
+    Link, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check, links_make,
+    links_oldest, links_push, links_renew,
 )
 from .order cimport Order
 
@@ -73,8 +73,7 @@ cdef class MgLru(Order):
     cdef void _move(self, uint32_t id, uint32_t seq) noexcept nogil:
         """To the new end of a generation's list, mark cleared."""
         self._state[id] = <uint8_t>(RESIDENT | seq % MAX_NR_GENS << GEN_SHIFT)
-        links_cut(self._links, id)
-        links_push(self._links, self.ids + seq % MAX_NR_GENS, id)
+        links_renew(self._links, self.ids + seq % MAX_NR_GENS, id)
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         assert id < self.ids and not self._state[id] and self.nr_resident < self.most
@@ -126,8 +125,7 @@ cdef class MgLru(Order):
 
     cdef int forget(self, uint32_t id) except -1 nogil:
         assert self.holds(id)
-        self._state[id] = 0
-        links_remove(self._links, id)
+        linked_remove(self._links, self._state, id)
         self.nr_resident -= 1
         return 0
 
@@ -138,17 +136,14 @@ cdef class MgLru(Order):
 
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
         assert self.holds(id) and not self.holds(new)
-        links_rename(self._links, id, new)
-        self._state[new] = self._state[id]
-        self._state[id] = 0
+        linked_rename(self._links, self._state, id, new)
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
-        MV_PREFETCH(&self._links[id])
+        linked_prefetch(self._links, self._state, id)
 
     cpdef object check(self):
         """Compare the generation lists and the counters with the states. Raises InvariantError."""
@@ -156,10 +151,9 @@ cdef class MgLru(Order):
         cdef uint32_t gens = self.max_seq - self.min_seq + 1
         if not MIN_NR_GENS <= gens <= MAX_NR_GENS:
             raise InvariantError(f"mglru: generations {self.min_seq} .. {self.max_seq}")
+        linked_check("mglru", self._links, self._state, self.ids)
         for id in range(self.ids):
             resident += self._state[id] != 0
-            if (self._links[id].prev != NONE) != (self._state[id] != 0):
-                raise InvariantError(f"mglru: id {id} has state {self._state[id]} and prev {self._links[id].prev}")
             if self._state[id] and ((self._state[id] >> GEN_SHIFT) - self.min_seq) % MAX_NR_GENS >= gens:
                 raise InvariantError(f"mglru: id {id} is of no generation in {self.min_seq} .. {self.max_seq}")
         for gen in range(MAX_NR_GENS):

@@ -2,6 +2,9 @@ from libc.stddef cimport size_t
 
 from ..types cimport uint32_t, uint64_t
 
+cdef enum:
+    LAST_ID = 0xFFFFFFEF                       # of ids and keys: leaves NONE and the numbers of list sentinels free
+
 
 cdef class Order:
     # A passive replacement order: it is told what happens and asked who goes. It knows nothing of frames or VMs.

@@ -26,21 +26,22 @@ from ..types cimport NONE, uint32_t, uint64_t
 
 from memvirt.errors import ConfigError, InvariantError
 
-LAST_ID = 0xFFFFFFEF        # leaves NONE and the numbers of list sentinels free
-
 
 cdef class Order:
     """Base of all orders: `Order(ids, capacity, keys=0, bounded=False, **options)`; subclasses name theirs.
 
     ids: residents are numbered 0 .. ids - 1; capacity: residents to plan with; keys: contents 0 .. keys - 1 that
     ghosts may name (0: no ghosts are kept); bounded: the caller promises that there are never more residents than
-    `capacity`, so that queues can be smaller. Raises ConfigError for a number out of range.
+    `capacity`, so that queues can be smaller. draws: whether it takes a seed. Raises ConfigError for a number out of
+    range.
     """
+
+    draws = False
 
     def __cinit__(self, ids, capacity, keys=0, *, bint bounded=False, **options):
         for name, value, low in (("ids", ids, 1), ("capacity", capacity, 1), ("keys", keys, 0)):
-            if not isinstance(value, int) or not low <= value <= LAST_ID:
-                raise ConfigError(f"{type(self).__name__}: {name}={value!r} must be an int in {low} .. {LAST_ID}")
+            if not isinstance(value, int) or not low <= value <= <uint32_t>LAST_ID:
+                raise ConfigError(f"{type(self).__name__}: {name}={value!r} must be an int in {low} .. {<uint32_t>LAST_ID}")
         self.ids = ids
         self.capacity = capacity
         self.keys = keys

@@ -23,6 +23,8 @@ from memvirt.errors import ConfigError, InvariantError
 cdef class Random(Order):
     """Order `random`. seed: an int in 0 .. 2**64 - 1 that fixes all draws."""
 
+    draws = True
+
     def __cinit__(self, ids, capacity, keys=0, *, bounded=False, seed=0):
         cdef uint32_t id
         if not isinstance(seed, int) or not 0 <= seed <= 0xFFFFFFFFFFFFFFFF:

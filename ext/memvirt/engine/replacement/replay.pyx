@@ -8,16 +8,16 @@ from ..types cimport uint32_t, uint64_t
 from memvirt.errors import InvariantError
 
 
-def replay_order(Order order not None, const uint32_t[::1] pages not None, *, bint checked=False):
+def replay_order(Order order not None, const uint32_t[::1] pages not None, *, bint checked=False, bint more=False):
     """Misses of demand paging through an empty order, ids and keys being the pages; the GIL is released.
 
-    Raises InvariantError for an order in use or a page that is not below order.ids and order.keys; with checked=True
-    the caller has seen to the latter.
+    more=True: through an order that earlier requests have passed. Raises InvariantError for another order in use, or a
+    page that is not below order.ids and order.keys; with checked=True the caller has seen to the latter.
     """
     cdef uint64_t misses
     cdef uint32_t highest = 0
     cdef size_t n = pages.shape[0], i
-    if order.nr_resident:
+    if order.nr_resident and not more:
         raise InvariantError(f"replay needs an empty order, this one has {order.nr_resident} residents")
     if n == 0:
         return 0

@@ -30,12 +30,12 @@ from libc.stdlib cimport calloc, free, malloc
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .ghosts cimport ghosts_add, ghosts_check, ghosts_make, ghosts_recall
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, Queue, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rename,
-    queue_rotate,
+    MV_PREFETCH, Queue, REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rename,
+    queue_rotate, state_rename,
 )
 from .order cimport Order
 
-from memvirt.errors import ConfigError, InvariantError
+from memvirt.errors import InvariantError
 
 cdef enum:
     SMALL = 1
@@ -50,9 +50,7 @@ cdef enum:
 cdef class S3Fifo(Order):
     """Order `s3fifo`. variant: "libcachesim" or "paper"."""
 
-    def __cinit__(self, ids, capacity, keys=0, *, bounded=False, variant="libcachesim"):
-        if variant not in ("libcachesim", "paper"):
-            raise ConfigError(f"s3fifo: variant={variant!r} is neither 'libcachesim' nor 'paper'")
+    def __cinit__(self, ids, capacity, keys=0, *, bounded=False, variant):
         self._paper = variant == "paper"
         self._small_size = max(1, self.capacity // 10)
         self._main_size = self.capacity - self.capacity // 10
@@ -186,8 +184,7 @@ cdef class S3Fifo(Order):
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
         assert self.holds(id) and not self.holds(new)
         queue_rename(self._queue_of(id), id, new)
-        self._state[new] = self._state[id]
-        self._state[id] = 0
+        state_rename(self._state, id, new)
         if self._victim == id:
             self._victim = new
         return 0

@@ -13,7 +13,10 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
-from .lists cimport Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_make, links_push, links_remove, links_rename
+from .lists cimport (
+    Link, MV_PREFETCH, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check,
+    links_make, links_push,
+)
 from .order cimport Order
 
 from memvirt.errors import InvariantError
@@ -83,16 +86,13 @@ cdef class Sieve(Order):
     cdef int forget(self, uint32_t id) except -1 nogil:
         assert self.holds(id)
         self._pass(id)
-        self._state[id] = 0
-        links_remove(self._links, id)
+        linked_remove(self._links, self._state, id)
         self.nr_resident -= 1
         return 0
 
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
         assert self.holds(id) and not self.holds(new)
-        links_rename(self._links, id, new)
-        self._state[new] = self._state[id]
-        self._state[id] = 0
+        linked_rename(self._links, self._state, id, new)
         if self._hand == id:
             self._hand = new
         return 0
@@ -101,16 +101,14 @@ cdef class Sieve(Order):
         return self._state[id] != 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
-        MV_PREFETCH(&self._links[id])
+        linked_prefetch(self._links, self._state, id)
 
     cpdef object check(self):
         """Walk the list and compare it with the states, the hand and the counter. Raises InvariantError."""
         cdef uint32_t id, found = 0
+        linked_check("sieve", self._links, self._state, self.ids)
         for id in range(self.ids):
             found += self._state[id] != 0
-            if (self._links[id].prev != NONE) != (self._state[id] != 0):
-                raise InvariantError(f"sieve: id {id} has state {self._state[id]} and prev {self._links[id].prev}")
         listed = links_check("sieve", self._links, self.ids, self.ids)
         if not found == listed == self.nr_resident:
             raise InvariantError(f"sieve: nr_resident {self.nr_resident}, but {found} states and {listed} listed")

@@ -28,8 +28,8 @@ from libc.stdlib cimport calloc, free, malloc
 
 from ..types cimport NONE, PAGE_SHIFT, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
-    links_rename,
+    Link, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check, links_make,
+    links_oldest, links_push, links_renew,
 )
 from .order cimport Order
 
@@ -78,8 +78,7 @@ cdef class TwoList(Order):
         """To the new end of a list, in a new state."""
         self.nr_active += (state & ACTIVE != 0) - (self._state[id] & ACTIVE != 0)
         self._state[id] = state
-        links_cut(self._links, id)
-        links_push(self._links, list_, id)
+        links_renew(self._links, list_, id)
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         cdef bint near = False
@@ -132,8 +131,7 @@ cdef class TwoList(Order):
     cdef int forget(self, uint32_t id) except -1 nogil:
         assert self.holds(id)
         self.nr_active -= self._state[id] & ACTIVE != 0
-        self._state[id] = 0
-        links_remove(self._links, id)
+        linked_remove(self._links, self._state, id)
         self.nr_resident -= 1
         return 0
 
@@ -144,26 +142,22 @@ cdef class TwoList(Order):
 
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
         assert self.holds(id) and not self.holds(new)
-        links_rename(self._links, id, new)
-        self._state[new] = self._state[id]
-        self._state[id] = 0
+        linked_rename(self._links, self._state, id, new)
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
-        MV_PREFETCH(&self._links[id])
+        linked_prefetch(self._links, self._state, id)
 
     cpdef object check(self):
         """Compare both lists, the shadows and the counters with the states. Raises InvariantError."""
         cdef uint32_t id, key, active = 0, inactive = 0
+        linked_check("twolist", self._links, self._state, self.ids)
         for id in range(self.ids):
             active += self._state[id] & ACTIVE != 0
             inactive += self._state[id] & (RESIDENT | ACTIVE) == RESIDENT
-            if (self._links[id].prev != NONE) != (self._state[id] != 0):
-                raise InvariantError(f"twolist: id {id} has state {self._state[id]} and prev {self._links[id].prev}")
         listed = (links_check("twolist inactive", self._links, self.ids, self.ids),
                   links_check("twolist active", self._links, self.ids, self.ids + 1))
         if listed != (inactive, active) or active != self.nr_active or active + inactive != self.nr_resident:

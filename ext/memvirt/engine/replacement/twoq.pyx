@@ -23,12 +23,12 @@ from libc.stdlib cimport calloc, free, malloc
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .ghosts cimport ghosts_add, ghosts_check, ghosts_hold, ghosts_make, ghosts_recall
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_cut, links_make, links_oldest, links_push, links_remove,
-    links_rename,
+    Link, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check, links_cut, links_make,
+    links_oldest, links_push, links_renew,
 )
 from .order cimport Order
 
-from memvirt.errors import ConfigError, InvariantError
+from memvirt.errors import InvariantError
 
 cdef enum:
     IN = 1
@@ -39,9 +39,7 @@ cdef enum:
 cdef class TwoQ(Order):
     """Order `2q`. variant: "libcachesim" or "paper"."""
 
-    def __cinit__(self, ids, capacity, keys=0, *, bounded=False, variant="libcachesim"):
-        if variant not in ("libcachesim", "paper"):
-            raise ConfigError(f"2q: variant={variant!r} is neither 'libcachesim' nor 'paper'")
+    def __cinit__(self, ids, capacity, keys=0, *, bounded=False, variant):
         self._paper = variant == "paper"
         self._in_size = self.capacity // 4
         self._expected = NONE
@@ -100,8 +98,7 @@ cdef class TwoQ(Order):
     cdef int spare(self, uint32_t id) except -1 nogil:
         """To the new end of its list."""
         assert self.holds(id)
-        links_cut(self._links, id)
-        links_push(self._links, self._list_of(id), id)
+        links_renew(self._links, self._list_of(id), id)
         return 0
 
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil:
@@ -112,8 +109,7 @@ cdef class TwoQ(Order):
     cdef int forget(self, uint32_t id) except -1 nogil:
         assert self.holds(id)
         self._nr_in -= self._state[id] == IN
-        self._state[id] = 0
-        links_remove(self._links, id)
+        linked_remove(self._links, self._state, id)
         self.nr_resident -= 1
         return 0
 
@@ -126,26 +122,22 @@ cdef class TwoQ(Order):
 
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
         assert self.holds(id) and not self.holds(new)
-        links_rename(self._links, id, new)
-        self._state[new] = self._state[id]
-        self._state[id] = 0
+        linked_rename(self._links, self._state, id, new)
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return self._state[id] != 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
-        MV_PREFETCH(&self._links[id])
+        linked_prefetch(self._links, self._state, id)
 
     cpdef object check(self):
         """Compare both lists, the ghosts and the counters with the states. Raises InvariantError."""
         cdef uint32_t id, cold = 0, hot = 0
+        linked_check("2q", self._links, self._state, self.ids)
         for id in range(self.ids):
             cold += self._state[id] == IN
             hot += self._state[id] == HOT
-            if (self._links[id].prev != NONE) != (self._state[id] != 0):
-                raise InvariantError(f"2q: id {id} has state {self._state[id]} and prev {self._links[id].prev}")
         listed = (links_check("2q A1in", self._links, self.ids, self.ids),
                   links_check("2q Am", self._links, self.ids, self.ids + 1))
         if listed != (cold, hot) or cold != self._nr_in or cold + hot != self.nr_resident:

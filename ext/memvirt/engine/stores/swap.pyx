@@ -141,8 +141,7 @@ cdef class Swap(SwapSpace):
 
     def _make_file(self, path, folder):
         if path is None:
-            self._area.fd, name = tempfile.mkstemp(prefix="memvirt-swap-", dir=folder)
-            os.unlink(name)
+            self._area.fd = nameless(folder)
         else:
             self._area.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self.path = os.path.abspath(path)
@@ -406,3 +405,16 @@ cdef set members(Cluster *cluster, ClusterList source):
     if source.tail != before:
         raise InvariantError(f"swap cluster {before} ends its list, {source.tail} is named as its end")
     return found
+
+
+def nameless(folder):
+    """The descriptor of a new file without a name: it ends with the process, however that ends. Where the file system has
+    no such thing (NFS, overlays of old kernels) it has a name for a moment."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errors.EOPNOTSUPP, errors.EISDIR, errors.ENOENT, errors.EINVAL):
+            raise
+    handle, name = tempfile.mkstemp(prefix="memvirt-swap-", dir=folder)
+    os.unlink(name)
+    return handle

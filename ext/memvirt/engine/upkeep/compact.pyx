@@ -68,7 +68,7 @@ cdef class Compactor:
         return <uint32_t>((free_pages - suitable) * 1000 // free_pages)
 
     cdef void look(self, int64_t now) noexcept nogil:
-        cdef uint64_t misses = self.meter.ev.fault_around_missed + self.meter.ev.collapse_missed
+        cdef uint64_t misses = self.meter.ev.huge_missed + self.meter.ev.collapse_missed
         if misses == self.misses_seen or self.now_ns > now or self.threshold >= COMPACT_NEVER:
             return
         self.misses_seen = misses

@@ -1,0 +1,112 @@
+"""What a page holds, read where it lies: in its frame, as a value, compressed, on swap, on its guest's own disk.
+
+An access brings its page into a frame, and where none is left to be had it is refused. What a VM has written must be
+readable even then: that nothing is lost has to be shown of full hosts, too. So this brings nothing in. It changes no
+entry, no store and no clock, and it needs no memory but a page of the caller's.
+
+Codecs and content work on frames. So one that is in use is borrowed: what it holds is set aside, and put back before
+anyone can look.
+"""
+
+from libc.string cimport memcpy, memset
+
+from memvirt.errors import StoreError
+
+from ..content.content cimport Content
+from ..guests.guest_memory cimport FILE_ORIGINAL
+from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_ZPOOL, Backing
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
+from ..mapping.mapping cimport Mapping
+from ..memory.frames cimport FRAME_FREE
+from ..types cimport NONE, OK, PAGE_SIZE, gfn_t, hfn_t, uint32_t
+
+
+cdef class Borrowed:
+    """A frame in use, whose content is the caller's to overwrite until `give_back`."""
+
+    cdef Content content
+    cdef hfn_t frame
+    cdef uint8_t before[PAGE_SIZE]
+
+    def __cinit__(self, Core core not None):
+        self.content = core.content
+        self.frame = 0
+        while core.frames.frame[self.frame].state == FRAME_FREE:    # a host has metadata: there is one that is not
+            self.frame += 1
+        memcpy(self.before, self.content.raw(self.frame), self.content.raw_bytes)
+
+    cdef void give_back(self, uint8_t *out) noexcept:
+        """Copy what the frame came to hold, and put back what it held."""
+        memcpy(out, self.content.raw(self.frame), self.content.raw_bytes)
+        memcpy(self.content.raw_target(self.frame), self.before, self.content.raw_bytes)
+
+
+cdef int read_in_place(Core core, VmState vm, vpn_t vpn, uint8_t *out) except -1:
+    cdef gfn_t gfn = vm.guest.lookup(vpn) if vm.has_guest else vpn
+    if gfn == NONE:
+        return _of_guest(core, vm, vpn, out)
+    return _of_host(core, vm, gfn, out)
+
+
+cdef int _of_guest(Core core, VmState vm, vpn_t vpn, uint8_t *out) except -1:
+    """A page that the guest has in none of its own: never touched, in a file, or out on its disk."""
+    cdef uint32_t copy = vm.guest._copy[vpn], checksum = 0
+    cdef bint cache = vm.guest._is_cache(vpn)
+    cdef int outcome = OK
+    cdef Borrowed page
+    if copy == NONE and not cache:
+        memset(out, 0, core.content.raw_bytes)
+        return 0
+    page = Borrowed(core)
+    if copy == NONE or copy == FILE_ORIGINAL:
+        core.content.fill(page.frame, 0 if vm.machine.file_source == NULL else vm.machine.file_source[vpn])
+    else:
+        outcome = vm.machine.disk.read(copy, core.content.raw_target(page.frame))
+        checksum = core.content.checksum(page.frame) ^ vm.machine.check_sum[copy]
+    page.give_back(out)
+    if outcome != OK or checksum:
+        raise StoreError(f"VM '{vm.name}' page {vpn}: slot {copy} of its guest's disk "
+                         + ("cannot be read" if outcome != OK else "does not match its checksum"))
+    return 0
+
+
+cdef int _of_host(Core core, VmState vm, gfn_t gfn, uint8_t *out) except -1:
+    cdef Mapping mapping = core.mapping
+    cdef Look at
+    mapping.leaves.look(vm.id, gfn, &at)
+    if at.entry == 0:
+        memset(out, 0, core.content.raw_bytes)
+    elif at.entry & PTE_PRESENT:
+        memcpy(out, core.content.raw(at.entry & PTE_WHERE), core.content.raw_bytes)
+    else:
+        _of_record(core, vm, gfn, mapping.backings.at(at.entry & PTE_WHERE), out)
+    return 0
+
+
+cdef int _of_record(Core core, VmState vm, gfn_t gfn, Backing *record, uint8_t *out) except -1:
+    """A page that is out: its record says where."""
+    cdef Mapping mapping = core.mapping
+    cdef uint8_t object[PAGE_SIZE]
+    cdef const uint8_t *payload
+    cdef uint32_t length
+    cdef int outcome = OK
+    cdef bint wrong = False
+    cdef Borrowed page
+    if record.place & BACKING_CACHED:
+        memcpy(out, core.content.raw(record.link), core.content.raw_bytes)
+        return 0
+    page = Borrowed(core)
+    if mapping.backings.kind(record) == BACKING_SAME:
+        core.content.fill_same(page.frame, mapping.backings.value(record))
+    elif mapping.backings.kind(record) == BACKING_ZPOOL:
+        payload = mapping.zpool.view(mapping.backings.where(record), &length)
+        memcpy(object, payload, length)         # it may lie in the very frame that is borrowed
+        outcome = core.content.expand(page.frame, object, length)
+        wrong = outcome != OK or core.content.checksum(page.frame) != record.check
+    else:
+        outcome = mapping.swap.read(mapping.backings.where(record), core.content.raw_target(page.frame))
+        wrong = outcome != OK or core.content.checksum(page.frame) != record.check
+    page.give_back(out)
+    if wrong:
+        raise StoreError(f"VM '{vm.name}' page {gfn}: what lies outside memory does not come back as it went")
+    return 0

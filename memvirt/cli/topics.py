@@ -1,0 +1,185 @@
+"""What no single name stands for: the formats of files, a decider's input and answer, exit codes, variables, tags.
+
+Formats of suites and presets are read off the models that check them, so that no key is missing here.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import BaseModel
+
+from memvirt.cli.catalog_entry import Entry
+
+KEYS = ("key", "default", "meaning")
+FIELDS = ("field", "unit", "meaning")
+
+SNAPSHOT: Mapping[str, tuple[str, str]] = {
+    "now_ns": ("ns", "simulated time"),
+    "interval_ns": ("ns", "since the previous decision"),
+    "total_pages": ("pages", "host memory"),
+    "free_pages": ("pages", "free host frames"),
+    "low_pages": ("pages", "watermark: below it the background reclaimer wakes"),
+    "high_pages": ("pages", "watermark: up to it the background reclaimer works"),
+    "vms": ("VmView", "the VMs, in the order in which they were created; fields below"),
+    "memo": ("name -> integers", "what the decider's last answer held in Targets.memo"),
+}
+VM_VIEW: Mapping[str, tuple[str, str]] = {
+    "name": ("", "the VM's name, by which targets speak of it"),
+    "configured_pages": ("pages", "what the guest was promised"),
+    "held_pages": ("pages", "host frames charged to it"),
+    "balloon_pages": ("pages", "what its balloon holds now"),
+    "active_pages": ("pages", "estimate of the pages it uses, from accessed marks"),
+    "shares": ("", "relative weight; 1000 unless set"),
+    "reservation_pages": ("pages", "host memory it is guaranteed"),
+    "limit_pages": ("pages", "most host memory it gets; None: no limit"),
+    "guest_free_pages": ("pages", "free inside the guest, by its own account"),
+    "guest_cache_pages": ("pages", "page cache inside the guest"),
+    "stall_some_ns": ("ns", "time it stalled for memory in the last interval"),
+    "stall_full_ns": ("ns", "the same; a VM is one task, so both are equal"),
+    "balloonable": ("bool", "False: it has no guest, so only the host can reclaim from it"),
+    "cold_ages": ("ColdAge", "(age_ns, cold_pages, promoted_pages) by ascending age: pages idle for at least that long, and "
+                  "those used again after it in the last interval"),
+}  # fmt: skip
+TARGETS: Mapping[str, tuple[str, str]] = {
+    "balloon_pages": ("name -> pages", "size the balloon should have"),
+    "reclaim_pages": ("name -> pages", "frames that the host should take itself, coldest first"),
+    "scan_pages": ("pages", "looked at per wake-up of the sharing scanner; 0 stops it; None leaves it alone"),
+    "scan_sleep_ns": ("ns", "sleep of the sharing scanner; None leaves it alone"),
+    "memo": ("name -> integers", "state for the next call; the only state a decider may have"),
+}
+
+DECIDER = """\
+A decider is a class with one pure method. Write it in a file and name it: --set balloon=mine.py:Mine
+
+    from memvirt.policies import Snapshot, Targets
+
+    class Mine:
+        '''Every VM gives back a tenth while the host is below its low watermark.'''
+
+        def __init__(self, percent: int = 10, interval_ns: int = 1_000_000_000):
+            self.percent, self.interval_ns = percent, interval_ns
+
+        def decide(self, snapshot: Snapshot) -> Targets:
+            if snapshot.free_pages >= snapshot.low_pages:
+                return Targets()
+            wanted = {}
+            for vm in snapshot.vms:
+                smallest, largest = vm.balloon_bounds()
+                more = vm.balloon_pages + vm.configured_pages * self.percent // 100
+                wanted[vm.name] = max(smallest, min(more, largest))
+            return Targets(balloon_pages=wanted)
+
+interval_ns says how often the host asks, in nanoseconds of simulated time. The arguments of __init__ are its options:
+--set decider_options.percent=20. Equal snapshots must give equal targets; what it has to remember goes into
+Targets.memo. Its file is part of the record, by SHA-256."""
+
+TAGS = (
+    ("verified", "read in the program or paper that the source names"),
+    ("verified-2", "from a second source that quotes the first"),
+    ("unverified", "stated somewhere, found nowhere: a parameter, not a fact"),
+    ("chosen", "chosen by memvirt, for the reason that the source gives"),
+)
+EXIT_CODES = (
+    ("0", "done"),
+    ("1", "some cells failed, or a record or the output could not be written"),
+    ("2", "usage or configuration: nothing was run"),
+    ("3", "compare --threshold: a regression beyond the threshold"),
+    ("4", "a claim failed"),
+    ("124", "the time of --timeout was over; everything finished is kept"),
+    ("130", "interrupted by Ctrl-C, SIGTERM or SIGHUP; everything finished is kept"),
+)
+ENVIRONMENT = (
+    ("MEMVIRT_CACHE", "folder of captured corpora", "$XDG_CACHE_HOME/memvirt, or ~/.cache/memvirt"),
+    ("MEMVIRT_SWAP_DIR", "folder of swap files; a real disk for --tier full", "the system's temporary folder"),
+    ("COLUMNS", "width of tables and lists", "the terminal's, or 100"),
+)
+RULES = (
+    ("on_exhausted=stop", "the access that finds no frame ends, and says how many were done and why"),
+    ("on_exhausted=wait", "the VM sleeps and tries again until a frame is free, or nothing can change any more"),
+    ("on_exhausted=kill", "a VM is killed by rule, and the access goes on"),
+    ("provisioning=thin", "a frame is given at the first touch of a page"),
+    ("provisioning=thick", "all frames are given when the VM is created"),
+    ("provisioning=thin-huge", "2 MiB are given at the first touch, where an aligned block is free"),
+    ("commit=always", "every VM is admitted"),
+    ("commit=heuristic", "a VM is refused that is larger than all of the host's memory and swap"),
+    ("commit=strict", "VMs are refused whose sum is larger than the host's memory and swap"),
+    (
+        "watermarks={min,low,high}",
+        "in free frames: allocations leave min, reclaim wakes below low and works up to high",
+    ),
+)
+
+
+def entries() -> list[Entry]:
+    """All topics, in the order in which a newcomer meets them."""
+    return [
+        Entry("suite-file", "the format of a suite", _SUITE, KEYS, list(_suite_rows())),
+        Entry("preset-file", "the format of a preset", _PRESET, KEYS, list(_preset_rows())),
+        Entry("decider-file", "a policy of one's own, in 20 lines", DECIDER),
+        Entry("snapshot", "what a decider is given", "From memvirt.policies.", FIELDS, _rows(SNAPSHOT, VM_VIEW)),
+        Entry("targets", "what a decider answers", "From memvirt.policies.", FIELDS, _rows(TARGETS)),
+        Entry("tags", "how well a source of a constant is known", "", ("tag", "meaning"), TAGS),
+        Entry("tiers", "how much of a suite is run", _TIERS),
+        Entry("mechanics", "what on_exhausted, provisioning, commit and watermarks do", "", ("setting", "meaning"), RULES),
+        Entry("exit-codes", "how a command ends", "", ("code", "meaning"), EXIT_CODES),
+        Entry("environment", "variables that memvirt reads", "", ("variable", "meaning", "unless set"), ENVIRONMENT),
+    ]  # fmt: skip
+
+
+_SUITE = """\
+A TOML file; those that come with memvirt lie in memvirt/experiment/suites. `memvirt run mine.toml` runs it.
+Every scenario runs at every ratio, under every preset and variant, with every seed."""
+_PRESET = """\
+A TOML file; those that come with memvirt lie in memvirt/settings/presets. `memvirt run SUITE --preset mine.toml` uses it,
+`memvirt explain mine.toml` shows every setting with its source."""
+_TIERS = """\
+smoke  for tests: a quarter of the memory or less. Its numbers are no measurement: small pools do not fill their size
+       classes, and short phases end before policies act.
+quick  a first look: the suite as its file has it, each cell once.
+full   for numbers that are quoted: five seeds where a suite says so, and each cell of the first seed again in 20
+       processes of its own under pyperf, one at a time; hours."""
+
+
+def _rows(*parts: Mapping[str, tuple[str, str]]) -> list[tuple[str, ...]]:
+    prefixes = ("", "vms[].")
+    return [(prefix + name, *row) for prefix, part in zip(prefixes, parts, strict=False) for name, row in part.items()]
+
+
+def _suite_rows() -> Iterator[tuple[str, ...]]:
+    from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+    from memvirt.experiment.suite import Scenario, Simulated, Sizes, Suite, Tier, TraceSpec, Variant
+
+    yield from _keys(Suite, "")
+    for prefix, model in (
+        ("host.", Sizes),
+        ("variants[].", Variant),
+        ("tiers.NAME.", Tier),
+        ("scenarios[].", Scenario),
+        ("scenarios[].fleet.", FleetSpec),
+        ("scenarios[].aging.", AgingSpec),
+    ):
+        yield from _keys(model, prefix)
+    yield from (row for row in _keys(Simulated, "scenarios[].") if row[0].endswith("simulate"))
+    yield from _keys(TraceSpec, "scenarios[].simulate.")
+
+
+def _preset_rows() -> Iterator[tuple[str, ...]]:
+    from memvirt.settings.presets import PresetConfig, VmSettings
+    from memvirt.settings.sources import SourceNote
+
+    yield from _keys(PresetConfig, "")
+    yield from _keys(VmSettings, "vm.")
+    yield from _keys(SourceNote, "source.SETTING.")
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, ...]]:
+    """A row per key of a model: name, default, meaning."""
+    for name, field in model.model_fields.items():
+        if field.is_required():
+            default = "required"
+        else:
+            default = (
+                "none"
+                if field.default in (None, [], {}) or isinstance(field.default, BaseModel)
+                else str(field.default)
+            )
+        yield prefix + (field.alias or name), default, field.description or ""

@@ -1,0 +1,63 @@
+"""`--set KEY=VALUE` before any preset sees it: what is no setting of a host, and where it belongs instead.
+
+An override goes to every column. So what is wrong with it whatever the column is said once, about the words that were
+typed, and the columns judge the rest.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+from memvirt.errors import ConfigError
+from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+from memvirt.settings.config import HostConfig
+from memvirt.settings.fields import Model
+from memvirt.settings.presets import parse_override
+from memvirt.settings.vm_config import GuestOptions
+from memvirt.units import suggest
+
+_SUITES: Mapping[str, type[Model]] = {"fleet": FleetSpec, "aging": AgingSpec}  # tables of a suite's scenario
+
+
+def sort_out(overrides: Sequence[str], taken: Collection[str]) -> tuple[list[str], list[str]]:
+    """(the overrides that columns can judge, what is wrong with each other one). `taken`: the settings of hosts that the
+    cells of the suite have."""
+    usable, problems = [], []
+    places = Counter(_key(text) for text in overrides)
+    for text in dict.fromkeys(overrides):
+        problem = _problem(text, taken)
+        if not problem and places[_key(text)] > 1:
+            problem = f"{_key(text)} is set {'twice' if places[_key(text)] == 2 else 'several times'}; keep one of them"
+        if problem:
+            problems.append(f"--set {text}: {problem}")
+        else:
+            usable.append(text)
+    return usable, problems
+
+
+def _key(text: str) -> str:
+    return ".".join(part.strip() for part in text.partition("=")[0].split("."))
+
+
+def _problem(text: str, taken: Collection[str]) -> str:
+    """Why no column can take it; "" when one may."""
+    try:
+        place, _ = parse_override(text)
+    except ConfigError as error:
+        return str(error).removeprefix(f"--set {text}: ")
+    key, value = _key(text), text.partition("=")[2]
+    first, rest = str(place[0]), key.partition(".")[2]
+    if first == "host" and rest:
+        return f"write --set {rest}={value}"
+    if first == "seed":
+        return f"write --seed {value}"
+    if (first == "guest" and rest) or (first not in HostConfig.model_fields and first in GuestOptions.model_fields):
+        return f"is a guest's; write --set vm.guest.{rest or key}={value}, or put it under [vm.guest] of a preset"
+    table = next((name for name, model in _SUITES.items() if first == name or first in model.model_fields), "")
+    if table and first not in HostConfig.model_fields:
+        return f"belongs to a scenario; put it under [scenarios.{table}] of a suite of your own"
+    if first != "vm" and first not in HostConfig.model_fields:
+        known = list(HostConfig.model_fields)
+        return f"no setting is called '{first}'{suggest(first, known)}; 'memvirt list settings' names all"
+    if first not in {*taken, "vm" if "memory" in taken else ""}:
+        return f"does nothing in a suite of traces, whose cells have no more of a host than {', '.join(sorted(taken))}"
+    return ""

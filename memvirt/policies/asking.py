@@ -1,0 +1,175 @@
+"""Asking a decider: what it is called, how often, and whether what it answers can be done.
+
+A decider may be anybody's code. What it does wrong ends in one sentence that names the decider and the line, and it ends
+the run of its host, never the program: an exception, an exit, an answer that is no `Targets`, a VM that does not exist, a
+number that cannot be. Being told to stop (Ctrl-C, --timeout) is not the decider's doing and passes through.
+
+`Asked.answer` returns the targets with all numbers as plain integers: NumPy's would be cut to 64 bits somewhere.
+"""
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from operator import index
+from pathlib import Path
+from typing import Any
+
+from memvirt.errors import ConfigError, DeciderError, InvariantError
+from memvirt.policies.base import Snapshot, Targets
+from memvirt.units import suggest
+
+USUAL_INTERVAL_NS = 1_000_000  # of a plain function
+MOST_NS = 1 << 62
+MOST_SCAN_PAGES = (1 << 32) - 2
+MOST_MEMO = 1 << 63
+
+
+class Asked:
+    """A decider (an object with `decide`, or a function) about to be asked. ConfigError for what is none, or has no
+    interval that can be kept."""
+
+    def __init__(self, decider: object) -> None:
+        rule = getattr(decider, "decide", decider)
+        if not callable(rule):
+            raise ConfigError(f"decider: {decider!r} has no method decide(snapshot) -> Targets, and is no function")
+        self.name = name_of(decider)
+        self._rule: Callable[[Snapshot], object] = rule
+        self._file = file_of(decider)
+        self.interval_ns = interval_of(decider)
+
+    def answer(self, snapshot: Snapshot) -> Targets:
+        """What it wants. DeciderError for whatever it does wrong."""
+        with guarded(f"decider {self.name}", self._file):
+            targets = self._rule(snapshot)
+        if not isinstance(targets, Targets):
+            raise DeciderError(
+                f"decider {self.name}: decide() returned {_shown(targets)}; return memvirt.policies.Targets, "
+                "Targets() where nothing is to change"
+            )
+        try:
+            return _checked(targets, snapshot)
+        except ValueError as error:
+            raise DeciderError(f"decider {self.name}: {error}") from None
+
+
+def name_of(decider: object) -> str:
+    """ "mine.py:Mine", or the name alone of what comes with memvirt."""
+    kind = decider if inspect.isroutine(decider) or inspect.isclass(decider) else type(decider)
+    file, name = file_of(decider), getattr(kind, "__qualname__", type(decider).__qualname__)
+    return f"{Path(file).name}:{name}" if file and not file.startswith(_OWN) else name
+
+
+def file_of(decider: object) -> str:
+    """The file its rule is written in; "" where there is none."""
+    rule = getattr(decider, "decide", decider)
+    code = getattr(getattr(rule, "__func__", rule), "__code__", None)
+    return str(getattr(code, "co_filename", ""))
+
+
+def interval_of(decider: object) -> int:
+    """How often to ask it, ns. ConfigError for anything but a whole number that a simulated clock can add."""
+    with guarded(f"decider {name_of(decider)}: interval_ns", file_of(decider), ConfigError):
+        interval = getattr(decider, "interval_ns", USUAL_INTERVAL_NS)
+    try:
+        return _whole(interval, 1, MOST_NS)
+    except ValueError as error:
+        hint = "; 1 ms is 1_000_000" if isinstance(interval, str) else ""
+        raise ConfigError(f"decider {name_of(decider)}: interval_ns {error}{hint}") from None
+
+
+@contextmanager
+def guarded(what: str, file: str, kind: type[Exception] = DeciderError) -> Iterator[None]:
+    """Turn whatever the code of a decider raises into one `kind` of error: what, the exception, and the line of `file`."""
+    try:
+        yield
+    except InvariantError:  # memvirt itself is broken
+        raise
+    except (Exception, SystemExit) as error:
+        said = str(error.msg if isinstance(error, SyntaxError) else error)
+        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        raise kind(f"{what}: {' '.join(text.split())}{_line(error, file)}") from error
+
+
+_OWN = str(Path(__file__).parent)
+
+
+def _line(error: BaseException, file: str) -> str:
+    """ " (mine.py:5)": the innermost line of the file that the exception passed, or of any file but memvirt's."""
+    lines: list[tuple[str, int | None]]
+    if isinstance(error, SyntaxError) and error.filename:
+        lines = [(error.filename, error.lineno)]
+    else:
+        lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    theirs = [line for line in lines if line[0] == file] or [line for line in lines if not line[0].startswith(_OWN)]
+    return f" ({Path(theirs[-1][0]).name}:{theirs[-1][1]})" if theirs and file else ""
+
+
+def _checked(targets: Targets, snapshot: Snapshot) -> Targets:
+    """The targets in plain integers; ValueError names the first that cannot be."""
+    vms = {vm.name: vm.configured_pages for vm in snapshot.vms}
+    pages = {
+        what: _pages(what, getattr(targets, what), vms) for what in ("balloon_pages", "reclaim_pages")
+    }  # of each VM
+    pace: dict[str, int | None] = {}
+    for what, most in (("scan_pages", MOST_SCAN_PAGES), ("scan_sleep_ns", MOST_NS)):
+        value = getattr(targets, what)
+        pace[what] = None if value is None else _number(what, value, 0, most)
+    return Targets(
+        **pages, scan_pages=pace["scan_pages"], scan_sleep_ns=pace["scan_sleep_ns"], memo=_memo(targets.memo)
+    )
+
+
+def _pages(what: str, wanted: object, vms: Mapping[str, int]) -> dict[str, int]:
+    if not isinstance(wanted, Mapping):
+        raise ValueError(f"{what} is {_shown(wanted)}; a dict from names of VMs to pages is needed")
+    for name in wanted:
+        if name not in vms:
+            known = list(vms)
+            near = suggest(name, known) if isinstance(name, str) else ""
+            raise ValueError(
+                f"{what} names {name!r}; there is no such VM{near} (there are {', '.join(known) or 'none'})"
+            )
+    return {name: _number(f"{what} of VM '{name}'", value, 0, vms[name]) for name, value in wanted.items()}
+
+
+def _memo(memo: object) -> dict[str, tuple[int, ...]]:
+    if not isinstance(memo, Mapping):
+        raise ValueError(f"memo is {_shown(memo)}; a dict from text to tuples of integers is needed")
+    kept = {}
+    for key, values in memo.items():
+        if not isinstance(key, str) or not isinstance(values, tuple):
+            raise ValueError(f"memo has {key!r}: {_shown(values)}; text and a tuple of integers are needed")
+        kept[key] = tuple(_number(f"memo {key!r}", value, -MOST_MEMO, MOST_MEMO - 1) for value in values)
+    return kept
+
+
+def _number(what: str, value: object, least: int, most: int) -> int:
+    try:
+        return _whole(value, least, most)
+    except ValueError as error:
+        raise ValueError(f"{what} {error}") from None
+
+
+def _whole(value: Any, least: int, most: int) -> int:
+    """The number as a plain integer; ValueError for any other, and for what is no integer."""
+    try:
+        number = None if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise ValueError(f"is {_shown(value)}; a whole number is needed, {least} to {most}")
+    if not least <= number <= most:
+        raise ValueError(
+            f"is {number if number.bit_length() < 200 else 'beyond all bounds'}; {least} to {most} is the range"
+        )
+    return number
+
+
+def _shown(value: object) -> str:
+    """A value in a message: short, and whatever its __repr__ does."""
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return repr(value if len(value) < 40 else value[:37] + "...")
+    return f"a {type(value).__name__}"

@@ -1,0 +1,118 @@
+"""run.json: what a run is, beside the records it leaves.
+
+    what was asked for     suite, tier, presets, settings, seeds, corpus: enough to ask for the same cells again
+    what it came to        every cell's configuration hash, in the order of the run; inputs, versions, commit
+    how it is shown        title, columns of its tables, the rule of the line below them
+
+A resumed run must agree in what it came to (`SAME`). How it is shown says nothing about the numbers: it lies here once,
+and no record knows of it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import field
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from memvirt.errors import ConfigError
+from memvirt.results.record import Tier
+
+FORMAT = "memvirt-run"
+SCHEMA = 2
+# 2 - what was asked for, and how the run is shown, which was in every record before.
+# 1 - first version.
+
+SAME = ("suite", "tier", "cells", "inputs", "versions", "commit")  # in which a resumed run must agree
+STRICT = ConfigDict(extra="forbid", strict=True)
+
+Rule = Literal["slowdown", "leading", "apart", "survival"]
+
+
+class FolderError(ConfigError):
+    """A results folder that cannot be used: what it holds, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class Shown:
+    """What tables show of a run."""
+
+    columns: list[str] = field(default_factory=list)  # names of metrics, the deciding one first; none: the usual ones
+    learned: Rule = "slowdown"  # rule of the last line, memvirt.report.verdict
+
+
+USUAL = Shown()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class Asked:
+    """What the user asked for, word by word."""
+
+    suite: str  # a name, or the path of a file
+    tier: Tier = "quick"
+    presets: list[str] = field(default_factory=list)  # the columns asked for; none: all of the suite's
+    settings: list[str] = field(default_factory=list)  # "key=value", changed in every column
+    seeds: list[int] = field(default_factory=list)  # none: the suite's
+    corpus: str = ""  # a path or 'synthetic'; empty: this machine's own
+    fill: list[str] = field(default_factory=list)  # "image=A,B", "private=C": classes in place of the suite's
+
+    def words(self) -> list[str]:
+        """The arguments of `memvirt` that ask for the same cells."""
+        words = ["run", self.suite, "--tier", self.tier]
+        words += ["--preset", ",".join(self.presets)] if self.presets else []
+        for option, values in (("--set", self.settings), ("--seed", self.seeds), ("--fill", self.fill)):
+            for value in values:
+                words += [option, str(value)]
+        return words + (["--corpus", self.corpus] if self.corpus else [])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class Manifest:
+    """The contents of run.json."""
+
+    format: Literal["memvirt-run"] = FORMAT  # type: ignore[assignment]
+    schema: Literal[2] = SCHEMA  # type: ignore[assignment]
+    suite: str
+    title: str = ""
+    tier: Tier
+    asked: Asked
+    shown: Shown = USUAL
+    cells: dict[str, str]  # name of a cell -> hash of its configuration, in the order of the run
+    part: list[str] = field(default_factory=list)  # of a shard: the cells it runs; else empty: all of them
+    inputs: dict[str, str] = field(default_factory=dict)  # name -> content hash of the corpus
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: str = ""
+
+
+_ADAPTER: TypeAdapter[Manifest] = TypeAdapter(Manifest)
+
+
+def dumps(manifest: Manifest) -> str:
+    """The text of run.json."""
+    return json.dumps(_ADAPTER.dump_python(manifest, mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def loads(text: str | bytes, source: str) -> Manifest:
+    """The manifest in `text`; FolderError names `source` and everything that is wrong with it."""
+    try:
+        raw = json.loads(text)
+    except ValueError:
+        raise FolderError(f"{source}: damaged: not a whole JSON file; use another folder") from None
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        raise FolderError(f"{source}: not of a memvirt run")
+    if raw.get("schema") != SCHEMA:
+        old = " (whose records held no defaults, options and costs)" if raw.get("schema") == 1 else ""
+        said = f"schema {raw.get('schema')!r}{old}, this memvirt reads {SCHEMA}; run it again into another folder"
+        raise FolderError(f"{source}: {said}")
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'run'}: {each['msg']}" for each in error.errors())
+        raise FolderError(f"{source}: damaged: {wrong}") from None
+
+
+def differing(one: Manifest, other: Manifest) -> list[str]:
+    """The parts of SAME in which two runs differ."""
+    return [part for part in SAME if getattr(one, part) != getattr(other, part)]

@@ -1,0 +1,85 @@
+"""A run in parts, for batch systems: each part is a run of its own folder, and merging gives the folder of the whole.
+
+A cell belongs to the part that the hash of its name gives. So it stays where it is when cells are added, and the parts
+need not know of each other. A part also runs the baselines that its cells are held against; where two parts ran the same
+one, both records are the same, digit for digit, and merging holds them to it.
+
+run.json of a part names all cells of the whole run, and which of them it runs (`part`). Merging refuses parts that are
+not of one run, and says in what they differ. What no part has run is not lost: the merged folder is resumed as any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from memvirt.errors import ConfigError
+from memvirt.results import manifest as manifests
+from memvirt.results.manifest import FolderError, Manifest
+from memvirt.results.record import Record, comparable, differences
+from memvirt.results.run_folder import Results, load, read_manifest
+
+MOST = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part `number` of `count`, from 1 on."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """The part that "3/64" stands for; ConfigError for anything else."""
+        number, slash, count = text.partition("/")
+        if not slash or not number.isdecimal() or not count.isdecimal() or int(count) > MOST:
+            raise ConfigError(f"--shard {text}: give the number of a part and of all parts, as in 3/64")
+        if not 1 <= int(number) <= int(count):
+            raise ConfigError(f"--shard {text}: parts are numbered 1 to {count}")
+        return cls(int(number), int(count))
+
+    def holds(self, cell: str) -> bool:
+        """Whether a cell is of this part."""
+        digest = hashlib.sha256(cell.encode()).digest()
+        return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> tuple[int, int]:
+    """Make `out` the folder of the whole run whose parts `folders` are: (records in it, cells of the run).
+
+    FolderError names the parts that are not of one run and in what they differ, and a cell of which two records differ.
+    Nothing is written then.
+    """
+    parts = [read_manifest(folder) for folder in folders]
+    for folder, part in zip(folders[1:], parts[1:], strict=True):
+        if apart := manifests.differing(parts[0], part):
+            told = "; ".join(f"{name}: {_told(parts[0], part, name)}" for name in apart)
+            raise FolderError(f"{folder}: is not of the same run as {folders[0]} ({told}); merge parts of one run")
+    records: dict[str, tuple[Record, Path]] = {}
+    for folder in map(Path, folders):
+        for record in load(folder):
+            there, before = records.setdefault(record.cell, (record, folder))
+            if apart_in := next(differences(comparable(there), comparable(record)), None):
+                place, one, two = apart_in
+                raise FolderError(f"{folder}: cell {record.cell} is not the one of {before}: {place}: {one} and {two}")
+    with Results(Path(out), replace(parts[0], part=[])) as results:
+        for name in parts[0].cells:
+            if name in records:
+                results.write(records[name][0])
+    return len(records), len(parts[0].cells)
+
+
+def _told(one: Manifest, other: Manifest, name: str) -> str:
+    """In what a part of two manifests differs: the first entry of a table, both values of anything else."""
+    before, now = getattr(one, name), getattr(other, name)
+    if isinstance(before, dict):
+        key = next(key for key in {**before, **now} if before.get(key) != now.get(key))
+        return f"{key}: {str(before.get(key, 'none'))[:40]} and {str(now.get(key, 'none'))[:40]}"
+    return f"{before} and {now}"

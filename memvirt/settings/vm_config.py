@@ -1,0 +1,140 @@
+"""Settings of a VM and of its guest, validated once like those of a host, and what a fleet of them must keep to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from memvirt.settings import orders as order_table
+from memvirt.settings.config import HostConfig, order_problems
+from memvirt.settings.diagnose import Conflicts, Problem, report
+from memvirt.settings.fields import (
+    Count,
+    Model,
+    Name,
+    Pages,
+    PagesOrZero,
+    Percent,
+    Replacement,
+    Shares,
+    form,
+    none_from_text,
+)
+from memvirt.units import format_pages
+
+
+class GuestOptions(Model):
+    """How a VM's own memory manager is set up."""
+
+    cache_percent: Percent = Field(default=25, description="of the guest's virtual pages, the part that is page cache")
+    swap: PagesOrZero = Field(default=0, description="the guest's own swap, on a disk of its own; 0 = none")
+    kernel: PagesOrZero = Field(default=0, description="what its kernel keeps for itself")
+    low_pages: Count = Field(default=0, description="free pages below which it reclaims")
+    high_pages: Count = Field(default=0, description="free pages up to which it reclaims")
+    balloon_floor: PagesOrZero = Field(default=0, description="what the balloon leaves the guest")
+    oom_deflate_pages: Count = Field(default=256, description="pages the balloon gives back to a guest that has none")
+    report_order: Annotated[int, Field(strict=True, ge=0, le=10)] | None = Field(
+        default=None,
+        description="free page reporting: order of the blocks named (no host asks for it so far); none = off",
+    )
+    replacement: Replacement = Field(default="clock", description="order in which its pages go")
+    replacement_options: dict[str, int | str] = Field(default={}, description="options of that order")
+    swappiness: int = Field(
+        default=60,
+        strict=True,
+        ge=0,
+        le=200,
+        description="0: page cache goes first, 100: both alike, 200: anonymous pages go",
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problems = order_problems(self.replacement, self.replacement_options)
+        if problems:
+            raise Conflicts(problems)
+        every = order_table.resolved(self.replacement, self.replacement_options)
+        object.__setattr__(self, "replacement_options", every)  # filled in before anyone has seen it
+        return self
+
+
+PLAIN_GUEST = GuestOptions(cache_percent=0)  # what `guest = true` stands for
+
+# As a preset asks for it: none, a plain one, or a table.
+Guest = Annotated[
+    Annotated[bool, Field(strict=True), Tag("word")] | Annotated[GuestOptions, Tag("table")], Discriminator(form)
+]
+
+
+def guest_of(asked: bool | GuestOptions) -> GuestOptions | None:
+    """The options that a guest asked for stands for; None for no guest."""
+    return asked if isinstance(asked, GuestOptions) else PLAIN_GUEST if asked else None
+
+
+def _by_value(asked: object) -> object:
+    return guest_of(asked) if isinstance(asked, bool) else asked
+
+
+class VmConfig(Model):
+    """The keyword arguments of Host.create_vm, but in pages."""
+
+    name: Name
+    memory: Pages
+    shares: Shares = 1000
+    reservation: PagesOrZero = 0
+    limit: Annotated[Pages | None, BeforeValidator(none_from_text)] = None  # above memory it has no effect
+    guest: Annotated[GuestOptions | None, BeforeValidator(_by_value)] = None
+    domain: Annotated[int, Field(strict=True, ge=0, lt=1 << 31)] = 0  # the tenant; see the sharing option salting
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problems = []
+        if self.reservation > self.memory:
+            text = f"{format_pages(self.reservation)} is more than the VM's memory, {format_pages(self.memory)}"
+            problems.append(Problem(("reservation",), text, ("memory",)))
+        if self.limit is not None and self.reservation > self.limit:
+            text = f"{format_pages(self.reservation)} is above the limit, {format_pages(self.limit)}"
+            problems.append(Problem(("reservation",), text, ("limit",)))
+        if self.guest is not None:
+            problems += [Problem(("guest", *found.place), found.message) for found in self._guest_problems(self.guest)]
+        if problems:
+            raise Conflicts(problems)
+        return self
+
+    def _guest_problems(self, guest: GuestOptions) -> list[Problem]:
+        problems = []
+        if guest.kernel >= self.memory:
+            problems.append(Problem(("kernel",), f"takes all of the VM's memory, {format_pages(self.memory)}"))
+        if not guest.low_pages <= guest.high_pages < self.memory:
+            text = f"low {guest.low_pages} <= high {guest.high_pages} < {self.memory} pages of memory must hold"
+            problems.append(Problem(("low_pages",), text))
+        if guest.balloon_floor > self.memory:
+            problems.append(Problem(("balloon_floor",), f"is more than the VM's memory, {format_pages(self.memory)}"))
+        return problems
+
+
+class CloneConfig(Model):
+    """What is new about a clone; all else it has from its parent."""
+
+    name: Name
+
+
+def check_fleet(host: HostConfig, vms: Sequence[VmConfig]) -> None:
+    """ConfigError naming all that cannot be of these VMs on this host. Too little memory is not an error: admission
+    answers for it."""
+    problems = []
+    seen: dict[str, VmConfig] = {}
+    for index, vm in enumerate(vms):
+        if vm.name in seen:
+            problems.append(Problem(("vms", index, "name"), f"'{vm.name}' is taken by an earlier VM"))
+        if vm.reservation > host.memory:
+            text = f"{format_pages(vm.reservation)} is above the host's memory, {format_pages(host.memory)}"
+            problems.append(Problem(("vms", index, "reservation"), text))
+        seen.setdefault(vm.name, vm)
+    reserved = sum(vm.reservation for vm in vms)
+    if reserved > host.memory and not any(vm.reservation > host.memory for vm in vms):
+        text = f"reservations sum to {format_pages(reserved)}, above the host's memory, {format_pages(host.memory)}"
+        problems.append(Problem(("vms",), text))
+    if problems:
+        raise report(problems)

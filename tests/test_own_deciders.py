@@ -1,0 +1,179 @@
+"""Deciders of one's own, good and bad: what a bad one does ends in a sentence with its file and line, and in its cell."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from memvirt import policies
+from memvirt.errors import ConfigError, DeciderError
+from memvirt.host import Host
+from memvirt.policies import Snapshot, Targets, VmView
+from memvirt.policies.asking import Asked
+
+SHOT = Snapshot(
+    now_ns=1,
+    interval_ns=1,
+    total_pages=100,
+    free_pages=5,
+    low_pages=1,
+    high_pages=2,
+    vms=(VmView(name="vm0", configured_pages=10, held_pages=3),),
+)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A decider of a file of the user's, from the body of its class."""
+
+    def make(body):
+        (tmp_path / "mine.py").write_text("from memvirt.policies import Targets\nclass Mine:\n" + body)
+        return policies.build(f"{tmp_path}/mine.py:Mine", {})
+
+    return make
+
+
+def rule(statement, interval="10**6"):
+    return f"    interval_ns = {interval}\n    def decide(self, snapshot):\n        {statement}\n"
+
+
+RETURNS = [
+    ("None", "returned None; return memvirt.policies.Targets"),
+    ("{}", "returned a dict"),
+    ("'x' * 99", "returned 'xxx"),
+    ("Targets", "returned a type"),
+    ("Targets(balloon_pages=[1])", "balloon_pages is a list; a dict from names"),
+    ("Targets(reclaim_pages={'vm0': -1})", "reclaim_pages of VM 'vm0' is -1; 0 to 10 is the range"),
+    ("Targets(reclaim_pages={'vm0': 11})", "0 to 10 is the range"),
+    ("Targets(reclaim_pages={'vm0': 10**400})", "is beyond all bounds"),
+    ("Targets(reclaim_pages={'vmo': 1})", r"there is no such VM; did you mean 'vm0'\? \(there are vm0\)"),
+    ("Targets(balloon_pages={7: 1})", "names 7; there is no such VM"),
+    ("Targets(balloon_pages={'vm0': 1.5})", "is 1.5; a whole number is needed"),
+    ("Targets(balloon_pages={'vm0': True})", "is True; a whole number is needed"),
+    ("Targets(memo=7)", "memo is 7; a dict"),
+    ("Targets(memo={'a': [1]})", "memo has 'a': a list"),
+    ("Targets(memo={'a': (1, 'b')})", "memo 'a' is 'b'"),
+    ("Targets(memo={1: (1,)})", "memo has 1: a tuple"),
+    ("Targets(scan_pages=-1)", "scan_pages is -1"),
+    ("Targets(scan_pages=1 << 32)", "scan_pages is 4294967296"),
+    ("Targets(scan_sleep_ns=1 << 63)", "scan_sleep_ns is 9223372036854775808"),
+]
+
+
+@pytest.mark.parametrize(("answer", "said"), RETURNS)
+def test_an_answer_that_cannot_be_done_is_named(made, answer, said):
+    with pytest.raises(DeciderError, match=f"^decider mine.py:Mine: .*{said}"):
+        Asked(made(rule(f"return {answer}"))).answer(SHOT)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("raise ValueError('boom')", "ValueError: boom"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("import sys; sys.exit()", "SystemExit"),
+        ("raise ValueError('two\\nlines')", "ValueError: two lines"),
+        ("return self.decide(snapshot)", "RecursionError: maximum recursion depth exceeded"),
+        ("snapshot.now_ns = 3", "FrozenInstanceError: cannot assign to field 'now_ns'"),
+        ("import json; json.loads('{')", "JSONDecodeError: Expecting property name"),  # raised in a library
+    ],
+)
+def test_what_a_decider_raises_names_it_and_the_line(made, statement, said):
+    with pytest.raises(DeciderError) as caught:
+        Asked(made(rule(statement))).answer(SHOT)
+    assert str(caught.value).startswith(f"decider mine.py:Mine: {said}")
+    assert str(caught.value).endswith(" (mine.py:5)")
+
+
+def test_being_told_to_stop_is_not_the_deciders_doing(made):
+    with pytest.raises(KeyboardInterrupt):
+        Asked(made(rule("raise KeyboardInterrupt"))).answer(SHOT)
+
+
+@pytest.mark.parametrize("interval", ['"1ms"', "0", "-5", "1 << 63", "True", "None", "1.5"])
+def test_an_interval_that_no_clock_can_keep_is_refused_before_anything_runs(made, interval):
+    with pytest.raises(ConfigError, match="^decider mine.py:Mine: interval_ns is "):
+        made(rule("return Targets()", interval))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("    interval_ns = 1\n    def decide(self): return Targets()\n", r"decide\(self, snapshot\) is needed"),
+        ("    interval_ns = 1\n    async def decide(self, shot): return Targets()\n", "a coroutine or generator"),
+        ("    interval_ns = 1\n    def decide(self, shot): yield Targets()\n", "a coroutine or generator"),
+        (rule("") + "        pass\n    def __init__(self): raise KeyError('x')\n", r"KeyError: 'x' \(mine.py:7\)"),
+        (rule("") + "        pass\n    def __init__(self): raise SystemExit(4)\n", r"SystemExit: 4 \(mine.py:7\)"),
+        (rule("pass") + "raise SystemExit(5)\n", r"fails to run: SystemExit: 5 \(mine.py:6\)"),
+        ("    def (\n", r"SyntaxError: invalid syntax \(mine.py:3\)"),
+        (
+            "    interval_ns = property(lambda self: 1 / 0)\n    def decide(self, shot): pass\n",
+            r"ZeroDivisionError.*:3\)",
+        ),
+    ],
+)
+def test_a_class_that_cannot_decide_is_refused_before_anything_runs(made, body, said):
+    with pytest.raises(ConfigError, match=said):
+        made(body)
+
+
+def test_numbers_of_numpy_are_taken_as_what_they_are(made):
+    decider = made(
+        rule("import numpy; return Targets(balloon_pages={'vm0': numpy.int64(3)}, memo={'a': (numpy.int8(1),)})")
+    )
+    targets = Asked(decider).answer(SHOT)
+    assert targets == Targets(balloon_pages={"vm0": 3}, memo={"a": (1,)})
+    assert type(targets.balloon_pages["vm0"]) is type(targets.memo["a"][0]) is int
+
+
+@pytest.mark.parametrize("decider", [7, "mom", Targets()])
+def test_a_host_is_run_by_deciders_only(decider):
+    with Host(memory="1MiB") as host, pytest.raises(ConfigError, match="^decider: .* no method decide"):
+        host.run({host.create_vm("a", "64KiB"): [(np.arange(4), np.ones(4))]}, decider=decider)
+
+
+def test_a_plain_function_is_named_too():
+    def nothing(snapshot):
+        return None
+
+    with (
+        Host(memory="1MiB") as host,
+        pytest.raises(DeciderError, match=r"test_own_deciders.py:.*nothing: decide\(\) ret"),
+    ):
+        host.run({host.create_vm("a", "64KiB"): [(np.arange(4), np.ones(4))] * 200_000}, decider=nothing)
+
+
+SUITE = """
+schema = 1
+name = "own"
+title = "t"
+description = "d"
+presets = ["swap"]
+[[variants]]
+name = "mine"
+preset = "swap"
+set = {{ balloon = "{file}:Mine" }}
+[host]
+memory = "4MiB"
+swap = "16MiB"
+[[scenarios]]
+name = "u"
+description = "d"
+overcommit_percent = [100, 150]
+measured = {{ workload = "uniform", accesses = 20000 }}
+fleet = {{ vms = 2, memory = "2MiB" }}
+"""
+
+
+@pytest.mark.parametrize("statement", ["raise ValueError('boom')", "import sys; sys.exit(3)", "return None"])
+def test_a_decider_that_errs_fails_its_cells_and_no_others(tmp_path, statement):
+    (tmp_path / "mine.py").write_text(
+        "from memvirt.policies import Targets\nclass Mine:\n" + rule(statement, "100_000")
+    )
+    (tmp_path / "own.toml").write_text(SUITE.format(file=tmp_path / "mine.py"))
+    command = [sys.executable, "-m", "memvirt", "run", "own.toml", "--corpus", "synthetic", "--out", "o"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "failed: u-100--mine--s1 and 1 more: decider mine.py:Mine: " in run.stderr
+    assert len(list((tmp_path / "o" / "cells").glob("u-*--swap--s1*.json"))) == 2

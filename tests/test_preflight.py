@@ -1,0 +1,169 @@
+"""What would keep a run from its end is said before its first cell, all at once, and by --dry-run as well."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from memvirt import environment
+from memvirt.errors import ConfigError
+from memvirt.experiment import plan, prediction
+from memvirt.experiment.overrides import sort_out
+from memvirt.experiment.preflight import shortages
+from memvirt.results import run_folder
+from memvirt.settings.config import HostConfig
+
+QUICK = ("run", "quick", "--tier", "smoke", "--corpus", "synthetic", "--preset", "swap,zcache")
+
+
+def memvirt(*words, cwd, **environment_):
+    command = [sys.executable, "-m", "memvirt", *words]
+    env = {**os.environ, **environment_}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--corpus", "nosuch"), "corpus nosuch"),
+        (("--out", "file"), "file: is a file, not a folder; use another --out"),
+        (("--out", "file/x"), "cannot be made"),
+        (("--resume",), "no run of suite 'quick' to resume"),
+        (("--out", "full"), "full: holds something else (notes.txt)"),
+        (("--set", "swap=1TiB"), "of disk in"),
+        (("--set", "memory=512GiB"), "of this machine's memory"),
+        (("--seed", "99999999999999999999999"), "--seed 99999999999999999999999: a seed is a whole number, 0 to"),
+        (("--seed", "1,x"), "--seed x: a seed is a whole number"),
+        (("--preset", "nosuch", "--set", "nosuch=1"), "no setting is called 'nosuch'"),
+    ],
+)
+@pytest.mark.parametrize("dry", [True, False])
+def test_it_ends_with_2_before_a_cell_runs(tmp_path, words, said, dry):
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    done = memvirt(*QUICK, *words, *(["--dry-run"] if dry else []), cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and said in done.stderr and "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"], "nothing was made"
+
+
+def test_all_of_it_is_said_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    words = ("--out", "file", "--corpus", "nosuch", "--set", "memory=512GiB", "--dry-run")
+    done = memvirt(*QUICK, *words, cwd=tmp_path)
+    assert [word in done.stderr for word in ("is a file", "corpus nosuch", "machine's memory")] == [True] * 3
+
+
+def test_a_dry_run_captures_no_corpus(tmp_path):
+    words = ("run", "quick", "--tier", "smoke", "--preset", "swap", "--dry-run")
+    done = memvirt(*words, cwd=tmp_path, MEMVIRT_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0 and "nothing was run" in done.stderr and not (tmp_path / "cache").exists()
+
+
+def test_a_class_that_the_corpus_lacks_is_found_by_a_dry_run(tmp_path):
+    words = ("run", "quick", "--tier", "smoke", "--corpus", "synthetic", "--fill", "image=kernel", "--dry-run")
+    done = memvirt(*words, cwd=tmp_path)
+    assert done.returncode == 2 and "it has no class 'kernel'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("guest.swappiness=10", "is a guest's; write --set vm.guest.swappiness=10"),
+        ("swappiness=10", "is a guest's; write --set vm.guest.swappiness=10"),
+        ("fleet.vms=3", r"belongs to a scenario; put it under \[scenarios.fleet\]"),
+        ("touched_percent=3", r"belongs to a scenario; put it under \[scenarios.fleet\]"),
+        ("aging.cycles=3", r"belongs to a scenario; put it under \[scenarios.aging\]"),
+        ("host.zpool_percent=3", "write --set zpool_percent=3"),
+        ("seed=5", "write --seed 5"),
+        ("zpool_percnt=3", "no setting is called 'zpool_percnt'; did you mean 'zpool_percent'"),
+        ("zpool_percent", "is not KEY=VALUE"),
+    ],
+)
+def test_a_setting_in_the_wrong_place_is_told_the_right_one_once(text, said):
+    with pytest.raises(ConfigError, match=f"^--set {text}: {said}") as caught:
+        plan.make("quick", "smoke", overrides=[text])
+    assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
+
+
+def test_a_remedy_that_is_named_works():
+    assert (
+        plan.make("quick", "smoke", only=["balloon"], overrides=["vm.guest.swappiness=10"]).cells[0].guest.swappiness
+        == 10
+    )
+
+
+def test_a_key_given_twice_is_refused():
+    usable, problems = sort_out(["zpool_percent=1", "swap=0", " zpool_percent =2"], set(HostConfig.model_fields))
+    assert usable == ["swap=0"] and len(problems) == 2 and "is set twice; keep one of them" in problems[0]
+
+
+@pytest.mark.parametrize("text", ["memory=1MiB", "zpool_percent=1", "vm.guest.swappiness=3"])
+def test_what_does_nothing_to_traces_is_refused(text):
+    with pytest.raises(ConfigError, match="does nothing in a suite of traces"):
+        plan.make("replacement", "smoke", overrides=[text])
+    assert plan.make("replacement", "smoke", overrides=["replacement=lru"])
+
+
+def test_guests_settings_without_guests_are_refused():
+    with pytest.raises(ConfigError, match="no column has guests; add --set vm.guest=true"):
+        plan.make("quick", "smoke", only=["swap"], overrides=["vm.guest.swappiness=10"])
+
+
+def test_the_error_of_a_nested_override_names_the_override():
+    with pytest.raises(ConfigError, match=r"^--set decider_options.foo=3: given, but no decider is"):
+        plan.make("quick", "smoke", only=["swap"], overrides=["decider_options.foo=3"])
+
+
+def test_two_runs_at_once_have_a_folder_each(tmp_path):
+    names = {run_folder.claimed_folder(tmp_path / "results", "quick").name for _ in range(3)}
+    assert names == {"quick-001", "quick-002", "quick-003"}
+    assert run_folder.next_folder(tmp_path / "results", "quick").name == "quick-004"
+
+
+def test_cells_that_cannot_be_read_are_no_missing_cells(tmp_path, monkeypatch):
+    (tmp_path / "run.json").write_text("{}")
+    monkeypatch.setattr(run_folder, "read_manifest", lambda folder: None)
+    with pytest.raises(run_folder.FolderError, match="cells: cannot be read: No such file"):
+        run_folder.load(tmp_path)
+
+
+def test_a_baseline_that_is_too_large_asks_for_a_smaller_fleet(monkeypatch):
+    cells = list(plan.make("quick", "smoke", only=["swap"]).in_order())
+    monkeypatch.setattr("memvirt.experiment.preflight.memory_problem", lambda needed: "needs more")
+    (said,) = shortages(cells)
+    assert "baseline" in said and "smaller fleet" in said and "--set memory" not in said
+
+
+def test_disk_is_that_of_the_folder_of_swap_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMVIRT_SWAP_DIR", str(tmp_path))
+    assert environment.disk_problem(1 << 20) == ""
+    assert f"of disk in {tmp_path}" in environment.disk_problem(1 << 60)
+    monkeypatch.setenv("MEMVIRT_SWAP_DIR", str(tmp_path / "nowhere"))
+    assert "No such file" in environment.disk_problem(0)
+
+
+def test_what_is_slow_is_predicted_to_be(monkeypatch):
+    """Of processor time measured on this suite: lz4 half again as much as swap, zstd three, lz4hc six to ten times."""
+    cells = list(plan.make("compress-vs-swap", "quick", only=["swap", "lz4", "zstd", "lz4hc"]).in_order())
+    spent = {
+        column: sum(prediction.seconds(cell) for cell in cells if cell.preset == column)
+        for column in ("swap", "lz4", "zstd", "lz4hc", "baseline")
+    }
+    assert spent["baseline"] < spent["swap"] < spent["lz4"] < spent["zstd"] < spent["lz4hc"]
+    assert 1.2 < spent["lz4"] / spent["swap"] < 3 and 4 < spent["lz4hc"] / spent["swap"] < 16
+
+
+def test_the_samples_of_tier_full_are_counted():
+    cells = list(plan.make("quick", "full", only=["swap"]).in_order())
+    first = [cell for cell in cells if cell.seed == 1]
+    assert prediction.timings_s(cells, 20) == pytest.approx(20 * sum(prediction.seconds(cell) + 1.5 for cell in first))
+
+
+def test_a_run_that_is_slower_than_predicted_takes_longer_to_its_end():
+    cells = list(plan.make("quick", "smoke", only=["swap"]).in_order())
+    pace = prediction.Pace(cells)
+    whole = pace.left_s(0)
+    pace.note(0, 3 * prediction.seconds(cells[0]))
+    assert pace.left_s(1) == pytest.approx(3 * (whole - prediction.seconds(cells[0])))

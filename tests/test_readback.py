@@ -1,0 +1,54 @@
+"""A host on which no frame can be had: what its VMs hold is read back whole, wherever it lies."""
+
+import numpy as np
+import pytest
+
+from memvirt.experiment.expected import Shadow
+from memvirt.host import Host
+from memvirt.inputs import synthetic
+from memvirt.workloads import Batch
+
+FILL, WRITE, READ = 2, 1, 0
+STORES = {
+    "swap": {"swap": "512KiB"},
+    "zram": {"zpool_percent": 50},
+    "zram and swap": {"zpool_percent": 30, "swap": "256KiB"},
+    "merged": {"zpool_percent": 40, "sharing": "hash"},
+}
+GUESTS = {"no guest": False, "guest": {"cache_percent": 25, "swap": "256KiB", "high_pages": 8, "low_pages": 4}}
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return synthetic(600, seed=1)
+
+
+def batches(pages, sources, rounds):
+    """Fill everything, with same-filled pages among it; then write and read here and there."""
+    random = np.random.default_rng(7)
+    for first in range(0, pages, 16):
+        numbers = np.arange(first, min(first + 16, pages), dtype=np.uint32)
+        origin = random.integers(0, sources, len(numbers), dtype=np.uint32)
+        origin[::5] = 0
+        yield Batch(numbers, np.full(len(numbers), FILL, np.uint8), origin)
+    for _ in range(rounds):
+        numbers = random.integers(0, pages, 16, dtype=np.uint32)
+        yield Batch(numbers, random.integers(READ, WRITE + 1, 16).astype(np.uint8), None)
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+@pytest.mark.parametrize("content", ["bytes", "fingerprint"])
+@pytest.mark.parametrize("stores", STORES)
+def test_what_a_full_host_holds_is_read_back_without_a_frame(stores, content, guest, corpus):
+    with Host(memory="1MiB", corpus=corpus, content=content, swap_direct=False, **STORES[stores]) as host:
+        vms = [host.create_vm(f"vm{i}", "2MiB", guest=GUESTS[guest]) for i in range(2)]
+        shadows = {vm: Shadow(vm.name, vm.pages, vm.tag_base, vm.writes_done, guest=bool(GUESTS[guest])) for vm in vms}
+        outcomes = host.run({vm: shadows[vm].watch(batches(vm.pages, len(corpus), 50)) for vm in vms})
+        assert {outcome.reason for outcome in outcomes.values()} == {"no_frame"}
+        for vm, outcome in outcomes.items():
+            shadows[vm].settle(outcome.done - shadows[vm].operations)
+        failed = host.counters()["exhausted_no_frame"]
+        for vm in vms:
+            assert shadows[vm].verify(vm, corpus.pages, host.ids_of) > 100 and vm.outcome == "done"
+        assert host.counters()["exhausted_no_frame"] > failed  # some had no frame to come to
+        host.check()
