@@ -35,6 +35,7 @@ GROUPS = {
     "compress": "compressed pages beside LZ4 alone and zram",
     "swap": "swap beside raw file I/O",
     "thrash": "half the set resident beside memcg with zram",
+    "traces": "import, records a second",
     "simulate": "replacement simulation beside libcachesim",
     "metadata": "bytes of metadata",
     "scale": "a host of 512 GiB",

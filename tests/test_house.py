@@ -46,9 +46,9 @@ workloads:
 simulation: trace reuse curve profile own face
 -: vm stores host
 results: record manifest run_folder shards derived
-experiment: fleet_spec fleet suite overrides expected plan prediction preflight trace_cell cell pool loop
+experiment: fleet_spec fleet suite overrides replayed expected plan prediction preflight trace_cell cell pool loop
 timing: hook samples worker
-report: figures statistics columns summary verdict aging_table export terminal comparison comparison_text
+report: figures corpus_figures statistics columns summary verdict aging_table export terminal comparison comparison_text
 cli:
 """
 

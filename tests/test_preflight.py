@@ -7,12 +7,14 @@ import sys
 import pytest
 
 from memvirt import environment
+from memvirt.cli.compare import share
 from memvirt.errors import ConfigError
 from memvirt.experiment import plan, prediction
 from memvirt.experiment.overrides import sort_out
 from memvirt.experiment.preflight import shortages
 from memvirt.results import run_folder
 from memvirt.settings.config import HostConfig
+from memvirt.settings.costs import load
 
 QUICK = ("run", "quick", "--tier", "smoke", "--corpus", "synthetic", "--preset", "swap,zcache")
 
@@ -167,3 +169,16 @@ def test_a_run_that_is_slower_than_predicted_takes_longer_to_its_end():
     whole = pace.left_s(0)
     pace.note(0, 3 * prediction.seconds(cells[0]))
     assert pace.left_s(1) == pytest.approx(3 * (whole - prediction.seconds(cells[0])))
+
+
+@pytest.mark.parametrize("text", ["5", "-5%", "nan%", "inf%", "x%", "%"])
+def test_a_threshold_that_is_no_percentage_is_shown_as_it_was_typed(text):
+    with pytest.raises(ConfigError, match=f"^--threshold {text}: give a percentage from 0 up, as in 5%"):
+        share(text)
+    assert share("5%") == 0.05 and share("0%") == 0
+
+
+def test_what_a_slowdown_means_is_said(tmp_path):
+    said = memvirt("describe", "slowdown", cwd=tmp_path).stdout
+    assert "nothing is computed in between" in said and "(T + 100 s) / (T + 100)" in said
+    assert f"(hit, {load('default').hit} ns" in said

@@ -254,7 +254,9 @@ def test_the_map_tells_what_pages_were_called(convert, tmp_path):
 
 def test_a_request_of_absurd_size_is_refused_and_can_be_allowed(convert):
     text = b"1,a,0,Read,0,%d,9\n" % (1 << 33)
-    with pytest.raises(CorpusError, match="touches 2097152 pages, the most is 1048577; .* --most-pages 2097152"):
+    with pytest.raises(
+        CorpusError, match="line 1: a request touches 2097152 pages, the most is 1048577; .* --most-pages 2097152"
+    ):
         convert(text)
     info, trace, _ = convert(text, most_pages=1 << 21)
     assert info.touches == info.pages == 1 << 21
@@ -274,13 +276,24 @@ def test_a_request_of_absurd_size_is_refused_and_can_be_allowed(convert):
         (b"1,srv,0,Read,0,4096,9\n1,srv,0,Read,-1,4096,9\n", "msr", "line 2: the offset is no whole number"),
         (b"1,srv,0,Read,0x10,4096,9\n", "msr", "line 1: the offset"),
         (b"1,srv,0,Read,18446744073709551616,1,9\n", "msr", "line 1: the offset"),
-        (b"1,srv,0,Read,18446744073709551615,2,9\n", "msr", "record 0: 2 bytes from 0xffffffffffffffff on end beyond"),
-        (b"999999999999999999,srv,0,Read,0,2,9\n", "msr", "record 0: the time 999999999999999999"),
+        (b"1,srv,0,Read,18446744073709551615,2,9\n", "msr", "line 1: 2 bytes from 0xffffffffffffffff on end beyond"),
+        (b"999999999999999999,srv,0,Read,0,2,9\n", "msr", "line 1: the time 999999999999999999"),
         (b"1,srv,0,Read,0,\xc3\xa9,9\n", "msr", r"line 1: the size .*1,srv,0,Read,0,é,9"),
         (b"1,srv,0,Read,0,\xff\xfe,9\n", "msr", r"line 1: the size"),
         (b" L 04022fff,8\n L 04022fff\n", "lackey", "line 2: no hexadecimal address, comma and decimal size"),
         (b" L 04022fff,8\n S 12345678123456781,8\n", "lackey", "line 2"),
-        (b" L ffffffffffffffff,2\n", "lackey", "record 0: 2 bytes from 0xffffffffffffffff on end beyond"),
+        (b" L ffffffffffffffff,2\n", "lackey", "line 1: 2 bytes from 0xffffffffffffffff on end beyond"),
+        (b"==7== x\n L 1,8\n\n M ffffffffffffffff,2\n", "lackey", "line 4: 2 bytes from 0xffffffffffffffff"),
+        (
+            b"0,8,8192,r,0.5\n0,15,18446744073709551615,r,0.5\n",
+            "spc",
+            "line 2: a request of 18446744073709551615 bytes is",
+        ),
+        (
+            trace_files.vscsi1([(1, 0, 0, 0x35, 0x0100, 0, 0), (2, 9, 1, 0x28, 0x0100, 0, (1 << 64) - 1)]),
+            None,
+            "record 1: the time 18446744073709551615",
+        ),
         (b"x" * (3 << 20), "names", "line 1 is longer than 1048576 bytes"),
         (b"a\n" + b"x" * (3 << 20) + b"\n", "names", "line 2 is longer than 1048576 bytes"),
         (b"\n\n\n", "names", r"nothing in it touches a page \(empty lines: 3\)"),
@@ -555,6 +568,32 @@ def test_a_file_that_two_formats_could_hold_is_not_guessed_at(convert):
     with pytest.raises(CorpusError, match=r"this can be 'champsim' or 'oracle-general'; say which: --format NAME"):
         convert(data)
     assert convert(data, format="champsim")[0].records == 3
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith(("lcs", "vscsi")) and case != "lcs-2024"])
+def test_libcachesim_reads_the_samples_alike(tmp_path, case):
+    """The samples are what their formats are: the program that they come from finds the same requests in them."""
+    libcachesim = pytest.importorskip("libcachesim")
+    form, data, _, _ = CASES[case]
+    (tmp_path / "source").write_bytes(data)
+    kind = libcachesim.TraceType.LCS_TRACE if form == "lcs" else libcachesim.TraceType.VSCSI_TRACE
+    reader = libcachesim.TraceReader(str(tmp_path / "source"), kind)
+    found = []
+    while len(found) < 100:
+        try:
+            request = reader.read_one_req()
+        except RuntimeError:
+            break
+        if not request.valid:
+            break
+        found.append((request.obj_id, request.obj_size, int(request.op)))
+    if form == "lcs":
+        expected = [(row[1], row[2], row[3] if case != "lcs1" else 0) for row in trace_files.OPS if row[2]]
+    elif case == "vscsi1":
+        expected = [(8, 8192, 12), (7, 4096, 13), (0, 0, 255)]
+    else:
+        expected = [(1 << 55, 512, 12), (7, 8192, 13), (7, 8192, 255), (7, 0, 255)]
+    assert found == expected
 
 
 def test_every_format_says_what_it_is():

@@ -18,6 +18,7 @@ SINGULAR = {
     "presets": "preset",
     "workloads": "workload",
     "corpora": "corpus",
+    "formats": "trace format",
     "metrics": "metric",
     "deciders": "decider",
     "scanners": "scanner",
@@ -32,7 +33,7 @@ SINGULAR = {
 def kind_called(text: str) -> str:
     """The kind a user means, in the plural or the singular; ConfigError for none."""
     for plural, singular in SINGULAR.items():
-        if text in (plural, singular):
+        if text in (plural, singular, singular.rpartition(" ")[2]):
             return plural
     raise ConfigError(f"nothing is listed as '{text}'{suggest(text, list(SINGULAR))} (kinds: {', '.join(SINGULAR)})")
 
@@ -104,6 +105,19 @@ def _workloads() -> list[Entry]:
     ]
 
 
+def _formats() -> list[Entry]:
+    """Formats of traces that can be imported, with their options."""
+    from memvirt.inputs.traces import registry
+
+    found = []
+    for name in registry.names():
+        cls = registry.lookup(name)
+        text = (inspect.getdoc(inspect.getmodule(cls)) or "").strip()
+        rows = [(key, str(field.default), field.description or "") for key, field in cls.model_fields.items()]
+        found.append(Entry(name, registry.summary(name), text, ("option", "default", "meaning"), rows))
+    return found
+
+
 def _corpora() -> list[Entry]:
     from memvirt.inputs import store
     from memvirt.inputs.model import mixes
@@ -145,7 +159,7 @@ def _metrics() -> list[Entry]:
         Entry(
             metric.name,
             metric.meaning,
-            "",
+            metric.reading,
             ("unit", "kind", "better", "derivation"),
             [(metric.unit, metric.kind.value, metric.better.value, metric.derivation)],
         )
@@ -283,6 +297,7 @@ _READERS: dict[str, Callable[[], list[Entry]]] = {
     "presets": _presets,
     "workloads": _workloads,
     "corpora": _corpora,
+    "formats": _formats,
     "metrics": _metrics,
     "deciders": _deciders,
     "scanners": _scanners,

@@ -28,11 +28,12 @@ def compare(
 def share(threshold: str) -> float:
     """ "5%" as 0.05; ConfigError for anything else, for 0.05 may mean either."""
     try:
-        if threshold.endswith("%"):
-            return float(threshold.removesuffix("%")) / 100
+        percent = float(threshold.removesuffix("%")) if threshold.endswith("%") else -1.0
     except ValueError:
-        pass
-    raise ConfigError(f"--threshold {threshold}: give a percentage, as in 5%")
+        percent = -1.0
+    if 0 <= percent < float("inf"):
+        return percent / 100
+    raise ConfigError(f"--threshold {threshold}: give a percentage from 0 up, as in 5%")
 
 
 def register(app: typer.Typer) -> None:

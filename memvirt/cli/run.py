@@ -35,6 +35,13 @@ class Tier(StrEnum):
     FULL = "full"
 
 
+class Streams(StrEnum):
+    """What of a trace a VM replays."""
+
+    ALL = "all"
+    EACH = "each"
+
+
 def run(
     suite: Annotated[str, typer.Argument(help="A suite's name, or the path of its TOML file.")] = "quick",
     preset: Annotated[list[str] | None, typer.Option(help="Only these columns, or other presets: A,B.")] = None,
@@ -51,6 +58,12 @@ def run(
             help="A corpus, fingerprints, 'synthetic' or a published mix. This machine's pages, unless given."
         ),
     ] = "",
+    trace: Annotated[
+        str, typer.Option(help="A trace file that the VMs replay, in the place of the suite's workloads.")
+    ] = "",
+    streams: Annotated[
+        Streams, typer.Option(help="Each VM replays all of the trace, or a stream of it.")
+    ] = Streams.ALL,
     fill: Annotated[
         list[str] | None,
         typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),
@@ -76,16 +89,9 @@ def run(
 
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
-    from memvirt.errors import ConfigError
-    from memvirt.experiment import plan as planning
-
-    names = [name.strip() for text in preset or () for name in text.split(",") if name.strip()]
-    if preset and not names:
-        raise ConfigError(
-            "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
-        )
-    overrides, seeds, filled = settings or (), parse_seeds(seed or ()), fill or ()
-    plan = planning.make(suite, tier.value, only=names, overrides=overrides, seeds=seeds, corpus=corpus, fill=filled)
+    names = _presets(preset)
+    inputs = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
+    plan = _plan(suite, tier, names, settings or (), parse_seeds(seed or ()), **inputs)
     if shard:
         plan = part_of(plan, shard)
     at_once = how_many(jobs, plan)
@@ -108,6 +114,26 @@ def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: boo
     if failed:
         _print_failures(failed)
         raise typer.Exit(FAILED)
+
+
+def _presets(given: list[str] | None) -> list[str]:
+    """The names in --preset A,B; ConfigError where it is given and names none."""
+    from memvirt.errors import ConfigError
+
+    names = [name.strip() for text in given or () for name in text.split(",") if name.strip()]
+    if given and not names:
+        raise ConfigError(
+            "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
+        )
+    return names
+
+
+def _plan(
+    suite: str, tier: Tier, names: Sequence[str], settings: Sequence[str], seeds: Sequence[int], **inputs: Any
+) -> "Plan":
+    from memvirt.experiment import plan
+
+    return plan.make(suite, tier.value, only=names, overrides=settings, seeds=seeds, **inputs)
 
 
 def parse_seeds(texts: Sequence[str]) -> list[int]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from memvirt.cli.catalog_entry import Entry
 
 KINDS = (
-    "suites", "presets", "workloads", "corpora", "metrics", "deciders", "scanners", "replacements", "codecs", "devices",
-    "settings", "topics",
+    "suites", "presets", "workloads", "corpora", "formats", "metrics", "deciders", "scanners", "replacements", "codecs",
+    "devices", "settings", "topics",
 )  # fmt: skip
 
 PROGRAM = "memvirt"

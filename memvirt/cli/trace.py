@@ -1,4 +1,4 @@
-"""trace import, trace export, trace info: traces of other programs' making, for suites and simulations.
+"""trace import, export, capture, info: traces of other programs' making, for suites and simulations.
 
 Commands about traces are registered here, on one sub-app.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = typer.Typer(
     help="Traces of memory accesses, block and object requests.",
-    epilog=examples("memvirt trace import disk.csv.gz -o disk.parquet", "memvirt trace import --formats"),
+    epilog=examples("memvirt trace import disk.csv.gz -o disk.parquet", "memvirt list formats"),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -30,15 +30,6 @@ COMMANDS = typer.Typer(
 Fetches = Annotated[bool, typer.Option(help="Take instruction fetches as reads, or drop them.")]
 LINE_EVERY_S = 2.0
 STREAMS_SHOWN = 8
-
-
-def _formats(asked: bool) -> None:
-    """One line for each format."""
-    if asked:
-        from memvirt.inputs import traces
-
-        print_columns((name, traces.summary(name)) for name in traces.names())
-        raise typer.Exit
 
 
 def import_(
@@ -58,14 +49,12 @@ def import_(
     expand_limit: Annotated[
         str, typer.Option(help="Compressed input may expand beyond this only up to 250 times its size.")
     ] = "1GiB",
-    formats: Annotated[
-        bool, typer.Option("--formats", callback=_formats, is_eager=True, help="List the formats, and stop.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Convert a trace to memvirt's own format: every page touched, numbered by first appearance.
 
     A request is the list of the 4 KiB pages it touches, first to last. What touches nothing is skipped and counted.
+    'memvirt list formats' names the formats, 'memvirt describe NAME' their options.
     """
     from memvirt.inputs.traces import Wanted, import_trace
     from memvirt.inputs.traces.requests import MOST_PAGES
@@ -98,6 +87,42 @@ def export(
     say(f"{out}: {len(trace)} requests of {trace.info.pages} pages")
     for sentence in lost:
         say(f"note: {sentence}")
+
+
+def capture(
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write: memvirt's own format, Parquet.")],
+    program: Annotated[
+        list[str] | None, typer.Argument(metavar="-- PROGRAM...", help="A program to start, with its arguments.")
+    ] = None,
+    pid: Annotated[int | None, typer.Option(help="A process that runs, in place of a program.")] = None,
+    by: Annotated[
+        str,
+        typer.Option(help="lackey (programs), faults, writes, pageout. Unless given: lackey, or writes with --pid."),
+    ] = "",
+    seconds: Annotated[
+        float | None, typer.Option(min=0.01, help="For so long. Unless given: a program to its end, a process 10 s.")
+    ] = None,
+    interval: Annotated[str, typer.Option(help="How finely writes and pageout look.")] = "100ms",
+    fetches: Fetches = True,
+    as_json: Json = False,
+) -> None:
+    """Capture the accesses of a program or a process on this machine.
+
+    lackey: every access in order, by valgrind, 100 times slower. faults: the first touch of every page, by perf. writes:
+    the pages written in each interval (Linux 6.7). pageout: the pages read or written in each interval (root, swap).
+    """
+    from memvirt.errors import ConfigError
+    from memvirt.inputs.traces.capture import Target, capture_trace
+    from memvirt.units import parse_time
+
+    if bool(program) == (pid is not None):
+        raise ConfigError("name a program after --, or a process by --pid; one of them")
+    interval_ns = parse_time(interval)
+    if not 10**6 <= interval_ns <= 3600 * 10**9 or interval_ns % 10**6:
+        raise ConfigError(f"--interval {interval}: whole milliseconds from 1ms to 1h")
+    target = Target(tuple(program or ()), pid, seconds, interval_ns // 10**6, fetches)
+    info = capture_trace(target, by or ("lackey" if program else "writes"), out)
+    print_info(info, str(out), as_json)
 
 
 def _options(words: list[str]) -> dict[str, str]:
@@ -189,6 +214,11 @@ command(
     "memvirt trace export prxy.parquet -o prxy.oracleGeneral",
     "memvirt trace export prxy.parquet -o prxy.csv --format csv",
 )(export)
+command(
+    "capture",
+    "memvirt trace capture -o sort.parquet -- sort --parallel=1 words.txt",
+    "memvirt trace capture -o redis.parquet --pid 4711 --by writes --seconds 30",
+)(capture)
 
 
 command("info", "memvirt trace info disk.parquet", "memvirt trace info disk.parquet --orders lru,clock,belady --json")(

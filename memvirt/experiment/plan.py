@@ -23,6 +23,7 @@ from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
 from memvirt.experiment.overrides import sort_out
+from memvirt.experiment.replayed import Streams, with_trace
 from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName, Variant
 from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.inputs.files import file_sha256
@@ -205,15 +206,19 @@ def make(
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (),
     corpus: str = "",
+    trace: str = "",
+    streams: Streams = "all",
     fill: Sequence[str] = (),
 ) -> Plan:
     """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts, `fill`
     says what VMs are filled from in place of the suite's classes: "image=A,B", "private=C".
 
-    `corpus` is only noted down. ConfigError with every problem of the suite's file, or else of all columns and
-    overrides.
+    `trace` is a file that the VMs replay in the place of the suite's workloads; `corpus` is only noted down.
+    ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
     sized = suite.load(name).at(tier)
+    if trace:
+        sized = with_trace(sized, tier, Path(trace), streams)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
     sized = _filled(sized, fill, problems)
     taken = {key for scenario in sized.scenarios for key in scenario.host_settings}
@@ -233,12 +238,7 @@ def make(
     for each in {column.name: column for column in resolved.values()}.values():
         for scenario in sized.scenarios:
             problems += _broken_promises(scenario, each)
-    read: dict[str, tuple[FileRead, ...]] = {}
-    for scenario in sized.scenarios:
-        try:
-            read[scenario.name] = _files_of(scenario)
-        except ConfigError as error:
-            problems.append(str(error))
+    read = _all_files(sized, problems)
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in _lines(problem))))
     asked = Asked(
@@ -248,6 +248,8 @@ def make(
         settings=list(overrides),
         seeds=list(seeds),
         corpus=corpus,
+        trace=trace,
+        streams=streams,
         fill=list(fill),
     )
     cells = tuple(
@@ -352,6 +354,17 @@ def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str])
         asked={"preset": column.preset, "set": column.set, "settings": list(overrides)},
         origins=resolved.origins,
     )
+
+
+def _all_files(sized: Suite, problems: list[str]) -> dict[str, tuple[FileRead, ...]]:
+    """The files that each scenario reads; what cannot be read is added to the problems."""
+    read: dict[str, tuple[FileRead, ...]] = {}
+    for scenario in sized.scenarios:
+        try:
+            read[scenario.name] = _files_of(scenario)
+        except ConfigError as error:
+            problems.append(str(error))
+    return read
 
 
 def _files_of(scenario: AnyScenario) -> tuple[FileRead, ...]:

@@ -103,15 +103,6 @@ def load(path: Path, *, mapped: bool = False) -> Corpus | Fingerprints:
         raise CorpusError(f"corpus {path}: {error}; {REMEDY}") from error
 
 
-def is_one(path: Path) -> bool:
-    """Whether the file begins as a corpus or as fingerprints do."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(PAGES_MAGIC)) in (PAGES_MAGIC, PRINTS_MAGIC)
-    except OSError:
-        return False
-
-
 def _write_container(path: Path, magic: bytes, header: bytes, payload: Iterable[memoryview], force: bool) -> None:
     prefix = PREFIX.pack(magic, VERSION, len(header), hashlib.sha256(header).digest())
 

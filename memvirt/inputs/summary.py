@@ -46,6 +46,7 @@ class ClassSummary:
     zero: int  # pages of zeros
     same_filled: int  # of one value throughout, zeros included
     distinct: int  # different contents
+    distinct_plain: int  # of these, the ones that are not same-filled
     elsewhere: int  # pages, not same-filled, whose bytes are in another class too
     near: int  # pages, not same-filled, without an equal page but with one nearly alike in the corpus
     entropy_bits: float  # mean over pages, of a byte
@@ -117,6 +118,7 @@ def _row(
         zero=int(prints.zero[rows].sum()),
         same_filled=int((~plain).sum()),
         distinct=len(np.unique(prints.canonical[rows])),
+        distinct_plain=len(np.unique(prints.canonical[rows][plain])),
         elsewhere=int((plain & (holders[rows] > 1)).sum()),
         near=int(near[rows].sum()),
         entropy_bits=float(prints.entropy[rows].mean()) / ENTROPY_STEPS,

@@ -29,3 +29,4 @@ class Metric:
     meaning: str
     better: Better = Better.NEITHER
     derivation: str = "counted"
+    reading: str = ""  # how to read it, where that is not plain

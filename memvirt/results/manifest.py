@@ -56,6 +56,8 @@ class Asked:
     settings: list[str] = field(default_factory=list)  # "key=value", changed in every column
     seeds: list[int] = field(default_factory=list)  # none: the suite's
     corpus: str = ""  # a path or 'synthetic'; empty: this machine's own
+    trace: str = ""  # a file that VMs replay; empty: the suite's own workloads
+    streams: Literal["all", "each"] = "all"  # what of it a VM replays
     fill: list[str] = field(default_factory=list)  # "image=A,B", "private=C": classes in place of the suite's
 
     def words(self) -> list[str]:
@@ -65,7 +67,8 @@ class Asked:
         for option, values in (("--set", self.settings), ("--seed", self.seeds), ("--fill", self.fill)):
             for value in values:
                 words += [option, str(value)]
-        return words + (["--corpus", self.corpus] if self.corpus else [])
+        words += ["--corpus", self.corpus] if self.corpus else []
+        return words + (["--trace", self.trace, "--streams", self.streams] if self.trace else [])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)

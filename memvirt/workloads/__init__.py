@@ -6,7 +6,7 @@
 
 from memvirt.inputs.bits import Bits
 
-from . import mixed, patterns, storms, trace, zipf  # noqa: F401 - each registers its workloads
+from . import kernels, mixed, patterns, storms, trace, ycsb, zipf  # noqa: F401 - each registers its workloads
 from .aging import Action, Plan
 from .base import BATCH, DISCARD, FILL, READ, WRITE, Batch, Space, Stream, Workload
 from .boot import Boot, discard

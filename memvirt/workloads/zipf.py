@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from memvirt.inputs.bits import Pages
+from memvirt.inputs.bits import Bits, Pages
 
 from .base import Accesses, Pick, Space, Stream
 from .registry import register
@@ -102,6 +102,15 @@ def draw_table(ranks: Pages, theta_milli: int) -> NDArray[np.uint64]:
     return table
 
 
+def draw(table: NDArray[np.uint64], bits: Bits, count: int) -> Pages:
+    """So many draws from an alias table: pages, in proportion to their weights."""
+    word = bits.u64(count)
+    column = ((word >> _U(32)) * _U(len(table))) >> _U(32)
+    entry = table[column.view(np.int64)]
+    own = word.astype(np.uint32) < (entry >> _U(32)).astype(np.uint32)
+    return np.where(own, column.astype(np.uint32), entry.astype(np.uint32))
+
+
 @register
 class Zipf(Accesses):
     """Skewed: the k-th hottest page is asked for in proportion to k**-(theta_milli/1000); hot pages lie scattered."""
@@ -112,13 +121,4 @@ class Zipf(Accesses):
     def pick(self, space: Space, stream: Stream) -> Pick:
         table = draw_table(stream.layout("zipf").permutation(space.pages), self.theta_milli)
         bits = stream.bits("zipf")
-        columns = _U(space.pages)
-
-        def pick(done: int, count: int) -> Pages:
-            draw = bits.u64(count)
-            column = ((draw >> _U(32)) * columns) >> _U(32)
-            entry = table[column.view(np.int64)]
-            own = draw.astype(np.uint32) < (entry >> _U(32)).astype(np.uint32)
-            return np.where(own, column.astype(np.uint32), entry.astype(np.uint32))
-
-        return pick
+        return lambda done, count: draw(table, bits, count)

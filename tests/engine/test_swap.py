@@ -382,3 +382,29 @@ def test_sets_that_cannot_be():
         SwapSet([area], [1]).give_slot(64)
     with pytest.raises(TypeError):
         SwapSpace()
+
+
+def test_a_swap_file_never_has_a_name(tmp_path, monkeypatch):
+    """Else a process killed at that moment leaves it behind."""
+    monkeypatch.setenv("MEMVIRT_SWAP_DIR", str(tmp_path))
+    try:
+        os.close(os.open(tmp_path, os.O_TMPFILE | os.O_RDWR))
+    except OSError:
+        pytest.skip("this file system has no files without a name")
+    monkeypatch.setattr("tempfile.mkstemp", None)
+    area = Swap(16)
+    assert area.write_slots(area.take_slots(1), [payload(1)]) == [True] and not list(tmp_path.iterdir())
+
+
+def test_where_files_must_have_a_name_it_goes_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMVIRT_SWAP_DIR", str(tmp_path))
+    plain = os.open
+
+    def without(path, flags, *rest, **options):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return plain(path, flags, *rest, **options)
+
+    monkeypatch.setattr("os.open", without)
+    area = Swap(16)
+    assert area.write_slots(area.take_slots(1), [payload(1)]) == [True] and not list(tmp_path.iterdir())

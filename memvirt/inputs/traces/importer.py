@@ -69,14 +69,16 @@ def convert(
     map_file: Path | None,
     about: Callable[[], dict[str, Any]],
     progress: Callable[[int], None] = lambda done: None,
+    empty: str = "is it in the format that was taken?",
 ) -> TraceInfo:
-    """Write requests as a trace. `about` is asked at the end for what the file shall say of its source."""
+    """Write requests as a trace. `about` is asked at the end for what the file shall say of its source; `empty` is said
+    to a user whose requests touch nothing."""
     table, streams = Renumber(), Renumber()
     chunks = _chunks(requests, reading, table, streams)
     first = next(chunks, None)
     if first is None:
         why = "; ".join(f"{reason}: {count}" for reason, count in sorted(reading.skipped.items()))
-        raise CorpusError(f"nothing in it touches a page ({why or 'no records'}); is it in the format that was taken?")
+        raise CorpusError(f"nothing in it touches a page ({why or 'no records'}); {empty}")
     with TraceWriter(out, timed=first.time_ns is not None) as writer:
         writer.write(first)
         for chunk in chunks:

@@ -136,7 +136,7 @@ def recognised(source: Source) -> type[Format]:
         raise CorpusError("the file is empty; there is nothing to import")
     head = Head(data, len(data) < HEAD)
     for certainty in sorted(Certainty, reverse=True):
-        found = [cls for cls in _known().values() if cls.certainty == certainty and cls.recognise(head)]
+        found = [cls for _, cls in sorted(_known().items()) if cls.certainty == certainty and cls.recognise(head)]
         if len(found) > 1:
             both = " or ".join(f"'{cls.name}'" for cls in found)
             raise CorpusError(f"this can be {both}; say which: --format NAME")

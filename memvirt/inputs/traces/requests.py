@@ -10,7 +10,7 @@ skipped, and counted by reason.
     time_ns    nanoseconds, uint64; None: the format has no times
     stream     who asked, uint32, a number that Reading.stream gave; None: there is one
     space      the address space of `first`, uint32, a number that Reading.space gave; None: there is one
-    at         number of the first of these records in the file, for messages
+    where      what each is called in messages: "record 3", "line 7"
 """
 
 from __future__ import annotations
@@ -41,6 +41,23 @@ U64 = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
+class Where:
+    """Names of successive records, or of some of them: `rows`, counted from the first; None: all."""
+
+    what: str
+    first: int
+    rows: NDArray[np.int64] | None = None
+
+    def name(self, row: int) -> str:
+        """What one of them is called."""
+        return f"{self.what} {self.first + (row if self.rows is None else int(self.rows[row]))}"
+
+    def of(self, rows: NDArray[np.int64]) -> Where:
+        """The names of some of them."""
+        return Where(self.what, self.first, rows if self.rows is None else self.rows[rows])
+
+
+@dataclass(frozen=True, slots=True)
 class Requests:
     """Requests in the order of the file."""
 
@@ -50,7 +67,7 @@ class Requests:
     time_ns: U64 | None = None
     stream: U32 | None = None
     space: U32 | None = None
-    at: int = 0
+    where: Where = Where("record", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,39 +146,40 @@ def _unpacked(word: int) -> bytes:
     return word.to_bytes(8, "little").rstrip(b"\0")
 
 
-def span(address: U64, size: U64, at: int = 0) -> tuple[U64, U64]:
+def span(address: U64, size: U64, where: Where) -> tuple[U64, U64]:
     """(first page, pages) of bytes address to address + size - 1; no page where size is 0.
 
-    CorpusError where the last byte would be beyond 64 bits; `at` is the number of the first record.
+    CorpusError where the last byte would be beyond 64 bits.
     """
     last = address + np.maximum(size, np.uint64(1)) - np.uint64(1)
     if (last < address).any():
         row = int(np.argmax(last < address))
-        raise CorpusError(f"record {at + row}: {size[row]} bytes from {address[row]:#x} on end beyond 64-bit addresses")
+        raise CorpusError(f"{where.name(row)}: {size[row]} bytes from {address[row]:#x} on end beyond 64-bit addresses")
     first = address >> np.uint64(PAGE_SHIFT)
     pages = (last >> np.uint64(PAGE_SHIFT)) - first + np.uint64(1)
     pages[size == 0] = 0
     return first, pages
 
 
-def span_of_sectors(sector: U64, size: U64) -> tuple[U64, U64]:
+def span_of_sectors(sector: U64, size: U64, where: Where) -> tuple[U64, U64]:
     """(first page, pages) of `size` bytes from a sector of 512 bytes on."""
     first = sector >> np.uint64(3)
     last = ((sector & np.uint64(7)) << np.uint64(9)) + np.maximum(size, np.uint64(1)) - np.uint64(1)
-    if (last < size >> np.uint64(1)).any():  # wrapped around
-        raise CorpusError(f"a request of {int(size.max())} bytes is longer than any disk")
+    if (wrong := last < size >> np.uint64(1)).any():  # wrapped around
+        row = int(np.argmax(wrong))
+        raise CorpusError(f"{where.name(row)}: a request of {size[row]} bytes is longer than any disk")
     pages = (last >> np.uint64(PAGE_SHIFT)) + np.uint64(1)
     pages[size == 0] = 0
     return first, pages
 
 
-def times(values: NDArray[np.integer], unit_ns: int, at: int = 0) -> U64:
+def times(values: NDArray[np.integer], unit_ns: int, where: Where) -> U64:
     """Times in units of `unit_ns`, as nanoseconds. CorpusError for negative ones, and those beyond 64 bits."""
     most = ((1 << 64) - 1) // unit_ns
     low = int(values.min()) if len(values) else 0
     if low < 0 or (len(values) and int(values.max()) > most):
         row = int(np.argmax((values < 0) if low < 0 else (values > most)))
-        raise CorpusError(f"record {at + row}: the time {values[row]} (in units of {unit_ns} ns) is not one")
+        raise CorpusError(f"{where.name(row)}: the time {values[row]} (in units of {unit_ns} ns) is not one")
     return values.astype(np.uint64) * np.uint64(unit_ns)
 
 
@@ -171,8 +189,8 @@ def touches(requests: Requests, reading: Reading) -> Iterator[Touches]:
     if kept.pages is not None and len(kept.pages) and int(kept.pages.max()) > reading.most_pages:
         row = int(np.argmax(kept.pages > reading.most_pages))
         raise CorpusError(
-            f"a request among the records from {requests.at} on touches {int(kept.pages[row])} pages, the most is "
-            f"{reading.most_pages}; if that is what you have, allow it: --most-pages {int(kept.pages.max())}"
+            f"{kept.where.name(row)}: a request touches {int(kept.pages[row])} pages, the most is {reading.most_pages}; "
+            f"if that is what you have, allow it: --most-pages {int(kept.pages.max())}"
         )
     kept = _modifies_apart(kept)
     if kept.pages is None or (len(kept.pages) and int(kept.pages.max()) == 1):
@@ -203,7 +221,7 @@ def _modifies_apart(requests: Requests) -> Requests:
     second = np.zeros(len(rows), dtype=np.bool_)
     second[1:] = rows[1:] == rows[:-1]
     ops = np.where(apart.ops == MODIFY, second.view(np.uint8), apart.ops)
-    return Requests(apart.first, apart.pages, ops, apart.time_ns, apart.stream, apart.space, apart.at)
+    return Requests(apart.first, apart.pages, ops, apart.time_ns, apart.stream, apart.space, apart.where)
 
 
 def _expanded(requests: Requests, pages: U64) -> Iterator[Touches]:
@@ -237,4 +255,4 @@ def _rows(requests: Requests, rows: NDArray[np.int64]) -> Requests:
         None if column is None else column[rows]
         for column in (requests.pages, requests.ops, requests.time_ns, requests.stream, requests.space)
     )
-    return Requests(first, pages, ops, time_ns, stream, space, requests.at)  # type: ignore[arg-type]
+    return Requests(first, pages, ops, time_ns, stream, space, requests.where.of(rows))  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ shows how many residents there can be.
 
 libcachesim's LIRS is not compared with. Its hit on a HIR page outside S demotes a LIR page, as the paper does not, and
 where HIR pages have room for one page only, that hit loses count of the page: it then holds more pages than it has room
-for (tests/test_simulation.py shows both).
+for, and beats the optimum (tests/test_simulation.py has such a trace).
 
 17 bytes per id, 13 per key, 4.25 per ghost.
 """

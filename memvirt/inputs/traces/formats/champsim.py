@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..registry import Certainty, Format, Head, records, register
-from ..requests import PAGE_SHIFT, READ, WRITE, Reading, Requests
+from ..requests import PAGE_SHIFT, READ, WRITE, Reading, Requests, Where
 from ..source import Source
 
 RECORD = np.dtype(
@@ -66,4 +66,6 @@ class ChampSim(Format):
             if reading.fetches:
                 there[:, 0] = True
             kinds = np.broadcast_to(np.array([ops[index] for index in used], dtype=np.uint8), places.shape)[there]
-            yield Requests(places[there] >> np.uint64(PAGE_SHIFT), ops=kinds, at=at)
+            yield Requests(
+                places[there] >> np.uint64(PAGE_SHIFT), ops=kinds, where=Where("access of the records from", at)
+            )

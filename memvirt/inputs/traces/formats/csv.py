@@ -29,7 +29,7 @@ from memvirt.errors import ConfigError, CorpusError
 from memvirt.units import suggest
 
 from ..registry import Certainty, Format, Head, register
-from ..requests import MODIFY, PAGE_SHIFT, READ, U64, WRITE, Names, Reading, Requests, span, span_of_sectors
+from ..requests import MODIFY, PAGE_SHIFT, READ, U64, WRITE, Names, Reading, Requests, Where, span, span_of_sectors
 from ..source import Source
 from ..text import Block, Places, blocks
 
@@ -165,10 +165,10 @@ def _requests(block: Block, table: _Table, reading: Reading) -> Requests:
         block, table = _unquoted(block, table)
     starts, ends = block.fields(table.delimiter, table.width)
     fields = {key: block.stripped(starts[place], ends[place]) for key, place in table.columns.items()}
-    at = block.line - 1
+    where = Where("line", block.line)
     reading.records += len(block)
     size = _number(block, *fields["size"], "size") if "size" in fields else None
-    first, pages = _place(block, fields, size, reading, at)
+    first, pages = _place(block, fields, size, reading, where)
     ops = _ops(block, *fields["op"], reading) if "op" in fields else None
     time = block.fixed(*fields["time"], UNITS[table.unit], "time") if "time" in fields else None
     stream = reading.by_name(block, *fields["stream"]) if "stream" in fields else None
@@ -178,12 +178,13 @@ def _requests(block: Block, table: _Table, reading: Reading) -> Requests:
         reading.skip("other operations", int(np.count_nonzero((ops == OTHER) & (pages > 0))))
         kept = np.flatnonzero((ops != OTHER) | (pages == 0))
         first, pages, ops = first[kept], pages[kept], np.where(ops[kept] == OTHER, READ, ops[kept]).astype(np.uint8)
+        where = where.of(kept)
         time, stream, space = (None if column is None else column[kept] for column in (time, stream, space))  # type: ignore[assignment]
-    return Requests(first, pages, ops, time, stream, space, at)
+    return Requests(first, pages, ops, time, stream, space, where)
 
 
 def _place(
-    block: Block, fields: dict[str, tuple[Places, Places]], size: U64 | None, reading: Reading, at: int
+    block: Block, fields: dict[str, tuple[Places, Places]], size: U64 | None, reading: Reading, where: Where
 ) -> tuple[U64, U64 | None]:
     """(first page or object, pages; None where each is one)."""
     if "id" in fields:
@@ -198,7 +199,7 @@ def _place(
         short = np.uint64((1 << PAGE_SHIFT) - 1)
         return value, None if size is None else (size >> np.uint64(PAGE_SHIFT)) + ((size & short) > 0)
     one = np.ones(len(value), dtype=np.uint64) if size is None else size
-    return span(value, one, at) if key == "address" else span_of_sectors(value, one)
+    return span(value, one, where) if key == "address" else span_of_sectors(value, one, where)
 
 
 def _number(block: Block, starts: Places, ends: Places, what: str) -> U64:

@@ -21,7 +21,7 @@ import numpy as np
 from memvirt.errors import CorpusError
 
 from ..registry import Format, Head, register
-from ..requests import Reading, Requests, span
+from ..requests import Reading, Requests, Where, span
 from ..source import PIECE, Source
 from ..text import blocks
 
@@ -73,11 +73,11 @@ def _requests(rows: Sequence[Row], reading: Reading, at: int) -> Requests:
     for index, (low, high, when, _) in enumerate(rows):
         if not 0 <= low <= high <= MOST or not 0 <= when <= MOST:
             raise CorpusError(f"region {at + index}: from {low} to {high} at {when} ns is none")
-    reading.spaces = reading.streams
+    reading.spaces, where = reading.streams, Where("region", at)
     start, end, time = (np.array([row[field] for row in rows], dtype=np.uint64) for field in range(3))
     stream = np.array([reading.stream(row[3]) for row in rows], dtype=np.uint32)
-    first, pages = span(start, end - start, at)
-    return Requests(first, pages, None, time, stream, stream, at)
+    first, pages = span(start, end - start, where)
+    return Requests(first, pages, None, time, stream, stream, where)
 
 
 def _recorded(source: Source, reading: Reading) -> Iterator[Requests]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..registry import Format, Head, register
-from ..requests import MODIFY, READ, WRITE, Reading, Requests, span
+from ..requests import MODIFY, READ, WRITE, Reading, Requests, Where, span
 from ..source import Source
 from ..text import Block, blocks
 
@@ -65,5 +65,5 @@ def _requests(block: Block, reading: Reading) -> Iterator[Requests]:
         block.refuse(int(rows[np.argmin(good & fine)]), "no hexadecimal address, comma and decimal size")
     kinds = np.zeros(256, dtype=np.uint8)
     kinds[[ord("I"), ord("L"), ord("S"), ord("M")]] = READ, READ, WRITE, MODIFY
-    at = block.line - 1
-    yield Requests(*span(address, size, at), kinds[np.where(fetch[rows], first[rows], second[rows])], at=at)
+    where = Where("line", block.line, rows)
+    yield Requests(*span(address, size, where), kinds[np.where(fetch[rows], first[rows], second[rows])], where=where)

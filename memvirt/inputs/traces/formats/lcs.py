@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from memvirt.errors import CorpusError
 
 from ..registry import Certainty, Format, Head, records, register
-from ..requests import READ, WRITE, Reading, Requests, times
+from ..requests import READ, WRITE, Reading, Requests, Where, times
 from ..source import Source
 
 SECOND = 10**9
@@ -131,6 +131,7 @@ def _short(head: bytes) -> _Header:
 def _requests(rows: NDArray[np.void], at: int, reading: Reading) -> Requests:
     fields = rows.dtype.names or ()
     reading.records += len(rows)
+    where = Where("record", at)
     ops, stream = np.zeros(len(rows), dtype=np.uint8), None
     some = rows["size"] > 0 if "size" in fields else np.ones(len(rows), dtype=np.bool_)
     if "op" in fields:
@@ -140,11 +141,12 @@ def _requests(rows: NDArray[np.void], at: int, reading: Reading) -> Requests:
         reading.skip("unknown operations", int(np.count_nonzero(unknown)))
         if (dropped := deleted | unknown).any():
             rows, some, kind = rows[~dropped], some[~dropped], kind[~dropped]
+            where = where.of(np.flatnonzero(~dropped))
         ops = np.where(np.isin(kind, WRITES), WRITE, READ).astype(np.uint8)
     if "tenant" in fields:
         stream = by_tenant(_tenants(rows["tenant"]), reading)
-    time = times(rows["time"], SECOND, at) if "time" in fields else None
-    return Requests(rows["id"].astype(np.uint64), some.astype(np.uint64), ops, time, stream, at=at)
+    time = times(rows["time"], SECOND, where) if "time" in fields else None
+    return Requests(rows["id"].astype(np.uint64), some.astype(np.uint64), ops, time, stream, where=where)
 
 
 def _tenants(column: NDArray[Any]) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from memvirt.errors import CorpusError
 from ... import masim
 from ...bits import Bits
 from ..registry import Format, Head, register
-from ..requests import Reading, Requests
+from ..requests import Reading, Requests, Where
 from ..source import Source
 
 
@@ -45,4 +45,6 @@ class Masim(Format):
         for accesses in config.accesses(self.per_ms, Bits("masim", self.seed)):
             at = reading.records
             reading.records += len(accesses.pages)
-            yield Requests(accesses.pages.astype(np.uint64), None, accesses.ops, accesses.time_ns, at=at)
+            yield Requests(
+                accesses.pages.astype(np.uint64), None, accesses.ops, accesses.time_ns, where=Where("access", at)
+            )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..registry import Format, Head, register
-from ..requests import READ, WRITE, Reading, Requests, span, times
+from ..requests import READ, WRITE, Reading, Requests, Where, span, times
 from ..source import Source
 from ..text import blocks
 
@@ -40,7 +40,7 @@ class Msr(Format):
     def read(self, source: Source, reading: Reading) -> Iterator[Requests]:
         for block in blocks(source):
             starts, ends = block.fields(COMMA, FIELDS)
-            at = block.line - 1
+            where = Where("line", block.line)
             time = block.number(starts[0], ends[0], "time")
             offset, size = block.number(starts[4], ends[4], "offset"), block.number(starts[5], ends[5], "size")
             kind = block.packed(starts[3], ends[3])
@@ -50,7 +50,7 @@ class Msr(Format):
             block.number(starts[2], ends[2], "disk")
             disk = reading.by_name(block, starts[1], ends[2])  # host and disk
             reading.records += len(block)
-            first, pages = span(offset, size, at)
+            first, pages = span(offset, size, where)
             ops = np.where(kind == WRITE_WORD, WRITE, READ).astype(np.uint8)
             reading.spaces = reading.streams
-            yield Requests(first, pages, ops, times(time, TICK, at), disk, disk, at)
+            yield Requests(first, pages, ops, times(time, TICK, where), disk, disk, where)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..registry import Certainty, Format, Head, register
 from ..requests import Names as Numbers
-from ..requests import Reading, Requests
+from ..requests import Reading, Requests, Where
 from ..source import Source
 from ..text import blocks
 
@@ -37,4 +37,4 @@ class Names(Format):
             kept = [line for line in lines if line]
             reading.skip("empty lines", len(lines) - len(kept))
             first = np.fromiter(map(numbers.__getitem__, kept), dtype=np.uint64, count=len(kept))
-            yield Requests(first, at=block.line - 1)
+            yield Requests(first, where=Where("line", block.line))

@@ -14,7 +14,7 @@ import numpy as np
 from memvirt.errors import CorpusError
 
 from ..registry import RECORDS, Certainty, Format, Head, register
-from ..requests import WRITE, Reading, Requests
+from ..requests import WRITE, Reading, Requests, Where
 from ..source import PIECE, Source
 from ..trace import mapped
 
@@ -52,4 +52,6 @@ def _requests(path: Path, reading: Reading) -> Iterator[Requests]:
         if kinds is not None and not 0 <= int(kinds.min()) <= int(kinds.max()) <= WRITE:
             raise CorpusError(f"operations are 0 (read) or 1 (write), not {int(kinds.min())}..{int(kinds.max())}")
         reading.records += len(some)
-        yield Requests(some.astype(np.uint64), ops=None if kinds is None else kinds.astype(np.uint8), at=start)
+        yield Requests(
+            some.astype(np.uint64), ops=None if kinds is None else kinds.astype(np.uint8), where=Where("number", start)
+        )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..registry import Certainty, Format, Head, records, register
-from ..requests import Reading, Requests, times
+from ..requests import Reading, Requests, Where, times
 from ..source import Source
 
 SECOND = 10**9
@@ -51,9 +51,10 @@ def looks_like(rows: np.ndarray) -> bool:
 def objects(rows: np.ndarray, at: int, reading: Reading) -> Requests:
     """One page for each object, none where its size is 0."""
     reading.records += len(rows)
+    where = Where("record", at)
     return Requests(
         rows["id"].astype(np.uint64),
         (rows["size"] > 0).astype(np.uint64),
-        time_ns=times(rows["time"], SECOND, at),
-        at=at,
+        time_ns=times(rows["time"], SECOND, where),
+        where=where,
     )

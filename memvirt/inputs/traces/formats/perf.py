@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..registry import Format, Head, register
-from ..requests import PAGE_SHIFT, READ, U8, U32, U64, WRITE, Reading, Requests
+from ..requests import PAGE_SHIFT, READ, U8, U32, U64, WRITE, Reading, Requests, Where
 from ..source import Source
 from ..text import Block, Places, blocks
 
@@ -71,7 +71,9 @@ def _requests(block: Block, reading: Reading) -> Requests:
     found = plain if traced is None else _merged(plain, traced)
     reading.skip("other lines", len(block) - len(found.rows))
     first = found.address >> np.uint64(PAGE_SHIFT)
-    return Requests(first, None, found.ops, found.time_ns, found.stream, found.stream, block.line - 1)
+    return Requests(
+        first, None, found.ops, found.time_ns, found.stream, found.stream, Where("line", block.line, found.rows)
+    )
 
 
 def _plain(block: Block, reading: Reading) -> _Faults:

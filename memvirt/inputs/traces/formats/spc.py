@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..registry import Format, Head, register
-from ..requests import READ, WRITE, Reading, Requests, span_of_sectors
+from ..requests import READ, WRITE, Reading, Requests, Where, span_of_sectors
 from ..source import Source
 from ..text import blocks
 
@@ -51,6 +51,7 @@ class Spc(Format):
             unit = reading.by_name(block, *places[0])
             reading.spaces = reading.streams
             reading.records += len(block)
-            first, pages = span_of_sectors(sector, size)
+            where = Where("line", block.line)
+            first, pages = span_of_sectors(sector, size, where)
             ops = np.where(write, WRITE, READ).astype(np.uint8)
-            yield Requests(first, pages, ops, time, unit, unit, block.line - 1)
+            yield Requests(first, pages, ops, time, unit, unit, where)

@@ -17,7 +17,7 @@ import numpy as np
 from memvirt.errors import CorpusError
 
 from ..registry import Format, Head, records, register
-from ..requests import READ, WRITE, Reading, Requests, span_of_sectors, times
+from ..requests import READ, WRITE, Reading, Requests, Where, span_of_sectors, times
 from ..source import Source
 
 MICROSECOND = 1000
@@ -81,11 +81,13 @@ class Vscsi(Format):
                 )
             reading.records += len(rows)
             kind = KIND[rows["command"]]
+            where = Where("record", at)
             if others := int(np.count_nonzero(kind == OTHER)):
                 reading.skip("other commands", others)
+                where = where.of(np.flatnonzero(kind != OTHER))
                 rows, kind = rows[kind != OTHER], kind[kind != OTHER]
-            first, pages = span_of_sectors(rows["block"].astype(np.uint64), rows["bytes"].astype(np.uint64))
-            yield Requests(first, pages, kind, times(rows["time"], MICROSECOND, at), at=at)
+            first, pages = span_of_sectors(rows["block"].astype(np.uint64), rows["bytes"].astype(np.uint64), where)
+            yield Requests(first, pages, kind, times(rows["time"], MICROSECOND, where), where=where)
 
 
 def version_of(head: Head) -> int | None:

@@ -1,0 +1,126 @@
+"""A suite whose VMs replay a trace: what `run --trace FILE` makes of any suite.
+
+Every scenario with a measured workload replays the trace in its place, without a warm-up. Scenarios that only differed
+in their workload are one then. Memory is sized by the trace: host, swap and VMs grow or shrink together, until the
+smallest VM has room for the pages that the trace touches behind its image. So ratios and mechanisms mean what they mean
+in the suite. A simulated scenario gets the trace as it is, and capacities in per cent of its pages.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from memvirt.engine.traces.renumber import Renumber
+from memvirt.errors import ConfigError
+from memvirt.inputs.traces import Trace, open_trace
+from memvirt.units import MAX_PAGES
+from memvirt.workloads.trace import RecordedTrace
+
+from .fleet import Layout
+from .suite import AnyScenario, Scenario, Simulated, Suite, TierName
+
+Streams = Literal["all", "each"]
+
+LEAST_HOST_PAGES = 4096  # 16 MiB: with less, fixed parts and watermarks are most of what there is
+LEAST_SIMULATED, MOST_SIMULATED = 100, 1 << 24  # pages of a simulated scenario
+
+
+def with_trace(sized: Suite, tier: TierName, file: Path, streams: Streams = "all") -> Suite:
+    """The suite as a tier runs it, with the trace for its workloads; ConfigError where no scenario can replay one."""
+    trace = open_trace(file)
+    change = sized.tiers.get(tier)
+    percent = min(100, change.accesses_percent) if change else 100
+    workload = RecordedTrace(file=file, streams=streams, percent=percent)
+    pages = footprint(trace, streams)
+    hosted = [each for each in sized.scenarios if isinstance(each, Scenario) and each.measured is not None]
+    simulated = [each for each in sized.scenarios if isinstance(each, Simulated)]
+    if not hosted and not simulated:
+        raise ConfigError(f"suite '{sized.name}' has no scenario with a workload that a trace could replace")
+    numerator, denominator = _factor(sized, hosted, pages)
+    alike: dict[str, Scenario] = {}
+    for scenario in hosted:
+        grown = -(-scenario.fleet.memory * numerator // denominator)
+        fleet = scenario.fleet.model_copy(update={"memory": grown})
+        made = scenario.model_copy(update={"fleet": fleet, "warm_up": None, "measured": workload})
+        alike.setdefault(made.model_copy(update={"name": "", "description": ""}).model_dump_json(), made)
+    scenarios: list[AnyScenario] = [*alike.values(), *(_simulated(each, workload, trace) for each in simulated)]
+    host = sized.host.model_copy(
+        update={
+            "memory": -(-sized.host.memory * numerator // denominator),
+            "swap": -(-sized.host.swap * numerator // denominator),
+        }
+    )
+    return sized.model_copy(update={"host": host, "scenarios": _named(scenarios, file)})
+
+
+def footprint(trace: Trace, streams: Streams) -> int:
+    """Different pages that a VM touches: all of the trace's, or those of its largest stream."""
+    if streams == "all":
+        return max(1, trace.info.pages)
+    tables = [Renumber() for _ in trace.info.streams]
+    for chunk in trace.chunks(times=False):
+        for stream in np.unique(chunk.stream).tolist():
+            tables[stream].number(chunk.pages[chunk.stream == stream].astype(np.uint64))
+    return max(1, *(table.pages for table in tables))
+
+
+def _factor(sized: Suite, hosted: list[Scenario], pages: int) -> tuple[int, int]:
+    """By which fraction all sizes are multiplied: the least that gives each VM its pages."""
+    if not hosted:
+        return 1, 1
+    numerator, denominator = max(
+        ((_memory_for(each, pages), each.fleet.memory) for each in hosted), key=lambda pair: pair[0] / pair[1]
+    )
+    least = min(LEAST_HOST_PAGES, sized.host.memory)
+    if sized.host.memory * numerator < least * denominator:
+        return least, sized.host.memory
+    return numerator, denominator
+
+
+def _memory_for(scenario: Scenario, pages: int) -> int:
+    """The least configured size (pages) with which every VM of the scenario has room for so many, at every ratio."""
+    most = 1
+    while _room(scenario, most) < pages:
+        most *= 2
+        if most > MAX_PAGES:
+            raise ConfigError(f"scenario '{scenario.name}': no size of its VMs gives a trace of {pages} pages room")
+    least = most // 2
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (least, middle) if _room(scenario, middle) >= pages else (middle, most)
+    return most
+
+
+def _room(scenario: Scenario, memory: int) -> int:
+    """Pages behind the image that the smallest VM works in, where VMs at ratio 1.0 have so much memory."""
+    fleet = scenario.fleet.model_copy(update={"memory": memory})
+    try:
+        sizes = [size for percent in scenario.points for size in fleet.sizes(percent)]
+    except ConfigError:  # too small to be shared out
+        return 0
+    return min(layout.live - layout.image for layout in (Layout.of(fleet, size) for size in sizes))
+
+
+def _simulated(scenario: Simulated, workload: RecordedTrace, trace: Trace) -> Simulated:
+    if trace.info.pages > MOST_SIMULATED:
+        raise ConfigError(
+            f"scenario '{scenario.name}' simulates at most {MOST_SIMULATED} pages, the trace touches {trace.info.pages}"
+        )
+    pages = max(LEAST_SIMULATED, trace.info.pages)
+    spec = scenario.simulate.model_copy(update={"pages": pages, "workload": workload})
+    return scenario.model_copy(update={"simulate": spec})
+
+
+def _named(scenarios: list[AnyScenario], file: Path) -> list[AnyScenario]:
+    """The scenarios, called trace, or trace-NAME where there are several; what they were is in their description."""
+    several = len(scenarios) > 1
+    return [
+        each.model_copy(
+            update={
+                "name": f"trace-{each.name}" if several else "trace",
+                "description": f"A replay of {file.name} in the place of the workload of '{each.name}'.",
+            }
+        )
+        for each in scenarios
+    ]
