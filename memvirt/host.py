@@ -4,12 +4,13 @@ Sizes are text ("64MiB") or bytes, page numbers are NumPy arrays, and one call d
 here translates and validates; the work is done by memvirt.engine.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
 
 from memvirt import stores
+from memvirt.deciding import Decisions
 from memvirt.engine.content import codec as codecs
 from memvirt.engine.content import content as contents
 from memvirt.engine.host import audit, contiguity, savings
@@ -25,8 +26,9 @@ from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import validate
 from memvirt.settings.fields import NAME
 from memvirt.settings.vm_config import CloneConfig, GuestOptions, VmConfig
+from memvirt.streams import Streams
 from memvirt.units import PAGE_SIZE, suggest
-from memvirt.vm import RunOutcome, Vm, op_codes, page_numbers, whole
+from memvirt.vm import RunOutcome, Vm, whole
 
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
@@ -86,10 +88,8 @@ class Host:
         self._capacity = config.memory + config.swap_total
         self._reservable = config.memory - self._engine.nr_fixed - marks.high
         self._decider = config.decider()
-        self._going: dict[Vm, tuple[Iterable[Any], Iterator[Any]]] = {}  # streams that a run has stopped in
-        self._memo: Mapping[str, tuple[int, ...]] = {}
-        self._last_decision_ns = 0
-        self._decisions = self._acted = 0  # times the decider was asked; of these, the ones that changed something
+        self._streams = Streams()
+        self._decisions = Decisions()
 
     @property
     def engine(self) -> Any:
@@ -232,19 +232,13 @@ class Host:
 
             def decide(now_ns: int) -> None:
                 self._forget_killed()
-                snapshot = self.snapshot(now_ns)
-                self._last_decision_ns = now_ns
-                self._decisions += 1
-                for vm in self.vms:
-                    vm.mark()
-                self._acted += self._apply(asked.answer(snapshot))
+                self._decisions.make(asked, self.engine, self._vms, now_ns)
 
-        going = {vm: self._stream(vm, stream) for vm, stream in streams.items()}
-        self._going = {vm: stream for vm, stream in self._going.items() if vm not in streams}
+        going = self._streams.begin(streams)
         try:
             outcome = engine_run.run(
                 self.engine,
-                {vm.engine_vm: checked for vm, (_, checked) in going.items()},
+                {vm.engine_vm: stream for vm, stream in going.items()},
                 on_exhausted=self.config.on_exhausted,
                 until_ns=until_ns,
                 decide=decide,
@@ -254,52 +248,15 @@ class Host:
         finally:
             self._forget_killed()
         outcomes = {vm: RunOutcome(*outcome[vm.engine_vm]) for vm in streams}
-        self._going |= {vm: stream for vm, stream in going.items() if outcomes[vm].reason == "until"}
+        self._streams.end(outcomes)
         return outcomes
-
-    def _stream(self, vm: Vm, stream: Iterable[Any]) -> tuple[Iterable[Any], Iterator[Any]]:
-        """The stream as the engine takes it: what it was given before, for an iterator that a run has stopped in."""
-        given = self._going.get(vm)
-        return given if given is not None and given[0] is stream is iter(stream) else (stream, _checked(stream))
 
     def _forget_killed(self) -> None:
         self._vms = {name: vm for name, vm in self._vms.items() if vm.engine_vm.alive}
-        self._going = {vm: stream for vm, stream in self._going.items() if vm.engine_vm.alive}
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:
         """What a decider is given: the host between two quanta, and what VMs did since the last decision."""
-        now = self.sim_ns if now_ns is None else now_ns
-        frames = self.engine.frames
-        return Snapshot(
-            now_ns=now,
-            interval_ns=max(0, now - self._last_decision_ns),
-            total_pages=frames.nr_frames,
-            free_pages=frames.buddy.nr_free,
-            low_pages=frames.low_pages,
-            high_pages=frames.high_pages,
-            vms=tuple(vm.view() for vm in self.vms),
-            memo=self._memo,
-        )
-
-    def _apply(self, targets: Targets) -> bool:
-        """Do what a decider wants, as far as it can be done; whether anything changed."""
-        self._memo = targets.memo
-        acted = False
-        for name, pages in targets.balloon_pages.items():
-            if name in self._vms:
-                acted |= self._vms[name].engine_vm.set_balloon_target(pages)
-        for name, pages in targets.reclaim_pages.items():
-            if name in self._vms:
-                acted |= self.engine.reclaim_from(self._vms[name].engine_vm, pages) > 0
-        scanner = self.engine.scanner
-        if scanner is not None:
-            before = (scanner.pages_to_scan, scanner.sleep_ns)
-            wanted = (targets.scan_pages, targets.scan_sleep_ns)
-            pace = tuple(old if new is None else new for old, new in zip(before, wanted, strict=True))
-            if pace != before:
-                self.engine.set_pace(*pace)
-                acted = True
-        return acted
+        return self._decisions.snapshot(self.engine, self._vms, self.sim_ns if now_ns is None else now_ns)
 
     def scan(self, pages: int | None = None) -> int:
         """Returns how many pages were merged: the scanner looks at `pages` pages, or at everything once."""
@@ -349,7 +306,7 @@ class Host:
     def counters(self) -> dict[str, int]:
         """Exact event counts; memvirt.metrics.registry describes each. What guests count of themselves (guest.NAME) is summed
         over all that there have been, and left out without any."""
-        own = {"decisions": self._decisions, "decisions_acted": self._acted}
+        own = {"decisions": self._decisions.made, "decisions_acted": self._decisions.acted}
         guests = {f"guest.{name}": int(count) for name, count in self.engine.guest_events().items()}
         return {**self.engine.meter.events(), **stores.events(self.engine), **own, **guests}
 
@@ -425,12 +382,6 @@ def _corpus_pages(corpus: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
         pages = pages.copy()
         pages.flags.writeable = False
     return pages
-
-
-def _checked(stream: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
-    for batch in stream:
-        sources = batch[2] if len(batch) > 2 else None
-        yield page_numbers(batch[0]), op_codes(batch[1]), None if sources is None else page_numbers(sources)
 
 
 def _guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:

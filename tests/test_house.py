@@ -44,7 +44,7 @@ settings: wording diagnose orders fields devices watermarks costs scanner_option
 inputs:
 workloads:
 simulation: trace reuse curve profile own face
--: vm stores host
+-: vm stores streams deciding host
 results: record manifest run_folder shards derived
 experiment: fleet_spec fleet suite overrides replayed expected plan prediction preflight trace_cell cell pool loop
 timing: hook samples worker

@@ -1,5 +1,7 @@
 """The schedule: what an actor does depends on simulated time, not on how the others' work is cut, nor on others at all."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -77,7 +79,11 @@ CORPUS = np.stack(
 )
 HOSTS = {
     "swap": {},
-    "ksm, zpool": {"sharing": "ksm", "sharing_options": {"pages_to_scan": 30, "sleep_ns": 300_000}, "zpool_percent": 20},
+    "ksm, zpool": {
+        "sharing": "ksm",
+        "sharing_options": {"pages_to_scan": 30, "sleep_ns": 300_000},
+        "zpool_percent": 20,
+    },
     "hash, harvest": {
         "sharing": "hash",
         "sharing_options": {"pages_to_scan": 30, "sleep_ns": 70_000},
@@ -88,7 +94,12 @@ HOSTS = {
     },
     "wait": {"on_exhausted": "wait", "swap": 200 * PAGE, "harvest_interval": 50 * MS},
     "kill": {"on_exhausted": "kill", "swap": 100 * PAGE},
-    "huge": {"provisioning": "thin-huge", "collapse_interval": 400_000, "compact_threshold": 100, "memory": 3000 * PAGE},
+    "huge": {
+        "provisioning": "thin-huge",
+        "collapse_interval": 400_000,
+        "compact_threshold": 100,
+        "memory": 3000 * PAGE,
+    },
     "esx": {"sharing": "esx", "swap_device": "sata-ssd", "quantum": 300_000},
 }
 
@@ -120,7 +131,7 @@ def run_cut(name, seed, n, decider, cuts, stops):
     for i, vm in enumerate(vms):
         batch = accesses(seed, i, n)
         at = [0, *sorted(random.integers(0, n, cuts).tolist()), n]
-        left[vm] = iter([tuple(part[a:b] for part in batch) for a, b in zip(at, at[1:], strict=False)])
+        left[vm] = iter([tuple(part[a:b] for part in batch) for a, b in pairwise(at)])
     while left:
         until = host.sim_ns + int(random.integers(1, 5 * MS)) if stops else None
         stops -= stops > 0
@@ -141,6 +152,7 @@ def test_any_cut_into_batches_and_calls_gives_the_same(name, seed, cuts, stops, 
 
 
 # ---- intervals
+
 
 @pytest.mark.parametrize("cut", [100, 1000, 65536])
 def test_a_lone_vm_s_decider_is_asked_at_its_interval_however_its_stream_is_cut(cut):
@@ -216,6 +228,7 @@ def test_an_interval_that_is_none_is_refused(interval):
 
 # ---- balloons
 
+
 def test_balloons_move_by_time_and_not_by_turns():
     """A VM without a stream gives its pages while another computes; a message of 256 pages takes 64 us."""
     host = memvirt.Host(memory="64MiB")
@@ -244,6 +257,7 @@ def test_a_balloon_that_is_refused_tries_again_after_its_rest():
 
 
 # ---- time
+
 
 def test_without_streams_time_passes_and_actors_work():
     options = {"pages_to_scan": 10, "sleep_ns": MS}

@@ -20,14 +20,14 @@ done before this module is asked to commit.
 Invariants: see check() in audit.pyx, which recounts all of this from the entries.
 """
 
-from .backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
+from .backing cimport (BACKING_CACHED, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
 from ..memory.frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ORDERED, FRAME_STABLE, FRAME_ZERO, Frame)
 from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
 from .rmap cimport Account, Walk
 from .tables cimport Tables
 from .tcache cimport TC_NOTHING, TC_READS
 from ..types cimport (LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t,
-                      uint64_t, vmid_t)
+                      vmid_t)
 
 from libc.string cimport memset
 
