@@ -11,5 +11,6 @@ def run(
     on_exhausted: str = ...,
     until_ns: int | None = ...,
     decide: Callable[[int], None] | None = ...,
+    decider: object = ...,
     interval_ns: int = ...,
 ) -> dict[Vm, tuple[int, str]]: ...

@@ -114,7 +114,7 @@ cdef class Eviction(Actor):
         if outcome != OK:
             if outcome == POOL_FULL:
                 self.meter.ev.reject_pool_full += 1
-                self.shrinker.wake()
+                self.shrinker.wake(self.clock.now)
             else:
                 self.meter.ev.reject_pool_frame += 1
             return REJECTED

@@ -31,7 +31,7 @@ cdef class HashScanner(Scanner):
         if pages == NONE:
             self.cursor = 0
         merged += self.follow_hints(pages, &looked)
-        while looked < pages and not self.clock.interrupt.asked():
+        while looked < pages and (self.cursor & 63 or not self.clock.interrupt.asked()):
             if self.cursor == 0 and not self.zero_only:
                 self.index.rebuild()
             merged += self.visit(self.cursor, &looked)
