@@ -280,7 +280,7 @@ class Host:
             decider=decider,
             interval_ns=0 if asked is None else asked.interval_ns,
         )
-        for vm in [vm for vm in streams if not vm.alive]:
+        for vm in [vm for vm in streams if not vm.engine_vm.alive]:
             self.forget(vm.engine_vm)
         outcomes = {vm: RunOutcome(*outcome[vm.engine_vm]) for vm in streams}
         self._streams.end(outcomes)

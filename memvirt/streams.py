@@ -17,7 +17,7 @@ class Streams:
 
     def begin(self, streams: Mapping[Vm, Iterable[Any]]) -> dict[Vm, Iterator[Any]]:
         """What the engine is to run."""
-        self._stopped = {vm: pair for vm, pair in self._stopped.items() if vm.alive}
+        self._stopped = {vm: pair for vm, pair in self._stopped.items() if vm.engine_vm.alive}
         for vm, stream in streams.items():
             given, _ = self._stopped.get(vm, (None, None))
             if given is not stream or iter(stream) is not stream:

@@ -42,7 +42,7 @@ RULES = {"stop": STOP, "wait": WAIT, "kill": KILL}
 cdef int64_t LAST_NS = (<int64_t>1) << 62       # no time that is asked for lies beyond: sums of two stay within 64 bits
 
 # Whose turn it is, is known by a number, and C has no class for that: the table has plain pointers.
-ctypedef int (*Turn)(void *who, int64_t until) except -1 nogil
+ctypedef int (*Turn)(void *engine, void *who, int64_t until) except -1 nogil
 
 
 cdef class Deciding(Actor):
@@ -190,46 +190,46 @@ cdef int _turns(Core engine, int64_t until, bint idle) except -1 nogil:
         engine.reached_ns = max(engine.reached_ns, now)
         engine.stalls.settle(now)
         if who < FIRST_VM:
-            actor(engine.who[who], until)
+            actor(<void *>engine, engine.who[who], until)
         else:
-            vm(engine.who[who], until)
+            vm(<void *>engine, engine.who[who], until)
     return 0
 
 
-cdef int _turn_of_actor(Actor actor, int64_t until) except -1 nogil:
+cdef int _turn_of_actor(Core engine, Actor actor, int64_t until) except -1 nogil:
     return actor.step()
 
 
-cdef int _turn_of_vm(VmState vm, int64_t until) except -1 nogil:
-    """Its accesses up to the end of the quantum."""
-    cdef int64_t limit = min(until, (vm.now_ns / vm.engine.quantum_ns + 1) * vm.engine.quantum_ns)
+cdef int _turn_of_vm(Core engine, VmState vm, int64_t until) except -1 nogil:
+    """Its accesses up to the end of the quantum. At the end the VM may be gone: it does not know its host any more."""
+    cdef int64_t limit = min(until, (vm.now_ns / engine.quantum_ns + 1) * engine.quantum_ns)
     cdef uint32_t done
-    while vm.now_ns < limit and not vm.engine.clock.interrupt.caught:
+    while vm.now_ns < limit and not engine.clock.interrupt.caught:
         if vm.stream.at == vm.stream.batch.n and not _refill(vm):
             break
-        if vm.waits and vm.changes == vm.engine.changes():
-            _find_no_memory(vm)
+        if vm.waits and vm.changes == engine.changes():
+            _find_no_memory(engine, vm)
             break
-        done = vm.engine.serve(vm, vm.stream.batch.pages + vm.stream.at, vm.stream.batch.ops + vm.stream.at,
-                               NULL if vm.stream.batch.sources == NULL else vm.stream.batch.sources + vm.stream.at,
-                               vm.stream.batch.n - vm.stream.at, limit)
+        done = engine.serve(vm, vm.stream.batch.pages + vm.stream.at, vm.stream.batch.ops + vm.stream.at,
+                            NULL if vm.stream.batch.sources == NULL else vm.stream.batch.sources + vm.stream.at,
+                            vm.stream.batch.n - vm.stream.at, limit)
         vm.stream.at += done
         vm.stream.done += done
         if done:
-            vm.engine.nr_waits = 0
+            engine.nr_waits = 0
         vm.waits = vm.outcome != OK
         if vm.waits:
-            vm.changes = vm.engine.changes()
-            _find_no_memory(vm)
+            vm.changes = engine.changes()
+            _find_no_memory(engine, vm)
             break
-    if vm.engine.mapping.over:
-        vm.engine.clock.now = vm.now_ns
-        vm.engine.reclaim.keep_limits()
+    if engine.mapping.over:
+        engine.clock.now = vm.now_ns
+        engine.reclaim.keep_limits()
     if vm.runs:
-        vm.engine.clock.agenda.put(FIRST_VM + vm.id, vm.now_ns)
+        engine.clock.agenda.put(FIRST_VM + vm.id, vm.now_ns)
     if vm.has_guest:
         vm.worker.look(vm.now_ns)
-    vm.engine.compactor.look(vm.now_ns)
+    engine.compactor.look(vm.now_ns)
     return 0
 
 
@@ -243,16 +243,16 @@ cdef bint _refill(VmState vm) except? False nogil:
         return False
 
 
-cdef int _find_no_memory(VmState vm) except -1 nogil:
+cdef int _find_no_memory(Core engine, VmState vm) except -1 nogil:
     """Its next access found none: what the host's rule says."""
     cdef int64_t began = vm.now_ns
-    if vm.engine.rule == WAIT and vm.engine.nr_waits < WAIT_LIMIT:
-        vm.engine.meter.ev.waits += 1
-        vm.engine.nr_waits += 1
-        vm.now_ns += max(vm.engine.clock.costs.wait_quantum, <int64_t>1)
-        return vm.engine.stalls.wait(vm.id, began, vm.now_ns)
+    if engine.rule == WAIT and engine.nr_waits < WAIT_LIMIT:
+        engine.meter.ev.waits += 1
+        engine.nr_waits += 1
+        vm.now_ns += max(engine.clock.costs.wait_quantum, <int64_t>1)
+        return engine.stalls.wait(vm.id, began, vm.now_ns)
     with gil:
-        return _give_up(vm.engine, vm)
+        return _give_up(engine, vm)
 
 
 cdef int _give_up(Engine engine, VmState vm) except -1:
