@@ -134,7 +134,7 @@ class Oracle(Faults):
         return vm
 
     def set_aside(self, vm):
-        if vm.reservation and not self.make_room(self.min, self.sim_ns()):
+        if vm.reservation and not self.make_room(self.min, self.reached):
             self.destroy(vm)
             raise Refused
 
@@ -241,6 +241,8 @@ class Oracle(Faults):
     def access(self, vm, pages, ops, sources=None):
         """(accesses done, why it stopped)"""
         found = self.serve_batch(vm, pages, ops, sources)
+        if self.over:
+            self.keep_limits()
         self.arrive(vm)
         return found
 
@@ -260,8 +262,6 @@ class Oracle(Faults):
             self.spend("access", self.costs["hit"])
             self.store(vm, page, op, 0 if sources is None else sources[done])
             done += 1
-        if self.over:
-            self.keep_limits()
         vm.now = self.now
         return done, vm.outcome
 
@@ -336,6 +336,9 @@ class Oracle(Faults):
             self.reached = max(self.reached, at)
             if isinstance(turn, Vm):
                 self.turn(turn, left, found, until)
+                if self.over:
+                    self.now = turn.now
+                    self.keep_limits()
             else:
                 turn()
             for vm in [vm for vm in left if not vm.alive]:
