@@ -389,7 +389,7 @@ cdef class Faults:
         cdef bint fits = self.frames.buddy.nr_free >= pages + tables + self.frames.high_pages + self.mapping.aside(vm)
         self.reclaim.providing = vm
         try:
-            if fits or self.reclaim.could_free(pages + self.frames.min_pages + self.mapping.aside(vm)):
+            if fits or self.reclaim.could_free(pages + self.frames.min_pages, vm):
                 outcome = self._populate(vm)
         finally:
             self.reclaim.providing = NONE16

@@ -14,7 +14,7 @@ cdef class Reclaim(Eviction):
 
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
     # Are so many frames free, or known to be so once all has gone that may?
-    cdef bint could_free(self, uint64_t frames) noexcept nogil
+    cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil
     cdef bint could_take(self, uint32_t frames) noexcept nogil
     cdef int make_room(self, uint64_t frames, int64_t now) except -1
     cdef int keep_limits(self) except -1 nogil

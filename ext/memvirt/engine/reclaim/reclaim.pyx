@@ -104,25 +104,24 @@ cdef class Reclaim(Eviction):
         store takes less than it seemed (it compresses badly, it fails) is known only afterwards."""
         cdef int64_t caller = self.clock.now
         cdef int outcome
-        frames += self.mapping.aside(NONE16)
-        if self.frames.buddy.nr_free >= frames:
+        if self.frames.buddy.nr_free >= frames + self.mapping.aside(NONE16):
             return OK
-        if not self.could_free(frames):
+        if not self.could_free(frames, NONE16):
             return NO_FRAME
         self.clock.now = max(self.now_ns, now)
-        outcome = self._direct(NONE16, <uint32_t>frames - self.mapping.aside(NONE16))
+        outcome = self._direct(NONE16, <uint32_t>frames)
         self.now_ns = self.clock.now
         self.clock.now = caller
         return outcome
 
     cdef bint could_take(self, uint32_t frames) noexcept nogil:
         """Could so many frames be secured for tables?"""
-        cdef uint64_t needed = <uint64_t>frames + self.frames.min_pages + self.mapping.aside(NONE16)
-        return self.frames.buddy.nr_free >= needed or self.could_free(needed)
+        cdef uint64_t needed = <uint64_t>frames + self.frames.min_pages
+        return self.frames.buddy.nr_free >= needed + self.mapping.aside(NONE16) or self.could_free(needed, NONE16)
 
-    cdef bint could_free(self, uint64_t frames) noexcept nogil:
-        """By the pages that may go: as they are, or into a slot or the pool. (What the pool makes of them is not known
-        beforehand: it counts as room for all.)"""
+    cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil:
+        """Beside what is set aside for all VMs but one, by the pages that may go: as they are, into a slot (one less to
+        lend frames against), or into the pool. (What that makes of them is not known: it counts as room for all.)"""
         cdef uint32_t easy[MAX_VMS]
         cdef uint32_t hard[MAX_VMS]
         cdef uint64_t found = self.frames.buddy.nr_free, gone = 0, dirty = 0, value
@@ -150,6 +149,7 @@ cdef class Reclaim(Eviction):
         if not self.mapping.has_zpool:
             dirty = min(dirty, <uint64_t>(self.swap.nr_slots - self.swap.nr_used) if self.mapping.has_swap else 0)
         found += gone + dirty
+        frames += self.mapping.aside(but, 0 if self.mapping.has_zpool else dirty)
         return found >= frames + self.mapping.backings.records.frames_needed(<uint32_t>(gone + dirty))
 
     cdef int keep_limits(self) except -1 nogil:
