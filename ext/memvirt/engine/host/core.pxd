@@ -109,6 +109,7 @@ cdef class Core:
     cdef uint32_t run_as(self, Actor actor, int64_t now, uint32_t want) except? 0xFFFFFFFF
     cdef void _leave(self) noexcept
     cdef int _reach(self, VmState vm) except -1
+    cdef int _leave_agenda(self, VmState vm) except -1
     cdef int hire(self, Actor actor, int64_t first_ns) except -1
     cdef list _take_fixed(self, uint64_t bytes, object what)
     cdef uint64_t changes(self) noexcept nogil

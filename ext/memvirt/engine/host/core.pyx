@@ -20,7 +20,7 @@ from libc.stdlib cimport calloc, free
 
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
-from ..agenda cimport FIRST_BALLOON, FOREVER, NUMBERS
+from ..agenda cimport FIRST_BALLOON, FIRST_VM, FOREVER, NUMBERS
 from ..simtime cimport Actor, Clock
 from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, Batch
 from .clone cimport Cloner
@@ -217,6 +217,17 @@ cdef class Core:
         self.reached_ns = max(self.reached_ns, vm.now_ns)
         vm.worker.look(vm.now_ns)
         self.compactor.look(vm.now_ns)
+        return 0
+
+    cdef int _leave_agenda(self, VmState vm) except -1:
+        """The VM ends: it has no more turns."""
+        self.clock.agenda.put(FIRST_BALLOON + vm.id, FOREVER)
+        self.clock.agenda.put(FIRST_VM + vm.id, FOREVER)
+        self.who[FIRST_BALLOON + vm.id] = self.who[FIRST_VM + vm.id] = NULL
+        if vm.runs:
+            vm.runs = False
+            vm.stream.reason = "killed"
+            self.nr_running -= 1
         return 0
 
     cdef int hire(self, Actor actor, int64_t first_ns) except -1:

@@ -6,5 +6,4 @@ from .vm cimport Vm
 cdef class Engine(Core):
     cdef dict _ended                            # {event: count} of guests that are no more; None: there are none
 
-    cdef int _leave_agenda(self, Vm vm) except -1
     cdef Vm _new_vm(self, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs)

@@ -13,7 +13,7 @@ from posix.unistd cimport getpid
 
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
-from ..agenda cimport FIRST_BALLOON, FIRST_VM, FOREVER
+from ..agenda cimport FIRST_BALLOON, FIRST_VM
 from ..mapping.ages cimport AGES
 from .core cimport Core
 from ..guests.balloon cimport Balloon
@@ -214,16 +214,6 @@ cdef class Engine(Core):
                 self.snapshots.remove(vm)
         finally:
             self._leave()
-
-    cdef int _leave_agenda(self, Vm vm) except -1:
-        self.clock.agenda.put(FIRST_BALLOON + vm.id, FOREVER)
-        self.clock.agenda.put(FIRST_VM + vm.id, FOREVER)
-        self.who[FIRST_BALLOON + vm.id] = self.who[FIRST_VM + vm.id] = NULL
-        if vm.runs:
-            vm.runs = False
-            vm.stream.reason = "killed"
-            self.nr_running -= 1
-        return 0
 
     def _end_vm(self, Vm vm):
         """Whoever still has the VM keeps nothing of the host by that."""
