@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from memvirt import border, stores
 from memvirt.deciding import Decisions
 from memvirt.engine.content import codec as codecs
-from memvirt.engine.host import audit, contiguity, savings
+from memvirt.engine.host import audit, contiguity, sample, savings
 from memvirt.engine.host import host as engine_host
 from memvirt.engine.host import schedule as engine_run
 from memvirt.environment import memory_problem
@@ -98,6 +98,7 @@ class Host:
         self._decider = config.decider()
         self._streams = Streams()
         self._decisions = Decisions()
+        self._look: Callable[[int], int] | None = None
 
     @property
     def engine(self) -> Any:
@@ -141,18 +142,8 @@ class Host:
         domain: int = 0,
     ) -> Vm:
         """A VM that maps nothing yet (or, provisioned thick, everything). AdmissionError when the host refuses it."""
-        config = validate(
-            VmConfig,
-            {
-                "name": name,
-                "memory": memory,
-                "shares": shares,
-                "reservation": reservation,
-                "limit": limit,
-                "guest": guest,
-                "domain": domain,
-            },
-        )
+        settings = {"name": name, "memory": memory, "shares": shares, "reservation": reservation, "limit": limit}
+        config = validate(VmConfig, {**settings, "guest": guest, "domain": domain})
         return self.create(config)
 
     def create(self, config: VmConfig) -> Vm:
@@ -279,12 +270,18 @@ class Host:
             decide=decide,
             decider=decider,
             interval_ns=0 if asked is None else asked.interval_ns,
+            watch=self._look,
         )
         for vm in [vm for vm in streams if not vm.engine_vm.alive]:
             self.forget(vm.engine_vm)
         outcomes = {vm: RunOutcome(*outcome[vm.engine_vm]) for vm in streams}
         self._streams.end(outcomes)
         return outcomes
+
+    def watch(self, look: Callable[[int], int] | None) -> None:
+        """From now on `look` is called with the simulated time while VMs run, between quanta; it returns from when on it
+        wants to be called again. It may ask the host and its VMs anything and must change nothing. None: nobody looks."""
+        self._look = look
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:
         """What a decider is given: the host between two quanta, and what VMs did since the last decision."""
@@ -374,6 +371,12 @@ class Host:
     def sharing_histograms(self) -> dict[str, Any]:
         """Complete histograms (simulated ns) of how long duplicates lived and how long frames stayed merged."""
         return {} if self.engine.index is None else dict(self.engine.index.histograms())
+
+    def sample(self) -> tuple[list[int], dict[str, tuple[int, ...]]]:
+        """For time lines: the numbers that memvirt.names lists as SAMPLED_STATES and SAMPLED_COUNTS, and of every VM those
+        of SAMPLED_OF_VM. Takes microseconds."""
+        engine = self.engine
+        return sample.of_host(engine), dict(sample.of_vms(engine))
 
     def fragmentation(self) -> dict[str, Any]:
         """Fragmentation of free memory per order, waste inside the zpool (bytes), and how each VM's memory lies: see

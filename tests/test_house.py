@@ -32,7 +32,7 @@ upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
 guests: guest_memory machine guest balloon hardware
-host: batch stream core readback vm host contiguity schedule savings audit
+host: batch stream core readback vm host contiguity schedule savings sample audit
 testing: agendas orders guests
 """
 
@@ -46,9 +46,9 @@ inputs:
 workloads:
 simulation: trace reuse curve profile own face
 -: border vm stores streams deciding host
-results: record manifest run_folder shards derived
+results: timeline record manifest run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
-experiment: trace_cell cell pool loop
+experiment: trace_cell sampler cell pool loop
 timing: hook samples worker
 report: figures corpus_figures statistics columns summary verdict aging_table export terminal comparison comparison_text
 cli:

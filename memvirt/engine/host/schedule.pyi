@@ -13,4 +13,5 @@ def run(
     decide: Callable[[int], None] | None = ...,
     decider: object = ...,
     interval_ns: int = ...,
+    watch: Callable[[int], int] | None = ...,
 ) -> dict[Vm, tuple[int, str]]: ...

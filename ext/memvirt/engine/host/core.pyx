@@ -232,8 +232,8 @@ cdef class Core:
 
     cdef int hire(self, Actor actor, int64_t first_ns) except -1:
         """From now on this actor has turns, the first at that time; FOREVER: when it is woken."""
-        if len(self.actors) == FIRST_BALLOON:
-            raise InvariantError(f"a host has numbers for {FIRST_BALLOON} actors")
+        if len(self.actors) == FIRST_BALLOON - 1:       # the last is a watcher's, see schedule
+            raise InvariantError(f"a host has numbers for {FIRST_BALLOON - 1} actors")
         actor.number = len(self.actors)
         self.actors.append(actor)
         self.who[actor.number] = <void *>actor
