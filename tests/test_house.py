@@ -27,7 +27,7 @@ replacement: slru mq lirs clockpro wtinylfu belady registry distances replay
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex
-reclaim: readahead writeback evict harvest reclaim fault
+reclaim: readahead swapout writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
@@ -46,11 +46,12 @@ inputs:
 workloads:
 simulation: trace reuse curve profile own face
 -: border vm stores streams deciding host
-results: timeline record manifest run_folder frames shards derived
+results: timeline record claims manifest run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool loop
 timing: hook samples worker
-report: figures corpus_figures statistics columns summary verdict aging_table export terminal comparison comparison_text
+report: figures corpus_figures statistics columns summary claims verdict aging_table export terminal
+report: comparison comparison_text
 cli:
 """
 
