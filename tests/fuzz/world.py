@@ -278,7 +278,7 @@ class World:
         self.calm()
         disks = [self.host.engine.mapping.swap] if where != "guest" else []
         if where == "guest":
-            disks = [shadow.vm.engine_vm.machine.disk for shadow in self.vms if shadow.guest is not False]
+            disks = [shadow.vm.engine_vm.hardware.disk for shadow in self.vms if shadow.guest is not False]
         if where == "frame":
             self.host.engine.frames.buddy.fail_after(nth)
             return
@@ -292,7 +292,7 @@ class World:
         engine.frames.buddy.fail_after(0)
         disks = [
             engine.mapping.swap,
-            *(shadow.vm.engine_vm.machine.disk for shadow in self.vms if shadow.guest is not False),
+            *(shadow.vm.engine_vm.hardware.disk for shadow in self.vms if shadow.guest is not False),
         ]
         for disk in disks:
             for area in () if disk is None else getattr(disk, "areas", (disk,)):
