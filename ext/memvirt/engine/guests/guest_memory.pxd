@@ -19,7 +19,7 @@ cdef enum:
 # A guest's place in the ring of those that use the same tables: whose they are, then who borrows them, oldest first.
 cdef struct Sharer:
     Sharer *next
-    Sharer *previous            # itself, as next is: no other guest uses these tables
+    Sharer *prev                # itself, as next is: no other guest uses these tables
     PyObject *guest
 
 

@@ -48,7 +48,7 @@ cdef class GuestMemory:
 
     def __cinit__(self, hardware, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0, report_order=None,
                   str replacement="clock", replacement_options=None, seed=0, GuestMemory lender=None, **options):
-        self._sharer.next = self._sharer.previous = &self._sharer
+        self._sharer.next = self._sharer.prev = &self._sharer
         self._sharer.guest = <PyObject *>self
         self.nr_vpns = whole("vpns", vpns, 1, <long long>NONE - 2)
         self.nr_pages = whole("pages", pages, 1, <long long>NONE - 2)
@@ -260,15 +260,15 @@ cdef class GuestMemory:
 
     cdef void _join(self, GuestMemory lender) noexcept:
         """Be a copy of `lender`, which was made with the same arguments and has tables of its own, by using these."""
-        self._sharer.next, self._sharer.previous = &lender._sharer, lender._sharer.previous
-        self._sharer.next.previous = self._sharer.previous.next = &self._sharer
+        self._sharer.next, self._sharer.prev = &lender._sharer, lender._sharer.prev
+        self._sharer.next.prev = self._sharer.prev.next = &self._sharer
         self._use_tables_of(lender)
 
     cdef void _leave(self) noexcept:
         """Be alone in the ring. The others in it may be about to go themselves: they are not looked at."""
         if self._sharer.next != NULL:           # NULL: not even begun
-            self._sharer.next.previous, self._sharer.previous.next = self._sharer.previous, self._sharer.next
-            self._sharer.next = self._sharer.previous = &self._sharer
+            self._sharer.next.prev, self._sharer.prev.next = self._sharer.prev, self._sharer.next
+            self._sharer.next = self._sharer.prev = &self._sharer
 
     cdef void _use_tables_of(self, GuestMemory other) noexcept:
         self._lender = other
@@ -420,7 +420,7 @@ cdef class GuestMemory:
             raise InvariantError("guest: its tables are those of one that has none, or does not know of it")
         while sharer != &owner._sharer:
             other = <GuestMemory>sharer.guest
-            if sharer.next.previous != sharer or other._lender is not owner or not other._borrowed:
+            if sharer.next.prev != sharer or other._lender is not owner or not other._borrowed:
                 raise InvariantError("guest: the ring of those that share its tables is broken")
             if (other._gfn != owner._gfn or other._vpn != owner._vpn or other.buddy is not owner.buddy
                     or other.nr_balloon != owner.nr_balloon or other.nr_clean_anon != owner.nr_clean_anon):

@@ -5,7 +5,7 @@ from .order cimport Order
 
 
 ctypedef struct Place:
-    uint32_t newer, older               # neighbours among ids of the same count, NONE at an end
+    uint32_t prev, next                 # the next newer and older of the ids of the same count, NONE at an end
     uint32_t rank                       # the Rank the id is in, NONE if absent
 
 ctypedef struct Rank:

@@ -71,27 +71,27 @@ cdef class Lfu(Order):
         """Make id the newest of rank."""
         cdef uint32_t newest = self._ranks[rank].newest
         self._places[id].rank = rank
-        self._places[id].newer = NONE
-        self._places[id].older = newest
+        self._places[id].prev = NONE
+        self._places[id].next = newest
         if newest == NONE:
             self._ranks[rank].oldest = id
         else:
-            self._places[newest].newer = id
+            self._places[newest].prev = id
         self._ranks[rank].newest = id
 
     cdef void _leave(self, uint32_t id) noexcept nogil:
         """Take id out of its rank, and the rank out of use if that was its last."""
-        cdef uint32_t rank = self._places[id].rank, newer = self._places[id].newer, older = self._places[id].older
+        cdef uint32_t rank = self._places[id].rank, newer = self._places[id].prev, older = self._places[id].next
         cdef uint32_t higher = self._ranks[rank].higher, lower = self._ranks[rank].lower
         self._places[id].rank = NONE
         if newer == NONE:
             self._ranks[rank].newest = older
         else:
-            self._places[newer].older = older
+            self._places[newer].next = older
         if older == NONE:
             self._ranks[rank].oldest = newer
         else:
-            self._places[older].newer = newer
+            self._places[older].prev = newer
         if self._ranks[rank].newest != NONE:
             return
         if lower == NONE:
@@ -156,14 +156,14 @@ cdef class Lfu(Order):
         assert self.holds(id) and not self.holds(new)
         place[0] = self._places[id]
         self._places[id].rank = NONE
-        if place.newer == NONE:
+        if place.prev == NONE:
             self._ranks[place.rank].newest = new
         else:
-            self._places[place.newer].older = new
-        if place.older == NONE:
+            self._places[place.prev].next = new
+        if place.next == NONE:
             self._ranks[place.rank].oldest = new
         else:
-            self._places[place.older].newer = new
+            self._places[place.next].prev = new
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:
@@ -184,10 +184,10 @@ cdef class Lfu(Order):
             if id == NONE:
                 raise InvariantError(f"lfu: rank {rank} is empty")
             while id != NONE:
-                if self._places[id].rank != rank or self._places[id].newer != newer or found >= self.nr_resident:
+                if self._places[id].rank != rank or self._places[id].prev != newer or found >= self.nr_resident:
                     raise InvariantError(f"lfu: id {id} is in the list of rank {rank}, but not placed there")
                 found += 1
-                newer, id = id, self._places[id].older
+                newer, id = id, self._places[id].next
             if self._ranks[rank].oldest != newer:
                 raise InvariantError(f"lfu: rank {rank} ends with {newer}, but names {self._ranks[rank].oldest}")
             lower, rank = rank, self._ranks[rank].higher

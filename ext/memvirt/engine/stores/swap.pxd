@@ -29,8 +29,8 @@ cdef enum ClusterState:
 # A run of slots that is filled in order, so that pages evicted together lie together.
 cdef struct Cluster:
     uint32_t used               # slots in use
-    uint32_t before             # FREE, PARTIAL: neighbours on the list, NONE at its ends
-    uint32_t after
+    uint32_t prev               # FREE, PARTIAL: neighbours on the list, NONE at its ends
+    uint32_t next
     uint8_t state
 
 cdef struct ClusterList:

@@ -381,36 +381,36 @@ cdef class Swap(SwapSpace):
 
 
 cdef void append(Cluster *cluster, ClusterList *target, uint32_t i) noexcept nogil:
-    cluster[i].before, cluster[i].after = target.tail, NONE
+    cluster[i].prev, cluster[i].next = target.tail, NONE
     if target.tail == NONE:
         target.head = i
     else:
-        cluster[target.tail].after = i
+        cluster[target.tail].next = i
     target.tail = i
 
 
 cdef void remove(Cluster *cluster, ClusterList *source, uint32_t i) noexcept nogil:
-    if cluster[i].before == NONE:
-        source.head = cluster[i].after
+    if cluster[i].prev == NONE:
+        source.head = cluster[i].next
     else:
-        cluster[cluster[i].before].after = cluster[i].after
-    if cluster[i].after == NONE:
-        source.tail = cluster[i].before
+        cluster[cluster[i].prev].next = cluster[i].next
+    if cluster[i].next == NONE:
+        source.tail = cluster[i].prev
     else:
-        cluster[cluster[i].after].before = cluster[i].before
+        cluster[cluster[i].next].prev = cluster[i].prev
 
 
 cdef set members(Cluster *cluster, ClusterList source):
     """The clusters on a list; InvariantError if its links disagree or it does not end."""
-    cdef uint32_t i = source.head, before = NONE
+    cdef uint32_t i = source.head, prev = NONE
     found = set()
     while i != NONE:
-        if i in found or cluster[i].before != before:
+        if i in found or cluster[i].prev != prev:
             raise InvariantError(f"swap cluster {i}: its list is broken")
         found.add(i)
-        before, i = i, cluster[i].after
-    if source.tail != before:
-        raise InvariantError(f"swap cluster {before} ends its list, {source.tail} is named as its end")
+        prev, i = i, cluster[i].next
+    if source.tail != prev:
+        raise InvariantError(f"swap cluster {prev} ends its list, {source.tail} is named as its end")
     return found
 
 

@@ -132,8 +132,8 @@ cdef class Zpool:
             self.zspages.expect_bytes(handle)
         if self.zspages.aged:
             age = self.zspages.age(handle)
-            self.zspages.expect(age.older)
-            self.zspages.expect(age.younger)
+            self.zspages.expect(age.next)
+            self.zspages.expect(age.prev)
 
     cdef int free(self, uint32_t handle) except -1 nogil:
         cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle)
@@ -166,32 +166,32 @@ cdef class Zpool:
         cdef Age *age = self.zspages.age(handle)
         cdef Age *oldest
         if self._oldest == NONE:
-            self._oldest = age.older = age.younger = handle
+            self._oldest = age.next = age.prev = handle
             return
         oldest = self.zspages.age(self._oldest)
-        age.older = oldest.older
-        age.younger = self._oldest
-        self.zspages.age(age.older).younger = handle
-        oldest.older = handle
+        age.next = oldest.next
+        age.prev = self._oldest
+        self.zspages.age(age.next).prev = handle
+        oldest.next = handle
 
     cdef void _unlink(self, uint32_t handle) noexcept nogil:
         cdef Age *age = self.zspages.age(handle)
-        if age.younger == handle:
+        if age.prev == handle:
             self._oldest = NONE
             return
-        self.zspages.age(age.older).younger = age.younger
-        self.zspages.age(age.younger).older = age.older
+        self.zspages.age(age.next).prev = age.prev
+        self.zspages.age(age.prev).next = age.next
         if self._oldest == handle:
-            self._oldest = age.younger
+            self._oldest = age.prev
 
     cdef void _replace(self, uint32_t old, uint32_t new) noexcept nogil:
         """`new` where `old` was."""
         cdef Age *age = self.zspages.age(new)
         age[0] = self.zspages.age(old)[0]
-        self.zspages.age(age.older).younger = new           # for the only one: its own, which then goes with it
-        self.zspages.age(age.younger).older = new
-        if age.younger == old:
-            age.older = age.younger = new
+        self.zspages.age(age.next).prev = new           # for the only one: its own, which then goes with it
+        self.zspages.age(age.prev).next = new
+        if age.prev == old:
+            age.next = age.prev = new
         if self._oldest == old:
             self._oldest = new
 
@@ -296,9 +296,9 @@ cdef class Zpool:
         if (handle in live) != (self.zspages.aged and self.nr_objects > 0):
             raise InvariantError(f"the oldest of {self.nr_objects} objects is {handle}; order kept: {self.zspages.aged}")
         while handle in live and (nr_aged == 0 or handle != self._oldest):
-            older, handle = handle, self.zspages.age(handle).younger
+            older, handle = handle, self.zspages.age(handle).prev
             nr_aged += 1
-            if handle not in live or self.zspages.age(handle).older != older or nr_aged > self.nr_objects:
+            if handle not in live or self.zspages.age(handle).next != older or nr_aged > self.nr_objects:
                 raise InvariantError(f"order: {handle} after {older} holds no object, names another, or comes twice")
         if self.zspages.aged and nr_aged != self.nr_objects:
             raise InvariantError(f"{self.nr_objects} objects, {nr_aged} in the order")

@@ -46,8 +46,8 @@ cdef struct Zspage:
 
 # Neighbours in store order: handles. The oldest and the youngest are neighbours too.
 cdef struct Age:
-    uint32_t older
-    uint32_t younger
+    uint32_t prev               # the next younger one
+    uint32_t next               # the next older one
 
 # Content without bytes: what would lie in the slot.
 cdef struct Payload:
