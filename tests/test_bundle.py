@@ -1,8 +1,10 @@
 """Bundles prove themselves: what is whole passes, and what was changed fails and is named, by whoever changed it."""
 
 import json
+import random
 import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -260,6 +262,27 @@ def test_a_truncated_archive_is_named(packed, tmp_path, share):
     (tmp_path / "a.zip").write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(BundleError, match="damaged"):
         checks(tmp_path / "a.zip")
+
+
+def test_damage_of_any_kind_is_told_and_never_a_traceback(packed, tmp_path):
+    """Bytes of the archive, half of them of its directory; then of its files, by someone who sets all sums right."""
+    rng, whole = random.Random(7), packed.read_bytes()
+    for _ in range(40):
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 2, 8])):
+            data[rng.randrange(rng.choice([0, len(data) - 4000]), len(data))] = rng.randrange(256)
+        (tmp_path / "b.zip").write_bytes(data)
+        with suppress(BundleError):
+            checks(tmp_path / "b.zip")
+    for _ in range(40):
+
+        def change(files):
+            name = rng.choice([name for name in files if name.startswith("run/")])
+            data, at = bytearray(files[name]), rng.randrange(len(files[name]))
+            data[at : at + rng.choice([1, 1, 20])] = rng.choice([b"", b"{", b"]", b'"', b"9", b"-", b"null"])
+            files[name] = bytes(data)
+
+        checks(repacked(packed, tmp_path / "b.zip", change, mend=True))
 
 
 def test_a_folder_with_links_is_refused(packed, tmp_path):
