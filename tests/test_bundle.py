@@ -318,6 +318,7 @@ def test_bundle_says_what_it_made(results, tmp_path):
     [
         (["bundle", "RUN", "-o", "a.tar"], ConfigError, "a bundle is a zip archive; call it"),
         (["bundle", "RUN", "-o", "/nowhere/a.zip"], ConfigError, "there is no folder /nowhere"),
+        (["bundle", "RUN", "-o", "TMP/a.zip", "--license", "my own"], ConfigError, "no SPDX identifier"),
         (["bundle", "/nowhere", "-o", "TMP/a.zip"], FolderError, "not a memvirt results folder"),
         (["bundle", "RUN", "-o", "TMP/a.zip", "--with-pages"], ConfigError, "corpus .* is not here any more"),
         (["verify", "/nowhere"], ConfigError, "does not exist"),
