@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,15 @@ cells = ["zipf-150--zcache"]
 at_most = {most}
 minutes = 1
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_figures():
+    """Drawing takes a second; one test does it, for all others tables are enough."""
+    made = dict(contents.MADE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(contents.MADE, "figures")
+        yield made["figures"]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +100,25 @@ def test_equal_runs_give_equal_bundles(results, packed, tmp_path):
     again = tmp_path / packed.name
     bundle(tmp_path / "elsewhere", again, Wish())
     assert again.read_bytes() == packed.read_bytes()
+
+
+def test_figures_are_drawn_again_byte_for_byte(results, without_figures, tmp_path, monkeypatch):
+    pytest.importorskip("vl_convert")
+    monkeypatch.setitem(contents.MADE, "figures", without_figures)
+    bundle(results, tmp_path / "a.zip", Wish())
+    with zipfile.ZipFile(tmp_path / "a.zip") as inside:
+        drawn = [name for name in inside.namelist() if name.startswith("figures/")]
+    assert "figures/tradeoff-zipf.svg" in drawn and "figures/tradeoff-zipf.vl.json" in drawn
+
+    def repaint(files):
+        files["figures/tradeoff-zipf.svg"] = files["figures/tradeoff-zipf.svg"].replace(b"1.5", b"1.6")
+
+    assert standings(tmp_path / "a.zip")["figures"] == "PASS"
+    standing, evidence = checks(repacked(tmp_path / "a.zip", tmp_path / "b.zip", repaint, mend=True))["figures"]
+    assert standing == "FAIL" and "figures/tradeoff-zipf.svg comes out otherwise" in evidence
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    standing, evidence = checks(tmp_path / "a.zip")["figures"]
+    assert standing == "SKIP" and "pip install" in evidence
 
 
 def test_what_is_not_memvirts_stays_out(results, tmp_path):
