@@ -98,6 +98,17 @@ def test_a_name_of_two_things_is_described_as_both(memvirt):
     assert {entry["kind"] for entry in json.loads(out)} == {"suites", "workloads"}
 
 
+def test_a_file_is_explained_or_run_and_not_described(memvirt):
+    code, _, said = memvirt("describe", "own/mine.toml")
+    assert code == 2 and "'memvirt explain own/mine.toml' tells of a preset's file" in said
+
+
+def test_what_the_package_offers_is_what_can_be_completed():
+    import memvirt
+
+    assert {name for name in dir(memvirt) if not name.startswith("__")} == set(memvirt.__all__)
+
+
 def test_an_option_is_described_by_what_has_it(memvirt):
     _, out, _ = memvirt("describe", "smart_scan", "--json")
     (ksm,) = json.loads(out)
