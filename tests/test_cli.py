@@ -402,8 +402,9 @@ def test_a_missing_compiler_is_named_at_install(tmp_path):
 
 
 @pytest.mark.parametrize("words", [["list"], ["describe", "quick"], ["explain", "esx-2002"]])
-def test_columns_wraps_what_is_listed(memvirt, monkeypatch, words):
+def test_columns_wraps_what_is_listed(memvirt, monkeypatch, words, tmp_path):
     """A width that is known is kept; into a pipe each row stays one line, for grep."""
+    monkeypatch.setenv("MEMVIRT_CACHE", str(tmp_path))  # corpora of this machine come and go
     monkeypatch.delenv("COLUMNS", raising=False)
     _, piped, _ = memvirt(*words)
     assert max(map(len, piped.splitlines())) > 100
