@@ -46,7 +46,7 @@ def test_what_a_full_host_holds_is_read_back_without_a_frame(stores, content, gu
         outcomes = host.run({vm: shadows[vm].watch(batches(vm.pages, len(corpus), 50)) for vm in vms})
         assert {outcome.reason for outcome in outcomes.values()} == {"no_frame"}
         for vm, outcome in outcomes.items():
-            shadows[vm].settle(outcome.done - shadows[vm].operations)
+            shadows[vm].commit(outcome.done - shadows[vm].operations)
         failed = host.counters()["exhausted_no_frame"]
         for vm in vms:
             assert shadows[vm].verify(vm, corpus.pages, host.ids_of) > 100 and vm.outcome == "done"

@@ -80,7 +80,7 @@ def test_a_stream_cut_short_counts_what_was_done(rows, data):
         rest = len(batch) if index < done else data.draw(st.integers(0, len(batch)))
         for step in batch[:rest]:
             memory.do(*step)
-    shadow.settle(rest)
+    shadow.commit(rest)
     assert shadow.writes == memory.writes
     shadow.verify(memory, CORPUS)
 
@@ -111,7 +111,7 @@ def test_more_done_than_was_handed_on_is_a_bug():
     shadow = Shadow("a", PAGES, BASE)
     list(shadow.watch([batch_of([(0, WRITE, 0)])]))
     with pytest.raises(InvariantError, match="2 operations were done of a last batch of 1"):
-        shadow.settle(2)
+        shadow.commit(2)
 
 
 def test_tags_are_never_zero():

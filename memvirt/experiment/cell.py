@@ -105,7 +105,7 @@ class Driver(Generic[AnyVm]):
                 )
             for vm, outcome in outcomes.items():
                 shadow = self._shadows[vm]
-                shadow.settle(outcome.done - (shadow.operations - before[vm][1]))
+                shadow.commit(outcome.done - (shadow.operations - before[vm][1]))
                 took = vm.sim_ns - before[vm][0]
                 entry = phase.vms.setdefault(vm.name, {"accesses": 0, "sim_ns": 0, "stall_ns": 0})
                 entry["accesses"] += outcome.done

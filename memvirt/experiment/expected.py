@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from memvirt.errors import ContentError, InvariantError
+from memvirt.units import PAGE_SIZE
+from memvirt.workloads.base import DISCARD, FILL, WRITE
 
-READ, WRITE, FILL, DISCARD = 0, 1, 2, 3
-PAGE_BYTES, PAGE_WORDS = 4096, 512
+PAGE_WORDS = PAGE_SIZE // 8
 NO_SOURCE = 0xFFFFFFFF
 CHUNK_PAGES = 1024  # pages compared at once: 4 MiB, inside the cache
 
@@ -89,7 +90,7 @@ class Shadow:
         return twin
 
     def watch(self, stream: Iterable[BatchLike]) -> Iterator[BatchLike]:
-        """Hand on a stream's batches and remember them until `settle` says how much of them was done."""
+        """Hand on a stream's batches and remember them until `commit` says how much of them was done."""
         for batch in stream:
             sources = None if batch.sources is None else np.asarray(batch.sources)
             self._pending.append(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
@@ -98,7 +99,7 @@ class Shadow:
                 self._apply(self._pending.popleft())
             yield batch
 
-    def settle(self, rest: int) -> None:
+    def commit(self, rest: int) -> None:
         """Apply the first `rest` operations of the batch handed on last: what the run did of it."""
         last = self._pending.popleft() if self._pending else None
         size = 0 if last is None else len(last.pages)
@@ -147,7 +148,7 @@ class Shadow:
 
     def expected(self, pages: npt.NDArray[Any], corpus: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
         """The bytes of `pages`, one row each."""
-        rows = np.zeros((len(pages), PAGE_BYTES), np.uint8)
+        rows = np.zeros((len(pages), PAGE_SIZE), np.uint8)
         sources = self._source[pages]
         filled = sources != NO_SOURCE
         if filled.any():
@@ -161,7 +162,7 @@ class Shadow:
 
     def expected_ids(self, pages: npt.NDArray[Any], ids_of: IdsOf) -> npt.NDArray[np.uint8]:
         """The same where content is fingerprints: a row is read back as the 8-byte id of its page, and zeros."""
-        rows = np.zeros((len(pages), PAGE_BYTES), np.uint8)
+        rows = np.zeros((len(pages), PAGE_SIZE), np.uint8)
         sources = self._source[pages]
         filled = np.where(sources == NO_SOURCE, 0, sources).astype(np.uint32)
         rows.view("<u8")[:, 0] = ids_of(filled, word_of(pages).astype(np.uint32), self.tags()[pages])
@@ -177,7 +178,7 @@ class Shadow:
         for start in range(0, len(named), CHUNK_PAGES):
             pages = named[start : start + CHUNK_PAGES]
             wanted = self.expected(pages, corpus) if ids_of is None else self.expected_ids(pages, ids_of)
-            found = np.asarray(vm.read_pages(pages)).reshape(len(pages), PAGE_BYTES)
+            found = np.asarray(vm.read_pages(pages)).reshape(len(pages), PAGE_SIZE)
             wrong = np.flatnonzero((wanted != found).any(axis=1))
             if len(wrong):
                 raise ContentError(self._difference(int(pages[wrong[0]]), wanted[wrong[0]], found[wrong[0]]))

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memvirt.errors import CorpusError
+from memvirt.units import PAGE_SIZE as PAGE_SIZE
 
 from .bits import Pages
 
-PAGE_SIZE = 4096
 ZERO_CLASS = "zero"
 CLASS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memvirt.errors import CorpusError
+from memvirt.units import PAGE_SIZE
 
 from .bits import Bits, Pages
 
-PAGE_SIZE = 4096
 MOST_TEXT = 1 << 20
 MOST_BYTES = 1 << 43  # of all regions: 2^31 pages
 MOST_MS = 1 << 40

@@ -7,9 +7,8 @@ import pytest
 from memvirt.engine.content.content import Bytes
 from memvirt.engine.content.fingerprints import Fingerprints
 from memvirt.engine.memory.frames import Frames
-from memvirt.engine.stores.sizeclass import size_classes
 from memvirt.engine.stores.zpool import Zpool
-from memvirt.engine.testing.stores import ZpoolProbe
+from memvirt.engine.testing.stores import ZpoolProbe, size_classes
 from memvirt.errors import ConfigError, InvariantError
 from oracle.zsmalloc_model import PAGE, Model, classes_of
 

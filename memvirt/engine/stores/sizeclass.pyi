@@ -1,3 +1,1 @@
 CHAIN_RULES: dict[str, int]
-
-def size_classes(chain: int = 8, rule: str = "waste") -> list[tuple[int, int, int]]: ...

@@ -5,6 +5,8 @@ from memvirt.engine.reclaim.readahead import Window
 from memvirt.engine.stores.swapspace import SwapSpace
 from memvirt.engine.stores.zpool import Zpool
 
+def size_classes(chain: int = 8, rule: str = "waste") -> list[tuple[int, int, int]]: ...
+
 class ZpoolProbe:
     zpool: Zpool
     def __init__(self, zpool: Zpool) -> None: ...

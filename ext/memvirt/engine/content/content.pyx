@@ -251,7 +251,7 @@ def check_corpus(corpus):
 
 
 def available_bytes():
-    """What the kernel thinks can be had without swapping, or None where /proc does not say."""
+    """Bytes that the kernel can give without swapping, or None where /proc does not say."""
     try:
         with open("/proc/meminfo") as lines:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

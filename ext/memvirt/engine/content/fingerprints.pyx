@@ -23,7 +23,7 @@ One case is left, and it errs on the safe side: two sources that differ in two w
 just the value that the other has there, are equal bytes with different ids: a merge is missed, none is wrong.
 
 Ids keep no second tag: a page must be tagged in one word only until it is filled anew. The caller sees to that by
-choosing the word from the gfn; debug builds assert it.
+choosing the word from the vpn (memvirt_word in access.h); debug builds assert it.
 
 Compressed lengths are measured with the real codec, once for a source and once for it with a representative tag.
 

@@ -43,7 +43,8 @@ cdef class Cloner:
         return self._copy_pinned(parent, child) if self.mapping.account[parent].pinned else OK
 
     cdef bint may_take(self, vmid_t vm, uint32_t frames) except? False nogil:
-        """Secure frames for the tables of a clone or revert; if they cannot be had, nobody's pages go in vain."""
+        """Secure frames for the tables of a clone or revert. False, and no page has gone, where it is known
+        that they are too few."""
         if not self.reclaim.could_take(frames):
             return False
         return self.reclaim.secure(vm, 0, frames) in (OK, AGAIN)

@@ -1,6 +1,6 @@
 """What a page holds, read where it lies: in its frame, as a value, compressed, on swap, on its guest's own disk.
 
-An access brings its page into a frame, and where none is left to be had it is refused. What a VM has written must be
+An access brings its page into a frame, and is refused where none is left. What a VM has written must be
 readable even then: that nothing is lost has to be shown of full hosts, too. So this brings nothing in. It changes no
 entry, no store and no clock, and it needs no memory but a page of the caller's.
 

@@ -176,7 +176,7 @@ cdef class Leaves:
         leaf.frame = target
 
     cdef bint owns_table(self, hfn_t frame) noexcept nogil:
-        """Is this FRAME_TABLE frame a leaf's table (and not a page of one of the slabs)?"""
+        """True if this FRAME_TABLE frame is a leaf's table, and no page of a slab."""
         cdef uint32_t id = self.frames.frame[frame].where
         return id < self.records.end() and self.at(id).used and self.at(id).frame == frame
 

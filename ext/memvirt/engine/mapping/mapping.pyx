@@ -183,7 +183,7 @@ cdef class Mapping(Tables):
         return self.release_backing(backing_id)
 
     cdef bint sole(self, hfn_t frame) noexcept nogil:
-        """May the one entry that names this frame write to it in place?"""
+        """True if one entry names this frame, and may write to it in place."""
         cdef Frame *record = &self.frames.frame[frame]
         if self.copy_merged and record.flags & FRAME_STABLE:
             return False

@@ -158,7 +158,7 @@ cdef class ReverseMap:
                 return pages
 
     cdef bint _maps(self, hfn_t frame, vmid_t vm) noexcept nogil:
-        """Does this VM still map the frame?"""
+        """True if this VM still maps the frame."""
         cdef Walk walk
         self.walk(frame, &walk)
         while not self.leaves.held_by(walk.leaf, vm):

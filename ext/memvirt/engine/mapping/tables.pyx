@@ -92,7 +92,7 @@ cdef class Tables(ReverseMap):
         return 0
 
     cdef bint collapsible(self, leaf_t id) noexcept nogil:
-        """Do the 512 entries name one aligned block of frames that nobody else names, all private and in memory?"""
+        """True if the 512 entries name one aligned block of frames that no other entry names, all private and in memory."""
         cdef Leaf *leaf = self.leaves.at(id)
         cdef uint32_t i, base
         cdef Frame *record
@@ -179,8 +179,8 @@ cdef class Tables(ReverseMap):
         return 0
 
     cdef bint test_and_clear_accessed(self, hfn_t frame) except -1 nogil:
-        """Was the frame referenced since this was last asked? A huge leaf has one mark for its 512 frames: the others
-        are told to the order here."""
+        """True if the frame was referenced since this was last asked. A huge leaf has one mark for its 512 frames: this
+        tells the order of the others."""
         cdef Walk walk
         cdef uint32_t i, base
         cdef bint accessed = False

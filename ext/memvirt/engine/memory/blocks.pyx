@@ -202,7 +202,7 @@ cdef class Blocks:
 
     @cython.final
     cdef bint _whole(self, uint32_t page, int order) noexcept nogil:
-        """Is every page of this block free?"""
+        """True if every page of this block is free."""
         cdef uint32_t word = page >> WORD_ORDER
         cdef uint64_t block
         if order < WORD_ORDER:
@@ -213,7 +213,7 @@ cdef class Blocks:
 
     @cython.final
     cdef bint _untouched(self, uint32_t page, int order) noexcept nogil:
-        """Is no page of this block free? (What give() requires.)"""
+        """True if no page of this block is free, as give() requires."""
         cdef uint32_t word = page >> WORD_ORDER
         cdef uint32_t i
         if order < WORD_ORDER:

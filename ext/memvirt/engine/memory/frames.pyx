@@ -341,7 +341,7 @@ cdef class Slab:
         self.nr_used -= 1
 
     cdef bint owns_page(self, hfn_t frame) noexcept nogil:
-        """Is this frame, which is in our state, a page of this slab?"""
+        """True if this frame, which is in our state, is a page of this slab."""
         cdef uint32_t index = self.frames.frame[frame].where
         return index < self.nr_pages and self.page_frame[index] == frame
 

@@ -346,7 +346,7 @@ cdef class Faults:
         return entry & PTE_PRESENT and self.frames.frame[entry & PTE_WHERE].flags & FRAME_PINNED
 
     cdef bint pinned(self, vmid_t vm, gfn_t gfn) noexcept nogil:
-        """Is the VM's page pinned?"""
+        """True if the VM's page is pinned."""
         cdef Look at
         self.leaves.look(vm, gfn, &at)
         return self.is_pinned(at.entry)
@@ -379,8 +379,8 @@ cdef class Faults:
     cdef int populate(self, vmid_t vm) except -1 nogil:
         """Thick provisioning: map everything now, in 2 MiB blocks where there are any. OK or what ran out.
 
-        Reclaim may have to make room among other VMs. None of this VM's own pages go meanwhile, and nobody's if it is
-        known beforehand that there would not be room.
+        Reclaim may have to make room among other VMs. None of this VM's own pages go meanwhile, and none at all
+        if it is known beforehand that there would not be room.
         """
         cdef int outcome = NO_FRAME
         cdef uint64_t pages = self.leaves.directory[vm].nr_pages

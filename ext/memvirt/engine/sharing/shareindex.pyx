@@ -17,7 +17,7 @@ one site of which a broken page leaves, takes as long as that has sites. A full 
 beyond the bound becomes the first of another frame; so n equal pages take n / bound frames, rounded up, and not one.
 There is no bound unless one is asked for: sharing is exact.
 
-A merge needs tables if a huge leaf has to be split. If those frames are not to be had above the
+A merge needs tables if a huge leaf has to be split. If those frames are not free above the
 min watermark, the merge is put off and counted: a scanner must not cause reclaim. Reclaim itself, when it tries to
 share a page instead of writing it out, may use the reserve.
 """
@@ -156,7 +156,7 @@ cdef class ShareIndex(Listener):
         return NONE
 
     cdef bint _room(self, hfn_t frame, hfn_t other) noexcept nogil:
-        """May the one frame have the entries of both? (A frame that clones share by a leaf has one for all of them.)"""
+        """True if one frame may have the entries of both. (A frame that clones share by a leaf has one for all of them.)"""
         return self.frames.frame[frame].refs + self.frames.frame[other].refs <= self.max_page_sharing
 
     cdef void _insert(self, hfn_t frame, uint64_t hash) noexcept nogil:
@@ -211,7 +211,7 @@ cdef class ShareIndex(Listener):
         return 0
 
     cdef hfn_t next_recent(self) noexcept nogil:
-        """The frame that has waited longest since its content arrived, or NONE. It may be anybody's by now."""
+        """The frame that has waited longest since its content arrived, or NONE. It may hold another page by now."""
         cdef hfn_t frame
         if self.nr_recent == 0:
             return NONE

@@ -14,7 +14,6 @@ top, where only one object fits into one frame, they all merge into the class of
 
 from ..types cimport PAGE_SIZE
 
-
 CHAIN_RULES = {"waste": CHAIN_WASTE, "used": CHAIN_USED}
 
 
@@ -44,13 +43,3 @@ cdef int build_classes(int max_chain, ChainRule rule, SizeClass *classes, uint8_
         classes[nr_classes - 1] = SizeClass(size=size, objects=objects, frames=frames)  # the largest size stays
         class_of[index] = nr_classes - 1
     return nr_classes
-
-
-def size_classes(int chain=8, str rule="waste"):
-    """The classes of a pool, smallest first, as (size in bytes, frames per zspage, objects per zspage)."""
-    cdef SizeClass classes[NR_SIZES]
-    cdef uint8_t class_of[NR_SIZES]
-    if rule not in CHAIN_RULES or not 1 <= chain <= MAX_CHAIN:
-        raise ValueError(f"no size classes for rule {rule!r} and chain {chain}: rules {list(CHAIN_RULES)}, chain 1..16")
-    cdef int nr_classes = build_classes(chain, CHAIN_RULES[rule], classes, class_of)
-    return [(classes[i].size, classes[i].frames, classes[i].objects) for i in range(nr_classes)]

@@ -102,7 +102,7 @@ cdef class BuddyProbe:
             self.buddy.give_bulk(given.size, &numbers[0])
 
     def page_is_free(self, page):
-        """Is this page free?"""
+        """True if this page is free."""
         self._require_block(page, 0)
         return self.buddy.is_free(page)
 

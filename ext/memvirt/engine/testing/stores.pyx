@@ -8,12 +8,24 @@ from posix.stdlib cimport posix_memalign
 
 from ..memory.frames cimport FRAME_ZSPAGE
 from ..reclaim.readahead cimport Window
+from ..stores.sizeclass cimport MAX_CHAIN, NR_SIZES, SizeClass, build_classes
 from ..stores.swapspace cimport SwapSpace
 from ..stores.zpool cimport Zpool
 from ..stores.zspage cimport OWNER, slot_of
 from ..types cimport NONE, OK, PAGE_SIZE, hfn_t, uint8_t, uint32_t
 
+from memvirt.engine.stores.sizeclass import CHAIN_RULES
 from memvirt.errors import ConfigError, InvariantError
+
+
+def size_classes(int chain=8, str rule="waste"):
+    """The classes of a pool, smallest first, as (size in bytes, frames per zspage, objects per zspage)."""
+    cdef SizeClass classes[NR_SIZES]
+    cdef uint8_t class_of[NR_SIZES]
+    if rule not in CHAIN_RULES or not 1 <= chain <= MAX_CHAIN:
+        raise ValueError(f"no size classes for rule {rule!r} and chain {chain}: rules {list(CHAIN_RULES)}, chain 1..16")
+    cdef int nr_classes = build_classes(chain, CHAIN_RULES[rule], classes, class_of)
+    return [(classes[i].size, classes[i].frames, classes[i].objects) for i in range(nr_classes)]
 
 
 @cython.final

@@ -60,7 +60,7 @@ cdef class Renumber:
     cdef readonly uint64_t pages
 
     def __cinit__(self, most=MOST):
-        """A table for at most so many pages, 2^31 unless given."""
+        """A table for at most `most` pages."""
         if not isinstance(most, int) or not 0 < most <= MOST:
             raise InvariantError(f"a table is made for 1 to {MOST} pages, not {most!r}")
         self.capacity = 1 << 12
