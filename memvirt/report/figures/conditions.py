@@ -33,6 +33,8 @@ def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         return f"no preset that finished at ratio {ratio_label(ratio)} had a fault"
     names, runs = data.names_of(scenes), [scene.run for scene in scenes]
     kinds = [kind for kind in (ALL_FAULTS, *FAULT_NAMES.values()) if any(row["kind"] == kind for row in rows)]
+    if len(kinds) == 2:
+        kinds = kinds[1:]  # all faults are of one kind
     times = {kind: {row["us"] for row in rows if row["kind"] == kind} for kind in kinds}
     constant = [kind for kind in kinds if len(times[kind]) == 1]
     shown = [kind for kind in kinds if kind not in constant] or kinds
