@@ -48,7 +48,7 @@ simulation: trace reuse curve profile own face
 -: border vm stores host
 results: record manifest run_folder shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
-experiment: trace_cell cell pool loop
+experiment: trace_cell cell pool elsewhere executors loop
 timing: hook samples worker
 report: figures corpus_figures statistics columns summary verdict aging_table export terminal comparison comparison_text
 cli:

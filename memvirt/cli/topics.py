@@ -80,7 +80,7 @@ TAGS = (
 )
 EXIT_CODES = (
     ("0", "done"),
-    ("1", "some cells failed, or a record or the output could not be written"),
+    ("1", "some cells failed, or the executor was lost, or a record or the output could not be written"),
     ("2", "usage or configuration: nothing was run"),
     ("3", "compare --threshold: a regression beyond the threshold"),
     ("4", "a claim failed"),
@@ -108,6 +108,25 @@ RULES = (
     ),
 )
 
+WAYS_HEADS = ("option", "cells run", "if a worker is lost", "if the run is lost")
+WAYS = (
+    ("--jobs 1", "one after the other, in this process; wall times are kept", "", "--resume"),
+    ("--jobs N", "N at once, in processes of this machine", "its cell has failed; --resume runs it again", "--resume"),
+    ("--shard I/N", "the part of them that the hash of their names gives", "", "--resume, each part by itself"),
+    (
+        "--executor dask://HOST:PORT",
+        "in the workers of a dask scheduler: pip install 'memvirt[cluster]'",
+        "the scheduler gives its cells to another",
+        "a lost scheduler ends the run, exit code 1; --resume",
+    ),
+    (
+        "--executor MODULE:CALLABLE",
+        "in whatever executor CALLABLE() gives, as mpi4py.futures:MPIPoolExecutor",
+        "it is tried again, four times in all, where the executor says so",
+        "--resume",
+    ),
+)
+
 
 def entries() -> list[Entry]:
     """All topics, in the order in which a newcomer meets them."""
@@ -119,6 +138,7 @@ def entries() -> list[Entry]:
         Entry("targets", "what a decider answers", "From memvirt.policies.", FIELDS, _rows(TARGETS)),
         Entry("tags", "how well a source of a constant is known", "", ("tag", "meaning"), TAGS),
         Entry("tiers", "how much of a suite is run", _TIERS),
+        Entry("executors", "where cells are run, and what is promised of each way", _EXECUTORS, WAYS_HEADS, WAYS),
         Entry("mechanics", "what on_exhausted, provisioning, commit and watermarks do", "", ("setting", "meaning"), RULES),
         Entry("exit-codes", "how a command ends", "", ("code", "meaning"), EXIT_CODES),
         Entry("environment", "variables that memvirt reads", "", ("variable", "meaning", "unless set"), ENVIRONMENT),
@@ -131,6 +151,12 @@ Every scenario runs at every ratio, under every preset and variant, with every s
 _PRESET = """\
 A TOML file; those that come with memvirt lie in memvirt/settings/presets. `memvirt run SUITE --preset mine.toml` uses it,
 `memvirt explain mine.toml` shows every setting with its source."""
+_EXECUTORS = """\
+Records are the same, digit for digit, whichever way a cell is run. A record is written when its cell ends, by the process
+that was started, so the folder holds all that is known of a run. Elsewhere than in this process only simulated metrics
+are kept. A worker of an executor takes a cell only if its versions of memvirt, NumPy and LZ4, the commit of its source
+and its codecs are those of the run; the corpus is sent once to each machine that has it not, into its cache folder
+(MEMVIRT_CACHE). Files that a suite names (traces, deciders) must be where they are on a file system that is shared."""
 _TIERS = """\
 smoke  for tests: a quarter of the memory or less. Its numbers are no measurement: small pools do not fill their size
        classes, and short phases end before policies act.
