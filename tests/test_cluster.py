@@ -46,7 +46,7 @@ QUICK = ("run", "quick", "--tier", "smoke", "--preset", "zcache", "--corpus", "s
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A scheduler with one worker that no test takes away."""
+    """A scheduler; each test that takes a worker away adds one first."""
     made = Cluster(tmp_path_factory.mktemp("cluster")).add().ready(1)
     yield made
     made.end()
@@ -169,11 +169,11 @@ def test_a_scheduler_that_is_killed_ends_in_resume(tmp_path):
 def test_a_client_that_is_killed_is_resumed_and_a_second_one_is_refused(cluster, tmp_path):
     process = program(tmp_path, *slow(tmp_path, cluster.url, "out"))
     until(lambda: kept(tmp_path / "out") >= 2)
-    cluster.workers[0].send_signal(signal.SIGSTOP)
+    cluster.signal(signal.SIGSTOP)
     code, err = run(tmp_path, *slow(tmp_path, cluster.url, "out", "--resume"))
     kill(process)
     process.communicate()
-    cluster.workers[0].send_signal(signal.SIGCONT)
+    cluster.signal(signal.SIGCONT)
     assert code == 2 and "another memvirt run is writing into it" in err
     before = kept(tmp_path / "out")
     assert 2 <= before < CELLS

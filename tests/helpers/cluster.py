@@ -98,6 +98,12 @@ class Cluster:
             client.wait_for_workers(number, timeout=60)
         return self
 
+    def signal(self, number):
+        """To every worker that is left."""
+        for process in self.workers:
+            if process.poll() is None:
+                process.send_signal(number)
+
     def end(self):
         for process in (*self.workers, self.scheduler):
             process.kill()
