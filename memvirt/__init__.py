@@ -15,16 +15,23 @@ __all__ = [
     "MemvirtError",
     "StoreError",
     "Vm",
+    "read_results",
     "simulate",
 ]
 
 if TYPE_CHECKING:
     from memvirt.errors import AdmissionError, ConfigError, CorpusError, InvariantError, MemvirtError, StoreError
     from memvirt.host import Host
+    from memvirt.results.frames import read_results
     from memvirt.simulation import simulate
     from memvirt.vm import Vm
 
-_HOMES = {"Host": "memvirt.host", "Vm": "memvirt.vm", "simulate": "memvirt.simulation"}
+_HOMES = {
+    "Host": "memvirt.host",
+    "Vm": "memvirt.vm",
+    "read_results": "memvirt.results.frames",
+    "simulate": "memvirt.simulation",
+}
 
 
 def __getattr__(name: str) -> object:

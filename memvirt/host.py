@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 from memvirt import border, stores
 from memvirt.engine.content import codec as codecs
-from memvirt.engine.host import audit, contiguity, savings
+from memvirt.engine.host import audit, contiguity, sample, savings
 from memvirt.engine.host import host as engine_host
 from memvirt.engine.host import schedule as engine_run
 from memvirt.environment import memory_problem
@@ -95,6 +95,7 @@ class Host:
         self._decider = config.decider()
         self._memo: Mapping[str, tuple[int, ...]] = {}
         self._last_decision_ns = 0
+        self._look: Callable[[int], int] | None = None
         self._decisions = self._acted = 0  # times the decider was asked; of these, the ones that changed something
 
     @property
@@ -139,18 +140,8 @@ class Host:
         domain: int = 0,
     ) -> Vm:
         """A VM that maps nothing yet (or, provisioned thick, everything). AdmissionError when the host refuses it."""
-        config = validate(
-            VmConfig,
-            {
-                "name": name,
-                "memory": memory,
-                "shares": shares,
-                "reservation": reservation,
-                "limit": limit,
-                "guest": guest,
-                "domain": domain,
-            },
-        )
+        settings = {"name": name, "memory": memory, "shares": shares, "reservation": reservation, "limit": limit}
+        config = validate(VmConfig, {**settings, "guest": guest, "domain": domain})
         return self.create(config)
 
     def create(self, config: VmConfig) -> Vm:
@@ -280,10 +271,16 @@ class Host:
             until_ns=until_ns,
             decide=decide,
             interval_ns=0 if asked is None else asked.interval_ns,
+            watch=self._look,
         )
         for vm in [vm for vm in by_engine if not vm.alive]:
             self.forget(vm)
         return {by_engine[vm]: RunOutcome(done, reason) for vm, (done, reason) in outcome.items()}
+
+    def watch(self, look: Callable[[int], int] | None) -> None:
+        """From now on `look` is called with the simulated time while VMs run, between quanta; it returns from when on it
+        wants to be called again. It may ask the host and its VMs anything and must change nothing. None: nobody looks."""
+        self._look = look
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:
         """What a decider is given: the host between two quanta, and what VMs did since the last decision."""
@@ -409,6 +406,11 @@ class Host:
     def sharing_histograms(self) -> dict[str, Any]:
         """Complete histograms (simulated ns) of how long duplicates lived and how long frames stayed merged."""
         return {} if self.engine.index is None else dict(self.engine.index.histograms())
+
+    def sample(self) -> tuple[bytes, tuple[str, ...], bytes]:
+        """For time lines, packed as int64: the numbers that memvirt.names lists as SAMPLED_STATES and SAMPLED_COUNTS, the
+        names of the VMs, and of each SAMPLED_OF_VM. Takes a microsecond or two."""
+        return sample.take(self.engine)
 
     def fragmentation(self) -> dict[str, Any]:
         """Fragmentation of free memory per order, waste inside the zpool (bytes), and how each VM's memory lies: see

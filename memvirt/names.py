@@ -51,6 +51,17 @@ MECHANISMS = (
 # What a frame is used for.
 FRAME_USES = ("free", "guest", "table", "zspage", "fixed", "backing", "swap_cache")
 
+# What a time line holds of a host (engine: host/sample.pyx, in this order): states, then what is counted.
+SAMPLED_STATES = (*(f"usage.{use}" for use in FRAME_USES), "stores.same", "stores.zpool", "stores.swap")
+SAMPLED_COUNTS = (
+    *(f"fault_{kind}" for kind in FAULTS[1:]),
+    "reclaim_background", "reclaim_direct", "evicted_same", "evicted_zpool", "evicted_swap", "swap_pages_out",
+    "swap_pages_in", "zpool_written_back", "merges", "cow_breaks_shared", "leaf_copies", "balloon_pages_released",
+    "compact_moved", "stall_some_ns", "stall_full_ns",
+    *(f"cpu_ns.{mechanism}" for mechanism in MECHANISMS),
+)  # fmt: skip
+SAMPLED_OF_VM = ("held_pages", "active_pages", "balloon_pages")  # states, too
+
 # ---- page sharing
 
 # Whose pages may merge (engine: sharing/shareindex.pxd): everyone's, those of VMs of one domain, each VM's own.

@@ -27,12 +27,12 @@ replacement: slru mq lirs clockpro wtinylfu belady registry distances replay
 mapping: backing leaf tcache ages rmap tables mapping
 -: stall
 sharing: shareindex
-reclaim: readahead writeback evict harvest reclaim fault
+reclaim: readahead swapout writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
 guests: guest_memory machine guest balloon hardware
-host: batch core readback vm host contiguity schedule savings audit
+host: batch core readback vm host contiguity schedule savings sample audit
 testing: orders guests
 """
 
@@ -46,11 +46,13 @@ inputs:
 workloads:
 simulation: trace reuse curve profile own face
 -: border vm stores host
-results: record manifest run_folder shards derived
+results: timeline record claims manifest run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
-experiment: trace_cell cell pool elsewhere executors loop
+experiment: trace_cell sampler cell pool elsewhere executors loop
 timing: hook samples worker
-report: figures corpus_figures statistics columns summary verdict aging_table export terminal comparison comparison_text
+report: figures corpus_figures statistics columns summary claims verdict aging_table export terminal
+report: comparison comparison_text
+report: trace_events openmetrics latency_logs bencher
 cli:
 """
 

@@ -65,7 +65,7 @@ def test_what_no_record_may_be(changes, said):
         ("{", "not a whole JSON file"),
         ("[]", "not a memvirt record"),
         ('{"format": "memvirt-record", "schema": 9}', "schema 9"),
-        ('{"format": "memvirt-record", "schema": 2}', "suite"),
+        ('{"format": "memvirt-record", "schema": 3}', "suite"),
         ('{"format": "memvirt-record", "schema": 1}', r"schema 1 \(which held no defaults.*run it again"),
         (b"\xff\xfe", "not a whole JSON file"),
     ],

@@ -12,7 +12,7 @@ from memvirt.engine.content.content cimport Bytes, Content
 from memvirt.engine.memory.frames cimport FRAME_GUEST, Frames
 from memvirt.engine.host.host cimport Engine
 from memvirt.engine.host.vm cimport Vm
-from memvirt.engine.types cimport LEAF_ENTRIES, OK
+from memvirt.engine.types cimport LEAF_ENTRIES, NO_FRAME, OK
 
 import ctypes
 
@@ -91,13 +91,14 @@ def scan_ns(Engine engine not None, bint shuffled=False):
 
 def leaf_copy_ns(Engine engine not None, Vm vm not None):
     """Give the VM leaves of its own below every 2 MiB that it shares: the engine's own copy, without the fault."""
-    cdef uint32_t region, slot, copied = 0
+    cdef uint32_t region, slot, need, copied = 0
     cdef int64_t start, spent = 0
     engine._enter()
     for region in range(vm.nr_pages // LEAF_ENTRIES):
         slot = engine.mapping.leaves.slot_of(vm.id, region * LEAF_ENTRIES)
         start = limits_now_ns()
-        if engine.reclaim.secure(vm.id, 0, engine.mapping.frames_to_copy_leaf(engine.mapping.leaves.slot(slot).leaf)) != OK:
+        need = engine.mapping.frames_to_copy_leaf(engine.mapping.leaves.slot(slot).leaf)
+        if engine.reclaim.secure(vm.id, 0, need) == NO_FRAME:
             raise MemoryError("no frame for a leaf")
         engine.mapping.copy_leaf(slot)
         spent += limits_now_ns() - start

@@ -25,7 +25,7 @@ def table(
     if form == "text":
         records = run_folder.load(folder)
         record.require_alike(records)
-        print_table(records, run_folder.read_manifest(folder).shown, width)
+        print_table(records, run_folder.shown(folder), width)
     else:
         typer.echo(terminal.table_command(folder, form).rstrip("\n"))
     missing, cells = run_folder.unfinished(folder)

@@ -133,6 +133,7 @@ def entries() -> list[Entry]:
     return [
         Entry("suite-file", "the format of a suite", _SUITE, KEYS, list(_suite_rows())),
         Entry("preset-file", "the format of a preset", _PRESET, KEYS, list(_preset_rows())),
+        Entry("claims-file", "what a run is expected to show", _CLAIMS, KEYS, list(_claims_rows())),
         Entry("decider-file", "a policy of one's own, in 20 lines", DECIDER),
         Entry("snapshot", "what a decider is given", "From memvirt.policies.", FIELDS, _rows(SNAPSHOT, VM_VIEW)),
         Entry("targets", "what a decider answers", "From memvirt.policies.", FIELDS, _rows(TARGETS)),
@@ -148,6 +149,9 @@ def entries() -> list[Entry]:
 _SUITE = """\
 A TOML file; those that come with memvirt lie in memvirt/experiment/suites. `memvirt run mine.toml` runs it.
 Every scenario runs at every ratio, under every preset and variant, with every seed."""
+_CLAIMS = """\
+A TOML file called CLAIMS.toml in a results folder. It takes the place of the claims that the suite of the run states in
+its own file, under the same keys. Tables say which of them held."""
 _PRESET = """\
 A TOML file; those that come with memvirt lie in memvirt/settings/presets. `memvirt run SUITE --preset mine.toml` uses it,
 `memvirt explain mine.toml` shows every setting with its source."""
@@ -173,12 +177,14 @@ def _rows(*parts: Mapping[str, tuple[str, str]]) -> list[tuple[str, ...]]:
 def _suite_rows() -> Iterator[tuple[str, ...]]:
     from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
     from memvirt.experiment.suite import Scenario, Simulated, Sizes, Suite, Tier, TraceSpec, Variant
+    from memvirt.results.claims import Claim
 
     yield from _keys(Suite, "")
     for prefix, model in (
         ("host.", Sizes),
         ("variants[].", Variant),
         ("tiers.NAME.", Tier),
+        ("claims[].", Claim),
         ("scenarios[].", Scenario),
         ("scenarios[].fleet.", FleetSpec),
         ("scenarios[].aging.", AgingSpec),
@@ -186,6 +192,13 @@ def _suite_rows() -> Iterator[tuple[str, ...]]:
         yield from _keys(model, prefix)
     yield from (row for row in _keys(Simulated, "scenarios[].") if row[0].endswith("simulate"))
     yield from _keys(TraceSpec, "scenarios[].simulate.")
+
+
+def _claims_rows() -> Iterator[tuple[str, ...]]:
+    from memvirt.results.claims import Claim, Claims
+
+    yield from _keys(Claims, "")
+    yield from _keys(Claim, "claims[].")
 
 
 def _preset_rows() -> Iterator[tuple[str, ...]]:

@@ -151,6 +151,16 @@ class Host(Protocol[AnyVm]):
         """What this machine's system calls for swap came to, by area."""
         return []
 
+    # ---- may: time lines
+
+    def sample(self) -> tuple[bytes, tuple[str, ...], bytes] | None:
+        """What memvirt.names lists as SAMPLED_STATES and SAMPLED_COUNTS, the names of the VMs, and of each SAMPLED_OF_VM,
+        packed as int64. None: no time lines."""
+        return None
+
+    def watch(self, look: Callable[[int], int] | None) -> None:
+        """Call `look` with the simulated time while VMs run; it returns when it wants to be called next."""
+
     # ---- may: what it can be asked to do
 
     def settle(self, passes: int) -> None:

@@ -19,11 +19,13 @@ from memvirt.experiment.expected import BatchLike, Shadow
 from memvirt.experiment.fleet import Fleet, build
 from memvirt.experiment.fleet_spec import vm_name
 from memvirt.experiment.plan import Cell
+from memvirt.experiment.sampler import Sampler
 from memvirt.experiment.suite import Scenario, Simulated
 from memvirt.experiment.trace_cell import replay
 from memvirt.inputs import ClassTable
 from memvirt.results import derived
 from memvirt.results.record import Histogram, Kind, Record, counter_difference, histogram_difference
+from memvirt.results.timeline import FEW_ROWS, MOST_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,18 @@ class _Phase:
 class Driver(Generic[AnyVm]):
     """Runs the phases of a fleet and keeps a shadow of every VM."""
 
-    def __init__(self, host: Host[AnyVm], fleet: Fleet[AnyVm], cloned: bool, guest: bool, aging: bool = False) -> None:
+    def __init__(
+        self,
+        host: Host[AnyVm],
+        fleet: Fleet[AnyVm],
+        cloned: bool,
+        guest: bool,
+        aging: bool = False,
+        rows: int = MOST_ROWS,
+    ) -> None:
         """`cloned`: every VM but the first is a clone of it; `guest`: VMs have one; `aging`: look at the host's memory
-        after every step."""
+        after every step; `rows`: of its time line, at most, a phase."""
+        self.sampler = Sampler(host, rows)
         self._aging = aging
         self.cycles: list[dict[str, int]] = []  # of aging: the host's memory after each step of all phases
         self._host = host
@@ -78,6 +89,7 @@ class Driver(Generic[AnyVm]):
     def run(self, name: str, steps: Iterator[Mapping[AnyVm, Iterator[BatchLike]]], sampled: bool) -> _Phase:
         """Run every step of a phase. Raises Exhausted when a VM could not go on."""
         phase = _Phase()
+        self.sampler.begin()
         for step in steps:
             self._follow()
             self._sample(phase)
@@ -108,6 +120,7 @@ class Driver(Generic[AnyVm]):
                     )
         self._follow()
         self._sample(phase)
+        self.sampler.end(name)
         return phase
 
     def _watched(self, vm: AnyVm, stream: Iterator[BatchLike], phase: _Phase | None) -> Iterator[BatchLike]:
@@ -195,7 +208,8 @@ def _on_a_host(run: Run, cell: Cell, record: Record, baseline: Record | None) ->
     try:
         fleet = build(host, spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest)
         cloned, aging = spec.fleet.origin == "clone", spec.aging is not None
-        driver = Driver(host, fleet, cloned=cloned, guest=cell.guest is not None, aging=aging)
+        guest, rows = cell.guest is not None, MOST_ROWS if cell.tier == "full" else FEW_ROWS
+        driver = Driver(host, fleet, cloned=cloned, guest=guest, aging=aging, rows=rows)
         return _measured(run, record, host, fleet, driver, baseline)
     finally:
         host.close()
@@ -251,6 +265,7 @@ def _measured(
         stores=taken.stores,
         fragmentation=lies,
         samples=driver.cycles,
+        timeline=driver.sampler.timeline(),
         cpu_ns=taken.cpu_ns,
         vms=phase.vms,
         derived=derived.derived(taken),

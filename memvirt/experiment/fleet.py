@@ -12,8 +12,11 @@ The overcommit ratio is the sum of configured sizes over the host's memory. The 
 either more VMs of one size, each with the same stream at every ratio, or the same VMs, each larger.
 
 Private pages come from windows of the corpus that do not overlap, one per VM, so that two VMs hold equal private pages
-only where the captured machine did. Where a window is shorter than a VM's private memory its pages repeat, and the
-repeated ones are written to once at boot, which makes their content unique: a small corpus never looks like sharing.
+only where the captured machine did. Where a window is shorter than a VM's private memory its pages repeat. So from some
+page on private pages are written to once at boot, which makes their content unique: a small corpus never looks like
+sharing. Zero pages stay zero: they are equal on any machine. Scenarios that compare contents (`compared_with`) begin
+with that at one page, the first that repeats in the shortest of their windows, and read a zero page at its turn: their
+VMs touch the same pages in the same order, and hold something else.
 
 A fleet that settles boots its VMs one after another, minutes apart as it were: after each the host's scanner, if there
 is one, goes over all memory `settle_passes` times. So pages that can be merged are, before the next VM needs a frame.
@@ -97,6 +100,8 @@ class Contents:
         if short:
             raise ConfigError(f"the corpus has too few pages of {', '.join(short)} for {vms} VMs; capture a larger one")
         shares = [len(pages) // vms for pages in private]
+        compared = (*spec.private, *spec.compared_with) if spec.compared_with else ()
+        self._shortest = min((len(corpus.sources([name])) // vms for name in compared), default=None)
         self._windows = [
             blend([pages[vm * share : (vm + 1) * share] for pages, share in zip(private, shares, strict=True)])
             for vm in range(vms)
@@ -110,11 +115,13 @@ class Contents:
         own = pages - layout.image
         window = self._windows[vm]
         sources = np.where(image, self._image[pages % len(self._image)], window[own % len(window)])
-        again = pages >= layout.image + len(window)
         # A repeated image page is equal in every VM and may stay; a repeated private page would feign sharing.
-        rewritten = np.flatnonzero(again & (sources != 0)).astype(np.uint32)
+        if self._shortest is None:
+            again = (own >= len(window)) & (sources != 0)
+        else:
+            again = own >= self._shortest
         freed_from = layout.live if count is None else count
-        return Boot(sources.astype(np.uint32), rewritten, freed_from, first)
+        return Boot(sources.astype(np.uint32), np.flatnonzero(again).astype(np.uint32), freed_from, first)
 
     def arrivals(self, layout: Layout) -> Pages:
         """Corpus pages of the files that arrive: those that follow the image's."""

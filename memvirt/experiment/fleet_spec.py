@@ -29,6 +29,10 @@ class FleetSpec(Model):
     memory: Pages = Field(description="configured size of each VM at ratio 1.0")
     image: tuple[str, ...] = Field(default=("libraries", "source"), min_length=1, description="classes of the image")
     private: tuple[str, ...] = Field(default=("heap", "numeric"), min_length=1, description="classes of private memory")
+    compared_with: tuple[str, ...] | None = Field(
+        default=None,
+        description="private classes of scenarios whose VMs have to boot alike; else those of the suite's others",
+    )
     image_percent: Percent = Field(default=40, description="operating system image, the same in every VM")
     touched_percent: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
         default=90, description="filled while booting, image included"

@@ -195,7 +195,7 @@ def make(
     if trace:
         sized = with_trace(sized, tier, Path(trace), streams)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
-    sized = _filled(sized, fill, problems)
+    sized = _booting_alike(_filled(sized, fill, problems))
     taken = {key for scenario in sized.scenarios for key in scenario.host_settings}
     usable, wrong = sort_out(overrides, taken)
     problems += wrong
@@ -260,6 +260,22 @@ def _filled(sized: Suite, fill: Sequence[str], problems: list[str]) -> Suite:
     if problems or not found:
         return sized
     scenarios = [each.with_contents(found) if isinstance(each, Scenario) else each for each in sized.scenarios]
+    return sized.model_copy(update={"scenarios": scenarios})
+
+
+def _booting_alike(sized: Suite) -> Suite:
+    """The suite whose fleets know of each other's private classes, where these differ: then contents are compared, and
+    the VMs have to do the same with them."""
+    fleets = [each.fleet for each in sized.scenarios if isinstance(each, Scenario)]
+    classes = tuple(sorted({name for fleet in fleets for name in fleet.private}))
+    if len({fleet.private for fleet in fleets}) < 2:
+        return sized
+    scenarios = [
+        each.model_copy(update={"fleet": each.fleet.model_copy(update={"compared_with": classes})})
+        if isinstance(each, Scenario) and each.fleet.compared_with is None
+        else each
+        for each in sized.scenarios
+    ]
     return sized.model_copy(update={"scenarios": scenarios})
 
 

@@ -26,6 +26,7 @@ from pydantic import (
 from memvirt.errors import ConfigError
 from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
 from memvirt.metrics.registry import REGISTRY
+from memvirt.results.claims import Claim, doubles
 from memvirt.results.manifest import Rule, Shown
 from memvirt.results.record import Kind, ratio_text
 from memvirt.settings.config import HostConfig
@@ -326,11 +327,12 @@ class Suite(Model):
     learned: Rule = Field(
         default="slowdown", description="rule of the line under a table: slowdown, leading, apart or survival"
     )
+    claims: list[Claim] = Field(description="what is expected of it; keys below", default=[])
     scenarios: list[AnyScenario] = Field(description="what is run; keys below", min_length=1)
 
     @model_validator(mode="after")
     def _agree_in_names(self) -> Self:
-        problems = [
+        problems = doubles(self.claims) + [
             Problem(("columns", index), f"no metric is called '{name}'{suggest(name, list(REGISTRY))}")
             for index, name in enumerate(self.columns)
             if name not in REGISTRY
@@ -359,7 +361,7 @@ class Suite(Model):
 
     def shown(self) -> Shown:
         """What tables show of this suite's runs."""
-        return Shown(columns=self.columns, learned=self.learned)
+        return Shown(columns=self.columns, learned=self.learned, claims=self.claims)
 
     def all_variants(self) -> list[Variant]:
         """Presets and variants alike, presets first."""
@@ -391,9 +393,8 @@ def load(suite: str | Path) -> Suite:
     path = Path(suite)
     if path.suffix != ".toml":
         if str(suite) not in names():
-            raise ConfigError(
-                f"no suite is called '{suite}'{suggest(str(suite), names())} (suites: {', '.join(names())})"
-            )
+            hint = suggest(str(suite), names())
+            raise ConfigError(f"no suite is called '{suite}'{hint} (suites: {', '.join(names())})")
         path = FOLDER / f"{suite}.toml"
     data, source = read_toml(path)
     return validate(Suite, data, source)

@@ -256,6 +256,18 @@ _STATES: tuple[Metric, ...] = (
     Metric("reclaim_efficiency", "%", Kind.RATIO, "evicted of those looked at", _UP, "evicted / reclaim_scanned"),
     Metric("scan_efficiency", "%", Kind.RATIO, "merged of those scanned", _UP, "merges / pages scanned"),
 )
+# What time lines hold beside these.
+_OUT_OF_MEMORY = (
+    ("same", "contents out of memory that are kept as a value"),
+    ("zpool", "contents out of memory that are compressed"),
+    ("swap", "contents out of memory that are on swap"),
+    ("balloon", "pages that all balloons together hold"),
+)
+_OF_VM = (
+    ("held_pages", "frames charged to the VM"),
+    ("active_pages", "pages of the VM that the last harvest found accessed"),
+    ("balloon_pages", "pages in the VM's balloon"),
+)
 
 
 def _families() -> list[Metric]:
@@ -297,6 +309,8 @@ def _families() -> list[Metric]:
         Metric(f"usage.{use}", "frames", Kind.GAUGE, f"host frames in use as '{use}'", _NONE, "sums to host memory")
         for use in FRAME_USES
     ]
+    rows += [Metric(f"stores.{place}", "pages", Kind.GAUGE, text, _NONE, "records") for place, text in _OUT_OF_MEMORY]
+    rows += [Metric(name, "pages", Kind.GAUGE, text, _NONE, "of a VM") for name, text in _OF_VM]
     rows += [Metric(name, unit, kind, text, better, how) for name, unit, kind, better, text, how in SHARING]
     for name, better, text in SHARING_TIMES:
         rows += [
@@ -339,3 +353,16 @@ def names(kind: Kind | None = None) -> list[str]:
 def unregistered(reported: Iterable[str]) -> list[str]:
     """Of the names a host or a record reports, those nobody has explained here, sorted."""
     return sorted(set(reported) - set(REGISTRY))
+
+
+# Of what records hold beside what is registered: numbers whose names say what they are.
+_PLAIN_UNITS = {"accesses": "accesses", "cpu_total_ns": "ns", "count": "faults"}
+_OF_FAMILY = {"sim_ns.": "ns", "fragmentation.": "1/1000"}
+
+
+def unit_of(name: str) -> str:
+    """The unit of a number in a record or a frame; "" for text, and for what nobody has explained."""
+    if name in REGISTRY:
+        return REGISTRY[name].unit
+    family = next((unit for prefix, unit in _OF_FAMILY.items() if name.startswith(prefix)), "")
+    return _PLAIN_UNITS.get(name, family)

@@ -16,7 +16,7 @@ from typing import Any
 
 from memvirt.errors import ConfigError
 from memvirt.metrics.registry import REGISTRY
-from memvirt.report import verdict
+from memvirt.report import claims, verdict
 from memvirt.report.columns import BY_NAME, Column
 from memvirt.report.summary import (
     ARROWS,
@@ -115,6 +115,15 @@ def to_json(records: Sequence[Record], shown: Shown = USUAL) -> str:
         "inputs": first.inputs,
         "versions": first.versions,
         "learned": verdict.line(groups(records, shown)),
+        "claims": [
+            {
+                "id": each.claim.id,
+                "statement": each.claim.statement,
+                "standing": each.standing,
+                "evidence": each.evidence,
+            }
+            for each in claims.check(shown.claims, records)
+        ],
         "columns": FRAME,
     }
     head = [f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in about.items()]
@@ -138,6 +147,8 @@ def to_markdown(records: Sequence[Record], shown: Shown = USUAL) -> str:
         align = ("right", "left", *["right"] * len(members[0].columns), "left")
         parts.append(f"**{title}**\n\n{table.to_markdown(index=False, disable_numparse=True, colalign=align)}\n")
     parts.append(verdict.line(groups(records, shown)) + "\n")
+    counted, told = claims.told(shown.claims, records)
+    parts += ["\n".join([counted, "", *(f"- {line}" for line in told)]) + "\n"] if told else []
     return "\n".join(parts)
 
 

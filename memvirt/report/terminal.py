@@ -21,7 +21,7 @@ from rich.text import Text
 
 from memvirt.errors import ConfigError
 from memvirt.metrics.registry import REGISTRY
-from memvirt.report import aging_table, export, verdict
+from memvirt.report import aging_table, claims, export, verdict
 from memvirt.report.columns import COLUMNS, Column
 from memvirt.report.summary import (
     ARROWS,
@@ -71,7 +71,7 @@ def table_command(folder: str | os.PathLike[str], form: str = "text", width: int
     """The table of a results folder in a format. ConfigError for an unknown format, an unreadable or mixed folder."""
     if form not in FORMATS:
         raise ConfigError(f"unknown format '{form}'{suggest(form, FORMATS)} (known: {', '.join(FORMATS)})")
-    records, shown = run_folder.load(folder), run_folder.read_manifest(folder).shown
+    records, shown = run_folder.load(folder), run_folder.shown(folder)
     require_alike(records)
     return text(records, width, shown) if form == "text" else export.WRITERS[form](records, shown)
 
@@ -95,7 +95,13 @@ def terminal(records: Sequence[Record], width: int, shown: Shown = USUAL) -> Ren
     parts += aging_table.tables(records)
     parts += [Text(note, style="dim") for note in _notes(every, layout)]
     parts += [Text(), Text(verdict.line(every), style="bold")]
+    counted, told = claims.told(shown.claims, records)
+    parts += [Text(counted, style="bold"), *(Text(f"  {line}", style=_style(line)) for line in told)] if told else []
     return Stack(*parts)
+
+
+def _style(claim: str) -> str:
+    return "red" if claim.startswith(claims.Standing.FAILED) else ""
 
 
 def _layout(every: Sequence[Group], width: int) -> _Layout:

@@ -2,7 +2,7 @@
 
     what was asked for     suite, tier, presets, settings, seeds, corpus: enough to ask for the same cells again
     what it came to        every cell's configuration hash, in the order of the run; inputs, versions, commit
-    how it is shown        title, columns of its tables, the rule of the line below them
+    how it is shown        title, columns of its tables, the rule of the line below them, what was expected of it
 
 A resumed run must agree in what it came to (`SAME`). How it is shown says nothing about the numbers: it lies here once,
 and no record knows of it.
@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from memvirt.errors import FolderError
+from memvirt.results.claims import Claim
 from memvirt.results.record import Tier
 
 FORMAT = "memvirt-run"
@@ -37,6 +38,7 @@ class Shown:
 
     columns: list[str] = field(default_factory=list)  # names of metrics, the deciding one first; none: the usual ones
     learned: Rule = "slowdown"  # rule of the last line, memvirt.report.verdict
+    claims: list[Claim] = field(default_factory=list)  # what the suite expects, memvirt.report.claims
 
 
 USUAL = Shown()

@@ -15,16 +15,19 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from memvirt.errors import RecordError
+from memvirt.results.timeline import Timeline
 
-SCHEMA = 2
+SCHEMA: Final = 3
+OLDER = (2,)  # schemas that are read as well
+# 3 - a time line; records of schema 2 are read, and have none.
 # 2 - resolved configuration by value, what was asked for beside it, role and kind; presentation lies in run.json.
 # 1 - first version: costs and defaults by name only.
 
@@ -45,7 +48,7 @@ class Record:
     """What one scenario x preset x seed came to, over its measured phase unless a field says otherwise."""
 
     format: Literal["memvirt-record"] = FORMAT  # type: ignore[assignment]
-    schema: Literal[2] = SCHEMA  # type: ignore[assignment]
+    schema: Literal[2, 3] = SCHEMA
     suite: str
     scenario: str
     preset: str
@@ -72,6 +75,7 @@ class Record:
     samples: list[dict[str, int]] = field(
         default_factory=list
     )  # aging: what the host's memory looked like after each cycle
+    timeline: Timeline = field(default_factory=Timeline)  # of all phases; empty: a trace, or a record of schema 2
     sharing: dict[str, int] = field(default_factory=dict)  # the scanner's counters at the end
     stores: dict[str, int] = field(default_factory=dict)  # pages as values, compressed, swapped, ballooned
     cpu_ns: dict[str, int] = field(default_factory=dict)  # simulated CPU time by mechanism
@@ -267,17 +271,18 @@ def loads(text: str | bytes, source: str) -> Record:
         raise RecordError(f"{source}: not a whole JSON file ({error}); delete it and run again with --resume") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise RecordError(f"{source}: not a memvirt record (no format {FORMAT!r})")
-    if raw.get("schema") != SCHEMA:
+    if raw.get("schema") not in (SCHEMA, *OLDER):
         old = " (which held no defaults, options and costs)" if raw.get("schema") == 1 else ""
         said = (
             f"record schema {raw.get('schema')!r}{old}, this memvirt reads {SCHEMA}; run it again into another folder"
         )
         raise RecordError(f"{source}: {said}")
     try:
-        return _ADAPTER.validate_json(text)
+        record = _ADAPTER.validate_json(text)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'record'}: {e['msg']}" for e in error.errors())
         raise RecordError(f"{source}: not a valid record: {wrong}") from None
+    return record if record.schema == SCHEMA else replace(record, schema=SCHEMA)
 
 
 def read(path: str | os.PathLike[str]) -> Record:

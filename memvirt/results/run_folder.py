@@ -4,6 +4,7 @@
     DIR/cells/<scenario>--<preset>--s<seed>.json       one record each, written whole when its cell ends
     DIR/cells/…--baseline.json                         the same, of what the columns are held against
     DIR/timings/<scenario>--<preset>--s<seed>.json     of tier full, ordinary pyperf files (memvirt.timing.samples)
+    DIR/CLAIMS.toml                                    claims of the user's own, in place of the suite's
 
 A run holds a lock on the folder while it writes, so two runs never share one; the lock goes with the process, however
 that ends. What is not a memvirt run is never written into.
@@ -15,13 +16,15 @@ import fcntl
 import os
 import shlex
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from memvirt.errors import FolderError, RecordError
+from memvirt.results import claims
 from memvirt.results import manifest as manifests
-from memvirt.results.manifest import Manifest
+from memvirt.results.manifest import Manifest, Shown
 from memvirt.results.record import Record, differences, dumps, read, write_atomically
 
 MANIFEST = "run.json"
@@ -147,6 +150,13 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     except OSError as error:
         raise FolderError(f"{folder}: not a memvirt results folder: {MANIFEST}: {error.strerror}") from None
     return manifests.loads(text, str(path))
+
+
+def shown(folder: str | os.PathLike[str]) -> Shown:
+    """How a folder's run is shown, with the claims of its CLAIMS.toml where it has one. FolderError for what is no run,
+    ConfigError for claims that are none."""
+    told, own = read_manifest(folder).shown, Path(folder) / claims.FILE
+    return replace(told, claims=claims.read(own)) if own.exists() else told
 
 
 def load(folder: str | os.PathLike[str]) -> list[Record]:

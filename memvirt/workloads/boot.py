@@ -7,19 +7,20 @@ import numpy as np
 
 from memvirt.inputs.bits import Pages
 
-from .base import BATCH, DISCARD, FILL, WRITE, Batch
+from .base import BATCH, DISCARD, FILL, READ, WRITE, Batch
 
 
 @dataclass(frozen=True, slots=True)
 class Boot:
     """One boot, from page `first` on: `sources[i]` is the corpus page that lands in page first + i.
 
-    `rewritten` pages are written to once more, which makes their content the VM's own; the pages from `freed_from` on
-    are handed back to the guest's free list when all is filled. Pages count from 0, whatever `first` is.
+    The pages `again` are written to once more, which makes their content the VM's own; a zero page among them is read,
+    and stays zero. The pages from `freed_from` on are handed back to the guest's free list when all is filled. Pages
+    count from 0, whatever `first` is.
     """
 
     sources: Pages
-    rewritten: Pages
+    again: Pages
     freed_from: int
     first: int = 0
 
@@ -28,9 +29,11 @@ class Boot:
         for start in range(0, count, BATCH):
             part = self.sources[start : start + BATCH]
             yield _batch(np.arange(start, start + len(part), dtype=np.uint32) + np.uint32(self.first), FILL, part)
-        for pages, op in ((self.rewritten, WRITE), (np.arange(self.freed_from, count, dtype=np.uint32), DISCARD)):
-            for start in range(0, len(pages), BATCH):
-                yield _batch(pages[start : start + BATCH] + np.uint32(self.first), op)
+        for start in range(0, len(self.again), BATCH):
+            pages = self.again[start : start + BATCH]
+            ops = np.where(self.sources[pages] == 0, READ, WRITE).astype(np.uint8)
+            yield Batch(pages + np.uint32(self.first), ops)
+        yield from discard(self.first + self.freed_from, count - self.freed_from)
 
 
 def discard(first: int, count: int) -> Iterator[Batch]:

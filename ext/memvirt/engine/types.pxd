@@ -43,3 +43,4 @@ cdef enum Outcome:
     LIMITED = 7                 # the VM's own limit forbids it
     REFUSED = 8                 # admission or a balloon says no
     EMPTY = 9                   # nothing to hand out (an order without candidates, a drained queue)
+    AGAIN = 10                  # done, but entries may have changed on the way: look again. Stays within the fault handlers

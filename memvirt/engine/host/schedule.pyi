@@ -12,4 +12,5 @@ def run(
     until_ns: int | None = ...,
     decide: Callable[[int], None] | None = ...,
     interval_ns: int = ...,
+    watch: Callable[[int], int] | None = ...,
 ) -> dict[Vm, tuple[int, str]]: ...

@@ -9,7 +9,7 @@ parent has cached of it is revoked wholesale, one byte per 2 MiB, and settled re
 from ..counters cimport CPU_CLONE, CPU_COPY
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..memory.frames cimport FRAME_GUEST, FRAME_PINNED
-from ..types cimport LEAF_ENTRIES, NO_FRAME, NONE, OK, gfn_t, hfn_t, uint32_t, vmid_t
+from ..types cimport AGAIN, LEAF_ENTRIES, NO_FRAME, NONE, OK, gfn_t, hfn_t, uint32_t, vmid_t
 
 
 cdef class Cloner:
@@ -46,7 +46,7 @@ cdef class Cloner:
         """Secure frames for the tables of a clone or revert; if they cannot be had, nobody's pages go in vain."""
         if not self.reclaim.could_take(frames):
             return False
-        return self.reclaim.secure(vm, 0, frames) == OK
+        return self.reclaim.secure(vm, 0, frames) in (OK, AGAIN)
 
     cdef int _copy_pinned(self, vmid_t parent, vmid_t child) except -1 nogil:
         """The child gets leaves and pages of its own where the parent has pinned ones. OK, or what ran out."""
@@ -65,20 +65,20 @@ cdef class Cloner:
         return OK
 
     cdef int _copy_page(self, vmid_t child, gfn_t gfn, hfn_t frame) except -1 nogil:
-        """A page that both have, of which the parent keeps this frame."""
+        """A page that both have, of which the parent keeps this frame. It is pinned, so AGAIN changes nothing here."""
         cdef Look at
         cdef hfn_t copy
         cdef int outcome
         self.mapping.leaves.look(child, gfn, &at)
         if at.leaf.nr_holders > 1:
             outcome = self.reclaim.secure(child, 0, self.mapping.frames_to_copy_leaf(at.id))
-            if outcome != OK:
+            if outcome != OK and outcome != AGAIN:
                 return outcome
             self.mapping.clock.spend(CPU_COPY, self.mapping.clock.costs.leaf_copy)
             self.mapping.copy_leaf(at.slot)
             self.mapping.leaves.look(child, gfn, &at)
         outcome = self.reclaim.secure(child, 1, 0)
-        if outcome != OK:
+        if outcome != OK and outcome != AGAIN:
             return outcome
         self.mapping.frames.claim(0, FRAME_GUEST, &copy)
         self.mapping.content.copy(copy, frame)

@@ -116,8 +116,8 @@ cdef class Core:
             self._take_fixed(self.index.metadata_bytes() + self.scanner.metadata_bytes(), "page sharing's tables")
             self.faults.index = self.index
             self.faults.has_index = True
-            self.reclaim.index = self.index
-            self.reclaim.last_chance = self.index.last_chance
+            if self.index.last_chance:
+                self.reclaim.eviction.last_chance = self.index
             self.scanning = Scanning(self.scanner)
         self.compactor = Compactor(self.mapping, options.get("compact_threshold", COMPACT_NEVER))
         self.collapser = Collapser(self.mapping, options.get("collapse_interval_ns", 0))

@@ -56,17 +56,19 @@ cdef class _Stream:
 
 
 def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop", until_ns=None, decide=None,
-        int64_t interval_ns=0, int64_t quantum_ns=50_000):
+        int64_t interval_ns=0, watch=None, int64_t quantum_ns=50_000):
     """Run the VMs' streams; {Vm: (accesses done, reason)}.
 
     streams: {Vm: iterator of (pages, ops[, sources])}. until_ns: simulated time at which every VM stops. decide: called
-    with the time every interval_ns, between quanta. Reasons: done, until, killed, or why memory could not be had.
+    with the time every interval_ns, between quanta. watch: called with the time between quanta, once it has come to what
+    the last call returned; it looks and changes nothing. Reasons: done, until, killed, or why memory could not be had.
     """
     cdef int64_t until = FOREVER if until_ns is None else until_ns
     cdef list active = [_stream(engine, vm, batches) for vm, batches in streams.items()]
     cdef list everyone = list(active)
     cdef _Stream stream
     cdef int64_t now, limit, begins = engine.sim_ns(), next_decision = begins + interval_ns
+    cdef int64_t next_look = FOREVER if watch is None else begins
     cdef uint32_t waits = 0
     engine._enter()
     try:
@@ -81,6 +83,8 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
                 continue
             engine.stalls.settle(now)
             _background(engine, now)
+            if now >= next_look:
+                next_look = _ask(engine, watch, now)
             if decide is not None and now >= next_decision:
                 _ask(engine, decide, now)
                 next_decision = now + interval_ns
@@ -155,15 +159,15 @@ cdef bint _serve(Engine engine, _Stream stream, int64_t limit) except? False:
     return done > 0
 
 
-cdef int _ask(Engine engine, decide, int64_t now) except -1:
-    """Let the decider look, and do what it wants; having asked it changes nothing by itself."""
+cdef object _ask(Engine engine, whom, int64_t now):
+    """Let a decider look and do what it wants, or a watcher look; its answer. Having asked changes nothing by itself."""
     cdef uint64_t entries = engine.entries
     engine._leave()
-    decide(now)
+    answer = whom(now)
     engine._enter()
     if engine.entries == entries + 1:
         engine.entries = entries
-    return 0
+    return answer
 
 
 cdef int _background(Engine engine, int64_t now) except -1:

@@ -1,6 +1,6 @@
 from .backing cimport Backing
 from .tables cimport Tables
-from ..types cimport backing_t, gfn_t, hfn_t, leaf_t, uint32_t, vmid_t
+from ..types cimport backing_t, hfn_t, leaf_t, uint32_t, vmid_t
 
 
 cdef class Listener:
@@ -17,8 +17,9 @@ cdef class Mapping(Tables):
 
     cdef int release_backing(self, backing_t backing) except -1 nogil
     cdef int _detach(self, hfn_t frame) except -1 nogil
+    cdef void _unmerge(self, hfn_t frame) noexcept nogil
     cdef int _free_frame(self, hfn_t frame) except -1 nogil
-    cdef int map_new(self, vmid_t vm, uint32_t slot, gfn_t gfn, hfn_t frame, uint32_t key) except -1 nogil
+    cdef int map_new(self, vmid_t vm, leaf_t leaf, uint32_t index, hfn_t frame) except -1 nogil
     cdef int map_huge(self, vmid_t vm, uint32_t slot, uint32_t region, hfn_t base) except -1 nogil
     cdef int map_cached(self, vmid_t vm, leaf_t leaf, uint32_t index, backing_t backing) except -1 nogil
     cdef int cache_ahead(self, hfn_t frame, backing_t backing) except -1 nogil

@@ -26,7 +26,7 @@ from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_P
 from .rmap cimport Account, Walk
 from .tables cimport Tables
 from .tcache cimport TC_NOTHING, TC_READS
-from ..types cimport (LEAF_ENTRIES, NONE, NONE16, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t,
+from ..types cimport (LEAF_ENTRIES, NONE, NONE16, backing_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t,
                       vmid_t)
 
 from libc.string cimport memset
@@ -62,19 +62,26 @@ cdef class Mapping(Tables):
         """The frame is about to differ from its backing record, or to vanish: the record stands alone or dies."""
         cdef Frame *record = &self.frames.frame[frame]
         cdef backing_t id = record.backing
-        cdef Backing *backing
         cdef uint16_t seen
         if id == NONE:
             return 0
-        record.backing = NONE
-        backing = self.backings.at(id)
-        if backing.refs == 0:
+        if self.backings.at(id).refs == 0:
+            record.backing = NONE
             self.backings.uncache(id)
             return self.release_backing(id)
         seen = <uint16_t>record.where if record.state == FRAME_CACHE else self.ages.leave(frame)
+        record.backing = NONE
         self._uncache(id, frame)
         self.backings.note(id, seen)
         return 0
+
+    cdef void _unmerge(self, hfn_t frame) noexcept nogil:
+        """The frame is no merged one any more."""
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.flags & FRAME_STABLE:
+            record.flags &= ~FRAME_STABLE
+            if self.has_listener:
+                self.listener.unshared(frame)
 
     cdef int _free_frame(self, hfn_t frame) except -1 nogil:
         """No entry names this guest frame any more."""
@@ -84,25 +91,20 @@ cdef class Mapping(Tables):
             return 0
         self._order_out(frame)
         self._detach(frame)
-        if record.flags & FRAME_STABLE:
-            record.flags &= ~FRAME_STABLE
-            if self.has_listener:
-                self.listener.unshared(frame)
+        self._unmerge(frame)
         self._charge(frame, NONE16)
         return self.frames.give(frame, 0)
 
-    cdef int map_new(self, vmid_t vm, uint32_t slot_id, gfn_t gfn, hfn_t frame, uint32_t key) except -1 nogil:
+    cdef int map_new(self, vmid_t vm, leaf_t id, uint32_t index, hfn_t frame) except -1 nogil:
         """Map a freshly taken guest frame where nothing was; the entry is writable (nobody else names the frame)."""
-        cdef leaf_t id = self.leaves.slot(slot_id).leaf
         cdef Leaf *leaf = self.leaves.at(id)
-        cdef uint32_t index = gfn % LEAF_ENTRIES
         assert leaf.entries[index] == 0
         self.frames.frame[frame].refs = 0
         self._add_site(frame, id * LEAF_ENTRIES + index)
         self._charge(frame, vm)
         leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | frame
         leaf.live += 1
-        return self._order_in(frame, key)
+        return self._order_in(frame, NONE)
 
     cdef int map_huge(self, vmid_t vm, uint32_t slot_id, uint32_t region, hfn_t base) except -1 nogil:
         """Map an aligned block of 512 freshly taken guest frames where no leaf was."""
@@ -191,13 +193,9 @@ cdef class Mapping(Tables):
         """Make the entry of a sole frame writable: it is dirty from now on, and merged no more."""
         cdef Leaf *leaf = self.leaves.at(id)
         cdef hfn_t frame = leaf.entries[index] & PTE_WHERE
-        cdef Frame *record = &self.frames.frame[frame]
         assert self.sole(frame)
         self._detach(frame)
-        if record.flags & FRAME_STABLE:
-            record.flags &= ~FRAME_STABLE
-            if self.has_listener:
-                self.listener.unshared(frame)
+        self._unmerge(frame)
         leaf.entries[index] |= PTE_WRITABLE
         return 0
 

@@ -72,9 +72,10 @@ cdef class ReverseMap:
         walk.index = site % LEAF_ENTRIES
         walk.gfn = walk.leaf.region * LEAF_ENTRIES + walk.index
 
-    cdef inline uint32_t aside(self, vmid_t but) noexcept nogil:
+    cdef inline uint32_t aside(self, vmid_t but, uint64_t used=0) noexcept nogil:
         """Frames to leave free for the reservations of all VMs, or of all but one: those they do not hold yet, and tables
-        for them; as many as there are free slots of swap may be lent to others, who can be made to give them back."""
+        for them; as many as there are free slots of swap may be lent to others, who can be made to give them back. `used`:
+        when so many slots more are in use."""
         cdef uint64_t missing = self.ahead, spare
         cdef uint32_t vms = self.ahead_vms
         if missing == 0:
@@ -84,6 +85,7 @@ cdef class ReverseMap:
             vms -= 1
         missing += missing / 64 + 4 * vms
         spare = self.swap.nr_slots - self.swap.nr_used if self.has_swap else 0
+        spare -= min(used, spare)
         return <uint32_t>(missing - spare) if missing > spare else 0
 
     cdef inline void _pay(self, vmid_t vm, uint32_t frames) noexcept nogil:

@@ -5,7 +5,7 @@ from ..types cimport gfn_t, hfn_t, leaf_t, uint32_t, vmid_t
 
 cdef class Tables(ReverseMap):
     cdef uint32_t frames_to_reach(self, vmid_t vm, gfn_t gfn) noexcept nogil
-    cdef uint32_t reach(self, vmid_t vm, gfn_t gfn) except? 0xFFFFFFFF nogil
+    cdef leaf_t reach(self, vmid_t vm, gfn_t gfn) except? 0xFFFFFFFF nogil
     cdef int split(self, leaf_t leaf) except -1 nogil
     cdef bint collapsible(self, leaf_t leaf) noexcept nogil
     cdef int collapse(self, leaf_t leaf) except -1 nogil

@@ -56,22 +56,23 @@ cdef class Tables(ReverseMap):
         return (1 + self.leaves.records.frames_needed(1)
                 + (self.leaves.pages.frames_needed(1) if at.slot == NONE else 0))
 
-    cdef uint32_t reach(self, vmid_t vm, gfn_t gfn) except? 0xFFFFFFFF nogil:
-        """The slot above gfn, with a small leaf in it (made, or split from a huge one)."""
+    cdef leaf_t reach(self, vmid_t vm, gfn_t gfn) except? 0xFFFFFFFF nogil:
+        """The small leaf above gfn: made, or split from a huge one."""
         cdef Look at
         cdef hfn_t frame
         cdef void *page
         if self.leaves.look(vm, gfn, &at):
             if at.leaf.entries == NULL:
                 self.split(at.id)
-            return at.slot
+            return at.id
         if at.slot == NONE:
             self.leaves.pages.claim(1)
             at.slot = self.leaves.ensure_slot(vm, gfn)
         self.leaves.records.claim(1)
         page = self.frames.claim_page(FRAME_TABLE, &frame)
-        self.leaves.hold(self.leaves.make_small(gfn >> LEAF_SHIFT, frame, page), at.slot)
-        return at.slot
+        at.id = self.leaves.make_small(gfn >> LEAF_SHIFT, frame, page)
+        self.leaves.hold(at.id, at.slot)
+        return at.id
 
     cdef int split(self, leaf_t id) except -1 nogil:
         """Huge -> small in place, for all holders. Takes one frame for the table. Cached translations stay true."""

@@ -1,41 +1,40 @@
-from ..simtime cimport Actor
 from ..content.content cimport Content
 from ..counters cimport Meter
-from ..device cimport Device
-from ..memory.frames cimport Frames
 from ..mapping.mapping cimport Mapping
+from ..memory.frames cimport Frames
 from ..replacement.order cimport Order
-from .readahead cimport Readahead
 from ..sharing.shareindex cimport ShareIndex
-from ..stall cimport Stalls
-from ..stores.swapspace cimport SwapSpace
-from ..types cimport hfn_t, uint32_t, uint64_t
-from .writeback cimport Writeback
+from ..simtime cimport Clock
 from ..stores.zpool cimport Zpool
+from .swapout cimport SWAP_BATCH, SwapOut
+from ..types cimport backing_t, hfn_t, uint32_t, uint64_t
+from .writeback cimport Writeback
 
-cdef enum:
-    SWAP_BATCH = 256            # pages written to swap at a time, where so many are to go: 1 MiB
 
-
-cdef class Eviction(Actor):
-    cdef readonly Mapping mapping
-    cdef readonly Frames frames
-    cdef readonly Content content
-    cdef readonly Device device
-    cdef readonly Readahead readahead
-    cdef readonly Writeback shrinker            # of the zpool
-    cdef Meter meter
-    cdef Zpool zpool
-    cdef SwapSpace swap
-    cdef readonly Stalls stalls
+cdef class Eviction:
+    cdef Mapping mapping
+    cdef Frames frames
+    cdef Content content
     cdef Order order
+    cdef Clock clock
+    cdef Meter meter
+    cdef Zpool zpool                            # None: pages are not compressed
+    cdef SwapOut swapout                        # None: there is no swap
+    cdef Writeback shrinker                     # woken when the pool is full
     cdef readonly uint32_t compress_limit       # a page that does not compress to this many bytes is not kept compressed
-    cdef ShareIndex index                       # asked to share a page before it is written out; None: nobody is
-    cdef bint last_chance
-    cdef uint64_t evictions                     # grows whenever entries changed: "classify again"
-    cdef hfn_t batch[SWAP_BATCH]                   # pages isolated for one write to swap
+    cdef ShareIndex last_chance                 # asked to share a page before it is written out; None: nobody is
+    cdef uint64_t changes                       # grows whenever entries may have changed
+    cdef hfn_t batch[SWAP_BATCH]                # pages isolated for one write to swap
     cdef uint32_t nr_batch
 
-    cdef int _evict(self, hfn_t frame) except -1 nogil
+    # Lets one page go. Returns how many went: none if it stays (spared, counted) or waits in the batch for swap; several
+    # if with it the batch is complete, as for a caller who wants no more than `wanted` of them.
+    cdef uint32_t evict(self, hfn_t frame, uint32_t wanted) except? 0xFFFFFFFF nogil
+    # Writes the batch to swap; pages that did not arrive are like any other again. Returns how many went.
+    cdef uint32_t flush(self) except? 0xFFFFFFFF nogil
+    # What a call that was ended by an error has left in the batch is like any other page again.
+    cdef void put_back(self) noexcept nogil
+
+    cdef int _let_go(self, hfn_t frame) except -1 nogil
     cdef int _to_zpool(self, hfn_t frame) except -1 nogil
-    cdef uint32_t _flush(self) except? 0xFFFFFFFF nogil
+    cdef int _gone(self, hfn_t frame, backing_t backing, uint64_t *how) except -1 nogil

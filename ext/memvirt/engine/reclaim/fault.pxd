@@ -4,16 +4,25 @@ from ..content.content cimport Content
 from ..counters cimport Fault, Meter
 from ..device cimport Device
 from ..memory.frames cimport Frames
-from ..mapping.leaf cimport Leaves
+from ..mapping.leaf cimport Leaves, Look
 from ..mapping.mapping cimport Mapping
 from .reclaim cimport Reclaim
 from ..sharing.shareindex cimport ShareIndex
-from ..types cimport backing_t, gfn_t, hfn_t, int64_t, leaf_t, uint32_t, uint64_t, vmid_t, vpn_t
+from ..types cimport backing_t, gfn_t, hfn_t, uint32_t, uint64_t, vmid_t, vpn_t
 
 cdef enum Provisioning:
     THIN = 0                    # a frame at first touch
     THICK = 1                   # everything at creation, in 2 MiB blocks where there are any
     THIN_HUGE = 2               # a 2 MiB block at first touch while one is free
+
+# One access that the translation cache cannot serve, on its way through the handlers.
+cdef struct Access:
+    vmid_t vm
+    gfn_t gfn
+    vpn_t vpn                   # says which word of the page is touched; an access that no vpn makes: gfn
+    bint write
+    Look at                     # what the tables say, as of the last look; `entry` also as a handler has left it
+    bint shared                 # other VMs hold the leaf, too: nothing under it is writable
 
 
 cdef class Faults:
@@ -26,7 +35,6 @@ cdef class Faults:
     cdef Clock clock
     cdef Meter meter
     cdef Provisioning provisioning
-    cdef vpn_t vpn                              # of the access that is being served
     cdef dict names
     cdef ShareIndex index                       # page sharing is told of pages that come; None without it
     cdef bint has_index
@@ -48,17 +56,18 @@ cdef class Faults:
     cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil
     cdef Backing *_out(self, vmid_t vm, gfn_t gfn) noexcept nogil
 
-    cdef int _serve(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
-                    bint *shared) except -1 nogil
-    cdef Fault classify(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
-                        bint *shared) noexcept nogil
-    # Steps. SERVED: the entry serves the access now, and *slot, *entry and *shared say what it is.
-    cdef int _step(self, vmid_t vm, gfn_t gfn, bint write, Fault kind, uint32_t *slot, uint32_t *entry,
-                   bint *shared) except -1 nogil
-    cdef int _zero(self, vmid_t vm, gfn_t gfn, uint32_t *slot, uint32_t *entry) except -1 nogil
+    # OK: the access is served and access.at says by what. Else why it cannot be.
+    cdef int _serve(self, Access *access) except -1 nogil
+    # Looks at the tables and names the fault.
+    cdef Fault classify(self, Access *access) noexcept nogil
+    # Steps. OK: the entry serves the access now; AGAIN: classify again, for more may be needed.
+    cdef int _step(self, Access *access, Fault kind) except -1 nogil
+    cdef int _own_leaf(self, Access *access) except -1 nogil
+    cdef int _zero(self, Access *access) except -1 nogil
     cdef int _zero_huge(self, vmid_t vm, gfn_t gfn) except -1 nogil
-    cdef int _cow(self, vmid_t vm, gfn_t gfn, leaf_t leaf, uint32_t *entry) except -1 nogil
-    cdef int _bring_back(self, vmid_t vm, gfn_t gfn, leaf_t leaf, backing_t backing) except -1 nogil
+    cdef int _cow(self, Access *access) except -1 nogil
+    cdef int _map_cached(self, Access *access, backing_t backing) except -1 nogil
+    cdef int _bring_back(self, Access *access) except -1 nogil
     cdef void _born(self, hfn_t frame) noexcept nogil
-    cdef int _fill_from(self, backing_t backing, hfn_t frame, vmid_t vm, gfn_t gfn) except -1 nogil
-    cdef int _lost(self, backing_t backing, vmid_t vm, gfn_t gfn, object why) except -1
+    cdef int _fill_from(self, backing_t backing, hfn_t frame, Access *access) except -1 nogil
+    cdef int _lost(self, backing_t backing, Access *access, object why) except -1

@@ -9,10 +9,11 @@
 
 A leaf that other VMs hold is copied before the first write below it; that is a step of the fault, not a fault of its own.
 
-Each step of a handler does three things. *Secure*: make sure of every frame and table it needs; this alone may reclaim.
-*Classify again*, since reclaim may have changed the very entry. *Commit*: what cannot fail. Bytes that do not come back
-(a failing read, a checksum that differs) raise StoreError and leave entry, record and store as they were; the next
-access tries again.
+A fault is a value, an Access: which page of which VM, read or write, and what the tables say of it. It goes through
+steps until its entry serves it. Each step does three things. *Secure*: make sure of every frame and table it needs; this
+alone may reclaim. *Classify again* if it did, since it may have changed the very entry: the step ends with AGAIN.
+*Commit*: what cannot fail. Bytes that do not come back (a failing read, a checksum that differs) raise StoreError and
+leave entry, record and store as they were; the next access tries again.
 
 Latency: the whole fault, waiting included, goes into the histogram of the kind that was named first, in simulated ns.
 One fault in WALL_EVERY of a kind is also timed with this machine's clock.
@@ -28,8 +29,8 @@ from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZE
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_PINNED
 from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
 from .reclaim cimport Reclaim
-from ..types cimport (HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t,
-                      leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
+from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t,
+                      int64_t, leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
 cdef extern from "mapping/access.h" nogil:
     uint32_t memvirt_word(uint32_t vpn)
@@ -41,7 +42,6 @@ cdef extern from *:
     void __builtin_prefetch(const void *at, int for_write) nogil
 
 cdef enum:
-    SERVED = 64                 # beside the outcomes: nothing is left to classify
     MAX_STEPS = 64              # a fault takes at most four; more means reclaim takes away what it brings
 
 
@@ -61,22 +61,20 @@ cdef class Faults:
         self.provisioning = <Provisioning>provisioning
         self.names = names
 
-    cdef Fault classify(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
-                        bint *shared) noexcept nogil:
+    cdef Fault classify(self, Access *access) noexcept nogil:
         """Name the fault from the entry alone: asked first, and again whenever something may have changed it."""
         cdef Backing *backing
         cdef BackingKind kind
-        cdef Look at
-        shared[0] = self.leaves.look(vm, gfn, &at) and at.leaf.nr_holders > 1
-        slot[0] = at.slot
-        entry[0] = at.entry
-        if at.entry == 0:
+        cdef uint32_t entry
+        access.shared = self.leaves.look(access.vm, access.gfn, &access.at) and access.at.leaf.nr_holders > 1
+        entry = access.at.entry
+        if entry == 0:
             return FAULT_ZERO
-        if at.entry & PTE_PRESENT:
-            if not write or (at.entry & PTE_WRITABLE and not shared[0]):
+        if entry & PTE_PRESENT:
+            if not access.write or (entry & PTE_WRITABLE and not access.shared):
                 return FAULT_NONE
-            return FAULT_REUSE if not shared[0] and self.mapping.sole(at.entry & PTE_WHERE) else FAULT_COW
-        backing = self.mapping.backings.at(at.entry & PTE_WHERE)
+            return FAULT_REUSE if not access.shared and self.mapping.sole(entry & PTE_WHERE) else FAULT_COW
+        backing = self.mapping.backings.at(entry & PTE_WHERE)
         if backing.place & BACKING_CACHED:
             return FAULT_CACHED
         kind = self.mapping.backings.kind(backing)
@@ -86,26 +84,29 @@ cdef class Faults:
 
     cdef int resolve(self, vmid_t vm, gfn_t gfn, vpn_t vpn, bint write, bint may_write) except -1 nogil:
         """Serve an access of vpn (at gfn) that the translation cache could not, and cache the translation."""
-        cdef uint32_t slot, entry
-        cdef bint shared
+        cdef Access access
         cdef int outcome
-        self.vpn = vpn
-        outcome = self._serve(vm, gfn, write, &slot, &entry, &shared)
+        access.vm = vm
+        access.gfn = gfn
+        access.vpn = vpn
+        access.write = write
+        outcome = self._serve(&access)
         if outcome != OK:
             return outcome
         if not self.mapping.tcache.view[vm].writes[vpn >> LEAF_SHIFT]:
             self.mapping.tcache.settle_writes(vm, vpn >> LEAF_SHIFT)
-        self.mapping.translate(vm, vpn, self.leaves.slot(slot).leaf, gfn % LEAF_ENTRIES,
-                               may_write and entry & PTE_WRITABLE != 0 and not shared)
+        self.mapping.translate(vm, vpn, access.at.id, access.at.index,
+                               may_write and access.at.entry & PTE_WRITABLE != 0 and not access.shared)
         return OK
 
     cdef int reach(self, vmid_t vm, gfn_t gfn, bint write, hfn_t *frame) except -1 nogil:
-        cdef uint32_t slot, entry
-        cdef bint shared
+        cdef Access access
         cdef int outcome
-        self.vpn = gfn
-        outcome = self._serve(vm, gfn, write, &slot, &entry, &shared)
-        frame[0] = entry & PTE_WHERE
+        access.vm = vm
+        access.gfn = access.vpn = gfn
+        access.write = write
+        outcome = self._serve(&access)
+        frame[0] = access.at.entry & PTE_WHERE
         return outcome
 
     cdef Backing *_out(self, vmid_t vm, gfn_t gfn) noexcept nogil:
@@ -139,14 +140,13 @@ cdef class Faults:
             if record != NULL:
                 self.mapping.zpool.expect_bytes(self.mapping.backings.where(record))
 
-    cdef int _serve(self, vmid_t vm, gfn_t gfn, bint write, uint32_t *slot, uint32_t *entry,
-                    bint *shared) except -1 nogil:
-        """Step by step until the entry serves the access: OK, or why it cannot be."""
+    cdef int _serve(self, Access *access) except -1 nogil:
+        """Step by step until the entry serves the access."""
         cdef uint32_t steps = 0
         cdef int outcome
         cdef int64_t began = self.clock.now, wall = 0
         cdef uint64_t huge = self.meter.ev.fault_huge
-        cdef Fault kind = self.classify(vm, gfn, write, slot, entry, shared), first = kind
+        cdef Fault kind = self.classify(access), first = kind
         if kind == FAULT_NONE:
             self.clock.spend(CPU_ACCESS, self.clock.costs.refill)
             self.meter.ev.tcache_refills += 1
@@ -156,16 +156,16 @@ cdef class Faults:
         self.ticks[<int>kind] += 1
         self.clock.spend(CPU_FAULT, self.clock.costs.fault)
         while kind != FAULT_NONE:
-            outcome = self._step(vm, gfn, write, kind, slot, entry, shared)
-            steps += 1
-            if outcome == SERVED:
+            outcome = self._step(access, kind)
+            if outcome == OK:
                 break
-            if outcome == OK and steps >= MAX_STEPS:
+            steps += 1
+            if outcome == AGAIN and steps >= MAX_STEPS:
                 self.meter.ev.exhausted_no_frame += 1
                 outcome = NO_FRAME
-            if outcome != OK:
+            if outcome != AGAIN:
                 return outcome
-            kind = self.classify(vm, gfn, write, slot, entry, shared)
+            kind = self.classify(access)
         if self.meter.ev.fault_huge != huge:    # that a whole block served the first touch is known only now
             first = FAULT_HUGE
         hist_add(&self.meter.sim[<int>first], self.clock.now - began)
@@ -173,57 +173,61 @@ cdef class Faults:
             hist_add(&self.meter.wall[<int>first], memvirt_wall_ns() - wall)
         return OK
 
-    cdef int _step(self, vmid_t vm, gfn_t gfn, bint write, Fault kind, uint32_t *slot, uint32_t *entry,
-                   bint *shared) except -1 nogil:
-        """One step towards FAULT_NONE. OK also when it only secured, and reclaim made everything uncertain again;
-        SERVED when there is nothing to classify again: the entry is writable."""
-        cdef leaf_t leaf = NONE if slot[0] == NONE else self.leaves.slot(slot[0]).leaf
-        cdef uint64_t evictions = self.reclaim.evictions
-        cdef int outcome
-        if write and shared[0]:
-            outcome = self.reclaim.secure(vm, 0, self.mapping.frames_to_copy_leaf(leaf))
-            if outcome != OK or self.reclaim.evictions != evictions:
-                return outcome
-            self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
-            return self.mapping.copy_leaf(slot[0])
+    cdef int _step(self, Access *access, Fault kind) except -1 nogil:
+        """One step towards FAULT_NONE."""
+        if access.write and access.shared:
+            return self._own_leaf(access)
         if kind == FAULT_ZERO:
-            return self._zero(vm, gfn, slot, entry)
+            return self._zero(access)
         if kind == FAULT_REUSE:
+            self.mapping.own(access.at.id, access.at.index)
             self.meter.ev.fault_reuse += 1
-            return self.mapping.own(leaf, gfn % LEAF_ENTRIES)
+            access.at.entry |= PTE_WRITABLE
+            return OK
         if kind == FAULT_COW:
-            return self._cow(vm, gfn, leaf, entry)
-        return self._bring_back(vm, gfn, leaf, entry[0] & PTE_WHERE)
+            return self._cow(access)
+        if kind == FAULT_CACHED:
+            return self._map_cached(access, access.at.entry & PTE_WHERE)
+        return self._bring_back(access)
+
+    cdef int _own_leaf(self, Access *access) except -1 nogil:
+        """A copy of the shared leaf for this VM."""
+        cdef int outcome = self.reclaim.secure(access.vm, 0, self.mapping.frames_to_copy_leaf(access.at.id))
+        if outcome != OK:
+            return outcome
+        self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
+        self.mapping.copy_leaf(access.at.slot)
+        return AGAIN
 
     cdef void _born(self, hfn_t frame) noexcept nogil:
         """The frame holds a new page: page sharing counts its time to merge from here."""
         if self.has_index:
             self.index.since_ns[frame] = self.clock.now
 
-    cdef int _zero(self, vmid_t vm, gfn_t gfn, uint32_t *slot, uint32_t *entry) except -1 nogil:
-        cdef uint64_t evictions = self.reclaim.evictions
-        cdef bint bare = slot[0] == NONE or self.leaves.slot(slot[0]).leaf == NONE
+    cdef int _zero(self, Access *access) except -1 nogil:
+        cdef bint bare = access.at.leaf == NULL
+        cdef leaf_t id = access.at.id
         cdef hfn_t frame
         cdef int outcome
         if bare and self.provisioning == THIN_HUGE:
-            outcome = self._zero_huge(vm, gfn)
+            outcome = self._zero_huge(access.vm, access.gfn)
             if outcome == OK:
-                return OK
+                return AGAIN
             self.meter.ev.huge_missed += 1
-        outcome = self.reclaim.secure(vm, 1, self.mapping.frames_to_reach(vm, gfn) if bare else 0)
-        if outcome != OK or self.reclaim.evictions != evictions:
+        outcome = self.reclaim.secure(access.vm, 1, self.mapping.frames_to_reach(access.vm, access.gfn) if bare else 0)
+        if outcome != OK:
             return outcome
         if bare:
-            slot[0] = self.mapping.reach(vm, gfn)
+            id = self.mapping.reach(access.vm, access.gfn)
         self.frames.claim(0, FRAME_GUEST, &frame)
-        self.content.clear_around(frame, memvirt_word(self.vpn))
-        self.content.expect(frame + 1, memvirt_word(self.vpn + 1))      # VMs fill their memory, and blocks, upwards
+        self.content.clear_around(frame, memvirt_word(access.vpn))
+        self.content.expect(frame + 1, memvirt_word(access.vpn + 1))    # VMs fill their memory, and blocks, upwards
         self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
-        self.mapping.map_new(vm, slot[0], gfn, frame, NONE)
+        self.mapping.map_new(access.vm, id, access.at.index, frame)
         self._born(frame)
         self.meter.ev.fault_zero += 1
-        entry[0] = PTE_PRESENT | PTE_WRITABLE | frame
-        return OK if bare else SERVED
+        access.at.entry = PTE_PRESENT | PTE_WRITABLE | frame
+        return AGAIN if bare else OK
 
     cdef int _zero_huge(self, vmid_t vm, gfn_t gfn) except -1 nogil:
         """2 MiB at once, if the region lies in the VM and its limit, and a block is free above the high watermark."""
@@ -249,50 +253,49 @@ cdef class Faults:
         self.meter.ev.fault_huge += 1
         return OK
 
-    cdef int _cow(self, vmid_t vm, gfn_t gfn, leaf_t leaf, uint32_t *entry) except -1 nogil:
-        cdef uint64_t evictions = self.reclaim.evictions
+    cdef int _cow(self, Access *access) except -1 nogil:
         cdef hfn_t copy
-        cdef int outcome = self.reclaim.secure(vm, 1, 0)
-        if outcome != OK or self.reclaim.evictions != evictions:
+        cdef int outcome = self.reclaim.secure(access.vm, 1, 0)
+        if outcome != OK:
             return outcome
         self.frames.claim(0, FRAME_GUEST, &copy)
-        self.content.copy_around(copy, entry[0] & PTE_WHERE, memvirt_word(self.vpn))
-        self.content.expect(copy + 1, memvirt_word(self.vpn + 1))
+        self.content.copy_around(copy, access.at.entry & PTE_WHERE, memvirt_word(access.vpn))
+        self.content.expect(copy + 1, memvirt_word(access.vpn + 1))
         self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
-        self.mapping.break_cow(vm, leaf, gfn % LEAF_ENTRIES, copy)
+        self.mapping.break_cow(access.vm, access.at.id, access.at.index, copy)
         self._born(copy)
         self.meter.ev.fault_cow += 1
-        entry[0] = PTE_PRESENT | PTE_WRITABLE | copy
-        return SERVED
+        access.at.entry = PTE_PRESENT | PTE_WRITABLE | copy
+        return OK
 
-    cdef int _bring_back(self, vmid_t vm, gfn_t gfn, leaf_t leaf, backing_t id) except -1 nogil:
-        """The entry's content is out: get it into a frame, or find the frame that has it, and map that."""
-        cdef uint64_t evictions = self.reclaim.evictions
-        cdef Backing *backing = self.mapping.backings.at(id)
+    cdef int _map_cached(self, Access *access, backing_t id) except -1 nogil:
+        """The entry's content is out, and a frame has it: map that."""
+        cdef hfn_t frame = self.mapping.backings.at(id).link
+        cdef bint ahead = self.frames.frame[frame].state == FRAME_CACHE
+        cdef int outcome = self.reclaim.secure(access.vm, 1, 0) if ahead else OK    # its first owner will be charged
+        if outcome != OK:
+            return outcome
+        self.mapping.map_cached(access.vm, access.at.id, access.at.index, id)
+        if ahead:
+            if self.has_index:
+                self.index.arrived(frame)
+            self.reclaim.readahead.window.hits += 1
+            self.meter.ev.readahead_hits += 1
+        self.meter.ev.fault_cached += 1
+        return AGAIN
+
+    cdef int _bring_back(self, Access *access) except -1 nogil:
+        """The entry's content is out: get it into a frame, and map that."""
+        cdef backing_t id = access.at.entry & PTE_WHERE
         cdef BackingKind kind
         cdef hfn_t frame
-        cdef bint ahead
-        cdef int outcome
-        if backing.place & BACKING_CACHED:
-            ahead = self.frames.frame[backing.link].state == FRAME_CACHE
-            outcome = self.reclaim.secure(vm, 1, 0) if ahead else OK        # its first owner will be charged
-            if outcome != OK or self.reclaim.evictions != evictions:
-                return outcome
-            frame = backing.link
-            self.mapping.map_cached(vm, leaf, gfn % LEAF_ENTRIES, id)
-            if ahead and self.has_index:
-                self.index.arrived(frame)
-            self.reclaim.readahead.window.hits += ahead
-            self.meter.ev.readahead_hits += ahead
-            self.meter.ev.fault_cached += 1
-            return OK
-        outcome = self.reclaim.secure(vm, 1, 0)
-        if outcome != OK or self.reclaim.evictions != evictions:
+        cdef int outcome = self.reclaim.secure(access.vm, 1, 0)
+        if outcome != OK:
             return outcome
-        kind = self.mapping.backings.kind(backing)
+        kind = self.mapping.backings.kind(self.mapping.backings.at(id))     # writeback may have moved it meanwhile
         self.frames.claim(0, FRAME_GUEST, &frame)
-        self._fill_from(id, frame, vm, gfn)
-        self.mapping.map_back(vm, leaf, gfn % LEAF_ENTRIES, frame, id)
+        self._fill_from(id, frame, access)
+        self.mapping.map_back(access.vm, access.at.id, access.at.index, frame, id)
         if self.has_index:
             self.index.arrived(frame)
         if kind == BACKING_SAME:
@@ -301,9 +304,9 @@ cdef class Faults:
             self.meter.ev.fault_zpool += 1
         else:
             self.meter.ev.fault_swap += 1
-        return OK
+        return AGAIN
 
-    cdef int _fill_from(self, backing_t id, hfn_t frame, vmid_t vm, gfn_t gfn) except -1 nogil:
+    cdef int _fill_from(self, backing_t id, hfn_t frame, Access *access) except -1 nogil:
         """Put the bytes of a backing into a frame, checked; on failure the frame is given back and StoreError raised."""
         cdef Backing *backing = self.mapping.backings.at(id)
         cdef BackingKind kind = self.mapping.backings.kind(backing)
@@ -328,18 +331,18 @@ cdef class Faults:
         if kind == BACKING_SWAP:
             self.meter.ev.swap_read_failed += 1
         with gil:
-            self._lost(id, vm, gfn, "the bytes do not match their checksum" if outcome == OK else
+            self._lost(id, access, "the bytes do not match their checksum" if outcome == OK else
                        f"reading failed (errno {self.mapping.swap.last_errno})" if kind == BACKING_SWAP else
                        "the codec refuses the object")
         return OK
 
-    cdef int _lost(self, backing_t id, vmid_t vm, gfn_t gfn, object why) except -1:
+    cdef int _lost(self, backing_t id, Access *access, object why) except -1:
         cdef Backing *backing = self.mapping.backings.at(id)
         cdef uint32_t where = self.mapping.backings.where(backing)
         store = (f"zpool object {where}" if self.mapping.backings.kind(backing) == BACKING_ZPOOL else
                  self.mapping.swap.name_of(where))
-        raise StoreError(f"VM '{self.names.get(vm, vm)}' page {gfn}: {store}: {why}; entry and store are unchanged, "
-                         f"the next access tries again")
+        raise StoreError(f"VM '{self.names.get(access.vm, access.vm)}' page {access.gfn}: {store}: {why}; entry and store "
+                         f"are unchanged, the next access tries again")
 
     cdef bint is_pinned(self, uint32_t entry) noexcept nogil:
         return entry & PTE_PRESENT and self.frames.frame[entry & PTE_WHERE].flags & FRAME_PINNED
@@ -356,7 +359,6 @@ cdef class Faults:
         that."""
         cdef Look at
         cdef uint32_t need
-        cdef uint64_t evictions
         cdef int outcome
         while self.leaves.look(vm, gfn, &at):
             if at.entry == 0 or self.is_pinned(at.entry):
@@ -364,12 +366,11 @@ cdef class Faults:
             if at.leaf.nr_holders == 1 and at.leaf.entries != NULL:
                 return self.mapping.unmap(at.id, at.index)
             need = self.mapping.frames_to_copy_leaf(at.id) if at.leaf.nr_holders > 1 else 1
-            evictions = self.reclaim.evictions
             outcome = self.reclaim.secure(vm, 0, need)
+            if outcome == AGAIN:
+                continue
             if outcome != OK:
                 return outcome
-            if self.reclaim.evictions != evictions:
-                continue
             if at.leaf.nr_holders > 1:
                 self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
                 self.mapping.copy_leaf(at.slot)
@@ -389,7 +390,7 @@ cdef class Faults:
         cdef bint fits = self.frames.buddy.nr_free >= pages + tables + self.frames.high_pages + self.mapping.aside(vm)
         self.reclaim.providing = vm
         try:
-            if fits or self.reclaim.could_free(pages + self.frames.min_pages + self.mapping.aside(vm)):
+            if fits or self.reclaim.could_free(pages + self.frames.min_pages, vm):
                 outcome = self._populate(vm)
         finally:
             self.reclaim.providing = NONE16
@@ -397,18 +398,20 @@ cdef class Faults:
 
     cdef int _populate(self, vmid_t vm) except -1 nogil:
         cdef gfn_t gfn = 0
-        cdef uint32_t slot, entry
-        cdef bint shared
+        cdef Access access
         cdef int outcome
+        access.vm = vm
+        access.write = False
         while gfn < self.leaves.directory[vm].nr_pages and not self.clock.interrupt.asked():
             if gfn % LEAF_ENTRIES == 0:
                 if self._zero_huge(vm, gfn) == OK:
                     gfn += LEAF_ENTRIES
                     continue
                 self.meter.ev.huge_missed += 1
-            while self.classify(vm, gfn, False, &slot, &entry, &shared) == FAULT_ZERO:
-                outcome = self._zero(vm, gfn, &slot, &entry)
-                if outcome != OK and outcome != SERVED:
+            access.gfn = access.vpn = gfn
+            while self.classify(&access) == FAULT_ZERO:
+                outcome = self._zero(&access)
+                if outcome != OK and outcome != AGAIN:
                     return outcome
             gfn += 1
         return OK if self.mapping.account[vm].charged >= self.leaves.directory[vm].nr_pages else NO_FRAME

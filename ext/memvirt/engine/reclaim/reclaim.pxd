@@ -1,10 +1,30 @@
+from ..counters cimport Meter
+from ..device cimport Device
 from .evict cimport Eviction
 from .harvest cimport Harvester
+from ..mapping.mapping cimport Mapping
+from ..memory.frames cimport Frames
+from .readahead cimport Readahead
+from ..replacement.order cimport Order
+from ..simtime cimport Actor
+from ..stall cimport Stalls
+from ..stores.zpool cimport Zpool
 from ..types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
+from .writeback cimport Writeback
 
 
-cdef class Reclaim(Eviction):
+cdef class Reclaim(Actor):
+    cdef readonly Mapping mapping
+    cdef readonly Device device
+    cdef readonly Stalls stalls
     cdef readonly Harvester harvester
+    cdef readonly Readahead readahead
+    cdef readonly Writeback shrinker            # of the zpool
+    cdef readonly Eviction eviction             # how a page goes
+    cdef Frames frames
+    cdef Order order
+    cdef Zpool zpool
+    cdef Meter meter
     cdef vmid_t whose                           # whose pages go: NONE16: anyone's
     cdef readonly bint ease_pool                # the pool bears its share before it is full
     cdef uint64_t swap_ins_seen                 # swap_pages_in when the pool was last eased
@@ -12,9 +32,12 @@ cdef class Reclaim(Eviction):
 
     cdef vmid_t providing                       # its pages are being brought in all at once, and stay; NONE16: nobody's
 
+    # Makes sure that so many frames can be taken now: OK, or AGAIN if entries may have changed on the way. Else NO_FRAME
+    # or LIMITED. The only step of a fault that reclaims.
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
+    cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil
     # Are so many frames free, or known to be so once all has gone that may?
-    cdef bint could_free(self, uint64_t frames) noexcept nogil
+    cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil
     cdef bint could_take(self, uint32_t frames) noexcept nogil
     cdef int make_room(self, uint64_t frames, int64_t now) except -1
     cdef int keep_limits(self) except -1 nogil
@@ -26,7 +49,6 @@ cdef class Reclaim(Eviction):
     cdef int _ease_pool(self) except -1 nogil
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil
-    cdef void _put_back(self) noexcept nogil
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil
     cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil
     cdef bint _idle(self, hfn_t frame, uint32_t min_age) except? True nogil

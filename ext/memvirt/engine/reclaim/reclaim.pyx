@@ -30,23 +30,42 @@ from libc.string cimport memset
 
 from ..counters cimport CPU_RECLAIM
 from ..device cimport Device
-from .evict cimport SWAP_BATCH, Eviction
+from .evict cimport Eviction
 from .harvest cimport Harvester
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Account
-from ..types cimport (LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
+from .readahead cimport Readahead
+from ..simtime cimport Actor
+from ..stall cimport Stalls
+from .swapout cimport SwapOut
+from ..types cimport (AGAIN, LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
                       uint64_t, vmid_t)
-from .writeback cimport CLUSTER
+from .writeback cimport CLUSTER, Writeback
 
 
-cdef class Reclaim(Eviction):
-    """Frees frames of one host; as an actor, in the background. `harvest_interval_ns`: simulated, 0 = never;
-    `ease_pool`: write old compressed pages back before the pool is full."""
+cdef class Reclaim(Actor):
+    """Frees frames of one host; as an actor, in the background. `compress_limit`: bytes; `readahead`: page cluster of
+    swap readahead; `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed pages back before the
+    pool is full."""
 
     def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, readahead,
                   int64_t harvest_interval_ns, bint ease_pool):
+        cdef SwapOut swapout = None
+        self.mapping = mapping
+        self.device = device
+        self.frames = mapping.frames
+        self.order = mapping.order
+        self.zpool = mapping.zpool
+        self.clock = mapping.clock
+        self.meter = mapping.meter
+        self.stalls = Stalls()
+        self.readahead = Readahead(mapping, readahead)
+        if mapping.has_swap:
+            swapout = SwapOut(mapping, self.readahead)
+        self.shrinker = Writeback(mapping, swapout)
+        self.eviction = Eviction(mapping, swapout, self.shrinker, compress_limit)
         self.harvester = Harvester(mapping, harvest_interval_ns)
         self.share = CLUSTER
         self.whose = NONE16
@@ -56,9 +75,11 @@ cdef class Reclaim(Eviction):
     # ---- securing frames
 
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil:
-        """OK if guest_frames + table_frames frames can be taken now, else NO_FRAME or LIMITED. The only step of a fault
-        that reclaims; `evictions` says whether entries may have changed."""
-        cdef uint32_t want = guest_frames + table_frames
+        cdef uint64_t changes = self.eviction.changes
+        cdef int outcome = self._secure(vm, guest_frames, guest_frames + table_frames)
+        return AGAIN if outcome == OK and self.eviction.changes != changes else outcome
+
+    cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil:
         if self.mapping.over:
             self.keep_limits()
         if not self.stalls.secure() or want > self.frames.nr_frames or (want and self.frames.buddy.refuses()):
@@ -103,28 +124,27 @@ cdef class Reclaim(Eviction):
         store takes less than it seemed (it compresses badly, it fails) is known only afterwards."""
         cdef int64_t caller = self.clock.now
         cdef int outcome
-        frames += self.mapping.aside(NONE16)
-        if self.frames.buddy.nr_free >= frames:
+        if self.frames.buddy.nr_free >= frames + self.mapping.aside(NONE16):
             return OK
-        if not self.could_free(frames):
+        if not self.could_free(frames, NONE16):
             return NO_FRAME
         self.clock.now = max(self.now_ns, now)
-        outcome = self._direct(NONE16, <uint32_t>frames - self.mapping.aside(NONE16))
+        outcome = self._direct(NONE16, <uint32_t>frames)
         self.now_ns = self.clock.now
         self.clock.now = caller
         return outcome
 
     cdef bint could_take(self, uint32_t frames) noexcept nogil:
         """Could so many frames be secured for tables?"""
-        cdef uint64_t needed = <uint64_t>frames + self.frames.min_pages + self.mapping.aside(NONE16)
-        return self.frames.buddy.nr_free >= needed or self.could_free(needed)
+        cdef uint64_t needed = <uint64_t>frames + self.frames.min_pages
+        return self.frames.buddy.nr_free >= needed + self.mapping.aside(NONE16) or self.could_free(needed, NONE16)
 
-    cdef bint could_free(self, uint64_t frames) noexcept nogil:
-        """By the pages that may go: as they are, or into a slot or the pool. (What the pool makes of them is not known
-        beforehand: it counts as room for all.)"""
+    cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil:
+        """Beside what is set aside for all VMs but one, by the pages that may go: as they are, into a slot (one less to
+        lend frames against), or into the pool. (What that makes of them is not known: it counts as room for all.)"""
         cdef uint32_t easy[MAX_VMS]
         cdef uint32_t hard[MAX_VMS]
-        cdef uint64_t found = self.frames.buddy.nr_free, gone = 0, dirty = 0, value
+        cdef uint64_t found = self.frames.buddy.nr_free, gone = 0, dirty = 0, slots, value
         cdef uint32_t vm, loose
         cdef hfn_t frame
         cdef Frame *record
@@ -137,7 +157,7 @@ cdef class Reclaim(Eviction):
             found += record.state == FRAME_CACHE
             if record.state != FRAME_GUEST or not record.flags & FRAME_ORDERED or record.charge == self.providing:
                 continue
-            if record.backing != NONE or self.content.same_filled(frame, &value):
+            if record.backing != NONE or self.mapping.content.same_filled(frame, &value):
                 easy[record.charge] += 1
             else:
                 hard[record.charge] += 1
@@ -147,8 +167,10 @@ cdef class Reclaim(Eviction):
             gone += min(easy[vm], loose)
             dirty += min(hard[vm], loose - min(easy[vm], loose))
         if not self.mapping.has_zpool:
-            dirty = min(dirty, <uint64_t>(self.swap.nr_slots - self.swap.nr_used) if self.mapping.has_swap else 0)
+            slots = self.mapping.swap.nr_slots - self.mapping.swap.nr_used if self.mapping.has_swap else 0
+            dirty = min(dirty, slots)
         found += gone + dirty
+        frames += self.mapping.aside(but, 0 if self.mapping.has_zpool else dirty)
         return found >= frames + self.mapping.backings.records.frames_needed(<uint32_t>(gone + dirty))
 
     cdef int keep_limits(self) except -1 nogil:
@@ -244,7 +266,7 @@ cdef class Reclaim(Eviction):
         cdef uint32_t patience = 2 * self.order.nr_resident + CLUSTER
         cdef uint32_t gone = 0
         cdef hfn_t frame, insisted = NONE
-        self._put_back()
+        self.eviction.put_back()
         while gone < want and patience > 0 and not self.clock.interrupt.asked():
             patience -= 1
             frame = self.order.candidate()
@@ -254,19 +276,8 @@ cdef class Reclaim(Eviction):
             self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
             if not self._evictable(frame, &insisted):
                 continue
-            if self._evict(frame) == OK:
-                gone += 1
-            if self.nr_batch == SWAP_BATCH or (self.nr_batch and gone + self.nr_batch >= want):
-                gone += self._flush()
-        if self.nr_batch:
-            gone += self._flush()
-        return gone
-
-    cdef void _put_back(self) noexcept nogil:
-        """What a call that was interrupted by an error had isolated is like any other page again."""
-        while self.nr_batch:
-            self.nr_batch -= 1
-            self.mapping.stay(self.batch[self.nr_batch])
+            gone += self.eviction.evict(frame, want - gone)
+        return gone + self.eviction.flush()
 
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:
         """May this candidate go? If not it has been spared, and the order will name another."""
@@ -300,7 +311,7 @@ cdef class Reclaim(Eviction):
         cdef uint64_t left = 2 * <uint64_t>nr_pages
         cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
         cdef hfn_t frame
-        self._put_back()
+        self.eviction.put_back()
         while gone < want and left > 0 and self._may_lose(vm, keep) and not self.clock.interrupt.asked():
             frame = self._page_of(vm, gfn, &step)
             step = min(step, nr_pages - gfn)
@@ -308,12 +319,8 @@ cdef class Reclaim(Eviction):
             gfn = gfn + step if gfn + step < nr_pages else 0
             if frame == NONE or not self._idle(frame, min_age):
                 continue
-            if self._evict(frame) == OK:
-                gone += 1
-            if self.nr_batch == SWAP_BATCH or (self.nr_batch and gone + self.nr_batch >= want):
-                gone += self._flush()
-        if self.nr_batch:
-            gone += self._flush()
+            gone += self.eviction.evict(frame, want - gone)
+        gone += self.eviction.flush()
         self.hand[vm] = gfn
         return gone
 

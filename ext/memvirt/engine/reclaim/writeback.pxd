@@ -3,8 +3,7 @@ from ..content.content cimport Content
 from ..counters cimport Meter
 from ..memory.frames cimport Frames
 from ..mapping.mapping cimport Mapping
-from .readahead cimport Readahead
-from ..stores.swapspace cimport SwapSpace
+from .swapout cimport SwapOut
 from ..types cimport hfn_t, uint32_t
 from ..stores.zpool cimport Zpool
 
@@ -14,17 +13,17 @@ cdef enum:
 
 cdef class Writeback(Actor):
     # The shrinker of one host's zpool.
-    cdef readonly Mapping mapping
-    cdef readonly Frames frames
-    cdef readonly Content content
-    cdef readonly Readahead readahead
+    cdef Mapping mapping
+    cdef Frames frames
+    cdef Content content
     cdef Meter meter
     cdef Zpool zpool
-    cdef SwapSpace swap
+    cdef SwapOut swapout                        # None: there is nowhere to write to
     cdef hfn_t bounce[CLUSTER]                  # fixed frames through which writeback decompresses
     cdef uint32_t nr_bounce
 
     # The pool has just declined a page for being full.
     cdef void wake(self) noexcept nogil
     cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil
+    cdef bint _expand(self, uint32_t handle, hfn_t frame) except? True nogil
     cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil

@@ -9,30 +9,27 @@ An object that is written back or moved changes its record and no entry: whoever
 at its new place.
 """
 
-from libc.string cimport memset
-
-from ..mapping.backing cimport BACKING_SWAP, BACKING_ZPOOL, Backing
+from ..mapping.backing cimport BACKING_ZPOOL
 from ..counters cimport CPU_COMPACT, CPU_DECOMPRESS
 from ..memory.frames cimport FRAME_FIXED
 from ..mapping.mapping cimport Mapping
-from .readahead cimport Readahead
-from ..types cimport OK, PAGE_SIZE, backing_t, int64_t, uint8_t, uint32_t, uint64_t
+from .swapout cimport SwapOut
+from ..types cimport OK, PAGE_SIZE, backing_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t
 from ..stores.zpool cimport COMPACT_MOVED_BYTES
 
 
 cdef class Writeback:
     """Shrinks the zpool of one host: knows which record an object belongs to."""
 
-    def __cinit__(self, Mapping mapping not None, Readahead readahead not None):
+    def __cinit__(self, Mapping mapping not None, SwapOut swapout):
         self.mapping = mapping
         self.frames = mapping.frames
         self.content = mapping.content
         self.zpool = mapping.zpool
-        self.swap = mapping.swap
         self.clock = mapping.clock
         self.meter = mapping.meter
-        self.readahead = readahead
-        if mapping.has_zpool and mapping.has_swap:
+        self.swapout = swapout
+        if mapping.has_zpool and swapout is not None:
             while self.nr_bounce < min(<uint32_t>CLUSTER, self.frames.nr_frames // 512 + 1):
                 if self.frames.take(0, FRAME_FIXED, 0, &self.bounce[self.nr_bounce]) != OK:
                     break
@@ -76,50 +73,39 @@ cdef class Writeback:
         changes. spare_loaded: those loaded since they came in, or were last spared, get another round. Returns how many
         moved."""
         cdef uint32_t handles[CLUSTER]
-        cdef uint32_t slots[CLUSTER]
-        cdef const uint8_t *pages[CLUSTER]
-        cdef uint8_t done[CLUSTER]
-        cdef uint32_t n = 0, got, i, _look, handle, length, moved = 0
-        cdef bint loaded
-        cdef const uint8_t *payload
+        cdef uint32_t n = 0, begun, i, _look, handle, moved = 0
         cdef backing_t backing
-        cdef Backing *record
-        if not self.mapping.has_swap:
+        cdef bint loaded
+        if self.swapout is None:
             return 0
         for _look in range(min(min(want, self.nr_bounce), <uint32_t>self.zpool.nr_objects)):
             handle = self.zpool.oldest()
             loaded = self.zpool.loaded(handle)
             self.zpool.rotate(handle)           # whatever happens, the next one is another
-            if spare_loaded and loaded:
-                continue
-            payload = self.zpool.view(handle, &length)
-            record = self.mapping.backings.at(self.zpool.owner(handle))
-            self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
-            if (self.content.expand(self.bounce[n], payload, length) != OK
-                    or self.content.checksum(self.bounce[n]) != record.check):
-                self.meter.ev.zpool_writeback_failed += 1   # it stays, and whoever needs the page is told
-                continue
-            pages[n] = self.content.raw(self.bounce[n])
-            handles[n] = handle
-            n += 1
-        got = self.swap.take(n, slots) if n else 0
-        self.meter.ev.reject_swap_full += n - got
-        memset(done, 0, sizeof(done))
-        if got:
-            self.swap.begin_write(got, slots, pages)
-            self.swap.write(got, slots, pages, done)
-            self.swap.wait(self.clock, True, got, slots)
-        for i in range(got):
-            if not done[i]:
-                self.swap.give(slots[i])
-                self.meter.ev.swap_write_failed += 1
-                self.meter.ev.zpool_writeback_failed += 1
+            if not (spare_loaded and loaded) and self._expand(handle, self.bounce[n]):
+                handles[n] = handle
+                n += 1
+        begun = self.swapout.begin(self.bounce, n)
+        self.swapout.finish()
+        for i in range(n):
+            if not self.swapout.done[i]:
                 continue
             backing = self.zpool.owner(handles[i])
-            self.mapping.backings.set_place(backing, BACKING_SWAP, slots[i], self.mapping.backings.at(backing).check)
-            self.readahead.know(slots[i], backing)
+            self.swapout.keep(i, backing, self.mapping.backings.at(backing).check)
             self.zpool.free(handles[i])
-            self.meter.ev.zpool_written_back += 1
-            self.meter.ev.swap_pages_out += 1
             moved += 1
+        self.meter.ev.zpool_written_back += moved
+        self.meter.ev.zpool_writeback_failed += begun - moved
         return moved
+
+    cdef bint _expand(self, uint32_t handle, hfn_t frame) except? True nogil:
+        """Put the page of an object into a frame. False, counted: it does not come back as it went, and stays; whoever
+        needs the page is told."""
+        cdef uint32_t length
+        cdef const uint8_t *payload = self.zpool.view(handle, &length)
+        self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
+        if (self.content.expand(frame, payload, length) == OK
+                and self.content.checksum(frame) == self.mapping.backings.at(self.zpool.owner(handle)).check):
+            return True
+        self.meter.ev.zpool_writeback_failed += 1
+        return False

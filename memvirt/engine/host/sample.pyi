@@ -1,0 +1,3 @@
+from memvirt.engine.host.host import Engine
+
+def take(engine: Engine) -> tuple[bytes, tuple[str, ...], bytes]: ...

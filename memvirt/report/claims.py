@@ -1,0 +1,185 @@
+"""Whether claims hold, told from records and nothing else (what a claim is: `memvirt.results.claims`).
+
+    held           every cell that the claim names shows it, under every seed (or in the mean over them, where it says so)
+    failed         some cell does not: its number lies outside, it ended otherwise, or it has no such number
+    not checked    the claim is stated for another tier, or a cell that it needs is not among the records
+
+A claim of which one cell fails has failed, whatever else is missing. The evidence names the cell that is furthest
+outside; of a claim that held it says how the numbers lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from statistics import fmean
+
+from memvirt.report.columns import column
+from memvirt.report.summary import figures
+from memvirt.results.claims import SEPARATOR, Claim
+from memvirt.results.record import Record
+
+Cells = Mapping[str, Mapping[int, Record]]  # scenario--preset -> seed -> record
+
+
+class Standing(StrEnum):
+    """What became of a claim."""
+
+    HELD = "held"
+    FAILED = "failed"
+    UNCHECKED = "not checked"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A claim, and what the records say of it."""
+
+    claim: Claim
+    standing: Standing
+    evidence: str  # a phrase
+
+    def __str__(self) -> str:
+        return f"{self.standing}: {self.claim.id}: {self.claim.statement} ({self.evidence})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """One cell under one seed, or in the mean over seeds."""
+
+    place: str
+    value: float | None  # what the range is about; None: there is none, or an outcome was asked for
+    trouble: str = ""  # why it does not show the claim; "" when it does
+    far: float = 0.0  # how far outside, for choosing what is told
+
+
+def check(claims: Sequence[Claim], records: Sequence[Record]) -> list[Checked]:
+    """Every claim with its standing, in the order given."""
+    columns, others = _by_cell(records, "column"), _by_cell(records, "baseline")
+    tiers: set[str] = {record.tier for record in records}
+    return [_check(claim, columns, {**others, **columns}, tiers) for claim in claims]
+
+
+def failed(checked: Sequence[Checked]) -> bool:
+    """Whether any claim failed: exit code 4 of a command that checks claims."""
+    return any(each.standing is Standing.FAILED for each in checked)
+
+
+def summary(checked: Sequence[Checked]) -> str:
+    """How many claims held, failed and were not checked: "3 held, 1 failed"."""
+    counts = [(standing, sum(each.standing is standing for each in checked)) for standing in Standing]
+    return ", ".join(f"{count} {standing}" for standing, count in counts if count) or "none"
+
+
+def told(claims: Sequence[Claim], records: Sequence[Record]) -> tuple[str, list[str]]:
+    """What stands under a table: a line that counts, and a line for each claim. ("", []) where nothing is claimed."""
+    checked = check(claims, records)
+    return (f"Expected of this suite: {summary(checked)}.", [str(each) for each in checked]) if checked else ("", [])
+
+
+def _by_cell(records: Sequence[Record], role: str) -> dict[str, dict[int, Record]]:
+    cells: dict[str, dict[int, Record]] = {}
+    for record in records:
+        if record.role == role:
+            cells.setdefault(f"{record.scenario}{SEPARATOR}{record.preset}", {})[record.seed] = record
+    return cells
+
+
+def _check(claim: Claim, columns: Cells, all_cells: Cells, tiers: set[str]) -> Checked:
+    if not tiers & set(claim.tiers):
+        return Checked(claim, Standing.UNCHECKED, f"stated for tier {' and '.join(claim.tiers)}")
+    named = {pattern: [cell for cell in columns if fnmatchcase(cell, pattern)] for pattern in claim.cells}
+    missing = [pattern for pattern, cells in named.items() if not cells]
+    findings: list[_Finding] = []
+    for cell in dict.fromkeys(cell for cells in named.values() for cell in cells):
+        reference = _reference(claim, cell)
+        if reference and reference not in all_cells:
+            missing.append(reference)
+            continue
+        found = list(_findings(claim, cell, columns[cell], all_cells.get(reference, {})))
+        findings += found
+        missing += [] if found else [f"a seed of {cell} and {reference}"]
+    outside = [finding for finding in findings if finding.trouble]
+    if outside:
+        worst = max(outside, key=lambda finding: finding.far)
+        more = f"; {len(outside)} of {len(findings)} findings" if len(findings) > 1 else ""
+        return Checked(claim, Standing.FAILED, f"{worst.place}: {worst.trouble}{more}")
+    if missing:
+        return Checked(claim, Standing.UNCHECKED, f"not among the records: {', '.join(dict.fromkeys(missing))}")
+    return Checked(claim, Standing.HELD, _held(claim, findings))
+
+
+def _reference(claim: Claim, cell: str) -> str:
+    """The cell that a cell is held against; "" when against none."""
+    if not claim.relative_to or SEPARATOR in claim.relative_to:
+        return claim.relative_to
+    return f"{cell.rpartition(SEPARATOR)[0]}{SEPARATOR}{claim.relative_to}"
+
+
+def _findings(
+    claim: Claim, cell: str, seeds: Mapping[int, Record], reference: Mapping[int, Record]
+) -> Iterator[_Finding]:
+    """What each seed shows, or their mean."""
+    if claim.outcome:
+        for seed, record in seeds.items():
+            trouble = "" if record.status == claim.outcome else f"{record.status}, not {claim.outcome}"
+            yield _Finding(f"{cell}, seed {seed}", None, trouble, 1.0)
+        return
+    whole: list[float] = []
+    troubled = False
+    for seed, record in seeds.items():
+        if claim.relative_to and seed not in reference:
+            continue
+        value, trouble = _value(claim, record, reference.get(seed))
+        if value is None:
+            troubled = True
+            yield _Finding(f"{cell}, seed {seed}", None, trouble, float("inf"))
+        elif claim.seeds == "each":
+            yield _ranged(claim, f"{cell}, seed {seed}", value)
+        else:
+            whole.append(value)
+    if whole and not troubled:
+        yield _ranged(claim, f"{cell}, mean over {len(whole)} seeds", fmean(whole))
+
+
+def _value(claim: Claim, record: Record, reference: Record | None) -> tuple[float | None, str]:
+    """What the range is about, or why there is no such number."""
+    for each in (record, reference):
+        if each is not None and each.status != "done":
+            return None, f"{each.scenario}{SEPARATOR}{each.preset} is {each.status}"
+    value, base = record.number(claim.metric), reference.number(claim.metric) if reference else None
+    if value is None or (reference and base is None):
+        return None, f"has no {claim.metric}"
+    if reference is None or base is None:
+        return value, ""
+    if base == 0:
+        return (
+            None,
+            f"{claim.metric} of {reference.scenario}{SEPARATOR}{reference.preset} is 0, there is no ratio to it",
+        )
+    return value / base, ""
+
+
+def _ranged(claim: Claim, place: str, value: float) -> _Finding:
+    low, high = claim.at_least, claim.at_most
+    if low is not None and value < low:
+        return _Finding(place, value, f"{_told(claim, value)}, claimed at least {low:g}", low - value)
+    if high is not None and value > high:
+        return _Finding(place, value, f"{_told(claim, value)}, claimed at most {high:g}", value - high)
+    return _Finding(place, value)
+
+
+def _told(claim: Claim, value: float) -> str:
+    if claim.relative_to:
+        return f"{claim.metric} {value:.3g} of {claim.relative_to}"
+    unit = column(claim.metric).unit
+    return f"{claim.metric} {figures(value)}{unit if unit in ('', '×') else f' {unit}'}"
+
+
+def _held(claim: Claim, findings: Sequence[_Finding]) -> str:
+    values = [finding.value for finding in findings if finding.value is not None]
+    if not values:
+        return f"{len(findings)} of {len(findings)} {claim.outcome}"
+    low, high = min(values), max(values)
+    return _told(claim, low) if low == high else f"{_told(claim, low)} to {_told(claim, high).split(' ', 1)[1]}"

@@ -1,0 +1,189 @@
+"""Claims: what a suite expects, as a file, as a check of records, and under a table."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.made_records import folder, made
+from memvirt.errors import ConfigError
+from memvirt.report import export, terminal
+from memvirt.report.claims import Standing, check, failed, summary
+from memvirt.results import claims, manifest
+from memvirt.results.claims import Claim
+from memvirt.results.manifest import Asked, Manifest, Shown
+
+GOOD = {"id": "a", "statement": "It is fast.", "metric": "slowdown", "cells": ["zipf-150--swap"], "minutes": 1}
+
+
+def claim(**parts):
+    made_of = {**GOOD, "at_most": 3, **parts}
+    return Claim.model_validate({key: value for key, value in made_of.items() if value is not None})
+
+
+def standing(*records, **parts):
+    (checked,) = check([claim(**parts)], records)
+    return checked.standing.value, checked.evidence
+
+
+def test_a_number_inside_its_range_holds_the_claim_and_one_outside_fails_it():
+    assert standing(made(slowdown="2.000")) == ("held", "slowdown 2×")
+    assert standing(made(slowdown="3.000"))[0] == "held", "the bound itself is inside"
+    told = standing(made(slowdown="3.500"))
+    assert told == ("failed", "zipf-150--swap, seed 1: slowdown 3.50×, claimed at most 3")
+    assert standing(made(slowdown="2.000"), at_most=None, at_least=2.5)[0] == "failed"
+
+
+def test_one_seed_outside_fails_it_unless_the_mean_is_claimed():
+    seeds = [made(seed=seed, slowdown=value) for seed, value in ((1, "1.000"), (2, "4.000"))]
+    said, evidence = standing(*seeds)
+    assert said == "failed" and "seed 2" in evidence and "1 of 2 findings" in evidence
+    assert standing(*seeds, seeds="mean")[0] == "held"
+    assert standing(*seeds, seeds="mean", at_most=2)[0] == "failed"
+
+
+def test_relative_to_pairs_scenario_and_seed():
+    records = [made(slowdown="2.000"), made(slowdown="9.000", seed=2)]
+    records += [made(preset="none", slowdown="8.000"), made(preset="none", slowdown="10.000", seed=2)]
+    assert standing(*records, relative_to="none", at_most=0.9)[0] == "held"
+    said, evidence = standing(*records, relative_to="none", at_most=0.89)
+    assert said == "failed" and evidence.startswith("zipf-150--swap, seed 2: slowdown 0.9 of none")
+    whole = [*records, made("scan", preset="none", slowdown="1.000"), made("scan", preset="none", slowdown="9", seed=2)]
+    assert standing(*whole, relative_to="scan-150--none", at_most=2)[0] == "held"
+    assert standing(made(), made(preset="none", slowdown="0.000"), relative_to="none")[0] == "failed"
+
+
+def test_the_optimum_of_a_trace_can_be_what_a_claim_is_relative_to():
+    records = [
+        made(preset="belady", role="baseline", kind="trace", derived={"miss_ratio": "10.0"}),
+        made(preset="lru", kind="trace", derived={"miss_ratio": "12.0"}),
+    ]
+    asked = {"metric": "miss_ratio", "cells": ["zipf-150--lru"], "relative_to": "belady"}
+    assert standing(*records, **asked, at_most=1.2)[0] == "held"
+    assert standing(*records, **{**asked, "cells": ["*--belady"]})[0] == "not checked", "a baseline is no column"
+
+
+def test_outcomes_are_claimed_too():
+    refused = made(status="refused", reason="no room")
+    asked = {"metric": None, "at_most": None}
+    assert standing(refused, outcome="refused", **asked)[0] == "held"
+    assert standing(refused, outcome="done", **asked) == ("failed", "zipf-150--swap, seed 1: refused, not done")
+    assert standing(refused) == ("failed", "zipf-150--swap, seed 1: zipf-150--swap is refused")
+    assert standing(made(slowdown="")) == ("failed", "zipf-150--swap, seed 1: has no slowdown")
+
+
+def test_what_is_not_there_is_not_checked_unless_something_fails():
+    assert standing(made(preset="other"))[0] == "not checked"
+    assert standing(made(tier="smoke")) == ("not checked", "stated for tier quick and full")
+    assert standing(made(), relative_to="none") == ("not checked", "not among the records: zipf-150--none")
+    assert standing(made(), made(preset="none", seed=2), relative_to="none")[0] == "not checked"
+    two = ["zipf-150--swap", "scan-150--swap"]
+    assert standing(made(slowdown="2.000"), cells=two) == ("not checked", "not among the records: scan-150--swap")
+    assert standing(made(slowdown="9.000"), cells=two)[0] == "failed"
+
+
+def test_patterns_name_many_cells_and_the_worst_is_told():
+    records = [made(scenario, slowdown=value) for scenario, value in (("zipf", "5.000"), ("scan", "7.000"))]
+    said, evidence = standing(*records, cells=["*-150--swap"])
+    assert said == "failed" and evidence.startswith("scan-150--swap") and "2 of 2" in evidence
+
+
+@given(st.floats(0.01, 1e6), st.floats(0.01, 1e6), st.floats(0.01, 1e6))
+def test_standing_is_the_range(value, low, high):
+    low, high = min(low, high), max(low, high)
+    text = f"{value:.6f}"
+    held = low <= float(text) <= high
+    assert (standing(made(slowdown=text), at_least=low, at_most=high)[0] == "held") is held
+
+
+def test_a_summary_counts_and_a_failure_is_told():
+    checked = check([claim(), claim(id="b", at_most=1), claim(id="c", cells=["no-1--swap"])], [made(slowdown="2.000")])
+    assert [each.standing for each in checked] == [Standing.HELD, Standing.FAILED, Standing.UNCHECKED]
+    assert summary(checked) == "1 held, 1 failed, 1 not checked" and failed(checked)
+    assert not failed(checked[::2]) and summary([]) == "none"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metric": "slowdwn"}, "no metric is called 'slowdwn'; did you mean 'slowdown'?"),
+        ({"outcome": "done"}, "give either a metric or an outcome"),
+        ({"metric": None}, "give either a metric or an outcome"),
+        ({"at_most": None}, "give at_least, at_most or both"),
+        ({"at_least": 4}, "is above at_most"),
+        ({"at_most": "nan"}, "must be a finite number"),
+        ({"at_most": "x"}, "must be"),
+        ({"cells": []}, "needs at least 1 entry"),
+        ({"cells": ["zipf-150"]}, "is no SCENARIO-PERCENT--PRESET"),
+        ({"minutes": 0}, "must be more than 0"),
+        ({"minutes": None}, "minutes"),
+        ({"statement": "a\nb"}, "holds a control character"),
+        ({"id": "a b"}, "is no name"),
+        ({"tiers": ["huge"]}, "tiers"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_what_is_no_claim_is_a_sentence_with_its_line(tmp_path, change, said):
+    table = {key: value for key, value in {**GOOD, "at_most": 3, **change}.items() if value is not None}
+    spelled = "".join(
+        f"{key} = {value if key == 'at_most' and value == 'nan' else claims._toml(value)}\n"
+        for key, value in table.items()
+    )
+    path = tmp_path / "CLAIMS.toml"
+    path.write_text(f"schema = 1\n[[claims]]\n{spelled}")
+    with pytest.raises(ConfigError) as error:
+        claims.read(path)
+    assert said in str(error.value) and "CLAIMS.toml:" in str(error.value), error.value
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "schema"),
+        ("schema = 1\nclaims = []", "needs at least 1 entry"),
+        ("schema = 2\n", "schema"),
+        ("schema = 1\n[[claims]\n", "not valid TOML"),
+        ("\0", "not valid TOML"),
+    ],
+)
+def test_what_is_no_file_of_claims(tmp_path, text, said):
+    (tmp_path / "CLAIMS.toml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        claims.read(tmp_path / "CLAIMS.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        claims.read(tmp_path / "nothing.toml")
+
+
+def test_an_id_stands_once(tmp_path):
+    (tmp_path / "CLAIMS.toml").write_text(claims.dumps([claim(), claim()]))
+    with pytest.raises(ConfigError, match="'a' is given twice"):
+        claims.read(tmp_path / "CLAIMS.toml")
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=300).filter(str.isprintable), st.floats(0, 1e300))
+def test_claims_written_are_read_again(tmp_path_factory, statement, bound):
+    path = tmp_path_factory.mktemp("claims") / "CLAIMS.toml"
+    written = [claim(statement=statement, at_most=bound, minutes=0.5), claim(id="b", relative_to="x", seeds="mean")]
+    path.write_text(claims.dumps(written), encoding="utf-8")
+    assert claims.read(path) == written
+
+
+def test_a_table_tells_which_claims_held_and_a_folder_s_own_take_the_place_of_the_suite_s(tmp_path):
+    shown = Shown(claims=[claim(), claim(id="wrong", statement="It is *slow*.", at_most=None, at_least=100)])
+    records = [made(slowdown="2.000")]
+    text = terminal.text(records, 100, shown)
+    assert "Expected of this suite: 1 held, 1 failed." in text
+    assert "  held: a: It is fast. (slowdown 2×)" in text and "  failed: wrong: It is *slow*." in text
+    assert "\n- failed: wrong" in export.to_markdown(records, shown)
+    assert json.loads(export.to_json(records, shown))["claims"][1]["standing"] == "failed"
+    place = folder(tmp_path / "run", records)
+    assert "Expected" not in terminal.table_command(place)
+    (place / "CLAIMS.toml").write_text(claims.dumps([claim(id="mine")]))
+    assert "held: mine" in terminal.table_command(place)
+
+
+def test_a_run_takes_the_claims_of_its_suite_along(tmp_path):
+    stated = [claim(relative_to="none", at_least=0.5)]
+    made_of = Manifest(suite="s", tier="quick", asked=Asked(suite="s"), shown=Shown(claims=stated), cells={"c": "0"})
+    assert manifest.loads(manifest.dumps(made_of), "here").shown.claims == stated
