@@ -1,6 +1,7 @@
 # make run    the main job: the suite `quick` on this machine's own pages
 # make test   the tests
 # make check  lint, format, types
+# make reproduce   every suite that ships again, into results/, with its table and its claims checked: half an hour and more
 # make fuzz-inputs   a million damaged trace files, and as many of page contents, each in at most an hour
 # All of them set up a virtual environment in .venv first; nothing else is needed but Python >= 3.11, pip and a C compiler.
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 FUZZ_INPUTS ?= 1000000
 FUZZ_SECONDS ?= 3600
 
-.PHONY: run test fuzz-inputs check bench check-dist test-sanitized clean
+.PHONY: run test reproduce fuzz-inputs check bench check-dist test-sanitized clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("memvirt needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -34,6 +35,9 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+reproduce: $(VENV)/installed
+	$(BIN)/python results/reproduce.py
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

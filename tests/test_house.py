@@ -50,8 +50,9 @@ results: timeline record claims manifest run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool elsewhere executors loop
 timing: hook samples worker
-report: figures corpus_figures statistics columns summary claims verdict aging_table export terminal
-report: comparison comparison_text
+report: figures corpus_figures statistics escape choice columns summary claims verdict
+report: aging_table notes document markup export terminal
+report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
 cli:
 """
