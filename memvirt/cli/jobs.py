@@ -36,6 +36,11 @@ ShardOf = Annotated[
     str, typer.Option("--shard", metavar="I/N", help="Run part I of N, into a folder of its own; see memvirt merge.")
 ]
 
+Pack = Annotated[
+    bool,
+    typer.Option("--pack", help="Keep all records in one compressed file, for a shared file system: run.jsonl.gz."),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Where:

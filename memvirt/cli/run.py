@@ -11,7 +11,7 @@ import typer
 from memvirt import interrupts
 from memvirt.cli import timings
 from memvirt.cli.corpus import opened
-from memvirt.cli.jobs import Executor, Jobs, RunCells, ShardOf, Where, opened_crew, part_of, where
+from memvirt.cli.jobs import Executor, Jobs, Pack, RunCells, ShardOf, Where, opened_crew, part_of, where
 from memvirt.cli.run_options import (
     CorpusOf,
     DryRun,
@@ -60,6 +60,7 @@ def run(
     jobs: Jobs = "auto",
     executor: Executor = "",
     shard: ShardOf = "",
+    pack: Pack = False,
     width: Width = None,
     as_json: Json = False,
 ) -> None:
@@ -82,7 +83,7 @@ def run(
         _ready(plan, out, resume, at, capture=False)
         _print_plan(plan, as_json, at)
         return
-    _print_all(_run_all(plan, out, resume, timeout, at), plan, width, as_json)
+    _print_all(_run_all(plan, out, resume, timeout, at, pack), plan, width, as_json)
 
 
 def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: bool) -> None:
@@ -138,7 +139,9 @@ def _print_failures(failed: Sequence["Record"]) -> None:
         say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
 
 
-def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, at: Where) -> list["Record"]:
+def _run_all(
+    plan: "Plan", out: Path | None, resume: bool, timeout: int | None, at: Where, pack: bool
+) -> list["Record"]:
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
     written or no more come."""
     from memvirt.errors import ExecutorLost, RecordError
@@ -150,7 +153,7 @@ def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, 
         if out is None and not resume:
             folder = claimed_folder(BASE, plan.suite.name)
         records: list[Record] = []
-        with Results(folder, manifest(plan, context), resume=resume, config_of=plan.config_of) as results:
+        with Results(folder, manifest(plan, context), resume=resume, config_of=plan.config_of, packed=pack) as results:
             say(
                 f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
                 f"corpus {context.corpus.sha256[:12]}, into {folder}"
@@ -220,7 +223,7 @@ def _ready(plan: "Plan", out: Path | None, resume: bool, at: Where, capture: boo
 
 
 def _kept(results: "Results", plan: "Plan") -> str:
-    return f"{len(list(results.cell_files()))} of {plan.count()} cells are kept in {results.path}"
+    return f"{len(results.kept())} of {plan.count()} cells are kept in {results.path}"
 
 
 def _with_progress(plan: "Plan", context: Any, results: "Results", crew: RunCells) -> list["Record"]:

@@ -263,6 +263,11 @@ def dumps(record: Record) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def dumps_line(record: Record) -> str:
+    """The same in one line."""
+    return canonical(as_dict(record)) + "\n"
+
+
 def loads(text: str | bytes, source: str) -> Record:
     """The record in `text`; RecordError names `source` and everything that is wrong with it."""
     try:
@@ -294,13 +299,13 @@ def read(path: str | os.PathLike[str]) -> Record:
     return loads(data, os.fspath(path))
 
 
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+def write_atomically(path: str | os.PathLike[str], text: str | bytes) -> None:
     """Put `text` into a file whole or not at all: beside it, flushed to the device, then renamed over it."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.tmp")
     try:
-        with open(beside, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(beside, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode())
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
