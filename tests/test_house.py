@@ -54,6 +54,7 @@ report: figures corpus_figures statistics escape choice columns summary claims v
 report: aging_table notes document markup export terminal
 report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
+report: bundle.archive bundle.check bundle.crate bundle.again bundle.contents bundle.verify
 cli:
 """
 

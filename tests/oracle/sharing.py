@@ -66,7 +66,10 @@ class Sharing:
         while self.now <= now:
             self.oracle.now = self.now
             self.scan(self.slice)
-            self.now = self.oracle.now + max(self.sleep_ns, 1)
+            pause = max(self.sleep_ns, 1)
+            if self.oracle.now == self.now:  # there was nothing to look at
+                pause = max(pause, self.oracle.costs["wait_quantum"])
+            self.now = self.oracle.now + pause
 
     def visit(self, frame):
         if frame.stable:

@@ -88,5 +88,14 @@ cdef class Scanning(Actor):
         self.pause_ns = max(self.scanner.sleep_ns, <int64_t>1)
         return self.share > 0 and self.now_ns <= now
 
+    cdef int step(self) except -1 nogil:
+        """A slice in which there was nothing to look at took no time: then it sleeps at least as long as whoever waits for
+        something to change. Else a short pause would have it walk over memory for ever."""
+        cdef int64_t began = self.now_ns
+        Actor.step(self)
+        if self.clock.now == began:
+            self.now_ns = began + max(self.pause_ns, self.clock.costs.wait_quantum)
+        return 0
+
     cdef uint32_t work(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         return self.scanner.scan(pages)
