@@ -218,10 +218,8 @@ def test_no_worker_that_could_run_a_cell(tmp_path):
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_made(tmp_path, words, said):
-    began = time.monotonic()
     code, err = run(tmp_path, "run", "quick", "--tier", "smoke", "--corpus", "synthetic", "--out", "out", *words)
     assert code == 2 and said in err and not (tmp_path / "out").exists()
-    assert time.monotonic() - began < 10
 
 
 def test_any_executor(tmp_path):
@@ -261,6 +259,7 @@ def test_texts_that_name_no_executor(text, said):
 
 def test_somebody_else_at_the_schedulers_place(monkeypatch):
     """A port that accepts and says nothing."""
+    assert executors.CONNECT_S <= 8  # of the ten seconds in which it has to be said
     monkeypatch.setattr(executors, "CONNECT_S", 1)
     refused = pytest.raises(ConfigError, match="no dask scheduler answers at 127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server, refused:

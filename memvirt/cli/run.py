@@ -16,6 +16,7 @@ from memvirt.cli.run_options import (
     CorpusOf,
     DryRun,
     Fill,
+    MostCells,
     Out,
     Presets,
     Resume,
@@ -24,6 +25,7 @@ from memvirt.cli.run_options import (
     Streams,
     StreamsOf,
     SuiteName,
+    Sweep,
     Tier,
     TierOf,
     Timeout,
@@ -47,6 +49,8 @@ def run(
     suite: SuiteName = "quick",
     preset: Presets = None,
     settings: Settings = None,
+    sweep: Sweep = None,
+    most_cells: MostCells = None,
     seed: Seeds = None,
     tier: TierOf = Tier.QUICK,
     corpus: CorpusOf = "",
@@ -69,7 +73,8 @@ def run(
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
     names = _presets(preset)
-    inputs = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
+    inputs: dict[str, Any] = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
+    inputs |= {"swept": sweep or (), "most_cells": most_cells or 0}
     plan = _plan(suite, tier, names, settings or (), parse_seeds(seed or ()), **inputs)
     if shard:
         plan = part_of(plan, shard)

@@ -27,6 +27,13 @@ Presets = Annotated[list[str] | None, typer.Option(help="Only these columns, or 
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A host setting changed in every column.")
 ]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=A,B,…", help="Run every column with each of these values; several make a product."),
+]
+MostCells = Annotated[
+    int | None, typer.Option(min=1, help="The most cells that a sweep may make; 2000, baselines apart, unless given.")
+]
 Seeds = Annotated[list[str] | None, typer.Option(metavar="SEED", help="In place of the suite's seeds: 1,2,3.")]
 TierOf = Annotated[Tier, typer.Option(help="How much of the suite is run.")]
 CorpusOf = Annotated[
