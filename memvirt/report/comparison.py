@@ -197,11 +197,14 @@ def _shared(places: Sequence[Path], runs: Sequence[Mapping[str, Record]]) -> tup
     shared, left_out = [], []
     for name in dict.fromkeys(name for run in runs for name in run):
         missing = [str(place) for place, run in zip(places, runs, strict=True) if name not in run]
+        statuses = [run[name].status for run in runs if name in run]
         ended = [
             f"{run[name].status} in {place}"
             for place, run in zip(places, runs, strict=True)
             if name in run and run[name].status != "done"
         ]
+        if ended and not missing and len(set(statuses)) == 1:
+            ended = [f"{statuses[0]} in all"]
         if missing or ended:
             left_out.append(f"{name} ({'; '.join([*(f'not in {place}' for place in missing), *ended])})")
         else:

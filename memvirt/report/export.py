@@ -14,10 +14,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from memvirt.metrics.registry import REGISTRY
+from memvirt.metrics.registry import unit_of
 from memvirt.report import claims, verdict
 from memvirt.report.choice import ALL, Choice
-from memvirt.report.columns import BY_NAME
 from memvirt.report.escape import plain, spreadsheet
 from memvirt.report.notes import caption, notes
 from memvirt.report.summary import Group, Row, groups
@@ -31,8 +30,6 @@ SCHEMA = 2
 # 1 - first version.
 
 Line = tuple[str, str, str, str, str, int, str, str, int | str]
-
-UNITS = {"faults": "faults", "cpu_total_ns": "ns", "status": "", "accesses": "accesses", "sim_ns": "ns"}
 
 
 def frame(records: Sequence[Record]) -> list[Line]:
@@ -60,19 +57,6 @@ def _numbers(record: Record) -> Iterator[tuple[str, int | str]]:
             yield f"fragmentation.{index}.order{order}", int(value)
     if "accesses_per_s" in record.measured:
         yield "accesses_per_s", int(record.measured["accesses_per_s"])
-
-
-def unit_of(name: str) -> str:
-    """The unit of a line of the frame."""
-    if name in UNITS:
-        return UNITS[name]
-    if name in BY_NAME:
-        return BY_NAME[name].unit
-    if name.startswith("fragmentation."):
-        return "1/1000"
-    if name.startswith("sim_ns."):
-        return "ns"
-    return REGISTRY[name].unit if name in REGISTRY else ""
 
 
 def to_csv(records: Sequence[Record], shown: Shown = USUAL, choice: Choice = ALL, remarks: Sequence[str] = ()) -> str:

@@ -95,7 +95,7 @@ def _marks(every: Sequence[Group]) -> list[str]:
     if few:
         one = min(counts) == 1
         how = "One seed" if one else f"Fewer than {MIN_SEEDS} seeds"
-        told.append(f"{how}{where}: nothing tells how far other seeds' numbers lie, so no best value is marked there.")
+        told.append(f"{how}{where}: nothing tells how far other seeds' numbers lie, so no best value is marked.")
     return told
 
 

@@ -38,6 +38,7 @@ class Score:
     slowdown: float  # geometric mean over scenarios and seeds
     overcommit: float  # effective, the same
     seeds: tuple[float, ...]  # slowdown for each seed
+    whole: bool = True  # whether every scenario ran with all of them; else their spread is not that of the mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ def _scores(groups: Sequence[Group]) -> list[Score]:
 def _score(preset: str, rows: Sequence[Row]) -> Score:
     slowdowns = _per_seed(rows, "slowdown")
     overcommits = _per_seed(rows, "effective_overcommit")
-    return Score(preset, _geometric(slowdowns), _geometric(overcommits), tuple(slowdowns))
+    whole = len({len(row.values["slowdown"]) for row in rows}) == 1
+    return Score(preset, _geometric(slowdowns), _geometric(overcommits), tuple(slowdowns), whole)
 
 
 def _per_seed(rows: Sequence[Row], column: str) -> list[float]:
@@ -157,8 +159,8 @@ def sentence(finding: Finding) -> str:
 
 
 def _with_reach(score: Score) -> str:
-    """A slowdown, and from five seeds on how far the 95 % interval of the mean over seeds reaches."""
-    wide = spread(reach(score.seeds)) if len(score.seeds) >= MIN_SEEDS else ""
+    """A slowdown, and from five seeds of every scenario on how far the 95 % interval of the mean over seeds reaches."""
+    wide = spread(reach(score.seeds)) if score.whole and len(score.seeds) >= MIN_SEEDS else ""
     return f"{score.slowdown:.2f}×{wide}"
 
 
