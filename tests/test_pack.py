@@ -201,3 +201,6 @@ def test_the_program_packs_resumes_and_merges(tmp_path, monkeypatch, capsys):
     program("merge", "a", "--out", "b", "--pack")
     program("merge", "b", "--out", "c")
     assert load("a") == load("b") == load("c") and len(load("c")) == 3
+    program("bundle", "a", "--out", "a.crate.zip")
+    program("verify", "a.crate.zip")
+    program("verify", "b")

@@ -75,11 +75,8 @@ def test_what_is_asked_for_takes_the_place_of_the_suites(suite):
 def test_settings_of_guests_and_options_can_be_swept(suite):
     made = plan.make(suite(), only=["all"], swept=["vm.guest.swap=1MiB,2MiB"])
     assert [cell.guest.swap for cell in made.cells] == [256, 512]
-    made = plan.make(
-        suite(),
-        only=["all"],
-        swept=[f"swap_device=hdd,{own}"],
-    )
+    own = "{read_latency_ns=9, write_latency_ns=9, read_page_ns=9, write_page_ns=9}"
+    made = plan.make(suite(), only=["all"], swept=[f"swap_device=hdd,{own}"])
     assert len({cell.name for cell in made.cells}) == 2 and "~" in made.cells[1].name
     assert all(len(f"{cell.name}.json.tmp") < 200 for cell in made.cells)
 

@@ -32,13 +32,13 @@ from memvirt.errors import BundleError
 from memvirt.experiment.suite import FOLDER
 from memvirt.report import terminal
 from memvirt.report.bundle import again, archive, crate
-from memvirt.results import claims, run_folder
+from memvirt.results import claims, run_folder, shelf
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, require_alike
 
 RUN, SUMS, README, PAGES = "run", "SHA256SUMS", "README.md", "inputs/pages.mvcorpus"
 SUITE = "settings/suite.toml"
-KEPT = ("run.json", "CLAIMS.toml")  # of a results folder, beside records and timings
+KEPT = (shelf.MANIFEST, shelf.PACK, "CLAIMS.toml")  # of a results folder, beside records and timings
 KEPT_FOLDERS = ("cells", "timings")
 TABLES = {"md": "table.md", "csv": "table.csv", "latex": "table.tex", "json": "table.json", "html": "table.html"}
 UNKNOWN_TIME = "1970-01-01T00:00:00+00:00"  # of records that do not say when they were made
