@@ -13,6 +13,7 @@ from memvirt.experiment.cell import prepare
 from memvirt.experiment.loop import manifest, run_plan
 from memvirt.inputs import synthetic
 from memvirt.report import terminal
+from memvirt.report.bundle import archive
 from memvirt.report.summary import groups
 from memvirt.results.record import comparable
 from memvirt.results.run_folder import Results, load, read_manifest
@@ -148,6 +149,7 @@ def test_names_of_columns_differ_and_name_files(point, data):
     other = data.draw(st.lists(st.tuples(st.sampled_from(["a", "b.c"]), st.text(max_size=60)), min_size=1, max_size=2))
     one, two = sweep.column_name("x", tuple(point)), sweep.column_name("x", tuple(other))
     assert (one == two) == (point == other)
+    assert archive.problem(f"run/cells/{one}.json") == ""
     assert "/" not in one and len(one.encode()) < 130 and one.isprintable()
 
 
