@@ -50,10 +50,12 @@ results: timeline record claims manifest shelf run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides sweep replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool elsewhere executors loop
 timing: hook samples worker
-report: figures corpus_figures statistics escape choice columns summary claims verdict
+report: statistics escape choice columns summary claims verdict runs
+report.figures: style traces corpora data costs conditions catalog drawing plotting
 report: aging_table notes document markup export terminal
 report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
+report.page: packing content build
 report: bundle.archive bundle.check bundle.crate bundle.again bundle.contents bundle.verify
 cli:
 """

@@ -316,7 +316,7 @@ def write_atomically(path: str | os.PathLike[str], text: str | bytes) -> None:
     beside = path.with_name(f".{path.name}.tmp")
     try:
         with open(beside, "wb") as file:
-            file.write(text if isinstance(text, bytes) else text.encode())
+            file.write(text.encode() if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
