@@ -196,7 +196,7 @@ def resolve_all(
     """Every column at every point with every seed, by seed. What is wrong with one, or with them together, is added to
     the problems. `seeds`: those that the user chose; none: the suite's."""
     resolved: dict[int, list[Column]] = {}
-    for seed in dict.fromkeys(seeds or sized.seeds):
+    for seed in dict.fromkeys(seeds or [seed for each in sized.scenarios for seed in sized.seeds_of(each)]):
         resolved[seed] = []
         for point in every:
             for variant in variants:

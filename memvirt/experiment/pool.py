@@ -188,9 +188,15 @@ def settle(run: Run) -> None:
     _here.run = run
 
 
+def settled() -> Run:
+    """What this thread has been settled for."""
+    run: Run = _here.run
+    return run
+
+
 def run_here(cell: Cell, baseline: Record | None) -> Record:
     """Run a cell in a worker; called there, in a thread that is settled."""
-    return run_cell(_here.run, cell, baseline)
+    return run_cell(settled(), cell, baseline)
 
 
 def identity() -> tuple[int, int]:
