@@ -92,7 +92,8 @@ def program(folder: Path, *words: str) -> Measure:
 
 
 def surroundings(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "bench")]), "MEMVIRT_CACHE": str(folder / "cache")}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "bench")])
+    return {**os.environ, "PYTHONPATH": path, "MEMVIRT_CACHE": str(folder / "cache")}
 
 
 @contextmanager
