@@ -204,7 +204,7 @@ cdef class Vm(VmState):
 
     def set_balloon_target(self, uint32_t pages):
         """The size that the balloon is to have; its worker moves it there. Whether that is another than before."""
-        if not self.alive or not self.has_guest or self.guest.balloon_target == pages:
+        if not self.alive or self.guest is None or self.guest.balloon_target == pages:
             return False
         self.guest.set_target(pages)
         self.worker.look(self.engine.reached_ns)
