@@ -12,6 +12,7 @@ import pytest
 
 from memvirt import environment
 from memvirt.cli.jobs import how_many
+from memvirt.engine.content import content
 from memvirt.errors import ConfigError
 from memvirt.experiment import plan, pool
 from memvirt.experiment.cell import prepare, run_cell
@@ -237,3 +238,21 @@ def test_a_cell_that_runs_here_needs_no_worker(tiny, corpus):
     context = prepare(corpus[0])
     cell = next(tiny.in_order())
     assert run_cell(context, cell).status == "done"
+
+
+def test_memory_that_is_kept_from_one_host_to_the_next_shows_in_no_record(tiny, corpus):
+    """What is found in it is what a host before left: no cell may see that."""
+    context, cells = prepare(corpus[0]), list(tiny.in_order())
+    apart = [comparable(run_cell(context, cell)) for cell in cells]
+    pool.keep_memory(True)
+    try:
+        assert [comparable(run_cell(context, cell)) for cell in cells] == apart
+        one = content.Bytes(512)
+        one.set_frame_raw(7, b"\xa5" * 4096)
+        first, size = one.frame_raw(7), 512
+        del one
+        assert content.Bytes(size).frame_raw(7) == first  # the same memory
+        assert content.Bytes(size + 512).frame_raw(7) != first  # of another size: new memory, all zeros
+    finally:
+        pool.keep_memory(False)
+    assert content.Bytes(size).frame_raw(7) == bytes(4096)
