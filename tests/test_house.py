@@ -17,7 +17,7 @@ MAX_FUNCTION_LINES = 62
 
 # Both lists stand bottom up: a module imports only what stands above it. "group:" opens a folder; "-" is the ground.
 ENGINE_ORDER = """
--: types counters interrupt simtime device
+-: types prefetch splitmix counters interrupt simtime device
 traces: renumber
 content: codec content sources fingerprints
 memory: fragmentation blocks buddy frames
@@ -33,7 +33,7 @@ sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
 guests: guest_memory machine guest balloon hardware
 host: batch core readback vm host contiguity schedule savings sample audit
-testing: orders guests
+testing: orders guests contents memory stores host
 """
 
 PYTHON_ORDER = """
