@@ -12,7 +12,8 @@ import pytest
 
 from memvirt import environment
 from memvirt.cli.jobs import how_many
-from memvirt.engine.content import content
+from memvirt.engine.content.content import Bytes
+from memvirt.engine.testing.contents import PageProbe
 from memvirt.errors import ConfigError
 from memvirt.experiment import plan, pool
 from memvirt.experiment.cell import prepare, run_cell
@@ -247,12 +248,9 @@ def test_memory_that_is_kept_from_one_host_to_the_next_shows_in_no_record(tiny, 
     pool.keep_memory(True)
     try:
         assert [comparable(run_cell(context, cell)) for cell in cells] == apart
-        one = content.Bytes(512)
-        one.set_frame_raw(7, b"\xa5" * 4096)
-        first, size = one.frame_raw(7), 512
-        del one
-        assert content.Bytes(size).frame_raw(7) == first  # the same memory
-        assert content.Bytes(size + 512).frame_raw(7) != first  # of another size: new memory, all zeros
+        PageProbe(Bytes(512)).set_frame_raw(7, b"\xa5" * 4096)
+        assert PageProbe(Bytes(512)).frame_raw(7) == b"\xa5" * 4096  # the same memory
+        assert PageProbe(Bytes(1024)).frame_raw(7) == bytes(4096)  # of another size: new memory, all zeros
     finally:
         pool.keep_memory(False)
-    assert content.Bytes(size).frame_raw(7) == bytes(4096)
+    assert PageProbe(Bytes(512)).frame_raw(7) == bytes(4096)
