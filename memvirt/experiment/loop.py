@@ -11,7 +11,7 @@ from memvirt import interrupts
 from memvirt.errors import ExecutorLost, WorkerDied
 from memvirt.experiment.cell import Run, blank, run_cell
 from memvirt.experiment.plan import Cell, Plan
-from memvirt.experiment.pool import run_here, without_wall
+from memvirt.experiment.pool import keep_memory, run_here, without_wall
 from memvirt.experiment.prediction import Pace, seconds
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record
@@ -56,6 +56,20 @@ def run_plan(
 ) -> Iterator[Progress]:
     """Run every cell that has no record yet and keep its record; yields after each. An interrupt between or within
     cells loses the running cell only."""
+    keep_memory(True)
+    try:
+        yield from _each(plan, run, results, clock, measure)
+    finally:
+        keep_memory(False)
+
+
+def _each(
+    plan: Plan,
+    run: Run,
+    results: Results,
+    clock: Callable[[], int],
+    measure: Callable[[Run, Cell, Record | None], Record],
+) -> Iterator[Progress]:
     cells = list(plan.in_order())
     baselines: dict[str, Record] = {}
     pace = Pace(cells)

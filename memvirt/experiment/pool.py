@@ -184,8 +184,16 @@ _here = threading.local()  # .run: of the cells that this thread runs
 
 
 def settle(run: Run) -> None:
-    """This thread runs cells of that run from now on."""
+    """This thread runs cells of that run from now on, and its process keeps the memory of one host for the next."""
     _here.run = run
+    keep_memory(True)
+
+
+def keep_memory(keep: bool) -> None:
+    """Whether this process keeps the memory of a host that ended for the next cell's."""
+    from memvirt.engine.content.content import keep_arena
+
+    keep_arena(keep)
 
 
 def settled() -> Run:
