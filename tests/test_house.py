@@ -47,7 +47,7 @@ workloads:
 simulation: trace reuse curve profile own face
 -: border vm stores streams deciding host
 results: timeline record claims manifest run_folder frames shards derived
-experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
+experiment: fleet_spec pace backend fleet suite overrides replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool loop
 timing: hook samples worker
 report: figures corpus_figures statistics columns summary claims verdict aging_table export terminal

@@ -64,6 +64,16 @@ def run(
     streams: Annotated[
         Streams, typer.Option(help="Each VM replays all of the trace, or a stream of it.")
     ] = Streams.ALL,
+    times: Annotated[
+        bool, typer.Option("--times", help="The trace's time stamps say when its touches are due, in simulated time.")
+    ] = False,
+    speed: Annotated[
+        int, typer.Option(metavar="PERCENT", min=1, max=10**9, help="With --times: so many per cent as fast.")
+    ] = 100,
+    per_second: Annotated[
+        int | None,
+        typer.Option(min=1, max=10**9, help="So many touches of the trace are due in a second, for each VM."),
+    ] = None,
     fill: Annotated[
         list[str] | None,
         typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),
@@ -90,7 +100,8 @@ def run(
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
     names = _presets(preset)
-    inputs = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
+    paced = {"times": times, "speed": speed, "per_second": per_second}
+    inputs = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value, **paced}
     plan = _plan(suite, tier, names, settings or (), parse_seeds(seed or ()), **inputs)
     if shard:
         plan = part_of(plan, shard)

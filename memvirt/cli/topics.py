@@ -150,6 +150,7 @@ def _rows(*parts: Mapping[str, tuple[str, str]]) -> list[tuple[str, ...]]:
 
 def _suite_rows() -> Iterator[tuple[str, ...]]:
     from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+    from memvirt.experiment.pace import Pace
     from memvirt.experiment.suite import Scenario, Simulated, Sizes, Suite, Tier, TraceSpec, Variant
     from memvirt.results.claims import Claim
 
@@ -161,6 +162,7 @@ def _suite_rows() -> Iterator[tuple[str, ...]]:
         ("claims[].", Claim),
         ("scenarios[].", Scenario),
         ("scenarios[].fleet.", FleetSpec),
+        ("scenarios[].pace.", Pace),
         ("scenarios[].aging.", AgingSpec),
     ):
         yield from _keys(model, prefix)

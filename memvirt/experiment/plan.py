@@ -183,17 +183,23 @@ def make(
     corpus: str = "",
     trace: str = "",
     streams: Streams = "all",
+    times: bool = False,
+    speed: int = 100,
+    per_second: int | None = None,
     fill: Sequence[str] = (),
 ) -> Plan:
     """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts, `fill`
     says what VMs are filled from in place of the suite's classes: "image=A,B", "private=C".
 
-    `trace` is a file that the VMs replay in the place of the suite's workloads; `corpus` is only noted down.
+    `trace` is a file that the VMs replay in the place of the suite's workloads, at its own `times` and `speed` (per cent)
+    or so many touches `per_second`; `corpus` is only noted down.
     ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
     sized = suite.load(name).at(tier)
     if trace:
-        sized = with_trace(sized, tier, Path(trace), streams)
+        sized = with_trace(sized, tier, Path(trace), streams, times=times, speed=speed, per_second=per_second)
+    elif times or speed != 100 or per_second is not None:
+        raise ConfigError("--times, --speed and --per-second say how a trace is replayed; name it with --trace FILE")
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
     sized = _booting_alike(_filled(sized, fill, problems))
     taken = {key for scenario in sized.scenarios for key in scenario.host_settings}
@@ -215,6 +221,9 @@ def make(
         corpus=corpus,
         trace=trace,
         streams=streams,
+        times=times,
+        speed=speed,
+        per_second=per_second,
         fill=list(fill),
     )
     cells = tuple(

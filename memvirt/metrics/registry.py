@@ -178,7 +178,8 @@ _STATES: tuple[Metric, ...] = (
         "Of a program that does nothing but access memory: an access that hits costs what the cost model says (hit, 100 ns\n"
         "unless set), and nothing is computed in between. One read of 65 us from swap stands against 650 hits, so slowdowns\n"
         "of hundreds are right for such a stream, and are no service's. A program that computes for T ns between two\n"
-        "accesses is slower by (T + 100 s) / (T + 100), s being the slowdown.",
+        "accesses is slower by (T + 100 s) / (T + 100), s being the slowdown. Where a scenario's pace or a trace's times\n"
+        "say how long a phase takes, it is that of the work that VMs do then: (work + stall) / work, sleep left out.",
     ),
     Metric("overcommit", "×", Kind.RATIO, "memory promised to memory there", _NONE, "configured / host frames"),
     Metric("pool_ratio", "×", Kind.RATIO, "compression with the pool's slack", _UP, "pages in the pool / its frames"),
@@ -276,6 +277,16 @@ def _families() -> list[Metric]:
         Metric(f"sim_ns.{fault}", "ns", Kind.HISTOGRAM, f"modelled time of every fault '{fault}'", _DOWN, "complete")
         for fault in FAULTS
     ]
+    rows.append(
+        Metric(
+            "sim_ns.request",
+            "ns",
+            Kind.HISTOGRAM,
+            "modelled time of a request, from when it was due",
+            _DOWN,
+            "complete",
+        )
+    )
     rows += [
         Metric(
             f"wall_ns.{fault}", "ns", Kind.HISTOGRAM, f"this machine's time, fault '{fault}'", _DOWN, "every 64th timed"
