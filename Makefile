@@ -1,6 +1,9 @@
 # make run    the main job: the suite `quick` on this machine's own pages
 # make test   the tests
 # make check  lint, format, types
+# make fuzz   a million random steps of each profile on random hosts, in at most an hour: FUZZ_STEPS, FUZZ_SECONDS, FUZZ_JOBS
+# make fuzz-sanitized   the same with the engine under sanitizers
+# make reproduce   every suite that ships again, into results/, with its table and its claims checked: half an hour and more
 # make fuzz-inputs   a million damaged trace files, and as many of page contents, each in at most an hour
 # All of them set up a virtual environment in .venv first; nothing else is needed but Python >= 3.11, pip and a C compiler.
 
@@ -8,10 +11,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+FUZZ_STEPS ?= 1000000
 FUZZ_INPUTS ?= 1000000
 FUZZ_SECONDS ?= 3600
+FUZZ_JOBS ?= 2
+FUZZ = --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS)
 
-.PHONY: run test fuzz-inputs check bench check-dist test-sanitized clean
+.PHONY: run test reproduce fuzz fuzz-sanitized fuzz-inputs check bench check-dist test-sanitized sanitized clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("memvirt needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -35,6 +41,9 @@ run: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
 
+reproduce: $(VENV)/installed
+	$(BIN)/python results/reproduce.py
+
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,8 +51,11 @@ check: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 fuzz-inputs: $(VENV)/installed-dev
-	$(BIN)/python tests/fuzz_traces.py $(FUZZ_INPUTS) $(FUZZ_SECONDS)
-	$(BIN)/python tests/fuzz_corpora.py $(FUZZ_INPUTS) $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz_traces.py --inputs $(FUZZ_INPUTS) $(FUZZ)
+	$(BIN)/python tests/fuzz_corpora.py --inputs $(FUZZ_INPUTS) $(FUZZ)
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python tests/fuzz_face.py --steps $(FUZZ_STEPS) $(FUZZ)
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python bench/ratios.py
@@ -58,13 +70,19 @@ check-dist: $(VENV)/installed-dev
 
 # The engine under AddressSanitizer and UndefinedBehaviorSanitizer, built in a copy so that the usual build stays.
 # (alloc_dealloc_mismatch: libcachesim, a peer of the tests, frees what it made with new when the interpreter ends.)
-test-sanitized: $(VENV)/installed-dev
+sanitized: $(VENV)/installed-dev
 	rm -rf build/sanitized && mkdir -p build/sanitized
 	git ls-files -z | xargs -0 cp --parents -t build/sanitized
 	cd build/sanitized && MEMVIRT_SANITIZE=1 MEMVIRT_DEBUG=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
-	cd build/sanitized && PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0 \
-	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	  $(abspath $(BIN))/python -m pytest tests
+
+IN_SANITIZED = cd build/sanitized && PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0 \
+  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" $(abspath $(BIN))/python
+
+test-sanitized: sanitized
+	$(IN_SANITIZED) -m pytest tests
+
+fuzz-sanitized: sanitized
+	$(IN_SANITIZED) tests/fuzz_face.py --steps $(FUZZ_STEPS) $(FUZZ) --out $(abspath build/fuzz)
 
 clean:
 	rm -rf build dist .venv *.egg-info

@@ -2,7 +2,8 @@
 
 MemvirtError
 ├── ConfigError      what the user asked for cannot be: names the place, the value and what would do (also ValueError)
-│   └── FolderError  a results folder that cannot be used: what it holds, and what to do
+│   ├── FolderError  a results folder that cannot be used: what it holds, and what to do
+│   └── BundleError  an archive that cannot be read, or that is not to be trusted: what is wrong with it
 ├── AdmissionError   the host has no room for this VM, or its commit rule forbids it
 ├── InvariantError   memvirt is broken: check() found a difference, or a caller misused an engine part
 ├── ContentError     a VM read back something else than it wrote: names VM, page and word
@@ -35,6 +36,10 @@ class ConfigError(MemvirtError, ValueError):
 
 class FolderError(ConfigError):
     """A results folder that cannot be used: what it holds, and what to do."""
+
+
+class BundleError(ConfigError):
+    """An archive of results that cannot be read or written, or that is not to be trusted."""
 
 
 class AdmissionError(MemvirtError):

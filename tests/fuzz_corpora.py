@@ -2,11 +2,11 @@
 ever.
 
     python -m pytest tests/test_corpus_fuzz.py                    some thousands, as every run of the tests does
-    python tests/fuzz_corpora.py [INPUTS] [SECONDS] [SEED]        a job of its own: 1,000,000 inputs, unless given
+    python tests/fuzz_corpora.py [--inputs N] [--seconds S] [--jobs J] [--seed FIRST]     a job of its own
 
 Damaged are ELF cores and LiME dumps, mostly in their headers; corpora and fingerprints, half of them sealed again with the
 right hash of a wrong header, which is the way past the first check; and content models. An input is given by its seed
-alone; where one fails its seed is printed, and `python tests/fuzz_corpora.py 1 60 SEED` does it again.
+alone; where one fails its seed is printed, and `--inputs 1 --seed SEED` does it again.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import random
 import struct
 import sys
 import tempfile
-import time
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -23,15 +23,14 @@ import numpy as np
 
 from helpers.dumps import elf_core, lime
 from helpers.mutate import EDGES, mutated
+from helpers.seeds import Fuzz
 from memvirt.errors import CorpusError
 from memvirt.inputs import Corpus, Fingerprints, fingerprints, load, save
 from memvirt.inputs.model import ClassModel, ContentModel, generate, read_model
 from memvirt.inputs.sources import Named, open_named, take
 from memvirt.inputs.summary import summarize
 
-SEED = 20_270_000
 PAGE = 4096
-MOST_SECONDS = 5.0  # for one input; the usual one takes a millisecond
 HEADERS = 1200  # bytes: where a dump's tables lie
 LIB = "/usr/lib/x86_64-linux-gnu/libc.so.6"
 
@@ -124,41 +123,15 @@ def one(seed, files, folder):
     return "read"
 
 
-def run(inputs, seconds, seed=SEED):
-    """{outcome: count}; the seed of whatever fails is printed before it is raised."""
-    counts, end = {}, time.monotonic() + seconds
-    slowest = (0.0, seed)
+@contextmanager
+def trying(_):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         files = valid(folder)
-        for number in range(seed, seed + inputs):
-            began = time.monotonic()
-            if began > end:
-                break
-            try:
-                outcome = one(number, files, folder)
-            except BaseException:
-                print(f"fuzz_corpora: seed {number}", file=sys.stderr)
-                raise
-            counts[outcome] = counts.get(outcome, 0) + 1
-            slowest = max(slowest, (time.monotonic() - began, number))
-    assert slowest[0] < MOST_SECONDS, f"seed {slowest[1]} took {slowest[0]:.1f} s"
-    return counts
+        yield lambda seed: {one(seed, files, folder): 1, "inputs": 1}
 
 
-def main():
-    inputs, seconds, seed = (
-        int(word) for word in (*sys.argv[1:], *("1000000", "3600", str(SEED))[len(sys.argv) - 1 :])
-    )
-    began, done = time.monotonic(), 0
-    total = {}
-    while done < inputs and time.monotonic() - began < seconds:
-        step = min(10_000, inputs - done)
-        for outcome, count in run(step, seconds - (time.monotonic() - began), seed + done).items():
-            total[outcome] = total.get(outcome, 0) + count
-        done = sum(total.values())
-        print(f"seeds {seed}..{seed + done - 1}: {total}, {done / (time.monotonic() - began):.0f} a second", flush=True)
-
+FUZZ = Fuzz(__file__, trying, seed=20_270_000)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(FUZZ.main())

@@ -1,20 +1,18 @@
 """Every trace parser against damaged files: it reads them or refuses them in words, and does neither for ever.
 
     python -m pytest tests/test_trace_fuzz.py                     some thousands, as every run of the tests does
-    python tests/fuzz_traces.py [INPUTS] [SECONDS] [SEED]         a job of its own: 1,000,000 inputs, unless given
+    python tests/fuzz_traces.py [--inputs N] [--seconds S] [--jobs J] [--seed FIRST]      a job of its own
 
 Damaged files come from the valid ones of helpers.trace_files, of any format, plain and packed. An input is given by its
-seed alone; where one fails its seed and the file are printed, and `python tests/fuzz_traces.py 1 60 SEED` does it again.
+seed alone; where one fails its seed is printed, and `--inputs 1 --seed SEED` does it again.
 """
 
 import gzip
 import io
 import lzma
 import random
-import signal
 import sys
 import tempfile
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +22,7 @@ import lz4.frame
 import zstandard
 
 from helpers.mutate import mutated
+from helpers.seeds import Fuzz
 from helpers.trace_files import CASES, MASIM
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.inputs.traces import names
@@ -33,8 +32,6 @@ from memvirt.inputs.traces.requests import Reading
 from memvirt.inputs.traces.source import Source
 from memvirt.inputs.traces.trace import TraceWriter
 
-SEED = 20_260_000
-MOST_SECONDS = 5.0  # of the processor, for one input; the usual one takes a millisecond
 MOST_PAGES = 1 << 12
 PACK = {
     "gzip": gzip.compress,
@@ -123,47 +120,14 @@ def into_nothing():
         importer.TraceWriter = writer
 
 
-def _endless(*_):
-    raise AssertionError("it reads on and on")
-
-
-def run(inputs, seconds, seed=SEED):
-    """{outcome: count}; the seed of whatever fails is printed before it is raised."""
-    files, counts, end = valid(), {}, time.monotonic() + seconds
-    slowest = (0.0, seed)
-    before = signal.signal(signal.SIGPROF, _endless)
+@contextmanager
+def trying(_):
+    files = valid()
     with into_nothing():
-        for number in range(seed, seed + inputs):
-            if time.monotonic() > end:
-                break
-            began = time.process_time()
-            signal.setitimer(signal.ITIMER_PROF, 4 * MOST_SECONDS)
-            try:
-                outcome = one(number, files)
-            except BaseException:
-                print(f"fuzz_traces: seed {number}", file=sys.stderr)
-                raise
-            counts[outcome] = counts.get(outcome, 0) + 1
-            slowest = max(slowest, (time.process_time() - began, number))
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    signal.signal(signal.SIGPROF, before)
-    assert slowest[0] < MOST_SECONDS, f"seed {slowest[1]} took {slowest[0]:.1f} s"
-    return counts
+        yield lambda seed: {one(seed, files): 1, "inputs": 1}
 
 
-def main():
-    inputs, seconds, seed = (
-        int(word) for word in (*sys.argv[1:], *("1000000", "36000", str(SEED))[len(sys.argv) - 1 :])
-    )
-    began, done = time.monotonic(), 0
-    total = {}
-    while done < inputs and time.monotonic() - began < seconds:
-        step = min(10_000, inputs - done)
-        for outcome, count in run(step, seconds - (time.monotonic() - began), seed + done).items():
-            total[outcome] = total.get(outcome, 0) + count
-        done = sum(total.values())
-        print(f"seeds {seed}..{seed + done - 1}: {total}, {done / (time.monotonic() - began):.0f} a second", flush=True)
-
+FUZZ = Fuzz(__file__, trying, seed=20_260_000)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(FUZZ.main())

@@ -1,6 +1,7 @@
 """Claims: what a suite expects, as a file, as a check of records, and under a table."""
 
 import json
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 from helpers.made_records import folder, made
 from memvirt.errors import ConfigError
-from memvirt.report import export, terminal
+from memvirt.experiment import plan, suite
+from memvirt.report import export, markup, terminal
 from memvirt.report.claims import Standing, check, failed, summary
 from memvirt.results import claims, manifest
 from memvirt.results.claims import Claim
@@ -175,7 +177,7 @@ def test_a_table_tells_which_claims_held_and_a_folder_s_own_take_the_place_of_th
     text = terminal.text(records, 100, shown)
     assert "Expected of this suite: 1 held, 1 failed." in text
     assert "  held: a: It is fast. (slowdown 2×)" in text and "  failed: wrong: It is *slow*." in text
-    assert "\n- failed: wrong" in export.to_markdown(records, shown)
+    assert "\n- failed: wrong" in markup.to_markdown(records, shown)
     assert json.loads(export.to_json(records, shown))["claims"][1]["standing"] == "failed"
     place = folder(tmp_path / "run", records)
     assert "Expected" not in terminal.table_command(place)
@@ -187,3 +189,19 @@ def test_a_run_takes_the_claims_of_its_suite_along(tmp_path):
     stated = [claim(relative_to="none", at_least=0.5)]
     made_of = Manifest(suite="s", tier="quick", asked=Asked(suite="s"), shown=Shown(claims=stated), cells={"c": "0"})
     assert manifest.loads(manifest.dumps(made_of), "here").shown.claims == stated
+
+
+@pytest.mark.parametrize("name", suite.names())
+def test_every_suite_that_ships_says_what_it_expects_of_cells_that_it_has(name):
+    stated = suite.load(name).claims
+    assert len(stated) >= 2
+    for tier in ("quick", "full"):
+        cells = {f"{cell.scenario}--{cell.preset}" for cell in plan.make(name, tier).cells}
+        for each in stated:
+            assert all(any(fnmatchcase(cell, pattern) for cell in cells) for pattern in each.cells), each.id
+            if each.relative_to and "--" not in each.relative_to:
+                assert all(
+                    f"{cell.split('--')[0]}--{each.relative_to}" in cells for cell in each.cells if "*" not in cell
+                )
+            elif each.relative_to:
+                assert each.relative_to in cells

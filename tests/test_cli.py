@@ -16,7 +16,18 @@ from memvirt.settings.config import HostConfig
 from memvirt.settings.vm_config import GuestOptions
 
 COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
-COMMANDS += ["merge", "corpus fingerprint", "corpus fit", "corpus make", "trace", "trace import"]
+COMMANDS += [
+    "merge",
+    "timeline",
+    "export",
+    "bundle",
+    "verify",
+    "corpus fingerprint",
+    "corpus fit",
+    "corpus make",
+    "trace",
+    "trace import",
+]
 HEAVY = {"numpy", "pandas", "pydantic", "scipy", "rich"}
 
 

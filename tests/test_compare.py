@@ -142,10 +142,83 @@ def test_every_unlikeness_is_named_at_once(tmp_path):
     assert "suite" in str(refused.value) and "tier" in str(refused.value)
 
 
-def test_a_cell_of_another_configuration_is_refused_by_its_key(tmp_path):
-    one, two_ = ({"scenario": {"name": "zipf"}, "host": {"memory": size}} for size in ("64MiB", "32MiB"))
-    with pytest.raises(ConfigError, match=r"cell zipf-150--swap--s1: host\.memory: 64MiB .*and 32MiB"):
+def test_a_scenario_that_does_something_else_is_refused_by_its_key(tmp_path):
+    one, two_ = ({"scenario": {"name": "zipf", "measured": {"accesses": size}}} for size in (10, 20))
+    with pytest.raises(ConfigError, match=r"cell zipf-150--swap--s1: scenario\.measured\.accesses: 10 and 20"):
         compare(two(tmp_path, [made(config=one)], [made(config=two_)]))
+
+
+def test_settings_that_differ_are_said_first_with_their_origin(tmp_path):
+    one, two_ = ({"scenario": {"name": "zipf"}, "host": {"zpool_percent": size, "swap": "1MiB"}} for size in (10, 40))
+    before = [made(config=one), made(preset="all")]
+    after = [made(config=two_, origins={"zpool_percent": "--set"}, slowdown="3.000"), made(preset="all")]
+    text, code = compare_command(two(tmp_path, before, after), 0.05, width=400)
+    first = text.splitlines()[1]
+    assert "setting host.zpool_percent: 10 (default of memvirt 0.1.0) and 40 (--set), in 1 of 2 cells" in first
+    assert code == 3 and "swap: " not in first
+
+
+def test_many_settings_are_counted(tmp_path):
+    one, two_ = ({"scenario": {"name": "z"}, "host": {f"k{i}": value for i in range(9)}} for value in (1, 2))
+    said = " ".join(compare_command(two(tmp_path, [made(config=one)], [made(config=two_)]))[0].split())
+    assert "and 4 settings more" in said and said.count(" in every cell") == 5
+
+
+def test_another_machine_is_told_and_the_moment_is_not(tmp_path):
+    one = made(environment={"cpu_model": "A", "load_1min": "1", "kernel": "6"})
+    two_ = made(environment={"cpu_model": "B", "load_1min": "9", "kernel": "6"})
+    said = " ".join(compare_command(two(tmp_path, [one], [two_]))[0].split())
+    assert "cpu_model: A and B" in said and "load" not in said and "kernel" not in said
+
+
+def with_percentiles(median):
+    record = made()
+    return replace(record, derived={**record.derived, "sim_ns.swap.p50": median, "sim_ns.swap.p999": 9000})
+
+
+def test_percentiles_of_every_fault_kind_are_compared(tmp_path):
+    paths = two(tmp_path, [with_percentiles(1000)], [with_percentiles(2000)])
+    each = found(paths)["zipf-150--swap", "swap fault p50"]
+    assert each.verdict is Verdict.WORSE and each.case.unit == "ns" and each.case.comparison.ratio == 2
+    assert found(paths)["zipf-150--swap", "swap fault p99.9"].case.equal
+    assert compare_command(paths, 0.05)[1] == 3
+
+
+def test_regressions_are_listed_the_worst_first(tmp_path):
+    before = [made(preset=name) for name in "abcd"]
+    after = [
+        made(preset="a", slowdown="2.300"),
+        made(preset="b", slowdown="9.000", faults=101),
+        made(preset="c", slowdown="1.000"),
+        made(preset="d", status="exhausted", reason="vm1: no_frame"),
+    ]
+    text, code = compare_command(two(tmp_path, before, after), 0.05, width=300)
+    told = [line for line in text.splitlines() if line.startswith("regression: ")]
+    assert code == 3 and len(told) == 3
+    assert told[0].startswith("regression: zipf-150--d--s1: done before, exhausted after")
+    assert "zipf-150--b: slowdown: 2 × before, 9 × after, ratio 4.500, n = 1" in told[1] and "--a: slowdown" in told[2]
+    assert "regression:" not in compare_command(two(tmp_path / "x", before, before), 0.05)[0]
+
+
+def test_the_mean_is_over_cells_that_all_runs_have_and_the_rest_is_named(tmp_path):
+    stopped = made(preset="c", status="refused", reason="no")
+    runs = [
+        [made(preset="a"), made(preset="b"), made(preset="c"), made(preset="d"), made(preset="e", swap_pages=0)],
+        [made(preset="a", slowdown="4.000"), made(preset="b"), stopped, made(preset="d"), made(preset="e")],
+        [made(preset="a"), made(preset="b", slowdown="8.000"), made(preset="c"), made(preset="e")],
+    ]
+    paths = [folder(tmp_path / name, records) for name, records in zip("xyz", runs, strict=True)]
+    outcome = compare(paths)
+    means = {(each.other[-1], each.metric): each for each in outcome.overall}
+    assert means["y", "slowdown"].ratio == pytest.approx(2 ** (1 / 3)) and means["y", "slowdown"].cells == 3
+    assert means["z", "slowdown"].ratio == pytest.approx(4 ** (1 / 3))
+    assert means["y", "swap traffic"].cells == 2 and means["y", "swap traffic"].without == ("zipf-150--e--s1",)
+    assert [name.split(" ")[0] for name in outcome.left_out] == ["zipf-150--c--s1", "zipf-150--d--s1"]
+    said = " ".join(compare_command(paths, width=400)[0].split())
+    assert f"zipf-150--c--s1 (refused in {paths[1]})" in said and f"zipf-150--d--s1 (not in {paths[2]})" in said
+    assert "over 3 cells that all have: " in said and "slowdown 1.260" in said
+    data = json.loads(compare_command(paths, form="json")[0])
+    assert data["schema"] == 2 and len(data["left_out"]) == 2 and data["overall"]
 
 
 def test_another_memvirt_is_what_is_compared(tmp_path):
@@ -155,8 +228,12 @@ def test_another_memvirt_is_what_is_compared(tmp_path):
 
 
 def test_runs_without_a_common_cell_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="no cell in common: zipf-150--a--s1 there, zipf-150--b--s1 here"):
+    with pytest.raises(
+        ConfigError, match="no cell in common: the first has zipf-150--a--s1, the second zipf-150--b--s1"
+    ):
         compare(two(tmp_path, [made(preset="a")], [made(preset="b")]))
+    with pytest.raises(ConfigError, match="the second none that is a column"):
+        compare(two(tmp_path / "x", [made()], [made(role="baseline")]))
 
 
 def test_paths_that_cannot_be_compared_are_refused(tmp_path):

@@ -18,7 +18,7 @@ from helpers.damage import cuts, mutants
 from memvirt.errors import InvariantError, MemvirtError
 from memvirt.experiment import plan
 from memvirt.report import terminal
-from memvirt.report.export import WRITERS
+from memvirt.report.terminal import WRITERS
 from memvirt.results.record import read
 from memvirt.settings import presets
 

@@ -50,8 +50,11 @@ results: timeline record claims manifest run_folder frames shards derived
 experiment: fleet_spec pace backend fleet suite overrides replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool loop
 timing: hook samples worker
-report: figures corpus_figures statistics columns summary claims verdict aging_table export terminal
-report: comparison comparison_text
+report: figures corpus_figures statistics escape choice columns summary claims verdict
+report: aging_table notes document markup export terminal
+report: likeness comparison comparison_text
+report: trace_events openmetrics latency_logs bencher
+report: bundle.archive bundle.check bundle.crate bundle.again bundle.contents bundle.verify
 cli:
 """
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.cli.run import idle_deciders
 from memvirt.deciding import Decisions
 from memvirt.metrics import registry
 from memvirt.policies.base import Targets
 from memvirt.policies.far_memory import FarMemory
 from memvirt.policies.senpai import Tmo
+from memvirt.report.notes import idle_deciders
 
 
 def stream(seed, pages, batches, size=512, writes=1):

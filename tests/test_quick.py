@@ -32,7 +32,7 @@ SHOWN = {
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """Every record of the suite, baselines included, by cell."""
-    made = plan.make("quick", "quick")
+    made = plan.make("quick", "quick", seeds=[1])
     context = prepare(synthetic(8192, seed=1))
     with Results(tmp_path_factory.mktemp("quick") / "out", manifest(made, context)) as results:
         return {step.record.cell: step.record for step in run_plan(made, context, results)}

@@ -295,7 +295,31 @@ def test_apart_looks_at_the_hardest_ratio_of_each_scenario():
         group("hard", "2.00", "apart", swap=None, lz4=None, zstd=None),
     ]
     line = verdict.line(found)
-    assert "easy at 2.00: lz4 and zstd 3.00×, swap 9.00; hard at 2.00: nobody finished." in line
+    assert "easy at 2.00: lz4 3.00× and zstd 3.02× not told apart, swap 9.00 (before: lz4 1.00 at 1.50); " in line
+    assert "hard at 2.00: nobody finished." in line
+
+
+def test_apart_names_who_did_not_finish_and_a_column_alone_is_no_comparison():
+    found = [
+        group("a", "2.00", "apart", swap=9.0, lz4=3.0, zram=None),
+        group("b", "2.00", "apart", swap=9.0, lz4=None, zram=None),
+    ]
+    line = verdict.line(found)
+    assert "a at 2.00: lz4 3.00×, swap 9.00, zram exhausted; b at 2.00: swap 9.00×, nothing to compare with" in line
+
+
+def test_what_survives_at_a_price_says_it():
+    found = [group("a", ratio, "survival", off=slow) for ratio, slow in (("1.00", 1.0), ("2.00", 900.0))]
+    assert "off ≥ 2.00 (slowdown up to 900×)." in verdict.line(found)
+
+
+def test_a_scenario_of_one_seed_counts_the_same_for_every_seed():
+    found = [
+        group("a", "1.00", "slowdown", one=(1.0, 2.0, 1.5, 1.2, 1.8), other=(1.1, 2.2, 1.61, 1.3, 1.99)),
+        group("b", "1.00", "slowdown", one=(4.0,), other=(4.0,)),
+    ]
+    (finding,) = verdict.findings(found)
+    assert finding.beaten is not None and [len(score.seeds) for score in finding.scores] == [5, 5]
 
 
 def test_seeds_that_disagree_are_not_told_apart():

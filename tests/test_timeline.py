@@ -72,7 +72,7 @@ class Clock:
         pass
 
     def sample(self):
-        return [self.sim_ns], {}
+        return self.sim_ns.to_bytes(8), (), b""
 
 
 def sampled(times, rows):
@@ -88,7 +88,7 @@ def sampled(times, rows):
             assert due > now
     sampler.end("measured")
     ((_, step, samples),) = sampler._phases
-    assert [sample.host[0] for sample in samples] == [sample.sim_ns for sample in samples]
+    assert [int.from_bytes(sample.host) for sample in samples] == [sample.sim_ns for sample in samples]
     return step, [sample.sim_ns for sample in samples]
 
 
@@ -116,8 +116,9 @@ def test_what_is_sampled_is_what_is_counted(run):
         vms[0].balloon("256KiB")
         host.harvest()
         host.scan()
-        numbers, of_vms = host.sample()
-        found = dict(zip((*SAMPLED_STATES, *SAMPLED_COUNTS), numbers, strict=True))
+        numbers, named, of_vms = host.sample()
+        numbers, of_vms = np.frombuffer(numbers, np.int64), np.frombuffer(of_vms, np.int64).reshape(2, -1)
+        found = dict(zip((*SAMPLED_STATES, *SAMPLED_COUNTS), numbers.tolist(), strict=True))
         counted = {**host.counters(), **host.stall()}
         counted |= {f"cpu_ns.{name}": count for name, count in host.cpu_ns().items()}
         counted |= {f"usage.{use}": count for use, count in host.usage().items()}
@@ -125,8 +126,10 @@ def test_what_is_sampled_is_what_is_counted(run):
         assert found == {name: counted[name] for name in found}
         assert sum(1 for value in found.values() if value) > 15  # or the order of names would not matter
         views = {view.name: view for view in host.snapshot().vms}
-        wanted = {name: tuple(getattr(view, part) for part in SAMPLED_OF_VM) for name, view in views.items()}
-        assert of_vms == wanted and any(wanted["a"]) and wanted["a"][2] == 64
+        wanted = {name: [getattr(view, part) for part in SAMPLED_OF_VM] for name, view in views.items()}
+        assert (
+            dict(zip(named, of_vms.tolist(), strict=True)) == wanted and wanted["a"][2] == 64 and all(wanted["b"][:2])
+        )
 
 
 def test_every_column_is_explained():
@@ -235,9 +238,9 @@ def test_what_no_time_line_may_be(line, said):
 
 
 def test_columns_of_nothing_are_left_out():
-    zeros = [0] * (len(SAMPLED_STATES) + len(SAMPLED_COUNTS))
+    zeros = np.zeros(len(SAMPLED_STATES) + len(SAMPLED_COUNTS), np.int64)
     zeros[0] = 7
-    line = timeline([("fill", 1, [Sample(0, zeros, {"a": (0, 0, 0)})]), ("measured", 1, [])])
+    line = timeline([("fill", 1, [Sample(0, zeros.tobytes(), ("a",), bytes(24))]), ("measured", 1, [])])
     assert line == Timeline(
         phases=[Stretch(phase="fill", rows=1, step_ns=1)], sim_ns=[0], host={SAMPLED_STATES[0]: [7]}, vms={"a": {}}
     )

@@ -11,12 +11,15 @@ from memvirt.errors import ConfigError
 def compare(
     paths: Annotated[list[str], typer.Argument(help="Results folders, or pyperf files; the first is compared with.")],
     threshold: Annotated[
-        str, typer.Option(metavar="PERCENT", help="End with code 3 when anything is worse by more: 5%.")
+        str, typer.Option(metavar="PERCENT", help="List what is worse by more, and end with code 3: 5%.")
     ] = "",
     width: Width = None,
     as_json: Json = False,
 ) -> None:
-    """Compare runs in their simulated metrics, cell by cell and seed by seed, and timings by process means."""
+    """Compare runs in their simulated metrics, cell by cell and seed by seed, and timings by process means.
+
+    Says first what differs in settings, version and machine.
+    """
     from memvirt.report.comparison_text import compare_command
 
     form = "json" if as_json else "text"

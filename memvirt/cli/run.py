@@ -120,8 +120,6 @@ def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: boo
         print_json([_row(record) for record in records])
     else:
         print_table(records, plan.suite.shown(), width)
-    for text in idle_deciders(records):
-        say(text)
     if failed:
         _print_failures(failed)
         raise typer.Exit(FAILED)
@@ -156,37 +154,6 @@ def parse_seeds(texts: Sequence[str]) -> list[int]:
     if wrong:
         raise ConfigError("\n".join(f"--seed {word}: a seed is a whole number, 0 to {MOST_SEED}" for word in wrong))
     return [int(word) for word in words]
-
-
-def idle_deciders(records: list["Record"]) -> list[str]:
-    """A line for each column whose decider slept through every measured phase, or changed nothing in any: it had no part
-    in the numbers."""
-    from memvirt.settings.presets import names
-
-    counted: dict[tuple[str, str], tuple[int, int]] = {}
-    for record in records:
-        decider = record.config.get("host", {}).get("balloon")
-        if decider and record.status == "done" and "decisions" in record.counters:
-            key = record.preset, decider
-            asked, acted = counted.get(key, (0, 0))
-            # A record without the second counter is of a version that did not count it: nothing is said of it.
-            own = record.counters.get("decisions_acted", record.counters["decisions"])
-            counted[key] = asked + record.counters["decisions"], acted + own
-    never = "was never asked: its interval is longer than the measured phases; shorten it with"
-    nothing = (
-        "was asked {} times and changed nothing: its thresholds and floors are for larger hosts, or nothing was wanting"
-    )
-    scaled = {name.removesuffix("-scaled"): f"; or run {name}" for name in names() if name.endswith("-scaled")}
-    return [
-        (
-            f"note: the decider '{decider}' of {preset} {never} --set decider_options.interval_ns=..."
-            if not asked
-            else f"note: the decider '{decider}' of {preset} {nothing.format(asked)}; see 'memvirt explain {preset}'"
-        )
-        + scaled.get(preset, "")
-        for (preset, decider), (asked, acted) in counted.items()
-        if not acted
-    ]
 
 
 def _print_failures(failed: Sequence["Record"]) -> None:

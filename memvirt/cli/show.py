@@ -56,6 +56,16 @@ def print_columns(rows: Iterable[Sequence[str]], indent: str = "") -> None:
         typer.echo("\n".join((" " * start if i else head) + line for i, line in enumerate(lines)).rstrip())
 
 
+def write_or_print(text: str, out: Path | None) -> None:
+    """Text into a file, whole or not at all, or on stdout."""
+    from memvirt.results.record import write_atomically
+
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomically(out, text)
+
+
 def say(text: str) -> None:
     """A message to the person, on stderr."""
     typer.echo(text, err=True)

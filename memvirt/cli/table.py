@@ -6,46 +6,65 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memvirt.cli.show import Width, examples, say, text_width
+from memvirt.cli.show import Width, examples, text_width
 
 if TYPE_CHECKING:
+    from memvirt.report.choice import Choice
     from memvirt.results.manifest import Shown
     from memvirt.results.record import Record
 
 
 def table(
     folder: Annotated[str, typer.Argument(help="A results folder.")],
-    form: Annotated[str, typer.Option("--format", help="text, md, csv, latex or json.")] = "text",
+    form: Annotated[str, typer.Option("--format", help="text, md, csv, latex, json or html.")] = "text",
+    columns: Annotated[
+        str, typer.Option(metavar="A,B", help="These metrics, and 'saved' for frames saved by mechanism.")
+    ] = "",
+    preset: Annotated[str, typer.Option(metavar="A,B", help="Rows of these presets only.")] = "",
+    scenario: Annotated[str, typer.Option(metavar="A,B", help="These scenarios only.")] = "",
+    ratio: Annotated[str, typer.Option(metavar="X,Y", help="These ratios only.")] = "",
+    span: Annotated[
+        int, typer.Option(min=1, max=2, help="Of LaTeX: columns that the table takes of an article's two.")
+    ] = 2,
     width: Width = None,
 ) -> None:
     """Make the table of a results folder again, from its records and nothing else."""
     from memvirt.report import terminal
-    from memvirt.results import record, run_folder
+    from memvirt.report.choice import Choice
 
+    choice = Choice(*(_names(text) for text in (columns, preset, scenario, ratio)))
     if form == "text":
-        records = run_folder.load(folder)
-        record.require_alike(records)
-        print_table(records, run_folder.shown(folder), width)
+        records, shown, remarks = terminal.opened(folder)
+        print_table(records, shown, width, choice, remarks)
     else:
-        typer.echo(terminal.table_command(folder, form).rstrip("\n"))
-    missing, cells = run_folder.unfinished(folder)
-    if missing:
-        say(f"{folder}: {missing} of {cells} cells are not run yet; the table speaks of the others")
+        typer.echo(terminal.table_command(folder, form, choice=choice, span=span).rstrip("\n"))
 
 
-def print_table(records: Sequence["Record"], shown: "Shown", width: int | None = None) -> None:
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def print_table(
+    records: Sequence["Record"],
+    shown: "Shown",
+    width: int | None = None,
+    choice: "Choice | None" = None,
+    remarks: Sequence[str] = (),
+) -> None:
     """The table on stdout: as wide as `text_width` says, and in colour where there is a terminal."""
     from memvirt.report import terminal
+    from memvirt.report.choice import ALL
 
-    columns = text_width(width)
+    columns, chosen = text_width(width), choice or ALL
     if sys.stdout.isatty():
         from rich.console import Console
 
-        Console(width=columns).print(terminal.terminal(records, columns, shown))
+        Console(width=columns).print(terminal.terminal(records, columns, shown, chosen, remarks))
     else:
-        typer.echo(terminal.text(records, columns, shown).rstrip("\n"))
+        typer.echo(terminal.text(records, columns, shown, chosen, remarks).rstrip("\n"))
 
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module."""
-    app.command(epilog=examples("memvirt table results/mine", "memvirt table results/mine --format csv"))(table)
+    first = "memvirt table results/mine --columns slowdown,fault_p99_us,saved --ratio 1.5"
+    app.command(epilog=examples(first, "memvirt table results/mine --format latex --span 1"))(table)

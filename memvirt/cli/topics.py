@@ -78,6 +78,26 @@ TAGS = (
     ("unverified", "stated somewhere, found nowhere: a parameter, not a fact"),
     ("chosen", "chosen by memvirt, for the reason that the source gives"),
 )
+FRAMES = (
+    ("cells", "a cell", "how it ended, what it was made with, and every number that follows from its counts"),
+    ("counters", "a number", "part (counters, sharing, cpu_ns, usage, stores, fragmentation), metric, unit, value"),
+    ("histograms", "a bucket", "fault, sim_ns (its lower bound), count: every fault of the measured phase"),
+    ("samples", "a moment", "phase, sim_ns, then host metrics: states, and counts gained since the row before"),
+    ("vms", "a VM at a moment", "phase, sim_ns, vm, held_pages, active_pages, balloon_pages"),
+    ("aging", "a cycle", "of scenarios that age: what the host's memory looked like after it"),
+)
+IN_A_BUNDLE = (
+    ("README.md", "what it is, and how to check it in a minute"),
+    ("run/", "the results folder as it is: run.json, records, timings, claims of one's own"),
+    ("settings/", "the suite's file, and every preset and scenario with all defaults by value"),
+    ("inputs.json", "what went in, by hash; inputs/ has the pages themselves if --with-pages asked for them"),
+    ("environment.json", "versions, commit and machine"),
+    ("CLAIMS.toml", "what the run is expected to show"),
+    ("tables/", "made from run/ and nothing else, and made again by verify"),
+    ("commands.txt", "how all of it is made"),
+    ("SHA256SUMS", "of all these; sha256sum -c reads it"),
+    ("ro-crate-metadata.json", "the same as an RO-Crate, after the profile Process Run Crate"),
+)
 EXIT_CODES = (
     ("0", "done"),
     ("1", "some cells failed, or a record or the output could not be written"),
@@ -121,11 +141,27 @@ def entries() -> list[Entry]:
         Entry("tags", "how well a source of a constant is known", "", ("tag", "meaning"), TAGS),
         Entry("tiers", "how much of a suite is run", _TIERS),
         Entry("mechanics", "what on_exhausted, provisioning, commit and watermarks do", "", ("setting", "meaning"), RULES),
+        Entry("frames", "results in a notebook", _FRAMES, ("frame", "a row is", "columns after the keys"), FRAMES),
+        Entry("bundle", "a run as an archive that proves itself", _BUNDLE, ("file", "holds"), IN_A_BUNDLE),
         Entry("exit-codes", "how a command ends", "", ("code", "meaning"), EXIT_CODES),
         Entry("environment", "variables that memvirt reads", "", ("variable", "meaning", "unless set"), ENVIRONMENT),
     ]  # fmt: skip
 
 
+_FRAMES = """\
+memvirt.read_results(DIR), or of several folders, gives pandas frames:
+
+    found = memvirt.read_results("results/quick")
+    found.cells.pivot_table("slowdown", ["scenario", "ratio"], "preset", observed=True)
+    swap = found.samples.query("scenario == 'zipf' and ratio == 2 and preset == 'swap' and role == 'column'")
+    swap.plot("sim_ns", "usage.free")
+
+Each begins with the keys run, suite, scenario, ratio, preset, role, seed. found.units has the unit of every metric,
+`memvirt describe METRIC` its meaning. Names are categories, counts int64, ratios float64 with NaN where there is none."""
+_BUNDLE = """\
+`memvirt bundle DIR -o NAME.crate.zip` makes it, `memvirt verify NAME.crate.zip` checks it. Equal runs give equal bundles,
+byte for byte. Who verifies need not trust it: nothing is unpacked that leaves the archive or is larger than it may be, and
+no program that it names is run."""
 _SUITE = """\
 A TOML file; those that come with memvirt lie in memvirt/experiment/suites. `memvirt run mine.toml` runs it.
 Every scenario runs at every ratio, under every preset and variant, with every seed."""

@@ -159,9 +159,9 @@ class Host(Protocol[AnyVm]):
 
     # ---- may: time lines
 
-    def sample(self) -> tuple[list[int], dict[str, tuple[int, ...]]] | None:
-        """What memvirt.names lists as SAMPLED_STATES and SAMPLED_COUNTS, and of every VM SAMPLED_OF_VM. None: no time
-        lines."""
+    def sample(self) -> tuple[bytes, tuple[str, ...], bytes] | None:
+        """What memvirt.names lists as SAMPLED_STATES and SAMPLED_COUNTS, the names of the VMs, and of each SAMPLED_OF_VM,
+        packed as int64. None: no time lines."""
         return None
 
     def watch(self, look: Callable[[int], int] | None) -> None:

@@ -164,7 +164,7 @@ def resolve_all(
     """Every column with every seed, by (name, seed). What is wrong with one, or with them together, is added to the
     problems. `seeds`: those that the user chose; none: the suite's."""
     resolved: dict[tuple[str, int], Column] = {}
-    for seed in dict.fromkeys(seeds or sized.seeds):
+    for seed in dict.fromkeys(seeds or [seed for each in sized.scenarios for seed in sized.seeds_of(each)]):
         for variant in variants:
             try:
                 resolved[variant.name, seed] = resolve(sized, variant, seed, overrides, asked=bool(seeds))

@@ -1,4 +1,5 @@
-"""The tables [scenarios.fleet] and [scenarios.aging]: how many VMs, how large, with which promises, filled with what."""
+"""The tables [scenarios.fleet] and [scenarios.aging]: how many VMs, how large, with which promises, filled with what; and
+what scenarios of all kinds have."""
 
 from __future__ import annotations
 
@@ -9,12 +10,22 @@ from pydantic import Field, model_validator
 
 from memvirt.errors import ConfigError
 from memvirt.settings.diagnose import Conflicts, Problem, validate
-from memvirt.settings.fields import Model, Pages, Shares
+from memvirt.settings.fields import DISTINCT, Count, Model, Name, Pages, Shares
 from memvirt.settings.vm_config import GuestOptions, VmConfig
 from memvirt.units import PageCount
 
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 InTurn = Annotated[tuple[Percent, ...], Field(min_length=1, max_length=64)]
+
+
+class Named(Model):
+    """What scenarios of both kinds have."""
+
+    name: Name = Field(description="of the scenario; its ratio is appended")
+    description: str = Field(description="one sentence, printed above its table")
+    seeds: Annotated[list[Count], DISTINCT] | None = Field(
+        default=None, description="in place of the suite's, unless the tier names some", exclude=True
+    )
 
 
 class FleetSpec(Model):

@@ -230,7 +230,7 @@ def make(
         _cell(sized, scenario, percent, tier, resolved[column.name, seed], read[scenario.name])
         for scenario in sized.scenarios
         for percent in scenario.points
-        for seed in seeds or sized.seeds
+        for seed in seeds or sized.seeds_of(scenario)
         for column in columns
     )
     return Plan(sized, asked, cells)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     Discriminator,
@@ -24,7 +23,7 @@ from pydantic import (
 )
 
 from memvirt.errors import ConfigError
-from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec, Named
 from memvirt.experiment.pace import Pace
 from memvirt.metrics.registry import REGISTRY
 from memvirt.results.claims import Claim, doubles
@@ -32,7 +31,7 @@ from memvirt.results.manifest import Rule, Shown
 from memvirt.results.record import Kind, ratio_text
 from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import Conflicts, Problem, read_toml, validate
-from memvirt.settings.fields import Count, Model, Name, Pages, PagesOrZero
+from memvirt.settings.fields import DISTINCT, Count, Model, Name, Pages, PagesOrZero
 from memvirt.settings.vm_config import VmConfig
 from memvirt.units import PAGE_SIZE, PageCount, suggest
 from memvirt.workloads import Workload, parse
@@ -42,16 +41,6 @@ BASELINE_SPARE_PAGES = 4096  # beyond half as much again as all VMs: tables, wat
 
 TierName = Literal["smoke", "quick", "full"]
 Scale = Annotated[int, Field(strict=True, ge=1, le=100_000)]
-
-
-def _distinct(values: Sequence[Any]) -> Sequence[Any]:
-    doubles = [value for index, value in enumerate(values) if value in values[:index]]
-    if doubles:
-        raise ConfigError(f"{doubles[0]} is given twice")
-    return values
-
-
-DISTINCT = AfterValidator(_distinct)
 
 
 def _workload(value: Any) -> Any:
@@ -91,15 +80,13 @@ def column(preset: str) -> Variant:
     return Variant(name=Path(preset).stem, preset=preset)
 
 
-class Scenario(Model):
+class Scenario(Named):
     """A fleet, the ratios to try, and what it does."""
 
     kind: ClassVar[Kind] = "fleet"
     baseline: ClassVar[str] = "baseline"  # begins the name of what its cells are held against
     host_settings: ClassVar[tuple[str, ...]] = tuple(HostConfig.model_fields)  # what of a column's host its cells have
 
-    name: Name = Field(description="of the scenario; its ratio is appended")
-    description: str = Field(description="one sentence, printed above its table")
     overcommit_percent: Annotated[list[Scale], DISTINCT] = Field(
         description="ratios to run, in per cent: configured memory of all VMs to host memory", min_length=1
     )
@@ -254,7 +241,7 @@ class TraceSpec(Model):
         return self
 
 
-class Simulated(Model):
+class Simulated(Named):
     """A trace replayed through an order of replacement: demand paging, every access seen, no host and no bytes."""
 
     kind: ClassVar[Kind] = "trace"
@@ -263,8 +250,6 @@ class Simulated(Model):
     host_settings: ClassVar[tuple[str, ...]] = ("replacement", "replacement_options", "seed")
     classes: ClassVar[tuple[str, ...]] = ()
 
-    name: Name = Field(description="of the scenario; its ratio is appended")
-    description: str = Field(description="one sentence, printed above its table")
     simulate: TraceSpec = Field(
         description="in place of a fleet: a trace through the columns' orders of replacement; keys below"
     )
@@ -397,6 +382,10 @@ class Suite(Model):
         """What tables show of this suite's runs."""
         return Shown(columns=self.columns, learned=self.learned, claims=self.claims)
 
+    def seeds_of(self, scenario: Named) -> list[int]:
+        """The seeds that a scenario runs with."""
+        return scenario.seeds or self.seeds
+
     def all_variants(self) -> list[Variant]:
         """Presets and variants alike, presets first."""
         return [*(column(preset) for preset in self.presets), *self.variants]
@@ -412,7 +401,10 @@ class Suite(Model):
             update={
                 "host": self.host.model_copy(update=host),
                 "seeds": change.seeds or self.seeds,
-                "scenarios": [scenario.scaled(change) for scenario in self.scenarios],
+                "scenarios": [
+                    scenario.scaled(change).model_copy(update={"seeds": None if change.seeds else scenario.seeds})
+                    for scenario in self.scenarios
+                ],
             }
         )
 

@@ -11,11 +11,14 @@ and the share of the VMs' memory that was mapped huge.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
+from memvirt.report.escape import plain, short
 from memvirt.results.derived import settled
 from memvirt.results.record import Record
 
@@ -28,27 +31,48 @@ def shown_cycles(cycles: int) -> list[int]:
     return sorted({max(1, cycles * column // COLUMNS) for column in range(1, COLUMNS + 1)})
 
 
-def tables(records: Sequence[Record]) -> list[Table]:
-    """One table for each scenario with samples, in the order of the records; baselines are left out."""
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What one scenario did over time."""
+
+    scenario: str
+    title: str
+    heads: tuple[str, ...]  # "preset" first
+    rows: tuple[tuple[str, ...], ...]
+
+
+def blocks(records: Sequence[Record]) -> list[Block]:
+    """One block for each scenario with samples, in the order of the records; baselines are left out."""
     aged = [record for record in records if record.samples and record.role == "column"]
     return [
-        _table(scenario, [record for record in aged if record.scenario == scenario])
+        _block(scenario, [record for record in aged if record.scenario == scenario])
         for scenario in dict.fromkeys(record.scenario for record in aged)
     ]
 
 
-def _table(scenario: str, records: Sequence[Record]) -> Table:
+def _block(scenario: str, records: Sequence[Record]) -> Block:
     shown = shown_cycles(max(len(_aging(record)) for record in records))
-    table = Table(
-        title=f"{scenario}: free memory unusable as 2 MiB, %, by cycle; then: after it has settled",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("preset", min_width=max(len(record.preset) for record in records))
-    for name in (*map(str, shown), "settled", "then", "moved", "huge %"):
+    rows = [
+        (plain(preset), *_row([record for record in records if record.preset == preset], shown))
+        for preset in dict.fromkeys(record.preset for record in records)
+    ]
+    name = plain(scenario)
+    title = f"{name}: free memory unusable as 2 MiB, %, by cycle; then: after it has settled"
+    return Block(name, title, ("preset", *map(str, shown), "settled", "then", "moved", "huge %"), tuple(rows))
+
+
+def tables(records: Sequence[Record]) -> list[Table]:
+    """The blocks for a terminal."""
+    return [_table(block) for block in blocks(records)]
+
+
+def _table(block: Block) -> Table:
+    table = Table(title=block.title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column(block.heads[0], min_width=max(len(short(row[0])) for row in block.rows))
+    for name in block.heads[1:]:
         table.add_column(name, justify="right")
-    for preset in dict.fromkeys(record.preset for record in records):
-        table.add_row(preset, *_row([record for record in records if record.preset == preset], shown))
+    for preset, *cells in block.rows:
+        table.add_row(Text(short(preset)), *cells)
     return table
 
 

@@ -6,23 +6,27 @@ seeds in general needs five of them and an interval. pyperf files are compared i
 processes: the ratio is one of geometric means. Timings in folders are compared when all of them have some. p values are
 corrected across the whole table.
 
-Unlike runs are refused: another suite, tier, corpus, codec or configuration of a cell; for wall times another machine.
-What may differ is memvirt itself, for that is what is compared.
+What a pair of runs differs in besides is said first (`memvirt.report.likeness`), and unlike runs are refused; for wall
+times, also another machine.
+
+One number for all is a geometric mean of ratios, over the cells that every run has and that ended well in every one of
+them, so that runs are compared over the same cells. Which ones are left out is said.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import exp, fsum, inf, log
 from pathlib import Path
 from statistics import fmean, geometric_mean
-from typing import Any
 
 from memvirt.errors import ConfigError
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import COLUMNS, Column
+from memvirt.report.likeness import few, notes, require_like
 from memvirt.report.statistics import (
     ALPHA,
     MARGIN,
@@ -37,17 +41,12 @@ from memvirt.report.statistics import (
     verdict,
 )
 from memvirt.results import run_folder
-from memvirt.results.record import Record, differences
+from memvirt.results.record import Record
 from memvirt.timing import samples
 
-CODEC = ("lz4", "lz4_route")  # versions that change what compresses to what
 MACHINE = ("hostname", "cpu_model_name", "cpu_count", "platform", "python_version", "unit")
 WALL = "wall time"
-SETTINGS_SHOWN = 5  # of those that differ, in a message
-SIDE_BY_SIDE = (
-    "to hold two settings against each other, run them as columns of one run: --preset mine.toml,other.toml, "
-    "or [[variants]] in a suite"
-)
+PERCENTILE = re.compile(r"sim_ns\.(\w+)\.p(50|99|999)\Z")  # of a fault kind's time, in a record
 SIMULATED = tuple(column for column in COLUMNS if not column.wall and column.better is not Better.NEITHER)
 
 
@@ -104,19 +103,39 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Overall:
+    """One metric over all cells that every run has."""
+
+    other: str
+    metric: str
+    ratio: float  # geometric mean of after / before
+    cells: int
+    without: tuple[str, ...]  # cells that have no such number, or a zero, in some run
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a comparison found."""
 
     base: str
     differences: tuple[Difference, ...]
-    endings: tuple[tuple[str, str, str, str], ...]  # other, cell, status before, status after
-    notes: tuple[str, ...]
+    endings: tuple[tuple[str, str, str, str], ...] = ()  # other, cell, status before, status after
+    notes: tuple[str, ...] = ()
+    overall: tuple[Overall, ...] = ()
+    left_out: tuple[str, ...] = ()  # cells that are not in every run, or did not end well in each, with the reason
+
+    def regressed(self, threshold: float) -> list[Difference]:
+        """The metrics that got worse beyond the threshold, the worst first."""
+        worse = [each for each in self.differences if each.beyond(threshold)]
+        return sorted(worse, key=lambda each: -abs(log(each.case.comparison.ratio or inf)))
+
+    def lost(self) -> list[tuple[str, str, str, str]]:
+        """The cells that no longer end well."""
+        return [ending for ending in self.endings if ending[2] == "done"]
 
     def regressions(self, threshold: float) -> int:
         """How many metrics got worse beyond the threshold, and cells that no longer end well."""
-        return sum(each.beyond(threshold) for each in self.differences) + sum(
-            before == "done" for _, _, before, after in self.endings
-        )
+        return len(self.regressed(threshold)) + len(self.lost())
 
 
 def compare(paths: Sequence[str | os.PathLike[str]]) -> Outcome:
@@ -131,7 +150,7 @@ def compare(paths: Sequence[str | os.PathLike[str]]) -> Outcome:
         raise ConfigError("compare either results folders or pyperf files, not one with the other")
     if len({place.resolve() for place in places}) < len(places):
         raise ConfigError("the same folder or file is named twice: there is nothing to compare")
-    return _folders(places) if places[0].is_dir() else Outcome(str(places[0]), _decided(_files(places)), (), ())
+    return _folders(places) if places[0].is_dir() else Outcome(str(places[0]), _decided(_files(places)))
 
 
 def _decided(cases: Iterable[Case]) -> tuple[Difference, ...]:
@@ -145,15 +164,15 @@ def _decided(cases: Iterable[Case]) -> tuple[Difference, ...]:
 
 def _folders(places: Sequence[Path]) -> Outcome:
     base, *others = places
-    first = _by_name(run_folder.load(base))
+    runs = [_by_name(run_folder.load(place)) for place in places]
+    first = runs[0]
     cases: list[Case] = []
     endings: list[tuple[str, str, str, str]] = []
-    notes: list[str] = []
-    for other in others:
-        second = _by_name(run_folder.load(other))
+    told: list[str] = []
+    for other, second in zip(others, runs[1:], strict=True):
         common = [name for name in first if name in second]
-        _require_like(base, other, first, second, common)
-        notes += _notes(str(other), first, second, common)
+        require_like(str(base), str(other), first, second, common)
+        told += notes(str(other), first, second, common)
         for name in common:
             before, after = first[name].status, second[name].status
             if before != after:
@@ -163,68 +182,54 @@ def _folders(places: Sequence[Path]) -> Outcome:
     if len(timed) == len(places):
         cases += _timed(places)
     elif timed:
-        notes.append(f"wall times are not compared: only {', '.join(map(str, timed))} has timings")
-    return Outcome(str(base), _decided(cases), tuple(endings), tuple(notes))
+        told.append(f"wall times are not compared: only {', '.join(map(str, timed))} has timings")
+    shared, left_out = _shared(places, runs)
+    overall = tuple(
+        each
+        for other, second in zip(others, runs[1:], strict=True)
+        for each in _overall(str(other), first, second, runs, shared)
+    )
+    return Outcome(str(base), _decided(cases), tuple(endings), tuple(told), overall, tuple(left_out))
+
+
+def _shared(places: Sequence[Path], runs: Sequence[Mapping[str, Record]]) -> tuple[list[str], list[str]]:
+    """The cells that are done in every run, and the others with the reason."""
+    shared, left_out = [], []
+    for name in dict.fromkeys(name for run in runs for name in run):
+        missing = [str(place) for place, run in zip(places, runs, strict=True) if name not in run]
+        statuses = [run[name].status for run in runs if name in run]
+        ended = [
+            f"{run[name].status} in {place}"
+            for place, run in zip(places, runs, strict=True)
+            if name in run and run[name].status != "done"
+        ]
+        if ended and not missing and len(set(statuses)) == 1:
+            ended = [f"{statuses[0]} in all"]
+        if missing or ended:
+            left_out.append(f"{name} ({'; '.join([*(f'not in {place}' for place in missing), *ended])})")
+        else:
+            shared.append(name)
+    return shared, left_out
+
+
+def _overall(
+    other: str,
+    first: Mapping[str, Record],
+    second: Mapping[str, Record],
+    runs: Sequence[Mapping[str, Record]],
+    shared: Sequence[str],
+) -> Iterator[Overall]:
+    """The geometric mean of each metric's ratios, over the shared cells that have it above zero in all runs."""
+    for column in SIMULATED:
+        kept = [name for name in shared if all((column.value(run[name]) or 0) > 0 for run in runs)]
+        if len(kept) > 1:
+            logs = [log((column.value(second[name]) or 1) / (column.value(first[name]) or 1)) for name in kept]
+            without = tuple(name for name in shared if name not in set(kept))
+            yield Overall(other, column.title, exp(fsum(logs) / len(logs)), len(kept), without)
 
 
 def _by_name(records: Iterable[Record]) -> dict[str, Record]:
     return {record.cell: record for record in records if record.role == "column"}
-
-
-def _require_like(
-    base: Path, other: Path, first: Mapping[str, Record], second: Mapping[str, Record], common: Sequence[str]
-) -> None:
-    """ConfigError with everything that keeps two runs from being compared."""
-    if not common:
-        raise ConfigError(f"{base} and {other} have no cell in common: {_few(first)} there, {_few(second)} here")
-    one, two = first[common[0]], second[common[0]]
-    parts: list[tuple[str, Any, Any]] = [(name, getattr(one, name), getattr(two, name)) for name in ("suite", "tier")]
-    parts += [(f"input {name}", one.inputs.get(name), two.inputs.get(name)) for name in {**one.inputs, **two.inputs}]
-    parts += [(f"codec {name}", one.versions.get(name), two.versions.get(name)) for name in CODEC]
-    problems = [f"{name}: {before} and {after}" for name, before, after in parts if before != after]
-    unlike = next((name for name in common if first[name].config_sha256 != second[name].config_sha256), None)
-    if unlike is not None:
-        problems += [f"cell {unlike}: {what}" for what in _settings_apart(first[unlike], second[unlike])]
-        problems.append(SIDE_BY_SIDE)
-    if problems:
-        raise ConfigError("\n".join([f"{base} and {other} are unlike runs:", *problems]))
-
-
-def _settings_apart(one: Record, two: Record) -> list[str]:
-    """The settings in which two records of a cell differ, each with both values and where they are from."""
-    apart = list(differences(one.config, two.config))
-    told = []
-    for place, before, after in apart[:SETTINGS_SHOWN]:
-        origins = [_origin(record, place) for record in (one, two)]
-        told.append(
-            f"{place}: {before} ({origins[0]}) and {after} ({origins[1]})"
-            if any(origins)
-            else f"{place}: {before} and {after}"
-        )
-    more = len(apart) - len(told)
-    return [*told, f"and {more} settings more"] if more else told
-
-
-def _origin(record: Record, place: str) -> str:
-    """Where a host's setting is from; empty for what is no host's setting."""
-    first, _, setting = place.partition(".")
-    if first != "host":
-        return ""
-    named = (origin for key, origin in record.origins.items() if setting == key or setting.startswith(f"{key}."))
-    return next(named, f"default of memvirt {record.versions.get('memvirt', '')}".rstrip())
-
-
-def _notes(other: str, first: Mapping[str, Record], second: Mapping[str, Record], common: Sequence[str]) -> list[str]:
-    one, two = first[common[0]], second[common[0]]
-    notes = []
-    if (one.versions, one.commit) != (two.versions, two.commit):
-        said = [f"{key} {value}" for key, value in two.versions.items() if one.versions.get(key) != value]
-        said += [f"commit {two.commit[:12] or 'none'}"] if one.commit != two.commit else []
-        notes.append(f"{other} was made with another memvirt: {', '.join(said)}")
-    apart = len(first) + len(second) - 2 * len(common)
-    if apart:
-        notes.append(f"{apart} cells are in one run only, of {len(common)} in common with {other}")
-    return notes
 
 
 def _simulated(
@@ -236,11 +241,20 @@ def _simulated(
         if first[name].status == second[name].status == "done":
             seeds.setdefault(name.rpartition("--s")[0], []).append((first[name], second[name]))
     for cell, pairs in seeds.items():
-        for column in SIMULATED:
+        for column in (*SIMULATED, *_percentiles(pairs[0][0])):
             values = [(column.value(one), column.value(two)) for one, two in pairs]
             whole = [(one, two) for one, two in values if one is not None and two is not None]
             if whole:
                 yield _case(other, cell, column, [one for one, _ in whole], [two for _, two in whole])
+
+
+def _percentiles(record: Record) -> list[Column]:
+    """The percentiles of each fault kind's time that a record has."""
+    found = [match for name in sorted(record.derived) if (match := PERCENTILE.match(name))]
+    return [
+        Column(match[0], f"{match[1]} fault p{match[2].replace('999', '99.9')}", "", "ns", Better.LOWER)
+        for match in found
+    ]
 
 
 def _case(other: str, cell: str, column: Column, before: list[float], after: list[float]) -> Case:
@@ -274,7 +288,7 @@ def _files(places: Sequence[Path]) -> Iterator[Case]:
 def _walls(other: str, base: Mapping[str, samples.Timed], against: Mapping[str, samples.Timed]) -> Iterator[Case]:
     common = [name for name in base if name in against]
     if not common:
-        raise ConfigError(f"no benchmark in common: {_few(base)} there, {_few(against)} in {other}")
+        raise ConfigError(f"no benchmark in common: {few(base)} there, {few(against)} in {other}")
     for name in common:
         one, two = base[name], against[name]
         unlike = [
@@ -289,8 +303,3 @@ def _walls(other: str, base: Mapping[str, samples.Timed], against: Mapping[str, 
         cell = f"{name} {one.preset}".strip() if one.preset == two.preset else f"{name} {one.preset} → {two.preset}"
         ranks = rank_test(before, after)
         yield Case(other, cell, WALL, "s", True, *means, compare_means(before, after), ranks)
-
-
-def _few(names: Iterable[str]) -> str:
-    several = list(names)
-    return ", ".join(several[:3]) + (f" and {len(several) - 3} more" if len(several) > 3 else "")

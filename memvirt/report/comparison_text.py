@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from math import inf
 from typing import Any
 
@@ -17,11 +18,13 @@ from rich.text import Text
 
 from memvirt.errors import ConfigError
 from memvirt.report.comparison import WALL, Case, Difference, Outcome, compare
+from memvirt.report.escape import plain
 from memvirt.report.statistics import MIN_PROCESSES, MIN_SEEDS, RankTest, Verdict
 from memvirt.report.summary import figures
 from memvirt.units import suggest
 
 FORMATS = ("text", "json")
+NAMED = 5  # cells that a line names
 REGRESSION = 3  # exit code
 STYLES = {Verdict.BETTER: "green", Verdict.WORSE: "red", Verdict.SAME: "", Verdict.INCONCLUSIVE: "yellow"}
 
@@ -45,25 +48,70 @@ def compare_command(
 
 
 def text(outcome: Outcome, threshold: float | None, regressions: int, width: int) -> str:
-    """The comparison as plain text."""
+    """The comparison as plain text: what differs besides the numbers, the numbers, one line over all, regressions."""
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, legacy_windows=False, markup=False, emoji=False)
-    console.print(f"before: {outcome.base}")
+    console.print(f"before: {plain(outcome.base)}")
     for note in outcome.notes:
-        console.print(f"note: {note}")
+        console.print(f"note: {plain(note)}")
     for other in dict.fromkeys(each.case.other for each in outcome.differences):
         mine = [each for each in outcome.differences if each.case.other == other]
-        console.print(f"after: {other}\n")
-        shown = [each for each in mine if not each.case.equal]
+        console.print(f"after: {plain(other)}\n")
+        shown = [each for each in mine if not each.case.equal and _telling(each)]
         if shown:
             console.print(_table(shown), Text())
-    for other, cell, before, after in outcome.endings:
-        console.print(f"{cell}: {before} before, {after} after ({other})")
+    for ending in outcome.endings:
+        console.print(plain(_ending(ending)))
     for each in outcome.differences:
         if each.disputed and each.case.ranks is not None:
             console.print(second_opinion(each, each.case.ranks))
+    for line in _means(outcome):
+        console.print(plain(line))
     console.print(summary(outcome, threshold, regressions))
+    for line in _regressed(outcome, threshold) if threshold is not None else ():
+        console.print(plain(line))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _telling(each: Difference) -> bool:
+    """Whether a row is printed: of a fault kind's percentiles, those that changed."""
+    return " fault p" not in each.case.metric or each.verdict is not Verdict.SAME
+
+
+def _ending(ending: tuple[str, str, str, str]) -> str:
+    other, cell, before, after = ending
+    return f"{cell}: {before} before, {after} after ({other})"
+
+
+def _means(outcome: Outcome) -> list[str]:
+    """A line for each run over all cells that every run has, and which are left out."""
+    lines = []
+    for other in dict.fromkeys(each.other for each in outcome.overall):
+        mine = [each for each in outcome.overall if each.other == other]
+        most = max(each.cells for each in mine)
+        told = [f"{each.metric} {each.ratio:.3f}{f' (of {each.cells})' if each.cells < most else ''}" for each in mine]
+        lines.append(f"geometric mean of after / before over {most} cells that all have: {', '.join(told)} ({other})")
+    if outcome.overall and outcome.left_out:
+        lines.append(f"left out of the means: {_some(outcome.left_out)}")
+    partly = dict.fromkeys((each.metric, each.without) for each in outcome.overall if each.without)
+    lines += [f"without {metric}, or with none of it: {_some(cells)}" for metric, cells in partly]
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more (--json names them)" if more > 0 else "")
+
+
+def _regressed(outcome: Outcome, threshold: float) -> list[str]:
+    """Every regression, the worst first: what CI has to show."""
+    lines = [f"regression: {_ending(ending)}" for ending in outcome.lost()]
+    for each in outcome.regressed(threshold):
+        case, ratio = each.case, each.case.comparison.ratio
+        by = "from nothing" if ratio == inf else f"ratio {ratio:.3f}"
+        values = f"{_with_unit(case, case.before)} before, {_with_unit(case, case.after)} after"
+        lines.append(f"regression: {case.cell}: {case.metric}: {values}, {by}, n = {case.comparison.n} ({case.other})")
+    return lines
 
 
 def _table(shown: Sequence[Difference]) -> Table:
@@ -77,7 +125,7 @@ def _table(shown: Sequence[Difference]) -> Table:
         case = each.case
         interval = case.comparison.interval
         table.add_row(
-            case.cell,
+            Text(plain(case.cell)),
             case.metric,
             _with_unit(case, case.before),
             _with_unit(case, case.after),
@@ -124,12 +172,15 @@ def to_json(outcome: Outcome, threshold: float | None, regressions: int) -> str:
     """Everything that was found, for programs."""
     found = {
         "format": "memvirt-compare",
-        "schema": 1,
+        "schema": 2,  # 2 - means over all cells, what is left out of them, regressions one by one; 1 - first version
         "base": outcome.base,
         "threshold": threshold,
         "regressions": regressions,
         "notes": outcome.notes,
         "endings": outcome.endings,
+        "regressed": [] if threshold is None else _regressed(outcome, threshold),
+        "overall": [asdict(each) for each in outcome.overall],
+        "left_out": outcome.left_out,
         "differences": [_as_json(each) for each in outcome.differences],
     }
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"

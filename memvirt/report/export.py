@@ -1,8 +1,9 @@
-"""Records as files for others: Markdown and LaTeX for papers, CSV and JSON for programs.
+"""Records as files for programs: CSV and JSON.
 
-Markdown and LaTeX show what the terminal shows, best values bold. CSV and JSON hold every number of every record in one
-long frame (suite, scenario, ratio, preset, role, seed, metric, unit, value): a line each, values spelled as in the record, so
-nothing is rounded on the way. They need nothing but Python; the other two need pandas.
+Both hold every number of every record in one long frame (suite, scenario, ratio, preset, role, seed, metric, unit, value):
+a line each, values spelled as in the record, so nothing is rounded on the way. JSON has, beside it, what the run was, what
+was learned, which claims held, and the table that people read: mean, n and 95 % interval of each of its numbers. A choice
+of columns is one of metrics.
 """
 
 from __future__ import annotations
@@ -10,48 +11,25 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from memvirt.errors import ConfigError
-from memvirt.metrics.registry import REGISTRY
+from memvirt.metrics.registry import unit_of
 from memvirt.report import claims, verdict
-from memvirt.report.columns import BY_NAME, Column
-from memvirt.report.summary import (
-    ARROWS,
-    MISSING,
-    SINGLE_RUN,
-    Group,
-    Row,
-    figures,
-    groups,
-    ratio_label,
-    value_text,
-)
+from memvirt.report.choice import ALL, Choice
+from memvirt.report.escape import plain, spreadsheet
+from memvirt.report.notes import caption, notes
+from memvirt.report.summary import Group, Row, groups
 from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record
 
 FRAME = ("suite", "scenario", "ratio", "preset", "role", "seed", "metric", "unit", "value")
 FORMAT = "memvirt-table"
-SCHEMA = 1
+SCHEMA = 2
+# 2 - caption, notes, claims and the table with its intervals.
 # 1 - first version.
 
 Line = tuple[str, str, str, str, str, int, str, str, int | str]
-
-UNITS = {"faults": "faults", "cpu_total_ns": "ns", "status": "", "accesses": "accesses", "sim_ns": "ns"}
-ENDINGS = ("refused", "exhausted", "failed")
-LATEX_MARKS = ("textbf: --rwrap", "textit: --rwrap", "")  # best, ended otherwise, plain: for pandas' Styler
-# Characters that LaTeX's own fonts set in mathematics only.
-LATEX = {
-    "×": r"$\times$",
-    "µ": r"\textmu{}",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "−": "$-$",
-    "–": "--",
-    "±": r"$\pm$",
-}
 
 
 def frame(records: Sequence[Record]) -> list[Line]:
@@ -81,31 +59,20 @@ def _numbers(record: Record) -> Iterator[tuple[str, int | str]]:
         yield "accesses_per_s", int(record.measured["accesses_per_s"])
 
 
-def unit_of(name: str) -> str:
-    """The unit of a line of the frame."""
-    if name in UNITS:
-        return UNITS[name]
-    if name in BY_NAME:
-        return BY_NAME[name].unit
-    if name.startswith("fragmentation."):
-        return "1/1000"
-    if name.startswith("sim_ns."):
-        return "ns"
-    return REGISTRY[name].unit if name in REGISTRY else ""
-
-
-def to_csv(records: Sequence[Record], shown: Shown = USUAL) -> str:
-    """The long frame with a head line."""
+def to_csv(records: Sequence[Record], shown: Shown = USUAL, choice: Choice = ALL, remarks: Sequence[str] = ()) -> str:
+    """The long frame with a head line. A text that a spreadsheet would compute has an apostrophe before it."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(FRAME)
-    writer.writerows(frame(records))
+    for *texts, seed, metric, unit, value in _chosen(records, shown, choice):
+        writer.writerow([*(spreadsheet(str(text)) for text in texts), seed, spreadsheet(metric), unit, value])
     return out.getvalue()
 
 
-def to_json(records: Sequence[Record], shown: Shown = USUAL) -> str:
+def to_json(records: Sequence[Record], shown: Shown = USUAL, choice: Choice = ALL, remarks: Sequence[str] = ()) -> str:
     """The long frame with what the run was, one line of the frame per line of text."""
-    first = records[0]
+    rows, first = choice.rows(records), records[0]
+    every = groups(rows, choice.shown(shown))
     about = {
         "format": FORMAT,
         "schema": SCHEMA,
@@ -114,130 +81,59 @@ def to_json(records: Sequence[Record], shown: Shown = USUAL) -> str:
         "commit": first.commit,
         "inputs": first.inputs,
         "versions": first.versions,
-        "learned": verdict.line(groups(records, shown)),
+        "caption": caption(rows),
+        "notes": [*notes(every, rows), *remarks],
+        "learned": verdict.line(every),
         "claims": [
             {
                 "id": each.claim.id,
                 "statement": each.claim.statement,
                 "standing": each.standing,
-                "evidence": each.evidence,
+                "evidence": plain(each.evidence),
             }
             for each in claims.check(shown.claims, records)
         ],
         "columns": FRAME,
     }
-    head = [f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in about.items()]
-    rows = ",\n".join(f"  {json.dumps(_as_numbers(line), ensure_ascii=False)}" for line in frame(records))
-    return "{\n" + ",\n".join([*head, f' "rows": [\n{rows}\n ]']) + "\n}\n"
+    parts = [f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in about.items()]
+    for name, lines in (
+        ("table", [_as_table(group, row) for group in every for row in group.rows]),
+        ("rows", [_as_numbers(line) for line in _chosen(records, shown, choice)]),
+    ):
+        listed = ",\n".join(f"  {json.dumps(line, ensure_ascii=False)}" for line in lines)
+        parts.append(f' "{name}": [\n{listed}\n ]')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _chosen(records: Sequence[Record], shown: Shown, choice: Choice) -> Iterator[Line]:
+    choice.shown(shown)  # refuses what is no metric
+    for line in frame(choice.rows(records)):
+        if not choice.columns or line[6] in ("status", *choice.columns):
+            yield line
+
+
+def _as_table(group: Group, row: Row) -> dict[str, Any]:
+    """A row of the table that people read, with the mean, n and 95 % interval of each number."""
+    numbers: dict[str, Any] = {}
+    for column in group.columns:
+        mean, half, best = row.mean(column.name), row.half(column.name), group.best(column)
+        if mean is not None:
+            interval = None if half is None else [mean - half, mean + half]
+            n = len(row.values[column.name])
+            numbers[column.name] = {"mean": mean, "n": n, "interval": interval, "best": group.is_best(row, best)}
+    return {
+        "scenario": group.scenario,
+        "ratio": group.ratio,
+        "preset": row.preset,
+        "role": row.role,
+        "status": row.status,
+        "reason": row.reason,
+        "ranked": row in group.ranked(),
+        "numbers": numbers,
+    }
 
 
 def _as_numbers(line: Line) -> list[Any]:
     """A line whose value is a JSON number, except for a status."""
     *place, metric, unit, value = line
     return [*place, metric, unit, float(value) if isinstance(value, str) and metric != "status" else value]
-
-
-def to_markdown(records: Sequence[Record], shown: Shown = USUAL) -> str:
-    """A table for each scenario, best values bold, endings in italics, the learned line below."""
-    pandas = _require("pandas", "tabulate", form="md")
-    parts = []
-    for title, members in _scenarios(records, shown):
-        rows = [[_marked(value, best, "**{}**", "*{}*", "{}") for value, best in row] for row in _rows(members)]
-        table = pandas.DataFrame(rows, columns=_heads(members[0]))
-        align = ("right", "left", *["right"] * len(members[0].columns), "left")
-        parts.append(f"**{title}**\n\n{table.to_markdown(index=False, disable_numparse=True, colalign=align)}\n")
-    parts.append(verdict.line(groups(records, shown)) + "\n")
-    counted, told = claims.told(shown.claims, records)
-    parts += ["\n".join([counted, "", *(f"- {line}" for line in told)]) + "\n"] if told else []
-    return "\n".join(parts)
-
-
-def to_latex(records: Sequence[Record], shown: Shown = USUAL) -> str:
-    """A booktabs table for each scenario; the learned line as a comment on top."""
-    pandas = _require("pandas", "jinja2", form="latex")
-    parts = [f"% {verdict.line(groups(records, shown))}\n% needs \\usepackage{{booktabs,textcomp}}\n"]
-    for title, members in _scenarios(records, shown):
-        rows = _rows(members)
-        table = pandas.DataFrame([[value for value, _ in row] for row in rows], columns=_heads(members[0]))
-        bold = pandas.DataFrame([[_marked(value, best, *LATEX_MARKS) for value, best in row] for row in rows])
-        style = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-        style = style.apply(lambda _, bold=bold: bold.to_numpy(), axis=None)
-        layout = f"rl{'r' * len(members[0].columns)}l"
-        text = style.to_latex(hrules=True, column_format=layout, caption=_escaped(title), position_float="centering")
-        parts.append(text)
-    out = "\n".join(parts)
-    for character, command in LATEX.items():
-        out = out.replace(character, command)
-    return out
-
-
-WRITERS: dict[str, Callable[[Sequence[Record], Shown], str]] = {
-    "md": to_markdown,
-    "csv": to_csv,
-    "latex": to_latex,
-    "json": to_json,
-}
-
-
-def _require(*modules: str, form: str) -> Any:
-    """The first of the modules, all of them importable; ConfigError that says how to get them."""
-    try:
-        first, *_ = [import_module(name) for name in modules]
-    except ImportError as error:
-        needed = " and ".join(modules)
-        raise ConfigError(f"format '{form}' needs {needed}: pip install memvirt[report] ({error})") from None
-    return first
-
-
-def _scenarios(records: Sequence[Record], shown: Shown) -> Iterator[tuple[str, list[Group]]]:
-    every = groups(records, shown)
-    for scenario in dict.fromkeys(group.scenario for group in every):
-        members = [group for group in every if group.scenario == scenario]
-        yield f"{scenario}: {members[0].description}".removesuffix(": "), members
-
-
-def _heads(group: Group) -> list[str]:
-    ratio = "capacity (×)" if group.simulated else "ratio (×)"
-    return [ratio, "preset", *(_title(column) for column in group.columns), "frames saved"]
-
-
-def _title(column: Column) -> str:
-    unit = f" ({column.unit})" if column.unit else ""
-    mark = f", {SINGLE_RUN}" if column.wall else f" {ARROWS[column.better]}"
-    return f"{column.title}{unit}{mark}".rstrip()
-
-
-def _rows(members: Sequence[Group]) -> list[list[tuple[str, bool]]]:
-    """Cells as (text, whether it is best); the text of a row without numbers says how it ended."""
-    rows = []
-    for group in members:
-        best = {column.name: group.best(column) for column in group.columns}
-        for row in group.rows:
-            cells = [(ratio_label(group.ratio), False), (row.preset, False)]
-            first = group.columns[0]
-            cells += [
-                (_value(column, row, column is first), group.is_best(row, best[column.name]))
-                for column in group.columns
-            ]
-            saved = ", ".join(f"{name} {figures(frames)}" for name, frames in row.saved.items())
-            cells.append((saved or MISSING if row.done else row.ending, False))
-            rows.append(cells)
-    return rows
-
-
-def _value(column: Column, row: Row, first: bool) -> str:
-    if row.done:
-        return value_text(column, row)
-    return row.status if first else MISSING
-
-
-def _marked(text: str, best: bool, bold: str, ended: str, plain: str) -> str:
-    if text in ENDINGS:
-        return ended.format(text)
-    return (bold if best else plain).format(text)
-
-
-def _escaped(text: str) -> str:
-    for character in "&%$#_{}":
-        text = text.replace(character, f"\\{character}")
-    return text

@@ -3,6 +3,11 @@
 A value is the mean over seeds. A row whose cells did not all end shows how they ended and no values: a mean over the
 seeds that happened to fit would flatter the preset. Baselines are no rows, for slowdowns were divided by them already;
 but the optimum that traces are held against is one.
+
+A best value is marked where it is told apart from the next one: over the seeds, which takes five of them. With fewer
+nothing is marked, for nobody knows what another seed gives. A zero is not marked (what did not happen is seen anyway),
+and neither are numbers of this machine's clock. A row whose decider had no part in its numbers, in no cell of the run, is
+a row of its preset in name only: it is shown and not ranked.
 """
 
 from __future__ import annotations
@@ -13,11 +18,13 @@ from math import fsum
 
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import COLUMNS, Column, columns_of
+from memvirt.report.escape import plain
 from memvirt.report.statistics import MIN_SEEDS, mean_interval, told_apart
 from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record, Role
 
 SINGLE_RUN = "single run"
+DIFFERS = 0.1  # of the mean: seeds that lie farther apart are marked
 MISSING = "–"
 ARROWS = {Better.HIGHER: "↑", Better.LOWER: "↓", Better.NEITHER: ""}
 SCALES = ((1e4, 1.0, ""), (1e6, 1e3, "k"), (1e9, 1e6, "M"), (float("inf"), 1e9, "G"))  # below, divided by, marked
@@ -33,6 +40,7 @@ class Row:
     values: dict[str, tuple[float, ...]]  # column -> a value per seed, in the order of the seeds
     saved: dict[str, float]  # mechanism -> frames saved, mean over seeds, largest first, without zeros
     role: Role = "column"  # "baseline": the optimum, which takes no part in comparisons
+    idle: bool = False  # its decider had no part in the run's numbers: it is not ranked
 
     @property
     def done(self) -> bool:
@@ -50,6 +58,22 @@ class Row:
         values = self.values.get(column)
         return fsum(values) / len(values) if values else None
 
+    def half(self, column: str) -> float | None:
+        """How far the 95 % interval of the mean reaches; None below five seeds."""
+        values = self.values.get(column, ())
+        return reach(values) if len(values) >= MIN_SEEDS else None
+
+    def differs(self, column: str) -> bool:
+        """Whether its seeds lie far apart: then the mean alone says little."""
+        values, mean = self.values.get(column, ()), self.mean(column)
+        return bool(mean) and max(values) - min(values) > DIFFERS * abs(mean or 0)
+
+
+def reach(values: Sequence[float]) -> float:
+    """How far the 95 % interval of a mean reaches to its farther side."""
+    interval, mean = mean_interval(values), fsum(values) / len(values)
+    return max(interval.high - mean, mean - interval.low)
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -62,28 +86,32 @@ class Group:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...] = COLUMNS  # what tables show
     learned: str = "slowdown"  # what the last line compares
+    saved: bool = True  # whether frames saved by mechanism stand there, too
     simulated: bool = False  # a trace without a host: its ratio is the share of its pages that fits in memory
 
     def columns_only(self) -> tuple[Row, ...]:
-        """The rows that are compared: all but the optimum."""
+        """All rows but the optimum."""
         return tuple(row for row in self.rows if row.role == "column")
 
+    def ranked(self) -> tuple[Row, ...]:
+        """The rows that are compared: neither the optimum nor one whose decider had no part in it."""
+        return tuple(row for row in self.columns_only() if not row.idle)
+
     def best(self, column: Column) -> set[str]:
-        """The presets that are best in a column, the optimum apart, and those that print alike or are not told apart from
-        the best over the seeds. Empty when that is every one: of two equal numbers, one must not be marked."""
-        rows = [row for row in self.columns_only() if row.done]
+        """The preset that is best in a column, with those that print alike; empty where it is not told apart from all the
+        others, or where there are none: of two equal numbers, one must not be marked."""
+        rows = [row for row in self.ranked() if row.done]
         means = {row.preset: mean for row in rows if (mean := row.mean(column.name)) is not None}
-        if column.better is Better.NEITHER or column.wall or not means:
+        if column.better is Better.NEITHER or column.wall or not means or len(self.seeds) < MIN_SEEDS:
             return set()
         sign = -1 if column.better is Better.HIGHER else 1
         first, *others = sorted(means, key=lambda preset: sign * means[preset])
-        values = {row.preset: row.values[column.name] for row in rows if row.preset in means}
-        apart = told_apart(values[first], [values[other] for other in others])
         top = number(column, means[first])
-        tied = {
-            other for other, far in zip(others, apart, strict=True) if not far or number(column, means[other]) == top
-        }
-        return {first, *tied} if len(tied) < len(others) else set()
+        alike = {first, *(other for other in others if number(column, means[other]) == top)}
+        rest = [preset for preset in others if preset not in alike]
+        values = {row.preset: row.values[column.name] for row in rows if row.preset in means}
+        clear = rest and all(told_apart(values[first], [values[other] for other in rest]))
+        return alike if clear and means[first] != 0 and 2 * len(alike) <= len(means) else set()
 
     def is_best(self, row: Row, best: set[str]) -> bool:
         """Whether a row is one of the best: not the optimum, though a preset may have its name."""
@@ -98,39 +126,57 @@ def groups(records: Iterable[Record], shown: Shown = USUAL) -> list[Group]:
     for record in cells:
         kept.setdefault((record.base_scenario, record.ratio), []).append(record)
     order = sorted(kept, key=lambda key: (scenarios[key[0]], float(key[1])))
-    return [_group(scenario, ratio, kept[scenario, ratio], shown) for scenario, ratio in order]
+    sleeping = set(idle(cells))
+    return [_group(scenario, ratio, kept[scenario, ratio], shown, sleeping) for scenario, ratio in order]
 
 
-def _group(scenario: str, ratio: str, records: list[Record], shown: Shown) -> Group:
+def idle(records: Iterable[Record]) -> dict[str, tuple[str, int]]:
+    """Presets whose decider slept through every measured phase, or changed nothing in any: its name, and how many times
+    it was asked."""
+    counted: dict[tuple[str, str], tuple[int, int]] = {}
+    for record in records:
+        decider = record.config.get("host", {}).get("balloon")
+        if decider and record.status == "done" and "decisions" in record.counters:
+            asked, acted = counted.get((record.preset, decider), (0, 0))
+            # A record without the second counter is of a version that did not count it: nothing is said of it.
+            own = record.counters.get("decisions_acted", record.counters["decisions"])
+            counted[record.preset, decider] = asked + record.counters["decisions"], acted + own
+    return {preset: (str(decider), asked) for (preset, decider), (asked, acted) in counted.items() if not acted}
+
+
+def _group(scenario: str, ratio: str, records: list[Record], shown: Shown, sleeping: set[str]) -> Group:
     presets = dict.fromkeys((record.preset, record.role) for record in records)
     columns = columns_of(shown)
     return Group(
-        scenario=scenario,
+        scenario=plain(scenario),
         ratio=ratio,
-        description=records[0].description,
+        description=plain(records[0].description),
         seeds=tuple(sorted({record.seed for record in records})),
         rows=tuple(
-            _row([record for record in records if (record.preset, record.role) == row], columns) for row in presets
+            _row([record for record in records if (record.preset, record.role) == row], columns, row[0] in sleeping)
+            for row in presets
         ),
         columns=columns,
         learned=shown.learned,
+        saved=shown.saved,
         simulated=records[0].kind == "trace",
     )
 
 
-def _row(records: list[Record], columns: Sequence[Column]) -> Row:
+def _row(records: list[Record], columns: Sequence[Column], sleeping: bool) -> Row:
     records = sorted(records, key=lambda record: record.seed)
     unfinished = [record for record in records if record.status != "done"]
     first = (unfinished or records)[0]
     if unfinished:
         share = f" ({len(unfinished)} of {len(records)} seeds)" if len(records) > 1 else ""
-        return Row(first.preset, first.status, first.reason + share, {}, {}, first.role)
+        return Row(plain(first.preset), first.status, plain(first.reason) + share, {}, {}, first.role)
     values: dict[str, tuple[float, ...]] = {}
     for column in dict.fromkeys((*COLUMNS, *columns)):
         found = [value for record in records if (value := column.value(record)) is not None]
         if len(found) == len(records):
             values[column.name] = tuple(found)
-    return Row(first.preset, "done", "", values, _saved(records), first.role)
+    own = first.role == "column"
+    return Row(plain(first.preset), "done", "", values, _saved(records), first.role, idle=sleeping and own)
 
 
 def _saved(records: list[Record]) -> dict[str, float]:
@@ -150,15 +196,20 @@ def _is_saving(name: str) -> bool:
 
 
 def value_text(column: Column, row: Row) -> str:
-    """A row's value in a column: its mean, and for ratios over five seeds how far the 95 % interval reaches."""
+    """A row's value in a column: its mean over seeds. Of ratios, from five seeds on, with how far the 95 % interval
+    reaches; a "~" stands before a mean whose seeds lie far apart."""
     mean = row.mean(column.name)
     if mean is None:
         return MISSING
-    values = row.values[column.name]
-    if column.unit != "×" or len(values) < MIN_SEEDS:
-        return number(column, mean)
-    interval = mean_interval(values)
-    return f"{number(column, mean)}±{max(interval.high - mean, mean - interval.low):.2f}"
+    far = "~" if row.differs(column.name) and not column.wall else ""
+    half = row.half(column.name)
+    return f"{far}{number(column, mean)}{spread(half) if column.unit == '×' else ''}"
+
+
+def spread(half: float | None) -> str:
+    """How far an interval reaches, with two places; "" where there is none, or where that rounds to nothing."""
+    told = "" if half is None else f"±{half:.2f}"
+    return "" if told == "±0.00" else told
 
 
 def number(column: Column, value: float) -> str:

@@ -1,16 +1,15 @@
 """Records as a table in the terminal: one block for each scenario, a section for each ratio, a row for each preset.
 
 The best value of a column within a section is green and starred, so the mark survives a pipe. A terminal too narrow for
-every column loses the least telling ones first and is told which. Under the table: what marks and heads mean, how the
-rows without numbers ended, and one line that says what was learned (`memvirt.report.verdict`).
+every column loses the least telling ones first and is told which. Above it a caption, under it notes (both of
+`memvirt.report.notes`), one line that says what was learned (`verdict`), and which claims held (`claims`).
 """
 
 from __future__ import annotations
 
 import io
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -20,9 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from memvirt.errors import ConfigError
-from memvirt.metrics.registry import REGISTRY
-from memvirt.report import aging_table, claims, export, verdict
+from memvirt.report import aging_table, claims, export, markup, verdict
+from memvirt.report.choice import ALL, Choice
 from memvirt.report.columns import COLUMNS, Column
+from memvirt.report.escape import short
+from memvirt.report.notes import IDLE, caption, notes
 from memvirt.report.summary import (
     ARROWS,
     MISSING,
@@ -39,7 +40,14 @@ from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record, require_alike
 from memvirt.units import suggest
 
-FORMATS = ("text", *export.WRITERS)
+WRITERS: dict[str, Callable[..., str]] = {
+    "md": markup.to_markdown,
+    "csv": export.to_csv,
+    "latex": markup.to_latex,
+    "json": export.to_json,
+    "html": markup.to_html,
+}
+FORMATS = ("text", *WRITERS)
 WIDTH = 100  # of text that goes into a file
 SAVED_WIDTHS = (24, 14)  # of the frames saved: wished for, at least
 # What a narrow terminal loses, first to last; effective overcommit and slowdown always stay.
@@ -54,7 +62,7 @@ DISPENSABLE = (
 )
 AFTER_SAVED = "slowdown"  # the column that frames saved stand behind
 GAP = 2  # between columns
-DIGITS = re.compile(r"\d+")
+LONGEST_PRESET = 30  # characters; of longer names the middle is left out
 SHOWN_SAVING = 0.01  # of a row's savings: smaller ones stand in the exports only
 
 
@@ -67,33 +75,63 @@ class _Layout:
     hidden: tuple[str, ...]
 
 
-def table_command(folder: str | os.PathLike[str], form: str = "text", width: int = WIDTH) -> str:
-    """The table of a results folder in a format. ConfigError for an unknown format, an unreadable or mixed folder."""
+def table_command(
+    folder: str | os.PathLike[str],
+    form: str = "text",
+    width: int = WIDTH,
+    choice: Choice = ALL,
+    span: int = 2,
+) -> str:
+    """The table of a results folder in a format. ConfigError for an unknown format, a choice of what is not there, an
+    unreadable or mixed folder. `span`: of LaTeX, the columns of the page."""
     if form not in FORMATS:
         raise ConfigError(f"unknown format '{form}'{suggest(form, FORMATS)} (known: {', '.join(FORMATS)})")
+    records, shown, remarks = opened(folder)
+    if form == "text":
+        return text(records, width, shown, choice, remarks)
+    further = {"span": span} if form == "latex" else {}
+    return WRITERS[form](records, shown, choice, remarks, **further)
+
+
+def opened(folder: str | os.PathLike[str]) -> tuple[list[Record], Shown, list[str]]:
+    """The records of a folder, how they are shown, and what is to be said of them: that the run is not whole."""
     records, shown = run_folder.load(folder), run_folder.shown(folder)
     require_alike(records)
-    return text(records, width, shown) if form == "text" else export.WRITERS[form](records, shown)
+    if not any(record.role == "column" for record in records):
+        raise ConfigError(f"{folder}: {run_folder.nothing_finished(folder)}")
+    missing, cells = run_folder.unfinished(folder)
+    partial = f"{missing} of {cells} cells are not run yet; the table speaks of the others."
+    return records, shown, [partial] if missing else []
 
 
-def text(records: Sequence[Record], width: int = WIDTH, shown: Shown = USUAL) -> str:
+def text(
+    records: Sequence[Record],
+    width: int = WIDTH,
+    shown: Shown = USUAL,
+    choice: Choice = ALL,
+    remarks: Sequence[str] = (),
+) -> str:
     """The table as plain text."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None, legacy_windows=False).print(terminal(records, width, shown))
+    console = Console(file=out, width=width, color_system=None, legacy_windows=False)
+    console.print(terminal(records, width, shown, choice, remarks))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def terminal(records: Sequence[Record], width: int, shown: Shown = USUAL) -> RenderableType:
+def terminal(
+    records: Sequence[Record], width: int, shown: Shown = USUAL, choice: Choice = ALL, remarks: Sequence[str] = ()
+) -> RenderableType:
     """The table for a terminal of that width."""
-    every = groups(records, shown)
+    rows = choice.rows(records)
+    every = groups(rows, choice.shown(shown))
     layout = _layout(every, width)
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [Text(caption(rows), style="dim"), Text()]
     for scenario in dict.fromkeys(group.scenario for group in every):
         members = [group for group in every if group.scenario == scenario]
-        title = f"{scenario}: {members[0].description}".removesuffix(": ")
+        title = f"{short(scenario, width)}: {members[0].description}".removesuffix(": ")
         parts += [Text(title, style="bold"), Text(), _block(members, layout), Text()]
-    parts += aging_table.tables(records)
-    parts += [Text(note, style="dim") for note in _notes(every, layout)]
+    parts += aging_table.tables(rows)
+    parts += [Text(note, style="dim") for note in (*notes(every, rows), *remarks, *_hidden(every, layout))]
     parts += [Text(), Text(verdict.line(every), style="bold")]
     counted, told = claims.told(shown.claims, records)
     parts += [Text(counted, style="bold"), *(Text(f"  {line}", style=_style(line)) for line in told)] if told else []
@@ -108,9 +146,9 @@ def _layout(every: Sequence[Group], width: int) -> _Layout:
     shown = every[0].columns
     widths = {
         "ratio": max([len(_ratio_name(every)), *(len(ratio_label(group.ratio)) for group in every)]),
-        "preset": max([len("preset"), *(len(row.preset) for group in every for row in group.rows)]),
+        "preset": max([len("preset"), *(len(_preset(row)) for group in every for row in group.rows)]),
     }
-    if any(column.name == AFTER_SAVED for column in shown):
+    if every[0].saved and any(column.name == AFTER_SAVED for column in shown):
         widths["saved"] = SAVED_WIDTHS[0]
     for column in shown:
         cells = [cell(column, row, group.is_best(row, group.best(column))) for group in every for row in group.rows]
@@ -155,7 +193,7 @@ def _block(members: Sequence[Group], layout: _Layout) -> Table:
 
 def _cells(group: Group, row: Row, layout: _Layout) -> list[Text]:
     first = row is group.rows[0]
-    cells = [Text(ratio_label(group.ratio) if first else ""), Text(row.preset)]
+    cells = [Text(ratio_label(group.ratio) if first else ""), Text(_preset(row))]
     for column in layout.columns:
         best = group.is_best(row, group.best(column))
         shown = cell(column, row, best)
@@ -165,6 +203,10 @@ def _cells(group: Group, row: Row, layout: _Layout) -> list[Text]:
         if column.name == AFTER_SAVED and "saved" in layout.widths:
             cells.append(Text(saved_text(row, layout.widths["saved"]) if row.done else row.ending))
     return cells
+
+
+def _preset(row: Row) -> str:
+    return f"{short(row.preset, LONGEST_PRESET)}{IDLE if row.idle else ''}"
 
 
 def _ratio_name(members: Sequence[Group]) -> str:
@@ -200,46 +242,8 @@ def saved_text(row: Row, width: int) -> str:
     return "\n".join(lines) or MISSING
 
 
-def _notes(every: Sequence[Group], layout: _Layout) -> list[str]:
-    seeds = max((len(group.seeds) for group in every), default=1)
-    notes = [
-        _meanings(every[0]),
-        "* best of its ratio; ↑ more is better, ↓ less is better."
-        + (f" Means over {seeds} seeds." if seeds > 1 else ""),
-    ]
-    notes += _endings(every)
-    if layout.hidden:
-        titles = {column.name: column.title for column in every[0].columns} | {"saved": "frames saved"}
-        notes.append(f"Not shown at this width: {', '.join(titles[name] for name in layout.hidden)}.")
-    return notes
-
-
-def _meanings(group: Group) -> str:
-    """What heads mean that do not say it themselves."""
-    if group.columns == COLUMNS:
-        return (
-            "ratio: memory promised to VMs / host memory. effective overcommit: content that VMs hold / host memory "
-            "that holds it. slowdown: time / time with enough memory. "
-            "CPU share: of processor time, for managing memory."
-        )
-    trace, fleet = "capacity: pages that fit in memory / pages of the trace", "ratio: memory promised / host memory"
-    ratio = trace if group.simulated else fleet
-    told = [f"{column.title}: {REGISTRY[column.name].meaning}" for column in group.columns]
-    return f"{'. '.join([ratio, *told])}."
-
-
-def _endings(every: Sequence[Group]) -> list[str]:
-    """How rows without numbers ended; reasons that differ in numbers only are together, the first one told."""
-    ends: dict[tuple[str, str], list[str]] = {}
-    reasons: dict[tuple[str, str], str] = {}
-    for group in every:
-        for row in group.rows:
-            if not row.done:
-                place = f"{row.preset} in {group.scenario} at {ratio_label(group.ratio)}"
-                kind = (row.status, DIGITS.sub("", row.reason))
-                reasons.setdefault(kind, row.reason)
-                ends.setdefault(kind, []).append(place)
-    return [
-        f"{kind[0]}: {places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {reasons[kind]}"
-        for kind, places in ends.items()
-    ]
+def _hidden(every: Sequence[Group], layout: _Layout) -> list[str]:
+    """What the width has no room for."""
+    titles = {column.name: column.title for column in every[0].columns} | {"saved": "frames saved"}
+    names = ", ".join(titles[name] for name in layout.hidden)
+    return [f"Not shown at this width: {names}."] if names else []

@@ -24,8 +24,8 @@ from math import exp, fsum, log
 
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import Column
-from memvirt.report.statistics import told_apart
-from memvirt.report.summary import Group, Row, number
+from memvirt.report.statistics import MIN_SEEDS, told_apart
+from memvirt.report.summary import Group, Row, number, ratio_label, reach, spread
 
 TIE = 0.01  # of the lower score
 
@@ -38,6 +38,7 @@ class Score:
     slowdown: float  # geometric mean over scenarios and seeds
     overcommit: float  # effective, the same
     seeds: tuple[float, ...]  # slowdown for each seed
+    whole: bool = True  # whether every scenario ran with all of them; else their spread is not that of the mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,10 @@ def _finding(ratio: str, groups: Sequence[Group]) -> Finding:
 
 
 def _scores(groups: Sequence[Group]) -> list[Score]:
-    presets = dict.fromkeys(row.preset for group in groups for row in group.columns_only())
+    presets = dict.fromkeys(row.preset for group in groups for row in group.ranked())
     scores = []
     for preset in presets:
-        rows = [row for group in groups for row in group.columns_only() if row.preset == preset]
+        rows = [row for group in groups for row in group.ranked() if row.preset == preset]
         if len(rows) == len(groups) and all(row.done and row.values.get("slowdown") for row in rows):
             scores.append(_score(preset, rows))
     return scores
@@ -82,14 +83,18 @@ def _scores(groups: Sequence[Group]) -> list[Score]:
 def _score(preset: str, rows: Sequence[Row]) -> Score:
     slowdowns = _per_seed(rows, "slowdown")
     overcommits = _per_seed(rows, "effective_overcommit")
-    return Score(preset, _geometric(slowdowns), _geometric(overcommits), tuple(slowdowns))
+    whole = len({len(row.values["slowdown"]) for row in rows}) == 1
+    return Score(preset, _geometric(slowdowns), _geometric(overcommits), tuple(slowdowns), whole)
 
 
 def _per_seed(rows: Sequence[Row], column: str) -> list[float]:
-    """The geometric mean over scenarios, for each seed; over all values when scenarios differ in seeds."""
-    values = [row.values.get(column, ()) for row in rows]
-    if len({len(value) for value in values}) > 1:
-        return [_geometric([value for each in values for value in each])]
+    """The geometric mean over scenarios, for each seed. A scenario of one seed counts the same for all of them; where
+    scenarios differ otherwise there is one number: the mean over scenarios of their means over seeds."""
+    values = [tuple(row.values.get(column, ())) for row in rows]
+    most = max(map(len, values))
+    values = [value * most if len(value) == 1 else value for value in values]
+    if any(len(value) != most for value in values):
+        return [_geometric([_geometric(each) for each in values])]
     return [_geometric(each) for each in zip(*values, strict=True)]
 
 
@@ -114,7 +119,14 @@ def line(groups: Sequence[Group]) -> str:
     """The one line, by the rule that the suite asks for."""
     rules = {"leading": _leading_line, "apart": _apart_line, "survival": _survival_line}
     told = rules.get(groups[0].learned if groups else "", _slowdown_line)(groups)
-    return f"{told} One seed." if groups and max(len(group.seeds) for group in groups) == 1 else told
+    seeds = sorted({len(group.seeds) for group in groups})
+    return f"{told} {seeds_text(seeds)}." if seeds else told
+
+
+def seeds_text(counts: Sequence[int]) -> str:
+    """ "One seed", "5 seeds", "1 to 5 seeds"."""
+    low, high = min(counts), max(counts)
+    return "One seed" if high == 1 else f"{high} seeds" if low == high else f"{low} to {high} seeds"
 
 
 def _slowdown_line(groups: Sequence[Group]) -> str:
@@ -133,16 +145,23 @@ def _slowdown_line(groups: Sequence[Group]) -> str:
 
 def sentence(finding: Finding) -> str:
     """What one ratio says of slowdown."""
-    lowest = finding.scores[0]
-    if len(finding.scores) == 1:
-        return f"at {finding.ratio} only {lowest.preset} finished every scenario ({lowest.slowdown:.2f}×)"
+    lowest, *others = finding.scores
+    if not others:
+        return f"at {finding.ratio} only {lowest.preset} finished every scenario ({_with_reach(lowest)})"
     if finding.beaten is None:
-        return f"at {finding.ratio} no difference ({lowest.slowdown:.2f}×)"
+        low, high = f"{lowest.slowdown:.2f}×", f"{others[-1].slowdown:.2f}×"
+        return f"at {finding.ratio} no difference ({low if low == high else f'{low} to {high}'})"
+    named = [f"{score.preset} ({_with_reach(score)})" for score in finding.scores if score.preset in finding.best]
+    alike = " not told apart" if len(named) > 1 else ""
     by = 100 * (1 - lowest.slowdown / finding.beaten.slowdown)
-    return (
-        f"at {finding.ratio} {_list(finding.best)} ({lowest.slowdown:.2f}×), "
-        f"{by:.0f} % below {finding.beaten.preset} ({finding.beaten.slowdown:.2f}×)"
-    )
+    beaten = f"{finding.beaten.preset} ({_with_reach(finding.beaten)})"
+    return f"at {finding.ratio} {_list(named)}{alike}, {by:.0f} % below {beaten}"
+
+
+def _with_reach(score: Score) -> str:
+    """A slowdown, and from five seeds of every scenario on how far the 95 % interval of the mean over seeds reaches."""
+    wide = spread(reach(score.seeds)) if score.whole and len(score.seeds) >= MIN_SEEDS else ""
+    return f"{score.slowdown:.2f}×{wide}"
 
 
 def trade(finding: Finding) -> str:
@@ -170,10 +189,10 @@ class Mark:
 
 def _marks(groups: Sequence[Group], column: Column) -> list[Mark]:
     """Presets that have the column in all of the groups, the best first; the mean over groups, seed by seed."""
-    presets = dict.fromkeys(row.preset for group in groups for row in group.columns_only())
+    presets = dict.fromkeys(row.preset for group in groups for row in group.ranked())
     marks = []
     for preset in presets:
-        rows = [row for group in groups for row in group.columns_only() if row.preset == preset]
+        rows = [row for group in groups for row in group.ranked() if row.preset == preset]
         values = [row.values.get(column.name, ()) for row in rows if row.done]
         if len(values) == len(groups) and all(values):
             seeds = [fsum(each) / len(each) for each in zip(*values, strict=False)]
@@ -197,10 +216,14 @@ def _best(marks: Sequence[Mark]) -> list[Mark]:
 def _standing(marks: Sequence[Mark], column: Column) -> str:
     """Who is best, who comes next, who is last."""
     unit = f" {column.unit}".replace(" ×", "×") if column.unit else ""
+    if len(marks) == 1:
+        return f"{marks[0].preset} {number(column, marks[0].mean)}{unit}, nothing to compare with"
     best = _best(marks)
     if len(best) == len(marks):
-        return f"no difference ({number(column, marks[0].mean)}{unit})"
-    told = f"{_list([mark.preset for mark in best])} {number(column, marks[0].mean)}{unit}"
+        low, high = (number(column, mark.mean) for mark in (marks[0], marks[-1]))
+        return f"no difference ({low}{unit})" if low == high else f"no difference ({low} to {high}{unit})"
+    told = f"{_list([f'{mark.preset} {number(column, mark.mean)}{unit}' for mark in best])}"
+    told += " not told apart" if len(best) > 1 else ""
     rest = [mark for mark in marks if mark not in best]
     shown = dict.fromkeys((rest[0], rest[-1]))
     return ", ".join([told, *(f"{mark.preset} {number(column, mark.mean)}" for mark in shown)])
@@ -222,19 +245,32 @@ def _leading_line(groups: Sequence[Group]) -> str:
 
 
 def _apart_line(groups: Sequence[Group]) -> str:
+    """The hardest ratio of each scenario in full, with who did not finish; of the others who is best."""
     column = groups[0].columns[0]
     found = []
     for scenario in dict.fromkeys(group.scenario for group in groups):
         every = sorted((group for group in groups if group.scenario == scenario), key=lambda each: float(each.ratio))
         hardest = every[0] if every[0].simulated else every[-1]
         marks = _marks([hardest], column)
-        found.append(f"{scenario} at {hardest.ratio}: {_standing(marks, column) if marks else 'nobody finished'}")
+        told = f"{scenario} at {hardest.ratio}: {_standing(marks, column) if marks else 'nobody finished'}"
+        ended = [f"{row.preset} {row.status}" for row in hardest.ranked() if marks and not row.done]
+        before = [text for each in every if each is not hardest and (text := _leader(each, column))]
+        found.append(", ".join([told, *ended]) + (f" (before: {', '.join(before)})" if before else ""))
     return f"Learned: {column.title}, best, next and last: {'; '.join(found)}."
+
+
+def _leader(group: Group, column: Column) -> str:
+    """Who is best at a ratio; "" where nobody is."""
+    marks = _marks([group], column)
+    best = _best(marks) if len(marks) > 1 else []
+    if not best or len(best) == len(marks):
+        return ""
+    return f"{_list([mark.preset for mark in best])} {number(column, best[0].mean)} at {ratio_label(group.ratio)}"
 
 
 def _survival_line(groups: Sequence[Group]) -> str:
     scenarios = list(dict.fromkeys(group.scenario for group in groups))
-    presets = list(dict.fromkeys(row.preset for group in groups for row in group.columns_only()))
+    presets = list(dict.fromkeys(row.preset for group in groups for row in group.ranked()))
     reached = {
         (scenario, preset): survived([group for group in groups if group.scenario == scenario], preset)
         for scenario in scenarios
@@ -250,15 +286,22 @@ def _survival_line(groups: Sequence[Group]) -> str:
         for scenario in scenarios
     ]
     worst = {preset: min((reached[scenario, preset] for scenario in scenarios), key=_as_ratio) for preset in presets}
-    whatever = ", ".join(f"{preset} {words(ratio)}" for preset, ratio in worst.items())
+    whatever = ", ".join(f"{preset} {words(ratio)}{_price(groups, preset, ratio)}" for preset, ratio in worst.items())
     return f"Learned: survived up to: {'; '.join(told)}. To be relied on in all of them: {whatever}."
+
+
+def _price(groups: Sequence[Group], preset: str, ratio: str) -> str:
+    """What surviving cost at most: the highest slowdown up to a ratio, where that is above 2."""
+    rows = [row for group in groups if float(group.ratio) <= _as_ratio(ratio) for row in group.ranked()]
+    means = [mean for row in rows if row.preset == preset and (mean := row.mean("slowdown")) is not None]
+    return f" (slowdown up to {max(means):.0f}×)" if means and max(means) > 2 else ""
 
 
 def survived(groups: Sequence[Group], preset: str) -> str:
     """The largest ratio up to which the preset finished everything; "" when it did not finish the smallest."""
     last = ""
     for group in sorted(groups, key=lambda each: float(each.ratio)):
-        if not all(row.done for row in group.columns_only() if row.preset == preset):
+        if not all(row.done for row in group.ranked() if row.preset == preset):
             break
         last = group.ratio
     return last

@@ -128,4 +128,6 @@ def dumps(claims: Sequence[Claim]) -> str:
 
 def _toml(value: Any) -> str:
     """A text, a number or a list of texts in TOML, whose basic strings are JSON's but for U+007F."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

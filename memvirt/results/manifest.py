@@ -37,6 +37,7 @@ class Shown:
     """What tables show of a run."""
 
     columns: list[str] = field(default_factory=list)  # names of metrics, the deciding one first; none: the usual ones
+    saved: bool = True  # whether frames saved by mechanism stand there, too
     learned: Rule = "slowdown"  # rule of the last line, memvirt.report.verdict
     claims: list[Claim] = field(default_factory=list)  # what the suite expects, memvirt.report.claims
 

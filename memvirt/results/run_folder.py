@@ -173,9 +173,14 @@ def load(folder: str | os.PathLike[str]) -> list[Record]:
         raise FolderError(f"{files[foreign[0]]}: is no cell of this run ({MANIFEST} does not name it); move it away")
     records = [_own(files[name], name, sha256) for name, sha256 in manifest.cells.items() if name in files]
     if not records:
-        again = shlex.join(["memvirt", *manifest.asked.words(), "--out", str(folder), "--resume"])
-        raise FolderError(f"{folder}: no cell is finished; go on with '{again}'")
+        raise FolderError(f"{folder}: {nothing_finished(folder)}")
     return records
+
+
+def nothing_finished(folder: str | os.PathLike[str]) -> str:
+    """That there is nothing to show, and how to go on."""
+    again = shlex.join(["memvirt", *read_manifest(folder).asked.words(), "--out", str(folder), "--resume"])
+    return f"no cell is finished; go on with '{again}'"
 
 
 def _own(path: Path, cell: str, config_sha256: str) -> Record:

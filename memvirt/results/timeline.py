@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import field
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -28,16 +29,19 @@ from memvirt.names import SAMPLED_COUNTS, SAMPLED_OF_VM, SAMPLED_STATES
 
 MOST_ROWS = 512  # of a phase
 FEW_ROWS = 64  # of one that is a first look: tiers smoke and quick, whose records are to stay small
-STEP_NS = 1 << 16  # shortest: VMs run for 50 us between two looks
+STEP_NS = (
+    1 << 18
+)  # shortest; what a fleet does in it takes this machine about as long, a look some millionths of a second
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 class Sample(NamedTuple):
-    """One look at a host."""
+    """One look at a host; the numbers are packed as int64."""
 
     sim_ns: int
-    host: Sequence[int]  # SAMPLED_STATES, SAMPLED_COUNTS
-    vms: dict[str, tuple[int, ...]]  # VM -> SAMPLED_OF_VM
+    host: bytes  # SAMPLED_STATES, SAMPLED_COUNTS
+    vms: tuple[str, ...]
+    of_vms: bytes  # of each VM SAMPLED_OF_VM
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -92,24 +96,32 @@ def timeline(phases: Sequence[tuple[str, int, Sequence[Sample]]]) -> Timeline:
     """The time line of (phase, step_ns, samples) that were taken one after another."""
     kept = [(phase, step_ns, samples) for phase, step_ns, samples in phases if samples]
     every = [sample for _, _, samples in kept for sample in samples]
-    starts = {id(samples[0]) for _, _, samples in kept}
-    host: dict[str, list[int]] = {}
-    for index, name in enumerate((*SAMPLED_STATES, *SAMPLED_COUNTS)):
-        column = [sample.host[index] for sample in every]
-        if index >= len(SAMPLED_STATES):
-            before = [0, *column]
-            gained = zip(every, column, before, strict=False)
-            column = [0 if id(sample) in starts else value - earlier for sample, value, earlier in gained]
-        if any(column):
-            host[name] = column
-    vms: dict[str, dict[str, list[int]]] = {}
-    for vm in dict.fromkeys(vm for sample in every for vm in sample.vms):
-        rows = [sample.vms.get(vm, (0,) * len(SAMPLED_OF_VM)) for sample in every]
-        columns = {name: [row[index] for row in rows] for index, name in enumerate(SAMPLED_OF_VM)}
-        vms[vm] = {name: column for name, column in columns.items() if any(column)}
     return Timeline(
         phases=[Stretch(phase=phase, rows=len(samples), step_ns=step_ns) for phase, step_ns, samples in kept],
         sim_ns=[sample.sim_ns for sample in every],
-        host=host,
-        vms=vms,
+        host=_host(every, list(accumulate((len(samples) for _, _, samples in kept), initial=0))[:-1]),
+        vms=_vms(every),
     )
+
+
+def _host(every: Sequence[Sample], starts: Sequence[int]) -> dict[str, list[int]]:
+    """Columns; `starts`: the rows in which phases begin, where nothing has been gained."""
+    rows = np.frombuffer(b"".join(sample.host for sample in every), np.int64)
+    rows = rows.reshape(len(every), len(SAMPLED_STATES) + len(SAMPLED_COUNTS)).copy()
+    counts = rows[:, len(SAMPLED_STATES) :]
+    counts[1:] -= counts[:-1].copy()
+    counts[list(starts)] = 0
+    return _columns((*SAMPLED_STATES, *SAMPLED_COUNTS), rows)
+
+
+def _vms(every: Sequence[Sample]) -> dict[str, dict[str, list[int]]]:
+    place = {vm: index for index, vm in enumerate(dict.fromkeys(vm for sample in every for vm in sample.vms))}
+    rows = np.zeros((len(every), len(place), len(SAMPLED_OF_VM)), np.int64)
+    for row, sample in zip(rows, every, strict=True):
+        row[[place[vm] for vm in sample.vms]] = np.frombuffer(sample.of_vms, np.int64).reshape(-1, len(SAMPLED_OF_VM))
+    return {vm: _columns(SAMPLED_OF_VM, rows[:, index]) for vm, index in place.items()}
+
+
+def _columns(names: Sequence[str], rows: np.ndarray[Any, Any]) -> dict[str, list[int]]:
+    """Those in which there is anything."""
+    return {name: rows[:, index].tolist() for index, name in enumerate(names) if rows[:, index].any()}

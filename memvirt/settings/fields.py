@@ -7,7 +7,7 @@ config dumps reads like what a user types, and gives the same config when read a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WrapValidator
@@ -30,6 +30,16 @@ Shares = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 NAME = re.compile(NAME_PATTERN)
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Replacement = Annotated[str, BeforeValidator(orders.known)]
+
+
+def _distinct(values: Sequence[Any]) -> Sequence[Any]:
+    doubles = [value for index, value in enumerate(values) if value in values[:index]]
+    if doubles:
+        raise ConfigError(f"{doubles[0]} is given twice")
+    return values
+
+
+DISTINCT = AfterValidator(_distinct)
 
 
 class Model(BaseModel):

@@ -1,6 +1,7 @@
 """Every scanner: contents stay intact whatever happens, and what is found equal is what a dictionary of bytes finds."""
 
 import random
+import time
 from collections import defaultdict
 
 import numpy as np
@@ -10,6 +11,7 @@ import memvirt
 from memvirt.errors import ConfigError
 from memvirt.metrics import registry
 from memvirt.names import SCANNERS as NAMED
+from memvirt.policies import Targets
 
 PAGE = 4096
 CORPUS = np.zeros((40, PAGE), np.uint8)
@@ -479,3 +481,22 @@ def test_every_number_a_scanner_may_be_told_it_can_be_told(scanner, option):
         host.scan()
         host.check()
     assert 3 <= refused <= 7
+
+
+@pytest.mark.parametrize("scanner", ["hash", "ksm", "zero-only", "esx", "inline"])
+def test_a_scanner_with_nothing_to_look_at_waits_for_something_to_change(scanner):
+    """However short a pause it, or a decider, has set: a walk over memory that takes no time must not be made for ever."""
+    pace = {"sleep_ns": 1} if scanner in ("hash", "ksm", "zero-only") else {}
+    host = memvirt.Host(memory="64MiB", sharing=scanner, sharing_options=pace, seed=1)
+    vm = host.create_vm("a", "1MiB")
+
+    class Hasty:
+        interval_ns = 1_000_000
+
+        def decide(self, snapshot):
+            return Targets(scan_pages=5, scan_sleep_ns=0)
+
+    begins = time.process_time()
+    host.run({vm: [(np.zeros(200_000, np.uint32), np.zeros(200_000, np.uint8))]}, decider=Hasty())
+    assert host.sharing()["full_scans"] < 1000
+    assert time.process_time() - begins < 10

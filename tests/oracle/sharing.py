@@ -68,8 +68,11 @@ class Sharing:
         """As an actor: a slice, then a pause."""
         self.oracle.now = self.next
         self.scan(self.slice)
+        pause = max(self.sleep_ns, 1)
+        if self.oracle.now == self.next:  # there was nothing to look at
+            pause = max(pause, self.oracle.costs["wait_quantum"])
         self.now = self.oracle.now
-        self.next = self.now + max(self.sleep_ns, 1)
+        self.next = self.now + pause
 
     def visit(self, frame):
         if frame.stable:

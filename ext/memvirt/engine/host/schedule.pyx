@@ -42,7 +42,7 @@ cdef enum Rule:
 RULES = {"stop": STOP, "wait": WAIT, "kill": KILL}
 
 cdef enum:
-    WATCHER = FIRST_BALLOON - 1 # in the agenda: the last number of a host's actors
+    WATCHER = FIRST_BALLOON - 1  # in the agenda: the last number of a host's actors
 
 cdef int64_t LAST_NS = (<int64_t>1) << 62       # no time that is asked for lies beyond: sums of two stay within 64 bits
 

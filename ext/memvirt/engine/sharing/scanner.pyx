@@ -98,5 +98,14 @@ cdef class Scanning(Actor):
         else:
             self.clock.agenda.put(self.number, FOREVER)
 
+    cdef int step(self) except -1 nogil:
+        """A slice in which there was nothing to look at took no time: then it sleeps at least as long as whoever waits for
+        something to change. Else a short pause would have it walk over memory for ever."""
+        cdef int64_t began = self.clock.agenda.at(self.number), least = began + self.clock.costs.wait_quantum
+        Actor.step(self)
+        if self.now_ns == began < self.clock.agenda.at(self.number) < least:
+            self.clock.agenda.put(self.number, least)
+        return 0
+
     cdef uint32_t work(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         return self.scanner.scan(pages)

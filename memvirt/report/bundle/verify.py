@@ -1,0 +1,160 @@
+"""Checking a bundle, or a results folder, by what is in it alone.
+
+    sums       every file has the SHA-256 that SHA256SUMS says; none is missing, none has come
+    crate      ro-crate-metadata.json describes these files, as Process Run Crate wants it
+    records    every record is whole, of this run, and has the configuration that its hash says
+    tables     tables come out of the records again, byte for byte
+    figures    so do figures
+    claim …    each claim holds
+    rerun …    cells run again here come out digit for digit; where that is asked for
+
+A results folder has records, claims and reruns only. What cannot be checked here is skipped with a reason: it has not
+failed, and it has not passed.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from memvirt.errors import BundleError, ConfigError, FolderError, MemvirtError
+from memvirt.report import claims
+from memvirt.report.bundle import again, archive, contents, crate
+from memvirt.report.bundle.check import Check, Standing, checked, skipped
+from memvirt.report.claims import Standing as ClaimStanding
+from memvirt.results import run_folder
+from memvirt.results.record import require_alike
+
+LINE = re.compile(r"([0-9a-f]{64})  (\S+)\Z")
+OF_CLAIM = {
+    ClaimStanding.HELD: Standing.PASS,
+    ClaimStanding.FAILED: Standing.FAIL,
+    ClaimStanding.UNCHECKED: Standing.SKIP,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """Cells to run again."""
+
+    open_corpus: again.OpenCorpus
+    count: int = 0
+    corpus: str = ""  # in place of what the run named
+
+
+def verify(path: Path, rerun: Rerun) -> Iterator[Check]:
+    """Every check, as it is made. BundleError for an archive that cannot be unpacked, or is not to be."""
+    with ExitStack() as kept:
+        folder = path
+        if not path.is_dir():
+            folder = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="memvirt-verify-")))
+            archive.unpack(path, folder)
+        if (folder / "run.json").exists():
+            yield from _of_run(folder, folder, rerun)
+            return
+        if not (folder / crate.FILE).exists() and not (folder / contents.SUMS).exists():
+            raise BundleError(
+                f"{path}: is neither a bundle nor a results folder (it has no {crate.FILE} and no run.json); "
+                "make one by 'memvirt bundle'"
+            )
+        yield from _of_bundle(folder)
+        yield from _of_run(folder / contents.RUN, folder, rerun)
+
+
+def _of_bundle(folder: Path) -> Iterator[Check]:
+    names = archive.files_of(folder)
+    sums = {name: contents.sum_of(folder / name) for name in names if name != crate.FILE}
+    yield checked(
+        "sums", list(_sum_problems(folder, sums)), f"{len(sums) - 1} files have the SHA-256 that {contents.SUMS} says"
+    )
+    try:
+        text = (folder / crate.FILE).read_text()
+    except (OSError, UnicodeDecodeError):
+        yield Check(Standing.FAIL, "crate", f"{crate.FILE} is missing, or no text")
+        return
+    right = f"it describes its {len(sums)} files as Process Run Crate {crate.PROFILE.rpartition('/')[2]} wants it"
+    yield checked("crate", crate.problems(text, sums), right)
+
+
+def _sum_problems(folder: Path, sums: dict[str, crate.Sum]) -> Iterator[str]:
+    try:
+        lines = (folder / contents.SUMS).read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        yield f"{contents.SUMS} is missing, or no text"
+        return
+    told: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        found = LINE.match(line)
+        if found is None or found[2] in told:
+            yield f"{contents.SUMS}:{number}: is no line of it, or names a file twice"
+            continue
+        told[found[2]] = found[1]
+    for name, sha256 in told.items():
+        if name not in sums:
+            yield f"{name} is missing"
+        elif sums[name].sha256 != sha256:
+            yield f"{name} has changed: its SHA-256 is {sums[name].sha256[:12]}…, not {sha256[:12]}…"
+    for name in sums:
+        if name not in told and name != contents.SUMS:
+            yield f"{name} is not in {contents.SUMS}: it came later"
+
+
+def _of_run(run: Path, folder: Path, rerun: Rerun) -> Iterator[Check]:
+    """The checks of a results folder; with those of what was made from it, where it lies in a bundle."""
+    try:
+        manifest, records = run_folder.read_manifest(run), run_folder.load(run)
+        require_alike(records)
+        shown = run_folder.shown(run)
+    except MemvirtError as error:
+        yield Check(Standing.FAIL, "records", _relative(str(error), folder))
+        return
+    missing, cells = run_folder.unfinished(run)
+    unverified = [
+        f"{record.cell}: its VMs were not read back"
+        for record in records
+        if record.status == "done" and not record.verified
+    ]
+    unfinished = f"; {missing} cells are not run yet" if missing else ""
+    yield checked("records", unverified, f"{cells - missing} of {cells} cells, each whole and of this run{unfinished}")
+    if folder != run:
+        yield from _made_again(run, folder)
+    for claim in claims.check(shown.claims, records):
+        yield Check(OF_CLAIM[claim.standing], f"claim {claim.claim.id}", f"{claim.claim.statement} ({claim.evidence})")
+    if not shown.claims:
+        yield skipped("claims", "nothing is claimed of this run")
+    if rerun.count:
+        suite = again.suite_of(folder, manifest, contents.SUITE)
+        corpus = rerun.corpus or (str(folder / contents.PAGES) if (folder / contents.PAGES).exists() else "")
+        yield from again.run_again(
+            manifest, records, rerun.count, suite, rerun.open_corpus, corpus or manifest.asked.corpus
+        )
+
+
+def _made_again(run: Path, folder: Path) -> Iterator[Check]:
+    """Tables and figures, against those in the bundle."""
+    for kind, make in contents.MADE.items():
+        names = [name for name in archive.files_of(folder) if name.startswith(f"{kind}/")]
+        try:
+            made = dict(make(run))
+        except FolderError:
+            raise
+        except ConfigError as error:
+            yield skipped(kind, str(error))
+            continue
+        wrong = [f"{name} is missing" for name in made if name not in names]
+        wrong += [f"{name} does not follow from the records" for name in names if name not in made]
+        wrong += [
+            f"{name} comes out otherwise"
+            for name in made
+            if name in names and made[name] != (folder / name).read_bytes()
+        ]
+        yield checked(kind, wrong, f"{len(made)} come out of the records again, byte for byte")
+
+
+def _relative(text: str, folder: Path) -> str:
+    """A message without the folder that an archive was unpacked to."""
+    return text.replace(f"{folder}/", "")

@@ -1,0 +1,135 @@
+"""A table as a document: what Markdown, LaTeX and HTML spell each in its own way.
+
+Caption, a sheet for each scenario, the sheets of aging, notes, what was learned, which claims held. Texts are plain, as
+`memvirt.report.escape.plain` leaves them; a writer escapes what its format reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memvirt.report import aging_table, claims, verdict
+from memvirt.report.choice import ALL, Choice
+from memvirt.report.columns import Column
+from memvirt.report.notes import IDLE, caption, notes
+from memvirt.report.summary import ARROWS, MISSING, SINGLE_RUN, Group, Row, figures, groups, ratio_label, value_text
+from memvirt.results.manifest import USUAL, Shown
+from memvirt.results.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a sheet."""
+
+    text: str
+    best: bool = False
+    ended: bool = False  # says how a row without numbers ended
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a column."""
+
+    title: str  # in words
+    lines: tuple[str, ...]  # the same in narrow lines
+    unit: str = ""
+    arrow: str = ""
+    right: bool = True  # numbers stand to the right
+    kept: bool = False  # names a row: no narrow page loses it
+
+    @property
+    def whole(self) -> str:
+        """In one line: "slowdown (×) ↓"."""
+        return f"{self.title}{f' ({self.unit})' if self.unit else ''} {self.arrow}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One table of a document."""
+
+    name: str
+    title: str
+    heads: tuple[Head, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    sections: tuple[int, ...] = ()  # rows before which a ratio begins
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """All that a table says."""
+
+    caption: str
+    sheets: tuple[Sheet, ...]
+    notes: tuple[str, ...]
+    learned: str
+    counted: str  # how many claims held; "" where nothing is claimed
+    claims: tuple[str, ...]
+
+
+def document(
+    records: Sequence[Record], shown: Shown = USUAL, choice: Choice = ALL, remarks: Sequence[str] = ()
+) -> Document:
+    """The document of records, as far as they are chosen. `remarks` are further notes."""
+    rows = choice.rows(records)
+    every = groups(rows, choice.shown(shown))
+    counted, told = claims.told(shown.claims, records)
+    scenarios = dict.fromkeys(group.scenario for group in every)
+    sheets = [_sheet([group for group in every if group.scenario == scenario]) for scenario in scenarios]
+    sheets += [_aging(block) for block in aging_table.blocks(rows)]
+    return Document(
+        caption(rows), tuple(sheets), (*notes(every, rows), *remarks), verdict.line(every), counted, tuple(told)
+    )
+
+
+def _sheet(members: Sequence[Group]) -> Sheet:
+    first = members[0]
+    ratio = "capacity" if first.simulated else "ratio"
+    heads = [
+        Head(ratio, (ratio,), "×", kept=True),
+        Head("preset", ("preset",), right=False, kept=True),
+        *(_head(column) for column in first.columns),
+    ]
+    if first.saved:
+        heads.append(Head("frames saved", ("frames", "saved"), right=False))
+    rows: list[tuple[Cell, ...]] = []
+    sections = []
+    for group in members:
+        sections.append(len(rows))
+        rows += _rows(group)
+    title = f"{first.scenario}: {first.description}".removesuffix(": ")
+    return Sheet(first.scenario, title, tuple(heads), tuple(rows), tuple(sections))
+
+
+def _head(column: Column) -> Head:
+    if column.wall:
+        return Head(f"{column.title}, {SINGLE_RUN}", (*column.head.split("\n"), SINGLE_RUN), column.unit)
+    return Head(column.title, tuple(column.head.split("\n")), column.unit, ARROWS[column.better])
+
+
+def _rows(group: Group) -> list[tuple[Cell, ...]]:
+    best = {column.name: group.best(column) for column in group.columns}
+    rows = []
+    for row in group.rows:
+        cells = [Cell(ratio_label(group.ratio)), Cell(f"{row.preset}{IDLE if row.idle else ''}")]
+        cells += [
+            _value(column, row, column is group.columns[0], group.is_best(row, best[column.name]))
+            for column in group.columns
+        ]
+        if group.saved:
+            saved = ", ".join(f"{name} {figures(frames)}" for name, frames in row.saved.items())
+            cells.append(Cell(saved or MISSING if row.done else row.ending))
+        rows.append(tuple(cells))
+    return rows
+
+
+def _value(column: Column, row: Row, first: bool, best: bool) -> Cell:
+    if row.done:
+        return Cell(value_text(column, row), best)
+    return Cell(row.status, ended=True) if first else Cell(MISSING)
+
+
+def _aging(block: aging_table.Block) -> Sheet:
+    heads = [Head("preset", ("preset",), right=False, kept=True), *(Head(name, (name,)) for name in block.heads[1:])]
+    rows = tuple(tuple(Cell(text) for text in row) for row in block.rows)
+    return Sheet(f"{block.scenario}-aging", block.title, tuple(heads), rows)

@@ -1,0 +1,160 @@
+"""What every table says beside its numbers, in whatever format: where they are from, what marks and heads mean, and what
+a reader would otherwise take for more than it is.
+
+    caption     suite, tier, seeds, corpus, version, settings that were changed
+    marks       best, intervals, seeds that lie apart
+    warnings    a tier for tests, too few seeds, rows whose decider slept, orders that saw no accessed marks
+    endings     how rows without numbers ended
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from memvirt.metrics.registry import REGISTRY
+from memvirt.report.columns import COLUMNS
+from memvirt.report.escape import plain
+from memvirt.report.statistics import MIN_SEEDS
+from memvirt.report.summary import Group, idle, ratio_label
+from memvirt.results.record import Record
+from memvirt.settings.presets import names
+
+IDLE = "†"  # behind a preset whose decider had no part in the numbers
+DIGITS = re.compile(r"\d+")
+HASH = 12  # characters of a hash that are shown
+
+
+def caption(records: Sequence[Record]) -> str:
+    """Suite, tier, seeds, corpus, version, and what was changed by --set, in one line."""
+    first = records[0]
+    seeds = sorted({record.seed for record in records if record.role == "column"} or {first.seed})
+    told = [f"suite {first.suite}", f"tier {first.tier}", _seeds(seeds)]
+    told += [f"{name} {value[:HASH]}" for name, value in sorted(first.inputs.items())]
+    told.append(f"memvirt {first.versions.get('memvirt', 'of unknown version')}{_commit(first.commit)}")
+    changed = dict.fromkeys(text for record in records for text in record.asked.get("settings", []))
+    told += [f"--set {text}" for text in changed]
+    return plain(", ".join(told))
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    run = list(range(seeds[0], seeds[0] + len(seeds)))
+    return f"seeds {seeds[0]} to {seeds[-1]}" if list(seeds) == run else f"seeds {', '.join(map(str, seeds))}"
+
+
+def _commit(commit: str) -> str:
+    edited = "+" if commit.endswith("+") else ""
+    return f" ({commit.removesuffix('+')[:HASH]}{edited})" if commit else ""
+
+
+def notes(every: Sequence[Group], records: Sequence[Record]) -> list[str]:
+    """The lines under a table, but for what was learned."""
+    return [
+        meanings(every[0]),
+        *_marks(every),
+        *_tier(records[0]),
+        *(f"{IDLE} {text}" for text in idle_deciders(records)),
+        *_unseen(records),
+        *endings(every),
+    ]
+
+
+def meanings(group: Group) -> str:
+    """What heads mean that do not say it themselves."""
+    if group.columns == COLUMNS:
+        return (
+            "ratio: memory promised to VMs / host memory. effective overcommit: content that VMs hold / host memory "
+            "that holds it. slowdown: time / time with enough memory. "
+            "CPU share: of processor time, for managing memory."
+        )
+    trace, fleet = "capacity: pages that fit in memory / pages of the trace", "ratio: memory promised / host memory"
+    ratio = trace if group.simulated else fleet
+    told = [f"{column.title}: {REGISTRY[column.name].meaning}" for column in group.columns]
+    return f"{'. '.join([ratio, *told])}."
+
+
+def _marks(every: Sequence[Group]) -> list[str]:
+    arrows = "↑ more is better, ↓ less is better."
+    counts = {len(group.seeds) for group in every}
+    told = []
+    if max(counts) >= MIN_SEEDS:
+        told.append(f"* best of its ratio, told apart from all others; {arrows}")
+        told.append(
+            f"Means over n = {max(counts)} seeds; ± how far the 95 % interval of the mean reaches (Student's t), if it shows."
+        )
+    elif max(counts) > 1:
+        told.append(f"{arrows} Means over {max(counts)} seeds.")
+    else:
+        told.append(arrows)
+    if max(counts) > 1:
+        told[-1] += " ~ the seeds lie more than 10 % of the mean apart."
+    few = list(dict.fromkeys(group.scenario for group in every if len(group.seeds) < MIN_SEEDS))
+    where = f" in {', '.join(few)}" if max(counts) >= MIN_SEEDS else ""
+    if few:
+        one = min(counts) == 1
+        how = "One seed" if one else f"Fewer than {MIN_SEEDS} seeds"
+        told.append(f"{how}{where}: nothing tells how far other seeds' numbers lie, so no best value is marked.")
+    return told
+
+
+def _tier(record: Record) -> list[str]:
+    if record.tier != "smoke":
+        return []
+    return ["Tier smoke is for tests: hosts so small and phases so short are no measurement. Use quick or full."]
+
+
+def idle_deciders(records: Sequence[Record]) -> list[str]:
+    """A line for each column whose decider slept through every measured phase, or changed nothing in any."""
+    never = "was never asked: its interval is longer than the measured phases; shorten it with"
+    nothing = (
+        "was asked {} times and changed nothing: its thresholds and floors are for larger hosts, or nothing was wanting"
+    )
+    scaled = {name.removesuffix("-scaled"): f"; or run {name}" for name in names() if name.endswith("-scaled")}
+    return [
+        (
+            f"the decider '{decider}' of {preset} {never} --set decider_options.interval_ns=..."
+            if not asked
+            else f"the decider '{decider}' of {preset} {nothing.format(asked)}; see 'memvirt explain {preset}'"
+        )
+        + scaled.get(preset, "")
+        + ". Its rows are not ranked."
+        for preset, (decider, asked) in idle(records).items()
+    ]
+
+
+def _unseen(records: Sequence[Record]) -> list[str]:
+    """Where pages were evicted by an order that was told of no access in the measured phase."""
+    evicting = [
+        record
+        for record in records
+        if record.status == "done" and record.role == "column" and record.counters.get("evicted", 0)
+    ]
+    blind = [record for record in evicting if record.counters.get("harvests", 1) == 0]
+    if not blind:
+        return []
+    cells = dict.fromkeys(f"{record.scenario} {record.preset}" for record in blind)
+    some = ", ".join(list(cells)[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
+    return [
+        f"In {len(blind)} of the {len(evicting)} cells that evicted pages the measured phase was shorter than "
+        f"harvest_interval: no accessed marks were collected in it, so the order of replacement knew what filling and "
+        f"warm-up had left, and the mark it finds when it looks at a page ({plain(some)})."
+    ]
+
+
+def endings(every: Sequence[Group]) -> list[str]:
+    """How rows without numbers ended; reasons that differ in numbers only are together, the first one told."""
+    ends: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str], str] = {}
+    for group in every:
+        for row in group.rows:
+            if not row.done:
+                place = f"{row.preset} in {group.scenario} at {ratio_label(group.ratio)}"
+                kind = (row.status, DIGITS.sub("", row.reason))
+                reasons.setdefault(kind, row.reason)
+                ends.setdefault(kind, []).append(place)
+    return [
+        f"{kind[0]}: {places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {reasons[kind]}"
+        for kind, places in ends.items()
+    ]

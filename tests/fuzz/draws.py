@@ -1,0 +1,270 @@
+"""What an episode is made of: settings and operations drawn from a seed, as plain data that JSON can hold.
+
+An operation names VMs, pages and snapshots by numbers that are taken modulo what there is when it runs. So any subset of
+the operations of an episode is an episode too, which is what shrinking needs.
+"""
+
+import random
+
+import numpy as np
+
+from memvirt.policies import DECIDERS
+from memvirt.settings.orders import ORDERS
+
+PAGE = 4096
+SOURCES = 24
+MIXES = [[0], [1], [0, 1], [2], [0, 1, 2], [0, 1, 2, 3]]
+PLAIN_MIXES = MIXES[:3]  # after an error they can be told by the number of writes
+
+
+def corpus():
+    """Pages of zeros, of one word, of text, of noise; some twice, and some that differ from another in a single word."""
+    noise = np.random.Generator(np.random.PCG64(7))
+    text = np.frombuffer((b"nothing is lost, whatever is done to it; " * 100)[:PAGE], np.uint8)
+    pages = [np.zeros(PAGE, np.uint8), np.full(PAGE, 0x41, np.uint8), np.full(PAGE, 1, np.uint8), text, text]
+    pages += [np.frombuffer(noise.bytes(PAGE), np.uint8) for _ in range(6)]
+    pages += [np.roll(text, shift) for shift in (1, 2, 3)]
+    pages.append(np.concatenate([text[:2048], np.frombuffer(noise.bytes(2048), np.uint8)]))
+    while len(pages) < SOURCES:  # twins, in a word each
+        page = pages[int(noise.integers(1, 12))].copy()
+        page[8 * int(noise.integers(0, 512))] ^= 1 + int(noise.integers(0, 255))
+        pages.append(page)
+    return np.stack(pages)
+
+
+CORPUS = corpus()
+
+
+def contents(kind, seed):
+    """A page of a kind: 0 zeros, 1 one word, 2 what compresses, 3 noise; equal seeds give equal pages."""
+    if kind == 0:
+        return bytes(PAGE)
+    if kind == 1:
+        return (seed % 5 + 1).to_bytes(8, "little") * 512
+    if kind == 2:
+        return (b"%06d of what compresses well. " % (seed % 40) * 160)[:PAGE]
+    return np.random.Generator(np.random.PCG64(seed % 60)).bytes(PAGE)
+
+
+class Draw(random.Random):
+    """Random, and a few words for what is drawn most."""
+
+    def maybe(self, chance):
+        return self.random() < chance
+
+    def size(self, pages):
+        """Bytes of about so many pages, at least one."""
+        return max(1, int(pages)) * PAGE
+
+
+def frames(draw, profile):
+    if profile == "tiny" or draw.maybe(0.35):
+        return draw.randint(4, 60)
+    return draw.choice([draw.randint(60, 300), draw.randint(300, 900), draw.randint(1100, 2600)])
+
+
+def device(draw):
+    if draw.maybe(0.6):
+        return draw.choice(["nvme", "sata-ssd", "hdd"])
+    times = {
+        f"{way}_{what}_ns": draw.choice([0, 1, 700, 50_000, 3_000_000])
+        for way in ("read", "write")
+        for what in ("latency", "page")
+    }
+    return times | {"channels": draw.choice([1, 1, 2, 7, 64])}
+
+
+def order(draw):
+    """A replacement order and some of its options."""
+    name, options = draw.choice(sorted(ORDERS)), {}
+    for option in ORDERS[name].options:
+        if draw.maybe(0.3):
+            near = [
+                option.low,
+                option.high,
+                option.default,
+                draw.randint(option.low, min(option.high, option.low + 50)),
+            ]
+            options[option.name] = draw.choice(option.choices or near)
+    return name, options
+
+
+def scanner(draw):
+    name = draw.choice(["hash", "hash", "ksm", "esx", "zero-only", "inline"])
+    options = {}
+    if name in ("hash", "ksm", "esx", "inline") and draw.maybe(0.4):
+        options["max_page_sharing"] = draw.choice([0, 2, 3, 8] if name != "ksm" else [2, 3, 8])
+    if name in ("hash", "ksm", "esx", "inline") and draw.maybe(0.4):
+        options["salting"] = draw.choice(["global", "tenant", "vm"])
+    if name in ("hash", "ksm", "zero-only"):
+        options |= {
+            "pages_to_scan": draw.choice([1, 20, 200, 4096]),
+            "sleep_ns": draw.choice([30_000, 1_000_000, 20_000_000]),
+        }
+    if name in ("hash", "ksm") and draw.maybe(0.3):
+        options["hints"] = True
+    if name == "ksm":
+        options |= {"use_zero_pages": draw.maybe(0.5), "smart_scan": draw.maybe(0.5), "advisor": draw.maybe(0.2)}
+    if name == "esx":
+        options |= {"scan_time_ns": draw.choice([1_000_000, 10_000_000]), "pages_per_s": 10**6, "vm_pages_per_s": 10**6}
+    return name, options
+
+
+def host(draw, profile):
+    """The keyword arguments of a Host, as JSON."""
+    n = frames(draw, profile)
+    settings = {"memory": n * PAGE, "seed": draw.randrange(1 << 20), "replacement": "clock"}
+    settings["replacement"], settings["replacement_options"] = order(draw)
+    if draw.maybe(0.75):
+        settings["swap"] = draw.size(draw.choice([n // 4 + 1, n, 3 * n, 700]))
+        settings |= {"swap_device": device(draw), "swap_discard": draw.maybe(0.15)}
+    if draw.maybe(0.2):
+        settings["swap_areas"] = [
+            {"size": draw.size(draw.randint(1, n)), "priority": draw.choice([-5, 0, 0, 3]), "device": device(draw)}
+            for _ in range(draw.choice([1, 1, 2, 3, 9]))
+        ]
+    if draw.maybe(0.45) and profile != "lockstep":
+        settings |= {
+            "zpool_percent": draw.choice([1, 5, 20, 50, 100]),
+            "zpool_accept_percent": draw.choice([0, 50, 90, 100]),
+            "zpool_reject_above": draw.choice([32, 1000, 2990, 4096]),
+            "zpool_chain": draw.choice([1, 4, 8, 16]),
+            "zpool_chain_rule": draw.choice(["waste", "used"]),
+            "zpool_shrinker": draw.maybe(0.4),
+            "codec": draw.choice(["lz4", "lz4", "lz4hc", "zstd"]),
+        }
+    settings["readahead"] = draw.choice([0, 0, 1, 3, 5])
+    if draw.maybe(0.5):
+        settings["sharing"], settings["sharing_options"] = scanner(draw)
+        if profile == "lockstep" and settings["sharing"] == "ksm":  # its trees are ordered by content
+            settings |= {"sharing": "hash", "sharing_options": {}}
+    settings["on_exhausted"] = draw.choice(["stop", "stop", "kill", "wait"])
+    settings["provisioning"] = draw.choice(["thin", "thin", "thin", "thin-huge", "thick"])
+    settings["commit"] = draw.choice(["always", "always", "heuristic", "strict"])
+    settings["harvest_interval"] = draw.choice([20_000, 1_000_000, 100_000_000])
+    if draw.maybe(0.3):
+        settings["compact_threshold"] = draw.choice([0, 300, 900])
+    if draw.maybe(0.3):
+        settings["collapse_interval"] = draw.choice([50_000, 10_000_000])
+    if draw.maybe(0.3):
+        low = draw.randint(0, n // 8)
+        settings["watermarks"] = {
+            "min": low,
+            "low": low + draw.randint(0, n // 8),
+            "high": n // 4 + draw.randint(0, n // 4),
+        }
+    if draw.maybe(0.2):
+        settings["balloon"] = draw.choice(sorted(DECIDERS))
+    return settings
+
+
+def guest(draw, pages):
+    if draw.maybe(0.3):
+        return True
+    kernel = draw.choice([0, 0, pages // 8, pages // 2]) if pages > 1 else 0
+    high = draw.choice([0, 0, min(8, pages // 4)])
+    name, options = order(draw)
+    return {
+        "cache_percent": draw.choice([0, 0, 25, 60, 100]),
+        "swap": draw.choice([0, 4, pages, 2 * pages]) * PAGE,
+        "kernel": kernel * PAGE,
+        "low_pages": draw.randint(0, high),
+        "high_pages": high,
+        "balloon_floor": draw.choice([0, 0, pages // 4]) * PAGE,
+        "oom_deflate_pages": draw.choice([0, 1, 256]),
+        "report_order": draw.choice([None, None, 0, 3]),
+        "swappiness": draw.choice([0, 60, 100, 200]),
+        "replacement": name,
+        "replacement_options": options,
+    }
+
+
+def new_vm(draw, n):
+    pages = draw.choice([1, 5, 40, 40, 120, n // 2 + 1, 2 * n, 530, 1100 if n > 500 else 90])
+    limit = draw.choice([None, None, None, draw.randint(1, pages)])
+    reservation = draw.choice([0, 0, 0, draw.randint(0, min(pages, n))])
+    return {
+        "pages": pages,
+        "limit": limit,
+        "reservation": min(reservation, limit or reservation),
+        "guest": guest(draw, pages) if draw.maybe(0.35) else False,
+        "shares": draw.choice([0, 1000, 5000]),
+        "domain": draw.choice([0, 0, 1, 2]),
+    }
+
+
+def a_vm(draw, n):
+    return {"vm": draw.randrange(64)}
+
+
+def a_place(draw, pages):
+    return {"vm": draw.randrange(64), "at": draw.randrange(1 << 30), "pages": draw.choice(pages)}
+
+
+def a_write(draw, n):
+    what = {"kind": draw.randrange(4), "seed": draw.randrange(200), "shift": draw.choice([0, 0, 8, 1000])}
+    return a_place(draw, [1, 1, 3, 12]) | what
+
+
+def a_run(draw, n):
+    """A decider is Python code, and a host that waits in vain asks it ten thousand times: so that has an end in time."""
+    batches = [batch(draw) for _ in range(draw.randint(1, 3))]
+    decider = draw.choice([None, None, draw.randrange(1 << 16)])
+    until = (
+        draw.choice([None, None, 20_000, 3_000_000])
+        if decider is None
+        else draw.choice([20_000, 3_000_000, 40_000_000])
+    )
+    return {"vms": draw.randrange(256), "batches": batches, "until": until, "decider": decider}
+
+
+def a_fault(draw, n):
+    kind, times = draw.choice([5, 28, "short"]), draw.choice([1, 1, 2, 50])
+    where = draw.choice(["read", "write", "frame", "guest"])
+    return {"where": where, "nth": draw.randint(1, 12), "kind": kind, "times": times}
+
+
+# What is done, how often: name -> (weight, what it is drawn with).
+OPERATIONS = {
+    "create": (7, new_vm),
+    "clone": (5, a_vm),
+    "snapshot": (3, a_vm),
+    "revert": (3, lambda draw, n: {"vm": draw.randrange(64), "saved": draw.randrange(64)}),
+    "drop": (2, lambda draw, n: {"saved": draw.randrange(64)}),
+    "destroy": (4, a_vm),
+    "freeze": (1, a_vm),
+    "write": (18, a_write),
+    "access": (18, lambda draw, n: {"vm": draw.randrange(64), **batch(draw)}),
+    "read": (8, lambda draw, n: a_place(draw, [1, 4, 30])),
+    "run": (8, a_run),
+    "pin": (2, lambda draw, n: a_place(draw, range(1, 10))),
+    "unpin": (2, lambda draw, n: {"vm": draw.randrange(64), "all": draw.maybe(0.5)}),
+    "balloon": (4, lambda draw, n: {"vm": draw.randrange(64), "share": draw.choice([0, 10, 50, 90, 100])}),
+    "reclaim": (3, lambda draw, n: {"vm": draw.randrange(64), "pages": draw.choice([1, 40, 300])}),
+    "scan": (4, lambda draw, n: {"pages": draw.choice([None, 1, 50, 500])}),
+    "compact": (2, lambda draw, n: {"blocks": draw.choice([None, 1])}),
+    "collapse": (2, lambda draw, n: {}),
+    "harvest": (3, lambda draw, n: {}),
+    "idle": (1, lambda draw, n: {}),
+    "domains": (1, lambda draw, n: {"vm": draw.randrange(64), "domain": draw.randrange(3)}),
+    "look": (3, lambda draw, n: {}),
+    "fault": (8, a_fault),
+}
+ONLY_IN = {"fault": ("faults",)}
+NOT_IN = {"write": ("lockstep",), "read": ("lockstep",)}
+
+
+def batch(draw):
+    return {"seed": draw.randrange(1 << 16), "n": draw.choice([1, 3, 40, 300]), "mix": draw.randrange(len(MIXES)),
+            "spread": draw.choice([1, 8, 64, 1 << 20])}  # fmt: skip
+
+
+def operations(draw, n, profile, steps):
+    names = [
+        name for name in OPERATIONS if profile in ONLY_IN.get(name, (profile,)) and profile not in NOT_IN.get(name, ())
+    ]
+    weights = [OPERATIONS[name][0] for name in names]
+    drawn = [["create", new_vm(draw, n)]]
+    for name in draw.choices(names, weights, k=steps - 1):
+        drawn.append([name, OPERATIONS[name][1](draw, n)])
+    return drawn

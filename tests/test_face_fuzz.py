@@ -1,0 +1,88 @@
+"""Some thousands of random steps in every run of the tests; fuzz_face.py does as many as one has time for."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import fuzz_face
+import pytest
+from fuzz import episode, shrink
+from fuzz.shadow import Shadow
+
+from memvirt.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+EPISODES = {"plain": 12, "tiny": 20, "faults": 20, "lockstep": 8, "signals": 16}
+
+
+@pytest.mark.parametrize("profile", episode.PROFILES)
+def test_nothing_is_lost_and_no_promise_is_broken(profile):
+    counts, _ = fuzz_face.FUZZ.run(EPISODES[profile], seconds=30, profile=profile, first=1001)
+    assert counts["steps"] >= 4 * fuzz_face.STEPS  # a slow machine may run out of time
+    assert profile != "signals" or counts["interrupted"] > 20
+
+
+def test_another_process_with_another_hash_seed_comes_to_the_same():
+    """Whatever a host tells of itself, digit for digit."""
+    told = []
+    for seed in ("1", "2"):
+        command = [sys.executable, "tests/fuzz_face.py", "--batch", "plain", "2001", "3"]
+        environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
+        told.append(done.stdout.splitlines()[-1].partition('"digest"')[2])
+    assert told[0] == told[1] != ""
+
+
+def test_every_operation_and_most_settings_are_drawn():
+    drawn = [episode.drawn(profile, seed, 80) for profile in episode.PROFILES for seed in range(40)]
+    names = {name for _, operations in drawn for name, _ in operations}
+    assert names == {name.removeprefix("do_") for name in dir(episode.World) if name.startswith("do_")}
+    assert {settings["replacement"] for settings, _ in drawn} == set(episode.draws.ORDERS)
+    assert len({name for settings, _ in drawn for name in settings}) > 25
+
+
+def test_a_failure_shrinks_to_what_it_needs():
+    """Of eighty operations and thirty settings the two and the one that matter are left, as a program."""
+    settings, operations = episode.drawn("plain", 7, 80)
+    settings["zpool_percent"] = 20
+    operations[20], operations[60] = ["scan", {"pages": 7}], ["harvest", {}]
+
+    def outcome(settings, operations):
+        both = ["scan", {"pages": 7}] in operations and ["harvest", {}] in operations
+        return "Wrong: it is" if both and "zpool_percent" in settings else ""
+
+    settings, operations, said = shrink.shrunk(settings, operations, outcome)
+    assert said == "Wrong: it is"
+    assert set(settings) == {"memory", "seed", "zpool_percent"}
+    assert operations == [["scan", {"pages": 7}], ["harvest", {}]]
+
+
+SPOILT = """
+import fuzz.shadow
+put = fuzz.shadow.Shadow.put
+fuzz.shadow.Shadow.put = lambda self, address, data: put(self, address, data[:-1] if len(data) > 8192 else data)
+"""
+
+
+def test_what_is_wrong_is_found_shrunk_and_written_as_a_program(tmp_path, monkeypatch):
+    """The whole way, with a shadow that forgets the last byte of long writes."""
+
+    def alone(profile, settings, operations):
+        try:
+            episode.play(profile, settings, operations, every=1)
+        except (AssertionError, ConfigError) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    monkeypatch.setattr(Shadow, "put", Shadow.put)  # put back afterwards
+    exec(SPOILT, {})
+    monkeypatch.setattr(fuzz_face, "alone", alone)
+    monkeypatch.setattr(fuzz_face, "STEPS", 40)
+    seed = next(seed for seed in range(1, 50) if alone("plain", *episode.drawn("plain", seed, 40)))
+    assert "AssertionError" in fuzz_face.explain("plain", seed, tmp_path)
+    (written,) = tmp_path.iterdir()
+    assert written.read_text().count("\n    [") <= 3, "a VM and what is written to it"
+    (tmp_path / "sitecustomize.py").write_text(SPOILT)
+    path = {"PYTHONPATH": f"{tmp_path}:{ROOT / 'tests'}:{ROOT}"}
+    again = subprocess.run([sys.executable, written], capture_output=True, text=True, check=False, env=path)
+    assert again.returncode == 1 and "AssertionError" in again.stderr
