@@ -47,7 +47,6 @@ cdef class VmState:
     cdef public bint frozen                     # a template or snapshot: it is cloned, but does not run
     cdef readonly Guest guest                   # or None
     cdef readonly VirtualMachine machine
-    cdef bint has_guest
     cdef public int64_t now_ns                  # its clock
     cdef Balloon worker                         # of its guest's balloon
     cdef Stream stream                          # what it has left to do; None: it was never in a run

@@ -270,7 +270,7 @@ cdef int _turn_of_vm(Core engine, VmState vm, int64_t until) except -1 nogil:
         engine.reclaim.keep_limits()
     if vm.runs:
         engine.clock.agenda.put(FIRST_VM + vm.id, vm.stream.due_ns if vm.stream.sleeps else vm.now_ns)
-    if vm.has_guest:
+    if vm.guest is not None:
         vm.worker.look(vm.now_ns)
     engine.compactor.look(vm.now_ns)
     return 0

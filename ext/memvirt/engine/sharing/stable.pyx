@@ -17,18 +17,15 @@ and a chain has no record of its own.
 """
 
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 
 from memvirt.errors import InvariantError
 
 from ..simtime cimport Clock
 from ..counters cimport CPU_SCAN
 from ..memory.frames cimport FRAME_FIXED, FRAME_STABLE, Frames, Slab
-from ..types cimport NONE, PAGE_SIZE, hfn_t, uint32_t
+from ..types cimport NONE, PAGE_SIZE, hfn_t, int64_t, uint32_t
 from .treap cimport RECORD_BYTES, Treap
-
-cdef enum:
-    STEP = 256                  # bytes compared at a time: the cost of a comparison is what it had to read
 
 
 cdef class StableTree:
@@ -50,18 +47,12 @@ cdef class StableTree:
 
     cdef int order(self, hfn_t a, uint32_t a_salt, hfn_t b, uint32_t b_salt) noexcept nogil:
         """Negative, 0 or positive as a sorts before, equals or sorts after b; costs what had to be read."""
-        cdef uint32_t at = 0
-        cdef int result = 0
+        cdef uint32_t read
+        cdef int result
         if a_salt != b_salt:
             return -1 if a_salt < b_salt else 1
-        if self.content.arena == NULL:
-            result = self.content.compare(a, b)
-            at = STEP if result else PAGE_SIZE
-        else:
-            while at < PAGE_SIZE and result == 0:
-                result = memcmp(self.content.raw(a) + at, self.content.raw(b) + at, STEP)
-                at += STEP
-        self.clock.spend(CPU_SCAN, self.clock.costs.compare_page * at / PAGE_SIZE)
+        result = self.content.compare_reading(a, b, &read)
+        self.clock.spend(CPU_SCAN, self.clock.costs.compare_page * read / PAGE_SIZE)
         return result
 
     cdef uint32_t search(self, hfn_t frame, uint32_t salt) noexcept nogil:
@@ -157,6 +148,13 @@ cdef class StableTree:
 
     def check(self):
         """InvariantError unless order, chains and counts are as they should be and every node's frame is merged."""
+        cdef int64_t now = self.clock.now, scanned_ns = self.clock.cpu_ns[<int>CPU_SCAN]
+        try:
+            self._check_order()
+        finally:                                # who checks is no scanner, and takes no time
+            self.clock.now, self.clock.cpu_ns[<int>CPU_SCAN] = now, scanned_ns
+
+    def _check_order(self):
         cdef uint32_t id, count = 0, chains = 0, duplicates = 0, length, before = NONE, at
         self.tree.check()
         self.nodes.check()
