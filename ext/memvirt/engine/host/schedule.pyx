@@ -121,10 +121,10 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
     """Run the VMs' streams; {Vm: (accesses done, reason)}.
 
     streams: {Vm: iterator of (pages, ops[, sources[, work_ns[, due_ns]]])}; one that an earlier run has stopped at its time
-    goes on where that was. until_ns: simulated time at which every VM stops, rounded up to a whole quantum; without streams, time passes
-    until then. decide: called with the time every interval_ns; decider: whom it asks. watch: called with the time, once
-    that has come to what its last call returned; it looks and changes nothing. Reasons: done, until, killed, or why memory
-    could not be had.
+    goes on where that was. until_ns: simulated time at which every VM stops, rounded up to a whole quantum; without
+    streams, time passes until then. decide: called with the time every interval_ns; decider: whom it asks. watch: called
+    with the time, once that has come to what its last call returned; it looks and changes nothing. Reasons: done, until,
+    killed, or why memory could not be had.
     """
     cdef int64_t until = _whole_quanta(engine, until_ns)
     cdef bint idle = not streams and until_ns is not None
