@@ -93,6 +93,15 @@ def parse_time(value: object) -> int:
     return int(time)
 
 
+def parse_interval(value: object) -> int:
+    """As parse_time, for a time whose name does not end in _ns. ConfigError also for a plain integer of 1 to 999: nobody
+    means so few nanoseconds, and a unit that was forgotten would change a host by a factor of a million."""
+    time = parse_time(value)
+    if isinstance(value, int) and 0 < time < TIME_UNITS["us"]:
+        raise ConfigError(f"time {value!r} has no unit, and would be {time}ns; did you mean {time}ms? write the unit")
+    return time
+
+
 def parse_percent(value: object, *, maximum: int = 100) -> int:
     """Whole per cent, from 20 or "20%"; ConfigError outside 0..maximum and for fractions."""
     number, unit = _split(value, {"%": 1}, "percentage", "20%")

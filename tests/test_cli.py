@@ -109,6 +109,17 @@ def test_a_name_of_two_things_is_described_as_both(memvirt):
     assert {entry["kind"] for entry in json.loads(out)} == {"suites", "workloads"}
 
 
+def test_a_file_is_explained_or_run_and_not_described(memvirt):
+    code, _, said = memvirt("describe", "own/mine.toml")
+    assert code == 2 and "'memvirt explain own/mine.toml' tells of a preset's file" in said
+
+
+def test_what_the_package_offers_is_what_can_be_completed():
+    import memvirt
+
+    assert {name for name in dir(memvirt) if not name.startswith("__")} == set(memvirt.__all__)
+
+
 def test_an_option_is_described_by_what_has_it(memvirt):
     _, out, _ = memvirt("describe", "smart_scan", "--json")
     (ksm,) = json.loads(out)
@@ -391,8 +402,9 @@ def test_a_missing_compiler_is_named_at_install(tmp_path):
 
 
 @pytest.mark.parametrize("words", [["list"], ["describe", "quick"], ["explain", "esx-2002"]])
-def test_columns_wraps_what_is_listed(memvirt, monkeypatch, words):
+def test_columns_wraps_what_is_listed(memvirt, monkeypatch, words, tmp_path):
     """A width that is known is kept; into a pipe each row stays one line, for grep."""
+    monkeypatch.setenv("MEMVIRT_CACHE", str(tmp_path))  # corpora of this machine come and go
     monkeypatch.delenv("COLUMNS", raising=False)
     _, piped, _ = memvirt(*words)
     assert max(map(len, piped.splitlines())) > 100

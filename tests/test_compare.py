@@ -148,6 +148,12 @@ def test_a_scenario_that_does_something_else_is_refused_by_its_key(tmp_path):
         compare(two(tmp_path, [made(config=one)], [made(config=two_)]))
 
 
+def test_the_file_of_a_decider_is_a_setting_and_told_by_its_hash(tmp_path):
+    one, two_ = ({"scenario": {"name": "zipf"}, "files": {"host.balloon": sha}} for sha in ("a" * 64, "b" * 64))
+    text, _ = compare_command(two(tmp_path, [made(config=one)], [made(config=two_)]), width=400)
+    assert f"setting files.host.balloon: sha256 {'a' * 12} and sha256 {'b' * 12}, in every cell" in text.splitlines()[1]
+
+
 def test_settings_that_differ_are_said_first_with_their_origin(tmp_path):
     one, two_ = ({"scenario": {"name": "zipf"}, "host": {"zpool_percent": size, "swap": "1MiB"}} for size in (10, 40))
     before = [made(config=one), made(preset="all")]

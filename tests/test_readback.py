@@ -52,3 +52,21 @@ def test_what_a_full_host_holds_is_read_back_without_a_frame(stores, content, gu
             assert shadows[vm].verify(vm, corpus.pages, host.ids_of) > 100 and vm.outcome == "done"
         assert host.counters()["exhausted_no_frame"] > failed  # some had no frame to come to
         host.check()
+
+
+@pytest.mark.parametrize("content", ["bytes", "fingerprint"])
+@pytest.mark.parametrize("settings", [{"zpool_percent": 20}, {"swap": "1MiB"}], ids=["zpool", "swap"])
+def test_on_a_host_so_small_that_tables_lie_in_its_first_frames(settings, content, corpus):
+    """Reading borrows the first frame in use: what it holds may be the very record that says what is to be read."""
+    for pages in range(14, 40):
+        with Host(memory=4096 * pages, corpus=corpus, content=content, swap_direct=False, **settings) as host:
+            vm = host.create_vm("a", "256KiB")
+            wanted = []
+            for page in range(64):
+                vm.access([page], [FILL], [1 + page])
+                wanted.append(vm.read_pages([page])[0].tobytes())
+                host.engine.reclaim_from(vm.engine_vm, 3)
+            found = vm.read_pages(np.arange(64))
+            kept = [row.tobytes() == page for row, page in zip(found, wanted, strict=True)]
+            assert all(kept), f"{pages} frames: pages {[page for page, same in enumerate(kept) if not same]}"
+            host.check()

@@ -51,6 +51,11 @@ def find(name: str) -> list[tuple[str, Entry]]:
     found = [(kind, entry) for kind, entry in known if entry.name == name]
     found = found or [(kind, entry) for kind, entry in known if name in entry.options]
     if not found:
+        if name.endswith(".toml"):
+            raise ConfigError(
+                f"{name}: describe tells of names; 'memvirt explain {name}' tells of a preset's file, "
+                f"'memvirt run {name} --dry-run' of a suite's"
+            )
         hint = suggest(name, [entry.name for _, entry in known])
         raise ConfigError(f"nothing is called '{name}'{hint} ('memvirt list' prints all names)")
     return found

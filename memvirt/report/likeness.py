@@ -42,7 +42,7 @@ def require_like(base: str, other: str, first: Cells, second: Cells, common: Seq
             apart = [
                 f"cell {name}: {place}: {before} and {after}"
                 for place, before, after in differences(first[name].config, second[name].config)
-                if place.split(".")[0] not in ("host", "guest")
+                if not _is_setting(place)
             ]
             if apart:
                 problems += _at_most(apart, "settings of it")
@@ -85,8 +85,15 @@ def _settings(first: Cells, second: Cells, common: Sequence[str]) -> Iterator[st
         yield f"{place}: {before} and {after}, {where}"
 
 
+def _is_setting(place: str) -> bool:
+    """Of a host or a guest; the file of a decider is one, too."""
+    return place.startswith(("host.", "guest.", "files.host."))
+
+
 def _with_origin(record: Record, place: str, value: Any) -> str:
     first, _, setting = place.partition(".")
+    if first == "files":
+        return f"sha256 {value[:12]}" if value else "none"
     if first != "host":
         return str(value)
     named = (origin for key, origin in record.origins.items() if setting == key or setting.startswith(f"{key}."))

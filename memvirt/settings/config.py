@@ -27,8 +27,8 @@ from memvirt.settings.fields import (
     LEFT_OPEN,
     OPEN,
     Count,
+    Interval,
     Model,
-    Nanoseconds,
     Pages,
     PagesOrZero,
     Percent,
@@ -101,7 +101,7 @@ class HostConfig(Model):
         default=None,
         description="unusable index at order 9, per mille, from which missed huge blocks start compaction; none = never",
     )
-    collapse_interval: Annotated[Nanoseconds | None, BeforeValidator(none_from_text)] = Field(
+    collapse_interval: Annotated[Interval | None, BeforeValidator(none_from_text)] = Field(
         default=None, description="simulated time between two looks of the collapser at 8 leaf tables; none = off"
     )
     content: Literal["bytes", "fingerprint"] = Field(default="bytes", description="real pages, or 64-bit ids")
@@ -115,7 +115,7 @@ class HostConfig(Model):
     watermarks: Annotated[Watermarks, LEFT_OPEN] = Field(
         default=OPEN, description="min, low, high in free frames; none = Linux's formula"
     )
-    harvest_interval: Nanoseconds = Field(
+    harvest_interval: Interval = Field(
         default=100_000_000, description="simulated time between two collections of accessed marks"
     )
     quantum: Nanoseconds = Field(

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from memvirt.errors import ConfigError
 from memvirt.settings import orders
 from memvirt.settings.wording import NAME_PATTERN
-from memvirt.units import format_pages, format_time, parse_pages, parse_percent, parse_time, suggest
+from memvirt.units import format_pages, format_time, parse_interval, parse_pages, parse_percent, parse_time, suggest
 
 Pages = Annotated[int, BeforeValidator(parse_pages), PlainSerializer(format_pages, return_type=str)]
 PagesOrZero = Annotated[
@@ -24,6 +24,7 @@ PagesOrZero = Annotated[
     PlainSerializer(format_pages, return_type=str),
 ]
 Nanoseconds = Annotated[int, BeforeValidator(parse_time), PlainSerializer(format_time, return_type=str)]
+Interval = Annotated[int, BeforeValidator(parse_interval), PlainSerializer(format_time, return_type=str)]
 Percent = Annotated[int, BeforeValidator(parse_percent)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 Shares = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]

@@ -88,7 +88,7 @@ cdef int _of_record(Core core, VmState vm, gfn_t gfn, Backing *record, uint8_t *
     cdef Mapping mapping = core.mapping
     cdef uint8_t object[PAGE_SIZE]
     cdef const uint8_t *payload
-    cdef uint32_t length
+    cdef uint32_t length, check = record.check  # asked first: the record may lie in the very frame that is borrowed
     cdef int outcome = OK
     cdef bint wrong = False
     cdef Borrowed page
@@ -102,10 +102,10 @@ cdef int _of_record(Core core, VmState vm, gfn_t gfn, Backing *record, uint8_t *
         payload = mapping.zpool.view(mapping.backings.where(record), &length)
         memcpy(object, payload, length)         # it may lie in the very frame that is borrowed
         outcome = core.content.expand(page.frame, object, length)
-        wrong = outcome != OK or core.content.checksum(page.frame) != record.check
+        wrong = outcome != OK or core.content.checksum(page.frame) != check
     else:
         outcome = mapping.swap.read(mapping.backings.where(record), core.content.raw_target(page.frame))
-        wrong = outcome != OK or core.content.checksum(page.frame) != record.check
+        wrong = outcome != OK or core.content.checksum(page.frame) != check
     page.give_back(out)
     if wrong:
         raise StoreError(f"VM '{vm.name}' page {gfn}: what lies outside memory does not come back as it went")
