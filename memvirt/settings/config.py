@@ -118,7 +118,7 @@ class HostConfig(Model):
     harvest_interval: Interval = Field(
         default=100_000_000, description="simulated time between two collections of accessed marks"
     )
-    quantum: Nanoseconds = Field(
+    quantum: Interval = Field(
         default=50_000, description="simulated time for which a VM runs before those that are behind it have their turn"
     )
     costs: Annotated[CostModel, BeforeValidator(cost_models.by_value)] = Field(
