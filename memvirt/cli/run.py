@@ -42,6 +42,17 @@ class Streams(StrEnum):
     EACH = "each"
 
 
+Times = Annotated[
+    bool, typer.Option("--times", help="The trace's time stamps say when its touches are due, in simulated time.")
+]
+Speed = Annotated[
+    int, typer.Option(metavar="PERCENT", min=1, max=10**9, help="With --times: so many per cent as fast.")
+]
+PerSecond = Annotated[
+    int | None, typer.Option(min=1, max=10**9, help="So many touches of the trace are due in a second, for each VM.")
+]
+
+
 def run(
     suite: Annotated[str, typer.Argument(help="A suite's name, or the path of its TOML file.")] = "quick",
     preset: Annotated[list[str] | None, typer.Option(help="Only these columns, or other presets: A,B.")] = None,
@@ -64,16 +75,9 @@ def run(
     streams: Annotated[
         Streams, typer.Option(help="Each VM replays all of the trace, or a stream of it.")
     ] = Streams.ALL,
-    times: Annotated[
-        bool, typer.Option("--times", help="The trace's time stamps say when its touches are due, in simulated time.")
-    ] = False,
-    speed: Annotated[
-        int, typer.Option(metavar="PERCENT", min=1, max=10**9, help="With --times: so many per cent as fast.")
-    ] = 100,
-    per_second: Annotated[
-        int | None,
-        typer.Option(min=1, max=10**9, help="So many touches of the trace are due in a second, for each VM."),
-    ] = None,
+    times: Times = False,
+    speed: Speed = 100,
+    per_second: PerSecond = None,
     fill: Annotated[
         list[str] | None,
         typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),

@@ -212,6 +212,7 @@ _STATES: tuple[Metric, ...] = (
     Metric("contiguity_pages", "pages", Kind.GAUGE, "mean contiguous run gfn to frame", _UP, "entries / runs"),
     Metric("faults", "faults", Kind.COUNTER, "faults of every kind", _DOWN, "Σ fault_*"),
     Metric("fault_p99_us", "µs", Kind.SIM_TIME, "99th percentile of all faults' time", _DOWN, "complete histograms"),
+    Metric("sim_ns.request", "ns", Kind.HISTOGRAM, "modelled time of a request since it was due", _DOWN, "complete"),
     Metric("cow_p999_us", "µs", Kind.SIM_TIME, "99.9th percentile of a write that copies", _DOWN, "sim_ns.cow"),
     Metric(
         "swap_traffic_mib",
@@ -277,16 +278,6 @@ def _families() -> list[Metric]:
         Metric(f"sim_ns.{fault}", "ns", Kind.HISTOGRAM, f"modelled time of every fault '{fault}'", _DOWN, "complete")
         for fault in FAULTS
     ]
-    rows.append(
-        Metric(
-            "sim_ns.request",
-            "ns",
-            Kind.HISTOGRAM,
-            "modelled time of a request, from when it was due",
-            _DOWN,
-            "complete",
-        )
-    )
     rows += [
         Metric(
             f"wall_ns.{fault}", "ns", Kind.HISTOGRAM, f"this machine's time, fault '{fault}'", _DOWN, "every 64th timed"
