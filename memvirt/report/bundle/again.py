@@ -43,7 +43,12 @@ def plan_of(manifest: Manifest, suite: str) -> Plan:
         corpus=asked.corpus,
         trace=asked.trace,
         streams=asked.streams,
+        times=asked.times,
+        speed=asked.speed,
+        per_second=asked.per_second,
         fill=asked.fill,
+        swept=asked.sweep,
+        most_cells=asked.most_cells,
     )
 
 
