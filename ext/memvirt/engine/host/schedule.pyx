@@ -102,6 +102,7 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
             _retire(engine, active, stream, "interrupted")
         engine.stalls.drain()
         engine._leave()
+    engine.clock.interrupt.deliver()
     return {(<_Stream>entry).vm: ((<_Stream>entry).done, (<_Stream>entry).reason) for entry in everyone}
 
 
