@@ -60,12 +60,14 @@ fuzz: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python bench/ratios.py
 
-# The wheel is built from the sdist, installed into an environment of its own, and has to work there.
+# The wheel is built from the sdist, installed into an environment of its own, and has to work there. It has no faces for
+# tests.
 check-dist: $(VENV)/installed-dev
 	rm -rf build/dist build/dist-venv
 	$(BIN)/python -m build --outdir build/dist . > build/dist.log 2>&1 || { tail -n 40 build/dist.log; exit 1; }
 	$(PYTHON) -m venv build/dist-venv
 	build/dist-venv/bin/python -m pip install --quiet build/dist/*.whl
+	! $(PYTHON) -m zipfile -l build/dist/*.whl | grep engine/testing
 	cd build && dist-venv/bin/memvirt --version && dist-venv/bin/memvirt list presets > dist-presets.txt && test -s dist-presets.txt
 
 # The engine under AddressSanitizer and UndefinedBehaviorSanitizer, built in a copy so that the usual build stays.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 os.chdir(ROOT)
@@ -65,6 +66,20 @@ directives = {
     "embedsignature": True,
 }
 
+# What only tests need is built where they run: in place (build_ext --inplace) and in editable installs.
+TESTING = "memvirt.engine.testing"
+with_testing = "--inplace" in sys.argv or any(word.startswith(("develop", "editable")) for word in sys.argv[1:])
+
+
+class BuildPython(build_py):
+    """Leaves the faces for tests out of wheels."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if not with_testing:
+            self.packages = [name for name in self.packages or [] if name != TESTING]
+
+
 extensions = [
     Extension(
         ".".join(source.relative_to("ext").with_suffix("").parts),
@@ -76,6 +91,7 @@ extensions = [
         define_macros=macros,
     )
     for source in sorted(Path("ext/memvirt").rglob("*.pyx"))
+    if with_testing or source.parent.name != "testing"
 ]
 
 # setuptools and Cython compare time stamps, and do not follow a header through another one: a change of flags or of any
@@ -99,6 +115,7 @@ setup(
     )
     if building
     else [],
+    cmdclass={"build_py": BuildPython},
     options={"build_ext": {"force": changed, "parallel": os.cpu_count() or 1}},
 )
 

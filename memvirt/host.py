@@ -79,7 +79,6 @@ class Host:
             sharing=config.sharing,
             sharing_options=config.sharing_options,
             provisioning=PROVISIONING[config.provisioning],
-            compress_limit=config.zpool_reject_above,
             readahead=config.readahead,
             zpool_shrinker=config.zpool_shrinker,
             harvest_interval_ns=config.harvest_interval,

@@ -42,6 +42,7 @@ def zpool(config: HostConfig) -> dict[str, Any] | None:
     return {
         "limit_frames": config.memory * config.zpool_percent // 100,
         "accept_percent": config.zpool_accept_percent,
+        "reject_above": config.zpool_reject_above,
         "chain": config.zpool_chain,
         "chain_rule": config.zpool_chain_rule,
     }

@@ -5,6 +5,7 @@ Every suite that ships runs at tier quick on the synthetic corpus, which has the
     quick/            the records of the suite `quick`, file by file
     SUITE.tar.xz      the records of the others, packed: unpacked it is a folder that every command reads
     SUITE.md          the table, with what was learned and which claims held
+    quick.html        the report of `quick`, and quick-tradeoff-zipf.svg, a figure of it
     README.md of the repository: the part of a table that it quotes
 
 A run that was interrupted goes on where it stopped. `--check` runs nothing: it makes tables and README's part from the
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import io
 import lzma
+import re
 import shutil
 import subprocess
 import sys
@@ -28,12 +30,17 @@ from pathlib import Path
 
 from memvirt.experiment import suite
 from memvirt.report import claims, terminal
+from memvirt.report.figures import plotting
+from memvirt.report.page import build
+from memvirt.report.runs import read_runs
 from memvirt.results import run_folder
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 WHOLE = "quick"  # the suite whose records are kept file by file
 QUOTED = ("zipf: ", " 1.50 ")  # of its table: the scenario and the ratio that README quotes
+FIGURE = plotting.Wanted(["tradeoff"], scenario="zipf")  # that README shows
+LIBRARY = re.compile(r"<script>\(\(\)=>.*?</script>|script-src [^;]*", re.DOTALL)
 WIDTH = 100
 
 
@@ -84,11 +91,24 @@ def records_of(name: str) -> Iterator[Path]:
         yield Path(place) / name
 
 
+def report(folder: Path) -> str:
+    """What SUITE.html holds."""
+    return build.html(read_runs([folder]), f"{folder.name}.html")
+
+
+def own(page: str) -> str:
+    """Of a page, what follows from records: all but the drawing library, and its hash."""
+    return LIBRARY.sub("", page)
+
+
 def publish(name: str, run: Path) -> None:
     """Keep the records of a run, and the tables made from them."""
     if name == WHOLE:
         shutil.rmtree(HERE / name, ignore_errors=True)
         shutil.copytree(run, HERE / name)
+        (HERE / f"{name}.html").write_text(report(HERE / name), encoding="utf-8")
+        (figure,) = plotting.plot([HERE / name], FIGURE, HERE, columns=2, tell=print)
+        figure.rename(HERE / f"{name}-{figure.name}")
         README.write_text(with_quote(README.read_text(encoding="utf-8"), quoted(run)), encoding="utf-8")
     else:
         (HERE / f"{name}.tar.xz").write_bytes(pack(run))
@@ -100,6 +120,8 @@ def differing(name: str) -> list[str]:
     with records_of(name) as folder:
         wrong = [] if (HERE / f"{name}.md").read_text(encoding="utf-8") == table(folder) else [f"results/{name}.md"]
         readme = README.read_text(encoding="utf-8")
+        if name == WHOLE and own((HERE / f"{name}.html").read_text(encoding="utf-8")) != own(report(folder)):
+            wrong.append(f"results/{name}.html")
         if name == WHOLE and with_quote(readme, quoted(folder)) != readme:
             wrong.append("README.md")
     return wrong

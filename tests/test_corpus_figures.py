@@ -9,7 +9,7 @@ import pytest
 from memvirt.cli import main
 from memvirt.inputs import Corpus, fingerprints, save
 from memvirt.inputs.summary import summarize
-from memvirt.report.corpus_figures import CONTENTS, of_corpus
+from memvirt.report.figures.corpora import CONTENTS, of_corpus
 
 PAGE = 4096
 

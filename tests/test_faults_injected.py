@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine.host import audit
+from memvirt.engine.testing.host import locate
+from memvirt.engine.testing.stores import ZpoolProbe
 from memvirt.errors import AdmissionError, MemvirtError, StoreError
 
 PAGE = 4096
@@ -72,7 +73,7 @@ def lies_in(shadow, kind):
     """Pages that are in a store, with their place there."""
     engine, found = shadow.vm.host.engine, {}
     for page in range(shadow.vm.pages):
-        where = audit.locate(engine, shadow.vm.engine_vm, page)
+        where = locate(engine, shadow.vm.engine_vm, page)
         if where is not None and where[0] == kind:
             found[page] = where[1]
     return found
@@ -112,7 +113,7 @@ def test_a_read_that_fails_says_which_page_and_can_be_tried_again(fault):
     host, shadow = pressed(readahead=0)  # one slot a read
     other = Shadow(host.create_vm("other", MIB))
     for page, slot in list(lies_in(shadow, "swap").items())[:20]:
-        if audit.locate(host.engine, shadow.vm.engine_vm, page) != ("swap", slot):
+        if locate(host.engine, shadow.vm.engine_vm, page) != ("swap", slot):
             continue
         before = host.counters()
         swap_of(host).inject("read", 1, fault, 2 if fault == "short" else 1)  # the first short one is resumed
@@ -228,11 +229,11 @@ def test_an_overwritten_swap_file_gives_errors_and_no_wrong_bytes(tmp_path):
 def test_a_flipped_bit_in_a_compressed_object_is_found(bit):
     host, shadow = pressed(text, zpool_percent=30)
     (page, handle), *_ = lies_in(shadow, "zpool").items()
-    assert host.engine.mapping.zpool.spoil(handle, bit)
+    assert ZpoolProbe(host.engine.mapping.zpool).spoil(handle, bit)
     with pytest.raises(StoreError, match=rf"VM 'a' page {page}: zpool object {handle}: "):
         shadow.vm.read(page * PAGE, 1)
     host.check()
-    host.engine.mapping.zpool.spoil(handle, bit)
+    ZpoolProbe(host.engine.mapping.zpool).spoil(handle, bit)
     shadow.verify()
     host.check()
 
@@ -240,7 +241,7 @@ def test_a_flipped_bit_in_a_compressed_object_is_found(bit):
 def test_a_flipped_bit_in_the_length_of_an_object_harms_nothing():
     """Its slot keeps it, beside the bytes: a page is read, and its object freed, as if nothing had been."""
     host, shadow = pressed(text, zpool_percent=30)
-    pool, flipped = host.engine.mapping.zpool, 0
+    pool, flipped = ZpoolProbe(host.engine.mapping.zpool), 0
     for number, handle in enumerate(lies_in(shadow, "zpool").values()):
         flipped += pool.spoil(handle, 8 * len(pool.get(handle)) + number % 16)
     assert flipped > 16
@@ -264,7 +265,7 @@ def test_a_damaged_object_does_not_stop_writeback_for_others():
         assert shadow.write(page, half(page))
         page += 1
     (broken, handle), *_ = lies_in(shadow, "zpool").items()
-    host.engine.mapping.zpool.spoil(handle, 99)
+    ZpoolProbe(host.engine.mapping.zpool).spoil(handle, 99)
     for more in range(page, 600):
         assert shadow.write(more, half(more))
     host.check()

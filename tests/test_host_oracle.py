@@ -19,7 +19,9 @@ from hypothesis.stateful import (
 )
 
 import memvirt
-from memvirt.engine.host import audit
+from memvirt.engine.testing.contents import PageProbe
+from memvirt.engine.testing.host import locate
+from memvirt.engine.testing.stores import SwapProbe, ZpoolProbe
 from memvirt.errors import AdmissionError
 from oracle import host as reference
 from oracle import parts
@@ -59,17 +61,17 @@ def profile(examples, steps=40):
 
 def page_bytes(host, vm, page):
     """What a page holds wherever it lies, without touching it; None if it was never touched."""
-    where = audit.locate(host.engine, vm.engine_vm, page)
+    where = locate(host.engine, vm.engine_vm, page)
     if where is None:
         return None
     kind, number = where
     if kind == "frame":
-        return host.engine.content.frame_raw(number)
+        return PageProbe(host.engine.content).frame_raw(number)
     if kind == "same":
         return number.to_bytes(8, "little") * 512
     if kind == "swap":
-        return host.engine.mapping.swap.read_slots([number])[0]
-    return decompress(host.engine.mapping.zpool.get(number))
+        return SwapProbe(host.engine.mapping.swap).read_slots([number])[0]
+    return decompress(ZpoolProbe(host.engine.mapping.zpool).get(number))
 
 
 def decompress(payload):
@@ -253,7 +255,7 @@ class HostMachine(RuleBasedStateMachine):
         host, oracle = self.host, self.oracle
         if oracle.slots:
             swap = host.engine.mapping.swap
-            assert {slot for slot in range(swap.nr_slots) if swap.slot_in_use(slot)} == oracle.slots.taken
+            assert {slot for slot in range(swap.nr_slots) if SwapProbe(swap).slot_in_use(slot)} == oracle.slots.taken
         assert not disagreement(host.usage(), oracle.usage())
         assert not disagreement(host.counters(), {**oracle.count, **oracle.device.count})
         assert not disagreement(host.cpu_ns(), oracle.cpu)

@@ -17,7 +17,7 @@ MAX_FUNCTION_LINES = 62
 
 # Both lists stand bottom up: a module imports only what stands above it. "group:" opens a folder; "-" is the ground.
 ENGINE_ORDER = """
--: types counters interrupt simtime device
+-: types prefetch splitmix counters interrupt simtime device
 traces: renumber
 content: codec content sources fingerprints
 memory: fragmentation blocks buddy frames
@@ -33,7 +33,7 @@ sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
 guests: guest_memory machine guest balloon hardware
 host: batch core readback vm host contiguity schedule savings sample audit
-testing: orders guests
+testing: orders guests contents memory stores host
 """
 
 PYTHON_ORDER = """
@@ -50,10 +50,12 @@ results: timeline record claims manifest run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool loop
 timing: hook samples worker
-report: figures corpus_figures statistics escape choice columns summary claims verdict
+report: statistics escape choice columns summary claims verdict runs
+report.figures: style traces corpora data costs conditions catalog drawing plotting
 report: aging_table notes document markup export terminal
 report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
+report.page: packing content build
 report: bundle.archive bundle.check bundle.crate bundle.again bundle.contents bundle.verify
 cli:
 """

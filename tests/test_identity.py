@@ -11,6 +11,7 @@ import pytest
 
 import memvirt
 from memvirt.engine.host import contiguity
+from memvirt.engine.testing.contents import PageProbe
 from memvirt.errors import ConfigError, InvariantError
 from memvirt.policies.base import Targets
 
@@ -202,7 +203,7 @@ def test_a_closed_host_refuses_everything_in_words():
     with pytest.raises(ConfigError, match="'a' has been destroyed"):
         engine_vm.access(np.zeros(1, np.uint32), np.zeros(1, np.uint8))
     with pytest.raises(ConfigError, match="frame 0"):
-        engine.content.frame_raw(0)
+        PageProbe(engine.content).frame_raw(0)
 
 
 def test_closing_in_a_stream_is_refused_and_harms_nothing():

@@ -9,6 +9,8 @@ import pytest
 import memvirt
 from memvirt.engine.content.content import Bytes
 from memvirt.engine.memory.buddy import Buddy
+from memvirt.engine.testing.contents import PageProbe
+from memvirt.engine.testing.memory import BuddyProbe
 
 PAGES = 4096
 
@@ -106,7 +108,7 @@ def test_evict_and_load(benchmark, random_pages):
 
 
 def test_page_hash(benchmark, random_pages):
-    content = Bytes(2, random_pages)
+    content = PageProbe(Bytes(2, random_pages))
     content.fill_frame(0, 1)
     content.fill_frame(1, 2)
     assert benchmark(content.frame_hash, 0) != content.frame_hash(1)
@@ -114,7 +116,7 @@ def test_page_hash(benchmark, random_pages):
 
 def test_compress(benchmark, random_pages):
     random_pages[0, 1024:] = 7
-    content = Bytes(2, random_pages)
+    content = PageProbe(Bytes(2, random_pages))
     content.fill_frame(0, 1)
     length, payload = benchmark(content.compress_frame, 0)
     assert 1024 < length < 1200
@@ -122,7 +124,7 @@ def test_compress(benchmark, random_pages):
 
 
 def test_buddy_bulk(benchmark):
-    buddy = Buddy(PAGES)
+    buddy = BuddyProbe(Buddy(PAGES))
 
     def take_and_give():
         pages = buddy.take_pages(PAGES)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine.host import audit
+from memvirt.engine.testing.host import locate
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.base import Targets
 
@@ -198,7 +198,7 @@ def test_what_cannot_be_kept_of_a_limit_is_counted():
 
 
 def frame_of(vm, page):
-    kind, number = audit.locate(vm.host.engine, vm.engine_vm, page)
+    kind, number = locate(vm.host.engine, vm.engine_vm, page)
     assert kind == "frame"
     return number
 
@@ -230,7 +230,7 @@ def test_a_pinned_page_stays_pinned_and_in_place_through_copies(copy, huge):
     host.check()
     if copy != "snapshot":
         assert child.read(0, 600 * PAGE) == noise(600)
-        assert audit.locate(host.engine, child.engine_vm, 3) is not None
+        assert locate(host.engine, child.engine_vm, 3) is not None
         assert child.unpin(0, 1024) == 1024
         pressure_again = host.vms[-1]
         pressure_again.write(0, noise(2000, 5))

@@ -8,9 +8,10 @@ import pytest
 
 import memvirt
 from memvirt.engine.device import Device
-from memvirt.engine.host import audit
 from memvirt.engine.stores.swap import Swap
 from memvirt.engine.stores.swapset import SwapSet
+from memvirt.engine.testing.host import locate
+from memvirt.engine.testing.stores import SwapProbe
 from memvirt.errors import AdmissionError
 from memvirt.metrics import registry
 from memvirt.names import DEVICE_CONSTANTS, DEVICES
@@ -67,7 +68,7 @@ def test_each_area_waits_for_its_own_device():
     assert counted["device_write_requests"] > 0 and not registry.unregistered(counted)
     assert spilled.engine.reclaim_from(vm.engine_vm, 64) > 0  # a fault has a frame then, and writes nothing out
     before = vm.sim_ns
-    slot_of = {page: audit.locate(spilled.engine, vm.engine_vm, page) for page in range(900)}
+    slot_of = {page: locate(spilled.engine, vm.engine_vm, page) for page in range(900)}
     page = next(page for page, where in slot_of.items() if where and where[0] == "swap" and where[1] < 256)
     vm.read(page * PAGE, 8)
     assert vm.sim_ns - before < 12_000_000, "this one lies on flash"
@@ -96,12 +97,12 @@ def test_a_device_of_ones_own_serves_swap_and_areas():
 def test_requests_and_windows_end_where_an_area_ends():
     device = Device("custom", read_latency_ns=100, write_latency_ns=100, read_page_ns=1, write_page_ns=1, channels=1)
     areas = [Swap(size, slot_bytes=8, device=device if i else None) for i, size in enumerate((67, 64))]
-    both = SwapSet(areas, [1, 1])
+    both = SwapProbe(SwapSet(areas, [1, 1]))
     both.attach(Device("hdd"))
     assert areas[0].device.name == "hdd" and areas[1].device is device, "an area keeps the device it has"
     assert both.window_of(66, 8) == (64, 66)
     assert both.window_of(67, 8) == (67, 74), "aligned within its area"
-    assert areas[0].window_of(9, 4) == (8, 11)
+    assert SwapProbe(areas[0]).window_of(9, 4) == (8, 11)
     assert both.name_of(68) == "swap slot 1 of area 1 (priority 1)"
 
 
@@ -111,7 +112,7 @@ def test_an_error_names_the_area_and_the_slot_in_it():
     page, slot = next(
         (page, where[1])
         for page in range(900)
-        if (where := audit.locate(host.engine, vm.engine_vm, page)) and where[0] == "swap" and where[1] >= 256
+        if (where := locate(host.engine, vm.engine_vm, page)) and where[0] == "swap" and where[1] >= 256
     )
     areas[1].inject("read", 1, errno.EIO)
     with pytest.raises(memvirt.StoreError, match=rf"page {page}: swap slot {slot - 256} of area 1 .*errno 5"):

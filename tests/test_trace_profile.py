@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from memvirt.cli import APP
 from memvirt.errors import ConfigError
-from memvirt.report import figures
+from memvirt.report.figures import traces as figures
 from memvirt.simulation import profile as profiling
 from memvirt.simulation import reuse_distances, simulate
 from memvirt.simulation.profile import Profiler, curve_sizes, octaves, phase_names

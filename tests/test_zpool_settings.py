@@ -4,6 +4,7 @@ import pytest
 
 import memvirt
 from memvirt.engine.stores.zpool import Zpool
+from memvirt.engine.testing.stores import ZpoolProbe
 from memvirt.errors import InvariantError
 from memvirt.metrics import registry
 from memvirt.settings import presets
@@ -60,6 +61,8 @@ def test_the_longest_object_is_a_setting_and_huge_objects_are_reached():
     )
     assert strict["evicted_zpool"] == usual["evicted_zpool"] == 0 < all_that_shrink["evicted_zpool"]
     assert usual["reject_incompressible"] > 0 == all_that_shrink["reject_incompressible"]
+    host = filled(part_random(3500), zpool_reject_above=1000)
+    assert host.zpool()["reject_too_big"] == host.counters()["reject_incompressible"], "the pool itself declines them"
     host = filled(part_random(3500), zpool_reject_above=4096)
     assert host.zpool()["objects"] == host.zpool()["frames"], "one huge object a frame"
 
@@ -102,6 +105,6 @@ def test_every_codec_and_level_on_a_host(codec, level):
 def test_frames_of_zspages_that_are_not_the_pool_s_are_found(percent):
     host = memvirt.Host(memory="1MiB", swap="1MiB", zpool_percent=percent)
     host.check()
-    assert Zpool(host.engine.frames, 4).put(b"x" * PAGE)[0] == 0
+    assert ZpoolProbe(Zpool(host.engine.frames, 4)).put(b"x" * PAGE)[0] == 0
     with pytest.raises(InvariantError, match="frames of zspages"):
         host.check()

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from memvirt.cli import bundle, compare, corpus, doctor, export, merge, run, show, table, timeline, trace
+from memvirt.cli import bundle, compare, corpus, doctor, export, merge, plot, report, run, show, table, timeline, trace
 
 APP = typer.Typer(
     name="memvirt",
@@ -55,7 +55,7 @@ def _program(
     pass
 
 
-for module in (run, compare, merge, table, export, timeline, bundle, show, corpus, trace, doctor):
+for module in (run, compare, merge, table, plot, report, export, timeline, bundle, show, corpus, trace, doctor):
     module.register(APP)
 
 

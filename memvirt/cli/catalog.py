@@ -26,6 +26,7 @@ SINGULAR = {
     "codecs": "codec",
     "devices": "device",
     "settings": "setting",
+    "figures": "figure",
     "topics": "topic",
 }
 
@@ -296,6 +297,13 @@ def _bounds(schema: Mapping[str, Any], tables: Mapping[str, Any]) -> Iterator[tu
             yield f"key {key}", part.get("description", "")
 
 
+def _figures() -> list[Entry]:
+    from memvirt.report.figures.catalog import KINDS
+
+    text = "Of a results folder: memvirt plot DIR --figure NAME. A report has them all."
+    return [Entry(kind.name, kind.summary, text) for kind in KINDS.values()]
+
+
 _READERS: dict[str, Callable[[], list[Entry]]] = {
     "suites": _suites,
     "presets": _presets,
@@ -309,5 +317,6 @@ _READERS: dict[str, Callable[[], list[Entry]]] = {
     "codecs": _codecs,
     "devices": _devices,
     "settings": _settings,
+    "figures": _figures,
     "topics": topics.entries,
 }

@@ -38,7 +38,7 @@ def info(
     """
     from memvirt.inputs import store
     from memvirt.inputs.summary import summarize
-    from memvirt.report.corpus_figures import FIGURES, of_corpus
+    from memvirt.report.figures.corpora import FIGURES, of_corpus
 
     names = files or [""]
     if figures:

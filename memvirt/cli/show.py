@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "suites", "presets", "workloads", "corpora", "formats", "metrics", "deciders", "scanners", "replacements", "codecs",
-    "devices", "settings", "topics",
+    "devices", "settings", "figures", "topics",
 )  # fmt: skip
 
 PROGRAM = "memvirt"

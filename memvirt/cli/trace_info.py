@@ -148,7 +148,7 @@ def _curves(
 
 
 def _write_figures(profile: "Profile", folder: Path) -> None:
-    from memvirt.report import figures
+    from memvirt.report.figures import traces as figures
 
     for name, figure in figures.of_trace(profile).items():
         path = folder / f"{name}{FIGURE}"

@@ -294,13 +294,13 @@ def read(path: str | os.PathLike[str]) -> Record:
     return loads(data, os.fspath(path))
 
 
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+def write_atomically(path: str | os.PathLike[str], text: str | bytes) -> None:
     """Put `text` into a file whole or not at all: beside it, flushed to the device, then renamed over it."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.tmp")
     try:
-        with open(beside, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(beside, "wb") as file:
+            file.write(text.encode() if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)

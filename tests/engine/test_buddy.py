@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from memvirt.engine.memory.buddy import Buddy
+from memvirt.engine.testing.memory import BuddyProbe
 from memvirt.errors import InvariantError
 
 MAX_ORDER = 10
@@ -71,7 +72,7 @@ def agree(buddy, oracle):
 class AgainstTheOracle(RuleBasedStateMachine):
     @initialize(nr_pages=st.sampled_from(SIZES))
     def begin(self, nr_pages):
-        self.buddy, self.oracle = Buddy(nr_pages), Oracle(nr_pages)
+        self.buddy, self.oracle = BuddyProbe(Buddy(nr_pages)), Oracle(nr_pages)
         self.held = []
 
     @rule(order=st.integers(0, MAX_ORDER))
@@ -147,7 +148,7 @@ TestAgainstTheOracle = AgainstTheOracle.TestCase
 @pytest.mark.parametrize("nr_pages", SIZES)
 def test_a_long_walk_equals_the_oracle(nr_pages):
     rng = random.Random(nr_pages)
-    buddy, oracle, held = Buddy(nr_pages), Oracle(nr_pages), []
+    buddy, oracle, held = BuddyProbe(Buddy(nr_pages)), Oracle(nr_pages), []
     agree(buddy, oracle)
     for step in range(400):
         filling = step // 80 % 2 == 0
@@ -168,7 +169,7 @@ def test_a_long_walk_equals_the_oracle(nr_pages):
 def scattered(nr_pages, seed):
     """A buddy whose free memory is in blocks of every size, and its twin."""
     rng = random.Random(seed)
-    twins = [Buddy(nr_pages), Buddy(nr_pages)]
+    twins = [BuddyProbe(Buddy(nr_pages)), BuddyProbe(Buddy(nr_pages))]
     blocks = [(rng.randrange(nr_pages), rng.randrange(8)) for _ in range(nr_pages // 8)]
     for twin in twins:
         for page, order in blocks:
@@ -195,7 +196,7 @@ def test_bulk_is_n_singles(nr_pages, n):
 
 
 def test_taking_everything_then_one_more():
-    buddy = Buddy(1025)
+    buddy = BuddyProbe(Buddy(1025))
     assert buddy.take_pages(5000).tolist() == [1024, *range(1024)]  # the smallest block goes first
     assert buddy.take_block() is None
     assert buddy.take_pages(1).size == 0
@@ -206,7 +207,7 @@ def test_taking_everything_then_one_more():
 
 
 def test_a_split_keeps_the_lower_half_and_give_restores():
-    buddy = Buddy(1024)
+    buddy = BuddyProbe(Buddy(1024))
     assert buddy.take_block(3) == 0
     assert buddy.free_counts() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0]
     assert buddy.take_block(0) == 8  # order 3 is the smallest that fits
@@ -216,7 +217,7 @@ def test_a_split_keeps_the_lower_half_and_give_restores():
 
 
 def test_a_block_may_be_given_in_parts():
-    buddy = Buddy(1024)
+    buddy = BuddyProbe(Buddy(1024))
     buddy.take_block(10)
     for page in range(0, 1024, 2):
         buddy.give_block(page)
@@ -230,7 +231,7 @@ def test_a_block_may_be_given_in_parts():
 
 
 def with_free(nr_pages, free):
-    buddy = Buddy(nr_pages)
+    buddy = BuddyProbe(Buddy(nr_pages))
     buddy.take_pages(nr_pages)
     buddy.give_pages(free)
     return buddy
@@ -275,7 +276,7 @@ def test_runs_and_largest_equal_a_plain_count(nr_pages):
     rng = random.Random(nr_pages)
     for share in (0.0, 0.02, 0.5, 0.98, 1.0):
         taken = [rng.random() < share for _ in range(nr_pages)]
-        buddy = Buddy(nr_pages)
+        buddy = BuddyProbe(Buddy(nr_pages))
         for page in range(nr_pages):
             if taken[page]:
                 assert buddy.take_block_at(page)
@@ -318,7 +319,7 @@ def test_a_size_out_of_range(nr_pages):
     ],
 )
 def test_bad_arguments_name_number_and_bound_and_change_nothing(call, message):
-    buddy = Buddy(513)
+    buddy = BuddyProbe(Buddy(513))
     buddy.take_pages(513)
     with pytest.raises(ValueError, match=message):
         call(buddy)
@@ -327,7 +328,7 @@ def test_bad_arguments_name_number_and_bound_and_change_nothing(call, message):
 
 
 def test_double_free_wrong_order_and_never_given():
-    buddy = Buddy(64)
+    buddy = BuddyProbe(Buddy(64))
     with pytest.raises(InvariantError, match="page 5 is already free"):  # never taken
         buddy.give_block(5)
     page = buddy.take_block(2)
@@ -336,7 +337,7 @@ def test_double_free_wrong_order_and_never_given():
     buddy.give_block(page, 2)
     with pytest.raises(InvariantError, match="page 0 is already free"):
         buddy.give_block(page, 2)
-    whole = Buddy(1024)
+    whole = BuddyProbe(Buddy(1024))
     whole.take_block(9)
     with pytest.raises(InvariantError, match="page 512 is already free"):  # more than a word of pages
         whole.give_block(0, 10)
@@ -344,7 +345,7 @@ def test_double_free_wrong_order_and_never_given():
 
 
 def test_a_page_twice_in_one_bulk_give_changes_nothing():
-    buddy = Buddy(64)
+    buddy = BuddyProbe(Buddy(64))
     buddy.take_pages(10)
     with pytest.raises(InvariantError, match="page 3 is given 2 times"):
         buddy.give_pages([1, 3, 2, 3])
@@ -368,7 +369,7 @@ def test_a_page_twice_in_one_bulk_give_changes_nothing():
     ],
 )
 def test_check_sees_each_false_item(part, index, message):
-    buddy = Buddy(5000)
+    buddy = BuddyProbe(Buddy(5000))
     buddy.take_pages(5000)
     buddy.give_pages([100, *range(2557, 5000)])
     buddy.give_block(buddy.take_block())  # the search settles on word 1, which needs no mark any more
@@ -384,14 +385,14 @@ def test_check_sees_each_false_item(part, index, message):
 
 def test_the_nth_take_is_refused_once():
     for n in range(1, 6):
-        buddy = Buddy(64)
+        buddy = BuddyProbe(Buddy(64))
         buddy.fail_after(n)
         assert [buddy.take_block() is None for _ in range(8)] == [i == n - 1 for i in range(8)]
         buddy.check()
 
 
 def test_targeted_and_bulk_takes_count_too():
-    buddy = Buddy(64)
+    buddy = BuddyProbe(Buddy(64))
     buddy.fail_after(2)
     assert buddy.take_block_at(40)
     assert not buddy.take_block_at(41)

@@ -8,6 +8,7 @@ import pytest
 import memvirt
 from helpers import world as world_module
 from memvirt.engine.memory.fragmentation import external_index, unusable_index
+from memvirt.engine.testing.memory import BuddyProbe
 from memvirt.errors import AdmissionError, ConfigError
 
 World, MIB, PAGE = world_module.World, world_module.MIB, world_module.PAGE
@@ -28,7 +29,7 @@ def interleaved(vms: int = 4, memory: str = "32MiB", pages: int = 1024, **settin
 
 
 def free_map(host: memvirt.Host) -> list[bool]:
-    buddy = host.engine.frames.buddy
+    buddy = BuddyProbe(host.engine.frames.buddy)
     return [buddy.page_is_free(frame) for frame in range(buddy.nr_pages)]
 
 

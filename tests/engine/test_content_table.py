@@ -9,6 +9,7 @@ import memvirt
 from memvirt.engine.content.codec import open_codec
 from memvirt.engine.content.fingerprints import Fingerprints
 from memvirt.engine.content.sources import measured
+from memvirt.engine.testing.contents import PageProbe
 from memvirt.errors import ConfigError, CorpusError
 
 PAGE, NO_FIT = 4096, 4097
@@ -46,7 +47,8 @@ def table_of(pages, codec):
 @settings(max_examples=100, deadline=None)
 def test_a_table_is_as_good_as_the_bytes(name, steps):
     pages, codec = pages_of_every_kind(), open_codec(name)
-    real, told = Fingerprints(4, pages[1:], codec), Fingerprints(4, codec=codec, table=table_of(pages, codec))
+    real = PageProbe(Fingerprints(4, pages[1:], codec))
+    told = PageProbe(Fingerprints(4, codec=codec, table=table_of(pages, codec)))
     assert (real.nr_sources, real.nr_all_sources) == (told.nr_sources, told.nr_all_sources) == (9, 9)
     for what, frame, other, number in steps:
         for content in (real, told):
@@ -77,7 +79,7 @@ def test_lengths_are_those_of_the_codec():
 
 def test_a_same_filled_page_of_a_table_comes_back_as_itself():
     pages, codec = pages_of_every_kind(), open_codec()
-    told = Fingerprints(3, codec=codec, table=table_of(pages, codec))
+    told = PageProbe(Fingerprints(3, codec=codec, table=table_of(pages, codec)))
     for source in (0, 3, 4, 5):
         told.fill_frame(0, source)
         told.fill_frame_same(1, told.frame_same_filled(0))
@@ -89,7 +91,7 @@ def test_a_same_filled_page_of_a_table_comes_back_as_itself():
 
 def test_ids_of_are_the_ids_that_frames_get():
     pages = pages_of_every_kind()
-    content = Fingerprints(1, pages[1:])
+    content = PageProbe(Fingerprints(1, pages[1:]))
     for source in range(9):
         for word, tag in ((0, 0), (7, 5), (511, 2**31 - 1), (0, int(pages.view("<u8")[source][0]) & 0x7FFFFFFF)):
             content.fill_frame(0, source)

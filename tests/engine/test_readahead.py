@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import memvirt
 from memvirt.engine.reclaim.readahead import Window
+from memvirt.engine.testing.stores import WindowProbe
 from memvirt.settings import orders
 
 READ, WRITE = 0, 1
@@ -38,7 +39,7 @@ FAULTS = st.lists(st.tuples(st.one_of(st.integers(0, 40), st.integers(0, 1 << 27
 
 @given(st.integers(0, 5), FAULTS)
 def test_window_equals_its_rule(page_cluster, faults):
-    window, rule = Window(page_cluster), Rule(page_cluster)
+    window, rule = WindowProbe(Window(page_cluster)), Rule(page_cluster)
     for slot, hits in faults:
         assert window.fault(slot) == rule.fault(slot)
         window.hit(hits)
@@ -46,7 +47,7 @@ def test_window_equals_its_rule(page_cluster, faults):
 
 
 def test_a_window_grows_with_hits_and_shrinks_by_halves():
-    window = Window(3)
+    window = WindowProbe(Window(3))
     assert window.fault(100) == (96, 103)  # the kernel begins with four hits: 8 slots
     window.hit(2)
     assert window.fault(108) == (108, 111)  # 2 + 2 = 4 slots

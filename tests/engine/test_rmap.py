@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine.host import audit
+from memvirt.engine.testing.host import locate, spoil
 from memvirt.errors import InvariantError
 
 PAGE = 4096
@@ -68,8 +68,8 @@ def spoilt(part: str, value: int) -> None:
     vm.write(0, same_page(7) * 3 + same_page(8))
     host.scan()
     host.check()
-    frame = audit.locate(host.engine, vm.engine_vm, 0)[1]
-    audit.spoil(host.engine, part, frame, value)
+    frame = locate(host.engine, vm.engine_vm, 0)[1]
+    spoil(host.engine, part, frame, value)
     host.check()
 
 

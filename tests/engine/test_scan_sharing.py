@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import memvirt
+from memvirt.engine.testing.host import narrow_hash
 from memvirt.errors import ConfigError
 from memvirt.metrics import registry
 from memvirt.names import SCANNERS as NAMED
@@ -125,7 +126,7 @@ def exact(oracle, domain_of):
 def test_settled_sharing_is_exact(name, salting, bits):
     """However bad the hash, and whoever may share with whom."""
     host = make_host(name, options={"salting": salting, **({"max_page_sharing": 256} if "ksm" in name else {})})
-    host.engine.index.narrow_hash(bits)
+    narrow_hash(host.engine.index, bits)
     oracle = Oracle(host, seed=salting)
     host.set_domains({"a": 1, "b": 2, "c": 1})
     for _ in range(700):

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from memvirt.engine.stores.swap import Swap
 from memvirt.engine.stores.swapset import SwapSet
 from memvirt.engine.stores.swapspace import SwapSpace
+from memvirt.engine.testing.stores import SwapProbe
 from memvirt.errors import ConfigError, InvariantError
 
 PAGE = 4096
@@ -27,7 +28,7 @@ def payload(i, size=PAGE):
 @pytest.fixture(params=[(PAGE, True), (PAGE, False), (8, True)], ids=["direct", "buffered", "memory"])
 def swap(request):
     slot_bytes, direct = request.param
-    area = Swap(1000, slot_bytes=slot_bytes, direct=direct, cluster=64)
+    area = SwapProbe(Swap(1000, slot_bytes=slot_bytes, direct=direct, cluster=64))
     yield area
     area.check()
 
@@ -54,7 +55,7 @@ def test_round_trip_in_any_order(swap):
 
 
 def test_clusters_are_filled_in_order_then_reused_first_freed_first():
-    swap = Swap(256, slot_bytes=8, cluster=64)
+    swap = SwapProbe(Swap(256, slot_bytes=8, cluster=64))
     assert swap.take_slots(70) == list(range(70))
     for slot in range(64):
         swap.give_slot(slot)  # cluster 0 becomes free, behind 2 and 3
@@ -68,7 +69,7 @@ def test_clusters_are_filled_in_order_then_reused_first_freed_first():
 
 
 def test_what_is_given_back_behind_the_cursor_is_found_again():
-    swap = Swap(100, slot_bytes=8, cluster=64)
+    swap = SwapProbe(Swap(100, slot_bytes=8, cluster=64))
     swap.take_slots(10)
     for slot in range(5):
         swap.give_slot(slot)
@@ -78,7 +79,7 @@ def test_what_is_given_back_behind_the_cursor_is_found_again():
 
 
 def test_a_last_short_cluster():
-    swap = Swap(65, slot_bytes=8, cluster=64)
+    swap = SwapProbe(Swap(65, slot_bytes=8, cluster=64))
     assert swap.nr_clusters == 2
     assert swap.take_slots(70) == list(range(65))
     swap.check()
@@ -90,12 +91,12 @@ def test_a_last_short_cluster():
 class Slots(RuleBasedStateMachine):
     """take, give, write and read with faults, beside a dict; every slot must hold what was last written for sure."""
 
-    space: SwapSpace
+    space: SwapProbe
 
     @initialize(several=st.booleans(), slot_bytes=st.sampled_from([8, PAGE]))
     def begin(self, several, slot_bytes):
         self.areas = [Swap(n, slot_bytes=slot_bytes, cluster=64) for n in ((70, 64, 130) if several else (200,))]
-        self.space = SwapSet(self.areas, [1, 5, 5]) if several else self.areas[0]
+        self.space = SwapProbe(SwapSet(self.areas, [1, 5, 5]) if several else self.areas[0])
         self.held, self.written = {}, 0
 
     @rule(n=st.integers(0, 90))
@@ -202,7 +203,7 @@ def test_two_calls_without_a_whole_slot_are_a_failure(swap):
 
 @pytest.mark.parametrize("direct", [True, False])
 def test_a_file_cut_behind_its_back_fails_and_recovers(tmp_path, direct):
-    swap = Swap(300, tmp_path / "swap", direct=direct)
+    swap = SwapProbe(Swap(300, tmp_path / "swap", direct=direct))
     slots, payloads = filled(swap, 300)
     os.truncate(tmp_path / "swap", 100 * PAGE)
     found = swap.read_slots(slots)
@@ -218,7 +219,7 @@ def test_a_file_cut_behind_its_back_fails_and_recovers(tmp_path, direct):
 
 def test_the_named_file_is_private_reserved_holds_the_bytes_and_goes(tmp_path):
     path = tmp_path / "swap"
-    swap = Swap(64, str(path))
+    swap = SwapProbe(Swap(64, str(path)))
     assert swap.path == str(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.stat().st_size == 64 * PAGE
@@ -237,7 +238,7 @@ def test_the_named_file_is_private_reserved_holds_the_bytes_and_goes(tmp_path):
 
 def test_the_temporary_file_has_no_name(tmp_path, monkeypatch):
     monkeypatch.setenv("MEMVIRT_SWAP_DIR", str(tmp_path))
-    swap = Swap(64)
+    swap = SwapProbe(Swap(64))
     assert swap.path is None
     assert not list(tmp_path.iterdir())
     filled(swap, 64)
@@ -248,7 +249,7 @@ def test_direct_io_is_a_wish(tmp_path):
     assert not Swap(64, slot_bytes=8).direct_io
     if os.path.isdir("/dev/shm") and os.access("/dev/shm", os.W_OK):
         path = f"/dev/shm/memvirt-test-{os.getpid()}"
-        swap = Swap(64, path)
+        swap = SwapProbe(Swap(64, path))
         slots, payloads = filled(swap, 64)
         assert swap.read_slots(slots) == payloads
         del swap
@@ -257,7 +258,7 @@ def test_direct_io_is_a_wish(tmp_path):
 
 def test_discard_gives_blocks_back(tmp_path):
     path = tmp_path / "swap"
-    swap = Swap(256, path, cluster=64, discard=True)
+    swap = SwapProbe(Swap(256, path, cluster=64, discard=True))
     slots, payloads = filled(swap, 256)
     blocks = path.stat().st_blocks
     for slot in slots[64:128]:
@@ -347,7 +348,7 @@ def test_a_path_that_cannot_be_made_is_named_and_left_alone(tmp_path, path):
 
 def test_priorities_come_first_and_equals_take_turns_by_cluster():
     low, left, right = (Swap(n, slot_bytes=8, cluster=64) for n in (100, 128, 256))
-    both = SwapSet([low, left, right], [1, 5, 5])
+    both = SwapProbe(SwapSet([low, left, right], [1, 5, 5]))
     assert both.areas == (left, right, low)
     assert both.nr_slots == 484
     first = both.take_slots(300)
@@ -358,14 +359,14 @@ def test_priorities_come_first_and_equals_take_turns_by_cluster():
     both.give_slot(400)
     assert both.take_slots(2) == [130, 400]
     both.check()
-    left.give_slot(0)
+    SwapProbe(left).give_slot(0)
     with pytest.raises(InvariantError, match="483"):
         both.check()
 
 
 def test_a_failing_area_does_not_hide_what_another_did():
     areas = [Swap(64, slot_bytes=8) for _ in range(2)]
-    both = SwapSet(areas, [0, 0])
+    both = SwapProbe(SwapSet(areas, [0, 0]))
     slots = both.take_slots(128)
     areas[1].inject("write", 1, errno.EIO)
     assert both.write_slots(slots, [payload(i, 8) for i in slots]) == [True] * 64 + [False] * 64
@@ -379,7 +380,7 @@ def test_sets_that_cannot_be():
         with pytest.raises(ConfigError, match="swap areas"):
             SwapSet(areas, priorities)
     with pytest.raises(InvariantError, match="64"):
-        SwapSet([area], [1]).give_slot(64)
+        SwapProbe(SwapSet([area], [1])).give_slot(64)
     with pytest.raises(TypeError):
         SwapSpace()
 
@@ -392,7 +393,7 @@ def test_a_swap_file_never_has_a_name(tmp_path, monkeypatch):
     except OSError:
         pytest.skip("this file system has no files without a name")
     monkeypatch.setattr("tempfile.mkstemp", None)
-    area = Swap(16)
+    area = SwapProbe(Swap(16))
     assert area.write_slots(area.take_slots(1), [payload(1)]) == [True] and not list(tmp_path.iterdir())
 
 
@@ -406,5 +407,5 @@ def test_where_files_must_have_a_name_it_goes_at_once(tmp_path, monkeypatch):
         return plain(path, flags, *rest, **options)
 
     monkeypatch.setattr("os.open", without)
-    area = Swap(16)
+    area = SwapProbe(Swap(16))
     assert area.write_slots(area.take_slots(1), [payload(1)]) == [True] and not list(tmp_path.iterdir())

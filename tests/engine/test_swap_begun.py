@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import memvirt
 from memvirt.engine.stores.swap import Swap
 from memvirt.engine.stores.swapset import SwapSet
+from memvirt.engine.testing.stores import SwapProbe
 
 PAGE = 4096
 RUNS = [range(10), range(20, 50), range(60, 61), range(70, 326)]  # the last one is as long as a call may be
@@ -25,7 +26,7 @@ def payload(i, size=PAGE):
 
 
 def taken(n=400, **options):
-    area = Swap(n, **options)
+    area = SwapProbe(Swap(n, **options))
     area.take_slots(n)
     return area
 
@@ -93,7 +94,7 @@ def test_begun_or_not_the_outcome_is_one(slots, nth, times, fault, several):
     found = []
     for begun in (False, True):
         areas = [Swap(n, cluster=64) for n in ((200, 72, 128) if several else (400,))]
-        space = SwapSet(areas, [2, 1, 1]) if several else areas[0]
+        space = SwapProbe(SwapSet(areas, [2, 1, 1]) if several else areas[0])
         space.take_slots(400)
         payloads = [payload(slot + 1) for slot in slots]
         for area in areas:

@@ -9,6 +9,7 @@ from memvirt.engine.content.fingerprints import Fingerprints
 from memvirt.engine.memory.frames import Frames
 from memvirt.engine.stores.sizeclass import size_classes
 from memvirt.engine.stores.zpool import Zpool
+from memvirt.engine.testing.stores import ZpoolProbe
 from memvirt.errors import ConfigError, InvariantError
 from oracle.zsmalloc_model import PAGE, Model, classes_of
 
@@ -18,7 +19,7 @@ HOST = 200
 
 def make(limit=HOST, content=Bytes, nr_frames=HOST, **settings):
     frames = Frames(content(nr_frames))
-    return frames, Zpool(frames, limit, **settings)
+    return frames, ZpoolProbe(Zpool(frames, limit, **settings))
 
 
 def store(pool, *lengths):
@@ -404,7 +405,7 @@ def test_tables_that_grow_take_frames_and_are_refused_without():
 def test_a_large_table_grows_by_little_when_frames_are_few(content):
     """By a 32nd of 100 000 cells and ages it would be nine frames. The other pool leaves two."""
     frames = Frames(content(4000))
-    pool, other = Zpool(frames, 4000), Zpool(frames, 4000)
+    pool, other = ZpoolProbe(Zpool(frames, 4000)), ZpoolProbe(Zpool(frames, 4000))
 
     def put(into, length):
         return into.put(b"x" * (length if content is Bytes else 8), length)[0]

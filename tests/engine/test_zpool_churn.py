@@ -11,6 +11,7 @@ from memvirt.engine.content.content import Bytes
 from memvirt.engine.content.fingerprints import Fingerprints
 from memvirt.engine.memory.frames import Frames
 from memvirt.engine.stores.zpool import Zpool
+from memvirt.engine.testing.stores import ZpoolProbe
 from oracle.zsmalloc_model import PAGE, Model
 
 OK, NO_FRAME, POOL_FULL, REJECTED, NONE = 0, 1, 3, 4, 0xFFFFFFFF
@@ -19,7 +20,7 @@ HOST = 200
 
 def make(limit=HOST, content=Bytes, nr_frames=HOST, **settings):
     frames = Frames(content(nr_frames))
-    return frames, Zpool(frames, limit, **settings)
+    return frames, ZpoolProbe(Zpool(frames, limit, **settings))
 
 
 class PoolMachine(RuleBasedStateMachine):

@@ -42,7 +42,7 @@ HUGE_PAGE_BYTES = 2 << 20
 
 
 cdef class Content:
-    """The interface, and the half of it that both forms share: the border to Python. Not made by itself."""
+    """The interface. Not made by itself."""
 
     def __cinit__(self, *args, **kwargs):
         if type(self) is Content:
@@ -84,11 +84,16 @@ cdef class Content:
     cdef int compare(self, hfn_t a, hfn_t b) noexcept nogil:
         return 0
 
+    cdef int compare_reading(self, hfn_t a, hfn_t b, uint32_t *read) noexcept nogil:
+        """Pages without bytes that differ are taken to do so in the first step."""
+        cdef int result = self.compare(a, b)
+        read[0] = COMPARE_STEP if result else PAGE_SIZE
+        return result
+
     cdef uint32_t checksum(self, hfn_t frame) noexcept nogil:
         return <uint32_t>self.hash(frame)
 
-    cdef uint32_t compress(self, hfn_t frame, uint32_t limit, const uint8_t **payload,
-                           uint32_t *payload_bytes) noexcept nogil:
+    cdef uint32_t compress(self, hfn_t frame, const uint8_t **payload, uint32_t *payload_bytes) noexcept nogil:
         return 0
 
     cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil:
@@ -105,89 +110,6 @@ cdef class Content:
 
     cpdef object check(self):
         return None
-
-    # The border: what tests and Python callers use. Frames and sources are checked here, asserted inside.
-
-    def clear_frame(self, frame):
-        """Make the frame a page of zeros."""
-        self.clear(self._frame(frame))
-
-    def copy_frame(self, target, source):
-        """Copy frame `source` to frame `target`."""
-        self.copy(self._frame(target), self._frame(source))
-
-    def fill_frame(self, frame, source):
-        """Fill the frame with source page `source`: 0 for zeros, r + 1 for row r of the corpus."""
-        if not 0 <= source < self.nr_sources:
-            raise ConfigError(f"source {source}: must be 0 to {self.nr_sources - 1}")
-        self.fill(self._frame(frame), source)
-
-    def fill_frame_same(self, frame, value):
-        """Set every 8-byte word of the frame to `value`, which is 0 to 2^64 - 1."""
-        self.fill_same(self._frame(frame), value)
-
-    def frame_same_filled(self, frame):
-        """The value that every word has, or None."""
-        cdef uint64_t value = 0
-        return value if self.same_filled(self._frame(frame), &value) else None
-
-    def load_word(self, frame, word):
-        """The 8-byte word number `word` (0 to 511) of the frame."""
-        return self.load(self._frame(frame), self._word(word))
-
-    def tag_word(self, frame, word, tag):
-        """An access write: word number `word` becomes `tag`, 1 to 2^31 - 1."""
-        if not 1 <= tag < 2**31:
-            raise ConfigError(f"tag {tag}: must be 1 to {2**31 - 1}")
-        self.store_tag(self._frame(frame), self._word(word), tag)
-
-    def frame_hash(self, frame):
-        """64-bit hash of the content."""
-        return self.hash(self._frame(frame))
-
-    def frame_checksum(self, frame):
-        """32-bit checksum of the content."""
-        return self.checksum(self._frame(frame))
-
-    def compare_frames(self, a, b):
-        """-1, 0 or 1 as frame a sorts before, equals or sorts after frame b."""
-        cdef int order = self.compare(self._frame(a), self._frame(b))
-        return (order > 0) - (order < 0)
-
-    def compress_frame(self, frame, limit=PAGE_SIZE):
-        """(compressed length, payload) of the frame, or None when it would exceed `limit` bytes (1 to 4096)."""
-        cdef const uint8_t *payload = NULL
-        cdef uint32_t payload_bytes = 0
-        if not 1 <= limit <= PAGE_SIZE:
-            raise ConfigError(f"limit {limit}: must be 1 to {PAGE_SIZE}")
-        cdef uint32_t length = self.compress(self._frame(frame), limit, &payload, &payload_bytes)
-        return (length, payload[:payload_bytes]) if length else None
-
-    def expand_frame(self, frame, payload):
-        """Fill the frame from a payload; False when it is corrupt (the frame's content is then undefined)."""
-        cdef bytes source = bytes(payload)
-        return self.expand(self._frame(frame), <const uint8_t *><const char *>source, len(source)) == OK
-
-    def frame_raw(self, frame):
-        """What a swap slot would keep of the frame: raw_bytes bytes."""
-        return self.raw(self._frame(frame))[:self.raw_bytes]
-
-    def set_frame_raw(self, frame, raw):
-        """The reverse of frame_raw."""
-        cdef bytes source = bytes(raw)
-        if len(source) != self.raw_bytes:
-            raise ConfigError(f"{len(source)} raw bytes: must be {self.raw_bytes}")
-        memcpy(self.raw_target(self._frame(frame)), <const char *>source, self.raw_bytes)
-
-    cdef hfn_t _frame(self, frame) except? 0xFFFFFFFF:
-        if not 0 <= frame < self.nr_frames:
-            raise ConfigError(f"frame {frame}: must be 0 to {int(self.nr_frames) - 1}")
-        return frame
-
-    cdef uint32_t _word(self, word) except? 0xFFFFFFFF:
-        if not 0 <= word < PAGE_WORDS:
-            raise ConfigError(f"word {word}: must be 0 to {PAGE_WORDS - 1}")
-        return word
 
 
 @cython.final
@@ -219,6 +141,7 @@ cdef class Bytes(Content):
         failed = mv_arena_populate(self.arena, bytes_)
         if failed:
             raise ConfigError(f"host memory of {bytes_} bytes: {os.strerror(failed)}")
+        self.has_bytes = True
         self.huge_bytes = huge_bytes_at(<uintptr_t>self.arena)
         self.huge_pages = 0 < bytes_ // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES <= self.huge_bytes
 
@@ -230,6 +153,7 @@ cdef class Bytes(Content):
         if self._reserved != NULL:
             mv_unmap(self._reserved, mv_arena_reserved(<size_t>self.nr_frames << PAGE_SHIFT))
         self._reserved = self.arena = NULL
+        self.has_bytes = False
         self.nr_frames = 0
 
     cdef object _attach(self, corpus, Codec codec):
@@ -242,9 +166,6 @@ cdef class Bytes(Content):
             rows = corpus
             self._corpus_owner, self._corpus = memoryview(corpus), &rows[0, 0]
             self.nr_sources += rows.shape[0]
-
-    cdef uint8_t *page(self, hfn_t frame) noexcept nogil:
-        return self.arena + offset_of(self, frame)
 
     cdef void clear(self, hfn_t frame) noexcept nogil:
         mv_clear(self.page(frame))
@@ -291,12 +212,18 @@ cdef class Bytes(Content):
     cdef int compare(self, hfn_t a, hfn_t b) noexcept nogil:
         return memcmp(self.page(a), self.page(b), PAGE_SIZE)
 
-    cdef uint32_t compress(self, hfn_t frame, uint32_t limit, const uint8_t **payload,
-                           uint32_t *payload_bytes) noexcept nogil:
+    cdef int compare_reading(self, hfn_t a, hfn_t b, uint32_t *read) noexcept nogil:
+        cdef int result = 0
+        read[0] = 0
+        while read[0] < PAGE_SIZE and result == 0:
+            result = memcmp(self.page(a) + read[0], self.page(b) + read[0], COMPARE_STEP)
+            read[0] += COMPARE_STEP
+        return result
+
+    cdef uint32_t compress(self, hfn_t frame, const uint8_t **payload, uint32_t *payload_bytes) noexcept nogil:
         # Always into a whole page: what a codec makes of less room is not the same for each, nor quite exact.
-        cdef uint32_t length = self.codec.compress(self.page(frame), self._scratch, PAGE_SIZE)
-        payload[0], payload_bytes[0] = self._scratch, length
-        return length if length <= limit else 0
+        payload[0], payload_bytes[0] = self._scratch, self.codec.compress(self.page(frame), self._scratch, PAGE_SIZE)
+        return payload_bytes[0]
 
     cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil:
         if self.codec.decompress(payload, payload_bytes, self.page(frame)) != PAGE_SIZE:
@@ -314,11 +241,6 @@ cdef class Bytes(Content):
         rows = 0 if self._corpus_owner is None else len(self._corpus_owner)
         if rows + 1 != self.nr_sources:
             raise InvariantError(f"content: {rows} corpus pages, {self.nr_sources} sources")
-
-
-cdef inline size_t offset_of(Bytes self, hfn_t frame) noexcept nogil:
-    assert frame < self.nr_frames
-    return <size_t>frame << PAGE_SHIFT
 
 
 def check_corpus(corpus):

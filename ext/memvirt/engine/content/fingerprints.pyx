@@ -345,15 +345,14 @@ cdef class Fingerprints(Content):
         assert a < self.nr_frames and b < self.nr_frames
         return (self.ids[a] > self.ids[b]) - (self.ids[a] < self.ids[b])
 
-    cdef uint32_t compress(self, hfn_t frame, uint32_t limit, const uint8_t **payload,
-                           uint32_t *payload_bytes) noexcept nogil:
+    cdef uint32_t compress(self, hfn_t frame, const uint8_t **payload, uint32_t *payload_bytes) noexcept nogil:
         cdef uint32_t source, length
         assert frame < self.nr_frames
         self._payload = self.ids[frame]
         source = <uint32_t>(self._payload >> SOURCE_SHIFT)
         length = self._length_tagged[source] if tag_of(self._payload) else self._length[source]
         payload[0], payload_bytes[0] = <const uint8_t *>&self._payload, sizeof(uint64_t)
-        return length if length <= limit else 0
+        return length if length <= PAGE_SIZE else 0
 
     cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil:
         cdef uint64_t id_ = 0

@@ -99,7 +99,7 @@ cdef class VirtualMachine(Machine):
         if outcome == OK:
             self.faults.clock.wait_until(self.faults.device.read(self.faults.clock.now, 1))
             self.content.fill(frame, 0 if self.file_source == NULL else self.file_source[vpn])
-            if self.faults.has_index:
+            if self.faults.index is not None:
                 self.faults.index.arrived(frame)
         return outcome
 
@@ -138,7 +138,7 @@ cdef class VirtualMachine(Machine):
             return IO_FAILED
         if self.content.checksum(frame) != self.check_sum[slot]:
             return CORRUPT
-        if self.faults.has_index:
+        if self.faults.index is not None:
             self.faults.index.arrived(frame)
         return OK
 

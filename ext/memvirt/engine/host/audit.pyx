@@ -18,7 +18,7 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
 
 from libc.stdlib cimport calloc, free
 
-from memvirt.errors import ConfigError, InvariantError
+from memvirt.errors import InvariantError
 
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
 from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
@@ -28,7 +28,7 @@ from .vm cimport Vm
 from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
-from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, gfn_t, hfn_t, int64_t, uint32_t, uint64_t
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, hfn_t, int64_t, uint32_t, uint64_t
 from ..stores.zspage cimport NO_ZSPAGE
 
 
@@ -43,9 +43,9 @@ def check(Engine engine not None):
     engine.stalls.check()
     engine.device.check()
     engine.reclaim.readahead.check()
-    if mapping.has_zpool:
+    if mapping.zpool is not None:
         mapping.zpool.check()
-    if mapping.has_swap:
+    if mapping.swap is not None:
         mapping.swap.check()
     if engine.index is not None:
         engine.index.check()
@@ -56,12 +56,12 @@ def check(Engine engine not None):
     if engine.frames.nr_state[<int>FRAME_FIXED] != fixed:
         raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_FIXED]} frames of fixed metadata; host and VMs have "
                              f"{fixed}")
-    if engine.frames.nr_state[<int>FRAME_ZSPAGE] != (mapping.zpool.nr_pool_frames if mapping.has_zpool else 0):
+    if engine.frames.nr_state[<int>FRAME_ZSPAGE] != (mapping.zpool.nr_pool_frames if mapping.zpool is not None else 0):
         raise InvariantError(f"{engine.frames.nr_state[<int>FRAME_ZSPAGE]} frames of zspages, the zpool has "
-                             f"{mapping.zpool.nr_pool_frames if mapping.has_zpool else 0}")
-    if engine.frames.heap_bytes != (mapping.zpool.metadata_bytes() if mapping.has_zpool else 0):
+                             f"{mapping.zpool.nr_pool_frames if mapping.zpool is not None else 0}")
+    if engine.frames.heap_bytes != (mapping.zpool.metadata_bytes() if mapping.zpool is not None else 0):
         raise InvariantError(f"frames taken for {engine.frames.heap_bytes} bytes of tables on the heap, the zpool's take "
-                             f"{mapping.zpool.metadata_bytes() if mapping.has_zpool else 0}")
+                             f"{mapping.zpool.metadata_bytes() if mapping.zpool is not None else 0}")
     cdef uint32_t *frame_refs = <uint32_t *>calloc(engine.frames.nr_frames, sizeof(uint32_t))
     cdef uint32_t *backing_refs = <uint32_t *>calloc(mapping.backings.records.end() + 1, sizeof(uint32_t))
     if frame_refs == NULL or backing_refs == NULL:
@@ -78,46 +78,10 @@ def check(Engine engine not None):
     for vm in engine.vms.values():
         _check_translations(engine, vm)
     for vm in [*engine.vms.values(), *engine.snapshots]:
-        if (<Vm>vm).has_guest:
+        if (<Vm>vm).guest is not None:
             (<Vm>vm).guest.check()
             if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest._vpn:
                 raise InvariantError(f"VM '{vm.name}': its translations are looked up in another guest's reverse map")
-
-
-def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
-    """Where a guest-physical page lies, without touching it: None (nowhere yet), ("frame", number), ("same", word),
-    ("zpool", handle) or ("swap", slot)."""
-    cdef Mapping mapping = engine.mapping
-    cdef Backing *record
-    cdef Look at
-    engine._own(vm)
-    if gfn >= vm.nr_pages:
-        raise ConfigError(f"VM '{vm.name}': page {gfn} is beyond its {vm.nr_pages} pages")
-    mapping.leaves.look(vm.id, gfn, &at)
-    if at.entry == 0:
-        return None
-    if at.entry & PTE_PRESENT:
-        return "frame", at.entry & PTE_WHERE
-    record = mapping.backings.at(at.entry & PTE_WHERE)
-    if record.place & BACKING_CACHED:
-        return "frame", record.link
-    if mapping.backings.kind(record) == BACKING_SAME:
-        return "same", mapping.backings.value(record)
-    return "zpool" if mapping.backings.kind(record) == BACKING_ZPOOL else "swap", mapping.backings.where(record)
-
-
-def spoil(Engine engine not None, str part not None, hfn_t frame, uint32_t value):
-    """For tests of check() only: falsify what the reverse map keeps of a mapped frame: "where" it begins, the "link" of
-    its first site, or its "refs"."""
-    cdef Mapping mapping = engine.mapping
-    if part == "where":
-        mapping.frames.frame[frame].where = value
-    elif part == "link":
-        mapping.leaves.link(mapping.frames.frame[frame].where)[0] = value
-    elif part == "refs":
-        mapping.frames.frame[frame].refs = value
-    else:
-        raise ValueError(f"part {part!r} is not known")
 
 
 cdef int _count_entries(Engine engine, uint32_t *frame_refs, uint32_t *backing_refs) except -1:
@@ -282,9 +246,9 @@ cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
         if id != NONE and (id in free_ids or not mapping.backings.at(id).place & BACKING_CACHED
                            or mapping.backings.at(id).link != frame):
             raise InvariantError(f"frame {frame}: names backing {id}, which is not cached in it")
-    if mapping.has_swap and mapping.swap.nr_used != slots:
+    if mapping.swap is not None and mapping.swap.nr_used != slots:
         raise InvariantError(f"swap: {mapping.swap.nr_used} slots in use, {slots} records name one")
-    if mapping.has_zpool and mapping.zpool.nr_objects != objects:
+    if mapping.zpool is not None and mapping.zpool.nr_objects != objects:
         raise InvariantError(f"zpool: {mapping.zpool.nr_objects} objects, {objects} records name one")
     return 0
 
@@ -314,7 +278,7 @@ cdef int _check_translations(Engine engine, Vm vm) except -1:
             if cached:
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached {cached:#x} without being valid")
             continue
-        gfn = vm.guest.lookup(vpn) if vm.has_guest else vpn
+        gfn = vm.guest.lookup(vpn) if vm.guest is not None else vpn
         if gfn == NONE:
             raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached, but its guest does not map it")
         if not mapping.leaves.look(vm.id, gfn, &at):
@@ -327,6 +291,6 @@ cdef int _check_translations(Engine engine, Vm vm) except -1:
             if not at.entry & PTE_WRITABLE or at.leaf.nr_holders > 1:
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable; entry {at.entry:#x}, "
                                      f"{at.leaf.nr_holders} holders")
-            if vm.has_guest and not vm.guest.may_write(gfn):
+            if vm.guest is not None and not vm.guest.may_write(gfn):
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable, but the guest wants to see writes")
     return 0

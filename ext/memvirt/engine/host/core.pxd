@@ -46,7 +46,6 @@ cdef class VmState:
     cdef public bint frozen                     # a template or snapshot: it is cloned, but does not run
     cdef readonly Guest guest                   # or None
     cdef readonly VirtualMachine machine
-    cdef bint has_guest
     cdef public int64_t now_ns                  # its clock
     cdef Balloon worker                         # of its guest's balloon
     cdef dict last_stall                        # once it is destroyed: what stall() said

@@ -77,7 +77,7 @@ cdef class Core:
     """The parts of one host. `options` are plain numbers and names, already validated by the facade:
 
     order, order_options; min_pages, low_pages, high_pages; zpool (dict of Zpool's arguments, or None); sharing (scanner
-    name or None), sharing_options; provisioning 0..2; compress_limit; readahead (page cluster), zpool_shrinker;
+    name or None), sharing_options; provisioning 0..2; readahead (page cluster), zpool_shrinker;
     harvest_interval_ns; compact_threshold (per mille; left out: never by itself); collapse_interval_ns (left out: only
     when asked); costs; seed.
     """
@@ -103,8 +103,8 @@ cdef class Core:
         self._take_fixed(self.fixed_bytes(swap), "the host's frame records and maps")
         zpool = None if options["zpool"] is None else Zpool(self.frames, aged=swap is not None, **options["zpool"])
         self.mapping = Mapping(self.frames, self.order, self.clock, zpool, swap)
-        self.reclaim = Reclaim(self.mapping, device, options["compress_limit"], options["readahead"],
-                               options["harvest_interval_ns"], options["zpool_shrinker"])
+        self.reclaim = Reclaim(self.mapping, device, options["readahead"], options["harvest_interval_ns"],
+                               options["zpool_shrinker"])
         self.stalls = self.reclaim.stalls
         self.vms = {}
         self.snapshots = []
@@ -115,7 +115,6 @@ cdef class Core:
             self.index = self.scanner.index
             self._take_fixed(self.index.metadata_bytes() + self.scanner.metadata_bytes(), "page sharing's tables")
             self.faults.index = self.index
-            self.faults.has_index = True
             if self.index.last_chance:
                 self.reclaim.eviction.last_chance = self.index
             self.scanning = Scanning(self.scanner)
@@ -240,7 +239,7 @@ cdef class Core:
         cdef int outcome
         cdef gfn_t gfn = vpn
         cdef bint may_write = True
-        if vm.has_guest:
+        if vm.guest is not None:
             outcome = vm.guest.resolve(vpn, write, &found)
             if outcome != OK:
                 return outcome
@@ -258,14 +257,14 @@ cdef class Core:
         if op == OP_DISCARD:
             self.meter.ev.discards += 1
             # Without a guest model nobody tells the host what is no longer needed: the page stays as it is.
-            return vm.guest.discard(vpn) if vm.has_guest else OK
+            return vm.guest.discard(vpn) if vm.guest is not None else OK
         outcome = self.touch(vm, vpn, op != OP_READ, &frame)
         if outcome != OK:
             return outcome
         if op == OP_FILL:
             self.meter.ev.fills += 1
             self.content.fill(frame, source[0])
-            if self.faults.has_index:
+            if self.faults.index is not None:
                 self.faults.index.arrived(frame)
         elif op == OP_WRITE:
             vm.hits.sequence += 1
@@ -296,7 +295,7 @@ cdef class Core:
             i = stop
             if i == last:
                 continue
-            if self.mapping.has_zpool and not vm.has_guest and self.mapping.zpool.nr_objects:
+            if self.mapping.zpool is not None and vm.guest is None and self.mapping.zpool.nr_objects:
                 self.faults.look_ahead(vm.id, pages + i + 1, n - i - 1)
             vm.now_ns = self.clock.now          # kept if the access raises
             outcome = self._slow(vm, pages[i], ops[i], NULL if sources == NULL else sources + i)

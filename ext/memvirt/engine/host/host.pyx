@@ -19,6 +19,7 @@ from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..guests.hardware cimport VirtualMachine
+from ..splitmix cimport mix
 from ..types cimport (LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, int64_t, uint32_t, uint64_t, vmid_t)
 from .vm cimport Vm
 
@@ -26,14 +27,6 @@ cdef enum:
     VM_BYTES = 64 + 12 * AGES       # of each VM: its account, and two histograms of ages
     GUEST_VPN_BYTES = 8             # of a guest's tables, beside its order, allocator and disk: see GuestMemory
     GUEST_PAGE_BYTES = 9
-
-
-cdef uint64_t mix(uint64_t x) noexcept nogil:
-    """splitmix64's finaliser: a good 64-bit mix of a counter."""
-    x += 0x9E3779B97F4A7C15ULL
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL
-    return x ^ (x >> 31)
 
 
 cdef uint64_t frames_of(uint64_t bytes) noexcept:
@@ -160,7 +153,6 @@ cdef class Engine(Core):
         vm.fixed += self._take_fixed(guest.metadata_bytes() + vm.machine.metadata_bytes(),
                                      f"the guest model of VM '{vm.name}'")
         vm.guest = vm.worker.guest = guest
-        vm.has_guest = True
         vm.machine.rehome(guest._vpn)
 
     def clone_vm(self, Vm parent not None, str name not None, disk=None, bint runs=True):
@@ -177,7 +169,7 @@ cdef class Engine(Core):
         self.clock.now = parent.now_ns
         try:
             self._set_aside(vm)
-            if parent.has_guest:
+            if parent.guest is not None:
                 vm.machine = VirtualMachine(self.faults, vm.id, vm.nr_vpns, disk)
                 self._give_guest(vm, parent.guest.copy_for(vm.machine, draws_of(vm)))
                 vm.machine.copy_disk(parent.machine, parent.guest)
@@ -243,11 +235,10 @@ cdef class Engine(Core):
 
     def _end_vm(self, Vm vm):
         """Whoever still has the VM keeps nothing of the host by that."""
-        if vm.has_guest:
+        if vm.guest is not None:
             vm.guest.end()
             vm.machine.end()
         vm.alive = False
-        vm.has_guest = False
         vm.guest = vm.worker.guest = None
         vm.machine = None
         vm.engine = None
@@ -267,13 +258,12 @@ cdef class Engine(Core):
         self.closed = True
         self.vms.clear()
         self.snapshots.clear()
-        self.mapping.has_listener = False       # the index knows the mapping, which would know it
-        self.mapping.listener = None
+        self.mapping.listener = None            # the index knows the mapping, which would know it
         if self.index is not None:
             self.index.follower = None
         self.frames.release()
         self.content.release()
-        if self.mapping.has_swap:
+        if self.mapping.swap is not None:
             self.mapping.swap.release()
 
     def revert_vm(self, Vm vm not None, Vm snapshot not None, disk=None):
@@ -292,7 +282,7 @@ cdef class Engine(Core):
                 self.clock.interrupt.deliver()
                 raise AdmissionError(f"VM '{vm.name}': no memory for the tables of a revert; the VM is as it was")
             self.mapping.leaves.pages.claim(pages)
-            if vm.has_guest:
+            if vm.guest is not None:
                 self._revert_guest(vm, snapshot, disk)
             self.mapping.clear(vm.id)
             if self.cloner.share(snapshot.id, vm.id) != OK:
@@ -308,10 +298,10 @@ cdef class Engine(Core):
         problem = None
         if snapshot.nr_pages != vm.nr_pages or snapshot.nr_vpns != vm.nr_vpns:
             problem = f"it is of a VM of {snapshot.nr_pages} pages, this one has {vm.nr_pages}"
-        elif snapshot.has_guest != vm.has_guest:
-            problem = f"it is of a VM {'with' if snapshot.has_guest else 'without'} a guest, and this one has " + (
-                "one" if vm.has_guest else "none")
-        elif vm.has_guest:
+        elif (snapshot.guest is None) != (vm.guest is None):
+            problem = f"it is of a VM {'without' if snapshot.guest is None else 'with'} a guest, and this one has " + (
+                "none" if vm.guest is None else "one")
+        elif vm.guest is not None:
             differs = vm.guest.differs_from(snapshot.guest)
             problem = None if differs is None else f"their guests differ in {differs}"
         if problem is None and self.mapping.account[vm.id].pinned:
@@ -321,7 +311,7 @@ cdef class Engine(Core):
 
     def _keep_counts(self, Vm vm):
         """The VM's guest goes; what it counted stays."""
-        if vm.has_guest:
+        if vm.guest is not None:
             counts = self._ended or {}
             self._ended = {name: counts.get(name, 0) + count for name, count in vm.guest.counters().items()}
 
@@ -330,7 +320,7 @@ cdef class Engine(Core):
         cdef Vm vm
         total = dict(self._ended or {})
         for vm in self.vms.values():
-            if vm.has_guest:
+            if vm.guest is not None:
                 for name, count in vm.guest.counters().items():
                     total[name] = total.get(name, 0) + count
         return total

@@ -42,7 +42,7 @@ cdef class Borrowed:
 
 
 cdef int read_in_place(Core core, VmState vm, vpn_t vpn, uint8_t *out) except -1:
-    cdef gfn_t gfn = vm.guest.lookup(vpn) if vm.has_guest else vpn
+    cdef gfn_t gfn = vm.guest.lookup(vpn) if vm.guest is not None else vpn
     if gfn == NONE:
         return _of_guest(core, vm, vpn, out)
     return _of_host(core, vm, gfn, out)

@@ -42,7 +42,7 @@ def take(Core engine not None):
     for vm in engine.vms.values():
         place[0] = engine.mapping.account[vm.id].charged
         place[1] = engine.mapping.account[vm.id].active
-        place[2] = vm.guest.nr_balloon if vm.has_guest else 0
+        place[2] = vm.guest.nr_balloon if vm.guest is not None else 0
         place += OF_VM
     return host, tuple(engine.vms), vms
 

@@ -27,12 +27,12 @@ cdef class Vm(VmState):
     @property
     def disk_slots(self):
         """Slots of its guest's own disk."""
-        return self.machine.nr_disk_slots if self.has_guest else 0
+        return self.machine.nr_disk_slots if self.guest is not None else 0
 
     @property
     def cache_pages(self):
         """Page cache pages that its guest holds."""
-        return self.guest._cache.nr_resident if self.has_guest and self.guest._cache is not None else 0
+        return self.guest._cache.nr_resident if self.guest is not None and self.guest._cache is not None else 0
 
     @property
     def charged(self):
@@ -137,11 +137,9 @@ cdef class Vm(VmState):
                 if self.outcome != OK:
                     break
                 if source != NULL:
-                    memcpy(self.engine.content.arena + <size_t>frame * PAGE_SIZE + (address + done) % PAGE_SIZE,
-                           source + done, chunk)
+                    memcpy(self.engine.content.page(frame) + (address + done) % PAGE_SIZE, source + done, chunk)
                 else:
-                    memcpy(target + done,
-                           self.engine.content.arena + <size_t>frame * PAGE_SIZE + (address + done) % PAGE_SIZE, chunk)
+                    memcpy(target + done, self.engine.content.page(frame) + (address + done) % PAGE_SIZE, chunk)
                 done += chunk
         finally:
             self.engine._end(self)
@@ -150,7 +148,7 @@ cdef class Vm(VmState):
     def _check_range(self, uint64_t address, uint64_t length):
         """ConfigError unless the VM has these bytes, and runs."""
         self._require_running()
-        if self.engine.content.arena == NULL:
+        if not self.engine.content.has_bytes:
             raise ConfigError("fingerprint content has no bytes to read or write: use content='bytes'")
         if address + length > <uint64_t>self.nr_vpns << PAGE_SHIFT or address + length < address:
             raise ConfigError(f"VM '{self.name}': {length} bytes at {address:#x} reach beyond its "
@@ -186,7 +184,7 @@ cdef class Vm(VmState):
     def balloon(self, uint32_t target_pages, uint32_t step=256):
         """Move the balloon to `target_pages`; returns what it holds when it can go no further."""
         self._require()
-        if not self.has_guest:
+        if self.guest is None:
             raise ConfigError(f"VM '{self.name}' has no guest: only a guest can give pages to a balloon. "
                               f"Create it with guest=True")
         cdef uint32_t moved = 1
@@ -225,7 +223,7 @@ cdef class Vm(VmState):
                 if self.outcome != OK or self.engine.clock.interrupt.asked():
                     break
                 self.engine.mapping.set_pinned(frame, pinned)
-                if self.has_guest:              # it does not put the page elsewhere either
+                if self.guest is not None:              # it does not put the page elsewhere either
                     self.guest.own()
                     self.guest.lock(vpn) if pinned else self.guest.unlock(vpn)
                 done += 1

@@ -22,13 +22,11 @@ from libc.string cimport memset
 from memvirt.errors import InvariantError
 
 from ..memory.frames cimport FRAME_TABLE, Frames, Slab
+from ..prefetch cimport prefetch_write
 from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, PAGE_SIZE, gfn_t, hfn_t, leaf_t, uint32_t, uint64_t, vmid_t
 
 cdef enum:
     AHEAD = 16                  # slots between asking for a leaf record and using it
-
-cdef extern from *:
-    void __builtin_prefetch(const void *at, int for_write) nogil
 
 
 cdef class Leaves:
@@ -130,7 +128,7 @@ cdef class Leaves:
         cdef Leaf *leaf
         for i in range(SLOTS_PER_PAGE):
             if i + AHEAD < SLOTS_PER_PAGE and theirs[i + AHEAD].leaf != NONE:
-                __builtin_prefetch(self.at(theirs[i + AHEAD].leaf), 1)
+                prefetch_write(self.at(theirs[i + AHEAD].leaf))
             if theirs[i].leaf == NONE:
                 continue
             leaf = self.at(theirs[i].leaf)
@@ -171,10 +169,9 @@ cdef class Leaves:
         return 0
 
     cdef void move_table(self, hfn_t source, hfn_t target) noexcept nogil:
-        """Host compaction moved the bytes of the table frame `source` to `target`."""
+        """Host compaction gives the table in frame `source` the frame `target`."""
         cdef Leaf *leaf = self.at(self.frames.frame[source].where)
-        if self.frames.content.arena != NULL:
-            leaf.entries = <uint32_t *>self.frames.memory(target)
+        leaf.entries = <uint32_t *>self.frames.move_page(leaf.entries, target)
         self.frames.frame[target].where = self.frames.frame[source].where
         leaf.frame = target
 

@@ -11,8 +11,7 @@ cdef class Listener:
 
 
 cdef class Mapping(Tables):
-    cdef Listener listener
-    cdef bint has_listener
+    cdef Listener listener      # or None
     cdef bint copy_merged       # a merged frame is copied even for the last entry that names it, as Linux does
 
     cdef int release_backing(self, backing_t backing) except -1 nogil

@@ -80,7 +80,7 @@ cdef class Mapping(Tables):
         cdef Frame *record = &self.frames.frame[frame]
         if record.flags & FRAME_STABLE:
             record.flags &= ~FRAME_STABLE
-            if self.has_listener:
+            if self.listener is not None:
                 self.listener.unshared(frame)
 
     cdef int _free_frame(self, hfn_t frame) except -1 nogil:
@@ -330,7 +330,7 @@ cdef class Mapping(Tables):
         old.refs = 0
         if new.backing != NONE:
             self.backings.at(new.backing).link = target
-        if self.has_listener:
+        if self.listener is not None:
             self.listener.moved(source, target)
         return self.frames.give(source, 0)
 

@@ -43,7 +43,6 @@ cdef class ReverseMap:
     cdef readonly Order order
     cdef readonly Zpool zpool               # may be None
     cdef readonly SwapSpace swap            # may be None
-    cdef bint has_zpool, has_swap
     cdef readonly Meter meter
     cdef Clock clock
     cdef Account account[MAX_VMS]
@@ -84,7 +83,7 @@ cdef class ReverseMap:
             missing -= self.account[but].reservation - self.account[but].charged
             vms -= 1
         missing += missing / 64 + 4 * vms
-        spare = self.swap.nr_slots - self.swap.nr_used if self.has_swap else 0
+        spare = self.swap.nr_slots - self.swap.nr_used if self.swap is not None else 0
         spare -= min(used, spare)
         return <uint32_t>(missing - spare) if missing > spare else 0
 

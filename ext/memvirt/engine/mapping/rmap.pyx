@@ -53,8 +53,6 @@ cdef class ReverseMap:
         self.tcache = Tcache()
         self.zpool = zpool
         self.swap = swap
-        self.has_zpool = zpool is not None
-        self.has_swap = swap is not None
         memset(self.account, 0, sizeof(self.account))
         self.ages = Ages(frames.nr_frames)
 

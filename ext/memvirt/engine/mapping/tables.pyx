@@ -11,13 +11,11 @@ from ..memory.frames cimport FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZER
 from .leaf cimport PTE_ACCESSED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look, Slot
 from .rmap cimport ReverseMap, Walk
 from .tcache cimport TC_NOTHING
+from ..prefetch cimport prefetch_write
 from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE, gfn_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
 
 cdef enum:
     AHEAD = 16                  # entries between asking for a frame record, which may lie anywhere, and using it
-
-cdef extern from *:
-    void __builtin_prefetch(const void *at, int for_write) nogil
 
 
 cdef void copy_entries(ReverseMap tables, uint32_t *old, uint32_t *new, site_t site) noexcept nogil:
@@ -29,7 +27,7 @@ cdef void copy_entries(ReverseMap tables, uint32_t *old, uint32_t *new, site_t s
     cdef uint32_t i, entry
     for i in range(LEAF_ENTRIES):
         if i + AHEAD < LEAF_ENTRIES:        # of an entry that is not present, some other record: no harm
-            __builtin_prefetch(&frames[old[i + AHEAD] & PTE_WHERE], 1)
+            prefetch_write(&frames[old[i + AHEAD] & PTE_WHERE])
         entry = old[i]
         if not entry & PTE_PRESENT:
             if entry:

@@ -1,14 +1,8 @@
-"""What Python may do with the buddy allocator, and the recount that shows it is sound.
-
-The allocator proper is Blocks. At this border every argument is examined before anything changes: a number out of
-range is a ValueError, a page that is given though it is free an InvariantError, and both name the number and the bound.
-"""
+"""What the buddy allocator tells of itself, and the recount that shows it is sound. The allocator proper is Blocks."""
 
 from .blocks cimport NR_ORDERS, Places, WORD_ORDER, maximal
 from .fragmentation cimport describe
-from ..types cimport MAX_ORDER, OK, uint32_t, uint64_t
-
-import numpy as np
+from ..types cimport uint32_t, uint64_t
 
 from memvirt.engine.memory.fragmentation import pages_in
 from memvirt.errors import InvariantError
@@ -18,10 +12,7 @@ cdef extern from "memory/word_bits.h" nogil:
 
 cdef extern from "memory/bitset.h" nogil:
     bint places_has(const Places *places, uint32_t number)
-    void places_remove(Places *places, uint32_t number)
-    uint32_t places_least(const Places *places)
     int places_wrong_level(const Places *places)
-    void places_spoil(Places *places)
 
 
 cdef class Buddy(Blocks):
@@ -88,79 +79,7 @@ cdef class Buddy(Blocks):
         if level:
             raise InvariantError(f"order {order}: level {level} of the summaries differs from the level below")
 
-    # -- the Python border: every argument is examined, nothing changes on an error ----------------------------------
-
-    def _require_order(self, order):
-        if not 0 <= order <= MAX_ORDER:
-            raise ValueError(f"order {order} is out of range: orders are 0 to {MAX_ORDER}")
-
-    def _require_block(self, page, order):
-        self._require_order(order)
-        if not 0 <= page < self.nr_pages:
-            raise ValueError(f"page {page} is out of range: the pages are 0 to {self.nr_pages - 1}")
-        if page % (1 << order):
-            raise ValueError(f"page {page} is not aligned to its order {order} ({1 << order} pages)")
-        if page + (1 << order) > self.nr_pages:
-            raise ValueError(f"a block of order {order} at page {page} ends at {page + (1 << order)}, "
-                             f"beyond nr_pages {self.nr_pages}")
-
-    def _require_taken(self, page, order):
-        if not self._untouched(page, order):
-            first = next(p for p in range(page, page + (1 << order)) if self.is_free(p))
-            raise InvariantError(f"give of page {page}, order {order}: page {first} is already free "
-                                 f"({self.nr_free} of {self.nr_pages} are)")
-
-    def take_block(self, order=0):
-        """The first page of a block taken, or None when there is none."""
-        cdef uint32_t page = 0
-        self._require_order(order)
-        return page if self.take(order, &page) == OK else None
-
-    def take_block_at(self, page, order=0):
-        """Take this very block: True, or False when part of it is taken already."""
-        self._require_block(page, order)
-        return self.take_at(page, order) == OK
-
-    def take_pages(self, n):
-        """Up to n single pages as a uint32 array."""
-        cdef uint32_t[::1] pages
-        cdef uint32_t count
-        if n < 0:
-            raise ValueError(f"n is {n}: must be 0 or more")
-        taken = np.empty(min(n, self.nr_free), np.uint32)
-        if taken.size == 0:
-            return taken
-        pages = taken
-        count = taken.size
-        with nogil:
-            count = self.take_bulk(count, &pages[0])
-        return taken[:count]
-
-    def give_block(self, page, order=0):
-        """Free a block. InvariantError if any page of it is free already: a double free, or the wrong order."""
-        self._require_block(page, order)
-        self._require_taken(page, order)
-        self.give(page, order)
-
-    def give_pages(self, pages):
-        """Free single pages, in any order, each once."""
-        cdef const uint32_t[::1] numbers
-        for page in pages:
-            self._require_block(page, 0)
-            self._require_taken(page, 0)
-        given = np.ascontiguousarray(pages, np.uint32)
-        unique, times = np.unique(given, return_counts=True)
-        if unique.size != given.size:
-            raise InvariantError(f"give_pages: page {unique[times > 1][0]} is given {times[times > 1][0]} times, "
-                                 "at most 1 is allowed")
-        if given.size:
-            numbers = given
-            self.give_bulk(given.size, &numbers[0])
-
-    def page_is_free(self, page):
-        """Is this page free?"""
-        self._require_block(page, 0)
-        return self.is_free(page)
+    # -- injection ----------------------------------------------------------------------------------------------------
 
     def fail_after(self, n):
         """Refuse the nth request from now (1: the very next), once, as if nothing were free. 0 calls it off. Returns
@@ -175,22 +94,3 @@ cdef class Buddy(Blocks):
         before = self._fail_after
         self._fail_after = n
         return before
-
-    def spoil(self, part, index=0):
-        """For tests of check() only: falsify one item of what it recounts."""
-        if part == "page":
-            self._free[index >> WORD_ORDER] ^= <uint64_t>1 << (index & 63)
-        elif part == "full":
-            self._full[index >> 6] ^= <uint64_t>1 << (index & 63)
-        elif part == "nr_free":
-            self.nr_free += 1
-        elif part == "nr_blocks":
-            self._nr_blocks[index] += 1
-        elif part == "lowest":
-            self._lowest[index] += 1
-        elif part == "places":
-            places_remove(&self._places[index], places_least(&self._places[index]))
-        elif part == "summary":
-            places_spoil(&self._places[index])
-        else:
-            raise ValueError(f"part {part!r} is not known")

@@ -60,7 +60,6 @@ cdef class Frames:
     cdef int take_at(self, hfn_t frame, FrameState state) except -1 nogil
     cdef int give(self, hfn_t frame, int order) except -1 nogil
     cdef void turn(self, hfn_t frame, FrameState state) noexcept nogil
-    cdef void *memory(self, hfn_t frame) noexcept nogil
     # Room for at least `least` more records, `most` in all, in a table on the heap of room[0] records of `size` bytes, and
     # frames for what it then takes, `reserve` staying free. OK, or NO_FRAME and nothing has changed.
     cdef int grow(self, void **table, uint32_t *room, uint32_t size, uint32_t least, uint32_t most,
@@ -70,8 +69,9 @@ cdef class Frames:
     cdef void *claim_raw_page(self, FrameState state, hfn_t *frame) except NULL nogil
     cdef void *claim_page(self, FrameState state, hfn_t *frame) except NULL nogil
     cdef int give_page(self, hfn_t frame, void *page) except -1 nogil
+    # Host compaction gives a page of metadata the frame `target`. Returns where the page lies from now on.
+    cdef void *move_page(self, void *page, hfn_t target) noexcept nogil
     cdef void _mark_taken(self, hfn_t frame, uint32_t count, FrameState state) noexcept nogil
-    cdef void _mark_free(self, hfn_t frame) noexcept nogil
     cdef void release(self) noexcept
     cpdef object check(self)
 

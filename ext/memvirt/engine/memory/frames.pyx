@@ -22,7 +22,7 @@ references, charge, or flags.
 """
 
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from memvirt.errors import ConfigError, InvariantError
 from memvirt.names import FRAME_USES
@@ -30,10 +30,6 @@ from memvirt.names import FRAME_USES
 from .buddy cimport Buddy
 from ..content.content cimport Content
 from ..types cimport NO_FRAME, NONE, NONE16, OK, PAGE_SIZE, hfn_t, uint8_t, uint32_t
-
-cdef extern from "content/poison.h" nogil:
-    void memvirt_poison(void *start, size_t bytes)
-    void memvirt_unpoison(void *start, size_t bytes)
 
 cdef extern from "content/arena.h" nogil:
     size_t mv_arena_reserved(size_t bytes)
@@ -43,16 +39,6 @@ cdef extern from "content/arena.h" nogil:
 
 cdef enum:
     CHUNK_BYTES = 2 << 20
-
-cdef extern from *:
-    """
-    #ifdef MEMVIRT_DEBUG
-    #define MEMVIRT_FILL_FREED 1
-    #else
-    #define MEMVIRT_FILL_FREED 0
-    #endif
-    """
-    bint MEMVIRT_FILL_FREED
 
 if len(FRAME_USES) != NR_FRAME_STATES:
     raise InvariantError("frames.pxd and memvirt.names count different uses of frames")
@@ -80,7 +66,7 @@ cdef class Frames:
         for frame in range(self.nr_frames):
             self.frame[frame].charge = NONE16
             self.frame[frame].backing = NONE
-            self._mark_free(frame)
+            content.shut(frame)
 
     def __dealloc__(self):
         self.release()
@@ -89,21 +75,14 @@ cdef class Frames:
     cdef void release(self) noexcept:
         """Nobody looks into a frame or a page of metadata any more."""
         cdef uint32_t i
-        if self.content is not None and self.content.arena != NULL:
-            memvirt_unpoison(self.content.arena, <size_t>self.nr_frames * PAGE_SIZE)
+        if self.content is not None:
+            self.content.unshut(0, self.nr_frames)
         for i in range(self._nr_chunks):
             mv_unmap(self._chunk[i], mv_arena_reserved(CHUNK_BYTES))
         free(self._chunk)
         self._chunk = NULL
         self._nr_chunks = 0
         self._beside = NULL
-
-    cdef void _mark_free(self, hfn_t frame) noexcept nogil:
-        if self.content.arena != NULL:
-            if MEMVIRT_FILL_FREED:              # parts of a zspage frame may be poisoned already
-                memvirt_unpoison(self.content.arena + <size_t>frame * PAGE_SIZE, PAGE_SIZE)
-                memset(self.content.arena + <size_t>frame * PAGE_SIZE, 0x5A, PAGE_SIZE)
-            memvirt_poison(self.content.arena + <size_t>frame * PAGE_SIZE, PAGE_SIZE)
 
     cdef int take(self, int order, FrameState state, uint32_t reserve, hfn_t *frame) except -1 nogil:
         """A block of 2^order frames for `state`, leaving `reserve` frames free: OK or NO_FRAME."""
@@ -133,8 +112,7 @@ cdef class Frames:
             assert record.state == FRAME_FREE
             record.state = state
             record.refs = 1
-        if self.content.arena != NULL:
-            memvirt_unpoison(self.content.arena + <size_t>frame * PAGE_SIZE, <size_t>count * PAGE_SIZE)
+        self.content.unshut(frame, count)
         self.nr_state[<int>FRAME_FREE] -= count
         self.nr_state[<int>state] += count
 
@@ -159,7 +137,7 @@ cdef class Frames:
             record.charge = NONE16
             record.state = FRAME_FREE
             record.flags = 0
-            self._mark_free(frame + i)
+            self.content.shut(frame + i)
         self.nr_state[<int>state] -= count
         self.nr_state[<int>FRAME_FREE] += count
         return self.buddy.give(frame, order)
@@ -169,12 +147,6 @@ cdef class Frames:
         self.nr_state[<int>self.frame[frame].state] -= 1
         self.frame[frame].state = state
         self.nr_state[<int>state] += 1
-
-    cdef void *memory(self, hfn_t frame) noexcept nogil:
-        """The bytes of a frame that holds metadata; NULL for content without bytes."""
-        if self.content.arena == NULL:
-            return NULL
-        return self.content.arena + <size_t>frame * PAGE_SIZE
 
     cdef int grow(self, void **table, uint32_t *room, uint32_t size, uint32_t least, uint32_t most,
                   uint32_t reserve) except -1 nogil:
@@ -214,14 +186,14 @@ cdef class Frames:
         """Uninitialised; the caller overwrites all of it. Content without bytes takes the frame all the same, and the
         page lies beside it."""
         cdef void *page = NULL
-        if self.content.arena == NULL:
+        if not self.content.has_bytes:
             if self._beside == NULL:
                 with gil:
                     self._cut_pages()
             page = self._beside
             self._beside = (<void **>page)[0]
         self.claim(0, state, frame)
-        return self.memory(frame[0]) if page == NULL else page
+        return self.content.page(frame[0]) if page == NULL else page
 
     cdef int _cut_pages(self) except -1:
         """More pages for metadata that lies beside the frames: 2 MiB on a huge page, if there is one. malloc would lay
@@ -245,8 +217,13 @@ cdef class Frames:
             self._beside = <void *>page
         return 0
 
+    cdef void *move_page(self, void *page, hfn_t target) noexcept nogil:
+        if not self.content.has_bytes:
+            return page
+        return memcpy(self.content.page(target), page, PAGE_SIZE)
+
     cdef int give_page(self, hfn_t frame, void *page) except -1 nogil:
-        if self.content.arena == NULL:
+        if not self.content.has_bytes:
             (<void **>page)[0] = self._beside
             self._beside = page
         return self.give(frame, 0)
@@ -369,10 +346,9 @@ cdef class Slab:
         return index < self.nr_pages and self.page_frame[index] == frame
 
     cdef void move_page(self, hfn_t source, hfn_t target) noexcept nogil:
-        """Host compaction moved the bytes of frame `source`, one of ours, to `target`."""
+        """Host compaction gives our page in frame `source` the frame `target`."""
         cdef uint32_t index = self.frames.frame[source].where
-        if self.frames.content.arena != NULL:
-            self.page[index] = <char *>self.frames.memory(target)
+        self.page[index] = <char *>self.frames.move_page(self.page[index], target)
         self.page_frame[index] = target
         self.frames.frame[target].where = index
 

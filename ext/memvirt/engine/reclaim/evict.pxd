@@ -21,7 +21,6 @@ cdef class Eviction:
     cdef Zpool zpool                            # None: pages are not compressed
     cdef SwapOut swapout                        # None: there is no swap
     cdef Writeback shrinker                     # woken when the pool is full
-    cdef readonly uint32_t compress_limit       # a page that does not compress to this many bytes is not kept compressed
     cdef ShareIndex last_chance                 # asked to share a page before it is written out; None: nobody is
     cdef uint64_t changes                       # grows whenever entries may have changed
     cdef hfn_t batch[SWAP_BATCH]                # pages isolated for one write to swap

@@ -23,15 +23,15 @@ from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Walk
 from ..memory.frames cimport FRAME_CACHE, Frame
 from .swapout cimport SWAP_BATCH, SwapOut
-from ..types cimport NONE, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t
+from ..types cimport NO_FRAME, NONE, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t
 from .writeback cimport Writeback
 
 
 @cython.final
 cdef class Eviction:
-    """How pages of one host go. `compress_limit`: bytes."""
+    """How pages of one host go."""
 
-    def __cinit__(self, Mapping mapping not None, SwapOut swapout, Writeback shrinker not None, uint32_t compress_limit):
+    def __cinit__(self, Mapping mapping not None, SwapOut swapout, Writeback shrinker not None):
         self.mapping = mapping
         self.frames = mapping.frames
         self.content = mapping.content
@@ -41,7 +41,6 @@ cdef class Eviction:
         self.zpool = mapping.zpool
         self.swapout = swapout
         self.shrinker = shrinker
-        self.compress_limit = compress_limit
 
     cdef uint32_t evict(self, hfn_t frame, uint32_t wanted) except? 0xFFFFFFFF nogil:
         cdef uint32_t gone = self._let_go(frame) == OK
@@ -97,19 +96,17 @@ cdef class Eviction:
         cdef const uint8_t *payload
         cdef uint32_t payload_bytes, length, handle
         cdef backing_t backing
-        cdef int outcome
+        cdef int outcome = REJECTED
         self.clock.spend(CPU_COMPRESS, self.clock.costs.compress)
-        length = self.content.compress(frame, self.compress_limit, &payload, &payload_bytes)
-        if length == 0:
-            self.meter.ev.reject_incompressible += 1
-            return REJECTED
-        outcome = self.zpool.store(payload, payload_bytes, length, 0, &handle)
-        if outcome == POOL_FULL:
-            self.meter.ev.reject_pool_full += 1
-            self.shrinker.wake()
-            return REJECTED
+        length = self.content.compress(frame, &payload, &payload_bytes)
+        if length:
+            outcome = self.zpool.store(payload, payload_bytes, length, 0, &handle)
         if outcome != OK:
-            self.meter.ev.reject_pool_frame += 1
+            self.meter.ev.reject_incompressible += outcome == REJECTED
+            self.meter.ev.reject_pool_full += outcome == POOL_FULL
+            self.meter.ev.reject_pool_frame += outcome == NO_FRAME
+            if outcome == POOL_FULL:
+                self.shrinker.wake()
             return REJECTED
         self.clock.spend(CPU_COMPRESS, self.clock.costs.zpool_store)
         backing = self.mapping.backings.make()

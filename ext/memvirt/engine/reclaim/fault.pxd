@@ -37,7 +37,6 @@ cdef class Faults:
     cdef Provisioning provisioning
     cdef dict names
     cdef ShareIndex index                       # page sharing is told of pages that come; None without it
-    cdef bint has_index
     cdef uint64_t *ticks                        # the meter's: faults seen per kind
 
     # Make (vm, gfn) accessible and cache vpn -> frame. OK, NO_FRAME, LIMITED; StoreError if bytes do not come back.

@@ -29,6 +29,7 @@ from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZE
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_PINNED
 from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
 from .reclaim cimport Reclaim
+from ..prefetch cimport prefetch_write
 from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t,
                       int64_t, leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
@@ -37,9 +38,6 @@ cdef extern from "mapping/access.h" nogil:
 
 cdef extern from "walltime.h" nogil:
     long long memvirt_wall_ns()
-
-cdef extern from *:
-    void __builtin_prefetch(const void *at, int for_write) nogil
 
 cdef enum:
     MAX_STEPS = 64              # a fault takes at most four; more means reclaim takes away what it brings
@@ -126,11 +124,11 @@ cdef class Faults:
         if n > 3:
             entry = self.leaves.entry_of(vm, pages[3])
             if entry != NULL:
-                __builtin_prefetch(entry, 1)
+                prefetch_write(entry)
         if n > 2:
             entry = self.leaves.entry_of(vm, pages[2])
             if entry != NULL and (entry[0] & (PTE_PRESENT | PTE_BACKED)) == PTE_BACKED:
-                __builtin_prefetch(self.mapping.backings.at(entry[0] & PTE_WHERE), 1)
+                prefetch_write(self.mapping.backings.at(entry[0] & PTE_WHERE))
         if n > 1:
             record = self._out(vm, pages[1])
             if record != NULL:
@@ -201,7 +199,7 @@ cdef class Faults:
 
     cdef void _born(self, hfn_t frame) noexcept nogil:
         """The frame holds a new page: page sharing counts its time to merge from here."""
-        if self.has_index:
+        if self.index is not None:
             self.index.since_ns[frame] = self.clock.now
 
     cdef int _zero(self, Access *access) except -1 nogil:
@@ -277,7 +275,7 @@ cdef class Faults:
             return outcome
         self.mapping.map_cached(access.vm, access.at.id, access.at.index, id)
         if ahead:
-            if self.has_index:
+            if self.index is not None:
                 self.index.arrived(frame)
             self.reclaim.readahead.window.hits += 1
             self.meter.ev.readahead_hits += 1
@@ -296,7 +294,7 @@ cdef class Faults:
         self.frames.claim(0, FRAME_GUEST, &frame)
         self._fill_from(id, frame, access)
         self.mapping.map_back(access.vm, access.at.id, access.at.index, frame, id)
-        if self.has_index:
+        if self.index is not None:
             self.index.arrived(frame)
         if kind == BACKING_SAME:
             self.meter.ev.fault_same += 1

@@ -63,15 +63,6 @@ cdef class Window:
         self.last_pages = pages
         return pages
 
-    def fault(self, uint32_t slot):
-        """First and last slot to read for a fault on this one (for tests)."""
-        cdef uint32_t mask = self.next_pages(slot) - 1
-        return slot & ~mask, slot | mask
-
-    def hit(self, uint32_t pages=1):
-        """So many pages read ahead were accessed (for tests)."""
-        self.hits += pages
-
 
 @cython.final
 cdef class Readahead:
@@ -85,7 +76,7 @@ cdef class Readahead:
         self.clock = mapping.clock
         self.meter = mapping.meter
         self.swap = mapping.swap
-        if page_cluster and mapping.has_swap:
+        if page_cluster and mapping.swap is not None:
             self.nr_slots = mapping.swap.nr_slots
             self._backing_of = <uint32_t *>calloc(self.nr_slots, sizeof(uint32_t))
             if self._backing_of == NULL:

@@ -46,12 +46,11 @@ from .writeback cimport CLUSTER, Writeback
 
 
 cdef class Reclaim(Actor):
-    """Frees frames of one host; as an actor, in the background. `compress_limit`: bytes; `readahead`: page cluster of
-    swap readahead; `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed pages back before the
-    pool is full."""
+    """Frees frames of one host; as an actor, in the background. `readahead`: page cluster of swap readahead;
+    `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed pages back before the pool is full."""
 
-    def __cinit__(self, Mapping mapping not None, Device device not None, uint32_t compress_limit, readahead,
-                  int64_t harvest_interval_ns, bint ease_pool):
+    def __cinit__(self, Mapping mapping not None, Device device not None, readahead, int64_t harvest_interval_ns,
+                  bint ease_pool):
         cdef SwapOut swapout = None
         self.mapping = mapping
         self.device = device
@@ -62,14 +61,14 @@ cdef class Reclaim(Actor):
         self.meter = mapping.meter
         self.stalls = Stalls()
         self.readahead = Readahead(mapping, readahead)
-        if mapping.has_swap:
+        if mapping.swap is not None:
             swapout = SwapOut(mapping, self.readahead)
         self.shrinker = Writeback(mapping, swapout)
-        self.eviction = Eviction(mapping, swapout, self.shrinker, compress_limit)
+        self.eviction = Eviction(mapping, swapout, self.shrinker)
         self.harvester = Harvester(mapping, harvest_interval_ns)
         self.share = CLUSTER
         self.whose = NONE16
-        self.ease_pool = ease_pool and mapping.has_zpool and mapping.has_swap
+        self.ease_pool = ease_pool and mapping.zpool is not None and mapping.swap is not None
         self.providing = NONE16
 
     # ---- securing frames
@@ -166,11 +165,11 @@ cdef class Reclaim(Actor):
             loose -= min(loose, self.mapping.account[vm].reservation)
             gone += min(easy[vm], loose)
             dirty += min(hard[vm], loose - min(easy[vm], loose))
-        if not self.mapping.has_zpool:
-            slots = self.mapping.swap.nr_slots - self.mapping.swap.nr_used if self.mapping.has_swap else 0
+        if self.zpool is None:
+            slots = 0 if self.mapping.swap is None else self.mapping.swap.nr_slots - self.mapping.swap.nr_used
             dirty = min(dirty, slots)
         found += gone + dirty
-        frames += self.mapping.aside(but, 0 if self.mapping.has_zpool else dirty)
+        frames += self.mapping.aside(but, dirty if self.zpool is None else 0)
         return found >= frames + self.mapping.backings.records.frames_needed(<uint32_t>(gone + dirty))
 
     cdef int keep_limits(self) except -1 nogil:

@@ -29,7 +29,7 @@ cdef class Writeback:
         self.clock = mapping.clock
         self.meter = mapping.meter
         self.swapout = swapout
-        if mapping.has_zpool and swapout is not None:
+        if mapping.zpool is not None and swapout is not None:
             while self.nr_bounce < min(<uint32_t>CLUSTER, self.frames.nr_frames // 512 + 1):
                 if self.frames.take(0, FRAME_FIXED, 0, &self.bounce[self.nr_bounce]) != OK:
                     break

@@ -15,9 +15,10 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcpy
 
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    HEAD_AHEAD, MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_copy, queue_drop_hole, queue_make, queue_oldest,
+    HEAD_AHEAD, prefetch_write, REPLAY_AHEAD, queue_check, queue_copy, queue_drop_hole, queue_make, queue_oldest,
     queue_push, queue_remove, queue_rename, queue_rotate, state_rename,
 )
 from .order cimport Order
@@ -70,7 +71,7 @@ cdef class Clock(Order):
         cdef uint32_t id
         while queue.live:                       # ends: each turn clears a mark or drops a hole
             id = slots[queue.head]
-            MV_PREFETCH(state + slots[queue.head + HEAD_AHEAD])
+            prefetch_write(state + slots[queue.head + HEAD_AHEAD])
             if id == NONE:
                 queue_drop_hole(queue)
             elif state[id] & REFERENCED:
@@ -132,7 +133,7 @@ cdef class Clock(Order):
         return 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
+        prefetch_write(&self._state[id])
 
     cpdef object check(self):
         """Recount residents from the states and compare with the queue. Raises InvariantError."""

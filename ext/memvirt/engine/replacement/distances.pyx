@@ -20,8 +20,9 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint32_t, uint64_t
-from .lists cimport MV_PREFETCH, REPLAY_AHEAD
+from .lists cimport REPLAY_AHEAD
 
 from memvirt.errors import ConfigError, InvariantError
 
@@ -74,10 +75,10 @@ cdef void measure(
     cdef size_t i, end = stop - 1
     cdef uint32_t distance, ahead
     for i in range(start, stop):
-        MV_PREFETCH(last + pages[min(i + REPLAY_AHEAD, end)])
+        prefetch_write(last + pages[min(i + REPLAY_AHEAD, end)])
         ahead = last[pages[min(i + REPLAY_AHEAD // 2, end)]]
         if ahead != NONE:
-            MV_PREFETCH(ranks.bits + ahead // 64)
+            prefetch_write(ranks.bits + ahead // 64)
         distance = next_distance(ranks, last, ids, pages[i])
         if out != NULL:
             out[i] = distance

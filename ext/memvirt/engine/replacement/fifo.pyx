@@ -8,9 +8,10 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
+from ..prefetch cimport prefetch_write
 from ..types cimport uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    MV_PREFETCH, REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rename,
+    REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rename,
     state_rename,
 )
 from .order cimport Order
@@ -77,8 +78,8 @@ cdef class Fifo(Order):
         return self._state[id] != 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
-        MV_PREFETCH(&self._where[id])
+        prefetch_write(&self._state[id])
+        prefetch_write(&self._where[id])
 
     cpdef object check(self):
         """Recount residents from the states and compare with the queue. Raises InvariantError."""

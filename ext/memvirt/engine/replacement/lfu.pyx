@@ -13,8 +13,9 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint32_t, uint64_t
-from .lists cimport MV_PREFETCH, REPLAY_AHEAD
+from .lists cimport REPLAY_AHEAD
 from .order cimport Order
 
 from memvirt.errors import InvariantError
@@ -169,7 +170,7 @@ cdef class Lfu(Order):
         return self._places[id].rank != NONE
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._places[id])
+        prefetch_write(&self._places[id])
 
     cpdef object check(self):
         """Walk all ranks and their ids and compare with the counter. Raises InvariantError."""

@@ -32,10 +32,11 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .ghosts cimport ghosts_add, ghosts_check, ghosts_hold, ghosts_make, ghosts_remove
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_make, links_oldest, links_push, links_remove, links_rename,
+    Link, REPLAY_AHEAD, links_check, links_make, links_oldest, links_push, links_remove, links_rename,
     links_renew, queue_oldest,
 )
 from .order cimport LAST_ID, Order
@@ -227,8 +228,8 @@ cdef class Lirs(Order):
         return self._state[id] != 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
-        MV_PREFETCH(&self._stack[id])
+        prefetch_write(&self._state[id])
+        prefetch_write(&self._stack[id])
 
     cpdef object check(self):
         """Compare both lists, the ghosts and the counters with the states. Raises InvariantError."""

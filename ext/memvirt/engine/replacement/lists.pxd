@@ -12,13 +12,8 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint8_t, uint32_t
-
-cdef extern from *:
-    """
-    #define MV_PREFETCH(address) __builtin_prefetch((address), 1, 3)
-    """
-    void MV_PREFETCH(const void *address) noexcept nogil
 
 cdef enum:
     HEAD_AHEAD = 16                 # places between the prefetch and the use of the state of a queue's oldest
@@ -178,8 +173,8 @@ cdef inline void linked_remove(Link *links, uint8_t *state, uint32_t id) noexcep
     state[id] = 0
 
 cdef inline void linked_prefetch(const Link *links, const uint8_t *state, uint32_t id) noexcept nogil:
-    MV_PREFETCH(&state[id])
-    MV_PREFETCH(&links[id])
+    prefetch_write(&state[id])
+    prefetch_write(&links[id])
 
 
 cdef object linked_check(str name, const Link *links, const uint8_t *state, uint32_t ids)

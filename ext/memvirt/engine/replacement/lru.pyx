@@ -12,9 +12,10 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint32_t, uint64_t
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, links_check, links_make, links_oldest, links_push, links_remove, links_rename,
+    Link, REPLAY_AHEAD, links_check, links_make, links_oldest, links_push, links_remove, links_rename,
     links_renew,
 )
 from .order cimport Order
@@ -78,7 +79,7 @@ cdef class Lru(Order):
         return 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._links[id])
+        prefetch_write(&self._links[id])
 
     cpdef object check(self):
         """Walk the list and compare it with the counter and the nodes. Raises InvariantError."""

@@ -21,10 +21,11 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .ghosts cimport ghosts_add, ghosts_check, ghosts_hold, ghosts_make, ghosts_recall
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check, links_cut,
+    Link, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check, links_cut,
     links_make, links_oldest, links_push,
 )
 from .order cimport Order
@@ -175,8 +176,8 @@ cdef class Mq(Order):
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
         linked_prefetch(self._links, self._state, id)
-        MV_PREFETCH(&self._references[id])
-        MV_PREFETCH(&self._expires[id])
+        prefetch_write(&self._references[id])
+        prefetch_write(&self._expires[id])
 
     cpdef object check(self):
         """Compare the queues, the ghosts and the counter with the states. Raises InvariantError."""

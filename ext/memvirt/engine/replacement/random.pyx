@@ -12,8 +12,10 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdlib cimport free, malloc
 
+from ..splitmix cimport draw
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint32_t, uint64_t
-from .lists cimport MV_PREFETCH, REPLAY_AHEAD
+from .lists cimport REPLAY_AHEAD
 from .order cimport Order
 
 from memvirt.errors import ConfigError, InvariantError
@@ -46,14 +48,8 @@ cdef class Random(Order):
         return self.ids * <uint64_t>8
 
     cdef uint32_t _draw(self, uint32_t n) noexcept nogil:
-        """A number in 0 .. n - 1 (Steele, Lea and Flood's splitmix64, scaled by the high half of a product)."""
-        cdef uint64_t z
-        self._seed += <uint64_t>0x9E3779B97F4A7C15
-        z = self._seed
-        z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-        z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
-        z ^= z >> 31
-        return <uint32_t>(((z >> 32) * n) >> 32)
+        """A number in 0 .. n - 1: the high half of a product."""
+        return <uint32_t>(((draw(&self._seed) >> 32) * n) >> 32)
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         assert id < self.ids and not self.holds(id) and self.nr_resident < self.most
@@ -112,7 +108,7 @@ cdef class Random(Order):
         return self._where[id] != NONE
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._where[id])
+        prefetch_write(&self._where[id])
 
     cpdef object check(self):
         """Compare both arrays and the choice with the counter. Raises InvariantError."""

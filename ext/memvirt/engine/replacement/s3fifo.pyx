@@ -27,10 +27,11 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .ghosts cimport ghosts_add, ghosts_check, ghosts_make, ghosts_recall
 from .lists cimport (
-    MV_PREFETCH, Queue, REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rename,
+    Queue, REPLAY_AHEAD, queue_check, queue_make, queue_oldest, queue_push, queue_remove, queue_rename,
     queue_rotate, state_rename,
 )
 from .order cimport Order
@@ -193,8 +194,8 @@ cdef class S3Fifo(Order):
         return self._state[id] != 0
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
-        MV_PREFETCH(&self._state[id])
-        MV_PREFETCH(&self._where[id])
+        prefetch_write(&self._state[id])
+        prefetch_write(&self._where[id])
 
     cpdef object check(self):
         """Compare both queues, the ghosts and the counters with the states. Raises InvariantError."""

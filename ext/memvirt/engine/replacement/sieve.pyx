@@ -12,9 +12,10 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free
 
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check,
+    Link, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check,
     links_make, links_push,
 )
 from .order cimport Order
@@ -78,7 +79,7 @@ cdef class Sieve(Order):
         """The hand leaves id behind, if it stands there."""
         if self._hand == id:
             self._hand = self._links[id].prev
-            MV_PREFETCH(&self._links[self._hand])
+            prefetch_write(&self._links[self._hand])
 
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil:
         return self.forget(id)

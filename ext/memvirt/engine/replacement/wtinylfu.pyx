@@ -24,9 +24,10 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
+from ..prefetch cimport prefetch_write
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
-    Link, MV_PREFETCH, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check, links_cut,
+    Link, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check, links_cut,
     links_make, links_oldest, links_push, links_renew,
 )
 from .order cimport Order
@@ -218,7 +219,7 @@ cdef class WTinyLfu(Order):
 
     cdef void prefetch(self, uint32_t id) noexcept nogil:
         linked_prefetch(self._links, self._state, id)
-        MV_PREFETCH(&self._key[id])
+        prefetch_write(&self._key[id])
 
     cpdef object check(self):
         """Compare the three lists, their lengths and the contest with the states. Raises InvariantError."""

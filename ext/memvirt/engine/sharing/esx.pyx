@@ -15,16 +15,9 @@ shifts, each of which is a bijection, skipping numbers beyond the VM. full_scans
 from ..counters cimport CPU_SCAN
 from ..types cimport MAX_VMS, NONE, NONE16, gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
 from .scanner cimport Scanner
+from ..splitmix cimport mix
 
 cdef int64_t SECOND_NS = 1_000_000_000
-
-
-cdef inline uint64_t mix(uint64_t x) noexcept nogil:
-    """splitmix64's finaliser."""
-    x += 0x9E3779B97F4A7C15ULL
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL
-    return x ^ (x >> 31)
 
 
 cdef inline int bits_for(uint64_t n) noexcept nogil:

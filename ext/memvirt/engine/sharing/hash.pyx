@@ -16,6 +16,9 @@ from ..memory.frames cimport FRAME_STABLE
 from ..types cimport NONE, hfn_t, uint32_t, uint64_t
 from .scanner cimport Scanner
 
+cdef enum:
+    ASK_EVERY = 64              # frames between two questions whether to stop: some 30 us, and the question costs nothing
+
 
 cdef class HashScanner(Scanner):
 
@@ -31,7 +34,9 @@ cdef class HashScanner(Scanner):
         if pages == NONE:
             self.cursor = 0
         merged += self.follow_hints(pages, &looked)
-        while looked < pages and not self.clock.interrupt.asked():
+        while looked < pages:
+            if self.cursor % ASK_EVERY == 0 and self.clock.interrupt.asked():
+                break
             if self.cursor == 0 and not self.zero_only:
                 self.index.rebuild()
             merged += self.visit(self.cursor, &looked)

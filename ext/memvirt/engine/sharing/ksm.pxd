@@ -47,8 +47,7 @@ cdef class KsmScanner(Scanner):
     cdef readonly uint64_t pages_unshared
     cdef readonly uint64_t pages_skipped
     cdef uint64_t no_item                       # pages not looked at for want of a frame for their items
-    cdef readonly Advisor advisor               # chooses pages_to_scan, if it is to
-    cdef bint has_advisor
+    cdef readonly Advisor advisor               # chooses pages_to_scan; None: it stays as it was set
 
     cdef inline Item *item(self, uint32_t id) noexcept nogil:
         return <Item *>(self.chunks.page[id >> CHUNK_SHIFT] + (id & (ITEMS_PER_CHUNK - 1)) * sizeof(Item))

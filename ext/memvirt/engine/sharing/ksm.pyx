@@ -63,10 +63,9 @@ cdef class KsmScanner(Scanner):
         self.chunks = Slab(self.index.frames, PAGE_SIZE, FRAME_FIXED)
         self.unstable = Treap(self.chunks)
         self.smart_scan = smart_scan
-        self.has_advisor = advisor
-        self.advisor = Advisor(self.clock, advisor_target_ns, advisor_max_cpu, advisor_max_pages)
+        if advisor:
+            self.advisor = Advisor(self.clock, advisor_target_ns, advisor_max_cpu, advisor_max_pages)
         self.index.follower = self
-        self.index.has_follower = True
         self.index.mapping.copy_merged = True
 
     def __dealloc__(self):
@@ -97,13 +96,14 @@ cdef class KsmScanner(Scanner):
         self.in_pass = True
         self.at_vm = 0
         self.at_gfn = 0
-        self.advisor.begin_pass()
+        if self.advisor is not None:
+            self.advisor.begin_pass()
 
     cdef void _end_pass(self) noexcept nogil:
         self.in_pass = False
         self.full_scans += 1
         self.unstable.clear()           # items that were in it are recognised by their pass number
-        if self.has_advisor:
+        if self.advisor is not None:
             self.pages_to_scan = self.advisor.advise(self.pages_to_scan)
 
     cdef bint _next_page(self, hfn_t *frame, uint32_t *id) except? True nogil:

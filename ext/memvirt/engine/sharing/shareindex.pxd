@@ -38,8 +38,7 @@ cdef class ShareIndex(Listener):
     cdef int64_t *since_ns                  # [nr_frames] when the frame was given its page; merged: when it was merged
     cdef Histogram *time_to_merge           # simulated ns from a page being given its frame to that frame being saved
     cdef Histogram *lifetime                # simulated ns for which frames stayed merged
-    cdef Listener follower                  # a scanner with structures of its own: told what this is told
-    cdef bint has_follower
+    cdef Listener follower                  # a scanner with structures of its own: told what this is told; or None
     cdef readonly uint64_t breaks           # merged frames that stopped being one
     cdef readonly uint64_t false_matches    # equal hash, different bytes
     cdef readonly uint64_t stale_hints      # candidates that had changed since they were hashed

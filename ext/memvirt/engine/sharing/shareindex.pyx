@@ -34,13 +34,11 @@ from ..memory.frames cimport (FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_PI
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Leaves
 from ..mapping.mapping cimport Listener, Mapping
 from ..mapping.rmap cimport Walk
+from ..prefetch cimport prefetch_read
 from ..types cimport LEAF_ENTRIES, NONE, NONE16, OK, hfn_t, int64_t, uint32_t, uint64_t
 
 cdef enum:
     RECENT = 4096               # arrivals remembered; older ones wait for the ordinary scan
-
-cdef extern from *:
-    void __builtin_prefetch(const void *at) nogil
 
 
 cdef class ShareIndex(Listener):
@@ -70,7 +68,6 @@ cdef class ShareIndex(Listener):
             self.frames.frame[self.zero_frame].refs = 0
             self.frames.frame[self.zero_frame].flags = FRAME_ZERO
         mapping.listener = self
-        mapping.has_listener = True
 
     def __dealloc__(self):
         free(self.cell)
@@ -126,7 +123,7 @@ cdef class ShareIndex(Listener):
         """The key of a frame that find_or_add will be asked for soon."""
         cdef uint64_t hash = self.key_of(frame)
         self.clock.spend(CPU_SCAN, self.clock.costs.hash_page)
-        __builtin_prefetch(&self.cell[<uint32_t>hash & self.mask])
+        prefetch_read(&self.cell[<uint32_t>hash & self.mask])
         return hash
 
     cdef hfn_t find_or_add(self, hfn_t frame, uint64_t hash) except? 0xFFFFFFFE nogil:
@@ -276,7 +273,7 @@ cdef class ShareIndex(Listener):
     cdef void unshared(self, hfn_t frame) noexcept nogil:
         self.breaks += 1
         hist_add(self.lifetime, max(<int64_t>0, self.clock.now - self.since_ns[frame]))
-        if self.has_follower:
+        if self.follower is not None:
             self.follower.unshared(frame)
 
     cdef void moved(self, hfn_t source, hfn_t target) noexcept nogil:
@@ -287,7 +284,7 @@ cdef class ShareIndex(Listener):
                 self.rebuild()
             else:
                 self._insert(target, self.key_of(target))
-        if self.has_follower:
+        if self.follower is not None:
             self.follower.moved(source, target)
 
     # ---- what there is to see
@@ -314,14 +311,6 @@ cdef class ShareIndex(Listener):
     def histograms(self):
         """Complete histograms, simulated ns: how long duplicates lived, how long frames stayed merged."""
         return {"time_to_merge_ns": histogram_dict(self.time_to_merge), "share_lifetime_ns": histogram_dict(self.lifetime)}
-
-    def narrow_hash(self, bits):
-        """Keep only the lowest `bits` of every hash, so that tests can force collisions."""
-        if not 0 <= bits <= 64:
-            raise ValueError(f"{bits} bits of hash; 0 to 64 are possible")
-        self.hash_mask = (<uint64_t>1 << <int>bits) - 1 if bits < 64 else <uint64_t>-1
-        if self.cell != NULL:
-            self.rebuild()
 
     def check(self):
         """Recount the table; InvariantError on a difference."""

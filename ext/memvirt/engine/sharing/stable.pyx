@@ -17,7 +17,7 @@ and a chain has no record of its own.
 """
 
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 
 from memvirt.errors import InvariantError
 
@@ -26,9 +26,6 @@ from ..counters cimport CPU_SCAN
 from ..memory.frames cimport FRAME_FIXED, FRAME_STABLE, Frames, Slab
 from ..types cimport NONE, PAGE_SIZE, hfn_t, uint32_t
 from .treap cimport RECORD_BYTES, Treap
-
-cdef enum:
-    STEP = 256                  # bytes compared at a time: the cost of a comparison is what it had to read
 
 
 cdef class StableTree:
@@ -50,18 +47,12 @@ cdef class StableTree:
 
     cdef int order(self, hfn_t a, uint32_t a_salt, hfn_t b, uint32_t b_salt) noexcept nogil:
         """Negative, 0 or positive as a sorts before, equals or sorts after b; costs what had to be read."""
-        cdef uint32_t at = 0
-        cdef int result = 0
+        cdef uint32_t read
+        cdef int result
         if a_salt != b_salt:
             return -1 if a_salt < b_salt else 1
-        if self.content.arena == NULL:
-            result = self.content.compare(a, b)
-            at = STEP if result else PAGE_SIZE
-        else:
-            while at < PAGE_SIZE and result == 0:
-                result = memcmp(self.content.raw(a) + at, self.content.raw(b) + at, STEP)
-                at += STEP
-        self.clock.spend(CPU_SCAN, self.clock.costs.compare_page * at / PAGE_SIZE)
+        result = self.content.compare_reading(a, b, &read)
+        self.clock.spend(CPU_SCAN, self.clock.costs.compare_page * read / PAGE_SIZE)
         return result
 
     cdef uint32_t search(self, hfn_t frame, uint32_t salt) noexcept nogil:

@@ -28,6 +28,7 @@ import cython
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strdup
+from posix.stdlib cimport posix_memalign
 
 from ..device cimport Device
 from .swapspace cimport SwapSpace
@@ -56,9 +57,6 @@ cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     int getpid()
     int unlink(const char *path)
-
-cdef extern from "<stdlib.h>" nogil:
-    int posix_memalign(void **memory, size_t alignment, size_t size)
 
 
 @cython.final

@@ -7,19 +7,9 @@ Bytes and simulated time part here: write and read_batch move bytes in a file, w
 that the slots are said to lie on would have taken.
 """
 
-import cython
-
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
-
 from ..counters cimport CPU_SWAP
 from ..device cimport Device
-from ..types cimport IO_FAILED, OK, PAGE_SIZE
-
-from memvirt.errors import ConfigError
-
-cdef extern from "<stdlib.h>" nogil:
-    int posix_memalign(void **memory, size_t alignment, size_t size)
+from ..types cimport IO_FAILED, OK
 
 MAX_SLOTS = 2**32 - 2               # slot numbers are 32 bits, and NONE is not one of them
 
@@ -88,91 +78,8 @@ cdef class SwapSpace:
         """A slot as messages name it."""
         return f"swap slot {slot}"
 
-    def window_of(self, uint32_t slot, uint32_t pages):
-        """First and last slot of the window (for tests)."""
-        cdef uint32_t first = 0, last = 0
-        self.window(slot, pages, &first, &last)
-        return first, last
-
     cdef void release(self) noexcept:
         pass
 
     cpdef object check(self):
         return None
-
-    def take_slots(self, uint32_t n):
-        """Up to n free slots, as a list."""
-        cdef Batch batch = Batch(n, self.slot_bytes)
-        return [batch.slots[i] for i in range(self.take(n, batch.slots))]
-
-    def give_slot(self, uint32_t slot):
-        """Give a slot back; InvariantError if it is not in use."""
-        self.give(slot)
-
-    def slot_in_use(self, uint32_t slot):
-        """Whether the slot is taken; False beyond the last."""
-        return self.in_use(slot)
-
-    def write_slots(self, slots, payloads, bint begun=False):
-        """Write payloads (slot_bytes each) to taken slots; a list of bools, True where it worked. begun: as the engine
-        does, beginning the write before it is waited for."""
-        cdef Batch batch = Batch(len(slots), self.slot_bytes, begun)
-        if len(payloads) != len(slots):
-            raise ConfigError(f"{len(payloads)} payloads for {len(slots)} slots")
-        for i, (slot, payload) in enumerate(zip(slots, payloads)):
-            batch.put(i, slot, payload)
-        if begun:
-            self.begin_write(batch.n, batch.slots, <const uint8_t **>batch.pages)
-        self.write(batch.n, batch.slots, <const uint8_t **>batch.pages, batch.done)
-        return [bool(batch.done[i]) for i in range(batch.n)]
-
-    def read_slots(self, slots):
-        """The payloads of taken slots; None for each that could not be read."""
-        cdef Batch batch = Batch(len(slots), self.slot_bytes)
-        for i, slot in enumerate(slots):
-            batch.slots[i] = slot
-        self.read_batch(batch.n, batch.slots, batch.pages, batch.done)
-        return [batch.get(i) if batch.done[i] else None for i in range(batch.n)]
-
-
-@cython.final
-cdef class Batch:
-    """Arrays for one call from Python. Its pages are deliberately not aligned, as a caller's may be; or they are, and lie
-    in pieces of 1, 2 and 3, as frames do."""
-
-    cdef uint32_t n, unit
-    cdef uint32_t *slots
-    cdef uint8_t **pages
-    cdef uint8_t *done
-    cdef uint8_t *memory
-
-    def __cinit__(self, uint32_t n, uint32_t unit, bint aligned=False):
-        cdef uint32_t i, at = 0
-        cdef size_t room = (<size_t>n * 2 + 1) * unit
-        self.n, self.unit = n, unit
-        self.slots = <uint32_t *>calloc(n + 1, sizeof(uint32_t))
-        self.pages = <uint8_t **>calloc(n + 1, sizeof(uint8_t *))
-        self.done = <uint8_t *>calloc(n + 1, 1)
-        if (self.slots == NULL or self.pages == NULL or self.done == NULL
-                or posix_memalign(<void **>&self.memory, PAGE_SIZE, room)):
-            raise MemoryError(f"a batch of {n} slots")
-        memset(self.memory, 0, room)
-        for i in range(n):
-            at += 1 + (aligned and i % 6 in (0, 1, 3))
-            self.pages[i] = self.memory + (<size_t>at - 1) * unit + (not aligned)
-
-    def __dealloc__(self):
-        free(self.slots)
-        free(self.pages)
-        free(self.done)
-        free(self.memory)
-
-    cdef put(self, uint32_t i, slot, payload):
-        cdef bytes source = bytes(payload)
-        if len(source) != self.unit:
-            raise ConfigError(f"a payload of {len(source)} bytes: a slot holds {self.unit}")
-        self.slots[i] = slot
-        memcpy(self.pages[i], <const char *>source, self.unit)
-
-    cdef get(self, uint32_t i):
-        return self.pages[i][:self.unit]

@@ -29,7 +29,6 @@ cdef class Zpool:
     cdef readonly bint full                         # limit_frames was reached, accept_frames not yet seen again
     cdef uint64_t count[NR_COUNTS]                  # by the enum above
     cdef uint32_t _oldest                           # handle, or NONE; always NONE where no order is kept
-    cdef bint _in_frames                            # payloads are bytes in the frames
     cdef uint8_t _scratch[4096]                     # view() of an object that spans two frames
 
     # Whose a live object is: 28 bits for the caller to keep, 0 at first.
@@ -54,18 +53,18 @@ cdef class Zpool:
     # its zspage; its bytes, and its neighbours in the order.
     cdef void expect(self, uint32_t handle) noexcept nogil
     cdef void expect_bytes(self, uint32_t handle) noexcept nogil
-    cpdef int free(self, uint32_t handle) except -1 nogil
+    cdef int free(self, uint32_t handle) except -1 nogil
     # The live object that was stored longest ago, or NONE: the writeback victim. `rotate` gives it a second chance: it
     # becomes the youngest and its loaded mark goes. Only of a pool that is `aged`.
-    cpdef uint32_t oldest(self) noexcept nogil
-    cpdef int rotate(self, uint32_t handle) except -1 nogil
+    cdef uint32_t oldest(self) noexcept nogil
+    cdef int rotate(self, uint32_t handle) except -1 nogil
     # Move one object from a sparse zspage to a full one of the same class, or say that there is nothing to gain by it.
     # Such classes are looked for from size_class[0] down, which becomes the one where it was. The caller is told who
     # has which handle from now on.
     cdef bint compact_one(self, int *size_class, uint32_t *owner, uint32_t *handle) except -1 nogil
     # Frame `source` of a zspage becomes `target` (taken as FRAME_ZSPAGE), bytes and all; the caller gives `source`
     # back. No handle changes.
-    cpdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil
+    cdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil
     cpdef uint64_t metadata_bytes(self) noexcept nogil
     cdef bint _declines(self, uint32_t length, int *outcome) noexcept nogil
     cdef uint32_t _require(self, uint32_t handle) except? 0xFFFFFFFF nogil

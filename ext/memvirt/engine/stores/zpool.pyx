@@ -23,12 +23,10 @@ Kept, and recounted by check():
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
-from ..memory.frames cimport FRAME_ZSPAGE
 from .sizeclass cimport SizeClass, size_index
 from ..types cimport NONE, OK, PAGE_SIZE, POOL_FULL, REJECTED
-from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, OWNER, SPARE_FREE, Age, Zspages, handle_of, slot_of,
+from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, SPARE_FREE, Age, Zspages, handle_of, slot_of,
                       spare_of)
 
 from memvirt.errors import ConfigError, InvariantError
@@ -59,7 +57,6 @@ cdef class Zpool:
         self.limit_frames = limit_frames
         self.accept_frames = limit_frames * accept_percent // 100
         self.reject_above = reject_above
-        self._in_frames = frames.content.arena != NULL
         self._oldest = NONE
 
     # ---- store ----
@@ -68,7 +65,7 @@ cdef class Zpool:
                    uint32_t *handle) except -1 nogil:
         cdef int outcome = OK, size_class
         cdef uint32_t zspage, slot
-        if not 1 <= length <= PAGE_SIZE or payload_bytes != (length if self._in_frames else 8):
+        if not 1 <= length <= PAGE_SIZE or payload_bytes != self.frames.content.payload_bytes(length):
             with gil:
                 raise InvariantError(f"a store of {payload_bytes} bytes accounted as {length}")
         if self._declines(length, &outcome):
@@ -92,6 +89,10 @@ cdef class Zpool:
 
     cdef bint _declines(self, uint32_t length, int *outcome) noexcept nogil:
         """Whether the pool's rules decline an object before any frame is asked for; counts the reason."""
+        if length > self.reject_above:          # whatever room there is
+            self.count[REJECT_TOO_BIG] += 1
+            outcome[0] = REJECTED
+            return True
         if self.nr_pool_frames >= self.limit_frames:
             self.count[POOL_LIMIT_HITS] += not self.full
             self.full = True
@@ -103,10 +104,6 @@ cdef class Zpool:
             outcome[0] = POOL_FULL
             return True
         self.full = False
-        if length > self.reject_above:
-            self.count[REJECT_TOO_BIG] += 1
-            outcome[0] = REJECTED
-            return True
         return False
 
     # ---- load and free ----
@@ -123,7 +120,7 @@ cdef class Zpool:
         cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle)
         cdef uint32_t length = self.zspages.length(zspage, slot)
         self.zspages.word[handle] = self.zspages.word[handle] | LOADED
-        payload_bytes[0] = length if self._in_frames else 8
+        payload_bytes[0] = self.frames.content.payload_bytes(length)
         return self.zspages.view(zspage, slot, length, self._scratch)
 
     cdef void expect(self, uint32_t handle) noexcept nogil:
@@ -131,14 +128,14 @@ cdef class Zpool:
 
     cdef void expect_bytes(self, uint32_t handle) noexcept nogil:
         cdef Age *age
-        if self._in_frames:
+        if self.frames.content.has_bytes:
             self.zspages.expect_bytes(handle)
         if self.zspages.aged:
             age = self.zspages.age(handle)
             self.zspages.expect(age.older)
             self.zspages.expect(age.younger)
 
-    cpdef int free(self, uint32_t handle) except -1 nogil:
+    cdef int free(self, uint32_t handle) except -1 nogil:
         cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle)
         self.stored_bytes -= self.zspages.length(zspage, slot)
         self.nr_objects -= 1
@@ -150,10 +147,10 @@ cdef class Zpool:
 
     # ---- order ----
 
-    cpdef uint32_t oldest(self) noexcept nogil:
+    cdef uint32_t oldest(self) noexcept nogil:
         return self._oldest
 
-    cpdef int rotate(self, uint32_t handle) except -1 nogil:
+    cdef int rotate(self, uint32_t handle) except -1 nogil:
         self._require(handle)
         if not self.zspages.aged:
             with gil:
@@ -238,7 +235,7 @@ cdef class Zpool:
         self.nr_pool_frames -= freed
         return 0
 
-    cpdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil:
+    cdef int move_frame(self, hfn_t source, hfn_t target) except -1 nogil:
         return self.zspages.rewire(source, target)
 
     # ---- accounts ----
@@ -315,59 +312,3 @@ cdef class Zpool:
                                  f"in {self.zspages.nr_frames}")
         if parts != self.nr_pool_frames * PAGE_SIZE:
             raise InvariantError(f"{self.nr_pool_frames} frames, but the parts add up to {parts} bytes")
-
-    # ---- faces for Python ----
-
-    def relocate(self, hfn_t source):
-        """Moves one frame of a zspage to the next free one: the new frame, or None when none is free."""
-        cdef hfn_t target
-        if self.frames.take(0, FRAME_ZSPAGE, 0, &target) != OK:
-            return None
-        self.move_frame(source, target)
-        self.frames.give(source, 0)
-        return target
-
-    def put(self, bytes payload not None, length=None, uint32_t reserve=0, uint32_t owner=0):
-        """Stores a payload accounted as `length` bytes (by default its own); (outcome, handle or None)."""
-        cdef uint32_t handle = NONE
-        cdef const uint8_t *source = <const uint8_t *>PyBytes_AS_STRING(payload)
-        cdef uint32_t accounted = len(payload) if length is None else length
-        if owner > OWNER:
-            raise InvariantError(f"owner {owner} does not fit into a cell")
-        cdef int outcome = self.store(source, len(payload), accounted, reserve, &handle)
-        if outcome != OK:
-            return outcome, None
-        self.set_owner(handle, owner)
-        return outcome, handle
-
-    def compact(self):
-        """Moves all that compaction would: [(owner, new handle)], one after the other."""
-        cdef int size_class = self.zspages.nr_classes - 1
-        cdef uint32_t owner, handle
-        moves = []
-        while self.compact_one(&size_class, &owner, &handle):
-            moves.append((owner, handle))
-        return moves
-
-    def was_loaded(self, uint32_t handle):
-        """Whether the object was viewed since it was stored or rotated."""
-        self._require(handle)
-        return bool(self.loaded(handle))
-
-    def get(self, uint32_t handle):
-        """The payload behind a handle; marks it loaded."""
-        cdef uint32_t n = 0
-        cdef const uint8_t *payload = self.view(handle, &n)
-        return PyBytes_FromStringAndSize(<const char *>payload, n)
-
-    def spoil(self, uint32_t handle, uint32_t bit):
-        """True if the object has such a bit, which is then flipped where it lies; for tests of damage only. The sixteen
-        bits past the object are those of its length, in the last two bytes of its slot."""
-        cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle), at = bit // 8
-        cdef uint32_t length = self.zspages.length(zspage, slot), size = self.zspages.shape(zspage).size
-        if not self._in_frames or at >= length + 2 or at >= length and size < length + 2:
-            return False
-        at = at if at < length else size - 2 + at - length
-        self.zspages._cover(zspage, slot * size, (slot + 1) * size, False)      # a wrong length may lead to any of it
-        self.zspages._byte(zspage, slot * size + at)[0] ^= <uint8_t>(1 << bit % 8)
-        return True

@@ -35,6 +35,7 @@ from libc.string cimport memcpy, memset
 
 from ..memory.frames cimport FRAME_ZSPAGE
 from .sizeclass cimport MAX_CHAIN, ChainRule, build_classes
+from ..prefetch cimport prefetch_read, prefetch_write
 from ..types cimport NO_FRAME, OK, PAGE_SIZE, POOL_FULL
 
 from memvirt.engine.stores.sizeclass import CHAIN_RULES
@@ -44,9 +45,6 @@ cdef extern from "content/poison.h" nogil:
     const int MEMVIRT_POISONS
     void memvirt_poison(const void *region, size_t n)
     void memvirt_unpoison(const void *region, size_t n)
-
-cdef extern from *:
-    void __builtin_prefetch(const void *at, int for_write) nogil
 
 cdef extern from "stores/nt_copy.h" nogil:
     void memvirt_stream(uint8_t *target, const uint8_t *source, size_t n)
@@ -85,10 +83,10 @@ cdef class Zspages:
 
     cdef uint8_t *_byte(self, uint32_t zspage, uint32_t at) noexcept nogil:
         cdef uint32_t frame = self.word[zspage - 1 - at // PAGE_SIZE]
-        return self.frames.content.arena + <size_t>frame * PAGE_SIZE + at % PAGE_SIZE
+        return self.frames.content.page(frame) + at % PAGE_SIZE
 
     cdef uint16_t *_tail(self, uint32_t zspage, uint32_t slot) noexcept nogil:
-        if self.frames.content.arena == NULL:
+        if not self.frames.content.has_bytes:
             return &self._payload[handle_of(zspage, slot)].spare
         return <uint16_t *>self._byte(zspage, (slot + 1) * self.shape(zspage).size - sizeof(uint16_t))
 
@@ -107,7 +105,7 @@ cdef class Zspages:
         self._cover(zspage, start, start + size, False)
         if spare == SPARE_MORE:
             self._tail(zspage, slot)[0] = memvirt_guard(size - length)
-        if self.frames.content.arena == NULL:
+        if not self.frames.content.has_bytes:
             memcpy(self._payload[handle_of(zspage, slot)].word, source, sizeof(uint64_t))
             return
         first = min(length, PAGE_SIZE - start % PAGE_SIZE)
@@ -118,7 +116,7 @@ cdef class Zspages:
 
     cdef const uint8_t *view(self, uint32_t zspage, uint32_t slot, uint32_t length, uint8_t *scratch) noexcept nogil:
         cdef uint32_t start, first
-        if self.frames.content.arena == NULL:
+        if not self.frames.content.has_bytes:
             return self._payload[handle_of(zspage, slot)].word
         start = slot * self.shape(zspage).size
         first = PAGE_SIZE - start % PAGE_SIZE
@@ -129,21 +127,21 @@ cdef class Zspages:
         return scratch
 
     cdef void expect(self, uint32_t handle) noexcept nogil:
-        __builtin_prefetch(self.word + handle, 1)
-        __builtin_prefetch(self.word + handle - 16, 1)          # most records begin there
+        prefetch_write(self.word + handle)
+        prefetch_write(self.word + handle - 16)          # most records begin there
 
     cdef void expect_bytes(self, uint32_t handle) noexcept nogil:
         cdef uint32_t zspage = self.zspage_of(handle), size = self.shape(zspage).size
         cdef uint32_t start = slot_of(zspage, handle) * size, at
         cdef uint8_t *bytes = self._byte(zspage, start)
         for at in range(0, min(size, PAGE_SIZE - start % PAGE_SIZE, 256), 64):  # all would keep it waiting
-            __builtin_prefetch(bytes + at, 0)
-        __builtin_prefetch(self._byte(zspage, start + size - 1), 0)             # the length
+            prefetch_read(bytes + at)
+        prefetch_read(self._byte(zspage, start + size - 1))             # the length
 
     cdef void _cover(self, uint32_t zspage, uint32_t at, uint32_t end, bint poison) noexcept nogil:
         """Poisons bytes of the chain, or makes them accessible."""
         cdef uint32_t n
-        while MEMVIRT_POISONS and self.frames.content.arena != NULL and at < end:
+        while MEMVIRT_POISONS and self.frames.content.has_bytes and at < end:
             n = min(end - at, PAGE_SIZE - at % PAGE_SIZE)
             (memvirt_poison if poison else memvirt_unpoison)(self._byte(zspage, at), n)
             at += n
@@ -286,7 +284,7 @@ cdef class Zspages:
                 <void **>&self.word, &self._room, sizeof(uint32_t), max(self._end + words - self._room, <uint32_t>GROW),
                 self.max_words, reserve) != OK:
             return NO_FRAME
-        if self.frames.content.arena == NULL and self._payloads < self._room:
+        if not self.frames.content.has_bytes and self._payloads < self._room:
             grown = <Payload *>realloc(self._payload, self._room * sizeof(Payload))
             if grown == NULL:
                 return NO_FRAME

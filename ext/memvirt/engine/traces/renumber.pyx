@@ -13,6 +13,8 @@ cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from ..prefetch cimport prefetch_write
+
 import os
 
 import numpy as np
@@ -20,13 +22,6 @@ import numpy as np
 from memvirt.errors import InvariantError
 
 MOST = 1 << 31  # numbers that a replay can take
-
-
-cdef extern from *:
-    """
-    #define prefetch_slot(at) __builtin_prefetch((at), 1)
-    """
-    void prefetch_slot(const void *at) noexcept nogil
 
 
 cdef struct Slot:
@@ -104,7 +99,7 @@ cdef class Renumber:
         cdef Slot *slot
         for i in range(count):
             at[i] = hashed(keys[i], 0 if spaces == NULL else spaces[i], self.seed) & mask
-            prefetch_slot(&self.slots[at[i]])
+            prefetch_write(&self.slots[at[i]])
         for i in range(count):
             space = 0 if spaces == NULL else spaces[i]
             slot = &self.slots[at[i]]

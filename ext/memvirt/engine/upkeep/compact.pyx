@@ -25,12 +25,12 @@ finds it. Cost: CPU_COMPACT, costs.move_page for each frame; the survey is free 
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from ..counters cimport CPU_COMPACT
 from ..memory.frames cimport (FRAME_BACKING, FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_TABLE, FRAME_ZERO,
                               FRAME_ZSPAGE, Frame, FrameState)
-from ..types cimport HUGE_ORDER, MAX_ORDER, NONE, OK, PAGE_SIZE, int64_t
+from ..types cimport HUGE_ORDER, MAX_ORDER, NONE, OK, int64_t
 
 cdef enum:
     BLOCK = 512                 # frames in a block of HUGE_ORDER
@@ -195,11 +195,8 @@ cdef class Compactor:
         return self.frames.give(source, 0)
 
     cdef void _move_metadata(self, hfn_t source, hfn_t target) noexcept nogil:
-        """A table or a slab page. With content that has no bytes it lies beside the frames and only changes its
-        number."""
+        """A table or a slab page; or a frame that is taken for bytes on the heap."""
         cdef Frame *record = &self.frames.frame[source]
-        if self.frames.content.arena != NULL:
-            memcpy(self.frames.memory(target), self.frames.memory(source), PAGE_SIZE)
         if record.state == FRAME_BACKING and record.where == NONE:
             self.frames.frame[target].where = NONE
         elif record.state == FRAME_BACKING:

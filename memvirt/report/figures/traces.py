@@ -1,4 +1,4 @@
-"""Figures as Vega-Lite specifications: plain dicts, one function each, with the data inside.
+"""What a trace is like, as Vega-Lite specifications: plain dicts, one function each, with the data inside.
 
 They hold numbers and names only, so that any Vega-Lite renderer draws them and any reader can check them.
 """
@@ -6,12 +6,10 @@ They hold numbers and names only, so that any Vega-Lite renderer draws them and 
 from collections.abc import Sequence
 from typing import Any
 
+from memvirt.report.figures.style import SCHEMA, Figure
 from memvirt.simulation.curve import Curve
 from memvirt.simulation.profile import Profile
 from memvirt.units import PAGE_SIZE
-
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-Figure = dict[str, Any]
 
 
 def working_set(profile: Profile) -> Figure:

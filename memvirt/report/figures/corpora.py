@@ -1,7 +1,7 @@
 """What is in a corpus, as Vega-Lite specifications: plain dicts, one function each, with the data inside."""
 
 from memvirt.inputs.summary import BUCKETS, ClassSummary, Summary
-from memvirt.report.figures import SCHEMA, Figure
+from memvirt.report.figures.style import SCHEMA, Figure
 
 FIGURES = ("contents", "sizes", "common")
 CONTENTS = ("zero", "one value", "copies", "near another", "other")

@@ -1,0 +1,56 @@
+"""What tests look at inside a host, and falsify there."""
+
+from memvirt.errors import ConfigError
+
+from ..host.host cimport Engine
+from ..host.vm cimport Vm
+from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_ZPOOL, Backing
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
+from ..mapping.mapping cimport Mapping
+from ..sharing.shareindex cimport ShareIndex
+from ..types cimport gfn_t, hfn_t, uint32_t, uint64_t
+
+
+def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
+    """Where a guest-physical page lies, without touching it: None (nowhere yet), ("frame", number), ("same", word),
+    ("zpool", handle) or ("swap", slot)."""
+    cdef Mapping mapping = engine.mapping
+    cdef Backing *record
+    cdef Look at
+    engine._own(vm)
+    if gfn >= vm.nr_pages:
+        raise ConfigError(f"VM '{vm.name}': page {gfn} is beyond its {vm.nr_pages} pages")
+    mapping.leaves.look(vm.id, gfn, &at)
+    if at.entry == 0:
+        return None
+    if at.entry & PTE_PRESENT:
+        return "frame", at.entry & PTE_WHERE
+    record = mapping.backings.at(at.entry & PTE_WHERE)
+    if record.place & BACKING_CACHED:
+        return "frame", record.link
+    if mapping.backings.kind(record) == BACKING_SAME:
+        return "same", mapping.backings.value(record)
+    return "zpool" if mapping.backings.kind(record) == BACKING_ZPOOL else "swap", mapping.backings.where(record)
+
+
+def spoil(Engine engine not None, str part not None, hfn_t frame, uint32_t value):
+    """Falsify what the reverse map keeps of a mapped frame: "where" it begins, the "link" of its first site, or its
+    "refs"."""
+    cdef Mapping mapping = engine.mapping
+    if part == "where":
+        mapping.frames.frame[frame].where = value
+    elif part == "link":
+        mapping.leaves.link(mapping.frames.frame[frame].where)[0] = value
+    elif part == "refs":
+        mapping.frames.frame[frame].refs = value
+    else:
+        raise ValueError(f"part {part!r} is not known")
+
+
+def narrow_hash(ShareIndex index not None, bits):
+    """Keep only the lowest `bits` of every hash, so that different pages collide."""
+    if not 0 <= bits <= 64:
+        raise ValueError(f"{bits} bits of hash; 0 to 64 are possible")
+    index.hash_mask = (<uint64_t>1 << <int>bits) - 1 if bits < 64 else <uint64_t>-1
+    if index.cell != NULL:
+        index.rebuild()

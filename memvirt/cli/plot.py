@@ -1,0 +1,45 @@
+"""plot: figures of results for papers, without a browser."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memvirt.cli.show import examples, say
+
+
+def plot(
+    folders: Annotated[
+        list[str], typer.Argument(metavar="DIR...", help="Results folders; several stand side by side.")
+    ],
+    names: Annotated[
+        str,
+        typer.Option("--figure", metavar="NAME,...", help="Figures to draw: memvirt list figures. All, unless given."),
+    ] = "",
+    form: Annotated[str, typer.Option("--format", help="svg, pdf, png, or json for Vega-Lite.")] = "svg",
+    columns: Annotated[int, typer.Option(min=1, max=2, help="Columns of a paper that a figure is as wide as.")] = 1,
+    scenario: Annotated[str, typer.Option(help="The scenario to draw. All of the suite, unless given.")] = "",
+    ratio: Annotated[
+        str, typer.Option(help="Ratio of figures that show one: the hardest that most presets finished, unless given.")
+    ] = "",
+    title: Annotated[bool, typer.Option("--title/--no-title", help="Above the figure, what it shows.")] = True,
+    out: Annotated[Path, typer.Option(help="Folder to write to; made if need be.")] = Path(),
+) -> None:
+    """Draw figures of results folders into files, one for each scenario, and print the files' names.
+
+    A figure that has nothing to draw is not written, and the reason is told.
+    """
+    from memvirt.report.figures import plotting
+
+    wanted = plotting.Wanted([name.strip() for name in names.split(",") if name.strip()], scenario, ratio)
+    files = plotting.plot(folders, wanted, out, form=form, columns=columns, title=title, tell=say)
+    for file in files:
+        typer.echo(file)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    first = "memvirt plot results/mine --figure tradeoff,savings --format pdf --out figures"
+    app.command(
+        epilog=examples(first, "memvirt plot results/a results/b --figure latency --columns 2 --scenario zipf")
+    )(plot)

@@ -1,0 +1,28 @@
+"""report: results as one page that can be sent."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memvirt.cli.show import examples, say
+
+
+def report(
+    folders: Annotated[
+        list[str], typer.Argument(metavar="DIR...", help="Results folders; several stand side by side.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write; replaced if it is there.")],
+) -> None:
+    """Write a page of results folders: what was learned, tables, figures, method, settings, data; one file, for any
+    browser, without a network."""
+    from memvirt.report.page import build
+
+    size = build.report(folders, out)
+    say(f"wrote {out}, {size / 1e6:.1f} MB")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    first = "memvirt report results/mine -o mine.html"
+    app.command(epilog=examples(first, "memvirt report results/a results/b -o both.html"))(report)

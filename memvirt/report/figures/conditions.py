@@ -1,0 +1,160 @@
+"""What it was like: how long faults took, what host memory was used for, who waited, and how free memory lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from memvirt.report.figures import data
+from memvirt.report.figures.data import ALL_FAULTS, FAULT_NAMES, Scene
+from memvirt.report.figures.style import (
+    FAINT,
+    INK,
+    Figure,
+    Rows,
+    by_run,
+    coloured,
+    dashed,
+    figure,
+    logarithm,
+    number,
+    shaped,
+)
+from memvirt.report.summary import ratio_label
+
+PANEL = 380  # pixels beside each other, of all panels together
+SHARE = "format(100 - 100 / datum.value, '.6~r') + ' %'"  # of faults, from 1 / (1 - share)
+
+
+def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
+    """Percentile curves of fault latency, a panel for each kind: the slowest faults are at the right."""
+    rows = [row for scene in scenes for row in data.latencies(scene, ratio)]
+    if not rows:
+        return f"no preset that finished at ratio {ratio_label(ratio)} had a fault"
+    names, runs = data.names_of(scenes), [scene.run for scene in scenes]
+    kinds = [kind for kind in (ALL_FAULTS, *FAULT_NAMES.values()) if any(row["kind"] == kind for row in rows)]
+    times = {kind: {row["us"] for row in rows if row["kind"] == kind} for kind in kinds}
+    constant = [kind for kind in kinds if len(times[kind]) == 1]
+    shown = [kind for kind in kinds if kind not in constant] or kinds
+    rows = [row for row in rows if row["kind"] in shown]
+    x = {**logarithm("over", "share of faults that took at most so long", 1, max(row["over"] for row in rows))}
+    x["axis"] = {"values": [2, 10, 100, 1000, 10**4, 10**5, 10**6], "labelExpr": SHARE}
+    y = logarithm("us", "µs", min(row["us"] for row in rows), max(row["us"] for row in rows))
+    encoding = {"x": x, "y": y, "color": coloured("preset", names, rows), "strokeDash": dashed("preset", names, rows)}
+    mark = {"type": "line", "interpolate": "step-after"}
+    view = {"mark": mark, "width": PANEL // len(runs), "height": 110, "encoding": encoding}
+    header = {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start", "labelPadding": 2}
+    row = {"field": "kind", "type": "nominal", "title": None, "sort": shown, "header": header}
+    slowest = max((row for row in rows if row["kind"] != ALL_FAULTS or len(shown) == 1), key=lambda each: each["us"])
+    flat = ", ".join(f"{kind} {next(iter(times[kind])):g} µs" for kind in constant if kind not in shown)
+    told = (
+        f"At ratio {ratio_label(ratio)}: the share of faults that took at most so long, waiting included. Every fault is "
+        f"counted, in simulated time. The longest: {slowest['us']:,.4g} µs, {slowest['kind']}, under {slowest['preset']}."
+        + (f" Not drawn, for they always took as long: {flat}." if flat else "")
+    )
+    title = f"{scenes[0].name} at {ratio_label(ratio)}: fault latency"
+    return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view, row)})
+
+
+def fragmentation(scenes: Sequence[Scene], ratio: str) -> Figure | str:
+    """Linux's unusable free space index of every order: a line for each preset."""
+    rows = [row for scene in scenes for row in data.unusable(scene, ratio)]
+    if not rows:
+        return f"no record at ratio {ratio_label(ratio)} says how free memory lies"
+    names, runs = data.names_of(scenes), [scene.run for scene in scenes]
+    blocks = [data.block_name(order) for order in range(max(row["order"] for row in rows) + 1)]
+    x = {"field": "block", "type": "ordinal", "sort": blocks, "title": "size of the block", "axis": {"labelAngle": -45}}
+    y = number("percent", "free memory it cannot use, %", domain=[0, 100])
+    color = coloured("preset", names, rows)
+    line = {"x": x, "y": y, "color": color, "strokeDash": dashed("preset", names, rows)}
+    point = {"x": x, "y": y, "color": color, "shape": shaped("preset", names, rows)}
+    layers = [{"mark": "line", "encoding": line}, {"mark": "point", "encoding": point}]
+    view = {"width": PANEL // len(runs), "height": 200, "layer": layers}
+    huge = sorted((row for row in rows if row["block"] == "2 MiB"), key=lambda row: row["percent"])
+    told = (
+        f"At ratio {ratio_label(ratio)}, at the end of the measured phase: of free memory, what lies in blocks too small "
+        "for a block of that size (Linux's unusable free space index). Lower is better."
+    )
+    if huge:
+        told += f" For 2 MiB: {huge[0]['preset']} {huge[0]['percent']:.0f} % to "
+        told += f"{huge[-1]['preset']} {huge[-1]['percent']:.0f} %."
+    title = f"{scenes[0].name} at {ratio_label(ratio)}: unusable free memory"
+    return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view)})
+
+
+OLDER = "its records hold no time line: they are of an older memvirt"
+SINCE = "simulated time since the measured phase began, ms"
+
+
+def memory(scenes: Sequence[Scene], ratio: str) -> Figure | str:
+    """Host memory by use over simulated time, stacked, a panel for each preset."""
+    rows = [row for scene in scenes for row in data.memory_uses(scene, ratio)]
+    if not rows:
+        return _nothing_over_time(scenes, ratio)
+    uses = [use for use in data.USES.values() if any(row["use"] == use for row in rows)]
+    ranks = {use: rank for rank, use in enumerate(uses)}
+    rows = [{**row, "rank": ranks[row["use"]]} for row in rows]
+    colours = coloured("use", list(data.USES.values()), rows)
+    colours["scale"]["range"][-1] = FAINT  # free
+    encoding = {
+        "x": number("ms", SINCE, zero=False, nice=False),
+        "y": {**number("mib", "MiB"), "stack": "zero"},
+        "color": colours,
+        "order": {"field": "rank", "type": "ordinal"},
+    }
+    area = {"mark": {"type": "area", "line": False}, "encoding": encoding}
+    told = (
+        f"At ratio {ratio_label(ratio)}, {_one_seed(scenes)}. What the host's frames are used for; the uses add up to its "
+        "memory. Backing records say where evicted pages are. Left of 0 VMs were filled and warmed up."
+    )
+    return _over_time(scenes, ratio, rows, [area, _start()], "host memory by use", told)
+
+
+def stall(scenes: Sequence[Scene], ratio: str) -> Figure | str:
+    """The share of time in which some VM, and every VM, waited for memory, a panel for each preset."""
+    rows = [row for scene in scenes for row in data.stalls(scene, ratio)]
+    if not rows:
+        return _nothing_over_time(scenes, ratio)
+    who = list(data.STALLS.values())
+    encoding = {
+        "x": number("ms", SINCE, zero=False, nice=False),
+        "y": number("percent", "stalled, %", domain=[0, 100]),
+        "color": coloured("who", who, rows),
+        "strokeDash": dashed("who", who, rows),
+    }
+    line = {"mark": {"type": "line", "interpolate": "step-before"}, "encoding": encoding}
+    told = (
+        f"At ratio {ratio_label(ratio)}, {_one_seed(scenes)}. The share of simulated time in which at least one VM waited "
+        "for memory, and in which all that had work did (some and full of Linux's PSI). Left of 0 VMs were filled and "
+        "warmed up."
+    )
+    return _over_time(scenes, ratio, rows, [line, _start()], "time spent waiting for memory", told)
+
+
+def _start() -> dict[str, Any]:
+    """A stroke where the measured phase begins."""
+    mark = {"type": "rule", "color": INK, "strokeDash": [2, 2], "strokeWidth": 1}
+    return {"mark": mark, "encoding": {"x": {"datum": 0, "type": "quantitative"}}}
+
+
+def _over_time(
+    scenes: Sequence[Scene], ratio: str, rows: Rows, layers: list[dict[str, Any]], what: str, told: str
+) -> Figure:
+    runs = [scene.run for scene in scenes]
+    names = [name for name in data.names_of(scenes) if any(row["preset"] == name for row in rows)]
+    header = {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start", "labelPadding": 2}
+    row = {"field": "preset", "type": "nominal", "title": None, "sort": names, "header": header}
+    view = {"width": PANEL // len(runs), "height": 60, "layer": layers}
+    title = f"{scenes[0].name} at {ratio_label(ratio)}: {what}"
+    return figure(title, told, PANEL, {"data": {"values": rows}, "spacing": 8, **by_run(runs, view, row)})
+
+
+def _one_seed(scenes: Sequence[Scene]) -> str:
+    seeds = scenes[0].groups[0].seeds
+    return f"seed {seeds[0]} of {len(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
+
+
+def _nothing_over_time(scenes: Sequence[Scene], ratio: str) -> str:
+    if scenes[0].simulated:
+        return "orders of replacement ran alone, without a host and without time"
+    return OLDER if any(scene.at(ratio) for scene in scenes) else f"no preset finished at ratio {ratio_label(ratio)}"

@@ -1,0 +1,400 @@
+"""What figures draw, made from records: plain rows of names and numbers, and nothing that a figure would compute.
+
+A *scene* is one scenario of one run. A figure is given the scenes of a scenario, one for each run that has it, and the
+ratio it speaks of, so that runs stand beside each other on the same axes.
+
+Names come from files of users; they are spelled as memvirt.report.escape.plain spells them, here and in the groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import fsum
+
+from memvirt.metrics.metric import Better
+from memvirt.report.columns import Column
+from memvirt.report.escape import plain
+from memvirt.report.figures.style import Rows
+from memvirt.report.runs import Run
+from memvirt.report.statistics import MIN_SEEDS, Interval, mean_interval
+from memvirt.report.summary import Group, Row
+from memvirt.report.verdict import Score, front
+from memvirt.results.derived import fault_latencies
+from memvirt.results.record import Histogram, Record
+from memvirt.units import PAGE_SIZE
+
+MIB = 2**20 // PAGE_SIZE  # frames
+GIB = 2**30 // PAGE_SIZE
+ALL_FAULTS = "all faults"
+FAULT_NAMES = {
+    "zero": "first touch",
+    "huge": "first touch, 2 MiB",
+    "cow": "write that copies",
+    "reuse": "write, last holder",
+    "cached": "still in a frame",
+    "same": "same-filled",
+    "zpool": "decompressed",
+    "swap": "read from swap",
+}
+FINEST = 10**6  # of 1 / (1 - share): curves end at 99.9999 %
+STEP = 1.02  # points of a curve nearer than this to the last one are left out
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One scenario of one run."""
+
+    run: str
+    name: str
+    description: str
+    groups: tuple[Group, ...]  # a ratio each, ascending
+    records: tuple[Record, ...] = field(repr=False)  # of the scenario, baselines included
+
+    @property
+    def ratios(self) -> list[str]:
+        return [group.ratio for group in self.groups]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether an order of replacement ran alone, without a host."""
+        return self.groups[0].simulated
+
+    def group(self, ratio: str) -> Group | None:
+        return next((group for group in self.groups if group.ratio == ratio), None)
+
+    def at(self, ratio: str) -> list[tuple[str, list[Record]]]:
+        """(preset, its records over seeds) at a ratio, presets that finished every seed; the optimum is no preset."""
+        group = self.group(ratio)
+        done = [row.preset for row in group.columns_only() if row.done] if group else []
+        there = [record for record in self.records if record.ratio == ratio and record.role == "column"]
+        return [(preset, [record for record in there if plain(record.preset) == preset]) for preset in done]
+
+
+def scenes(runs: Sequence[Run]) -> list[list[Scene]]:
+    """The scenes of each scenario, runs in order; runs of different suites have no scenario in common."""
+    found: dict[tuple[str, str], list[Scene]] = {}
+    for run in runs:
+        every = run.groups()
+        for name in dict.fromkeys(group.scenario for group in every):
+            members = tuple(group for group in every if group.scenario == name)
+            records = tuple(record for record in run.records if plain(record.base_scenario) == name)
+            scene = Scene(plain(run.name), name, members[0].description, members, records)
+            found.setdefault((run.manifest.suite, name), []).append(scene)
+    return list(found.values())
+
+
+def names_of(scenes: Iterable[Scene]) -> list[str]:
+    """Every preset of the scenes in the order of the runs, whether it finished or not: what colours go by."""
+    return list(dict.fromkeys(row.preset for each in scenes for group in each.groups for row in group.rows))
+
+
+def ratios(scenes: Iterable[Scene]) -> list[str]:
+    """The ratios that any of the scenes has, ascending."""
+    return sorted({ratio for each in scenes for ratio in each.ratios}, key=float)
+
+
+def telling_ratio(scenes: Sequence[Scene]) -> str:
+    """The hardest ratio at which as many presets finished as at any ratio above 1 (traces: the smallest capacity)."""
+    if scenes[0].simulated:
+        return ratios(scenes)[0]
+
+    def finished(ratio: str) -> int:
+        return sum(len(each.at(ratio)) for each in scenes)
+
+    pressed = [ratio for ratio in ratios(scenes) if float(ratio) > 1] or ratios(scenes)
+    return max(pressed, key=lambda ratio: (finished(ratio), float(ratio)))
+
+
+def missing(scenes: Iterable[Scene], ratio: str | None = None) -> str:
+    """Which presets have no numbers, and how they ended; "" when all have."""
+    told: dict[str, list[str]] = {}
+    for each in scenes:
+        for group in each.groups:
+            for row in group.rows:
+                if not row.done and ratio in (None, group.ratio):
+                    told.setdefault(row.status, []).append(row.preset + (f" at {group.ratio}" if ratio is None else ""))
+    return "; ".join(f"{status}: {', '.join(dict.fromkeys(places))}" for status, places in told.items())
+
+
+# ---- numbers over seeds
+
+
+def spread(values: Sequence[float]) -> tuple[float, Interval | None]:
+    """The mean over seeds, and its 95 % interval from five seeds on."""
+    mean = fsum(values) / len(values)
+    return mean, mean_interval(values) if len(values) >= MIN_SEEDS else None
+
+
+def tradeoff(scene: Scene) -> Rows:
+    """A row for each preset and ratio that finished: effective overcommit and slowdown, with intervals where there are
+    any, and whether nothing beats it in both (`verdict.front`)."""
+    rows: Rows = []
+    for group in scene.groups:
+        for row in group.columns_only():
+            if row.done and row.values.get("effective_overcommit") and row.values.get("slowdown"):
+                rows.append(_trade(scene, group, row))
+    scores = [Score(str(i), row["slowdown"], row["overcommit"], ()) for i, row in enumerate(rows)]
+    for i in map(int, front(scores)):
+        rows[i]["front"] = True
+    return rows
+
+
+def _trade(scene: Scene, group: Group, row: Row) -> dict[str, object]:
+    found: dict[str, object] = {
+        "run": scene.run,
+        "preset": row.preset,
+        "ratio": float(group.ratio),
+        "n": len(row.values["slowdown"]),
+        "front": False,
+    }
+    for name, column in (("overcommit", "effective_overcommit"), ("slowdown", "slowdown")):
+        mean, interval = spread(row.values[column])
+        low, high = (interval.low, interval.high) if interval else (mean, mean)
+        found |= {name: mean, f"{name}_low": max(low, 0.001), f"{name}_high": high}
+    return found
+
+
+def over_ratios(scene: Scene, name: str) -> Rows:
+    """A row for each preset and ratio that has a metric: its mean and interval; the optimum of traces is a preset."""
+    rows: Rows = []
+    for group in scene.groups:
+        for row in group.rows:
+            values = row.values.get(name)
+            if row.done and values:
+                mean, interval = spread(values)
+                rows.append(
+                    {
+                        "run": scene.run,
+                        "preset": row.preset,
+                        "ratio": float(group.ratio),
+                        "value": mean,
+                        "low": interval.low if interval else mean,
+                        "high": interval.high if interval else mean,
+                        "n": len(values),
+                    }
+                )
+    return rows
+
+
+def deciding(scene: Scene) -> Column:
+    """The column that the run's line under the table speaks of: slowdown, or a suite's first."""
+    columns = scene.groups[0].columns
+    if scene.groups[0].learned == "slowdown":
+        return next((column for column in columns if column.name == "slowdown"), columns[0])
+    return next((column for column in columns if column.better is not Better.NEITHER), columns[0])
+
+
+def over_seeds(scene: Scene, ratio: str, column: Column) -> Rows:
+    """A row for each preset and seed: the value, and the same as per cent above the preset's mean."""
+    group = scene.group(ratio)
+    rows: Rows = []
+    for row in group.columns_only() if group else ():
+        values = row.values.get(column.name)
+        if not row.done or not values or group is None:
+            continue
+        mean, interval = spread(values)
+        for seed, value in zip(group.seeds, values, strict=False):
+            rows.append(
+                {
+                    "run": scene.run,
+                    "preset": row.preset,
+                    "seed": seed,
+                    "value": value,
+                    "mean": mean,
+                    "low": interval.low if interval else None,
+                    "high": interval.high if interval else None,
+                }
+            )
+    return rows
+
+
+# ---- histograms and indices
+
+
+def latencies(scene: Scene, ratio: str) -> Rows:
+    """Percentile curves, a row a point: `over` is 1 / (1 - share of faults at most that long), `us` the time.
+
+    One curve for each preset and kind of fault, and one for all kinds together. Seeds are counted together.
+    """
+    rows: Rows = []
+    for preset, records in scene.at(ratio):
+        kinds: dict[str, list[Histogram]] = {ALL_FAULTS: [fault_latencies(each.histograms) for each in records]}
+        for kind, name in FAULT_NAMES.items():
+            kinds[name] = [each.histograms[kind] for each in records if kind in each.histograms]
+        for name, histograms in kinds.items():
+            place = {"run": scene.run, "preset": preset, "kind": name}
+            rows += [{**place, "over": over, "us": us} for over, us in curve(histograms)]
+    return rows
+
+
+def curve(histograms: Sequence[Histogram]) -> list[tuple[float, float]]:
+    """The points of a percentile curve, ascending; empty when nothing was counted."""
+    counts: dict[int, int] = {}
+    for histogram in histograms:
+        for value, count in histogram:
+            counts[value] = counts.get(value, 0) + count
+    total = sum(counts.values())
+    points: list[tuple[float, float]] = []
+    seen = 0
+    for value in sorted(counts):
+        start = total / (total - seen)
+        if not points or start >= points[-1][0] * STEP or seen + counts[value] == total:
+            points.append((round(min(start, FINEST), 6), value / 1000))
+        seen += counts[value]
+    if points:
+        points.append((float(min(max(total, points[-1][0] * STEP), FINEST)), points[-1][1]))
+    return points
+
+
+def unusable(scene: Scene, ratio: str) -> Rows:
+    """A row for each preset and order: the share of free memory that no block of that order can use, mean over seeds."""
+    rows: Rows = []
+    for preset, records in scene.at(ratio):
+        indices = [each.fragmentation.get("unusable", ()) for each in records]
+        orders = min((len(index) for index in indices), default=0)
+        for order in range(orders):
+            percent = fsum(index[order] / 10 for index in indices) / len(indices)
+            place = {"run": scene.run, "preset": preset, "order": order, "block": block_name(order)}
+            rows.append({**place, "percent": percent})
+    return rows
+
+
+def block_name(order: int) -> str:
+    """The size of a block of 2**order pages."""
+    size = PAGE_SIZE << order
+    return f"{size >> 20} MiB" if size >= 2**20 else f"{size >> 10} KiB"
+
+
+# ---- over simulated time
+
+USES = {
+    "guest": "pages of VMs",
+    "table": "page tables",
+    "zspage": "compressed pool",
+    "swap_cache": "cache of swap",
+    "backing": "backing records",
+    "fixed": "fixed metadata",
+    "free": "free",
+}
+MOST_MOMENTS = {"measured": 64}  # of a phase in a figure; of the others a third
+STALLS = {"stall_some_ns": "some VM waited", "stall_full_ns": "every VM waited"}
+
+
+def moments(record: Record) -> list[tuple[range, float]]:
+    """Rows of a record's time line in groups, evenly, and when each ends: ms from the start of the measured phase."""
+    line = record.timeline
+    measured = line.of_phase("measured")
+    begin = line.sim_ns[measured[0]] if measured else 0
+    found = []
+    for stretch in line.phases:
+        rows = line.of_phase(stretch.phase)
+        most = MOST_MOMENTS.get(stretch.phase, MOST_MOMENTS["measured"] // 3)
+        width = -(-len(rows) // most)
+        groups = [rows[at : at + width] for at in range(0, len(rows), width)]
+        found += [(group, (line.sim_ns[group[-1]] - begin) / 1e6) for group in groups]
+    return [
+        each for i, each in enumerate(found) if i == 0 or each[1] > found[i - 1][1]
+    ]  # a phase begins where one ended
+
+
+def first_seeds(scene: Scene, ratio: str) -> list[tuple[str, Record]]:
+    """(preset, record of its first seed) of presets that finished and have a time line."""
+    return [(preset, records[0]) for preset, records in scene.at(ratio) if records[0].timeline.sim_ns]
+
+
+def memory_uses(scene: Scene, ratio: str) -> Rows:
+    """A row for each preset, moment and use of host memory, in MiB: of the first seed, states at the end of moments."""
+    rows: Rows = []
+    for preset, record in first_seeds(scene, ratio):
+        host = record.timeline.host
+        used = {use: host[f"usage.{use}"] for use in USES if f"usage.{use}" in host}
+        for group, ms in moments(record):
+            place = {"run": scene.run, "preset": preset, "ms": ms}
+            rows += [{**place, "use": USES[use], "mib": column[group[-1]] / MIB} for use, column in used.items()]
+    return rows
+
+
+def stalls(scene: Scene, ratio: str) -> Rows:
+    """A row for each preset and moment: the share of the time since the one before in which some VM, and every VM,
+    waited for memory. Of the first seed."""
+    rows: Rows = []
+    for preset, record in first_seeds(scene, ratio):
+        line = record.timeline
+        for (_, before), (group, ms) in pairwise(moments(record)):
+            for name, who in STALLS.items():
+                gained = sum(line.host[name][row] for row in group) if name in line.host else 0
+                percent = min(100.0, gained / (ms - before) / 1e4)
+                rows.append({"run": scene.run, "preset": preset, "ms": ms, "who": who, "percent": percent})
+    return rows
+
+
+# ---- what was saved
+
+# Steps of the waterfall: name, what of a record counts its frames, mechanisms whose processor time it took.
+STEPS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("merged, zero", ("saved_zero_pages",), ("scan",)),
+    ("merged in a VM", ("saved_intra_pages",), ("scan",)),
+    ("merged across", ("saved_inter_pages",), ("scan",)),
+    ("patched", ("saved_patch_frames",), ("patch",)),
+    ("cloned", ("saved_cloning_frames",), ("clone",)),
+    ("same-filled", ("saved_same_frames",), ()),
+    ("compressed", ("saved_zpool_frames",), ("compress", "decompress")),
+    ("ballooned", ("saved_balloon_frames",), ("balloon",)),
+    ("swapped", ("saved_swap_frames",), ("swap",)),
+)
+LEAST_SHARE = 0.01  # of what was saved: a step below it has no cost, which would be a large number about nothing
+METADATA = "metadata"
+NET = "saved, net"
+
+
+def savings(scene: Scene, ratio: str) -> Rows:
+    """The waterfall of each preset, means over seeds: MiB `from` and `to`, `mib` between them, and processor seconds for
+    each GiB. Steps that scan together have one cost, for their sum; one of hardly any frames has none."""
+    rows: Rows = []
+    for preset, records in scene.at(ratio):
+        amounts = {name: _mean(records, counted) / MIB for name, counted, _ in STEPS}
+        costs = {name: _cost(records, mechanisms) for name, _, mechanisms in STEPS}
+        net = gross = fsum(amounts.values())
+        if any(amounts.values()):
+            amounts[METADATA] = -fsum(_metadata(record) for record in records) / len(records) / MIB
+            net = gross + amounts[METADATA]
+        at = 0.0
+        for name, mib in amounts.items():
+            if mib:
+                row = {
+                    "run": scene.run,
+                    "preset": preset,
+                    "step": name,
+                    "from": at,
+                    "to": at + mib,
+                    "mib": mib,
+                }
+                cost = costs.get(name) if mib > LEAST_SHARE * gross else None
+                rows.append({**row, "sign": "saved" if mib > 0 else "spent", "cost": cost})
+                at += mib
+        if at:
+            row = {"run": scene.run, "preset": preset, "step": NET, "from": 0.0, "to": net, "mib": net}
+            rows.append({**row, "sign": "net", "cost": None})
+    return rows
+
+
+def _mean(records: Sequence[Record], names: Sequence[str]) -> float:
+    return fsum(record.number(name) or 0 for record in records for name in names) / len(records)
+
+
+def _metadata(record: Record) -> int:
+    """Frames that remember what was saved: the scanner's index and items, and records of pages that are out."""
+    index = sum(record.sharing.get(f"metadata_{part}_frames", 0) for part in ("index", "scanner"))
+    return index + record.usage.get("backing", 0)
+
+
+def _cost(records: Sequence[Record], mechanisms: Sequence[str]) -> float | None:
+    """Processor seconds of the mechanisms for each GiB that all their steps save; None where nothing counts them."""
+    if not mechanisms or not any(name in record.cpu_ns for record in records for name in mechanisms):
+        return None
+    counted = [name for _, names, by in STEPS if by == tuple(mechanisms) for name in names]
+    frames = _mean(records, counted)
+    seconds = fsum(record.cpu_ns.get(name, 0) for record in records for name in mechanisms) / len(records) / 1e9
+    return seconds * GIB / frames if frames > 0 else None

@@ -1,0 +1,181 @@
+"""How figures look: one palette, one set of shapes and dashes, two sets of sizes.
+
+A specification names its colours by variables of style sheets, `var(--c0)` and so on. On a page they follow the reader's
+theme without drawing again; `in_print` puts the colours of paper in their places. Colours are Okabe and Ito's ("Color
+Universal Design", 2008), which colour-blind readers tell apart, the yellow one last and grey in place of black. No
+colour speaks alone: whoever has a colour has a shape or a dash of its own, too.
+
+`usermeta.across` of a specification is the width of its panels beside each other, without axes and legends: who draws
+it into a given width multiplies the panels' widths alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, floor, log10
+from typing import Any
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+Figure = dict[str, Any]
+Rows = list[dict[str, Any]]
+
+COLOURS = 8
+DECADES = 2  # of a logarithmic axis: of more only powers of ten are marked
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+DASHES = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3], [1, 3], [6, 2, 1, 2, 1, 2])
+PAPER = {
+    "var(--c0)": "#0072B2",
+    "var(--c1)": "#D55E00",
+    "var(--c2)": "#009E73",
+    "var(--c3)": "#CC79A7",
+    "var(--c4)": "#E69F00",
+    "var(--c5)": "#56B4E9",
+    "var(--c6)": "#767676",
+    "var(--c7)": "#F0E442",
+    "var(--ink)": "#000000",
+    "var(--faint)": "#E4E4E4",
+    "var(--ground)": "#FFFFFF",
+}
+INK, FAINT, GROUND = "var(--ink)", "var(--faint)", "var(--ground)"
+FONT = "Liberation Sans"  # of the drawing library, so that figures are the same everywhere
+NAME_LIMIT = 150  # pixels of a name in an axis or a legend, then it ends with three dots
+PRINT_NAME_LIMIT = 90
+LETTERS = 7  # points, in print
+
+
+def figure(title: str, description: str, across: int, view: Mapping[str, Any]) -> Figure:
+    """A specification: what it shows in a title, what it says in a description, and the view itself, its rows inside."""
+    runs = len({row["run"] for row in view["data"]["values"]})
+    return {
+        "$schema": SCHEMA,
+        "title": {"text": title, "anchor": "start"},
+        "description": description,
+        "usermeta": {"across": across, "runs": runs},
+        **view,
+    }
+
+
+def colour(index: int) -> str:
+    """The colour of the index-th of some names."""
+    return f"var(--c{index % COLOURS})"
+
+
+def coloured(field: str, names: Sequence[str], rows: Rows, title: str | None = None) -> dict[str, Any]:
+    """Colours by a field: the same for the same list of names; a legend of those that the rows have."""
+    return _channel(field, names, [colour(i) for i in range(len(names))], rows, title)
+
+
+def shaped(field: str, names: Sequence[str], rows: Rows, title: str | None = None) -> dict[str, Any]:
+    """Shapes by a field. Where colours come round again, shapes are shifted by one: no two names have both alike."""
+    return _channel(field, names, [_shifted(SHAPES, i) for i in range(len(names))], rows, title)
+
+
+def dashed(field: str, names: Sequence[str], rows: Rows, title: str | None = None) -> dict[str, Any]:
+    """Dashes by a field, shifted as shapes are."""
+    return _channel(field, names, [_shifted(DASHES, i) for i in range(len(names))], rows, title)
+
+
+def _shifted(kinds: Sequence[Any], index: int) -> Any:
+    return kinds[(index + index // COLOURS) % len(kinds)]
+
+
+def _channel(field: str, names: Sequence[str], looks: Sequence[Any], rows: Rows, title: str | None) -> dict[str, Any]:
+    there = {row[field] for row in rows}
+    legend = {"values": [name for name in names if name in there]}
+    scale = {"domain": list(names), "range": list(looks)}
+    return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
+
+
+def number(field: str, title: str | None, *, zero: bool = True, **scale: Any) -> dict[str, Any]:
+    """A quantitative channel with the title of its axis."""
+    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero, **scale}}
+
+
+def logarithm(field: str, title: str | None, low: float, high: float) -> dict[str, Any]:
+    """A channel on a logarithmic scale from at most low to at least high, both positive; ticks at 1, 2 and 5 of each
+    power of ten, or at the powers alone when there are many."""
+    first, last = floor(log10(low) + 1e-9), ceil(log10(high) - 1e-9)
+    many = last - first > DECADES
+    ticks = [m * 10.0**e for e in range(first, last + 1) for m in ((1,) if many else (1, 2, 5))]
+    start = max((tick for tick in ticks if tick <= low * 1.0001), default=low)
+    end = min((tick for tick in ticks if tick >= high * 0.9999 and tick > start), default=high)
+    shown = [tick for tick in ticks if start <= tick <= end]
+    channel = {"field": field, "type": "quantitative", "title": title}
+    scale = {"type": "log", "domain": [start, end], "nice": False}
+    return {**channel, "scale": scale, "axis": {"values": shown, "format": "~g"}}
+
+
+def by_run(runs: Sequence[str], layers: Mapping[str, Any], row: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A view for each run beside each other, and for each member of a row's field below each other; as it is when there
+    is one run and no row."""
+    facet: dict[str, Any] = {"row": dict(row)} if row else {}
+    if len(runs) > 1:
+        facet["column"] = {"field": "run", "type": "nominal", "title": None, "sort": list(runs)}
+    return {"facet": facet, "spec": dict(layers)} if facet else dict(layers)
+
+
+def in_print(spec: Any, config: Mapping[str, Any] | None = None) -> Any:
+    """The specification with the colours of paper, and a configuration for it when one is given."""
+    if isinstance(spec, dict):
+        plain = {key: in_print(value) for key, value in spec.items()}
+        return plain | ({"config": in_print(config)} if config is not None else {})
+    if isinstance(spec, (list, tuple)):
+        return [in_print(each) for each in spec]
+    return PAPER.get(spec, spec) if isinstance(spec, str) else spec
+
+
+def config(font: str, size: float, names: int) -> dict[str, Any]:
+    """What is the same in all figures, for letters of a size in pixels (points on paper)."""
+    line = max(1.0, size / 8)
+    axis = {
+        "labelFontSize": size,
+        "titleFontSize": size,
+        "titleFontWeight": "normal",
+        "labelColor": INK,
+        "titleColor": INK,
+        "domainColor": INK,
+        "tickColor": INK,
+        "gridColor": FAINT,
+        "gridWidth": 0.5,
+        "labelLimit": names,
+        "labelOverlap": True,
+        "tickSize": size / 3,
+    }
+    heading = {"labelFontSize": size, "labelColor": INK, "titleColor": INK, "labelFontWeight": "normal"}
+    return {
+        "font": font,
+        "background": None,
+        "axis": axis,
+        "header": {**heading, "titleFontSize": size, "titleFontWeight": "normal", "labelLimit": names},
+        "legend": {
+            "labelFontSize": size,
+            "titleFontSize": size,
+            "titleFontWeight": "normal",
+            "labelColor": INK,
+            "titleColor": INK,
+            "labelLimit": names,
+            "orient": "bottom",
+            "columns": 4,
+            "symbolOpacity": 1,
+            "symbolSize": 5 * size,
+            "symbolStrokeWidth": 1.2 * line,
+        },
+        "title": {
+            "color": INK,
+            "subtitleColor": INK,
+            "fontSize": size + 1,
+            "subtitleFontSize": size,
+            "fontWeight": "normal",
+        },
+        "view": {"stroke": FAINT},
+        "line": {"strokeWidth": 1.2 * line},
+        "point": {"size": 4 * size, "filled": True},
+        "rule": {"color": INK},
+        "text": {"fontSize": size, "color": INK},
+        "bar": {"color": colour(0)},
+        "aria": False,
+    }
+
+
+IN_PRINT = config(FONT, LETTERS, PRINT_NAME_LIMIT)
+ON_SCREEN = config("system-ui, 'Liberation Sans', sans-serif", 12, NAME_LIMIT)

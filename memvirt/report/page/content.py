@@ -1,0 +1,312 @@
+"""What a report says in words and tables: plain values that a template lays out.
+
+Names are spelled as `plain` spells them; escaping is the template's.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memvirt.metrics.registry import REGISTRY
+from memvirt.report import claims, verdict
+from memvirt.report.columns import Column
+from memvirt.report.escape import plain
+from memvirt.report.figures.data import deciding, spread
+from memvirt.report.figures.data import scenes as scenes_of
+from memvirt.report.runs import Run
+from memvirt.report.statistics import MIN_SEEDS
+from memvirt.report.summary import ARROWS, MISSING, SINGLE_RUN, Group, Row, number, ratio_label, value_text
+from memvirt.results.record import Record, differences
+from memvirt.settings import presets
+from memvirt.settings.config import HostConfig
+from memvirt.settings.sources import default_source
+
+# Of an environment: what was so at that moment only, and differs between any two runs.
+FLEETING = ("load_1min", "memory_available_bytes", "psi_cpu", "psi_memory", "started", "steal_ticks", "swap_used_bytes")
+DIGITS = re.compile(r"\d+")
+SETTINGS_SHOWN = 60  # of those that differ between two runs
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a table: what is read, and what it is sorted by."""
+
+    text: str
+    value: str = ""  # "" sorts last; None of it: by its text
+    number: bool = False
+    best: bool = False
+
+
+# ---- what was learned
+
+
+def learned(run: Run) -> list[str]:
+    """The sentences of the line under the run's table."""
+    said = verdict.line(run.groups()).removeprefix("Learned: ")
+    return [plain(said[:1].upper() + said[1:])]
+
+
+FINDINGS = ("scenario", "ratio", "best", "its mean", "95 % interval", "n", "next", "its mean")
+
+
+def findings(run: Run) -> tuple[str, list[list[Cell]]]:
+    """What is compared, and a row for each scenario and ratio: who is best and by how much, with intervals and seeds."""
+    column, rows = None, []
+    for (scene,) in scenes_of([run]):
+        column = deciding(scene)
+        for group in scene.groups:
+            rows.append(_finding(group, column))
+    return (_head(column) if column else ""), rows
+
+
+def _finding(group: Group, column: Column) -> list[Cell]:
+    place = [Cell(group.scenario), Cell(ratio_label(group.ratio), group.ratio, True)]
+    rows = [row for row in group.ranked() if row.done and row.mean(column.name) is not None]
+    if not rows:
+        return [*place, Cell("nobody finished"), *[Cell(MISSING)] * 5]
+    sign = -1 if ARROWS[column.better] == "↑" else 1
+    rows.sort(key=lambda row: sign * (row.mean(column.name) or 0))
+    first, seeds = rows[0], len(rows[0].values[column.name])
+    who, beaten = _standing(rows, group.best(column), column, seeds)
+    mean, interval = spread(first.values[column.name])
+    between = f"{number(column, interval.low)} to {number(column, interval.high)}" if interval else "five seeds needed"
+    return [
+        *place,
+        Cell(who),
+        Cell(number(column, mean), f"{mean}", True),
+        Cell(between),
+        Cell(str(seeds), number=True),
+        Cell(beaten.preset if beaten else MISSING),
+        _mean(column, beaten),
+    ]
+
+
+def _standing(rows: Sequence[Row], best: set[str], column: Column, seeds: int) -> tuple[str, Row | None]:
+    """Who is best in words, and the next one, where there is one. Rows: the best mean first."""
+    if len(rows) == 1:
+        return f"{rows[0].preset} alone finished", None
+    top = number(column, rows[0].mean(column.name) or 0)
+    alike = [row for row in rows if number(column, row.mean(column.name) or 0) == top]
+    if len(alike) == len(rows) or (not best and seeds >= MIN_SEEDS):
+        return "no difference", None
+    named = [row for row in rows if row.preset in best] or alike
+    who = ", ".join(row.preset for row in named) + ("" if best else " (not told apart)")
+    return who, next(row for row in rows if row not in named)
+
+
+def _mean(column: Column, row: Row | None) -> Cell:
+    mean = row.mean(column.name) if row else None
+    return Cell(MISSING, number=True) if mean is None else Cell(number(column, mean), f"{mean}", True)
+
+
+def expected(run: Run) -> list[list[str]]:
+    """A row for each claim of the suite: what became of it, its statement, and what the records say."""
+    checked = claims.check(run.manifest.shown.claims, run.records)
+    return [[str(each.standing), plain(each.claim.statement), plain(each.evidence)] for each in checked]
+
+
+# ---- where, and what differs
+
+
+def environment(runs: Sequence[Run]) -> list[list[str]]:
+    """A row for each thing known of the machines that ran them, a value a run; "and others" where a run's cells differ."""
+    names = dict.fromkeys(name for run in runs for record in run.records for name in record.environment)
+    rows = []
+    for name in names:
+        values = [dict.fromkeys(str(record.environment.get(name, "–")) for record in run.records) for run in runs]
+        fleeting = name in FLEETING
+        said = [
+            plain(next(iter(each)) + ("" if len(each) == 1 else " (first cell)" if fleeting else " and others"))
+            for each in values
+        ]
+        rows.append([name.replace("_", " "), *said])
+    return rows
+
+
+def differing(runs: Sequence[Run]) -> list[list[str]]:
+    """A row for each thing in which the runs differ, settings included; the first column says what."""
+    told: dict[str, list[str]] = {
+        "suite": [run.manifest.suite for run in runs],
+        "tier": [run.manifest.tier for run in runs],
+        "seeds": [_few(dict.fromkeys(str(record.seed) for record in run.records)) for run in runs],
+        "scenarios": [_few(dict.fromkeys(record.scenario for record in run.records)) for run in runs],
+        "presets": [
+            _few(dict.fromkeys(record.preset for record in run.records if record.role == "column")) for run in runs
+        ],
+        "commit": [run.manifest.commit or "unknown" for run in runs],
+    }
+    for part in ("inputs", "versions"):
+        names = dict.fromkeys(name for run in runs for name in getattr(run.manifest, part))
+        told |= {name: [getattr(run.manifest, part).get(name, "–") for run in runs] for name in names}
+    first = [run.records[0].environment for run in runs]
+    names = dict.fromkeys(name for each in first for name in each if name not in FLEETING)
+    told |= {f"machine: {name.replace('_', ' ')}": [str(each.get(name, "–")) for each in first] for name in names}
+    rows = [[name, *values] for name, values in told.items() if len(set(values)) > 1]
+    return [[plain(text) for text in row] for row in [*rows, *_settings_apart(runs)]]
+
+
+def _settings_apart(runs: Sequence[Run]) -> Iterator[list[str]]:
+    """Settings in which a cell of one run and the same cell of another differ: the first cell of each preset."""
+    found: dict[str, dict[int, str]] = {}
+    first = {record.cell: record for record in reversed(runs[0].records)}
+    for i, run in enumerate(runs[1:], 1):
+        seen = set()
+        for record in run.records:
+            if record.cell not in first or record.preset in seen:
+                continue
+            seen.add(record.preset)
+            for place, before, now in differences(first[record.cell].config, record.config):
+                values = found.setdefault(f"{record.preset}: {place}", {0: _short(before)})
+                values[i] = _short(now)
+    for place, values in list(found.items())[:SETTINGS_SHOWN]:
+        yield [place, *(values.get(i, values[0]) for i in range(len(runs)))]
+    if len(found) > SETTINGS_SHOWN:
+        yield [f"and {len(found) - SETTINGS_SHOWN} more settings", *[""] * len(runs)]
+
+
+def _few(names: Mapping[str, Any], most: int = 12) -> str:
+    several = list(names)
+    return ", ".join(several[:most]) + (f" and {len(several) - most} more" if len(several) > most else "")
+
+
+def _short(value: Any, most: int = 120) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+# ---- tables
+
+
+def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[Cell]]]:
+    """(head, whether it is of numbers) of every column, and the rows of all runs: one for each scenario, ratio and preset."""
+    columns = list(dict.fromkeys(column for run in runs for group in run.groups() for column in group.columns))
+    heads = [("run", False)] if len(runs) > 1 else []
+    heads += [("scenario", False), ("ratio, ×", True), ("preset", False), ("seeds", True)]
+    heads += [(_head(column), True) for column in columns] + [("how it ended", False)]
+    rows = []
+    for scenes in scenes_of(runs):
+        for ratio in sorted({ratio for scene in scenes for ratio in scene.ratios}, key=float):
+            for scene in scenes:
+                group = scene.group(ratio)
+                for row in group.rows if group else ():
+                    own = [Cell(scene.run)] if len(runs) > 1 else []
+                    rows.append([*own, Cell(scene.name), *_row(group, row, columns)])
+    return heads, rows
+
+
+def _head(column: Column) -> str:
+    unit = f", {column.unit}" if column.unit else ""
+    return f"{column.title}{unit} {SINGLE_RUN if column.wall else ARROWS[column.better]}".rstrip()
+
+
+def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[Cell]:
+    assert group is not None
+    cells = [
+        Cell(ratio_label(group.ratio), group.ratio, True),
+        Cell(row.preset),
+        Cell(str(len(group.seeds)), number=True),
+    ]
+    for column in columns:
+        mean = row.mean(column.name) if column in group.columns else None
+        if mean is None:
+            cells.append(Cell(MISSING, number=True))
+        else:
+            cells.append(Cell(value_text(column, row), f"{mean}", True, group.is_best(row, group.best(column))))
+    return [*cells, Cell("done" if row.done else f"{row.status}: {row.ending}")]
+
+
+def endings(runs: Sequence[Run]) -> list[str]:
+    """Why rows have no numbers; reasons that differ in digits only are told once, with how many there are."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for group in run.groups():
+            for row in group.rows:
+                if not row.done:
+                    who = f"{row.preset} in {group.scenario} at {ratio_label(group.ratio)}"
+                    found.setdefault(DIGITS.sub("", f"{row.status}{row.reason}"), []).append(
+                        f"{who}, {row.status}: {row.reason}"
+                    )
+    return [plain(first + (f" And {len(more)} more like it." if more else "")) for first, *more in found.values()]
+
+
+def meanings(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """(head, meaning, how it is derived) of every column of the tables."""
+    columns = dict.fromkeys(column for run in runs for group in run.groups() for column in group.columns)
+    return [(_head(each), REGISTRY[each.name].meaning, REGISTRY[each.name].derivation) for each in columns]
+
+
+# ---- settings
+
+
+def settings(run: Run) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
+    """(preset, rows) of every preset as its first cell was resolved; a row is setting, value, who set it, its source.
+
+    Settings that differ from cell to cell, such as the host's memory, are those of that cell."""
+    found = []
+    for preset in dict.fromkeys(record.preset for record in run.records if record.role == "column"):
+        record = next(each for each in run.records if each.preset == preset and each.role == "column")
+        found.append((plain(preset), _settings(record)))
+    return found
+
+
+def _settings(record: Record) -> list[tuple[str, str, str, str]]:
+    known = _sources(record.preset)
+    config = _config(record)
+    rows = []
+    for key, value in _flat(record.config):
+        first, _, inner = key.partition(".")
+        if first in ("scenario", "files"):
+            continue
+        name = inner if first == "host" else key
+        text = plain(_short(value))
+        origin = next(
+            (who for place, who in record.origins.items() if name == place or name.startswith(f"{place}.")), ""
+        )
+        source, said = known.get(name, ("", ""))
+        if source != text and said:
+            said = ""  # of another value
+        if not said and not origin and config is not None:
+            note = default_source(name, config)
+            said = f"{note.text} ({note.tag})" if note else ""
+        rows.append((name, text, plain(origin or "memvirt's default"), plain(said)))
+    return rows
+
+
+def _sources(preset: str) -> dict[str, tuple[str, str]]:
+    """Setting -> (its value, where that is from) of a preset that comes with memvirt; nothing of others."""
+    if preset not in presets.names():
+        return {}
+    return {
+        row.key: (_short(row.value), f"{row.source} ({row.tag})" if row.source else "")
+        for row in presets.explain(preset)
+    }
+
+
+def _config(record: Record) -> HostConfig | None:
+    """The host's settings as a model, where this memvirt still takes them."""
+    try:
+        return HostConfig.model_validate(record.config.get("host", {}))
+    except ValueError:
+        return None
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+# ---- commands
+
+
+def commands(runs: Sequence[Run], out: str) -> list[str]:
+    """What makes the runs again, and this page."""
+    made = [f"memvirt {shlex.join(run.manifest.asked.words())} --out {shlex.quote(run.name)}" for run in runs]
+    names = " ".join(shlex.quote(run.name) for run in runs)
+    return [plain(line) for line in (*made, f"memvirt report {names} -o {shlex.quote(out)}")]

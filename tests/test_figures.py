@@ -1,0 +1,290 @@
+"""Figures of results: their numbers are the records', they come out the same each time, and names cannot break them."""
+
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.made_records import folder, made
+from memvirt.cli import main
+from memvirt.errors import ConfigError
+from memvirt.report.figures import data, style
+from memvirt.report.figures.catalog import KINDS, make
+from memvirt.report.figures.drawing import WIDTHS, draw
+from memvirt.report.runs import Run, read_runs
+from memvirt.results import run_folder
+from memvirt.results.record import percentile
+
+ROOT = Path(__file__).parents[1]
+QUICK = ROOT / "results" / "quick"
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "bell\x07 and \x1b[31m escape",
+    "\u202eright to left\u202c שלום",
+    "n" * 300,
+    "datum.value; 'quoted' \\ {{ 7 * 7 }} &amp;",
+)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return {each[0].name: each for each in data.scenes(read_runs([QUICK]))}
+
+
+def run_of(records, name="mine"):
+    """A run as if these records lay in a folder."""
+    return Run(name, name, run_folder.read_manifest(QUICK), tuple(records), 0)
+
+
+def figures_of(records, *, kinds=KINDS):
+    """(kind, what was made) of every scenario of some records."""
+    return [(name, make(KINDS[name], scenes)) for scenes in data.scenes([run_of(records)]) for name in kinds]
+
+
+def seeds(count=5, **presets):
+    """Records of some presets, whose slowdowns differ a little from seed to seed."""
+    return [
+        made(ratio=ratio, preset=preset, seed=seed, slowdown=f"{slowdown * float(ratio) + seed / 100:.3f}")
+        for ratio in ("1.00", "2.00")
+        for preset, slowdown in presets.items()
+        for seed in range(1, count + 1)
+    ]
+
+
+# ---- numbers
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 50)), min_size=1, max_size=12), st.integers(1, 999))
+def test_a_curve_says_what_percentiles_say(pairs, per_mille):
+    counts = {}
+    for value, count in pairs:
+        counts[value] = counts.get(value, 0) + count
+    histogram = sorted(counts.items())
+    points = data.curve([histogram[::2], histogram[1::2]])
+    over = 1000 / (1000 - per_mille)
+    at = [us for start, us in points if start < over * (1 - 1e-9)][-1:] or [points[0][1]]
+    exact = percentile(histogram, per_mille) / 1000
+    thinned = {value / 1000 for value in counts if value / 1000 >= at[0]}
+    assert at[0] <= exact
+    later = percentile(histogram, min(999, int(1000 - 1000 / (over * data.STEP)) + 1)) / 1000
+    assert exact == at[0] or (exact <= later and exact in thinned)
+
+
+def test_a_curve_of_nothing_has_no_point():
+    assert data.curve([]) == [] and data.curve([[]]) == []
+    assert data.curve([[(600, 4)]]) == [(1.0, 0.6), (4.0, 0.6)]
+
+
+def test_a_waterfall_adds_up_to_what_the_record_says(scenes):
+    for name, each in scenes.items():
+        rows = data.savings(each[0], "1.50")
+        for preset, (record,) in each[0].at("1.50"):
+            steps = {row["step"]: row for row in rows if row["preset"] == preset}
+            saved = sum(int(value) for key, value in record.derived.items() if key.startswith("saved_"))
+            if not saved:
+                assert not steps
+                continue
+            net = steps.pop(data.NET)
+            assert sum(row["mib"] for row in steps.values()) == pytest.approx(net["mib"])
+            gross = sum(row["mib"] for row in steps.values() if row["sign"] == "saved")
+            assert gross * 256 == pytest.approx(saved), (name, preset)
+            assert [row["from"] for row in steps.values()][1:] == [row["to"] for row in steps.values()][:-1]
+
+
+def test_costs_are_seconds_for_each_gib():
+    record = made(ratio="2.00", saved=(("zpool", 262_144), ("swap", 131_072)), cpu=(1, 2_000_000_000))
+    record = replace(record, cpu_ns={**record.cpu_ns, "compress": 10**9, "decompress": 2 * 10**9})
+    (scene,) = data.scenes([run_of([record])])[0]
+    costs = {row["step"]: row["cost"] for row in data.savings(scene, "2.00")}
+    assert costs == {"compressed": 3.0, "swapped": 4.0, data.NET: None}
+
+
+def test_the_front_is_what_nothing_beats(scenes):
+    for each in scenes.values():
+        rows = data.tradeoff(each[0])
+        for row in rows:
+            beaten = any(
+                other["slowdown"] * 1.01 < row["slowdown"] and other["overcommit"] > row["overcommit"] * 1.01
+                for other in rows
+            )
+            assert not (row["front"] and beaten)
+        assert any(row["front"] for row in rows)
+
+
+def test_intervals_from_five_seeds_on():
+    for count, drawn in ((4, False), (5, True)):
+        (scene,) = data.scenes([run_of(seeds(count, swap=2.0, sharing=3.0))])[0]
+        assert all((row["slowdown_low"] < row["slowdown"]) == drawn for row in data.tradeoff(scene))
+        made_ = make(KINDS["sensitivity"], [scene])
+        assert ("95 % interval" in made_.figure["description"]) == drawn
+
+
+def test_presets_keep_their_colours_when_others_are_missing():
+    names = ["a", "b", "c"]
+    some = style.coloured("preset", names, [{"preset": "c"}])
+    assert some["scale"]["range"][2] == style.coloured("preset", names, [])["scale"]["range"][2]
+    assert some["legend"]["values"] == ["c"]
+    many = [f"p{i}" for i in range(60)]
+    looks = zip(
+        style.coloured("preset", many, [])["scale"]["range"],
+        style.shaped("preset", many, [])["scale"]["range"],
+        strict=True,
+    )
+    assert len(set(looks)) == 60
+
+
+@given(st.floats(1e-3, 1e6), st.floats(1, 1e6))
+def test_a_logarithmic_axis_holds_its_values(low, factor):
+    axis = style.logarithm("x", "x", low, low * factor)
+    start, end = axis["scale"]["domain"]
+    assert 0 < start <= low * 1.001 and start < end and end >= low * factor * 0.999
+    assert all(start <= tick <= end for tick in axis["axis"]["values"]) and len(axis["axis"]["values"]) <= 14
+
+
+# ---- what there is nothing of
+
+
+def test_a_figure_without_data_says_why():
+    alone = made(histograms={}, fragmentation={}, derived={"faults": 0})
+    reasons = {name: made_.reason for name, made_ in figures_of([alone])}
+    assert all(reasons.values()) and len(set(reasons.values())) >= len(KINDS) - 1
+    refused = made(status="refused", reason="no room")
+    assert all(made_.figure is None for _, made_ in figures_of([refused]))
+
+
+def test_the_telling_ratio_is_the_hardest_most_presets_finished(scenes):
+    assert data.telling_ratio(scenes["zipf"]) == "2.00"
+    records = [made(ratio=ratio, preset=preset) for ratio in ("1.00", "1.50") for preset in ("a", "b")]
+    records += [made(ratio="2.00", preset="a"), made(ratio="2.00", preset="b", status="refused", reason="no")]
+    assert data.telling_ratio(data.scenes([run_of(records)])[0]) == "1.50"
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_figure_is_as_wide_as_its_columns_and_the_same_each_time(scenes, columns):
+    kind = ("tradeoff", "savings")[columns - 1]
+    figure = make(KINDS[kind], scenes["clone-storm"]).figure
+    first = draw(figure, "svg", columns)
+    draw(make(KINDS["fragmentation"], scenes["zipf"]).figure, "svg")  # what else is drawn leaves no trace
+    assert draw(figure, "svg", columns) == first
+    width = float(re.match(rb'<svg[^>]* width="([\d.]+)"', first)[1])
+    assert width == pytest.approx(WIDTHS[columns], abs=2)
+    pdf = draw(figure, "pdf", columns)
+    assert re.search(rb"/MediaBox \[0 0 ([\d.]+)", pdf)[1].split(b".")[0] == str(round(width)).encode()
+    assert b"/FontFile2" in pdf and set(re.findall(rb"/BaseFont /\w+\+([\w-]+)", pdf)) == {b"LiberationSans"}
+    assert draw(figure, "png", columns).startswith(b"\x89PNG")
+    spec = json.loads(draw(figure, "json", columns))
+    assert spec["$schema"] == style.SCHEMA and "var(--" not in json.dumps(spec)
+
+
+def test_two_processes_draw_the_same_bytes(tmp_path):
+    """PDF included: it would write two fonts in either order."""
+    asked = ["--figure", "tradeoff", "--scenario", "zipf", "--format", "pdf"]
+    for out in ("a", "b"):
+        command = [sys.executable, "-m", "memvirt", "plot", str(QUICK), *asked, "--out", str(tmp_path / out)]
+        subprocess.run(command, check=True, capture_output=True)
+    (first,), (second,) = ((tmp_path / out).iterdir() for out in ("a", "b"))
+    assert first.name == "tradeoff-zipf.pdf" and first.read_bytes() == second.read_bytes()
+
+
+def test_hostile_names_are_text(tmp_path):
+    records = [
+        replace(record, preset=HOSTILE[int(record.preset)])
+        for record in seeds(2, **{str(i): 2.0 + i for i in range(6)})
+    ]
+    for name, made_ in figures_of(records, kinds=("tradeoff", "savings", "sensitivity")):
+        assert made_.figure is not None, name
+        drawn = draw(made_.figure, "svg").decode()
+        tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(drawn).iter()}
+        assert tags <= {"svg", "g", "rect", "path", "text", "tspan", "line", "defs", "clipPath", "title", "desc"}, name
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e]", drawn) and "bell\\x07" in drawn
+        assert float(re.match(r'<svg[^>]* width="([\d.]+)"', drawn)[1]) < WIDTHS[1] + 5
+
+
+def test_scenarios_of_any_name_get_file_names_of_their_own(tmp_path, capsys):
+    config = {"scenario": {"name": "../../x <b>\n", "description": ""}}
+    records = [replace(record, scenario="odd-200") for record in seeds(1, swap=2.0)]
+    records = [made(ratio=record.ratio, preset="swap", config=config | {"ratio": record.ratio}) for record in records]
+    path = folder(tmp_path / "run", [replace(record, scenario=f"odd-{i}") for i, record in enumerate(records)])
+    out = tmp_path / "out"
+    main_with(["plot", str(path), "--figure", "tradeoff", "--out", str(out)])
+    assert [file.parent for file in tmp_path.rglob("*.svg")] == [out]
+
+
+# ---- the command
+
+
+def main_with(words):
+    """The command line in this process; the exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["memvirt", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return ended.value.code
+
+
+def test_plot_writes_what_it_names_and_tells_what_there_is_not(tmp_path, capsys):
+    asked = ["plot", str(QUICK), "--figure", "savings,miss-ratios", "--scenario", "scan", "--ratio", "1.5", "--out"]
+    assert not main_with([*asked, str(tmp_path / "new" / "place"), "--format", "json", "--no-title"])
+    out, err = capsys.readouterr()
+    file = Path(out.strip())
+    assert file == tmp_path / "new" / "place" / "savings-scan-1.50.vl.json" and "title" not in json.loads(
+        file.read_text()
+    )
+    assert "scan: no figure miss-ratios: no order of replacement ran alone" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--figure", "tradeof"], "unknown figure 'tradeof'; did you mean 'tradeoff'"),
+        (["--format", "eps"], "unknown format 'eps'"),
+        (["--scenario", "zip"], "no scenario 'zip'; did you mean 'zipf'"),
+        (["--ratio", "3"], "zipf has no ratio '3' (there are: 1.00, 1.50, 2.00)"),
+        (["--ratio", "x"], "zipf has no ratio 'x'"),
+        (["--figure", "miss-ratios"], "none of these figures has anything to draw"),
+    ],
+)
+def test_what_cannot_be_plotted_is_a_sentence(words, said, capsys, tmp_path):
+    assert main_with(["plot", str(QUICK), *words, "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_are_none_are_refused(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "run.json").write_text('{"a": 1}')
+    mixed = folder(tmp_path / "mixed", [made(seed=1), made(seed=2, suite="other")])
+    for path, said in (
+        ("empty", "not a memvirt results folder"),
+        ("foreign", "not of a memvirt run"),
+        ("mixed", "unlike runs"),
+    ):
+        assert main_with(["plot", str(tmp_path / path)]) == 2
+        assert said in capsys.readouterr().err
+    assert main_with(["plot", str(QUICK), str(QUICK)]) == 2
+    assert "given twice" in capsys.readouterr().err
+    assert mixed.exists()
+
+
+def test_without_the_library_a_sentence_says_what_to_install(monkeypatch, scenes):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(ConfigError, match=r"pip install memvirt\[report\]"):
+        draw(make(KINDS["tradeoff"], scenes["zipf"]).figure, "svg")
+
+
+def test_every_figure_is_listed(capsys):
+    main_with(["list", "figures", "--json"])
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(KINDS)
