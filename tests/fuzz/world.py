@@ -7,7 +7,7 @@ import numpy as np
 import memvirt
 from fuzz.draws import CORPUS, MIXES, PAGE, PLAIN_MIXES, Draw, contents
 from fuzz.shadow import Shadow
-from memvirt.engine.host import audit
+from memvirt.engine.testing.host import locate
 from memvirt.errors import AdmissionError, ConfigError, StoreError
 from memvirt.policies.base import Targets
 
@@ -237,7 +237,7 @@ class World:
         shadow.pinned = {page: frame for page, frame in shadow.pinned.items() if page >= first + done}
 
     def place(self, shadow, page):
-        return audit.locate(self.host.engine, shadow.vm.engine_vm, page)
+        return locate(self.host.engine, shadow.vm.engine_vm, page)
 
     def do_balloon(self, vm, share):
         shadow = self.some(vm)

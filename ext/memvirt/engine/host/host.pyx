@@ -194,7 +194,7 @@ cdef class Engine(Core):
         cdef uint64_t frames = self.mapping.account[parent.id].pinned
         for i in range(self.mapping.leaves.directory[parent.id].nr_roots):
             pages += self.mapping.leaves.directory[parent.id].root[i] != NONE
-        if parent.has_guest:
+        if parent.guest is not None:
             frames += frames_of(parent.guest.metadata_bytes() + parent.machine.metadata_bytes())
         return frames + self.mapping.leaves.pages.frames_needed(pages)
 
