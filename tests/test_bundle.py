@@ -1,8 +1,11 @@
 """Bundles prove themselves: what is whole passes, and what was changed fails and is named, by whoever changed it."""
 
 import json
+import random
 import shutil
+import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,15 @@ cells = ["zipf-150--zcache"]
 at_most = {most}
 minutes = 1
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_figures():
+    """Drawing takes a second; one test does it, for all others tables are enough."""
+    made = dict(contents.MADE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(contents.MADE, "figures")
+        yield made["figures"]
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +100,25 @@ def test_equal_runs_give_equal_bundles(results, packed, tmp_path):
     again = tmp_path / packed.name
     bundle(tmp_path / "elsewhere", again, Wish())
     assert again.read_bytes() == packed.read_bytes()
+
+
+def test_figures_are_drawn_again_byte_for_byte(results, without_figures, tmp_path, monkeypatch):
+    pytest.importorskip("vl_convert")
+    monkeypatch.setitem(contents.MADE, "figures", without_figures)
+    bundle(results, tmp_path / "a.zip", Wish())
+    with zipfile.ZipFile(tmp_path / "a.zip") as inside:
+        drawn = [name for name in inside.namelist() if name.startswith("figures/")]
+    assert "figures/tradeoff-zipf.svg" in drawn and "figures/tradeoff-zipf.vl.json" in drawn
+
+    def repaint(files):
+        files["figures/tradeoff-zipf.svg"] = files["figures/tradeoff-zipf.svg"].replace(b"1.5", b"1.6")
+
+    assert standings(tmp_path / "a.zip")["figures"] == "PASS"
+    standing, evidence = checks(repacked(tmp_path / "a.zip", tmp_path / "b.zip", repaint, mend=True))["figures"]
+    assert standing == "FAIL" and "figures/tradeoff-zipf.svg comes out otherwise" in evidence
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    standing, evidence = checks(tmp_path / "a.zip")["figures"]
+    assert standing == "SKIP" and "pip install" in evidence
 
 
 def test_what_is_not_memvirts_stays_out(results, tmp_path):
@@ -262,6 +293,27 @@ def test_a_truncated_archive_is_named(packed, tmp_path, share):
         checks(tmp_path / "a.zip")
 
 
+def test_damage_of_any_kind_is_told_and_never_a_traceback(packed, tmp_path):
+    """Bytes of the archive, half of them of its directory; then of its files, by someone who sets all sums right."""
+    rng, whole = random.Random(7), packed.read_bytes()
+    for _ in range(40):
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 2, 8])):
+            data[rng.randrange(rng.choice([0, len(data) - 4000]), len(data))] = rng.randrange(256)
+        (tmp_path / "b.zip").write_bytes(data)
+        with suppress(BundleError):
+            checks(tmp_path / "b.zip")
+    for _ in range(40):
+
+        def change(files):
+            name = rng.choice([name for name in files if name.startswith("run/")])
+            data, at = bytearray(files[name]), rng.randrange(len(files[name]))
+            data[at : at + rng.choice([1, 1, 20])] = rng.choice([b"", b"{", b"]", b'"', b"9", b"-", b"null"])
+            files[name] = bytes(data)
+
+        checks(repacked(packed, tmp_path / "b.zip", change, mend=True))
+
+
 def test_a_folder_with_links_is_refused(packed, tmp_path):
     archive.unpack(packed, tmp_path)
     (tmp_path / "run" / "link.json").symlink_to("/etc/passwd")
@@ -295,6 +347,7 @@ def test_bundle_says_what_it_made(results, tmp_path):
     [
         (["bundle", "RUN", "-o", "a.tar"], ConfigError, "a bundle is a zip archive; call it"),
         (["bundle", "RUN", "-o", "/nowhere/a.zip"], ConfigError, "there is no folder /nowhere"),
+        (["bundle", "RUN", "-o", "TMP/a.zip", "--license", "my own"], ConfigError, "no SPDX identifier"),
         (["bundle", "/nowhere", "-o", "TMP/a.zip"], FolderError, "not a memvirt results folder"),
         (["bundle", "RUN", "-o", "TMP/a.zip", "--with-pages"], ConfigError, "corpus .* is not here any more"),
         (["verify", "/nowhere"], ConfigError, "does not exist"),

@@ -86,9 +86,10 @@ def test_a_curve_of_nothing_has_no_point():
 def test_a_waterfall_adds_up_to_what_the_record_says(scenes):
     for name, each in scenes.items():
         rows = data.savings(each[0], "1.50")
-        for preset, (record,) in each[0].at("1.50"):
+        for preset, records in each[0].at("1.50"):
             steps = {row["step"]: row for row in rows if row["preset"] == preset}
-            saved = sum(int(value) for key, value in record.derived.items() if key.startswith("saved_"))
+            found = [int(value) for one in records for key, value in one.derived.items() if key.startswith("saved_")]
+            saved = sum(found) / len(records)
             if not saved:
                 assert not steps
                 continue
@@ -105,6 +106,41 @@ def test_costs_are_seconds_for_each_gib():
     (scene,) = data.scenes([run_of([record])])[0]
     costs = {row["step"]: row["cost"] for row in data.savings(scene, "2.00")}
     assert costs == {"compressed": 3.0, "swapped": 4.0, data.NET: None}
+
+
+def test_a_mechanism_and_a_fault_that_have_no_words_yet_are_called_as_they_are():
+    record = made(ratio="2.00", saved=(("swap", 256), ("novel", 512)), histograms={"novel": [(500, 1), (900, 1)]})
+    (scene,) = data.scenes([run_of([replace(record, cpu_ns={"novel": 10**9})])])[0]
+    rows = {row["step"]: row for row in data.savings(scene, "2.00")}
+    assert rows["novel"]["mib"] == 2 and rows["novel"]["cost"] == 512 and rows[data.NET]["mib"] == 3
+    assert {row["kind"] for row in data.latencies(scene, "2.00")} == {data.ALL_FAULTS, "novel"}
+
+
+def test_uses_of_memory_add_up_to_the_host_at_every_moment(scenes):
+    (scene,) = scenes["zipf"]
+    rows = data.memory_uses(scene, "1.50")
+    sums = {}
+    for row in rows:
+        place = row["preset"], row["ms"]
+        sums[place] = sums.get(place, 0) + row["mib"]
+    assert sums and set(sums.values()) == {64.0}
+    assert len(sums) < len(data.at_first_seed(scene, "1.50")) * 2 * data.MOST_MOMENTS["measured"]
+
+
+def test_stalls_are_the_counted_time_over_the_passed_time(scenes):
+    (scene,) = scenes["zipf"]
+    for preset, record in data.at_first_seed(scene, "2.00"):
+        line, rows = record.timeline, [row for row in data.stalls(scene, "2.00") if row["preset"] == preset]
+        measured = line.of_phase("measured")
+        begin = line.sim_ns[measured[0]]
+        for name, who in data.STALLS.items():
+            found = [row for row in rows if row["who"] == who]
+            waited, before = 0.0, found[0]["ms"]
+            for row in found[1:]:
+                waited += (row["ms"] - before) * row["percent"] / 100 if row["ms"] > 0 else 0
+                before = row["ms"]
+            counted = sum(line.host.get(name, [0] * len(line.sim_ns))[row] for row in measured) / 1e6
+            assert waited == pytest.approx(counted, rel=0.02, abs=0.2) and begin > 0
 
 
 def test_the_front_is_what_nothing_beats(scenes):

@@ -12,7 +12,7 @@ from memvirt.experiment import cell as cells
 from memvirt.experiment import plan
 from memvirt.experiment.loop import manifest, run_plan
 from memvirt.inputs import synthetic
-from memvirt.report.bundle import again
+from memvirt.report.bundle import again, contents
 from memvirt.report.bundle.contents import PAGES, Wish, bundle
 from memvirt.report.bundle.verify import Rerun, verify
 from memvirt.results.run_folder import Results, load
@@ -43,6 +43,13 @@ def corpus_of(name):
     from memvirt.inputs import load as load_corpus
 
     return load_corpus(name) if "/" in str(name) else synthetic(400, seed=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_figures():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(contents.MADE, "figures")
+        yield
 
 
 @pytest.fixture(scope="module")

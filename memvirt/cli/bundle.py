@@ -1,5 +1,6 @@
 """bundle, verify: a run as one archive that proves itself, and the proof."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from memvirt.results.manifest import Manifest
 
 CLAIM_FAILED = 4
+SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 
 
 def bundle(
@@ -38,6 +40,10 @@ def bundle(
         raise ConfigError(f"--out {out}: a bundle is a zip archive; call it {out.name}.crate.zip")
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise ConfigError(f"--out {out}: {'is a folder' if out.is_dir() else f'there is no folder {out.parent}'}")
+    if license_ and not SPDX.fullmatch(license_):
+        raise ConfigError(
+            f"--license {license_}: is no SPDX identifier, as CC-BY-4.0 or CC0-1.0 are (spdx.org/licenses)"
+        )
     keep = None
     if with_pages:
         keep = _pages(run_folder.read_manifest(folder))

@@ -93,7 +93,7 @@ IN_A_BUNDLE = (
     ("inputs.json", "what went in, by hash; inputs/ has the pages themselves if --with-pages asked for them"),
     ("environment.json", "versions, commit and machine"),
     ("CLAIMS.toml", "what the run is expected to show"),
-    ("tables/", "made from run/ and nothing else, and made again by verify"),
+    ("tables/, figures/", "made from run/ and nothing else, and made again by verify; figures with specifications"),
     ("commands.txt", "how all of it is made"),
     ("SHA256SUMS", "of all these; sha256sum -c reads it"),
     ("ro-crate-metadata.json", "the same as an RO-Crate, after the profile Process Run Crate"),

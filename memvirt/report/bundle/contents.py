@@ -32,6 +32,8 @@ from memvirt.errors import BundleError
 from memvirt.experiment.suite import FOLDER
 from memvirt.report import terminal
 from memvirt.report.bundle import again, archive, crate
+from memvirt.report.figures import plotting
+from memvirt.report.figures.drawing import WIDTHS, drawn, sized
 from memvirt.results import claims, run_folder
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, require_alike
@@ -41,6 +43,8 @@ SUITE = "settings/suite.toml"
 KEPT = ("run.json", "CLAIMS.toml")  # of a results folder, beside records and timings
 KEPT_FOLDERS = ("cells", "timings")
 TABLES = {"md": "table.md", "csv": "table.csv", "latex": "table.tex", "json": "table.json", "html": "table.html"}
+FIGURES = {"svg": "svg", "json": plotting.ENDINGS["json"]}
+COLUMNS = 2  # of an article, that a figure takes
 UNKNOWN_TIME = "1970-01-01T00:00:00+00:00"  # of records that do not say when they were made
 
 Keep = Callable[[Path], None]
@@ -91,8 +95,16 @@ def tables(run: Path) -> Iterator[tuple[str, bytes]]:
         yield f"tables/{name}", (terminal.table_command(run, form).rstrip("\n") + "\n").encode()
 
 
+def figures(run: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of the figures of a run that have something to show, drawn and as specifications."""
+    for each in plotting.of_runs([run], plotting.Wanted(), tell=lambda reason: None):
+        spec = sized(each.figure or {}, WIDTHS[COLUMNS])
+        for form, ending in FIGURES.items():
+            yield f"figures/{each.file_name}.{ending}", drawn(spec, form)
+
+
 # What in a bundle follows from its run and nothing else, by folder.
-MADE: Mapping[str, Callable[[Path], Iterator[tuple[str, bytes]]]] = {"tables": tables}
+MADE: dict[str, Callable[[Path], Iterator[tuple[str, bytes]]]] = {"tables": tables, "figures": figures}
 
 
 def sum_of(path: Path) -> crate.Sum:
@@ -161,6 +173,8 @@ def _commands(manifest: Manifest) -> Iterator[str]:
     yield shlex.join(["memvirt", *manifest.asked.words(), "--out", RUN])
     for form, name in TABLES.items():
         yield f"memvirt table {RUN} --format {form} > tables/{name}"
+    for form in FIGURES:
+        yield f"memvirt plot {RUN} --format {form} --columns {COLUMNS} --out figures"
 
 
 def _started(records: Sequence[Record]) -> str:

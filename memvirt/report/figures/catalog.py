@@ -31,6 +31,7 @@ class Kind:
     summary: str
     make: Maker
     every_ratio: bool = False  # it shows all ratios at once, and is made once a scenario
+    of_hosts: bool = True  # nothing to draw of an order of replacement alone
 
 
 KINDS: dict[str, Kind] = {
@@ -79,12 +80,14 @@ KINDS: dict[str, Kind] = {
             "miss ratio of every order of replacement over the share of a trace that fits",
             costs.miss_ratios,
             every_ratio=True,
+            of_hosts=False,
         ),
         Kind(
             "sensitivity",
             "What the seeds change",
             "the deciding metric of every preset, a mark for each seed, with mean and interval",
             costs.sensitivity,
+            of_hosts=False,
         ),
     )
 }

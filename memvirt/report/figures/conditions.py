@@ -32,7 +32,10 @@ def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     if not rows:
         return f"no preset that finished at ratio {ratio_label(ratio)} had a fault"
     names, runs = data.names_of(scenes), [scene.run for scene in scenes]
-    kinds = [kind for kind in (ALL_FAULTS, *FAULT_NAMES.values()) if any(row["kind"] == kind for row in rows)]
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    kinds.sort(key=[ALL_FAULTS, *FAULT_NAMES.values(), *kinds].index)
+    if len(kinds) == 2:
+        kinds = kinds[1:]  # all faults are of one kind
     times = {kind: {row["us"] for row in rows if row["kind"] == kind} for kind in kinds}
     constant = [kind for kind in kinds if len(times[kind]) == 1]
     shown = [kind for kind in kinds if kind not in constant] or kinds
@@ -91,11 +94,12 @@ def memory(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     rows = [row for scene in scenes for row in data.memory_uses(scene, ratio)]
     if not rows:
         return _nothing_over_time(scenes, ratio)
-    uses = [use for use in data.USES.values() if any(row["use"] == use for row in rows)]
+    free = data.USES["free"]
+    uses = [*(use for use in dict.fromkeys([*data.USES.values(), *(row["use"] for row in rows)]) if use != free), free]
     ranks = {use: rank for rank, use in enumerate(uses)}
     rows = [{**row, "rank": ranks[row["use"]]} for row in rows]
-    colours = coloured("use", list(data.USES.values()), rows)
-    colours["scale"]["range"][-1] = FAINT  # free
+    colours = coloured("use", uses, rows)
+    colours["scale"]["range"][-1] = FAINT  # of what is free
     encoding = {
         "x": number("ms", SINCE, zero=False, nice=False),
         "y": {**number("mib", "MiB"), "stack": "zero"},

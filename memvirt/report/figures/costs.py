@@ -15,6 +15,7 @@ from memvirt.report.summary import figures, ratio_label
 PANEL = 380  # pixels beside each other, of all panels together
 WIDE_SPREAD = 10  # of ratios, largest to least: from here on their axis is logarithmic
 WHOLE = {"invalid": None}  # of marks whose rows all have numbers: nothing is filtered, and layers have one source
+LEAST_SPREAD = 0.1  # of the least value: an axis spans no less
 LABEL = (0.12, 0.08)  # of the width and height: how much of a panel a label takes
 
 
@@ -69,7 +70,14 @@ def _ratio_axis(rows: Rows, field: str, title: str) -> dict[str, Any]:
     """A linear axis, or a logarithmic one where the largest value is many times the least."""
     ends = [(row.get(f"{field}_low") or row[field], row.get(f"{field}_high") or row[field]) for row in rows]
     low, high = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
-    return logarithm(field, title, low, high) if 0 < low * WIDE_SPREAD < high else number(field, title, zero=False)
+    if 0 < low * WIDE_SPREAD < high:
+        return logarithm(field, title, low, high)
+    room = max(0.0, LEAST_SPREAD * abs(low) - (high - low))  # differences of a thousandth are not drawn large
+    return (
+        number(field, title, zero=False, domain=[low, high + room], nice=True)
+        if room
+        else number(field, title, zero=False)
+    )
 
 
 def _label_front(rows: Rows) -> None:
@@ -169,7 +177,11 @@ def _labelled(row: dict[str, Any], unit: float) -> dict[str, Any]:
     found = {**row, "from": row["from"] / unit, "to": row["to"] / unit, "amount": amount}
     found |= {"end": max(found["from"], found["to"]), "label": f"{sign}{abs(amount):.3g}"}
     cost = row["cost"]
-    return {**found, "cost": cost or 0.0, "cost_label": "–" if cost is None else figures(cost)}
+    return {
+        **found,
+        "cost": cost or 0.0,
+        "cost_label": "–" if cost is None else f"{cost:.2g}" if cost < 1 else figures(cost),
+    }
 
 
 def _bars(rows: Rows, y: dict[str, Any], unit: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ Names come from files of users; they are spelled as memvirt.report.escape.plain 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -221,12 +222,18 @@ def latencies(scene: Scene, ratio: str) -> Rows:
     rows: Rows = []
     for preset, records in scene.at(ratio):
         kinds: dict[str, list[Histogram]] = {ALL_FAULTS: [fault_latencies(each.histograms) for each in records]}
-        for kind, name in FAULT_NAMES.items():
-            kinds[name] = [each.histograms[kind] for each in records if kind in each.histograms]
+        for kind in dict.fromkeys([*FAULT_NAMES, *(kind for each in records for kind in each.histograms)]):
+            if kind != "refill":  # of the translation cache: no fault
+                kinds[fault_name(kind)] = [each.histograms[kind] for each in records if kind in each.histograms]
         for name, histograms in kinds.items():
             place = {"run": scene.run, "preset": preset, "kind": name}
             rows += [{**place, "over": over, "us": us} for over, us in curve(histograms)]
     return rows
+
+
+def fault_name(kind: str) -> str:
+    """A kind of fault in words, or as it is called."""
+    return FAULT_NAMES.get(kind, kind)
 
 
 def curve(histograms: Sequence[Histogram]) -> list[tuple[float, float]]:
@@ -299,7 +306,7 @@ def moments(record: Record) -> list[tuple[range, float]]:
     ]  # a phase begins where one ended
 
 
-def first_seeds(scene: Scene, ratio: str) -> list[tuple[str, Record]]:
+def at_first_seed(scene: Scene, ratio: str) -> list[tuple[str, Record]]:
     """(preset, record of its first seed) of presets that finished and have a time line."""
     return [(preset, records[0]) for preset, records in scene.at(ratio) if records[0].timeline.sim_ns]
 
@@ -307,12 +314,15 @@ def first_seeds(scene: Scene, ratio: str) -> list[tuple[str, Record]]:
 def memory_uses(scene: Scene, ratio: str) -> Rows:
     """A row for each preset, moment and use of host memory, in MiB: of the first seed, states at the end of moments."""
     rows: Rows = []
-    for preset, record in first_seeds(scene, ratio):
+    for preset, record in at_first_seed(scene, ratio):
         host = record.timeline.host
-        used = {use: host[f"usage.{use}"] for use in USES if f"usage.{use}" in host}
+        uses = dict.fromkeys([*USES, *(name.removeprefix("usage.") for name in host if name.startswith("usage."))])
+        used = {use: host[f"usage.{use}"] for use in uses if f"usage.{use}" in host}
         for group, ms in moments(record):
             place = {"run": scene.run, "preset": preset, "ms": ms}
-            rows += [{**place, "use": USES[use], "mib": column[group[-1]] / MIB} for use, column in used.items()]
+            rows += [
+                {**place, "use": USES.get(use, use), "mib": column[group[-1]] / MIB} for use, column in used.items()
+            ]
     return rows
 
 
@@ -320,7 +330,7 @@ def stalls(scene: Scene, ratio: str) -> Rows:
     """A row for each preset and moment: the share of the time since the one before in which some VM, and every VM,
     waited for memory. Of the first seed."""
     rows: Rows = []
-    for preset, record in first_seeds(scene, ratio):
+    for preset, record in at_first_seed(scene, ratio):
         line = record.timeline
         for (_, before), (group, ms) in pairwise(moments(record)):
             for name, who in STALLS.items():
@@ -333,17 +343,19 @@ def stalls(scene: Scene, ratio: str) -> Rows:
 # ---- what was saved
 
 # Steps of the waterfall: name, what of a record counts its frames, mechanisms whose processor time it took.
-STEPS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+Step = tuple[str, tuple[str, ...], tuple[str, ...]]
+SAVED = re.compile(r"saved_(\w+)_frames")
+STEPS: tuple[Step, ...] = (
     ("merged, zero", ("saved_zero_pages",), ("scan",)),
     ("merged in a VM", ("saved_intra_pages",), ("scan",)),
     ("merged across", ("saved_inter_pages",), ("scan",)),
-    ("patched", ("saved_patch_frames",), ("patch",)),
     ("cloned", ("saved_cloning_frames",), ("clone",)),
     ("same-filled", ("saved_same_frames",), ()),
     ("compressed", ("saved_zpool_frames",), ("compress", "decompress")),
     ("ballooned", ("saved_balloon_frames",), ("balloon",)),
     ("swapped", ("saved_swap_frames",), ("swap",)),
 )
+KNOWN = {"saved_sharing_frames", *(name for _, counted, _ in STEPS for name in counted)}  # merged pages are its parts
 LEAST_SHARE = 0.01  # of what was saved: a step below it has no cost, which would be a large number about nothing
 METADATA = "metadata"
 NET = "saved, net"
@@ -354,8 +366,9 @@ def savings(scene: Scene, ratio: str) -> Rows:
     each GiB. Steps that scan together have one cost, for their sum; one of hardly any frames has none."""
     rows: Rows = []
     for preset, records in scene.at(ratio):
-        amounts = {name: _mean(records, counted) / MIB for name, counted, _ in STEPS}
-        costs = {name: _cost(records, mechanisms) for name, _, mechanisms in STEPS}
+        steps = [*STEPS, *_others(records)]
+        amounts = {name: _mean(records, counted) / MIB for name, counted, _ in steps}
+        costs = {name: _cost(records, mechanisms, steps) for name, _, mechanisms in steps}
         net = gross = fsum(amounts.values())
         if any(amounts.values()):
             amounts[METADATA] = -fsum(_metadata(record) for record in records) / len(records) / MIB
@@ -390,11 +403,18 @@ def _metadata(record: Record) -> int:
     return index + record.usage.get("backing", 0)
 
 
-def _cost(records: Sequence[Record], mechanisms: Sequence[str]) -> float | None:
+def _others(records: Sequence[Record]) -> list[Step]:
+    """Steps of mechanisms that this module has no words for: saved_NAME_frames, and the processor time of NAME."""
+    counted = sorted({name for record in records for name in record.derived if SAVED.fullmatch(name)} - KNOWN)
+    names = [SAVED.sub(r"\1", name) for name in counted]
+    return [(name, (of,), (name,)) for name, of in zip(names, counted, strict=True)]
+
+
+def _cost(records: Sequence[Record], mechanisms: Sequence[str], steps: Sequence[Step]) -> float | None:
     """Processor seconds of the mechanisms for each GiB that all their steps save; None where nothing counts them."""
     if not mechanisms or not any(name in record.cpu_ns for record in records for name in mechanisms):
         return None
-    counted = [name for _, names, by in STEPS if by == tuple(mechanisms) for name in names]
+    counted = [name for _, names, by in steps if by == tuple(mechanisms) for name in names]
     frames = _mean(records, counted)
     seconds = fsum(record.cpu_ns.get(name, 0) for record in records for name in mechanisms) / len(records) / 1e9
     return seconds * GIB / frames if frames > 0 else None

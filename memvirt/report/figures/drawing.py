@@ -32,7 +32,11 @@ SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)"')
 def draw(figure: Figure, form: str, columns: int = 1) -> bytes:
     """The file of a figure as wide as so many columns; `json` is the specification itself. ConfigError without vl-convert
     and for a specification that it refuses."""
-    spec = sized(figure, WIDTHS[columns])
+    return drawn(sized(figure, WIDTHS[columns]), form)
+
+
+def drawn(spec: Figure, form: str) -> bytes:
+    """The same of a specification that has its size."""
     if form == "json":
         return (json.dumps(spec, indent=1, ensure_ascii=False) + "\n").encode()
     svg = _svg(spec)

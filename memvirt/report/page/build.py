@@ -138,7 +138,8 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _warnings(runs: Sequence[Run]) -> list[str]:
-    found = [f"{run.name}: {SMOKE}" for run in runs if run.manifest.tier == "smoke"]
+    smoke = [run.name for run in runs if run.manifest.tier == "smoke"]
+    found = [f"{', '.join(smoke)}: {SMOKE}"] if smoke else []
     found += [
         f"{run.name}: {run.missing} cells are not run yet; the page speaks of the others."
         for run in runs
@@ -160,10 +161,11 @@ def _inputs(run: Run) -> str:
 def _scenario(number: int, scenes: Sequence[Scene], shared: Shared, figures: list[Any]) -> dict[str, Any]:
     """A scenario's figures at the ratio that tells most, those of its other ratios, and what there is none of."""
     ratio = data.telling_ratio(scenes)
-    made = [make(kind, scenes, ratio) for kind in KINDS.values()]
+    kinds = [kind for kind in KINDS.values() if not (scenes[0].simulated and kind.of_hosts)]
+    made = [make(kind, scenes, ratio) for kind in kinds]
     others = []
     for other in (each for each in data.ratios(scenes) if each != ratio):
-        some = [make(kind, scenes, other) for kind in KINDS.values() if not kind.every_ratio]
+        some = [make(kind, scenes, other) for kind in kinds if not kind.every_ratio]
         drawn = [each for each in some if each.figure is not None]
         if drawn:
             others.append((ratio_label(other), [_chart(each, shared, figures) for each in drawn]))
@@ -174,6 +176,7 @@ def _scenario(number: int, scenes: Sequence[Scene], shared: Shared, figures: lis
         "figures": [_chart(each, shared, figures) for each in made if each.figure is not None],
         "absent": [{"title": each.kind.title, "reason": each.reason} for each in made if each.figure is None],
         "others": others,
+        "wide": len(scenes) > 1,
     }
 
 
