@@ -17,7 +17,7 @@ from ..mapping.ages cimport AGES
 from .core cimport Core
 from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE
 from ..guests.hardware cimport VirtualMachine
 from ..splitmix cimport mix
 from ..types cimport (LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, int64_t, uint32_t, uint64_t, vmid_t)
@@ -43,7 +43,7 @@ cdef class Engine(Core):
 
     cdef Vm _new_vm(self, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs, uint64_t further):
         """A VM without memory; one that never runs (a snapshot) has no translations and no place among the VMs. `further`:
-        frames that it will need at once, at least; if it is known that they cannot be had, nobody's pages go for the rest."""
+        frames that it will need at once, at least; where those cannot be had, nobody's pages go for the rest."""
         cdef Vm vm = Vm.__new__(Vm)
         cdef int id = 0
         self._enter()                           # not in the middle of a call
