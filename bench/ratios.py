@@ -25,7 +25,7 @@ from harness import MIN_TURNS, REPEATS, Answer, Row, tell
 
 from memvirt.errors import MemvirtError
 
-# name -> what it holds; each is rows/NAME.py with rows(repeats). `scale` takes minutes: only when named, or --full.
+# name -> what it holds; each is rows/NAME.py with rows(repeats). SLOW ones take minutes: only when named, or --full.
 GROUPS = {
     "hit": "hits in the translation cache",
     "buddy": "the buddy allocator",
@@ -38,9 +38,10 @@ GROUPS = {
     "traces": "import, records a second",
     "simulate": "replacement simulation beside libcachesim",
     "metadata": "bytes of metadata",
+    "cells": "cells beside each other, and on dask",
     "scale": "a host of 512 GiB",
 }
-SLOW = ("scale",)
+SLOW = ("cells", "scale")
 QUIET = 0.75  # of the processors; one of two is this program itself, run before
 INTERRUPTED = 130  # exit code
 HEAD = (

@@ -14,10 +14,11 @@ MemvirtError
 └── TimingError      a wall time could not be taken or read: names the cell or the file
 
 Exhaustion (no frame, no slot, a full pool, a refused balloon) is never an error: the engine returns it as a value,
-counted by reason. Two exceptions (of Exception alone) carry to a cell's end what ends it, and no user sees them:
+counted by reason. Three exceptions (of Exception alone) carry an end to where it is told, and no user sees them:
 
 Exhausted            a VM's stream stopped for want of memory: the outcome of the cell
-WorkerDied           the process that ran the cell was killed
+WorkerDied           the process that ran the cell was killed, or its executor lost it: the cell has failed
+ExecutorLost         the executor is gone, and no cell will come from it any more: the run stops
 
 Being told to stop is no error either, and nothing that handles errors may take it for one (a BaseException):
 
@@ -80,6 +81,10 @@ class Exhausted(Exception):
 
 class WorkerDied(Exception):
     """A worker process ended in the middle of a cell; the message says how."""
+
+
+class ExecutorLost(Exception):
+    """No record will come from the executor any more; the message says why."""
 
 
 class Stopped(BaseException):

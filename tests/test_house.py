@@ -46,9 +46,9 @@ inputs:
 workloads:
 simulation: trace reuse curve profile own face
 -: border vm stores host
-results: timeline record claims manifest run_folder frames shards derived
-experiment: fleet_spec backend fleet suite overrides replayed column expected plan prediction preflight
-experiment: trace_cell sampler cell pool loop
+results: timeline record claims manifest shelf run_folder frames shards derived
+experiment: fleet_spec backend fleet suite overrides sweep replayed column expected plan prediction preflight
+experiment: trace_cell sampler cell pool elsewhere executors loop
 timing: hook samples worker
 report: statistics escape choice columns summary claims verdict runs
 report.figures: style traces corpora data costs conditions catalog drawing plotting

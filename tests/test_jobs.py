@@ -12,6 +12,8 @@ import pytest
 
 from memvirt import environment
 from memvirt.cli.jobs import how_many
+from memvirt.engine.content.content import Bytes
+from memvirt.engine.testing.contents import PageProbe
 from memvirt.errors import ConfigError
 from memvirt.experiment import plan, pool
 from memvirt.experiment.cell import prepare, run_cell
@@ -237,3 +239,18 @@ def test_a_cell_that_runs_here_needs_no_worker(tiny, corpus):
     context = prepare(corpus[0])
     cell = next(tiny.in_order())
     assert run_cell(context, cell).status == "done"
+
+
+def test_memory_that_is_kept_from_one_host_to_the_next_shows_in_no_record(tiny, corpus):
+    """What is found in it is what a host before left: no cell may see that."""
+    context, cells = prepare(corpus[0]), list(tiny.in_order())
+    apart = [comparable(run_cell(context, cell)) for cell in cells]
+    pool.keep_memory(True)
+    try:
+        assert [comparable(run_cell(context, cell)) for cell in cells] == apart
+        PageProbe(Bytes(512)).set_frame_raw(7, b"\xa5" * 4096)
+        assert PageProbe(Bytes(512)).frame_raw(7) == b"\xa5" * 4096  # the same memory
+        assert PageProbe(Bytes(1024)).frame_raw(7) == bytes(4096)  # of another size: new memory, all zeros
+    finally:
+        pool.keep_memory(False)
+    assert PageProbe(Bytes(512)).frame_raw(7) == bytes(4096)

@@ -167,7 +167,7 @@ from memvirt.__main__ import main
 from memvirt.results.run_folder import Results
 def write(results, record, keep=Results.write):
     keep(results, record)
-    if len(list(results.cell_files())) == 4:
+    if len(results.kept()) == 4:
         signal.setitimer(signal.ITIMER_REAL, 0.001)
 signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
 Results.write = write

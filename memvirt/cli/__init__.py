@@ -5,7 +5,7 @@ once. What a user got wrong ends with a message and exit code 2, never with a tr
 error: memvirt is broken, and its traceback is what a report needs.
 
     0   done
-    1   some cells failed, or a record or the output could not be written
+    1   some cells failed, or the executor was lost, or a record or the output could not be written
     2   usage or configuration
     3   regression beyond the threshold
     4   a claim failed

@@ -1,11 +1,13 @@
-"""How many cells run at once: --jobs."""
+"""Where cells run: --jobs, --executor, --shard."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memvirt.cli.show import say
 from memvirt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +24,51 @@ Jobs = Annotated[
     ),
 ]
 
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="dask://HOST:PORT|MODULE:CALLABLE",
+        help="Run cells on a dask cluster, or by any concurrent.futures.Executor. No wall times are kept.",
+    ),
+]
+ShardOf = Annotated[
+    str, typer.Option("--shard", metavar="I/N", help="Run part I of N, into a folder of its own; see memvirt merge.")
+]
+
+Pack = Annotated[
+    bool,
+    typer.Option("--pack", help="Keep all records in one compressed file, for a shared file system: run.jsonl.gz."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where the cells of a run are run."""
+
+    jobs: int  # at once, in processes of this machine
+    executor: str = ""  # in place of them
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing runs beside a cell, so that this machine's clock says something."""
+        return self.jobs == 1 and not self.executor
+
+    def words(self) -> list[str]:
+        """The arguments that ask for the same executor."""
+        return ["--executor", self.executor] if self.executor else []
+
+
+def where(jobs: str, executor: str, plan: "Plan") -> Where:
+    """What --jobs and --executor ask for; ConfigError where they cannot be."""
+    if not executor:
+        return Where(how_many(jobs, plan))
+    if jobs != "auto":
+        raise ConfigError(
+            f"--jobs {jobs}: how many cells run at once is the executor's affair; leave out one of the two"
+        )
+    return Where(1, executor)
+
 
 def how_many(asked: str, plan: "Plan") -> int:
     """The number that --jobs stands for; ConfigError for none from 1 to MOST."""
@@ -35,28 +82,60 @@ def how_many(asked: str, plan: "Plan") -> int:
 
 
 def part_of(plan: "Plan", text: str) -> "Plan":
-    """The part of a plan that --shard names; ConfigError for none, and for one without a cell."""
+    """The part of a plan that --shard names, which may hold no cell; ConfigError for no part."""
     from memvirt.results.shards import Shard
 
-    part = replace(plan, shard=Shard.parse(text))
-    if not part.count():
-        raise ConfigError(f"--shard {text}: no cell of {len(plan.cells)} is in this part; use fewer parts")
-    return part
+    return replace(plan, shard=Shard.parse(text))
 
 
-def run_cells(plan: "Plan", context: "Run", results: "Results", jobs: int) -> Iterator["Progress"]:
-    """Every cell of the plan, one after the other or `jobs` at once."""
-    from memvirt.experiment.loop import run_plan, run_plan_beside
-    from memvirt.experiment.pool import Shared, Workers
-    from memvirt.inputs import cache_folder, keep
+RunCells = Callable[["Plan", "Run", "Results"], Iterator["Progress"]]
 
-    if jobs == 1:
-        yield from run_plan(plan, context, results)
-        return
-    corpus = keep(context.corpus, cache_folder())
-    shared = Shared(corpus, dict(context.versions), context.commit, dict(context.environment), context.make_host)
-    workers = Workers(jobs, shared)
+
+@contextmanager
+def opened_crew(at: Where) -> Iterator[RunCells]:
+    """What runs every cell of a plan: one after the other, or beside each other in workers, which end with this context.
+    ConfigError when there is no such executor."""
+    from memvirt.experiment.loop import run_plan
+
+    if at.executor:
+        with _elsewhere(at.executor) as crew:
+            yield crew
+    elif at.jobs == 1:
+        yield run_plan
+    else:
+        yield lambda plan, context, results: _in_processes(plan, context, results, at.jobs)
+
+
+def _in_processes(plan: "Plan", context: "Run", results: "Results", jobs: int) -> Iterator["Progress"]:
+    from memvirt.experiment.loop import run_plan_beside
+    from memvirt.experiment.pool import Workers, shared
+
+    workers = Workers(jobs, shared(context))
     try:
         yield from run_plan_beside(plan, context, results, workers)
     finally:
         workers.shutdown(wait=False, cancel_futures=True)  # nothing is left to wait for, or nobody waits any more
+
+
+@contextmanager
+def _elsewhere(executor: str) -> Iterator[RunCells]:
+    from memvirt.experiment.elsewhere import Elsewhere, routes, terms_of
+    from memvirt.experiment.executors import open_executor
+    from memvirt.experiment.loop import run_plan_beside
+    from memvirt.experiment.pool import shared
+
+    inner, aim = open_executor(executor, say)
+
+    def run_all(plan: "Plan", context: "Run", results: "Results") -> Iterator["Progress"]:
+        told = shared(context)
+        terms = terms_of(told, context.corpus, routes(plan.in_order()))
+        over = Elsewhere(inner, told, terms, aim=aim, tell=say)
+        try:
+            yield from run_plan_beside(plan, context, results, over)
+        finally:
+            over.shutdown(wait=False, cancel_futures=True)
+
+    try:
+        yield run_all
+    finally:
+        inner.shutdown(wait=False)

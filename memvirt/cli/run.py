@@ -3,16 +3,34 @@
 import re
 import shlex
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from memvirt import interrupts
 from memvirt.cli import timings
 from memvirt.cli.corpus import opened
-from memvirt.cli.jobs import Jobs, how_many, part_of, run_cells
+from memvirt.cli.jobs import Executor, Jobs, Pack, RunCells, ShardOf, Where, opened_crew, part_of, where
+from memvirt.cli.run_options import (
+    CorpusOf,
+    DryRun,
+    Fill,
+    MostCells,
+    Out,
+    Presets,
+    Resume,
+    Seeds,
+    Settings,
+    Streams,
+    StreamsOf,
+    SuiteName,
+    Sweep,
+    Tier,
+    TierOf,
+    Timeout,
+    TraceOf,
+)
 from memvirt.cli.show import Json, Width, examples, print_columns, print_json, program, say
 from memvirt.cli.table import print_table
 
@@ -27,61 +45,26 @@ MOST_SEED = (1 << 63) - 1
 BASE = Path("results")  # of folders that nobody named
 
 
-class Tier(StrEnum):
-    """How much of a suite is run."""
-
-    SMOKE = "smoke"
-    QUICK = "quick"
-    FULL = "full"
-
-
-class Streams(StrEnum):
-    """What of a trace a VM replays."""
-
-    ALL = "all"
-    EACH = "each"
-
-
 def run(
-    suite: Annotated[str, typer.Argument(help="A suite's name, or the path of its TOML file.")] = "quick",
-    preset: Annotated[list[str] | None, typer.Option(help="Only these columns, or other presets: A,B.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A host setting changed in every column.")
-    ] = None,
-    seed: Annotated[
-        list[str] | None, typer.Option(metavar="SEED", help="In place of the suite's seeds: 1,2,3.")
-    ] = None,
-    tier: Annotated[Tier, typer.Option(help="How much of the suite is run.")] = Tier.QUICK,
-    corpus: Annotated[
-        str,
-        typer.Option(
-            help="A corpus, fingerprints, 'synthetic' or a published mix. This machine's pages, unless given."
-        ),
-    ] = "",
-    trace: Annotated[
-        str, typer.Option(help="A trace file that the VMs replay, in the place of the suite's workloads.")
-    ] = "",
-    streams: Annotated[
-        Streams, typer.Option(help="Each VM replays all of the trace, or a stream of it.")
-    ] = Streams.ALL,
-    fill: Annotated[
-        list[str] | None,
-        typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")
-    ] = False,
-    timeout: Annotated[
-        int | None, typer.Option(min=1, help="Stop after this many seconds; finished cells stay.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")
-    ] = False,
+    suite: SuiteName = "quick",
+    preset: Presets = None,
+    settings: Settings = None,
+    sweep: Sweep = None,
+    most_cells: MostCells = None,
+    seed: Seeds = None,
+    tier: TierOf = Tier.QUICK,
+    corpus: CorpusOf = "",
+    trace: TraceOf = "",
+    streams: StreamsOf = Streams.ALL,
+    fill: Fill = None,
+    out: Out = None,
+    resume: Resume = False,
+    timeout: Timeout = None,
+    dry_run: DryRun = False,
     jobs: Jobs = "auto",
-    shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Run part I of N, into a folder of its own; see memvirt merge.")
-    ] = "",
+    executor: Executor = "",
+    shard: ShardOf = "",
+    pack: Pack = False,
     width: Width = None,
     as_json: Json = False,
 ) -> None:
@@ -90,16 +73,22 @@ def run(
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
     names = _presets(preset)
-    inputs = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
+    inputs: dict[str, Any] = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
+    inputs |= {"swept": sweep or (), "most_cells": most_cells or 0}
     plan = _plan(suite, tier, names, settings or (), parse_seeds(seed or ()), **inputs)
     if shard:
         plan = part_of(plan, shard)
-    at_once = how_many(jobs, plan)
+        if not plan.count():  # no error: in a batch of parts, one that failed would be tried again for ever
+            say(f"--shard {shard}: no cell of {len(plan.cells)} is in this part; nothing was run")
+            if as_json:
+                print_json([])
+            return
+    at = where(jobs, executor, plan)
     if dry_run:
-        _ready(plan, out, resume, capture=False)
-        _print_plan(plan, as_json, at_once)
+        _ready(plan, out, resume, at, capture=False)
+        _print_plan(plan, as_json, at)
         return
-    _print_all(_run_all(plan, out, resume, timeout, at_once), plan, width, as_json)
+    _print_all(_run_all(plan, out, resume, timeout, at, pack), plan, width, as_json)
 
 
 def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: bool) -> None:
@@ -155,43 +144,57 @@ def _print_failures(failed: Sequence["Record"]) -> None:
         say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
 
 
-def _run_all(plan: "Plan", out: Path | None, resume: bool, timeout: int | None, jobs: int) -> list["Record"]:
+def _run_all(
+    plan: "Plan", out: Path | None, resume: bool, timeout: int | None, at: Where, pack: bool
+) -> list["Record"]:
     """Run what has no record yet; every record of the plan. Exits with 124 or 130, and 1 where records cannot be
-    written."""
-    from memvirt.errors import RecordError
+    written or no more come."""
+    from memvirt.errors import ExecutorLost, RecordError
     from memvirt.experiment.loop import manifest
     from memvirt.results.run_folder import Results, claimed_folder
 
-    folder, context = _ready(plan, out, resume)
-    if out is None and not resume:
-        folder = claimed_folder(BASE, plan.suite.name)
-    records: list[Record] = []
-    with Results(folder, manifest(plan, context), resume=resume, config_of=plan.config_of) as results:
-        say(
-            f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
-            f"corpus {context.corpus.sha256[:12]}, into {folder}"
-        )
-        part = ["--shard", str(plan.shard)] if plan.shard else []
-        going_on = shlex.join([*program(), *plan.asked.words(), *part, "--out", str(folder), "--resume"])
-        try:
-            with interrupts.alarm(timeout):
-                records += _with_progress(plan, context, results, jobs)
-                if plan.tier == "full":
-                    timings.take(plan, records, context.corpus, results.path)
-        except BaseException as error:
-            why = interrupts.asked()  # whatever a library made of it
-            if why is None and not isinstance(error, RecordError):
-                raise
-            if why is None:
-                say(f"memvirt: {error}")
-            said, code = (why.said, why.code) if why else ("stopped", FAILED)
-            say(f"{said}: {_kept(results, plan)}; go on with: {going_on}")
-            raise typer.Exit(code) from None
+    folder, context = _ready(plan, out, resume, at)
+    with opened_crew(at) as crew:
+        if out is None and not resume:
+            folder = claimed_folder(BASE, plan.suite.name)
+        records: list[Record] = []
+        with Results(folder, manifest(plan, context), resume=resume, config_of=plan.config_of, packed=pack) as results:
+            say(
+                f"{plan.suite.name}, tier {plan.tier}: {plan.count()} cells, "
+                f"corpus {context.corpus.sha256[:12]}, into {folder}"
+            )
+            try:
+                with interrupts.alarm(timeout):
+                    records += _with_progress(plan, context, results, crew)
+                    if plan.tier == "full":
+                        _take_timings(plan, records, context, results, at)
+            except BaseException as error:
+                why = interrupts.asked()  # whatever a library made of it
+                if why is None and not isinstance(error, (RecordError, ExecutorLost)):
+                    raise
+                if why is None:
+                    say(f"memvirt: {error}")
+                said, code = (why.said, why.code) if why else ("stopped", FAILED)
+                say(f"{said}: {_kept(results, plan)}; go on with: {_going_on(plan, folder, at)}")
+                raise typer.Exit(code) from None
     say(f"the records are in {folder}; the table again: {shlex.join([*program(), 'table', str(folder)])}")
     return records
 
 
-def _ready(plan: "Plan", out: Path | None, resume: bool, capture: bool = True) -> tuple[Path, "Run"]:
+def _take_timings(plan: "Plan", records: list["Record"], context: "Run", results: "Results", at: Where) -> None:
+    if at.executor:
+        say("note: wall times are taken on one machine alone; with --executor, tier full has simulated metrics only")
+    else:
+        timings.take(plan, records, context.corpus, results.path)
+
+
+def _going_on(plan: "Plan", folder: Path, at: Where) -> str:
+    """The command that goes on with a run."""
+    part = ["--shard", str(plan.shard)] if plan.shard else []
+    return shlex.join([*program(), *plan.asked.words(), *part, *at.words(), "--out", str(folder), "--resume"])
+
+
+def _ready(plan: "Plan", out: Path | None, resume: bool, at: Where, capture: bool = True) -> tuple[Path, "Run"]:
     """The results folder, and what all cells have in common; nothing is made yet but, where `capture`, this machine's
     corpus. ConfigError with everything that would keep the run from its end, as far as it can be known."""
     from memvirt.errors import ConfigError, MemvirtError
@@ -201,10 +204,10 @@ def _ready(plan: "Plan", out: Path | None, resume: bool, capture: bool = True) -
     from memvirt.experiment.preflight import shortages
     from memvirt.results.run_folder import examine, latest_folder, next_folder
 
-    problems = shortages(list(plan.in_order()))
+    problems = [] if at.executor else shortages(list(plan.in_order()))
     folder, run = out or BASE, None
     try:
-        if plan.tier == "full":
+        if plan.tier == "full" and not at.executor:
             from memvirt.timing.samples import require_hook
 
             require_hook()
@@ -225,23 +228,23 @@ def _ready(plan: "Plan", out: Path | None, resume: bool, capture: bool = True) -
 
 
 def _kept(results: "Results", plan: "Plan") -> str:
-    return f"{len(list(results.cell_files()))} of {plan.count()} cells are kept in {results.path}"
+    return f"{len(results.kept())} of {plan.count()} cells are kept in {results.path}"
 
 
-def _with_progress(plan: "Plan", context: Any, results: "Results", jobs: int) -> list["Record"]:
+def _with_progress(plan: "Plan", context: Any, results: "Results", crew: RunCells) -> list["Record"]:
     """The records of a plan in its order, whatever order they come in."""
     from memvirt.cli.progress import shown
 
     order = {cell.name: index for index, cell in enumerate(plan.in_order())}
     records = []
     with shown(plan.count()) as show:
-        for progress in run_cells(plan, context, results, jobs):
+        for progress in crew(plan, context, results):
             show(progress)
             records.append(progress.record)
     return sorted(records, key=lambda record: order[record.cell])
 
 
-def _print_plan(plan: "Plan", as_json: bool, jobs: int) -> None:
+def _print_plan(plan: "Plan", as_json: bool, at: Where) -> None:
     from memvirt.experiment.prediction import need, seconds, timings_s
     from memvirt.timing.samples import PROCESSES
     from memvirt.units import format_pages
@@ -264,16 +267,18 @@ def _print_plan(plan: "Plan", as_json: bool, jobs: int) -> None:
         print_json([{**row, "config_sha256": cell.sha256()} for row, cell in zip(named, cells, strict=True)])
         return
     print_columns([heads, *rows])
-    needs = [need(cell) for cell in cells]
+    jobs, needs = at.jobs, [need(cell) for cell in cells]
     memory, disk = (
         sum(sorted((getattr(each, what) for each in needs), reverse=True)[:jobs])
         for what in ("memory_bytes", "disk_bytes")
     )
     beside = f", {jobs} at a time" if jobs > 1 else ""
-    done = f"{len(cells)} cells{beside}, about {_duration(max([*took, sum(took) / jobs]))}"
-    if plan.tier == "full":
+    core = " of one core" if at.executor else ""
+    done = f"{len(cells)} cells{beside}, about {_duration(max([*took, sum(took) / jobs]))}{core}"
+    if plan.tier == "full" and not at.executor:
         done += f", then about {_duration(timings_s(cells, PROCESSES))} for {PROCESSES} processes a cell"
-    say(f"{done}; up to {memory >> 20} MiB of memory and {disk >> 20} MiB of disk; nothing was run")
+    each = " a cell" if at.executor else ""
+    say(f"{done}; up to {memory >> 20} MiB of memory and {disk >> 20} MiB of disk{each}; nothing was run")
 
 
 def _duration(seconds: float) -> str:

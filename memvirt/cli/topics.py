@@ -100,7 +100,7 @@ IN_A_BUNDLE = (
 )
 EXIT_CODES = (
     ("0", "done"),
-    ("1", "some cells failed, or a record or the output could not be written"),
+    ("1", "some cells failed, or the executor was lost, or a record or the output could not be written"),
     ("2", "usage or configuration: nothing was run"),
     ("3", "compare --threshold: a regression beyond the threshold"),
     ("4", "a claim failed"),
@@ -128,6 +128,33 @@ RULES = (
     ),
 )
 
+FILES = (
+    ("run.json", "what was asked for, every cell's name and hash, inputs, versions, how the run is shown"),
+    ("cells/SCENARIO--PRESET--sSEED.json", "a record, written whole when its cell ends: one line a part, keys sorted"),
+    ("cells/...--baseline.json", "the same, of what columns are held against"),
+    ("run.jsonl.gz", "with --pack, in place of all of these: see above"),
+    ("timings/*.json", "of tier full: ordinary pyperf files"),
+    ("CLAIMS.toml", "claims of your own, in place of the suite's"),
+)
+WAYS_HEADS = ("option", "cells run", "if a worker is lost", "if the run is lost")
+WAYS = (
+    ("--jobs 1", "one after the other, in this process; wall times are kept", "", "--resume"),
+    ("--jobs N", "N at once, in processes of this machine", "its cell has failed; --resume runs it again", "--resume"),
+    ("--shard I/N", "the part of them that the hash of their names gives", "", "--resume, each part by itself"),
+    (
+        "--executor dask://HOST:PORT",
+        "in the workers of a dask scheduler: pip install 'memvirt[cluster]'",
+        "the scheduler gives its cells to another",
+        "a lost scheduler ends the run, exit code 1; --resume",
+    ),
+    (
+        "--executor MODULE:CALLABLE",
+        "in whatever executor CALLABLE() gives, as mpi4py.futures:MPIPoolExecutor",
+        "it is tried again, four times in all, where the executor says so",
+        "--resume",
+    ),
+)
+
 
 def entries() -> list[Entry]:
     """All topics, in the order in which a newcomer meets them."""
@@ -140,6 +167,8 @@ def entries() -> list[Entry]:
         Entry("targets", "what a decider answers", "From memvirt.policies.", FIELDS, _rows(TARGETS)),
         Entry("tags", "how well a source of a constant is known", "", ("tag", "meaning"), TAGS),
         Entry("tiers", "how much of a suite is run", _TIERS),
+        Entry("executors", "where cells are run, and what is promised of each way", _EXECUTORS, WAYS_HEADS, WAYS),
+        Entry("results-folder", "the files of a run, and the format of run.jsonl.gz", _FOLDER, ("file", "what it is"), FILES),
         Entry("mechanics", "what on_exhausted, provisioning, commit and watermarks do", "", ("setting", "meaning"), RULES),
         Entry("frames", "results in a notebook", _FRAMES, ("frame", "a row is", "columns after the keys"), FRAMES),
         Entry("bundle", "a run as an archive that proves itself", _BUNDLE, ("file", "holds"), IN_A_BUNDLE),
@@ -171,6 +200,21 @@ its own file, under the same keys. Tables say which of them held."""
 _PRESET = """\
 A TOML file; those that come with memvirt lie in memvirt/settings/presets. `memvirt run SUITE --preset mine.toml` uses it,
 `memvirt explain mine.toml` shows every setting with its source."""
+_EXECUTORS = """\
+Records are the same, digit for digit, whichever way a cell is run. A record is written when its cell ends, by the process
+that was started, so the folder holds all that is known of a run. Elsewhere than in this process only simulated metrics
+are kept. A worker of an executor takes a cell only if its versions of memvirt, NumPy and LZ4, the commit of its source
+and its codecs are those of the run; the corpus is sent once to each machine that has it not, into its cache folder
+(MEMVIRT_CACHE). Files that a suite names (traces, deciders) must be where they are on a file system that is shared."""
+_FOLDER = """\
+A folder holds one run. The program locks it while it writes; all of it is plain JSON.
+
+run.jsonl.gz is a row of gzip members, each one line of JSON that ends in a newline: run.json first, then a record a cell,
+in the order in which they ended. The header of a member names the file that it would be. Of two records of a cell the
+later counts. `zcat run.jsonl.gz` prints all lines. A member is appended at once and flushed to the device: after a crash
+the last one may be torn, which is no record, and --resume cuts it off. Every member has gzip's checksum; where one is
+damaged, --resume keeps those before and behind it and runs its cell again. Table, merge, compare and all other commands
+read both forms; a run that is resumed goes on in the form that it has."""
 _TIERS = """\
 smoke  for tests: a quarter of the memory or less. Its numbers are no measurement: small pools do not fill their size
        classes, and short phases end before policies act.

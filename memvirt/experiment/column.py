@@ -7,13 +7,14 @@ promised. What is wrong with one is said as a problem, for a plan tells all of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
 from memvirt.experiment.suite import AnyScenario, Suite, Variant
+from memvirt.experiment.sweep import NO_POINT, Point, column_name, overrides_of
 from memvirt.inputs.files import file_sha256
 from memvirt.settings import presets
 from memvirt.settings.config import HostConfig
@@ -69,8 +70,32 @@ def chosen(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Varia
     return list(columns.values()) if only else own
 
 
-def resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str], asked: bool) -> Column:
-    """A column's settings, each with its origin, and the files that they name. `asked`: the user chose the seed."""
+def resolve(
+    sized: Suite, column: Variant, seed: int, overrides: Sequence[str], asked: bool, point: Point = NO_POINT
+) -> Column:
+    """A column's settings at a point of a sweep, each with its origin, and the files that they name. `asked`: the user
+    chose the seed."""
+    swept = overrides_of(point)
+    try:
+        found = _resolve(sized, column, seed, [*overrides, *swept], asked)
+    except ConfigError as error:
+        raise ConfigError(_as_swept(str(error), swept)) from None
+    return replace(
+        found,
+        name=column_name(found.name, point),
+        asked={**found.asked, "settings": list(overrides), **({"sweep": dict(point)} if point else {})},
+        origins={key: _as_swept(origin, swept) for key, origin in found.origins.items()},
+    )
+
+
+def _as_swept(text: str, swept: Sequence[str]) -> str:
+    """What says "--set" of a value that is swept."""
+    for value in swept:
+        text = text.replace(f"--set {value}", f"--sweep {value}")
+    return text
+
+
+def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str], asked: bool) -> Column:
     sizes: dict[str, Any] = {"memory": PageCount(sized.host.memory)}
     if sized.host.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
         sizes["swap"] = PageCount(sized.host.swap)
@@ -104,14 +129,16 @@ def alike(sized: Suite, columns: Sequence[Column]) -> list[str]:
             for each in sized.scenarios
         ]
 
-    made = [cells(column) for column in columns]
-    return [
-        f"columns '{columns[one].name}' and '{columns[other].name}' are the same with these settings; leave one of them "
-        "out by --preset, or the --set that makes them so"
-        for other in range(len(columns))
-        for one in range(other)
-        if made[one] == made[other]
-    ]
+    first: dict[str, str] = {}  # what cells are -> the first column that has them
+    problems = []
+    for column in columns:
+        before = first.setdefault(repr(cells(column)), column.name)
+        if before != column.name:
+            problems.append(
+                f"columns '{before}' and '{column.name}' are the same with these settings; leave one of them "
+                "out by --preset, or the --set that makes them so"
+            )
+    return problems
 
 
 def for_no_guest(overrides: Sequence[str], columns: Sequence[Column]) -> list[str]:
@@ -159,18 +186,25 @@ def lines(problem: str) -> list[str]:
 
 
 def resolve_all(
-    sized: Suite, variants: Sequence[Variant], seeds: Sequence[int], overrides: Sequence[str], problems: list[str]
-) -> dict[tuple[str, int], Column]:
-    """Every column with every seed, by (name, seed). What is wrong with one, or with them together, is added to the
-    problems. `seeds`: those that the user chose; none: the suite's."""
-    resolved: dict[tuple[str, int], Column] = {}
+    sized: Suite,
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    problems: list[str],
+    every: Sequence[Point] = (NO_POINT,),
+) -> dict[int, list[Column]]:
+    """Every column at every point with every seed, by seed. What is wrong with one, or with them together, is added to
+    the problems. `seeds`: those that the user chose; none: the suite's."""
+    resolved: dict[int, list[Column]] = {}
     for seed in dict.fromkeys(seeds or [seed for each in sized.scenarios for seed in sized.seeds_of(each)]):
-        for variant in variants:
-            try:
-                resolved[variant.name, seed] = resolve(sized, variant, seed, overrides, asked=bool(seeds))
-            except ConfigError as error:
-                problems.append(str(error))
-    by_name = {column.name: column for column in resolved.values()}
+        resolved[seed] = []
+        for point in every:
+            for variant in variants:
+                try:
+                    resolved[seed].append(resolve(sized, variant, seed, overrides, bool(seeds), point))
+                except ConfigError as error:
+                    problems.append(str(error))
+    by_name = {column.name: column for columns in resolved.values() for column in columns}
     problems += for_no_guest(overrides, list(by_name.values())) + alike(sized, list(by_name.values()))
     problems += [text for each in by_name.values() for one in sized.scenarios for text in broken_promises(one, each)]
     return resolved

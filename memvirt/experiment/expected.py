@@ -27,7 +27,7 @@ from memvirt.errors import ContentError, InvariantError
 READ, WRITE, FILL, DISCARD = 0, 1, 2, 3
 PAGE_BYTES, PAGE_WORDS = 4096, 512
 NO_SOURCE = 0xFFFFFFFF
-CHUNK_PAGES = 1024  # pages compared at once: 4 MiB, inside the cache
+CHUNK_PAGES = 256  # pages compared at once: 1 MiB each of what is wanted and found, inside the cache
 
 U32 = npt.NDArray[np.uint32]
 IdsOf = Callable[[U32, U32, U32], npt.NDArray[np.uint64]]
@@ -147,13 +147,15 @@ class Shadow:
 
     def expected(self, pages: npt.NDArray[Any], corpus: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
         """The bytes of `pages`, one row each."""
-        rows = np.zeros((len(pages), PAGE_BYTES), np.uint8)
         sources = self._source[pages]
-        filled = sources != NO_SOURCE
-        if filled.any():
-            if corpus is None:
-                raise InvariantError(f"{self.name}: pages were filled from a corpus, but there is none to compare with")
-            rows[filled] = corpus[sources[filled]]
+        empty = sources == NO_SOURCE
+        if empty.all():
+            rows = np.zeros((len(pages), PAGE_BYTES), np.uint8)
+        elif corpus is None:
+            raise InvariantError(f"{self.name}: pages were filled from a corpus, but there is none to compare with")
+        else:
+            rows = corpus[np.where(empty, 0, sources)]
+            rows[empty] = 0
         tags = self.tags()[pages]
         tagged = np.flatnonzero(tags)
         rows.view("<u8")[tagged, word_of(pages[tagged])] = tags[tagged]
@@ -177,13 +179,13 @@ class Shadow:
         for start in range(0, len(named), CHUNK_PAGES):
             pages = named[start : start + CHUNK_PAGES]
             wanted = self.expected(pages, corpus) if ids_of is None else self.expected_ids(pages, ids_of)
-            found = np.asarray(vm.read_pages(pages)).reshape(len(pages), PAGE_BYTES)
-            wrong = np.flatnonzero((wanted != found).any(axis=1))
+            found = np.ascontiguousarray(vm.read_pages(pages)).reshape(len(pages), PAGE_BYTES)
+            wrong = np.flatnonzero((wanted.view("<u8") != found.view("<u8")).any(axis=1))
             if len(wrong):
                 raise ContentError(self._difference(int(pages[wrong[0]]), wanted[wrong[0]], found[wrong[0]]))
         return len(named)
 
     def _difference(self, page: int, wanted: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8]) -> str:
-        ours, theirs = wanted.view("<u8"), np.ascontiguousarray(found).view("<u8")
+        ours, theirs = wanted.view("<u8"), found.view("<u8")
         word = int(np.flatnonzero(ours != theirs)[0])
         return f"{self.name}: page {page} word {word} holds {int(theirs[word]):#x}, it was given {int(ours[word]):#x}"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
 
 from memvirt import interrupts
-from memvirt.errors import WorkerDied
+from memvirt.errors import ExecutorLost, WorkerDied
 from memvirt.experiment.cell import Run, blank, run_cell
 from memvirt.experiment.plan import Cell, Plan
-from memvirt.experiment.pool import run_here, without_wall
+from memvirt.experiment.pool import keep_memory, run_here, without_wall
 from memvirt.experiment.prediction import Pace, seconds
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record
@@ -56,6 +56,20 @@ def run_plan(
 ) -> Iterator[Progress]:
     """Run every cell that has no record yet and keep its record; yields after each. An interrupt between or within
     cells loses the running cell only."""
+    keep_memory(True)
+    try:
+        yield from _each(plan, run, results, clock, measure)
+    finally:
+        keep_memory(False)
+
+
+def _each(
+    plan: Plan,
+    run: Run,
+    results: Results,
+    clock: Callable[[], int],
+    measure: Callable[[Run, Cell, Record | None], Record],
+) -> Iterator[Progress]:
     cells = list(plan.in_order())
     baselines: dict[str, Record] = {}
     pace = Pace(cells)
@@ -85,58 +99,105 @@ def run_plan_beside(
     """The same with cells beside each other, by `call` in an executor's workers; yields in the order in which they end.
 
     A cell waits for its baseline; otherwise all are submitted in the plan's order. A worker that dies fails its cell. An
-    interrupt loses the running cells; the caller ends the executor.
+    interrupt loses the running cells; the caller ends the executor. Raises ExecutorLost once what came before is kept.
     """
     cells = list(plan.in_order())
-    baselines: dict[str, Record] = {}
-    waiting = []
-    done = 0
+    order = {cell.name: index for index, cell in enumerate(cells)}
+    waiting = _Waiting(plan)
+    todo: list[Cell] = []
     for cell in cells:
         record = results.finished(cell.name, cell.sha256())
         if record is None:
-            waiting.append(cell)
+            todo.append(cell)
             continue
-        if cell.is_baseline:
-            baselines[cell.name] = record
-        done += 1
-        yield Progress(done, len(cells), record, True, 0.0)
-    weight = {cell.name: seconds(cell) for cell in waiting}
-    total = sum(weight.values())
+        waiting.note(cell, record)
+        yield Progress(order[cell.name] + 1 - len(todo), len(cells), record, True, 0.0)
     running: dict[Future[Record], Cell] = {}
-    began, finished = clock(), 0.0
-    while waiting or running:
-        for cell in [cell for cell in waiting if _ready(plan, cell, baselines)]:
-            waiting.remove(cell)
-            running[executor.submit(call, cell, _baseline(plan, cell, baselines))] = cell
+
+    def submit(several: Sequence[Cell]) -> None:
+        for cell in several:
+            if waiting.ready(cell):
+                running[executor.submit(call, cell, waiting.baseline(cell))] = cell
+
+    submit(todo)
+    pace, left = _SharedPace(todo, clock), len(todo)
+    while running:
         ended, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in sorted(ended, key=lambda future: cells.index(running[future])):
+        for future in sorted(ended, key=lambda future: (_is_lost(future), order[running[future].name])):
             cell = running.pop(future)
-            record = without_wall(_outcome(run, cell, future))
+            closed = [(cell, without_wall(_outcome(run, cell, future)))]
+            if _died(future):  # what is held against it would have nothing to be held against, now and when resumed
+                reason = f"not run: {cell.name} has failed"
+                closed += [(each, replace(blank(run, each), reason=reason)) for each in waiting.behind(cell)]
             interrupts.check()
-            results.write(record)
-            if cell.is_baseline:
-                baselines[cell.name] = record
-            done, finished = done + 1, finished + weight[cell.name]
-            left_s = (clock() - began) / finished * (total - finished)
-            yield Progress(
-                done,
-                len(cells),
-                record,
-                False,
-                left_s,
-                tuple(each.name for future, each in running.items() if future.running()),
-            )
+            for each, record in closed:
+                results.write(record)
+                submit(waiting.note(each, record))
+                left -= 1
+                names = tuple(other.name for future, other in running.items() if future.running())
+                yield Progress(len(cells) - left, len(cells), record, False, pace.left_s(each), names)
+
+
+class _Waiting:
+    """Which cells wait for a baseline that is to come, and the records of those that came."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._baselines: dict[str, Record] = {}
+        self._needs: dict[str, str] = {}  # cell -> its baseline's name; "" for none
+        self._behind: dict[str, list[Cell]] = {}  # baseline -> the cells that wait for it
+
+    def ready(self, cell: Cell) -> bool:
+        """Whether the cell can run; it waits from now on if not."""
+        if cell.name not in self._needs:
+            held_against = not cell.is_baseline and cell.spec.has_baseline
+            self._needs[cell.name] = self._plan.baseline_of(cell).name if held_against else ""
+        needed = self._needs[cell.name]
+        if needed and needed not in self._baselines:
+            self._behind.setdefault(needed, []).append(cell)
+            return False
+        return True
+
+    def baseline(self, cell: Cell) -> Record | None:
+        """What a ready cell is held against."""
+        return self._baselines.get(self._needs[cell.name])
+
+    def note(self, cell: Cell, record: Record) -> list[Cell]:
+        """The cell has a record; those that waited for it."""
+        if cell.is_baseline:
+            self._baselines[cell.name] = record
+        return self.behind(cell)
+
+    def behind(self, cell: Cell) -> list[Cell]:
+        """Those that wait for a cell, and wait no more."""
+        return self._behind.pop(cell.name, [])
+
+
+class _SharedPace:
+    """How long cells that run beside each other will go on: as much longer as more of the prediction is left."""
+
+    def __init__(self, cells: Sequence[Cell], clock: Callable[[], float]) -> None:
+        self._weight = {cell.name: seconds(cell) for cell in cells}
+        self._total, self._finished = sum(self._weight.values()), 0.0
+        self._clock, self._began = clock, clock()
+
+    def left_s(self, ended: Cell) -> float:
+        """Seconds for the others, now that this one has ended."""
+        self._finished += self._weight[ended.name]
+        return (self._clock() - self._began) / self._finished * (self._total - self._finished)
 
 
 def _baseline(plan: Plan, cell: Cell, baselines: Mapping[str, Record]) -> Record | None:
     return None if cell.is_baseline else baselines.get(plan.baseline_of(cell).name)
 
 
-def _ready(plan: Plan, cell: Cell, baselines: Mapping[str, Record]) -> bool:
-    """Whether the record that the cell is held against is there, if it is held against one."""
-    if cell.is_baseline or not cell.spec.has_baseline:
-        return True
-    return plan.baseline_of(cell).name in baselines
+def _is_lost(future: Future[Record]) -> bool:
+    """Whether the executor went before the cell came: what has come is kept first."""
+    return isinstance(future.exception(), ExecutorLost)
+
+
+def _died(future: Future[Record]) -> bool:
+    return isinstance(future.exception(), WorkerDied)
 
 
 def _outcome(run: Run, cell: Cell, future: Future[Record]) -> Record:

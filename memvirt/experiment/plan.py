@@ -16,15 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
+from memvirt.experiment import sweep as sweeps
 from memvirt.experiment.column import Column, FileRead, all_files, chosen, lines, resolve_all
 from memvirt.experiment.overrides import sort_out
 from memvirt.experiment.replayed import Streams, with_trace
 from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName
+from memvirt.experiment.sweep import MOST_CELLS, NO_POINT, Axes, axes, points, require_few
 from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.results.manifest import Asked
 from memvirt.results.record import Role, cell_name, sha256_of
@@ -184,10 +187,14 @@ def make(
     trace: str = "",
     streams: Streams = "all",
     fill: Sequence[str] = (),
+    swept: Sequence[str] = (),
+    most_cells: int = 0,
 ) -> Plan:
     """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts, `fill`
     says what VMs are filled from in place of the suite's classes: "image=A,B", "private=C".
 
+    `swept` are settings with the values to run every column with, "key=a,b", beside those that the suite sweeps; then
+    there may be `most_cells` columns' cells, or sweep.MOST_CELLS.
     `trace` is a file that the VMs replay in the place of the suite's workloads; `corpus` is only noted down.
     ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
@@ -202,7 +209,11 @@ def make(
     columns = chosen(sized, only, problems)
     if problems and not columns:
         columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
-    resolved = resolve_all(sized, columns, seeds, usable, problems)
+    over = axes(sized.sweep, swept, problems)
+    _require_few(sized, over, len(columns), seeds, most_cells)
+    problems += sweeps.check(over, overrides, taken)
+    every = points(over) if not problems else [NO_POINT]
+    resolved = resolve_all(sized, columns, seeds, usable, problems, every)
     read = all_files(sized, problems)
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in lines(problem))))
@@ -216,15 +227,24 @@ def make(
         trace=trace,
         streams=streams,
         fill=list(fill),
+        sweep=list(swept),
+        most_cells=most_cells,
     )
     cells = tuple(
-        _cell(sized, scenario, percent, tier, resolved[column.name, seed], read[scenario.name])
+        _cell(sized, scenario, percent, tier, column, read[scenario.name])
         for scenario in sized.scenarios
         for percent in scenario.points
         for seed in seeds or sized.seeds_of(scenario)
-        for column in columns
+        for column in resolved[seed]
     )
     return Plan(sized, asked, cells)
+
+
+def _require_few(sized: Suite, over: Axes, columns: int, seeds: Sequence[int], most_cells: int) -> None:
+    """ConfigError where a sweep makes more cells, baselines apart, than there may be; before any is made."""
+    cells = columns * sum(len(each.points) * len(seeds or sized.seeds_of(each)) for each in sized.scenarios)
+    if over:
+        require_few(cells * prod(map(len, over.values())), most_cells or MOST_CELLS)
 
 
 def _cell(

@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from memvirt.errors import WorkerDied
 from memvirt.experiment.backend import MakeHost
 from memvirt.experiment.cell import Run, run_cell
 from memvirt.experiment.plan import Cell
-from memvirt.inputs import load
+from memvirt.inputs import cache_folder, keep, load
 from memvirt.results.record import Record
 
 T = TypeVar("T")
@@ -51,6 +52,12 @@ class Shared:
     commit: str
     environment: dict[str, Any]
     make_host: MakeHost  # importable by name: it travels to the workers
+
+
+def shared(run: Run) -> Shared:
+    """What workers of a run are told; its corpus is kept in the cache folder, from which they map it."""
+    corpus = keep(run.corpus, cache_folder())
+    return Shared(corpus, dict(run.versions), run.commit, dict(run.environment), run.make_host)
 
 
 def auto_jobs(cells: Sequence[Cell]) -> int:
@@ -159,8 +166,8 @@ def _work(pipe: Connection, shared: Shared) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):  # of a terminal, to all its processes: the parent decides
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # when the server ends, as it does with who started it
-    global _run
-    _run = Run(**{**_fields(shared), "corpus": load(shared.corpus, mapped=True)})
+    corpus = load(shared.corpus, mapped=True)
+    settle(Run(corpus, shared.versions, shared.commit, shared.environment, shared.make_host))
     while True:
         try:
             call, args, kwargs = pipe.recv()
@@ -173,21 +180,31 @@ def _work(pipe: Connection, shared: Shared) -> None:
         pipe.send(answer)
 
 
-_run: Run
+_here = threading.local()  # .run: of the cells that this thread runs
 
 
-def _fields(shared: Shared) -> dict[str, Any]:
-    return {
-        "versions": shared.versions,
-        "commit": shared.commit,
-        "environment": shared.environment,
-        "make_host": shared.make_host,
-    }
+def settle(run: Run) -> None:
+    """This thread runs cells of that run from now on, and its process keeps the memory of one host for the next."""
+    _here.run = run
+    keep_memory(True)
+
+
+def keep_memory(keep: bool) -> None:
+    """Whether this process keeps the memory of a host that ended for the next cell's."""
+    from memvirt.engine.content.content import keep_arena
+
+    keep_arena(keep)
+
+
+def settled() -> Run:
+    """What this thread has been settled for."""
+    run: Run = _here.run
+    return run
 
 
 def run_here(cell: Cell, baseline: Record | None) -> Record:
-    """Run a cell in a worker; called there."""
-    return run_cell(_run, cell, baseline)
+    """Run a cell in a worker; called there, in a thread that is settled."""
+    return run_cell(settled(), cell, baseline)
 
 
 def identity() -> tuple[int, int]:

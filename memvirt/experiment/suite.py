@@ -312,6 +312,9 @@ class Suite(Model):
     learned: Rule = Field(
         default="slowdown", description="rule of the line under a table: slowdown, leading, apart or survival"
     )
+    sweep: dict[str, Annotated[list[Any], DISTINCT, Field(min_length=1)]] = Field(
+        description="setting -> values: every column runs with each combination of them", default={}
+    )
     claims: list[Claim] = Field(description="what is expected of it; keys below", default=[])
     scenarios: list[AnyScenario] = Field(description="what is run; keys below", min_length=1)
 

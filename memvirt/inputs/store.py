@@ -195,6 +195,18 @@ def keep(corpus: ClassTable, folder: Path) -> Path:
     return path
 
 
+def receive(file: bytes, sha256: str, path: Path) -> None:
+    """Put a corpus file that came from elsewhere into place, whole and of this content hash or not at all. CorpusError."""
+
+    def move(temporary: str, target: Path) -> None:
+        if load(Path(temporary)).sha256 != sha256:
+            raise CorpusError(f"{target.name}: came with another content than was asked for")
+        os.replace(temporary, target)
+
+    make_folder(path.parent)
+    _write_beside(path, lambda handle: _write_bytes(handle, file), move)
+
+
 def make_folder(folder: Path) -> None:
     """The cache folder, with those above it: the only ones that are made unasked. CorpusError when it cannot be."""
     try:
@@ -251,6 +263,10 @@ def make_default(path: Path) -> None:
 def write_text(path: Path, text: str, *, force: bool = False) -> None:
     """Write a text file, all or nothing; CorpusError as `save` raises it."""
     _write_beside(path, lambda file: _write_text(file, text), os.replace if force else _link_new)
+
+
+def _write_bytes(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
 
 
 def _write_text(file: BinaryIO, text: str) -> None:

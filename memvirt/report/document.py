@@ -52,7 +52,7 @@ class Sheet:
     title: str
     heads: tuple[Head, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    sections: tuple[int, ...] = ()  # rows before which a ratio begins
+    sections: tuple[int, ...] = ()  # rows before which a ratio begins, or a point of a sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ def _sheet(members: Sequence[Group]) -> Sheet:
     ratio = "capacity" if first.simulated else "ratio"
     heads = [
         Head(ratio, (ratio,), "×", kept=True),
+        *(Head(key, (key,), kept=True) for key in first.swept),
         Head("preset", ("preset",), right=False, kept=True),
         *(_head(column) for column in first.columns),
     ]
@@ -95,8 +96,9 @@ def _sheet(members: Sequence[Group]) -> Sheet:
     rows: list[tuple[Cell, ...]] = []
     sections = []
     for group in members:
-        sections.append(len(rows))
-        rows += _rows(group)
+        for section in group.sections():
+            sections.append(len(rows))
+            rows += _rows(group, section)
     title = f"{first.scenario}: {first.description}".removesuffix(": ")
     return Sheet(first.scenario, title, tuple(heads), tuple(rows), tuple(sections))
 
@@ -107,11 +109,12 @@ def _head(column: Column) -> Head:
     return Head(column.title, tuple(column.head.split("\n")), column.unit, ARROWS[column.better])
 
 
-def _rows(group: Group) -> list[tuple[Cell, ...]]:
+def _rows(group: Group, section: Sequence[Row]) -> list[tuple[Cell, ...]]:
     best = {column.name: group.best(column) for column in group.columns}
     rows = []
-    for row in group.rows:
-        cells = [Cell(ratio_label(group.ratio)), Cell(f"{row.preset}{IDLE if row.idle else ''}")]
+    for row in section:
+        cells = [Cell(ratio_label(group.ratio)), *(Cell(row.value_of(key)) for key in group.swept)]
+        cells.append(Cell(f"{row.name}{IDLE if row.idle else ''}"))
         cells += [
             _value(column, row, column is group.columns[0], group.is_best(row, best[column.name]))
             for column in group.columns

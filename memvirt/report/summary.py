@@ -13,7 +13,7 @@ a row of its preset in name only: it is shown and not ranked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 
 from memvirt.metrics.metric import Better
@@ -41,6 +41,17 @@ class Row:
     saved: dict[str, float]  # mechanism -> frames saved, mean over seeds, largest first, without zeros
     role: Role = "column"  # "baseline": the optimum, which takes no part in comparisons
     idle: bool = False  # its decider had no part in the run's numbers: it is not ranked
+    column: str = ""  # the preset without its point of a sweep
+    point: tuple[tuple[str, str], ...] = ()  # (setting, value) of a sweep
+
+    @property
+    def name(self) -> str:
+        """The preset where the point has columns of its own."""
+        return self.column or self.preset
+
+    def value_of(self, setting: str) -> str:
+        """A swept setting's value in this row."""
+        return dict(self.point).get(setting, MISSING)
 
     @property
     def done(self) -> bool:
@@ -88,6 +99,18 @@ class Group:
     learned: str = "slowdown"  # what the last line compares
     saved: bool = True  # whether frames saved by mechanism stand there, too
     simulated: bool = False  # a trace without a host: its ratio is the share of its pages that fits in memory
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """The settings of a sweep: each has a column of its own."""
+        return tuple(dict.fromkeys(key for row in self.rows for key, _ in row.point))
+
+    def sections(self) -> list[tuple[Row, ...]]:
+        """The rows of each point of a sweep; all in one where there is no sweep, or but one row at each point."""
+        found: dict[tuple[tuple[str, str], ...], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.point, []).append(row)
+        return [tuple(rows) for rows in found.values()] if len(found) < len(self.rows) else [self.rows]
 
     def columns_only(self) -> tuple[Row, ...]:
         """All rows but the optimum."""
@@ -167,16 +190,18 @@ def _row(records: list[Record], columns: Sequence[Column], sleeping: bool) -> Ro
     records = sorted(records, key=lambda record: record.seed)
     unfinished = [record for record in records if record.status != "done"]
     first = (unfinished or records)[0]
+    point = tuple((plain(key), plain(value)) for key, value in first.swept.items())
+    named = Row(plain(first.preset), "done", "", {}, {}, first.role, column=plain(first.column), point=point)
     if unfinished:
         share = f" ({len(unfinished)} of {len(records)} seeds)" if len(records) > 1 else ""
-        return Row(plain(first.preset), first.status, plain(first.reason) + share, {}, {}, first.role)
+        return replace(named, status=first.status, reason=plain(first.reason) + share)
     values: dict[str, tuple[float, ...]] = {}
     for column in dict.fromkeys((*COLUMNS, *columns)):
         found = [value for record in records if (value := column.value(record)) is not None]
         if len(found) == len(records):
             values[column.name] = tuple(found)
     own = first.role == "column"
-    return Row(plain(first.preset), "done", "", values, _saved(records), first.role, idle=sleeping and own)
+    return replace(named, values=values, saved=_saved(records), idle=sleeping and own)
 
 
 def _saved(records: list[Record]) -> dict[str, float]:

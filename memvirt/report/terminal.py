@@ -148,6 +148,9 @@ def _layout(every: Sequence[Group], width: int) -> _Layout:
         "ratio": max([len(_ratio_name(every)), *(len(ratio_label(group.ratio)) for group in every)]),
         "preset": max([len("preset"), *(len(_preset(row)) for group in every for row in group.rows)]),
     }
+    for key in every[0].swept:
+        values = [len(row.value_of(key)) for group in every for row in group.rows]
+        widths[_swept(key)] = max([*values, *map(len, _swept_head(key).split("\n"))])
     if every[0].saved and any(column.name == AFTER_SAVED for column in shown):
         widths["saved"] = SAVED_WIDTHS[0]
     for column in shown:
@@ -179,21 +182,26 @@ def _block(members: Sequence[Group], layout: _Layout) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     widths = layout.widths
     table.add_column(f"{_ratio_name(members)}\n\n×", justify="right", width=widths["ratio"], no_wrap=True)
+    for key in members[0].swept:
+        table.add_column(_swept_head(key), justify="right", width=widths[_swept(key)], no_wrap=True)
     table.add_column("preset", width=widths["preset"], no_wrap=True)
     for column in layout.columns:
         table.add_column(_head(column), justify="right", width=widths[column.name], no_wrap=True)
         if column.name == AFTER_SAVED and "saved" in widths:
             table.add_column("frames saved\nby mechanism", width=widths["saved"])
     for group in members:
-        table.add_section()
-        for row in group.rows:
-            table.add_row(*_cells(group, row, layout), style="" if row.done else "dim")
+        for section in group.sections():
+            table.add_section()
+            for row in section:
+                table.add_row(*_cells(group, row, layout, section), style="" if row.done else "dim")
     return table
 
 
-def _cells(group: Group, row: Row, layout: _Layout) -> list[Text]:
-    first = row is group.rows[0]
-    cells = [Text(ratio_label(group.ratio) if first else ""), Text(_preset(row))]
+def _cells(group: Group, row: Row, layout: _Layout, section: Sequence[Row]) -> list[Text]:
+    cells = [Text(ratio_label(group.ratio) if row is group.rows[0] else "")]
+    once = row is section[0] or section is group.rows
+    cells += [Text(row.value_of(key) if once else "") for key in group.swept]
+    cells.append(Text(_preset(row)))
     for column in layout.columns:
         best = group.is_best(row, group.best(column))
         shown = cell(column, row, best)
@@ -206,7 +214,16 @@ def _cells(group: Group, row: Row, layout: _Layout) -> list[Text]:
 
 
 def _preset(row: Row) -> str:
-    return f"{short(row.preset, LONGEST_PRESET)}{IDLE if row.idle else ''}"
+    return f"{short(row.name, LONGEST_PRESET)}{IDLE if row.idle else ''}"
+
+
+def _swept(key: str) -> str:
+    """A swept setting among the widths: none of a column's names."""
+    return f"@{key}"
+
+
+def _swept_head(key: str) -> str:
+    return key.replace(".", ".\n").replace("_", "\n", 1) if len(key) > 8 else key
 
 
 def _ratio_name(members: Sequence[Group]) -> str:

@@ -118,6 +118,8 @@ def _cells(records: Sequence[tuple[str, Record]]) -> pandas.DataFrame:
     for name in ("memvirt", "lz4", "lz4_route", "numpy"):
         columns[f"version_{name}"] = [record.versions.get(name, "") for _, record in records]
     columns["corpus"] = [record.inputs.get("corpus", "") for _, record in records]
+    for name in dict.fromkeys(name for _, record in records for name in record.swept):
+        columns[f"sweep.{name}"] = [record.swept.get(name, "") for _, record in records]
     columns["accesses_per_s"] = [record.measured.get("accesses_per_s", 0) for _, record in records]
     for name in dict.fromkeys(name for _, record in records for name in record.derived):
         columns[name] = np.array([_number(record.derived.get(name, "")) for _, record in records])

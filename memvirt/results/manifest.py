@@ -57,15 +57,25 @@ class Asked:
     corpus: str = ""  # a path or 'synthetic'; empty: this machine's own
     trace: str = ""  # a file that VMs replay; empty: the suite's own workloads
     streams: Literal["all", "each"] = "all"  # what of it a VM replays
+    sweep: list[str] = field(
+        default_factory=list
+    )  # "key=a,b": settings that every column runs with, beside the suite's
+    most_cells: int = 0  # of a sweep; 0: as many as there may be unasked
     fill: list[str] = field(default_factory=list)  # "image=A,B", "private=C": classes in place of the suite's
 
     def words(self) -> list[str]:
         """The arguments of `memvirt` that ask for the same cells."""
         words = ["run", self.suite, "--tier", self.tier]
         words += ["--preset", ",".join(self.presets)] if self.presets else []
-        for option, values in (("--set", self.settings), ("--seed", self.seeds), ("--fill", self.fill)):
+        for option, values in (
+            ("--set", self.settings),
+            ("--sweep", self.sweep),
+            ("--seed", self.seeds),
+            ("--fill", self.fill),
+        ):
             for value in values:
                 words += [option, str(value)]
+        words += ["--most-cells", str(self.most_cells)] if self.most_cells else []
         words += ["--corpus", self.corpus] if self.corpus else []
         return words + (["--trace", self.trace, "--streams", self.streams] if self.trace else [])
 

@@ -169,6 +169,17 @@ class Record:
         return str(self.config["scenario"]["name"])
 
     @property
+    def swept(self) -> dict[str, str]:
+        """Of a sweep: the settings that were swept, sorted, with their values here."""
+        point = self.asked.get("sweep")
+        return {str(key): str(value) for key, value in sorted(point.items())} if isinstance(point, dict) else {}
+
+    @property
+    def column(self) -> str:
+        """The preset without its point of a sweep, which its name ends in."""
+        return self.preset.rpartition("@")[0] if self.swept and "@" in self.preset else self.preset
+
+    @property
     def description(self) -> str:
         """What the scenario does, in a sentence."""
         return str(self.config["scenario"].get("description", ""))
@@ -261,6 +272,11 @@ def dumps(record: Record) -> str:
     """The text of a record's file: one line per part, keys sorted."""
     lines = [f" {canonical(name)}: {canonical(value)}" for name, value in sorted(as_dict(record).items())]
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def dumps_line(record: Record) -> str:
+    """The same in one line."""
+    return canonical(as_dict(record)) + "\n"
 
 
 def loads(text: str | bytes, source: str) -> Record:

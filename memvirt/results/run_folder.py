@@ -3,6 +3,7 @@
     DIR/run.json                                       what was asked for and run (memvirt.results.manifest)
     DIR/cells/<scenario>--<preset>--s<seed>.json       one record each, written whole when its cell ends
     DIR/cells/…--baseline.json                         the same, of what the columns are held against
+    DIR/run.jsonl.gz                                   with --pack, in place of all these (memvirt.results.shelf)
     DIR/timings/<scenario>--<preset>--s<seed>.json     of tier full, ordinary pyperf files (memvirt.timing.samples)
     DIR/CLAIMS.toml                                    claims of the user's own, in place of the suite's
 
@@ -25,9 +26,9 @@ from memvirt.errors import FolderError, RecordError
 from memvirt.results import claims
 from memvirt.results import manifest as manifests
 from memvirt.results.manifest import Manifest, Shown
-from memvirt.results.record import Record, differences, dumps, read, write_atomically
+from memvirt.results.record import Record, differences
+from memvirt.results.shelf import MANIFEST, PACK, Files, Pack, Shelf, shelf_of
 
-MANIFEST = "run.json"
 SHOWN = 5  # names listed in messages, at most
 
 ConfigOf = Callable[[str], dict[str, Any]]  # the configuration of a cell, by its name
@@ -43,8 +44,10 @@ class Results:
         *,
         resume: bool = False,
         config_of: ConfigOf | None = None,
+        packed: bool = False,
     ) -> None:
-        """Make or take up the folder for the run that `manifest` describes.
+        """Make or take up the folder for the run that `manifest` describes. `packed`: one that is made keeps its records
+        in one file; one that is taken up goes on as it is.
 
         `config_of` gives the configuration of a cell by its name: with it, a refusal names the setting that changed.
         FolderError when it holds something else, holds a run and `resume` is off, holds another run, or is in use.
@@ -53,13 +56,13 @@ class Results:
         if not self.path.is_dir():
             examine(self.path, None, resume=resume)
         try:
-            (self.path / "cells").mkdir(parents=True, exist_ok=True) if not self.path.exists() else None
+            self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise FolderError(f"{self.path}: cannot be made: {error.strerror}; use another --out") from None
         try:
             self._take_lock()
-            self._take_up(manifest, resume, config_of)
+            self._shelf: Shelf = self._taken_up(manifest, resume, config_of, packed)
         except BaseException:
             self.close()
             raise
@@ -72,29 +75,28 @@ class Results:
                 f"{self.path}: another memvirt run is writing into it; wait for it, or use another --out"
             ) from None
 
-    def _take_up(self, wanted: Manifest, resume: bool, config_of: ConfigOf | None) -> None:
+    def _taken_up(self, wanted: Manifest, resume: bool, config_of: ConfigOf | None, packed: bool) -> Shelf:
+        there = shelf_of(self.path)
+        if there is not None and resume:
+            there.mend()
         examine(self.path, wanted, resume=resume, config_of=config_of)
-        if not (self.path / MANIFEST).exists():
-            (self.path / "cells").mkdir(exist_ok=True)
-            write_atomically(self.path / MANIFEST, manifests.dumps(wanted))
+        if there is None:
+            there = Pack(self.path) if packed else Files(self.path)
+            there.begin(manifests.dumps(wanted))
+        return there
 
-    def cell_files(self) -> Iterator[Path]:
-        """The record files there are, sorted."""
-        yield from sorted((self.path / "cells").glob("[!.]*.json"))
+    def kept(self) -> list[str]:
+        """The cells of which there is a record, sorted."""
+        return sorted(self._shelf.names())
 
     def write(self, record: Record) -> Path:
-        """Keep a record: whole or not at all."""
-        path = self.path / "cells" / f"{record.cell}.json"
-        write_atomically(path, dumps(record))
-        return path
+        """Keep a record, whole or not at all; the file that it is in."""
+        return self._shelf.write(record)
 
     def finished(self, cell: str, config_sha256: str) -> Record | None:
         """The record of a cell that needs no second run: valid, of this configuration, and not failed."""
-        path = self.path / "cells" / f"{cell}.json"
-        if not path.exists():
-            return None
         try:
-            record = read(path)
+            record = self._shelf.read(cell)
         except RecordError:
             return None
         same = record.cell == cell and record.config_sha256 == config_sha256
@@ -126,30 +128,31 @@ def examine(folder: Path, wanted: Manifest | None, *, resume: bool, config_of: C
         raise FolderError(f"{folder}: cannot be made: {why}; use another --out")
     if not folder.exists():
         return
-    if not (folder / MANIFEST).exists():
+    shelf = shelf_of(folder)
+    if shelf is None:
         others = sorted(entry.name for entry in folder.iterdir() if not _is_ours_unborn(entry))
         if others:
             raise FolderError(f"{folder}: holds something else ({_few(others, ())}); use another --out")
         return
     manifest = read_manifest(folder)
     if not resume:
-        done = len(list((folder / "cells").glob("[!.]*.json")))
+        done = len(shelf.names())
         raise FolderError(
             f"{folder}: holds a run of suite '{manifest.suite}', {done} cells done; "
             "go on with it by --resume, or use another --out"
         )
     if wanted is not None:
-        _require_same(folder, manifest, wanted, config_of)
+        _require_same(folder, shelf, manifest, wanted, config_of)
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """The run.json of a folder; FolderError when there is none or it is not ours."""
-    path = Path(folder) / MANIFEST
+    shelf = shelf_of(Path(folder))
     try:
-        text = path.read_bytes()
+        text = Files(Path(folder)).manifest() if shelf is None else shelf.manifest()
     except OSError as error:
         raise FolderError(f"{folder}: not a memvirt results folder: {MANIFEST}: {error.strerror}") from None
-    return manifests.loads(text, str(path))
+    return manifests.loads(text, str(Path(folder) / (PACK if isinstance(shelf, Pack) else MANIFEST)))
 
 
 def shown(folder: str | os.PathLike[str]) -> Shown:
@@ -163,15 +166,14 @@ def load(folder: str | os.PathLike[str]) -> list[Record]:
     """Every record of a folder, in the order of the run. FolderError or RecordError names what cannot be read, and what
     belongs to another cell or another run."""
     manifest = read_manifest(folder)
-    try:
-        names = os.listdir(Path(folder) / "cells")
-    except OSError as error:
-        raise FolderError(f"{folder}/cells: cannot be read: {error.strerror}") from None
-    files = {name[:-5]: Path(folder) / "cells" / name for name in names if name.endswith(".json") and name[0] != "."}
-    foreign = sorted(set(files) - set(manifest.cells))
+    shelf = shelf_of(Path(folder)) or Files(Path(folder))
+    there = shelf.names()
+    foreign = sorted(there - set(manifest.cells))
     if foreign:
-        raise FolderError(f"{files[foreign[0]]}: is no cell of this run ({MANIFEST} does not name it); move it away")
-    records = [_own(files[name], name, sha256) for name, sha256 in manifest.cells.items() if name in files]
+        raise FolderError(
+            f"{shelf.place(foreign[0])}: is no cell of this run ({MANIFEST} does not name it); move it away"
+        )
+    records = [_own(shelf, name, sha256) for name, sha256 in manifest.cells.items() if name in there]
     if not records:
         raise FolderError(f"{folder}: {nothing_finished(folder)}")
     return records
@@ -183,12 +185,12 @@ def nothing_finished(folder: str | os.PathLike[str]) -> str:
     return f"no cell is finished; go on with '{again}'"
 
 
-def _own(path: Path, cell: str, config_sha256: str) -> Record:
-    """The record in a file, which must be that of this cell in this configuration."""
-    record = read(path)
+def _own(shelf: Shelf, cell: str, config_sha256: str) -> Record:
+    """The record of a cell, which must be that of this configuration."""
+    record = shelf.read(cell)
     if (record.cell, record.config_sha256) != (cell, config_sha256):
         what = f"cell {record.cell}" if record.cell != cell else "the same cell in another configuration"
-        raise RecordError(f"{path}: holds {what}; run it again with --resume, which replaces it")
+        raise RecordError(f"{shelf.place(cell)}: holds {what}; run it again with --resume, which replaces it")
     return record
 
 
@@ -196,7 +198,8 @@ def unfinished(folder: str | os.PathLike[str]) -> tuple[int, int]:
     """How many cells of a folder's run have no record yet, and how many there are in all."""
     manifest = read_manifest(folder)
     cells = manifest.part or list(manifest.cells)
-    return sum(not (Path(folder) / "cells" / f"{name}.json").exists() for name in cells), len(cells)
+    there = (shelf_of(Path(folder)) or Files(Path(folder))).names()
+    return sum(name not in there for name in cells), len(cells)
 
 
 def next_folder(base: Path, suite: str) -> Path:
@@ -234,10 +237,10 @@ def _is_ours_unborn(entry: Path) -> bool:
     """What a run killed before its manifest leaves: an empty cells folder, a half-written manifest."""
     if entry.name == "cells":
         return entry.is_dir() and not any(entry.iterdir())
-    return entry.name == f".{MANIFEST}.tmp"
+    return entry.name in (f".{MANIFEST}.tmp", f".{PACK}.tmp")
 
 
-def _require_same(folder: Path, there: Manifest, wanted: Manifest, config_of: ConfigOf | None) -> None:
+def _require_same(folder: Path, shelf: Shelf, there: Manifest, wanted: Manifest, config_of: ConfigOf | None) -> None:
     """FolderError with what keeps a run from being resumed: the parts that differ, of cells the settings."""
     told = ["another part of the run"] if there.part != wanted.part else []
     for part in manifests.differing(there, wanted):
@@ -246,21 +249,21 @@ def _require_same(folder: Path, there: Manifest, wanted: Manifest, config_of: Co
             told.append(f"{part}: {before} there, {now} now")
             continue
         cells, changed = _cells_apart(before, now)
-        told += [*cells, *_settings_apart(folder, changed, config_of)]
+        told += [*cells, *_settings_apart(shelf, changed, config_of)]
     if told:
         raise FolderError(
             f"{folder}: holds another run, which cannot be resumed ({'; '.join(told)}); use another --out"
         )
 
 
-def _settings_apart(folder: Path, changed: Sequence[str], config_of: ConfigOf | None) -> Iterator[str]:
+def _settings_apart(shelf: Shelf, changed: Sequence[str], config_of: ConfigOf | None) -> Iterator[str]:
     """The settings that changed, of the first cell of which there is a record."""
     if config_of is None:
         return
     for name in changed:
         try:
-            before = read(folder / "cells" / f"{name}.json").config
-        except RecordError:
+            before = shelf.read(name).config
+        except (RecordError, FolderError):
             continue
         found = list(differences(before, config_of(name)))
         yield from (f"{place}: {one} there, {other} now" for place, one, other in found[:SHOWN])

@@ -51,8 +51,11 @@ class Shard:
         return f"{self.number}/{self.count}"
 
 
-def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> tuple[int, int]:
-    """Make `out` the folder of the whole run whose parts `folders` are: (records in it, cells of the run).
+def merge(
+    folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], *, packed: bool = False
+) -> tuple[int, int]:
+    """Make `out` the folder of the whole run whose parts `folders` are: (records in it, cells of the run). Of a cell that
+    failed in one part and not in another, as a baseline may, the other record is kept. `packed`: as --pack has it.
 
     FolderError names the parts that are not of one run and in what they differ, and a cell of which two records differ.
     Nothing is written then.
@@ -66,10 +69,13 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     for folder in map(Path, folders):
         for record in load(folder):
             there, before = records.setdefault(record.cell, (record, folder))
+            if "failed" in (there.status, record.status):
+                records[record.cell] = (there, before) if record.status == "failed" else (record, folder)
+                continue
             if apart_in := next(differences(comparable(there), comparable(record)), None):
                 place, one, two = apart_in
                 raise FolderError(f"{folder}: cell {record.cell} is not the one of {before}: {place}: {one} and {two}")
-    with Results(Path(out), replace(parts[0], part=[])) as results:
+    with Results(Path(out), replace(parts[0], part=[]), packed=packed) as results:
         for name in parts[0].cells:
             if name in records:
                 results.write(records[name][0])

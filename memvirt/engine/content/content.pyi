@@ -5,6 +5,8 @@ import numpy.typing as npt
 
 from memvirt.engine.content.codec import Codec
 
+def keep_arena(keep: bool) -> None: ...
+
 class Content:
     nr_frames: int
     nr_sources: int

@@ -44,6 +44,8 @@ def plan_of(manifest: Manifest, suite: str) -> Plan:
         trace=asked.trace,
         streams=asked.streams,
         fill=asked.fill,
+        swept=asked.sweep,
+        most_cells=asked.most_cells,
     )
 
 

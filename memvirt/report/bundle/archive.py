@@ -24,8 +24,8 @@ MOST_FILES = 100_000
 CHUNK = 1 << 20
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows
 MODE = 0o100644 << 16
-PART = re.compile(r"[A-Za-z0-9_+@=][A-Za-z0-9_.+@=-]*\Z")
-KINDS = (".json", ".toml", ".md", ".csv", ".tex", ".html", ".svg", ".txt", ".mvcorpus", ".mvprints")
+PART = re.compile(r"[A-Za-z0-9_+@=][A-Za-z0-9_.+@=,~-]*\Z")
+KINDS = (".json", ".jsonl.gz", ".toml", ".md", ".csv", ".tex", ".html", ".svg", ".txt", ".mvcorpus", ".mvprints")
 PLAIN = ("SHA256SUMS",)
 ENCRYPTED = 0x1
 

@@ -34,13 +34,13 @@ from memvirt.report import terminal
 from memvirt.report.bundle import again, archive, crate
 from memvirt.report.figures import plotting
 from memvirt.report.figures.drawing import WIDTHS, drawn, sized
-from memvirt.results import claims, run_folder
+from memvirt.results import claims, run_folder, shelf
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, require_alike
 
 RUN, SUMS, README, PAGES = "run", "SHA256SUMS", "README.md", "inputs/pages.mvcorpus"
 SUITE = "settings/suite.toml"
-KEPT = ("run.json", "CLAIMS.toml")  # of a results folder, beside records and timings
+KEPT = (shelf.MANIFEST, shelf.PACK, "CLAIMS.toml")  # of a results folder, beside records and timings
 KEPT_FOLDERS = ("cells", "timings")
 TABLES = {"md": "table.md", "csv": "table.csv", "latex": "table.tex", "json": "table.json", "html": "table.html"}
 FIGURES = {"svg": "svg", "json": plotting.ENDINGS["json"]}

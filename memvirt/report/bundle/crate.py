@@ -27,6 +27,7 @@ MEMVIRT, RUN, DRAWN = "#memvirt", "#run", "#tables-and-figures"
 COMPLETED = "http://schema.org/CompletedActionStatus"
 FORMATS = {
     ".json": "application/json",
+    ".gz": "application/gzip",
     ".toml": "application/toml",
     ".md": "text/markdown",
     ".csv": "text/csv",

@@ -26,7 +26,7 @@ from memvirt.report import claims
 from memvirt.report.bundle import again, archive, contents, crate
 from memvirt.report.bundle.check import Check, Standing, checked, skipped
 from memvirt.report.claims import Standing as ClaimStanding
-from memvirt.results import run_folder
+from memvirt.results import run_folder, shelf
 from memvirt.results.record import require_alike
 
 LINE = re.compile(r"([0-9a-f]{64})  (\S+)\Z")
@@ -53,7 +53,7 @@ def verify(path: Path, rerun: Rerun) -> Iterator[Check]:
         if not path.is_dir():
             folder = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="memvirt-verify-")))
             archive.unpack(path, folder)
-        if (folder / "run.json").exists():
+        if shelf.shelf_of(folder) is not None:
             yield from _of_run(folder, folder, rerun)
             return
         if not (folder / crate.FILE).exists() and not (folder / contents.SUMS).exists():

@@ -40,6 +40,32 @@ cdef extern from "content/pageops.h" nogil:
 
 HUGE_PAGE_BYTES = 2 << 20
 
+cdef struct Kept:
+    void *reserved      # NULL: none
+    uint8_t *arena
+    size_t bytes
+    size_t huge_bytes
+
+# The arena of the last host that ended, where they are kept: one, so a process never holds more than its largest host.
+# All of it is done under the GIL.
+cdef Kept _kept
+cdef bint _keeping = False
+
+
+def keep_arena(keep) -> None:
+    """From now on the memory of a host that ends is kept for one of the same size, or no longer. To populate 64 MiB takes
+    as long as a short cell. What is kept holds what it held: no more is known of a frame that was freed."""
+    global _keeping
+    _keeping = keep
+    if not keep:
+        _give_back_kept()
+
+
+cdef void _give_back_kept() noexcept:
+    if _kept.reserved != NULL:
+        mv_unmap(_kept.reserved, mv_arena_reserved(_kept.bytes))
+    _kept.reserved = NULL
+
 
 cdef class Content:
     """The interface. Not made by itself."""
@@ -132,17 +158,13 @@ cdef class Bytes(Content):
         if self._scratch == NULL:
             raise MemoryError("compression scratch")
         cdef size_t bytes_ = <size_t>nr_frames << PAGE_SHIFT
-        available = available_bytes()
-        if available is not None and bytes_ > available:
-            raise ConfigError(f"host memory of {bytes_} bytes: this machine has {available} bytes available")
-        self._reserved = mv_arena_map(bytes_, &self.arena)
-        if self._reserved == NULL:
-            raise ConfigError(f"host memory of {bytes_} bytes: {os.strerror(errno)}")
-        failed = mv_arena_populate(self.arena, bytes_)
-        if failed:
-            raise ConfigError(f"host memory of {bytes_} bytes: {os.strerror(failed)}")
+        if _kept.reserved != NULL and _kept.bytes == bytes_:
+            self._reserved, self.arena, self.huge_bytes = _kept.reserved, _kept.arena, _kept.huge_bytes
+            _kept.reserved = NULL
+        else:
+            _give_back_kept()
+            _map(self, bytes_)
         self.has_bytes = True
-        self.huge_bytes = huge_bytes_at(<uintptr_t>self.arena)
         self.huge_pages = 0 < bytes_ // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES <= self.huge_bytes
 
     def __dealloc__(self):
@@ -150,8 +172,13 @@ cdef class Bytes(Content):
         self.release()
 
     cdef void release(self) noexcept:
-        if self._reserved != NULL:
-            mv_unmap(self._reserved, mv_arena_reserved(<size_t>self.nr_frames << PAGE_SHIFT))
+        cdef size_t bytes_ = <size_t>self.nr_frames << PAGE_SHIFT
+        if self._reserved != NULL and _keeping:
+            _give_back_kept()
+            _kept.reserved, _kept.arena, _kept.bytes = self._reserved, self.arena, bytes_
+            _kept.huge_bytes = self.huge_bytes
+        elif self._reserved != NULL:
+            mv_unmap(self._reserved, mv_arena_reserved(bytes_))
         self._reserved = self.arena = NULL
         self.has_bytes = False
         self.nr_frames = 0
@@ -257,6 +284,22 @@ def available_bytes():
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return None
+
+
+cdef object _map(Bytes self, size_t bytes_):
+    """Give it an arena of its own, every page of it present."""
+    available = available_bytes()
+    if available is not None and bytes_ > available:
+        raise ConfigError(f"host memory of {bytes_} bytes: this machine has {available} bytes available")
+    self._reserved = mv_arena_map(bytes_, &self.arena)
+    if self._reserved == NULL:
+        raise ConfigError(f"host memory of {bytes_} bytes: {os.strerror(errno)}")
+    failed = mv_arena_populate(self.arena, bytes_)
+    if failed:
+        mv_unmap(self._reserved, mv_arena_reserved(bytes_))
+        self._reserved = self.arena = NULL
+        raise ConfigError(f"host memory of {bytes_} bytes: {os.strerror(failed)}")
+    self.huge_bytes = huge_bytes_at(<uintptr_t>self.arena)
 
 
 def huge_bytes_at(uintptr_t start):

@@ -1,0 +1,52 @@
+"""The options of run that say what is run; where it is run is memvirt.cli.jobs'."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Tier(StrEnum):
+    """How much of a suite is run."""
+
+    SMOKE = "smoke"
+    QUICK = "quick"
+    FULL = "full"
+
+
+class Streams(StrEnum):
+    """What of a trace a VM replays."""
+
+    ALL = "all"
+    EACH = "each"
+
+
+SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of its TOML file.")]
+Presets = Annotated[list[str] | None, typer.Option(help="Only these columns, or other presets: A,B.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A host setting changed in every column.")
+]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=A,B,…", help="Run every column with each of these values; several make a product."),
+]
+MostCells = Annotated[
+    int | None, typer.Option(min=1, help="The most cells that a sweep may make; 2000, baselines apart, unless given.")
+]
+Seeds = Annotated[list[str] | None, typer.Option(metavar="SEED", help="In place of the suite's seeds: 1,2,3.")]
+TierOf = Annotated[Tier, typer.Option(help="How much of the suite is run.")]
+CorpusOf = Annotated[
+    str,
+    typer.Option(help="A corpus, fingerprints, 'synthetic' or a published mix. This machine's pages, unless given."),
+]
+TraceOf = Annotated[str, typer.Option(help="A trace file that the VMs replay, in the place of the suite's workloads.")]
+StreamsOf = Annotated[Streams, typer.Option(help="Each VM replays all of the trace, or a stream of it.")]
+Fill = Annotated[
+    list[str] | None,
+    typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),
+]
+Out = Annotated[Path | None, typer.Option(help="Results folder. Unless given: results/SUITE-NNN.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, or the last one.")]
+Timeout = Annotated[int | None, typer.Option(min=1, help="Stop after this many seconds; finished cells stay.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells and what they may take; run none.")]
