@@ -110,6 +110,7 @@ setup(
         include_path=["ext"],
         compiler_directives=directives,
         force=changed,
+        cache=False,  # its key misses headers that are reached through another
         build_dir=None if COVERAGE else "build/cython",
         nthreads=int(os.environ.get("MEMVIRT_JOBS", os.cpu_count() or 1)) if building else 0,
     )

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any, Self, TypeVar
 
 from memvirt import border, stores
+from memvirt.deciding import Decisions
 from memvirt.engine.content import codec as codecs
 from memvirt.engine.host import audit, contiguity, sample, savings
 from memvirt.engine.host import host as engine_host
@@ -22,6 +23,7 @@ from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import validate
 from memvirt.settings.fields import NAME
 from memvirt.settings.vm_config import CloneConfig, VmConfig
+from memvirt.streams import Streams
 from memvirt.units import PAGE_SIZE, suggest
 from memvirt.vm import RunOutcome, SavedState, Vm
 
@@ -84,6 +86,7 @@ class Host:
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=COMPACT_NEVER if config.compact_threshold is None else config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
+            quantum_ns=config.quantum,
             costs=costs.for_codec(config.costs, config.codec),
             seed=config.seed,
         )
@@ -92,10 +95,9 @@ class Host:
         self._capacity = config.memory + config.swap_total
         self._reservable = config.memory - self._engine.nr_fixed - marks.high
         self._decider = config.decider()
-        self._memo: Mapping[str, tuple[int, ...]] = {}
-        self._last_decision_ns = 0
+        self._streams = Streams()
+        self._decisions = Decisions()
         self._look: Callable[[int], int] | None = None
-        self._decisions = self._acted = 0  # times the decider was asked; of these, the ones that changed something
 
     @property
     def engine(self) -> Any:
@@ -238,11 +240,13 @@ class Host:
         until_ns: int | None = None,
         decider: Decider | Callable[[Snapshot], Targets] | None = None,
     ) -> dict[Vm, RunOutcome]:
-        """Run the VMs side by side in simulated time until their streams end or `until_ns`.
+        """Run the VMs side by side in simulated time until their streams end or `until_ns`, which is rounded up to a
+        whole quantum. An iterator that was stopped by that goes on where it was when it is given again. Without streams
+        simulated time passes until then, with all VMs idle.
 
         A stream yields batches (pages uint32, ops uint8, sources uint32 or None); ops: 0 read, 1 write, 2 fill from a
-        corpus page, 3 discard. The decider (by default the one the host was created with) is asked between quanta. It
-        may ask the host and its VMs, and end VMs; accesses are the streams' business.
+        corpus page, 3 discard. The decider (by default the one the host was created with) is asked at its interval, which
+        goes on from one run to the next. It may ask the host and its VMs, and end VMs; accesses are the streams' business.
         """
         engine = self.engine
         for vm in streams:
@@ -255,26 +259,23 @@ class Host:
         if asked is not None:
 
             def decide(now_ns: int) -> None:
-                snapshot = self.snapshot(now_ns)
-                self._last_decision_ns = now_ns
-                self._decisions += 1
-                for vm in self.vms:
-                    vm.mark()
-                self._acted += self._apply(asked.answer(snapshot))
+                self._decisions.make(asked, engine, self._named(), now_ns)
 
-        by_engine = {vm.engine_vm: vm for vm in streams}
         outcome = engine_run.run(
             engine,
-            {vm.engine_vm: border.batches(stream) for vm, stream in streams.items()},
+            {vm.engine_vm: batches for vm, batches in self._streams.begin(streams).items()},
             on_exhausted=self.config.on_exhausted,
             until_ns=until_ns,
             decide=decide,
+            decider=decider,
             interval_ns=0 if asked is None else asked.interval_ns,
             watch=self._look,
         )
-        for vm in [vm for vm in by_engine if not vm.alive]:
-            self.forget(vm)
-        return {by_engine[vm]: RunOutcome(done, reason) for vm, (done, reason) in outcome.items()}
+        for vm in [vm for vm in streams if not vm.engine_vm.alive]:
+            self.forget(vm.engine_vm)
+        outcomes = {vm: RunOutcome(*outcome[vm.engine_vm]) for vm in streams}
+        self._streams.end(outcomes)
+        return outcomes
 
     def watch(self, look: Callable[[int], int] | None) -> None:
         """From now on `look` is called with the simulated time while VMs run, between quanta; it returns from when on it
@@ -283,43 +284,7 @@ class Host:
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:
         """What a decider is given: the host between two quanta, and what VMs did since the last decision."""
-        now = self.sim_ns if now_ns is None else now_ns
-        frames = self.engine.frames
-        return Snapshot(
-            now_ns=now,
-            interval_ns=max(0, now - self._last_decision_ns),
-            total_pages=frames.nr_frames,
-            free_pages=frames.buddy.nr_free,
-            low_pages=frames.low_pages,
-            high_pages=frames.high_pages,
-            vms=tuple(vm.view() for vm in self.vms),
-            memo=self._memo,
-        )
-
-    def _apply(self, targets: Targets) -> bool:
-        """Do what a decider wants, as far as it can be done; whether anything changed. No balloon takes what is
-        reserved for a VM."""
-        vms = self._named()
-        self._memo = targets.memo
-        acted = False
-        for name, pages in targets.balloon_pages.items():
-            guest = vms[name].engine_vm.guest if name in vms else None
-            if guest is None:
-                continue
-            pages = min(pages, vms[name].pages - vms[name].engine_vm.reservation)
-            if guest.balloon_target != pages:
-                guest.set_target(pages)
-                acted = True
-        for name, pages in targets.reclaim_pages.items():
-            if name in vms:
-                acted |= self.engine.reclaim_from(vms[name].engine_vm, pages) > 0
-        scanner = self.engine.scanner
-        pace = {"pages_to_scan": targets.scan_pages, "sleep_ns": targets.scan_sleep_ns}
-        for key, value in pace.items() if scanner is not None else ():
-            if value is not None and getattr(scanner, key) != value:
-                setattr(scanner, key, value)
-                acted = True
-        return acted
+        return self._decisions.snapshot(self.engine, self._named(), self.sim_ns if now_ns is None else now_ns)
 
     def scan(self, pages: int | None = None) -> int:
         """Returns how many pages were merged: the scanner looks at `pages` pages, or at everything once."""
@@ -362,13 +327,13 @@ class Host:
 
     @property
     def sim_ns(self) -> int:
-        """Simulated time, ns: the clock of the VM that is ahead."""
+        """Simulated time, ns: what every VM had to do before is done."""
         return int(self.engine.sim_ns())
 
     def counters(self) -> dict[str, int]:
         """Exact event counts; memvirt.metrics.registry describes each. What guests count of themselves (guest.NAME) is summed
         over all that there have been, and left out without any."""
-        own = {"decisions": self._decisions, "decisions_acted": self._acted}
+        own = {"decisions": self._decisions.made, "decisions_acted": self._decisions.acted}
         guests = {f"guest.{name}": int(count) for name, count in self.engine.guest_events().items()}
         return {**self.engine.meter.events(), **stores.events(self.engine), **own, **guests}
 

@@ -343,7 +343,8 @@ def test_a_limit_stops_the_vm_and_no_other():
 
 
 def test_until_is_a_time_at_which_nothing_begins():
-    host = small()
+    """Taken up to a whole quantum; here that is a nanosecond."""
+    host = small(quantum=1)
     vm = host.create_vm("a", MIB)
     vm.access([0], [1])
     hit = host.engine.clock.table["hit"]

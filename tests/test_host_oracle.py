@@ -217,7 +217,7 @@ class HostMachine(RuleBasedStateMachine):
     @rule()
     def harvest(self):
         self.host.harvest()
-        self.oracle.harvest()
+        self.oracle.harvest_now()
 
     @rule(number=numbers, pages=st.sampled_from([0, 1, 40, 300]))
     @precondition(some)

@@ -17,7 +17,7 @@ MAX_FUNCTION_LINES = 62
 
 # Both lists stand bottom up: a module imports only what stands above it. "group:" opens a folder; "-" is the ground.
 ENGINE_ORDER = """
--: types prefetch splitmix counters interrupt simtime device
+-: types prefetch splitmix counters interrupt agenda simtime device
 traces: renumber
 content: codec content sources fingerprints
 memory: fragmentation blocks buddy frames
@@ -32,8 +32,8 @@ upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
 host: clone
 guests: guest_memory machine guest balloon hardware
-host: batch core readback vm host contiguity schedule savings sample audit
-testing: orders guests contents memory stores host
+host: batch stream core readback vm host contiguity schedule savings sample audit
+testing: agendas orders guests contents memory stores host
 """
 
 PYTHON_ORDER = """
@@ -45,7 +45,7 @@ settings: wording diagnose orders fields devices watermarks costs scanner_option
 inputs:
 workloads:
 simulation: trace reuse curve profile own face
--: border vm stores host
+-: border vm stores streams deciding host
 results: timeline record claims manifest shelf run_folder frames shards derived
 experiment: fleet_spec backend fleet suite overrides sweep replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool elsewhere executors loop

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import memvirt
+from memvirt.deciding import Decisions
 from memvirt.metrics import registry
 from memvirt.policies.base import Targets
 from memvirt.policies.far_memory import FarMemory
@@ -169,9 +170,14 @@ def test_a_decider_acts_when_it_changes_something_and_not_when_it_repeats_itself
     host = memvirt.Host(memory="2MiB", sharing="hash")
     vm = host.create_vm("a", "1MiB", guest=True)
     same = Targets(balloon_pages={"a": 16, "gone": 3}, scan_pages=7)
-    assert [host._apply(same), host._apply(same)] == [True, False]
-    assert host._apply(Targets(scan_sleep_ns=5)) and not host._apply(Targets())
-    assert not host._apply(Targets(reclaim_pages={"a": 4}))  # it holds nothing
+    decisions = Decisions()
+
+    def acts(targets):
+        return decisions.apply(targets, host.engine, {"a": vm})
+
+    assert [acts(same), acts(same)] == [True, False]
+    assert acts(Targets(scan_sleep_ns=5)) and not acts(Targets())
+    assert not acts(Targets(reclaim_pages={"a": 4}))  # it holds nothing
     assert vm.engine_vm.guest.balloon_target == 16 and host.engine.scanner.pages_to_scan == 7
 
 

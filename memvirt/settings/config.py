@@ -38,7 +38,7 @@ from memvirt.settings.fields import (
 )
 from memvirt.settings.scanner_options import defaults, problem_of
 from memvirt.settings.watermarks import LEAST_PAGES, Watermarks, linux_watermarks
-from memvirt.units import PAGE_SIZE, format_pages
+from memvirt.units import PAGE_SIZE, format_pages, format_time
 
 Scanner = Annotated[str | None, BeforeValidator(none_from_text), *one_of(SCANNERS)]
 Codec = Annotated[str, *one_of(CODECS)]
@@ -118,6 +118,9 @@ class HostConfig(Model):
     harvest_interval: Interval = Field(
         default=100_000_000, description="simulated time between two collections of accessed marks"
     )
+    quantum: Interval = Field(
+        default=50_000, description="simulated time for which a VM runs before those that are behind it have their turn"
+    )
     costs: Annotated[CostModel, BeforeValidator(cost_models.by_value)] = Field(
         default="default", validate_default=True, description="cost model by name, or file.toml"
     )
@@ -153,8 +156,11 @@ class HostConfig(Model):
         if self.swap_total > MOST_PAGES:
             text = f"{self.swap_total} slots with all areas; {most}"
             problems.append(Problem(("swap",), text, ("swap_areas", "memory")))
-        if self.harvest_interval == 0:
-            problems.append(Problem(("harvest_interval",), "is zero; did you mean 100ms?"))
+        for name, usual in (("harvest_interval", "100ms"), ("quantum", "50us")):
+            if not getattr(self, name):
+                problems.append(Problem((name,), f"is zero; did you mean {usual}?"))
+        if self.quantum > 10**12:
+            problems.append(Problem(("quantum",), f"{format_time(self.quantum)}; the most is 1000s"))
         if problems:
             raise Conflicts(problems)
         self._fill_in()

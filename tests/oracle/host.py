@@ -24,6 +24,7 @@ from oracle.parts import (
     ORDER_BYTES,
     ORDERS,
     PAGE,
+    QUANTUM,
     READ,
     WRITE,
     Device,
@@ -58,8 +59,8 @@ class Oracle(Faults):
         self.frames = {}  # number -> Frame, of guests
         self.count, self.cpu = dict.fromkeys(host.counters(), 0), dict.fromkeys(host.cpu_ns(), 0)
         self.faults = {}  # kind -> [how many, their ns]
-        self.now = self.background = self.evictions = 0
-        self.awake, self.batch, self.running, self.latest = False, [], None, 0
+        self.now = self.background = self.evictions = self.reached = self.entries = self.waits = 0
+        self.awake, self.batch, self.running = False, [], None
         self.over, self.providing = False, None  # a VM may be above its limit; the one whose pages are all brought in
         self.next_harvest = config.harvest_interval
         self.slots = Slots(config.swap) if config.swap else None
@@ -88,18 +89,17 @@ class Oracle(Faults):
         self.now += ns
         self.cpu[mechanism] += ns
 
-    def sim_ns(self):
-        self.latest = max(
-            [self.latest, *(vm.now for vm in self.vms.values())] if self.vms else [self.latest, self.background]
-        )
-        return self.latest
+    def arrive(self, *vms):
+        """VMs have done something of their own, outside a run."""
+        self.entries += 1
+        self.reached = max([self.reached, *(vm.now for vm in vms)])
 
     # ---- VMs
 
     def take_fixed(self, length):
         """Frames for `length` bytes, the largest blocks first: [(frame, order)]."""
         missing, order, taken = -(-length // PAGE), 10, []
-        self.make_room(missing + self.min, self.sim_ns())
+        self.make_room(missing + self.min, self.reached)
         if missing + self.min + self.aside() > self.memory.nr_free:
             raise Refused
         while missing:
@@ -114,7 +114,7 @@ class Oracle(Faults):
     def new_vm(self, name, pages, tag_base):
         fixed = self.take_fixed(pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64 + 2 * 128 * 6)
         id = next(i for i in range(len(self.vms) + 1) if all(vm.id != i for vm in self.vms.values()))
-        vm = Vm(id, name, pages, tag_base, self.sim_ns())
+        vm = Vm(id, name, pages, tag_base, self.reached)
         vm.fixed = fixed
         self.vms[name] = vm
         return vm
@@ -127,13 +127,14 @@ class Oracle(Faults):
             self.now = vm.now
             enough = self.populate(vm)
             vm.now = self.now
+            self.arrive(vm)
             if not enough:
                 self.destroy(vm)
                 raise Refused
         return vm
 
     def set_aside(self, vm):
-        if vm.reservation and not self.make_room(self.min, self.sim_ns()):
+        if vm.reservation and not self.make_room(self.min, self.reached):
             self.destroy(vm)
             raise Refused
 
@@ -183,6 +184,7 @@ class Oracle(Faults):
             raise Refused
         vm.sequence = parent.sequence
         parent.now, vm.now = self.now, max(vm.now, self.now)
+        self.arrive(parent, vm)
         return vm
 
     def copy_pinned(self, parent, child):
@@ -210,7 +212,7 @@ class Oracle(Faults):
             self.directories.take()
 
     def destroy(self, vm):
-        self.sim_ns()
+        self.entries += 1
         self.now = vm.now
         for region, leaf in sorted(vm.leaves.items()):
             leaf.holders.remove(vm)
@@ -236,8 +238,16 @@ class Oracle(Faults):
 
     # ---- what VMs do
 
-    def access(self, vm, pages, ops, sources=None, until=FOREVER):
+    def access(self, vm, pages, ops, sources=None):
         """(accesses done, why it stopped)"""
+        found = self.serve_batch(vm, pages, ops, sources)
+        if self.over:
+            self.keep_limits()
+        self.arrive(vm)
+        return found
+
+    def serve_batch(self, vm, pages, ops, sources=None, until=FOREVER):
+        """Those that begin before `until`."""
         self.now, vm.outcome, done = vm.now, OK, 0
         for page, op in zip(pages, ops, strict=True):
             if self.now >= until:
@@ -252,8 +262,6 @@ class Oracle(Faults):
             self.spend("access", self.costs["hit"])
             self.store(vm, page, op, 0 if sources is None else sources[done])
             done += 1
-        if self.over:
-            self.keep_limits()
         vm.now = self.now
         return done, vm.outcome
 
@@ -286,6 +294,7 @@ class Oracle(Faults):
         if self.over:
             self.keep_limits()
         vm.now = self.now
+        self.arrive(vm)
         return done
 
     def pin(self, vm, first, pages, pinned):
@@ -305,6 +314,7 @@ class Oracle(Faults):
         if self.over:
             self.keep_limits()
         vm.now = self.now
+        self.arrive(vm)
         return done
 
     def bytes_of(self, vm, page):
@@ -315,52 +325,78 @@ class Oracle(Faults):
 
     def run(self, streams, until=FOREVER):
         """Batches [(pages, ops, sources)] per VM, side by side: {vm: (done, reason)}."""
-        left = {vm: list(batches) for vm, batches in streams.items()}
-        done, reasons, waits, begins = dict.fromkeys(left, 0), {}, 0, self.sim_ns()
+        until = -(-until // QUANTUM) * QUANTUM
+        left, found = {vm: list(batches) for vm, batches in streams.items()}, {vm: [0, "until"] for vm in streams}
         for vm in left:
-            vm.now, vm.waits_since = max(vm.now, begins), None
+            vm.now = max(vm.now, self.reached)
         while left:
-            vm = min(left, key=lambda vm: (vm.now, vm.id))
-            if not vm.alive or vm.now >= until:
-                reasons[vm] = "until" if vm.alive else "killed"
+            at, _, turn = min(self.agenda(left))
+            if at >= until:
+                break
+            self.reached = max(self.reached, at)
+            if isinstance(turn, Vm):
+                self.turn(turn, left, found, until)
+                if self.over:
+                    self.now = turn.now
+                    self.keep_limits()
+            else:
+                turn()
+            for vm in [vm for vm in left if not vm.alive]:
+                found[vm][1] = "killed"
                 del left[vm]
-                continue
-            self.harvest_due(vm.now)
-            if self.sharing:
-                self.sharing.catch_up(vm.now)
+        last = max([self.reached, *(vm.now for vm in streams)])
+        self.reached = max(self.reached, min(last, until))
+        return {vm: tuple(value) for vm, value in found.items()}
+
+    def agenda(self, left):
+        """(when, the lower goes first, whose turn) of everybody who works."""
+        yield from ((vm.now, 100 + vm.id, vm) for vm in left)
+        if self.config.harvest_interval:
+            yield self.next_harvest, 0, self.harvest_turn
+        if self.awake:
+            yield self.background, 1, self.background_turn
+        if self.sharing and self.sharing.slice:
+            yield self.sharing.next, 5, self.sharing.turn
+
+    def turn(self, vm, left, found, until):
+        """What begins before the end of the quantum, through all batches."""
+        limit = min(until, (vm.now // QUANTUM + 1) * QUANTUM)
+        while vm.now < limit:
             while left[vm] and len(left[vm][0][0]) == 0:
                 del left[vm][0]
             if not left[vm]:
-                reasons[vm] = "done"
+                found[vm][1] = "done"
                 del left[vm]
-                continue
-            others = [other.now for other in left if other is not vm]
-            if vm.waits_since == self.changes():  # what failed would fail again
-                served, outcome = 0, vm.outcome
-            else:
-                served, outcome = self.access(vm, *left[vm][0], until=min([until, *(now + 50_000 for now in others)]))
-            vm.waits_since = self.changes() if not served and outcome != OK else None
-            done[vm] += served
-            left[vm][0] = [part[served:] for part in left[vm][0]]
-            if served or outcome == OK:
-                waits = 0 if served else waits
-            elif self.config.on_exhausted == "wait" and waits < 10_000:
-                waits += 1
-                self.count["waits"] += 1
-                vm.stall += self.costs["wait_quantum"]
-                vm.now += self.costs["wait_quantum"]
-            elif self.config.on_exhausted == "kill" and outcome == NO_FRAME:
-                self.count["kills"] += 1
-                self.destroy(
-                    max(self.vms.values(), key=lambda vm: (max(0, vm.charged - vm.reservation), vm.charged, -vm.id))
-                )
-                waits = 0
-            else:
-                self.count["stops"] += 1
-                reasons[vm] = outcome
-                del left[vm]
-                waits = 0
-        return {vm: (done[vm], reasons[vm]) for vm in done}
+                return
+            if vm.waits_since != (self.changes(), self.entries):  # else what failed would fail again
+                served, outcome = self.serve_batch(vm, *left[vm][0], until=limit)
+                left[vm][0] = [part[served:] for part in left[vm][0]]
+                found[vm][0] += served
+                self.waits = 0 if served else self.waits
+                vm.waits_since = None
+                if outcome == OK:
+                    continue
+                vm.waits_since = (self.changes(), self.entries)
+            self.find_no_memory(vm, left, found)
+            return
+
+    def find_no_memory(self, vm, left, found):
+        if self.config.on_exhausted == "wait" and self.waits < 10_000:
+            self.waits += 1
+            self.count["waits"] += 1
+            vm.stall += self.costs["wait_quantum"]
+            vm.now += self.costs["wait_quantum"]
+            return
+        self.waits, vm.waits_since = 0, None
+        if self.config.on_exhausted == "kill" and vm.outcome == NO_FRAME:
+            self.count["kills"] += 1
+            self.destroy(
+                max(self.vms.values(), key=lambda vm: (max(0, vm.charged - vm.reservation), vm.charged, -vm.id))
+            )
+            return
+        self.count["stops"] += 1
+        found[vm][1] = vm.outcome
+        del left[vm]
 
     def changes(self):
         """Grows with all that may let an access succeed that found no memory."""

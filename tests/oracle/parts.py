@@ -53,6 +53,7 @@ ORDER_BYTES = {  # of a host's frames n and the k keys of its records
 }
 PAGE = 4096
 LEAF = 512
+QUANTUM = 50_000  # VMs take turns at multiples of this
 CLUSTER = 32  # pages reclaimed at a time
 SWAP_BATCH = 256  # pages written to swap at a time
 OK, NO_FRAME, LIMITED = "done", "no_frame", "limited"
@@ -124,7 +125,7 @@ class Vm:
         self.revoked = set()  # regions whose cached write permission does not count
         self.charged = self.stall = self.sequence = self.reservation = self.domain = self.active = 0
         self.limit, self.hand, self.ages = None, 0, []
-        self.alive, self.fixed, self.outcome = True, [], OK
+        self.alive, self.fixed, self.outcome, self.waits_since = True, [], OK, None
 
 
 class Memory:

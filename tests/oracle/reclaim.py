@@ -97,25 +97,31 @@ class Reclaim(Mapping):
 
     def catch_up(self):
         now = self.now
-        self.harvest_due(now)
-        if not self.awake:
-            if self.memory.nr_free >= self.low + self.aside() or now < self.background:
-                return
+        while self.config.harvest_interval and self.next_harvest <= now:
+            self.harvest_turn()
+        if not self.awake and self.memory.nr_free < self.low + self.aside() and now >= self.background:
             self.awake, self.background = True, now
         while self.awake and self.background <= now:
-            self.now = self.background
-            gone = self.shrink(CLUSTER)
-            self.count["reclaim_background"] += gone
-            if not gone:
-                self.now += self.costs["wait_quantum"]
-            self.awake = gone > 0 and self.memory.nr_free < self.high + self.aside()
-            self.background = self.now
+            self.background_turn()
         self.now = now
 
-    def harvest_due(self, now):
-        if now >= self.next_harvest:
-            self.next_harvest = now + self.config.harvest_interval
-            self.harvest()
+    def background_turn(self):
+        """A batch of the background reclaimer; it sleeps at the high watermark, or when nothing goes."""
+        self.now = self.background
+        gone = self.shrink(CLUSTER)
+        self.count["reclaim_background"] += gone
+        if not gone:
+            self.now += self.costs["wait_quantum"]
+        self.awake = gone > 0 and self.memory.nr_free < self.high + self.aside()
+        self.background = self.now
+
+    def harvest_now(self):
+        self.entries += 1
+        self.harvest()
+
+    def harvest_turn(self):
+        self.next_harvest += self.config.harvest_interval
+        self.harvest()
 
     def touch_order(self, frame):
         if frame.ordered:
@@ -286,6 +292,7 @@ class Reclaim(Mapping):
         return len(got)
 
     def reclaim_from(self, vm, pages):
+        self.entries += 1
         self.now = max(self.background, vm.now)
         age = 127
         while age and sum(each >= age for each in vm.ages) < pages:

@@ -16,7 +16,7 @@ class Sharing:
         table = cells * 8 if oracle.config.sharing == "hash" else 0
         oracle.take_fixed(table + oracle.config.memory * 8)  # and a time per frame
         options = oracle.config.sharing_options
-        self.slice, self.sleep_ns = options["pages_to_scan"], options["sleep_ns"]
+        self.slice, self.sleep_ns, self.next = options["pages_to_scan"], options["sleep_ns"], 0
         self.bound = options.get("max_page_sharing", 0) or FOREVER
         self.breaks = self.false_matches = self.put_off = self.scanned = self.full = 0
 
@@ -57,19 +57,22 @@ class Sharing:
         return merged
 
     def scan_now(self, pages=FOREVER):
-        self.oracle.now = max(self.now, self.oracle.sim_ns())
+        self.oracle.entries += 1
+        self.oracle.now = max(self.now, self.oracle.reached)
         merged = self.scan(pages)
         self.now = self.oracle.now
+        self.next = max(self.next, self.now)
         return merged
 
-    def catch_up(self, now):
-        while self.now <= now:
-            self.oracle.now = self.now
-            self.scan(self.slice)
-            pause = max(self.sleep_ns, 1)
-            if self.oracle.now == self.now:  # there was nothing to look at
-                pause = max(pause, self.oracle.costs["wait_quantum"])
-            self.now = self.oracle.now + pause
+    def turn(self):
+        """As an actor: a slice, then a pause."""
+        self.oracle.now = self.next
+        self.scan(self.slice)
+        pause = max(self.sleep_ns, 1)
+        if self.oracle.now == self.next:  # there was nothing to look at
+            pause = max(pause, self.oracle.costs["wait_quantum"])
+        self.now = self.oracle.now
+        self.next = self.now + pause
 
     def visit(self, frame):
         if frame.stable:

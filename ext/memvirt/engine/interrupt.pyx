@@ -13,7 +13,7 @@ import cython
 from cpython.exc cimport PyErr_CheckSignals
 
 cdef extern from "walltime.h" nogil:
-    long long memvirt_wall_ns()
+    long long memvirt_coarse_ns()
 
 cdef enum:
     LOOK_NS = 8_000_000         # wall time between two looks; a look needs the interpreter's lock
@@ -26,7 +26,7 @@ cdef class Interrupt:
     cdef bint look(self) noexcept nogil:
         cdef long long now
         if not self.caught:
-            now = memvirt_wall_ns()
+            now = memvirt_coarse_ns()
             if now - self.looked_ns >= LOOK_NS:
                 with gil:
                     try:
@@ -34,7 +34,7 @@ cdef class Interrupt:
                     except BaseException as why:
                         self.raised = why
                         self.caught = True
-                self.looked_ns = memvirt_wall_ns()
+                self.looked_ns = memvirt_coarse_ns()
         return self.caught
 
     cdef int deliver(self) except -1:

@@ -1,3 +1,4 @@
+from .agenda cimport Agenda
 from .counters cimport Meter
 from .interrupt cimport Interrupt
 from .types cimport int64_t, uint32_t, uint64_t
@@ -37,6 +38,7 @@ cdef class Clock:
     cdef Meter meter
     cdef int64_t *cpu_ns            # the meter's
     cdef Interrupt interrupt        # the host's: whether to stop
+    cdef readonly Agenda agenda     # the host's: who works next
     cdef uint64_t progress          # what actors have done so far, in whatever each of them counts
 
     cdef inline void spend(self, int mechanism, int64_t ns) noexcept nogil:
@@ -51,18 +53,21 @@ cdef class Clock:
 
 
 cdef class Actor:
-    # What works beside the VMs, on a clock of its own. A new one is one file: when it is due, and what it does.
+    # What works beside the VMs, on a clock of its own. A new one is one file: what it does, and when it does it again.
     cdef Clock clock                # the host's
-    cdef public int64_t now_ns      # its own: until then it has worked, or sleeps
+    cdef uint32_t number            # in the host's agenda
+    cdef public int64_t now_ns      # its clock: what it did so far took until then
     cdef bint awake                 # has begun what takes several pieces of work
     cdef uint32_t share             # how much it does at a time
     cdef int64_t pause_ns           # how long it sleeps after each piece
 
-    # Whether work of it should have begun by `now`. An actor that this wakes sets its own clock.
-    cdef bint due(self, int64_t now) noexcept nogil
     # Does `want` of what it does, on the running clock. Returns how many were done.
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil
-    # One share of its work, on its own clock. The caller sets the running clock again.
+    # After a piece of work: when it begins the next; FOREVER: when it is woken.
+    cdef int64_t rest(self) noexcept nogil
+    # It has work from `now` on. Nothing if it is awake.
+    cdef void wake(self, int64_t now) noexcept nogil
+    # Its turn: one share of its work, at its time in the agenda. The caller sets the running clock again.
     cdef int step(self) except -1 nogil
-    # All that is due by `now`, on its own clock; the running clock is as it was.
+    # Its turns up to `now`; the running clock is as it was.
     cdef int catch_up(self, int64_t now) except -1 nogil

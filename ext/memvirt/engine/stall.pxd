@@ -40,6 +40,8 @@ cdef class Stalls:
     cdef bint secure(self) noexcept nogil
     # The running VM waited for memory from `began` to `ended`. Nothing if no VM runs.
     cdef void note(self, int64_t began, int64_t ended) noexcept nogil
+    # The same of a VM that sleeps until there is memory, with room for it made first.
+    cdef int wait(self, vmid_t vm, int64_t began, int64_t ended) except -1 nogil
     # No VM with work is behind `now`: complete the host's account up to there.
     cpdef int settle(self, int64_t now) except -1 nogil
     # No VM has work: complete it up to the last that is known.

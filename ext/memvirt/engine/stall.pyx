@@ -171,6 +171,15 @@ cdef class Stalls:
             self._push(began, 1, 0)
             self._push(ended, -1, 0)
 
+    cdef int wait(self, vmid_t vm, int64_t began, int64_t ended) except -1 nogil:
+        if not self.secure():
+            with gil:
+                raise MemoryError("edges of stalls")
+        self.running = vm
+        self.note(began, ended)
+        self.running = NONE16
+        return 0
+
     cpdef int settle(self, int64_t now) except -1 nogil:
         self._settle(now)
         return 0
@@ -245,11 +254,7 @@ cdef class Stalls:
 
     def stall(self, vmid_t vm, int64_t began, int64_t ended):
         """Note a stall of a VM from Python."""
-        if not self.secure():
-            raise MemoryError("edges of stalls")
-        self.running = vm
-        self.note(began, ended)
-        self.running = NONE16
+        self.wait(vm, began, ended)
 
     cpdef object check(self):
         cdef uint32_t i, flags = 0

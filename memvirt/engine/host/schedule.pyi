@@ -11,6 +11,7 @@ def run(
     on_exhausted: str = ...,
     until_ns: int | None = ...,
     decide: Callable[[int], None] | None = ...,
+    decider: object = ...,
     interval_ns: int = ...,
     watch: Callable[[int], int] | None = ...,
 ) -> dict[Vm, tuple[int, str]]: ...

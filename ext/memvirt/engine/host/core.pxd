@@ -1,5 +1,6 @@
 from ..simtime cimport Actor, Clock
 from .batch cimport Batch
+from .stream cimport Stream
 from .clone cimport Cloner
 from ..upkeep.collapse cimport Collapser
 from ..upkeep.compact cimport Compactor
@@ -48,6 +49,10 @@ cdef class VmState:
     cdef readonly VirtualMachine machine
     cdef public int64_t now_ns                  # its clock
     cdef Balloon worker                         # of its guest's balloon
+    cdef Stream stream                          # what it has left to do; None: it was never in a run
+    cdef bint runs                              # it has work in the run that goes on
+    cdef bint waits                             # its last access found no memory, and it tries again
+    cdef uint64_t changes                       # Core.changes() then
     cdef dict last_stall                        # once it is destroyed: what stall() said
     cdef readonly int outcome                   # why the last access stopped (Outcome)
     cdef memvirt_hits hits
@@ -71,8 +76,14 @@ cdef class Core:
     cdef readonly ShareIndex index              # None without page sharing
     cdef readonly Scanner scanner               # None without page sharing
     cdef Scanning scanning                      # its actor
-    cdef list actors                            # what works beside the VMs at times of its own; reclaim is asked by faults
-    cdef int64_t latest_ns                      # how far simulated time had come when last asked
+    cdef list actors                            # what works beside the VMs; of two at the same time the first goes first
+    cdef Actor deciding                         # what asks the decider; None before the first run with one
+    cdef void **who                             # [NUMBERS]: those who are in the agenda, by number; borrowed
+    cdef int64_t reached_ns                     # simulated time: what every VM had to do before is done
+    cdef int64_t quantum_ns                     # VMs take turns at multiples of this
+    cdef uint32_t nr_running                    # VMs with work in the run that goes on
+    cdef uint32_t nr_waits                      # sleeps of VMs without memory since anything moved
+    cdef int rule                               # what becomes of them
     cdef readonly dict vms                      # {name: Vm}
     cdef readonly dict options
     cdef uint64_t seed
@@ -96,6 +107,9 @@ cdef class Core:
     cdef int _end(self, VmState vm) except -1
     cdef uint32_t run_as(self, Actor actor, int64_t now, uint32_t want) except? 0xFFFFFFFF
     cdef void _leave(self) noexcept
+    cdef int _reach(self, VmState vm) except -1
+    cdef int _leave_agenda(self, VmState vm) except -1
+    cdef int hire(self, Actor actor, int64_t first_ns) except -1
     cdef list _take_fixed(self, uint64_t bytes, object what)
     cdef uint64_t changes(self) noexcept nogil
     cpdef int64_t sim_ns(self)

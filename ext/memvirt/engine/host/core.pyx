@@ -16,9 +16,11 @@ over the parent's pages in the swap file that both have.
 
 from cpython.pythread cimport PyThread_get_thread_ident
 from posix.unistd cimport getpid
+from libc.stdlib cimport calloc, free
 
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
+from ..agenda cimport FIRST_BALLOON, FIRST_VM, FOREVER, NUMBERS
 from ..simtime cimport Actor, Clock
 from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, Batch
 from .clone cimport Cloner
@@ -79,8 +81,16 @@ cdef class Core:
     order, order_options; min_pages, low_pages, high_pages; zpool (dict of Zpool's arguments, or None); sharing (scanner
     name or None), sharing_options; provisioning 0..2; readahead (page cluster), zpool_shrinker;
     harvest_interval_ns; compact_threshold (per mille; left out: never by itself); collapse_interval_ns (left out: only
-    when asked); costs; seed.
+    when asked); quantum_ns; costs; seed.
     """
+
+    def __cinit__(self, *arguments, **options):
+        self.who = <void **>calloc(NUMBERS, sizeof(void *))
+        if self.who == NULL:
+            raise MemoryError("the agenda")
+
+    def __dealloc__(self):
+        free(self.who)
 
     def __init__(self, Content content not None, device not None, swap, **options):
         if content.nr_frames > MOST_FRAMES:
@@ -120,9 +130,15 @@ cdef class Core:
             self.scanning = Scanning(self.scanner)
         self.compactor = Compactor(self.mapping, options.get("compact_threshold", COMPACT_NEVER))
         self.collapser = Collapser(self.mapping, options.get("collapse_interval_ns", 0))
-        self.actors = [self.reclaim.harvester, self.collapser, self.compactor]
+        self.actors = []
+        self.quantum_ns = options["quantum_ns"]
+        self.hire(self.reclaim.harvester, options["harvest_interval_ns"] or FOREVER)
+        self.hire(self.reclaim, FOREVER)
+        self.hire(self.reclaim.shrinker, FOREVER)
+        self.hire(self.collapser, options.get("collapse_interval_ns", 0) or FOREVER)
+        self.hire(self.compactor, FOREVER)
         if self.scanning is not None:
-            self.actors.append(self.scanning)
+            self.hire(self.scanning, 0 if self.scanner.pages_to_scan else FOREVER)
         self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
 
     def fixed_bytes(self, swap):
@@ -191,8 +207,37 @@ cdef class Core:
         vm.now_ns = self.clock.now
         self.stalls.stop(vm.id, vm.now_ns)
         self.stalls.drain()
+        self._reach(vm)
         self._leave()
         return self.clock.interrupt.deliver()
+
+    cdef int _reach(self, VmState vm) except -1:
+        """The VM has done something of its own: simulated time has come that far, and it may have woken someone."""
+        self.reached_ns = max(self.reached_ns, vm.now_ns)
+        vm.worker.look(vm.now_ns)
+        self.compactor.look(vm.now_ns)
+        return 0
+
+    cdef int _leave_agenda(self, VmState vm) except -1:
+        """The VM ends: it has no more turns."""
+        self.clock.agenda.put(FIRST_BALLOON + vm.id, FOREVER)
+        self.clock.agenda.put(FIRST_VM + vm.id, FOREVER)
+        self.who[FIRST_BALLOON + vm.id] = self.who[FIRST_VM + vm.id] = NULL
+        if vm.runs:
+            vm.runs = False
+            vm.stream.reason = "killed"
+            self.nr_running -= 1
+        return 0
+
+    cdef int hire(self, Actor actor, int64_t first_ns) except -1:
+        """From now on this actor has turns, the first at that time; FOREVER: when it is woken."""
+        if len(self.actors) == FIRST_BALLOON - 1:       # the last is a watcher's, see schedule
+            raise InvariantError(f"a host has numbers for {FIRST_BALLOON - 1} actors")
+        actor.number = len(self.actors)
+        self.actors.append(actor)
+        self.who[actor.number] = <void *>actor
+        self.clock.agenda.put(actor.number, first_ns)
+        return 0
 
     cdef uint32_t run_as(self, Actor actor, int64_t now, uint32_t want) except? 0xFFFFFFFF:
         """Enter and let an actor work now, on its own clock, not before `now`. Returns how much was done."""
@@ -204,6 +249,8 @@ cdef class Core:
                 done = actor.work(want)
         finally:
             actor.now_ns = self.clock.now
+            if self.clock.agenda.at(actor.number) < actor.now_ns:
+                self.clock.agenda.put(actor.number, actor.now_ns)
             self.clock.progress += done
             self._leave()
         self.clock.interrupt.deliver()
@@ -306,8 +353,6 @@ cdef class Core:
             self.meter.ev.reads += ops[i] == OP_READ
             i += 1
         self.stalls.running = NONE16
-        if self.mapping.over:
-            self.reclaim.keep_limits()
         vm.now_ns = self.clock.now
         vm.outcome = outcome
         return i
@@ -319,9 +364,5 @@ cdef class Core:
                 + self.clock.progress + self.entries)
 
     cpdef int64_t sim_ns(self):
-        """How far simulated time has come: the clock of the VM that is, or ever was, ahead."""
-        if self.vms == {}:
-            self.latest_ns = max(self.latest_ns, self.reclaim.now_ns)
-        for vm in self.vms.values():
-            self.latest_ns = max(self.latest_ns, (<VmState>vm).now_ns)
-        return self.latest_ns
+        """How far simulated time has come."""
+        return self.reached_ns

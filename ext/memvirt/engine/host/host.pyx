@@ -13,6 +13,7 @@ from posix.unistd cimport getpid
 
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
 
+from ..agenda cimport FIRST_BALLOON, FIRST_VM
 from ..mapping.ages cimport AGES
 from .core cimport Core
 from ..guests.balloon cimport Balloon
@@ -70,12 +71,14 @@ cdef class Engine(Core):
         vm.name = name
         vm.nr_pages = nr_pages
         vm.nr_vpns = nr_vpns
-        vm.worker = Balloon(self.clock)
+        vm.worker = Balloon(self.clock, id)
         try:
             self.mapping.open(vm.id, nr_vpns if runs else 0, nr_pages)
         except BaseException:
             self._give_fixed(vm)
             raise
+        self.who[FIRST_BALLOON + id] = <void *>vm.worker
+        self.who[FIRST_VM + id] = <void *>vm
         vm.hits.entry = self.mapping.tcache.view[id].entry
         vm.hits.writes = self.mapping.tcache.view[id].writes
         vm.hits.arena = self.content.arena
@@ -120,6 +123,7 @@ cdef class Engine(Core):
                                              f"only {vm.charged} could be had")
                 finally:
                     vm.now_ns = self.clock.now
+                    self._reach(vm)
                     self._leave()
         except BaseException:
             self._undo_vm(vm)
@@ -184,6 +188,9 @@ cdef class Engine(Core):
         parent.now_ns = self.clock.now
         vm.now_ns = max(vm.now_ns, self.clock.now)      # it comes into being now, even if its parent lags behind
         self.stalls.open(vm.id, vm.now_ns)
+        self._reach(parent)
+        if runs:
+            self._reach(vm)
         self._leave()
         self.clock.interrupt.deliver()
         return vm
@@ -213,8 +220,8 @@ cdef class Engine(Core):
         self._own(vm)
         self._enter()
         try:
-            self.sim_ns()                       # time does not run back when the VM that is ahead ends
             self.clock.now = vm.now_ns
+            self._leave_agenda(vm)
             self.stalls.stop(vm.id, vm.now_ns)
             vm.last_stall = vm.stall()
             if self.scanner is not None:
@@ -290,6 +297,7 @@ cdef class Engine(Core):
             vm.hits.sequence = snapshot.hits.sequence
         finally:
             vm.now_ns = self.clock.now
+            self._reach(vm)
             self._leave()
         self.clock.interrupt.deliver()
 
@@ -356,13 +364,16 @@ cdef class Engine(Core):
         return self.run_as(self.scanning, self.sim_ns(), NONE if pages is None else pages)
 
     def idle(self):
-        """VMs that are behind another one, or behind the scanner, have been idle until now: what it did lies in their
-        past. Else a scanner that has gone over memory would look at nothing until they have caught up."""
-        cdef int64_t now = self.sim_ns()
+        """VMs have been idle until now, however far the scanner has come: what it did lies in their past. Else a scanner
+        that has gone over memory would look at nothing until they have caught up."""
         if self.scanning is not None:
-            now = max(now, self.scanning.now_ns)
+            self.reached_ns = max(self.reached_ns, self.scanning.now_ns)
         for vm in self.vms.values():
-            (<Vm>vm).now_ns = now
+            (<Vm>vm).now_ns = max((<Vm>vm).now_ns, self.reached_ns)
+
+    def set_pace(self, uint32_t pages, int64_t sleep_ns):
+        """Let the scanner look at that many pages at a time (0: none), and sleep that long between."""
+        self.scanning.set_pace(pages, sleep_ns, self.reached_ns)
 
     def reclaim_from(self, Vm vm not None, uint32_t pages):
         """Evict up to `pages` of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns

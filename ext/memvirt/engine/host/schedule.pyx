@@ -1,207 +1,302 @@
-"""Several VMs in simulated time: the actor that is furthest behind runs next.
+"""Several VMs in simulated time: whoever is first in the agenda has a turn.
 
-Actors are the VMs that still have accesses to make, the balloon worker of each guest whose balloon is not where it
-should be, the page-sharing scanner, and the decider. (The background reclaimer is one too; it catches up whenever a
-fault asks for frames, see reclaim.) A VM runs until it is a quantum ahead of the next VM, or its batch is used up.
-Python is entered once per batch and once per decision.
+Time is cut into quanta (Core.quantum_ns), at multiples of their length. A VM's turn ends with the quantum in which it
+began, so VMs are never much more than a quantum and an access apart. Actors (harvest, background reclaim, the scanner,
+balloon workers, the decider) work at times of their own. Nothing in that depends on how streams are cut into batches, on
+who else has work, or on calls: a turn goes on through the end of a batch, and a run stops between two quanta.
+
+    quanta      |           |           |           |           |
+    vm 0        aaaaaaaaaaaa aaaaaaaaaaa|aa·····················   · waits for a page
+    vm 1        bbbbbbb|sleeps ────────────────────|bbbbbbbbbbb
+    scanner           ss              ss              ss
+    decider            !                       !
 
 When a VM's access finds no memory, the host's rule decides: `stop` ends its stream, `wait` lets it sleep and try again
 (until nothing has moved for WAIT_LIMIT sleeps of everyone), `kill` destroys the VM that pays for most frames beyond what
 is reserved for it (of equals: for most frames, the lowest) and goes on. A VM that waits tries again only once anything
 has changed: what failed fails again, after a look at every page.
+
+All of it runs without the interpreter's lock, which is taken for a batch, for a decision, and for the end of a stream.
 """
 
 from memvirt.errors import ConfigError
 
-from .batch cimport Batch, check_lengths
+from ..agenda cimport DECIDER, FIRST_BALLOON, FIRST_VM, FOREVER
+from .core cimport Core, VmState
 from .host cimport Engine
-from .vm cimport Vm
-from ..guests.balloon cimport Balloon
 from ..simtime cimport Actor
-from ..types cimport NO_FRAME, OK, int64_t, uint8_t, uint32_t, uint64_t
+from .stream cimport Stream
+from .vm cimport Vm
+from ..types cimport NO_FRAME, NONE, OK, int64_t, uint32_t, uint64_t
 
 cdef enum:
     WAIT_LIMIT = 10000          # sleeps in a row, all VMs together, before `wait` gives up
 
-cdef int64_t FOREVER = 0x7FFFFFFFFFFFFFFF
+cdef enum Rule:
+    STOP = 0
+    WAIT = 1
+    KILL = 2
+
+RULES = {"stop": STOP, "wait": WAIT, "kill": KILL}
+
+cdef enum:
+    WATCHER = FIRST_BALLOON - 1  # in the agenda: the last number of a host's actors
+
+cdef int64_t LAST_NS = (<int64_t>1) << 62       # no time that is asked for lies beyond: sums of two stay within 64 bits
+
+# Whose turn it is, is known by a number, and C has no class for that: the table has plain pointers.
+ctypedef int (*Turn)(void *engine, void *who, int64_t until) except -1 nogil
 
 
-cdef class _Stream:
-    """One VM and what is left of its batches."""
-    cdef Vm vm
-    cdef object batches
-    cdef Batch batch            # its own: whatever the generators do to their arrays meanwhile
-    cdef uint32_t at
-    cdef uint64_t done
-    cdef str reason
-    cdef bint waits             # its last access found no memory
-    cdef uint64_t changes       # Core.changes() then
+cdef class Asking(Actor):
+    """Calls Python code in no time."""
+    cdef Engine engine          # during a run
 
-    cdef bint refill(self) except? False:
-        """Fetch the next batch that is not empty; False when there is none."""
-        cdef const uint32_t[::1] pages, sources
-        cdef const uint8_t[::1] ops
-        while self.at == self.batch.n:
-            batch = next(self.batches, None)
-            if batch is None:
-                return False
-            pages, ops, sources = batch[0], batch[1], batch[2] if len(batch) > 2 else None
-            self.vm._require_running()
-            check_lengths(self.vm.name, pages, ops, sources)
-            self.at = self.batch.n = 0
-            if pages.shape[0]:
-                self.batch.own(self.vm.name, self.vm.nr_vpns, self.vm.engine.content.nr_sources, pages, ops, sources, 0,
-                               pages.shape[0])
-        return True
+    cdef object ask(self, whom, int64_t now):
+        """Its answer. Whoever has done nothing by then, but to be asked, has changed nothing."""
+        cdef uint64_t entries = self.engine.entries
+        self.engine._leave()
+        try:
+            return whom(now)
+        finally:
+            self.engine._enter()
+            if self.engine.entries == entries + 1:
+                self.engine.entries = entries
+            self.clock.now = now
+
+
+cdef class Deciding(Asking):
+    """Asks the decider at its interval. One that is given again goes on with the interval it was in."""
+    cdef object key             # who is asked
+    cdef object decide          # how; None: no run is going on
+    cdef int64_t next_ns        # between runs: when it is asked next
+
+    cdef int begin(self, Engine engine, object key, object decide, int64_t interval_ns) except -1:
+        if key is not self.key or self.key is None:
+            self.key = key
+            self.next_ns = engine.reached_ns + interval_ns
+        self.clock, self.number = engine.clock, DECIDER
+        self.engine, self.decide, self.pause_ns = engine, decide, interval_ns
+        self.clock.agenda.put(DECIDER, max(self.next_ns, engine.reached_ns))
+        return 0
+
+    cdef int end(self) except -1:
+        if self.decide is not None:
+            self.next_ns = self.clock.agenda.at(DECIDER)
+            self.clock.agenda.put(DECIDER, FOREVER)
+        self.engine = self.decide = None
+        return 0
+
+    cdef int64_t rest(self) noexcept nogil:
+        return self.now_ns + self.pause_ns
+
+    cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        with gil:
+            self.ask(self.decide, self.clock.now)
+        return 0
+
+
+cdef class Watching(Asking):
+    """Lets somebody look, from the beginning of a run on, whenever he wants to look again."""
+    cdef object look
+    cdef int64_t next_ns
+
+    def __init__(self, Engine engine not None, look):
+        self.clock, self.number = engine.clock, WATCHER
+        self.engine, self.look = engine, look
+
+    cdef int64_t rest(self) noexcept nogil:
+        return max(self.next_ns, self.now_ns + 1)
+
+    cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        with gil:
+            self.next_ns = self.ask(self.look, self.clock.now)
+        return 0
 
 
 def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop", until_ns=None, decide=None,
-        int64_t interval_ns=0, watch=None, int64_t quantum_ns=50_000):
+        decider=None, interval_ns=0, watch=None):
     """Run the VMs' streams; {Vm: (accesses done, reason)}.
 
-    streams: {Vm: iterator of (pages, ops[, sources])}. until_ns: simulated time at which every VM stops. decide: called
-    with the time every interval_ns, between quanta. watch: called with the time between quanta, once it has come to what
-    the last call returned; it looks and changes nothing. Reasons: done, until, killed, or why memory could not be had.
+    streams: {Vm: iterator of (pages, ops[, sources])}; one that an earlier run has stopped at its time goes on where that
+    was. until_ns: simulated time at which every VM stops, rounded up to a whole quantum; without streams, time passes
+    until then. decide: called with the time every interval_ns; decider: whom it asks. watch: called with the time, once
+    that has come to what its last call returned; it looks and changes nothing. Reasons: done, until, killed, or why memory
+    could not be had.
     """
-    cdef int64_t until = FOREVER if until_ns is None else until_ns
-    cdef list active = [_stream(engine, vm, batches) for vm, batches in streams.items()]
-    cdef list everyone = list(active)
-    cdef _Stream stream
-    cdef int64_t now, limit, begins = engine.sim_ns(), next_decision = begins + interval_ns
-    cdef int64_t next_look = FOREVER if watch is None else begins
-    cdef uint32_t waits = 0
+    cdef int64_t until = _whole_quanta(engine, until_ns)
+    cdef bint idle = not streams and until_ns is not None
+    cdef Vm vm
+    cdef Deciding deciding
+    cdef Watching watching = None if watch is None else Watching(engine, watch)
+    if engine.deciding is None:
+        engine.deciding = Deciding()
+        engine.who[DECIDER] = <void *>engine.deciding
+    deciding = engine.deciding
+    if decide is not None and not 0 < interval_ns <= LAST_NS:
+        raise ConfigError(f"decider: interval_ns = {interval_ns}; 1 to {LAST_NS} is the range")
+    for vm in streams:
+        vm._require()
+        if vm.engine is not engine:
+            raise ConfigError(f"VM '{vm.name}' belongs to another host")
     engine._enter()
+    engine.entries -= 1                         # a run is no change from outside
     try:
-        for stream in active:                   # who was behind has been idle until now: that is no stall
-            stream.vm.now_ns = max(stream.vm.now_ns, begins)
-            engine.stalls.start(stream.vm.id, stream.vm.now_ns)
-        while active:
-            stream = _furthest_behind(active)
-            now = stream.vm.now_ns
-            if now >= until or not stream.vm.alive:
-                _retire(engine, active, stream, "until" if stream.vm.alive else "killed")
-                continue
-            engine.stalls.settle(now)
-            _background(engine, now)
-            if now >= next_look:
-                next_look = _ask(engine, watch, now)
-            if decide is not None and now >= next_decision:
-                _ask(engine, decide, now)
-                next_decision = now + interval_ns
-                continue                        # it may have ended any VM, this one too
-            if not stream.refill():
-                _retire(engine, active, stream, "done")
-                continue
-            limit = min(until, _next_clock(active, stream) + quantum_ns)
-            if _serve(engine, stream, limit):
-                waits = 0
-            elif stream.vm.outcome != OK:
-                waits = _exhausted(engine, stream, active, on_exhausted, waits)
+        if decide is not None:
+            deciding.begin(engine, decider, decide, interval_ns)
+        if watching is not None:
+            engine.who[WATCHER] = <void *>watching
+            engine.clock.agenda.put(WATCHER, engine.reached_ns)
+        engine.rule = RULES[on_exhausted]
+        for vm, batches in streams.items():
+            _begin(engine, vm, batches)
+        with nogil:
+            _turns(engine, until, idle)
+        engine.clock.interrupt.deliver()
     finally:
-        for stream in list(active):
-            _retire(engine, active, stream, "interrupted")
-        engine.stalls.drain()
-        engine._leave()
-    engine.clock.interrupt.deliver()
-    return {(<_Stream>entry).vm: ((<_Stream>entry).done, (<_Stream>entry).reason) for entry in everyone}
+        deciding.end()
+        engine.clock.agenda.put(WATCHER, FOREVER)
+        _end(engine, list(streams), until, idle)
+    return {vm: (vm.stream.done, vm.stream.reason) for vm in streams}
 
 
-cdef _Stream _stream(Engine engine, Vm vm, batches):
-    cdef _Stream stream = _Stream()
-    vm._require()
-    if vm.engine is not engine:
-        raise ConfigError(f"VM '{vm.name}' belongs to another host")
-    stream.vm = vm
-    stream.batch = Batch()
-    stream.batches = iter(batches)
-    stream.reason = "done"
-    return stream
+cdef int64_t _whole_quanta(Engine engine, until_ns) except -1:
+    """The end of the quantum in which this time lies."""
+    if until_ns is None:
+        return FOREVER
+    if not 0 <= until_ns <= LAST_NS:
+        raise ConfigError(f"until_ns = {until_ns}: 0 to {LAST_NS} ns is the range")
+    return -(-until_ns // engine.quantum_ns) * engine.quantum_ns
 
 
-cdef int _retire(Engine engine, list active, _Stream stream, str reason) except -1:
-    """The stream is over. A VM that was destroyed has been taken out of the stall accounts then."""
-    stream.reason = reason
-    active.remove(stream)
-    return engine.stalls.stop(stream.vm.id, stream.vm.now_ns) if stream.vm.alive else 0
-
-
-cdef _Stream _furthest_behind(list active):
-    cdef _Stream best = active[0], stream
-    for stream in active:
-        if stream.vm.now_ns < best.vm.now_ns or (stream.vm.now_ns == best.vm.now_ns and stream.vm.id < best.vm.id):
-            best = stream
-    return best
-
-
-cdef int64_t _next_clock(list active, _Stream running):
-    """Clock of the furthest-behind VM beside the running one."""
-    cdef int64_t clock = FOREVER - (<int64_t>1 << 40)
-    cdef _Stream stream
-    for stream in active:
-        if stream is not running and stream.vm.now_ns < clock:
-            clock = stream.vm.now_ns
-    return clock
-
-
-cdef bint _serve(Engine engine, _Stream stream, int64_t limit) except? False:
-    """One quantum; True if at least one access was done. A VM that waits does not try while nothing has changed."""
-    cdef uint32_t done
-    cdef Batch batch = stream.batch
-    if stream.waits and stream.changes == engine.changes():
-        return False
-    with nogil:
-        done = engine.serve(stream.vm, batch.pages + stream.at, batch.ops + stream.at,
-                            NULL if batch.sources == NULL else batch.sources + stream.at, batch.n - stream.at, limit)
-    stream.at += done
-    stream.done += done
-    engine.clock.interrupt.deliver()
-    stream.waits = done == 0 and stream.vm.outcome != OK
-    stream.changes = engine.changes()
-    return done > 0
-
-
-cdef object _ask(Engine engine, whom, int64_t now):
-    """Let a decider look and do what it wants, or a watcher look; its answer. Having asked changes nothing by itself."""
-    cdef uint64_t entries = engine.entries
-    engine._leave()
-    answer = whom(now)
-    engine._enter()
-    if engine.entries == entries + 1:
-        engine.entries = entries
-    return answer
-
-
-cdef int _background(Engine engine, int64_t now) except -1:
-    """All actors catch up with `now`, balloon workers by one message."""
-    cdef Actor actor
-    cdef Balloon balloon
-    for actor in engine.actors:
-        actor.catch_up(now)
-    for name in engine.vms:
-        balloon = (<Vm>engine.vms[name]).worker
-        if balloon.due(now):
-            balloon.step()
+cdef int _begin(Engine engine, Vm vm, batches) except -1:
+    """The VM has work from now on. If it was behind it has been idle until now: that is no stall."""
+    if vm.stream is None or vm.stream.batches is not batches:
+        vm.stream = Stream(iter(batches))
+    vm.stream.done, vm.stream.reason = 0, "until"
+    vm.now_ns = max(vm.now_ns, engine.reached_ns)
+    engine.stalls.start(vm.id, vm.now_ns)
+    engine.clock.agenda.put(FIRST_VM + vm.id, vm.now_ns)
+    vm.runs = True
+    engine.nr_running += 1
     return 0
 
 
-cdef uint32_t _exhausted(Engine engine, _Stream stream, list active, str rule, uint32_t waits) except? 0xFFFFFFFF:
-    """The running VM found no memory. Returns how many fruitless tries there have been in a row."""
-    cdef Vm victim
-    cdef int64_t began
-    if rule == "wait" and waits < WAIT_LIMIT:
+cdef int _end(Engine engine, list vms, int64_t until, bint idle) except -1:
+    """Nobody has work any more; simulated time has come to the end that was asked for, or to that of the last VM."""
+    cdef Vm vm
+    cdef int64_t last = until if idle and not engine.clock.interrupt.caught else engine.reached_ns
+    for vm in vms:
+        last = max(last, vm.now_ns)
+        if vm.runs:
+            _retire(vm, vm.stream.reason)
+    engine.reached_ns = max(engine.reached_ns, min(last, until))
+    engine.stalls.settle(engine.reached_ns)
+    engine._leave()
+    return 0
+
+
+cdef int _retire(VmState vm, str reason) except -1:
+    """Its stream is over."""
+    vm.stream.reason = reason
+    vm.runs = False
+    vm.engine.nr_running -= 1
+    vm.engine.clock.agenda.put(FIRST_VM + vm.id, FOREVER)
+    return vm.engine.stalls.stop(vm.id, vm.now_ns)
+
+
+# ---- turns
+
+cdef int _turns(Core engine, int64_t until, bint idle) except -1 nogil:
+    """One after the other, until no VM has work or the time has come."""
+    cdef int64_t now = 0
+    cdef uint32_t who
+    cdef Turn actor = <Turn><void *>_turn_of_actor, vm = <Turn><void *>_turn_of_vm
+    while (engine.nr_running or idle) and not engine.clock.interrupt.asked():
+        who = engine.clock.agenda.first(&now)
+        if who == NONE or now >= until:
+            break
+        engine.reached_ns = max(engine.reached_ns, now)
+        engine.stalls.settle(now)
+        if who < FIRST_VM:
+            actor(<void *>engine, engine.who[who], until)
+        else:
+            vm(<void *>engine, engine.who[who], until)
+    return 0
+
+
+cdef int _turn_of_actor(Core engine, Actor actor, int64_t until) except -1 nogil:
+    return actor.step()
+
+
+cdef int _turn_of_vm(Core engine, VmState vm, int64_t until) except -1 nogil:
+    """Its accesses up to the end of the quantum. At the end the VM may be gone: it does not know its host any more."""
+    cdef int64_t limit = min(until, (vm.now_ns / engine.quantum_ns + 1) * engine.quantum_ns)
+    cdef uint32_t done
+    while vm.now_ns < limit and not engine.clock.interrupt.caught:
+        if vm.stream.at == vm.stream.batch.n and not _refill(vm):
+            break
+        if vm.waits and vm.changes == engine.changes():
+            _find_no_memory(engine, vm)
+            break
+        done = engine.serve(vm, vm.stream.batch.pages + vm.stream.at, vm.stream.batch.ops + vm.stream.at,
+                            NULL if vm.stream.batch.sources == NULL else vm.stream.batch.sources + vm.stream.at,
+                            vm.stream.batch.n - vm.stream.at, limit)
+        vm.stream.at += done
+        vm.stream.done += done
+        if done:
+            engine.nr_waits = 0
+        vm.waits = vm.outcome != OK
+        if vm.waits:
+            vm.changes = engine.changes()
+            _find_no_memory(engine, vm)
+            break
+    if engine.mapping.over:
+        engine.clock.now = vm.now_ns
+        engine.reclaim.keep_limits()
+    if vm.runs:
+        engine.clock.agenda.put(FIRST_VM + vm.id, vm.now_ns)
+    if vm.guest is not None:
+        vm.worker.look(vm.now_ns)
+    engine.compactor.look(vm.now_ns)
+    return 0
+
+
+cdef bint _refill(VmState vm) except? False nogil:
+    """Fetch its next batch; if there is none, its stream is done."""
+    with gil:
+        vm._require_running()
+        if vm.stream.refill(vm.name, vm.nr_vpns, vm.engine.content.nr_sources):
+            return True
+        _retire(vm, "done")
+        return False
+
+
+cdef int _find_no_memory(Core engine, VmState vm) except -1 nogil:
+    """Its next access found none: what the host's rule says."""
+    cdef int64_t began = vm.now_ns
+    if engine.rule == WAIT and engine.nr_waits < WAIT_LIMIT:
         engine.meter.ev.waits += 1
-        began = stream.vm.now_ns
-        stream.vm.now_ns += max(engine.clock.costs.wait_quantum, <int64_t>1)
-        engine.stalls.stall(stream.vm.id, began, stream.vm.now_ns)
-        return waits + 1
-    if rule == "kill" and stream.vm.outcome == NO_FRAME:
+        engine.nr_waits += 1
+        vm.now_ns += max(engine.clock.costs.wait_quantum, <int64_t>1)
+        return engine.stalls.wait(vm.id, began, vm.now_ns)
+    with gil:
+        return _give_up(engine, vm)
+
+
+cdef int _give_up(Engine engine, VmState vm) except -1:
+    """Nobody makes room: the VM that pays for most goes, or this stream is over."""
+    engine.nr_waits = 0
+    vm.waits = False
+    if engine.rule == KILL and vm.outcome == NO_FRAME:
         victim = max(engine.vms.values(),
                      key=lambda vm: (max(0, vm.charged - vm.reservation), vm.charged, -vm.id))
         engine.meter.ev.kills += 1
         engine._leave()
-        engine.destroy_vm(victim)
-        engine._enter()
+        try:
+            engine.destroy_vm(victim)
+        finally:
+            engine._enter()
         return 0
     engine.meter.ev.stops += 1
-    _retire(engine, active, stream, stream.vm.outcome_name)
-    return 0
+    return _retire(vm, vm.outcome_name)

@@ -197,9 +197,18 @@ cdef class Vm(VmState):
                 self.outcome = self.worker.outcome
         finally:
             self.now_ns = self.engine.clock.now
+            self.engine._reach(self)
             self.engine._leave()
         self.engine.clock.interrupt.deliver()
         return self.guest.nr_balloon
+
+    def set_balloon_target(self, uint32_t pages):
+        """The size that the balloon is to have; its worker moves it there. Whether that is another than before."""
+        if not self.alive or self.guest is None or self.guest.balloon_target == pages:
+            return False
+        self.guest.set_target(pages)
+        self.worker.look(self.engine.reached_ns)
+        return True
 
     def pin(self, uint32_t first, uint32_t pages):
         """Keep pages in memory: neither reclaimed nor merged nor moved (passthrough, mlock), nor given up by a guest that

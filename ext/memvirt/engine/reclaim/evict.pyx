@@ -106,7 +106,7 @@ cdef class Eviction:
             self.meter.ev.reject_pool_full += outcome == POOL_FULL
             self.meter.ev.reject_pool_frame += outcome == NO_FRAME
             if outcome == POOL_FULL:
-                self.shrinker.wake()
+                self.shrinker.wake(self.clock.now)
             return REJECTED
         self.clock.spend(CPU_COMPRESS, self.clock.costs.zpool_store)
         backing = self.mapping.backings.make()

@@ -7,6 +7,7 @@ are read only when a page is a candidate for eviction.
 It costs no VM time: a thread of the hypervisor does it.
 """
 
+from ..agenda cimport FOREVER
 from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Account
 from ..memory.frames cimport FRAME_GUEST, Frame
@@ -22,13 +23,10 @@ cdef class Harvester(Actor):
         self.frames = mapping.frames
         self.clock = mapping.clock
         self.meter = mapping.meter
-        self.now_ns = self.pause_ns = interval_ns
+        self.pause_ns = interval_ns
 
-    cdef bint due(self, int64_t now) noexcept nogil:
-        if self.pause_ns == 0 or self.now_ns > now:
-            return False
-        self.now_ns = now
-        return True
+    cdef int64_t rest(self) noexcept nogil:
+        return self.now_ns + self.pause_ns if self.pause_ns else FOREVER
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
         """Tell the order of every accessed mark on the host; marks found. One that is interrupted has not taken place:

@@ -28,6 +28,7 @@ read back from swap since; objects loaded since they were stored get another rou
 
 from libc.string cimport memset
 
+from ..agenda cimport FOREVER
 from ..counters cimport CPU_RECLAIM
 from ..device cimport Device
 from .evict cimport Eviction
@@ -190,6 +191,8 @@ cdef class Reclaim(Actor):
                     self.meter.ev.limit_unmet += account.charged - account.limit
                     break
         self.now_ns = self.clock.now
+        if self.clock.agenda.at(self.number) < self.now_ns:
+            self.clock.agenda.put(self.number, self.now_ns)
         self.clock.now = caller
         return OK
 
@@ -210,19 +213,18 @@ cdef class Reclaim(Actor):
     # ---- in the background
 
     cdef int pass_time(self, int64_t now) except -1 nogil:
-        """What reclaims beside the VMs works up to `now`."""
+        """What reclaims beside the VMs works up to `now`; the background reclaimer wakes below the low watermark."""
         self.harvester.catch_up(now)
+        if (not self.awake and self.frames.buddy.nr_free < self.frames.low_pages + self.mapping.aside(NONE16)
+                and now >= self.now_ns):
+            self.awake = True
+            self.wake(now)
         self.catch_up(now)
         self.shrinker.catch_up(now)
         return OK
 
-    cdef bint due(self, int64_t now) noexcept nogil:
-        """Wakes below the low watermark."""
-        if (not self.awake and self.frames.buddy.nr_free < self.frames.low_pages + self.mapping.aside(NONE16)
-                and now >= self.now_ns):
-            self.awake = True
-            self.now_ns = now
-        return self.awake and self.now_ns <= now
+    cdef int64_t rest(self) noexcept nogil:
+        return self.now_ns if self.awake else FOREVER
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
         """One batch; sleeps at the high watermark, or when nothing goes. With `whose`: that VM's coldest, ahead of need.

@@ -22,8 +22,6 @@ cdef class Writeback(Actor):
     cdef hfn_t bounce[CLUSTER]                  # fixed frames through which writeback decompresses
     cdef uint32_t nr_bounce
 
-    # The pool has just declined a page for being full.
-    cdef void wake(self) noexcept nogil
     cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil
     cdef bint _expand(self, uint32_t handle, hfn_t frame) except? True nogil
     cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil

@@ -9,8 +9,10 @@ An object that is written back or moved changes its record and no entry: whoever
 at its new place.
 """
 
+from ..agenda cimport FOREVER
 from ..mapping.backing cimport BACKING_ZPOOL
 from ..counters cimport CPU_COMPACT, CPU_DECOMPRESS
+from ..simtime cimport Actor
 from ..memory.frames cimport FRAME_FIXED
 from ..mapping.mapping cimport Mapping
 from .swapout cimport SwapOut
@@ -36,13 +38,13 @@ cdef class Writeback:
                 self.nr_bounce += 1
         self.share = self.nr_bounce
 
-    cdef void wake(self) noexcept nogil:
-        if not self.awake:
-            self.awake = True
-            self.now_ns = max(self.now_ns, self.clock.now)
+    cdef void wake(self, int64_t now) noexcept nogil:
+        """The pool has just declined a page for being full."""
+        self.awake = True
+        Actor.wake(self, now)
 
-    cdef bint due(self, int64_t now) noexcept nogil:
-        return self.awake and self.now_ns <= now
+    cdef int64_t rest(self) noexcept nogil:
+        return self.now_ns if self.awake else FOREVER
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
         """Compact, or where that gains nothing move up to `want` objects to swap; how many. Sleeps once the pool accepts

@@ -30,5 +30,7 @@ cdef class Scanner(Listener):
 
 
 cdef class Scanning(Actor):
-    # The scanner's work beside the VMs: a slice, then a pause, as the scanner's pace is when it wakes.
+    # The scanner's work beside the VMs: a slice, then a pause, as the scanner's pace is then.
     cdef readonly Scanner scanner
+
+    cdef void set_pace(self, uint32_t pages, int64_t sleep_ns, int64_t now) noexcept nogil

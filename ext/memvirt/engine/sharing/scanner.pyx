@@ -6,6 +6,7 @@ has just arrived, and a scanner that has `hints` looks at those first, the oldes
 goes to them: under a flood of arrivals the scan in order, which alone finds what was written, still gets on.
 """
 
+from ..agenda cimport FOREVER
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..simtime cimport Actor
 from ..mapping.mapping cimport Listener
@@ -82,19 +83,28 @@ cdef class Scanning(Actor):
     def __cinit__(self, Scanner scanner not None):
         self.scanner = scanner
         self.clock = scanner.clock
+        self.share = scanner.pages_to_scan
 
-    cdef bint due(self, int64_t now) noexcept nogil:
+    cdef int64_t rest(self) noexcept nogil:
         self.share = self.scanner.pages_to_scan
-        self.pause_ns = max(self.scanner.sleep_ns, <int64_t>1)
-        return self.share > 0 and self.now_ns <= now
+        return self.now_ns + max(self.scanner.sleep_ns, <int64_t>1) if self.share else FOREVER
+
+    cdef void set_pace(self, uint32_t pages, int64_t sleep_ns, int64_t now) noexcept nogil:
+        """From now on that many pages at a time, 0: none, and that long a sleep between."""
+        self.scanner.pages_to_scan = self.share = pages
+        self.scanner.sleep_ns = sleep_ns
+        if pages:
+            self.wake(now)
+        else:
+            self.clock.agenda.put(self.number, FOREVER)
 
     cdef int step(self) except -1 nogil:
         """A slice in which there was nothing to look at took no time: then it sleeps at least as long as whoever waits for
         something to change. Else a short pause would have it walk over memory for ever."""
-        cdef int64_t began = self.now_ns
+        cdef int64_t began = self.clock.agenda.at(self.number), least = began + self.clock.costs.wait_quantum
         Actor.step(self)
-        if self.clock.now == began:
-            self.now_ns = began + max(self.pause_ns, self.clock.costs.wait_quantum)
+        if self.now_ns == began < self.clock.agenda.at(self.number) < least:
+            self.clock.agenda.put(self.number, least)
         return 0
 
     cdef uint32_t work(self, uint32_t pages) except? 0xFFFFFFFF nogil:

@@ -14,6 +14,7 @@ counted as missed, and that is what sets off compaction where the host has a thr
 Cost: CPU_COMPACT, costs.move_page for each page copied; looking is free of charge.
 """
 
+from ..agenda cimport FOREVER
 from ..counters cimport CPU_COMPACT
 from ..memory.frames cimport FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
@@ -30,14 +31,10 @@ cdef class Collapser:
         self.clock = mapping.clock
         self.meter = mapping.meter
         self.share = LEAVES_PER_WAKE
-        self.now_ns = self.pause_ns = interval_ns
+        self.pause_ns = interval_ns
 
-    cdef bint due(self, int64_t now) noexcept nogil:
-        """Each time its clock has been passed."""
-        if self.pause_ns == 0 or self.now_ns > now:
-            return False
-        self.now_ns = now
-        return True
+    cdef int64_t rest(self) noexcept nogil:
+        return self.now_ns + self.pause_ns if self.pause_ns else FOREVER
 
     cdef uint32_t work(self, uint32_t nr_leaves) except? 0xFFFFFFFF nogil:
         """Look at that many leaves from the cursor on (all of them once: NONE); how many became huge."""

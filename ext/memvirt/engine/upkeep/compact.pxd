@@ -3,7 +3,7 @@ from ..counters cimport Meter
 from ..memory.frames cimport Frames
 from ..mapping.leaf cimport Leaves
 from ..mapping.mapping cimport Mapping
-from ..types cimport hfn_t, uint8_t, uint16_t, uint32_t, uint64_t
+from ..types cimport hfn_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     COMPACT_NEVER = 1001        # a threshold that no index, in thousandths, reaches
@@ -22,6 +22,8 @@ cdef class Compactor(Actor):
     cdef uint32_t destination                   # the block being filled, NONE: none yet
     cdef uint32_t below                         # its frames from here up have been looked at
 
+    # Wakes if huge blocks have been missed since the last look, and free memory is fragmented beyond the threshold.
+    cdef void look(self, int64_t now) noexcept nogil
     cdef uint32_t unusable(self) noexcept nogil
     cdef bint movable(self, hfn_t frame) noexcept nogil
 

@@ -67,16 +67,13 @@ cdef class Compactor:
             suitable += <uint64_t>self.frames.buddy.free_blocks(order) << order
         return <uint32_t>((free_pages - suitable) * 1000 // free_pages)
 
-    cdef bint due(self, int64_t now) noexcept nogil:
-        """If huge blocks have been missed since, and free memory is that fragmented."""
+    cdef void look(self, int64_t now) noexcept nogil:
         cdef uint64_t misses = self.meter.ev.huge_missed + self.meter.ev.collapse_missed
         if misses == self.misses_seen or self.now_ns > now or self.threshold >= COMPACT_NEVER:
-            return False
+            return
         self.misses_seen = misses
-        if self.unusable() < self.threshold:
-            return False
-        self.now_ns = now
-        return True
+        if self.unusable() >= self.threshold:
+            self.wake(now)
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
         """Make up to `want` free blocks; how many. Each page moves at most once per call."""

@@ -1,0 +1,62 @@
+"""A host's decisions: what the decider is shown, and what is done of what it wants."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from memvirt.policies.asking import Asked
+from memvirt.policies.base import Snapshot, Targets
+from memvirt.vm import Vm
+
+
+class Decisions:
+    """Of one host. What a decider keeps for itself, and since when VMs are told about, goes on from run to run."""
+
+    def __init__(self) -> None:
+        self.made = self.acted = 0  # times the decider was asked; of these, the ones that changed something
+        self._last_ns = 0
+        self._memo: Mapping[str, tuple[int, ...]] = {}
+
+    def snapshot(self, engine: Any, vms: Mapping[str, Vm], now_ns: int) -> Snapshot:
+        """The host between two turns, and what VMs did since the last decision."""
+        frames = engine.frames
+        return Snapshot(
+            now_ns=now_ns,
+            interval_ns=max(0, now_ns - self._last_ns),
+            total_pages=frames.nr_frames,
+            free_pages=frames.buddy.nr_free,
+            low_pages=frames.low_pages,
+            high_pages=frames.high_pages,
+            vms=tuple(vm.view() for vm in vms.values()),
+            memo=self._memo,
+        )
+
+    def make(self, asked: Asked, engine: Any, vms: Mapping[str, Vm], now_ns: int) -> None:
+        """Ask, and do what is wanted."""
+        snapshot = self.snapshot(engine, vms, now_ns)
+        self._last_ns = now_ns
+        self.made += 1
+        for vm in vms.values():
+            vm.mark()
+        self.acted += self.apply(asked.answer(snapshot), engine, vms)
+
+    def apply(self, targets: Targets, engine: Any, vms: Mapping[str, Vm]) -> bool:
+        """Do what a decider wants, as far as it can be done; whether anything changed. No balloon takes what is reserved
+        for a VM."""
+        self._memo = targets.memo
+        acted = False
+        for name, pages in targets.balloon_pages.items():
+            if name in vms:
+                most = vms[name].pages - vms[name].engine_vm.reservation
+                acted |= vms[name].engine_vm.set_balloon_target(min(pages, most))
+        for name, pages in targets.reclaim_pages.items():
+            if name in vms:
+                acted |= engine.reclaim_from(vms[name].engine_vm, pages) > 0
+        scanner = engine.scanner
+        if scanner is not None:
+            before = (scanner.pages_to_scan, scanner.sleep_ns)
+            wanted = (targets.scan_pages, targets.scan_sleep_ns)
+            pace = tuple(old if new is None else new for old, new in zip(before, wanted, strict=True))
+            if pace != before:
+                engine.set_pace(*pace)
+                acted = True
+        return acted
