@@ -56,11 +56,30 @@ def op_codes(ops: ArrayLike) -> NDArray[np.uint8]:
     return array.astype(np.uint8)
 
 
-def batches(stream: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
-    """What a stream yields: page numbers, ops, and sources or None."""
+def times(what: str, values: ArrayLike) -> NDArray[np.int64]:
+    """Simulated times in ns, one or a row of them; ConfigError for what is none."""
+    array = np.atleast_1d(np.asarray(values))
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ConfigError(f"{what}: an array of {array.dtype} with {array.ndim} dimensions; whole ns are needed")
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) < 1 << 63:
+        raise ConfigError(f"{what}: {int(array.min())} to {int(array.max())} ns; no time is negative")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def batches(stream: Iterable[Any]) -> Iterator[tuple[Any, Any, Any, int, Any]]:
+    """What a stream yields: page numbers, ops, sources or None, work after each access, due times or None."""
     for batch in stream:
-        sources = batch[2] if len(batch) > 2 else None
-        yield page_numbers(batch[0]), op_codes(batch[1]), None if sources is None else page_numbers(sources)
+        if not 2 <= len(batch) <= 5:
+            raise ConfigError(f"a batch of {len(batch)} parts; (pages, ops[, sources[, work_ns[, due_ns]]]) is one")
+        parts: list[Any] = [*batch, *(None, 0, None)[len(batch) - 2 :]]
+        pages, ops, sources, work_ns, due_ns = parts
+        yield (
+            page_numbers(pages),
+            op_codes(ops),
+            None if sources is None else page_numbers(sources),
+            whole("work_ns", work_ns, 63),
+            None if due_ns is None else times("due_ns", due_ns),
+        )
 
 
 def corpus_pages(corpus: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -244,8 +244,13 @@ class Host:
         whole quantum. An iterator that was stopped by that goes on where it was when it is given again. Without streams
         simulated time passes until then, with all VMs idle.
 
-        A stream yields batches (pages uint32, ops uint8, sources uint32 or None); ops: 0 read, 1 write, 2 fill from a
-        corpus page, 3 discard. The decider (by default the one the host was created with) is asked at its interval, which
+        A stream yields batches (pages uint32, ops uint8, sources uint32 or None, work_ns, due_ns), of which the last three
+        may be left out; ops: 0 read, 1 write, 2 fill from a corpus page, 3 discard. The VM computes for work_ns after each
+        access (0: nothing). due_ns, one simulated time or a row of them, none earlier than the one before: so many parts of
+        equal length begin then. Until the next part is due the VM sleeps; if it is behind, the part begins late, and its
+        latency (Vm.requests) counts from when it was due.
+
+        The decider (by default the one the host was created with) is asked at its interval, which
         goes on from one run to the next. It may ask the host and its VMs, and end VMs; accesses are the streams' business.
         """
         engine = self.engine
@@ -347,8 +352,10 @@ class Host:
         return dict(self.engine.meter.cpu())
 
     def histograms(self) -> dict[str, Any]:
-        """Per fault kind the complete histogram of simulated latency: count, sum_ns, max_ns, buckets."""
-        return dict(self.engine.meter.histograms())
+        """Per fault kind the complete histogram of simulated latency: count, sum_ns, max_ns, buckets. "request": of the parts
+        of batches that had due times, from then until they were done, of all VMs that there have been."""
+        requests = self.engine.request_latencies()
+        return {**self.engine.meter.histograms(), **({} if requests is None else {"request": requests})}
 
     def wall_samples(self) -> dict[str, Any]:
         """The same in this machine's time, of one fault in `every`."""

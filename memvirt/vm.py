@@ -106,6 +106,24 @@ class Vm:
         return dict(self.engine_vm.stall())
 
     @property
+    def work_ns(self) -> int:
+        """Simulated time in which this VM had work and did not wait for memory. What it is slowed down by is
+        (work_ns + stall_ns) / work_ns. Sleep is neither: see Host.run and sleep_until."""
+        return int(self.engine_vm.busy_ns) - self.stall_ns
+
+    def sleep_until(self, sim_ns: int) -> None:
+        """The VM is idle until that simulated time; nothing if its clock has come further already. ConfigError while it
+        runs a stream, whose due times say when it sleeps."""
+        self.engine_vm.sleep_until(whole("sim_ns", sim_ns, 60))
+
+    def requests(self) -> dict[str, Any] | None:
+        """Of the parts of batches that had due times: "latency", a histogram of the simulated ns from then until each was
+        done, waiting for those before it included; "behind_ns", for how long the first has been due that is not done.
+        None if there were none."""
+        found = self.engine_vm.requests()
+        return None if found is None else dict(found)
+
+    @property
     def tag_base(self) -> int:
         return int(self.engine_vm.tag_base)
 

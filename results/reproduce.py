@@ -154,13 +154,16 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := sorted(set(asked.suites) - set(suite.names())):
         parser.error(f"no suite is called {', '.join(unknown)}; there are {', '.join(suite.names())}")
-    code = 0
-    for name in asked.suites or suite.names():
+    code, published = 0, []
+    there = [name for name in suite.names() if not asked.check or (HERE / f"{name}.md").exists()]
+    for name in asked.suites or there:
+        if not asked.check and run(name, asked.runs, asked.jobs):
+            print(f"{name}: cells failed; nothing of it is published", file=sys.stderr)
+            code = 1
+        else:
+            published.append(name)
+    for name in published:  # after the last run: a record names the commit, with a "+" where the tree was edited
         if not asked.check:
-            if run(name, asked.runs, asked.jobs):
-                print(f"{name}: cells failed; nothing of it is published", file=sys.stderr)
-                code = code or 1
-                continue
             publish(name, asked.runs / name)
         for what in differing(name):
             print(f"{name}: {what} does not follow from the records", file=sys.stderr)

@@ -225,14 +225,26 @@ class HostMachine(RuleBasedStateMachine):
         vm, twin = self.pair(number)
         assert self.host.engine.reclaim_from(vm.engine_vm, pages) == self.oracle.reclaim_from(twin, pages)
 
-    @rule(seed=seeds, n=lengths, mix=mixes, until=st.sampled_from([None, 30_000, 2_000_000]))
+    @rule(
+        seed=seeds,
+        n=lengths,
+        mix=mixes,
+        until=st.sampled_from([None, 30_000, 2_000_000]),
+        work=st.sampled_from([0, 0, 70, 90_000]),
+        gap=st.sampled_from([None, None, 0, 400, 60_000]),
+    )
     @precondition(some)
-    def run(self, seed, n, mix, until):
+    def run(self, seed, n, mix, until, work, gap):
         chosen = [pair for i, pair in enumerate(self.pairs) if not seed >> i & 1] or self.pairs[:1]
         batches = {vm.name: [self.batch(vm.pages, n, seed + i, mix) for i in range(2)] for vm, _ in chosen}
+        requests = n // 5 if n > 40 else n
+        for k, timed in enumerate(batches.values() if gap is not None else ()):
+            due = self.host.sim_ns + 1000 * k + gap * np.arange(requests)
+            timed[0] += (work, due)
+            timed[1] += (0, due[-1:] + 70_000)
         end = until and self.host.sim_ns + until
         outcome = self.host.run({vm: batches[vm.name] for vm, _ in chosen}, until_ns=end)
-        streams = {twin: [[part.tolist() for part in batch] for batch in batches[twin.name]] for _, twin in chosen}
+        streams = {twin: [plain(batch) for batch in batches[twin.name]] for _, twin in chosen}
         expected = self.oracle.run(streams, *() if end is None else (end,))
         assert {vm.name: tuple(value) for vm, value in outcome.items()} == {
             twin.name: value for twin, value in expected.items()
@@ -261,12 +273,20 @@ class HostMachine(RuleBasedStateMachine):
         assert not disagreement(host.cpu_ns(), oracle.cpu)
         shared = oracle.sharing_state()  # savings have a test of their own
         assert not disagreement({name: value for name, value in host.sharing().items() if name in shared}, shared)
-        histograms = {kind: [value["count"], value["sum_ns"]] for kind, value in host.histograms().items()}
+        faults = {kind: value for kind, value in host.histograms().items() if kind != "request"}
+        histograms = {kind: [value["count"], value["sum_ns"]] for kind, value in faults.items()}
         assert not disagreement(histograms, oracle.faults)
         assert [vm.name for vm in host.vms] == list(oracle.vms)
         for vm, twin in self.pairs:
             found = (vm.engine_vm.charged, vm.sim_ns, vm.stall_ns, vm.writes_done, vm.view().active_pages)
             assert found == (twin.charged, twin.now, twin.stall, twin.sequence, twin.active), vm.name
+            latency = (vm.requests() or {"latency": {"count": 0, "sum_ns": 0}})["latency"]
+            found = (vm.work_ns, latency["count"], latency["sum_ns"])
+            assert found == (twin.busy - twin.stall, len(twin.latencies), sum(twin.latencies)), vm.name
+
+
+def plain(batch):
+    return [part.tolist() if hasattr(part, "tolist") else part for part in batch]
 
 
 SMALL = {"memory": 256 * PAGE, "swap": 500 * PAGE}

@@ -65,7 +65,10 @@ def everything(host):
         "sim_ns": host.sim_ns,
         "fragmentation": host.fragmentation(),
         "zpool": host.zpool(),
-        "vms": {vm.name: {**vm.counters(), **vm.stall(), **vm.usage()} for vm in host.vms},
+        "vms": {
+            vm.name: {**vm.counters(), **vm.stall(), **vm.usage(), "work_ns": vm.work_ns, "requests": vm.requests()}
+            for vm in host.vms
+        },
     }
 
 
@@ -105,10 +108,18 @@ HOSTS = {
 
 
 def accesses(seed, vm, n):
+    """One VM works after each access, one has due times as well, one has neither."""
     random = np.random.Generator(np.random.PCG64([seed, vm]))
     pages = random.integers(0, 600, n) * random.integers(0, 600, n) // 600
     ops = random.choice(np.array([0, 0, 0, 1, 1, 2, 3], np.uint8), n)
-    return pages.astype(np.uint32), ops, random.integers(0, len(CORPUS), n).astype(np.uint32)
+    due = np.cumsum(random.integers(0, 4, n) ** 6) * 20
+    given = pages.astype(np.uint32), ops, random.integers(0, len(CORPUS), n).astype(np.uint32)
+    return (*given, 700 * vm, due if vm == 2 else None)
+
+
+def part_of(batch, a, b):
+    pages, ops, sources, work_ns, due_ns = batch
+    return pages[a:b], ops[a:b], sources[a:b], work_ns, due_ns if due_ns is None or a == b else due_ns[a:b]
 
 
 def make(name):
@@ -131,7 +142,7 @@ def run_cut(name, seed, n, decider, cuts, stops):
     for i, vm in enumerate(vms):
         batch = accesses(seed, i, n)
         at = [0, *sorted(random.integers(0, n, cuts).tolist()), n]
-        left[vm] = iter([tuple(part[a:b] for part in batch) for a, b in pairwise(at)])
+        left[vm] = iter([part_of(batch, a, b) for a, b in pairwise(at)])
     while left:
         until = host.sim_ns + int(random.integers(1, 5 * MS)) if stops else None
         stops -= stops > 0

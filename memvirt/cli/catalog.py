@@ -252,17 +252,20 @@ def _devices() -> list[Entry]:
 
 def _settings() -> list[Entry]:
     from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+    from memvirt.experiment.pace import Pace
     from memvirt.settings.config import HostConfig
     from memvirt.settings.vm_config import GuestOptions
 
     host = "A host's: memvirt.Host(NAME=...), [host] in a preset, or --set NAME=VALUE."
     guest = "A guest's: create_vm(guest={...}), or [vm.guest] in a preset."
     fleet = "A fleet's: [scenarios.fleet] in a suite. Percentages are of a VM's configured memory; lists go by the VM."
+    pace = "How time passes in a scenario's phases: [scenarios.pace] in a suite."
     aging = "Of VMs that come and go: [scenarios.aging] in a suite."
     return [
         *_fields(HostConfig(), "", host),
         *_fields(GuestOptions(), "guest.", guest),
         *_fields(FleetSpec.model_validate({"vms": 1, "memory": "1MiB"}), "fleet.", fleet),
+        *_fields(Pace(), "pace.", pace),
         *_fields(AgingSpec.model_validate({"cycles": 1}), "aging.", aging),
     ]
 

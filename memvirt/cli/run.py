@@ -18,10 +18,12 @@ from memvirt.cli.run_options import (
     Fill,
     MostCells,
     Out,
+    PerSecond,
     Presets,
     Resume,
     Seeds,
     Settings,
+    Speed,
     Streams,
     StreamsOf,
     SuiteName,
@@ -29,6 +31,7 @@ from memvirt.cli.run_options import (
     Tier,
     TierOf,
     Timeout,
+    Times,
     TraceOf,
 )
 from memvirt.cli.show import Json, Width, examples, print_columns, print_json, program, say
@@ -56,6 +59,9 @@ def run(
     corpus: CorpusOf = "",
     trace: TraceOf = "",
     streams: StreamsOf = Streams.ALL,
+    times: Times = False,
+    speed: Speed = 100,
+    per_second: PerSecond = None,
     fill: Fill = None,
     out: Out = None,
     resume: Resume = False,
@@ -74,6 +80,7 @@ def run(
     """
     names = _presets(preset)
     inputs: dict[str, Any] = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
+    inputs |= {"times": times, "speed": speed, "per_second": per_second}
     inputs |= {"swept": sweep or (), "most_cells": most_cells or 0}
     plan = _plan(suite, tier, names, settings or (), parse_seeds(seed or ()), **inputs)
     if shard:

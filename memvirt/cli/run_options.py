@@ -41,6 +41,15 @@ CorpusOf = Annotated[
     typer.Option(help="A corpus, fingerprints, 'synthetic' or a published mix. This machine's pages, unless given."),
 ]
 TraceOf = Annotated[str, typer.Option(help="A trace file that the VMs replay, in the place of the suite's workloads.")]
+Times = Annotated[
+    bool, typer.Option("--times", help="The trace's time stamps say when its touches are due, in simulated time.")
+]
+Speed = Annotated[
+    int, typer.Option(metavar="PERCENT", min=1, max=10**9, help="With --times: so many per cent as fast.")
+]
+PerSecond = Annotated[
+    int | None, typer.Option(min=1, max=10**9, help="So many touches of the trace are due in a second, for each VM.")
+]
 StreamsOf = Annotated[Streams, typer.Option(help="Each VM replays all of the trace, or a stream of it.")]
 Fill = Annotated[
     list[str] | None,

@@ -218,7 +218,7 @@ read both forms; a run that is resumed goes on in the form that it has."""
 _TIERS = """\
 smoke  for tests: a quarter of the memory or less. Its numbers are no measurement: small pools do not fill their size
        classes, and short phases end before policies act.
-quick  a first look: the suite as its file has it, each cell once.
+quick  a first look: the suite as its file has it, under five seeds where its cells lie apart over them, else one.
 full   for numbers that are quoted: five seeds where a suite says so, and each cell of the first seed again in 20
        processes of its own under pyperf, one at a time; hours."""
 
@@ -230,6 +230,7 @@ def _rows(*parts: Mapping[str, tuple[str, str]]) -> list[tuple[str, ...]]:
 
 def _suite_rows() -> Iterator[tuple[str, ...]]:
     from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+    from memvirt.experiment.pace import Pace
     from memvirt.experiment.suite import Scenario, Simulated, Sizes, Suite, Tier, TraceSpec, Variant
     from memvirt.results.claims import Claim
 
@@ -241,6 +242,7 @@ def _suite_rows() -> Iterator[tuple[str, ...]]:
         ("claims[].", Claim),
         ("scenarios[].", Scenario),
         ("scenarios[].fleet.", FleetSpec),
+        ("scenarios[].pace.", Pace),
         ("scenarios[].aging.", AgingSpec),
     ):
         yield from _keys(model, prefix)

@@ -26,7 +26,7 @@ from memvirt.units import PageCount
 
 
 class Outcome(Protocol):
-    """How far a VM's stream got, and why it ended: "done", or what could not be had."""
+    """How far a VM's stream got, and why it ended: "done", "until", or what could not be had."""
 
     @property
     def done(self) -> int: ...
@@ -74,6 +74,11 @@ class Vm(Protocol):
         """Simulated time in which it has waited for memory."""
         return 0
 
+    @property
+    def work_ns(self) -> int:
+        """Simulated time in which it had work and did not wait for memory; sleep is neither."""
+        return 0
+
     def balloon(self, target: PageCount) -> int:
         """Move the balloon of its guest towards `target`; what it holds now, in bytes."""
         return 0
@@ -90,9 +95,10 @@ class Host(Protocol[AnyVm]):
     def create(self, config: VmConfig) -> AnyVm:
         """A VM that holds nothing yet. AdmissionError when the host refuses it."""
 
-    def run(self, streams: Mapping[AnyVm, Iterable[Any]]) -> Mapping[AnyVm, Outcome]:
-        """Run batches (pages, ops, sources; see memvirt.workloads.Batch) until the streams end, side by side. A batch is
-        asked for once the one before it is done whole."""
+    def run(self, streams: Mapping[AnyVm, Iterable[Any]], until_ns: int | None = None) -> Mapping[AnyVm, Outcome]:
+        """Run batches (see memvirt.workloads.Batch; due times are of the host's clock) until the streams end, side by
+        side, or simulated time has come to `until_ns`, which is given only where a scenario's pace says how long a phase
+        lasts. A batch is asked for once the one before it is done whole."""
 
     def close(self) -> None:
         """Give everything back to this machine."""

@@ -73,12 +73,14 @@ class Driver(Generic[AnyVm]):
         cloned: bool,
         guest: bool,
         aging: bool = False,
+        timed: bool = False,
         rows: int = MOST_ROWS,
     ) -> None:
         """`cloned`: every VM but the first is a clone of it; `guest`: VMs have one; `aging`: look at the host's memory
-        after every step; `rows`: of its time line, at most, a phase."""
+        after every step; `timed`: note how much VMs work; `rows`: of its time line, at most, a phase."""
         self.sampler = Sampler(host, rows)
         self._aging = aging
+        self.timed = timed
         self.cycles: list[dict[str, int]] = []  # of aging: the host's memory after each step of all phases
         self._host = host
         self._guest = guest
@@ -86,18 +88,22 @@ class Driver(Generic[AnyVm]):
         self._cloned = cloned
         self._shadows: dict[AnyVm, Shadow] = {}
 
-    def run(self, name: str, steps: Iterator[Mapping[AnyVm, Iterator[BatchLike]]], sampled: bool) -> _Phase:
-        """Run every step of a phase. Raises Exhausted when a VM could not go on."""
+    def run(
+        self, name: str, steps: Iterator[Mapping[AnyVm, Iterator[BatchLike]]], sampled: bool, lasts_ns: int = 0
+    ) -> _Phase:
+        """Run every step of a phase, each for so long (0: until all is done). Raises Exhausted when a VM could not go on."""
         phase = _Phase()
         self.sampler.begin()
         for step in steps:
             self._follow()
             self._sample(phase)
-            streams = {vm: self._watched(vm, stream, phase if sampled else None) for vm, stream in step.items()}
             now = self._host.sim_ns  # a VM whose clock is behind has been idle: the run takes it up to here first
+            watched = phase if sampled else None
+            streams = {vm: self._watched(vm, stream, watched, now) for vm, stream in step.items()}
             before = {vm: (max(vm.sim_ns, now), self._shadows[vm].operations, vm.stall_ns) for vm in streams}
+            worked = {vm: vm.work_ns for vm in streams}
             began = time.perf_counter_ns()
-            outcomes = self._host.run(streams)
+            outcomes = self._host.run(streams, until_ns=now + lasts_ns) if lasts_ns else self._host.run(streams)
             phase.wall_ns += time.perf_counter_ns() - began
             if self._aging:
                 self.cycles.append(
@@ -111,10 +117,12 @@ class Driver(Generic[AnyVm]):
                 entry["accesses"] += outcome.done
                 entry["sim_ns"] += took
                 entry["stall_ns"] += vm.stall_ns - before[vm][2]
+                if self.timed:
+                    entry["work_ns"] = entry.get("work_ns", 0) + vm.work_ns - worked[vm]
                 phase.accesses += outcome.done
                 phase.sim_ns += took
             for vm, outcome in outcomes.items():
-                if outcome.reason != "done":
+                if outcome.reason not in ("done", "until" if lasts_ns else "done"):
                     raise Exhausted(
                         f"{vm.name} stopped in phase {name} after {outcome.done} accesses: {outcome.reason}"
                     )
@@ -123,11 +131,13 @@ class Driver(Generic[AnyVm]):
         self.sampler.end(name)
         return phase
 
-    def _watched(self, vm: AnyVm, stream: Iterator[BatchLike], phase: _Phase | None) -> Iterator[BatchLike]:
+    def _watched(
+        self, vm: AnyVm, stream: Iterator[BatchLike], phase: _Phase | None, began_ns: int
+    ) -> Iterator[BatchLike]:
         for batch in self._shadows[vm].watch(stream):
             if phase is not None:
                 self._sample(phase)
-            yield batch
+            yield batch if batch.due_ns is None else batch._replace(due_ns=batch.due_ns + began_ns)
 
     def _follow(self) -> None:
         """Shadows for VMs that came since, none for those that went; a clone starts with its parent's content."""
@@ -209,7 +219,7 @@ def _on_a_host(run: Run, cell: Cell, record: Record, baseline: Record | None) ->
         fleet = build(host, spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest)
         cloned, aging = spec.fleet.origin == "clone", spec.aging is not None
         guest, rows = cell.guest is not None, MOST_ROWS if cell.tier == "full" else FEW_ROWS
-        driver = Driver(host, fleet, cloned=cloned, guest=guest, aging=aging, rows=rows)
+        driver = Driver(host, fleet, cloned=cloned, guest=guest, aging=aging, timed=spec.timed, rows=rows)
         return _measured(run, record, host, fleet, driver, baseline)
     finally:
         host.close()
@@ -231,7 +241,7 @@ def _measured(
     before = _look(host)
     for part in fleet.phases:
         before = _look(host)
-        phase = driver.run(part.name, iter(part), sampled=part.name == "measured")
+        phase = driver.run(part.name, iter(part), sampled=part.name == "measured", lasts_ns=part.lasts_ns)
         wall_ns[part.name] = phase.wall_ns
     after = _look(host)
     lies = derived.without_floats(host.fragmentation())
@@ -246,6 +256,7 @@ def _measured(
         stores=dict(host.stores()),
         fragmentation=lies,
         vms=phase.vms,
+        timed=driver.timed,
         content_pages=phase.content_pages,
         used_frames=phase.used_frames,
         configured_pages=fleet.configured_pages,

@@ -34,6 +34,7 @@ import numpy as np
 from memvirt.errors import ConfigError
 from memvirt.experiment.backend import AnyVm, Host
 from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec, vm_name
+from memvirt.experiment.pace import Pace, paced
 from memvirt.inputs import ClassTable
 from memvirt.inputs.bits import Pages
 from memvirt.results.derived import settled
@@ -55,6 +56,8 @@ class Scenario(Protocol):
     def aging(self) -> AgingSpec | None: ...
     @property
     def settle_passes(self) -> int: ...
+    @property
+    def pace(self) -> Pace | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Phase(Generic[AnyVm]):
 
     name: Literal["fill", "warm-up", "measured"]
     steps: Callable[[], Iterator[dict[AnyVm, Iterator[Batch]]]]
+    lasts_ns: int = 0  # of simulated time; 0: until all accesses are done
 
     def __iter__(self) -> Iterator[dict[AnyVm, Iterator[Batch]]]:
         return self.steps()
@@ -138,11 +142,14 @@ def among(batches: Iterator[Batch], length: int, first: int, sources: Pages) -> 
         at = (np.arange(len(fills)) + 1) * len(batch.pages) // max(1, len(fills))
         pages = np.insert(batch.pages, at, fills + first)
         ops = np.insert(batch.ops, at, FILL)
+        due = batch.due_ns
+        if due is not None and len(fills):  # a file comes with the access behind it, or the last
+            due = np.insert(due, at, due[np.minimum(at, len(due) - 1)])
         given = np.zeros(len(batch.pages), np.uint32) if batch.sources is None else batch.sources
         given = np.insert(given, at, sources[fills])
         for start in range(0, len(pages), BATCH):
             part = slice(start, start + BATCH)
-            yield Batch(pages[part], ops[part], given[part])
+            yield Batch(pages[part], ops[part], given[part], batch.work_ns, None if due is None else due[part])
 
 
 def blend(parts: Sequence[Pages]) -> Pages:
@@ -213,15 +220,17 @@ class Fleet(Generic[AnyVm]):
         return self._contents.boot(index, self._layouts[index]).batches()
 
     def _working(self, name: Literal["warm-up", "measured"], workload: Workload) -> Phase[AnyVm]:
-        def steps() -> Iterator[dict[AnyVm, Iterator[Batch]]]:
-            yield {
-                self.vms[vm_name(index)]: self._arriving(
-                    name, layout, workload, workload.batches(layout.space, Stream(self._seed, index, name))
-                )
-                for index, layout in enumerate(self._layouts)
-            }
+        pace = self._scenario.pace
 
-        return Phase(name, steps)
+        def stream_of(index: int, layout: Layout) -> Iterator[Batch]:
+            stream = Stream(self._seed, index, name)
+            batches = self._arriving(name, layout, workload, workload.batches(layout.space, stream))
+            return batches if pace is None else paced(batches, pace, stream)
+
+        def steps() -> Iterator[dict[AnyVm, Iterator[Batch]]]:
+            yield {self.vms[vm_name(index)]: stream_of(index, layout) for index, layout in enumerate(self._layouts)}
+
+        return Phase(name, steps, 0 if pace is None else pace.lasts(name))
 
     def _arriving(self, phase: str, layout: Layout, workload: Workload, batches: Iterator[Batch]) -> Iterator[Batch]:
         """In the measured phase files arrive while the VM works."""

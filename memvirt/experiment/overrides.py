@@ -9,13 +9,15 @@ from collections.abc import Collection, Mapping, Sequence
 
 from memvirt.errors import ConfigError
 from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+from memvirt.experiment.pace import Pace
 from memvirt.settings.config import HostConfig
 from memvirt.settings.fields import Model
 from memvirt.settings.presets import parse_override
 from memvirt.settings.vm_config import GuestOptions
 from memvirt.units import suggest
 
-_SUITES: Mapping[str, type[Model]] = {"fleet": FleetSpec, "aging": AgingSpec}  # tables of a suite's scenario
+# tables of a suite's scenario
+_SUITES: Mapping[str, type[Model]] = {"fleet": FleetSpec, "pace": Pace, "aging": AgingSpec}
 
 
 def sort_out(overrides: Sequence[str], taken: Collection[str]) -> tuple[list[str], list[str]]:

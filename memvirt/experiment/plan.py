@@ -186,6 +186,9 @@ def make(
     corpus: str = "",
     trace: str = "",
     streams: Streams = "all",
+    times: bool = False,
+    speed: int = 100,
+    per_second: int | None = None,
     fill: Sequence[str] = (),
     swept: Sequence[str] = (),
     most_cells: int = 0,
@@ -195,12 +198,12 @@ def make(
 
     `swept` are settings with the values to run every column with, "key=a,b", beside those that the suite sweeps; then
     there may be `most_cells` columns' cells, or sweep.MOST_CELLS.
-    `trace` is a file that the VMs replay in the place of the suite's workloads; `corpus` is only noted down.
+    `trace` is a file that the VMs replay in the place of the suite's workloads, at its own `times` and `speed` (per cent)
+    or so many touches `per_second`; `corpus` is only noted down.
     ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
-    sized = suite.load(name).at(tier)
-    if trace:
-        sized = with_trace(sized, tier, Path(trace), streams)
+    paced: dict[str, Any] = {"times": times, "speed": speed, "per_second": per_second}
+    sized = _replaying(suite.load(name).at(tier), tier, trace, streams, paced)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
     sized = _booting_alike(_filled(sized, fill, problems))
     taken = {key for scenario in sized.scenarios for key in scenario.host_settings}
@@ -217,19 +220,10 @@ def make(
     read = all_files(sized, problems)
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in lines(problem))))
-    asked = Asked(
-        suite=name,
-        tier=tier,
-        presets=list(only),
-        settings=list(overrides),
-        seeds=list(seeds),
-        corpus=corpus,
-        trace=trace,
-        streams=streams,
-        fill=list(fill),
-        sweep=list(swept),
-        most_cells=most_cells,
-    )
+    lists: dict[str, Any] = {"presets": only, "settings": overrides, "seeds": seeds, "fill": fill, "sweep": swept}
+    lists = {key: list(values) for key, values in lists.items()}
+    replay: dict[str, Any] = {"trace": trace, "streams": streams, **paced}
+    asked = Asked(suite=name, tier=tier, corpus=corpus, most_cells=most_cells, **lists, **replay)
     cells = tuple(
         _cell(sized, scenario, percent, tier, column, read[scenario.name])
         for scenario in sized.scenarios
@@ -238,6 +232,15 @@ def make(
         for column in resolved[seed]
     )
     return Plan(sized, asked, cells)
+
+
+def _replaying(sized: Suite, tier: TierName, trace: str, streams: Streams, paced: dict[str, Any]) -> Suite:
+    """The suite with a trace for its workloads, if one is named."""
+    if trace:
+        return with_trace(sized, tier, Path(trace), streams, **paced)
+    if paced["times"] or paced["speed"] != 100 or paced["per_second"] is not None:
+        raise ConfigError("--times, --speed and --per-second say how a trace is replayed; name it with --trace FILE")
+    return sized
 
 
 def _require_few(sized: Suite, over: Axes, columns: int, seeds: Sequence[int], most_cells: int) -> None:

@@ -3,7 +3,8 @@
 Every scenario with a measured workload replays the trace in its place, without a warm-up. Scenarios that only differed
 in their workload are one then. Memory is sized by the trace: host, swap and VMs grow or shrink together, until the
 smallest VM has room for the pages that the trace touches behind its image. So ratios and mechanisms mean what they mean
-in the suite. A simulated scenario gets the trace as it is, and capacities in per cent of its pages.
+in the suite. Touches are due at the trace's own times, or at a rate, where that is asked for. A simulated scenario gets
+the trace as it is, and capacities in per cent of its pages.
 """
 
 from pathlib import Path
@@ -14,10 +15,12 @@ import numpy as np
 from memvirt.engine.traces.renumber import Renumber
 from memvirt.errors import ConfigError
 from memvirt.inputs.traces import Trace, open_trace
+from memvirt.settings.diagnose import validate
 from memvirt.units import MAX_PAGES
 from memvirt.workloads.trace import RecordedTrace
 
 from .fleet import Layout
+from .pace import Pace
 from .suite import AnyScenario, Scenario, Simulated, Suite, TierName
 
 Streams = Literal["all", "each"]
@@ -26,23 +29,42 @@ LEAST_HOST_PAGES = 4096  # 16 MiB: with less, fixed parts and watermarks are mos
 LEAST_SIMULATED, MOST_SIMULATED = 100, 1 << 24  # pages of a simulated scenario
 
 
-def with_trace(sized: Suite, tier: TierName, file: Path, streams: Streams = "all") -> Suite:
-    """The suite as a tier runs it, with the trace for its workloads; ConfigError where no scenario can replay one."""
+def with_trace(
+    sized: Suite,
+    tier: TierName,
+    file: Path,
+    streams: Streams = "all",
+    *,
+    times: bool = False,
+    speed: int = 100,
+    per_second: int | None = None,
+) -> Suite:
+    """The suite as a tier runs it, with the trace for its workloads, at its own times and a speed in per cent, at a rate,
+    or touch after touch. ConfigError where no scenario can replay it so."""
+    if times and per_second is not None:
+        raise ConfigError("--times and --per-second both say when touches of a trace are due; give one of them")
+    if speed != 100 and not times:
+        raise ConfigError(f"--speed {speed}: is that of a trace's own times; add --times")
     trace = open_trace(file)
     change = sized.tiers.get(tier)
     percent = min(100, change.accesses_percent) if change else 100
     workload = RecordedTrace(file=file, streams=streams, percent=percent)
+    timed = RecordedTrace(file=file, streams=streams, percent=percent, times=times, speed_percent=speed)
+    timed.check_times(trace)
+    pace = None if per_second is None else validate(Pace, {"per_second": per_second})
     pages = footprint(trace, streams)
     hosted = [each for each in sized.scenarios if isinstance(each, Scenario) and each.measured is not None]
     simulated = [each for each in sized.scenarios if isinstance(each, Simulated)]
     if not hosted and not simulated:
         raise ConfigError(f"suite '{sized.name}' has no scenario with a workload that a trace could replace")
+    if not hosted and (times or per_second is not None):
+        raise ConfigError(f"suite '{sized.name}' has no hosts, only traces without: no time passes; leave out --times")
     numerator, denominator = _factor(sized, hosted, pages)
     alike: dict[str, Scenario] = {}
     for scenario in hosted:
         grown = -(-scenario.fleet.memory * numerator // denominator)
         fleet = scenario.fleet.model_copy(update={"memory": grown})
-        made = scenario.model_copy(update={"fleet": fleet, "warm_up": None, "measured": workload})
+        made = scenario.model_copy(update={"fleet": fleet, "warm_up": None, "measured": timed, "pace": pace})
         alike.setdefault(made.model_copy(update={"name": "", "description": ""}).model_dump_json(), made)
     scenarios: list[AnyScenario] = [*alike.values(), *(_simulated(each, workload, trace) for each in simulated)]
     host = sized.host.model_copy(

@@ -8,7 +8,7 @@ A scenario is a fleet on a host, or a trace of page numbers held against the var
 (`simulate`): then the share of the trace's pages that fits in memory takes the place of the overcommit ratio.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -24,6 +24,7 @@ from pydantic import (
 
 from memvirt.errors import ConfigError
 from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec, Named
+from memvirt.experiment.pace import Pace
 from memvirt.metrics.registry import REGISTRY
 from memvirt.results.claims import Claim, doubles
 from memvirt.results.manifest import Rule, Shown
@@ -60,7 +61,9 @@ class Tier(Model):
     """How a tier differs: memory of host and VMs, accesses, seeds."""
 
     memory_percent: Scale = Field(default=100, description="of the memory of host and VMs")
-    accesses_percent: Scale = Field(default=100, description="of the accesses of every phase")
+    accesses_percent: Scale = Field(
+        default=100, description="of the accesses of every phase, and of the time that a pace lets it last"
+    )
     seeds: Annotated[list[Count], DISTINCT] | None = Field(default=None, description="in place of the suite's")
 
 
@@ -94,6 +97,9 @@ class Scenario(Named):
     measured: WorkloadTable | None = Field(
         default=None, description="a workload and its parameters: what the table speaks of"
     )
+    pace: Pace | None = Field(
+        default=None, description="how time passes in its phases; without it access follows access; keys below"
+    )
     aging: AgingSpec | None = Field(default=None, description="in place of a measured workload; keys below")
     settle_passes: Annotated[int, Field(strict=True, ge=0, le=100)] = Field(
         default=0, description="full passes of the sharing scanner after each VM that booted"
@@ -106,6 +112,7 @@ class Scenario(Named):
             problems.append(Problem(("measured",), "give either a measured workload or aging", ("aging",)))
         if self.aging is not None and self.warm_up is not None:
             problems.append(Problem(("warm_up",), "aging has no warm-up", ("aging",)))
+        problems += self._problems_of_pace()
         for percent in self.overcommit_percent:
             try:
                 self.fleet.sizes(percent)
@@ -115,11 +122,31 @@ class Scenario(Named):
             raise Conflicts(problems)
         return self
 
+    def _problems_of_pace(self) -> Iterator[Problem]:
+        if self.pace is None:
+            return
+        if self.aging is not None:
+            yield Problem(("pace",), "aging has no pace: its VMs fill and free memory at once", ("aging",))
+        if self.pace.warm_up and self.warm_up is None and self.aging is None:
+            yield Problem(("pace", "warm_up"), "there is no warm-up that could last so long", ("warm_up",))
+        for name, load in self.workloads.items():
+            if load.timed and self.pace.per_second is not None:
+                text = "the trace's own times say when its accesses are due; give either those or a rate"
+                yield Problem(("pace", "per_second"), text, (name,))
+
+    @property
+    def timed(self) -> bool:
+        """Whether how long the measured phase takes is given, by due times or as such."""
+        pace = self.pace
+        asked = pace is not None and (pace.per_second is not None or pace.measured > 0)
+        return asked or (self.measured is not None and self.measured.timed)
+
     def scaled(self, tier: Tier) -> "Scenario":
         """The scenario with a tier's memory and accesses."""
         memory = max(1, self.fleet.memory * tier.memory_percent // 100)
         phases = {"warm_up": self.warm_up, "measured": self.measured}
-        scaled = {name: load and load.scaled(tier.accesses_percent) for name, load in phases.items()}
+        scaled: dict[str, Any] = {name: load and load.scaled(tier.accesses_percent) for name, load in phases.items()}
+        scaled["pace"] = self.pace and self.pace.scaled(tier.accesses_percent)
         return self.model_copy(update={"fleet": self.fleet.model_copy(update={"memory": memory}), **scaled})
 
     def promising(self, promised: Mapping[str, tuple[int, ...]]) -> "Scenario":
@@ -161,7 +188,8 @@ class Scenario(Named):
     def accesses(self, percent: int) -> int:
         """About how many operations a cell does."""
         sizes = self.sizes(percent)
-        per_vm = sum(part.length() for part in (self.warm_up, self.measured) if part is not None)
+        lengths = {name: part.length() for name, part in self.workloads.items()}
+        per_vm = sum(n if self.pace is None else self.pace.accesses_within(name, n) for name, n in lengths.items())
         cycles = self.aging.cycles + self.aging.measured_cycles if self.aging else 2
         return sum(sizes) * cycles // 2 + per_vm * len(sizes)
 
@@ -205,6 +233,12 @@ class TraceSpec(Model):
         description="of the pages, that fit in memory", min_length=1
     )
     workload: WorkloadTable = Field(description="a workload and its parameters")
+
+    @model_validator(mode="after")
+    def _timeless(self) -> Self:
+        if self.workload.timed:
+            raise Conflicts([Problem(("workload", "times"), "no time passes without a host; leave it out")])
+        return self
 
 
 class Simulated(Named):

@@ -178,7 +178,8 @@ _STATES: tuple[Metric, ...] = (
         "Of a program that does nothing but access memory: an access that hits costs what the cost model says (hit, 100 ns\n"
         "unless set), and nothing is computed in between. One read of 65 us from swap stands against 650 hits, so slowdowns\n"
         "of hundreds are right for such a stream, and are no service's. A program that computes for T ns between two\n"
-        "accesses is slower by (T + 100 s) / (T + 100), s being the slowdown.",
+        "accesses is slower by (T + 100 s) / (T + 100), s being the slowdown. Where a scenario's pace or a trace's times\n"
+        "say how long a phase takes, it is that of the work that VMs do then: (work + stall) / work, sleep left out.",
     ),
     Metric("overcommit", "×", Kind.RATIO, "memory promised to memory there", _NONE, "configured / host frames"),
     Metric("pool_ratio", "×", Kind.RATIO, "compression with the pool's slack", _UP, "pages in the pool / its frames"),
@@ -211,6 +212,7 @@ _STATES: tuple[Metric, ...] = (
     Metric("contiguity_pages", "pages", Kind.GAUGE, "mean contiguous run gfn to frame", _UP, "entries / runs"),
     Metric("faults", "faults", Kind.COUNTER, "faults of every kind", _DOWN, "Σ fault_*"),
     Metric("fault_p99_us", "µs", Kind.SIM_TIME, "99th percentile of all faults' time", _DOWN, "complete histograms"),
+    Metric("sim_ns.request", "ns", Kind.HISTOGRAM, "modelled time of a request since it was due", _DOWN, "complete"),
     Metric("cow_p999_us", "µs", Kind.SIM_TIME, "99.9th percentile of a write that copies", _DOWN, "sim_ns.cow"),
     Metric(
         "swap_traffic_mib",

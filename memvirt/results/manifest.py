@@ -57,6 +57,9 @@ class Asked:
     corpus: str = ""  # a path or 'synthetic'; empty: this machine's own
     trace: str = ""  # a file that VMs replay; empty: the suite's own workloads
     streams: Literal["all", "each"] = "all"  # what of it a VM replays
+    times: bool = False  # its time stamps say when touches are due
+    speed: int = 100  # with times: per cent of that speed
+    per_second: int | None = None  # touches of it that are due in a second
     sweep: list[str] = field(
         default_factory=list
     )  # "key=a,b": settings that every column runs with, beside the suite's
@@ -77,7 +80,10 @@ class Asked:
                 words += [option, str(value)]
         words += ["--most-cells", str(self.most_cells)] if self.most_cells else []
         words += ["--corpus", self.corpus] if self.corpus else []
-        return words + (["--trace", self.trace, "--streams", self.streams] if self.trace else [])
+        words += ["--trace", self.trace, "--streams", self.streams] if self.trace else []
+        words += ["--times"] if self.times else []
+        words += ["--speed", str(self.speed)] if self.speed != 100 else []
+        return words + (["--per-second", str(self.per_second)] if self.per_second is not None else [])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)

@@ -28,11 +28,15 @@ Share = Annotated[int, Field(ge=1, le=100)]
 
 
 class Batch(NamedTuple):
-    """Accesses in order. `sources` (corpus page per access) matters where the operation is FILL, and only there."""
+    """Accesses in order. `sources` (corpus page per access) matters where the operation is FILL, and only there. After each
+    access the VM computes for `work_ns`. `due_ns`: when each of so many parts of equal length begins, in ns from the
+    beginning of the phase, none before the last; None: as soon as what was before is done."""
 
     pages: Pages
     ops: NDArray[np.uint8]
     sources: Pages | None = None
+    work_ns: int = 0
+    due_ns: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,11 @@ class Workload(BaseModel):
     @abstractmethod
     def batches(self, space: Space, stream: Stream) -> Iterator[Batch]:
         """The accesses of one VM in one phase."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether its accesses have due times of their own."""
+        return False
 
     def length(self) -> int:
         """About how many accesses a VM makes: what durations are predicted from."""

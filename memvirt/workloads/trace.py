@@ -3,25 +3,32 @@
 A trace's pages are the memory that a program made its own: they lie behind the read-only part of the VM, in the order
 in which they first appear. With `streams = "all"` every VM replays the whole trace; with "each" the VMs replay its
 streams in turn, each stream's pages numbered by themselves.
+
+With `times` the trace's time stamps drive simulated time: a touch is due so long after the beginning of the phase as it
+came after the first of the trace, divided by the speed. A VM that is ahead sleeps until then; one that is behind goes on at
+once, and the latency of a touch counts from when it was due. A stamp that goes back counts as the latest before it.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from memvirt.engine.traces.renumber import Renumber
 from memvirt.errors import CorpusError
 from memvirt.inputs.files import file_sha256
-from memvirt.inputs.traces import Chunk, Trace, open_trace
+from memvirt.inputs.traces import Trace, open_trace
 
 from .base import BATCH, WRITE, Batch, Share, Space, Stream, Workload
 from .registry import register
 
 MOST_PAGES = 1 << 31
+LONGEST_NS = 1 << 60  # some 36 years of simulated time
+
+Speed = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 
 
 def replay(pages: NDArray[np.integer], ops: NDArray[np.integer] | None = None) -> Iterator[Batch]:
@@ -47,6 +54,15 @@ def _cut(pages: NDArray[np.uint32], ops: NDArray[np.uint8]) -> Iterator[Batch]:
         yield Batch(pages[start : start + BATCH], ops[start : start + BATCH])
 
 
+class Touches(NamedTuple):
+    """Successive touches; due_ns counts from the first of the trace, None without times."""
+
+    pages: NDArray[np.uint32]
+    ops: NDArray[np.uint8]
+    stream: NDArray[np.uint32]
+    due_ns: NDArray[np.int64] | None
+
+
 @register
 class RecordedTrace(Workload):
     """Accesses from a file: what 'memvirt trace import' wrote, or a .npy of page numbers (and, in a second row, 0 or 1)."""
@@ -57,6 +73,18 @@ class RecordedTrace(Workload):
         default="all", description="all: every VM replays the whole trace; each: the VMs replay its streams in turn"
     )
     percent: Share = Field(default=100, description="replay the first so many per cent of it")
+    times: bool = Field(default=False, description="its time stamps say when each touch is due, in simulated time")
+    speed_percent: Speed = Field(default=100, description="with times: so many per cent as fast as it was recorded")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.speed_percent != 100 and not self.times:
+            raise ValueError("speed_percent means the trace's own times; set times = true as well")
+        return self
+
+    @property
+    def timed(self) -> bool:
+        return self.times
 
     def length(self) -> int:
         trace = open_trace(self.file)
@@ -75,6 +103,7 @@ class RecordedTrace(Workload):
 
     def batches(self, space: Space, stream: Stream) -> Iterator[Batch]:
         trace = open_trace(self.file)
+        self.check_times(trace)
         room = space.pages - space.read_only
         if self.streams == "each":
             return self._of_stream(trace, stream.vm % max(1, len(trace.info.streams)), space, room)
@@ -84,16 +113,43 @@ class RecordedTrace(Workload):
 
     def _batches(self, trace: Trace, space: Space) -> Iterator[Batch]:
         for chunk in self._first(trace):
-            yield Batch(chunk.pages + np.uint32(space.read_only), chunk.ops)
+            yield Batch(chunk.pages + np.uint32(space.read_only), chunk.ops, due_ns=chunk.due_ns)
 
-    def _first(self, trace: Trace) -> Iterator[Chunk]:
-        """The chunks of the part that is replayed."""
-        left = self._kept(trace)
-        for chunk in trace.chunks(BATCH, times=False):
+    def _first(self, trace: Trace) -> Iterator[Touches]:
+        """The part that is replayed."""
+        left, latest = self._kept(trace), 0
+        for chunk in trace.chunks(BATCH, times=self.times):
             if left <= 0:
                 return
-            yield Chunk(chunk.pages[:left], chunk.ops[:left], None, chunk.stream[:left])
+            due = None
+            if self.times and chunk.time_ns is not None:
+                due = np.maximum.accumulate(np.maximum(self._due(trace, chunk.time_ns[:left]), latest))
+                latest = int(due[-1])
+            yield Touches(chunk.pages[:left], chunk.ops[:left], chunk.stream[:left], due)
             left -= len(chunk.pages)
+
+    def _due(self, trace: Trace, time_ns: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """When touches with these stamps are due, in ns from the beginning: at the speed, rounded down."""
+        after = (time_ns - np.uint64(trace.info.first_ns or 0)).astype(np.int64)
+        whole, part = np.divmod(after, np.int64(self.speed_percent))
+        due: NDArray[np.int64] = whole * 100 + part * 100 // self.speed_percent
+        return due
+
+    def check_times(self, trace: Trace) -> None:
+        """CorpusError where it needs times and there are none, or a touch is due beyond what a clock holds."""
+        if not self.times:
+            return
+        if trace.info.first_ns is None or trace.info.last_ns is None:
+            raise CorpusError(
+                f"trace {self.file}: it has no times that could say when touches are due; import it from a source that "
+                "has them, or give a rate: pace = { per_second = 1000 }, with 'memvirt run' --per-second 1000"
+            )
+        last_ns = (trace.info.last_ns - trace.info.first_ns) * 100 // self.speed_percent
+        if last_ns >= LONGEST_NS:
+            raise CorpusError(
+                f"trace {self.file}: at {self.speed_percent} % of its speed its last touch is due after {last_ns} ns; "
+                f"{LONGEST_NS} is the most; replay it faster: speed_percent"
+            )
 
     def _of_stream(self, trace: Trace, number: int, space: Space, room: int) -> Iterator[Batch]:
         table = Renumber()
@@ -104,7 +160,8 @@ class RecordedTrace(Workload):
             pages = table.number(chunk.pages[own].astype(np.uint64))
             if table.pages > room:
                 raise self._too_large(table.pages, room, f"stream {number} of ")
-            yield Batch(pages + np.uint32(space.read_only), chunk.ops[own])
+            due = None if chunk.due_ns is None else chunk.due_ns[own]
+            yield Batch(pages + np.uint32(space.read_only), chunk.ops[own], due_ns=due)
 
     def _too_large(self, pages: int, room: int, whose: str = "") -> CorpusError:
         return CorpusError(

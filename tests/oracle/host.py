@@ -34,6 +34,7 @@ from oracle.parts import (
     Slots,
     Vm,
     index_words,
+    parts,
     tag_of,
     word_of,
 )
@@ -213,7 +214,7 @@ class Oracle(Faults):
 
     def destroy(self, vm):
         self.entries += 1
-        self.now = vm.now
+        self.now = min(vm.now, self.reached)
         for region, leaf in sorted(vm.leaves.items()):
             leaf.holders.remove(vm)
             del vm.leaves[region]
@@ -240,14 +241,16 @@ class Oracle(Faults):
 
     def access(self, vm, pages, ops, sources=None):
         """(accesses done, why it stopped)"""
+        began = vm.now
         found = self.serve_batch(vm, pages, ops, sources)
+        vm.busy += vm.now - began
         if self.over:
             self.keep_limits()
         self.arrive(vm)
         return found
 
-    def serve_batch(self, vm, pages, ops, sources=None, until=FOREVER):
-        """Those that begin before `until`."""
+    def serve_batch(self, vm, pages, ops, sources=None, until=FOREVER, work=0):
+        """Those that begin before `until`; after each the VM computes for `work`."""
         self.now, vm.outcome, done = vm.now, OK, 0
         for page, op in zip(pages, ops, strict=True):
             if self.now >= until:
@@ -261,6 +264,7 @@ class Oracle(Faults):
                     break
             self.spend("access", self.costs["hit"])
             self.store(vm, page, op, 0 if sources is None else sources[done])
+            self.now += work
             done += 1
         vm.now = self.now
         return done, vm.outcome
@@ -283,7 +287,7 @@ class Oracle(Faults):
 
     def write(self, vm, address, data):
         """Bytes written; vm.outcome says why not all."""
-        self.now, done, vm.outcome = vm.now, 0, OK
+        self.now, done, vm.outcome, began = vm.now, 0, OK, vm.now
         while done < len(data) and vm.outcome == OK:
             at = (address + done) % PAGE
             part = data[done : done + PAGE - at]
@@ -291,6 +295,7 @@ class Oracle(Faults):
             if vm.outcome == OK:
                 vm.cached[(address + done) // PAGE][0].data[at : at + len(part)] = part
                 done += len(part)
+        vm.busy += self.now - began
         if self.over:
             self.keep_limits()
         vm.now = self.now
@@ -299,7 +304,7 @@ class Oracle(Faults):
 
     def pin(self, vm, first, pages, pinned):
         """How many pages could be pinned, or unpinned."""
-        self.now, done = vm.now, 0
+        self.now, done, began = vm.now, 0, vm.now
         for page in range(first, first + pages):
             vm.outcome = self.serve(vm, page, pinned)
             if vm.outcome != OK:
@@ -311,6 +316,7 @@ class Oracle(Faults):
             else:
                 self.order_in(frame)
             done += 1
+        vm.busy += self.now - began
         if self.over:
             self.keep_limits()
         vm.now = self.now
@@ -324,11 +330,13 @@ class Oracle(Faults):
         return None if entry is None else bytes(entry.what.data)
 
     def run(self, streams, until=FOREVER):
-        """Batches [(pages, ops, sources)] per VM, side by side: {vm: (done, reason)}."""
+        """Batches [(pages, ops, sources, work, due times)] per VM, side by side; the last two may be left out. Due times cut
+        a batch into so many parts of one length. {vm: (done, reason)}."""
         until = -(-until // QUANTUM) * QUANTUM
-        left, found = {vm: list(batches) for vm, batches in streams.items()}, {vm: [0, "until"] for vm in streams}
+        left = {vm: [part for batch in batches for part in parts(*batch)] for vm, batches in streams.items()}
+        found = {vm: [0, "until"] for vm in streams}
         for vm in left:
-            vm.now = max(vm.now, self.reached)
+            vm.began = vm.now = max(vm.now, self.reached)
         while left:
             at, _, turn = min(self.agenda(left))
             if at >= until:
@@ -344,13 +352,22 @@ class Oracle(Faults):
             for vm in [vm for vm in left if not vm.alive]:
                 found[vm][1] = "killed"
                 del left[vm]
-        last = max([self.reached, *(vm.now for vm in streams)])
+        for vm in left:
+            self.stop(vm)
+            vm.asleep_until = None
+        last = until if left else max([self.reached, *(vm.now for vm in streams)])
         self.reached = max(self.reached, min(last, until))
         return {vm: tuple(value) for vm, value in found.items()}
 
+    def stop(self, vm):
+        """It has no work now, or none any more."""
+        if vm.began is not None:
+            vm.busy += vm.now - vm.began
+        vm.began = None
+
     def agenda(self, left):
         """(when, the lower goes first, whose turn) of everybody who works."""
-        yield from ((vm.now, 100 + vm.id, vm) for vm in left)
+        yield from ((vm.now if vm.asleep_until is None else vm.asleep_until, 100 + vm.id, vm) for vm in left)
         if self.config.harvest_interval:
             yield self.next_harvest, 0, self.harvest_turn
         if self.awake:
@@ -360,17 +377,31 @@ class Oracle(Faults):
 
     def turn(self, vm, left, found, until):
         """What begins before the end of the quantum, through all batches."""
+        if vm.asleep_until is not None:
+            self.wake(vm)
         limit = min(until, (vm.now // QUANTUM + 1) * QUANTUM)
         while vm.now < limit:
-            while left[vm] and len(left[vm][0][0]) == 0:
+            while left[vm] and not left[vm][0].pages:
                 del left[vm][0]
             if not left[vm]:
                 found[vm][1] = "done"
+                self.stop(vm)
                 del left[vm]
                 return
+            part = left[vm][0]
+            if not part.begun:
+                part.begun = True
+                if part.due is not None and part.due > vm.now:
+                    self.stop(vm)
+                    vm.asleep_until = part.due
+                    if part.due >= limit:
+                        return
+                    self.wake(vm)
             if vm.waits_since != (self.changes(), self.entries):  # else what failed would fail again
-                served, outcome = self.serve_batch(vm, *left[vm][0], until=limit)
-                left[vm][0] = [part[served:] for part in left[vm][0]]
+                served, outcome = self.serve_batch(vm, part.pages, part.ops, part.sources, limit, part.work)
+                part.drop(served)
+                if not part.pages and part.due is not None:
+                    vm.latencies.append(vm.now - part.due)
                 found[vm][0] += served
                 self.waits = 0 if served else self.waits
                 vm.waits_since = None
@@ -379,6 +410,11 @@ class Oracle(Faults):
                 vm.waits_since = (self.changes(), self.entries)
             self.find_no_memory(vm, left, found)
             return
+
+    def wake(self, vm):
+        """Its next part is due."""
+        vm.began = vm.now = max(vm.now, vm.asleep_until)
+        vm.asleep_until = None
 
     def find_no_memory(self, vm, left, found):
         if self.config.on_exhausted == "wait" and self.waits < 10_000:
@@ -396,6 +432,7 @@ class Oracle(Faults):
             return
         self.count["stops"] += 1
         found[vm][1] = vm.outcome
+        self.stop(vm)
         del left[vm]
 
     def changes(self):

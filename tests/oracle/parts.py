@@ -115,6 +115,27 @@ class Leaf:
         return len(self.holders) > 1
 
 
+class Part:
+    """Accesses that follow each other in one stream, in order; `due`: not before that time."""
+
+    def __init__(self, pages, ops, sources, work, due):
+        self.pages, self.ops, self.sources, self.work, self.due = list(pages), list(ops), sources, work, due
+        self.begun = False
+
+    def drop(self, done):
+        """So many of them are done."""
+        self.pages, self.ops = self.pages[done:], self.ops[done:]
+        self.sources = self.sources and self.sources[done:]
+
+
+def parts(pages, ops, sources=None, work=0, due=None):
+    """The parts of a batch: as many as it has due times."""
+    length = len(pages) // len(due) if due else len(pages)
+    for i, at in enumerate(due or [None]):
+        cut = slice(i * length, (i + 1) * length)
+        yield Part(pages[cut], ops[cut], sources and sources[cut], work, at)
+
+
 class Vm:
     """One VM: its leaves by region, and what its translation cache holds."""
 
@@ -125,6 +146,7 @@ class Vm:
         self.revoked = set()  # regions whose cached write permission does not count
         self.charged = self.stall = self.sequence = self.reservation = self.domain = self.active = 0
         self.limit, self.hand, self.ages = None, 0, []
+        self.busy, self.began, self.asleep_until, self.latencies = 0, None, None, []
         self.alive, self.fixed, self.outcome, self.waits_since = True, [], OK, None
 
 

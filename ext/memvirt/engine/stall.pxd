@@ -24,6 +24,8 @@ cdef class Stalls:
     # Time in which VMs wait for memory, per VM and for the host, as Linux's pressure stall information has it.
     cdef Pressure *vm                       # [MAX_VMS]
     cdef uint8_t *works                     # [MAX_VMS]: between start and stop
+    cdef int64_t *_began_ns                 # [MAX_VMS]: since when it has work
+    cdef int64_t *_busy_ns                  # [MAX_VMS]: how long it had, until it last stopped
     cdef Pressure some, full                # the host's
     cdef Edge *_heap                        # [_room], [0, _nr_edges) used: a binary heap, earliest first
     cdef uint32_t _nr_edges, _room
@@ -33,8 +35,10 @@ cdef class Stalls:
     cdef bint alone                         # no other VM has work: nothing can still happen before its clock
 
     # The VM has work from now on, and its faults count; until `stop`.
-    cpdef int start(self, vmid_t vm, int64_t now) except -1
-    cpdef int stop(self, vmid_t vm, int64_t now) except -1
+    cpdef int start(self, vmid_t vm, int64_t now) except -1 nogil
+    cpdef int stop(self, vmid_t vm, int64_t now) except -1 nogil
+    # How long the VM, whose clock is at `now`, has had work in all: it worked or stalled.
+    cpdef int64_t busy(self, vmid_t vm, int64_t now) noexcept
     cpdef int open(self, vmid_t vm, int64_t now) except -1
     # Room for what one fault can note; False without memory for it. Comes before `note`, which cannot fail.
     cdef bint secure(self) noexcept nogil

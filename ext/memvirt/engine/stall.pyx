@@ -3,7 +3,8 @@
 A VM stalls while one of its accesses waits for what only lack of memory makes it wait for: direct reclaim (its own limit
 included), bytes that come back from the zpool or from swap, its guest's own swap, and the sleep of `on_exhausted="wait"`.
 The rest of a fault (first touch, copy on write) is work, not a stall. A VM is one task here, so *some* and *full* are
-the same for it.
+the same for it. While it has work and does not stall it works (`busy` less its stalls): what it is slowed down by is
+(work + stall) / work. A VM that sleeps until its next accesses are due has no work.
 
 The host has both: *some* is the time in which at least one VM stalls, *full* the time in which at least one VM has work
 and every VM that has work stalls. VMs have clocks of their own, and run ahead of each other by a quantum and more; so
@@ -106,7 +107,9 @@ cdef class Stalls:
     def __cinit__(self):
         self.vm = <Pressure *>calloc(MAX_VMS, sizeof(Pressure))
         self.works = <uint8_t *>calloc(MAX_VMS, 1)
-        if self.vm == NULL or self.works == NULL:
+        self._began_ns = <int64_t *>calloc(MAX_VMS, sizeof(int64_t))
+        self._busy_ns = <int64_t *>calloc(MAX_VMS, sizeof(int64_t))
+        if self.vm == NULL or self.works == NULL or self._began_ns == NULL or self._busy_ns == NULL:
             raise MemoryError("stall accounts")
         self.running = NONE16
         clear(&self.some, 0)
@@ -115,6 +118,8 @@ cdef class Stalls:
     def __dealloc__(self):
         free(self.vm)
         free(self.works)
+        free(self._began_ns)
+        free(self._busy_ns)
         free(self._heap)
 
     cpdef int open(self, vmid_t vm, int64_t now) except -1:
@@ -122,6 +127,7 @@ cdef class Stalls:
         if vm >= MAX_VMS or now < 0:
             raise ValueError(f"VM {vm} at {now} ns: ids are below {MAX_VMS}, times not negative")
         clear(&self.vm[vm], now)
+        self._busy_ns[vm] = 0
         return 0
 
     cdef bint secure(self) noexcept nogil:
@@ -135,22 +141,29 @@ cdef class Stalls:
             self._heap, self._room = grown, room
         return True
 
-    cpdef int start(self, vmid_t vm, int64_t now) except -1:
+    cpdef int start(self, vmid_t vm, int64_t now) except -1 nogil:
         if self.works[vm]:
-            raise InvariantError(f"stalls: VM {vm} starts twice")
+            with gil:
+                raise InvariantError(f"stalls: VM {vm} starts twice")
         if not self.secure():
-            raise MemoryError("edges of stalls")
+            with gil:
+                raise MemoryError("edges of stalls")
         self.works[vm] = 1
+        self._began_ns[vm] = now
         self._push(max(now, self.settled_ns), 0, 1)
         return 0
 
-    cpdef int stop(self, vmid_t vm, int64_t now) except -1:
+    cpdef int stop(self, vmid_t vm, int64_t now) except -1 nogil:
         """The VM has no more work. Nothing if it had none."""
         if not self.works[vm]:
             return 0
         self.works[vm] = 0
+        self._busy_ns[vm] += now - self._began_ns[vm]
         self._push(max(now, max(self.settled_ns, self.vm[vm].known_ns)), 0, -1)
         return 0
+
+    cpdef int64_t busy(self, vmid_t vm, int64_t now) noexcept:
+        return self._busy_ns[vm] + (now - self._began_ns[vm] if self.works[vm] else 0)
 
     cdef void note(self, int64_t began, int64_t ended) noexcept nogil:
         cdef Pressure *pressure

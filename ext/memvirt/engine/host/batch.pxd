@@ -1,4 +1,4 @@
-from ..types cimport uint8_t, uint32_t, uint64_t
+from ..types cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef enum Op:
     OP_READ = 0
@@ -18,6 +18,17 @@ cdef class Batch:
     cdef uint32_t n
     cdef uint32_t room          # of pages and ops
     cdef uint32_t source_room   # of sources
+    cdef int64_t work_ns        # after each access the VM computes so long
+    cdef int64_t *due_ns        # [nr_parts] when each of so many parts of equal length begins, not before
+    cdef uint32_t nr_parts      # 0: the batch begins when what was before it is done
+    cdef uint32_t due_room
+
+    # Of accesses first .. end - 1, how far they get that begin within `left_ns`, each served in `hit_ns`; at least one.
+    cdef inline uint32_t end_within(self, uint32_t first, uint32_t end, int64_t left_ns, int64_t hit_ns) noexcept nogil:
+        cdef int64_t each = hit_ns + self.work_ns
+        if each and (left_ns - 1) / each < end - first:
+            return min(first + 1 + <uint32_t>((left_ns - 1) / each), end)
+        return end
 
     # Whether every access of the whole batch can be one of this VM, for a batch that is then taken in pieces.
     cdef int judge(self, str vm, uint32_t nr_vpns, uint32_t nr_sources, const uint32_t[::1] pages,
@@ -25,6 +36,8 @@ cdef class Batch:
     # Take over accesses first .. first + n - 1.
     cdef int own(self, str vm, uint32_t nr_vpns, uint32_t nr_sources, const uint32_t[::1] pages,
                  const uint8_t[::1] ops, const uint32_t[::1] sources, uint64_t first, uint64_t n) except -1
+    # How long the VM works after each access; when parts begin: None, or one time for each of them. After `own`.
+    cdef int time(self, str vm, int64_t work_ns, const int64_t[::1] due_ns) except -1
     cdef int _make_room(self, uint64_t n, bint with_sources) except -1
 
 

@@ -4,6 +4,10 @@ Arrays that come from outside may change while the engine works: another thread 
 held, a generator fills one scratch array again and again, two VMs' generators share one. A page number that was good
 when it was looked at and is another when it is used reads somebody else's memory. So the engine copies first, and checks
 the copy. (Copying costs nothing measurable: the check has to read every access anyhow.)
+
+A batch may say how time passes between its accesses. *Work* is what the VM computes after each: that time passes, and no
+processor time is booked to the host. *Due times* cut the batch into parts of equal length, requests that arrive from
+outside: the VM sleeps until a part is due, and where it is behind the part begins late.
 """
 
 from libc.stdlib cimport free, realloc
@@ -17,6 +21,9 @@ cdef extern from "host/batch.h" nogil:
 cdef enum:
     MOST = (1 << 31) - 1
 
+cdef int64_t LONGEST_NS = (<int64_t>1) << 60    # some 36 years
+cdef int64_t MOST_WORK_NS = 1000000000000       # 1000 s: that of a batch stays within 64 bits
+
 
 cdef class Batch:
     """Empty at first; its room is kept from one batch to the next."""
@@ -25,6 +32,7 @@ cdef class Batch:
         free(self.pages)
         free(self.ops)
         free(self.sources)
+        free(self.due_ns)
 
     cdef int _make_room(self, uint64_t n, bint with_sources) except -1:
         if n > self.room:
@@ -50,7 +58,8 @@ cdef class Batch:
                  const uint8_t[::1] ops, const uint32_t[::1] sources, uint64_t first, uint64_t n) except -1:
         cdef uint64_t i
         cdef int fills = 0
-        self.n = 0
+        self.n = self.nr_parts = 0
+        self.work_ns = 0
         self._make_room(n, False)
         i = memvirt_own_pages(self.pages, &pages[first], n, nr_vpns)
         if i < n:
@@ -73,6 +82,27 @@ cdef class Batch:
             if self.ops[i] == OP_FILL and (sources is None or self.sources[i] >= nr_sources):
                 raise ConfigError(f"VM '{vm}': access {first + i} fills from corpus source "
                                   f"{None if sources is None else self.sources[i]}; there are {nr_sources}")
+
+    cdef int time(self, str vm, int64_t work_ns, const int64_t[::1] due_ns) except -1:
+        cdef uint32_t i, parts = 0 if due_ns is None else <uint32_t>due_ns.shape[0]
+        if not 0 <= work_ns <= MOST_WORK_NS:
+            raise ConfigError(f"VM '{vm}': work of {work_ns} ns after each access; 0 to {MOST_WORK_NS} is the range")
+        self.work_ns = work_ns
+        if due_ns is None:
+            return 0
+        if parts == 0 or self.n % parts:
+            raise ConfigError(f"VM '{vm}': {self.n} accesses cannot be due at {parts} times: parts are of one length")
+        if parts > self.due_room:
+            self.due_room = 0
+            self.due_ns = <int64_t *>grown(self.due_ns, <uint64_t>parts * sizeof(int64_t))
+            self.due_room = parts
+        for i in range(parts):
+            self.due_ns[i] = due_ns[i]
+            if not (self.due_ns[i - 1] if i else 0) <= self.due_ns[i] <= LONGEST_NS:
+                raise ConfigError(f"VM '{vm}': part {i} is due at {self.due_ns[i]} ns; times are 0 to {LONGEST_NS} and do "
+                                  f"not go back")
+        self.nr_parts = parts
+        return 0
 
 
 cdef int check_lengths(str vm, const uint32_t[::1] pages, const uint8_t[::1] ops, const uint32_t[::1] sources) except -1:

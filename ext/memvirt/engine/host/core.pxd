@@ -5,7 +5,7 @@ from .clone cimport Cloner
 from ..upkeep.collapse cimport Collapser
 from ..upkeep.compact cimport Compactor
 from ..content.content cimport Content
-from ..counters cimport Meter
+from ..counters cimport Histogram, Meter
 from ..device cimport Device
 from ..reclaim.fault cimport Faults
 from ..memory.frames cimport Frames
@@ -50,10 +50,12 @@ cdef class VmState:
     cdef public int64_t now_ns                  # its clock
     cdef Balloon worker                         # of its guest's balloon
     cdef Stream stream                          # what it has left to do; None: it was never in a run
+    cdef Histogram *latency                     # of its requests, from when they were due until done; NULL: there were none
     cdef bint runs                              # it has work in the run that goes on
     cdef bint waits                             # its last access found no memory, and it tries again
     cdef uint64_t changes                       # Core.changes() then
     cdef dict last_stall                        # once it is destroyed: what stall() said
+    cdef int64_t last_busy_ns                   # and busy_ns
     cdef readonly int outcome                   # why the last access stopped (Outcome)
     cdef memvirt_hits hits
     cdef list fixed                             # [(frame, order)] metadata taken at creation
@@ -82,6 +84,7 @@ cdef class Core:
     cdef int64_t reached_ns                     # simulated time: what every VM had to do before is done
     cdef int64_t quantum_ns                     # VMs take turns at multiples of this
     cdef uint32_t nr_running                    # VMs with work in the run that goes on
+    cdef Histogram requests                     # latencies of the requests of all VMs that there have been
     cdef uint32_t nr_waits                      # sleeps of VMs without memory since anything moved
     cdef int rule                               # what becomes of them
     cdef readonly dict vms                      # {name: Vm}
@@ -97,7 +100,7 @@ cdef class Core:
     cdef readonly uint32_t nr_fixed             # metadata frames of the host itself
 
     cdef int touch(self, VmState vm, vpn_t vpn, bint write, hfn_t *frame) except -1 nogil
-    cdef uint32_t serve(self, VmState vm, const uint32_t *pages, const uint8_t *ops, const uint32_t *sources, uint32_t n,
+    cdef uint32_t serve(self, VmState vm, Batch batch, uint32_t first, uint32_t end,
                         int64_t until) except? 0xFFFFFFFF nogil
     cdef int _slow(self, VmState vm, vpn_t vpn, uint8_t op, const uint32_t *source) except -1 nogil
     cpdef int look(self) except -1

@@ -27,7 +27,7 @@ from .clone cimport Cloner
 from ..upkeep.collapse cimport Collapser
 from ..upkeep.compact cimport COMPACT_NEVER, Compactor
 from ..content.content cimport Content
-from ..counters cimport CPU_ACCESS, Meter
+from ..counters cimport CPU_ACCESS, Histogram, Meter, histogram_dict
 from ..reclaim.fault cimport Faults
 from ..memory.frames cimport FRAME_FIXED, Frame, Frames
 from ..guests.guest cimport Translation
@@ -62,6 +62,16 @@ cdef enum:
 
 cdef class VmState:
     """A VM as the engine sees it; what can be asked of one is in Vm."""
+
+    def __dealloc__(self):
+        free(self.latency)
+
+    def _make_histogram(self):
+        """If the batch it is in has due times."""
+        if self.stream.batch.nr_parts and self.latency == NULL:
+            self.latency = <Histogram *>calloc(1, sizeof(Histogram))
+            if self.latency == NULL:
+                raise MemoryError("histogram of requests")
 
     def _require(self):
         """Whoever asks something of a VM asks this first: one that has ended has no engine any more."""
@@ -320,22 +330,22 @@ cdef class Core:
             vm.hits.loaded += self.content.load(frame, memvirt_word(vpn))
         return OK
 
-    cdef uint32_t serve(self, VmState vm, const uint32_t *pages, const uint8_t *ops, const uint32_t *sources, uint32_t n,
+    cdef uint32_t serve(self, VmState vm, Batch batch, uint32_t first, uint32_t end,
                         int64_t until) except? 0xFFFFFFFF nogil:
-        """Serve accesses until done, out of time, interrupted, or stuck: then vm.outcome says why. Returns how many."""
-        cdef uint32_t i = 0, last, stop
+        """Serve accesses first .. end - 1 of a batch until done, out of time, interrupted, or stuck: then vm.outcome says
+        why. Returns how many."""
+        cdef uint32_t i = first, last, stop
         cdef uint64_t written
         cdef int64_t hit_ns = self.clock.costs.hit
         cdef int outcome = OK
         self.clock.now = vm.now_ns
         self.stalls.running = vm.id
-        while i < n and self.clock.now < until and not self.clock.interrupt.asked():
-            last = min(n, i + HITS_AT_ONCE)
-            if hit_ns and (until - self.clock.now - 1) / hit_ns < last - i:    # accesses that begin before `until`
-                last = min(i + 1 + <uint32_t>((until - self.clock.now - 1) / hit_ns), last)
+        while i < end and self.clock.now < until and not self.clock.interrupt.asked():
+            last = batch.end_within(i, min(end, i + HITS_AT_ONCE), until - self.clock.now, hit_ns)
             written = vm.hits.sequence
-            stop = memvirt_serve_hits(&vm.hits, pages, ops, i, last, n)
+            stop = memvirt_serve_hits(&vm.hits, batch.pages, batch.ops, i, last, end)
             self.clock.spend(CPU_ACCESS, (stop - i) * hit_ns)
+            self.clock.now += (stop - i) * batch.work_ns
             written = vm.hits.sequence - written
             self.meter.ev.writes += written
             self.meter.ev.reads += (stop - i) - written
@@ -343,19 +353,24 @@ cdef class Core:
             if i == last:
                 continue
             if self.mapping.zpool is not None and vm.guest is None and self.mapping.zpool.nr_objects:
-                self.faults.look_ahead(vm.id, pages + i + 1, n - i - 1)
+                self.faults.look_ahead(vm.id, batch.pages + i + 1, end - i - 1)
             vm.now_ns = self.clock.now          # kept if the access raises
-            outcome = self._slow(vm, pages[i], ops[i], NULL if sources == NULL else sources + i)
+            outcome = self._slow(vm, batch.pages[i], batch.ops[i], NULL if batch.sources == NULL else batch.sources + i)
             if outcome != OK:
                 break
             self.clock.spend(CPU_ACCESS, hit_ns)
-            self.meter.ev.writes += ops[i] == OP_WRITE
-            self.meter.ev.reads += ops[i] == OP_READ
+            self.clock.now += batch.work_ns
+            self.meter.ev.writes += batch.ops[i] == OP_WRITE
+            self.meter.ev.reads += batch.ops[i] == OP_READ
             i += 1
         self.stalls.running = NONE16
         vm.now_ns = self.clock.now
         vm.outcome = outcome
-        return i
+        return i - first
+
+    def request_latencies(self):
+        """Histogram of all requests so far; None if there were none."""
+        return histogram_dict(&self.requests) if self.requests.total else None
 
     cdef uint64_t changes(self) noexcept nogil:
         """A number that grows with whatever may let an access succeed that found no memory: accesses of VMs, work of

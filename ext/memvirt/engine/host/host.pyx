@@ -220,10 +220,10 @@ cdef class Engine(Core):
         self._own(vm)
         self._enter()
         try:
-            self.clock.now = vm.now_ns
+            self.clock.now = min(vm.now_ns, self.reached_ns)    # it may sleep, or have run ahead
             self._leave_agenda(vm)
             self.stalls.stop(vm.id, vm.now_ns)
-            vm.last_stall = vm.stall()
+            vm.last_stall, vm.last_busy_ns = vm.stall(), self.stalls.busy(vm.id, vm.now_ns)
             if self.scanner is not None:
                 self.scanner.forget_vm(vm.id)
             self.mapping.close(vm.id)

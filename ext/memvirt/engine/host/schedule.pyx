@@ -3,7 +3,8 @@
 Time is cut into quanta (Core.quantum_ns), at multiples of their length. A VM's turn ends with the quantum in which it
 began, so VMs are never much more than a quantum and an access apart. Actors (harvest, background reclaim, the scanner,
 balloon workers, the decider) work at times of their own. Nothing in that depends on how streams are cut into batches, on
-who else has work, or on calls: a turn goes on through the end of a batch, and a run stops between two quanta.
+who else has work, or on calls: a turn goes on through the end of a batch, and a run stops between two quanta. A VM whose
+next accesses are not due yet is idle: it sleeps, and takes no turn.
 
     quanta      |           |           |           |           |
     vm 0        aaaaaaaaaaaa aaaaaaaaaaa|aa·····················   · waits for a page
@@ -24,6 +25,7 @@ from memvirt.errors import ConfigError
 from ..agenda cimport DECIDER, FIRST_BALLOON, FIRST_VM, FOREVER
 from .core cimport Core, VmState
 from .host cimport Engine
+from ..counters cimport hist_add
 from ..simtime cimport Actor
 from .stream cimport Stream
 from .vm cimport Vm
@@ -118,11 +120,11 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
         decider=None, interval_ns=0, watch=None):
     """Run the VMs' streams; {Vm: (accesses done, reason)}.
 
-    streams: {Vm: iterator of (pages, ops[, sources])}; one that an earlier run has stopped at its time goes on where that
-    was. until_ns: simulated time at which every VM stops, rounded up to a whole quantum; without streams, time passes
-    until then. decide: called with the time every interval_ns; decider: whom it asks. watch: called with the time, once
-    that has come to what its last call returned; it looks and changes nothing. Reasons: done, until, killed, or why memory
-    could not be had.
+    streams: {Vm: iterator of (pages, ops[, sources[, work_ns[, due_ns]]])}; one that an earlier run has stopped at its time
+    goes on where that was. until_ns: simulated time at which every VM stops, rounded up to a whole quantum; without
+    streams, time passes until then. decide: called with the time every interval_ns; decider: whom it asks. watch: called
+    with the time, once that has come to what its last call returned; it looks and changes nothing. Reasons: done, until,
+    killed, or why memory could not be had.
     """
     cdef int64_t until = _whole_quanta(engine, until_ns)
     cdef bint idle = not streams and until_ns is not None
@@ -175,8 +177,12 @@ cdef int _begin(Engine engine, Vm vm, batches) except -1:
         vm.stream = Stream(iter(batches))
     vm.stream.done, vm.stream.reason = 0, "until"
     vm.now_ns = max(vm.now_ns, engine.reached_ns)
-    engine.stalls.start(vm.id, vm.now_ns)
-    engine.clock.agenda.put(FIRST_VM + vm.id, vm.now_ns)
+    if vm.stream.sleeps and vm.stream.due_ns > vm.now_ns:
+        engine.clock.agenda.put(FIRST_VM + vm.id, vm.stream.due_ns)
+    else:
+        vm.stream.sleeps = False
+        engine.stalls.start(vm.id, vm.now_ns)
+        engine.clock.agenda.put(FIRST_VM + vm.id, vm.now_ns)
     vm.runs = True
     engine.nr_running += 1
     return 0
@@ -185,7 +191,9 @@ cdef int _begin(Engine engine, Vm vm, batches) except -1:
 cdef int _end(Engine engine, list vms, int64_t until, bint idle) except -1:
     """Nobody has work any more; simulated time has come to the end that was asked for, or to that of the last VM."""
     cdef Vm vm
-    cdef int64_t last = until if idle and not engine.clock.interrupt.caught else engine.reached_ns
+    cdef int64_t last = engine.reached_ns
+    if not engine.clock.interrupt.caught and until != FOREVER and (idle or engine.nr_running):
+        last = until
     for vm in vms:
         last = max(last, vm.now_ns)
         if vm.runs:
@@ -231,19 +239,25 @@ cdef int _turn_of_actor(Core engine, Actor actor, int64_t until) except -1 nogil
 
 cdef int _turn_of_vm(Core engine, VmState vm, int64_t until) except -1 nogil:
     """Its accesses up to the end of the quantum. At the end the VM may be gone: it does not know its host any more."""
-    cdef int64_t limit = min(until, (vm.now_ns / engine.quantum_ns + 1) * engine.quantum_ns)
+    cdef int64_t limit
     cdef uint32_t done
+    if vm.stream.sleeps:
+        _wake(engine, vm)
+    limit = min(until, (vm.now_ns / engine.quantum_ns + 1) * engine.quantum_ns)
     while vm.now_ns < limit and not engine.clock.interrupt.caught:
         if vm.stream.at == vm.stream.batch.n and not _refill(vm):
+            break
+        if vm.stream.at == vm.stream.part_end and _sleeps_until_next_part(engine, vm, limit):
             break
         if vm.waits and vm.changes == engine.changes():
             _find_no_memory(engine, vm)
             break
-        done = engine.serve(vm, vm.stream.batch.pages + vm.stream.at, vm.stream.batch.ops + vm.stream.at,
-                            NULL if vm.stream.batch.sources == NULL else vm.stream.batch.sources + vm.stream.at,
-                            vm.stream.batch.n - vm.stream.at, limit)
+        done = engine.serve(vm, vm.stream.batch, vm.stream.at, vm.stream.part_end, limit)
         vm.stream.at += done
         vm.stream.done += done
+        if vm.stream.at == vm.stream.part_end and vm.stream.due_ns >= 0:
+            hist_add(vm.latency, vm.now_ns - vm.stream.due_ns)
+            hist_add(&engine.requests, vm.now_ns - vm.stream.due_ns)
         if done:
             engine.nr_waits = 0
         vm.waits = vm.outcome != OK
@@ -255,11 +269,32 @@ cdef int _turn_of_vm(Core engine, VmState vm, int64_t until) except -1 nogil:
         engine.clock.now = vm.now_ns
         engine.reclaim.keep_limits()
     if vm.runs:
-        engine.clock.agenda.put(FIRST_VM + vm.id, vm.now_ns)
+        engine.clock.agenda.put(FIRST_VM + vm.id, vm.stream.due_ns if vm.stream.sleeps else vm.now_ns)
     if vm.guest is not None:
         vm.worker.look(vm.now_ns)
     engine.compactor.look(vm.now_ns)
     return 0
+
+
+cdef bint _sleeps_until_next_part(Core engine, VmState vm, int64_t limit) except? False nogil:
+    """Begin the next part of its batch. If that is not due yet the VM is idle until then: it sleeps, beyond this turn or
+    in it. If the VM is behind, the part begins late."""
+    vm.stream.next_part()
+    if vm.stream.due_ns <= vm.now_ns:
+        return False
+    engine.stalls.stop(vm.id, vm.now_ns)
+    vm.stream.sleeps = True
+    if vm.stream.due_ns >= limit:
+        return True
+    _wake(engine, vm)
+    return False
+
+
+cdef int _wake(Core engine, VmState vm) except -1 nogil:
+    """Its next accesses are due."""
+    vm.stream.sleeps = False
+    vm.now_ns = max(vm.now_ns, vm.stream.due_ns)
+    return engine.stalls.start(vm.id, vm.now_ns)
 
 
 cdef bint _refill(VmState vm) except? False nogil:
@@ -267,6 +302,7 @@ cdef bint _refill(VmState vm) except? False nogil:
     with gil:
         vm._require_running()
         if vm.stream.refill(vm.name, vm.nr_vpns, vm.engine.content.nr_sources):
+            vm._make_histogram()
             return True
         _retire(vm, "done")
         return False

@@ -12,7 +12,7 @@ from ..types cimport uint8_t, uint32_t
 
 @cython.final
 cdef class Stream:
-    """Of one VM. `batches`: an iterator of (pages, ops[, sources])."""
+    """Of one VM. `batches`: an iterator of (pages, ops[, sources[, work_ns[, due_ns]]]); see Batch."""
 
     def __cinit__(self, batches):
         self.batches = batches
@@ -25,9 +25,19 @@ cdef class Stream:
             batch = next(self.batches, None)
             if batch is None:
                 return False
-            pages, ops, sources = batch[0], batch[1], batch[2] if len(batch) > 2 else None
+            given = [*batch, *(None, 0, None)[len(batch) - 2:]]
+            pages, ops, sources = given[0], given[1], given[2]
             check_lengths(vm, pages, ops, sources)
-            self.at = self.batch.n = 0
+            self.at = self.part_end = self.batch.n = 0
             if pages.shape[0]:
                 self.batch.own(vm, nr_vpns, nr_sources, pages, ops, sources, 0, pages.shape[0])
+                self.batch.time(vm, given[3], given[4])
         return True
+
+    cdef void next_part(self) noexcept nogil:
+        cdef uint32_t length = self.batch.n
+        self.due_ns = -1
+        if self.batch.nr_parts:
+            length = self.batch.n / self.batch.nr_parts
+            self.due_ns = self.batch.due_ns[self.at / length]
+        self.part_end = self.at + length

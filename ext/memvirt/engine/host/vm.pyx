@@ -7,9 +7,12 @@ from memvirt.errors import ConfigError
 from ..content.content cimport Content
 from .batch cimport PIECE, Batch, check_lengths
 from .core cimport VmState
+from ..counters cimport histogram_dict
 from .readback cimport read_in_place
 from ..types cimport NONE, OK, PAGE_SHIFT, PAGE_SIZE, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
 from .core import OUTCOMES
+
+cdef int64_t LAST_NS = (<int64_t>1) << 60       # no VM sleeps longer
 
 
 cdef class Vm(VmState):
@@ -101,7 +104,7 @@ cdef class Vm(VmState):
                 batch.own(self.name, self.nr_vpns, nr_sources, pages, ops, sources, first, min(n - first, <uint64_t>PIECE))
                 first += batch.n
                 with nogil:
-                    done += self.engine.serve(self, batch.pages, batch.ops, batch.sources, batch.n, until_ns)
+                    done += self.engine.serve(self, batch, 0, batch.n, until_ns)
         finally:
             self.engine._end(self)
         return done
@@ -201,6 +204,35 @@ cdef class Vm(VmState):
             self.engine._leave()
         self.engine.clock.interrupt.deliver()
         return self.guest.nr_balloon
+
+    def sleep_until(self, int64_t ns):
+        """The VM is idle until then; nothing if it has come further already."""
+        self._require_running()
+        if not 0 <= ns <= LAST_NS:
+            raise ConfigError(f"VM '{self.name}': sleep until {ns} ns; 0 to {LAST_NS} is the range")
+        if self.runs:
+            raise ConfigError(f"VM '{self.name}' is running a stream; due times of its batches say when it sleeps")
+        self.now_ns = max(self.now_ns, ns)
+
+    @property
+    def busy_ns(self):
+        """How long it has had work in all: it worked, or stalled."""
+        return self.engine.stalls.busy(self.id, self.now_ns) if self.alive else self.last_busy_ns
+
+    def requests(self):
+        """Of the parts of batches that had due times: how long each took from then until it was done, as a histogram, and
+        for how long the first has been due that is not done. None if there were none."""
+        cdef Batch batch
+        cdef int64_t due_ns = -1
+        if self.latency == NULL:
+            return None
+        batch = self.stream.batch
+        if self.stream.at < self.stream.part_end:
+            due_ns = self.stream.due_ns
+        elif self.stream.at < batch.n and batch.nr_parts:
+            due_ns = batch.due_ns[self.stream.at / (batch.n / batch.nr_parts)]
+        behind_ns = max(<int64_t>0, self.now_ns - due_ns) if due_ns >= 0 else 0
+        return {"latency": histogram_dict(self.latency), "behind_ns": behind_ns}
 
     def set_balloon_target(self, uint32_t pages):
         """The size that the balloon is to have; its worker moves it there. Whether that is another than before."""
