@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memvirt.border import op_codes, page_numbers, whole
+from memvirt.engine.host import contiguity
 from memvirt.engine.stores.swap import Swap
 from memvirt.errors import ConfigError
 from memvirt.policies.base import ColdAge, VmView
@@ -183,7 +184,7 @@ class Vm:
 
     def usage(self) -> dict[str, int]:
         """Pages charged, present, out of memory, and the proportional share (in thousandths of a page)."""
-        return dict(self.host.engine.vm_usage(self.engine_vm))
+        return contiguity.usage_of_vm(self.host.engine, self.engine_vm)
 
     def view(self) -> VmView:
         """This VM as a decider sees it."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import memvirt
+from memvirt.engine.host import contiguity
 from memvirt.engine.testing.contents import PageProbe
 from memvirt.errors import ConfigError, InvariantError
 from memvirt.policies.base import Targets
@@ -42,7 +43,7 @@ def test_vms_of_another_host_are_refused_whatever_they_are_for():
         "engine revert of it": lambda: here.engine.revert_vm(other.engine_vm, mine.engine_vm),
         "engine destroy": lambda: here.engine.destroy_vm(other.engine_vm),
         "engine reclaim": lambda: here.engine.reclaim_from(other.engine_vm, 10),
-        "engine usage": lambda: here.engine.vm_usage(other.engine_vm),
+        "engine usage": lambda: contiguity.usage_of_vm(here.engine, other.engine_vm),
         "revert": lambda: mine.revert(saved),
     }
     for call in calls.values():

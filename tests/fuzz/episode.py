@@ -84,6 +84,7 @@ class Stormy:
         except Interrupted:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.interrupted += 1
+            self.world.interrupted = True
             self.catch_up(name)
         finally:
             with contextlib.suppress(Interrupted):

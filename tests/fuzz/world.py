@@ -7,7 +7,7 @@ import numpy as np
 import memvirt
 from fuzz.draws import CORPUS, MIXES, PAGE, PLAIN_MIXES, Draw, contents
 from fuzz.shadow import Shadow
-from memvirt.engine.host import audit
+from memvirt.engine.testing.host import locate
 from memvirt.errors import AdmissionError, ConfigError, StoreError
 from memvirt.policies.base import Targets
 
@@ -38,6 +38,7 @@ class World:
         self.host = memvirt.Host(corpus=CORPUS, swap_direct=False, content=content, **settings)
         self.faults, self.bytes, self.frames = faults, content == "bytes", settings["memory"] // PAGE
         self.vms, self.saved, self.made = [], [], 0
+        self.interrupted = False
         self.before, self.touched = {}, []  # counters; the VMs of the operation that runs
 
     # ---- doing
@@ -71,9 +72,11 @@ class World:
             "shares": shares,
             "domain": domain,
         }
+        before = self.resident()
         try:
             vm = self.host.create_vm(f"vm{self.made}", pages * PAGE, guest=guest, **settings)
-        except AdmissionError:
+        except AdmissionError as error:
+            self.refused(error, before)
             return
         self.vms.append(Shadow(vm, guest, {"limit": limit, "reservation": reservation}))
 
@@ -82,25 +85,28 @@ class World:
         if shadow is None or len(self.vms) >= MOST_VMS:
             return
         self.made += 1
+        before = self.resident()
         try:
             self.vms.append(shadow.copy(shadow.vm.clone(f"vm{self.made}")))
         except (AdmissionError, StoreError) as error:
-            self.expect(error, AdmissionError)
+            self.refused(error, before)
 
     def do_snapshot(self, vm):
         shadow = self.some(vm, running=False)
         if shadow is None or len(self.saved) >= MOST_SAVED:
             return
+        before = self.resident()
         try:
             self.saved.append((shadow.vm.snapshot(), shadow.copy(shadow.vm)))
         except (AdmissionError, StoreError) as error:
-            self.expect(error, AdmissionError)
+            self.refused(error, before)
 
     def do_revert(self, vm, saved):
         shadow = self.some(vm)
         if shadow is None or not self.saved:
             return
         state, kept = self.saved[saved % len(self.saved)]
+        before = self.resident()
         try:
             shadow.vm.revert(state)
         except (AdmissionError, ConfigError, StoreError) as error:
@@ -108,7 +114,7 @@ class World:
             if isinstance(error, ConfigError):
                 assert not same or shadow.pinned or "pinned" in str(error), error
             else:
-                self.expect(error, AdmissionError)
+                self.refused(error, before)
             return
         shadow.pages, shadow.sequence = {page: bytearray(data) for page, data in kept.pages.items()}, kept.sequence
 
@@ -231,7 +237,7 @@ class World:
         shadow.pinned = {page: frame for page, frame in shadow.pinned.items() if page >= first + done}
 
     def place(self, shadow, page):
-        return audit.locate(self.host.engine, shadow.vm.engine_vm, page)
+        return locate(self.host.engine, shadow.vm.engine_vm, page)
 
     def do_balloon(self, vm, share):
         shadow = self.some(vm)
@@ -302,6 +308,22 @@ class World:
     def expect(self, error, *kinds):
         assert isinstance(error, (StoreError, *kinds) if self.faults else kinds), error
 
+    def resident(self):
+        """What a refusal must not change: who is resident."""
+        return (
+            self.host.usage()["guest"],
+            self.host.counters()["evicted"],
+            {vm.name: vm.engine_vm.charged for vm in self.host.vms},
+        )
+
+    def refused(self, error, before):
+        """Nothing has changed by it. (What a pool makes of pages is known only once they are in it; how many tables a VM
+        takes that is provisioned thick, or has a reservation, only once it has them.)"""
+        self.expect(error, AdmissionError)
+        seen = "thick" not in str(error) and "set aside" not in str(error)
+        if seen and not self.faults and not self.host.config.zpool_percent:
+            assert self.resident() == before, (str(error), before, self.resident())
+
     # ---- what must be true
 
     def check(self):
@@ -321,7 +343,9 @@ class World:
         vm, limit = shadow.vm, shadow.settings["limit"]
         assert vm.writes_done == shadow.sequence, (vm, vm.writes_done, shadow.sequence)
         held = vm.engine_vm.charged
-        assert limit is None or held <= limit or counters["limit_unmet"] > 0, f"{vm} holds {held}, its limit is {limit}"
+        # what an interrupted call could not bring below its limit, the next one does
+        kept = limit is None or held <= limit or counters["limit_unmet"] > 0 or self.interrupted
+        assert kept, f"{vm} holds {held}, its limit is {limit}"
         for page, place in shadow.pinned.items():
             assert self.place(shadow, page) == place, f"{vm} page {page} was pinned in {place}"
 

@@ -1,13 +1,47 @@
-"""How well a VM's memory lies on its host: what is mapped huge, what could be, and how long its runs are.
+"""Where a VM's memory is, and how well it lies there: what is mapped huge, what could be, and how long its runs are.
 
 A run is a stretch of guest-physical pages whose frames follow each other too. A guest that is one run needs the fewest
 translations whatever their size; memory handed out page by page in the order of first touches is all short runs.
 """
 
+from libc.string cimport memset
+
 from .host cimport Engine
 from .vm cimport Vm
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
-from ..types cimport LEAF_ENTRIES, NONE, uint32_t, uint64_t
+from ..types cimport LEAF_ENTRIES, NONE, hfn_t, uint32_t, uint64_t
+
+cdef enum:
+    LATELY = 256                # frames whose mappings are remembered
+
+
+def usage_of_vm(Engine engine not None, Vm vm not None):
+    """charged_pages it pays for; present_pages it maps; backed_pages that are out of memory; proportional_millipages:
+    present pages, each divided by the mappings of its frame (x 1000, rounded down)."""
+    cdef uint32_t gfn = 0, index, entry
+    cdef uint64_t present = 0, backed = 0, share = 0
+    cdef uint64_t part[LATELY]
+    cdef hfn_t lately[LATELY]           # a frame that many pages name has a long chain: it is not walked for each of them
+    cdef hfn_t frame
+    cdef Look at
+    engine._own(vm)
+    memset(lately, 0xFF, sizeof(lately))
+    while gfn < vm.nr_pages:
+        if engine.mapping.leaves.look(vm.id, gfn, &at):
+            for index in range(LEAF_ENTRIES):
+                entry = engine.mapping.leaves.entry(at.leaf, index)
+                if not entry & PTE_PRESENT:
+                    backed += entry != 0
+                    continue
+                present += 1
+                frame = entry & PTE_WHERE
+                if lately[frame % LATELY] != frame:
+                    lately[frame % LATELY] = frame
+                    part[frame % LATELY] = 1000 // engine.mapping.mappings(frame)
+                share += part[frame % LATELY]
+        gfn += LEAF_ENTRIES
+    return {"charged_pages": vm.charged, "present_pages": present, "backed_pages": backed,
+            "proportional_millipages": share}
 
 
 def of_vm(Engine engine not None, Vm vm not None):

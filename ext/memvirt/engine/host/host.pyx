@@ -18,14 +18,20 @@ from ..mapping.ages cimport AGES
 from .core cimport Core
 from ..guests.balloon cimport Balloon
 from ..guests.guest cimport Guest
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE
 from ..guests.host_hardware cimport HostHardware
 from ..splitmix cimport mix
-from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, int64_t, uint32_t, uint64_t, vmid_t
+from ..types cimport (LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, int64_t, uint32_t, uint64_t, vmid_t)
 from .vm cimport Vm
 
 cdef enum:
     VM_BYTES = 64 + 12 * AGES       # of each VM: its account, and two histograms of ages
+    GUEST_VPN_BYTES = 8             # of a guest's tables, beside its order, allocator and disk: see GuestMemory
+    GUEST_PAGE_BYTES = 9
+
+
+cdef uint64_t frames_of(uint64_t bytes) noexcept:
+    return (bytes + PAGE_SIZE - 1) >> PAGE_SHIFT
 
 
 cdef uint64_t draws_of(Vm vm) noexcept:
@@ -36,8 +42,9 @@ cdef uint64_t draws_of(Vm vm) noexcept:
 cdef class Engine(Core):
     """One host; see Core for its options."""
 
-    cdef Vm _new_vm(self, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs):
-        """A VM without memory; one that never runs (a snapshot) has no translations and no place among the VMs."""
+    cdef Vm _new_vm(self, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs, uint64_t further):
+        """A VM without memory; one that never runs (a snapshot) has no translations and no place among the VMs. `further`:
+        frames that it will need at once, at least; where those cannot be had, nobody's pages go for the rest."""
         cdef Vm vm = Vm.__new__(Vm)
         cdef int id = 0
         self._enter()                           # not in the middle of a call
@@ -53,6 +60,11 @@ cdef class Engine(Core):
         bytes = (<uint64_t>nr_vpns * 4 + 2 * (nr_vpns >> 9)) * runs + (nr_pages >> 15) + VM_BYTES
         if self.scanner is not None:
             bytes += self.scanner.metadata_bytes_of(nr_pages)
+        further += frames_of(bytes)
+        if further > self.frames.nr_frames or not self.reclaim.could_take(<uint32_t>further):
+            self.clock.interrupt.deliver()
+            raise AdmissionError(f"VM '{name}' needs {further} frames to begin with; {self.frames.buddy.nr_free} are free, "
+                                 f"and others cannot give back enough")
         vm.fixed = self._take_fixed(bytes, f"the tables of VM '{name}'")
         vm.engine = self
         vm.id = <vmid_t>id
@@ -88,7 +100,13 @@ cdef class Engine(Core):
     def create_vm(self, str name not None, uint32_t nr_pages, *, limit=None, reservation=0, shares=1000, domain=0,
                   guest=None, nr_vpns=None, disk=None):
         """A VM of nr_pages pages. guest: None, or the options of Guest; nr_vpns: its virtual pages; disk: guest swap."""
-        cdef Vm vm = self._new_vm(name, nr_pages, nr_pages if guest is None else (nr_vpns or nr_pages), True)
+        cdef uint64_t further = nr_pages if self.options["provisioning"] == 1 else 0
+        cdef Vm vm
+        if limit is not None and further > limit:
+            raise AdmissionError(f"VM '{name}' is provisioned thick and needs {nr_pages} frames; its limit is {limit}")
+        if guest is not None:
+            further += frames_of((nr_vpns or nr_pages) * <uint64_t>GUEST_VPN_BYTES + nr_pages * <uint64_t>GUEST_PAGE_BYTES)
+        vm = self._new_vm(name, nr_pages, nr_pages if guest is None else (nr_vpns or nr_pages), True, further)
         try:
             vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
             self._set_aside(vm)
@@ -110,6 +128,7 @@ cdef class Engine(Core):
         except BaseException:
             self._undo_vm(vm)
             raise
+        self.clock.interrupt.deliver()          # all is done: a signal came too late to stop it
         return vm
 
     def _set_aside(self, Vm vm):
@@ -123,8 +142,10 @@ cdef class Engine(Core):
 
     def _undo_vm(self, Vm vm):
         """The VM is refused: the next one has its tags and draws."""
-        self.destroy_vm(vm)
-        self.nr_created -= 1
+        try:
+            self.destroy_vm(vm)
+        finally:
+            self.nr_created -= 1
 
     def _give_fixed(self, Vm vm):
         for frame, order in vm.fixed:
@@ -142,7 +163,7 @@ cdef class Engine(Core):
         """A COW clone (runs=False: a snapshot); AdmissionError when there is no memory for its fixed parts or tables."""
         cdef Vm vm
         self._own(parent)
-        vm = self._new_vm(name, parent.nr_pages, parent.nr_vpns, runs)
+        vm = self._new_vm(name, parent.nr_pages, parent.nr_vpns, runs, self._to_copy(parent))
         self.mapping.account[vm.id].shares = self.mapping.account[parent.id].shares
         self.mapping.account[vm.id].domain = self.mapping.account[parent.id].domain
         if runs:                                # a snapshot is promised nothing
@@ -171,7 +192,18 @@ cdef class Engine(Core):
         if runs:
             self._reach(vm)
         self._leave()
+        self.clock.interrupt.deliver()
         return vm
+
+    cdef uint64_t _to_copy(self, Vm parent):
+        """Frames that a clone needs at once, beside its tables of fixed size: its guest's, its directory, pinned pages."""
+        cdef uint32_t i, pages = 0
+        cdef uint64_t frames = self.mapping.account[parent.id].pinned
+        for i in range(self.mapping.leaves.directory[parent.id].nr_roots):
+            pages += self.mapping.leaves.directory[parent.id].root[i] != NONE
+        if parent.guest is not None:
+            frames += frames_of(parent.guest.metadata_bytes() + parent.machine.metadata_bytes())
+        return frames + self.mapping.leaves.pages.frames_needed(pages)
 
     def promised(self):
         """(pages reserved, pages promised) to all VMs together. A snapshot reserves nothing, but what is written while
@@ -206,6 +238,7 @@ cdef class Engine(Core):
                 self.snapshots.remove(vm)
         finally:
             self._leave()
+        self.clock.interrupt.deliver()
 
     def _end_vm(self, Vm vm):
         """Whoever still has the VM keeps nothing of the host by that."""
@@ -266,6 +299,7 @@ cdef class Engine(Core):
             vm.now_ns = self.clock.now
             self._reach(vm)
             self._leave()
+        self.clock.interrupt.deliver()
 
     def _check_same_kind(self, Vm vm, Vm snapshot):
         """ConfigError unless the snapshot is of a VM like this one: as many pages, and a guest of the same make or none."""
@@ -369,26 +403,6 @@ cdef class Engine(Core):
         self.clock.interrupt.deliver()
 
     # ---- what there is to see
-
-    def vm_usage(self, Vm vm not None):
-        """Of one VM: charged_pages it pays for; present_pages it maps; backed_pages that are out of memory;
-        proportional_millipages: present pages, each divided by the mappings of its frame (x 1000, rounded down)."""
-        cdef uint32_t gfn = 0, index, entry
-        cdef uint64_t present = 0, backed = 0, share = 0
-        cdef Look at
-        self._own(vm)
-        while gfn < vm.nr_pages:
-            if self.mapping.leaves.look(vm.id, gfn, &at):
-                for index in range(LEAF_ENTRIES):
-                    entry = self.mapping.leaves.entry(at.leaf, index)
-                    if entry & PTE_PRESENT:
-                        present += 1
-                        share += 1000 // self.mapping.mappings(entry & PTE_WHERE)
-                    else:
-                        backed += entry != 0
-            gfn += LEAF_ENTRIES
-        return {"charged_pages": vm.charged, "present_pages": present, "backed_pages": backed,
-                "proportional_millipages": share}
 
     def shared_leaf_pages(self):
         """Pages that VMs have through leaves they share with others: sum over leaves of live entries x (holders - 1)."""
