@@ -202,7 +202,7 @@ cdef class Engine(Core):
         for i in range(self.mapping.leaves.directory[parent.id].nr_roots):
             pages += self.mapping.leaves.directory[parent.id].root[i] != NONE
         if parent.guest is not None:
-            frames += frames_of(parent.guest.metadata_bytes() + parent.machine.metadata_bytes())
+            frames += frames_of(parent.guest.metadata_bytes() + parent.hardware.metadata_bytes())
         return frames + self.mapping.leaves.pages.frames_needed(pages)
 
     def promised(self):
