@@ -78,6 +78,7 @@ class BuildPython(build_py):
         super().finalize_options()
         if not with_testing:
             self.packages = [name for name in self.packages or [] if name != TESTING]
+            self.exclude_package_data = {**(self.exclude_package_data or {}), "memvirt.engine": ["testing/*"]}
 
 
 extensions = [
