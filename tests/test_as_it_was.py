@@ -245,14 +245,15 @@ def storm(call, tries, spread_us=300):
     before = signal.signal(signal.SIGALRM, raise_it)
     try:
         for step in range(tries):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, (1 + step * 7 % spread_us) / 1e6)
-                call(step)
+            try:  # the outer one takes a signal that comes while a refusal is handled
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, (1 + step * 7 % spread_us) / 1e6)
+                    call(step)
+                except MemvirtError:
+                    pass
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except Interrupted:
                 hits += 1
-            except MemvirtError:
-                signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
