@@ -329,10 +329,17 @@ def test_a_corpus_beyond_memory_is_not_begun(memvirt, monkeypatch, tmp_path):
     assert code == 2 and "capturing 1GiB needs 3072 MiB" in err and "make the corpus smaller" in err
 
 
-def test_output_that_cannot_be_written_is_told():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["list", "metrics"], ["--version"]])
+def test_output_that_cannot_be_written_is_told(words, unbuffered):
+    """Long or short: what fits into a buffer fails only when that is emptied."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "memvirt", "list", "metrics"], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "memvirt", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert done.returncode == 1 and "No space left" in done.stderr and "Traceback" not in done.stderr
 

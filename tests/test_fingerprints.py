@@ -236,7 +236,11 @@ def test_a_suite_shares_on_fingerprints_what_it_shares_on_bytes(corpus: Corpus, 
     for one, other, same in zip(real, told, ids, strict=True):
         assert (one.status, other.status) == ("done", "done"), (one.reason, other.reason)
         assert one.verified_pages == other.verified_pages > 0
-        assert {name: one.sharing.get(name) for name in COUNTS} == {name: other.sharing.get(name) for name in COUNTS}
+        # ksm pays for every byte that it compares, and a fingerprint has none: its scans end at other times.
+        for name in COUNTS:
+            assert other.sharing.get(name) == (
+                pytest.approx(one.sharing.get(name), rel=0.005) if "--ksm--" in one.cell else one.sharing.get(name)
+            ), (one.cell, name)
         for field in ("counters", "sharing", "usage", "sim_ns", "histograms", "cpu_ns"):
             assert getattr(other, field) == getattr(same, field), (other.cell, field)
     assert sum(record.sharing.get("pages_sharing", 0) for record in real) > 1000

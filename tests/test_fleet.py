@@ -204,7 +204,7 @@ def test_what_arrives_is_spread_over_the_measured_phase(corpus: Corpus) -> None:
     made = [Batch(rng.integers(0, 99, n).astype(np.uint32), np.full(n, WRITE, np.uint8)) for n in (BATCH, 1000, 1)]
     out = list(among(iter(made), BATCH + 1001, 500, np.arange(7, 107, dtype=np.uint32)))
     assert max(len(batch.pages) for batch in out) <= BATCH
-    pages, ops, sources = (np.concatenate(parts) for parts in zip(*out, strict=True))
+    pages, ops, sources = (np.concatenate(parts) for parts in list(zip(*out, strict=True))[:3])
     fills = np.flatnonzero(ops == FILL)
     assert np.array_equal(pages[ops != FILL], np.concatenate([batch.pages for batch in made]))
     assert np.array_equal(pages[fills], np.arange(500, 600)) and np.array_equal(sources[fills], np.arange(7, 107))
@@ -371,7 +371,8 @@ def test_a_class_the_corpus_does_not_have(corpus: Corpus) -> None:
 def test_suites_that_come_along_can_be_run(name: str, corpus: Corpus) -> None:
     suite = suites.load(name)
     assert suite.name == name
-    assert Suite.model_validate(suite.model_dump(mode="json", by_alias=True)) == suite
+    dumped = suite.model_dump(mode="json", by_alias=True)  # without a scenario's own seeds, which are no part of a cell
+    assert Suite.model_validate(dumped).model_dump(mode="json", by_alias=True) == dumped
     small = suite.at("smoke")
     for part in small.scenarios:
         for percent in part.overcommit_percent if isinstance(part, Scenario) else ():

@@ -344,7 +344,7 @@ def test_a_limit_stops_the_vm_and_no_other():
 
 def test_until_is_a_time_at_which_nothing_begins():
     """Taken up to a whole quantum; here that is a nanosecond."""
-    host = small(quantum=1)
+    host = small(quantum="1ns")
     vm = host.create_vm("a", MIB)
     vm.access([0], [1])
     hit = host.engine.clock.table["hit"]
@@ -389,7 +389,7 @@ def test_commit_rules(commit, sizes):
 def test_fixed_metadata_must_fit():
     host = small()
     before = host.usage()
-    with pytest.raises(AdmissionError, match="tables of VM 'a'"):
+    with pytest.raises(AdmissionError, match="VM 'a' needs 257 frames"):
         host.create_vm("a", "1GiB")
     assert host.usage() == before
     host.check()

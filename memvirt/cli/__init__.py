@@ -13,6 +13,7 @@ error: memvirt is broken, and its traceback is what a report needs.
     130 interrupted (Ctrl-C, SIGTERM, SIGHUP), with everything finished so far kept
 """
 
+import os
 import sys
 from typing import Annotated
 
@@ -64,12 +65,17 @@ def main() -> None:
     from memvirt.errors import InvariantError, MemvirtError
 
     try:
-        APP()
+        try:
+            APP()
+        finally:
+            sys.stdout.flush()  # here, for when Python ends it could only be ignored
     except InvariantError:
         raise
     except MemvirtError as error:
         typer.echo(f"memvirt: {error}", err=True)
         sys.exit(2)
     except OSError as error:  # what this machine refuses: a full disk under our output, say
-        typer.echo(f"memvirt: {error}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the rest of it goes
+        if not isinstance(error, BrokenPipeError):  # who reads no more wants to hear no more
+            typer.echo(f"memvirt: {error}", err=True)
         sys.exit(1)

@@ -11,6 +11,7 @@ What a fleet asks of it (how many pages a class has, which of them are equal) ne
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,7 +44,7 @@ class PageClass:
         return slice(self.first, self.first + self.pages)
 
 
-class ClassTable:
+class ClassTable(ABC):
     """Pages in named classes, whatever is known of the pages; and where they came from."""
 
     def __init__(self, pages: int, classes: Sequence[PageClass], provenance: Sequence[str] = ()) -> None:
@@ -56,14 +57,14 @@ class ClassTable:
         return self._pages
 
     @property
+    @abstractmethod
     def canonical(self) -> Pages:
         """For each page, the first page with the same bytes: equal content has one number."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def sha256(self) -> str:
         """The content hash: class table and content, but not the provenance."""
-        raise NotImplementedError
 
     def class_table_hash(self) -> "hashlib._Hash":
         """A hash of the class table, to be updated with the content."""

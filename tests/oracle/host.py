@@ -112,8 +112,13 @@ class Oracle(Faults):
             missing -= 1 << order
         return taken
 
-    def new_vm(self, name, pages, tag_base):
-        fixed = self.take_fixed(pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64 + 2 * 128 * 6)
+    def new_vm(self, name, pages, tag_base, further=0):
+        """`further`: frames that it needs at once beside its tables; where they cannot be had, nobody's pages go."""
+        length = pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64 + 2 * 128 * 6
+        needed = -(-length // PAGE) + further + self.min + self.aside()
+        if self.memory.nr_free < needed and not self.could_free(needed):
+            raise Refused
+        fixed = self.take_fixed(length)
         id = next(i for i in range(len(self.vms) + 1) if all(vm.id != i for vm in self.vms.values()))
         vm = Vm(id, name, pages, tag_base, self.reached)
         vm.fixed = fixed
@@ -121,10 +126,13 @@ class Oracle(Faults):
         return vm
 
     def create_vm(self, name, pages, tag_base, *, limit=None, reservation=0, domain=0):
-        vm = self.new_vm(name, pages, tag_base)
+        thick = self.config.provisioning == "thick"
+        if thick and limit is not None and pages > limit:
+            raise Refused
+        vm = self.new_vm(name, pages, tag_base, pages if thick else 0)
         vm.limit, vm.reservation, vm.domain = limit, reservation, domain
         self.set_aside(vm)
-        if self.config.provisioning == "thick":
+        if thick:
             self.now = vm.now
             enough = self.populate(vm)
             vm.now = self.now
@@ -162,7 +170,9 @@ class Oracle(Faults):
         return vm.charged >= vm.pages
 
     def clone(self, parent, name, tag_base):
-        vm = self.new_vm(name, parent.pages, tag_base)
+        pinned = sum(frame.pinned and frame.payer is parent for frame in self.frames.values())
+        further = pinned + self.directories.frames_needed(len(parent.directory))
+        vm = self.new_vm(name, parent.pages, tag_base, further)
         vm.limit, vm.reservation, vm.domain = parent.limit, parent.reservation, parent.domain
         self.now = parent.now
         self.set_aside(vm)
