@@ -47,8 +47,9 @@ workloads:
 simulation: trace reuse curve profile own face
 -: border vm stores streams deciding host
 results: timeline record claims manifest shelf run_folder frames shards derived
-experiment: fleet_spec pace backend fleet suite overrides sweep replayed column expected plan prediction preflight
-experiment: trace_cell sampler cell pool elsewhere executors loop
+experiment: fleet_spec life_spec living pace backend fleet suite overrides sweep
+experiment: replayed column expected plan prediction preflight
+experiment: trace_cell sampler driver life cell pool elsewhere executors loop
 timing: hook samples worker
 report: statistics escape choice columns summary claims verdict runs
 report.figures: style traces corpora data costs conditions catalog drawing plotting

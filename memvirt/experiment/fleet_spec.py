@@ -4,7 +4,7 @@ what scenarios of all kinds have."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,7 +19,9 @@ InTurn = Annotated[tuple[Percent, ...], Field(min_length=1, max_length=64)]
 
 
 class Named(Model):
-    """What scenarios of both kinds have."""
+    """What scenarios of all kinds have."""
+
+    has_host: ClassVar[bool] = True  # VMs on a host; else page numbers alone
 
     name: Name = Field(description="of the scenario; its ratio is appended")
     description: str = Field(description="one sentence, printed above its table")

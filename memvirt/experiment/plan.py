@@ -26,7 +26,7 @@ from memvirt.experiment import sweep as sweeps
 from memvirt.experiment.column import Column, FileRead, all_files, chosen, lines, resolve_all
 from memvirt.experiment.overrides import sort_out
 from memvirt.experiment.replayed import Streams, with_trace
-from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName
+from memvirt.experiment.suite import AnyScenario, Scenario, Suite, TierName
 from memvirt.experiment.sweep import MOST_CELLS, NO_POINT, Axes, axes, points, require_few
 from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.results.manifest import Asked
@@ -51,7 +51,7 @@ class Cell:
     overcommit_percent: int
     host: HostConfig
     guest: GuestOptions | None
-    spec: Scenario | Simulated
+    spec: AnyScenario
     files: tuple[FileRead, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)  # see memvirt.results.record
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -253,7 +253,7 @@ def _require_few(sized: Suite, over: Axes, columns: int, seeds: Sequence[int], m
 def _cell(
     sized: Suite, scenario: AnyScenario, percent: int, tier: TierName, column: Column, read: tuple[FileRead, ...]
 ) -> Cell:
-    has_vms = scenario.kind == "fleet"
+    has_vms = scenario.has_host
     asked_for = {key: where for key, where in column.origins.items() if key.split(".")[0] in scenario.host_settings}
     return Cell(
         suite=sized.name,
@@ -306,7 +306,7 @@ def _baseline(cell: Cell) -> Cell:
     """What a cell is held against: the same stream on a host with enough memory, or the optimum."""
     host = cell.host
     marks: list[str] = []
-    if cell.spec.kind == "fleet":
+    if cell.spec.has_host:
         marks += [value for value in (host.content, host.provisioning) if value not in ("bytes", "thin")]
         marks += ["guest"] if cell.guest == PLAIN_GUEST else [_mark("guest", cell.guest)] if cell.guest else []
         marks += [_mark("costs", host.costs)] if host.costs != cost_model("default") else []

@@ -17,6 +17,7 @@ from itertools import islice
 import numpy as np
 
 from memvirt.experiment.fleet import Layout
+from memvirt.experiment.living import Living
 from memvirt.experiment.plan import Cell
 from memvirt.experiment.suite import Scenario, Simulated
 from memvirt.settings.config import HostConfig
@@ -32,6 +33,7 @@ SWAP_NS = 3_500  # a miss whose page is on swap, with the eviction that makes ro
 POOL_NS = {"lz4": 6_000, "lz4hc": 65_000, "zstd": 20_000}  # ... is in the compressed cache
 SCAN_NS = 1_500  # a page looked at by a scanner
 GUEST_NS = 300  # more for a page of a guest
+TOUCH_NS = 500  # a touch of a load: nearly all of them miss this machine's caches
 TRACE_NS = 40  # a request replayed through an order of replacement
 SHARED = 0.75  # of the pages that are left when equal ones are merged
 PACKED = 0.45  # of a page in the compressed cache that it takes there
@@ -58,7 +60,7 @@ def seconds(cell: Cell) -> float:
 
 def need(cell: Cell) -> Need:
     """Memory and disk of this machine that the cell takes at its height."""
-    if not isinstance(cell.spec, Scenario):
+    if not cell.spec.has_host:
         return Need(BASE_BYTES + 64 * sum(cell.sizes), 0)
     pages = sum(cell.sizes)
     memory = cell.bytes_needed() + FRAME_BYTES * cell.host.memory + PAGE_BYTES * pages + BASE_BYTES
@@ -98,6 +100,8 @@ def _guest_disk(guest: GuestOptions | None, pages: int) -> int:
 def _nanoseconds(cell: Cell) -> float:
     if isinstance(cell.spec, Simulated):
         return HOST_NS / 10 + cell.accesses() * TRACE_NS
+    if isinstance(cell.spec, Living):
+        return HOST_NS + cell.accesses() * TOUCH_NS + sum(cell.sizes) * FILL_NS
     layout, vms, host = Layout.of(cell.spec.fleet, cell.sizes[0]), len(cell.sizes), cell.host
     cloned = cell.spec.fleet.origin == "clone"
     filled = layout.touched * (1 if cloned else vms)

@@ -24,6 +24,7 @@ from pydantic import (
 
 from memvirt.errors import ConfigError
 from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec, Named
+from memvirt.experiment.living import Living
 from memvirt.experiment.pace import Pace
 from memvirt.metrics.registry import REGISTRY
 from memvirt.results.claims import Claim, doubles
@@ -245,6 +246,7 @@ class Simulated(Named):
     """A trace replayed through an order of replacement: demand paging, every access seen, no host and no bytes."""
 
     kind: ClassVar[Kind] = "trace"
+    has_host: ClassVar[bool] = False
     baseline: ClassVar[str] = "belady"  # the offline optimum
     has_baseline: ClassVar[bool] = True
     host_settings: ClassVar[tuple[str, ...]] = ("replacement", "replacement_options", "seed")
@@ -312,17 +314,24 @@ class Simulated(Named):
         return 0
 
 
-TAGS: Mapping[str, str] = {"fleet": "hosted", "trace": "simulated"}  # no names of settings, so none shows in a message
+TAGS: Mapping[str, str] = {
+    "fleet": "hosted",
+    "life": "living",
+    "trace": "simulated",
+}  # no names of settings, so none shows in a message
 
 
 def _tag(value: Any) -> str:
     if isinstance(value, BaseModel):
         return TAGS.get(getattr(value, "kind", ""), "")
-    return TAGS["trace" if isinstance(value, Mapping) and "simulate" in value else "fleet"]
+    marks: dict[str, Kind] = {"simulate": "trace", "groups": "life"}
+    given = (kind for key, kind in marks.items() if isinstance(value, Mapping) and key in value)
+    return TAGS[next(given, "fleet")]
 
 
 AnyScenario = Annotated[
-    Annotated[Scenario, Tag("hosted")] | Annotated[Simulated, Tag("simulated")], Discriminator(_tag)
+    Annotated[Scenario, Tag("hosted")] | Annotated[Living, Tag("living")] | Annotated[Simulated, Tag("simulated")],
+    Discriminator(_tag),
 ]
 
 
@@ -364,7 +373,7 @@ class Suite(Model):
             problems.append(Problem(("learned",), text, ("columns",)))
         if not self.presets and not self.variants:
             problems.append(Problem(("presets",), "give presets or variants", ("variants",)))
-        if "host" not in self.model_fields_set and any(each.kind == "fleet" for each in self.scenarios):
+        if "host" not in self.model_fields_set and any(each.has_host for each in self.scenarios):
             problems.append(Problem(("host",), "is required by scenarios with a fleet", ("scenarios",)))
         columns = [(column(preset).name, preset) for preset in self.presets]
         for key, taken, given in (
