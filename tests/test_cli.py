@@ -27,6 +27,8 @@ COMMANDS += [
     "corpus make",
     "trace",
     "trace import",
+    "validate",
+    "restore",
 ]
 HEAVY = {"numpy", "pandas", "pydantic", "scipy", "rich"}
 

@@ -46,6 +46,7 @@ inputs:
 workloads:
 simulation: trace reuse curve profile own face
 -: border vm stores streams deciding host
+backends:
 results: timeline record claims manifest shelf run_folder frames shards derived
 experiment: fleet_spec pace backend fleet suite overrides sweep replayed column expected plan prediction preflight
 experiment: trace_cell sampler cell pool elsewhere executors loop
@@ -191,7 +192,7 @@ def test_an_import_that_points_downwards_is_seen(line):
 
 def sources():
     for base, patterns in (
-        (ENGINE, ("*.pyx", "*.pxd", "*.pxi", "*.h")),
+        (ROOT / "ext", ("*.pyx", "*.pxd", "*.pxi", "*.h")),
         (PACKAGE, ("*.py",)),
         (ROOT / "bench", ("*.py", "*.pyx")),
     ):
