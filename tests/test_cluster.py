@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.cluster import Cluster, Direct, environment, kill, stalling, until
+from helpers.suites import scenario, suite
 from memvirt.errors import ConfigError, ExecutorLost, WorkerDied
 from memvirt.experiment import elsewhere, executors, plan, pool
 from memvirt.experiment.cell import prepare
@@ -24,22 +25,12 @@ from memvirt.results.record import comparable
 from memvirt.results.run_folder import Results, load
 
 pytest.importorskip("distributed")
-SUITE = """
-schema = 1
-name = "tiny"
-title = "Tiny"
-description = "Two ratios, two presets"
-presets = ["swap", "zcache"]
-[host]
-memory = "4MiB"
-swap = "16MiB"
-[[scenarios]]
-name = "zipf"
-description = "Few pages are hot."
-overcommit_percent = [100, 150]
-fleet = { vms = 2, memory = "2MiB" }
-measured = { workload = "zipf", accesses = ACCESSES, write_percent = 30 }
-"""
+SUITE = suite(
+    scenario("zipf", (100, 150), measured='workload = "zipf", accesses = ACCESSES, write_percent = 30'),
+    name="tiny",
+    presets=("swap", "zcache"),
+    swap="16MiB",
+)
 CELLS = 6  # of it, two of them baselines
 QUICK = ("run", "quick", "--tier", "smoke", "--preset", "zcache", "--corpus", "synthetic")
 
