@@ -1,4 +1,4 @@
-"""Cells of a bundle, run again: digit for digit, or with the reason why nothing would be told by it."""
+"""Cells of a bundle, run again: digit for digit, or with the reason why a difference would mean nothing."""
 
 import json
 import zipfile
@@ -133,7 +133,7 @@ def test_programs_that_results_name_are_not_run(packed, tmp_path, place):
         files["run/run.json"] = json.dumps(told).encode()
 
     ((standing, evidence),) = reruns(repacked(packed, tmp_path / "b.zip", forge, mend=True)).values()
-    assert standing == "SKIP" and "not run on anybody's word" in evidence
+    assert standing == "SKIP" and "which verify does not run" in evidence
     assert not (tmp_path / "ran").exists()
 
 

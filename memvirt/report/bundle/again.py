@@ -72,7 +72,7 @@ def run_again(
         return
     if own := _programs(manifest, suite):
         command = shlex.join(["memvirt", *manifest.asked.words()])
-        yield skipped(name, f"the run names {own}, which is run only if you ask for it; if you trust it: {command}")
+        yield skipped(name, f"the run names {own}, which verify does not run; if you trust it: {command}")
         return
     try:
         planned = plan_of(manifest, suite)
