@@ -36,7 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from memvirt.errors import CorpusError
 
 from .bits import Pages
-from .corpus import ClassTable, Corpus, PageClass, Progress
+from .corpus import ClassTable, Corpus, PageClass, Progress, class_table_hash
 from .measure import BINS, DOES_NOT_FIT, UNIT_PAGES, Sizes, codec_key, measure, unit_count
 
 KEY_BYTES, SIP_KEY = 32, 16
@@ -100,7 +100,7 @@ class Fingerprints(ClassTable):
 
     @cached_property
     def sha256(self) -> str:
-        digest = self.class_table_hash()
+        digest = class_table_hash(self.classes)
         columns, payload = columns_of(self)
         digest.update(repr([(column.name, column.count) for column in columns]).encode())
         for part in payload:
