@@ -12,7 +12,7 @@ half the size still collects accessed marks every 30 s.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -158,15 +158,6 @@ class Event(Model):
         count = max(1, vms * self.percent // 100)
         for number in range(count):
             yield number, self.at + self.spread * number // count
-
-
-class Scaling(Protocol):
-    """How a tier differs: see the suite's table [tiers]."""
-
-    @property
-    def memory_percent(self) -> int: ...
-    @property
-    def accesses_percent(self) -> int: ...
 
 
 def disagreements(

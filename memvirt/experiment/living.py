@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from memvirt.errors import ConfigError
 from memvirt.experiment.fleet_spec import Named
-from memvirt.experiment.life_spec import HARVEST_EPOCHS, Event, Group, Scaling, Time, disagreements
+from memvirt.experiment.life_spec import HARVEST_EPOCHS, Event, Group, Time, disagreements
+from memvirt.experiment.scenario import Scale, Tier
 from memvirt.results.record import Kind, ratio_text
 from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import Conflicts, validate
@@ -19,13 +20,15 @@ from memvirt.units import PAGE_SIZE, format_time
 from memvirt.workloads import Workload
 from memvirt.workloads.load import Load
 
-Scale = Annotated[int, Field(strict=True, ge=1, le=100_000)]
-
 
 class Living(Named):
     """Groups of VMs, what they do all the time, and the ratios to try."""
 
     kind: ClassVar[Kind] = "life"
+    has_vms: ClassVar[bool] = True
+    times_wall: ClassVar[bool] = False
+    measures_workload: ClassVar[bool] = False
+    private: ClassVar[tuple[str, ...]] = ()  # contents of its groups are not compared with other scenarios'
     baseline: ClassVar[str] = "baseline"
     has_baseline: ClassVar[bool] = False  # its slowdown is of the VMs' own work
     host_settings: ClassVar[tuple[str, ...]] = tuple(name for name in HostConfig.model_fields if name != "content")
@@ -50,7 +53,7 @@ class Living(Named):
 
     timed: ClassVar[bool] = True
 
-    def scaled(self, tier: Scaling) -> Living:
+    def scaled(self, tier: Tier) -> Living:
         """The scenario with a tier's memory and durations."""
         groups = [g.model_copy(update={"memory": max(64, g.memory * tier.memory_percent // 100)}) for g in self.groups]
         return self.model_copy(update={"groups": groups, "time": self.time.scaled(tier.accesses_percent)})
@@ -60,6 +63,18 @@ class Living(Named):
         return self
 
     with_promises = promising
+
+    def with_contents(self, classes: Mapping[str, Sequence[str]]) -> Living:
+        """The scenario whose VMs are filled from other classes: of "image", of "private", or of both."""
+        changed = {key: tuple(names) for key, names in classes.items()}
+        groups = [
+            group.model_copy(update={"content": group.content.model_copy(update=changed)}) for group in self.groups
+        ]
+        return self.model_copy(update={"groups": groups})
+
+    def comparable_with(self, private: tuple[str, ...]) -> Living:
+        """The scenario itself."""
+        return self
 
     @property
     def points(self) -> list[int]:
