@@ -49,7 +49,7 @@ def column(preset: str) -> Variant:
     return Variant(name=Path(preset).stem, preset=preset)
 
 
-TAGS: Mapping[Kind, str] = {"fleet": "hosted", "life": "living", "trace": "simulated"}  # shown in no message
+TAGS: Mapping[str, str] = {"fleet": "hosted", "life": "living", "trace": "simulated"}  # shown in no message
 MARKS: Mapping[str, Kind] = {"simulate": "trace", "groups": "life"}  # the key that tells a scenario of the kind
 
 
