@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memvirt.cli import figure_files
-from memvirt.cli.corpus import Codecs, Force, measured, opened, parse_codecs
+from memvirt.cli.corpora import Codecs, Force, measured, opened, parse_codecs
 from memvirt.cli.show import Json, examples, print_columns, print_json
 
 if TYPE_CHECKING:
