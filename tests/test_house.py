@@ -65,7 +65,7 @@ report: trace_events openmetrics latency_logs bencher
 report.page: packing content build
 report: bundle.archive bundle.crate bundle.again bundle.contents bundle.verify
 cli: catalog_entry topics catalog show progress figure_files run_options jobs table timings merge
-cli: compare export plot report timeline doctor corpora content_models corpus_info corpus trace_info trace bundle run
+cli: compare export plot report timeline doctor validate corpora content_models corpus_info corpus trace_info trace bundle run
 """
 
 
