@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 from memvirt.backends.linux import kernel
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.undo import Changes, write
 from memvirt.units import PAGE_SIZE
 
+FRESH_S = 0.001
 MOUNTS = Path("/proc/self/mounts")
 
 
@@ -31,6 +35,26 @@ class Group:
         if not (self.path / limit).exists():
             raise Missing(f"control groups of {parent} have no memory limit: the controller is not given to them")
         write(self.path / limit, pages * PAGE_SIZE)
+
+    @contextmanager
+    def fresh(self) -> Iterator[None]:
+        """Its statistics are kept fresh. The kernel decides by them which list to shrink, and adds them up every two
+        seconds, or when somebody reads them: in a run of seconds it would matter when that falls, and the group might run
+        out of memory for want of pages that are known to be inactive."""
+        done = Event()
+
+        def reading() -> None:
+            with suppress(Missing):  # then they are as fresh as they are
+                while not done.wait(FRESH_S):
+                    kernel.read(self.path / "memory.stat")
+
+        reader = Thread(target=reading, daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            done.set()
+            reader.join()
 
 
 def place() -> tuple[Path, int]:
