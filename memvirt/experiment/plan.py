@@ -171,7 +171,7 @@ def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
                     f"private={known[-1]}, or name its classes so when you capture it: {name}=FILE"
                 ] = None
         if isinstance(corpus, Fingerprints):
-            if cell.host.content == "bytes":
+            if cell.host.has_bytes:
                 found["corpus: these are fingerprints, which have no bytes; add --set content=fingerprint"] = None
             elif problem := corpus.codec_problem(cell.host.codec, cell.host.codec_level):
                 found[f"corpus: {problem}"] = None
