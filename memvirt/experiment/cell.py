@@ -92,7 +92,7 @@ class Driver(Generic[AnyVm]):
     def run(
         self, name: str, steps: Iterator[Mapping[AnyVm, Iterator[BatchLike]]], sampled: bool, lasts_ns: int = 0
     ) -> _Phase:
-        """Run every step of a phase, each for so long (0: until all is done). Raises Exhausted when a VM could not go on."""
+        """Run every step of a phase, each for `lasts_ns` (0: until it is done). Raises Exhausted when a VM cannot go on."""
         phase = _Phase()
         self.sampler.begin()
         for step in steps:
@@ -321,7 +321,7 @@ def _merge_times(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[i
 
 
 def _look(host: Host[Any]) -> _Look:
-    """What there is to see now; what the host cannot tell is empty."""
+    """What the host counts now; what it does not count is empty."""
     histograms = {
         kind: [(int(value), int(count)) for value, count in histogram["buckets"]]
         for kind, histogram in host.histograms().items()

@@ -50,7 +50,7 @@ Answer = tuple[Any, ...]
 
 
 class Aim(Protocol):
-    """What of an executor is known beyond `submit`: dask's can be told which worker to use."""
+    """What of an executor is known beyond `submit`: dask's lets its caller choose the worker."""
 
     def at(self, worker: str) -> Mapping[str, Any]:
         """Arguments of `submit` that send a call to this worker."""

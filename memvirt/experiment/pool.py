@@ -45,7 +45,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a worker is told once: where the corpus lies, and what records say of the run."""
+    """What a worker gets once: where the corpus lies, and what records say of the run."""
 
     corpus: Path
     versions: dict[str, str]
@@ -55,7 +55,7 @@ class Shared:
 
 
 def shared(run: RunContext) -> Shared:
-    """What workers of a run are told; its corpus is kept in the cache folder, from which they map it."""
+    """What workers of a run get. Its corpus is kept in the cache folder, from which they map it."""
     corpus = keep(run.corpus, cache_folder())
     return Shared(corpus, dict(run.versions), run.commit, dict(run.environment), run.make_host)
 

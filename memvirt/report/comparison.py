@@ -9,8 +9,8 @@ corrected across the whole table.
 What a pair of runs differs in besides is said first (`memvirt.report.likeness`), and unlike runs are refused; for wall
 times, also another machine.
 
-One number for all is a geometric mean of ratios, over the cells that every run has and that ended well in every one of
-them, so that runs are compared over the same cells. Which ones are left out is said.
+One number for all is a geometric mean of ratios. It is taken over the cells that every run has and that ended well in
+each, so that runs are compared over the same cells. Cells that are left out are named.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[Table
 
 
 def endings(runs: Sequence[Run]) -> list[str]:
-    """Why rows have no numbers; reasons that differ in digits only are told once, with how many there are."""
+    """Why rows have no numbers; reasons that differ in digits only appear once, with their number."""
     found: dict[str, list[str]] = {}
     for run in runs:
         for group in run.groups():
