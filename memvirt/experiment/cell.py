@@ -296,12 +296,17 @@ def _measured(
             "swap_areas": host.swap(),
         },
     )
+    return _read_back(closed, run.corpus, host, driver)
+
+
+def _read_back(record: Record, corpus: ClassTable, host: Host[AnyVm], driver: Driver[AnyVm]) -> Record:
+    """The record, verified; or failed, at the first page that is not what it should be."""
     try:
-        pages = driver.verify(run.corpus)
+        pages = driver.verify(corpus)
         host.check()
     except (ContentError, InvariantError) as error:
-        return replace(closed, status="failed", reason=f"{type(error).__name__}: {error}")
-    return replace(closed, verified=True, verified_pages=pages)
+        return replace(record, status="failed", reason=f"{type(error).__name__}: {error}")
+    return replace(record, verified=True, verified_pages=pages)
 
 
 @dataclass(frozen=True, slots=True)
