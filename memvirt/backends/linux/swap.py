@@ -96,7 +96,7 @@ def zswap(changes: Changes, pages: int, seed: int) -> Iterator[Row]:
         yield row if row.verdict != DIFFERS else replace(row, reason=SAME)
         row = Row(
             mechanism=name,
-            what="frames of the pool, with what does not compress",
+            what="frames of the pool, raw pages too",
             engine=pool["frames"] + counters["evicted_swap"],
             kernel=meminfo().get("Zswap", 0) // PAGE_SIZE,
             tolerance=POOL_APART,
