@@ -74,7 +74,7 @@ class Driver(Generic[AnyVm]):
     def run(
         self, name: str, steps: Iterator[Mapping[AnyVm, Iterator[BatchLike]]], sampled: bool, lasts_ns: int = 0
     ) -> Gathered:
-        """Run every step of a phase, each for so long (0: until all is done). Raises Exhausted when a VM could not go on."""
+        """Run every step of a phase, each for `lasts_ns` (0: until it is done). Raises Exhausted when a VM cannot go on."""
         phase = Gathered()
         self.sampler.begin()
         for step in steps:

@@ -37,7 +37,6 @@ GUEST_NS = 300  # more for a page of a guest
 TOUCH_NS = 500  # a touch of a load: nearly all of them miss this machine's caches
 TRACE_NS = 40  # a request replayed through an order of replacement
 SHARED = 0.75  # of the pages that are left when equal ones are merged
-PACKED = 0.45  # of a page in the compressed cache that it takes there
 PILOT = 1 << 15  # accesses that are replayed
 PROCESS_NS = 1_500_000_000  # a process of its own, in tier full
 
@@ -68,7 +67,7 @@ def _need_of_host(cell: Cell) -> Need:
     pages = sum(cell.sizes)
     memory = cell.bytes_needed() + FRAME_BYTES * cell.host.memory + PAGE_BYTES * pages + BASE_BYTES
     disk = (cell.host.swap_total + sum(_guest_disk(cell.guest, size) for size in cell.sizes)) * PAGE_SIZE
-    return Need(memory, disk if cell.host.content == "bytes" else 0)
+    return Need(memory, disk if cell.host.has_bytes else 0)
 
 
 def timings_s(cells: Sequence[Cell], processes: int) -> float:
