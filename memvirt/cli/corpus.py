@@ -1,5 +1,6 @@
 """corpus capture, corpus fingerprint: the pages that VMs are filled with."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -228,7 +229,8 @@ def _read_key(path: Path) -> bytes:
         with open(path, encoding="ascii") as file:
             key = bytes.fromhex(file.read(4 * KEY_BYTES).strip())
     except (OSError, ValueError) as error:
-        raise CorpusError(f"key {path} cannot be read: {error}; it is a file that --keep-key wrote") from error
+        why = getattr(error, "strerror", None) or error
+        raise CorpusError(f"key {path} cannot be read: {why}; it is a file that --keep-key wrote") from error
     if len(key) != KEY_BYTES:
         raise CorpusError(
             f"key {path}: {len(key)} bytes, but a key has {KEY_BYTES}; it is a file that --keep-key wrote"
@@ -289,7 +291,7 @@ def opened(text: str, capture: bool = True) -> "Corpus | Fingerprints":
 
     if text == "synthetic" or not (text or capture or store.has_default()):
         return synthetic(SYNTHETIC_PAGES, seed=1)
-    if text and not Path(text).exists() and text in (known := mixes()):
+    if text and not os.path.exists(text) and text in (known := mixes()):
         return generate(known[text], SYNTHETIC_PAGES, seed=1)
     if text.endswith(".json"):
         return generate(load_model(Path(text)), SYNTHETIC_PAGES, seed=1)

@@ -51,9 +51,9 @@ def info(
     names = _orders(orders)
     rate = _rate(sample)
     wanted = _sizes(sizes)
+    trace = open_trace(file)
     if figures is not None:
         _require_folder(figures)
-    trace = open_trace(file)
     profiler = _read(trace)
     plain = profiler.profile()
     capacities = wanted or curve_sizes(plain.pages)
@@ -148,11 +148,12 @@ def _curves(
 
 
 def _write_figures(profile: "Profile", folder: Path) -> None:
+    from memvirt.inputs import store
     from memvirt.report.figures import traces as figures
 
     for name, figure in figures.of_trace(profile).items():
         path = folder / f"{name}{FIGURE}"
-        path.write_text(json.dumps(figure, indent=1) + "\n")
+        store.write_text(path, json.dumps(figure, indent=1), force=True)
         say(f"wrote {path}")
 
 

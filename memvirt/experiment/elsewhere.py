@@ -257,7 +257,7 @@ def take(terms: Terms, body: bytes) -> Answer:
         time.sleep(UNLIKE_WAIT_S)
         return "unlike", platform.node(), worker_name(), why
     path = cache_folder() / terms["file"]
-    if not path.exists():
+    if not os.path.exists(path):
         return "missing", place, worker_name()
     try:
         stamp = path.stat()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, absence
 from memvirt.policies.asking import guarded, interval_of
 from memvirt.policies.base import ColdAge, Decider, Snapshot, Targets, VmView
 from memvirt.policies.esx import Esx
@@ -151,8 +151,8 @@ def _option(key: str, value: object, default: object) -> object:
 def _load_file(path: str, class_name: str) -> type[Decider]:
     """The named class of a user's file, run as a module of its own."""
     file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"decider file '{path}' does not exist (looked in {Path.cwd()})")
+    if why := absence(file):
+        raise ConfigError(f"decider file '{path}' {why} (looked in {Path.cwd()})")
     spec = importlib.util.spec_from_file_location(f"memvirt_user_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"decider file '{path}' is not a Python file")

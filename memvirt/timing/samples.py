@@ -58,7 +58,7 @@ def alone(folder: Path | None = None) -> Iterator[None]:
     """Hold this machine's lock for timings. ConfigError when another process has it."""
     path = (folder or Path(tempfile.gettempdir())) / LOCK
     try:
-        lock = os.open(path, os.O_RDONLY) if path.exists() else os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        lock = os.open(path, os.O_RDONLY) if os.path.exists(path) else os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     except OSError as error:
         raise ConfigError(f"{path}: the lock for timings cannot be opened: {error.strerror}") from None
     try:
@@ -118,7 +118,7 @@ def _timed(benchmark: Any) -> Timed:
 
 def samples(path: Path, cell: Cell) -> int:
     """How many samples of a cell its file holds; none without a file. TimingError when they are of something else."""
-    if not path.exists():
+    if not os.path.exists(path):
         return 0
     timed = load(path).get(benchmark_name(cell))
     if timed is None or timed.configs != {cell.sha256()}:
@@ -196,7 +196,7 @@ def take(cell: Cell, corpus_file: Path, path: Path) -> None:
     """Append one sample of a cell to its file, or change nothing. TimingError when the process fails."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as beside:
         copy, asked = Path(beside) / path.name, Path(beside) / "cell"
-        if path.exists():
+        if os.path.exists(path):
             shutil.copyfile(path, copy)
         asked.write_bytes(pickle.dumps(cell))
         ours = ["--cell", str(asked), "--corpus", str(corpus_file)]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from memvirt.engine.traces.renumber import Renumber
-from memvirt.errors import CorpusError
+from memvirt.errors import CorpusError, absence
 
 from . import registry, source
 from .registry import Format
@@ -48,7 +48,8 @@ def import_trace(file: str, out: Path, wanted: Wanted | None = None, progress: P
     """
     wanted = wanted or Wanted()
     for path in (out, wanted.map_file):
-        _require_new(path, file)
+        if path is not None:
+            require_place(path, file)
     with source.opened(file, wanted.expand_limit) as opened:
         cls = registry.lookup(wanted.format) if wanted.format else registry.recognised(opened)
         form = registry.made(cls, wanted.options)
@@ -129,15 +130,15 @@ def _about(opened: Source, form: Format, reading: Reading, wanted: Wanted) -> di
     }
 
 
-def _require_new(path: Path | None, file: str) -> None:
-    """CorpusError when writing would destroy what is read, or there is no folder for it."""
-    if path is None:
-        return
-    if not path.parent.is_dir():
-        raise CorpusError(f"there is no folder {path.parent} to write {path.name} into")
-    if path.is_dir():
+def require_place(path: Path, source: str = "-") -> None:
+    """CorpusError when a trace cannot be written there: known before long work. `source`: what is read meanwhile."""
+    if why := absence(path.parent):
+        raise CorpusError(f"there is no folder to write {path.name} into: {path.parent} {why}")
+    if os.path.isdir(path):
         raise CorpusError(f"{path} is a folder; name a file")
-    if file != "-" and path.exists() and os.path.exists(file) and os.path.samefile(path, file):
+    if not os.path.isdir(path.parent) or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CorpusError(f"{path} cannot be written: nothing can be put into {path.parent}; name another place")
+    if source != "-" and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
         raise CorpusError(f"{path} is the file that is read; write to another")
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import tempfile
@@ -115,7 +116,7 @@ def sum_of(path: Path) -> crate.Sum:
 
 def _copy(folder: Path, to: Path) -> None:
     """The parts of a results folder that memvirt wrote."""
-    files = [folder / name for name in KEPT if (folder / name).exists()]
+    files = [folder / name for name in KEPT if os.path.exists(folder / name)]
     files += [path for name in KEPT_FOLDERS for path in sorted((folder / name).glob("[!.]*.json"))]
     for path in files:
         target = to / path.relative_to(folder)

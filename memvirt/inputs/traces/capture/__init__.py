@@ -17,7 +17,7 @@ from pathlib import Path
 
 from memvirt.errors import CorpusError
 
-from ..importer import convert
+from ..importer import convert, require_place
 from ..requests import Reading
 from ..trace import TraceInfo
 from . import faults, lackey, pageout, writes
@@ -55,8 +55,7 @@ def capture_trace(target: Target, way: str, out: Path) -> TraceInfo:
     if way not in ways:
         what = "a program" if target.command else "a process that runs"
         raise CorpusError(f"{what} is captured by {', '.join(ways[:-1])} or {ways[-1]}, not by '{way}'")
-    if not out.parent.is_dir():
-        raise CorpusError(f"there is no folder {out.parent} to write {out.name} into")
+    require_place(out)
     modules = {"lackey": lackey, "faults": faults, "writes": writes, "pageout": pageout}
     reading = Reading(fetches=target.fetches)
     about = {"source": target.name, "format": f"capture by {way}", "time_unit": "" if way == "lackey" else "ns"}
