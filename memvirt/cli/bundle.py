@@ -89,9 +89,9 @@ def verify(
     """
     from memvirt.cli.corpus import opened
     from memvirt.errors import ConfigError, absence
-    from memvirt.report.bundle.check import Standing
     from memvirt.report.bundle.verify import Rerun
     from memvirt.report.bundle.verify import verify as checks
+    from memvirt.report.check import Standing
 
     if why := absence(path):
         raise ConfigError(f"{path}: {why}; give a bundle or a results folder")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
+from memvirt.names import CODECS
 
 if TYPE_CHECKING:
     from memvirt.inputs import ClassTable, Corpus, Fingerprints
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 SYNTHETIC_PAGES = 8192  # 32 MiB: every class is longer than what a VM of the suites takes from it
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
 Note = Annotated[
-    str, typer.Option(help="What the pages are of, to be published with them; nothing else is told of it.")
+    str, typer.Option(help="What the pages are of. It is published with them, and nothing else about their source is.")
 ]
 SHOWN_LINES = 8
-ALL_CODECS = ("lz4", "lz4hc", "zstd")
+ALL_CODECS = tuple(CODECS)
 Codecs = Annotated[
     str,
     typer.Option(
@@ -200,8 +201,8 @@ def fingerprint(
     """Make fingerprints of a corpus, which hold no bytes and may be published.
 
     Per page: a hash under a key that is thrown away, compressed sizes, entropy, a sketch. A run on them with --set
-    content=fingerprint shares what the bytes would. It can still be seen which pages are equal or alike, and whoever has
-    a long file can recognise it by the row of its pages' sizes.
+    content=fingerprint shares what the bytes would. They still show which pages are equal or alike, and a long file can
+    be recognised by the row of its pages' sizes.
     """
     from memvirt.errors import ConfigError
     from memvirt.inputs import Fingerprints, store

@@ -118,7 +118,7 @@ class Corpus(ClassTable):
 
 
 def table_of(parts: Sequence[tuple[str, int]]) -> list[PageClass]:
-    """The class table of so many pages in each class, after the zero page."""
+    """The class table of classes with these numbers of pages, after the zero page."""
     classes = [PageClass(ZERO_CLASS, 0, 1)]
     for name, pages in parts:
         classes.append(PageClass(name, classes[-1].first + classes[-1].pages, pages))

@@ -1,7 +1,7 @@
 """What can be captured from, and the one way to do it.
 
 A source lists *runs*: pages that lie side by side at a place of its own counting (an address, an offset), each with a
-label (heap, stack, libraries, …) for whoever wants classes by mapping. It lists only pages that somebody holds: what a
+label (heap, stack, libraries, …) for classes by mapping. It lists only pages that are held: what a
 process never touched, what a sparse file has no blocks for, and what a dump left out is no page, and is counted by reason.
 
 A `Taking` is what shall be taken of one or more sources, known before a page is read. Of more pages than are wanted it is
