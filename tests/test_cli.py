@@ -28,6 +28,8 @@ COMMANDS += [
     "corpus make",
     "trace",
     "trace import",
+    "validate",
+    "restore",
 ]
 HEAVY = {"numpy", "pandas", "pydantic", "scipy", "rich"}
 

@@ -47,6 +47,7 @@ inputs:
 workloads:
 simulation: trace reuse curve profile own face
 -: border admission vm stores streams deciding host
+backends:
 results: timeline record claims manifest shelf run_folder frames shards derived
 experiment: fleet_spec pace scenario simulated backend fleet suite overrides sweep replayed column expected plan
 experiment: prediction preflight trace_cell sampler cell pool elsewhere executors loop
@@ -220,7 +221,7 @@ def test_an_import_that_points_downwards_is_seen(line):
 
 def sources():
     for base, patterns in (
-        (ENGINE, ("*.pyx", "*.pxd", "*.pxi", "*.h")),
+        (ROOT / "ext", ("*.pyx", "*.pxd", "*.pxi", "*.h")),
         (PACKAGE, ("*.py",)),
         (ROOT / "bench", ("*.py", "*.pyx")),
     ):
@@ -286,6 +287,9 @@ def test_what_the_text_names_exists():
     """Modules and files of ours that comments, messages and the README name."""
     modules = {f"memvirt.{name}" for name, _ in python_modules()} | {
         f"memvirt.engine.{name}" for name in engine_modules()
+    }
+    modules |= {
+        ".".join(path.relative_to(ROOT / "ext").with_suffix("").parts) for path in (ROOT / "ext").rglob("*.pyx")
     }
     modules |= {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
     modules |= {f"memvirt.engine.{path.name}" for path in ENGINE.iterdir() if path.is_dir()} | {"memvirt.engine"}

@@ -106,7 +106,7 @@ EXIT_CODES = (
     ("1", "some cells failed, or the executor was lost, or a record or the output could not be written"),
     ("2", "usage or configuration: nothing was run"),
     ("3", "compare --threshold: a regression beyond the threshold"),
-    ("4", "a claim failed"),
+    ("4", "a claim failed; validate: a row differs, and its reason is not known"),
     ("124", "the time of --timeout was over; everything finished is kept"),
     ("130", "interrupted by Ctrl-C, SIGTERM or SIGHUP; everything finished is kept"),
 )
@@ -114,6 +114,7 @@ VARIABLES_HEADS = ("variable", "meaning", "unless set")
 ENVIRONMENT = (
     ("MEMVIRT_CACHE", "folder of captured corpora", "$XDG_CACHE_HOME/memvirt, or ~/.cache/memvirt"),
     ("MEMVIRT_SWAP_DIR", "folder of swap files; a real disk for --tier full", "the system's temporary folder"),
+    ("MEMVIRT_STATE_DIR", "folder where validate writes down what it changes, for restore", "/var/lib/memvirt"),
     ("COLUMNS", "width of tables and lists", "the terminal's, or 100"),
 )
 RULES_HEADS = ("setting", "meaning")
