@@ -30,6 +30,7 @@ from memvirt.results.record import Record, differences
 from memvirt.results.shelf import MANIFEST, PACK, Files, Pack, Shelf, shelf_of
 
 SHOWN = 5  # names listed in messages, at most
+TIMINGS = "timings"  # the folder of pyperf files
 
 ConfigOf = Callable[[str], dict[str, Any]]  # the configuration of a cell, by its name
 

@@ -33,13 +33,14 @@ from memvirt import interrupts
 from memvirt.errors import ConfigError, TimingError
 from memvirt.experiment.plan import Cell
 from memvirt.results.record import Record
+from memvirt.results.run_folder import TIMINGS
 
 PROCESSES = 20  # samples of a cell; five are the least for a verdict
 TIMEOUT_S = 900  # of one sample
 LOCK = "memvirt-timing.lock"
 HOOK = "memvirt"
 PASSED_ON = "LD_PRELOAD,ASAN_OPTIONS,PYTHONMALLOC"  # how this process was loaded: pyperf passes on few others by itself
-FOLDER = "timings"
+FOLDER = TIMINGS
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from memvirt.shipped import SUITES
 RUN, SUMS, README, PAGES = "run", "SHA256SUMS", "README.md", "inputs/pages.mvcorpus"
 SUITE = "settings/suite.toml"
 KEPT = (shelf.MANIFEST, shelf.PACK, "CLAIMS.toml")  # of a results folder, beside records and timings
-KEPT_FOLDERS = ("cells", "timings")
+KEPT_FOLDERS = ("cells", run_folder.TIMINGS)
 TABLES = {"md": "table.md", "csv": "table.csv", "latex": "table.tex", "json": "table.json", "html": "table.html"}
 FIGURES = {"svg": "svg", "json": plotting.ENDINGS["json"]}
 COLUMNS = 2  # of an article, that a figure takes
