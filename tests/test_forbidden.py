@@ -1,4 +1,5 @@
-"""Places that this user may not look into: every command says so in a sentence, with exit code 2, before any work."""
+"""Places that this user may not look into, and disks that are full: every command says so in a sentence, with exit code 2,
+and leaves nothing."""
 
 import json
 import os
@@ -57,6 +58,27 @@ COMMANDS = [
     ("corpus", "capture", "SHUT/vm.raw", "--out", "a.mvcorpus"),
     ("corpus", "capture", "SHUT", "--out", "a.mvcorpus"),
 ]  # fmt: skip
+
+
+FULL = [
+    ("trace", "import", "big.npy", "-o", "x.parquet"),
+    ("trace", "export", "big.npy", "-o", "x.bin"),
+    ("trace", "export", "big.npy", "-o", "x.csv", "--format", "csv"),
+    ("corpus", "capture", "big.npy", "--out", "a.mvcorpus"),
+    ("corpus", "make", "debian-12", "--size", "1MiB", "--out", "a.mvcorpus"),
+]  # fmt: skip
+
+
+def test_a_disk_that_is_full_in_the_middle(tmp_path):
+    """A limit on the size of files stands for it: a write fails behind 256 KiB."""
+    np.save(tmp_path / "big.npy", np.random.default_rng(1).permutation(200_000).astype(np.uint32))
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, 1 << 18))\n"
+    command = [sys.executable, "-c", limit + PROGRAM, json.dumps(FULL)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    for words, (code, err) in zip(FULL, told, strict=False):
+        assert code == 2 and "cannot be written: File too large" in err, (words, code, err)
+    assert len(told) == len(FULL) and [file.name for file in tmp_path.iterdir()] == ["big.npy"], done.stderr
 
 
 def test_a_folder_that_may_not_be_entered(tmp_path):

@@ -108,7 +108,7 @@ def forked(pages: int, seed: int) -> Iterator[Row]:
         yield Row(mechanism=name, what="pages read back equal, of both", engine=2 * pages, kernel=2 * pages - unequal)
         pair.end("child")
         engine, minor = pair.drive(np.arange(pages))
-        yield Row(mechanism=name, what="faults of the parent's writes to all, alone", engine=engine, kernel=minor)
+        yield Row(mechanism=name, what="faults of the parent's last writes", engine=engine, kernel=minor)
         yield Row(mechanism=name, what="frames then", engine=pair.frames(), kernel=pair.resident()[1])
         yield equal(name, pair)
 

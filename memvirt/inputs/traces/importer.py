@@ -23,7 +23,7 @@ from .registry import Format
 from .requests import MOST_PAGES, Reading, Requests, touches
 from .source import EXPAND_LIMIT, Source
 from .trace import Chunk, TraceInfo, pyarrow
-from .writer import TraceWriter
+from .writer import TraceWriter, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +153,11 @@ def _write_map(path: Path, table: Renumber, spaces: list[str], labels: Mapping[b
         columns["source"] = [names[key].decode("utf-8", "backslashreplace") for key in keys.tolist()]
     if len(spaces) > 1:
         columns["space"] = [spaces[space] for space in where.tolist()]
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        arrow.parquet.write_table(arrow.table(columns), part, compression="zstd")
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with told(path):
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            arrow.parquet.write_table(arrow.table(columns), part, compression="zstd")
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)
