@@ -12,8 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from helpers.cluster import Cluster, environment, kill, until
 from memvirt.results.record import comparable
 from memvirt.results.run_folder import load
