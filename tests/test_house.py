@@ -353,3 +353,11 @@ def test_the_top_level_is_what_it_is():
     }
     found = {path.name for path in ROOT.iterdir() if not path.name.endswith(".egg-info")}
     assert found <= allowed | made_by_tools | {"__pycache__"}, found - allowed
+
+
+def test_a_folder_that_may_not_be_entered_is_told_and_not_tripped_over():
+    """What pathlib asks of a place raises there; os.path says no, and the next step says why."""
+    for name, path in python_modules():
+        if name.startswith("backends."):
+            continue  # the kernel's own files, which no user names
+        assert not re.search(r"\.(exists|is_dir|is_file)\(\)", path.read_text()), name

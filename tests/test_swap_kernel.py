@@ -55,7 +55,7 @@ def test_a_full_disk_is_named(place, monkeypatch):
     monkeypatch.setattr(areas.os, "posix_fallocate", full)
     with pytest.raises(Missing, match="No space left"):
         changed(areas.file, 10)
-    assert not list(place.glob("memvirt-swap-*"))
+    assert not list(place.glob("memvirt-area-*"))
 
 
 def test_a_file_that_the_kernel_does_not_take_is_named_and_removed(place, monkeypatch):
@@ -66,7 +66,7 @@ def test_a_file_that_the_kernel_does_not_take_is_named_and_removed(place, monkey
     monkeypatch.setattr(kernel, "swap_on", refused)
     with pytest.raises(Missing, match="Invalid argument"):
         changed(areas.file, 10)
-    assert not list(place.glob("memvirt-swap-*"))
+    assert not list(place.glob("memvirt-area-*"))
 
 
 def test_the_header_is_the_kernel_s():
@@ -169,7 +169,7 @@ def story(name):
 
 
 def test_zram_holds_what_the_engine_s_pool_holds():
-    rows = story("zram, lz4")
+    rows = story("zram: lz4")
     for what in ("pages compressed", "faults of reading all back", "pages read back equal"):
         assert rows[what].verdict == "exact" and rows[what].kernel > PAGES // 2
     assert rows["bytes of them"].verdict in ("exact", "within")
@@ -181,7 +181,7 @@ def test_zswap_takes_and_gives_what_the_engine_s_cache_does():
         assert rows[what].verdict == "exact" and rows[what].kernel == PAGES
 
 
-@pytest.mark.parametrize("name", ["zram, zipf, 75 % resident", "zram, loop, 75 % resident"])
+@pytest.mark.parametrize("name", ["zram: zipf at 75 % resident", "zram: loop at 75 % resident"])
 def test_under_a_limit_faults_are_those_of_an_order(name):
     """A loop over more than there is room for misses always; for the others the kernel is free within bounds."""
     rows = story(name)

@@ -86,7 +86,7 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     """How many rows of each family of mechanisms have which verdict, as lines."""
     families: dict[str, list[Row]] = {}
     for row in rows:
-        families.setdefault(row.mechanism.split(",")[0], []).append(row)
+        families.setdefault(row.mechanism.split(":")[0], []).append(row)
     table: list[tuple[str, ...]] = [("", *VERDICTS)]
     table += [(name, *(str(number or "–") for number in counted(found).values())) for name, found in families.items()]
     table.append((f"{len(rows)} rows", *map(str, counted(rows).values())))

@@ -148,7 +148,12 @@ WAYS_HEADS = ("option", "cells run", "if a worker is lost", "if the run is lost"
 WAYS = (
     ("--jobs 1", "one after the other, in this process; wall times are kept", "", "--resume"),
     ("--jobs N", "N at once, in processes of this machine", "its cell has failed; --resume runs it again", "--resume"),
-    ("--shard I/N", "the part of them that the hash of their names gives", "", "--resume, each part by itself"),
+    (
+        "--shard I/N",
+        "the part of them that the hash of their names gives; without wall times",
+        "",
+        "--resume, each part by itself",
+    ),
     (
         "--executor dask://HOST:PORT",
         "in the workers of a dask scheduler: pip install 'memvirt[cluster]'",
@@ -157,7 +162,7 @@ WAYS = (
     ),
     (
         "--executor MODULE:CALLABLE",
-        "in whatever executor CALLABLE() gives, as mpi4py.futures:MPIPoolExecutor",
+        "in whatever executor CALLABLE() gives: one of mpi4py, executorlib, parsl; or of your own",
         "it is tried again, four times in all, where the executor says so",
         "--resume",
     ),

@@ -56,7 +56,7 @@ def plain_pages(corpus: Corpus) -> NDArray[np.uint32]:
 
 def zram(changes: Changes, pages: int, seed: int) -> Iterator[Row]:
     """zram as swap: its bytes are the engine's pool's."""
-    name = "zram, lz4"
+    name = "zram: lz4"
     corpus = contents(seed)
     areas.one_page_at_a_time(changes)
     areas.no_zswap(changes)
@@ -210,7 +210,7 @@ _PATTERNS: dict[str, Callable[[Bits, int, int], NDArray[np.uint32]]] = {
 def limited(device: str, pattern: str, percent: int, changes: Changes, pages: int, seed: int) -> Iterator[Row]:
     """Swap to this device under a limit of `percent` of the pages. A page that came back from zram is written again
     when it goes; one from a file is dropped if nobody wrote to it."""
-    name = f"{device}, {pattern}, {percent} % resident"
+    name = f"{device}: {pattern} at {percent} % resident"
     corpus = contents(seed)
     load = _load(pattern, pages, seed, corpus)
     areas.one_page_at_a_time(changes)
@@ -304,10 +304,10 @@ _LIMITS = (
 )
 
 MECHANISMS: dict[str, Callable[[Changes, int, int], Iterator[Row]]] = {
-    "zram, lz4": zram,
+    "zram: lz4": zram,
     "zswap": zswap,
     **{
-        f"{device}, {pattern}, {percent} % resident": partial(limited, device, pattern, percent)
+        f"{device}: {pattern} at {percent} % resident": partial(limited, device, pattern, percent)
         for device, pattern, percent in _LIMITS
     },
 }
