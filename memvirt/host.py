@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar
 from memvirt import border, stores
 from memvirt.deciding import Decisions
 from memvirt.engine.content import codec as codecs
-from memvirt.engine.host import audit, contiguity, sample, savings
-from memvirt.engine.host import host as engine_host
-from memvirt.engine.host import schedule as engine_run
+from memvirt.engine.host import admission, audit, cloning, contiguity, ending, sample, savings, schedule
+from memvirt.engine.host.engine import Engine
+from memvirt.engine.host.vm import Vm as EngineVm
 from memvirt.environment import memory_problem
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.asking import Asked
@@ -68,7 +68,7 @@ class Host:
         codec = codecs.open_codec(config.codec, config.codec_level)
         content = border.content(config, corpus, codec)
         marks = config.watermarks
-        self._engine: Any = engine_host.Engine(
+        self._engine: Engine | None = Engine(
             content,
             stores.device(config.swap_device),
             stores.swap(config, border.swap_path(swap_path, config), swap_direct),
@@ -90,7 +90,7 @@ class Host:
             costs=costs.for_codec(config.costs, config.codec),
             seed=config.seed,
         )
-        self._faces: dict[Any, Any] = {}  # of the engine's VMs and snapshots; what there is, it knows
+        self._faces: dict[EngineVm, Any] = {}  # of the engine's VMs and snapshots; what there is, it knows
         self._commit = config.commit
         self._capacity = config.memory + config.swap_total
         self._reservable = config.memory - self._engine.nr_fixed - marks.high
@@ -100,7 +100,7 @@ class Host:
         self._look: Callable[[int], int] | None = None
 
     @property
-    def engine(self) -> Any:
+    def engine(self) -> Engine:
         """The engine's host; ConfigError once this host is closed, and in a process that was forked from its own,
         InvariantError in another thread than the one that made it."""
         if self._engine is None:
@@ -117,7 +117,7 @@ class Host:
         """Give the host's memory and swap back to this machine now, whatever objects of it are kept: its VMs and
         snapshots cannot be used afterwards."""
         if self._engine is not None:
-            self._engine.close()
+            ending.close(self._engine)
         self._engine = None
         self._faces = {}
 
@@ -149,7 +149,8 @@ class Host:
         """What create_vm does, of settings that are validated already."""
         engine = self.engine
         self._admit(config.name, config.memory, config.reservation)
-        vm = engine.create_vm(
+        vm = admission.create_vm(
+            engine,
             config.name,
             config.memory,
             limit=config.limit,
@@ -168,7 +169,7 @@ class Host:
         if not (isinstance(name, str) and NAME.fullmatch(name)):  # building a model takes longer than a clone
             name = validate(CloneConfig, {"name": name}).name
         self._admit(name, parent.pages, parent.engine_vm.reservation)
-        return self._face(Vm, engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
+        return self._face(Vm, cloning.clone_vm(engine, parent.engine_vm, name, parent.disk_for_copy()))
 
     def save_vm(self, vm: Vm) -> SavedState:
         """What Vm.snapshot does. A snapshot reserves nothing, but under commit='strict' it is promised as much as its VM:
@@ -176,7 +177,7 @@ class Host:
         engine = self.engine
         self.require(vm)
         self._admit(vm.name, vm.pages, 0)
-        return self._face(SavedState, engine.clone_vm(vm.engine_vm, vm.name, vm.disk_for_copy(), False))
+        return self._face(SavedState, cloning.clone_vm(engine, vm.engine_vm, vm.name, vm.disk_for_copy(), False))
 
     def require(self, vm: object) -> None:
         """ConfigError unless this is a VM of this host, and lives."""
@@ -184,15 +185,15 @@ class Host:
             raise ConfigError(f"{vm!r} is no VM of this host")
         if vm.host is not self:
             raise ConfigError(f"VM '{vm.name}' belongs to another host")
-        vm.engine_vm._require()
+        vm.engine_vm.require()
 
-    def _face(self, kind: type[Face], engine_vm: Any) -> Face:
+    def _face(self, kind: type[Face], engine_vm: EngineVm) -> Face:
         """The one Vm or SavedState of an engine's VM. A signal may come at any moment: one that is made twice has not been
         seen yet."""
         face: Face = self._faces.get(engine_vm) or self._faces.setdefault(engine_vm, kind(self, engine_vm))
         return face
 
-    def forget(self, engine_vm: Any) -> None:
+    def forget(self, engine_vm: EngineVm) -> None:
         """It has ended. (Whoever does not come to say so costs a little memory.)"""
         self._faces.pop(engine_vm, None)
 
@@ -266,7 +267,7 @@ class Host:
             def decide(now_ns: int) -> None:
                 self._decisions.make(asked, engine, self._named(), now_ns)
 
-        outcome = engine_run.run(
+        outcome = schedule.run(
             engine,
             {vm.engine_vm: batches for vm, batches in self._streams.begin(streams).items()},
             on_exhausted=self.config.on_exhausted,
@@ -389,7 +390,7 @@ class Host:
         pool = self.zpool()
         waste = {} if pool is None else {kind: pool[f"{kind}_waste_bytes"] for kind in ("rounding", "sparse", "tail")}
         vms = {vm.name: contiguity.of_vm(self.engine, vm.engine_vm) for vm in self.vms}
-        return dict(self.engine.fragmentation()) | {"zpool_waste": waste, "vms": vms}
+        return contiguity.of_host(self.engine) | {"zpool_waste": waste, "vms": vms}
 
     def zpool(self) -> dict[str, int] | None:
         """What the compressed cache holds, or None without one."""

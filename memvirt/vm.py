@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memvirt.border import op_codes, page_numbers, whole
-from memvirt.engine.host import contiguity
+from memvirt.engine.host import accesses, cloning, contiguity, ending
+from memvirt.engine.host.vm import Vm as EngineVm
 from memvirt.engine.stores.swap import Swap
 from memvirt.errors import ConfigError
 from memvirt.policies.base import ColdAge, VmView
@@ -28,7 +29,7 @@ class RunOutcome(NamedTuple):
 class Vm:
     """One VM of a host; made by Host.create_vm and Vm.clone."""
 
-    def __init__(self, host: Host, engine_vm: Any) -> None:
+    def __init__(self, host: Host, engine_vm: EngineVm) -> None:
         self.host = host
         self._engine_vm = engine_vm
         self.name: str = engine_vm.name
@@ -37,7 +38,7 @@ class Vm:
         self._promoted_before: dict[int, int] = {}
 
     @property
-    def engine_vm(self) -> Any:
+    def engine_vm(self) -> EngineVm:
         """The engine's VM. ConfigError once the host is closed, or in a process that was forked from its own."""
         _ = self.host.engine
         return self._engine_vm
@@ -65,17 +66,17 @@ class Vm:
     def write(self, address: int, data: bytes) -> int:
         """Write bytes at a guest-physical address (guest-virtual for a VM with a guest). Returns how many were
         written; fewer than asked when memory ran out, `outcome` says why."""
-        return int(self.engine_vm.write(whole("address", address, 64), np.frombuffer(data, np.uint8)))
+        return int(accesses.write(self.host.engine, self._engine_vm, whole("address", address, 64), np.frombuffer(data, np.uint8)))
 
     def read(self, address: int, length: int) -> bytes:
         """The bytes there; ConfigError when memory runs out on the way, StoreError when they are lost."""
-        return bytes(self.engine_vm.read(whole("address", address, 64), whole("length", length, 64)))
+        return bytes(accesses.read(self.host.engine, self._engine_vm, whole("address", address, 64), whole("length", length, 64)))
 
     def read_pages(self, pages: ArrayLike) -> NDArray[np.uint8]:
         """Whole pages, uint8 [n, 4096]."""
         numbers = page_numbers(pages)
         out = np.zeros((len(numbers), PAGE_SIZE), np.uint8)
-        self.engine_vm.read_pages(numbers, out)
+        accesses.read_pages(self.host.engine, self._engine_vm, numbers, out)
         return out
 
     def access(self, pages: ArrayLike, writes: ArrayLike, sources: ArrayLike | None = None) -> RunOutcome:
@@ -83,7 +84,7 @@ class Vm:
         why it stopped."""
         numbers = page_numbers(pages)
         origin = None if sources is None else page_numbers(sources)
-        done = self.engine_vm.access(numbers, op_codes(writes), origin)
+        done = accesses.access(self.host.engine, self._engine_vm, numbers, op_codes(writes), origin)
         return RunOutcome(int(done), self.engine_vm.outcome_name)
 
     @property
@@ -159,22 +160,22 @@ class Vm:
             raise ConfigError(f"VM '{self.name}': {saved!r} is no snapshot")
         if saved.host is not self.host:
             raise ConfigError(f"VM '{self.name}': the snapshot of '{saved.name}' belongs to another host")
-        self.engine_vm._require()
-        self.host.engine.revert_vm(self.engine_vm, saved.engine_vm, self.disk_for_copy())
+        self.engine_vm.require()
+        cloning.revert_vm(self.host.engine, self._engine_vm, saved.engine_vm, self.disk_for_copy())
 
     def balloon(self, target: str | int) -> int:
         """Move the balloon towards `target` (text, or bytes) and return what it holds now, in bytes."""
-        return int(self.engine_vm.balloon(parse_pages(target, allow_zero=True))) * PAGE_SIZE
+        return int(accesses.balloon(self.host.engine, self._engine_vm, parse_pages(target, allow_zero=True))) * PAGE_SIZE
 
     def pin(self, first: int, pages: int) -> int:
         """Keep pages in memory, as passthrough and mlock do: what the host does with clones, sharing and reclaim, and a
         guest with its own swap and balloon, leaves them where they are. Returns how many could be."""
-        return int(self.engine_vm.pin(whole("first page", first, 32), whole("pages", pages, 32)))
+        return int(accesses.pin(self.host.engine, self._engine_vm, whole("first page", first, 32), whole("pages", pages, 32)))
 
     def unpin(self, first: int, pages: int) -> int:
         """Let pages go again; with all pages of the VM, also those that its guest has freed since. Returns how many could
         be reached."""
-        return int(self.engine_vm.unpin(whole("first page", first, 32), whole("pages", pages, 32)))
+        return int(accesses.unpin(self.host.engine, self._engine_vm, whole("first page", first, 32), whole("pages", pages, 32)))
 
     def counters(self) -> dict[str, int]:
         """Frames charged, balloon, and what the guest counts for itself."""
@@ -184,7 +185,7 @@ class Vm:
 
     def usage(self) -> dict[str, int]:
         """Pages charged, present, out of memory, and the proportional share (in thousandths of a page)."""
-        return contiguity.usage_of_vm(self.host.engine, self.engine_vm)
+        return contiguity.usage_of_vm(self.host.engine, self._engine_vm)
 
     def view(self) -> VmView:
         """This VM as a decider sees it."""
@@ -209,14 +210,14 @@ class Vm:
 
     def destroy(self) -> None:
         """The VM ends; what only it held is free again."""
-        self.host.engine.destroy_vm(self.engine_vm)
+        ending.destroy_vm(self.host.engine, self._engine_vm)
         self.host.forget(self._engine_vm)
 
 
 class SavedState:
     """What a VM's memory held when Vm.snapshot was called. Costs leaf tables until its pages are written."""
 
-    def __init__(self, host: Host, engine_vm: Any) -> None:
+    def __init__(self, host: Host, engine_vm: EngineVm) -> None:
         self.host = host
         self.engine_vm = engine_vm
         self.name: str = engine_vm.name
@@ -226,5 +227,5 @@ class SavedState:
 
     def drop(self) -> None:
         """Give it up; what only it held is free again."""
-        self.host.engine.destroy_vm(self.engine_vm)
+        ending.destroy_vm(self.host.engine, self._engine_vm)
         self.host.forget(self.engine_vm)

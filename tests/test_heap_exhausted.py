@@ -206,12 +206,12 @@ def pages_out_are_paid_for(settings):
     for page in range(8000):
         if page == 2500:  # out go the first pages; what is measured (stalls) has its tables
             shim.shim_count()
-            before = host.engine.heap_bytes()
+            before = host.engine.frames.heap_bytes
         shadow.write(page, noise(page) if page % 4 == 0 else text(page))
-    live, paid = shim.shim_live(), host.engine.heap_bytes() - before
+    live, paid = shim.shim_live(), host.engine.frames.heap_bytes - before
     lists = 2 * 12 * (host.usage()["backing"] + host.usage()["table"])  # of slabs: where their frames lie
     host.check()
-    assert host.usage()["backing"] >= host.engine.heap_bytes() / 4096
+    assert host.usage()["backing"] >= host.engine.frames.heap_bytes / 4096
     assert paid > 40_000 or not settings["zpool_percent"]
     assert live <= paid * 1.02 + lists + 2048, (live, paid, lists)
 

@@ -30,9 +30,9 @@ sharing: shareindex
 reclaim: readahead swapout writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
-host: clone
 guests: guest_memory hardware guest balloon host_hardware
-host: batch stream core readback vm host contiguity schedule savings sample audit
+host: gate batch stream vm fixed engine readback accesses ending admission cloning schedule
+host: contiguity savings sample audit
 testing: agendas orders guests contents memory stores host
 """
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import memvirt
+from memvirt.engine.host import accesses
 from memvirt.engine.content.content import Bytes
 from memvirt.engine.memory.buddy import Buddy
 from memvirt.engine.testing.contents import PageProbe
@@ -37,7 +38,7 @@ def test_hit(benchmark, all_pages, content):
     owner, vm = touched(all_pages, content=content)
     loads = np.zeros(PAGES, np.uint8)
     before = owner.counters()
-    result = benchmark(vm.engine_vm.access, all_pages, loads)
+    result = benchmark(accesses.access, owner.engine, vm.engine_vm, all_pages, loads)
     after = owner.counters()
     assert result == PAGES and after["reads"] > before["reads"]
     assert all(after[name] == before[name] for name in after if name.startswith(("fault", "tcache")))

@@ -1,6 +1,6 @@
 from typing import Any
 
-from memvirt.engine.host.host import Engine
+from memvirt.engine.host.engine import Engine
 from memvirt.engine.host.vm import Vm
 
 def locate(engine: Engine, vm: Vm, gfn: int) -> tuple[str, int] | None: ...

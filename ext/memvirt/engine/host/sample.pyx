@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from memvirt.errors import InvariantError
 from memvirt.names import FAULTS, FRAME_USES, MECHANISMS, SAMPLED_COUNTS, SAMPLED_OF_VM, SAMPLED_STATES
 
-from .core cimport Core
+from .engine cimport Engine
 from .vm cimport Vm
 from ..counters cimport FAULT_SWAP, FAULT_ZERO, NR_MECHANISMS, Events
 from ..mapping.backing cimport BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL
@@ -31,7 +31,7 @@ cdef struct Row:
     int64_t cpu_ns[NR_MECHANISMS]
 
 
-def take(Core engine not None):
+def take(Engine engine not None):
     """(row of the host, names of its VMs, their rows): int64 as bytes, of the host SAMPLED_STATES and SAMPLED_COUNTS, of
     each VM SAMPLED_OF_VM."""
     cdef bytes host = PyBytes_FromStringAndSize(NULL, sizeof(Row))
@@ -47,7 +47,7 @@ def take(Core engine not None):
     return host, tuple(engine.vms), vms
 
 
-cdef void _fill(Core engine, Row *row) noexcept:
+cdef void _fill(Engine engine, Row *row) noexcept:
     cdef Events *ev = &engine.meter.ev
     cdef uint64_t *faults = &ev.fault_zero                  # the kinds stand in Events as they do in Fault
     cdef uint32_t *kinds = engine.mapping.backings.nr_kind

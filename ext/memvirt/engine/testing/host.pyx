@@ -2,7 +2,7 @@
 
 from memvirt.errors import ConfigError
 
-from ..host.host cimport Engine
+from ..host.engine cimport Engine
 from ..host.vm cimport Vm
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_ZPOOL, Backing
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
@@ -17,7 +17,7 @@ def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
     cdef Mapping mapping = engine.mapping
     cdef Backing *record
     cdef Look at
-    engine._own(vm)
+    engine.own(vm)
     if gfn >= vm.nr_pages:
         raise ConfigError(f"VM '{vm.name}': page {gfn} is beyond its {vm.nr_pages} pages")
     mapping.leaves.look(vm.id, gfn, &at)
