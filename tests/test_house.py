@@ -24,7 +24,7 @@ memory: fragmentation buddy frames
 stores: sizeclass zspage zpool swapspace swap swapset
 replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu
 replacement: slru mq lirs clockpro wtinylfu belady registry distances replay
-mapping: backing leaf tcache ages rmap tables mapping
+mapping: backing leaf tcache ages rmap charges tables listener mapping spaces
 -: stall
 sharing: shareindex
 reclaim: readahead swapout writeback evict harvest reclaim fault

@@ -97,10 +97,10 @@ def leaf_copy_ns(Engine engine not None, Vm vm not None):
     for region in range(vm.nr_pages // LEAF_ENTRIES):
         slot = engine.mapping.leaves.slot_of(vm.id, region * LEAF_ENTRIES)
         start = limits_now_ns()
-        need = engine.mapping.frames_to_copy_leaf(engine.mapping.leaves.slot(slot).leaf)
+        need = engine.mapping.tables.frames_to_copy_leaf(engine.mapping.leaves.slot(slot).leaf)
         if engine.reclaim.secure(vm.id, 0, need) == NO_FRAME:
             raise MemoryError("no frame for a leaf")
-        engine.mapping.copy_leaf(slot)
+        engine.mapping.tables.copy_leaf(slot)
         spent += limits_now_ns() - start
         copied += 1
     engine.leave()

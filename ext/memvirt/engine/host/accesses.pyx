@@ -17,6 +17,7 @@ from memvirt.errors import ConfigError
 from ..content.content cimport Content
 from ..counters cimport CPU_ACCESS
 from ..guests.guest cimport Translation
+from ..mapping.spaces cimport unpin_space
 from ..mapping.tcache cimport TC_FRAME
 from ..types cimport NONE16, OK, PAGE_SHIFT, PAGE_SIZE, gfn_t, uint8_t, uint64_t
 from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, PIECE, check_lengths
@@ -247,7 +248,7 @@ cdef uint32_t _pin(Engine engine, Vm vm, uint32_t first, uint32_t pages, bint pi
                 vm.guest.lock(vpn) if pinned else vm.guest.unlock(vpn)
             done += 1
         if not pinned and done == vm.nr_vpns:
-            engine.mapping.unpin_all(vm.id)
+            unpin_space(engine.mapping, vm.id)
     finally:
         engine.end(vm)
     return done

@@ -12,6 +12,7 @@ from memvirt.errors import AdmissionError, ConfigError
 from ..agenda cimport FIRST_BALLOON, FIRST_VM
 from ..guests.balloon cimport Balloon
 from ..guests.host_hardware cimport HostHardware
+from ..mapping.spaces cimport open_space
 from ..reclaim.fault cimport THICK
 from ..splitmix cimport mix
 from ..types cimport MAX_VMS, OK, vmid_t
@@ -30,7 +31,7 @@ cdef Vm new_vm(Engine engine, str name, uint32_t nr_pages, uint32_t nr_vpns, bin
     engine.gate.pass_by()                       # not in the middle of a call
     if runs and name in engine.vms:
         raise ConfigError(f"there is a VM '{name}' already; names are unique on a host")
-    while engine.mapping.account[id].open:
+    while engine.mapping.charges.of[id].open:
         id += 1
         if id == MAX_VMS - 1:
             raise AdmissionError(f"a host has room for {MAX_VMS - 1} VMs")
@@ -50,7 +51,7 @@ cdef Vm new_vm(Engine engine, str name, uint32_t nr_pages, uint32_t nr_vpns, bin
     vm.frozen = not runs
     vm.worker = Balloon(engine.clock, id)
     try:
-        engine.mapping.open(id, nr_vpns if runs else 0, nr_pages)
+        open_space(engine.mapping, id, nr_vpns if runs else 0, nr_pages)
     except BaseException:
         give_fixed(engine.frames, vm.fixed)
         raise
@@ -126,7 +127,7 @@ cdef int _populate(Engine engine, Vm vm) except -1:
 
 
 cdef int set_aside(Engine engine, Vm vm) except -1:
-    cdef uint32_t reserved = engine.mapping.account[vm.id].reservation
+    cdef uint32_t reserved = engine.mapping.charges.of[vm.id].reservation
     if reserved and engine.reclaim.make_room(engine.frames.min_pages, engine.reached_ns) != OK:
         engine.clock.interrupt.deliver()
         raise AdmissionError(f"VM '{vm.name}': {reserved} reserved pages cannot be set aside: "

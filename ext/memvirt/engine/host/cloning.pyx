@@ -17,6 +17,7 @@ from ..guests.guest cimport Guest
 from ..guests.host_hardware cimport HostHardware
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
+from ..mapping.spaces cimport clear_space
 from ..memory.frames cimport FRAME_GUEST, FRAME_PINNED
 from ..types cimport AGAIN, LEAF_ENTRIES, NO_FRAME, NONE, OK, gfn_t, hfn_t, uint32_t, uint64_t
 from .admission cimport draws_of, give_guest, new_vm, set_aside, undo_vm
@@ -32,11 +33,11 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, disk
     cdef Vm vm
     engine.own(parent)
     vm = new_vm(engine, name, parent.nr_pages, parent.nr_vpns, runs, _frames_at_once(engine, parent))
-    mapping.account[vm.id].shares = mapping.account[parent.id].shares
-    mapping.account[vm.id].domain = mapping.account[parent.id].domain
+    mapping.charges.of[vm.id].shares = mapping.charges.of[parent.id].shares
+    mapping.charges.of[vm.id].domain = mapping.charges.of[parent.id].domain
     if runs:                                # a snapshot is promised nothing
-        mapping.account[vm.id].limit = mapping.account[parent.id].limit
-        mapping.reserve(vm.id, mapping.account[parent.id].reservation)
+        mapping.charges.of[vm.id].limit = mapping.charges.of[parent.id].limit
+        mapping.charges.reserve(vm.id, mapping.charges.of[parent.id].reservation)
     engine.enter()
     engine.clock.now = parent.now_ns
     try:
@@ -67,7 +68,7 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, disk
 cdef uint64_t _frames_at_once(Engine engine, Vm parent) except? 0:
     """Frames that a clone needs at once, beside its tables of fixed size: its guest's, its directory, pinned pages."""
     cdef uint32_t i, pages = 0
-    cdef uint64_t frames = engine.mapping.account[parent.id].pinned
+    cdef uint64_t frames = engine.mapping.charges.of[parent.id].pinned
     for i in range(engine.mapping.leaves.directory[parent.id].nr_roots):
         pages += engine.mapping.leaves.directory[parent.id].root[i] != NONE
     if parent.guest is not None:
@@ -96,7 +97,7 @@ def revert_vm(Engine engine not None, Vm vm not None, Vm snapshot not None, disk
         mapping.leaves.pages.make_room(pages)
         if vm.guest is not None:
             _revert_guest(engine, vm, snapshot, disk)
-        mapping.clear(vm.id)
+        clear_space(mapping, vm.id)
         if share(engine, snapshot.id, vm.id) != OK:
             raise InvariantError(f"VM '{vm.name}': directory pages of its own did not suffice for a revert")
         vm.hits.sequence = snapshot.hits.sequence
@@ -118,8 +119,8 @@ cdef int _check_same_kind(Engine engine, Vm vm, Vm snapshot) except -1:
     elif vm.guest is not None:
         differs = vm.guest.differs_from(snapshot.guest)
         problem = None if differs is None else f"their guests differ in {differs}"
-    if problem is None and engine.mapping.account[vm.id].pinned:
-        problem = f"{engine.mapping.account[vm.id].pinned} of its pages are pinned; unpin them first"
+    if problem is None and engine.mapping.charges.of[vm.id].pinned:
+        problem = f"{engine.mapping.charges.of[vm.id].pinned} of its pages are pinned; unpin them first"
     if problem is not None:
         raise ConfigError(f"VM '{vm.name}' cannot be reverted to the snapshot of '{snapshot.name}': {problem}")
     return 0
@@ -163,7 +164,7 @@ cdef int share(Engine engine, vmid_t parent, vmid_t child) except -1 nogil:
     engine.clock.spend(CPU_CLONE, engine.clock.costs.clone_fixed + leaves * engine.clock.costs.clone_leaf)
     engine.meter.ev.clones += 1
     engine.meter.ev.clone_leaves += leaves
-    return _copy_pinned(engine, parent, child) if engine.mapping.account[parent].pinned else OK
+    return _copy_pinned(engine, parent, child) if engine.mapping.charges.of[parent].pinned else OK
 
 
 cdef uint32_t _directory_pages(Engine engine, vmid_t parent, vmid_t child) noexcept nogil:
@@ -206,11 +207,11 @@ cdef int _copy_page(Engine engine, vmid_t child, gfn_t gfn, hfn_t frame) except 
     cdef int outcome
     engine.mapping.leaves.look(child, gfn, &at)
     if at.leaf.nr_holders > 1:
-        outcome = engine.reclaim.secure(child, 0, engine.mapping.frames_to_copy_leaf(at.id))
+        outcome = engine.reclaim.secure(child, 0, engine.mapping.tables.frames_to_copy_leaf(at.id))
         if outcome != OK and outcome != AGAIN:
             return outcome
         engine.clock.spend(CPU_COPY, engine.clock.costs.leaf_copy)
-        engine.mapping.copy_leaf(at.slot)
+        engine.mapping.tables.copy_leaf(at.slot)
         engine.mapping.leaves.look(child, gfn, &at)
     outcome = engine.reclaim.secure(child, 1, 0)
     if outcome != OK and outcome != AGAIN:

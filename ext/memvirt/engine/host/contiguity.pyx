@@ -37,7 +37,7 @@ def usage_of_vm(Engine engine not None, Vm vm not None):
                 frame = entry & PTE_WHERE
                 if lately[frame % LATELY] != frame:
                     lately[frame % LATELY] = frame
-                    part[frame % LATELY] = 1000 // engine.mapping.mappings(frame)
+                    part[frame % LATELY] = 1000 // engine.mapping.rmap.mappings(frame)
                 share += part[frame % LATELY]
         gfn += LEAF_ENTRIES
     return {"charged_pages": vm.charged, "present_pages": present, "backed_pages": backed,
@@ -59,7 +59,7 @@ def of_vm(Engine engine not None, Vm vm not None):
             continue
         if at.leaf.entries == NULL:
             huge += LEAF_ENTRIES
-        elif engine.mapping.collapsible(at.id):
+        elif engine.mapping.tables.collapsible(at.id):
             collapsible += LEAF_ENTRIES
         elif engine.collapser.copyable(at.id):
             promotable += LEAF_ENTRIES
@@ -86,7 +86,7 @@ def of_host(Engine engine not None):
         leaf = engine.mapping.leaves.at(id)
         if not leaf.used:
             continue
-        could += engine.mapping.collapsible(id)
+        could += engine.mapping.tables.collapsible(id)
         before = 0
         for i in range(LEAF_ENTRIES):
             entry = engine.mapping.leaves.entry(leaf, i)

@@ -4,7 +4,7 @@ What may fail comes first: a VM that cannot end is as it was. Whoever still has 
 nothing of the host by that, and what the VM counted can be asked of it as before.
 """
 
-from ..types cimport uint32_t
+from ..mapping.spaces cimport close_space
 from .fixed cimport give_fixed
 
 
@@ -18,12 +18,12 @@ cpdef object destroy_vm(Engine engine, Vm vm):
         vm.last_stall, vm.last_busy_ns = vm.stall(), engine.stalls.busy(vm.id, vm.now_ns)
         if engine.scanner is not None:
             engine.scanner.forget_vm(vm.id)
-        engine.mapping.close(vm.id)
+        close_space(engine.mapping, vm.id)
         give_fixed(engine.frames, vm.fixed)
         vm.fixed = []
         _keep_counts(engine, vm)
         vm.end()
-        if engine.mapping.over:
+        if engine.mapping.charges.over:
             engine.reclaim.keep_limits()
         if engine.vms.get(vm.name) is vm:
             del engine.vms[vm.name]

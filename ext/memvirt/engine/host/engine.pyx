@@ -1,8 +1,9 @@
 """What a host is made of, who has a turn, and what it does to memory when it is told to.
 
-The parts below the host each do one thing: frames, stores, the mapping, reclaim, faults. Here they are made and joined. The
-rest of this folder works on an Engine and its VMs: accesses (serves them), admission (makes VMs), cloning (clones, snapshots,
-reverts), ending, schedule (runs VMs side by side), and those that only look (audit, sample, savings, contiguity).
+The parts below the host each do one thing: frames, stores, the mapping, reclaim, faults. Here they are made and joined.
+The rest of this folder works on an Engine and its VMs: accesses serves them, admission makes VMs, cloning makes clones and
+snapshots and reverts to them, ending ends VMs, schedule runs them side by side. audit, sample, savings and contiguity only
+look.
 
 Every call of a host enters and leaves it. In between one actor runs: `clock.now` is its clock. A call for one VM alone
 (`begin`, `end`) books what that VM waits for as its stall, and simulated time has come as far as it has.
@@ -41,8 +42,8 @@ cdef enum:
 cdef class Engine:
     """One host. Its options are plain numbers and names, already validated by the facade.
 
-    order, order_options: of the replacement order; watermarks in frames; zpool: Zpool's arguments, None: no compressed cache;
-    sharing: a scanner's name, None: no page sharing; provisioning: see Provisioning; readahead: page cluster;
+    order, order_options: of the replacement order; watermarks in frames; zpool: Zpool's arguments, None: no compressed
+    cache; sharing: a scanner's name, None: no page sharing; provisioning: see Provisioning; readahead: page cluster;
     compact_threshold: per mille, COMPACT_NEVER: only when asked; collapse_interval_ns 0: only when asked; costs: {name: ns}.
     """
 
@@ -141,7 +142,7 @@ cdef class Engine:
         return 0
 
     cdef int end(self, Vm vm) except -1:
-        if self.mapping.over:
+        if self.mapping.charges.over:
             self.reclaim.keep_limits()
         vm.now_ns = self.clock.now
         self.stalls.stop(vm.id, vm.now_ns)
@@ -283,6 +284,6 @@ cdef class Engine:
         cdef uint64_t reserved = 0, pages = 0
         cdef Vm vm
         for vm in [*self.vms.values(), *self.snapshots]:
-            reserved += self.mapping.account[vm.id].reservation
+            reserved += self.mapping.charges.of[vm.id].reservation
             pages += vm.nr_pages
         return reserved, pages

@@ -50,7 +50,7 @@ cdef list take_fixed(Frames frames, Reclaim reclaim, int64_t now, uint64_t bytes
     if reclaim is not None and missing:
         reclaim.make_room(missing + keep, now)
         reclaim.mapping.clock.interrupt.deliver()
-        keep += reclaim.mapping.aside(NONE16)
+        keep += reclaim.mapping.charges.aside(NONE16)
     if missing > frames.nr_frames or not frames.can_take(<uint32_t>missing, keep):
         raise AdmissionError(f"{what} need {missing} frames; {frames.buddy.nr_free} are free, {keep} of them reserved")
     while missing:

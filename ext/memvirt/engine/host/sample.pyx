@@ -40,8 +40,8 @@ def take(Engine engine not None):
     cdef Vm vm
     _fill(engine, <Row *>PyBytes_AS_STRING(host))
     for vm in engine.vms.values():
-        place[0] = engine.mapping.account[vm.id].charged
-        place[1] = engine.mapping.account[vm.id].active
+        place[0] = engine.mapping.charges.of[vm.id].charged
+        place[1] = engine.mapping.charges.of[vm.id].active
         place[2] = vm.guest.nr_balloon if vm.guest is not None else 0
         place += OF_VM
     return host, tuple(engine.vms), vms

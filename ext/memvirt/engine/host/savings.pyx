@@ -152,11 +152,11 @@ cdef uint32_t _vms_of(Engine engine, hfn_t frame, uint32_t *seen) noexcept:
     """How many VMs map the frame, each entry counted for the lowest-numbered holder of its leaf."""
     cdef Walk walk
     cdef uint32_t lowest, vms = 0
-    engine.mapping.walk(frame, &walk)
+    engine.mapping.rmap.walk(frame, &walk)
     while True:
         lowest = engine.mapping.leaves.lowest_holder(walk.leaf)
         if seen[lowest] != frame + 1:
             seen[lowest] = frame + 1
             vms += 1
-        if not engine.mapping.next(&walk):
+        if not engine.mapping.rmap.next(&walk):
             return vms

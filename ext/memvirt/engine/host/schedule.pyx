@@ -264,7 +264,7 @@ cdef int _turn_of_vm(Engine engine, Vm vm, int64_t until) except -1 nogil:
             vm.changes = engine.changes()
             _find_no_memory(engine, vm)
             break
-    if engine.mapping.over:
+    if engine.mapping.charges.over:
         engine.clock.now = vm.now_ns
         engine.reclaim.keep_limits()
     if vm.runs:

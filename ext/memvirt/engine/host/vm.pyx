@@ -63,12 +63,12 @@ cdef class Vm:
     @property
     def charged(self):
         """Frames this VM pays for."""
-        return self.mapping.account[self.id].charged if self.alive else 0
+        return self.mapping.charges.of[self.id].charged if self.alive else 0
 
     @property
     def reservation(self):
         """Pages promised to it in host memory."""
-        return self.mapping.account[self.id].reservation if self.alive else 0
+        return self.mapping.charges.of[self.id].reservation if self.alive else 0
 
     def stall(self):
         """How long this VM has waited for memory; see Stalls.of_vm."""
@@ -99,8 +99,8 @@ cdef class Vm:
     def account(self):
         """{"charged", "limit", "reservation", "shares", "domain", "active"}, pages; limit None: no limit."""
         self.require()
-        record = dict(self.mapping.account[self.id])
-        record["limit"] = None if self.mapping.account[self.id].limit == NONE else record["limit"]
+        record = dict(self.mapping.charges.of[self.id])
+        record["limit"] = None if self.mapping.charges.of[self.id].limit == NONE else record["limit"]
         for own in ("open", "leaving", "pinned"):
             del record[own]
         return record
@@ -110,13 +110,13 @@ cdef class Vm:
         self.require()
         self.gate.pass_by()                     # not in the middle of a call
         if limit != -1:
-            self.mapping.account[self.id].limit = NONE if limit is None else limit
+            self.mapping.charges.of[self.id].limit = NONE if limit is None else limit
         if reservation is not None:
-            self.mapping.reserve(self.id, reservation)
+            self.mapping.charges.reserve(self.id, reservation)
         if shares is not None:
-            self.mapping.account[self.id].shares = shares
+            self.mapping.charges.of[self.id].shares = shares
         if domain is not None:
-            self.mapping.account[self.id].domain = domain
+            self.mapping.charges.of[self.id].domain = domain
 
     def freeze(self):
         """It runs no more; clones of it do."""

@@ -5,7 +5,9 @@ from ..counters cimport Fault, Meter
 from ..device cimport Device
 from ..memory.frames cimport Frames
 from ..mapping.leaf cimport Leaves, Look
+from ..mapping.charges cimport Charges
 from ..mapping.mapping cimport Mapping
+from ..mapping.tables cimport Tables
 from .reclaim cimport Reclaim
 from ..sharing.shareindex cimport ShareIndex
 from ..types cimport backing_t, gfn_t, hfn_t, uint32_t, uint64_t, vmid_t, vpn_t
@@ -27,6 +29,8 @@ cdef struct Access:
 
 cdef class Faults:
     cdef readonly Mapping mapping
+    cdef Charges charges
+    cdef Tables tables
     cdef readonly Reclaim reclaim
     cdef readonly Frames frames
     cdef Leaves leaves

@@ -113,7 +113,8 @@ cdef class KsmScanner(Scanner):
         cdef hfn_t found
         while self.at_vm < MAX_VMS:
             vm = <vmid_t>self.at_vm
-            if not self.index.mapping.account[vm].open or self.at_gfn >= self.index.mapping.leaves.directory[vm].nr_pages:
+            if (not self.index.mapping.charges.of[vm].open
+                    or self.at_gfn >= self.index.mapping.leaves.directory[vm].nr_pages):
                 self.at_vm += 1
                 self.at_gfn = 0
                 continue
@@ -175,7 +176,7 @@ cdef class KsmScanner(Scanner):
         cdef uint32_t id
         if not self.index.mergeable(frame) or self.index.frames.frame[frame].flags & FRAME_STABLE:
             return False
-        self.index.mapping.walk(frame, &walk)
+        self.index.mapping.rmap.walk(frame, &walk)
         id = self._item_of(<vmid_t>self.index.mapping.leaves.slot(walk.leaf.holders).vm, walk.gfn)
         if id == NONE:
             self.no_item += 1
@@ -416,7 +417,7 @@ cdef class KsmScanner(Scanner):
 
     def _check_item(self, uint32_t id, uint32_t vm, gfn_t gfn):
         cdef Item *item = self.item(id)
-        if item.vm != vm or item.gfn != gfn or not self.index.mapping.account[vm].open:
+        if item.vm != vm or item.gfn != gfn or not self.index.mapping.charges.of[vm].open:
             raise InvariantError(f"ksm item {id}: says VM {item.vm} page {item.gfn}, stands at VM {vm} page {gfn}")
         if item.state == ITEM_STABLE and self.stable.node_of[self.stable.node(item.node).frame] != item.node:
             raise InvariantError(f"ksm item {id}: user of node {item.node}, which is none")
