@@ -181,7 +181,7 @@ class Vm:
         """Frames charged, balloon, and what the guest counts for itself."""
         guest = self.engine_vm.guest
         own = {"charged_pages": self.engine_vm.charged, "stall_ns": self.stall_ns, "sim_ns": self.sim_ns}
-        return own if guest is None else {**own, "balloon_pages": guest.nr_balloon, **guest.counters()}
+        return own if guest is None else {**own, "balloon_pages": guest.memory.nr_balloon, **guest.counters()}
 
     def usage(self) -> dict[str, int]:
         """Pages charged, present, out of memory, and the proportional share (in thousandths of a page)."""
@@ -195,12 +195,12 @@ class Vm:
             name=self.name,
             configured_pages=self.pages,
             held_pages=account["charged"],
-            balloon_pages=0 if guest is None else guest.nr_balloon,
+            balloon_pages=0 if guest is None else guest.memory.nr_balloon,
             active_pages=account["active"],
             shares=account["shares"],
             reservation_pages=account["reservation"],
             limit_pages=account["limit"],
-            guest_free_pages=0 if guest is None else guest.buddy.nr_free,
+            guest_free_pages=0 if guest is None else guest.memory.buddy.nr_free,
             guest_cache_pages=self.engine_vm.cache_pages,
             stall_some_ns=self.stall_ns - self._stalled_before_ns,
             stall_full_ns=self.stall_ns - self._stalled_before_ns,

@@ -30,7 +30,7 @@ sharing: shareindex
 reclaim: readahead swapout writeback evict harvest reclaim fault
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm registry
-guests: guest_memory hardware guest balloon host_hardware
+guests: guest_memory hardware guest balloon_driver balloon host_hardware
 host: gate batch stream vm fixed engine readback accesses ending admission cloning schedule
 host: contiguity savings sample audit
 testing: agendas orders guests contents memory stores host

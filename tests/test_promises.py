@@ -287,12 +287,12 @@ def test_a_guest_keeps_a_pinned_page_where_it_is():
         fill(vm, 256)
         host.check()
     assert vm.counters()["guest_swap_out"] > 100
-    assert probe.nr_locked == 5
+    assert probe.memory.nr_locked == 5
     faults = vm.counters()["guest_faults"]
     assert vm.read(5 * PAGE, 3 * PAGE) != held and vm.read(201 * PAGE, PAGE)
     assert vm.counters()["guest_faults"] == faults, "they are where they were"
     twin = vm.clone("b")
-    assert twin.engine_vm.guest.nr_locked == 0, "it asked for nothing"
+    assert twin.engine_vm.guest.memory.nr_locked == 0, "it asked for nothing"
     host.check()
     assert vm.unpin(5, 3) == 3 and vm.unpin(201, 2) == 2
     for _ in range(4):

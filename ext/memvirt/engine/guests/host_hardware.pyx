@@ -72,8 +72,8 @@ cdef class HostHardware(Hardware):
             self.set_file(<uint32_t[:self.nr_vpns]>parent.file_source)
         if self.nr_disk_slots == 0:
             return 0
-        for vpn in range(guest.nr_vpns):
-            slot = guest._copy[vpn]
+        for vpn in range(guest.memory.nr_vpns):
+            slot = guest.memory.copy[vpn]
             if slot >= self.nr_disk_slots:
                 continue
             done = 0

@@ -245,7 +245,7 @@ cdef uint32_t _pin(Engine engine, Vm vm, uint32_t first, uint32_t pages, bint pi
             engine.mapping.set_pinned(frame, pinned)
             if vm.guest is not None:                # it does not put the page elsewhere either
                 vm.guest.own()
-                vm.guest.lock(vpn) if pinned else vm.guest.unlock(vpn)
+                vm.guest.memory.lock(vpn) if pinned else vm.guest.memory.unlock(vpn)
             done += 1
         if not pinned and done == vm.nr_vpns:
             unpin_space(engine.mapping, vm.id)
@@ -267,7 +267,7 @@ def balloon(Engine engine not None, Vm vm not None, uint32_t target_pages, uint3
     engine.clock.now = vm.now_ns
     try:
         vm.guest.set_target(target_pages)
-        while moved and vm.guest.nr_balloon != target_pages and not engine.clock.interrupt.asked():
+        while moved and vm.guest.memory.nr_balloon != target_pages and not engine.clock.interrupt.asked():
             moved = vm.worker.work(step)
             vm.outcome = vm.worker.outcome
     finally:
@@ -275,7 +275,7 @@ def balloon(Engine engine not None, Vm vm not None, uint32_t target_pages, uint3
         engine.reach(vm)
         engine.leave()
     engine.clock.interrupt.deliver()
-    return vm.guest.nr_balloon
+    return vm.guest.memory.nr_balloon
 
 
 def set_balloon_target(Engine engine not None, Vm vm not None, uint32_t pages):

@@ -140,7 +140,7 @@ cdef int give_guest(Engine engine, Vm vm, Guest guest) except -1:
     vm.fixed += take_fixed(engine.frames, engine.reclaim, engine.reached_ns,
                            guest.metadata_bytes() + vm.hardware.metadata_bytes(), f"the guest model of VM '{vm.name}'")
     vm.guest = vm.worker.guest = guest
-    vm.hardware.rehome(guest._vpn)
+    vm.hardware.rehome(guest.memory.vpn)
     return 0
 
 

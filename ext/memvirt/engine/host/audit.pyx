@@ -80,7 +80,7 @@ def check(Engine engine not None):
     for vm in [*engine.vms.values(), *engine.snapshots]:
         if (<Vm>vm).guest is not None:
             (<Vm>vm).guest.check()
-            if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest._vpn:
+            if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest.memory.vpn:
                 raise InvariantError(f"VM '{vm.name}': its translations are looked up in another guest's reverse map")
 
 

@@ -137,7 +137,7 @@ cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot, disk) except -1:
     except BaseException:
         if guest is not None:
             guest.end()
-        vm.hardware.rehome(vm.guest._vpn)
+        vm.hardware.rehome(vm.guest.memory.vpn)
         hardware.end()
         raise
     guest.go_on_counting(vm.guest)
@@ -145,7 +145,7 @@ cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot, disk) except -1:
     vm.hardware.end()
     vm.guest = vm.worker.guest = guest
     vm.hardware = hardware
-    hardware.rehome(guest._vpn)
+    hardware.rehome(guest.memory.vpn)
     return 0
 
 

@@ -50,8 +50,8 @@ cdef int read_in_place(Engine engine, Vm vm, vpn_t vpn, uint8_t *out) except -1:
 
 cdef int _of_guest(Engine engine, Vm vm, vpn_t vpn, uint8_t *out) except -1:
     """A page that the guest has in none of its own: never touched, in a file, or out on its disk."""
-    cdef uint32_t copy = vm.guest._copy[vpn], checksum = 0
-    cdef bint cache = vm.guest._is_cache(vpn)
+    cdef uint32_t copy = vm.guest.memory.copy[vpn], checksum = 0
+    cdef bint cache = vm.guest.memory.is_cache(vpn)
     cdef int outcome = OK
     cdef Borrowed page
     if copy == NONE and not cache:

@@ -42,7 +42,7 @@ def take(Engine engine not None):
     for vm in engine.vms.values():
         place[0] = engine.mapping.charges.of[vm.id].charged
         place[1] = engine.mapping.charges.of[vm.id].active
-        place[2] = vm.guest.nr_balloon if vm.guest is not None else 0
+        place[2] = vm.guest.memory.nr_balloon if vm.guest is not None else 0
         place += OF_VM
     return host, tuple(engine.vms), vms
 

@@ -58,7 +58,7 @@ cdef class Vm:
     @property
     def cache_pages(self):
         """Page cache pages that its guest holds."""
-        return self.guest._cache.nr_resident if self.guest is not None and self.guest._cache is not None else 0
+        return self.guest.memory.cache.nr_resident if self.guest is not None and self.guest.memory.cache is not None else 0
 
     @property
     def charged(self):
