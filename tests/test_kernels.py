@@ -124,7 +124,7 @@ def test_compress(benchmark, random_pages):
     assert content.expand_frame(1, payload) and content.compare_frames(0, 1) == 0
 
 
-def test_buddy_bulk(benchmark):
+def test_buddy(benchmark):
     buddy = BuddyProbe(Buddy(PAGES))
 
     def take_and_give():

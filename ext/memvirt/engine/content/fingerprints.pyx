@@ -366,7 +366,7 @@ cdef class Fingerprints(Content):
         return OK
 
     cdef bint valid(self, uint64_t id_) noexcept nogil:
-        """Whether this is an id that a page can have."""
+        """True if a page can have this id."""
         cdef uint32_t source = <uint32_t>(id_ >> SOURCE_SHIFT)
         if source >= self.nr_all_sources or self._canonical[source] != source:
             return False

@@ -44,7 +44,8 @@ cdef class Engine:
 
     order, order_options: of the replacement order; watermarks in frames; zpool: Zpool's arguments, None: no compressed
     cache; sharing: a scanner's name, None: no page sharing; provisioning: see Provisioning; readahead: page cluster;
-    compact_threshold: per mille, COMPACT_NEVER: only when asked; collapse_interval_ns 0: only when asked; costs: {name: ns}.
+    compact_threshold: per mille, COMPACT_NEVER: only when asked; collapse_interval_ns: 0: only when asked; costs: ns, by
+    name.
     """
 
     def __cinit__(self, *arguments, **options):

@@ -149,7 +149,7 @@ cdef uint64_t _clone_debt(Engine engine) noexcept:
 
 
 cdef uint32_t _vms_of(Engine engine, hfn_t frame, uint32_t *seen) noexcept:
-    """How many VMs map the frame, each entry counted for the lowest-numbered holder of its leaf."""
+    """Number of VMs that map the frame, each entry counted for the lowest-numbered holder of its leaf."""
     cdef Walk walk
     cdef uint32_t lowest, vms = 0
     engine.mapping.rmap.walk(frame, &walk)

@@ -268,7 +268,7 @@ cdef class ShareIndex(Listener):
         return True
 
     cdef void _saved(self, hfn_t frame) noexcept nogil:
-        """This frame is merged away: how long did it take to find out? (Actors' clocks may be a quantum apart.)"""
+        """This frame is merged away: note the time it took to find out. (Actors' clocks may be a quantum apart.)"""
         hist_add(self.time_to_merge, max(<int64_t>0, self.clock.now - self.since_ns[frame]))
 
     cdef void unshared(self, hfn_t frame) noexcept nogil:
