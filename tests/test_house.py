@@ -21,16 +21,16 @@ ENGINE_ORDER = """
 traces: renumber
 content: codec content sources fingerprints
 memory: fragmentation buddy frames
-stores: sizeclass zspage zpool swapspace swap swapset
+stores: sizeclass zspage zspage_report zpool swapspace slots swap swapset
 replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu
 replacement: slru mq lirs clockpro wtinylfu belady registry distances replay
 mapping: backing leaf tcache ages rmap charges tables listener mapping spaces
 -: stall
 sharing: shareindex
-reclaim: readahead swapout writeback evict harvest reclaim fault
+reclaim: readahead swapout writeback evict harvest reclaim fault lookahead
 upkeep: compact collapse
-sharing: scanner hash inline esx treap stable advisor ksm registry
-guests: guest_memory hardware guest balloon_driver balloon host_hardware
+sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
+guests: guest_memory hardware ring guest balloon_driver balloon host_hardware
 host: gate batch stream vm fixed engine readback accesses ending admission cloning schedule
 host: contiguity savings sample audit
 testing: agendas orders guests contents memory stores host

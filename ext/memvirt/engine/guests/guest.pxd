@@ -1,8 +1,8 @@
 cimport cython
-from cpython.object cimport PyObject
 
 from .guest_memory cimport PAGE_CLEAN, PAGE_DIRTY, PAGE_LOCKED, GuestMemory
 from .hardware cimport Hardware
+from .ring cimport Sharer
 from ..replacement.order cimport Order
 from ..types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 
@@ -45,14 +45,6 @@ cdef struct GuestCounters:
     uint64_t balloon_refused_machine    # ... the hardware failed
     uint64_t reported                   # pages named by free page reporting
     uint64_t report_failed              # reports the hardware failed
-
-
-# A guest's place in the ring of those that use the same tables: whose they are, then who borrows them, oldest first.
-cdef struct Sharer:
-    Sharer *next
-    Sharer *prev                # itself, as next is: no other guest uses these tables
-    PyObject *guest
-    uint64_t number             # the guest's
 
 
 @cython.final
@@ -99,7 +91,6 @@ cdef class Guest:
 
     cdef int _part(self) except -1
     cdef void _join(self, Guest parent) noexcept
-    cdef void _leave(self) noexcept
     cdef void _use(self, GuestMemory tables) noexcept
     cpdef Guest copy_for(self, Hardware hardware, uint64_t seed)
     cdef void end(self) noexcept                # its VM ended, or goes on with another guest: it is not asked again

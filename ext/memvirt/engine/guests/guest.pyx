@@ -30,18 +30,10 @@ in proportion to pages x weight, anonymous pages weighing `swappiness` and cache
 equally dear to bring back; at 0 (and without guest swap to write to) page cache goes as long as there is any; at 200
 anonymous pages do. The kernel's correction by what each list has cost lately is left out: the rule is open loop.
 
-Clones. The copy of a guest uses the tables of the guest it was made from until either changes something. Before a change,
-`own` parts them: a borrower copies the tables for itself; the guest whose they are lets its oldest borrower copy them, and
-the other borrowers then borrow from that one. It keeps its orders with their ghosts. A copy therefore sees the state at
-the time it was made. Exceptions: under an order whose answer changes when it is asked twice, a second copy may get the
-second answer; and a copy that ends before any change has asked nothing. Guests that use the same tables form a ring that no
-Python code walks. So neither a signal nor want of memory can interrupt a parting, and the heir depends only on the order in
-which copies were made.
-
 The tables and their invariants are in guest_memory.pyx; here is what decides. Every call that will change something makes
-sure that the tables are its own, then asks the hardware, and changes the tables last. So when the hardware fails, by an
-outcome or by an exception, nothing is half done and a guest fault can be resumed. What stays are evictions that succeeded
-on the way (they lose nothing) and the spare() of a page that could not be evicted: the next attempt tries another.
+sure that the tables are its own (ring.pxd), then asks the hardware, and changes the tables last. So when the hardware
+fails, by an outcome or by an exception, nothing is half done and a guest fault can be resumed. What stays are evictions
+that succeeded on the way (they lose nothing) and the spare() of a page that could not be evicted: another is tried next.
 """
 
 cimport cython
@@ -52,6 +44,7 @@ from memvirt.errors import InvariantError
 
 from .guest_memory cimport FILE_ORIGINAL, GuestMemory, whole
 from .hardware cimport Hardware
+from .ring cimport Sharer, join_before, leave_ring, stand_alone
 from ..replacement.order cimport Order
 from ..types cimport EMPTY, NONE, OK, gfn_t, uint32_t, uint64_t, vpn_t
 
@@ -82,7 +75,7 @@ cdef class Guest:
         self._ring.number = guests_made
         self._seed = seed
         self.hardware = hardware
-        self._ring.next = self._ring.prev = &self._ring
+        stand_alone(&self._ring)
         self._ring.guest = <PyObject *>self
         if parent is None:
             self.memory = GuestMemory(vpns, pages, seed=seed, **tables)
@@ -96,7 +89,8 @@ cdef class Guest:
         self.swappiness = whole("swappiness", swappiness, 0, 200)
 
     def __dealloc__(self):
-        self._leave()
+        if self._ring.next != NULL:             # NULL: not even begun
+            leave_ring(&self._ring)
 
     def metadata_bytes(self):
         """Bytes of its tables: those that it would have alone."""
@@ -355,15 +349,7 @@ cdef class Guest:
         self.memory = parent.memory
         while place.number != self.memory.owner and place.next != &parent._ring:
             place = place.next
-        self._ring.next, self._ring.prev = place, place.prev
-        place.prev.next = &self._ring
-        place.prev = &self._ring
-
-    cdef void _leave(self) noexcept:
-        """Be alone in the ring. The others in it may be about to go themselves: they are not looked at."""
-        if self._ring.next != NULL:             # NULL: not even begun
-            self._ring.next.prev, self._ring.prev.next = self._ring.prev, self._ring.next
-            self._ring.next = self._ring.prev = &self._ring
+        join_before(&self._ring, place)
 
     cdef int _part(self) except -1:
         """The copy comes first, as the only step that may fail."""
@@ -372,7 +358,7 @@ cdef class Guest:
         cdef Sharer *sharer
         tables.owner = heir._ring.number
         heir._use(tables)
-        self._leave()
+        leave_ring(&self._ring)
         if heir is self:
             return 0
         sharer = heir._ring.next
@@ -403,7 +389,7 @@ cdef class Guest:
     cdef void end(self) noexcept:
         """Drop the hardware and leave the ring: a stale reference keeps no disk alive, and later partings copy nothing for
         this guest. Its tables are nobody's: whoever uses them copies them before a change."""
-        self._leave()
+        leave_ring(&self._ring)
         if self.memory.owner == self._ring.number:
             self.memory.owner = NOBODY
         self.hardware = NO_HARDWARE

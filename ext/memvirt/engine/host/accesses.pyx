@@ -19,6 +19,7 @@ from ..counters cimport CPU_ACCESS
 from ..guests.guest cimport Translation
 from ..mapping.spaces cimport unpin_space
 from ..mapping.tcache cimport TC_FRAME
+from ..reclaim.lookahead cimport look_ahead
 from ..types cimport NONE16, OK, PAGE_SHIFT, PAGE_SIZE, gfn_t, uint8_t, uint64_t
 from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, PIECE, check_lengths
 from .readback cimport read_in_place
@@ -96,7 +97,7 @@ cdef uint32_t serve(Engine engine, Vm vm, Batch batch, uint32_t first, uint32_t 
         if i == last:
             continue
         if engine.mapping.zpool is not None and vm.guest is None and engine.mapping.zpool.nr_objects:
-            engine.faults.look_ahead(vm.id, batch.pages + i + 1, end - i - 1)
+            look_ahead(engine.mapping, vm.id, batch.pages + i + 1, end - i - 1)
         vm.now_ns = engine.clock.now        # kept if the access raises
         outcome = _miss(engine, vm, batch.pages[i], batch.ops[i], NULL if batch.sources == NULL else batch.sources + i)
         if outcome != OK:

@@ -55,10 +55,6 @@ cdef class Faults:
     cdef bint is_pinned(self, uint32_t entry) noexcept nogil
     cdef bint pinned(self, vmid_t vm, gfn_t gfn) noexcept nogil
 
-    # Hint: these pages are accessed next. For VMs without a guest.
-    cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil
-    cdef Backing *_out(self, vmid_t vm, gfn_t gfn) noexcept nogil
-
     # OK: the access is served and access.at says by what. Else why it cannot be.
     cdef int _serve(self, Access *access) except -1 nogil
     # Looks at the tables and names the fault.

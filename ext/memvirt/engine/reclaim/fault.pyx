@@ -21,7 +21,7 @@ One fault in WALL_EVERY of a kind is also timed with this machine's clock.
 
 from memvirt.errors import StoreError
 
-from ..mapping.backing cimport (BACKING_CACHED, BACKING_KIND_SHIFT, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL,
+from ..mapping.backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL,
                                 Backing, BackingKind)
 from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
                          FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
@@ -29,7 +29,6 @@ from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZE
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_PINNED
 from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
 from .reclaim cimport Reclaim
-from ..prefetch cimport prefetch_write
 from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t,
                       int64_t, leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
@@ -108,37 +107,6 @@ cdef class Faults:
         outcome = self._serve(&access)
         frame[0] = access.at.entry & PTE_WHERE
         return outcome
-
-    cdef Backing *_out(self, vmid_t vm, gfn_t gfn) noexcept nogil:
-        """The record of a page that is in the zpool; NULL for any other."""
-        cdef uint32_t *entry = self.leaves.entry_of(vm, gfn)
-        cdef Backing *record
-        if entry == NULL or (entry[0] & (PTE_PRESENT | PTE_BACKED)) != PTE_BACKED:
-            return NULL
-        record = self.mapping.backings.at(entry[0] & PTE_WHERE)
-        return record if record.place >> BACKING_KIND_SHIFT == <uint32_t>BACKING_ZPOOL else NULL        # and not cached
-
-    cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil:
-        """A page in the zpool is four steps away, each named by the one before: entry, record, zspage, bytes. Every
-        access that misses asks for one of them for each of the next four, so that they are near in time."""
-        cdef uint32_t *entry
-        cdef Backing *record
-        if n > 3:
-            entry = self.leaves.entry_of(vm, pages[3])
-            if entry != NULL:
-                prefetch_write(entry)
-        if n > 2:
-            entry = self.leaves.entry_of(vm, pages[2])
-            if entry != NULL and (entry[0] & (PTE_PRESENT | PTE_BACKED)) == PTE_BACKED:
-                prefetch_write(self.mapping.backings.at(entry[0] & PTE_WHERE))
-        if n > 1:
-            record = self._out(vm, pages[1])
-            if record != NULL:
-                self.mapping.zpool.expect(self.mapping.backings.where(record))
-        if n > 0:
-            record = self._out(vm, pages[0])
-            if record != NULL:
-                self.mapping.zpool.expect_bytes(self.mapping.backings.where(record))
 
     cdef int _serve(self, Access *access) except -1 nogil:
         """Step by step until the entry serves the access."""
