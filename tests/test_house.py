@@ -19,7 +19,7 @@ MAX_FUNCTION_LINES = 62
 ENGINE_ORDER = """
 -: types prefetch splitmix counters interrupt agenda simtime device
 traces: renumber
-content: codec content sources fingerprints
+content: codec content sources source_table fingerprints
 memory: fragmentation buddy frames
 stores: sizeclass zspage zspage_report zpool swapspace slots swap swapset
 replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu
