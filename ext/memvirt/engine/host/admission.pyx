@@ -99,7 +99,7 @@ def create_vm(Engine engine not None, str name not None, uint32_t nr_pages, *, l
         vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
         set_aside(engine, vm)
         if guest is not None:
-            vm.hardware = HostHardware(engine.faults, vm.id, vm.nr_vpns, disk)
+            vm.hardware = HostHardware(engine.faults, vm.id, disk)
             give_guest(engine, vm, Guest(vm.hardware, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
         if thick:
             _populate(engine, vm)

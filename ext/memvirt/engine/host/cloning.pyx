@@ -43,7 +43,7 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, disk
     try:
         set_aside(engine, vm)
         if parent.guest is not None:
-            vm.hardware = HostHardware(engine.faults, vm.id, vm.nr_vpns, disk)
+            vm.hardware = HostHardware(engine.faults, vm.id, disk)
             give_guest(engine, vm, parent.guest.copy_for(vm.hardware, draws_of(vm)))
             vm.hardware.copy_disk(parent.hardware, parent.guest)
         if share(engine, parent.id, vm.id) != OK:
@@ -129,7 +129,7 @@ cdef int _check_same_kind(Engine engine, Vm vm, Vm snapshot) except -1:
 cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot, disk) except -1:
     """Guest and hardware of the snapshot take the place of the VM's own, once they are whole. Nothing is evicted
     meanwhile: the VM's translations are its own guest's until the end."""
-    cdef HostHardware hardware = HostHardware(engine.faults, vm.id, vm.nr_vpns, disk)
+    cdef HostHardware hardware = HostHardware(engine.faults, vm.id, disk)
     cdef Guest guest = None
     try:
         guest = snapshot.guest.copy_for(hardware, draws_of(vm))

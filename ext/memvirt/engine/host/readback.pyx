@@ -59,7 +59,7 @@ cdef int _of_guest(Engine engine, Vm vm, vpn_t vpn, uint8_t *out) except -1:
         return 0
     page = Borrowed(engine)
     if copy == NONE or copy == FILE_ORIGINAL:
-        engine.content.fill(page.frame, 0 if vm.hardware.file_source == NULL else vm.hardware.file_source[vpn])
+        engine.content.fill(page.frame, 0)       # files hold zeros
     else:
         outcome = vm.hardware.disk.read(copy, engine.content.raw_target(page.frame))
         checksum = engine.content.checksum(page.frame) ^ vm.hardware.check_sum[copy]
