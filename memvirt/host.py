@@ -294,16 +294,16 @@ class Host:
 
     def scan(self, pages: int | None = None) -> int:
         """Returns how many pages were merged: the scanner looks at `pages` pages, or at everything once."""
-        return int(self.engine.scan(None if pages is None else border.whole("pages to scan", pages, 32)))
+        return self.engine.scan(None if pages is None else border.whole("pages to scan", pages, 32))
 
     def compact(self, blocks: int | None = None) -> int:
         """Returns how many free 2 MiB blocks were made by moving pages: at most `blocks`, or as many as possible (None)."""
-        return int(self.engine.compact(None if blocks is None else border.whole("blocks", blocks, 32)))
+        return self.engine.compact(None if blocks is None else border.whole("blocks", blocks, 32))
 
     def collapse(self) -> int:
         """Map everything huge that can be: in place, or by copying into free 2 MiB blocks. Returns how many leaf
         tables became huge."""
-        return int(self.engine.collapse())
+        return self.engine.collapse()
 
     def settle(self, passes: int) -> None:
         """The scanner, if there is one, makes `passes` full passes while all VMs are idle."""
@@ -334,7 +334,7 @@ class Host:
     @property
     def sim_ns(self) -> int:
         """Simulated time, ns: what every VM had to do before is done."""
-        return int(self.engine.sim_ns())
+        return self.engine.sim_ns()
 
     def counters(self) -> dict[str, int]:
         """Exact event counts; memvirt.metrics.registry describes each. What guests count of themselves (guest.NAME) is summed
@@ -350,7 +350,7 @@ class Host:
 
     def cpu_ns(self) -> dict[str, int]:
         """Simulated processor time by mechanism, ns."""
-        return dict(self.engine.meter.cpu())
+        return self.engine.meter.cpu()
 
     def histograms(self) -> dict[str, Any]:
         """Per fault kind the complete histogram of simulated latency: count, sum_ns, max_ns, buckets. "request": of the parts
@@ -360,24 +360,24 @@ class Host:
 
     def wall_samples(self) -> dict[str, Any]:
         """The same in this machine's time, of one fault in `every`."""
-        return dict(self.engine.meter.wall_samples())
+        return self.engine.meter.wall_samples()
 
     def usage(self) -> dict[str, int]:
         """Frames by use; sums to the host's memory."""
-        return dict(self.engine.frames.usage())
+        return self.engine.frames.usage()
 
     def stall(self) -> dict[str, int]:
         """Time in which VMs waited for memory, as Linux's PSI: some (at least one) and full (all that had work), as
         totals in simulated ns and averages over 10, 60 and 300 simulated seconds in 1/100 %."""
-        return dict(self.engine.stalls.of_host())
+        return self.engine.stalls.of_host()
 
     def sharing(self) -> dict[str, int]:
         """What page sharing saves now, of which kind and at what cost, and the scanner's own counts."""
-        return dict(savings.sharing_state(self.engine))
+        return savings.sharing_state(self.engine)
 
     def sharing_histograms(self) -> dict[str, Any]:
         """Complete histograms (simulated ns) of how long duplicates lived and how long frames stayed merged."""
-        return {} if self.engine.index is None else dict(self.engine.index.histograms())
+        return {} if self.engine.index is None else self.engine.index.histograms()
 
     def sample(self) -> tuple[bytes, tuple[str, ...], bytes]:
         """For time lines, packed as int64: the numbers that memvirt.names lists as SAMPLED_STATES and SAMPLED_COUNTS, the

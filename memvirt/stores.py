@@ -79,7 +79,8 @@ def events(engine: Engine) -> dict[str, int]:
 
 def swap_areas(engine: Engine) -> list[dict[str, Any]]:
     """Every swap area, that of highest priority first."""
-    priorities = getattr(engine.mapping.swap, "priorities", (0,))
+    space = engine.mapping.swap
+    priorities = space.priorities if isinstance(space, SwapSet) else (0,)
     return [
         {
             "priority": priority,
@@ -99,4 +100,6 @@ def swap_areas(engine: Engine) -> list[dict[str, Any]]:
 
 def _areas(engine: Engine) -> tuple[Swap, ...]:
     space = engine.mapping.swap
-    return () if space is None else getattr(space, "areas", (space,))
+    if space is None:
+        return ()
+    return space.areas if isinstance(space, SwapSet) else (space,)

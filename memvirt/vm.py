@@ -66,11 +66,15 @@ class Vm:
     def write(self, address: int, data: bytes) -> int:
         """Write bytes at a guest-physical address (guest-virtual for a VM with a guest). Returns how many were
         written; fewer than asked when memory ran out, `outcome` says why."""
-        return int(accesses.write(self.host.engine, self._engine_vm, whole("address", address, 64), np.frombuffer(data, np.uint8)))
+        return accesses.write(
+            self.host.engine, self._engine_vm, whole("address", address, 64), np.frombuffer(data, np.uint8)
+        )
 
     def read(self, address: int, length: int) -> bytes:
         """The bytes there; ConfigError when memory runs out on the way, StoreError when they are lost."""
-        return bytes(accesses.read(self.host.engine, self._engine_vm, whole("address", address, 64), whole("length", length, 64)))
+        return accesses.read(
+            self.host.engine, self._engine_vm, whole("address", address, 64), whole("length", length, 64)
+        )
 
     def read_pages(self, pages: ArrayLike) -> NDArray[np.uint8]:
         """Whole pages, uint8 [n, 4096]."""
@@ -85,17 +89,17 @@ class Vm:
         numbers = page_numbers(pages)
         origin = None if sources is None else page_numbers(sources)
         done = accesses.access(self.host.engine, self._engine_vm, numbers, op_codes(writes), origin)
-        return RunOutcome(int(done), self.engine_vm.outcome_name)
+        return RunOutcome(done, self.engine_vm.outcome_name)
 
     @property
     def outcome(self) -> str:
         """How the last access ended: done, or what could not be had. Like sim_ns, stall_ns and writes_done it can be asked
         of a VM that has ended."""
-        return str(self.engine_vm.outcome_name)
+        return self.engine_vm.outcome_name
 
     @property
     def sim_ns(self) -> int:
-        return int(self.engine_vm.now_ns)
+        return self.engine_vm.now_ns
 
     @property
     def stall_ns(self) -> int:
@@ -110,7 +114,7 @@ class Vm:
     def work_ns(self) -> int:
         """Simulated time in which this VM had work and did not wait for memory. What it is slowed down by is
         (work_ns + stall_ns) / work_ns. Sleep is neither: see Host.run and sleep_until."""
-        return int(self.engine_vm.busy_ns) - self.stall_ns
+        return self.engine_vm.busy_ns - self.stall_ns
 
     def sleep_until(self, sim_ns: int) -> None:
         """The VM is idle until that simulated time; nothing if its clock has come further already. ConfigError while it
@@ -121,17 +125,16 @@ class Vm:
         """Of the parts of batches that had due times: "latency", a histogram of the simulated ns from then until each was
         done, waiting for those before it included; "behind_ns", for how long the first has been due that is not done.
         None if there were none."""
-        found = self.engine_vm.requests()
-        return None if found is None else dict(found)
+        return self.engine_vm.requests()
 
     @property
     def tag_base(self) -> int:
-        return int(self.engine_vm.tag_base)
+        return self.engine_vm.tag_base
 
     @property
     def writes_done(self) -> int:
         """How many access writes the VM has done; the next one's tag follows from it."""
-        return int(self.engine_vm.sequence)
+        return self.engine_vm.sequence
 
     def clone(self, name: str) -> Vm:
         """A copy-on-write clone: shares all memory until one of the two writes. It is promised as much as this VM:
@@ -165,17 +168,21 @@ class Vm:
 
     def balloon(self, target: str | int) -> int:
         """Move the balloon towards `target` (text, or bytes) and return what it holds now, in bytes."""
-        return int(accesses.balloon(self.host.engine, self._engine_vm, parse_pages(target, allow_zero=True))) * PAGE_SIZE
+        return accesses.balloon(self.host.engine, self._engine_vm, parse_pages(target, allow_zero=True)) * PAGE_SIZE
 
     def pin(self, first: int, pages: int) -> int:
         """Keep pages in memory, as passthrough and mlock do: what the host does with clones, sharing and reclaim, and a
         guest with its own swap and balloon, leaves them where they are. Returns how many could be."""
-        return int(accesses.pin(self.host.engine, self._engine_vm, whole("first page", first, 32), whole("pages", pages, 32)))
+        return accesses.pin(
+            self.host.engine, self._engine_vm, whole("first page", first, 32), whole("pages", pages, 32)
+        )
 
     def unpin(self, first: int, pages: int) -> int:
         """Let pages go again; with all pages of the VM, also those that its guest has freed since. Returns how many could
         be reached."""
-        return int(accesses.unpin(self.host.engine, self._engine_vm, whole("first page", first, 32), whole("pages", pages, 32)))
+        return accesses.unpin(
+            self.host.engine, self._engine_vm, whole("first page", first, 32), whole("pages", pages, 32)
+        )
 
     def counters(self) -> dict[str, int]:
         """Frames charged, balloon, and what the guest counts for itself."""
@@ -227,5 +234,5 @@ class SavedState:
 
     def drop(self) -> None:
         """Give it up; what only it held is free again."""
-        ending.destroy_vm(self.host.engine, self._engine_vm)
+        ending.destroy_vm(self.host.engine, self.engine_vm)
         self.host.forget(self.engine_vm)

@@ -43,7 +43,9 @@ def test_vms_of_another_host_are_refused_whatever_they_are_for():
         "engine revert of it": lambda: cloning.revert_vm(here.engine, other.engine_vm, mine.engine_vm),
         "engine destroy": lambda: ending.destroy_vm(here.engine, other.engine_vm),
         "engine reclaim": lambda: here.engine.reclaim_from(other.engine_vm, 10),
-        "engine accesses": lambda: accesses.access(here.engine, other.engine_vm, np.zeros(1, np.uint32), np.zeros(1, np.uint8)),
+        "engine accesses": lambda: accesses.access(
+            here.engine, other.engine_vm, np.zeros(1, np.uint32), np.zeros(1, np.uint8)
+        ),
         "engine balloon": lambda: accesses.balloon(here.engine, other.engine_vm, 1),
         "engine usage": lambda: contiguity.usage_of_vm(here.engine, other.engine_vm),
         "revert": lambda: mine.revert(saved),

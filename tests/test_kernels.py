@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine.host import accesses
 from memvirt.engine.content.content import Bytes
+from memvirt.engine.host import accesses
 from memvirt.engine.memory.buddy import Buddy
 from memvirt.engine.testing.contents import PageProbe
 from memvirt.engine.testing.memory import BuddyProbe

@@ -222,7 +222,11 @@ def test_a_copy_is_equal_then_independent(replacement):
     twin.check()
     guest.check()
     assert probe.pages(twin) == probe.pages(guest)
-    assert (twin.balloon_target, twin.memory.nr_balloon, twin.memory.nr_clean_anon) == (2, 2, guest.memory.nr_clean_anon)
+    assert (twin.balloon_target, twin.memory.nr_balloon, twin.memory.nr_clean_anon) == (
+        2,
+        2,
+        guest.memory.nr_clean_anon,
+    )
     assert not any(twin.counters().values())
     for vpn in (9, 10, 0, 19, 2):  # both go on alike
         assert probe.resolve(twin, vpn) == probe.resolve(guest, vpn)

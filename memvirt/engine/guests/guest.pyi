@@ -1,4 +1,4 @@
-from typing import Any, Final
+from typing import Final
 
 from memvirt.engine.guests.guest_memory import GuestMemory
 from memvirt.engine.guests.hardware import Hardware
