@@ -9,7 +9,7 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import ConfigError
 
 from ..counters cimport histogram_dict
-from ..types cimport NONE, int64_t, uint32_t
+from ..types cimport NONE, int64_t
 from .batch cimport Batch
 
 cdef int64_t LAST_NS = (<int64_t>1) << 60       # no VM sleeps longer

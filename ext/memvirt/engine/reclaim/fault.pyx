@@ -27,7 +27,7 @@ from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZE
                          FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
                          WALL_EVERY, Fault, hist_add)
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_PINNED
-from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
 from .reclaim cimport Reclaim
 from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t,
                       int64_t, leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
@@ -95,7 +95,7 @@ cdef class Faults:
         if not self.mapping.tcache.view[vm].writes[vpn >> LEAF_SHIFT]:
             self.mapping.tcache.settle_writes(vm, vpn >> LEAF_SHIFT)
         self.tables.translate(vm, vpn, access.at.id, access.at.index,
-                               may_write and access.at.entry & PTE_WRITABLE != 0 and not access.shared)
+                              may_write and access.at.entry & PTE_WRITABLE != 0 and not access.shared)
         return OK
 
     cdef int reach(self, vmid_t vm, gfn_t gfn, bint write, hfn_t *frame) except -1 nogil:
