@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 ENGINE = ROOT / "ext" / "memvirt" / "engine"
 PACKAGE = ROOT / "memvirt"
 MAX_LINES = 440
+MAX_ENGINE_LINES = 400
 MAX_TEST_LINES = 640
 MAX_FUNCTION_LINES = 62
 
@@ -202,7 +203,8 @@ def sources():
 @pytest.mark.parametrize("path", list(sources()), ids=lambda path: path.name)
 def test_files_and_functions_are_short(path):
     lines = path.read_text().splitlines()
-    assert len(lines) <= MAX_LINES, f"{path.name}: {len(lines)} lines; is it still one idea?"
+    most = MAX_ENGINE_LINES if ENGINE in path.parents else MAX_LINES
+    assert len(lines) <= most, f"{path.name}: {len(lines)} lines; is it still one idea?"
     starts = [i for i, line in enumerate(lines) if re.match(r"\s*(cdef|cpdef|def|async def) (?!class )[^=]*\(.*", line)]
     for start in starts:
         indent = len(lines[start]) - len(lines[start].lstrip())
