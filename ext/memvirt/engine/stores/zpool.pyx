@@ -29,7 +29,8 @@ from ..types cimport NONE, OK, PAGE_SIZE, POOL_FULL, REJECTED
 from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, SPARE_FREE, Age, Zspages, handle_of, slot_of,
                       spare_of)
 
-from memvirt.engine.stores import zspage_report
+from memvirt.engine.stores.zspage_report import accounts as accounts_of
+from memvirt.engine.stores.zspage_report import check as check_zspages
 from memvirt.errors import ConfigError, InvariantError
 
 COUNT_NAMES = ("pool_limit_hits", "reject_pool_limit", "reject_hysteresis", "reject_no_frame", "reject_no_handle",
@@ -251,7 +252,7 @@ cdef class Zpool:
 
         frames * 4096 = stored + rounding waste (slot minus object, of slots in use) + sparse waste + tail waste.
         """
-        accounts = zspage_report.accounts(self.zspages)
+        accounts = accounts_of(self.zspages)
         return {
             "objects": self.nr_objects,
             "frames": self.nr_pool_frames,
@@ -266,7 +267,7 @@ cdef class Zpool:
     cpdef object check(self):
         """Recounts everything from the cells; O(slots). Raises InvariantError."""
         live = set()
-        zspage_report.check(self.zspages)
+        check_zspages(self.zspages)
         self._check_objects(live)
         self._check_order(live)
         self._check_totals()
