@@ -31,6 +31,7 @@ from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, SPARE_FREE, Age, 
 
 from memvirt.engine.stores.zspage_report import accounts as accounts_of
 from memvirt.engine.stores.zspage_report import check as check_zspages
+from memvirt.engine.stores.zspage_report import members as members_of
 from memvirt.errors import ConfigError, InvariantError
 
 COUNT_NAMES = ("pool_limit_hits", "reject_pool_limit", "reject_hysteresis", "reject_no_frame", "reject_no_handle",
@@ -279,7 +280,7 @@ cdef class Zpool:
         cdef int size_class
         for size_class in range(self.zspages.nr_classes):
             for group in range(NR_GROUPS):
-                for zspage in self.zspages._members(size_class, group):
+                for zspage in members_of(self.zspages, size_class, group):
                     for slot in range(self.zspages.classes[size_class].objects):
                         if spare_of(self.zspages.at(zspage).cells[slot]) == SPARE_FREE:
                             continue

@@ -29,7 +29,7 @@ def accounts(Zspages pool not None):
 def classes_report(Zspages pool not None):
     """A dict per size class, smallest first: its shape, what is in it, and its zspages by fullness group."""
     return [{**pool.classes[i], "zspages": pool.nr_zspages[i], "used": pool.nr_used[i],
-             "groups": [len(_members(pool, i, group)) for group in range(NR_GROUPS)]}
+             "groups": [len(members(pool, i, group)) for group in range(NR_GROUPS)]}
             for i in range(pool.nr_classes)]
 
 
@@ -40,10 +40,11 @@ def layout(Zspages pool not None):
              [None if spare_of(pool.at(zspage).cells[j]) == SPARE_FREE else pool.at(zspage).cells[j] & OWNER
               for j in range(pool.classes[i].objects)])
             for i in range(pool.nr_classes) for group in range(GROUP_FULL, -1, -1)
-            for zspage in _members(pool, i, group)]
+            for zspage in members(pool, i, group)]
 
 
-cdef list _members(Zspages pool, int size_class, int group):
+def members(Zspages pool not None, int size_class, int group):
+    """Zspages of a class in a fullness group, the one that entered it last first."""
     cdef uint32_t zspage = pool.head[size_class][group]
     members = []
     while zspage != NO_ZSPAGE:
