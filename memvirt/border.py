@@ -122,7 +122,7 @@ def swap_path(path: object, config: HostConfig) -> str | None:
 
 
 def guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
-    """The engine's arguments for a guest of a VM of so many pages."""
+    """The engine's arguments for a guest of a VM of `pages` pages."""
     return {
         "cache_border": pages - pages * options.cache_percent // 100,
         "swap_slots": options.swap,

@@ -52,7 +52,7 @@ def alarm(seconds: int | None) -> Iterator[None]:
 
 
 def asked() -> Stopped | None:
-    """Why to stop; None when nobody asked."""
+    """Why to stop; None when nothing asked for it."""
     return _asked
 
 

@@ -30,7 +30,7 @@ from memvirt.inputs.traces.importer import convert
 from memvirt.inputs.traces.registry import lookup, made, recognised
 from memvirt.inputs.traces.requests import Reading
 from memvirt.inputs.traces.source import Source
-from memvirt.inputs.traces.trace import TraceWriter
+from memvirt.inputs.traces.writer import TraceWriter
 
 MOST_PAGES = 1 << 12
 PACK = {

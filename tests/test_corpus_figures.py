@@ -1,12 +1,10 @@
 """Figures of a corpus: every field that is drawn is in the data, and the data are the summary's."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from memvirt.cli import main
 from memvirt.inputs import Corpus, fingerprints, save
 from memvirt.inputs.summary import summarize
 from memvirt.report.figures.corpora import CONTENTS, of_corpus
@@ -78,14 +76,12 @@ def test_common_pages_both_ways_and_no_figure_without(summary, corpus):
     assert list(of_corpus(summarize(fingerprints(alone, [("lz4", None)])))) == ["contents", "sizes"]
 
 
-def test_figures_are_written_and_not_over_others(corpus, tmp_path, monkeypatch, capsys):
+def test_figures_are_written_and_not_over_others(corpus, tmp_path, memvirt):
     save(corpus, tmp_path / "a.mvcorpus")
 
     def call(*words):
-        monkeypatch.setattr(sys, "argv", ["memvirt", "corpus", "info", str(tmp_path / "a.mvcorpus"), *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code or 0, capsys.readouterr().err
+        code, _, err = memvirt("corpus", "info", tmp_path / "a.mvcorpus", *words)
+        return code, err
 
     code, err = call("--figures", tmp_path / "nowhere")
     assert code == 2 and "there is no folder" in err

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from memvirt import policies
 from memvirt.errors import ConfigError
+from memvirt.names import DECIDERS
 from memvirt.policies import ColdAge, Snapshot, Targets, VmView
 from memvirt.policies.base import inflation
 
@@ -337,7 +338,7 @@ def snapshots(draw):
     )
 
 
-@pytest.mark.parametrize("name", policies.DECIDERS)
+@pytest.mark.parametrize("name", DECIDERS)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_targets_stay_within_promises_and_decisions_are_pure(name, data):
@@ -420,12 +421,6 @@ def test_proxmox_swings_where_its_rule_does():
 
 
 # -- the registry ------------------------------------------------------------------------------------------------------
-
-
-def test_descriptions():
-    rows = policies.describe()
-    assert [name for name, _ in rows] == list(policies.DECIDERS)
-    assert all(text.endswith(".") and "\n" not in text for _, text in rows)
 
 
 def test_options_take_sizes_and_times():

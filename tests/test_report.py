@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.made_records import folder, made
-from memvirt.cli import main
+from helpers.program import call
 from memvirt.errors import ConfigError
 from memvirt.report import export
 from memvirt.report.page import build, content, packing
@@ -89,7 +89,7 @@ def run_path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report_path(run_path, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "quick.html"
-    assert main_with(["report", str(run_path), "-o", str(path)]) in (0, None)
+    assert call("report", str(run_path), "-o", str(path)) in (0, None)
     return path
 
 
@@ -98,15 +98,6 @@ def visit(browser, report_path):
     opened = Visit(browser, report_path)
     yield opened
     opened.context.close()
-
-
-def main_with(words):
-    """The command line in this process; the exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["memvirt", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    return ended.value.code
 
 
 def run_of(records, name="mine", **about):
@@ -358,9 +349,9 @@ def test_a_report_of_nothing_is_a_sentence(tmp_path, capsys):
         ([whole, whole], "given twice"),
         ([tmp_path / "none"], "not a memvirt results folder"),
     ):
-        assert main_with(["report", *map(str, words), "-o", str(tmp_path / "out.html")]) == 2
+        assert call("report", *map(str, words), "-o", str(tmp_path / "out.html")) == 2
         assert said in capsys.readouterr().err and not (tmp_path / "out.html").exists()
-    assert main_with(["report", str(whole), "-o", str(tmp_path / "no" / "out.html")]) == 2
+    assert call("report", str(whole), "-o", str(tmp_path / "no" / "out.html")) == 2
     assert "cannot be written" in capsys.readouterr().err
 
 

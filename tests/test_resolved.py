@@ -105,7 +105,7 @@ def changed_scanner(monkeypatch, tmp_path):
 
 
 def changed_codec(monkeypatch, tmp_path):
-    monkeypatch.setitem(names.CODECS, "lz4", ("acceleration", 2, 1, 65537))
+    monkeypatch.setitem(names.CODECS, "lz4", names.CODECS["lz4"]._replace(default=2))
 
 
 def changed_device(monkeypatch, tmp_path):
@@ -138,7 +138,7 @@ def test_another_shipped_default_is_another_run(made, context, tmp_path, monkeyp
 def test_a_default_of_a_decider_is_one_too(made, monkeypatch):
     settings = {"overrides": ["balloon=proportional", "vm.guest=true"]}
     before = hashes(made(**settings))
-    from memvirt.policies import Proportional
+    from memvirt.policies.proportional import Proportional
 
     monkeypatch.setattr(Proportional.__init__, "__kwdefaults__", {"interval_ns": 10**9, "headroom_percent": 3})
     monkeypatch.setattr(Proportional, "__signature__", None, raising=False)

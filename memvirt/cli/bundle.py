@@ -88,9 +88,9 @@ def verify(
     """
     from memvirt.cli.corpus import opened
     from memvirt.errors import ConfigError
-    from memvirt.report.bundle.check import Standing
     from memvirt.report.bundle.verify import Rerun
     from memvirt.report.bundle.verify import verify as checks
+    from memvirt.report.check import Standing
 
     if not path.exists():
         raise ConfigError(f"{path}: does not exist; give a bundle or a results folder")

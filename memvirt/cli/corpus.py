@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
+from memvirt.names import CODECS
 
 if TYPE_CHECKING:
     from memvirt.inputs import ClassTable, Corpus, Fingerprints
+    from memvirt.inputs.sources import Asked
 
 SYNTHETIC_PAGES = 8192  # 32 MiB: every class is longer than what a VM of the suites takes from it
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
 Note = Annotated[
-    str, typer.Option(help="What the pages are of, to be published with them; nothing else is told of it.")
+    str, typer.Option(help="What the pages are of. It is published with them, and nothing else about their source is.")
 ]
 SHOWN_LINES = 8
-ALL_CODECS = ("lz4", "lz4hc", "zstd")
+ALL_CODECS = tuple(CODECS)
 Codecs = Annotated[
     str,
     typer.Option(
@@ -63,6 +65,7 @@ def capture(
     """
     from memvirt.errors import ConfigError
     from memvirt.inputs import capture as capturing
+    from memvirt.inputs import store
 
     problems = ["--default: is for a corpus in the cache folder; leave out --out"] if out and default else []
     names = [name.strip() for name in classes.split(",") if name.strip()]
@@ -73,11 +76,13 @@ def capture(
         raise ConfigError("\n".join(problems))
     require_place(out, force)
     if sources:
-        captured = _from_sources(sources, pages, seed, form, by_mapping)
+        kept, path = _captured(_opened(sources, form, by_mapping), pages, seed, as_prints, out, force)
     else:
-        captured = capturing.capture(own_pages, seed, own_names)
-    kept = measured(captured, parse_codecs("", ALL_CODECS)) if as_prints else captured
-    path = keep_corpus(kept, out, force, default)
+        kept = capturing.capture(own_pages, seed, own_names)
+        kept = measured(kept, parse_codecs("", ALL_CODECS)) if as_prints else kept
+        path = keep_corpus(kept, out, force)
+    if default:
+        store.make_default(path)
     print_captured(kept, path, as_json)
 
 
@@ -104,10 +109,9 @@ def _source_problems(form: str, classes: Sequence[str]) -> list[str]:
     return found
 
 
-def _from_sources(texts: Sequence[str], pages: int | None, seed: int, form: str, by_mapping: bool) -> "Corpus":
-    from memvirt.cli.progress import counted
+def _opened(texts: Sequence[str], form: str, by_mapping: bool) -> "list[Asked]":
     from memvirt.errors import CorpusError
-    from memvirt.inputs.sources import Named, open_named, take
+    from memvirt.inputs.sources import Named, open_named
 
     asked, problems = [], []
     for text in texts:
@@ -115,14 +119,31 @@ def _from_sources(texts: Sequence[str], pages: int | None, seed: int, form: str,
             asked.append(open_named(Named.parse(text), form or None, by_mapping))
         except CorpusError as error:
             problems.append(str(error))
+    if problems:
+        for each in asked:
+            each.source.close()
+        raise CorpusError("\n".join(problems))
+    return asked
+
+
+def _captured(
+    asked: "list[Asked]", pages: int | None, seed: int, as_prints: bool, out: Path | None, force: bool
+) -> "tuple[ClassTable, Path]":
+    """What was captured, and its file: pages go straight into it, or become fingerprints and are written nowhere."""
+    from memvirt.cli.progress import counted
+    from memvirt.inputs import written
+    from memvirt.inputs.sources import Taking, take
+
     try:
-        if problems:
-            raise CorpusError("\n".join(problems))
         with counted("capturing") as progress:
-            return take(asked, pages, seed, progress)
+            if not as_prints:
+                return written.write(Taking(asked, pages, seed), out, force=force, progress=progress)
+            corpus = take(asked, pages, seed, progress)
     finally:
         for each in asked:
             each.source.close()
+    prints = measured(corpus, parse_codecs("", ALL_CODECS))
+    return prints, keep_corpus(prints, out, force)
 
 
 def require_place(out: Path | None, force: bool) -> None:
@@ -179,8 +200,8 @@ def fingerprint(
     """Make fingerprints of a corpus, which hold no bytes and may be published.
 
     Per page: a hash under a key that is thrown away, compressed sizes, entropy, a sketch. A run on them with --set
-    content=fingerprint shares what the bytes would. It can still be seen which pages are equal or alike, and whoever has
-    a long file can recognise it by the row of its pages' sizes.
+    content=fingerprint shares what the bytes would. They still show which pages are equal or alike, and a long file can
+    be recognised by the row of its pages' sizes.
     """
     from memvirt.errors import ConfigError
     from memvirt.inputs import Fingerprints, store

@@ -32,9 +32,9 @@ def info(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Tell what is in a corpus: zero and same-filled pages, duplicates, near-duplicates, entropy, compressed sizes.
+    """Show what is in a corpus: zero and same-filled pages, duplicates, near-duplicates, entropy, compressed sizes.
 
-    Of several it tells, too, what they have in common; their classes are then called FILE/CLASS.
+    Of several corpora it also shows what they have in common; their classes are then called FILE/CLASS.
     """
     from memvirt.inputs import store
     from memvirt.inputs.summary import summarize
@@ -58,7 +58,7 @@ def info(
 
 
 def _all_prints(names: Sequence[str], codecs: list[tuple[str, int | None]]) -> "Fingerprints":
-    """The fingerprints of one corpus, or of several as one, all under one key that nobody keeps."""
+    """The fingerprints of one corpus, or of several as one, all under one key that is not kept."""
     import secrets
 
     from memvirt.errors import ConfigError

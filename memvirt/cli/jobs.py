@@ -114,7 +114,7 @@ def _in_processes(plan: "Plan", context: "Run", results: "Results", jobs: int) -
     try:
         yield from run_plan_beside(plan, context, results, workers)
     finally:
-        workers.shutdown(wait=False, cancel_futures=True)  # nothing is left to wait for, or nobody waits any more
+        workers.shutdown(wait=False, cancel_futures=True)  # nothing is left to wait for, or an interrupt ended the wait
 
 
 @contextmanager

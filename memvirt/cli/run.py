@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 MOST_SEED = (1 << 63) - 1
-BASE = Path("results")  # of folders that nobody named
+BASE = Path("results")  # of folders that were not named
 
 
 def run(

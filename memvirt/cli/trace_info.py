@@ -40,7 +40,7 @@ def info(
     figures: Annotated[Path | None, typer.Option(help="Folder to write figures to, as Vega-Lite JSON.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what a trace is like: footprint, sharing between streams, working set, reuse distances, phases, and the
+    """Show what a trace is like: footprint, sharing between streams, working set, reuse distances, phases, and the
     miss-ratio curves of replacement orders.
 
     The whole trace is looked at; that takes four bytes of memory for each page touched, and some more for each page.
@@ -130,7 +130,7 @@ def _read(trace: "Trace") -> Any:
 def _curves(
     names: Sequence[str], pages: Any, capacities: tuple[int, ...], rate: float | str | None
 ) -> Iterator["Curve"]:
-    from memvirt.simulation import simulate
+    from memvirt.simulation import ONE_PASS, simulate
     from memvirt.simulation.curve import FEWEST_PAGES, REPLICAS
 
     if rate == "auto":
@@ -141,7 +141,7 @@ def _curves(
         if terminal:
             sys.stderr.write(f"\rcurve {i} of {len(names)}: {name}\x1b[K")
             sys.stderr.flush()
-        share = None if name == "lru" else rate
+        share = None if name in ONE_PASS else rate  # these are exact for nothing
         yield simulate(name, pages, capacities=capacities, sample=share)  # type: ignore[arg-type]
     if terminal:
         sys.stderr.write("\r\x1b[K")

@@ -20,8 +20,9 @@ from memvirt.experiment.fleet import Fleet, build
 from memvirt.experiment.fleet_spec import vm_name
 from memvirt.experiment.plan import Cell
 from memvirt.experiment.sampler import Sampler
-from memvirt.experiment.suite import Scenario, Simulated
-from memvirt.experiment.trace_cell import replay
+from memvirt.experiment.scenario import Scenario
+from memvirt.experiment.simulated import Simulated
+from memvirt.experiment.trace_cell import run_trace
 from memvirt.inputs import ClassTable
 from memvirt.results import derived
 from memvirt.results.record import Histogram, Kind, Record, counter_difference, histogram_difference
@@ -217,7 +218,7 @@ def _on_a_host(run: Run, cell: Cell, record: Record, baseline: Record | None) ->
     host = run.make_host(cell.host, corpus=run.corpus, swap_direct=cell.tier == "full")
     try:
         fleet = build(host, spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest)
-        cloned, aging = spec.fleet.origin == "clone", spec.aging is not None
+        cloned, aging = spec.fleet.cloned, spec.aging is not None
         guest, rows = cell.guest is not None, MOST_ROWS if cell.tier == "full" else FEW_ROWS
         driver = Driver(host, fleet, cloned=cloned, guest=guest, aging=aging, timed=spec.timed, rows=rows)
         return _measured(run, record, host, fleet, driver, baseline)
@@ -227,7 +228,7 @@ def _on_a_host(run: Run, cell: Cell, record: Record, baseline: Record | None) ->
 
 def _alone(run: Run, cell: Cell, record: Record, baseline: Record | None) -> Record:
     """Run a cell whose scenario is a trace."""
-    return replay(record, cell, cast(Simulated, cell.spec), baseline)
+    return run_trace(record, cell, cast(Simulated, cell.spec), baseline)
 
 
 RUNNERS: Mapping[Kind, Callable[[Run, Cell, Record, Record | None], Record]] = {"fleet": _on_a_host, "trace": _alone}

@@ -125,7 +125,7 @@ def alike(sized: Suite, columns: Sequence[Column]) -> list[str]:
 
     def cells(column: Column) -> list[Any]:
         return [
-            (each.host(each.points[0], column.host), (column.guest, column.promised) if each.kind == "fleet" else None)
+            (each.host(each.points[0], column.host), (column.guest, column.promised) if each.has_vms else None)
             for each in sized.scenarios
         ]
 

@@ -192,7 +192,7 @@ class Elsewhere(Executor):
         """Note an answer without a record."""
         self._in_vain += 1
         if self._in_vain >= MOST_IN_VAIN:
-            self._lose(f"no worker of it can run these cells: {why}")
+            self._lose(f"none of its workers can run these cells: {why}")
         return not self._gone
 
     def _missing(self, sent: _Sent, place: str, worker: str) -> None:
@@ -212,7 +212,10 @@ class Elsewhere(Executor):
         held = self._held.pop(place, [])
         try:
             problem = done.result()
-        except (Exception, CancelledError) as error:  # with its worker, say: whoever takes the cells next will ask
+        except (
+            Exception,
+            CancelledError,
+        ) as error:  # with its worker, say: the worker that takes the cells next will ask
             problem = _said(error)
         if not problem or self._may_go_on(problem):
             for sent in held:

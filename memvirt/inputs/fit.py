@@ -44,7 +44,7 @@ def fit(prints: Fingerprints, name: str, later: Fingerprints | None = None, note
     CorpusError for sets that cannot be compared.
     """
     if later is not None and later.key_id != prints.key_id:
-        raise CorpusError("the two sets were taken under different keys, so what changed between them cannot be told")
+        raise CorpusError("the two sets were taken under different keys, so what changed between them is unknown")
     kinds = _grid(tuple(codec_of(key) for key in prints.sizes))
     near = _nearness(prints)
     summary = {row.name: row for row in summarize(prints).classes}
@@ -129,7 +129,7 @@ def _borrowed(prints: Fingerprints, entry: PageClass) -> tuple[list[tuple[str, i
 
 
 def _copies(counts: NDArray[np.int64], pages: int) -> list[tuple[int, int]]:
-    """(copies, share of pages in groups of so many), the most frequent numbers."""
+    """(copies, share of the pages in groups of that size), the most frequent sizes."""
     numbers, groups = np.unique(counts[counts > 1], return_counts=True)
     order = np.argsort(-(numbers * groups), kind="stable")
     kept = np.sort(numbers[order[:MOST_COPIES]])

@@ -88,7 +88,7 @@ def to_json(records: Sequence[Record], shown: Shown = USUAL, choice: Choice = AL
             {
                 "id": each.claim.id,
                 "statement": each.claim.statement,
-                "standing": each.standing,
+                "standing": each.word,
                 "evidence": plain(each.evidence),
             }
             for each in claims.check(shown.claims, records)

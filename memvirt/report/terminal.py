@@ -20,6 +20,7 @@ from rich.text import Text
 
 from memvirt.errors import ConfigError
 from memvirt.report import aging_table, claims, export, markup, verdict
+from memvirt.report.check import Standing
 from memvirt.report.choice import ALL, Choice
 from memvirt.report.columns import COLUMNS, Column
 from memvirt.report.escape import short
@@ -139,7 +140,7 @@ def terminal(
 
 
 def _style(claim: str) -> str:
-    return "red" if claim.startswith(claims.Standing.FAILED) else ""
+    return "red" if claim.startswith(claims.WORDS[Standing.FAIL]) else ""
 
 
 def _layout(every: Sequence[Group], width: int) -> _Layout:

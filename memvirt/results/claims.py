@@ -46,7 +46,7 @@ Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 class Claim(Model):
     """One thing that a run is expected to show."""
 
-    id: Name = Field(description="a name, by which messages speak of it")
+    id: Name = Field(description="a name, which messages use")
     statement: str = Field(description="one sentence in words", min_length=1, max_length=LONGEST)
     cells: list[Pattern] = Field(
         description="cells by SCENARIO-PERCENT--PRESET; * and ? stand for any characters", min_length=1

@@ -30,7 +30,7 @@ SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)"')
 
 
 def draw(figure: Figure, form: str, columns: int = 1) -> bytes:
-    """The file of a figure as wide as so many columns; `json` is the specification itself. ConfigError without vl-convert
+    """The file of a figure as wide as `columns` columns; `json` is the specification itself. ConfigError without vl-convert
     and for a specification that it refuses."""
     return drawn(sized(figure, WIDTHS[columns]), form)
 

@@ -106,7 +106,7 @@ def _mean(column: Column, row: Row | None) -> Cell:
 def expected(run: Run) -> list[list[str]]:
     """A row for each claim of the suite: what became of it, its statement, and what the records say."""
     checked = claims.check(run.manifest.shown.claims, run.records)
-    return [[str(each.standing), plain(each.claim.statement), plain(each.evidence)] for each in checked]
+    return [[each.word, plain(each.claim.statement), plain(each.evidence)] for each in checked]
 
 
 # ---- where, and what differs

@@ -29,9 +29,8 @@ from memvirt.settings.diagnose import Conflicts, Place, Problem, Source, line_of
 from memvirt.settings.fields import Model, Percent
 from memvirt.settings.sources import SourceNote, default_source
 from memvirt.settings.vm_config import Guest, GuestOptions
+from memvirt.shipped import PRESETS
 from memvirt.units import suggest
-
-DIRECTORY = Path(__file__).parent
 
 # Settings that name a thing, and the tables of that thing's own options.
 _OPTIONS = (("sharing", "sharing_options"), ("balloon", "decider_options"), ("replacement", "replacement_options"))
@@ -168,12 +167,7 @@ class _Layers(Source):
 
 def names() -> list[str]:
     """The presets that come with memvirt."""
-    return sorted(path.stem for path in DIRECTORY.glob("*.toml"))
-
-
-def describe() -> list[tuple[str, str]]:
-    """(name, one line) of every preset."""
-    return [(name, _read(name)[0].description) for name in names()]
+    return PRESETS.names()
 
 
 def resolve(preset: str, overrides: Sequence[str] = (), *, settings: Mapping[str, Any] | None = None) -> HostConfig:
@@ -336,7 +330,7 @@ def _read(preset: str) -> tuple[PresetConfig, Source]:
     if preset.endswith(".toml"):
         path = Path(preset)
     elif preset in names():
-        path = DIRECTORY / f"{preset}.toml"
+        path = PRESETS.file(preset)
     else:
         raise ConfigError(f"unknown preset '{preset}'{suggest(preset, names())} (known: {', '.join(names())})")
     data, source = read_toml(path)
