@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from memvirt.backends.linux import counting, ksm
+from memvirt.backends.linux import counting, ksm, swap
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.tenant import TenantError
 from memvirt.backends.linux.undo import Changes
@@ -21,11 +21,12 @@ from memvirt.errors import ConfigError
 from memvirt.units import PAGE_SIZE, suggest
 
 LEAST_PAGES = 1024
+CHANGING = {**ksm.MECHANISMS, **swap.MECHANISMS}  # those that change this machine's settings
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is compared. `pages`: what all processes hold together, at most."""
+    """How much is compared. `pages`: what processes and engine take together, about; a VM has an eighth."""
 
     pages: int
     seed: int
@@ -33,7 +34,7 @@ class Scale:
 
 def mechanisms() -> list[str]:
     """Names of what can be compared."""
-    return [*counting.MECHANISMS, *ksm.MECHANISMS]
+    return [*counting.MECHANISMS, *CHANGING]
 
 
 def chosen(names: list[str]) -> list[str]:
@@ -77,4 +78,4 @@ def _counted(name: str, scale: Scale, changes: Changes | None) -> Iterator[Row]:
         raise Missing("needs root: it changes settings of this machine, and undoes that at its end")
     else:
         with changes.apart():
-            yield from ksm.MECHANISMS[name](changes, scale.pages // 8, scale.seed)
+            yield from CHANGING[name](changes, scale.pages // 8, scale.seed)

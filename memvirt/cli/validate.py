@@ -14,7 +14,7 @@ HEADS = ("", "engine", "kernel", "difference", "tolerance", "verdict")
 
 
 def validate(
-    memory: Annotated[str, typer.Option(help="What all processes hold together, at most.")] = "256MiB",
+    memory: Annotated[str, typer.Option(help="What engine and processes take together, about.")] = "256MiB",
     only: Annotated[
         str, typer.Option(metavar="A,B", help="These mechanisms only, by the first words of their names.")
     ] = "",
