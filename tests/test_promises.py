@@ -134,7 +134,7 @@ def test_a_vm_that_ends_or_gives_pages_up_leaves_the_account_of_reservations_exa
     for vm in (vms[0], vms[3], clone, vms[1], vms[2]):
         vm.destroy()
         host.check()
-    assert host.engine.mapping.ahead == host.engine.mapping.ahead_vms == 0
+    assert host.engine.mapping.charges.ahead == host.engine.mapping.charges.ahead_vms == 0
 
 
 def test_the_kill_rule_spares_what_is_reserved():

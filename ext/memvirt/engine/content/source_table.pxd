@@ -6,6 +6,18 @@ cdef enum:
     WORD_SHIFT = 31
 
 
+cdef inline uint64_t make_id(uint32_t source, uint32_t word, uint32_t tag) noexcept nogil:
+    return <uint64_t>source << SOURCE_SHIFT | <uint64_t>word << WORD_SHIFT | tag
+
+
+cdef inline uint32_t tag_of(uint64_t id_) noexcept nogil:
+    return id_ & 0x7FFFFFFF
+
+
+cdef inline uint32_t word_of(uint64_t id_) noexcept nogil:
+    return (id_ >> WORD_SHIFT) & (PAGE_WORDS - 1)
+
+
 cdef class SourceTable:
     # Sources from nr on are same-filled pages that the corpus does not have: those that ids need at the start, then those
     # that are interned.
@@ -13,11 +25,11 @@ cdef class SourceTable:
     cdef readonly uint32_t nr_all         # with the same-filled ones behind the corpus
     cdef Codec codec
     cdef uint32_t _capacity               # sources that the tables have room for
-    cdef uint32_t *canonical             # first source with the same bytes
-    cdef uint16_t *length                # compressed length of each source page as it is; PAGE_SIZE + 1: does not fit
-    cdef uint16_t *length_tagged         # and with one word overwritten by a tag
-    cdef uint8_t *same                   # 1: same-filled, of same_value
-    cdef uint64_t *same_value            # also the words of sources behind the corpus
+    cdef uint32_t *canonical              # first source with the same bytes
+    cdef uint16_t *length                 # compressed length of each source page as it is; PAGE_SIZE + 1: does not fit
+    cdef uint16_t *length_tagged          # and with one word overwritten by a tag
+    cdef uint8_t *same                    # 1: same-filled, of same_value
+    cdef uint64_t *same_value             # also the words of sources behind the corpus
     cdef uint64_t *_special               # [8 words per source] bit w: storing a tag in word w needs `special_id`
     cdef uint64_t *_twin_key              # ascending source << 9 | word: sources that others equal but for that word
     cdef uint32_t *_twin_first            # the first of those, which stands for all of them once the word is a tag
@@ -30,8 +42,12 @@ cdef class SourceTable:
     cdef const uint64_t *_words           # the corpus, 512 words a page, borrowed from _owner; NULL: only a table is known
     cdef object _owner
 
-    # The id of a source with a tag in a word.
-    cdef uint64_t tagged_id(self, uint32_t source, uint32_t word, uint32_t tag) noexcept nogil
+    cdef inline uint64_t tagged_id(self, uint32_t source, uint32_t word, uint32_t tag) noexcept nogil:
+        """The id of a source with a tag in a word."""
+        if (self._special[<size_t>source * 8 + (word >> 6)] >> (word & 63)) & 1:
+            return self.special_id(source, word, tag)
+        return make_id(source, word, tag)
+
     # The same-filled source of this value, made if need be.
     cdef uint32_t intern(self, uint64_t value) except? 0xFFFFFFFF nogil
     # True if a page can have this id.
@@ -50,15 +66,3 @@ cdef class SourceTable:
 
 # Room for n things and one, all zero; ConfigError without memory.
 cdef void *new_table(size_t n, size_t size) except NULL
-
-
-cdef inline uint64_t make_id(uint32_t source, uint32_t word, uint32_t tag) noexcept nogil:
-    return <uint64_t>source << SOURCE_SHIFT | <uint64_t>word << WORD_SHIFT | tag
-
-
-cdef inline uint32_t tag_of(uint64_t id_) noexcept nogil:
-    return id_ & 0x7FFFFFFF
-
-
-cdef inline uint32_t word_of(uint64_t id_) noexcept nogil:
-    return (id_ >> WORD_SHIFT) & (PAGE_WORDS - 1)

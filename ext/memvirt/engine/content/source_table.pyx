@@ -216,12 +216,6 @@ cdef class SourceTable:
         self._value_slot[slot] = source
         return source
 
-    cdef uint64_t tagged_id(self, uint32_t source, uint32_t word, uint32_t tag) noexcept nogil:
-        """The id of a source with a tag in a word."""
-        if (self._special[<size_t>source * 8 + (word >> 6)] >> (word & 63)) & 1:
-            return self.special_id(source, word, tag)
-        return make_id(source, word, tag)
-
     cdef uint64_t special_id(self, uint32_t source, uint32_t word, uint32_t tag) noexcept nogil:
         """The id of a source with a tag in a word that the tag may not change, or that has twins."""
         cdef uint64_t id_

@@ -41,6 +41,16 @@ from .tables cimport Tables
 from .tcache cimport TC_NOTHING, TC_READS, Tcache
 
 
+cdef inline void settle(Mapping mapping, hfn_t frame, site_t site, vmid_t vm) noexcept nogil:
+    """A freshly taken guest frame gets its only site, and who pays for it."""
+    cdef Frame *record = &mapping.frames.frame[frame]
+    record.refs = 1
+    record.where = site
+    record.charge = vm
+    mapping.ages.begin(frame)
+    mapping.charges.pay(vm, 1)
+
+
 cdef class Mapping:
     """Who maps what, on one host."""
 
@@ -164,9 +174,7 @@ cdef class Mapping:
         """Map a freshly taken guest frame where nothing was; the entry is writable (nobody else names the frame)."""
         cdef Leaf *leaf = self.leaves.at(id)
         assert leaf.entries[index] == 0
-        self.frames.frame[frame].refs = 0
-        self.rmap.add(frame, id * LEAF_ENTRIES + index)
-        self.charges.charge(frame, vm)
+        settle(self, frame, id * LEAF_ENTRIES + index, vm)
         leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | frame
         leaf.live += 1
         return self._order_in(frame, NONE)
@@ -175,17 +183,11 @@ cdef class Mapping:
         """Map an aligned block of 512 freshly taken guest frames where no leaf was."""
         cdef leaf_t id
         cdef uint32_t i
-        cdef Frame *record
         id = self.leaves.make_huge(region, PTE_PRESENT | PTE_WRITABLE | base)
         self.leaves.hold(id, slot_id)
         for i in range(LEAF_ENTRIES):
-            record = &self.frames.frame[base + i]
-            record.refs = 1
-            record.where = id * LEAF_ENTRIES + i
-            record.charge = vm
-            self.ages.begin(base + i)
+            settle(self, base + i, id * LEAF_ENTRIES + i, vm)
             self._order_in(base + i, NONE)
-        self.charges.pay(vm, LEAF_ENTRIES)
         return 0
 
     cdef int map_cached(self, vmid_t vm, leaf_t id, uint32_t index, backing_t backing_id) except -1 nogil:
@@ -233,9 +235,7 @@ cdef class Mapping:
         cdef Leaf *leaf = self.leaves.at(id)
         cdef Backing *backing = self.backings.at(backing_id)
         assert leaf.entries[index] == (PTE_BACKED | backing_id)
-        self.frames.frame[frame].refs = 0
-        self.rmap.add(frame, id * LEAF_ENTRIES + index)
-        self.charges.charge(frame, vm)
+        settle(self, frame, id * LEAF_ENTRIES + index, vm)
         self.ages.come_back(self.backings.noted(backing_id), vm)
         leaf.entries[index] = PTE_PRESENT | frame
         backing.refs -= 1
@@ -271,9 +271,7 @@ cdef class Mapping:
         cdef Frame *record = &self.frames.frame[shared]
         cdef site_t site = id * LEAF_ENTRIES + index
         self.rmap.remove(shared, site)
-        self.frames.frame[copy].refs = 0
-        self.rmap.add(copy, site)
-        self.charges.charge(copy, vm)
+        settle(self, copy, site, vm)
         leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | copy
         self.tcache.limit_leaf(leaf, index, TC_NOTHING)
         if record.flags & FRAME_STABLE or record.flags & FRAME_ZERO:
