@@ -39,11 +39,16 @@ testing: agendas orders guests contents memory stores host
 PYTHON_ORDER = """
 -: errors interrupts units names shipped
 metrics: metric sharing registry
-policies:
+policies: base asking esx far_memory ksmtuned proportional proxmox senpai mom
 settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 -: environment versions
-inputs:
-workloads:
+inputs: bits files heap corpus masim measure synthetic fingerprints model similarity store summary fit
+inputs.sources: runs files process dumps named
+inputs: capture written
+inputs.traces: requests source trace registry text writer exporter importer
+inputs.traces.formats:
+inputs.traces.capture: kernel process inject faults lackey writes pageout
+workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb
 simulation: trace reuse curve profile own face
 -: border admission vm stores streams deciding host
 backends:
@@ -58,7 +63,8 @@ report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
 report.page: packing content build
 report: bundle.archive bundle.crate bundle.again bundle.contents bundle.verify
-cli:
+cli: catalog_entry topics catalog show progress figure_files run_options jobs table timings merge
+cli: compare export plot report timeline doctor validate corpora content_models corpus_info corpus trace_info trace bundle run
 """
 
 

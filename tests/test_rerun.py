@@ -153,6 +153,6 @@ def test_a_results_folder_is_rerun_as_well(results, tmp_path):
 
 
 def test_pages_are_bundled_with_a_warning(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("memvirt.cli.corpus.opened", lambda name, capture=True: synthetic(400, seed=1))
+    monkeypatch.setattr("memvirt.cli.corpora.opened", lambda name, capture=True: synthetic(400, seed=1))
     done = CliRunner().invoke(APP, ["bundle", str(results), "-o", str(tmp_path / "a.zip"), "--with-pages"])
     assert done.exit_code == 0 and "warning" in done.stderr and "passwords" in done.stderr

@@ -120,6 +120,9 @@ CHANGES = {
 }
 
 
+OF_EVERY_RECORD = {"host.costs.merge: 300"}  # a baseline has no scanner, codec or swap, but it has costs
+
+
 @pytest.mark.parametrize("named", CHANGES)
 def test_another_shipped_default_is_another_run(made, context, tmp_path, monkeypatch, named):
     settings = {"overrides": ["sharing=hash"]}
@@ -127,7 +130,8 @@ def test_another_shipped_default_is_another_run(made, context, tmp_path, monkeyp
     before = hashes(made(**settings))
     CHANGES[named](monkeypatch, tmp_path)
     after = hashes(made(**settings))
-    assert all(before[name] != after[name] for name in before if not name.endswith("baseline")), before
+    kept = {name for name in before if before[name] == after[name]}
+    assert kept <= ({"u-100--baseline--s1--baseline"} if named not in OF_EVERY_RECORD else set())
     with pytest.raises(FolderError, match=f"configuration of .*u-100--swap--s1.* changed.*; {named} there, "):
         run(made(**settings), context, tmp_path / "before", resume=True)
     run(made(**settings), context, tmp_path / "after")

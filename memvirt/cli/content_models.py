@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memvirt.cli.corpus import (
+from memvirt.cli.corpora import (
     Codecs,
     Force,
     Note,

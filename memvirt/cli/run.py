@@ -10,7 +10,7 @@ import typer
 
 from memvirt import interrupts
 from memvirt.cli import timings
-from memvirt.cli.corpus import opened
+from memvirt.cli.corpora import opened
 from memvirt.cli.jobs import Executor, Jobs, Pack, RunCells, ShardOf, Where, opened_crew, part_of, where
 from memvirt.cli.run_options import (
     CorpusOf,

@@ -36,7 +36,6 @@ SCAN_NS = 1_500  # a page looked at by a scanner
 GUEST_NS = 300  # more for a page of a guest
 TRACE_NS = 40  # a request replayed through an order of replacement
 SHARED = 0.75  # of the pages that are left when equal ones are merged
-PACKED = 0.45  # of a page in the compressed cache that it takes there
 PILOT = 1 << 15  # accesses that are replayed
 PROCESS_NS = 1_500_000_000  # a process of its own, in tier full
 
