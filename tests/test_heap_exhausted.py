@@ -182,13 +182,14 @@ def hosts_pay_for_every_frame_and_slot(**settings):
     from test_faults_injected import MIB
 
     import memvirt
+    from memvirt.engine.testing.host import fixed_bytes
 
     shim, sizes = ctypes.CDLL(None), []
     for scale in (1, 2):
         shim.shim_count()
         host = memvirt.Host(memory=scale * 8 * MIB, swap=scale * 24 * MIB, zpool_percent=20, **settings)
         asked, engine = shim.shim_asked(), host.engine
-        charged = engine.fixed_bytes(engine.mapping.swap)
+        charged = fixed_bytes(engine)
         if engine.index is not None:
             charged += engine.index.metadata_bytes() + engine.scanner.metadata_bytes()
         assert charged <= 4096 * host.usage()["fixed"] < charged + 64 * 4096, (settings, charged, host.usage())
