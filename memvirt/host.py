@@ -64,7 +64,7 @@ class Host:
 
     def _make(self, config: HostConfig, corpus: Any, swap_path: object, swap_direct: bool) -> None:
         self.config = config
-        if config.content == "bytes" and (problem := memory_problem(config.memory * PAGE_SIZE)):
+        if config.has_bytes and (problem := memory_problem(config.memory * PAGE_SIZE)):
             raise ConfigError(f"memory: {problem}; make the host smaller, or set content to 'fingerprint'")
         codec = codecs.open_codec(config.codec, config.codec_level)
         content = border.content(config, corpus, codec)

@@ -16,8 +16,6 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 import lz4.frame
 import zstandard
 

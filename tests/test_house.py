@@ -320,6 +320,13 @@ def known_name(name, modules):
     return any(re.search(rf"\b{parts[inner]}\b", file.read_text()) for file in files if file.exists())
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
+def test_tests_import_what_they_use_like_anyone(path):
+    """Folders that tests import from stand in pyproject.toml; none is added on the way, and no file is run as a module."""
+    asked = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    assert not asked & {"sys.path.insert", "sys.path.append", "importlib.util.spec_from_file_location"}
+
+
 @pytest.mark.parametrize("path", list(sources()), ids=lambda path: path.name)
 def test_words_that_are_not_written(path):
     text = path.read_text()

@@ -450,7 +450,7 @@ def test_options_that_cannot_be(name, options, part):
 
 
 USER = """
-from memvirt.policies.base import Targets
+from memvirt.policies import Percent, Positive, Targets
 
 class Fair:
     interval_ns = 10**9
@@ -470,6 +470,12 @@ class Fussy:
     def __init__(self, step_pages=1):
         raise ValueError("never")
     def decide(self, snapshot): ...
+
+class Bounded:
+    interval_ns = 1
+    def __init__(self, part: Percent = 10, times: Positive = 1, free=3):
+        self.free = free
+    def decide(self, snapshot): ...
 """
 
 
@@ -488,6 +494,13 @@ def test_a_users_own_decider(tmp_path):
         with pytest.raises(ConfigError) as caught:
             policies.build(f"{file}:{name}", {})
         assert part in str(caught.value)
+    assert policies.build(f"{file}:Bounded", {"part": 100, "times": 1, "free": 1000}).free == 1000
+    for options, part in [
+        ({"part": 101}, "101 is above 100"),
+        ({"times": 0}, "0 must be at least 1; the default is 1"),
+    ]:
+        with pytest.raises(ConfigError, match=part):
+            policies.build(f"{file}:Bounded", options)
     file.write_text("import nothing_of_that_name")
     with pytest.raises(ConfigError, match="fails to run: ModuleNotFoundError"):
         policies.load(f"{file}:Fair")

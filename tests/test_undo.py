@@ -4,6 +4,7 @@ Most of it is tested on files that stand for settings. The last tests change thi
 the n-th change, before and after it is made. MEMVIRT_KILLS says how many of those moments are tried (20 in a longer run).
 """
 
+import errno
 import json
 import os
 import random
@@ -199,10 +200,35 @@ def test_a_file_that_is_no_list_of_changes_is_left_alone(place, text):
     assert undo.state_file().read_text() == text
 
 
-def test_a_folder_that_cannot_be_is_named(place, monkeypatch):
+def test_a_folder_that_cannot_be_is_named_and_what_needs_none_runs(place, monkeypatch):
+    from memvirt.backends import validate
+
     monkeypatch.setenv(undo.FOLDER, str(place / "a" / "state"))
-    with pytest.raises(ConfigError, match=undo.FOLDER), Changes():
+    with pytest.raises(Missing, match=undo.FOLDER), Changes():
         pass
+    monkeypatch.setattr(validate.os, "geteuid", lambda: 0)
+    first, *_, last = validate.run(["release: MADV_FREE", "zswap"], validate.Scale(2048, 0))
+    assert first.kernel == 256 and last.verdict == "skipped" and undo.FOLDER in last.reason
+
+
+def test_where_nothing_may_be_written_nothing_has_to_be_undone(place, monkeypatch):
+    """As in a container: /sys and /proc/sys are read-only, also for root."""
+    monkeypatch.setattr(undo.os, "access", lambda path, mode: False)
+    with Changes() as changes:
+        with pytest.raises(Missing, match="is this a container"):
+            changes.set({place / "a": 1})
+        assert not undo.state_file().exists()
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for step in (["write", str(place / "a"), "a"], ["rmdir", str(place / "x")], ["unlink", str(place / "x")]):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", refused)
+            patch.setattr(undo.os, "rmdir", refused)
+            patch.setattr(undo.os, "unlink", refused)
+            assert undo.insist(step) == ""
+            assert "Read-only" in undo.insist(["write", str(place / "a"), "b"])
 
 
 def test_a_zram_device_that_is_not_sure_goes_only_while_it_is_empty(monkeypatch):
@@ -294,7 +320,7 @@ def test_a_killed_run_is_undone_by_restore(monkeypatch):
     """At random moments, on this machine: sysfs, swap areas, zram devices, groups and files are as they were before."""
     if os.geteuid():
         pytest.skip("needs root: changes settings of this machine")
-    names = ["ksm, alike, uniform writes", "zram, lz4", "zswap", "zram, zipf, 75 % resident"]
+    names = ["ksm: alike with uniform writes", "zram: lz4", "zswap", "zram: zipf at 75 % resident"]
     try:
         undo.restore()
     except ConfigError as busy:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memvirt.backends import validate
+from memvirt.backends import table, validate
 from memvirt.backends.linux import counting, kernel, ksm
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.memory import Memory
@@ -83,13 +83,13 @@ def test_first_touch_is_a_fault_a_page():
 
 
 def test_breaks_of_a_fork_are_the_writes():
-    found = numbers(story("copy-on-write, fork"))
+    found = numbers(story("copy-on-write: fork"))
     assert found[f"breaks by {PAGES // 3} writes of the child"] == (PAGES // 3, PAGES // 3)
-    assert found["faults of the parent's writes to all, alone"] == (PAGES - PAGES // 2, PAGES - PAGES // 2)
+    assert found["faults of the parent's last writes"] == (PAGES - PAGES // 2, PAGES - PAGES // 2)
     assert found["faults of reads by the child"] == (0, 0)
 
 
-@pytest.mark.parametrize("name", ["release, MADV_DONTNEED", "release, hole in a file"])
+@pytest.mark.parametrize("name", ["release: MADV_DONTNEED", "release: hole in a file"])
 def test_released_pages_are_given_again(name):
     found = numbers(story(name))
     assert found[f"pages held after {PAGES // 3} were released"] == (PAGES - PAGES // 3,) * 2
@@ -215,9 +215,9 @@ def test_what_a_machine_lacks_is_a_skipped_row(monkeypatch):
         raise Missing("this kernel has no memory")
 
     monkeypatch.setitem(counting.MECHANISMS, "first touch", lacks)
-    first, second, *others = validate.run(["first touch", "release, MADV_FREE"], SCALE)
+    first, second, *others = validate.run(["first touch", "release: MADV_FREE"], SCALE)
     assert (first.verdict, second.verdict, second.reason) == ("exact", "skipped", "this kernel has no memory")
-    assert others[0].mechanism == "release, MADV_FREE"
+    assert others[0].mechanism == "release: MADV_FREE"
 
 
 def test_no_huge_pages_are_named(monkeypatch, tmp_path):
@@ -267,17 +267,52 @@ def test_the_command_prints_rows(memvirt):
     assert code == 0 and "[1/4] first touch" in err
     keys = ["mechanism", "what", "engine", "kernel", "difference", "tolerance", "verdict", "reason"]
     assert all(list(row) == keys for row in rows)
-    assert {row["mechanism"].split(",")[0] for row in rows} == {"first touch", "release"}
+    assert {row["mechanism"].split(":")[0] for row in rows} == {"first touch", "release"}
     code, out, _ = memvirt("validate", "--only", "first", "--memory", "8MiB")
-    assert code == 0 and "maps its one zero page" in out and "rows: " in out.splitlines()[-1]
+    assert code == 0 and "maps its one zero page" in out and " rows " in out.splitlines()[-1]
     assert all(len(line) <= 100 for line in out.splitlines())
+
+
+def test_a_comparison_is_kept_and_told_again(memvirt, tmp_path):
+    kept = tmp_path / "kept.json"
+    _, told, _ = memvirt("validate", "--only", "first,release", "--memory", "8MiB", "--out", str(kept))
+    code, again, err = memvirt("validate", "--read", str(kept))
+    assert (code, again, err) == (0, told, "")
+    held = json.loads(kept.read_text())
+    assert held["pages"] == 2048 and held["environment"]["kernel"] and held["versions"]["memvirt"]
+    for change in ({"what": None}, {"kernel": "1"}, {"verdict": "within"}, {"engine": [1]}, {"tolerance": None}, None):
+        rows = json.loads(kept.read_text())["rows"]
+        if change is None:
+            rows.append(7)
+        else:
+            rows[0] |= change
+        (tmp_path / "damaged.json").write_text(json.dumps({**held, "rows": rows}))
+        code, out, err = memvirt("validate", "--read", str(tmp_path / "damaged.json"))
+        assert code == 2 and not out and "is no file that" in err
+    for text in ("", "[]", '{"schema": 2, "rows": []}', '{"schema": 1}'):
+        (tmp_path / "damaged.json").write_text(text)
+        assert memvirt("validate", "--read", str(tmp_path / "damaged.json"))[0] == 2
+    code, _, err = memvirt("validate", "--read", str(tmp_path / "nowhere.json"))
+    assert code == 2 and "cannot be read: No such file" in err
+
+
+def test_a_summary_counts_every_row_once():
+    rows = [skipped("ksm: a", "w", "why"), Row(mechanism="ksm: b", what="w", engine=1, kernel=1)]
+    rows.append(Row(mechanism="zram", what="w", engine=100, kernel=101, tolerance=0.05))
+    lines = [line.split() for line in table.summary(rows)]
+    assert lines == [
+        ["exact", "within", "differs", "skipped"],
+        ["ksm", "1", "–", "–", "1"],
+        ["zram", "–", "1", "–", "–"],
+        ["3", "rows", "1", "1", "0", "1"],
+    ]
 
 
 def test_a_row_that_differs_ends_with_4(memvirt, monkeypatch):
     row = Row(mechanism="first touch", what="one", engine=1, kernel=2)
     monkeypatch.setitem(counting.MECHANISMS, "first touch", lambda *_: iter([row]))
     code, out, _ = memvirt("validate", "--only", "first")
-    assert code == 4 and "1 rows: 1 differs" in out
+    assert code == 4 and out.splitlines()[-1].split() == ["1", "rows", "0", "0", "1", "0"]
 
 
 @pytest.mark.parametrize(
@@ -307,12 +342,22 @@ def test_an_ordinary_user_is_served(tmp_path):
     rows = json.loads(done.stdout)
     by_root = {row["mechanism"] for row in rows if "needs root" in row["reason"]}
     assert all(row["verdict"] == "skipped" for row in rows if row["mechanism"] in by_root)
-    assert {row["mechanism"] for row in rows if row["verdict"] == "exact"} >= {"first touch", "copy-on-write, fork"}
+    assert {row["mechanism"] for row in rows if row["verdict"] == "exact"} >= {"first touch", "copy-on-write: fork"}
     assert any(name.startswith("ksm") for name in by_root)
 
 
 def test_names_are_chosen_by_their_first_words():
     assert validate.chosen([]) == validate.mechanisms()
-    assert validate.chosen(["copy", "copy-on-write, fork"]) == ["copy-on-write, fork", "copy-on-write, template"]
+    assert all("," not in name for name in validate.mechanisms()), "--only takes them with commas between"
+    assert validate.chosen(["copy", "copy-on-write: fork"]) == ["copy-on-write: fork", "copy-on-write: template"]
     with pytest.raises(ConfigError):
         validate.chosen(["copied"])
+
+
+def test_readme_s_table_follows_from_the_rows_that_are_published():
+    root = Path(__file__).parents[1]
+    rows = table.of_file(root / "results" / "validate.json")
+    assert "```\n" + "\n".join(table.summary(rows)) + "\n```" in (root / "README.md").read_text()
+    assert not any(row.failed for row in rows) and {row.mechanism for row in rows} == set(validate.mechanisms())
+    shown = table.text(rows, 100).splitlines()
+    assert all(len(line) <= 100 for line in shown) and shown[-1].split()[:2] == [str(len(rows)), "rows"]

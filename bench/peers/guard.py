@@ -110,11 +110,12 @@ class Guard:
     def _lock_of_validate(self) -> int:
         """`memvirt validate` changes the same settings."""
         from memvirt.backends.linux import undo
+        from memvirt.backends.linux.kernel import Missing
         from memvirt.errors import ConfigError
 
         try:
             return undo.locked()
-        except ConfigError as busy:
+        except (ConfigError, Missing) as busy:
             os.close(self._lock)
             raise Busy(str(busy)) from None
 

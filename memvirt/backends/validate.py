@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from memvirt.backends.linux import counting, ksm, swap
@@ -52,14 +52,20 @@ def chosen(names: list[str]) -> list[str]:
 def run(names: list[str], scale: Scale, begun: Callable[[str, int, int], None] | None = None) -> Iterator[Row]:
     """Rows of these mechanisms, as they are found. `begun` hears the name of each, its number and how many there are.
     As root nothing is begun beside another run."""
-    with Changes() if os.geteuid() == 0 else nullcontext() as changes:
+    with ExitStack() as stack:
+        changes: Changes | str = "needs root: it changes settings of this machine, and undoes that at its end"
+        if os.geteuid() == 0:
+            try:
+                changes = stack.enter_context(Changes())
+            except Missing as reason:
+                changes = str(reason)
         for number, name in enumerate(names, 1):
             if begun is not None:
                 begun(name, number, len(names))
             yield from _rows(name, scale, changes)
 
 
-def _rows(name: str, scale: Scale, changes: Changes | None) -> Iterator[Row]:
+def _rows(name: str, scale: Scale, changes: Changes | str) -> Iterator[Row]:
     what = "all of it"
     try:
         for row in _counted(name, scale, changes):
@@ -71,11 +77,11 @@ def _rows(name: str, scale: Scale, changes: Changes | None) -> Iterator[Row]:
         yield skipped(name, what, f"{scale.pages * PAGE_SIZE >> 20} MiB are more than there is")
 
 
-def _counted(name: str, scale: Scale, changes: Changes | None) -> Iterator[Row]:
+def _counted(name: str, scale: Scale, changes: Changes | str) -> Iterator[Row]:
     if name in counting.MECHANISMS:
         yield from counting.MECHANISMS[name](scale.pages // 8, scale.seed)
-    elif changes is None:
-        raise Missing("needs root: it changes settings of this machine, and undoes that at its end")
+    elif isinstance(changes, str):
+        raise Missing(changes)
     else:
         with changes.apart():
             yield from CHANGING[name](changes, scale.pages // 8, scale.seed)

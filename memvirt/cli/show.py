@@ -69,7 +69,7 @@ def say(text: str) -> None:
 
 
 def program() -> list[str]:
-    """The words that call this program as it was called: what a message tells the person to type has to work."""
+    """The words that call this program as it was called: a command that a message names has to work when typed."""
     called = sys.argv[0]
     if Path(called).name == "__main__.py":
         return [sys.executable, "-m", "memvirt"]

@@ -71,8 +71,9 @@ A decider is a class with one pure method. Write it in a file and name it: --set
             return Targets(balloon_pages=wanted)
 
 interval_ns says how often the host asks, in nanoseconds of simulated time. The arguments of __init__ are its options:
---set decider_options.percent=20. Equal snapshots must give equal targets; what it has to remember goes into
-Targets.memo. Its file is part of the record, by SHA-256."""
+--set decider_options.percent=20. An option of type Percent or Positive (from memvirt.policies) is held to that. Equal
+snapshots must give equal targets; what it has to remember goes into Targets.memo. Its file is part of the record,
+by SHA-256."""
 
 TAGS = (
     ("verified", "read in the program or paper that the source names"),

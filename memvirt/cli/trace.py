@@ -175,7 +175,7 @@ def _time(info: "TraceInfo") -> str:
 
 @contextmanager
 def shown() -> Iterator[Callable[["Source | None", int], None]]:
-    """A function to call while a trace is read: tells how far it is, on stderr, every two seconds."""
+    """A function to call while a trace is read. Every two seconds it says on stderr how far reading has come."""
     last, told = time.monotonic(), False
     terminal = sys.stderr.isatty()
 

@@ -1,16 +1,15 @@
 """validate, restore: the engine beside this machine's own kernel, and a machine left as it was."""
 
-from itertools import groupby
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memvirt.cli.show import Json, examples, print_json, say, text_width
+from memvirt.cli.show import Json, Width, examples, print_json, say, text_width
 
 if TYPE_CHECKING:
     from memvirt.backends.rows import Row
-
-HEADS = ("", "engine", "kernel", "difference", "tolerance", "verdict")
 
 
 def validate(
@@ -20,7 +19,14 @@ def validate(
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of contents and accesses.")] = 0,
     full: Annotated[bool, typer.Option("--full", help="Four times as much memory as is asked for.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the rows, with what they depend on, as JSON.")
+    ] = None,
+    read: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Run nothing; print what --out has kept in this file.")
+    ] = None,
     as_json: Json = False,
+    width: Width = None,
 ) -> None:
     """Hold the engine against this machine's own kernel, count by count.
 
@@ -28,68 +34,36 @@ def validate(
     machine lacks, each with its reason. Settings that are changed are put back at the end; after a kill, by 'memvirt
     restore'. Exit code 4 when a row differs and its reason is not known.
     """
+    from memvirt.backends import table
+
+    found = table.of_file(read) if read is not None else _run(memory, only, seed, full, out)
+    if as_json:
+        print_json([row.as_dict() for row in found])
+    else:
+        typer.echo(table.text(found, text_width(width)), nl=False)
+    if any(row.failed for row in found):
+        raise typer.Exit(4)
+
+
+def _run(memory: str, only: str, seed: int, full: bool, out: Path | None) -> "list[Row]":
+    from memvirt.backends import table
     from memvirt.backends import validate as compared
     from memvirt.errors import ConfigError
+    from memvirt.results.record import write_atomically
     from memvirt.units import parse_pages
 
     pages = parse_pages(memory) * (4 if full else 1)
     if pages < compared.LEAST_PAGES:
         raise ConfigError(f"memory: {memory} is too little to compare anything; the least is 4MiB")
     names = compared.chosen([name.strip() for name in only.split(",") if name.strip()])
-    found: list[Row] = []
-    for row in compared.run(names, compared.Scale(pages, seed), _begun):
-        found.append(row)
-    if as_json:
-        print_json([row.as_dict() for row in found])
-    else:
-        _print(found)
-    if any(row.failed for row in found):
-        raise typer.Exit(4)
+    found = list(compared.run(names, compared.Scale(pages, seed), _begun))
+    if out is not None:
+        write_atomically(out, json.dumps(table.as_file(found, seed, pages), indent=1, ensure_ascii=False) + "\n")
+    return found
 
 
 def _begun(name: str, number: int, total: int) -> None:
     say(f"[{number:{len(str(total))}}/{total}] {name}")
-
-
-def _print(found: "list[Row]") -> None:
-    """A table for each mechanism, then how it went."""
-    from memvirt.backends.rows import counted
-
-    cells = [_cells(row) for row in found]
-    widths = [max(len(line[column]) for line in [HEADS, *cells]) for column in range(len(HEADS))]
-    lines = iter(cells)
-    for name, rows in groupby(found, key=lambda row: row.mechanism):
-        typer.echo(f"{name:{widths[0]}}" + _line(("", *HEADS[1:]), widths)[widths[0] :])
-        reasons = []
-        for row in rows:
-            typer.echo(_line(next(lines), widths))
-            if row.reason and row.reason not in reasons:
-                reasons.append(row.reason)
-        for reason in reasons:
-            _wrapped(reason)
-        typer.echo("")
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counted(found).items() if count)
-    typer.echo(f"{len(found)} rows: {said}")
-
-
-def _wrapped(text: str) -> None:
-    import textwrap
-
-    for line in textwrap.wrap(text, text_width() - 4, initial_indent="    ", subsequent_indent="    "):
-        typer.echo(line)
-
-
-def _cells(row: "Row") -> tuple[str, ...]:
-    numbers = [row.engine, row.kernel, row.difference]
-    engine, kernel, difference = ("–" if number is None else f"{number:,}" for number in numbers)
-    tolerance = "–" if row.verdict == "skipped" else "equal" if not row.tolerance else f"±{row.tolerance * 100:g} %"
-    return f"  {row.what}", engine, kernel, difference, tolerance, row.verdict + ("*" if row.reason else "")
-
-
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    first, *numbers, verdict = cells
-    parts = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=False))]
-    return "  ".join([*parts, verdict]).rstrip()
 
 
 def restore(as_json: Json = False) -> None:
@@ -113,5 +87,6 @@ def restore(as_json: Json = False) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command(epilog=examples("memvirt validate", "memvirt validate --only 'first touch,ksm' --json"))(validate)
+    second = "memvirt validate --only 'first touch,ksm' --json"
+    app.command(epilog=examples("memvirt validate --out here.json", second))(validate)
     app.command(epilog=examples("memvirt restore", "memvirt restore --json"))(restore)

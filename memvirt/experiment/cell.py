@@ -30,7 +30,7 @@ from memvirt.results.timeline import FEW_ROWS, MOST_ROWS
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunContext:
     """What all cells of a run have in common."""
 
     corpus: ClassTable
@@ -40,7 +40,7 @@ class Run:
     make_host: MakeHost
 
 
-def prepare(corpus: ClassTable, make_host: MakeHost | None = None) -> Run:
+def prepare(corpus: ClassTable, make_host: MakeHost | None = None) -> RunContext:
     """A run on this machine with this corpus."""
     from memvirt.versions import versions
 
@@ -48,7 +48,7 @@ def prepare(corpus: ClassTable, make_host: MakeHost | None = None) -> Run:
         from memvirt.host import Host
 
         make_host = Host.of
-    return Run(corpus, versions(), source_commit(), collect(), make_host)
+    return RunContext(corpus, versions(), source_commit(), collect(), make_host)
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Driver(Generic[AnyVm]):
     def run(
         self, name: str, steps: Iterator[Mapping[AnyVm, Iterator[BatchLike]]], sampled: bool, lasts_ns: int = 0
     ) -> _Phase:
-        """Run every step of a phase, each for so long (0: until all is done). Raises Exhausted when a VM could not go on."""
+        """Run every step of a phase, each for `lasts_ns` (0: until it is done). Raises Exhausted when a VM cannot go on."""
         phase = _Phase()
         self.sampler.begin()
         for step in steps:
@@ -170,7 +170,7 @@ class Driver(Generic[AnyVm]):
         return sum(shadow.verify(vm, pages, ids_of) for vm, shadow in self._shadows.items())
 
 
-def blank(run: Run, cell: Cell) -> Record:
+def blank(run: RunContext, cell: Cell) -> Record:
     """The record of a cell before it has run: failed, for the reason that it has not."""
     return Record(
         suite=cell.suite,
@@ -194,7 +194,7 @@ def blank(run: Run, cell: Cell) -> Record:
     )
 
 
-def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
+def run_cell(run: RunContext, cell: Cell, baseline: Record | None = None) -> Record:
     """Run one cell. Refusal, exhaustion and failure are statuses of its record, never exceptions."""
     record = blank(run, cell)
     try:
@@ -211,7 +211,7 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
         return replace(record, reason=f"{type(error).__name__}: {error}")
 
 
-def _on_a_host(run: Run, cell: Cell, record: Record, baseline: Record | None) -> Record:
+def _on_a_host(run: RunContext, cell: Cell, record: Record, baseline: Record | None) -> Record:
     """Run a cell whose scenario is a fleet."""
     spec = cast(Scenario, cell.spec)
     # Only the tier whose wall times are quoted pays for a disk: simulated time has its own device.
@@ -226,16 +226,24 @@ def _on_a_host(run: Run, cell: Cell, record: Record, baseline: Record | None) ->
         host.close()
 
 
-def _alone(run: Run, cell: Cell, record: Record, baseline: Record | None) -> Record:
+def _alone(run: RunContext, cell: Cell, record: Record, baseline: Record | None) -> Record:
     """Run a cell whose scenario is a trace."""
     return run_trace(record, cell, cast(Simulated, cell.spec), baseline)
 
 
-RUNNERS: Mapping[Kind, Callable[[Run, Cell, Record, Record | None], Record]] = {"fleet": _on_a_host, "trace": _alone}
+RUNNERS: Mapping[Kind, Callable[[RunContext, Cell, Record, Record | None], Record]] = {
+    "fleet": _on_a_host,
+    "trace": _alone,
+}
 
 
 def _measured(
-    run: Run, record: Record, host: Host[AnyVm], fleet: Fleet[AnyVm], driver: Driver[AnyVm], baseline: Record | None
+    run: RunContext,
+    record: Record,
+    host: Host[AnyVm],
+    fleet: Fleet[AnyVm],
+    driver: Driver[AnyVm],
+    baseline: Record | None,
 ) -> Record:
     wall_ns: dict[str, int] = {}
     phase = _Phase()
@@ -288,12 +296,17 @@ def _measured(
             "swap_areas": host.swap(),
         },
     )
+    return _read_back(closed, run.corpus, host, driver)
+
+
+def _read_back(record: Record, corpus: ClassTable, host: Host[AnyVm], driver: Driver[AnyVm]) -> Record:
+    """The record, verified; or failed, at the first page that is not what it should be."""
     try:
-        pages = driver.verify(run.corpus)
+        pages = driver.verify(corpus)
         host.check()
     except (ContentError, InvariantError) as error:
-        return replace(closed, status="failed", reason=f"{type(error).__name__}: {error}")
-    return replace(closed, verified=True, verified_pages=pages)
+        return replace(record, status="failed", reason=f"{type(error).__name__}: {error}")
+    return replace(record, verified=True, verified_pages=pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +326,7 @@ def _merge_times(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[i
 
 
 def _look(host: Host[Any]) -> _Look:
-    """What there is to see now; what the host cannot tell is empty."""
+    """What the host counts now; what it does not count is empty."""
     histograms = {
         kind: [(int(value), int(count)) for value, count in histogram["buckets"]]
         for kind, histogram in host.histograms().items()

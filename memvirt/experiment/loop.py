@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from memvirt import interrupts
 from memvirt.errors import ExecutorLost, WorkerDied
-from memvirt.experiment.cell import Run, blank, run_cell
+from memvirt.experiment.cell import RunContext, blank, run_cell
 from memvirt.experiment.plan import Cell, Plan
 from memvirt.experiment.pool import keep_memory, run_here, without_wall
 from memvirt.experiment.prediction import Forecast, seconds
@@ -30,7 +30,7 @@ class Progress:
     running: tuple[str, ...] = ()  # cells that run beside each other now
 
 
-def manifest(plan: Plan, run: Run) -> Manifest:
+def manifest(plan: Plan, run: RunContext) -> Manifest:
     """What makes two runs the same run, what was asked for, and how it is shown."""
     return Manifest(
         suite=plan.suite.name,
@@ -48,11 +48,11 @@ def manifest(plan: Plan, run: Run) -> Manifest:
 
 def run_plan(
     plan: Plan,
-    run: Run,
+    run: RunContext,
     results: Results,
     *,
     clock: Callable[[], int] = time.perf_counter_ns,
-    measure: Callable[[Run, Cell, Record | None], Record] = run_cell,
+    measure: Callable[[RunContext, Cell, Record | None], Record] = run_cell,
 ) -> Iterator[Progress]:
     """Run every cell that has no record yet and keep its record; yields after each. An interrupt between or within
     cells loses the running cell only."""
@@ -65,10 +65,10 @@ def run_plan(
 
 def _each(
     plan: Plan,
-    run: Run,
+    run: RunContext,
     results: Results,
     clock: Callable[[], int],
-    measure: Callable[[Run, Cell, Record | None], Record],
+    measure: Callable[[RunContext, Cell, Record | None], Record],
 ) -> Iterator[Progress]:
     cells = list(plan.in_order())
     baselines: dict[str, Record] = {}
@@ -89,7 +89,7 @@ def _each(
 
 def run_plan_beside(
     plan: Plan,
-    run: Run,
+    run: RunContext,
     results: Results,
     executor: Executor,
     call: Callable[[Cell, Record | None], Record] = run_here,
@@ -200,7 +200,7 @@ def _died(future: Future[Record]) -> bool:
     return isinstance(future.exception(), WorkerDied)
 
 
-def _outcome(run: Run, cell: Cell, future: Future[Record]) -> Record:
+def _outcome(run: RunContext, cell: Cell, future: Future[Record]) -> Record:
     """A future's record; one of a failed cell where its worker died."""
     try:
         return future.result()

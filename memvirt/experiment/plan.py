@@ -9,7 +9,7 @@ The suite's `[host] swap` says how large a swap area is where a preset has one; 
 A slowdown needs the same stream on a host with enough memory: the cell's *baseline*, one more cell, shared by all
 presets whose VMs see the same machine (guest, content, provisioning, costs). A simulated cell is held against the
 offline optimum in the same way; that one is worth a row of its own. Cells that age have none: how long they go on depends
-on what they come to. A baseline is told by its role; its name may be that of a preset, too.
+on what they come to. A baseline is known by its role; its name may be that of a preset, too.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
                     f"private={known[-1]}, or name its classes so when you capture it: {name}=FILE"
                 ] = None
         if isinstance(corpus, Fingerprints):
-            if cell.host.content == "bytes":
+            if cell.host.has_bytes:
                 found["corpus: these are fingerprints, which have no bytes; add --set content=fingerprint"] = None
             elif problem := corpus.codec_problem(cell.host.codec, cell.host.codec_level):
                 found[f"corpus: {problem}"] = None
@@ -213,7 +213,7 @@ def make(
     problems += wrong
     columns = chosen(sized, only, problems)
     if problems and not columns:
-        columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
+        columns = [suite.column("none")]  # so that what is wrong with the overrides is reported as well
     over = axes(sized.sweep, swept, problems)
     _require_few(sized, over, len(columns), seeds, most_cells)
     problems += sweeps.check(over, overrides, taken)

@@ -66,7 +66,7 @@ def _need_of_host(cell: Cell) -> Need:
     pages = sum(cell.sizes)
     memory = cell.bytes_needed() + FRAME_BYTES * cell.host.memory + PAGE_BYTES * pages + BASE_BYTES
     disk = (cell.host.swap_total + sum(_guest_disk(cell.guest, size) for size in cell.sizes)) * PAGE_SIZE
-    return Need(memory, disk if cell.host.content == "bytes" else 0)
+    return Need(memory, disk if cell.host.has_bytes else 0)
 
 
 def timings_s(cells: Sequence[Cell], processes: int) -> float:

@@ -202,4 +202,4 @@ class Scenario(Named):
 
     def bytes_held(self, host: HostConfig) -> int:
         """Memory of this machine that a host takes: page bytes, where it has any."""
-        return host.memory * PAGE_SIZE if host.content == "bytes" else 0
+        return host.memory * PAGE_SIZE if host.has_bytes else 0

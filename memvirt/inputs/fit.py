@@ -3,7 +3,7 @@
 Everything is read off fingerprints, so a model can be fitted to a published set. Shares are counted. Kinds are found by
 trying: pages of a grid of kinds are made and compressed here, each captured page goes to the kind whose sizes under the
 codecs at hand are nearest to its own, and its literals are then set between those of the grid. With zstd beside lz4 the
-alphabet and the period are told as well; with one codec alone only literals are. How much neighbours share is tried in
+alphabet and the period are found as well; with one codec alone only literals are. How much neighbours share is tried in
 the same way, against the size of 64 KiB units. What comes out is then generated and measured, and the difference said: a
 model is no better than that.
 

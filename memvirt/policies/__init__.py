@@ -74,7 +74,7 @@ def file_of(name: str) -> Path | None:
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The options of a decider: the keyword arguments of its class, none where Python cannot tell."""
+    """The options of a decider: the keyword arguments of its class, none where Python does not know them."""
     try:
         found = inspect.signature(cls).parameters
     except (TypeError, ValueError):
@@ -150,7 +150,7 @@ def _require_argument(cls: type, what: str) -> None:
     """ConfigError for a decide that cannot be called with one snapshot, or would answer with a coroutine."""
     rule = inspect.getattr_static(cls, "decide")
     if not inspect.isfunction(rule):
-        return  # whatever it is, asking it will tell
+        return  # whatever it is, the first call will show it
     if inspect.iscoroutinefunction(rule) or inspect.isgeneratorfunction(rule) or inspect.isasyncgenfunction(rule):
         raise ConfigError(f"{what}: decide is a coroutine or generator; write a plain method that returns Targets")
     try:

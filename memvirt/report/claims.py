@@ -1,4 +1,4 @@
-"""Whether claims hold, told from records and nothing else (what a claim is: `memvirt.results.claims`).
+"""Whether claims hold, by the records and nothing else (what a claim is: `memvirt.results.claims`).
 
     held           every cell that the claim names shows it, under every seed (or in the mean over them, where it says so)
     failed         some cell does not: its number lies outside, it ended otherwise, or it has no such number

@@ -1,7 +1,7 @@
 """Records as a table in the terminal: one block for each scenario, a section for each ratio, a row for each preset.
 
-The best value of a column within a section is green and starred, so the mark survives a pipe. A terminal too narrow for
-every column loses the least telling ones first and is told which. Above it a caption, under it notes (both of
+The best value of a column within a section is green and starred, so the mark survives a pipe. In a terminal too narrow
+for all columns the least important ones are left out, and a note names them. Above it a caption, under it notes (both of
 `memvirt.report.notes`), one line that says what was learned (`verdict`), and which claims held (`claims`).
 """
 

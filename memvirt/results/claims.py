@@ -16,7 +16,7 @@ preset is refused or runs out of memory is a result, too.
     minutes = 2                            # what making the evidence takes
 
 Claims of a suite stand in its file. A run takes them along in run.json, where tables find them. A file CLAIMS.toml in a
-results folder takes their place: that is how a paper states its own. `memvirt.report.claims` tells whether they hold.
+results folder takes their place: that is how a paper states its own. `memvirt.report.claims` says whether they hold.
 """
 
 from __future__ import annotations

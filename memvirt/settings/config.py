@@ -180,6 +180,11 @@ class HostConfig(Model):
             object.__setattr__(self, name, value)
 
     @property
+    def has_bytes(self) -> bool:
+        """Whether its pages are bytes, and not only names of contents."""
+        return self.content == "bytes"
+
+    @property
     def swap_total(self) -> int:
         """Slots of all swap areas together."""
         return self.swap + sum(area.size for area in self.swap_areas)

@@ -62,7 +62,7 @@ def _least(kind: str) -> str:
 
 
 def length(context: Mapping[str, Any], value: object) -> object:
-    """How many entries there are, where that can be told."""
+    """How many entries there are, where that is known."""
     return context.get("actual_length") or (len(value) if hasattr(value, "__len__") else 0)
 
 

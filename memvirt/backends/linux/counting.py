@@ -85,7 +85,7 @@ def huge(pages: int, seed: int) -> Iterator[Row]:
 
 def forked(pages: int, seed: int) -> Iterator[Row]:
     """A clone shares all memory; the first write of either side copies a page."""
-    name = "copy-on-write, fork"
+    name = "copy-on-write: fork"
     corpus = contents(seed)
     bits = Bits("validate", seed, "fork")
     childs, parents = bits.permutation(pages)[: pages // 3], bits.permutation(pages)[: pages // 2]
@@ -108,14 +108,14 @@ def forked(pages: int, seed: int) -> Iterator[Row]:
         yield Row(mechanism=name, what="pages read back equal, of both", engine=2 * pages, kernel=2 * pages - unequal)
         pair.end("child")
         engine, minor = pair.drive(np.arange(pages))
-        yield Row(mechanism=name, what="faults of the parent's writes to all, alone", engine=engine, kernel=minor)
+        yield Row(mechanism=name, what="faults of the parent's last writes", engine=engine, kernel=minor)
         yield Row(mechanism=name, what="frames then", engine=pair.frames(), kernel=pair.resident()[1])
         yield equal(name, pair)
 
 
 def template(pages: int, seed: int) -> Iterator[Row]:
     """Private mappings of a file in memory are clones of a template, which a release brings back."""
-    name = "copy-on-write, template"
+    name = "copy-on-write: template"
     corpus = contents(seed)
     bits = Bits("validate", seed, "template")
     sources = bits.below(len(corpus), pages).astype(np.uint32)
@@ -136,7 +136,7 @@ def template(pages: int, seed: int) -> Iterator[Row]:
 
 def balloon(pages: int, seed: int) -> Iterator[Row]:
     """A guest gives memory up through a balloon; a process by MADV_DONTNEED."""
-    name = "release, MADV_DONTNEED"
+    name = "release: MADV_DONTNEED"
     first = np.arange(pages)
     gone = pages // 3
     with Pair(pages, guest=True) as pair:
@@ -158,7 +158,7 @@ def balloon(pages: int, seed: int) -> Iterator[Row]:
 
 def hole(pages: int, seed: int) -> Iterator[Row]:
     """The same where a VM's memory is a file: holes are punched into it."""
-    name = "release, hole in a file"
+    name = "release: hole in a file"
     first = np.arange(pages)
     gone = pages // 3
     with Pair(pages, guest=True) as pair:
@@ -186,7 +186,7 @@ def lazily(pages: int, seed: int) -> Iterator[Row]:
         held = tenant.ask("resident")[0]
     reason = "the engine has no memory that is freed lazily"
     yield Row(
-        mechanism="release, MADV_FREE", what=f"pages held after {pages} were given up", kernel=held, reason=reason
+        mechanism="release: MADV_FREE", what=f"pages held after {pages} were given up", kernel=held, reason=reason
     )
 
 
@@ -200,9 +200,9 @@ MECHANISMS: dict[str, Callable[[int, int], Iterator[Row]]] = {
     "first touch": first_touch,
     "provisioned thick": populated,
     "huge pages": huge,
-    "copy-on-write, fork": forked,
-    "copy-on-write, template": template,
-    "release, MADV_DONTNEED": balloon,
-    "release, hole in a file": hole,
-    "release, MADV_FREE": lazily,
+    "copy-on-write: fork": forked,
+    "copy-on-write: template": template,
+    "release: MADV_DONTNEED": balloon,
+    "release: hole in a file": hole,
+    "release: MADV_FREE": lazily,
 }

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from memvirt.backends.linux import kernel
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.pair import Pair, contents
-from memvirt.backends.linux.undo import Changes, write
+from memvirt.backends.linux.undo import Changes, require_writable, write
 from memvirt.backends.rows import Row
 from memvirt.inputs.bits import Bits
 from memvirt.inputs.corpus import Corpus
@@ -60,6 +60,7 @@ class Ksmd:
         for name, since in NEEDED.items():
             if not (KSM / name).exists():
                 raise Missing(f"this kernel is too old: {KSM / name} came with Linux {since}")
+        require_writable(KSM / "run")
         self._thread = _thread()
         changes.set({KSM / name: value for name, value in SETTINGS.items() if (KSM / name).exists()})
         changes.will_undo("write", str(KSM / "run"), "0")
@@ -223,7 +224,7 @@ _MIXES: dict[str, tuple[Mix, dict[str, int]]] = {
 _PATTERNS = {"uniform writes": _uniform, "skewed writes": _skewed}
 
 MECHANISMS: dict[str, Callable[[Changes, int, int], Iterator[Row]]] = {
-    f"ksm, {mix}, {pattern}": partial(compare, f"ksm, {mix}, {pattern}", make, pick, options)
+    f"ksm: {mix} with {pattern}": partial(compare, f"ksm: {mix} with {pattern}", make, pick, options)
     for mix, (make, options) in _MIXES.items()
     for pattern, pick in _PATTERNS.items()
     if mix != "smart_scan" or pattern == "skewed writes"

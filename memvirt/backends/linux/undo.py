@@ -62,7 +62,8 @@ def boot_id() -> str:
 
 
 class Changes:
-    """The changes of one run: a context that undoes them at its end. ConfigError when another run is at work."""
+    """The changes of one run: a context that undoes them at its end. ConfigError when another run is at work, Missing
+    where nothing can be written down."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
@@ -101,7 +102,9 @@ class Changes:
         _save(self._steps)
 
     def set(self, settings: Mapping[Path, object]) -> None:
-        """Write settings, which are put back as they were. Missing when the kernel refuses."""
+        """Write settings, which are put back as they were. Missing when they cannot be written, or the kernel refuses."""
+        for path in settings:
+            require_writable(path)
         self._steps += [["write", str(path), kernel.setting(path)] for path in settings]
         _save(self._steps)
         for path, value in settings.items():
@@ -139,6 +142,7 @@ class Changes:
         control = Path("/sys/class/zram-control")
         if not control.exists():
             raise kernel.Missing("this kernel has no zram, or its module is not loaded ('modprobe zram')")
+        require_writable(control / "hot_remove")  # hot_add is read, which nothing forbids
         taken = {int(path.name[4:]) for path in Path("/sys/block").glob("zram*")}
         expected = next(number for number in range(len(taken) + 1) if number not in taken)
         self.will_undo("zram", expected, False)
@@ -146,6 +150,12 @@ class Changes:
         self._steps[-1] = ["zram", found, True]
         _save(self._steps)
         return found
+
+
+def require_writable(path: Path) -> None:
+    """Missing for a setting that cannot be written: then it cannot be put back either."""
+    if path.exists() and not os.access(path, os.W_OK):
+        raise kernel.Missing(f"{path} cannot be written here: is this a container?")
 
 
 def write(path: Path, value: object) -> None:
@@ -160,7 +170,10 @@ def restore() -> tuple[int, list[str]]:
     """Undo what a run left that was killed: (changes undone, what could not be). ConfigError while a run is at work."""
     if not state_file().exists():
         return 0, []
-    lock = locked()
+    try:
+        lock = locked()
+    except kernel.Missing as error:
+        raise ConfigError(str(error)) from error
     try:
         with _unstoppable():
             before = len(read_steps()[0])
@@ -217,6 +230,8 @@ def insist(step: Step) -> str:
             return ""
         except FileNotFoundError:
             return ""  # gone already
+        except kernel.Missing as error:
+            return "" if isinstance(error.__cause__, FileNotFoundError) else f"{' '.join(map(str, step))}: {error}"
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) or time.monotonic() > deadline:
                 return f"{' '.join(map(str, step))}: {error.strerror or error}"
@@ -224,15 +239,16 @@ def insist(step: Step) -> str:
 
 
 def _undo(kind: str, *arguments: Any) -> None:
+    """What has not come about is undone by nothing, also where nothing may be written."""
     if kind == "write":
-        Path(arguments[0]).write_text(arguments[1], encoding="ascii")
+        if kernel.setting(Path(arguments[0])) != arguments[1]:
+            Path(arguments[0]).write_text(arguments[1], encoding="ascii")
     elif kind == "swapoff":
         if arguments[0] in [line.split()[0] for line in kernel.SWAPS.read_text().splitlines()]:
             kernel.swap_off(arguments[0])
-    elif kind == "unlink":
-        os.unlink(arguments[0])
-    elif kind == "rmdir":
-        os.rmdir(arguments[0])
+    elif kind in ("unlink", "rmdir"):
+        if os.path.lexists(arguments[0]):
+            (os.unlink if kind == "unlink" else os.rmdir)(arguments[0])
     elif kind == "zram":
         number, sure = arguments
         size = Path(f"/sys/block/zram{number}/disksize").read_text(encoding="ascii")
@@ -241,13 +257,14 @@ def _undo(kind: str, *arguments: Any) -> None:
 
 
 def locked() -> int:
-    """The lock of the folder, as an open file; ConfigError when another run holds it, or there can be no state file."""
+    """The lock of the folder, as an open file. ConfigError when another run holds it, Missing where there can be no state
+    file."""
     place = folder()
     try:
         place.mkdir(mode=0o755, parents=True, exist_ok=True)
         lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(
+        raise kernel.Missing(
             f"{place}: {error.strerror}. Changes of this machine are written down there before they are made; {FOLDER} "
             f"names another folder"
         ) from error

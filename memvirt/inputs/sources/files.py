@@ -150,7 +150,7 @@ def read_padded(handle: int, path: Path, size: int, at: int, rows: PageBytes) ->
 
 
 def data_ranges(handle: int, size: int) -> list[tuple[int, int]]:
-    """The parts [start, end) of a file that have blocks; all of it where the file system does not tell."""
+    """The parts [start, end) of a file that have blocks; all of it where the file system does not know."""
     found = []
     at = 0
     while at < size:

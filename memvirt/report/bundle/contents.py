@@ -129,7 +129,7 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _written(folder: Path, manifest: Manifest, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """(name, text) of what is told beside the run and what follows from it."""
+    """(name, text) of the files beside the run and what follows from it."""
     suite = suite_file(manifest.asked.suite)
     if again.is_of(manifest, str(suite)):
         yield SUITE, suite.read_text()

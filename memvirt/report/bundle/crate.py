@@ -1,6 +1,6 @@
 """The description of a bundle as an RO-Crate, after the profile Process Run Crate 0.5 (which rests on RO-Crate 1.1).
 
-Every file is an entity with its size and SHA-256. Two actions tell where files come from: the run, whose result the records
+Every file is an entity with its size and SHA-256. Two actions say where files come from: the run, whose result the records
 are, and the drawing up, whose result tables and figures are. The instrument of both is memvirt in its version. What is
 not known is left out: an action has a start and no end, since a run may have been resumed.
 """
@@ -40,7 +40,7 @@ FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is told of a bundle."""
+    """What the description of a bundle says."""
 
     manifest: Manifest
     command: str  # that makes the records again

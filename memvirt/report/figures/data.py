@@ -1,7 +1,7 @@
 """What figures draw, made from records: plain rows of names and numbers, and nothing that a figure would compute.
 
-A *scene* is one scenario of one run. A figure is given the scenes of a scenario, one for each run that has it, and the
-ratio it speaks of, so that runs stand beside each other on the same axes.
+A *scene* is one scenario of one run. A figure is given the scenes of a scenario, one for each run that has it, and a
+ratio. So runs stand beside each other on the same axes.
 
 Names come from files of users; they are spelled as memvirt.report.escape.plain spells them, here and in the groups.
 """

@@ -1,6 +1,6 @@
 """From a specification to a file: SVG, PDF or PNG for print, by vl-convert, without a browser and without the network.
 
-A figure is drawn twice. The first drawing tells how much of its width goes to axes and legends; the second has panels of
+A figure is drawn twice. The first drawing shows how much of its width goes to axes and legends; the second has panels of
 what is left, so that the figure as a whole is as wide as a column of a paper. The second drawing is the same, byte for
 byte, each time: identifiers that the library counts up over the life of a process are numbered again.
 

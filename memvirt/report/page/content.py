@@ -32,7 +32,7 @@ SETTINGS_SHOWN = 60  # of those that differ between two runs
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """A cell of a table: what is read, and what it is sorted by."""
 
     text: str
@@ -53,7 +53,7 @@ def learned(run: Run) -> list[str]:
 FINDINGS = ("scenario", "ratio", "best", "its mean", "95 % interval", "n", "next", "its mean")
 
 
-def findings(run: Run) -> tuple[str, list[list[Cell]]]:
+def findings(run: Run) -> tuple[str, list[list[TableCell]]]:
     """What is compared, and a row for each scenario and ratio: who is best and by how much, with intervals and seeds."""
     column, rows = None, []
     for (scene,) in scenes_of([run]):
@@ -63,11 +63,11 @@ def findings(run: Run) -> tuple[str, list[list[Cell]]]:
     return (_head(column) if column else ""), rows
 
 
-def _finding(group: Group, column: Column) -> list[Cell]:
-    place = [Cell(group.scenario), Cell(ratio_label(group.ratio), group.ratio, True)]
+def _finding(group: Group, column: Column) -> list[TableCell]:
+    place = [TableCell(group.scenario), TableCell(ratio_label(group.ratio), group.ratio, True)]
     rows = [row for row in group.ranked() if row.done and row.mean(column.name) is not None]
     if not rows:
-        return [*place, Cell("nobody finished"), *[Cell(MISSING)] * 5]
+        return [*place, TableCell("nobody finished"), *[TableCell(MISSING)] * 5]
     sign = -1 if ARROWS[column.better] == "↑" else 1
     rows.sort(key=lambda row: sign * (row.mean(column.name) or 0))
     first, seeds = rows[0], len(rows[0].values[column.name])
@@ -76,11 +76,11 @@ def _finding(group: Group, column: Column) -> list[Cell]:
     between = f"{number(column, interval.low)} to {number(column, interval.high)}" if interval else "five seeds needed"
     return [
         *place,
-        Cell(who),
-        Cell(number(column, mean), f"{mean}", True),
-        Cell(between),
-        Cell(str(seeds), number=True),
-        Cell(beaten.preset if beaten else MISSING),
+        TableCell(who),
+        TableCell(number(column, mean), f"{mean}", True),
+        TableCell(between),
+        TableCell(str(seeds), number=True),
+        TableCell(beaten.preset if beaten else MISSING),
         _mean(column, beaten),
     ]
 
@@ -98,9 +98,9 @@ def _standing(rows: Sequence[Row], best: set[str], column: Column, seeds: int) -
     return who, next(row for row in rows if row not in named)
 
 
-def _mean(column: Column, row: Row | None) -> Cell:
+def _mean(column: Column, row: Row | None) -> TableCell:
     mean = row.mean(column.name) if row else None
-    return Cell(MISSING, number=True) if mean is None else Cell(number(column, mean), f"{mean}", True)
+    return TableCell(MISSING, number=True) if mean is None else TableCell(number(column, mean), f"{mean}", True)
 
 
 def expected(run: Run) -> list[list[str]]:
@@ -181,7 +181,7 @@ def _short(value: Any, most: int = 120) -> str:
 # ---- tables
 
 
-def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[Cell]]]:
+def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[TableCell]]]:
     """(head, whether it is of numbers) of every column, and the rows of all runs: one for each scenario, ratio and preset."""
     columns = list(dict.fromkeys(column for run in runs for group in run.groups() for column in group.columns))
     heads = [("run", False)] if len(runs) > 1 else []
@@ -193,8 +193,8 @@ def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[Cell]]
             for scene in scenes:
                 group = scene.group(ratio)
                 for row in group.rows if group else ():
-                    own = [Cell(scene.run)] if len(runs) > 1 else []
-                    rows.append([*own, Cell(scene.name), *_row(group, row, columns)])
+                    own = [TableCell(scene.run)] if len(runs) > 1 else []
+                    rows.append([*own, TableCell(scene.name), *_row(group, row, columns)])
     return heads, rows
 
 
@@ -203,24 +203,24 @@ def _head(column: Column) -> str:
     return f"{column.title}{unit} {SINGLE_RUN if column.wall else ARROWS[column.better]}".rstrip()
 
 
-def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[Cell]:
+def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[TableCell]:
     assert group is not None
     cells = [
-        Cell(ratio_label(group.ratio), group.ratio, True),
-        Cell(row.preset),
-        Cell(str(len(group.seeds)), number=True),
+        TableCell(ratio_label(group.ratio), group.ratio, True),
+        TableCell(row.preset),
+        TableCell(str(len(group.seeds)), number=True),
     ]
     for column in columns:
         mean = row.mean(column.name) if column in group.columns else None
         if mean is None:
-            cells.append(Cell(MISSING, number=True))
+            cells.append(TableCell(MISSING, number=True))
         else:
-            cells.append(Cell(value_text(column, row), f"{mean}", True, group.is_best(row, group.best(column))))
-    return [*cells, Cell("done" if row.done else f"{row.status}: {row.ending}")]
+            cells.append(TableCell(value_text(column, row), f"{mean}", True, group.is_best(row, group.best(column))))
+    return [*cells, TableCell("done" if row.done else f"{row.status}: {row.ending}")]
 
 
 def endings(runs: Sequence[Run]) -> list[str]:
-    """Why rows have no numbers; reasons that differ in digits only are told once, with how many there are."""
+    """Why rows have no numbers; reasons that differ in digits only appear once, with their number."""
     found: dict[str, list[str]] = {}
     for run in runs:
         for group in run.groups():

@@ -73,7 +73,7 @@ class PresetConfig(Model):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting of a resolved preset, as `explain` tells it."""
+    """One setting of a resolved preset, as `explain` shows it."""
 
     key: str
     value: object
@@ -127,7 +127,7 @@ class Resolved:
         return {key: self.layers[index].origin for key, index in self.set_by.items()}
 
     def row(self, key: str, value: object) -> Row:
-        """What `explain` tells of a value. A source counts when it is of the layer that set the value or of one above:
+        """What `explain` says of a value. A source counts when it is of the layer that set the value or of one above:
         what an earlier layer said is about the value that was replaced."""
         setting = next((known for known in self.set_by if _under(key, known)), None)
         if setting is None:
