@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import tempfile
@@ -41,7 +42,7 @@ from memvirt.shipped import SUITES
 RUN, SUMS, README, PAGES = "run", "SHA256SUMS", "README.md", "inputs/pages.mvcorpus"
 SUITE = "settings/suite.toml"
 KEPT = (shelf.MANIFEST, shelf.PACK, "CLAIMS.toml")  # of a results folder, beside records and timings
-KEPT_FOLDERS = ("cells", "timings")
+KEPT_FOLDERS = ("cells", run_folder.TIMINGS)
 TABLES = {"md": "table.md", "csv": "table.csv", "latex": "table.tex", "json": "table.json", "html": "table.html"}
 FIGURES = {"svg": "svg", "json": plotting.ENDINGS["json"]}
 COLUMNS = 2  # of an article, that a figure takes
@@ -115,7 +116,7 @@ def sum_of(path: Path) -> crate.Sum:
 
 def _copy(folder: Path, to: Path) -> None:
     """The parts of a results folder that memvirt wrote."""
-    files = [folder / name for name in KEPT if (folder / name).exists()]
+    files = [folder / name for name in KEPT if os.path.exists(folder / name)]
     files += [path for name in KEPT_FOLDERS for path in sorted((folder / name).glob("[!.]*.json"))]
     for path in files:
         target = to / path.relative_to(folder)
