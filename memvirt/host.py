@@ -86,7 +86,7 @@ class Host:
             readahead=config.readahead,
             zpool_shrinker=config.zpool_shrinker,
             harvest_interval_ns=config.harvest_interval,
-            **({} if config.compact_threshold is None else {"compact_threshold": config.compact_threshold}),
+            compact_threshold=config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
             quantum_ns=config.quantum,
             costs=costs.for_codec(config.costs, config.codec),

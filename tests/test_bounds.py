@@ -50,7 +50,7 @@ def test_the_engine_itself_refuses_more_frames_than_entries_can_name():
             readahead=0,
             zpool_shrinker=False,
             harvest_interval_ns=1,
-            compact_threshold=1001,
+            compact_threshold=None,
             collapse_interval_ns=0,
             quantum_ns=1,
             costs={},

@@ -42,7 +42,7 @@ class Engine:
         readahead: int,
         zpool_shrinker: bool,
         harvest_interval_ns: int,
-        compact_threshold: int,
+        compact_threshold: int | None,
         collapse_interval_ns: int,
         quantum_ns: int,
         costs: dict[str, int],

@@ -29,7 +29,7 @@ from ..stores.swapspace cimport SwapSpace
 from ..stores.zpool cimport Zpool
 from ..types cimport NONE, NONE16, int64_t, uint32_t, uint64_t
 from ..upkeep.collapse cimport Collapser
-from ..upkeep.compact cimport Compactor
+from ..upkeep.compact cimport COMPACT_NEVER, Compactor
 from .batch cimport Batch
 from .fixed cimport bytes_of_host, take_fixed
 from .gate cimport Gate
@@ -44,7 +44,7 @@ cdef class Engine:
 
     order, order_options: of the replacement order; watermarks in frames; zpool: Zpool's arguments, None: no compressed
     cache; sharing: a scanner's name, None: no page sharing; provisioning: see Provisioning; readahead: page cluster;
-    compact_threshold: per mille, COMPACT_NEVER: only when asked; collapse_interval_ns: 0: only when asked; costs: ns, by
+    compact_threshold: per mille, None: only when asked; collapse_interval_ns: 0: only when asked; costs: ns, by
     name.
     """
 
@@ -59,7 +59,7 @@ cdef class Engine:
     def __init__(self, Content content not None, Device device not None, SwapSpace swap=None, *, str order not None,
                  order_options, uint32_t min_pages, uint32_t low_pages, uint32_t high_pages, dict zpool, str sharing,
                  dict sharing_options, int provisioning, uint32_t readahead, bint zpool_shrinker,
-                 int64_t harvest_interval_ns, uint32_t compact_threshold, int64_t collapse_interval_ns, int64_t quantum_ns,
+                 int64_t harvest_interval_ns, compact_threshold, int64_t collapse_interval_ns, int64_t quantum_ns,
                  dict costs not None, uint64_t seed):
         if content.nr_frames > MOST_FRAMES:
             raise ConfigError(f"{content.nr_frames} frames; the most is {MOST_FRAMES}: entries have 28 bits for one")
@@ -88,7 +88,7 @@ cdef class Engine:
         self.faults = Faults(self.reclaim, provisioning, {})
         if sharing is not None:
             self._share(make_scanner(sharing, self.mapping, sharing_options, seed))
-        self.compactor = Compactor(self.mapping, compact_threshold)
+        self.compactor = Compactor(self.mapping, COMPACT_NEVER if compact_threshold is None else compact_threshold)
         self.collapser = Collapser(self.mapping, collapse_interval_ns)
         self._hire_all(harvest_interval_ns, collapse_interval_ns)
         self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
