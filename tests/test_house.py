@@ -49,13 +49,13 @@ inputs: capture written
 inputs.traces: requests source trace registry text writer exporter importer
 inputs.traces.formats:
 inputs.traces.capture: kernel process inject faults lackey writes pageout
-workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb
+workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb load
 simulation: trace reuse curve profile own face
 -: border admission vm stores streams deciding host
 backends:
 results: timeline record claims manifest shelf run_folder frames shards derived
-experiment: fleet_spec pace scenario simulated backend fleet suite overrides sweep replayed column expected plan
-experiment: prediction preflight trace_cell sampler cell pool elsewhere executors loop
+experiment: fleet_spec life_spec pace scenario simulated living backend fleet suite overrides sweep replayed column
+experiment: expected plan prediction preflight trace_cell sampler driver life cell pool elsewhere executors loop
 timing: hook samples worker
 report: statistics escape choice columns summary check claims verdict runs
 report.figures: style traces corpora data waterfall costs conditions catalog drawing plotting
@@ -287,6 +287,9 @@ def test_the_readme_names_every_folder_and_its_purpose():
     assert there - data - inner - stubs <= set(told), "give each a line in the README's tree"
     assert set(told) <= there | {"tests/data"}, "the README's tree names what is not there"
     assert all(len(purpose) > 8 for purpose in told.values())
+    layers = list(dict.fromkeys(name.split(".")[0] for name in in_order(PYTHON_ORDER)))
+    shown = [name.removeprefix("memvirt/") for name in told if name.startswith("memvirt/")]
+    assert [name for name in shown if name in layers] == [name for name in layers if name in shown]
 
 
 def test_what_the_text_names_exists():
