@@ -1,5 +1,6 @@
 """Bundles prove themselves: what is whole passes, and what was changed fails and is named, by whoever changed it."""
 
+import gzip
 import json
 import random
 import shutil
@@ -18,6 +19,7 @@ from memvirt.errors import BundleError, ConfigError, FolderError
 from memvirt.report.bundle import archive, contents, crate
 from memvirt.report.bundle.contents import Wish, bundle
 from memvirt.report.bundle.verify import Rerun, verify
+from memvirt.results import shelf
 
 pytest.importorskip("rocrate")
 pytest.importorskip("tabulate")
@@ -128,6 +130,37 @@ def test_what_is_not_memvirts_stays_out(results, tmp_path):
     bundle(tmp_path / "run", tmp_path / "b.zip", Wish())
     with zipfile.ZipFile(tmp_path / "b.zip") as inside:
         assert not [name for name in inside.namelist() if "notes" in name or "half" in name]
+
+
+@pytest.mark.parametrize("packs", [False, True])
+def test_the_machine_s_name_is_not_sent(results, tmp_path, packs):
+    """Not in records, not in timings, however the run is kept; and what is sent still proves itself."""
+    records = [made(seed=seed, environment={"hostname": "alice-laptop", "cpus": 2}) for seed in (1, 2)]
+    run = folder(tmp_path / "run", records)
+    if packs:
+        kept = shelf.Pack(run)
+        kept.begin((run / "run.json").read_text())
+        for record in records:
+            kept.write(record)
+        shutil.rmtree(run / "cells")
+        (run / "run.json").unlink()
+    (run / "timings").mkdir()
+    told = {"metadata": {"hostname": "alice-laptop", "unit": "second"}, "benchmarks": [{"runs": [{"metadata": {}}]}]}
+    (run / "timings" / "a--b--s1.json").write_text(json.dumps(told))
+    bundle(run, tmp_path / "b.zip", Wish())
+    with zipfile.ZipFile(tmp_path / "b.zip") as inside:
+        every = {name: inside.read(name) for name in inside.namelist()}
+    plain = [gzip.decompress(data) if name.endswith(".gz") else data for name, data in every.items()]
+    assert not any(b"alice" in data for data in plain) and any(b'"cpus":2' in data for data in plain)
+    del told["metadata"]["hostname"]
+    assert json.loads(every["run/timings/a--b--s1.json"]) == told
+    assert set(standings(tmp_path / "b.zip").values()) <= {"PASS", "SKIP"}
+
+
+def test_what_does_not_hold_the_name_is_copied_byte_for_byte(packed, results):
+    with zipfile.ZipFile(packed) as inside:
+        for path in [results / "run.json", *(results / "cells").iterdir()]:
+            assert inside.read(f"run/{path.relative_to(results).as_posix()}") == path.read_bytes()
 
 
 def test_a_licence_and_authors_are_told(results, tmp_path):

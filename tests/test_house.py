@@ -56,7 +56,7 @@ report: aging_table notes document markup export terminal
 report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
 report.page: packing content build
-report: bundle.archive bundle.check bundle.crate bundle.again bundle.contents bundle.verify
+report: bundle.archive bundle.check bundle.crate bundle.again bundle.nameless bundle.contents bundle.verify
 cli:
 """
 
