@@ -168,7 +168,7 @@ def test_a_licence_and_authors_are_told(results, tmp_path):
     with zipfile.ZipFile(tmp_path / "b.zip") as inside:
         graph = {each["@id"]: each for each in json.loads(inside.read(crate.FILE))["@graph"]}
     assert graph["./"]["license"] == {"@id": "https://spdx.org/licenses/CC-BY-4.0"}
-    assert graph["#author-1"]["name"] == "A. Author" and graph["#run"]["agent"] == [{"@id": "#author-1"}]
+    assert graph["#author-1"]["name"] == "A. Author" and graph["#run"]["agent"] == {"@id": "#author-1"}
     assert graph["./"]["datePublished"] == "2026-01-02T03:04:05+00:00"
 
 
@@ -373,6 +373,7 @@ def test_verify_ends_with_4_when_anything_failed(packed, tmp_path):
 def test_bundle_says_what_it_made(results, tmp_path):
     done = run("bundle", results, "-o", tmp_path / "a.crate.zip")
     assert done.exit_code == 0 and contents.sum_of(tmp_path / "a.crate.zip").sha256 in done.stderr
+    assert "--license and --author would say so" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -398,7 +399,7 @@ def test_what_cannot_be_is_said(results, tmp_path, monkeypatch, words, error, sa
 # ---- what others think of it
 
 
-def test_the_validator_of_the_profile_accepts_it(packed, tmp_path, monkeypatch):
+def test_the_validator_of_the_profile_accepts_it(results, packed, tmp_path, monkeypatch):
     """roc-validator wants the context from the network; here the library's own copy stands for it."""
     services = pytest.importorskip("rocrate_validator.services")
     from importlib.resources import files
@@ -415,18 +416,23 @@ def test_the_validator_of_the_profile_accepts_it(packed, tmp_path, monkeypatch):
 
     monkeypatch.setattr(HttpRequester, "get", lambda self, url, **how: Answer(), raising=False)
 
-    def issues(path):
+    def issues(path, level="REQUIRED"):
         found = services.validate(
             services.ValidationSettings(
                 rocrate_uri=str(path),
                 profile_identifier="process-run-crate-0.5",
-                requirement_severity="REQUIRED",
+                requirement_severity=level,
                 offline=True,
             )
         )
         return [issue.message for issue in found.get_issues()]
 
     assert issues(packed) == []
+    bundle(results, tmp_path / "told.zip", Wish(license="CC-BY-4.0", authors=("A. Author",)))
+    unknown = ("url", "absolute URI", "endTime", "publisher", "affiliation")  # what nobody told, and no one may invent
+    assert [
+        each for each in issues(tmp_path / "told.zip", "RECOMMENDED") if not any(map(each.__contains__, unknown))
+    ] == []
 
     def without_instrument(files):
         told = json.loads(files[crate.FILE])

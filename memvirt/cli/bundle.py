@@ -57,6 +57,11 @@ def bundle(
         say(f"{folder}: {missing} of {cells} cells are not run yet; the bundle speaks of the others")
     say(f"{out}: {out.stat().st_size >> 10} KiB, SHA-256 {sha256}; check it by: memvirt verify {out}")
     say_places(out, [folder])
+    absent = [option for option, given in (("--license", license_), ("--author", author)) if not given]
+    if absent:
+        say(
+            f"note: who is sent it will ask whose it is and what may be done with it; {' and '.join(absent)} would say so"
+        )
 
 
 def _pages(manifest: "Manifest") -> "Keep":
