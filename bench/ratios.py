@@ -36,6 +36,7 @@ GROUPS = {
     "swap": "swap beside raw file I/O",
     "thrash": "half the set resident beside memcg with zram",
     "traces": "import, records a second",
+    "capture": "pages of a live process",
     "simulate": "replacement simulation beside libcachesim",
     "metadata": "bytes of metadata",
     "cells": "cells beside each other, and on dask",

@@ -101,11 +101,11 @@ def content(config: HostConfig, corpus: Any, codec: Any) -> Any:
     from memvirt.engine.content.fingerprints import Fingerprints
 
     if hasattr(corpus, "table"):
-        if config.content == "bytes":
+        if config.has_bytes:
             raise ConfigError("content: the corpus is fingerprints, which have no bytes; set content to 'fingerprint'")
         return Fingerprints(config.memory, codec=codec, table=corpus.table(codec.name, codec.level))
     pages = None if corpus is None else corpus_pages(corpus)
-    kind = contents.Bytes if config.content == "bytes" else Fingerprints
+    kind = contents.Bytes if config.has_bytes else Fingerprints
     return kind(config.memory, None if pages is None else pages[1:], codec)
 
 
@@ -122,7 +122,7 @@ def swap_path(path: object, config: HostConfig) -> str | None:
 
 
 def guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
-    """The engine's arguments for a guest of a VM of so many pages."""
+    """The engine's arguments for a guest of a VM of `pages` pages."""
     return {
         "cache_border": pages - pages * options.cache_percent // 100,
         "swap_slots": options.swap,

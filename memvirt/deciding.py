@@ -9,7 +9,7 @@ from memvirt.vm import Vm
 
 
 class Decisions:
-    """Of one host. What a decider keeps for itself, and since when VMs are told about, goes on from run to run."""
+    """The decisions of one host. A decider's memo, and the moment from which VMs are reported, go on from run to run."""
 
     def __init__(self) -> None:
         self.made = self.acted = 0  # times the decider was asked; of these, the ones that changed something

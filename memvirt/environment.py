@@ -97,7 +97,7 @@ def collect(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def memory_problem(needed_bytes: int, root: Path = Path("/")) -> str:
-    """Why this machine cannot give so much memory to a host, which is populated when it is made; "" when it can."""
+    """Why this machine cannot give that many bytes to a host, which are populated when it is made; "" when it can."""
     available = meminfo(root).get("MemAvailable")
     if available is not None and needed_bytes > available:
         return (
@@ -117,7 +117,7 @@ def swap_folder() -> Path:
 
 
 def disk_problem(needed_bytes: int) -> str:
-    """Why files of swap of so many bytes cannot be made; "" when they can."""
+    """Why files of swap of that many bytes cannot be made; "" when they can."""
     folder = swap_folder()
     try:
         space = os.statvfs(folder)

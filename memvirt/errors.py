@@ -14,7 +14,7 @@ MemvirtError
 └── TimingError      a wall time could not be taken or read: names the cell or the file
 
 Exhaustion (no frame, no slot, a full pool, a refused balloon) is never an error: the engine returns it as a value,
-counted by reason. Three exceptions (of Exception alone) carry an end to where it is told, and no user sees them:
+counted by reason. Three exceptions (of Exception alone) carry an end to where it is reported, and no user sees them:
 
 Exhausted            a VM's stream stopped for want of memory: the outcome of the cell
 WorkerDied           the process that ran the cell was killed, or its executor lost it: the cell has failed

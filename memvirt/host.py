@@ -9,13 +9,14 @@ from os import PathLike
 from typing import Any, Self, TypeVar
 
 from memvirt import border, stores
+from memvirt.admission import Admission
 from memvirt.deciding import Decisions
 from memvirt.engine.content import codec as codecs
 from memvirt.engine.host import audit, contiguity, sample, savings
 from memvirt.engine.host import host as engine_host
 from memvirt.engine.host import schedule as engine_run
 from memvirt.environment import memory_problem
-from memvirt.errors import AdmissionError, ConfigError
+from memvirt.errors import ConfigError
 from memvirt.policies.asking import Asked
 from memvirt.policies.base import Decider, Snapshot, Targets
 from memvirt.settings import costs
@@ -63,7 +64,7 @@ class Host:
 
     def _make(self, config: HostConfig, corpus: Any, swap_path: object, swap_direct: bool) -> None:
         self.config = config
-        if config.content == "bytes" and (problem := memory_problem(config.memory * PAGE_SIZE)):
+        if config.has_bytes and (problem := memory_problem(config.memory * PAGE_SIZE)):
             raise ConfigError(f"memory: {problem}; make the host smaller, or set content to 'fingerprint'")
         codec = codecs.open_codec(config.codec, config.codec_level)
         content = border.content(config, corpus, codec)
@@ -91,9 +92,7 @@ class Host:
             seed=config.seed,
         )
         self._faces: dict[Any, Any] = {}  # of the engine's VMs and snapshots; what there is, it knows
-        self._commit = config.commit
-        self._capacity = config.memory + config.swap_total
-        self._reservable = config.memory - self._engine.nr_fixed - marks.high
+        self._admission = Admission(config, self._engine)
         self._decider = config.decider()
         self._streams = Streams()
         self._decisions = Decisions()
@@ -148,7 +147,7 @@ class Host:
     def create(self, config: VmConfig) -> Vm:
         """What create_vm does, of settings that are validated already."""
         engine = self.engine
-        self._admit(config.name, config.memory, config.reservation)
+        self._admission.require(engine, config.name, config.memory, config.reservation)
         vm = engine.create_vm(
             config.name,
             config.memory,
@@ -167,7 +166,7 @@ class Host:
         self.require(parent)
         if not (isinstance(name, str) and NAME.fullmatch(name)):  # building a model takes longer than a clone
             name = validate(CloneConfig, {"name": name}).name
-        self._admit(name, parent.pages, parent.engine_vm.reservation)
+        self._admission.require(engine, name, parent.pages, parent.engine_vm.reservation)
         return self._face(Vm, engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
 
     def save_vm(self, vm: Vm) -> SavedState:
@@ -175,7 +174,7 @@ class Host:
         what is written while it is kept needs a second place."""
         engine = self.engine
         self.require(vm)
-        self._admit(vm.name, vm.pages, 0)
+        self._admission.require(engine, vm.name, vm.pages, 0)
         return self._face(SavedState, engine.clone_vm(vm.engine_vm, vm.name, vm.disk_for_copy(), False))
 
     def require(self, vm: object) -> None:
@@ -193,33 +192,11 @@ class Host:
         return face
 
     def forget(self, engine_vm: Any) -> None:
-        """It has ended. (Whoever does not come to say so costs a little memory.)"""
+        """Drop the face of a VM or snapshot that has ended. One that stays costs a little memory."""
         self._faces.pop(engine_vm, None)
 
     def _named(self) -> dict[str, Vm]:
         return {name: self._face(Vm, vm) for name, vm in list(self.engine.vms.items())}
-
-    def _admit(self, name: str, pages: int, reservation: int) -> None:
-        """The commit rule, after Linux's overcommit_memory: always; heuristic: no single VM beyond memory and swap;
-        strict: all VMs together within memory and swap. Reservations must fit into memory in any case."""
-        reserved, promised = self.engine.promised()
-        reserved += reservation
-        promised += pages
-        if reserved > self._reservable:
-            raise AdmissionError(
-                f"VM '{name}': reservations would sum to {reserved} pages; the host has {self.config.memory} frames, "
-                f"{self.engine.nr_fixed} of them metadata"
-            )
-        if self._commit == "strict" and promised > self._capacity:
-            raise AdmissionError(
-                f"VM '{name}': {promised} pages would be promised; memory and swap have {self._capacity} "
-                f"(commit='strict')"
-            )
-        if self._commit == "heuristic" and pages > self._capacity:
-            raise AdmissionError(
-                f"VM '{name}': {pages} pages are more than memory and swap together, {self._capacity} "
-                f"(commit='heuristic')"
-            )
 
     @property
     def vms(self) -> list[Vm]:
@@ -284,7 +261,7 @@ class Host:
 
     def watch(self, look: Callable[[int], int] | None) -> None:
         """From now on `look` is called with the simulated time while VMs run, between quanta; it returns from when on it
-        wants to be called again. It may ask the host and its VMs anything and must change nothing. None: nobody looks."""
+        wants to be called again. It may ask the host and its VMs anything and must change nothing. None: no more calls."""
         self._look = look
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:

@@ -1,4 +1,4 @@
-"""Being told to stop, by Ctrl-C, SIGTERM, SIGHUP or the clock: one line, an exit code of its own, whatever was running.
+"""The end of a command by Ctrl-C, SIGTERM, SIGHUP or the clock: one line, an exit code of its own, whatever was running.
 
 Python's KeyboardInterrupt appears in whatever line runs, and libraries do with it as they like: pydantic's serializers
 turn it into a PydanticSerializationError, a module that was being imported into an ImportError, a destructor or a weak
@@ -52,7 +52,7 @@ def alarm(seconds: int | None) -> Iterator[None]:
 
 
 def asked() -> Stopped | None:
-    """Why to stop; None when nobody asked."""
+    """Why to stop; None when nothing asked for it."""
     return _asked
 
 

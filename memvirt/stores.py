@@ -23,7 +23,7 @@ POOL_EVENTS = {
 
 def swap(config: HostConfig, path: str | None, direct: bool) -> Swap | SwapSet | None:
     """What the host swaps to: nothing, an area, or several. The area `swap` has priority 0 and the host's own device."""
-    slot_bytes: Literal[8, 4096] = 4096 if config.content == "bytes" else 8
+    slot_bytes: Literal[8, 4096] = 4096 if config.has_bytes else 8
     areas: list[Swap] = []
     if config.swap:
         areas.append(Swap(config.swap, path, slot_bytes, direct, discard=config.swap_discard))

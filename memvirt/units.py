@@ -1,7 +1,7 @@
 """Sizes, times and percentages: text to exact integers and back.
 
-A size is a whole number of 4 KiB pages and nothing else; a float never takes part. Whoever types "4GB" or "1000" gets
-told why it cannot be and what would do, because a silently rounded size makes two records differ for no visible reason.
+A size is a whole number of 4 KiB pages and nothing else; a float never takes part. A user who types "4GB" or "1000" is told
+why it cannot be and what would do, because a silently rounded size makes two records differ for no visible reason.
 """
 
 import re
@@ -94,7 +94,7 @@ def parse_time(value: object) -> int:
 
 
 def parse_interval(value: object) -> int:
-    """As parse_time, for a time whose name does not end in _ns. ConfigError also for a plain integer of 1 to 999: nobody
+    """As parse_time, for a time whose name does not end in _ns. ConfigError also for a plain integer of 1 to 999: no one
     means so few nanoseconds, and a unit that was forgotten would change a host by a factor of a million."""
     time = parse_time(value)
     if isinstance(value, int) and 0 < time < TIME_UNITS["us"]:

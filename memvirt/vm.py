@@ -43,7 +43,7 @@ class Vm:
         return self._engine_vm
 
     def mark(self) -> None:
-        """A decision is made now: the next view tells what happens from here on."""
+        """A decision is made now: the next view reports what happens from here on."""
         self._stalled_before_ns = self.stall_ns
         self._promoted_before = {age: promoted for age, _, promoted in self._ages()}
 

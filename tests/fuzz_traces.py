@@ -16,8 +16,6 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 import lz4.frame
 import zstandard
 
@@ -30,7 +28,7 @@ from memvirt.inputs.traces.importer import convert
 from memvirt.inputs.traces.registry import lookup, made, recognised
 from memvirt.inputs.traces.requests import Reading
 from memvirt.inputs.traces.source import Source
-from memvirt.inputs.traces.trace import TraceWriter
+from memvirt.inputs.traces.writer import TraceWriter
 
 MOST_PAGES = 1 << 12
 PACK = {

@@ -2,6 +2,7 @@
 
 import pytest
 
+from helpers.suites import scenario, suite
 from memvirt.experiment import cell as cells
 from memvirt.experiment import plan
 from memvirt.experiment.loop import manifest, run_plan
@@ -10,23 +11,14 @@ from memvirt.inputs import synthetic
 from memvirt.results import derived
 from memvirt.results.run_folder import Results
 
-SUITE = """
-schema = 1
-name = "one"
-title = "t"
-description = "d"
-presets = ["none", "swap"]
-[host]
-memory = "4MiB"
-swap = "8MiB"
-[[scenarios]]
-name = "u"
-description = "d"
-overcommit_percent = [100, 200]
-warm_up = { workload = "uniform", accesses = 500 }
-measured = { workload = "uniform", accesses = 2000, write_percent = 50 }
-fleet = { vms = 2, memory = "2MiB" }
-"""
+SUITE = suite(
+    scenario(
+        ratios=(100, 200),
+        warm_up='workload = "uniform", accesses = 500',
+        measured='workload = "uniform", accesses = 2000, write_percent = 50',
+    ),
+    presets=("none", "swap"),
+)
 
 
 @pytest.fixture(scope="module")

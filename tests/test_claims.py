@@ -11,7 +11,8 @@ from helpers.made_records import folder, made
 from memvirt.errors import ConfigError
 from memvirt.experiment import plan, suite
 from memvirt.report import export, markup, terminal
-from memvirt.report.claims import Standing, check, failed, summary
+from memvirt.report.check import Standing
+from memvirt.report.claims import check, failed, summary
 from memvirt.results import claims, manifest
 from memvirt.results.claims import Claim
 from memvirt.results.manifest import Asked, Manifest, Shown
@@ -26,7 +27,7 @@ def claim(**parts):
 
 def standing(*records, **parts):
     (checked,) = check([claim(**parts)], records)
-    return checked.standing.value, checked.evidence
+    return checked.word, checked.evidence
 
 
 def test_a_number_inside_its_range_holds_the_claim_and_one_outside_fails_it():
@@ -101,7 +102,7 @@ def test_standing_is_the_range(value, low, high):
 
 def test_a_summary_counts_and_a_failure_is_told():
     checked = check([claim(), claim(id="b", at_most=1), claim(id="c", cells=["no-1--swap"])], [made(slowdown="2.000")])
-    assert [each.standing for each in checked] == [Standing.HELD, Standing.FAILED, Standing.UNCHECKED]
+    assert [each.standing for each in checked] == [Standing.PASS, Standing.FAIL, Standing.SKIP]
     assert summary(checked) == "1 held, 1 failed, 1 not checked" and failed(checked)
     assert not failed(checked[::2]) and summary([]) == "none"
 

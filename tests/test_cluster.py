@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.cluster import Cluster, Direct, environment, kill, stalling, until
+from helpers.suites import scenario, suite
 from memvirt.errors import ConfigError, ExecutorLost, WorkerDied
 from memvirt.experiment import elsewhere, executors, plan, pool
 from memvirt.experiment.cell import prepare
@@ -24,22 +25,12 @@ from memvirt.results.record import comparable
 from memvirt.results.run_folder import Results, load
 
 pytest.importorskip("distributed")
-SUITE = """
-schema = 1
-name = "tiny"
-title = "Tiny"
-description = "Two ratios, two presets"
-presets = ["swap", "zcache"]
-[host]
-memory = "4MiB"
-swap = "16MiB"
-[[scenarios]]
-name = "zipf"
-description = "Few pages are hot."
-overcommit_percent = [100, 150]
-fleet = { vms = 2, memory = "2MiB" }
-measured = { workload = "zipf", accesses = ACCESSES, write_percent = 30 }
-"""
+SUITE = suite(
+    scenario("zipf", (100, 150), measured='workload = "zipf", accesses = ACCESSES, write_percent = 30'),
+    name="tiny",
+    presets=("swap", "zcache"),
+    swap="16MiB",
+)
 CELLS = 6  # of it, two of them baselines
 QUICK = ("run", "quick", "--tier", "smoke", "--preset", "zcache", "--corpus", "synthetic")
 
@@ -203,7 +194,7 @@ def test_no_worker_that_could_run_a_cell(tmp_path):
     finally:
         own.end()
     assert code == 1 and kept(tmp_path / "out") == 0
-    assert "no worker of it can run these cells: it has memvirt 0.0.9" in err and "--resume" in err
+    assert "none of its workers can run these cells: it has memvirt 0.0.9" in err and "--resume" in err
 
 
 @pytest.mark.parametrize(
@@ -323,7 +314,7 @@ def test_a_corpus_that_came_damaged_is_not_kept(direct, tmp_path):
     inner.submit = lambda call, /, *args, **more: Direct(missing if call is elsewhere.take else damaged).submit(
         call, *args
     )
-    with pytest.raises(ExecutorLost, match="no worker of it can run these cells: .*do not match their hash"):
+    with pytest.raises(ExecutorLost, match="none of its workers can run these cells: .*do not match their hash"):
         executor.submit(divmod, 7, 2).result(10)
     assert not list((tmp_path / "there").glob("*"))
 
@@ -357,7 +348,7 @@ def test_what_an_executor_loses_goes_out_again_and_not_for_ever(direct):
 
 def test_unlike_workers_are_told_of_once_and_not_asked_for_ever(direct):
     executor, inner, told = direct(unlike)
-    with pytest.raises(ExecutorLost, match="no worker of it can run these cells: it has lz4 0.1"):
+    with pytest.raises(ExecutorLost, match="none of its workers can run these cells: it has lz4 0.1"):
         executor.submit(divmod, 7, 2).result(10)
     assert len(inner.calls) == MOST_IN_VAIN
     assert told == ["note: no cell is run by the worker node:1 on node: it has lz4 0.1"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import memvirt
 from memvirt.errors import ConfigError
 from memvirt.experiment.suite import Suite
-from memvirt.names import CODECS, DEVICES
+from memvirt.names import CODECS, DEVICES, SCANNERS
 from memvirt.results.record import canonical, sha256_of
 from memvirt.settings import costs, orders
 from memvirt.settings.config import HostConfig
@@ -88,10 +88,16 @@ def test_a_conflict_that_may_stem_from_an_invalid_field_is_not_invented():
         ({"zpool_percent": 101}, "zpool_percent: percentage 101 is outside 0..100; did you mean 100%?"),
         ({"sharing_options": {"a": 1}}, "sharing_options: given, but sharing is off"),
         ({"sharing": "ksm", "sharing_options": {"smartscan": True}}, "did you mean 'smart_scan'?"),
-        ({"sharing": "ksm", "sharing_options": {"smart_scan": 1}}, "not of the kind of its default"),
-        ({"sharing": "ksm", "sharing_options": {"pages_to_scan": 0}}, "must be at least 1"),
-        ({"sharing": "ksm", "sharing_options": {"max_page_sharing": 2**32 + 2}}, "is more than 2147483647"),
-        ({"sharing": "hash", "sharing_options": {"sleep_ns": 2**63}}, "is more than 1000000000000000000"),
+        ({"sharing": "ksm", "sharing_options": {"smart_scan": 1}}, "1 must be true or false; the default is True"),
+        (
+            {"sharing": "ksm", "sharing_options": {"pages_to_scan": 0}},
+            "must be a whole number in 1 .. 2147483647; the default is 100",
+        ),
+        (
+            {"sharing": "ksm", "sharing_options": {"max_page_sharing": 2**32 + 2}},
+            "in 2 .. 2147483647; the default is 256",
+        ),
+        ({"sharing": "hash", "sharing_options": {"sleep_ns": 2**63}}, "in 1 .. 1000000000000000000; "),
         ({"sharing": "esx", "sharing_options": {"salting": "no"}}, "unknown value 'no' (known: global, tenant, vm)"),
         ({"replacement": "s3fifo", "replacement_options": {"varient": "paper"}}, "did you mean 'variant'?"),
         ({"replacement": "2q", "replacement_options": {"variant": "papr"}}, "did you mean 'paper'?"),
@@ -385,11 +391,23 @@ def test_every_order_of_the_table_is_the_engine_s():
 
 
 def test_options_of_orders_say_all_there_is_to_say():
-    for name, written in orders.ORDERS.items():
-        for option in written.options:
-            assert option.meaning and option.source, f"{name}.{option.name}"
-            assert option.problem(option.default) is None
-            assert bool(option.choices) == isinstance(option.default, str) != (option.low < option.high)
+    for name, order in orders.ORDERS.items():
+        for key, option in order.options.items():
+            assert option.meaning and option.source, f"{name}.{key}"
+            assert bool(option.choices) == isinstance(option.default, str) and option.low < option.high
+
+
+@pytest.mark.parametrize("owner", [*SCANNERS.values(), *orders.ORDERS.values()], ids=lambda owner: owner.summary[:20])
+def test_an_option_takes_its_default_its_bounds_and_nothing_beyond(owner):
+    for option in owner.options.values():
+        assert option.meaning and option.problem(option.default) is None
+        if option.choices:
+            good, bad = option.choices, ("", None, 1)
+        elif isinstance(option.default, bool):
+            good, bad = (True, False), (0, 1, "true")
+        else:
+            good, bad = (option.low, option.high), (option.high + 1, -1, True, 2.0, "3")
+        assert not any(map(option.problem, good)) and all(map(option.problem, bad))
 
 
 def test_an_order_takes_what_is_listed_and_has_the_listed_defaults():
@@ -397,15 +415,15 @@ def test_an_order_takes_what_is_listed_and_has_the_listed_defaults():
     from memvirt import simulate
 
     trace = np.concatenate([np.arange(300) % n for n in (60, 300, 90, 300, 40)])
-    for name, written in orders.ORDERS.items():
+    for name, order in orders.ORDERS.items():
         plain = simulate(name, trace, 50)
         assert plain == simulate(name, trace, 50, **orders.resolved(name, {}))
-        for option in written.options:
+        for key, option in order.options.items():
             for value in option.choices or (option.low, option.high):
-                assert 300 <= simulate(name, trace, 50, **{option.name: value}) <= len(trace)
+                assert 300 <= simulate(name, trace, 50, **{key: value}) <= len(trace)
             for wrong in (True, None, 2.5, [], "none of them", *([] if option.choices else (option.low - 1, 2**70))):
-                with pytest.raises(ConfigError, match=f"{option.name}: "):
-                    simulate(name, trace, 50, **{option.name: wrong})
+                with pytest.raises(ConfigError, match=f"{key}: "):
+                    simulate(name, trace, 50, **{key: wrong})
         with pytest.raises(ConfigError, match="has no option 'colour'"):
             simulate(name, trace, 50, colour="red")
 

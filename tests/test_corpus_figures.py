@@ -1,12 +1,10 @@
 """Figures of a corpus: every field that is drawn is in the data, and the data are the summary's."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from memvirt.cli import main
 from memvirt.inputs import Corpus, fingerprints, save
 from memvirt.inputs.summary import summarize
 from memvirt.report.figures.corpora import CONTENTS, of_corpus
@@ -54,7 +52,7 @@ def test_every_figure_draws_what_it_has(summary):
 
 def test_contents_add_up_to_all_pages(summary):
     values = of_corpus(summary)["contents"]["data"]["values"]
-    percent = {(value["class"], value["of it"]): value["percent"] for value in values}
+    percent = {(value["class"], value["part"]): value["percent"] for value in values}
     assert [round(percent["a", kind] * 12 / 100) for kind in CONTENTS] == [3, 2, 3, 2, 2]
     assert sum(percent["b", kind] for kind in CONTENTS) == pytest.approx(100)
 
@@ -78,18 +76,15 @@ def test_common_pages_both_ways_and_no_figure_without(summary, corpus):
     assert list(of_corpus(summarize(fingerprints(alone, [("lz4", None)])))) == ["contents", "sizes"]
 
 
-def test_figures_are_written_and_not_over_others(corpus, tmp_path, monkeypatch, capsys):
+def test_figures_are_written_and_not_over_others(corpus, tmp_path, memvirt):
     save(corpus, tmp_path / "a.mvcorpus")
 
     def call(*words):
-        monkeypatch.setattr(sys, "argv", ["memvirt", "corpus", "info", str(tmp_path / "a.mvcorpus"), *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code or 0, capsys.readouterr().err
+        code, _, err = memvirt("corpus", "info", tmp_path / "a.mvcorpus", *words)
+        return code, err
 
-    code, err = call("--figures", tmp_path / "nowhere")
-    assert code == 2 and "there is no folder" in err
-    (tmp_path / "out").mkdir()
+    code, err = call("--figures", tmp_path / "a.mvcorpus" / "below")
+    assert code == 2 and "--figures" in err
     assert call("--figures", tmp_path / "out")[0] == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "contents.vl.json", "sizes.vl.json", "common.vl.json"

@@ -126,7 +126,7 @@ def test_sizes_run_side_by_side(monkeypatch):
         barrier.wait()
         return capacity
 
-    assert curve.exact("any", TRACE, 900, (3, 4), misses, at_once=2).misses == (3, 4)
+    assert curve.exact(curve.MissCounter("any", misses, 2), TRACE, 900, (3, 4)).misses == (3, 4)
 
 
 def test_what_one_size_raises_ends_the_curve():
@@ -139,7 +139,7 @@ def test_what_one_size_raises_ends_the_curve():
         return 0
 
     with pytest.raises(MemoryError):
-        curve.exact("any", TRACE, 900, (3, 4, 5), misses, at_once=2)
+        curve.exact(curve.MissCounter("any", misses, 2), TRACE, 900, (3, 4, 5))
 
 
 @pytest.mark.parametrize("name", ["lru", "clock", "belady"])

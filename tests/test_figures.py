@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.made_records import folder, made
-from memvirt.cli import main
+from helpers.program import call
 from memvirt.errors import ConfigError
-from memvirt.report.figures import data, style
+from memvirt.report.figures import data, style, waterfall
 from memvirt.report.figures.catalog import KINDS, make
 from memvirt.report.figures.drawing import WIDTHS, draw
 from memvirt.report.runs import Run, read_runs
@@ -85,7 +85,7 @@ def test_a_curve_of_nothing_has_no_point():
 
 def test_a_waterfall_adds_up_to_what_the_record_says(scenes):
     for name, each in scenes.items():
-        rows = data.savings(each[0], "1.50")
+        rows = waterfall.savings(each[0], "1.50")
         for preset, records in each[0].at("1.50"):
             steps = {row["step"]: row for row in rows if row["preset"] == preset}
             found = [int(value) for one in records for key, value in one.derived.items() if key.startswith("saved_")]
@@ -93,7 +93,7 @@ def test_a_waterfall_adds_up_to_what_the_record_says(scenes):
             if not saved:
                 assert not steps
                 continue
-            net = steps.pop(data.NET)
+            net = steps.pop(waterfall.NET)
             assert sum(row["mib"] for row in steps.values()) == pytest.approx(net["mib"])
             gross = sum(row["mib"] for row in steps.values() if row["sign"] == "saved")
             assert gross * 256 == pytest.approx(saved), (name, preset)
@@ -104,15 +104,15 @@ def test_costs_are_seconds_for_each_gib():
     record = made(ratio="2.00", saved=(("zpool", 262_144), ("swap", 131_072)), cpu=(1, 2_000_000_000))
     record = replace(record, cpu_ns={**record.cpu_ns, "compress": 10**9, "decompress": 2 * 10**9})
     (scene,) = data.scenes([run_of([record])])[0]
-    costs = {row["step"]: row["cost"] for row in data.savings(scene, "2.00")}
-    assert costs == {"compressed": 3.0, "swapped": 4.0, data.NET: None}
+    costs = {row["step"]: row["cost"] for row in waterfall.savings(scene, "2.00")}
+    assert costs == {"compressed": 3.0, "swapped": 4.0, waterfall.NET: None}
 
 
 def test_a_mechanism_and_a_fault_that_have_no_words_yet_are_called_as_they_are():
     record = made(ratio="2.00", saved=(("swap", 256), ("novel", 512)), histograms={"novel": [(500, 1), (900, 1)]})
     (scene,) = data.scenes([run_of([replace(record, cpu_ns={"novel": 10**9})])])[0]
-    rows = {row["step"]: row for row in data.savings(scene, "2.00")}
-    assert rows["novel"]["mib"] == 2 and rows["novel"]["cost"] == 512 and rows[data.NET]["mib"] == 3
+    rows = {row["step"]: row for row in waterfall.savings(scene, "2.00")}
+    assert rows["novel"]["mib"] == 2 and rows["novel"]["cost"] == 512 and rows[waterfall.NET]["mib"] == 3
     assert {row["kind"] for row in data.latencies(scene, "2.00")} == {data.ALL_FAULTS, "novel"}
 
 
@@ -253,25 +253,16 @@ def test_scenarios_of_any_name_get_file_names_of_their_own(tmp_path, capsys):
     records = [made(ratio=record.ratio, preset="swap", config=config | {"ratio": record.ratio}) for record in records]
     path = folder(tmp_path / "run", [replace(record, scenario=f"odd-{i}") for i, record in enumerate(records)])
     out = tmp_path / "out"
-    main_with(["plot", str(path), "--figure", "tradeoff", "--out", str(out)])
+    call("plot", str(path), "--figure", "tradeoff", "--out", str(out))
     assert [file.parent for file in tmp_path.rglob("*.svg")] == [out]
 
 
 # ---- the command
 
 
-def main_with(words):
-    """The command line in this process; the exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["memvirt", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    return ended.value.code
-
-
 def test_plot_writes_what_it_names_and_tells_what_there_is_not(tmp_path, capsys):
     asked = ["plot", str(QUICK), "--figure", "savings,miss-ratios", "--scenario", "scan", "--ratio", "1.5", "--out"]
-    assert not main_with([*asked, str(tmp_path / "new" / "place"), "--format", "json", "--no-title"])
+    assert not call(*asked, str(tmp_path / "new" / "place"), "--format", "json", "--no-title")
     out, err = capsys.readouterr()
     file = Path(out.strip())
     assert file == tmp_path / "new" / "place" / "savings-scan-1.50.vl.json" and "title" not in json.loads(
@@ -292,7 +283,7 @@ def test_plot_writes_what_it_names_and_tells_what_there_is_not(tmp_path, capsys)
     ],
 )
 def test_what_cannot_be_plotted_is_a_sentence(words, said, capsys, tmp_path):
-    assert main_with(["plot", str(QUICK), *words, "--out", str(tmp_path / "out")]) == 2
+    assert call("plot", str(QUICK), *words, "--out", str(tmp_path / "out")) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -308,9 +299,9 @@ def test_folders_that_are_none_are_refused(tmp_path, capsys):
         ("foreign", "not of a memvirt run"),
         ("mixed", "unlike runs"),
     ):
-        assert main_with(["plot", str(tmp_path / path)]) == 2
+        assert call("plot", str(tmp_path / path)) == 2
         assert said in capsys.readouterr().err
-    assert main_with(["plot", str(QUICK), str(QUICK)]) == 2
+    assert call("plot", str(QUICK), str(QUICK)) == 2
     assert "given twice" in capsys.readouterr().err
     assert mixed.exists()
 
@@ -322,5 +313,5 @@ def test_without_the_library_a_sentence_says_what_to_install(monkeypatch, scenes
 
 
 def test_every_figure_is_listed(capsys):
-    main_with(["list", "figures", "--json"])
+    call("list", "figures", "--json")
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(KINDS)

@@ -11,7 +11,8 @@ from memvirt.settings.orders import ORDERS
 ROOT = Path(__file__).parents[1]
 ENGINE = ROOT / "ext" / "memvirt" / "engine"
 PACKAGE = ROOT / "memvirt"
-MAX_LINES = 440
+MAX_LINES = 440  # of the engine
+MAX_PYTHON_LINES = 400
 MAX_TEST_LINES = 640
 MAX_FUNCTION_LINES = 62
 
@@ -37,27 +38,34 @@ testing: agendas orders guests contents memory stores host
 """
 
 PYTHON_ORDER = """
--: errors interrupts units names
+-: errors interrupts units names shipped
 metrics: metric sharing registry
-policies:
+policies: base asking esx far_memory ksmtuned proportional proxmox senpai mom
 settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 -: environment versions
-inputs:
-workloads:
+inputs: bits files heap corpus masim measure synthetic fingerprints model similarity store summary fit
+inputs.sources: runs files process dumps named
+inputs: capture written
+inputs.traces: requests source trace registry text writer exporter importer
+inputs.traces.formats:
+inputs.traces.capture: kernel process inject faults lackey writes pageout
+workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb
 simulation: trace reuse curve profile own face
--: border vm stores streams deciding host
+-: border admission vm stores streams deciding host
+backends:
 results: timeline record claims manifest shelf run_folder frames shards derived
-experiment: fleet_spec pace backend fleet suite overrides sweep replayed column expected plan prediction preflight
-experiment: trace_cell sampler cell pool elsewhere executors loop
+experiment: fleet_spec pace scenario simulated backend fleet suite overrides sweep replayed column expected plan
+experiment: prediction preflight trace_cell sampler cell pool elsewhere executors loop
 timing: hook samples worker
-report: statistics escape choice columns summary claims verdict runs
-report.figures: style traces corpora data costs conditions catalog drawing plotting
+report: statistics escape choice columns summary check claims verdict runs
+report.figures: style traces corpora data waterfall costs conditions catalog drawing plotting
 report: aging_table notes document markup export terminal
 report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
 report.page: packing content build
-report: bundle.archive bundle.check bundle.crate bundle.again bundle.nameless bundle.contents bundle.verify
-cli:
+report: bundle.archive bundle.crate bundle.again bundle.nameless bundle.contents bundle.verify
+cli: catalog_entry topics catalog show progress figure_files run_options jobs table timings merge
+cli: compare export plot report timeline doctor validate corpora content_models corpus_info corpus trace_info trace bundle run
 """
 
 
@@ -79,15 +87,24 @@ def engine_modules():
     }
 
 
-def engine_imports(path):
+def engine_imports(path, text=None):
     """Engine modules that a .pyx or .pxd imports, as dotted names below memvirt.engine."""
     here = path.relative_to(ENGINE).parent.parts
-    text = path.read_text()
-    for dots, name in re.findall(r"^\s*from (\.+)([\w.]*) c?import", text, re.MULTILINE):
+    text = path.read_text() if text is None else text
+    for dots, name, imported in re.findall(r"^\s*from (\.+)([\w.]*) c?import ([\w, ]+)", text, re.MULTILINE):
         above = here[: len(here) - (len(dots) - 1)]
-        if name:
-            yield ".".join((*above, *name.split(".")))
-    yield from re.findall(r"^\s*from memvirt\.engine\.([\w.]+) c?import", text, re.MULTILINE)
+        yield from modules_of(".".join((*above, *filter(None, name.split(".")))), imported)
+    for name, imported in re.findall(r"^\s*from memvirt\.engine\.?([\w.]*) c?import ([\w, ]+)", text, re.MULTILINE):
+        yield from modules_of(name, imported)
+    yield from re.findall(r"^\s*c?import memvirt\.engine\.([\w.]+)", text, re.MULTILINE)
+
+
+def modules_of(name, imported):
+    """The modules that `from NAME import IMPORTED` reaches: the one of the name, or those of a folder."""
+    if not name or (ENGINE / name.replace(".", "/")).is_dir():
+        yield from (f"{name}.{each.split()[0]}".lstrip(".") for each in imported.split(",") if each.strip())
+    else:
+        yield name
 
 
 def test_every_engine_module_has_its_place():
@@ -100,6 +117,25 @@ def test_engine_imports_point_upwards_in_the_list(path):
     for imported in engine_imports(path):
         if imported != name:
             assert order.index(imported) < order.index(name), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize(
+    ("line", "imported"),
+    [
+        ("from ..host.vm cimport Vm", "host.vm"),
+        ("from ..host import vm", "host.vm"),
+        ("def later():\n    from ..host.vm import Vm", "host.vm"),
+        ("from memvirt.engine.host.vm cimport Vm", "host.vm"),
+        ("from memvirt.engine.host cimport vm", "host.vm"),
+        ("cimport memvirt.engine.host.vm", "host.vm"),
+        ("import memvirt.engine.host.vm as vm", "host.vm"),
+    ],
+)
+def test_an_engine_import_that_points_downwards_is_seen(line, imported):
+    """However it is written: relative or absolute, of a module or from one, or inside a function."""
+    order = list(in_order(ENGINE_ORDER))
+    assert list(engine_imports(ENGINE / "mapping" / "rmap.pyx", line)) == [imported]
+    assert order.index(imported) > order.index("mapping.rmap")
 
 
 def test_no_engine_module_is_dead():
@@ -191,7 +227,7 @@ def test_an_import_that_points_downwards_is_seen(line):
 
 def sources():
     for base, patterns in (
-        (ENGINE, ("*.pyx", "*.pxd", "*.pxi", "*.h")),
+        (ROOT / "ext", ("*.pyx", "*.pxd", "*.pxi", "*.h")),
         (PACKAGE, ("*.py",)),
         (ROOT / "bench", ("*.py", "*.pyx")),
     ):
@@ -201,8 +237,8 @@ def sources():
 
 @pytest.mark.parametrize("path", list(sources()), ids=lambda path: path.name)
 def test_files_and_functions_are_short(path):
-    lines = path.read_text().splitlines()
-    assert len(lines) <= MAX_LINES, f"{path.name}: {len(lines)} lines; is it still one idea?"
+    lines, most = path.read_text().splitlines(), MAX_PYTHON_LINES if path.suffix == ".py" else MAX_LINES
+    assert len(lines) <= most, f"{path.name}: {len(lines)} lines; is it still one idea?"
     starts = [i for i, line in enumerate(lines) if re.match(r"\s*(cdef|cpdef|def|async def) (?!class )[^=]*\(.*", line)]
     for start in starts:
         indent = len(lines[start]) - len(lines[start].lstrip())
@@ -222,6 +258,74 @@ def test_files_and_functions_are_short(path):
 def test_tests_are_short_too(path):
     lines = len(path.read_text().splitlines())
     assert lines <= MAX_TEST_LINES, f"{path.name}: {lines} lines; are these tests of one thing?"
+
+
+def tree_of_readme():
+    """(folder, purpose) of every line of the tree that the README shows."""
+    text = (ROOT / "README.md").read_text()
+    above: list[str] = []
+    for line in re.search(r"^ext/memvirt/engine/ .*?(?=^```)", text, re.MULTILINE | re.DOTALL).group().splitlines():
+        found = re.match(r"( *)([\w./-]+/) +(\S.*)", line)
+        if found:
+            depth, name = len(found[1]) // 2, found[2].rstrip("/")
+            above = [*above[:depth], name]
+            yield "/".join(above), found[3]
+
+
+def test_the_readme_names_every_folder_and_its_purpose():
+    told = dict(tree_of_readme())
+    inner = {"memvirt/settings/presets/costs", "memvirt/inputs/traces/capture", "memvirt/inputs/traces/formats"}
+    stubs = {f"memvirt/engine/{path.name}" for path in ENGINE.iterdir() if path.is_dir()}
+    kept = [path for path in ("memvirt", "ext", "bench", "tests", "results", ".ci") if (ROOT / path).is_dir()]
+    there = {
+        str(path.parent.relative_to(ROOT))
+        for base in kept
+        for path in (ROOT / base).rglob("*")
+        if path.is_file() and path.suffix not in (".pyc", ".so") and "build" not in path.parts
+    }
+    data = {folder for folder in there if folder.startswith(("results/", "tests/data/"))}
+    assert there - data - inner - stubs <= set(told), "give each a line in the README's tree"
+    assert set(told) <= there | {"tests/data"}, "the README's tree names what is not there"
+    assert all(len(purpose) > 8 for purpose in told.values())
+
+
+def test_what_the_text_names_exists():
+    """Modules and files of ours that comments, messages and the README name."""
+    modules = {f"memvirt.{name}" for name, _ in python_modules()} | {
+        f"memvirt.engine.{name}" for name in engine_modules()
+    }
+    modules |= {
+        ".".join(path.relative_to(ROOT / "ext").with_suffix("").parts) for path in (ROOT / "ext").rglob("*.pyx")
+    }
+    modules |= {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    modules |= {f"memvirt.engine.{path.name}" for path in ENGINE.iterdir() if path.is_dir()} | {"memvirt.engine"}
+    for path in [*sources(), ROOT / "README.md", ROOT / "setup.py"]:
+        text = path.read_text()
+        for name in re.findall(r"(?<![\w./{-])(?:memvirt|ext|bench|tests)/[\w./-]+\.(?:py|md|pyx|pxd|toml|h)\b", text):
+            assert (ROOT / name).exists(), f"{path.name} names {name}"
+        for name in (
+            re.findall(r"\bmemvirt(?:\.[a-z]\w*)+", text) if path.suffix in (".py", ".pyx", ".pxd", ".md") else ()
+        ):
+            assert known_name(name, modules), f"{path.name} names {name}"
+
+
+def known_name(name, modules):
+    """Whether a dotted name is a module, or something that its module's text has."""
+    parts = name.split(".")
+    inner = next(length for length in range(len(parts), 0, -1) if ".".join(parts[:length]) in modules)
+    if inner == len(parts):
+        return True
+    place = Path(*parts[:inner])
+    files = [ROOT / place.with_suffix(".py"), ROOT / place / "__init__.py"]
+    files += [ROOT / "ext" / place.with_suffix(suffix) for suffix in (".pyx", ".pxd")]
+    return any(re.search(rf"\b{parts[inner]}\b", file.read_text()) for file in files if file.exists())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
+def test_tests_import_what_they_use_like_anyone(path):
+    """Folders that tests import from stand in pyproject.toml; none is added on the way, and no file is run as a module."""
+    asked = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    assert not asked & {"sys.path.insert", "sys.path.append", "importlib.util.spec_from_file_location"}
 
 
 @pytest.mark.parametrize("path", list(sources()), ids=lambda path: path.name)

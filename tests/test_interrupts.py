@@ -97,8 +97,8 @@ MOMENTS = {
     "reading": f"capture._read = lambda *_: {NOW}",
     "between two classes": f"capture.SOURCES['numeric'] = lambda *_: {NOW}",
     "written, not yet moved": f"""
-beside = store._write_beside
-store._write_beside = lambda path, write, move: beside(path, lambda file: (write(file), {NOW}), move)
+beside = store.write_beside
+store.write_beside = lambda path, write, move: beside(path, lambda file: (write(file), {NOW}), move)
 """,
 }
 
@@ -113,6 +113,23 @@ def test_while_the_corpus_is_captured(words, moment, tmp_path):
     out, err = process.communicate()
     assert process.returncode == 130 and out == "" and "interrupted" in err and "Traceback" not in err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_while_a_file_of_memory_is_captured(tmp_path):
+    """Its first half is on its way to the disk then."""
+    (tmp_path / "vm.raw").write_bytes(os.urandom(16 << 20))
+    prepared = f"""
+import signal, time
+from memvirt.inputs.sources import files
+read = files.File.read
+files.File.read = lambda self, at, rows: read(self, at, rows) if at < 8 << 20 else {NOW}
+"""
+    (tmp_path / "out").mkdir()
+    words = ("corpus", "capture", tmp_path / "vm.raw", "--out", tmp_path / "out" / "vm.mvcorpus")
+    process = start(*words, prepared=prepared)
+    out, err = process.communicate()
+    assert process.returncode == 130 and out == "" and "interrupted" in err and "Traceback" not in err
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_while_the_table_is_printed(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.suites import scenario, suite
 from memvirt import environment
 from memvirt.cli.jobs import how_many
 from memvirt.engine.content.content import Bytes
@@ -24,23 +25,17 @@ from memvirt.results.record import comparable
 from memvirt.results.run_folder import Results, load
 
 ROOT = Path(__file__).parents[1]
-SUITE = """
-schema = 1
-name = "tiny"
-title = "Tiny"
-description = "Two ratios, three presets"
-presets = ["swap", "zcache", "all"]
-[host]
-memory = "4MiB"
-swap = "16MiB"
-[[scenarios]]
-name = "zipf"
-description = "Few pages are hot."
-overcommit_percent = [100, 150]
-fleet = { vms = 2, memory = "2MiB" }
-warm_up = { workload = "zipf", accesses = 1000 }
-measured = { workload = "zipf", accesses = 4000, write_percent = 30 }
-"""
+SUITE = suite(
+    scenario(
+        "zipf",
+        (100, 150),
+        warm_up='workload = "zipf", accesses = 1000',
+        measured='workload = "zipf", accesses = 4000, write_percent = 30',
+    ),
+    name="tiny",
+    presets=("swap", "zcache", "all"),
+    swap="16MiB",
+)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ ksmd is led pass by pass: it sleeps for minutes between two, and a change of sle
 sleeps would be lost, so its state is watched.
 """
 
-import importlib.util
 import os
 import random
 import signal
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from peers.guard import Busy, Guard
 
 import memvirt
 
@@ -83,15 +83,6 @@ def read(name):
     return (KSM / name).read_text().strip()
 
 
-def bench_guard():
-    """The benchmarks' guard: puts settings back even when this process is killed, one run on a machine at a time."""
-    path = Path(__file__).parents[1] / "bench" / "peers" / "guard.py"
-    spec = importlib.util.spec_from_file_location("memvirt_bench_guard", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def chosen(name):
     """A setting's value as it would be written: of "[none] scan-time" it is none."""
     text = read(name)
@@ -106,12 +97,11 @@ def guarded_ksmd():
     missing = [name for name in (*SETTINGS, *COMPARED, "run") if not os.access(KSM / name, os.R_OK)]
     if missing or not os.access(KSM / "run", os.W_OK):
         pytest.skip(f"this kernel's KSM cannot be used: {', '.join(missing) or 'run'} missing or not writable")
-    peers = bench_guard()
     try:
-        guard = peers.Guard()
-    except peers.Busy as busy:
+        guarding = Guard()
+    except Busy as busy:
         pytest.skip(str(busy))
-    with guard:
+    with guarding as guard:
         if read("run") != "0" or int(read("pages_shared")):
             pytest.skip("KSM is in use on this machine")
         for name, value in SETTINGS.items():
@@ -296,7 +286,6 @@ def test_a_killed_run_leaves_the_machine_as_it_was(tmp_path):
     before = [chosen(name) if os.access(KSM / name, os.R_OK) else "" for name in names]
     lead = f"""
 import pathlib, sys, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
 import pytest, test_ksm_kernel as here
 guarded = here.guarded_ksmd()
 try:
@@ -312,7 +301,9 @@ else:
     print(here.read("pages_sharing"), flush=True)
     time.sleep(60)
 """
-    run = subprocess.Popen([sys.executable, "-c", lead], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    run = subprocess.Popen([sys.executable, "-c", lead], env=environment, **pipes)
     said = run.stdout.readline()
     if not said and run.wait() == 1:
         pytest.skip(run.communicate()[1].decode().strip().splitlines()[-1])

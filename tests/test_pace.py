@@ -1,7 +1,6 @@
 """Time between accesses: work, due times, sleep, the paces of a suite, and traces that are replayed at their own times."""
 
 import json
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 
 import memvirt as library
 from helpers.world import PAGE
-from memvirt.cli import main
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.experiment import cell as cells
 from memvirt.experiment import plan, suite
@@ -21,20 +19,6 @@ from memvirt.workloads import Batch, Space, Stream, parse
 
 MS, SECOND = 10**6, 10**9
 HIT = 100
-
-
-@pytest.fixture
-def memvirt(monkeypatch, capsys):
-    """Call the program in this process: (exit code, stdout, stderr)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["memvirt", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out = capsys.readouterr()
-        return end.value.code or 0, out.out, out.err
-
-    return call
 
 
 def reads(pages, work_ns=0, due_ns=None):

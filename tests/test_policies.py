@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from memvirt import policies
 from memvirt.errors import ConfigError
+from memvirt.names import DECIDERS
 from memvirt.policies import ColdAge, Snapshot, Targets, VmView
 from memvirt.policies.base import inflation
 
@@ -337,7 +338,7 @@ def snapshots(draw):
     )
 
 
-@pytest.mark.parametrize("name", policies.DECIDERS)
+@pytest.mark.parametrize("name", DECIDERS)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_targets_stay_within_promises_and_decisions_are_pure(name, data):
@@ -422,12 +423,6 @@ def test_proxmox_swings_where_its_rule_does():
 # -- the registry ------------------------------------------------------------------------------------------------------
 
 
-def test_descriptions():
-    rows = policies.describe()
-    assert [name for name, _ in rows] == list(policies.DECIDERS)
-    assert all(text.endswith(".") and "\n" not in text for _, text in rows)
-
-
 def test_options_take_sizes_and_times():
     decider = policies.build("proxmox", {"max_step_pages": "200MiB", "interval_ns": "5s"})
     assert (decider.max_step_pages, decider.interval_ns) == (51200, 5 * 10**9)
@@ -455,7 +450,7 @@ def test_options_that_cannot_be(name, options, part):
 
 
 USER = """
-from memvirt.policies.base import Targets
+from memvirt.policies import Percent, Positive, Targets
 
 class Fair:
     interval_ns = 10**9
@@ -475,6 +470,12 @@ class Fussy:
     def __init__(self, step_pages=1):
         raise ValueError("never")
     def decide(self, snapshot): ...
+
+class Bounded:
+    interval_ns = 1
+    def __init__(self, part: Percent = 10, times: Positive = 1, free=3):
+        self.free = free
+    def decide(self, snapshot): ...
 """
 
 
@@ -493,6 +494,13 @@ def test_a_users_own_decider(tmp_path):
         with pytest.raises(ConfigError) as caught:
             policies.build(f"{file}:{name}", {})
         assert part in str(caught.value)
+    assert policies.build(f"{file}:Bounded", {"part": 100, "times": 1, "free": 1000}).free == 1000
+    for options, part in [
+        ({"part": 101}, "101 is above 100"),
+        ({"times": 0}, "0 must be at least 1; the default is 1"),
+    ]:
+        with pytest.raises(ConfigError, match=part):
+            policies.build(f"{file}:Bounded", options)
     file.write_text("import nothing_of_that_name")
     with pytest.raises(ConfigError, match="fails to run: ModuleNotFoundError"):
         policies.load(f"{file}:Fair")

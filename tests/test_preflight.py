@@ -165,7 +165,7 @@ def test_the_samples_of_tier_full_are_counted():
 
 def test_a_run_that_is_slower_than_predicted_takes_longer_to_its_end():
     cells = list(plan.make("quick", "smoke", only=["swap"]).in_order())
-    pace = prediction.Pace(cells)
+    pace = prediction.Forecast(cells)
     whole = pace.left_s(0)
     pace.note(0, 3 * prediction.seconds(cells[0]))
     assert pace.left_s(1) == pytest.approx(3 * (whole - prediction.seconds(cells[0])))

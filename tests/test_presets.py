@@ -9,6 +9,7 @@ from memvirt.errors import ConfigError
 from memvirt.settings import presets
 from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import line_of
+from memvirt.shipped import PRESETS
 
 QUICK = ("none", "swap", "zcache", "sharing", "balloon", "all")
 
@@ -21,7 +22,7 @@ def test_every_preset_resolves_and_has_sources(name):
 
 @pytest.mark.parametrize("name", presets.names())
 def test_every_line_of_every_preset_is_found(name):
-    text = (presets.DIRECTORY / f"{name}.toml").read_text()
+    text = PRESETS.file(name).read_text()
     for key in tomllib.loads(text).get("host", {}):
         line = line_of(text, ("host", key))
         assert key in text.splitlines()[line - 1]
@@ -50,7 +51,7 @@ def test_presets_that_stand_for_a_system_state_its_defaults():
 
 
 def test_descriptions_are_one_line():
-    for name, text in presets.describe():
+    for name, text in PRESETS.lines().items():
         assert name and text and "\n" not in text and len(text) < 120
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import reproduce
 
 from memvirt.experiment import plan
 from memvirt.experiment.cell import prepare, run_cell
@@ -16,9 +17,6 @@ from memvirt.results.record import comparable
 ROOT = Path(__file__).parents[1]
 MAY_DIFFER = {"commit", "versions"}
 MEND = "'make reproduce' makes it again"
-
-sys.path.insert(0, str(ROOT / "results"))
-import reproduce  # noqa: E402 - results/ is no package
 
 PACKED = sorted(path.name.removesuffix(".tar.xz") for path in (ROOT / "results").glob("*.tar.xz"))
 EVERY = [reproduce.WHOLE, *PACKED]

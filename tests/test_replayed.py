@@ -1,12 +1,10 @@
 """Suites whose VMs replay a trace: sizes that fit it, scenarios that stay apart, runs from the command line."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from memvirt.cli import main
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.experiment import plan as planning
 from memvirt.experiment import suite as suites
@@ -102,19 +100,13 @@ def test_a_plan_names_the_content_of_its_trace(trace, tmp_path):
 
 
 @pytest.mark.parametrize("streams", ["all", "each"])
-def test_a_run_replays_a_trace(trace, tmp_path, monkeypatch, capsys, streams):
+def test_a_run_replays_a_trace(trace, tmp_path, memvirt, streams):
     words = ["run", "quick", "--tier", "smoke", "--preset", "none,swap", "--corpus", "synthetic", "--json"]
     words += ["--trace", trace, "--streams", streams, "--out", tmp_path / "out"]
-    monkeypatch.setattr(sys, "argv", ["memvirt", *map(str, words)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    out = capsys.readouterr()
-    assert not end.value.code, out.err
-    records = json.loads(out.out)
+    code, out, err = memvirt(*words)
+    assert not code, err
+    records = json.loads(out)
     done = [record for record in records if record["status"] == "done"]
     assert done and {record["scenario"].rpartition("-")[0] for record in records} == {"trace-zipf", "trace-clone-storm"}
-    resumed = [*map(str, words), "--resume"]
-    monkeypatch.setattr(sys, "argv", ["memvirt", *resumed])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code and json.loads(capsys.readouterr().out) == records
+    code, out, _ = memvirt(*words, "--resume")
+    assert not code and json.loads(out) == records

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.made_records import folder, made
-from memvirt.cli import main
+from helpers.program import call
 from memvirt.errors import ConfigError
 from memvirt.report import export
 from memvirt.report.page import build, content, packing
@@ -91,7 +91,7 @@ def run_path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report_path(run_path, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "quick.html"
-    assert main_with(["report", str(run_path), "-o", str(path)]) in (0, None)
+    assert call("report", str(run_path), "-o", str(path)) in (0, None)
     return path
 
 
@@ -100,15 +100,6 @@ def visit(browser, report_path):
     opened = Visit(browser, report_path)
     yield opened
     opened.context.close()
-
-
-def main_with(words):
-    """The command line in this process; the exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["memvirt", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    return ended.value.code
 
 
 def run_of(records, name="mine", **about):
@@ -369,7 +360,7 @@ def test_a_machine_s_name_is_not_sent_and_two_machines_are_still_told_apart():
 
 def test_a_report_says_that_it_names_places(tmp_path, capsys):
     there = folder(tmp_path / "run", [made()], asked=Asked(suite="/home/me/mine.toml", settings=["balloon=~/d.py:D"]))
-    assert main_with(["report", str(there), "-o", str(tmp_path / "out.html")]) in (0, None)
+    assert call("report", str(there), "-o", str(tmp_path / "out.html")) in (0, None)
     assert "places of this machine: /home/me/mine.toml, balloon=~/d.py:D" in capsys.readouterr().err
 
 
@@ -411,9 +402,13 @@ def test_a_report_of_nothing_is_a_sentence(tmp_path, capsys):
         ([whole, whole], "given twice"),
         ([tmp_path / "none"], "not a memvirt results folder"),
     ):
-        assert main_with(["report", *map(str, words), "-o", str(tmp_path / "out.html")]) == 2
+        assert call("report", *map(str, words), "-o", str(tmp_path / "out.html")) == 2
         assert said in capsys.readouterr().err and not (tmp_path / "out.html").exists()
-    assert main_with(["report", str(whole), "-o", str(tmp_path / "no" / "out.html")]) == 2
+    baseline = folder(tmp_path / "baseline", [made(role="baseline", preset="baseline")])
+    for words in (["report", "-o", str(tmp_path / "out.html")], ["plot"], ["bundle", "-o", str(tmp_path / "a.zip")]):
+        assert call(words[0], str(baseline), *words[1:]) == 2
+        assert f"{baseline}: no cell is finished; go on with" in capsys.readouterr().err
+    assert call("report", str(whole), "-o", str(tmp_path / "no" / "out.html")) == 2
     assert "cannot be written" in capsys.readouterr().err
 
 

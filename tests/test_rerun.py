@@ -1,4 +1,4 @@
-"""Cells of a bundle, run again: digit for digit, or with the reason why nothing would be told by it."""
+"""Cells of a bundle, run again: digit for digit, or with the reason why a difference would mean nothing."""
 
 import json
 import zipfile
@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from helpers.bundles import repacked
+from helpers.suites import scenario, suite
 from memvirt.cli import APP
 from memvirt.experiment import cell as cells
 from memvirt.experiment import plan
@@ -20,22 +21,10 @@ from memvirt.results.run_folder import Results, load
 pytest.importorskip("rocrate")
 pytest.importorskip("tabulate")
 
-SUITE = """
-schema = 1
-name = "one"
-title = "t"
-description = "d"
-presets = ["none", "zcache"]
-[host]
-memory = "4MiB"
-swap = "8MiB"
-[[scenarios]]
-name = "u"
-description = "d"
-overcommit_percent = [200]
-measured = { workload = "uniform", accesses = 2000, write_percent = 50 }
-fleet = { vms = 2, memory = "2MiB" }
-"""
+SUITE = suite(
+    scenario(ratios=(200,), measured='workload = "uniform", accesses = 2000, write_percent = 50'),
+    presets=("none", "zcache"),
+)
 
 
 def corpus_of(name):
@@ -144,7 +133,7 @@ def test_programs_that_results_name_are_not_run(packed, tmp_path, place):
         files["run/run.json"] = json.dumps(told).encode()
 
     ((standing, evidence),) = reruns(repacked(packed, tmp_path / "b.zip", forge, mend=True)).values()
-    assert standing == "SKIP" and "not run on anybody's word" in evidence
+    assert standing == "SKIP" and "which verify does not run" in evidence
     assert not (tmp_path / "ran").exists()
 
 
@@ -164,6 +153,6 @@ def test_a_results_folder_is_rerun_as_well(results, tmp_path):
 
 
 def test_pages_are_bundled_with_a_warning(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("memvirt.cli.corpus.opened", lambda name, capture=True: synthetic(400, seed=1))
+    monkeypatch.setattr("memvirt.cli.corpora.opened", lambda name, capture=True: synthetic(400, seed=1))
     done = CliRunner().invoke(APP, ["bundle", str(results), "-o", str(tmp_path / "a.zip"), "--with-pages"])
     assert done.exit_code == 0 and "warning" in done.stderr and "passwords" in done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.suites import scenario, suite
 from memvirt import cli
 from memvirt.cli.jobs import part_of
 from memvirt.errors import ConfigError
@@ -19,23 +20,13 @@ from memvirt.results.record import comparable
 from memvirt.results.run_folder import Results, load, unfinished
 from memvirt.results.shards import Shard, merge
 
-SUITE = """
-schema = 1
-name = "tiny"
-title = "Tiny"
-description = "Four cells and their baselines"
-presets = ["swap", "zcache"]
-seeds = [1, 2]
-[host]
-memory = "4MiB"
-swap = "16MiB"
-[[scenarios]]
-name = "zipf"
-description = "Few pages are hot."
-overcommit_percent = [150]
-fleet = { vms = 2, memory = "2MiB" }
-measured = { workload = "zipf", accesses = 2000, write_percent = 30 }
-"""
+SUITE = suite(
+    scenario("zipf", (150,), measured='workload = "zipf", accesses = 2000, write_percent = 30'),
+    name="tiny",
+    presets=("swap", "zcache"),
+    swap="16MiB",
+    more="seeds = [1, 2]",
+)
 PARTS = 3
 
 

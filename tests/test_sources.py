@@ -247,12 +247,12 @@ def test_a_class_of_which_nothing_could_be_read_is_none() -> None:
 
 
 def test_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    huge = Numbered([(0, 1 << 40, 0)])
-    with pytest.raises(CorpusError, match=r"capturing .* needs .* take a sample of it: --size 1GiB"):
-        take([Asked(huge, "x")])
-    monkeypatch.setattr("memvirt.inputs.sources.runs.memory_problem", lambda _: "")
     with pytest.raises(CorpusError, match="more than a corpus can have"):
-        take([Asked(huge, "x")])
+        take([Asked(Numbered([(0, 1 << 40, 0)]), "x")])
+    monkeypatch.setattr("memvirt.inputs.sources.runs.memory_problem", lambda needed: f"needs {needed} bytes")
+    with pytest.raises(CorpusError, match=r"capturing 8KiB needs 12288 bytes; take a sample of it: --size 1GiB"):
+        take([Asked(Numbered([(0, 2, 0)]), "x")])
+    monkeypatch.undo()
     assert len(take([Asked(Numbered([(0, 1 << 24, 0)]), "x")], 100)) == 101
 
 

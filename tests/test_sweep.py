@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.suites import scenario, suite
 from memvirt import cli
 from memvirt.errors import ConfigError
 from memvirt.experiment import plan, sweep
@@ -19,23 +20,13 @@ from memvirt.results.record import comparable
 from memvirt.results.run_folder import Results, load, read_manifest
 from memvirt.settings.presets import parse_override
 
-SUITE = """
-schema = 1
-name = "tiny"
-title = "Tiny"
-description = "One scenario"
-presets = ["zcache", "all"]
-[host]
-memory = "4MiB"
-swap = "16MiB"
-SWEEP
-[[scenarios]]
-name = "zipf"
-description = "Few pages are hot."
-overcommit_percent = [150]
-fleet = { vms = 2, memory = "2MiB" }
-measured = { workload = "zipf", accesses = 500 }
-"""
+SUITE = suite(
+    scenario("zipf", (150,), measured='workload = "zipf", accesses = 500'),
+    name="tiny",
+    presets=("zcache", "all"),
+    swap="16MiB",
+    more="SWEEP",
+)
 OWN = '[sweep]\nzpool_percent = [5, 20]\ncodec = ["lz4", "zstd"]'
 
 

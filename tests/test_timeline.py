@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import memvirt
 from helpers.made_records import made
+from helpers.suites import scenario, suite
 from memvirt.experiment import cell as cells
 from memvirt.experiment import plan
 from memvirt.experiment.sampler import Sampler
@@ -20,29 +21,16 @@ from memvirt.names import SAMPLED_COUNTS, SAMPLED_OF_VM, SAMPLED_STATES
 from memvirt.results import record as records
 from memvirt.results.timeline import MOST_ROWS, STEP_NS, Sample, Stretch, Timeline, timeline
 
-SUITE = """
-schema = 1
-name = "one"
-title = "t"
-description = "d"
-presets = ["all"]
-[host]
-memory = "4MiB"
-swap = "8MiB"
-[[scenarios]]
-name = "u"
-description = "d"
-overcommit_percent = [200]
-warm_up = { workload = "uniform", accesses = 500 }
-measured = { workload = "uniform", accesses = 3000, write_percent = 50 }
-fleet = { vms = 2, memory = "2MiB", freed_percent = 20 }
-[[scenarios]]
-name = "c"
-description = "d"
-overcommit_percent = [200]
-measured = { workload = "clone-storm", accesses = 500 }
-fleet = { vms = 2, memory = "2MiB", origin = "clone" }
-"""
+SUITE = suite(
+    scenario(
+        ratios=(200,),
+        warm_up='workload = "uniform", accesses = 500',
+        measured='workload = "uniform", accesses = 3000, write_percent = 50',
+        fleet="freed_percent = 20",
+    ),
+    scenario("c", (200,), measured='workload = "clone-storm", accesses = 500', fleet='origin = "clone"'),
+    presets=("all",),
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """`memvirt describe TOPIC`: no key, field, code or variable is missing, and what is shown runs."""
 
+import ast
 import dataclasses
 import os
 import re
@@ -39,10 +40,14 @@ def test_every_exit_code_is_told():
 
 
 def test_every_variable_is_told():
-    found = set()
-    for path in [*(ROOT / "memvirt").rglob("*.py"), *(ROOT / "ext").rglob("*.pyx")]:
-        found |= set(re.findall(r'environ(?:\.get\(|\[)\s*"(\w+)"', path.read_text()))
-    assert {name for name in found if name.startswith("MEMVIRT_")} <= {name for name, _, _ in topics.ENVIRONMENT}
+    texts = {
+        node.value
+        for path in (ROOT / "memvirt").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier()
+    }
+    found = {text for text in texts if text.startswith("MEMVIRT_")}
+    assert found and found <= {name for name, _, _ in topics.ENVIRONMENT}
 
 
 def test_the_decider_that_is_shown_runs(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from memvirt.cli import APP
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, CorpusError
 from memvirt.report.figures import traces as figures
 from memvirt.simulation import profile as profiling
 from memvirt.simulation import reuse_distances, simulate
@@ -196,6 +196,7 @@ def test_figures_hold_the_profile_s_numbers():
     curves = [simulate(name, PAGES, capacities=[100, 1000]) for name in ("lru", "clock")]
     found = profiled(PAGES, OPS, STREAM, TIMES, NAMES, curves=curves)
     drawn = figures.of_trace(found)
+    assert set(drawn) <= set(figures.FIGURES)
     assert list(drawn) == ["working-set", "reuse-distances", "phases", "stream-sharing", "miss-ratios"]
     rows = {name: check_figure(figure) for name, figure in drawn.items()}
     assert [row["pages"] for row in rows["working-set"][::2]] == [each.pages for each in found.intervals]
@@ -268,6 +269,9 @@ def test_info_draws_figures(recorded, tmp_path):
     assert written == [f"{name}.vl.json" for name in ("miss-ratios", "phases", "reuse-distances", "working-set")]
     for path in folder.iterdir():
         check_figure(json.loads(path.read_text()))
+    with pytest.raises(CorpusError, match="is there already"):
+        info(recorded, "--orders", "none", "--figures", folder)
+    assert info(recorded, "--orders", "none", "--figures", folder, "--force").exit_code == 0
 
 
 def test_info_of_many_streams(tmp_path):

@@ -596,12 +596,6 @@ def test_libcachesim_reads_the_samples_alike(tmp_path, case):
     assert found == expected
 
 
-def test_every_format_says_what_it_is():
-    for name in traces.names():
-        assert traces.summary(name).endswith(".")
-        assert lookup(name).name == name
-
-
 def test_standard_input_is_read(monkeypatch, tmp_path):
     class Piped:
         buffer = io.BytesIO(gzip.compress(CASES["lackey"][1]))

@@ -92,6 +92,7 @@ class Guard:
         except BlockingIOError:
             os.close(self._lock)
             raise Busy("another run is changing this machine's settings") from None
+        self._theirs = self._lock_of_validate()
         undo_all()
         self._steps: list[Step] = []
         self._save()
@@ -105,6 +106,18 @@ class Guard:
         )
         os.close(reading)
         atexit.register(self.close)
+
+    def _lock_of_validate(self) -> int:
+        """`memvirt validate` changes the same settings."""
+        from memvirt.backends.linux import undo
+        from memvirt.backends.linux.kernel import Missing
+        from memvirt.errors import ConfigError
+
+        try:
+            return undo.locked()
+        except (ConfigError, Missing) as busy:
+            os.close(self._lock)
+            raise Busy(str(busy)) from None
 
     def __enter__(self) -> "Guard":
         return self
@@ -130,6 +143,7 @@ class Guard:
         self._writing = -1
         if self._child.wait():
             print("memvirt bench: not everything could be put back; see above", file=sys.stderr)
+        os.close(self._theirs)
         os.close(self._lock)
         atexit.unregister(self.close)
 

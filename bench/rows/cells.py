@@ -1,7 +1,9 @@
 """Cells beside each other: a suite of 50 equal cells with --jobs c and on two dask workers, beside --jobs 1.
 
 The program is run as a whole, so starting it, its workers and the making of its table count. The cells are equal because
-all VMs fit: a column's cell does what its baseline does. What dask adds to a cell is measured by itself: cells that are
+all VMs fit: a column's cell does what its baseline does. Processors of a shared machine are not worth a whole one each
+(two may be threads of one core): the limit is what as many programs reach that know nothing of each other, each with its
+share of the cells. What dask adds to a cell is measured by itself: cells that are
 answered without being run, one after the other through a scheduler and one worker, beside the same call in this process.
 """
 
@@ -45,6 +47,7 @@ measured = {{ workload = "zipf", accesses = 4_000_000, write_percent = 30 }}
 """
 CELLS = 50  # half of them baselines
 SPEED_UP, DASK = 0.85, 0.8  # of c processors; of that
+OF_LIMIT = 0.9  # of what as many separate programs reach
 WORKERS = 2
 MOST_MS = 20
 ASKED = 100  # cells of the row about dask alone
@@ -53,9 +56,13 @@ ASKED = 100  # cells of the row about dask alone
 def rows(repeats: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        (folder / "equal.toml").write_text(SUITE.format(seeds=", ".join(map(str, range(1, CELLS // 2 + 1)))))
-        alone = program(folder, "--jobs", "1")
         count = cores()
+        seeds = range(1, CELLS // 2 + 1)
+        (folder / "equal.toml").write_text(SUITE.format(seeds=", ".join(map(str, seeds))))
+        for number in range(count):
+            part = ", ".join(map(str, seeds[number::count]))
+            (folder / f"part{number}.toml").write_text(SUITE.format(seeds=part))
+        alone = program(folder, "--jobs", "1")
         for what, words, target in (
             (f"{CELLS} equal cells, --jobs {count}", ("--jobs", str(count)), SPEED_UP * count),
             (f"{CELLS} equal cells, {WORKERS} dask workers", (), DASK * SPEED_UP * WORKERS),
@@ -68,8 +75,11 @@ def rows(repeats: int) -> Iterator[Row]:
                         yield absent(what, None, "s", target, "distributed is not installed")
                         return
                     words = ("--executor", stack.enter_context(cluster(folder, WORKERS)))
-                reference = Reference(name="--jobs 1", measure=alone, target=target)
-                yield from compare(what, program(folder, *words), [reference], unit="s", repeats=repeats)
+                references = [Reference(name="--jobs 1", measure=alone, target=target)]
+                if words[0] == "--jobs":
+                    limit = f"{count} programs of a part each (limit)"
+                    references.append(Reference(name=limit, measure=apart(folder, count), target=OF_LIMIT))
+                yield from compare(what, program(folder, *words), references, unit="s", repeats=repeats)
                 if words[0] == "--executor":
                     added_ms = min(added(folder, words[1]) for _ in range(3))
                     yield bounded("what dask adds to a cell, best of 3", added_ms, MOST_MS, "ms")
@@ -81,14 +91,40 @@ def program(folder: Path, *words: str) -> Measure:
     def measure() -> float:
         with tempfile.TemporaryDirectory(dir=folder) as out:
             tell(f"{CELLS} cells {' '.join(words)}")
-            command = [sys.executable, "-m", "memvirt", "run", str(folder / "equal.toml"), "--corpus", "synthetic"]
             began = time.perf_counter()
-            subprocess.run(
-                [*command, "--out", f"{out}/run", *words], env=surroundings(folder), check=True, capture_output=True
-            )
+            command = [*run(folder / "equal.toml"), "--out", f"{out}/run", *words]
+            subprocess.run(command, env=surroundings(folder), check=True, capture_output=True)
             return time.perf_counter() - began
 
     return measure
+
+
+def apart(folder: Path, count: int) -> Measure:
+    """Seconds until as many programs have ended that were started together, each with its share of the cells."""
+
+    def measure() -> float:
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            tell(f"{count} programs with {CELLS} cells between them")
+            began = time.perf_counter()
+            started = [
+                subprocess.Popen(
+                    [*run(folder / f"part{number}.toml"), "--out", f"{out}/run{number}", "--jobs", "1"],
+                    env=surroundings(folder),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                for number in range(count)
+            ]
+            codes = [process.wait() for process in started]
+            if any(codes):
+                raise RuntimeError("a part of the cells failed")
+            return time.perf_counter() - began
+
+    return measure
+
+
+def run(suite: Path) -> list[str]:
+    return [sys.executable, "-m", "memvirt", "run", str(suite), "--corpus", "synthetic"]
 
 
 def surroundings(folder: Path) -> dict[str, str]:

@@ -19,7 +19,22 @@ from typing import Annotated
 
 import typer
 
-from memvirt.cli import bundle, compare, corpus, doctor, export, merge, plot, report, run, show, table, timeline, trace
+from memvirt.cli import (
+    bundle,
+    compare,
+    corpus,
+    doctor,
+    export,
+    merge,
+    plot,
+    report,
+    run,
+    show,
+    table,
+    timeline,
+    trace,
+    validate,
+)
 
 APP = typer.Typer(
     name="memvirt",
@@ -56,7 +71,22 @@ def _program(
     pass
 
 
-for module in (run, compare, merge, table, plot, report, export, timeline, bundle, show, corpus, trace, doctor):
+for module in (
+    run,
+    compare,
+    merge,
+    table,
+    plot,
+    report,
+    export,
+    timeline,
+    bundle,
+    show,
+    corpus,
+    trace,
+    doctor,
+    validate,
+):
     module.register(APP)
 
 

@@ -66,7 +66,7 @@ def bundle(
 
 def _pages(manifest: "Manifest") -> "Keep":
     """What writes the corpus of a run; ConfigError where it is not to be had any more, or holds no bytes."""
-    from memvirt.cli.corpus import opened
+    from memvirt.cli.corpora import opened
     from memvirt.errors import ConfigError
     from memvirt.inputs import Corpus, store
 
@@ -92,11 +92,11 @@ def verify(
     Prints PASS, FAIL or SKIP a line, and ends with code 4 if anything failed. Nothing is written but into a temporary
     folder, and nothing that is in an archive is executed.
     """
-    from memvirt.cli.corpus import opened
+    from memvirt.cli.corpora import opened
     from memvirt.errors import ConfigError
-    from memvirt.report.bundle.check import Standing
     from memvirt.report.bundle.verify import Rerun
     from memvirt.report.bundle.verify import verify as checks
+    from memvirt.report.check import Standing
 
     if not path.exists():
         raise ConfigError(f"{path}: does not exist; give a bundle or a results folder")

@@ -1,34 +1,28 @@
-"""Everything that has a name, by kind: what `memvirt list` and `memvirt describe` print."""
+"""Everything that has a name, by kind: what `memvirt list` and `memvirt describe` print.
+
+A list is made of tables and of the first lines of files (memvirt.names, memvirt.settings.orders, memvirt.shipped), so
+that it answers at once. What a name stands for is imported when it is described.
+"""
 
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any
 
 from memvirt.cli import topics
-from memvirt.cli.catalog_entry import Entry
+from memvirt.cli.catalog_entry import SINGULAR, Detail, Entry
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.units import PAGE_SIZE, format_pages, suggest
 
-SINGULAR = {
-    "suites": "suite",
-    "presets": "preset",
-    "workloads": "workload",
-    "corpora": "corpus",
-    "formats": "trace format",
-    "metrics": "metric",
-    "deciders": "decider",
-    "scanners": "scanner",
-    "replacements": "replacement",
-    "codecs": "codec",
-    "devices": "device",
-    "settings": "setting",
-    "figures": "figure",
-    "topics": "topic",
-}
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+    from memvirt.inputs.model import ContentModel
+
+HAVE_OPTIONS = ("formats", "deciders", "scanners", "replacements")
 
 
 def kind_called(text: str) -> str:
@@ -49,79 +43,85 @@ def find(name: str) -> list[tuple[str, Entry]]:
     this name. ConfigError for nothing."""
     known = [(kind, entry) for kind in SINGULAR for entry in entries(kind)]
     found = [(kind, entry) for kind, entry in known if entry.name == name]
-    found = found or [(kind, entry) for kind, entry in known if name in entry.options]
+    found = found or [(kind, entry) for kind, entry in known if kind in HAVE_OPTIONS and name in _options(entry)]
     if not found:
         if name.endswith(".toml"):
             raise ConfigError(
-                f"{name}: describe tells of names; 'memvirt explain {name}' tells of a preset's file, "
-                f"'memvirt run {name} --dry-run' of a suite's"
+                f"{name}: describe explains names; 'memvirt explain {name}' explains a preset's file, "
+                f"'memvirt run {name} --dry-run' a suite's"
             )
         hint = suggest(name, [entry.name for _, entry in known])
         raise ConfigError(f"nothing is called '{name}'{hint} ('memvirt list' prints all names)")
     return found
 
 
+def _options(entry: Entry) -> list[str]:
+    return [row[0] for row in entry.rows]
+
+
 def _suites() -> list[Entry]:
+    from memvirt.shipped import SUITES
+
+    return [Entry(name, line, partial(_suite, name)) for name, line in SUITES.lines().items()]
+
+
+def _suite(name: str) -> Detail:
     from memvirt.experiment import suite
 
-    found = []
-    for name in suite.names():
-        read = suite.load(name)
-        rows = [
-            (scenario.name, ", ".join(f"{percent / 100:g}" for percent in scenario.points), scenario.description)
-            for scenario in read.scenarios
-        ]
-        columns = ", ".join(variant.name for variant in read.all_variants())
-        text = f"{read.description}\nColumns: {columns}. Host: {format_pages(read.host.memory)}."
-        found.append(Entry(name, read.title, text, ("scenario", "ratios", "what it does"), rows))
-    return found
+    read = suite.load(name)
+    rows = [
+        (scenario.name, ", ".join(f"{percent / 100:g}" for percent in scenario.points), scenario.description)
+        for scenario in read.scenarios
+    ]
+    columns = ", ".join(variant.name for variant in read.all_variants())
+    text = f"{read.description}\nColumns: {columns}. Host: {format_pages(read.host.memory)}."
+    return Detail(text, ("scenario", "ratios", "what it does"), rows)
 
 
 def _presets() -> list[Entry]:
+    from memvirt.shipped import PRESETS
+
+    return [Entry(name, line, partial(_preset, name)) for name, line in PRESETS.lines().items()]
+
+
+def _preset(name: str) -> Detail:
     from memvirt.settings import presets
 
-    return [
-        Entry(
-            name,
-            summary,
-            "Its own settings; all of them, with every source: 'memvirt explain " + name + "'.",
-            ("setting", "value"),
-            [(row.key, str(row.value)) for row in presets.explain(name) if not row.default],
-        )
-        for name, summary in presets.describe()
-    ]
+    rows = [(row.key, str(row.value)) for row in presets.explain(name) if not row.default]
+    text = f"Its own settings; all of them, with every source: 'memvirt explain {name}'."
+    return Detail(text, ("setting", "value"), rows)
 
 
 def _workloads() -> list[Entry]:
+    from memvirt.names import WORKLOADS
+
+    return [Entry(name, written.summary, partial(_workload, name)) for name, written in sorted(WORKLOADS.items())]
+
+
+def _workload(name: str) -> Detail:
     from memvirt import workloads
 
-    heads = ("parameter", "kind", "default", "bounds", "meaning")
-    return [
-        Entry(
-            name,
-            workloads.summary(name),
-            "",
-            heads,
-            [
-                (row.name, row.kind, "required" if row.default is None else str(row.default), row.bounds, row.meaning)
-                for row in workloads.parameters(name)
-            ],
-        )
-        for name in workloads.names()
+    rows = [
+        (row.name, row.kind, "required" if row.default is None else str(row.default), row.bounds, row.meaning)
+        for row in workloads.parameters(name)
     ]
+    return Detail("", ("parameter", "kind", "default", "bounds", "meaning"), rows)
 
 
 def _formats() -> list[Entry]:
     """Formats of traces that can be imported, with their options."""
-    from memvirt.inputs.traces import registry
+    from memvirt.names import TRACE_FORMATS
 
-    found = []
-    for name in registry.names():
-        cls = registry.lookup(name)
-        text = (inspect.getdoc(inspect.getmodule(cls)) or "").strip()
-        rows = [(key, str(field.default), field.description or "") for key, field in cls.model_fields.items()]
-        found.append(Entry(name, registry.summary(name), text, ("option", "default", "meaning"), rows))
-    return found
+    return [Entry(name, written.summary, partial(_format, name)) for name, written in sorted(TRACE_FORMATS.items())]
+
+
+def _format(name: str) -> Detail:
+    from memvirt.inputs.traces import lookup
+
+    cls = lookup(name)
+    text = (inspect.getdoc(inspect.getmodule(cls)) or "").strip()
+    rows = [(key, str(field.default), field.description or "") for key, field in cls.model_fields.items()]
+    return Detail(text, ("option", "default", "meaning"), rows)
 
 
 def _corpora() -> list[Entry]:
@@ -129,13 +129,8 @@ def _corpora() -> list[Entry]:
     from memvirt.inputs.model import mixes
 
     synthetic = "seeded synthetic pages: the same bytes on every machine"
-    found = [Entry("synthetic", synthetic, "Use it with 'memvirt run --corpus synthetic'.")]
-    found += [
-        Entry(
-            name, f"a mix made from a content model, {', '.join(entry.name for entry in model.classes)}", model.source
-        )
-        for name, model in mixes().items()
-    ]
+    found = [Entry("synthetic", synthetic, lambda: Detail("Use it with 'memvirt run --corpus synthetic'."))]
+    found += [Entry(name, _made_of(model), partial(Detail, model.source)) for name, model in mixes().items()]
     default = _default_corpus(store.cache_folder())
     files = [*store.cache_folder().glob(f"*{store.SUFFIX}"), *store.cache_folder().glob(f"*{store.PRINTS_SUFFIX}")]
     for path in sorted(files):
@@ -143,8 +138,12 @@ def _corpora() -> list[Entry]:
         pages = format_pages(path.stat().st_size // PAGE_SIZE) if bytes_only else "fingerprints without bytes"
         mark = ", the default" if path.name == default else ""
         text = f"{path}\nWhat is in it: 'memvirt corpus info {path}'."
-        found.append(Entry(path.stem, f"in the cache folder, {pages}{mark}", text))
+        found.append(Entry(path.stem, f"in the cache folder, {pages}{mark}", partial(Detail, text)))
     return found
+
+
+def _made_of(model: "ContentModel") -> str:
+    return f"a mix made from a content model, {', '.join(entry.name for entry in model.classes)}"
 
 
 def _default_corpus(folder: Path) -> str:
@@ -161,93 +160,109 @@ def _default_corpus(folder: Path) -> str:
 def _metrics() -> list[Entry]:
     from memvirt.metrics import registry
 
+    heads = ("unit", "kind", "better", "derivation")
     return [
         Entry(
             metric.name,
             metric.meaning,
-            metric.reading,
-            ("unit", "kind", "better", "derivation"),
-            [(metric.unit, metric.kind.value, metric.better.value, metric.derivation)],
+            partial(
+                Detail,
+                metric.reading,
+                heads,
+                [(metric.unit, metric.kind.value, metric.better.value, metric.derivation)],
+            ),
         )
         for metric in registry.REGISTRY.values()
     ]
 
 
 def _deciders() -> list[Entry]:
+    from memvirt.names import DECIDERS
+
+    return [Entry(name, written.summary, partial(_decider, name)) for name, written in DECIDERS.items()]
+
+
+def _decider(name: str) -> Detail:
     from memvirt import policies
 
-    found = []
-    for name, summary in policies.describe():
-        cls = policies.load(name)
-        parameters = inspect.signature(cls).parameters.values()
-        rows = [(each.name, str(each.default)) for each in parameters]
-        found.append(Entry(name, summary, inspect.getdoc(cls) or "", ("option", "default"), rows))
-    return found
+    rows = [(key, str(default)) for key, default in policies.options_of(name, {}).items()]
+    return Detail(inspect.getdoc(policies.load(name)) or "", ("option", "default"), rows)
 
 
 def _scanners() -> list[Entry]:
     from memvirt.names import SCANNERS
 
+    heads = ("option", "default", "meaning", "source of the default")
     return [
         Entry(
             name,
             scanner.summary,
-            "",
-            ("option", "default", "meaning"),
-            [(key, str(option.default), option.meaning) for key, option in scanner.options.items()],
+            partial(
+                Detail,
+                "",
+                heads,
+                [(key, str(each.default), each.meaning, each.source) for key, each in scanner.options.items()],
+            ),
         )
         for name, scanner in SCANNERS.items()
     ]
 
 
 def _replacements() -> list[Entry]:
-    from memvirt.engine.replacement.registry import ORDERS
-    from memvirt.settings.orders import options_of
+    from memvirt.settings.orders import ORDERS
 
-    found = []
-    for name, cls in ORDERS.items():
-        essay = inspect.cleandoc(importlib.import_module(cls.__module__).__doc__ or "")
-        summary, _, text = essay.partition("\n")
-        rows = [(key, str(each.default), each.meaning, each.source) for key, each in options_of(name).items()]
-        heads = ("option", "default", "meaning", "source of the default") if rows else ()
-        found.append(Entry(name, summary.partition(": ")[2] or summary, text.strip(), heads, rows))
-    return found
+    return [Entry(name, order.summary, partial(_replacement, name)) for name, order in ORDERS.items()]
+
+
+def _replacement(name: str) -> Detail:
+    """The essay of an order's module, and its options."""
+    from memvirt.settings.orders import ORDERS
+
+    order = ORDERS[name]
+    essay = inspect.cleandoc(importlib.import_module(f"memvirt.engine.replacement.{order.module}").__doc__ or "")
+    rows = [(key, str(each.default), each.meaning, each.source) for key, each in order.options.items()]
+    heads = ("option", "default", "meaning", "source of the default") if rows else ()
+    return Detail(essay.partition("\n")[2].strip(), heads, rows)
 
 
 def _codecs() -> list[Entry]:
-    from memvirt.engine.content.codec import open_codec
-    from memvirt.names import CODECS, ZSTD_LEVELS
+    from memvirt.names import CODECS, FEW_LEVELS
 
     found = []
-    for name, (meaning, default, lowest, highest) in CODECS.items():
-        levels = ", ".join(map(str, ZSTD_LEVELS)) if name == "zstd" else f"{lowest} to {highest}"
-        try:
-            route = str(open_codec(name).route)
-        except ConfigError as error:
-            route = str(error)
-        text = (
-            f"Use it with 'codec', and 'codec_level' for its {meaning}. Its processor time is a cost of the cost model."
-        )
-        summary = f"{meaning} {levels}, by default {default}"
-        found.append(Entry(name, summary, text, ("route here",), [(route,)]))
+    for name, codec in CODECS.items():
+        few = ", ".join(map(str, FEW_LEVELS.get(name, ())))
+        levels = few or f"{codec.lowest} to {codec.highest}"
+        found.append(Entry(name, f"{codec.meaning} {levels}, by default {codec.default}", partial(_codec, name)))
     return found
 
 
+def _codec(name: str) -> Detail:
+    from memvirt.engine.content.codec import open_codec
+    from memvirt.names import CODECS
+
+    try:
+        route = str(open_codec(name).route)
+    except ConfigError as error:
+        route = str(error)
+    text = (
+        f"Use it with 'codec', and 'codec_level' for its {CODECS[name].meaning}. Its processor time is a cost of the cost "
+        "model."
+    )
+    return Detail(text, ("route here",), [(route,)])
+
+
 def _devices() -> list[Entry]:
-    from memvirt.engine.device import Device
     from memvirt.names import DEVICE_CONSTANTS, DEVICE_SOURCES, DEVICES
 
     text = "Constants of a model, not of anyone's hardware. Name it in 'swap_device', or give a table with your own."
-    return [
-        Entry(
-            name,
-            f"a 4 KiB read takes {Device(name).submit('read', 0, 1) / 1000:g} us, {constants[-1]} at a time",
-            f"{text}\nFrom: {DEVICE_SOURCES[name]}.",
-            ("constant", "value"),
-            [(key, str(value)) for key, value in zip(DEVICE_CONSTANTS, constants, strict=True)],
-        )
-        for name, constants in DEVICES.items()
-    ]
+    found = []
+    for name, values in DEVICES.items():
+        constants = dict(zip(DEVICE_CONSTANTS, values, strict=True))
+        read_us = (constants["read_latency_ns"] + constants["read_page_ns"]) / 1000
+        rows = [(key, str(value)) for key, value in constants.items()]
+        detail = partial(Detail, f"{text}\nFrom: {DEVICE_SOURCES[name]}.", ("constant", "value"), rows)
+        found.append(Entry(name, f"a 4 KiB read takes {read_us:g} us, {constants['channels']} at a time", detail))
+    return found
 
 
 def _settings() -> list[Entry]:
@@ -262,24 +277,28 @@ def _settings() -> list[Entry]:
     pace = "How time passes in a scenario's phases: [scenarios.pace] in a suite."
     aging = "Of VMs that come and go: [scenarios.aging] in a suite."
     return [
-        *_fields(HostConfig(), "", host),
-        *_fields(GuestOptions(), "guest.", guest),
-        *_fields(FleetSpec.model_validate({"vms": 1, "memory": "1MiB"}), "fleet.", fleet),
-        *_fields(Pace(), "pace.", pace),
-        *_fields(AgingSpec.model_validate({"cycles": 1}), "aging.", aging),
+        *_fields(HostConfig, "", host, {}),
+        *_fields(GuestOptions, "guest.", guest, {}),
+        *_fields(FleetSpec, "fleet.", fleet, {"vms": 1, "memory": "1MiB"}),
+        *_fields(Pace, "pace.", pace, {}),
+        *_fields(AgingSpec, "aging.", aging, {"cycles": 1}),
     ]
 
 
-def _fields(example: BaseModel, prefix: str, text: str) -> list[Entry]:
-    """A setting per field of a model, with its default and what it may be; the example has nothing but what must be."""
-    model, defaults = type(example), example.model_dump(mode="json")
+def _fields(model: "type[BaseModel]", prefix: str, text: str, least: Mapping[str, Any]) -> list[Entry]:
+    """A setting per field of a model, with its default and what it may be. `least`: the fields that must be given."""
+    return [
+        Entry(f"{prefix}{key}", field.description or "", partial(_field, model, key, field, text, least))
+        for key, field in model.model_fields.items()
+    ]
+
+
+def _field(model: "type[BaseModel]", key: str, field: "FieldInfo", text: str, least: Mapping[str, Any]) -> Detail:
+    defaults = model.model_validate(least).model_dump(mode="json")
     schema = model.model_json_schema()
-    found = []
-    for key, field in model.model_fields.items():
-        rows = [("default", "required" if field.is_required() else _shown(defaults[key]))]
-        rows += [(name, value) for name, value in _bounds(schema["properties"][key], schema.get("$defs", {}))]
-        found.append(Entry(f"{prefix}{key}", field.description or "", text, ("of it", "value"), rows))
-    return found
+    rows = [("default", "required" if field.is_required() else _shown(defaults[key]))]
+    rows += [(name, value) for name, value in _bounds(schema["properties"][key], schema.get("$defs", {}))]
+    return Detail(text, ("property", "value"), rows)
 
 
 def _shown(value: Any) -> str:
@@ -304,7 +323,7 @@ def _figures() -> list[Entry]:
     from memvirt.report.figures.catalog import KINDS
 
     text = "Of a results folder: memvirt plot DIR --figure NAME. A report has them all."
-    return [Entry(kind.name, kind.summary, text) for kind in KINDS.values()]
+    return [Entry(kind.name, kind.summary, partial(Detail, text)) for kind in KINDS.values()]
 
 
 _READERS: dict[str, Callable[[], list[Entry]]] = {

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memvirt.cli.corpus import (
+from memvirt.cli.corpora import (
     Codecs,
     Force,
     Note,
@@ -47,18 +47,18 @@ def fit(
     ] = "",
     name: Annotated[str, typer.Option(help="What to call the model. Unless given: as FILE is called.")] = "",
     out: Annotated[
-        Path | None, typer.Option(help="File to write, JSON. Unless given: only the differences are told.")
+        Path | None, typer.Option(help="File to write, JSON. Unless given, only the differences are printed.")
     ] = None,
     note: Note = "",
     codecs: Codecs = "",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Fit a content model to a corpus, and tell how far pages made from it are from the captured ones.
+    """Fit a content model to a corpus, and say how far pages made from it are from the captured ones.
 
     A model holds shares and sizes, and no bytes. In the table, shares are points: generated less captured. Sizes under a
-    codec are told by their distribution's greatest distance, by the mean gap of sizes of equal rank in bytes, and by the
-    ratios captured/generated of 4, 16 and 64 KiB units.
+    codec are compared in three ways: by the greatest distance of their distributions, by the mean gap of sizes of equal
+    rank in bytes, and by the ratios captured/generated of 4, 16 and 64 KiB units.
     """
     import secrets
 

@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memvirt.cli.show import Json, examples, print_columns, print_json, say
+from memvirt.cli import content_models, corpus_info
+from memvirt.cli.corpora import (
+    ALL_CODECS,
+    Codecs,
+    Force,
+    Note,
+    keep_corpus,
+    measured,
+    opened,
+    parse_codecs,
+    print_captured,
+    require_place,
+)
+from memvirt.cli.show import Json, examples
 
 if TYPE_CHECKING:
-    from memvirt.inputs import ClassTable, Corpus, Fingerprints
-
-SYNTHETIC_PAGES = 8192  # 32 MiB: every class is longer than what a VM of the suites takes from it
-Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
-Note = Annotated[
-    str, typer.Option(help="What the pages are of, to be published with them; nothing else is told of it.")
-]
-SHOWN_LINES = 8
-ALL_CODECS = ("lz4", "lz4hc", "zstd")
-Codecs = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME[:LEVEL],...", help="Codecs to measure under. By default lz4 and zstd; of fingerprints lz4hc, too."
-    ),
-]
+    from memvirt.inputs import ClassTable
+    from memvirt.inputs.sources import Asked
 
 
 def capture(
@@ -63,6 +63,7 @@ def capture(
     """
     from memvirt.errors import ConfigError
     from memvirt.inputs import capture as capturing
+    from memvirt.inputs import store
 
     problems = ["--default: is for a corpus in the cache folder; leave out --out"] if out and default else []
     names = [name.strip() for name in classes.split(",") if name.strip()]
@@ -73,11 +74,13 @@ def capture(
         raise ConfigError("\n".join(problems))
     require_place(out, force)
     if sources:
-        captured = _from_sources(sources, pages, seed, form, by_mapping)
+        kept, path = _captured(_opened(sources, form, by_mapping), pages, seed, as_prints, out, force)
     else:
-        captured = capturing.capture(own_pages, seed, own_names)
-    kept = measured(captured, parse_codecs("", ALL_CODECS)) if as_prints else captured
-    path = keep_corpus(kept, out, force, default)
+        kept = capturing.capture(own_pages, seed, own_names)
+        kept = measured(kept, parse_codecs("", ALL_CODECS)) if as_prints else kept
+        path = keep_corpus(kept, out, force)
+    if default:
+        store.make_default(path)
     print_captured(kept, path, as_json)
 
 
@@ -104,10 +107,9 @@ def _source_problems(form: str, classes: Sequence[str]) -> list[str]:
     return found
 
 
-def _from_sources(texts: Sequence[str], pages: int | None, seed: int, form: str, by_mapping: bool) -> "Corpus":
-    from memvirt.cli.progress import counted
+def _opened(texts: Sequence[str], form: str, by_mapping: bool) -> "list[Asked]":
     from memvirt.errors import CorpusError
-    from memvirt.inputs.sources import Named, open_named, take
+    from memvirt.inputs.sources import Named, open_named
 
     asked, problems = [], []
     for text in texts:
@@ -115,49 +117,31 @@ def _from_sources(texts: Sequence[str], pages: int | None, seed: int, form: str,
             asked.append(open_named(Named.parse(text), form or None, by_mapping))
         except CorpusError as error:
             problems.append(str(error))
+    if problems:
+        for each in asked:
+            each.source.close()
+        raise CorpusError("\n".join(problems))
+    return asked
+
+
+def _captured(
+    asked: "list[Asked]", pages: int | None, seed: int, as_prints: bool, out: Path | None, force: bool
+) -> "tuple[ClassTable, Path]":
+    """What was captured, and its file: pages go straight into it, or become fingerprints and are written nowhere."""
+    from memvirt.cli.progress import counted
+    from memvirt.inputs import written
+    from memvirt.inputs.sources import Taking, take
+
     try:
-        if problems:
-            raise CorpusError("\n".join(problems))
         with counted("capturing") as progress:
-            return take(asked, pages, seed, progress)
+            if not as_prints:
+                return written.write(Taking(asked, pages, seed), out, force=force, progress=progress)
+            corpus = take(asked, pages, seed, progress)
     finally:
         for each in asked:
             each.source.close()
-
-
-def require_place(out: Path | None, force: bool) -> None:
-    """Known before anything is captured: whether the result can be written."""
-    from memvirt.inputs import store
-
-    if out is None:
-        store.make_folder(store.cache_folder())
-    store.require_writable(out or store.cache_folder() / store.POINTER, force=force or out is None)
-
-
-def keep_corpus(corpus: "ClassTable", out: Path | None, force: bool, default: bool = False) -> Path:
-    from memvirt.inputs import store
-
-    if out is None:
-        out = store.keep(corpus, store.cache_folder())
-    else:
-        store.save(corpus, out, force=force)
-    if default:
-        store.make_default(out)
-    return out
-
-
-def print_captured(corpus: "ClassTable", path: Path, as_json: bool) -> None:
-    rows = [{"name": entry.name, "pages": entry.pages} for entry in corpus.classes[1:]]
-    if as_json:
-        known = {"corpus": str(path), "sha256": corpus.sha256, "pages": len(corpus), "classes": rows}
-        print_json({**known, "provenance": list(corpus.provenance)})
-        return
-    typer.echo(f"{path}: {len(corpus)} pages, sha256 {corpus.sha256}")
-    print_columns([("class", "pages"), *((str(row["name"]), str(row["pages"])) for row in rows)])
-    if len(corpus.provenance) <= SHOWN_LINES:
-        for line in corpus.provenance:
-            say(line)
-    say(f"what they are like: memvirt corpus info {path}")
+    prints = measured(corpus, parse_codecs("", ALL_CODECS))
+    return prints, keep_corpus(prints, out, force)
 
 
 def fingerprint(
@@ -179,8 +163,8 @@ def fingerprint(
     """Make fingerprints of a corpus, which hold no bytes and may be published.
 
     Per page: a hash under a key that is thrown away, compressed sizes, entropy, a sketch. A run on them with --set
-    content=fingerprint shares what the bytes would. It can still be seen which pages are equal or alike, and whoever has
-    a long file can recognise it by the row of its pages' sizes.
+    content=fingerprint shares what the bytes would. They still show which pages are equal or alike, and a long file can
+    be recognised by the row of its pages' sizes.
     """
     from memvirt.errors import ConfigError
     from memvirt.inputs import Fingerprints, store
@@ -228,66 +212,6 @@ def _new_key(path: Path | None, force: bool) -> bytes:
     return key
 
 
-def parse_codecs(text: str, usual: tuple[str, ...] = ("lz4", "zstd")) -> list[tuple[str, int | None]]:
-    """(name, level or None) of "lz4,zstd:3"; without a text the usual ones that are installed. ConfigError for another."""
-    from memvirt.engine.content.codec import open_codec
-    from memvirt.errors import ConfigError
-    from memvirt.inputs.measure import available
-
-    if not text.strip():
-        return [(name, None) for name in available(usual)]
-    found: list[tuple[str, int | None]] = []
-    problems = []
-    for word in filter(None, (word.strip() for word in text.split(","))):
-        name, _, level = word.partition(":")
-        try:
-            found.append((name, int(level) if level else None))
-            open_codec(*found[-1])
-        except ValueError as error:  # ConfigError is one
-            problems.append(f"--codecs {word}: {error if isinstance(error, ConfigError) else 'a level is a number'}")
-    if problems or not found:
-        raise ConfigError("\n".join(problems) or "--codecs: names no codec")
-    return found
-
-
-def measured(
-    corpus: "Corpus", codecs: list[tuple[str, int | None]], key: bytes | None = None, note: str = ""
-) -> "Fingerprints":
-    from memvirt.cli.progress import counted
-    from memvirt.inputs import fingerprints
-
-    with counted("measuring") as progress:
-        return fingerprints(corpus, codecs, key, progress, note)
-
-
-def opened(text: str, capture: bool = True) -> "Corpus | Fingerprints":
-    """The corpus a user names: a file, "synthetic", a published mix or a model's file, of which as many pages are made, or
-    "" for this machine's, which is captured at the first use. Without `capture` one with the same classes stands for what
-    is not there yet."""
-    from memvirt.inputs import load, store, synthetic
-    from memvirt.inputs.model import generate, load_model, mixes
-
-    if text == "synthetic" or not (text or capture or store.has_default()):
-        return synthetic(SYNTHETIC_PAGES, seed=1)
-    if text and not Path(text).exists() and text in (known := mixes()):
-        return generate(known[text], SYNTHETIC_PAGES, seed=1)
-    if text.endswith(".json"):
-        return generate(load_model(Path(text)), SYNTHETIC_PAGES, seed=1)
-    return load(Path(text)) if text else default_corpus()
-
-
-def default_corpus() -> "Corpus | Fingerprints":
-    """The corpus of this machine, captured now if this is the first run."""
-    from memvirt.inputs import store
-    from memvirt.inputs.capture import capture as capturing
-
-    def first() -> "Corpus":
-        say(f"capturing pages of this machine into {store.cache_folder()}: done once")
-        return capturing()
-
-    return store.default_corpus(first)
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     commands = typer.Typer(
@@ -309,8 +233,6 @@ def register(app: typer.Typer) -> None:
             "memvirt corpus fingerprint mine.mvcorpus --keep-key mine.key --codecs lz4,zstd:3",
         )
     )(fingerprint)
-    from memvirt.cli import content_models, corpus_info  # which have this module's helpers
-
     corpus_info.register(commands)
     content_models.register(commands)
     app.add_typer(commands, name="corpus")

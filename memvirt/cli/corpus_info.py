@@ -1,6 +1,5 @@
 """corpus info: what is in a corpus, in tables, JSON and figures."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memvirt.cli.corpus import Codecs, Force, measured, opened, parse_codecs
-from memvirt.cli.show import Json, examples, print_columns, print_json, say
+from memvirt.cli import figure_files
+from memvirt.cli.corpora import Codecs, Force, measured, opened, parse_codecs
+from memvirt.cli.show import Json, examples, print_columns, print_json
 
 if TYPE_CHECKING:
     from memvirt.inputs import Fingerprints
     from memvirt.inputs.summary import ClassSummary, Summary
-
-FIGURE = ".vl.json"  # Vega-Lite
 
 
 def info(
@@ -26,31 +24,25 @@ def info(
         ),
     ] = None,
     codecs: Codecs = "",
-    figures: Annotated[
-        Path | None, typer.Option(help="Folder that is there, to write figures to, as Vega-Lite JSON.")
-    ] = None,
+    figures: figure_files.Folder = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Tell what is in a corpus: zero and same-filled pages, duplicates, near-duplicates, entropy, compressed sizes.
+    """Show what is in a corpus: zero and same-filled pages, duplicates, near-duplicates, entropy, compressed sizes.
 
-    Of several it tells, too, what they have in common; their classes are then called FILE/CLASS.
+    Of several corpora it also shows what they have in common; their classes are then called FILE/CLASS.
     """
-    from memvirt.inputs import store
     from memvirt.inputs.summary import summarize
     from memvirt.report.figures.corpora import FIGURES, of_corpus
 
     names = files or [""]
     if figures:
-        for name in FIGURES:
-            store.require_writable(figures / f"{name}{FIGURE}", force=force)
+        figure_files.prepare(figures, FIGURES, force)
     prints = _all_prints(names, parse_codecs(codecs))
     where = ", ".join(name or "the default corpus" for name in names)
     summary = summarize(prints)
     if figures:
-        for name, figure in of_corpus(summary).items():
-            store.write_text(figures / f"{name}{FIGURE}", json.dumps(figure, indent=1), force=force)
-            say(f"wrote {figures / name}{FIGURE}")
+        figure_files.write(figures, of_corpus(summary), force)
     if as_json:
         print_json(_as_json(where, prints, summary))
     else:
@@ -58,7 +50,7 @@ def info(
 
 
 def _all_prints(names: Sequence[str], codecs: list[tuple[str, int | None]]) -> "Fingerprints":
-    """The fingerprints of one corpus, or of several as one, all under one key that nobody keeps."""
+    """The fingerprints of one corpus, or of several as one, all under one key that is not kept."""
     import secrets
 
     from memvirt.errors import ConfigError

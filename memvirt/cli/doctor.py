@@ -6,7 +6,7 @@ from memvirt.cli.show import Json, examples, print_columns, print_json
 
 
 def doctor(as_json: Json = False) -> None:
-    """Tell what on this machine will spoil a measurement. Changes nothing.
+    """Show what on this machine will spoil a measurement. Changes nothing.
 
     Simulated numbers do not depend on any of it; wall times do.
     """

@@ -19,8 +19,9 @@ def export(
     form: Annotated[str, typer.Option("--format", help=f"{', '.join(f'{k}: {v}' for k, v in FORMATS.items())}.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write; stdout, unless given.")] = None,
 ) -> None:
-    """Write a run in a form that other tools read. Tables are 'memvirt table', time lines
-    'memvirt timeline'; a notebook has memvirt.read_results."""
+    """Write a run in a form that other tools read.
+
+    For tables use 'memvirt table', for time lines 'memvirt timeline', in a notebook memvirt.read_results."""
     from memvirt.errors import ConfigError
     from memvirt.report import bencher, latency_logs, openmetrics
     from memvirt.results import run_folder

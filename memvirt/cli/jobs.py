@@ -11,7 +11,7 @@ from memvirt.cli.show import say
 from memvirt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from memvirt.experiment.cell import Run
+    from memvirt.experiment.cell import RunContext
     from memvirt.experiment.loop import Progress
     from memvirt.experiment.plan import Plan
     from memvirt.results.run_folder import Results
@@ -33,7 +33,8 @@ Executor = Annotated[
     ),
 ]
 ShardOf = Annotated[
-    str, typer.Option("--shard", metavar="I/N", help="Run part I of N, into a folder of its own; see memvirt merge.")
+    str,
+    typer.Option("--shard", metavar="I/N", help="Run part I of N, into a folder of its own; see memvirt merge."),
 ]
 
 Pack = Annotated[
@@ -88,7 +89,7 @@ def part_of(plan: "Plan", text: str) -> "Plan":
     return replace(plan, shard=Shard.parse(text))
 
 
-RunCells = Callable[["Plan", "Run", "Results"], Iterator["Progress"]]
+RunCells = Callable[["Plan", "RunContext", "Results"], Iterator["Progress"]]
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def opened_crew(at: Where) -> Iterator[RunCells]:
         yield lambda plan, context, results: _in_processes(plan, context, results, at.jobs)
 
 
-def _in_processes(plan: "Plan", context: "Run", results: "Results", jobs: int) -> Iterator["Progress"]:
+def _in_processes(plan: "Plan", context: "RunContext", results: "Results", jobs: int) -> Iterator["Progress"]:
     from memvirt.experiment.loop import run_plan_beside
     from memvirt.experiment.pool import Workers, shared
 
@@ -114,7 +115,7 @@ def _in_processes(plan: "Plan", context: "Run", results: "Results", jobs: int) -
     try:
         yield from run_plan_beside(plan, context, results, workers)
     finally:
-        workers.shutdown(wait=False, cancel_futures=True)  # nothing is left to wait for, or nobody waits any more
+        workers.shutdown(wait=False, cancel_futures=True)  # nothing is left to wait for, or an interrupt ended the wait
 
 
 @contextmanager
@@ -126,7 +127,7 @@ def _elsewhere(executor: str) -> Iterator[RunCells]:
 
     inner, aim = open_executor(executor, say)
 
-    def run_all(plan: "Plan", context: "Run", results: "Results") -> Iterator["Progress"]:
+    def run_all(plan: "Plan", context: "RunContext", results: "Results") -> Iterator["Progress"]:
         told = shared(context)
         terms = terms_of(told, context.corpus, routes(plan.in_order()))
         over = Elsewhere(inner, told, terms, aim=aim, tell=say)

@@ -27,7 +27,7 @@ def plot(
 ) -> None:
     """Draw figures of results folders into files, one for each scenario, and print the files' names.
 
-    A figure that has nothing to draw is not written, and the reason is told.
+    A figure with nothing to draw is not written; the reason is printed.
     """
     from memvirt.report.figures import plotting
 

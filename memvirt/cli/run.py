@@ -10,7 +10,7 @@ import typer
 
 from memvirt import interrupts
 from memvirt.cli import timings
-from memvirt.cli.corpus import opened
+from memvirt.cli.corpora import opened
 from memvirt.cli.jobs import Executor, Jobs, Pack, RunCells, ShardOf, Where, opened_crew, part_of, where
 from memvirt.cli.run_options import (
     CorpusOf,
@@ -38,14 +38,14 @@ from memvirt.cli.show import Json, Width, examples, print_columns, print_json, p
 from memvirt.cli.table import print_table
 
 if TYPE_CHECKING:
-    from memvirt.experiment.cell import Run
+    from memvirt.experiment.cell import RunContext
     from memvirt.experiment.plan import Plan
     from memvirt.results.record import Record
     from memvirt.results.run_folder import Results
 
 FAILED = 1
 MOST_SEED = (1 << 63) - 1
-BASE = Path("results")  # of folders that nobody named
+BASE = Path("results")  # of folders that were not named
 
 
 def run(
@@ -188,7 +188,7 @@ def _run_all(
     return records
 
 
-def _take_timings(plan: "Plan", records: list["Record"], context: "Run", results: "Results", at: Where) -> None:
+def _take_timings(plan: "Plan", records: list["Record"], context: "RunContext", results: "Results", at: Where) -> None:
     if at.executor:
         say("note: wall times are taken on one machine alone; with --executor, tier full has simulated metrics only")
     else:
@@ -201,7 +201,7 @@ def _going_on(plan: "Plan", folder: Path, at: Where) -> str:
     return shlex.join([*program(), *plan.asked.words(), *part, *at.words(), "--out", str(folder), "--resume"])
 
 
-def _ready(plan: "Plan", out: Path | None, resume: bool, at: Where, capture: bool = True) -> tuple[Path, "Run"]:
+def _ready(plan: "Plan", out: Path | None, resume: bool, at: Where, capture: bool = True) -> tuple[Path, "RunContext"]:
     """The results folder, and what all cells have in common; nothing is made yet but, where `capture`, this machine's
     corpus. ConfigError with everything that would keep the run from its end, as far as it can be known."""
     from memvirt.errors import ConfigError, MemvirtError

@@ -45,12 +45,18 @@ Times = Annotated[
     bool, typer.Option("--times", help="The trace's time stamps say when its touches are due, in simulated time.")
 ]
 Speed = Annotated[
-    int, typer.Option(metavar="PERCENT", min=1, max=10**9, help="With --times: so many per cent as fast.")
+    int,
+    typer.Option(
+        metavar="PERCENT",
+        min=1,
+        max=10**9,
+        help="With --times: the speed of the replay, in per cent of the recorded one.",
+    ),
 ]
 PerSecond = Annotated[
     int | None, typer.Option(min=1, max=10**9, help="So many touches of the trace are due in a second, for each VM.")
 ]
-StreamsOf = Annotated[Streams, typer.Option(help="Each VM replays all of the trace, or a stream of it.")]
+StreamsOf = Annotated[Streams, typer.Option(help="Each VM replays the whole trace (all) or a stream of it (each).")]
 Fill = Annotated[
     list[str] | None,
     typer.Option(metavar="image=A,B | private=C", help="Classes of the corpus that VMs are filled from."),

@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memvirt.cli.catalog_entry import SINGULAR
+
 if TYPE_CHECKING:
     from memvirt.cli.catalog_entry import Entry
-
-KINDS = (
-    "suites", "presets", "workloads", "corpora", "formats", "metrics", "deciders", "scanners", "replacements", "codecs",
-    "devices", "settings", "figures", "topics",
-)  # fmt: skip
 
 PROGRAM = "memvirt"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -81,7 +78,7 @@ def say_places(out: Path, folders: Iterable[str | os.PathLike[str]]) -> None:
 
 
 def program() -> list[str]:
-    """The words that call this program as it was called: what a message tells the person to type has to work."""
+    """The words that call this program as it was called: a command that a message names has to work when typed."""
     called = sys.argv[0]
     if Path(called).name == "__main__.py":
         return [sys.executable, "-m", "memvirt"]
@@ -92,13 +89,13 @@ def program() -> list[str]:
 
 
 def list_names(
-    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}. All of them, unless given.")] = "",
+    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(SINGULAR)}. All of them, unless given.")] = "",
     as_json: Json = False,
 ) -> None:
     """List what there is, one line each."""
     from memvirt.cli import catalog
 
-    kinds = [catalog.kind_called(kind)] if kind else list(KINDS)
+    kinds = [catalog.kind_called(kind)] if kind else list(SINGULAR)
     found = {each: catalog.entries(each) for each in kinds}
     if as_json:
         rows = {each: [{"name": entry.name, "summary": entry.summary} for entry in found[each]] for each in kinds}
@@ -113,7 +110,7 @@ def list_names(
 def describe(
     name: Annotated[str, typer.Argument(help="A name that `memvirt list` prints.")], as_json: Json = False
 ) -> None:
-    """Tell what a name stands for, with its parameters."""
+    """Explain what a name stands for, with its parameters."""
     from memvirt.cli import catalog
 
     found = catalog.find(name)
@@ -121,7 +118,7 @@ def describe(
         print_json([{"kind": kind, **_as_dict(entry)} for kind, entry in found])
         return
     for index, (kind, entry) in enumerate(found):
-        typer.echo(("\n" if index else "") + f"{catalog.SINGULAR[kind]} {entry.name}: {entry.summary}")
+        typer.echo(("\n" if index else "") + f"{SINGULAR[kind]} {entry.name}: {entry.summary}")
         if entry.text:
             typer.echo(f"\n{entry.text}")
         if entry.rows:

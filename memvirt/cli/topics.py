@@ -3,11 +3,13 @@
 Formats of suites and presets are read off the models that check them, so that no key is missing here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from memvirt.cli.catalog_entry import Detail, Entry
 
-from memvirt.cli.catalog_entry import Entry
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 KEYS = ("key", "default", "meaning")
 FIELDS = ("field", "unit", "meaning")
@@ -23,7 +25,7 @@ SNAPSHOT: Mapping[str, tuple[str, str]] = {
     "memo": ("name -> integers", "what the decider's last answer held in Targets.memo"),
 }
 VM_VIEW: Mapping[str, tuple[str, str]] = {
-    "name": ("", "the VM's name, by which targets speak of it"),
+    "name": ("", "the VM's name; targets use it"),
     "configured_pages": ("pages", "what the guest was promised"),
     "held_pages": ("pages", "host frames charged to it"),
     "balloon_pages": ("pages", "what its balloon holds now"),
@@ -69,8 +71,9 @@ A decider is a class with one pure method. Write it in a file and name it: --set
             return Targets(balloon_pages=wanted)
 
 interval_ns says how often the host asks, in nanoseconds of simulated time. The arguments of __init__ are its options:
---set decider_options.percent=20. Equal snapshots must give equal targets; what it has to remember goes into
-Targets.memo. Its file is part of the record, by SHA-256."""
+--set decider_options.percent=20. An option of type Percent or Positive (from memvirt.policies) is held to that. Equal
+snapshots must give equal targets; what it has to remember goes into Targets.memo. Its file is part of the record,
+by SHA-256."""
 
 TAGS = (
     ("verified", "read in the program or paper that the source names"),
@@ -78,6 +81,7 @@ TAGS = (
     ("unverified", "stated somewhere, found nowhere: a parameter, not a fact"),
     ("chosen", "chosen by memvirt, for the reason that the source gives"),
 )
+FRAMES_HEADS = ("frame", "a row is", "columns after the keys")
 FRAMES = (
     ("cells", "a cell", "how it ended, what it was made with, and every number that follows from its counts"),
     ("counters", "a number", "part (counters, sharing, cpu_ns, usage, stores, fragmentation), metric, unit, value"),
@@ -88,7 +92,7 @@ FRAMES = (
 )
 IN_A_BUNDLE = (
     ("README.md", "what it is, and how to check it in a minute"),
-    ("run/", "the results folder as it is: run.json, records, timings, claims of one's own"),
+    ("run/", "the results folder as it is: run.json, records, timings, your own claims"),
     ("settings/", "the suite's file, and every preset and scenario with all defaults by value"),
     ("inputs.json", "what went in, by hash; inputs/ has the pages themselves if --with-pages asked for them"),
     ("environment.json", "versions, commit and machine"),
@@ -103,15 +107,18 @@ EXIT_CODES = (
     ("1", "some cells failed, or the executor was lost, or a record or the output could not be written"),
     ("2", "usage or configuration: nothing was run"),
     ("3", "compare --threshold: a regression beyond the threshold"),
-    ("4", "a claim failed"),
+    ("4", "a claim failed; validate: a row differs, and its reason is not known"),
     ("124", "the time of --timeout was over; everything finished is kept"),
     ("130", "interrupted by Ctrl-C, SIGTERM or SIGHUP; everything finished is kept"),
 )
+VARIABLES_HEADS = ("variable", "meaning", "unless set")
 ENVIRONMENT = (
     ("MEMVIRT_CACHE", "folder of captured corpora", "$XDG_CACHE_HOME/memvirt, or ~/.cache/memvirt"),
     ("MEMVIRT_SWAP_DIR", "folder of swap files; a real disk for --tier full", "the system's temporary folder"),
+    ("MEMVIRT_STATE_DIR", "folder where validate writes down what it changes, for restore", "/var/lib/memvirt"),
     ("COLUMNS", "width of tables and lists", "the terminal's, or 100"),
 )
+RULES_HEADS = ("setting", "meaning")
 RULES = (
     ("on_exhausted=stop", "the access that finds no frame ends, and says how many were done and why"),
     ("on_exhausted=wait", "the VM sleeps and tries again until a frame is free, or nothing can change any more"),
@@ -128,6 +135,7 @@ RULES = (
     ),
 )
 
+FILES_HEADS = ("file", "what it is")
 FILES = (
     ("run.json", "what was asked for, every cell's name and hash, inputs, versions, how the run is shown"),
     ("cells/SCENARIO--PRESET--sSEED.json", "a record, written whole when its cell ends: one line a part, keys sorted"),
@@ -159,22 +167,32 @@ WAYS = (
 def entries() -> list[Entry]:
     """All topics, in the order in which a newcomer meets them."""
     return [
-        Entry("suite-file", "the format of a suite", _SUITE, KEYS, list(_suite_rows())),
-        Entry("preset-file", "the format of a preset", _PRESET, KEYS, list(_preset_rows())),
-        Entry("claims-file", "what a run is expected to show", _CLAIMS, KEYS, list(_claims_rows())),
-        Entry("decider-file", "a policy of one's own, in 20 lines", DECIDER),
-        Entry("snapshot", "what a decider is given", "From memvirt.policies.", FIELDS, _rows(SNAPSHOT, VM_VIEW)),
-        Entry("targets", "what a decider answers", "From memvirt.policies.", FIELDS, _rows(TARGETS)),
-        Entry("tags", "how well a source of a constant is known", "", ("tag", "meaning"), TAGS),
-        Entry("tiers", "how much of a suite is run", _TIERS),
-        Entry("executors", "where cells are run, and what is promised of each way", _EXECUTORS, WAYS_HEADS, WAYS),
-        Entry("results-folder", "the files of a run, and the format of run.jsonl.gz", _FOLDER, ("file", "what it is"), FILES),
-        Entry("mechanics", "what on_exhausted, provisioning, commit and watermarks do", "", ("setting", "meaning"), RULES),
-        Entry("frames", "results in a notebook", _FRAMES, ("frame", "a row is", "columns after the keys"), FRAMES),
-        Entry("bundle", "a run as an archive that proves itself", _BUNDLE, ("file", "holds"), IN_A_BUNDLE),
-        Entry("exit-codes", "how a command ends", "", ("code", "meaning"), EXIT_CODES),
-        Entry("environment", "variables that memvirt reads", "", ("variable", "meaning", "unless set"), ENVIRONMENT),
+        _topic("suite-file", "the format of a suite", _SUITE, KEYS, _suite_rows),
+        _topic("preset-file", "the format of a preset", _PRESET, KEYS, _preset_rows),
+        _topic("claims-file", "what a run is expected to show", _CLAIMS, KEYS, _claims_rows),
+        _topic("decider-file", "a policy of your own, in 20 lines", DECIDER),
+        _topic("snapshot", "what a decider is given", "From memvirt.policies.", FIELDS, lambda: _rows(SNAPSHOT, VM_VIEW)),
+        _topic("targets", "what a decider answers", "From memvirt.policies.", FIELDS, lambda: _rows(TARGETS)),
+        _topic("tags", "how well a source of a constant is known", "", ("tag", "meaning"), lambda: TAGS),
+        _topic("tiers", "how much of a suite is run", _TIERS),
+        _topic("executors", "where cells are run, and what is promised of each way", _EXECUTORS, WAYS_HEADS, lambda: WAYS),
+        _topic("results-folder", "the files of a run, and the format of run.jsonl.gz", _FOLDER, FILES_HEADS, lambda: FILES),
+        _topic("mechanics", "what on_exhausted, provisioning, commit and watermarks do", "", RULES_HEADS, lambda: RULES),
+        _topic("frames", "results in a notebook", _FRAMES, FRAMES_HEADS, lambda: FRAMES),
+        _topic("bundle", "a run as an archive that proves itself", _BUNDLE, ("file", "holds"), lambda: IN_A_BUNDLE),
+        _topic("exit-codes", "how a command ends", "", ("code", "meaning"), lambda: EXIT_CODES),
+        _topic("environment", "variables that memvirt reads", "", VARIABLES_HEADS, lambda: ENVIRONMENT),
     ]  # fmt: skip
+
+
+def _topic(
+    name: str,
+    summary: str,
+    text: str,
+    heads: tuple[str, ...] = (),
+    rows: Callable[[], Iterable[tuple[str, ...]]] = tuple,
+) -> Entry:
+    return Entry(name, summary, lambda: Detail(text, heads, list(rows())))
 
 
 _FRAMES = """\
@@ -231,7 +249,9 @@ def _rows(*parts: Mapping[str, tuple[str, str]]) -> list[tuple[str, ...]]:
 def _suite_rows() -> Iterator[tuple[str, ...]]:
     from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
     from memvirt.experiment.pace import Pace
-    from memvirt.experiment.suite import Scenario, Simulated, Sizes, Suite, Tier, TraceSpec, Variant
+    from memvirt.experiment.scenario import Scenario, Tier
+    from memvirt.experiment.simulated import Simulated, TraceSpec
+    from memvirt.experiment.suite import Sizes, Suite, Variant
     from memvirt.results.claims import Claim
 
     yield from _keys(Suite, "")
@@ -266,7 +286,7 @@ def _preset_rows() -> Iterator[tuple[str, ...]]:
     yield from _keys(SourceNote, "source.SETTING.")
 
 
-def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, ...]]:
+def _keys(model: "type[BaseModel]", prefix: str) -> Iterator[tuple[str, ...]]:
     """A row per key of a model: name, default, meaning."""
     for name, field in model.model_fields.items():
         if field.is_required():
@@ -274,7 +294,7 @@ def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, ...]]:
         else:
             default = (
                 "none"
-                if field.default in (None, [], {}) or isinstance(field.default, BaseModel)
+                if field.default in (None, [], {}) or hasattr(type(field.default), "model_fields")
                 else str(field.default)
             )
         yield prefix + (field.alias or name), default, field.description or ""

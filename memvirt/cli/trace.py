@@ -78,7 +78,7 @@ def export(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
     form: Annotated[str, typer.Option("--format", help="oracle-general or csv.")] = "oracle-general",
 ) -> None:
-    """Write a trace for other programs: libCacheSim's records, or CSV. What the format cannot say is told."""
+    """Write a trace for other programs: libCacheSim's records, or CSV. What the format cannot hold is printed."""
     from memvirt.inputs.traces import export_trace, open_trace
 
     trace = open_trace(file)
@@ -175,7 +175,7 @@ def _time(info: "TraceInfo") -> str:
 
 @contextmanager
 def shown() -> Iterator[Callable[["Source | None", int], None]]:
-    """A function to call while a trace is read: tells how far it is, on stderr, every two seconds."""
+    """A function to call while a trace is read. Every two seconds it says on stderr how far reading has come."""
     last, told = time.monotonic(), False
     terminal = sys.stderr.isatty()
 

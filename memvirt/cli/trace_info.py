@@ -1,6 +1,5 @@
 """trace info: what a trace is like, in tables, JSON and figures."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memvirt.cli.show import Json, print_columns, print_json, say
+from memvirt.cli import figure_files
+from memvirt.cli.show import Json, print_columns, print_json
 
 if TYPE_CHECKING:
     from memvirt.inputs.traces import Trace
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 EXACT_TOUCHES = 20_000_000  # up to here curves are exact unless a sample is asked for
 AUTO_SAMPLE = 0.01
 ROWS_SHOWN = 12
-FIGURE = ".vl.json"  # Vega-Lite
 
 
 def info(
@@ -37,22 +36,24 @@ def info(
             "curves. By default exact up to 20 million touches, and for lru always."
         ),
     ] = "auto",
-    figures: Annotated[Path | None, typer.Option(help="Folder to write figures to, as Vega-Lite JSON.")] = None,
+    figures: figure_files.Folder = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace figures that are there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell what a trace is like: footprint, sharing between streams, working set, reuse distances, phases, and the
+    """Show what a trace is like: footprint, sharing between streams, working set, reuse distances, phases, and the
     miss-ratio curves of replacement orders.
 
     The whole trace is looked at; that takes four bytes of memory for each page touched, and some more for each page.
     """
     from memvirt.inputs.traces import open_trace
+    from memvirt.report.figures.traces import FIGURES, of_trace
     from memvirt.simulation.profile import curve_sizes
 
     names = _orders(orders)
     rate = _rate(sample)
     wanted = _sizes(sizes)
     if figures is not None:
-        _require_folder(figures)
+        figure_files.prepare(figures, FIGURES, force)
     trace = open_trace(file)
     profiler = _read(trace)
     plain = profiler.profile()
@@ -60,7 +61,7 @@ def info(
     curves = tuple(_curves(names, profiler.pages, capacities, rate)) if plain.touches else ()
     profile = profiler.profile(curves) if curves else plain
     if figures is not None:
-        _write_figures(profile, figures)
+        figure_files.write(figures, of_trace(profile), force)
     if as_json:
         print_json({"trace": str(file), "sha256": trace.info.sha256, **_as_json(profile)})
     else:
@@ -106,16 +107,6 @@ def _sizes(words: str) -> tuple[int, ...]:
         raise ConfigError(f"--sizes: {error}") from error
 
 
-def _require_folder(path: Path) -> None:
-    """There is a folder to write to, or one can be made; ConfigError otherwise, before the long work."""
-    from memvirt.errors import ConfigError
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--figures {path}: {error.strerror or error}") from error
-
-
 def _read(trace: "Trace") -> Any:
     """The touches, in a Profiler."""
     from memvirt.simulation.profile import Profiler
@@ -130,7 +121,7 @@ def _read(trace: "Trace") -> Any:
 def _curves(
     names: Sequence[str], pages: Any, capacities: tuple[int, ...], rate: float | str | None
 ) -> Iterator["Curve"]:
-    from memvirt.simulation import simulate
+    from memvirt.simulation import ONE_PASS, simulate
     from memvirt.simulation.curve import FEWEST_PAGES, REPLICAS
 
     if rate == "auto":
@@ -141,19 +132,10 @@ def _curves(
         if terminal:
             sys.stderr.write(f"\rcurve {i} of {len(names)}: {name}\x1b[K")
             sys.stderr.flush()
-        share = None if name == "lru" else rate
+        share = None if name in ONE_PASS else rate  # these are exact for nothing
         yield simulate(name, pages, capacities=capacities, sample=share)  # type: ignore[arg-type]
     if terminal:
         sys.stderr.write("\r\x1b[K")
-
-
-def _write_figures(profile: "Profile", folder: Path) -> None:
-    from memvirt.report.figures import traces as figures
-
-    for name, figure in figures.of_trace(profile).items():
-        path = folder / f"{name}{FIGURE}"
-        path.write_text(json.dumps(figure, indent=1) + "\n")
-        say(f"wrote {path}")
 
 
 def _as_json(profile: "Profile") -> dict[str, Any]:

@@ -170,7 +170,7 @@ class Host(Protocol[AnyVm]):
     # ---- may: what it can be asked to do
 
     def settle(self, passes: int) -> None:
-        """Let the page-sharing scanner go over all memory so many times while all VMs are idle."""
+        """Let the page-sharing scanner go over all memory `passes` times while all VMs are idle."""
 
     def check(self) -> None:
         """Recount everything that was derived; InvariantError at the first difference."""

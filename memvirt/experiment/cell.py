@@ -20,8 +20,9 @@ from memvirt.experiment.fleet import Fleet, build
 from memvirt.experiment.fleet_spec import vm_name
 from memvirt.experiment.plan import Cell
 from memvirt.experiment.sampler import Sampler
-from memvirt.experiment.suite import Scenario, Simulated
-from memvirt.experiment.trace_cell import replay
+from memvirt.experiment.scenario import Scenario
+from memvirt.experiment.simulated import Simulated
+from memvirt.experiment.trace_cell import run_trace
 from memvirt.inputs import ClassTable
 from memvirt.results import derived
 from memvirt.results.record import Histogram, Kind, Record, counter_difference, histogram_difference
@@ -29,7 +30,7 @@ from memvirt.results.timeline import FEW_ROWS, MOST_ROWS
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunContext:
     """What all cells of a run have in common."""
 
     corpus: ClassTable
@@ -39,7 +40,7 @@ class Run:
     make_host: MakeHost
 
 
-def prepare(corpus: ClassTable, make_host: MakeHost | None = None) -> Run:
+def prepare(corpus: ClassTable, make_host: MakeHost | None = None) -> RunContext:
     """A run on this machine with this corpus."""
     from memvirt.versions import versions
 
@@ -47,7 +48,7 @@ def prepare(corpus: ClassTable, make_host: MakeHost | None = None) -> Run:
         from memvirt.host import Host
 
         make_host = Host.of
-    return Run(corpus, versions(), source_commit(), collect(), make_host)
+    return RunContext(corpus, versions(), source_commit(), collect(), make_host)
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ class Driver(Generic[AnyVm]):
     def run(
         self, name: str, steps: Iterator[Mapping[AnyVm, Iterator[BatchLike]]], sampled: bool, lasts_ns: int = 0
     ) -> _Phase:
-        """Run every step of a phase, each for so long (0: until all is done). Raises Exhausted when a VM could not go on."""
+        """Run every step of a phase, each for `lasts_ns` (0: until it is done). Raises Exhausted when a VM cannot go on."""
         phase = _Phase()
         self.sampler.begin()
         for step in steps:
@@ -169,7 +170,7 @@ class Driver(Generic[AnyVm]):
         return sum(shadow.verify(vm, pages, ids_of) for vm, shadow in self._shadows.items())
 
 
-def blank(run: Run, cell: Cell) -> Record:
+def blank(run: RunContext, cell: Cell) -> Record:
     """The record of a cell before it has run: failed, for the reason that it has not."""
     return Record(
         suite=cell.suite,
@@ -193,7 +194,7 @@ def blank(run: Run, cell: Cell) -> Record:
     )
 
 
-def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
+def run_cell(run: RunContext, cell: Cell, baseline: Record | None = None) -> Record:
     """Run one cell. Refusal, exhaustion and failure are statuses of its record, never exceptions."""
     record = blank(run, cell)
     try:
@@ -210,14 +211,14 @@ def run_cell(run: Run, cell: Cell, baseline: Record | None = None) -> Record:
         return replace(record, reason=f"{type(error).__name__}: {error}")
 
 
-def _on_a_host(run: Run, cell: Cell, record: Record, baseline: Record | None) -> Record:
+def _on_a_host(run: RunContext, cell: Cell, record: Record, baseline: Record | None) -> Record:
     """Run a cell whose scenario is a fleet."""
     spec = cast(Scenario, cell.spec)
     # Only the tier whose wall times are quoted pays for a disk: simulated time has its own device.
     host = run.make_host(cell.host, corpus=run.corpus, swap_direct=cell.tier == "full")
     try:
         fleet = build(host, spec, run.corpus, cell.seed, overcommit_percent=cell.overcommit_percent, guest=cell.guest)
-        cloned, aging = spec.fleet.origin == "clone", spec.aging is not None
+        cloned, aging = spec.fleet.cloned, spec.aging is not None
         guest, rows = cell.guest is not None, MOST_ROWS if cell.tier == "full" else FEW_ROWS
         driver = Driver(host, fleet, cloned=cloned, guest=guest, aging=aging, timed=spec.timed, rows=rows)
         return _measured(run, record, host, fleet, driver, baseline)
@@ -225,16 +226,24 @@ def _on_a_host(run: Run, cell: Cell, record: Record, baseline: Record | None) ->
         host.close()
 
 
-def _alone(run: Run, cell: Cell, record: Record, baseline: Record | None) -> Record:
+def _alone(run: RunContext, cell: Cell, record: Record, baseline: Record | None) -> Record:
     """Run a cell whose scenario is a trace."""
-    return replay(record, cell, cast(Simulated, cell.spec), baseline)
+    return run_trace(record, cell, cast(Simulated, cell.spec), baseline)
 
 
-RUNNERS: Mapping[Kind, Callable[[Run, Cell, Record, Record | None], Record]] = {"fleet": _on_a_host, "trace": _alone}
+RUNNERS: Mapping[Kind, Callable[[RunContext, Cell, Record, Record | None], Record]] = {
+    "fleet": _on_a_host,
+    "trace": _alone,
+}
 
 
 def _measured(
-    run: Run, record: Record, host: Host[AnyVm], fleet: Fleet[AnyVm], driver: Driver[AnyVm], baseline: Record | None
+    run: RunContext,
+    record: Record,
+    host: Host[AnyVm],
+    fleet: Fleet[AnyVm],
+    driver: Driver[AnyVm],
+    baseline: Record | None,
 ) -> Record:
     wall_ns: dict[str, int] = {}
     phase = _Phase()
@@ -287,12 +296,17 @@ def _measured(
             "swap_areas": host.swap(),
         },
     )
+    return _read_back(closed, run.corpus, host, driver)
+
+
+def _read_back(record: Record, corpus: ClassTable, host: Host[AnyVm], driver: Driver[AnyVm]) -> Record:
+    """The record, verified; or failed, at the first page that is not what it should be."""
     try:
-        pages = driver.verify(run.corpus)
+        pages = driver.verify(corpus)
         host.check()
     except (ContentError, InvariantError) as error:
-        return replace(closed, status="failed", reason=f"{type(error).__name__}: {error}")
-    return replace(closed, verified=True, verified_pages=pages)
+        return replace(record, status="failed", reason=f"{type(error).__name__}: {error}")
+    return replace(record, verified=True, verified_pages=pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +326,7 @@ def _merge_times(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[i
 
 
 def _look(host: Host[Any]) -> _Look:
-    """What there is to see now; what the host cannot tell is empty."""
+    """What the host counts now; what it does not count is empty."""
     histograms = {
         kind: [(int(value), int(count)) for value, count in histogram["buckets"]]
         for kind, histogram in host.histograms().items()

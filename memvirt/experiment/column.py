@@ -1,7 +1,7 @@
 """The columns of a run: a preset or variant with one seed, resolved and checked, and the files that it names.
 
 A column is complete before any cell is made of it: its host by value, where each setting is from, what its VMs are
-promised. What is wrong with one is said as a problem, for a plan tells all of them at once.
+promised. What is wrong with one becomes a problem on a list, for a plan reports all of them at once.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def alike(sized: Suite, columns: Sequence[Column]) -> list[str]:
 
     def cells(column: Column) -> list[Any]:
         return [
-            (each.host(each.points[0], column.host), (column.guest, column.promised) if each.kind == "fleet" else None)
+            (each.host(each.points[0], column.host), (column.guest, column.promised) if each.has_vms else None)
             for each in sized.scenarios
         ]
 

@@ -33,7 +33,7 @@ from typing import Any, Protocol
 
 from memvirt.environment import collect, source_commit
 from memvirt.errors import CorpusError, ExecutorLost, MemvirtError, WorkerDied
-from memvirt.experiment.cell import Run
+from memvirt.experiment.cell import RunContext
 from memvirt.experiment.plan import Cell
 from memvirt.experiment.pool import Shared, settle
 from memvirt.inputs import ClassTable, cache_folder, load
@@ -50,7 +50,7 @@ Answer = tuple[Any, ...]
 
 
 class Aim(Protocol):
-    """What of an executor is known beyond `submit`: dask's can be told which worker to use."""
+    """What of an executor is known beyond `submit`: dask's lets its caller choose the worker."""
 
     def at(self, worker: str) -> Mapping[str, Any]:
         """Arguments of `submit` that send a call to this worker."""
@@ -192,7 +192,7 @@ class Elsewhere(Executor):
         """Note an answer without a record."""
         self._in_vain += 1
         if self._in_vain >= MOST_IN_VAIN:
-            self._lose(f"no worker of it can run these cells: {why}")
+            self._lose(f"none of its workers can run these cells: {why}")
         return not self._gone
 
     def _missing(self, sent: _Sent, place: str, worker: str) -> None:
@@ -212,7 +212,10 @@ class Elsewhere(Executor):
         held = self._held.pop(place, [])
         try:
             problem = done.result()
-        except (Exception, CancelledError) as error:  # with its worker, say: whoever takes the cells next will ask
+        except (
+            Exception,
+            CancelledError,
+        ) as error:  # with its worker, say: the worker that takes the cells next will ask
             problem = _said(error)
         if not problem or self._may_go_on(problem):
             for sent in held:
@@ -265,7 +268,7 @@ def take(terms: Terms, body: bytes) -> Answer:
     except (CorpusError, OSError):
         return "missing", place, worker_name()
     call, args, kwargs, make_host = pickle.loads(body)
-    settle(Run(corpus, terms["versions"], terms["commit"], _environment(), make_host))
+    settle(RunContext(corpus, terms["versions"], terms["commit"], _environment(), make_host))
     try:
         return "ran", call(*args, **kwargs), ""
     except Exception as error:  # a bug; an executor would take it for its own trouble

@@ -33,7 +33,7 @@ FORMS = "give dask://HOST:PORT, or module:callable that makes a concurrent.futur
 def open_executor(text: str, tell: Callable[[str], None] = lambda text: None) -> tuple[Executor, Aim]:
     """The executor that a text names, and how calls are aimed in it; the caller shuts it down.
 
-    ConfigError: not of a form that is known, does not import, makes no executor, or answers nobody within CONNECT_S.
+    ConfigError: not of a form that is known, does not import, makes no executor, or does not answer within CONNECT_S.
     """
     if text.startswith("dask:"):
         found = DASK.match(text)
@@ -90,7 +90,7 @@ def _dask(text: str, place: str, tell: Callable[[str], None]) -> tuple[Executor,
 
 
 def _require_answer(place: str) -> None:
-    """OSError unless somebody is there who speaks first, as a scheduler does: a client would wait for that for ever."""
+    """OSError unless the other side speaks first, as a scheduler does: a client would wait for that for ever."""
     host, _, port = place.rpartition(":")
     with socket.create_connection((host.strip("[]"), int(port)), CONNECT_S / 2) as there:
         if not there.recv(1):

@@ -27,37 +27,21 @@ steps, so the caller must run each step before it asks for the next. Refusals of
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol
+from typing import Generic, Literal
 
 import numpy as np
 
 from memvirt.errors import ConfigError
 from memvirt.experiment.backend import AnyVm, Host
-from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec, vm_name
-from memvirt.experiment.pace import Pace, paced
+from memvirt.experiment.fleet_spec import FleetSpec, vm_name
+from memvirt.experiment.pace import paced
+from memvirt.experiment.scenario import Scenario
 from memvirt.inputs import ClassTable
 from memvirt.inputs.bits import Pages
 from memvirt.results.derived import settled
 from memvirt.settings.vm_config import GuestOptions
 from memvirt.units import HUGE_ORDER, PageCount
-from memvirt.workloads import BATCH, FILL, Action, Batch, Boot, Plan, Space, Stream, Workload, discard
-
-
-class Scenario(Protocol):
-    """What `build` reads of a scenario: the fleet, and a workload per phase, or aging in place of the measured one."""
-
-    @property
-    def fleet(self) -> FleetSpec: ...
-    @property
-    def warm_up(self) -> Workload | None: ...
-    @property
-    def measured(self) -> Workload | None: ...
-    @property
-    def aging(self) -> AgingSpec | None: ...
-    @property
-    def settle_passes(self) -> int: ...
-    @property
-    def pace(self) -> Pace | None: ...
+from memvirt.workloads import BATCH, FILL, Action, AgingPlan, Batch, Boot, Space, Stream, Workload, discard
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +165,7 @@ class Fleet(Generic[AnyVm]):
         self._held = [0] * len(sizes)
         if scenario.aging is not None:
             budget = scenario.fleet.vms * scenario.fleet.memory * scenario.aging.resident_percent // 100
-            plan = Plan([layout.touched for layout in self._layouts], budget, seed)
+            plan = AgingPlan([layout.touched for layout in self._layouts], budget, seed)
             most, measured = plan.cycles(scenario.aging.cycles), plan.cycles(scenario.aging.measured_cycles)
             self.phases: tuple[Phase[AnyVm], ...] = (
                 Phase("warm-up", lambda: self._age(most, until_settled=True)),
@@ -190,7 +174,7 @@ class Fleet(Generic[AnyVm]):
             return
         if scenario.measured is None:
             raise ConfigError("a scenario needs a measured workload, or aging")
-        phases = [Phase("fill", self._clones if scenario.fleet.origin == "clone" else self._boots)]
+        phases = [Phase("fill", self._clones if scenario.fleet.cloned else self._boots)]
         if scenario.warm_up is not None:
             phases.append(self._working("warm-up", scenario.warm_up))
         self.phases = (*phases, self._working("measured", scenario.measured))
@@ -293,7 +277,7 @@ def build(
     if not 1 <= overcommit_percent <= 100_000:
         raise ConfigError(f"an overcommit ratio of {overcommit_percent / 100:g} is outside 0.01 to 1000")
     sizes = scenario.fleet.sizes(overcommit_percent)
-    cloned = scenario.fleet.origin == "clone"
+    cloned = scenario.fleet.cloned
     contents = Contents(scenario.fleet, corpus, 1 if cloned else len(sizes))
     fleet = Fleet(host, scenario, sizes, contents, seed, guest)
     at_once = 0 if scenario.aging is not None else 1 if cloned else len(sizes)

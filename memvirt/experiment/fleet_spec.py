@@ -89,12 +89,17 @@ class FleetSpec(Model):
                 text = f"{reservation} % is above the same VM's limit, {limit} %"
                 problems.append(Problem(("reservation_percent",), text, ("limit_percent",)))
         alike = {"mix_percent": self.mix_percent} | self.promised
-        for key in (key for key, values in alike.items() if self.origin == "clone" and len(set(values or ())) > 1):
+        for key in (key for key, values in alike.items() if self.cloned and len(set(values or ())) > 1):
             text = 'clones have what their parent has: give one value, or origin = "boot"'
             problems.append(Problem((key,), text, ("origin",)))
         if problems:
             raise Conflicts(list(dict.fromkeys(problems)))
         return self
+
+    @property
+    def cloned(self) -> bool:
+        """Whether every VM but the first is a clone of it."""
+        return self.origin == "clone"
 
     @property
     def promised(self) -> dict[str, tuple[int, ...]]:
@@ -104,7 +109,7 @@ class FleetSpec(Model):
         return {key: values for key, values in given.items() if values is not None}
 
     def vm(self, index: int, configured: int, guest: GuestOptions | None = None) -> VmConfig:
-        """VM number `index`, of so many pages, with what it is promised; ConfigError for what cannot be."""
+        """VM number `index` of `configured` pages, with what it is promised; ConfigError for what cannot be."""
         own = {key: values[index % len(values)] for key, values in self.promised.items()}
         sizes = {key: configured * own[key] // 100 for key in own if key != "shares"}
         if "limit_percent" in sizes:
@@ -140,7 +145,7 @@ class FleetSpec(Model):
 class AgingSpec(Model):
     """The table [scenarios.aging]: in place of a measured workload, the VMs come and go.
 
-    They do so until free memory has settled (memvirt.workloads.aging.settled), which takes some presets longer than
+    They do so until free memory has settled (memvirt.results.derived.settled), which takes some presets longer than
     others, and then for as many cycles more under every preset: those are measured.
     """
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from memvirt import interrupts
 from memvirt.errors import ExecutorLost, WorkerDied
-from memvirt.experiment.cell import Run, blank, run_cell
+from memvirt.experiment.cell import RunContext, blank, run_cell
 from memvirt.experiment.plan import Cell, Plan
 from memvirt.experiment.pool import keep_memory, run_here, without_wall
-from memvirt.experiment.prediction import Pace, seconds
+from memvirt.experiment.prediction import Forecast, seconds
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record
 from memvirt.results.run_folder import Results
@@ -30,7 +30,7 @@ class Progress:
     running: tuple[str, ...] = ()  # cells that run beside each other now
 
 
-def manifest(plan: Plan, run: Run) -> Manifest:
+def manifest(plan: Plan, run: RunContext) -> Manifest:
     """What makes two runs the same run, what was asked for, and how it is shown."""
     return Manifest(
         suite=plan.suite.name,
@@ -48,11 +48,11 @@ def manifest(plan: Plan, run: Run) -> Manifest:
 
 def run_plan(
     plan: Plan,
-    run: Run,
+    run: RunContext,
     results: Results,
     *,
     clock: Callable[[], int] = time.perf_counter_ns,
-    measure: Callable[[Run, Cell, Record | None], Record] = run_cell,
+    measure: Callable[[RunContext, Cell, Record | None], Record] = run_cell,
 ) -> Iterator[Progress]:
     """Run every cell that has no record yet and keep its record; yields after each. An interrupt between or within
     cells loses the running cell only."""
@@ -65,14 +65,14 @@ def run_plan(
 
 def _each(
     plan: Plan,
-    run: Run,
+    run: RunContext,
     results: Results,
     clock: Callable[[], int],
-    measure: Callable[[Run, Cell, Record | None], Record],
+    measure: Callable[[RunContext, Cell, Record | None], Record],
 ) -> Iterator[Progress]:
     cells = list(plan.in_order())
     baselines: dict[str, Record] = {}
-    pace = Pace(cells)
+    forecast = Forecast(cells)
     for index, cell in enumerate(cells):
         record = results.finished(cell.name, cell.sha256())
         resumed = record is not None
@@ -80,16 +80,16 @@ def _each(
             began = clock()
             record = measure(run, cell, _baseline(plan, cell, baselines))
             interrupts.check()  # before what it may have spoiled is kept
-            pace.note(index, (clock() - began) / 1e9)
+            forecast.note(index, (clock() - began) / 1e9)
             results.write(record)
         if cell.is_baseline:
             baselines[cell.name] = record
-        yield Progress(index + 1, len(cells), record, resumed, pace.left_s(index + 1))
+        yield Progress(index + 1, len(cells), record, resumed, forecast.left_s(index + 1))
 
 
 def run_plan_beside(
     plan: Plan,
-    run: Run,
+    run: RunContext,
     results: Results,
     executor: Executor,
     call: Callable[[Cell, Record | None], Record] = run_here,
@@ -120,7 +120,7 @@ def run_plan_beside(
                 running[executor.submit(call, cell, waiting.baseline(cell))] = cell
 
     submit(todo)
-    pace, left = _SharedPace(todo, clock), len(todo)
+    forecast, left = _SharedForecast(todo, clock), len(todo)
     while running:
         ended, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in sorted(ended, key=lambda future: (_is_lost(future), order[running[future].name])):
@@ -135,7 +135,7 @@ def run_plan_beside(
                 submit(waiting.note(each, record))
                 left -= 1
                 names = tuple(other.name for future, other in running.items() if future.running())
-                yield Progress(len(cells) - left, len(cells), record, False, pace.left_s(each), names)
+                yield Progress(len(cells) - left, len(cells), record, False, forecast.left_s(each), names)
 
 
 class _Waiting:
@@ -173,7 +173,7 @@ class _Waiting:
         return self._behind.pop(cell.name, [])
 
 
-class _SharedPace:
+class _SharedForecast:
     """How long cells that run beside each other will go on: as much longer as more of the prediction is left."""
 
     def __init__(self, cells: Sequence[Cell], clock: Callable[[], float]) -> None:
@@ -200,7 +200,7 @@ def _died(future: Future[Record]) -> bool:
     return isinstance(future.exception(), WorkerDied)
 
 
-def _outcome(run: Run, cell: Cell, future: Future[Record]) -> Record:
+def _outcome(run: RunContext, cell: Cell, future: Future[Record]) -> Record:
     """A future's record; one of a failed cell where its worker died."""
     try:
         return future.result()

@@ -100,7 +100,7 @@ def _due(batches: Iterator[Batch], pace: Pace, per_second: int, stream: Stream) 
 
 
 def whole_requests(batches: Iterator[Batch], length: int) -> Iterator[Batch]:
-    """Batches that hold whole requests of so many accesses each; the last request may be shorter, a batch of its own."""
+    """Batches that hold whole requests of `length` accesses each; the last may be shorter, a batch of its own."""
     rest: Batch | None = None
     for batch in batches:
         joined = batch if rest is None else _joined(rest, batch)

@@ -9,7 +9,7 @@ The suite's `[host] swap` says how large a swap area is where a preset has one; 
 A slowdown needs the same stream on a host with enough memory: the cell's *baseline*, one more cell, shared by all
 presets whose VMs see the same machine (guest, content, provisioning, costs). A simulated cell is held against the
 offline optimum in the same way; that one is worth a row of its own. Cells that age have none: how long they go on depends
-on what they come to. A baseline is told by its role; its name may be that of a preset, too.
+on what they come to. A baseline is known by its role; its name may be that of a preset, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from memvirt.experiment import sweep as sweeps
 from memvirt.experiment.column import Column, FileRead, all_files, chosen, lines, resolve_all
 from memvirt.experiment.overrides import sort_out
 from memvirt.experiment.replayed import Streams, with_trace
-from memvirt.experiment.suite import AnyScenario, Scenario, Simulated, Suite, TierName
+from memvirt.experiment.scenario import Scenario, TierName
+from memvirt.experiment.simulated import Simulated
+from memvirt.experiment.suite import AnyScenario, Suite
 from memvirt.experiment.sweep import MOST_CELLS, NO_POINT, Axes, axes, points, require_few
 from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.results.manifest import Asked
@@ -169,7 +171,7 @@ def misfits(plan: Plan, corpus: ClassTable) -> list[str]:
                     f"private={known[-1]}, or name its classes so when you capture it: {name}=FILE"
                 ] = None
         if isinstance(corpus, Fingerprints):
-            if cell.host.content == "bytes":
+            if cell.host.has_bytes:
                 found["corpus: these are fingerprints, which have no bytes; add --set content=fingerprint"] = None
             elif problem := corpus.codec_problem(cell.host.codec, cell.host.codec_level):
                 found[f"corpus: {problem}"] = None
@@ -199,7 +201,7 @@ def make(
     `swept` are settings with the values to run every column with, "key=a,b", beside those that the suite sweeps; then
     there may be `most_cells` columns' cells, or sweep.MOST_CELLS.
     `trace` is a file that the VMs replay in the place of the suite's workloads, at its own `times` and `speed` (per cent)
-    or so many touches `per_second`; `corpus` is only noted down.
+    or with `per_second` touches in a second; `corpus` is only noted down.
     ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
     paced: dict[str, Any] = {"times": times, "speed": speed, "per_second": per_second}
@@ -211,7 +213,7 @@ def make(
     problems += wrong
     columns = chosen(sized, only, problems)
     if problems and not columns:
-        columns = [suite.column("none")]  # so that what is wrong with the overrides is told as well
+        columns = [suite.column("none")]  # so that what is wrong with the overrides is reported as well
     over = axes(sized.sweep, swept, problems)
     _require_few(sized, over, len(columns), seeds, most_cells)
     problems += sweeps.check(over, overrides, taken)
@@ -253,7 +255,6 @@ def _require_few(sized: Suite, over: Axes, columns: int, seeds: Sequence[int], m
 def _cell(
     sized: Suite, scenario: AnyScenario, percent: int, tier: TierName, column: Column, read: tuple[FileRead, ...]
 ) -> Cell:
-    has_vms = scenario.kind == "fleet"
     asked_for = {key: where for key, where in column.origins.items() if key.split(".")[0] in scenario.host_settings}
     return Cell(
         suite=sized.name,
@@ -263,9 +264,9 @@ def _cell(
         tier=tier,
         overcommit_percent=percent,
         host=scenario.host(percent, column.host),
-        guest=column.guest if has_vms else None,
+        guest=column.guest if scenario.has_vms else None,
         spec=scenario.promising(column.promised),
-        files=(*read, *(column.files if has_vms else ())),
+        files=(*read, *(column.files if scenario.has_vms else ())),
         asked=column.asked,
         origins=asked_for,
     )
@@ -282,31 +283,24 @@ def _filled(sized: Suite, fill: Sequence[str], problems: list[str]) -> Suite:
         found[what] = [*found.get(what, []), *names]
     if problems or not found:
         return sized
-    scenarios = [each.with_contents(found) if isinstance(each, Scenario) else each for each in sized.scenarios]
-    return sized.model_copy(update={"scenarios": scenarios})
+    return sized.model_copy(update={"scenarios": [each.with_contents(found) for each in sized.scenarios]})
 
 
 def _booting_alike(sized: Suite) -> Suite:
     """The suite whose fleets know of each other's private classes, where these differ: then contents are compared, and
     the VMs have to do the same with them."""
-    fleets = [each.fleet for each in sized.scenarios if isinstance(each, Scenario)]
-    classes = tuple(sorted({name for fleet in fleets for name in fleet.private}))
-    if len({fleet.private for fleet in fleets}) < 2:
+    different = {each.private for each in sized.scenarios if each.has_vms}
+    if len(different) < 2:
         return sized
-    scenarios = [
-        each.model_copy(update={"fleet": each.fleet.model_copy(update={"compared_with": classes})})
-        if isinstance(each, Scenario) and each.fleet.compared_with is None
-        else each
-        for each in sized.scenarios
-    ]
-    return sized.model_copy(update={"scenarios": scenarios})
+    classes = tuple(sorted({name for private in different for name in private}))
+    return sized.model_copy(update={"scenarios": [each.comparable_with(classes) for each in sized.scenarios]})
 
 
 def _baseline(cell: Cell) -> Cell:
     """What a cell is held against: the same stream on a host with enough memory, or the optimum."""
     host = cell.host
     marks: list[str] = []
-    if cell.spec.kind == "fleet":
+    if cell.spec.has_vms:
         marks += [value for value in (host.content, host.provisioning) if value not in ("bytes", "thin")]
         marks += ["guest"] if cell.guest == PLAIN_GUEST else [_mark("guest", cell.guest)] if cell.guest else []
         marks += [_mark("costs", host.costs)] if host.costs != cost_model("default") else []

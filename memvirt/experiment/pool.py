@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from memvirt.environment import cores, memory_limit
 from memvirt.errors import WorkerDied
 from memvirt.experiment.backend import MakeHost
-from memvirt.experiment.cell import Run, run_cell
+from memvirt.experiment.cell import RunContext, run_cell
 from memvirt.experiment.plan import Cell
 from memvirt.inputs import cache_folder, keep, load
 from memvirt.results.record import Record
@@ -45,7 +45,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a worker is told once: where the corpus lies, and what records say of the run."""
+    """What a worker gets once: where the corpus lies, and what records say of the run."""
 
     corpus: Path
     versions: dict[str, str]
@@ -54,8 +54,8 @@ class Shared:
     make_host: MakeHost  # importable by name: it travels to the workers
 
 
-def shared(run: Run) -> Shared:
-    """What workers of a run are told; its corpus is kept in the cache folder, from which they map it."""
+def shared(run: RunContext) -> Shared:
+    """What workers of a run get. Its corpus is kept in the cache folder, from which they map it."""
     corpus = keep(run.corpus, cache_folder())
     return Shared(corpus, dict(run.versions), run.commit, dict(run.environment), run.make_host)
 
@@ -167,7 +167,7 @@ def _work(pipe: Connection, shared: Shared) -> None:
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # when the server ends, as it does with who started it
     corpus = load(shared.corpus, mapped=True)
-    settle(Run(corpus, shared.versions, shared.commit, shared.environment, shared.make_host))
+    settle(RunContext(corpus, shared.versions, shared.commit, shared.environment, shared.make_host))
     while True:
         try:
             call, args, kwargs = pipe.recv()
@@ -183,7 +183,7 @@ def _work(pipe: Connection, shared: Shared) -> None:
 _here = threading.local()  # .run: of the cells that this thread runs
 
 
-def settle(run: Run) -> None:
+def settle(run: RunContext) -> None:
     """This thread runs cells of that run from now on, and its process keeps the memory of one host for the next."""
     _here.run = run
     keep_memory(True)
@@ -196,9 +196,9 @@ def keep_memory(keep: bool) -> None:
     keep_arena(keep)
 
 
-def settled() -> Run:
+def settled() -> RunContext:
     """What this thread has been settled for."""
-    run: Run = _here.run
+    run: RunContext = _here.run
     return run
 
 

@@ -4,21 +4,23 @@ Time goes to accesses that hit, pages that are filled, and accesses that miss; a
 there are depends on the workload. So the beginning of one VM's stream is replayed through CLOCK, with the share of its
 memory that the host can keep: that takes milliseconds. What a miss costs depends on where the page is.
 
-The costs are processor time measured with suites of the quick and smoke tiers (bench/README.md has no row for them: they
-need to be right within a factor of two, no better). Once cells have run, `Pace` corrects the rest by what those took.
+The costs are processor time measured with suites of the quick and smoke tiers (bench/ has no row for them: they
+need to be right within a factor of two, no better). Once cells have run, `Forecast` corrects the rest by what those took.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from memvirt.experiment.fleet import Layout
 from memvirt.experiment.plan import Cell
-from memvirt.experiment.suite import Scenario, Simulated
+from memvirt.experiment.scenario import Scenario
+from memvirt.results.record import Kind
 from memvirt.settings.config import HostConfig
 from memvirt.settings.vm_config import GuestOptions
 from memvirt.simulation import simulate
@@ -34,7 +36,6 @@ SCAN_NS = 1_500  # a page looked at by a scanner
 GUEST_NS = 300  # more for a page of a guest
 TRACE_NS = 40  # a request replayed through an order of replacement
 SHARED = 0.75  # of the pages that are left when equal ones are merged
-PACKED = 0.45  # of a page in the compressed cache that it takes there
 PILOT = 1 << 15  # accesses that are replayed
 PROCESS_NS = 1_500_000_000  # a process of its own, in tier full
 
@@ -53,27 +54,29 @@ class Need:
 
 def seconds(cell: Cell) -> float:
     """About how long the cell will run, on an idle core of 2 GHz."""
-    return _nanoseconds(cell) / 1e9
+    return PREDICTIONS[cell.spec.kind].nanoseconds(cell) / 1e9
 
 
 def need(cell: Cell) -> Need:
     """Memory and disk of this machine that the cell takes at its height."""
-    if not isinstance(cell.spec, Scenario):
-        return Need(BASE_BYTES + 64 * sum(cell.sizes), 0)
+    return PREDICTIONS[cell.spec.kind].need(cell)
+
+
+def _need_of_host(cell: Cell) -> Need:
     pages = sum(cell.sizes)
     memory = cell.bytes_needed() + FRAME_BYTES * cell.host.memory + PAGE_BYTES * pages + BASE_BYTES
     disk = (cell.host.swap_total + sum(_guest_disk(cell.guest, size) for size in cell.sizes)) * PAGE_SIZE
-    return Need(memory, disk if cell.host.content == "bytes" else 0)
+    return Need(memory, disk if cell.host.has_bytes else 0)
 
 
 def timings_s(cells: Sequence[Cell], processes: int) -> float:
     """How long the samples of tier full will take: each runs a cell of the first seed in a process of its own."""
     first = min((cell.seed for cell in cells), default=0)
-    hosted = [cell for cell in cells if isinstance(cell.spec, Scenario) and cell.seed == first]
-    return sum(_nanoseconds(cell) + PROCESS_NS for cell in hosted) * processes / 1e9
+    hosted = [cell for cell in cells if cell.spec.has_vms and cell.seed == first]
+    return sum(seconds(cell) + PROCESS_NS / 1e9 for cell in hosted) * processes
 
 
-class Pace:
+class Forecast:
     """How long a run goes on: what was predicted of the cells to come, corrected by what those before took."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:
@@ -95,20 +98,26 @@ def _guest_disk(guest: GuestOptions | None, pages: int) -> int:
     return 0 if guest is None else guest.swap + pages * guest.cache_percent // 100
 
 
-def _nanoseconds(cell: Cell) -> float:
-    if isinstance(cell.spec, Simulated):
-        return HOST_NS / 10 + cell.accesses() * TRACE_NS
-    layout, vms, host = Layout.of(cell.spec.fleet, cell.sizes[0]), len(cell.sizes), cell.host
-    cloned = cell.spec.fleet.origin == "clone"
+def _nanoseconds_of_trace(cell: Cell) -> float:
+    return HOST_NS / 10 + cell.accesses() * TRACE_NS
+
+
+def _need_of_trace(cell: Cell) -> Need:
+    return Need(BASE_BYTES + 64 * sum(cell.sizes), 0)
+
+
+def _nanoseconds_of_host(cell: Cell) -> float:
+    spec = cast(Scenario, cell.spec)
+    layout, vms, host, cloned = Layout.of(spec.fleet, cell.sizes[0]), len(cell.sizes), cell.host, spec.fleet.cloned
     filled = layout.touched * (1 if cloned else vms)
     touched = layout.touched * vms
     merged = SHARED if host.sharing and not cloned else 1.0  # what clones have in common is shared from the start
     kept = min(1.0, _held(host, filled if cloned else touched) / merged / touched)
     accesses = cell.accesses() - sum(cell.sizes)
-    cycles = 1 if cell.spec.aging is None else (cell.spec.aging.cycles + cell.spec.aging.measured_cycles) // 2
-    misses = _missed(cell, layout, kept) * max(0, accesses) + max(0.0, 1 - kept) * filled * cycles
+    cycles = 1 if spec.aging is None else (spec.aging.cycles + spec.aging.measured_cycles) // 2
+    misses = _missed(spec, cell.seed, layout, kept) * max(0, accesses) + max(0.0, 1 - kept) * filled * cycles
     per_page = FILL_NS + (GUEST_NS if cell.guest is not None else 0)
-    per_page += SCAN_NS * (1 + cell.spec.settle_passes) if host.sharing else 0
+    per_page += SCAN_NS * (1 + spec.settle_passes) if host.sharing else 0
     return HOST_NS + accesses * ACCESS_NS + filled * cycles * per_page + misses * _miss_ns(host)
 
 
@@ -124,12 +133,11 @@ def _miss_ns(host: HostConfig) -> float:
     return POOL_NS[host.codec] + (SWAP_NS if host.swap_total else 0) / 4
 
 
-def _missed(cell: Cell, layout: Layout, kept: float) -> float:
-    """The share of one VM's accesses that miss when so much of what it touched is kept."""
-    spec = cell.spec
-    if kept >= 1 or not isinstance(spec, Scenario) or spec.measured is None:
+def _missed(spec: Scenario, seed: int, layout: Layout, kept: float) -> float:
+    """The share of one VM's accesses that miss when `kept` of the pages it touched are in memory."""
+    if kept >= 1 or spec.measured is None:
         return 0.0 if kept >= 1 else 1 - kept
-    space, stream = Space(layout.live, layout.image), Stream(cell.seed, 0, "measured")
+    space, stream = Space(layout.live, layout.image), Stream(seed, 0, "measured")
     first = list(islice(spec.measured.batches(space, stream), 1))
     if not first or not len(first[0].pages):
         return 0.0
@@ -137,3 +145,16 @@ def _missed(cell: Cell, layout: Layout, kept: float) -> float:
     boot = np.arange(layout.live, dtype=np.uint32)
     missed = simulate("clock", np.concatenate([boot, pages]), max(1, int(layout.live * kept)))
     return max(0, missed - len(boot)) / len(pages)
+
+
+class _Prediction(NamedTuple):
+    """What a kind of scenario costs."""
+
+    nanoseconds: Callable[[Cell], float]
+    need: Callable[[Cell], Need]
+
+
+PREDICTIONS: Mapping[Kind, _Prediction] = {
+    "fleet": _Prediction(_nanoseconds_of_host, _need_of_host),
+    "trace": _Prediction(_nanoseconds_of_trace, _need_of_trace),
+}

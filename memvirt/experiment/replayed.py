@@ -7,26 +7,47 @@ in the suite. Touches are due at the trace's own times, or at a rate, where that
 the trace as it is, and capacities in per cent of its pages.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
 from memvirt.engine.traces.renumber import Renumber
 from memvirt.errors import ConfigError
 from memvirt.inputs.traces import Trace, open_trace
+from memvirt.results.record import Kind
 from memvirt.settings.diagnose import validate
 from memvirt.units import MAX_PAGES
 from memvirt.workloads.trace import RecordedTrace
 
 from .fleet import Layout
 from .pace import Pace
-from .suite import AnyScenario, Scenario, Simulated, Suite, TierName
+from .scenario import Scenario, TierName
+from .simulated import Simulated
+from .suite import AnyScenario, Suite
 
 Streams = Literal["all", "each"]
 
 LEAST_HOST_PAGES = 4096  # 16 MiB: with less, fixed parts and watermarks are most of what there is
 LEAST_SIMULATED, MOST_SIMULATED = 100, 1 << 24  # pages of a simulated scenario
+
+
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    """What takes the place of a scenario's workload."""
+
+    trace: Trace
+    plain: RecordedTrace  # touch after touch
+    timed: RecordedTrace  # as it was asked for
+    pace: Pace | None
+    grows: tuple[int, int]  # by which fraction sizes are multiplied
+
+    def grown(self, pages: int) -> int:
+        """A size (pages), multiplied and rounded up."""
+        numerator, denominator = self.grows
+        return -(-pages * numerator // denominator)
 
 
 def with_trace(
@@ -52,28 +73,21 @@ def with_trace(
     timed = RecordedTrace(file=file, streams=streams, percent=percent, times=times, speed_percent=speed)
     timed.check_times(trace)
     pace = None if per_second is None else validate(Pace, {"per_second": per_second})
-    pages = footprint(trace, streams)
-    hosted = [each for each in sized.scenarios if isinstance(each, Scenario) and each.measured is not None]
-    simulated = [each for each in sized.scenarios if isinstance(each, Simulated)]
-    if not hosted and not simulated:
+    replaced = [each for each in sized.scenarios if each.measures_workload]
+    hosted = [cast(Scenario, each) for each in replaced if each.has_vms]
+    if not replaced:
         raise ConfigError(f"suite '{sized.name}' has no scenario with a workload that a trace could replace")
     if not hosted and (times or per_second is not None):
         raise ConfigError(f"suite '{sized.name}' has no hosts, only traces without: no time passes; leave out --times")
-    numerator, denominator = _factor(sized, hosted, pages)
-    alike: dict[str, Scenario] = {}
-    for scenario in hosted:
-        grown = -(-scenario.fleet.memory * numerator // denominator)
-        fleet = scenario.fleet.model_copy(update={"memory": grown})
-        made = scenario.model_copy(update={"fleet": fleet, "warm_up": None, "measured": timed, "pace": pace})
+    grows = _factor(sized, hosted, footprint(trace, streams))
+    replay = _Replay(trace, workload, timed, pace, grows)
+    alike: dict[str, AnyScenario] = {}
+    for scenario in sorted(replaced, key=lambda each: not each.has_vms):  # those with hosts first
+        made = REPLAYED[scenario.kind](scenario, replay)
         alike.setdefault(made.model_copy(update={"name": "", "description": ""}).model_dump_json(), made)
-    scenarios: list[AnyScenario] = [*alike.values(), *(_simulated(each, workload, trace) for each in simulated)]
-    host = sized.host.model_copy(
-        update={
-            "memory": -(-sized.host.memory * numerator // denominator),
-            "swap": -(-sized.host.swap * numerator // denominator),
-        }
-    )
-    return sized.model_copy(update={"host": host, "scenarios": _named(scenarios, file)})
+    host = {"memory": replay.grown(sized.host.memory), "swap": replay.grown(sized.host.swap)}
+    scenarios = _named(list(alike.values()), file)
+    return sized.model_copy(update={"host": sized.host.model_copy(update=host), "scenarios": scenarios})
 
 
 def footprint(trace: Trace, streams: Streams) -> int:
@@ -101,7 +115,7 @@ def _factor(sized: Suite, hosted: list[Scenario], pages: int) -> tuple[int, int]
 
 
 def _memory_for(scenario: Scenario, pages: int) -> int:
-    """The least configured size (pages) with which every VM of the scenario has room for so many, at every ratio."""
+    """The least configured size with which every VM of the scenario has room for `pages` at every ratio, in pages."""
     most = 1
     while _room(scenario, most) < pages:
         most *= 2
@@ -115,7 +129,7 @@ def _memory_for(scenario: Scenario, pages: int) -> int:
 
 
 def _room(scenario: Scenario, memory: int) -> int:
-    """Pages behind the image that the smallest VM works in, where VMs at ratio 1.0 have so much memory."""
+    """Pages behind the image that the smallest VM works in, where VMs at ratio 1.0 have `memory` pages."""
     fleet = scenario.fleet.model_copy(update={"memory": memory})
     try:
         sizes = [size for percent in scenario.points for size in fleet.sizes(percent)]
@@ -124,14 +138,24 @@ def _room(scenario: Scenario, memory: int) -> int:
     return min(layout.live - layout.image for layout in (Layout.of(fleet, size) for size in sizes))
 
 
-def _simulated(scenario: Simulated, workload: RecordedTrace, trace: Trace) -> Simulated:
-    if trace.info.pages > MOST_SIMULATED:
+def _on_hosts(each: AnyScenario, replay: _Replay) -> AnyScenario:
+    scenario = cast(Scenario, each)
+    fleet = scenario.fleet.model_copy(update={"memory": replay.grown(scenario.fleet.memory)})
+    changed = {"fleet": fleet, "warm_up": None, "measured": replay.timed, "pace": replay.pace}
+    return scenario.model_copy(update=changed)
+
+
+def _alone(each: AnyScenario, replay: _Replay) -> AnyScenario:
+    scenario, pages = cast(Simulated, each), replay.trace.info.pages
+    if pages > MOST_SIMULATED:
         raise ConfigError(
-            f"scenario '{scenario.name}' simulates at most {MOST_SIMULATED} pages, the trace touches {trace.info.pages}"
+            f"scenario '{scenario.name}' simulates at most {MOST_SIMULATED} pages, the trace touches {pages}"
         )
-    pages = max(LEAST_SIMULATED, trace.info.pages)
-    spec = scenario.simulate.model_copy(update={"pages": pages, "workload": workload})
-    return scenario.model_copy(update={"simulate": spec})
+    changed = {"pages": max(LEAST_SIMULATED, pages), "workload": replay.plain}
+    return scenario.model_copy(update={"simulate": scenario.simulate.model_copy(update=changed)})
+
+
+REPLAYED: Mapping[Kind, Callable[[AnyScenario, _Replay], AnyScenario]] = {"fleet": _on_hosts, "trace": _alone}
 
 
 def _named(scenarios: list[AnyScenario], file: Path) -> list[AnyScenario]:

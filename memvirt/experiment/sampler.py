@@ -1,6 +1,6 @@
 """Taking the samples of a time line while a phase runs, as many as fit, evenly.
 
-How long a phase will take nobody knows. So it is sampled at the shortest step first; whenever there is no room for
+How long a phase will take is not known. So it is sampled at the shortest step first; whenever there is no room for
 another row, the step is doubled, and of the rows that lie in one step now the first stays. What is left is what sampling
 at the last step from the start would have given: a step of 2 s begins where one of s does.
 """

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from memvirt.engine.replacement.registry import ORDERS
 from memvirt.errors import InvariantError
 from memvirt.experiment.plan import Cell
-from memvirt.experiment.suite import Simulated
+from memvirt.experiment.simulated import Simulated
 from memvirt.results import derived
 from memvirt.results.record import Record
 from memvirt.simulation import simulate
@@ -31,7 +31,7 @@ def trace_of(spec: Simulated, seed: int) -> npt.NDArray[np.uint32]:
     return np.concatenate([batch.pages for batch in batches])
 
 
-def replay(record: Record, cell: Cell, spec: Simulated, optimum: Record | None) -> Record:
+def run_trace(record: Record, cell: Cell, spec: Simulated, optimum: Record | None) -> Record:
     """The cell's record; `optimum` is that of the offline optimum, None when the cell is it.
 
     `verified`: the misses lie between what no order avoids (the optimum's, and first requests) and all requests.

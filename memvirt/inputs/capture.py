@@ -31,7 +31,7 @@ LEAST_PAGES, MOST_PAGES = 96, 1 << 24
 COPIES = 3  # of the corpus there are in memory at one time: classes, their whole, and what a class is made from
 HEAP_SECONDS = 120
 DEPTH = 2  # folders below the usual ones that are looked into; deeper lie other systems' trees
-FILE_SHARE = 8  # one file makes up at most one part in so many of its class
+FILE_SHARE = 8  # one file makes up at most an eighth of its class
 
 _Part = tuple[PageBytes, list[str]]
 

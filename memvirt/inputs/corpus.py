@@ -66,11 +66,6 @@ class ClassTable(ABC):
     def sha256(self) -> str:
         """The content hash: class table and content, but not the provenance."""
 
-    def class_table_hash(self) -> "hashlib._Hash":
-        """A hash of the class table, to be updated with the content."""
-        table = [[entry.name, entry.first, entry.pages] for entry in self.classes]
-        return hashlib.sha256(json.dumps(table, separators=(",", ":")).encode())
-
     def sources(self, names: Sequence[str]) -> Pages:
         """Indices of the pages of these classes, in the order named; CorpusError for a class it does not have."""
         table = {entry.name: entry for entry in self.classes}
@@ -85,7 +80,10 @@ class ClassTable(ABC):
 class Corpus(ClassTable):
     """Pages (n × 4096 bytes, read-only), the class table over them, and where they came from."""
 
-    def __init__(self, pages: PageBytes, classes: Sequence[PageClass], provenance: Sequence[str] = ()) -> None:
+    def __init__(
+        self, pages: PageBytes, classes: Sequence[PageClass], provenance: Sequence[str] = (), sha256: str = ""
+    ) -> None:
+        """`sha256`: the content hash, where it was made with the pages."""
         if pages.dtype != np.uint8 or pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or not pages.flags.c_contiguous:
             raise CorpusError(
                 f"a corpus is made of rows of {PAGE_SIZE} bytes, not of {pages.dtype} in shape {pages.shape}"
@@ -95,6 +93,7 @@ class Corpus(ClassTable):
         super().__init__(len(pages), classes, provenance)
         self.pages = pages
         self.pages.flags.writeable = False
+        self._sha256 = sha256
 
     @classmethod
     def of(cls, parts: Sequence[tuple[str, PageBytes]], provenance: Sequence[str] = ()) -> "Corpus":
@@ -105,7 +104,9 @@ class Corpus(ClassTable):
 
     @cached_property
     def sha256(self) -> str:
-        digest = self.class_table_hash()
+        if self._sha256:
+            return self._sha256
+        digest = class_table_hash(self.classes)
         digest.update(self.pages.data)
         return digest.hexdigest()
 
@@ -117,11 +118,17 @@ class Corpus(ClassTable):
 
 
 def table_of(parts: Sequence[tuple[str, int]]) -> list[PageClass]:
-    """The class table of so many pages in each class, after the zero page."""
+    """The class table of classes with these numbers of pages, after the zero page."""
     classes = [PageClass(ZERO_CLASS, 0, 1)]
     for name, pages in parts:
         classes.append(PageClass(name, classes[-1].first + classes[-1].pages, pages))
     return classes
+
+
+def class_table_hash(classes: Sequence[PageClass]) -> "hashlib._Hash":
+    """A hash of a class table, to be updated with the content: of a corpus, page after page."""
+    table = [[entry.name, entry.first, entry.pages] for entry in classes]
+    return hashlib.sha256(json.dumps(table, separators=(",", ":")).encode())
 
 
 def class_name_problem(name: str) -> str:

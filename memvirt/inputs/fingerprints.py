@@ -11,16 +11,16 @@ page than which other pages equal it, and compression no more than how small it 
     sketch     of its 64-byte blocks, under the same key     how alike two pages are
 
 Hosts with `content = "fingerprint"` run on that. Their sharing counts are those of the bytes but for one case: two pages
-that differ in a single word, and then get the same value written there, become equal, and here nobody knows it.
+that differ in a single word, and then get the same value written there, become equal, and here it goes unnoticed.
 
-Where the pages came from is not told either, since paths and programs are names: only what somebody notes on purpose.
+Where the pages came from is not kept either, since paths and programs are names: only what a person notes on purpose.
 
-**What can still be learnt.** The key is thrown away unless somebody keeps it on purpose. Without it no hash can be
+**What can still be learnt.** The key is thrown away unless a person keeps it on purpose. Without it no hash can be
 tested against a guess, and two sets of fingerprints cannot be compared. But within one set, it is visible which pages
 are equal or alike and how often each is repeated, how large each class is, and where zero pages lie. And size under
-several codecs and entropy are a weak hash of their own: they prove nothing of one page, but whoever has a file of many
-pages can tell from the row of their sizes that this very file was in memory. They are not anonymous statistics. Whoever
-has the key can test any guess of a whole page or of a 64-byte block: keep it as you would keep the capture.
+several codecs and entropy are a weak hash of their own: they prove nothing of one page, but a file of many pages can
+be recognised by the row of their sizes. They are not anonymous statistics. With the key any guess of a whole page or of
+a 64-byte block can be tested: keep it as you would keep the capture.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from memvirt.errors import CorpusError
 
 from .bits import Pages
-from .corpus import ClassTable, Corpus, PageClass, Progress
+from .corpus import ClassTable, Corpus, PageClass, Progress, class_table_hash
 from .measure import BINS, DOES_NOT_FIT, UNIT_PAGES, Sizes, codec_key, measure, unit_count
 
 KEY_BYTES, SIP_KEY = 32, 16
@@ -100,7 +100,7 @@ class Fingerprints(ClassTable):
 
     @cached_property
     def sha256(self) -> str:
-        digest = self.class_table_hash()
+        digest = class_table_hash(self.classes)
         columns, payload = columns_of(self)
         digest.update(repr([(column.name, column.count) for column in columns]).encode())
         for part in payload:
@@ -138,7 +138,7 @@ def fingerprints(
     """Fingerprints of a corpus, with sizes under these codecs, each (name, level) with None for its default level.
 
     `note` is the provenance they have: the corpus's own names paths and programs, and is not published.
-    `key`: 32 secret bytes, which two captures must share to be compared; new ones, and nobody keeps them, unless given.
+    `key`: 32 secret bytes, which two captures must share to be compared. Unless given they are new, and not kept.
     ConfigError for a codec that is not there.
     """
     key = secrets.token_bytes(KEY_BYTES) if key is None else key
@@ -245,7 +245,7 @@ def merged(parts: Sequence[tuple[str, Fingerprints]]) -> Fingerprints:
     """
     if len({prints.key_id for _, prints in parts}) > 1:
         raise CorpusError(
-            "these fingerprints were taken under different keys, so nobody can say which of their pages are equal; "
+            "these fingerprints were taken under different keys, so it is unknown which of their pages are equal; "
             "take them under one: keep it with --keep-key FILE, and give it the others with --key FILE"
         )
     shared = [key for key in parts[0][1].sizes if all(key in prints.sizes for _, prints in parts)]

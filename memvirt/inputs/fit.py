@@ -3,7 +3,7 @@
 Everything is read off fingerprints, so a model can be fitted to a published set. Shares are counted. Kinds are found by
 trying: pages of a grid of kinds are made and compressed here, each captured page goes to the kind whose sizes under the
 codecs at hand are nearest to its own, and its literals are then set between those of the grid. With zstd beside lz4 the
-alphabet and the period are told as well; with one codec alone only literals are. How much neighbours share is tried in
+alphabet and the period are found as well; with one codec alone only literals are. How much neighbours share is tried in
 the same way, against the size of 64 KiB units. What comes out is then generated and measured, and the difference said: a
 model is no better than that.
 
@@ -44,7 +44,7 @@ def fit(prints: Fingerprints, name: str, later: Fingerprints | None = None, note
     CorpusError for sets that cannot be compared.
     """
     if later is not None and later.key_id != prints.key_id:
-        raise CorpusError("the two sets were taken under different keys, so what changed between them cannot be told")
+        raise CorpusError("the two sets were taken under different keys, so what changed between them is unknown")
     kinds = _grid(tuple(codec_of(key) for key in prints.sizes))
     near = _nearness(prints)
     summary = {row.name: row for row in summarize(prints).classes}
@@ -129,7 +129,7 @@ def _borrowed(prints: Fingerprints, entry: PageClass) -> tuple[list[tuple[str, i
 
 
 def _copies(counts: NDArray[np.int64], pages: int) -> list[tuple[int, int]]:
-    """(copies, share of pages in groups of so many), the most frequent numbers."""
+    """(copies, share of the pages in groups of that size), the most frequent sizes."""
     numbers, groups = np.unique(counts[counts > 1], return_counts=True)
     order = np.argsort(-(numbers * groups), kind="stable")
     kept = np.sort(numbers[order[:MOST_COPIES]])

@@ -60,7 +60,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What happens for so many milliseconds."""
+    """What happens for a number of milliseconds."""
 
     name: str
     ms: int

@@ -13,7 +13,7 @@ many pages of one class that lie side by side, the last one shorter, and its siz
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memvirt.errors import ConfigError
+from memvirt.names import CODECS
 
 from .corpus import PAGE_SIZE, PageBytes, PageClass, Progress
 
@@ -80,7 +81,7 @@ def entropy(pages: PageBytes) -> NDArray[np.uint8]:
 
 
 def hashes(pages: PageBytes, key: bytes) -> NDArray[np.uint64]:
-    """A 64-bit hash of each page: BLAKE2b (RFC 7693) under a key, so nobody without it can test a guess."""
+    """A 64-bit hash of each page: BLAKE2b (RFC 7693) under a key, so a guess cannot be tested without it."""
     raw = b"".join([hashlib.blake2b(page.data, key=key, digest_size=8).digest() for page in pages])
     return np.frombuffer(raw, dtype="<u8").astype(np.uint64)
 
@@ -154,7 +155,7 @@ def measure(
 ) -> Measured:
     """Measure all pages, with sizes under each codec (name, level or None). ConfigError for a codec that is not there.
 
-    `progress` is told how many pages of how many are done, where each codec goes over all of them once more.
+    `progress` is called with the pages done and the pages in all, where each codec goes over all of them once more.
     """
     from memvirt.engine.content.codec import open_codec
 
@@ -195,12 +196,14 @@ def _sizes(pages: PageBytes, classes: Sequence[PageClass], codec: "Codec", done:
 
 
 def unit_count(classes: Sequence[PageClass], unit: int) -> int:
-    """How many units of so many pages the classes are cut into, the zero page's left out."""
+    """Units of `unit` pages that the classes are cut into, the zero page's left out."""
     return sum(-(-entry.pages // unit) for entry in classes[1:])
 
 
 def _unit_sizes(pages: PageBytes, classes: Sequence[PageClass], unit: int, name: str, level: int) -> NDArray[np.uint32]:
-    compress = _compressor(name, level)
+    if name not in COMPRESSORS:
+        raise ConfigError(f"sizes under codec {name!r} cannot be measured in units")
+    compress = COMPRESSORS[name](level)
     found = np.empty(unit_count(classes, unit), np.uint32)
     at = 0
     for entry in classes[1:]:
@@ -211,21 +214,32 @@ def _unit_sizes(pages: PageBytes, classes: Sequence[PageClass], unit: int, name:
     return found
 
 
-def _compressor(name: str, level: int) -> Callable[[memoryview], bytes]:
-    if name == "zstd":
-        import zstandard
+Compressor = Callable[[memoryview], bytes]
 
-        return zstandard.ZstdCompressor(level=level, write_content_size=False).compress
+
+def _lz4(level: int) -> Compressor:
     import lz4.block  # type: ignore[import-untyped]
 
-    if name == "lz4hc":
-        return lambda data: lz4.block.compress(data, mode="high_compression", compression=level, store_size=False)
-    if name == "lz4":
-        return lambda data: lz4.block.compress(data, mode="fast", acceleration=level, store_size=False)
-    raise ConfigError(f"sizes under codec {name!r} cannot be measured in units")
+    return lambda data: bytes(lz4.block.compress(data, mode="fast", acceleration=level, store_size=False))
 
 
-def available(names: tuple[str, ...] = ("lz4", "lz4hc", "zstd")) -> list[str]:
+def _lz4hc(level: int) -> Compressor:
+    import lz4.block
+
+    return lambda data: bytes(lz4.block.compress(data, mode="high_compression", compression=level, store_size=False))
+
+
+def _zstd(level: int) -> Compressor:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=level, write_content_size=False).compress
+
+
+# What compresses more than a page at a level, by codec.
+COMPRESSORS: Mapping[str, Callable[[int], Compressor]] = {"lz4": _lz4, "lz4hc": _lz4hc, "zstd": _zstd}
+
+
+def available(names: Iterable[str] = CODECS) -> list[str]:
     """The codecs that this installation has."""
     from memvirt.engine.content.codec import open_codec
 

@@ -6,8 +6,8 @@ it are the same on every machine: integers and raw bits of Philox, whatever the 
     how many pages are zero, filled with one value, copies of others in the class, copies of pages of an earlier class
     how many are nearly another page, and in how many of their 64 blocks they differ
     how many change from one step to the next
-    the *kinds* of the rest: (literals, alphabet, fresh, period, weight). Such a page has so many bytes of content, and
-    zeros behind them. Of each `period` bytes the first `fresh` are drawn from an alphabet of that many values, the others
+    the *kinds* of the rest: (literals, alphabet, fresh, period, weight). Such a page has `literals` bytes of content,
+    and zeros behind them. Of each `period` bytes the first `fresh` are drawn from an alphabet of that many values, the others
     are the same all over the page and its neighbours. Text and code are fresh throughout, arrays of pointers and numbers
     are not: zstd pays little for a match that repeats, lz4 three bytes; and that an alphabet is small only zstd sees
 
@@ -184,7 +184,7 @@ def generate(model: ContentModel, pages: int, seed: int, step: int = 0) -> Corpu
 
 
 def apportioned(weights: Sequence[int], total: int, least: int = 0) -> list[int]:
-    """`total` in parts by weight, each off by less than one, and at least so much: largest remainders first."""
+    """`total` in parts by weight, each off by less than one and at least `least`: largest remainders first."""
     whole = sum(weights)
     spare = total - least * len(weights)
     parts = [weight * spare // whole for weight in weights]
@@ -228,7 +228,7 @@ class _Slots:
         self._order, self._count, self._given, self._asked = order, count, 0, 0
 
     def take(self, share: int) -> NDArray[np.uint32]:
-        """So many millionths of the places; fractions carry over to whoever asks next."""
+        """`share` millionths of the places, as indices; what is lost by rounding is added to the next share."""
         self._asked += share
         until = min(self._count, (self._asked * self._count + MILLION // 2) // MILLION)
         given = self._order[self._given : until]
@@ -278,7 +278,7 @@ def _carry(pages: PageBytes, thousandths: int, bits: Bits) -> None:
 
 
 def _mix(pages: PageBytes, places: NDArray[Any], parents: PageBytes, changed: int, bits: Bits) -> None:
-    """Make pages copies of their parents, but for some blocks, which stay as they were: so many of 64 that have content."""
+    """Make pages copies of their parents, but for some blocks, which stay as they were: `changed` of 64 that have content."""
     mine, theirs = (each.reshape(-1, BLOCKS, BLOCK) for each in (pages[places], parents))
     order = bits.u32(len(places) * BLOCKS).reshape(-1, BLOCKS) >> np.uint32(1)
     content = mine.any(axis=2) | theirs.any(axis=2)

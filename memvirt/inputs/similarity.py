@@ -49,5 +49,5 @@ def nearest(sketches: NDArray[np.uint32], least: float = NEAR) -> tuple[NDArray[
 
 
 def changed_blocks(resembles: NDArray[np.float64], blocks: int) -> NDArray[np.float64]:
-    """Blocks that differ between two pages of so many blocks each: J = (b - d) / (b + d)."""
+    """Blocks that differ between two pages of b = `blocks` blocks each: J = (b - d) / (b + d)."""
     return blocks * (1 - resembles) / (1 + resembles)

@@ -18,7 +18,7 @@ import hashlib
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from memvirt.environment import memory_problem
 from memvirt.errors import CorpusError
 
 from .corpus import PAGE_SIZE, ClassTable, Corpus, PageClass
@@ -40,6 +41,8 @@ SUFFIX, PRINTS_SUFFIX = ".mvcorpus", ".mvprints"
 POINTER = "default"
 
 REMEDY = "capture a new one with 'memvirt corpus capture'"
+
+Mover = Callable[[str, Path], None]  # puts a finished file, by its temporary name, into its place
 
 _Kind = TypeVar("_Kind", Corpus, Fingerprints)
 
@@ -74,26 +77,46 @@ def save(corpus: ClassTable, path: Path, *, force: bool = False) -> None:
 
     CorpusError if it cannot be written, and for a file that is there already unless `force` replaces it.
     """
-    known: dict[str, Any] = {
-        "pages": len(corpus),
-        "content_sha256": corpus.sha256,
-        "classes": [_Class(name=entry.name, first=entry.first, pages=entry.pages) for entry in corpus.classes],
-        "provenance": list(corpus.provenance),
-    }
+    known = _known(len(corpus), corpus.sha256, corpus.classes, corpus.provenance)
     if isinstance(corpus, Fingerprints):
         columns, payload = columns_of(corpus)
         more: dict[str, Any] = {"key_id": corpus.key_id, "routes": corpus.routes, "columns": columns}
         text = _PrintsHeader(**known, **more).model_dump_json()
         _write_container(path, PRINTS_MAGIC, text.encode(), payload, force)
     elif isinstance(corpus, Corpus):
-        _write_container(path, PAGES_MAGIC, _Header(**known).model_dump_json().encode(), [corpus.pages.data], force)
+        text = _Header(**known).model_dump_json()
+        _write_container(path, PAGES_MAGIC, text.encode(), [corpus.pages.data], force)
     else:
         raise TypeError(f"a {type(corpus).__name__} is neither a corpus nor fingerprints of one")
 
 
+def pages_header(pages: int, sha256: str, classes: Sequence[PageClass], provenance: Sequence[str]) -> bytes:
+    """The header of a file of pages."""
+    return _Header(**_known(pages, sha256, classes, provenance)).model_dump_json().encode()
+
+
+def _known(pages: int, sha256: str, classes: Sequence[PageClass], provenance: Sequence[str]) -> dict[str, Any]:
+    """What both kinds of headers say."""
+    return {
+        "pages": pages,
+        "content_sha256": sha256,
+        "classes": [_Class(name=entry.name, first=entry.first, pages=entry.pages) for entry in classes],
+        "provenance": list(provenance),
+    }
+
+
+def front(magic: bytes, header: bytes, room: int = 0) -> bytes:
+    """What stands before the payload: whole pages, of `room` bytes where that is more than the header needs."""
+    if room >= PREFIX.size + len(header) + PAGE_SIZE:
+        header = header.ljust(room - PREFIX.size)
+    prefix = PREFIX.pack(magic, VERSION, len(header), hashlib.sha256(header).digest())
+    return prefix + header + bytes(-(len(prefix) + len(header)) % PAGE_SIZE)
+
+
 def load(path: Path, *, mapped: bool = False) -> Corpus | Fingerprints:
     """Read and verify a corpus, or the fingerprints of one. `mapped`: its pages stay in the file, and all processes that
-    map it share them. CorpusError names the file, what is wrong with it, and what to do."""
+    map it share them; so do those that this machine's memory has no room for. CorpusError names the file, what is wrong
+    with it, and what to do."""
     try:
         with open(path, "rb") as file:
             return _read(file, mapped)
@@ -104,14 +127,12 @@ def load(path: Path, *, mapped: bool = False) -> Corpus | Fingerprints:
 
 
 def _write_container(path: Path, magic: bytes, header: bytes, payload: Iterable[memoryview], force: bool) -> None:
-    prefix = PREFIX.pack(magic, VERSION, len(header), hashlib.sha256(header).digest())
-
     def write(file: BinaryIO) -> None:
-        file.write(prefix + header + bytes(-(len(prefix) + len(header)) % PAGE_SIZE))
+        file.write(front(magic, header))
         for part in payload:
             file.write(part)
 
-    _write_beside(path, write, os.replace if force else _link_new)
+    write_beside(path, write, mover(force))
 
 
 def _read(file: BinaryIO, mapped: bool) -> Corpus | Fingerprints:
@@ -152,7 +173,9 @@ def _payload(file: BinaryIO, wanted: int, what: str, mapped: bool = False) -> ND
 
 
 def _read_pages(file: BinaryIO, header: _Header, mapped: bool) -> Corpus:
-    pages = _payload(file, header.pages * PAGE_SIZE, f"{header.pages} pages", mapped).reshape(-1, PAGE_SIZE)
+    wanted = header.pages * PAGE_SIZE
+    mapped = mapped or bool(memory_problem(wanted))
+    pages = _payload(file, wanted, f"{header.pages} pages", mapped).reshape(-1, PAGE_SIZE)
     corpus = Corpus(pages, _classes(header), header.provenance)
     return _matching(corpus, header)
 
@@ -181,10 +204,15 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "memvirt"
 
 
+def kept_place(sha256: str, folder: Path, suffix: str = SUFFIX) -> Path:
+    """Where a folder keeps a corpus of this content hash."""
+    return folder / f"corpus-{sha256[:16]}{suffix}"
+
+
 def keep(corpus: ClassTable, folder: Path) -> Path:
     """Store a corpus in a folder under its content hash; the file. One there that is damaged is written again."""
     suffix = PRINTS_SUFFIX if isinstance(corpus, Fingerprints) else SUFFIX
-    path = folder / f"corpus-{corpus.sha256[:16]}{suffix}"
+    path = kept_place(corpus.sha256, folder, suffix)
     try:
         whole = path.exists() and load(path).sha256 == corpus.sha256
     except CorpusError:
@@ -204,7 +232,7 @@ def receive(file: bytes, sha256: str, path: Path) -> None:
         os.replace(temporary, target)
 
     make_folder(path.parent)
-    _write_beside(path, lambda handle: _write_bytes(handle, file), move)
+    write_beside(path, lambda handle: _write_bytes(handle, file), move)
 
 
 def make_folder(folder: Path) -> None:
@@ -223,7 +251,7 @@ def require_writable(path: Path, *, force: bool = False) -> None:
         raise _exists(path)
     if path.is_dir():
         raise _not_written(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    _write_beside(path, lambda file: None, lambda temporary, _: os.unlink(temporary))
+    write_beside(path, lambda file: None, lambda temporary, _: os.unlink(temporary))
 
 
 def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) -> Corpus | Fingerprints:
@@ -237,7 +265,7 @@ def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) ->
         make_folder(folder)
         require_writable(pointer, force=True)
         name = keep(capture(), folder).name
-        _write_beside(pointer, lambda file: _write_text(file, name), _link_first)
+        write_beside(pointer, lambda file: _write_text(file, name), _link_first)
     try:
         name = pointer.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -257,12 +285,12 @@ def has_default(folder: Path | None = None) -> bool:
 
 def make_default(path: Path) -> None:
     """Let the pointer beside the corpus file name it as the default."""
-    _write_beside(path.parent / POINTER, lambda file: _write_text(file, path.name), os.replace)
+    write_beside(path.parent / POINTER, lambda file: _write_text(file, path.name), os.replace)
 
 
 def write_text(path: Path, text: str, *, force: bool = False) -> None:
     """Write a text file, all or nothing; CorpusError as `save` raises it."""
-    _write_beside(path, lambda file: _write_text(file, text), os.replace if force else _link_new)
+    write_beside(path, lambda file: _write_text(file, text), mover(force))
 
 
 def _write_bytes(file: BinaryIO, data: bytes) -> None:
@@ -278,6 +306,11 @@ def _link_first(source: str, target: Path) -> None:
     with suppress(FileExistsError):
         os.link(source, target)
     os.unlink(source)
+
+
+def mover(force: bool) -> Mover:
+    """How a finished file gets to its place: over one that is there, or not."""
+    return os.replace if force else _link_new
 
 
 def _link_new(source: str, target: Path) -> None:
@@ -308,11 +341,12 @@ def _not_written(path: Path, error: OSError) -> CorpusError:
     return CorpusError(f"{path} cannot be written: {error.strerror or error}; {remedy}")
 
 
-def _write_beside(path: Path, write: Callable[[BinaryIO], None], move: Callable[[str, Path], None]) -> None:
+def write_beside(path: Path, write: Callable[[BinaryIO], None], move: Mover) -> None:
+    """Write a file beside `path`, which also names it in errors, and move it into its place: all or nothing."""
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -1,6 +1,6 @@
 """What every number means: name, unit, kind, meaning, derivation, and which direction is better.
 
-Tables take their heads from here; tests ask `unregistered(names)` for what a host reports and nobody has explained.
+Tables take their heads from here; tests ask `unregistered(names)` for what a host reports and no entry explains.
 Kinds: a *counter* only grows; a *gauge* is a state at one moment; a *histogram* holds every value; a *ratio* is derived
 from others; *sim time* is modelled nanoseconds, *wall time* this machine's clock. They never share a column.
 
@@ -26,7 +26,12 @@ _EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("fault_zero", "faults", _NONE, "first touch: a frame of zeros"),
     ("fault_huge", "faults", _NONE, "first touch served with a whole 2 MiB block"),
     ("fault_cow", "faults", _DOWN, "write to a frame that others map too: copied"),
-    ("fault_reuse", "faults", _NONE, "write to a protected frame nobody else maps any more: made writable, no copy"),
+    (
+        "fault_reuse",
+        "faults",
+        _NONE,
+        "write to a protected frame that nothing else maps any more: made writable, no copy",
+    ),
     ("fault_cached", "faults", _DOWN, "content was out, but a frame still cached it"),
     ("fault_same", "faults", _DOWN, "same-filled page made again from its value"),
     ("fault_zpool", "faults", _DOWN, "page decompressed from the compressed cache"),
@@ -166,7 +171,7 @@ _STATES: tuple[Metric, ...] = (
         _UP,
         "guest-visible bytes that have content / host bytes that hold them, metadata included, measured phase",
         "A full host holds about as much content under every preset that does not share: then the fleet decides the ratio,\n"
-        "not the preset, and a difference in the last digit tells nothing.",
+        "not the preset, and a difference in the last digit means nothing.",
     ),
     Metric(
         "slowdown",
@@ -360,7 +365,7 @@ def names(kind: Kind | None = None) -> list[str]:
 
 
 def unregistered(reported: Iterable[str]) -> list[str]:
-    """Of the names a host or a record reports, those nobody has explained here, sorted."""
+    """Of the names a host or a record reports, those that have no entry here, sorted."""
     return sorted(set(reported) - set(REGISTRY))
 
 
@@ -370,7 +375,7 @@ _OF_FAMILY = {"sim_ns.": "ns", "fragmentation.": "1/1000"}
 
 
 def unit_of(name: str) -> str:
-    """The unit of a number in a record or a frame; "" for text, and for what nobody has explained."""
+    """The unit of a number in a record or a frame; "" for text, and for what has no entry."""
     if name in REGISTRY:
         return REGISTRY[name].unit
     family = next((unit for prefix, unit in _OF_FAMILY.items() if name.startswith(prefix)), "")

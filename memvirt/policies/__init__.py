@@ -2,7 +2,9 @@
 
 `build("proxmox", {"max_step_pages": "200MiB"})` makes one of the built-in ones; `build("mine.py:Fair", {})` makes an
 instance of a user's class. Options are the keyword arguments of the class; those ending in _pages and _ns may be
-written as sizes and times.
+written as sizes and times. Their types say which values they take: int (no negative one), Positive, Percent.
+
+A built-in decider is a class in a file of this folder and a line in memvirt.names.DECIDERS.
 """
 
 import importlib.util
@@ -12,57 +14,26 @@ from pathlib import Path
 from typing import cast
 
 from memvirt.errors import ConfigError
+from memvirt.names import DECIDERS
 from memvirt.policies.asking import guarded, interval_of
-from memvirt.policies.base import ColdAge, Decider, Snapshot, Targets, VmView
-from memvirt.policies.esx import Esx
-from memvirt.policies.far_memory import FarMemory
-from memvirt.policies.ksmtuned import KsmTuned
-from memvirt.policies.mom import Mom
-from memvirt.policies.proportional import Proportional
-from memvirt.policies.proxmox import Proxmox
-from memvirt.policies.senpai import Senpai, Tmo
+from memvirt.policies.base import Bounds, ColdAge, Decider, Percent, Positive, Snapshot, Targets, VmView
 from memvirt.units import parse_pages, parse_time, suggest
 
 __all__ = [
-    "DECIDERS",
     "ColdAge",
     "Decider",
+    "Percent",
+    "Positive",
     "Snapshot",
     "Targets",
     "VmView",
     "build",
-    "describe",
     "file_of",
     "load",
     "options_of",
 ]
 
-DECIDERS: Mapping[str, type[Decider]] = {
-    "proportional": Proportional,
-    "proxmox": Proxmox,
-    "mom": Mom,
-    "ksmtuned": KsmTuned,
-    "esx": Esx,
-    "senpai": Senpai,
-    "tmo": Tmo,
-    "far-memory": FarMemory,
-}
-
-_POSITIVE = {  # options that divide, or of which there must be one
-    "interval_ns",
-    "samples",
-    "history",
-    "pressure_percent",
-    "target_us",
-    "backoff_divisor",
-    "probe_divisor",
-    "max_step_pages",
-}
-
-
-def describe() -> list[tuple[str, str]]:
-    """(name, one line) of every built-in decider, in order."""
-    return [(name, _first_line(decider)) for name, decider in DECIDERS.items()]
+FOLDER = "memvirt.policies"
 
 
 def load(name: str) -> type[Decider]:
@@ -71,7 +42,7 @@ def load(name: str) -> type[Decider]:
     Raises ConfigError when there is none, when the file cannot be run, or when the class has no decide(snapshot).
     """
     if name in DECIDERS:
-        return DECIDERS[name]
+        return cast(type[Decider], DECIDERS[name].load(FOLDER))
     if ".py:" in name:
         return _load_file(*name.rsplit(":", 1))
     known = ", ".join(DECIDERS)
@@ -103,7 +74,7 @@ def file_of(name: str) -> Path | None:
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The options of a decider: the keyword arguments of its class, none where Python cannot tell."""
+    """The options of a decider: the keyword arguments of its class, none where Python does not know them."""
     try:
         found = inspect.signature(cls).parameters
     except (TypeError, ValueError):
@@ -121,7 +92,7 @@ def _arguments(name: str, cls: type[Decider], options: Mapping[str, object]) -> 
             problems.append(f"decider '{name}' has no option '{key}'{suggest(key, list(parameters))}")
             continue
         try:
-            arguments[key] = _option(key, value, parameters[key].default)
+            arguments[key] = _option(value, parameters[key])
         except ConfigError as error:
             problems.append(f"option '{key}' of decider '{name}': {error}")
     if problems:
@@ -129,8 +100,9 @@ def _arguments(name: str, cls: type[Decider], options: Mapping[str, object]) -> 
     return arguments
 
 
-def _option(key: str, value: object, default: object) -> object:
+def _option(value: object, parameter: inspect.Parameter) -> object:
     """The value in the option's unit. Options of the built-in deciders are integers; a user's class takes anything."""
+    key, default = parameter.name, parameter.default
     if isinstance(default, bool) or not isinstance(default, int):
         return value
     if key.endswith("_pages") and isinstance(value, str):
@@ -141,10 +113,9 @@ def _option(key: str, value: object, default: object) -> object:
         raise ConfigError(f"{value!r} is not an integer; the default is {default}")
     if value < 0:
         raise ConfigError(f"{value} is negative; the default is {default}")
-    if key.endswith(("_percent", "percentile")) and value > 100:
-        raise ConfigError(f"{value} is above 100 per cent; the default is {default}")
-    if value == 0 and key in _POSITIVE:
-        raise ConfigError(f"must be at least 1; the default is {default}")
+    for bounds in getattr(parameter.annotation, "__metadata__", ()):
+        if isinstance(bounds, Bounds) and (wrong := bounds.problem(value)):
+            raise ConfigError(f"{wrong}; the default is {default}")
     return value
 
 
@@ -179,14 +150,10 @@ def _require_argument(cls: type, what: str) -> None:
     """ConfigError for a decide that cannot be called with one snapshot, or would answer with a coroutine."""
     rule = inspect.getattr_static(cls, "decide")
     if not inspect.isfunction(rule):
-        return  # whatever it is, asking it will tell
+        return  # whatever it is, the first call will show it
     if inspect.iscoroutinefunction(rule) or inspect.isgeneratorfunction(rule) or inspect.isasyncgenfunction(rule):
         raise ConfigError(f"{what}: decide is a coroutine or generator; write a plain method that returns Targets")
     try:
         inspect.signature(rule).bind(None, None)
     except TypeError as error:
         raise ConfigError(f"{what}: decide(self, snapshot) is needed: {error}") from None
-
-
-def _first_line(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").split("\n", 1)[0]

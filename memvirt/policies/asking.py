@@ -1,6 +1,6 @@
 """Asking a decider: what it is called, how often, and whether what it answers can be done.
 
-A decider may be anybody's code. What it does wrong ends in one sentence that names the decider and the line, and it ends
+A decider may be a user's code. What it does wrong ends in one sentence that names the decider and the line, and it ends
 the run of its host, never the program: an exception, an exit, an answer that is no `Targets`, a VM that does not exist, a
 number that cannot be. Being told to stop (Ctrl-C, --timeout) is not the decider's doing and passes through.
 

@@ -10,7 +10,28 @@ All quantities are integers: pages of 4 KiB, nanoseconds of simulated time.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, runtime_checkable
+
+
+class Bounds(NamedTuple):
+    """Which numbers an option takes, as part of its type."""
+
+    low: int
+    high: int | None = None
+
+    def problem(self, value: int) -> str | None:
+        """What is wrong with a value, if anything."""
+        if value < self.low:
+            return f"{value} must be at least {self.low}"
+        if self.high is not None and value > self.high:
+            return f"{value} is above {self.high}"
+        return None
+
+
+# Types of a decider's options, whose names end in their unit. An int takes any number from 0 on.
+Positive = Annotated[int, Bounds(1)]
+Percent = Annotated[int, Bounds(0, 100)]
+PositivePercent = Annotated[int, Bounds(1, 100)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ are compared by cross multiplication and nothing is rounded.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memvirt.policies.base import Snapshot, Targets, VmView, changed_balloons, inflation
+from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView, changed_balloons, inflation
 
 _STEPS = 256  # one decision hands out its pages in at most about this many turns
 
@@ -23,12 +23,12 @@ _STEPS = 256  # one decision hands out its pages in at most about this many turn
 class Esx:
     """Lowest adjusted shares-per-page gives; thresholds are per cent of host memory."""
 
-    interval_ns: int = 15_000_000_000
-    idle_tax_percent: int = 75
-    high_percent: int = 6
-    soft_percent: int = 4
-    hard_percent: int = 2
-    balloon_max_percent: int = 65
+    interval_ns: Positive = 15_000_000_000
+    idle_tax_percent: Percent = 75
+    high_percent: Percent = 6
+    soft_percent: Percent = 4
+    hard_percent: Percent = 2
+    balloon_max_percent: Percent = 65
 
     def decide(self, snapshot: Snapshot) -> Targets:
         high = snapshot.total_pages * self.high_percent // 100
@@ -58,7 +58,7 @@ class Esx:
         return max(0, min(_evictable(vm), vm.balloon_bounds(self.balloon_max_percent)[1] - vm.balloon_pages))
 
     def _take(self, snapshot: Snapshot, need: int, room: Callable[[VmView], int]) -> dict[str, int]:
-        """Pages to take from each VM, one step at a time from whoever has the lowest ratio."""
+        """Pages to take from each VM, one step at a time from the one with the lowest ratio."""
         taken = {vm.name: 0 for vm in snapshot.vms}
         left = {vm.name: room(vm) for vm in snapshot.vms}
         step = max(1, need // _STEPS)
@@ -74,7 +74,7 @@ class Esx:
         return taken
 
     def _give(self, snapshot: Snapshot, surplus: int) -> dict[str, int]:
-        """Pages of balloon to return to each VM, one step at a time to whoever has the highest ratio."""
+        """Pages of balloon to return to each VM, one step at a time to the one with the highest ratio."""
         given = {vm.name: 0 for vm in snapshot.vms}
         step = max(1, surplus // _STEPS)
         while surplus > 0:

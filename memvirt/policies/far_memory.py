@@ -8,7 +8,7 @@ not, so they are options. Needs the cold-age histogram in the snapshot; without 
 
 from dataclasses import dataclass
 
-from memvirt.policies.base import Snapshot, Targets, VmView
+from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView
 
 _PPM = 1_000_000
 _MINUTE_NS = 60_000_000_000
@@ -18,12 +18,12 @@ _MINUTE_NS = 60_000_000_000
 class FarMemory:
     """Per-VM cold-age threshold from the K-th percentile of past best ages."""
 
-    interval_ns: int = _MINUTE_NS
+    interval_ns: Positive = _MINUTE_NS
     slo_ppm: int = 2000  # promotions a minute, of the working set: 0.2 %
-    percentile: int = 98
+    percentile: Percent = 98
     warmup_ns: int = 5 * _MINUTE_NS
     min_age_ns: int = 2 * _MINUTE_NS
-    history: int = 120  # best ages kept
+    history: Positive = 120  # best ages kept
 
     def decide(self, snapshot: Snapshot) -> Targets:
         reclaim: dict[str, int] = {}

@@ -7,7 +7,7 @@ the threshold fits in the host and there is that much free. The threshold is 20 
 
 from dataclasses import dataclass
 
-from memvirt.policies.base import Snapshot, Targets, clamp
+from memvirt.policies.base import Percent, Positive, Snapshot, Targets, clamp
 
 _MEMO = "ksm_pages"
 _SIXTEEN_GIB_PAGES = 16 << 18
@@ -17,8 +17,8 @@ _SIXTEEN_GIB_PAGES = 16 << 18
 class KsmTuned:
     """Scan rate from host pressure; moves no balloon."""
 
-    interval_ns: int = 60_000_000_000
-    threshold_percent: int = 20
+    interval_ns: Positive = 60_000_000_000
+    threshold_percent: Percent = 20
     threshold_pages: int = 2048 << 8  # 2048 MiB
     boost: int = 300  # pages per wake-up
     decay: int = 50

@@ -14,7 +14,7 @@ The rule oscillates around its threshold by design: what it takes at 19.9 % it g
 
 from dataclasses import dataclass
 
-from memvirt.policies.base import Snapshot, Targets, VmView, changed_balloons
+from memvirt.policies.base import Percent, Positive, PositivePercent, Snapshot, Targets, VmView, changed_balloons
 from memvirt.policies.ksmtuned import KsmTuned
 
 _PPM = 1_000_000
@@ -24,13 +24,13 @@ _PPM = 1_000_000
 class Mom:
     """Uniform pressure on all guests from the host's free memory."""
 
-    interval_ns: int = 10_000_000_000
-    pressure_percent: int = 20
-    critical_percent: int = 5
-    guest_free_percent: int = 20
-    max_step_percent: int = 5
+    interval_ns: Positive = 10_000_000_000
+    pressure_percent: PositivePercent = 20
+    critical_percent: Percent = 5
+    guest_free_percent: Percent = 20
+    max_step_percent: Percent = 5
     min_step_ppm: int = 2500  # 0.25 %
-    samples: int = 10
+    samples: Positive = 10
     tune_ksm: bool = True  # MOM's ksm.rules beside its balloon.rules, with the defaults of ksmtuned
 
     def decide(self, snapshot: Snapshot) -> Targets:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from memvirt.policies.base import Snapshot, Targets, changed_balloons, inflation, split_by_weight
+from memvirt.policies.base import Percent, Positive, Snapshot, Targets, changed_balloons, inflation, split_by_weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,8 +14,8 @@ class Proportional:
     the background reclaimer does.
     """
 
-    interval_ns: int = 1_000_000_000
-    headroom_percent: int = 2
+    interval_ns: Positive = 1_000_000_000
+    headroom_percent: Percent = 2
 
     def decide(self, snapshot: Snapshot) -> Targets:
         headroom = snapshot.total_pages * self.headroom_percent // 100

@@ -6,7 +6,7 @@ that is allocated above the minimums once the goal is met; it moves there by at 
 cannot move leave over is divided again among the others until nothing moves. When growing, guests short of free
 memory go first; when shrinking, those whose free memory exceeds a quarter of their minimum.
 
-Growing may shrink a guest that has more than its part, and when nobody can take what is left, that guest grows back in
+Growing may shrink a guest that has more than its part, and when no guest can take what is left, that guest grows back in
 the next round: on a nearly empty host the rule swings by at most one step. That is kept.
 
 The minimum is the VM's reservation; a VM without one, or with no shares, takes no part, as in Proxmox.
@@ -15,18 +15,18 @@ The minimum is the VM's reservation; a VM without one, or with no shares, takes 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memvirt.policies.base import Snapshot, Targets, VmView, changed_balloons
+from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView, changed_balloons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxmox:
     """Share-proportional sizes around a host target; needs reservations."""
 
-    interval_ns: int = 10_000_000_000
-    host_used_percent: int = 80
+    interval_ns: Positive = 10_000_000_000
+    host_used_percent: Percent = 80
     deadband_pages: int = 2560  # 10 MiB
-    max_step_pages: int = 25600  # 100 MiB a VM and round
-    comfortable_percent: int = 25  # of the minimum, free inside the guest
+    max_step_pages: Positive = 25600  # 100 MiB a VM and round
+    comfortable_percent: Percent = 25  # of the minimum, free inside the guest
 
     def decide(self, snapshot: Snapshot) -> Targets:
         used = snapshot.total_pages - snapshot.free_pages

@@ -14,7 +14,7 @@ stalled. The form is published; the constants 0.0005, 0.1 % and 6 s are only par
 
 from dataclasses import dataclass
 
-from memvirt.policies.base import Snapshot, Targets, VmView, clamp
+from memvirt.policies.base import Positive, Snapshot, Targets, VmView, clamp
 
 _PPM = 1_000_000
 
@@ -23,11 +23,11 @@ _PPM = 1_000_000
 class Senpai:
     """Probe each VM's limit down by at most 1 % and back off by the square of its stall."""
 
-    interval_ns: int = 1_000_000_000
-    target_us: int = 10_000  # stall per period
+    interval_ns: Positive = 1_000_000_000
+    target_us: Positive = 10_000  # stall per period
     grace: int = 5  # decisions between two probes
-    backoff_divisor: int = 20
-    probe_divisor: int = 10
+    backoff_divisor: Positive = 20
+    probe_divisor: Positive = 10
     max_probe_ppm: int = 10_000  # 1 %
     max_backoff_ppm: int = _PPM
     min_limit_pages: int = 100 << 8  # 100 MiB
@@ -62,7 +62,7 @@ class Senpai:
 class Tmo:
     """Reclaim a small part of every VM that stalls less than the threshold."""
 
-    interval_ns: int = 6_000_000_000
+    interval_ns: Positive = 6_000_000_000
     ratio_ppm: int = 500  # 0.0005
     threshold_ppm: int = 1000  # 0.1 % of time
 

@@ -1,4 +1,4 @@
-"""Whether claims hold, told from records and nothing else (what a claim is: `memvirt.results.claims`).
+"""Whether claims hold, by the records and nothing else (what a claim is: `memvirt.results.claims`).
 
     held           every cell that the claim names shows it, under every seed (or in the mean over them, where it says so)
     failed         some cell does not: its number lies outside, it ended otherwise, or it has no such number
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from statistics import fmean
 
+from memvirt.report.check import Check, Standing
 from memvirt.report.columns import column
 from memvirt.report.summary import number
 from memvirt.results.claims import SEPARATOR, Claim
@@ -24,12 +24,8 @@ from memvirt.results.record import Record
 Cells = Mapping[str, Mapping[int, Record]]  # scenario--preset -> seed -> record
 
 
-class Standing(StrEnum):
-    """What became of a claim."""
-
-    HELD = "held"
-    FAILED = "failed"
-    UNCHECKED = "not checked"
+# What a claim's standing is called.
+WORDS = {Standing.PASS: "held", Standing.FAIL: "failed", Standing.SKIP: "not checked"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +36,18 @@ class Checked:
     standing: Standing
     evidence: str  # a phrase
 
+    @property
+    def word(self) -> str:
+        """Its standing, as a claim's is called."""
+        return WORDS[self.standing]
+
+    @property
+    def check(self) -> Check:
+        """The same as a check among others."""
+        return Check(self.standing, f"claim {self.claim.id}", f"{self.claim.statement} ({self.evidence})")
+
     def __str__(self) -> str:
-        return f"{self.standing}: {self.claim.id}: {self.claim.statement} ({self.evidence})"
+        return f"{self.word}: {self.claim.id}: {self.claim.statement} ({self.evidence})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +69,13 @@ def check(claims: Sequence[Claim], records: Sequence[Record]) -> list[Checked]:
 
 def failed(checked: Sequence[Checked]) -> bool:
     """Whether any claim failed: exit code 4 of a command that checks claims."""
-    return any(each.standing is Standing.FAILED for each in checked)
+    return any(each.standing is Standing.FAIL for each in checked)
 
 
 def summary(checked: Sequence[Checked]) -> str:
     """How many claims held, failed and were not checked: "3 held, 1 failed"."""
     counts = [(standing, sum(each.standing is standing for each in checked)) for standing in Standing]
-    return ", ".join(f"{count} {standing}" for standing, count in counts if count) or "none"
+    return ", ".join(f"{count} {WORDS[standing]}" for standing, count in counts if count) or "none"
 
 
 def told(claims: Sequence[Claim], records: Sequence[Record]) -> tuple[str, list[str]]:
@@ -88,7 +94,7 @@ def _by_cell(records: Sequence[Record], role: str) -> dict[str, dict[int, Record
 
 def _check(claim: Claim, columns: Cells, all_cells: Cells, tiers: set[str]) -> Checked:
     if not tiers & set(claim.tiers):
-        return Checked(claim, Standing.UNCHECKED, f"stated for tier {' and '.join(claim.tiers)}")
+        return Checked(claim, Standing.SKIP, f"stated for tier {' and '.join(claim.tiers)}")
     named = {pattern: [cell for cell in columns if fnmatchcase(cell, pattern)] for pattern in claim.cells}
     missing = [pattern for pattern, cells in named.items() if not cells]
     findings: list[_Finding] = []
@@ -104,10 +110,10 @@ def _check(claim: Claim, columns: Cells, all_cells: Cells, tiers: set[str]) -> C
     if outside:
         worst = max(outside, key=lambda finding: finding.far)
         more = f"; {len(outside)} of {len(findings)} findings" if len(findings) > 1 else ""
-        return Checked(claim, Standing.FAILED, f"{worst.place}: {worst.trouble}{more}")
+        return Checked(claim, Standing.FAIL, f"{worst.place}: {worst.trouble}{more}")
     if missing:
-        return Checked(claim, Standing.UNCHECKED, f"not among the records: {', '.join(dict.fromkeys(missing))}")
-    return Checked(claim, Standing.HELD, _held(claim, findings))
+        return Checked(claim, Standing.SKIP, f"not among the records: {', '.join(dict.fromkeys(missing))}")
+    return Checked(claim, Standing.PASS, _held(claim, findings))
 
 
 def _reference(claim: Claim, cell: str) -> str:

@@ -9,8 +9,8 @@ corrected across the whole table.
 What a pair of runs differs in besides is said first (`memvirt.report.likeness`), and unlike runs are refused; for wall
 times, also another machine.
 
-One number for all is a geometric mean of ratios, over the cells that every run has and that ended well in every one of
-them, so that runs are compared over the same cells. Which ones are left out is said.
+One number for all is a geometric mean of ratios. It is taken over the cells that every run has and that ended well in
+each, so that runs are compared over the same cells. Cells that are left out are named.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Overall:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Compared:
     """What a comparison found."""
 
     base: str
@@ -138,7 +138,7 @@ class Outcome:
         return len(self.regressed(threshold)) + len(self.lost())
 
 
-def compare(paths: Sequence[str | os.PathLike[str]]) -> Outcome:
+def compare(paths: Sequence[str | os.PathLike[str]]) -> Compared:
     """Compare results folders or pyperf files with the first of them."""
     places = [Path(path) for path in paths]
     if len(places) < 2:
@@ -150,7 +150,7 @@ def compare(paths: Sequence[str | os.PathLike[str]]) -> Outcome:
         raise ConfigError("compare either results folders or pyperf files, not one with the other")
     if len({place.resolve() for place in places}) < len(places):
         raise ConfigError("the same folder or file is named twice: there is nothing to compare")
-    return _folders(places) if places[0].is_dir() else Outcome(str(places[0]), _decided(_files(places)))
+    return _folders(places) if places[0].is_dir() else Compared(str(places[0]), _decided(_files(places)))
 
 
 def _decided(cases: Iterable[Case]) -> tuple[Difference, ...]:
@@ -162,7 +162,7 @@ def _decided(cases: Iterable[Case]) -> tuple[Difference, ...]:
     return tuple(Difference(case, case.verdict(p), p) for case, p in zip(every, p_values, strict=True))
 
 
-def _folders(places: Sequence[Path]) -> Outcome:
+def _folders(places: Sequence[Path]) -> Compared:
     base, *others = places
     runs = [_by_name(run_folder.load(place)) for place in places]
     first = runs[0]
@@ -189,7 +189,7 @@ def _folders(places: Sequence[Path]) -> Outcome:
         for other, second in zip(others, runs[1:], strict=True)
         for each in _overall(str(other), first, second, runs, shared)
     )
-    return Outcome(str(base), _decided(cases), tuple(endings), tuple(told), overall, tuple(left_out))
+    return Compared(str(base), _decided(cases), tuple(endings), tuple(told), overall, tuple(left_out))
 
 
 def _shared(places: Sequence[Path], runs: Sequence[Mapping[str, Record]]) -> tuple[list[str], list[str]]:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memvirt.errors import ConfigError
-from memvirt.report.comparison import WALL, Case, Difference, Outcome, compare
+from memvirt.report.comparison import WALL, Case, Compared, Difference, compare
 from memvirt.report.escape import plain
 from memvirt.report.statistics import MIN_PROCESSES, MIN_SEEDS, RankTest, Verdict
 from memvirt.report.summary import figures
@@ -47,7 +47,7 @@ def compare_command(
     return shown, REGRESSION if found else 0
 
 
-def text(outcome: Outcome, threshold: float | None, regressions: int, width: int) -> str:
+def text(outcome: Compared, threshold: float | None, regressions: int, width: int) -> str:
     """The comparison as plain text: what differs besides the numbers, the numbers, one line over all, regressions."""
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, legacy_windows=False, markup=False, emoji=False)
@@ -83,7 +83,7 @@ def _ending(ending: tuple[str, str, str, str]) -> str:
     return f"{cell}: {before} before, {after} after ({other})"
 
 
-def _means(outcome: Outcome) -> list[str]:
+def _means(outcome: Compared) -> list[str]:
     """A line for each run over all cells that every run has, and which are left out."""
     lines = []
     for other in dict.fromkeys(each.other for each in outcome.overall):
@@ -103,7 +103,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {more} more (--json names them)" if more > 0 else "")
 
 
-def _regressed(outcome: Outcome, threshold: float) -> list[str]:
+def _regressed(outcome: Compared, threshold: float) -> list[str]:
     """Every regression, the worst first: what CI has to show."""
     lines = [f"regression: {_ending(ending)}" for ending in outcome.lost()]
     for each in outcome.regressed(threshold):
@@ -151,7 +151,7 @@ def second_opinion(each: Difference, ranks: RankTest) -> str:
     )
 
 
-def summary(outcome: Outcome, threshold: float | None, regressions: int) -> str:
+def summary(outcome: Compared, threshold: float | None, regressions: int) -> str:
     """The line under a comparison."""
     counts = Counter(each.verdict for each in outcome.differences if not each.case.equal)
     equal = sum(each.case.equal for each in outcome.differences)
@@ -168,7 +168,7 @@ def summary(outcome: Outcome, threshold: float | None, regressions: int) -> str:
     return line
 
 
-def to_json(outcome: Outcome, threshold: float | None, regressions: int) -> str:
+def to_json(outcome: Compared, threshold: float | None, regressions: int) -> str:
     """Everything that was found, for programs."""
     found = {
         "format": "memvirt-compare",

@@ -19,7 +19,7 @@ from memvirt.results.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """One cell of a sheet."""
 
     text: str
@@ -51,7 +51,7 @@ class Sheet:
     name: str
     title: str
     heads: tuple[Head, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     sections: tuple[int, ...] = ()  # rows before which a ratio begins, or a point of a sweep
 
 
@@ -93,7 +93,7 @@ def _sheet(members: Sequence[Group]) -> Sheet:
     ]
     if first.saved:
         heads.append(Head("frames saved", ("frames", "saved"), right=False))
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     sections = []
     for group in members:
         for section in group.sections():
@@ -109,30 +109,30 @@ def _head(column: Column) -> Head:
     return Head(column.title, tuple(column.head.split("\n")), column.unit, ARROWS[column.better])
 
 
-def _rows(group: Group, section: Sequence[Row]) -> list[tuple[Cell, ...]]:
+def _rows(group: Group, section: Sequence[Row]) -> list[tuple[TableCell, ...]]:
     best = {column.name: group.best(column) for column in group.columns}
     rows = []
     for row in section:
-        cells = [Cell(ratio_label(group.ratio)), *(Cell(row.value_of(key)) for key in group.swept)]
-        cells.append(Cell(f"{row.name}{IDLE if row.idle else ''}"))
+        cells = [TableCell(ratio_label(group.ratio)), *(TableCell(row.value_of(key)) for key in group.swept)]
+        cells.append(TableCell(f"{row.name}{IDLE if row.idle else ''}"))
         cells += [
             _value(column, row, column is group.columns[0], group.is_best(row, best[column.name]))
             for column in group.columns
         ]
         if group.saved:
             saved = ", ".join(f"{name} {figures(frames)}" for name, frames in row.saved.items())
-            cells.append(Cell(saved or MISSING if row.done else row.ending))
+            cells.append(TableCell(saved or MISSING if row.done else row.ending))
         rows.append(tuple(cells))
     return rows
 
 
-def _value(column: Column, row: Row, first: bool, best: bool) -> Cell:
+def _value(column: Column, row: Row, first: bool, best: bool) -> TableCell:
     if row.done:
-        return Cell(value_text(column, row), best)
-    return Cell(row.status, ended=True) if first else Cell(MISSING)
+        return TableCell(value_text(column, row), best)
+    return TableCell(row.status, ended=True) if first else TableCell(MISSING)
 
 
 def _aging(block: aging_table.Block) -> Sheet:
     heads = [Head("preset", ("preset",), right=False, kept=True), *(Head(name, (name,)) for name in block.heads[1:])]
-    rows = tuple(tuple(Cell(text) for text in row) for row in block.rows)
+    rows = tuple(tuple(TableCell(text) for text in row) for row in block.rows)
     return Sheet(f"{block.scenario}-aging", block.title, tuple(heads), rows)

@@ -21,7 +21,7 @@ from memvirt.report.escape import plain, spreadsheet
 from memvirt.report.notes import caption, notes
 from memvirt.report.summary import Group, Row, groups
 from memvirt.results.manifest import USUAL, Shown
-from memvirt.results.record import Record
+from memvirt.results.record import Record, indices
 
 FRAME = ("suite", "scenario", "ratio", "preset", "role", "seed", "metric", "unit", "value")
 FORMAT = "memvirt-table"
@@ -52,9 +52,7 @@ def _numbers(record: Record) -> Iterator[tuple[str, int | str]]:
     yield from ((name, value) for name, value in sorted(record.sharing.items()) if name not in record.counters)
     for family, part in (("cpu_ns", record.cpu_ns), ("usage", record.usage)):
         yield from ((f"{family}.{name}", value) for name, value in sorted(part.items()))
-    for index in ("external", "unusable"):
-        for order, value in enumerate(record.fragmentation.get(index, ())):
-            yield f"fragmentation.{index}.order{order}", int(value)
+    yield from indices(record)
     if "accesses_per_s" in record.measured:
         yield "accesses_per_s", int(record.measured["accesses_per_s"])
 
@@ -88,7 +86,7 @@ def to_json(records: Sequence[Record], shown: Shown = USUAL, choice: Choice = AL
             {
                 "id": each.claim.id,
                 "statement": each.claim.statement,
-                "standing": each.standing,
+                "standing": each.word,
                 "evidence": plain(each.evidence),
             }
             for each in claims.check(shown.claims, records)

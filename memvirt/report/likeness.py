@@ -1,11 +1,11 @@
 """What differs between two runs besides their numbers: said before any number is compared.
 
     refused     another suite, tier, corpus or codec, or a scenario that does something else: there is nothing to compare
-    told        settings of hosts and guests, each with both values and where they are from; versions and commit; the
+    noted       settings of hosts and guests, each with both values and where they are from; versions and commit; the
                 machine; cells that only one of them has
 
-Simulated numbers do not depend on the machine, wall times on nothing else; so the machine is told and not refused (timings
-have a check of their own, `memvirt.report.comparison`).
+Simulated numbers do not depend on the machine, so another machine is noted and not refused. Wall times depend on it and
+have a check of their own (`memvirt.report.comparison`).
 """
 
 from __future__ import annotations

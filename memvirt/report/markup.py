@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from memvirt.report.choice import ALL, Choice
-from memvirt.report.document import Cell, Document, Head, Sheet, document
+from memvirt.report.document import Document, Head, Sheet, TableCell, document
 from memvirt.report.escape import html, latex, latex_length, markdown, short
 from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record
@@ -66,7 +66,7 @@ def _rule(head: Head, width: int) -> str:
     return "-" * (width + 1) + ":" if head.right else ":" + "-" * (width + 1)
 
 
-def _in_markdown(cell: Cell) -> str:
+def _in_markdown(cell: TableCell) -> str:
     text = markdown(cell.text)
     return f"**{text}**" if cell.best else f"*{text}*" if cell.ended else text
 
@@ -122,7 +122,7 @@ def _words(text: str) -> str:
     return latex(" ".join(short(word, LONGEST_WORD) for word in text.split(" ")))
 
 
-def _set(cell: Cell) -> str:
+def _set(cell: TableCell) -> str:
     text = latex(short(cell.text))
     return f"\\textbf{{{text}}}" if cell.best else f"\\textit{{{text}}}" if cell.ended else text
 
@@ -189,7 +189,7 @@ def _in_html(sheet: Sheet) -> str:
 _TEXT, _SECTION = ' class="text"', ' class="section"'
 
 
-def _td(cell: Cell, head: Head) -> str:
+def _td(cell: TableCell, head: Head) -> str:
     if head.kept and not head.right:
         return f'<th scope="row">{html(cell.text)}</th>'
     kinds = [name for name, so in (("text", not head.right), ("best", cell.best), ("ended", cell.ended)) if so]

@@ -125,7 +125,7 @@ def idle_deciders(records: Sequence[Record]) -> list[str]:
 
 
 def _unseen(records: Sequence[Record]) -> list[str]:
-    """Where pages were evicted by an order that was told of no access in the measured phase."""
+    """Where pages were evicted by an order that saw no access in the measured phase."""
     evicting = [
         record
         for record in records
@@ -144,7 +144,7 @@ def _unseen(records: Sequence[Record]) -> list[str]:
 
 
 def endings(every: Sequence[Group]) -> list[str]:
-    """How rows without numbers ended; reasons that differ in numbers only are together, the first one told."""
+    """How rows without numbers ended; reasons that differ in numbers only are together under the first one."""
     ends: dict[tuple[str, str], list[str]] = {}
     reasons: dict[tuple[str, str], str] = {}
     for group in every:

@@ -99,7 +99,7 @@ def _family(families: dict[str, _Family], name: str, kind: str, text: str) -> _F
 
 def _buckets(labels: Labels, histogram: Histogram) -> Iterator[str]:
     """Cumulative counts below powers of two of a nanosecond. Buckets of a record never straddle one, so they are exact.
-    There is no sum, which buckets do not tell; and without one the form allows no count beside the last bucket's."""
+    There is no sum, which buckets do not hold; and without one the form allows no count beside the last bucket's."""
     total = sum(count for _, count in histogram)
     seen, place = 0, 0
     for power in range(histogram[0][0].bit_length(), histogram[-1][0].bit_length() + 1) if histogram else ():

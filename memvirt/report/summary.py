@@ -5,7 +5,7 @@ seeds that happened to fit would flatter the preset. Baselines are no rows, for 
 but the optimum that traces are held against is one.
 
 A best value is marked where it is told apart from the next one: over the seeds, which takes five of them. With fewer
-nothing is marked, for nobody knows what another seed gives. A zero is not marked (what did not happen is seen anyway),
+nothing is marked, for what another seed gives is unknown. A zero is not marked (what did not happen is seen anyway),
 and neither are numbers of this machine's clock. A row whose decider had no part in its numbers, in no cell of the run, is
 a row of its preset in name only: it is shown and not ranked.
 """

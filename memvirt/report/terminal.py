@@ -1,7 +1,7 @@
 """Records as a table in the terminal: one block for each scenario, a section for each ratio, a row for each preset.
 
-The best value of a column within a section is green and starred, so the mark survives a pipe. A terminal too narrow for
-every column loses the least telling ones first and is told which. Above it a caption, under it notes (both of
+The best value of a column within a section is green and starred, so the mark survives a pipe. In a terminal too narrow
+for all columns the least important ones are left out, and a note names them. Above it a caption, under it notes (both of
 `memvirt.report.notes`), one line that says what was learned (`verdict`), and which claims held (`claims`).
 """
 
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from memvirt.errors import ConfigError
 from memvirt.report import aging_table, claims, export, markup, verdict
+from memvirt.report.check import Standing
 from memvirt.report.choice import ALL, Choice
 from memvirt.report.columns import COLUMNS, Column
 from memvirt.report.escape import short
@@ -103,8 +104,7 @@ def opened(folder: str | os.PathLike[str]) -> Opened:
     """The records of a folder, how they are shown, and what is to be said of them: that the run is not whole."""
     records, shown = run_folder.load(folder), run_folder.shown(folder)
     require_alike(records)
-    if not any(record.role == "column" for record in records):
-        raise ConfigError(f"{folder}: {run_folder.nothing_finished(folder)}")
+    run_folder.require_finished(folder, records)
     missing, cells = run_folder.unfinished(folder)
     partial = f"{missing} of {cells} cells are not run yet; the table speaks of the others."
     return records, shown, [partial] if missing else []
@@ -145,7 +145,7 @@ def terminal(
 
 
 def _style(claim: str) -> str:
-    return "red" if claim.startswith(claims.Standing.FAILED) else ""
+    return "red" if claim.startswith(claims.WORDS[Standing.FAIL]) else ""
 
 
 def _layout(every: Sequence[Group], width: int) -> _Layout:

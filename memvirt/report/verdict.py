@@ -48,7 +48,7 @@ class Finding:
     ratio: str
     scores: tuple[Score, ...]  # ascending in slowdown
     best: tuple[str, ...]  # not told apart from the lowest
-    beaten: Score | None  # the lowest of the others; None: no difference, or nobody to compare with
+    beaten: Score | None  # the lowest of the others; None: no difference, or nothing to compare with
 
 
 def findings(groups: Sequence[Group]) -> list[Finding]:
@@ -260,7 +260,7 @@ def _apart_line(groups: Sequence[Group]) -> str:
 
 
 def _leader(group: Group, column: Column) -> str:
-    """Who is best at a ratio; "" where nobody is."""
+    """The best preset of a ratio; "" where none is."""
     marks = _marks([group], column)
     best = _best(marks) if len(marks) > 1 else []
     if not best or len(best) == len(marks):

@@ -16,7 +16,7 @@ preset is refused or runs out of memory is a result, too.
     minutes = 2                            # what making the evidence takes
 
 Claims of a suite stand in its file. A run takes them along in run.json, where tables find them. A file CLAIMS.toml in a
-results folder takes their place: that is how a paper states its own. `memvirt.report.claims` tells whether they hold.
+results folder takes their place: that is how a paper states its own. `memvirt.report.claims` says whether they hold.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 class Claim(Model):
     """One thing that a run is expected to show."""
 
-    id: Name = Field(description="a name, by which messages speak of it")
+    id: Name = Field(description="a name, which messages use")
     statement: str = Field(description="one sentence in words", min_length=1, max_length=LONGEST)
     cells: list[Pattern] = Field(
         description="cells by SCENARIO-PERCENT--PRESET; * and ? stand for any characters", min_length=1

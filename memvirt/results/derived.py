@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memvirt.names import NO_FAULTS
 from memvirt.results.record import Histogram, percentile, ratio_text
 from memvirt.units import HUGE_ORDER, PAGE_SIZE
 
@@ -87,7 +88,7 @@ def fault_latencies(histograms: Mapping[str, Histogram]) -> Histogram:
     """The simulated time of every fault of every kind; neither a refill of the translation cache nor a request is one."""
     merged: dict[int, int] = {}
     for kind, histogram in histograms.items():
-        if kind not in ("refill", "request"):
+        if kind not in NO_FAULTS:
             for value, count in histogram:
                 merged[value] = merged.get(value, 0) + count
     return sorted(merged.items())

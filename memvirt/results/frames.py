@@ -30,7 +30,7 @@ import numpy as np
 from memvirt.errors import ConfigError
 from memvirt.metrics.registry import unit_of
 from memvirt.names import SAMPLED_COUNTS, SAMPLED_OF_VM, SAMPLED_STATES
-from memvirt.results.record import Record
+from memvirt.results.record import Record, indices
 from memvirt.results.run_folder import load
 
 if TYPE_CHECKING:
@@ -151,9 +151,7 @@ def _counts(record: Record) -> Iterable[tuple[str, str, int]]:
         yield from ((part, name, value) for name, value in found.items())
     for part, found in (("cpu_ns", record.cpu_ns), ("usage", record.usage), ("stores", record.stores)):
         yield from ((part, f"{part}.{name}", value) for name, value in found.items())
-    for index in ("external", "unusable"):
-        for order, value in enumerate(record.fragmentation.get(index, ())):
-            yield "fragmentation", f"fragmentation.{index}.order{order}", value
+    yield from (("fragmentation", name, value) for name, value in indices(record))
 
 
 def _histogram(record: Record) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from memvirt.errors import RecordError
 from memvirt.results.timeline import Timeline
 
 SCHEMA: Final = 3
+INDICES = ("external", "unusable")  # of fragmentation, each a list by order
 OLDER = (2,)  # schemas that are read as well
 # 3 - a time line; records of schema 2 are read, and have none.
 # 2 - resolved configuration by value, what was asked for beside it, role and kind; presentation lies in run.json.
@@ -120,7 +121,7 @@ class Record:
     @field_validator("fragmentation")
     @classmethod
     def _indices(cls, fragmentation: dict[str, Any]) -> dict[str, Any]:
-        for index in ("external", "unusable"):
+        for index in INDICES:
             values = fragmentation.get(index, [])
             if not isinstance(values, list) or not all(type(value) is int for value in values):
                 raise ValueError(f"{index} is no list of integers")
@@ -261,6 +262,13 @@ def as_dict(record: Record) -> dict[str, Any]:
     """The record as JSON values."""
     plain: dict[str, Any] = _ADAPTER.dump_python(record, mode="json")
     return plain
+
+
+def indices(record: Record) -> Iterator[tuple[str, int]]:
+    """(metric, thousandths) of every index of fragmentation, order by order."""
+    for index in INDICES:
+        for order, value in enumerate(record.fragmentation.get(index, ())):
+            yield f"fragmentation.{index}.order{order}", int(value)
 
 
 def comparable(record: Record) -> dict[str, Any]:

@@ -6,9 +6,9 @@
 The pack is a row of gzip members, each one line of JSON: the first is run.json, every other one a record, named in its
 header by the file that it would be. `zcat run.jsonl.gz` prints all of them. Of two records of a cell the later counts.
 
-A member is appended in one go and flushed to the device, so a crash leaves the members before it whole, and at most a torn
-one behind them, which is no record; --resume cuts it off. Every member has a checksum. One in the middle that is damaged
-is an error when the records are read; --resume leaves it out, keeps those before and behind it, and runs its cell again.
+A member is appended in one go and flushed to the device. A crash leaves the members before it whole, and at most a torn
+one behind them. That is no record, and --resume cuts it off. Every member has a checksum. A damaged one in the middle is
+an error when the records are read; --resume leaves it out, keeps those before and behind it, and runs its cell again.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a run is told: hosts, VMs, costs, options and presets, each constant with its source."""
+"""Settings of a run: hosts, VMs, costs, options and presets, each constant with its source."""

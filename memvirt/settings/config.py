@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from memvirt import policies
 from memvirt.errors import ConfigError
-from memvirt.names import CODECS, SCANNERS, ZSTD_LEVELS
+from memvirt.names import CODECS, FEW_LEVELS, SCANNERS
 from memvirt.settings import costs as cost_models
 from memvirt.settings import orders as order_table
 from memvirt.settings.costs import CostModel
@@ -63,7 +63,7 @@ class HostConfig(Model):
     )
     zpool_percent: Percent = Field(default=0, description="most of memory the compressed cache may take; 0 = off")
     zpool_accept_percent: Percent = Field(
-        default=90, description="a cache that was full accepts again when it is down to so much of its limit"
+        default=90, description="a cache that was full accepts pages again when it has shrunk to this part of its limit"
     )
     zpool_reject_above: int = Field(
         default=COMPRESS_LIMIT,
@@ -170,7 +170,7 @@ class HostConfig(Model):
         """Give a value to what was left open. The one place where a config changes, before anyone has seen it."""
         options = policies.options_of(self.balloon, self.decider_options) if self.balloon else {}
         found: dict[str, Any] = {
-            "codec_level": CODECS[self.codec][1] if self.codec_level is None else self.codec_level,
+            "codec_level": CODECS[self.codec].default if self.codec_level is None else self.codec_level,
             "watermarks": self.watermarks or linux_watermarks(self.memory),
             "replacement_options": order_table.resolved(self.replacement, self.replacement_options),
             "sharing_options": {**defaults(self.sharing), **self.sharing_options} if self.sharing else {},
@@ -178,6 +178,11 @@ class HostConfig(Model):
         }
         for name, value in found.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether its pages are bytes, and not only names of contents."""
+        return self.content == "bytes"
 
     @property
     def swap_total(self) -> int:
@@ -208,12 +213,12 @@ class HostConfig(Model):
         return problems
 
     def _codec_problems(self) -> list[Problem]:
-        _, default, lowest, highest = CODECS[self.codec]
-        level = default if self.codec_level is None else self.codec_level
-        if not lowest <= level <= highest:
-            text = f"{level} is outside {lowest}..{highest} of codec '{self.codec}'"
-        elif self.codec == "zstd" and level not in ZSTD_LEVELS:
-            text = f"{level} is none of the levels of codec 'zstd': -1, 1 and 3"
+        codec, few = CODECS[self.codec], FEW_LEVELS.get(self.codec, ())
+        level = codec.default if self.codec_level is None else self.codec_level
+        if not codec.lowest <= level <= codec.highest:
+            text = f"{level} is outside {codec.lowest}..{codec.highest} of codec '{self.codec}'"
+        elif few and level not in few:
+            text = f"{level} is none of the levels of codec '{self.codec}': {', '.join(map(str, few))}"
         else:
             return []
         return [Problem(("codec_level",), text, ("codec",))]
@@ -222,13 +227,8 @@ class HostConfig(Model):
         if self.sharing is None:
             text = "given, but sharing is off; set sharing, for instance to 'hash'"
             return [Problem(("sharing_options",), text, ("sharing",))] if self.sharing_options else []
-        known = defaults(self.sharing)
-        problems = []
-        for key, value in self.sharing_options.items():
-            wrong = problem_of(key, value, known, f"scanner '{self.sharing}'")
-            if wrong:
-                problems.append(Problem(("sharing_options", key), wrong, ("sharing",)))
-        return problems
+        found = [(key, problem_of(self.sharing, key, value)) for key, value in self.sharing_options.items()]
+        return [Problem(("sharing_options", key), wrong, ("sharing",)) for key, wrong in found if wrong]
 
     def _decider_problems(self) -> list[Problem]:
         if self.balloon is None:

@@ -20,7 +20,8 @@ DIRECTORY = Path(__file__).parent / "presets" / "costs"
 Nanoseconds = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 
 
-CODECS = {"lz4hc": ("compress",), "zstd": ("compress", "decompress")}  # and what lz4's numbers do not stand for
+# Of a codec: the operations for which the numbers of lz4 do not stand.
+OWN_NUMBERS = {"lz4hc": ("compress",), "zstd": ("compress", "decompress")}
 
 
 class CostModel(BaseModel):
@@ -81,10 +82,10 @@ def by_value(setting: object) -> object:
 
 
 def for_codec(costs: CostModel, codec: str) -> dict[str, int]:
-    """What the engine is told: the model's operations, compress and decompress being those of a host's codec."""
+    """Operation -> ns, as the engine takes it: compress and decompress are those of the codec."""
     model = costs.model_dump()
-    own = {key: model.pop(f"{key}_{other}") for other in CODECS for key in CODECS[other] if other == codec}
-    return {key: value for key, value in model.items() if key.rpartition("_")[2] not in CODECS} | own
+    own = {key: model.pop(f"{key}_{codec}") for key in OWN_NUMBERS.get(codec, ())}
+    return {key: value for key, value in model.items() if key.rpartition("_")[2] not in OWN_NUMBERS} | own
 
 
 def source(name: str, operation: str) -> str:

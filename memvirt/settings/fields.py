@@ -50,7 +50,7 @@ class Model(BaseModel):
 
 
 def one_of(names: Iterable[str]) -> tuple[AfterValidator, Any]:
-    """What makes a text one of the names of a table: a check, and what `describe` tells of it."""
+    """What makes a text one of the names of a table: a check, and what `describe` says of it."""
     known = list(names)
 
     def check(value: str | None) -> str | None:

@@ -1,95 +1,142 @@
-"""The replacement orders by name: where each is written, and what it can be told.
+"""The replacement orders by name: where each is written, one line on it, and its options.
 
 Plain data, which the engine's registry and the settings both read: an order is one module in
 ext/memvirt/engine/replacement/ and one line here. Whether it draws random numbers its class says.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
+from memvirt.names import Option
 from memvirt.units import suggest
 
 Value = int | str
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One thing an order can be told. A number has bounds, a text has choices."""
-
-    name: str
-    default: Value
-    meaning: str
-    source: str  # of the default
-    low: int = 0
-    high: int = 0
-    choices: tuple[str, ...] = ()
-
-    def problem(self, value: object) -> str | None:
-        """What is wrong with a value, if anything."""
-        if self.choices:
-            if value in self.choices:
-                return None
-            known = ", ".join(self.choices)
-            return f"unknown value {value!r}{suggest(str(value), list(self.choices))} (known: {known})"
-        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
-            return f"{value!r} must be a whole number in {self.low} .. {self.high}; the default is {self.default}"
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Where an order is written, and its options."""
+class Order(NamedTuple):
+    """An order of replacement."""
 
     module: str  # in memvirt.engine.replacement
     name: str  # of its class
-    options: tuple[Option, ...] = ()
+    summary: str
+    options: Mapping[str, Option] = {}
 
 
-VARIANT = Option(
-    "variant",
+_VARIANT = Option(
     "libcachesim",
     "whose algorithm: libcachesim (as that package has it) or paper (as published)",
     "equal miss counts to libcachesim 0.3.5",
     choices=("libcachesim", "paper"),
 )
 
-SEGMENTS = Option(
-    "segments", 4, "LRU lists that a page climbs, one with each reference", "libcachesim 0.3.5", low=1, high=16
-)
-MQ_OPTIONS = (
-    Option("queues", 8, "LRU lists, by the logarithm of a page's references", "Zhou 2001", low=1, high=64),
-    Option(
-        "lifetime", 10_000, "references and insertions until a page sinks by a list", "libcachesim 0.3.5", 1, 1 << 48
+ORDERS: Mapping[str, Order] = {
+    "random": Order(
+        "random", "Random", "every resident is equally likely to go, as in ESX's host swapping (Waldspurger, OSDI 2002)"
     ),
-    Option("ghost_percent", 400, "keys remembered after eviction, per cent of the capacity", "Zhou 2001", 0, 6400),
-)
-HIR_PERCENT = Option(
-    "hir_percent", 1, "share of memory for pages of high inter-reference recency", "Jiang 2002", low=1, high=99
-)
-COLD_PERCENT = Option(
-    "cold_percent", 1, "share of memory for cold pages, to begin with", "LIRS's share; the paper names none", 1, 100
-)
-WINDOW_PERCENT = Option(
-    "window_percent", 1, "share of memory for new pages, which are admitted unasked", "Einziger 2017", low=1, high=99
-)
-
-ORDERS: Mapping[str, Written] = {
-    "random": Written("random", "Random"),
-    "fifo": Written("fifo", "Fifo"),
-    "clock": Written("clock", "Clock"),
-    "lru": Written("lru", "Lru"),
-    "twolist": Written("twolist", "TwoList"),
-    "mglru": Written("mglru", "MgLru"),
-    "sieve": Written("sieve", "Sieve"),
-    "s3fifo": Written("s3fifo", "S3Fifo", (VARIANT,)),
-    "2q": Written("twoq", "TwoQ", (VARIANT,)),
-    "arc": Written("arc", "Arc"),
-    "lfu": Written("lfu", "Lfu"),
-    "slru": Written("slru", "Slru", (SEGMENTS,)),
-    "mq": Written("mq", "Mq", MQ_OPTIONS),
-    "lirs": Written("lirs", "Lirs", (HIR_PERCENT,)),
-    "clock-pro": Written("clockpro", "ClockPro", (COLD_PERCENT,)),
-    "w-tinylfu": Written("wtinylfu", "WTinyLfu", (WINDOW_PERCENT,)),
+    "fifo": Order("fifo", "Fifo", "first in, first out; references are ignored"),
+    "clock": Order(
+        "clock", "Clock", "first in, first out, but a page referenced since the hand last passed gets another round"
+    ),
+    "lru": Order("lru", "Lru", "the page whose last reference is longest ago goes first"),
+    "twolist": Order(
+        "twolist",
+        "TwoList",
+        "Linux's active and inactive list, with refault distance (mm/vmscan.c, mm/workingset.c)",
+    ),
+    "mglru": Order(
+        "mglru", "MgLru", "pages are sorted into up to four generations by when they were last seen accessed"
+    ),
+    "sieve": Order(
+        "sieve",
+        "Sieve",
+        "a queue in order of arrival and a hand that removes what was not referenced and leaves the rest in place",
+    ),
+    "s3fifo": Order(
+        "s3fifo",
+        "S3Fifo",
+        "a small queue filters what is used once, a main queue keeps the rest, ghosts correct the filter",
+        {"variant": _VARIANT},
+    ),
+    "2q": Order(
+        "twoq",
+        "TwoQ",
+        "pages seen once wait in a short queue; only those that come back after leaving it enter the main LRU list",
+        {"variant": _VARIANT},
+    ),
+    "arc": Order(
+        "arc", "Arc", "two LRU lists, pages seen once and pages seen again, whose shares follow the ghosts of both"
+    ),
+    "lfu": Order(
+        "lfu",
+        "Lfu",
+        "the page with the fewest references since it came in goes first; of equals the first to get that far",
+    ),
+    "slru": Order(
+        "slru",
+        "Slru",
+        "a page climbs one segment with each reference; what is too much for a segment sinks by one",
+        {
+            "segments": Option(
+                4, "LRU lists that a page climbs, one with each reference", "libcachesim 0.3.5", low=1, high=16
+            )
+        },
+    ),
+    "mq": Order(
+        "mq",
+        "Mq",
+        "several LRU lists by the logarithm of references, sinking by age, and ghosts that remember how often",
+        {
+            "queues": Option(8, "LRU lists, by the logarithm of a page's references", "Zhou 2001", low=1, high=64),
+            "lifetime": Option(
+                10_000,
+                "references and insertions until a page sinks by a list",
+                "libcachesim 0.3.5",
+                low=1,
+                high=1 << 48,
+            ),
+            "ghost_percent": Option(
+                400, "keys remembered after eviction, per cent of the capacity", "Zhou 2001", low=0, high=6400
+            ),
+        },
+    ),
+    "lirs": Order(
+        "lirs",
+        "Lirs",
+        "pages whose last two references lay close together are kept, whatever happened since; others pass through",
+        {
+            "hir_percent": Option(
+                1, "share of memory for pages of high inter-reference recency", "Jiang 2002", low=1, high=99
+            )
+        },
+    ),
+    "clock-pro": Order(
+        "clockpro",
+        "ClockPro",
+        "LIRS by marks and hands, and with a share of cold pages that finds itself",
+        {
+            "cold_percent": Option(
+                1,
+                "share of memory for cold pages, to begin with",
+                "LIRS's share; the paper names none",
+                low=1,
+                high=100,
+            )
+        },
+    ),
+    "w-tinylfu": Order(
+        "wtinylfu",
+        "WTinyLfu",
+        "a page enters the main cache only if it was seen more often than the page that would have to go for it",
+        {
+            "window_percent": Option(
+                1,
+                "share of memory for new pages, which are admitted without a comparison",
+                "Einziger 2017",
+                low=1,
+                high=99,
+            )
+        },
+    ),
 }
 
 
@@ -106,8 +153,8 @@ def known(value: object) -> str:
 
 
 def options_of(order: str) -> dict[str, Option]:
-    """What an order can be told, by name; nothing for a name that is none of ours."""
-    return {option.name: option for option in ORDERS[order].options} if order in ORDERS else {}
+    """The options of an order by name; none for a name that no order has."""
+    return dict(ORDERS[order].options) if order in ORDERS else {}
 
 
 def resolved(order: str, given: Mapping[str, Value]) -> dict[str, Value]:

@@ -1,7 +1,7 @@
-"""What pydantic finds wrong with a value, in the words of whoever wrote the value.
+"""What pydantic finds wrong with a value, in the words of the person who wrote the value.
 
 pydantic speaks of its own classes, of Python's types and of regular expressions. A file has tables, lists, text and
-numbers; so its reader is told which of them is needed, the bounds, and what was there instead.
+numbers; so it says which of them is needed, the bounds, and what was there instead.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ def _least(kind: str) -> str:
 
 
 def length(context: Mapping[str, Any], value: object) -> object:
-    """How many entries there are, where that can be told."""
+    """How many entries there are, where that is known."""
     return context.get("actual_length") or (len(value) if hasattr(value, "__len__") else 0)
 
 

@@ -35,6 +35,17 @@ STUDENT_975 = 2.364624  # 97.5 % quantile of Student's t with seven degrees of f
 FEWEST_PAGES = 100  # of capacity in a sample: one per cent of it is then still a page
 
 Misses = Callable[[Pages, int, int, Event], int]  # of pages, one more than the largest, capacity; ends early when set
+AllSizes = Callable[[Pages, int, tuple[int, ...]], list[int]]  # of pages, one more than the largest, capacities
+
+
+@dataclass(frozen=True, slots=True)
+class MissCounter:
+    """What counts the misses of one order."""
+
+    name: str
+    misses: Misses  # at one size
+    at_once: int  # sizes that may run at a time
+    all_sizes: AllSizes | None = None  # at every size by one pass, where there is a way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,42 +64,34 @@ class Curve:
         return tuple(misses / max(1, self.requests) for misses in self.misses)
 
 
-def exact(name: str, pages: Pages, ids: int, capacities: tuple[int, ...], misses: Misses, at_once: int) -> Curve:
-    """The curve of the order whose misses at one size `misses` counts; at_once: sizes that run at a time."""
+def exact(counter: MissCounter, pages: Pages, ids: int, capacities: tuple[int, ...]) -> Curve:
+    """The curve of an order."""
     return Curve(
-        replacement=name,
+        replacement=counter.name,
         requests=pages.size,
         distinct=distinct_pages(pages),
         capacities=capacities,
-        misses=tuple(_all_sizes(name, pages, ids, capacities, misses, at_once)),
+        misses=tuple(_all_sizes(counter, pages, ids, capacities)),
         errors=None,
     )
 
 
 def sampled(
-    name: str,
-    pages: Pages,
-    ids: int,
-    capacities: tuple[int, ...],
-    misses: Misses,
-    at_once: int,
-    *,
-    rate: object,
-    seed: object,
+    counter: MissCounter, pages: Pages, ids: int, capacities: tuple[int, ...], *, rate: object, seed: object
 ) -> Curve:
     """The curve estimated from REPLICAS samples of `rate` of the pages each, with its error. Raises ConfigError."""
     rate, seed = _checked_rate(rate, capacities), _checked_seed(seed)
     small = tuple(round(rate * capacity) for capacity in capacities)
     ratios = np.array(
         [
-            np.array(_all_sizes(name, *sample, small, misses, at_once)) / (rate * max(1, pages.size))
+            np.array(_all_sizes(counter, *sample, small)) / (rate * max(1, pages.size))
             for sample in _samples(pages, ids, rate, seed)
         ]
     )
     means = ratios.mean(axis=0).clip(0, 1)
     errors = STUDENT_975 * ratios.std(axis=0, ddof=1) / sqrt(REPLICAS)
     return Curve(
-        replacement=name,
+        replacement=counter.name,
         requests=pages.size,
         distinct=distinct_pages(pages),
         capacities=capacities,
@@ -102,16 +105,20 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _all_sizes(
-    name: str, pages: Pages, ids: int, capacities: tuple[int, ...], misses: Misses, at_once: int
-) -> list[int]:
-    if name == "lru":
-        return lru_misses(counts_of(pages, ids), capacities)
+def lru_at_all_sizes(pages: Pages, ids: int, capacities: tuple[int, ...]) -> list[int]:
+    """The misses of lru at each capacity."""
+    return lru_misses(counts_of(pages, ids), capacities)
+
+
+def _all_sizes(counter: MissCounter, pages: Pages, ids: int, capacities: tuple[int, ...]) -> list[int]:
+    if counter.all_sizes is not None:
+        return counter.all_sizes(pages, ids, capacities)
+    misses = counter.misses
     different, halt = sorted(set(capacities)), Event()
-    if at_once == 1 or len(different) == 1:
+    if counter.at_once == 1 or len(different) == 1:
         found = {capacity: misses(pages, ids, capacity, halt) for capacity in different}
     else:
-        pool = ThreadPoolExecutor(min(at_once, len(different)))
+        pool = ThreadPoolExecutor(min(counter.at_once, len(different)))
         try:
             found = dict(zip(different, pool.map(lambda size: misses(pages, ids, size, halt), different), strict=True))
         finally:  # one has failed, or Ctrl-C has come: those that run end soon, the others never begin
@@ -123,7 +130,7 @@ def _all_sizes(
 def _samples(pages: Pages, ids: int, rate: float, seed: int) -> Iterator[tuple[Pages, int]]:
     """REPLICAS times the requests of one sample, its pages renumbered from 0, and how many there are (at least 1)."""
     drawn = _hashes(ids, seed) / 2.0**64
-    part = np.minimum(drawn / rate, REPLICAS).astype(np.uint8)  # whose sample a page is in; REPLICAS: nobody's
+    part = np.minimum(drawn / rate, REPLICAS).astype(np.uint8)  # whose sample a page is in; REPLICAS: none
     parts = part[pages]
     for replica in range(REPLICAS):
         members = part == replica

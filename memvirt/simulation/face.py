@@ -4,7 +4,7 @@ In a Host an order learns of references only when accessed marks are harvested. 
 of caches does, so that its miss counts can be held against other implementations and against the optimum.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from threading import Event
 from typing import Literal, overload
@@ -21,6 +21,11 @@ from memvirt.simulation.trace import Pages, checked_capacities, checked_capacity
 
 Replacement = str | Maker
 REQUESTS_A_TIME = 1 << 20  # of one call of the engine, which sees no signal
+
+# What no host can have, because it needs the whole trace: (pages, ids, capacity) -> misses.
+OFFLINE: Mapping[str, Callable[[Pages, int, int], int]] = {"belady": belady_misses}
+# Orders of which one pass over a trace counts the misses at every size.
+ONE_PASS: Mapping[str, curve.AllSizes] = {"lru": curve.lru_at_all_sizes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,34 +113,39 @@ def simulate(
     else:
         sizes = checked_capacities(capacities)
     array, ids = checked_pages(pages)
-    name, misses, at_once = _counter(replacement, options)
+    counter = _counter(replacement, options)
     if capacities is not None:
         if sample is None:
-            return curve.exact(name, array, ids, sizes, misses, at_once)
-        return curve.sampled(name, array, ids, sizes, misses, at_once, rate=sample, seed=sample_seed)
-    found = misses(array, ids, size, Event())
+            return curve.exact(counter, array, ids, sizes)
+        return curve.sampled(counter, array, ids, sizes, rate=sample, seed=sample_seed)
+    found = counter.misses(array, ids, size, Event())
     if not detail:
         return found
     return Simulation(
-        replacement=name, capacity=size, requests=array.size, distinct=distinct_pages(array), misses=found
+        replacement=counter.name, capacity=size, requests=array.size, distinct=distinct_pages(array), misses=found
     )
 
 
 def order_names() -> tuple[str, ...]:
     """The names that simulate knows."""
-    return (*ORDERS, "belady")
+    return (*ORDERS, *OFFLINE)
 
 
-def _counter(replacement: object, options: dict[str, object]) -> tuple[str, curve.Misses, int]:
-    """An order's name, what counts its misses at one size, and how many sizes may run at a time."""
+def _counter(replacement: object, options: dict[str, object]) -> curve.MissCounter:
+    """What counts the misses of an order, of the name or of one's own."""
     if is_own(replacement):
         name, make = load_order(replacement)
-        return name, lambda pages, ids, capacity, halt: own_misses(name, make, pages, capacity, options), 1
+        return curve.MissCounter(
+            name, lambda pages, ids, capacity, halt: own_misses(name, make, pages, capacity, options), 1
+        )
     name = str(replacement)
-    if name == "belady":
+    if name in OFFLINE:
         if options:
-            raise ConfigError(f"replacement 'belady' takes no options, got {', '.join(options)}")
-        return name, lambda pages, ids, capacity, halt: belady_misses(pages, ids, capacity), curve.processors()
+            raise ConfigError(f"replacement '{name}' takes no options, got {', '.join(options)}")
+        count = OFFLINE[name]
+        return curve.MissCounter(
+            name, lambda pages, ids, capacity, halt: count(pages, ids, capacity), curve.processors()
+        )
 
     own = dict(options)
     seed = own.pop("seed", 0) if name in ORDERS and ORDERS[name].draws else 0
@@ -150,4 +160,4 @@ def _counter(replacement: object, options: dict[str, object]) -> tuple[str, curv
                 break
         return found
 
-    return name, misses, curve.processors()
+    return curve.MissCounter(name, misses, curve.processors(), ONE_PASS.get(name))

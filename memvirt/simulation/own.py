@@ -14,7 +14,7 @@ A class with the five calls of the engine's own loop (replay.pxi) is an order fo
     simulate("mine.py:Mine", pages, capacities=[1000, 2000])
 
 The order is asked for a page to go when a page is missing and `capacity` are in, and exactly then. Who is in is kept
-here, so an order that names a page that is not in is found at once, and told at which request.
+here, so an order that names a page that is not in is found at once, and the message names the request.
 
 Only simulate takes such an order. A host asks its order at every fault and every harvested mark, from code that holds no
 interpreter lock; a million calls a second would leave nothing of the engine's speed, and a host needs four answers more

@@ -146,7 +146,7 @@ def worth_timing(cells: Sequence[Cell], records: Sequence[Record]) -> list[Cell]
     without a host are left out: benchmarks of orders time those."""
     done = {record.cell for record in records if record.status == "done"}
     first = min((cell.seed for cell in cells), default=0)
-    hosted = [cell for cell in cells if cell.spec.kind == "fleet"]
+    hosted = [cell for cell in cells if cell.spec.has_vms]
     return [cell for cell in hosted if cell.seed == first and cell.name in done]
 
 

@@ -1,17 +1,16 @@
 """Seeded generators of access streams, known by name.
 
 `parse({"workload": "zipf", "accesses": 1000})` validates parameters; the workload's `batches(space, stream)` yields
-`Batch`es. `names`, `summary` and `parameters` document them.
+`Batch`es. A workload is a class in a file of this folder and a line in memvirt.names.WORKLOADS; its file is imported when
+it is first asked for.
 """
 
 from memvirt.inputs.bits import Bits
 
-from . import kernels, mixed, patterns, storms, trace, ycsb, zipf  # noqa: F401 - each registers its workloads
-from .aging import Action, Plan
+from .aging import Action, AgingPlan
 from .base import BATCH, DISCARD, FILL, READ, WRITE, Batch, Space, Stream, Workload
 from .boot import Boot, discard
-from .registry import Parameter, lookup, names, parameters, parse, register, summary
-from .trace import replay
+from .registry import Parameter, lookup, names, parameters, parse
 
 __all__ = [
     "BATCH",
@@ -20,11 +19,11 @@ __all__ = [
     "READ",
     "WRITE",
     "Action",
+    "AgingPlan",
     "Batch",
     "Bits",
     "Boot",
     "Parameter",
-    "Plan",
     "Space",
     "Stream",
     "Workload",
@@ -33,7 +32,4 @@ __all__ = [
     "names",
     "parameters",
     "parse",
-    "register",
-    "replay",
-    "summary",
 ]

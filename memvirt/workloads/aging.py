@@ -24,7 +24,7 @@ class Action:
     pages: int
 
 
-class Plan:
+class AgingPlan:
     """Yields the actions of one cycle after the other. `sizes` are the configured pages of the VMs.
 
     In the first cycle every VM boots as far as the budget goes. Later each one draws: it stays, grows, shrinks or, one

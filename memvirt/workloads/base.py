@@ -29,8 +29,8 @@ Share = Annotated[int, Field(ge=1, le=100)]
 
 class Batch(NamedTuple):
     """Accesses in order. `sources` (corpus page per access) matters where the operation is FILL, and only there. After each
-    access the VM computes for `work_ns`. `due_ns`: when each of so many parts of equal length begins, in ns from the
-    beginning of the phase, none before the last; None: as soon as what was before is done."""
+    access the VM computes for `work_ns`. `due_ns`: one time a part, for parts of equal length: when it begins, in ns
+    from the beginning of the phase, ascending; None: as soon as what was before is done."""
 
     pages: Pages
     ops: NDArray[np.uint8]

@@ -17,14 +17,12 @@ from memvirt.inputs.bits import Pages
 from memvirt.inputs.files import file_sha256
 
 from .base import BATCH, READ, WRITE, Accesses, Batch, Percent, Pick, Share, Space, Stream, Workload, share_of
-from .registry import register
 
 A, B, C = range(3)
 # STREAM's kernels (McCalpin): the arrays in the order in which an element's are touched, the last one written.
 KERNELS = {"copy": (A, C), "scale": (C, B), "add": (A, B, C), "triad": (B, C, A)}
 
 
-@register
 class Hotspot(Accesses):
     """A hot set that takes most accesses, uniform within and without: YCSB's hotspot distribution."""
 
@@ -48,7 +46,6 @@ class Hotspot(Accesses):
         return pick
 
 
-@register
 class PointerChase(Accesses):
     """Dependent loads along cycles of all pages in random order: no page comes again before all others of its cycle.
 
@@ -71,7 +68,6 @@ class PointerChase(Accesses):
         return pick
 
 
-@register
 class StreamKernels(Workload):
     """STREAM: three arrays, each a third of the memory, copied, scaled, added and combined, from end to end."""
 
@@ -98,7 +94,6 @@ class StreamKernels(Workload):
             yield Batch(touched.astype(np.uint32), np.where(turn == widths[kernel] - 1, WRITE, READ).astype(np.uint8))
 
 
-@register
 class Gups(Workload):
     """GUPS: updates of words anywhere in memory, each a read and a write of a page drawn uniformly."""
 
@@ -116,7 +111,6 @@ class Gups(Workload):
             yield Batch(pages, (np.arange(count) & 1).astype(np.uint8))
 
 
-@register
 class ForkAndModify(Workload):
     """A fork that walks through what it inherited and modifies a share of it, in runs: a snapshot that is worked on.
 
@@ -147,7 +141,6 @@ class ForkAndModify(Workload):
             yield Batch((space.read_only + at).astype(np.uint32), (place - begins[at]).astype(np.uint8))
 
 
-@register
 class MasimPhases(Workload):
     """The phases of a masim configuration: see memvirt.inputs.masim."""
 

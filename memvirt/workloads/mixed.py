@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
 
 from .base import BATCH, Batch, Space, Stream, Workload
-from .registry import parse, register
+from .registry import parse
 
 SLOTS = 1 << 16
 
@@ -26,7 +26,6 @@ class Part(BaseModel):
         return parse(value) if isinstance(value, dict) else value
 
 
-@register
 class Mixed(Workload):
     """A weighted mixture: each access belongs to a part by chance; the first part to end ends it."""
 

@@ -8,10 +8,8 @@ from pydantic import Field
 from memvirt.inputs.bits import Pages
 
 from .base import Accesses, Pick, Share, Space, Stream, share_of
-from .registry import register
 
 
-@register
 class Uniform(Accesses):
     """Every page alike: no order of replacement can win."""
 
@@ -22,7 +20,6 @@ class Uniform(Accesses):
         return lambda done, count: bits.below(space.pages, count)
 
 
-@register
 class Sequential(Accesses):
     """From the first page to the last, again and again: the worst case for recency once memory is short."""
 
@@ -32,7 +29,6 @@ class Sequential(Accesses):
         return lambda done, count: _steps(done, count, 1, space.pages)
 
 
-@register
 class Strided(Accesses):
     """Every `stride`-th page, wrapping: a column of a matrix. A stride prime to the memory visits every page."""
 
@@ -43,7 +39,6 @@ class Strided(Accesses):
         return lambda done, count: _steps(done, count, self.stride, space.pages)
 
 
-@register
 class Loop(Accesses):
     """In order through a part of the memory, in scattered order of pages: a cache either holds it or it does not."""
 
@@ -55,12 +50,11 @@ class Loop(Accesses):
         return lambda done, count: ring[_steps(done, count, 1, len(ring))]
 
 
-@register
 class Idle(Accesses):
     """Next to nothing: a few pages of the kernel's housekeeping, over and over. The rest of the VM is cold."""
 
     name = "idle"
-    hot_pages: int = Field(default=16, ge=1, description="pages that are touched at all")
+    hot_pages: int = Field(default=16, ge=1, description="pages that are touched; all others never are")
 
     def pick(self, space: Space, stream: Stream) -> Pick:
         hot = stream.layout("idle").permutation(space.pages)[: self.hot_pages]
@@ -68,7 +62,6 @@ class Idle(Accesses):
         return lambda done, count: hot[bits.below(len(hot), count)]
 
 
-@register
 class PhaseChange(Accesses):
     """A working set that moves: uniform within a set of pages, which is replaced every `period` accesses.
 

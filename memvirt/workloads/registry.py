@@ -1,19 +1,20 @@
-"""Workloads by name: what a suite file says, and what `list workloads` and `describe` print."""
+"""Workloads by name: what a suite file says, and what `describe` prints. memvirt.names lists them."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 from pydantic import ValidationError
 
 from memvirt.errors import ConfigError
+from memvirt.names import WORKLOADS
 from memvirt.settings.wording import sentence, shown
+from memvirt.units import suggest
 
 from .base import Workload
 
-_REGISTRY: dict[str, type[Workload]] = {}
+FOLDER = "memvirt.workloads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +28,24 @@ class Parameter:
     meaning: str
 
 
-def register(cls: type[Workload]) -> type[Workload]:
-    """Class decorator: make a workload known under its `name`."""
-    if cls.name in _REGISTRY:
-        raise ValueError(f"two workloads are named {cls.name!r}")
-    _REGISTRY[cls.name] = cls
-    return cls
-
-
 def names() -> list[str]:
-    return sorted(_REGISTRY)
+    """All workloads."""
+    return sorted(WORKLOADS)
 
 
 def lookup(name: str) -> type[Workload]:
     """The workload of that name; ConfigError with a suggestion."""
     if not isinstance(name, str):
         raise ConfigError(f"workload: must be text{shown(name)} (workloads: {', '.join(names())})")
-    if name not in _REGISTRY:
-        close = get_close_matches(name, names(), n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise ConfigError(f"unknown workload {name!r}{hint} (workloads: {', '.join(names())})")
-    return _REGISTRY[name]
+    if name not in WORKLOADS:
+        raise ConfigError(f"unknown workload {name!r}{suggest(name, names())} (workloads: {', '.join(names())})")
+    return _class(name)
+
+
+@cache
+def _class(name: str) -> type[Workload]:
+    """The class of a name of the table; its module is imported now."""
+    return cast(type[Workload], WORKLOADS[name].load(FOLDER))
 
 
 def parse(table: Mapping[str, Any]) -> Workload:
@@ -65,18 +63,12 @@ def parse(table: Mapping[str, Any]) -> Workload:
 def _explain(cls: type[Workload], problem: Any) -> str:
     place = ".".join(str(step) for step in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        close = get_close_matches(place, list(cls.model_fields), n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else f" (it has: {', '.join(cls.model_fields)})"
+        hint = suggest(place, list(cls.model_fields)) or f" (it has: {', '.join(cls.model_fields)})"
         return f"workload '{cls.name}' has no parameter '{place}'{hint}"
     if problem["type"] == "missing":
         return f"workload '{cls.name}' needs '{place}' ({cls.model_fields[place].description})"
     value = problem["input"]
     return f"workload '{cls.name}', {place} = {value!r}: {sentence(problem).replace(shown(value), '')}"
-
-
-def summary(name: str) -> str:
-    """One line on a workload."""
-    return (inspect.getdoc(lookup(name)) or "").partition("\n")[0]
 
 
 def parameters(name: str) -> list[Parameter]:

@@ -8,10 +8,8 @@ from pydantic import Field
 from memvirt.errors import ConfigError
 
 from .base import BATCH, READ, WRITE, Batch, Share, Space, Stream, Workload, share_of
-from .registry import register
 
 
-@register
 class CloneStorm(Workload):
     """A clone that comes alive: it rewrites a share of the writable memory it inherited, and reads all over.
 
@@ -40,7 +38,6 @@ class CloneStorm(Workload):
             yield Batch(pages, ops)
 
 
-@register
 class CowStorm(Workload):
     """All VMs rewrite their read-only pages in the same order: an update of the system, installed everywhere at once.
 

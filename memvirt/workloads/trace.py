@@ -23,7 +23,6 @@ from memvirt.inputs.files import file_sha256
 from memvirt.inputs.traces import Trace, open_trace
 
 from .base import BATCH, WRITE, Batch, Share, Space, Stream, Workload
-from .registry import register
 
 MOST_PAGES = 1 << 31
 LONGEST_NS = 1 << 60  # some 36 years of simulated time
@@ -63,7 +62,6 @@ class Touches(NamedTuple):
     due_ns: NDArray[np.int64] | None
 
 
-@register
 class RecordedTrace(Workload):
     """Accesses from a file: what 'memvirt trace import' wrote, or a .npy of page numbers (and, in a second row, 0 or 1)."""
 
@@ -72,9 +70,9 @@ class RecordedTrace(Workload):
     streams: Literal["all", "each"] = Field(
         default="all", description="all: every VM replays the whole trace; each: the VMs replay its streams in turn"
     )
-    percent: Share = Field(default=100, description="replay the first so many per cent of it")
+    percent: Share = Field(default=100, description="how much of it is replayed, from its beginning, in per cent")
     times: bool = Field(default=False, description="its time stamps say when each touch is due, in simulated time")
-    speed_percent: Speed = Field(default=100, description="with times: so many per cent as fast as it was recorded")
+    speed_percent: Speed = Field(default=100, description="with times: the speed, in per cent of the recorded one")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -21,7 +21,6 @@ from memvirt.errors import ConfigError
 from memvirt.inputs.bits import Bits, Pages
 
 from .base import BATCH, READ, WRITE, Batch, Space, Stream, Workload
-from .registry import register
 from .zipf import draw, draw_table
 
 REQUESTS = 1 << 14  # made at a time
@@ -92,7 +91,6 @@ class Ycsb(Workload):
         return pages, np.where(write, WRITE, READ).astype(np.uint8)
 
 
-@register
 class YcsbA(Ycsb):
     """YCSB A, update heavy: half reads, half updates, zipfian."""
 
@@ -100,7 +98,6 @@ class YcsbA(Ycsb):
     mix = ((LOOK, 50), (UPDATE, 50))
 
 
-@register
 class YcsbB(Ycsb):
     """YCSB B, read mostly: 95 % reads, 5 % updates, zipfian."""
 
@@ -108,7 +105,6 @@ class YcsbB(Ycsb):
     mix = ((LOOK, 95), (UPDATE, 5))
 
 
-@register
 class YcsbC(Ycsb):
     """YCSB C, read only, zipfian."""
 
@@ -116,7 +112,6 @@ class YcsbC(Ycsb):
     mix = ((LOOK, 100),)
 
 
-@register
 class YcsbD(Ycsb):
     """YCSB D, read latest: 95 % reads of what was inserted last, 5 % inserts."""
 
@@ -125,7 +120,6 @@ class YcsbD(Ycsb):
     latest = True
 
 
-@register
 class YcsbE(Ycsb):
     """YCSB E, short ranges: 95 % scans of up to 100 records, 5 % inserts, zipfian."""
 
@@ -133,7 +127,6 @@ class YcsbE(Ycsb):
     mix = ((SCAN, 95), (INSERT, 5))
 
 
-@register
 class YcsbF(Ycsb):
     """YCSB F, read-modify-write: half reads, half reads that are followed by a write of the same record, zipfian."""
 

@@ -20,7 +20,6 @@ from pydantic import Field
 from memvirt.inputs.bits import Bits, Pages
 
 from .base import Accesses, Pick, Space, Stream
-from .registry import register
 
 WEIGHT_BITS = 32  # the weight of rank 1 is 2**32; that of rank 2**20 at theta 1.0 is 4096
 FRACTION = 32  # fraction bits of logarithms
@@ -103,7 +102,7 @@ def draw_table(ranks: Pages, theta_milli: int) -> NDArray[np.uint64]:
 
 
 def draw(table: NDArray[np.uint64], bits: Bits, count: int) -> Pages:
-    """So many draws from an alias table: pages, in proportion to their weights."""
+    """`count` draws from an alias table: pages, in proportion to their weights."""
     word = bits.u64(count)
     column = ((word >> _U(32)) * _U(len(table))) >> _U(32)
     entry = table[column.view(np.int64)]
@@ -111,7 +110,6 @@ def draw(table: NDArray[np.uint64], bits: Bits, count: int) -> Pages:
     return np.where(own, column.astype(np.uint32), entry.astype(np.uint32))
 
 
-@register
 class Zipf(Accesses):
     """Skewed: the k-th hottest page is asked for in proportion to k**-(theta_milli/1000); hot pages lie scattered."""
 

@@ -8,7 +8,7 @@ import random
 
 import numpy as np
 
-from memvirt.policies import DECIDERS
+from memvirt.names import DECIDERS
 from memvirt.settings.orders import ORDERS
 
 PAGE = 4096

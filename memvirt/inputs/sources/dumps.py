@@ -156,7 +156,7 @@ def open_lime(path: Path, handle: int) -> File:
         if pages:
             parts.append((at + skipped, pages, 0))
         at += length
-    raise CorpusError(f"more than {MOST_RANGES} ranges; no machine has so many")
+    raise CorpusError(f"more than {MOST_RANGES} ranges; no machine has that many")
 
 
 def _program_headers(handle: int) -> tuple[_Elf, NDArray[np.void]]:

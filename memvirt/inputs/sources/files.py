@@ -1,8 +1,8 @@
 """Pages of files: one file (a memory image, a disk image, a part of a dump), or all regular files below a folder.
 
 The last page of a file is padded with zeros, as in the page cache. Blocks that a sparse file does not have are no pages:
-nobody wrote them. In a memory file that a hypervisor keeps sparse they are memory the guest never touched; in a Firecracker
-*diff* snapshot they are pages that did not change. Either way they are left out, and counted.
+nothing ever wrote them. In a memory file that a hypervisor keeps sparse they are memory the guest never touched. In a
+Firecracker *diff* snapshot they are pages that did not change. Either way they are left out, and counted.
 
 The raw forms need no more than that: QEMU's pmemsave, the memory file of a Firecracker snapshot (guest regions one after
 another, the gaps for devices not stored), VMware's .vmem, a raw disk. Dumps with a structure tell which parts of the file
@@ -150,7 +150,7 @@ def read_padded(handle: int, path: Path, size: int, at: int, rows: PageBytes) ->
 
 
 def data_ranges(handle: int, size: int) -> list[tuple[int, int]]:
-    """The parts [start, end) of a file that have blocks; all of it where the file system does not tell."""
+    """The parts [start, end) of a file that have blocks; all of it where the file system does not know."""
     found = []
     at = 0
     while at < size:

@@ -20,7 +20,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.+-]+")
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A source as somebody wrote it."""
+    """A source as a user wrote it."""
 
     text: str
     name: str | None

@@ -1,8 +1,8 @@
 """The memory of a live process: /proc/PID/maps says what there is, pagemap what of it is held, mem has the bytes.
 
 Only pages that the process holds are read, present or swapped out (which brings them in): a read of any other would make
-the kernel map one. Where the kernel has PAGEMAP_SCAN (6.7), it also tells pages that are mapped to its zero page, which
-cost nobody memory; they are left out and counted. Device memory is never read, since reading may do something.
+the kernel map one. Where the kernel has PAGEMAP_SCAN (6.7), it also names pages that are mapped to its zero page, which
+cost no memory; they are left out and counted. Device memory is never read, since reading may do something.
 
 The process goes on while it is read. A page may be caught in the middle of a change, as it may be in a snapshot of a
 running machine; a mapping that goes away is counted; a process that ends is an error.

@@ -1,13 +1,14 @@
 """What can be captured from, and the one way to do it.
 
 A source lists *runs*: pages that lie side by side at a place of its own counting (an address, an offset), each with a
-label (heap, stack, libraries, …) for whoever wants classes by mapping. It lists only pages that somebody holds: what a
+label (heap, stack, libraries, …) for classes by mapping. It lists only pages that are held: what a
 process never touched, what a sparse file has no blocks for, and what a dump left out is no page, and is counted by reason.
 
-`take` makes a corpus of one or more sources. Of more pages than are wanted it takes extents of 64 neighbours, drawn from
-all of them by the seed: so every class keeps its share and compression of neighbours stays what it is. Pages are read
-straight into the rows of the corpus. A page that cannot be read is left out and counted; a source that ends or shrinks
-in the middle is an error, because half of it is not what was asked for.
+A `Taking` is what shall be taken of one or more sources, known before a page is read. Of more pages than are wanted it is
+extents of 64 neighbours, drawn from all of them by the seed: so every class keeps its share and compression of neighbours
+stays what it is. Pages are read into rows that the destination gives: those of a corpus in memory (`take`), or a buffer on
+the way to a file (memvirt.inputs.written). A page that cannot be read is left out and counted; a source that ends or
+shrinks in the middle is an error, because half of it is not what was asked for.
 """
 
 from collections import Counter
@@ -21,12 +22,12 @@ from numpy.typing import NDArray
 from memvirt.environment import memory_problem
 from memvirt.errors import CorpusError
 from memvirt.inputs.bits import Bits
-from memvirt.inputs.corpus import PAGE_SIZE, Corpus, PageBytes, Progress, table_of
+from memvirt.inputs.corpus import PAGE_SIZE, Corpus, PageBytes, PageClass, Progress, table_of
 from memvirt.units import format_pages
 
 RUN = np.dtype([("at", "<u8"), ("pages", "<u8"), ("label", "<u4")])
 EXTENT = 64  # pages that stay together in a sample: 256 KiB, four of the largest units that are compressed as one
-AT_ONCE = 1024  # pages read by one call: 4 MiB
+AT_ONCE = 1024  # pages read by one call at most: 4 MiB
 MOST_PAGES = (1 << 24) - (1 << 16)  # what content of fingerprints has numbers for, and some to spare
 
 Runs = NDArray[np.void]
@@ -70,35 +71,111 @@ def make_runs(rows: Sequence[tuple[int, int, int]]) -> Runs:
     return np.array(rows, dtype=RUN)
 
 
+class Destination(Protocol):
+    """Where pages go that are read, one after the other."""
+
+    def room(self, pages: int) -> PageBytes:
+        """Rows for the next pages: for so many of them, or fewer, but one."""
+
+    def keep(self, pages: int) -> None:
+        """So many of these rows, from the first on, hold pages now."""
+
+
+class Taking:
+    """All pages of these sources, or about `most_pages` drawn from them. `pages`: how many will be read.
+
+    CorpusError when there are none, or more than a corpus has room for.
+    """
+
+    def __init__(self, asked: Sequence[Asked], most_pages: int | None = None, seed: int = 1) -> None:
+        self._asked = asked
+        self._names = list(dict.fromkeys(each.class_of(label) for each in asked for label in _used(each.source)))
+        found = np.concatenate([_as_extents(index, each, self._names) for index, each in enumerate(asked)])
+        self._there = int(found["pages"].sum())
+        if not self._there:
+            raise CorpusError("nothing to capture: " + "; ".join(_nothing(each.source) for each in asked))
+        if most_pages is not None and most_pages < self._there:
+            found = _sample(found, most_pages, seed)
+        self.pages = int(found["pages"].sum())
+        if self.pages > MOST_PAGES:
+            raise CorpusError(
+                f"{format_pages(self.pages)} are more than a corpus can have ({format_pages(MOST_PAGES)}); "
+                "take a sample: --size 8GiB"
+            )
+        self._found = _joined(np.sort(found, order=["class", "source", "at"]))
+
+    def classes(self) -> list[PageClass]:
+        """The class table, if every page can be read."""
+        counts = np.bincount(self._found["class"], self._found["pages"], len(self._names)).astype(int).tolist()
+        return self._table(counts)
+
+    def longest_provenance(self) -> list[str]:
+        """The provenance, no line of which `read` will make longer."""
+        return self._provenance(Counter(dict.fromkeys(range(len(self._asked)), self.pages)))
+
+    def read(self, into: Destination, progress: Progress | None = None) -> tuple[list[PageClass], list[str]]:
+        """Read the pages; the class table of those that could be, and the provenance. CorpusError when none could be, or
+        a source has ended."""
+        counts, lost = [0] * len(self._names), Counter[int]()
+        done = 0
+        for kind, source, at, pages in self._found.tolist():
+            end = at + pages * PAGE_SIZE
+            while at < end:
+                rows = into.room(min(AT_ONCE, (end - at) // PAGE_SIZE))
+                got = self._asked[source].source.read(at, rows)
+                into.keep(got)
+                skipped = int(got < len(rows))  # the page behind them cannot be read
+                counts[kind] += got
+                lost[source] += skipped
+                at, done = at + (got + skipped) * PAGE_SIZE, done + got + skipped
+                if progress:
+                    progress(done, self.pages)
+        if not sum(counts):
+            raise CorpusError(f"nothing to capture: none of the {self.pages} pages could be read")
+        return self._table(counts), self._provenance(lost)
+
+    def _table(self, counts: Sequence[int]) -> list[PageClass]:
+        return table_of([(name, count) for name, count in zip(self._names, counts, strict=True) if count])
+
+    def _provenance(self, lost: Counter[int]) -> list[str]:
+        lines = []
+        for index, each in enumerate(self._asked):
+            left_out = each.source.left_out + Counter({"could not be read": lost[index]})
+            told = "".join(f"; {count} pages {reason}" for reason, count in left_out.items() if count)
+            lines.append(f"{each.name or 'by mapping'}: {each.source.name}{told}")
+        if self.pages < self._there:
+            lines.append(f"a sample: {self.pages} of {self._there} pages")
+        return lines
+
+
+class _Rows:
+    """A destination in memory: the rows of a corpus, behind the zero page."""
+
+    def __init__(self, pages: int) -> None:
+        self.rows = np.empty((pages + 1, PAGE_SIZE), np.uint8)
+        self.rows[0] = 0
+        self.filled = 1
+
+    def room(self, pages: int) -> PageBytes:
+        return self.rows[self.filled : self.filled + pages]
+
+    def keep(self, pages: int) -> None:
+        self.filled += pages
+
+
 def take(
     asked: Sequence[Asked], most_pages: int | None = None, seed: int = 1, progress: Progress | None = None
 ) -> Corpus:
-    """A corpus of all pages of these sources, or of about `most_pages` drawn from them.
+    """A corpus in memory of all pages of these sources, or of about `most_pages` drawn from them.
 
-    CorpusError when there are none, or more than this machine's memory or a corpus has room for.
+    CorpusError as Taking has it, and for more than this machine's memory.
     """
-    names = list(dict.fromkeys(each.class_of(label) for each in asked for label in _used(each.source)))
-    found = np.concatenate([_as_extents(index, each, names) for index, each in enumerate(asked)])
-    there = int(found["pages"].sum())
-    if not there:
-        raise CorpusError("nothing to capture: " + "; ".join(_nothing(each.source) for each in asked))
-    if most_pages is not None and most_pages < there:
-        found = _sample(found, most_pages, seed)
-    pages = int(found["pages"].sum())
-    if problem := memory_problem((pages + 1) * PAGE_SIZE):
-        raise CorpusError(f"capturing {format_pages(pages)} {problem}; take a sample of it: --size 1GiB")
-    if pages > MOST_PAGES:
-        raise CorpusError(
-            f"{format_pages(pages)} are more than a corpus can have ({format_pages(MOST_PAGES)}); take a sample: --size 8GiB"
-        )
-    found = _joined(np.sort(found, order=["class", "source", "at"]))
-    rows = np.empty((pages + 1, PAGE_SIZE), np.uint8)
-    rows[0] = 0
-    counts, lost = _read(asked, found, rows, len(names), progress)
-    if not sum(counts):
-        raise CorpusError(f"nothing to capture: none of the {pages} pages could be read")
-    table = table_of([(name, count) for name, count in zip(names, counts, strict=True) if count])
-    return Corpus(rows[: 1 + sum(counts)], table, _provenance(asked, lost, there, pages))
+    taking = Taking(asked, most_pages, seed)
+    if problem := memory_problem((taking.pages + 1) * PAGE_SIZE):
+        raise CorpusError(f"capturing {format_pages(taking.pages)} {problem}; take a sample of it: --size 1GiB")
+    into = _Rows(taking.pages)
+    classes, provenance = taking.read(into, progress)
+    return Corpus(into.rows[: into.filled], classes, provenance)
 
 
 _EXTENT = np.dtype([("class", "<u4"), ("source", "<u4"), ("at", "<u8"), ("pages", "<u8")])
@@ -147,38 +224,5 @@ def _joined(found: NDArray[np.void]) -> NDArray[np.void]:
     return joined
 
 
-def _read(
-    asked: Sequence[Asked], found: NDArray[np.void], rows: PageBytes, classes: int, progress: Progress | None
-) -> tuple[list[int], Counter[int]]:
-    """Read every extent into rows from 1 on: pages of each class, and pages of each source that could not be read."""
-    counts, lost = [0] * classes, Counter[int]()
-    here, done = 1, 0
-    for kind, source, at, pages in found.tolist():
-        end = at + pages * PAGE_SIZE
-        while at < end:
-            wanted = min(AT_ONCE, (end - at) // PAGE_SIZE)
-            got = asked[source].source.read(at, rows[here : here + wanted])
-            here, at = here + got, at + got * PAGE_SIZE
-            counts[kind] += got
-            if got < wanted:
-                lost[source] += 1
-                at += PAGE_SIZE
-            done += got + (got < wanted)
-            if progress:
-                progress(done, len(rows) - 1)
-    return counts, lost
-
-
 def _nothing(source: PageSource) -> str:
     return f"{source.name} has no pages" + "".join(f", {count} {reason}" for reason, count in source.left_out.items())
-
-
-def _provenance(asked: Sequence[Asked], lost: Counter[int], there: int, taken: int) -> list[str]:
-    lines = []
-    for index, each in enumerate(asked):
-        left_out = each.source.left_out + Counter({"could not be read": lost[index]})
-        told = "".join(f"; {count} pages {reason}" for reason, count in left_out.items() if count)
-        lines.append(f"{each.name or 'by mapping'}: {each.source.name}{told}")
-    if taken < there:
-        lines.append(f"a sample: {taken} of {there} pages")
-    return lines

@@ -7,7 +7,7 @@
 
 from .exporter import export_trace
 from .importer import Wanted, import_trace
-from .registry import lookup, names, summary
+from .registry import lookup, names
 from .trace import Chunk, Trace, TraceInfo, content_sha256, open_trace
 
 __all__ = [
@@ -21,5 +21,4 @@ __all__ = [
     "lookup",
     "names",
     "open_trace",
-    "summary",
 ]

@@ -22,7 +22,8 @@ from . import registry, source
 from .registry import Format
 from .requests import MOST_PAGES, Reading, Requests, touches
 from .source import EXPAND_LIMIT, Source
-from .trace import Chunk, TraceInfo, TraceWriter, pyarrow
+from .trace import Chunk, TraceInfo, pyarrow
+from .writer import TraceWriter
 
 
 @dataclass(frozen=True, slots=True)

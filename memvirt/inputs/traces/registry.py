@@ -1,4 +1,5 @@
-"""Trace formats by name, and which one a file is in. A format is one file in `formats`; nothing else names it.
+"""Trace formats by name, and which one a file is in. A format is one file in `formats`, and one line in
+memvirt.names.TRACE_FORMATS.
 
 A format is a class with its parameters as fields. `recognise` looks at the first bytes of a file: it says yes only to
 what a file of another format would hardly hold, since a trace that is read wrongly is worse than one that is refused.
@@ -7,28 +8,26 @@ what a file of another format would hardly hold, since a trace that is read wron
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from memvirt.errors import ConfigError, CorpusError
+from memvirt.names import TRACE_FORMATS
 from memvirt.units import suggest
 
 from .requests import Reading, Requests
 from .source import HEAD, Source
 
 RECORDS = 1 << 17  # read at a time
-
-_REGISTRY: dict[str, type[Format]] = {}
+FOLDER = "memvirt.inputs.traces.formats"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Certainty(IntEnum):
 
 
 class Format(BaseModel):
-    """A format, with its parameters. The first line of the class's text is what lists show."""
+    """A format, with its parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     name: ClassVar[str]
@@ -86,30 +85,17 @@ class Format(BaseModel):
         """The requests. CorpusError names the record (from 0) or the line (from 1) that cannot be one."""
 
 
-def register(cls: type[Format]) -> type[Format]:
-    """Class decorator: make a format known under its `name`."""
-    if cls.name in _REGISTRY:
-        raise ValueError(f"two trace formats are named {cls.name!r}")
-    _REGISTRY[cls.name] = cls
-    return cls
-
-
 def names() -> list[str]:
     """All formats."""
-    return sorted(_known())
+    return sorted(TRACE_FORMATS)
 
 
+@cache
 def lookup(name: str) -> type[Format]:
     """The format of that name; ConfigError with a suggestion."""
-    known = _known()
-    if name not in known:
+    if name not in TRACE_FORMATS:
         raise ConfigError(f"unknown trace format {name!r}{suggest(name, names())} (formats: {', '.join(names())})")
-    return known[name]
-
-
-def summary(name: str) -> str:
-    """One line on a format."""
-    return (inspect.getdoc(lookup(name)) or "").partition("\n")[0]
+    return cast(type[Format], TRACE_FORMATS[name].load(FOLDER))
 
 
 def made(cls: type[Format], options: Mapping[str, Any]) -> Format:
@@ -136,7 +122,7 @@ def recognised(source: Source) -> type[Format]:
         raise CorpusError("the file is empty; there is nothing to import")
     head = Head(data, len(data) < HEAD)
     for certainty in sorted(Certainty, reverse=True):
-        found = [cls for _, cls in sorted(_known().items()) if cls.certainty == certainty and cls.recognise(head)]
+        found = [cls for cls in map(lookup, names()) if cls.certainty == certainty and cls.recognise(head)]
         if len(found) > 1:
             both = " or ".join(f"'{cls.name}'" for cls in found)
             raise CorpusError(f"this can be {both}; say which: --format NAME")
@@ -160,12 +146,3 @@ def records(source: Source, dtype: np.dtype[Any], first_byte: int = 0) -> Iterat
             )
         yield done, np.frombuffer(data, dtype=dtype)
         done += whole
-
-
-def _known() -> dict[str, type[Format]]:
-    """All formats, each module of `formats` imported."""
-    from . import formats
-
-    for module in pkgutil.iter_modules(formats.__path__):
-        importlib.import_module(f"{formats.__name__}.{module.name}")
-    return _REGISTRY

@@ -6,7 +6,7 @@ expands without measure is refused: once more than `limit` bytes have come out, 
 the bytes that went in. What the file itself holds is hashed on the way, so that a record can name it.
 
 A frame that ends early, bytes behind the last frame, and memory beyond MOST_WINDOW for one frame are errors. Those name
-the place in the file; places in expanded bytes are told by whoever reads these.
+the place in the file; places in expanded bytes are the reader's to add.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Before that everything is compared that may rightly change a digit: LZ4 and the route to it, the pages, the configuration
 that this memvirt makes of what was asked for. What differs is named, and the cells are not run: a difference would tell
-nothing. Results may come from anybody, so nothing that they name is executed: a run with a decider's file, or a preset's
+nothing. Results may come from anyone, so nothing that they name is executed: a run with a decider's file, or a preset's
 file that may name one, is not run again.
 
 The cells are taken in the order of the hashes of their names: spread over the run, and the same for everyone.
@@ -20,7 +20,7 @@ from memvirt.errors import MemvirtError
 from memvirt.experiment import plan
 from memvirt.experiment.cell import prepare, run_cell
 from memvirt.experiment.plan import Cell, Plan
-from memvirt.report.bundle.check import SHOWN, Check, Standing, skipped
+from memvirt.report.check import SHOWN, Check, Standing, skipped
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, comparable, differences
 from memvirt.versions import versions
@@ -68,11 +68,11 @@ def run_again(
     here = versions()
     other = [f"{key} {manifest.versions.get(key, 'unknown')} there, {here[key]} here" for key in DECIDING]
     if [manifest.versions.get(key) for key in DECIDING] != [here[key] for key in DECIDING]:
-        yield skipped(name, f"{'; '.join(other)}: compressed sizes may differ, so nothing would be told")
+        yield skipped(name, f"{'; '.join(other)}: compressed sizes may differ, so a difference would mean nothing")
         return
     if own := _programs(manifest, suite):
         command = shlex.join(["memvirt", *manifest.asked.words()])
-        yield skipped(name, f"the run names {own}, which is not run on anybody's word; if you trust it: {command}")
+        yield skipped(name, f"the run names {own}, which verify does not run; if you trust it: {command}")
         return
     try:
         planned = plan_of(manifest, suite)

@@ -9,7 +9,7 @@
     inputs/pages.mvcorpus   these bytes, where they were
     environment.json        the machine, as the records have it
     CLAIMS.toml             what the run is expected to show
-    tables/  figures/       made from run/ and nothing else: `MADE` makes them again for whoever checks
+    tables/  figures/       made from run/ and nothing else: `MADE` makes them again for a check
     commands.txt            how each of it is made
     SHA256SUMS              of all these, as sha256sum -c reads it
     ro-crate-metadata.json  the same as an RO-Crate
@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 from memvirt.errors import BundleError
-from memvirt.experiment.suite import FOLDER
 from memvirt.report import terminal
 from memvirt.report.bundle import again, archive, crate, nameless
 from memvirt.report.figures import plotting
@@ -37,6 +36,7 @@ from memvirt.report.figures.drawing import WIDTHS, drawn, sized
 from memvirt.results import claims, run_folder
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, require_alike
+from memvirt.shipped import SUITES
 
 RUN, SUMS, README, PAGES = "run", "SHA256SUMS", "README.md", "inputs/pages.mvcorpus"
 SUITE = "settings/suite.toml"
@@ -62,6 +62,7 @@ def bundle(folder: Path, out: Path, wish: Wish) -> str:
     libraries that tables and the crate need, BundleError where it cannot be written."""
     manifest, records = run_folder.read_manifest(folder), run_folder.load(folder)
     require_alike(records)
+    run_folder.require_finished(folder, records)
     with tempfile.TemporaryDirectory(prefix="memvirt-bundle-") as place:
         stage = Path(place)
         nameless.copy(folder, stage / RUN)
@@ -118,7 +119,7 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _written(folder: Path, manifest: Manifest, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """(name, text) of what is told beside the run and what follows from it."""
+    """(name, text) of the files beside the run and what follows from it."""
     suite = suite_file(manifest.asked.suite)
     if again.is_of(manifest, str(suite)):
         yield SUITE, suite.read_text()
@@ -137,7 +138,7 @@ def _written(folder: Path, manifest: Manifest, records: Sequence[Record]) -> Ite
 
 def suite_file(name: str) -> Path:
     """The file of a suite that is named, or given as a file."""
-    return Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    return Path(name) if name.endswith(".toml") else SUITES.file(name)
 
 
 def _json(value: Any) -> str:

@@ -1,6 +1,6 @@
 """The description of a bundle as an RO-Crate, after the profile Process Run Crate 0.5 (which rests on RO-Crate 1.1).
 
-Every file is an entity with its size and SHA-256. Two actions tell where files come from: the run, whose result the records
+Every file is an entity with its size and SHA-256. Two actions say where files come from: the run, whose result the records
 are, and the drawing up, whose result tables and figures are. The instrument of both is memvirt in its version. What is
 not known is left out, though the profile recommends it: an action has a start and no end, since a run may have been
 resumed; memvirt has no URL, no publisher is named, and authors and a licence are there when the packer gives them.
@@ -23,7 +23,7 @@ PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 SPECIFICATION = "https://w3id.org/ro/crate/1.1"
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 TERMS = {"sha256": "https://schema.org/sha256"}  # that the context lacks
-NO_LICENSE = "No licence is stated: ask whoever published this bundle."
+NO_LICENSE = "No licence is stated: ask its publisher."
 MEMVIRT, RUN, DRAWN = "#memvirt", "#run", "#tables-and-figures"
 COMPLETED = "http://schema.org/CompletedActionStatus"
 FORMATS = {
@@ -41,7 +41,7 @@ FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is told of a bundle."""
+    """What the description of a bundle says."""
 
     manifest: Manifest
     command: str  # that makes the records again

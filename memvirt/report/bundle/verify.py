@@ -24,17 +24,11 @@ from pathlib import Path
 from memvirt.errors import BundleError, ConfigError, FolderError, MemvirtError
 from memvirt.report import claims
 from memvirt.report.bundle import again, archive, contents, crate
-from memvirt.report.bundle.check import Check, Standing, checked, skipped
-from memvirt.report.claims import Standing as ClaimStanding
+from memvirt.report.check import Check, Standing, checked, skipped
 from memvirt.results import run_folder, shelf
 from memvirt.results.record import require_alike
 
 LINE = re.compile(r"([0-9a-f]{64})  (\S+)\Z")
-OF_CLAIM = {
-    ClaimStanding.HELD: Standing.PASS,
-    ClaimStanding.FAILED: Standing.FAIL,
-    ClaimStanding.UNCHECKED: Standing.SKIP,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +84,7 @@ def _sum_problems(folder: Path, sums: dict[str, crate.Sum]) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         found = LINE.match(line)
         if found is None or found[2] in told:
-            yield f"{contents.SUMS}:{number}: is no line of it, or names a file twice"
+            yield f"{contents.SUMS}:{number}: is not a line of such a list, or names a file twice"
             continue
         told[found[2]] = found[1]
     for name, sha256 in told.items():
@@ -123,7 +117,7 @@ def _of_run(run: Path, folder: Path, rerun: Rerun) -> Iterator[Check]:
     if folder != run:
         yield from _made_again(run, folder)
     for claim in claims.check(shown.claims, records):
-        yield Check(OF_CLAIM[claim.standing], f"claim {claim.claim.id}", f"{claim.claim.statement} ({claim.evidence})")
+        yield claim.check
     if not shown.claims:
         yield skipped("claims", "nothing is claimed of this run")
     if rerun.count:

@@ -1,7 +1,8 @@
 """The figures of results by name: what each shows, and the function that makes it.
 
 A maker is given the scenes of one scenario (memvirt.report.figures.data), one for each run, and a ratio. It answers with a
-specification, or with a sentence that says why there is nothing to draw.
+specification, or with a sentence that says why there is nothing to draw. The table names makers and imports none, so that
+`memvirt list figures` answers at once.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from memvirt.errors import ConfigError
-from memvirt.report.figures import conditions, costs
-from memvirt.report.figures.data import Scene, telling_ratio
-from memvirt.report.figures.style import Figure
 from memvirt.units import suggest
+
+if TYPE_CHECKING:
+    from memvirt.report.figures.data import Scene
+    from memvirt.report.figures.style import Figure
+
+    Maker = Callable[[Sequence[Scene], str], Figure | str]
 
 SAFE = re.compile(r"[^\w.-]+", re.ASCII)  # what a file's name is spared
 LONGEST = 60
-
-Maker = Callable[[Sequence[Scene], str], Figure | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,15 @@ class Kind:
     name: str
     title: str
     summary: str
-    make: Maker
+    made_by: str  # "module.function" beside this module
     every_ratio: bool = False  # it shows all ratios at once, and is made once a scenario
     of_hosts: bool = True  # nothing to draw of an order of replacement alone
+
+    @property
+    def maker(self) -> Maker:
+        """The function that makes it."""
+        module, function = self.made_by.split(".")
+        return cast("Maker", getattr(import_module(f"memvirt.report.figures.{module}"), function))
 
 
 KINDS: dict[str, Kind] = {
@@ -41,44 +51,44 @@ KINDS: dict[str, Kind] = {
             "tradeoff",
             "Overcommit against slowdown",
             "effective overcommit against slowdown of every preset and ratio, with the Pareto front",
-            costs.tradeoff,
+            "costs.tradeoff",
             every_ratio=True,
         ),
         Kind(
             "savings",
             "What was saved, by which mechanism",
             "waterfall of memory saved by mechanism, less metadata, and processor seconds for each GiB",
-            costs.savings,
+            "costs.savings",
         ),
         Kind(
             "latency",
             "How long faults took",
             "percentile curves of fault latency, a panel for each kind of fault",
-            conditions.latency,
+            "conditions.latency",
         ),
         Kind(
             "memory",
             "What host memory was used for",
             "host memory by use over simulated time, a panel for each preset",
-            conditions.memory,
+            "conditions.memory",
         ),
         Kind(
             "stall",
             "Time spent waiting for memory",
             "share of simulated time in which some VM and every VM waited, over time",
-            conditions.stall,
+            "conditions.stall",
         ),
         Kind(
             "fragmentation",
             "How free memory lies",
             "share of free memory that a block of each order cannot use",
-            conditions.fragmentation,
+            "conditions.fragmentation",
         ),
         Kind(
             "miss-ratios",
             "Misses by size of memory",
             "miss ratio of every order of replacement over the share of a trace that fits",
-            costs.miss_ratios,
+            "costs.miss_ratios",
             every_ratio=True,
             of_hosts=False,
         ),
@@ -86,7 +96,7 @@ KINDS: dict[str, Kind] = {
             "sensitivity",
             "What the seeds change",
             "the deciding metric of every preset, a mark for each seed, with mean and interval",
-            costs.sensitivity,
+            "costs.sensitivity",
             of_hosts=False,
         ),
     )
@@ -119,8 +129,10 @@ def kind_called(name: str) -> Kind:
 
 def make(kind: Kind, scenes: Sequence[Scene], ratio: str = "") -> Made:
     """The figure of a scenario at a ratio: unless given, the one that tells most (`data.telling_ratio`)."""
+    from memvirt.report.figures.data import telling_ratio
+
     asked = ratio or telling_ratio(scenes)
-    figure = kind.make(scenes, asked)
+    figure = kind.maker(scenes, asked)
     shown = "" if kind.every_ratio else asked
     if isinstance(figure, str):
         return Made(kind, scenes[0].name, shown, None, figure)

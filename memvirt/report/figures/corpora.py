@@ -10,7 +10,7 @@ CONTENTS = ("zero", "one value", "copies", "near another", "other")
 def contents(summary: Summary) -> Figure:
     """What the pages of each class are: bars that add up to all of them."""
     values = [
-        {"class": row.name, "of it": kind, "order": order, "percent": row.percent(pages)}
+        {"class": row.name, "part": kind, "order": order, "percent": row.percent(pages)}
         for row in summary.classes
         for order, (kind, pages) in enumerate(zip(CONTENTS, _parts(row), strict=True))
     ]
@@ -22,7 +22,7 @@ def contents(summary: Summary) -> Figure:
         "encoding": {
             "y": {"field": "class", "type": "nominal", "title": None, "sort": None},
             "x": {"field": "percent", "type": "quantitative", "title": "% of pages", "scale": {"domain": [0, 100]}},
-            "color": {"field": "of it", "type": "nominal", "title": None, "sort": list(CONTENTS)},
+            "color": {"field": "part", "type": "nominal", "title": None, "sort": list(CONTENTS)},
             "order": {"field": "order"},
         },
     }

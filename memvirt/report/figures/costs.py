@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import log
 from typing import Any
 
-from memvirt.report.figures import data
+from memvirt.report.figures import data, waterfall
 from memvirt.report.figures.data import Scene
 from memvirt.report.figures.style import (
     GROUND,
@@ -172,7 +172,7 @@ def _told(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def savings(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     """The waterfall of each preset, and what each GiB of a step cost beside it."""
-    rows = [row for scene in scenes for row in data.savings(scene, ratio)]
+    rows = [row for scene in scenes for row in waterfall.savings(scene, ratio)]
     if not rows:
         return f"no mechanism saved a frame at ratio {ratio_label(ratio)}"
     runs = list(dict.fromkeys(row["run"] for row in rows))
@@ -246,7 +246,7 @@ def _unit(rows: Rows) -> tuple[str, float]:
 
 
 def _savings_told(rows: Rows, ratio: str, unit: tuple[str, float]) -> str:
-    nets = {(row["run"], row["preset"]): row["mib"] / unit[1] for row in rows if row["step"] == data.NET}
+    nets = {(row["run"], row["preset"]): row["mib"] / unit[1] for row in rows if row["step"] == waterfall.NET}
     several = len({run for run, _ in nets}) > 1
     sums = ", ".join(f"{preset}{f' in {run}' if several else ''} {mib:.3g}" for (run, preset), mib in nets.items())
     return (

@@ -1,6 +1,6 @@
 """From a specification to a file: SVG, PDF or PNG for print, by vl-convert, without a browser and without the network.
 
-A figure is drawn twice. The first drawing tells how much of its width goes to axes and legends; the second has panels of
+A figure is drawn twice. The first drawing shows how much of its width goes to axes and legends; the second has panels of
 what is left, so that the figure as a whole is as wide as a column of a paper. The second drawing is the same, byte for
 byte, each time: identifiers that the library counts up over the life of a process are numbered again.
 
@@ -32,7 +32,7 @@ SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)"')
 
 
 def draw(figure: Figure, form: str, columns: int = 1) -> bytes:
-    """The file of a figure as wide as so many columns; `json` is the specification itself. ConfigError without vl-convert
+    """The file of a figure as wide as `columns` columns; `json` is the specification itself. ConfigError without vl-convert
     and for a specification that it refuses."""
     return drawn(sized(figure, WIDTHS[columns]), form)
 

@@ -38,7 +38,7 @@ def plot(
     title: bool = True,
     tell: Callable[[str], None],
 ) -> list[Path]:
-    """Write the figures of runs; the files, in order. `tell` is told why there is none of a kind that was asked for.
+    """Write the figures of runs; the files, in order. `tell` gets the reason for each kind without one.
 
     ConfigError for an unknown name, format, scenario or ratio, and when there is nothing to draw at all.
     """

@@ -3,7 +3,7 @@
 A specification names its colours by variables of style sheets, `var(--c0)` and so on. On a page they follow the reader's
 theme without drawing again; `in_print` puts the colours of paper in their places. Colours are Okabe and Ito's ("Color
 Universal Design", 2008), which colour-blind readers tell apart, the yellow one last and grey in place of black. No
-colour speaks alone: whoever has a colour has a shape or a dash of its own, too.
+colour speaks alone: what has a colour has a shape or a dash of its own, too.
 
 `usermeta.across` of a specification is the width of its panels beside each other, without axes and legends: who draws
 it into a given width multiplies the panels' widths alone.

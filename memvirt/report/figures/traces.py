@@ -11,13 +11,15 @@ from memvirt.simulation.curve import Curve
 from memvirt.simulation.profile import Profile
 from memvirt.units import PAGE_SIZE
 
+FIGURES = ("working-set", "reuse-distances", "phases", "stream-sharing", "miss-ratios")
+
 
 def working_set(profile: Profile) -> Figure:
     """The working set over the trace, and how much of it was new: two lines over touches, or over time."""
     timed = all(each.start_ns is not None for each in profile.intervals) and bool(profile.intervals)
     begin = profile.intervals[0].start_ns or 0 if timed else 0
     values = [
-        {"at": ((each.start_ns or 0) - begin) / 1e9 if timed else each.start, "pages": pages, "of it": kind}
+        {"at": ((each.start_ns or 0) - begin) / 1e9 if timed else each.start, "pages": pages, "part": kind}
         for each in profile.intervals
         for kind, pages in (("working set", each.pages), ("never touched before", each.new_pages))
     ]
@@ -28,7 +30,7 @@ def working_set(profile: Profile) -> Figure:
         {"type": "line", "interpolate": "step-after"},
         x=_axis("at", "quantitative", "seconds" if timed else "touches"),
         y=_axis("pages", "quantitative", "pages of 4 KiB"),
-        color={"field": "of it", "type": "nominal", "title": None},
+        color={"field": "part", "type": "nominal", "title": None},
     )
 
 
@@ -115,7 +117,7 @@ def stream_sharing(profile: Profile) -> Figure:
 
 
 def of_trace(profile: Profile) -> dict[str, Figure]:
-    """Every figure of a trace by name: those that have something to show."""
+    """Those of FIGURES that have something to show, by name."""
     found = {
         "working-set": working_set(profile),
         "reuse-distances": reuse_distances(profile),

@@ -1,7 +1,7 @@
 """The page of a report, put together: words and tables, figures, their shared data, styles and scripts in one file.
 
 It asks nothing of any network. Its own policy forbids that, and forbids every script but the two it was made with, named
-by their hashes: even if a name of somebody's preset got past the escaping, nothing in it could run. (`unsafe-eval` is for
+by their hashes: even if the name of a preset got past the escaping, nothing in it could run. (`unsafe-eval` is for
 Vega, which compiles the expressions of figures; those are memvirt's own, names are never part of one.)
 
 The drawing library, the figures, their data and the numbers to download are packed (`memvirt.report.page.packing`).

@@ -33,7 +33,7 @@ SETTINGS_SHOWN = 60  # of those that differ between two runs
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """A cell of a table: what is read, and what it is sorted by."""
 
     text: str
@@ -56,7 +56,7 @@ def learned(run: Run) -> list[str]:
 FINDINGS = ("scenario", "ratio", "best", "its mean", "95 % interval", "n", "next", "its mean")
 
 
-def findings(run: Run) -> tuple[str, list[list[Cell]]]:
+def findings(run: Run) -> tuple[str, list[list[TableCell]]]:
     """What is compared, and a row for each scenario and ratio: who is best and by how much, with intervals and seeds."""
     column, rows = None, []
     for (scene,) in scenes_of([run]):
@@ -66,11 +66,11 @@ def findings(run: Run) -> tuple[str, list[list[Cell]]]:
     return (_head(column) if column else ""), rows
 
 
-def _finding(group: Group, column: Column) -> list[Cell]:
-    place = [Cell(group.scenario), Cell(ratio_label(group.ratio), group.ratio, True)]
+def _finding(group: Group, column: Column) -> list[TableCell]:
+    place = [TableCell(group.scenario), TableCell(ratio_label(group.ratio), group.ratio, True)]
     rows = [row for row in group.ranked() if row.done and row.mean(column.name) is not None]
     if not rows:
-        return [*place, Cell("nobody finished"), *[Cell(MISSING)] * 5]
+        return [*place, TableCell("nobody finished"), *[TableCell(MISSING)] * 5]
     sign = -1 if ARROWS[column.better] == "↑" else 1
     rows.sort(key=lambda row: sign * (row.mean(column.name) or 0))
     first, seeds = rows[0], len(rows[0].values[column.name])
@@ -79,11 +79,11 @@ def _finding(group: Group, column: Column) -> list[Cell]:
     between = f"{number(column, interval.low)} to {number(column, interval.high)}" if interval else "five seeds needed"
     return [
         *place,
-        Cell(who),
-        Cell(number(column, mean), f"{mean}", True),
-        Cell(between),
-        Cell(str(seeds), number=True),
-        Cell(beaten.preset if beaten else MISSING),
+        TableCell(who),
+        TableCell(number(column, mean), f"{mean}", True),
+        TableCell(between),
+        TableCell(str(seeds), number=True),
+        TableCell(beaten.preset if beaten else MISSING),
         _mean(column, beaten),
     ]
 
@@ -107,15 +107,15 @@ def _standing(rows: Sequence[Row], column: Column, seeds: int) -> tuple[str, Row
     return who + ("" if clear else " (not told apart)"), next(row for row in rows if row not in alike)
 
 
-def _mean(column: Column, row: Row | None) -> Cell:
+def _mean(column: Column, row: Row | None) -> TableCell:
     mean = row.mean(column.name) if row else None
-    return Cell(MISSING, number=True) if mean is None else Cell(number(column, mean), f"{mean}", True)
+    return TableCell(MISSING, number=True) if mean is None else TableCell(number(column, mean), f"{mean}", True)
 
 
 def expected(run: Run) -> list[list[str]]:
     """A row for each claim of the suite: what became of it, its statement, and what the records say."""
     checked = claims.check(run.manifest.shown.claims, run.records)
-    return [[str(each.standing), plain(each.claim.statement), plain(each.evidence)] for each in checked]
+    return [[each.word, plain(each.claim.statement), plain(each.evidence)] for each in checked]
 
 
 # ---- where, and what differs
@@ -198,7 +198,7 @@ def _short(value: Any, most: int = 120) -> str:
 # ---- tables
 
 
-def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[Cell]]]:
+def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[TableCell]]]:
     """(head, whether it is of numbers) of every column, and the rows of all runs: one for each scenario, ratio and preset."""
     every = [(group, row) for run in runs for group in run.groups() for row in group.rows]
     columns = list(dict.fromkeys(column for group, _ in every for column in group.columns))
@@ -212,8 +212,8 @@ def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[Cell]]
             for scene in scenes:
                 group = scene.group(ratio)
                 for row in group.rows if group else ():
-                    own = [Cell(scene.run)] if len(runs) > 1 else []
-                    rows.append([*own, Cell(scene.name), *_row(group, row, columns)])
+                    own = [TableCell(scene.run)] if len(runs) > 1 else []
+                    rows.append([*own, TableCell(scene.name), *_row(group, row, columns)])
     return heads, rows
 
 
@@ -222,27 +222,27 @@ def _head(column: Column) -> str:
     return f"{column.title}{unit} {SINGLE_RUN if column.wall else ARROWS[column.better]}".rstrip()
 
 
-def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[Cell]:
+def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[TableCell]:
     assert group is not None
     cells = [
-        Cell(ratio_label(group.ratio), group.ratio, True),
-        Cell(row.preset, heads=True),
-        Cell(str(len(group.seeds)), number=True),
+        TableCell(ratio_label(group.ratio), group.ratio, True),
+        TableCell(row.preset, heads=True),
+        TableCell(str(len(group.seeds)), number=True),
     ]
     if not row.done:  # it is read where the first number would be
-        ending = Cell(f"{row.status}: {row.ending}", ended=True)
-        return [*cells, ending, *[Cell(MISSING, number=True)] * (len(columns) - 1)]
+        ending = TableCell(f"{row.status}: {row.ending}", ended=True)
+        return [*cells, ending, *[TableCell(MISSING, number=True)] * (len(columns) - 1)]
     for column in columns:
         mean = row.mean(column.name) if column in group.columns else None
         if mean is None:
-            cells.append(Cell(MISSING, number=True))
+            cells.append(TableCell(MISSING, number=True))
         else:
-            cells.append(Cell(value_text(column, row), f"{mean}", True, group.is_best(row, group.best(column))))
+            cells.append(TableCell(value_text(column, row), f"{mean}", True, group.is_best(row, group.best(column))))
     return cells
 
 
 def endings(runs: Sequence[Run]) -> list[str]:
-    """Why rows have no numbers; reasons that differ in digits only are told once, with how many there are."""
+    """Why rows have no numbers; reasons that differ in digits only appear once, with their number."""
     found: dict[str, list[str]] = {}
     for run in runs:
         for group in run.groups():

@@ -29,9 +29,8 @@ from memvirt.settings.diagnose import Conflicts, Place, Problem, Source, line_of
 from memvirt.settings.fields import Model, Percent
 from memvirt.settings.sources import SourceNote, default_source
 from memvirt.settings.vm_config import Guest, GuestOptions
+from memvirt.shipped import PRESETS
 from memvirt.units import suggest
-
-DIRECTORY = Path(__file__).parent
 
 # Settings that name a thing, and the tables of that thing's own options.
 _OPTIONS = (("sharing", "sharing_options"), ("balloon", "decider_options"), ("replacement", "replacement_options"))
@@ -74,7 +73,7 @@ class PresetConfig(Model):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting of a resolved preset, as `explain` tells it."""
+    """One setting of a resolved preset, as `explain` shows it."""
 
     key: str
     value: object
@@ -128,7 +127,7 @@ class Resolved:
         return {key: self.layers[index].origin for key, index in self.set_by.items()}
 
     def row(self, key: str, value: object) -> Row:
-        """What `explain` tells of a value. A source counts when it is of the layer that set the value or of one above:
+        """What `explain` says of a value. A source counts when it is of the layer that set the value or of one above:
         what an earlier layer said is about the value that was replaced."""
         setting = next((known for known in self.set_by if _under(key, known)), None)
         if setting is None:
@@ -168,12 +167,7 @@ class _Layers(Source):
 
 def names() -> list[str]:
     """The presets that come with memvirt."""
-    return sorted(path.stem for path in DIRECTORY.glob("*.toml"))
-
-
-def describe() -> list[tuple[str, str]]:
-    """(name, one line) of every preset."""
-    return [(name, _read(name)[0].description) for name in names()]
+    return PRESETS.names()
 
 
 def resolve(preset: str, overrides: Sequence[str] = (), *, settings: Mapping[str, Any] | None = None) -> HostConfig:
@@ -336,7 +330,7 @@ def _read(preset: str) -> tuple[PresetConfig, Source]:
     if preset.endswith(".toml"):
         path = Path(preset)
     elif preset in names():
-        path = DIRECTORY / f"{preset}.toml"
+        path = PRESETS.file(preset)
     else:
         raise ConfigError(f"unknown preset '{preset}'{suggest(preset, names())} (known: {', '.join(names())})")
     data, source = read_toml(path)

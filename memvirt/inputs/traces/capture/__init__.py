@@ -12,24 +12,37 @@ What happens within an interval has no order: pages stand by address there, and 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from memvirt.errors import CorpusError
 
 from ..importer import convert
-from ..requests import Reading
+from ..requests import Reading, Requests
 from ..trace import TraceInfo
 from . import faults, lackey, pageout, writes
 
-PROGRAM_WAYS = ("lackey", "faults", "writes", "pageout")
-PROCESS_WAYS = ("faults", "writes", "pageout")
 
-NOTHING = {
-    "lackey": "could valgrind start the program?",
-    "faults": "a process that has touched its memory already does not fault again: start the program, or try writes",
-    "writes": "the process wrote to no memory of its own; capture for longer",
-    "pageout": "the process touched no memory of its own; capture for longer",
+class Way(NamedTuple):
+    """One way to capture."""
+
+    requests: Callable[[Target, Reading], AbstractContextManager[Iterator[Requests]]]
+    nothing: str  # why a capture may be empty
+    time_unit: str = "ns"  # "": it gives no times
+    of_processes: bool = True  # and not only of programs that are started for it
+
+
+WAYS: Mapping[str, Way] = {
+    "lackey": Way(lackey.requests, "valgrind may not have started the program", time_unit="", of_processes=False),
+    "faults": Way(
+        faults.requests,
+        "a process that has touched its memory already does not fault again: start the program, or try writes",
+    ),
+    "writes": Way(writes.requests, "the process wrote to no memory of its own; capture for longer"),
+    "pageout": Way(pageout.requests, "the process touched no memory of its own; capture for longer"),
 }
 
 
@@ -51,14 +64,13 @@ class Target:
 
 def capture_trace(target: Target, way: str, out: Path) -> TraceInfo:
     """Capture a trace and write it to `out`, all or nothing. CorpusError says what is missing, and what to do."""
-    ways = PROGRAM_WAYS if target.command else PROCESS_WAYS
+    ways = [name for name, each in WAYS.items() if target.command or each.of_processes]
     if way not in ways:
         what = "a program" if target.command else "a process that runs"
         raise CorpusError(f"{what} is captured by {', '.join(ways[:-1])} or {ways[-1]}, not by '{way}'")
     if not out.parent.is_dir():
         raise CorpusError(f"there is no folder {out.parent} to write {out.name} into")
-    modules = {"lackey": lackey, "faults": faults, "writes": writes, "pageout": pageout}
-    reading = Reading(fetches=target.fetches)
-    about = {"source": target.name, "format": f"capture by {way}", "time_unit": "" if way == "lackey" else "ns"}
-    with modules[way].requests(target, reading) as requests:
-        return convert(requests, reading, out, None, lambda: about, empty=NOTHING[way])
+    chosen, reading = WAYS[way], Reading(fetches=target.fetches)
+    about = {"source": target.name, "format": f"capture by {way}", "time_unit": chosen.time_unit}
+    with chosen.requests(target, reading) as requests:
+        return convert(requests, reading, out, None, lambda: about, empty=chosen.nothing)

@@ -32,7 +32,7 @@ MOST_PARANOID = 2  # with which user space may be sampled without privilege
 
 @contextmanager
 def requests(target: Target, reading: Reading) -> Iterator[Iterator[Requests]]:
-    """The faults of a program, or of a process for so many seconds."""
+    """The faults of a program, or of a process for some seconds."""
     if shutil.which("perf") is None:
         raise CorpusError("capturing by faults needs perf, which is not installed (Debian: apt-get install linux-perf)")
     if os.geteuid() and PARANOID.exists() and int(PARANOID.read_text()) > MOST_PARANOID:

@@ -1,6 +1,6 @@
 """Which pages a process reads or writes, interval by interval: paged out at its beginning, back at its end.
 
-Whether a page came back for a read or a write cannot be told: all count as reads. While its pages go the process stands
+Whether a page came back for a read or a write is unknown: all count as reads. While its pages go the process stands
 still (SIGSTOP), or those that it uses most would be back before the last one is out. A page that the kernel does not page
 out, such as a locked one, is left out of the interval.
 """

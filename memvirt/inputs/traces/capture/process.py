@@ -95,7 +95,7 @@ class Watched:
         return not select.select([self.handle], [], [], 0)[0]
 
     def wait(self, seconds: float) -> bool:
-        """Let so much time pass, less when it ends; whether it still runs."""
+        """Wait for a time, or until it ends. Returns whether it still runs."""
         return not select.select([self.handle], [], [], max(0.0, seconds))[0]
 
     def __enter__(self) -> Self:
@@ -150,7 +150,7 @@ def _stands_still(pid: int) -> bool:
 
 @contextmanager
 def ended(child: subprocess.Popen[bytes], seconds: float | None = None) -> Iterator[None]:
-    """Within it the child runs, at most so many seconds; afterwards it does not."""
+    """A context in which the child runs, for a number of seconds at most; afterwards it has ended."""
     timer = None
     if seconds is not None:
         import threading

@@ -1,1 +1,1 @@
-"""Trace formats, one a file. Each module here is imported when formats are asked for, and registers its own."""
+"""Trace formats, one a file: a class with its parameters as fields, and a line in memvirt.names.TRACE_FORMATS."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..registry import Certainty, Format, Head, records, register
+from ..registry import Certainty, Format, Head, records
 from ..requests import PAGE_SHIFT, READ, WRITE, Reading, Requests, Where
 from ..source import Source
 
@@ -31,7 +31,6 @@ CANONICAL = 1 << 57
 NEAR = 1 << 16  # most instructions follow one that is not further away
 
 
-@register
 class ChampSim(Format):
     """Instructions with the addresses they read and write, ChampSim's records of 64 bytes."""
 

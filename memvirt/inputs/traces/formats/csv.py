@@ -28,7 +28,7 @@ from pydantic import Field
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.units import suggest
 
-from ..registry import Certainty, Format, Head, register
+from ..registry import Certainty, Format, Head
 from ..requests import MODIFY, PAGE_SHIFT, READ, U64, WRITE, Names, Reading, Requests, Where, span, span_of_sectors
 from ..source import Source
 from ..text import Block, Places, blocks
@@ -69,7 +69,6 @@ class _Table:
     unit: Unit
 
 
-@register
 class Csv(Format):
     """Requests as CSV, or text with another delimiter, whose first line names the columns."""
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from memvirt.errors import CorpusError
 
-from ..registry import Format, Head, register
+from ..registry import Format, Head
 from ..requests import Reading, Requests, Where, span
 from ..source import PIECE, Source
 from ..text import blocks
@@ -38,7 +38,6 @@ MOST = (1 << 64) - 1
 Row = tuple[int, int, int, bytes]  # start, end, time, target
 
 
-@register
 class Damon(Format):
     """Accessed regions as DAMON samples them: damo's records (JSON, packed or not) or perf script's lines."""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..registry import Format, Head, register
+from ..registry import Format, Head
 from ..requests import MODIFY, READ, WRITE, Reading, Requests, Where, span
 from ..source import Source
 from ..text import Block, blocks
@@ -25,7 +25,6 @@ LINE = re.compile(rb"(I | [SLM]) +[0-9a-fA-F]{1,16},[0-9]{1,9}")
 COMMA, BLANK = b", "
 
 
-@register
 class Lackey(Format):
     """Memory accesses of a program, as valgrind --tool=lackey --trace-mem=yes prints them."""
 

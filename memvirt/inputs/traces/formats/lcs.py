@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from memvirt.errors import CorpusError
 
-from ..registry import Certainty, Format, Head, records, register
+from ..registry import Certainty, Format, Head, records
 from ..requests import READ, WRITE, Reading, Requests, Where, times
 from ..source import Source
 
@@ -54,7 +54,6 @@ class _Header:
     requests: int  # 0: it does not say
 
 
-@register
 class Lcs(Format):
     """Object requests in libCacheSim's own format, with or without operations and tenants."""
 

@@ -11,12 +11,11 @@ from memvirt.errors import CorpusError
 
 from ... import masim
 from ...bits import Bits
-from ..registry import Format, Head, register
+from ..registry import Format, Head
 from ..requests import Reading, Requests, Where
 from ..source import Source
 
 
-@register
 class Masim(Format):
     """A configuration of the memory access simulator masim, made into the accesses that it describes."""
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..registry import Format, Head, register
+from ..registry import Format, Head
 from ..requests import READ, WRITE, Reading, Requests, Where, span, times
 from ..source import Source
 from ..text import blocks
@@ -25,7 +25,6 @@ READ_WORD, WRITE_WORD = (int.from_bytes(word, "little") for word in (b"Read", b"
 COMMA = ord(",")
 
 
-@register
 class Msr(Format):
     """Block requests as CSV without a head line: time, host, disk, Read or Write, offset, size, response (MSR, SNIA)."""
 

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..registry import Certainty, Format, Head, register
+from ..registry import Certainty, Format, Head
 from ..requests import Names as Numbers
 from ..requests import Reading, Requests, Where
 from ..source import Source
 from ..text import blocks
 
 
-@register
 class Names(Format):
     """Object requests as text, one name a line; each is one page, read."""
 

@@ -13,13 +13,12 @@ import numpy as np
 
 from memvirt.errors import CorpusError
 
-from ..registry import RECORDS, Certainty, Format, Head, register
+from ..registry import RECORDS, Certainty, Format, Head
 from ..requests import WRITE, Reading, Requests, Where
 from ..source import PIECE, Source
 from ..trace import mapped
 
 
-@register
 class Npy(Format):
     """A NumPy array (.npy) of page numbers, and of operations in a second row."""
 

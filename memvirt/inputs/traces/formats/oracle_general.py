@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..registry import Certainty, Format, Head, records, register
+from ..registry import Certainty, Format, Head, records
 from ..requests import Reading, Requests, Where, times
 from ..source import Source
 
@@ -22,7 +22,6 @@ RECORD = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i
 NEVER = (-1, (1 << 63) - 1)
 
 
-@register
 class OracleGeneral(Format):
     """Object requests in records of 24 bytes, libCacheSim's oracleGeneral."""
 

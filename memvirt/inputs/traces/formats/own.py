@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..registry import RECORDS, Certainty, Format, Head, register
+from ..registry import RECORDS, Certainty, Format, Head
 from ..requests import Reading, Requests
 from ..source import PIECE, Source
 from ..trace import ParquetTrace
 
 
-@register
 class Own(Format):
     """memvirt's own trace file, Parquet."""
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..registry import Format, Head, register
+from ..registry import Format, Head
 from ..requests import PAGE_SHIFT, READ, U8, U32, U64, WRITE, Reading, Requests, Where
 from ..source import Source
 from ..text import Block, Places, blocks
@@ -36,7 +36,6 @@ COLON, SLASH, BRACKET = b":/["
 WRITTEN = 2  # bit of x86's error code
 
 
-@register
 class PerfFaults(Format):
     """Page faults as text, from perf script -F comm,pid,tid,time,event,addr."""
 

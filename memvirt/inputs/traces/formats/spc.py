@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..registry import Format, Head, register
+from ..registry import Format, Head
 from ..requests import READ, WRITE, Reading, Requests, Where, span_of_sectors
 from ..source import Source
 from ..text import blocks
@@ -25,7 +25,6 @@ COMMA = ord(",")
 LINE = re.compile(rb" *[0-9]{1,10} *, *[0-9]{1,20} *, *[0-9]{1,20} *, *[rRwW] *, *[0-9]{1,11}(\.[0-9]*)? *(,.*)?")
 
 
-@register
 class Spc(Format):
     """Block requests as CSV without a head line: unit, block of 512 bytes, size, r or w, seconds (SPC)."""
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from memvirt.errors import CorpusError
 
-from ..registry import Format, Head, records, register
+from ..registry import Format, Head, records
 from ..requests import READ, WRITE, Reading, Requests, Where, span_of_sectors, times
 from ..source import Source
 
@@ -53,7 +53,6 @@ KIND = np.full(1 << 16, OTHER, dtype=np.uint8)
 KIND[list(READS)], KIND[list(WRITES)] = READ, WRITE
 
 
-@register
 class Vscsi(Format):
     """SCSI requests of a VMware virtual disk, records of 32 or 40 bytes."""
 

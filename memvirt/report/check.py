@@ -1,4 +1,4 @@
-"""What a check of results comes to: a line that says PASS, FAIL or SKIP, and why."""
+"""What a check of results comes to, of a claim as of a bundle: PASS, FAIL or SKIP, and why."""
 
 from __future__ import annotations
 

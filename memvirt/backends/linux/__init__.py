@@ -1,0 +1,13 @@
+"""This machine's own kernel as a host: processes stand for VMs, their anonymous memory for guest memory.
+
+    kernel    what is read from /proc and /sys, and why something cannot be had (Missing)
+    undo      every change of this machine is written down before it is made, and undone come what may
+    tenant    a process that stands for a VM: its memory, driven access by access (memory: the compiled part)
+    counting  what any user can count: first touch, copy-on-write, release
+    ksm       page sharing, pass by pass (as root, as all below)
+    areas     swap areas of our own: a file, a zram device; the compressed cache in front of a file
+    groups    a control group of our own, with a limit on its memory
+    swap      what leaves memory, and what comes back
+
+Every module measures the kernel and an engine's host with the same accesses, and says both as rows (memvirt.backends.rows).
+"""

@@ -1,0 +1,26 @@
+import numpy as np
+import numpy.typing as npt
+
+def end_with_parent(signal: int) -> None: ...
+def lock_present() -> None: ...
+
+class Memory:
+    pages: int
+    sequence: int
+    tag_base: int
+    loaded: int
+    def __init__(
+        self, pages: int, *, huge: bool = False, file: int = -1, shared: bool = False, tag_base: int = 0
+    ) -> None: ...
+    @property
+    def address(self) -> int: ...
+    def tag(self, tag_base: int, sequence: int) -> None: ...
+    def advise(self, first: int, count: int, advice: int) -> None: ...
+    def drive(
+        self,
+        pages: npt.NDArray[np.uint32],
+        ops: npt.NDArray[np.uint8],
+        sources: npt.NDArray[np.uint32] | None = None,
+        corpus: npt.NDArray[np.uint8] | None = None,
+    ) -> tuple[int, int, int]: ...
+    def copy(self, first: int, out: npt.NDArray[np.uint8]) -> None: ...

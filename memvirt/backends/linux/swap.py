@@ -1,0 +1,313 @@
+"""What leaves memory and comes back: a swap file, zram, zswap, and a group with a limit that makes pages leave.
+
+Where the order is fixed (all pages are told to go, all are read back) counts must be equal. Under a limit the kernel
+chooses: its major faults are held against those of each of the engine's orders that are meant to be like it.
+
+The group's statistics are kept fresh, for the kernel decides by them. The engine's host has as many frames for pages as
+the process was found to have: a control group also pays for page tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memvirt import host as engine
+from memvirt.backends.linux import areas, groups
+from memvirt.backends.linux.kernel import Missing
+from memvirt.backends.linux.pair import Pair, contents
+from memvirt.backends.linux.tenant import Tenant
+from memvirt.backends.linux.undo import Changes
+from memvirt.backends.rows import DIFFERS, Row
+from memvirt.environment import meminfo
+from memvirt.inputs.bits import Bits
+from memvirt.inputs.corpus import Corpus
+from memvirt.units import PAGE_SIZE
+from memvirt.workloads.base import FILL, READ
+from memvirt.workloads.zipf import alias_table
+
+PAGEOUT = 21  # MADV_PAGEOUT, Linux 5.4
+MARKS = {"min": 8, "low": 8, "high": 8}  # a control group reclaims when it must, and has no background reclaimer
+# How often accessed marks are collected: without a harvest these two would not see which pages are used.
+ORDERS: dict[str, dict[str, Any]] = {
+    "clock": {"replacement": "clock"},
+    "lru": {"replacement": "lru", "harvest_interval": "10ms"},
+    "twolist": {"replacement": "twolist", "harvest_interval": "10ms"},
+}
+FAULTS_APART, WRITES_APART, BYTES_APART, POOL_APART = 0.05, 0.10, 0.01, 0.03
+SAME = "a page of one repeated word is a value to the engine; to this kernel only a page of zeros is"
+FREE = "the kernel's two lists follow rules that no order of the engine has"
+
+
+def plain_pages(corpus: Corpus) -> NDArray[np.uint32]:
+    """Pages of the corpus whose words are not all alike: those never reach a device."""
+    words = corpus.pages.view("<u8")
+    return np.flatnonzero((words != words[:, :1]).any(axis=1)).astype(np.uint32)
+
+
+# ---- all go, all come back
+
+
+def zram(changes: Changes, pages: int, seed: int) -> Iterator[Row]:
+    """zram as swap: its bytes are the engine's pool's."""
+    name = "zram: lz4"
+    corpus = contents(seed)
+    areas.one_page_at_a_time(changes)
+    areas.no_zswap(changes)
+    block = areas.zram(changes, pages)
+    with _pool(pages, corpus, seed) as pair:
+        before = areas.zram_state(block)
+        _all_out(pair)
+        after = {key: value - before[key] for key, value in areas.zram_state(block).items()}
+        pool = pair.host.zpool() or {}
+        huge = after["huge"] * PAGE_SIZE
+        stored = after["orig"] // PAGE_SIZE - after["same"] - after["huge"]
+        yield Row(mechanism=name, what="pages compressed", engine=pool["objects"], kernel=stored)
+        yield Row(
+            mechanism=name, what="bytes of them", engine=pool["stored_bytes"], kernel=after["compressed"] - huge,
+            tolerance=BYTES_APART,
+        )  # fmt: skip
+        yield Row(
+            mechanism=name, what="frames of the pool", engine=pool["frames"],
+            kernel=(after["used"] - huge) // PAGE_SIZE, tolerance=POOL_APART,
+        )  # fmt: skip
+        yield from _all_back(name, pair)
+
+
+def zswap(changes: Changes, pages: int, seed: int) -> Iterator[Row]:
+    """The compressed cache in front of a file."""
+    name = "zswap"
+    corpus = contents(seed)
+    areas.one_page_at_a_time(changes)
+    codec = areas.zswap(changes)
+    areas.file(changes, pages)
+    with _pool(pages, corpus, seed) as pair:
+        before = areas.traffic()
+        _all_out(pair)
+        stored = areas.traffic()["zswpout"] - before["zswpout"]
+        pool, counters = pair.host.zpool() or {}, pair.host.counters()
+        row = Row(mechanism=name, what="pages stored", engine=pool["objects"] + counters["evicted_swap"], kernel=stored)
+        yield row if row.verdict != DIFFERS else replace(row, reason=SAME)
+        row = Row(
+            mechanism=name,
+            what="frames of the pool, raw pages too",
+            engine=pool["frames"] + counters["evicted_swap"],
+            kernel=meminfo().get("Zswap", 0) // PAGE_SIZE,
+            tolerance=POOL_APART,
+        )
+        yield row if codec == "lz4" else replace(row, engine=None, reason=f"zswap has {codec} here, and the engine lz4")
+        yield from _all_back(name, pair)
+
+
+def _pool(pages: int, corpus: Corpus, seed: int) -> Pair:
+    """A VM whose pages go to a compressed cache, filled with all kinds of content."""
+    pair = Pair(
+        pages, corpus, frames=4 * pages + 2048, swap=2 * pages * PAGE_SIZE, zpool_percent=50, zpool_reject_above=4095,
+        watermarks=MARKS, readahead=0,
+    )  # fmt: skip
+    pair.fill(Bits("validate", seed, "pool").below(len(corpus), pages))
+    return pair
+
+
+def _all_out(pair: Pair) -> None:
+    """Every page leaves memory on both sides."""
+    try:
+        pair.tenant.ask("advise", 0, pair.pages, PAGEOUT)
+    except OSError as error:
+        raise Missing(f"MADV_PAGEOUT is refused ({error.strerror}): Linux has it since 5.4") from error
+    left = pair.resident()[0]
+    if left:
+        raise Missing(f"the kernel kept {left} of {pair.pages} pages that were told to go")
+    pair.host.harvest()
+    for _ in range(3):  # accessed marks spare a page once
+        pair.host.engine.reclaim_from(pair.vm.engine_vm, pair.pages)
+    if held := pair.frames():
+        raise RuntimeError(f"the engine kept {held} of {pair.pages} pages that were told to go")
+
+
+def _all_back(name: str, pair: Pair) -> Iterator[Row]:
+    """Every page is read."""
+    before = pair.faults()
+    order = Bits("validate", 0, "back").permutation(pair.pages)
+    ops = np.full(pair.pages, READ, np.uint8)
+    pair.vm.access(order, ops)
+    minor, major, _ = pair.tenant.ask("drive", order, ops, None)
+    yield Row(mechanism=name, what="faults of reading all back", engine=pair.faults() - before, kernel=minor + major)
+    equal = pair.pages - pair.unequal()
+    yield Row(mechanism=name, what="pages read back equal", engine=pair.pages, kernel=equal)
+
+
+# ---- under a limit
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Accesses to `pages` pages, of which `warm` come before anything is counted."""
+
+    pages: int
+    order: NDArray[np.uint32]
+    ops: NDArray[np.uint8]
+    warm: int
+    sources: NDArray[np.uint32]
+
+
+def _load(pattern: str, pages: int, seed: int, corpus: Corpus) -> Load:
+    """A fifth of the accesses write."""
+    bits = Bits("validate", seed, "limit", pattern)
+    count = 8 * pages
+    order = _PATTERNS[pattern](bits, pages, count)
+    ops = (bits.below(5, count) == 0).astype(np.uint8)
+    plain = plain_pages(corpus)
+    return Load(pages, order, ops, count // 4, plain[bits.below(len(plain), pages)])
+
+
+def _uniform(bits: Bits, pages: int, count: int) -> NDArray[np.uint32]:
+    return bits.below(pages, count)
+
+
+def _zipf(bits: Bits, pages: int, count: int) -> NDArray[np.uint32]:
+    threshold, alias = alias_table(pages, 990)
+    column = bits.below(pages, count).astype(np.int64)
+    rank = np.where(bits.u32(count) < threshold[column], column, alias[column])
+    return bits.permutation(pages)[rank.astype(np.int64)]
+
+
+def _loop(bits: Bits, pages: int, count: int) -> NDArray[np.uint32]:
+    return (np.arange(count) % pages).astype(np.uint32)
+
+
+def _phases(bits: Bits, pages: int, count: int) -> NDArray[np.uint32]:
+    """Four working sets of a quarter each, one after the other; each takes nine of ten accesses while it lasts."""
+    quarter = pages // 4
+    base = (np.arange(count) * 4 // count).astype(np.uint32) * np.uint32(quarter)
+    inside = base + bits.below(quarter, count)
+    return np.where(bits.below(10, count) == 0, bits.below(pages, count), inside).astype(np.uint32)
+
+
+def _hot_and_scan(bits: Bits, pages: int, count: int) -> NDArray[np.uint32]:
+    """Four of five accesses go to three tenths of the pages; the others are one scan of all, again and again."""
+    hot = bits.permutation(pages)[: pages * 3 // 10]
+    scanning = bits.below(5, count) == 0
+    scan = np.cumsum(scanning) % pages
+    return np.where(scanning, scan, hot[bits.below(len(hot), count)]).astype(np.uint32)
+
+
+_PATTERNS: dict[str, Callable[[Bits, int, int], NDArray[np.uint32]]] = {
+    "zipf": _zipf,
+    "uniform": _uniform,
+    "loop": _loop,
+    "phases": _phases,
+    "hot and scan": _hot_and_scan,
+}
+
+
+def limited(device: str, pattern: str, percent: int, changes: Changes, pages: int, seed: int) -> Iterator[Row]:
+    """Swap to this device under a limit of `percent` of the pages. A page that came back from zram is written again
+    when it goes; one from a file is dropped if nobody wrote to it."""
+    name = f"{device}: {pattern} at {percent} % resident"
+    corpus = contents(seed)
+    load = _load(pattern, pages, seed, corpus)
+    areas.one_page_at_a_time(changes)
+    areas.no_zswap(changes)
+    if device == "zram":
+        areas.zram(changes, pages)
+    else:
+        areas.file(changes, pages)
+    theirs = _kernel_side(changes, load, percent, corpus)
+    found = {order: _engine_side(load, theirs["resident"], corpus, settings) for order, settings in ORDERS.items()}
+    away = "evicted" if device == "zram" else "written"
+    for key, what, tolerance in (("faults", "major faults", FAULTS_APART), (away, f"pages {away}", WRITES_APART)):
+        for order, engines in found.items():
+            row = Row(
+                mechanism=name,
+                what=f"{what}: {order}",
+                engine=engines[key],
+                kernel=theirs[key],
+                tolerance=tolerance,
+            )
+            yield row if row.verdict != DIFFERS else replace(row, reason=FREE)
+
+
+def _kernel_side(changes: Changes, load: Load, percent: int, corpus: Corpus) -> dict[str, int]:
+    """Major faults, pages written, and pages that were resident in the mean."""
+    tables = load.pages // 512 + 64
+    group = groups.Group(changes, load.pages * percent // 100 + tables)
+    with group.fresh(), Tenant(np.ascontiguousarray(corpus.pages)) as tenant:
+        every = np.arange(load.pages, dtype=np.uint32)
+        tenant.ask("keep", "fill", every, np.full(load.pages, FILL, np.uint8), load.sources)
+        tenant.ask("keep", "load", load.order, load.ops, None)
+        tenant.ask("join", [group.joins])
+        tenant.ask("make", load.pages)
+        tenant.ask("drive_kept", "fill", 0, load.pages)
+        tenant.ask("drive_kept", "load", 0, load.warm)
+        before = areas.traffic()
+        faults, resident, parts = 0, 0, 4
+        ends = np.linspace(load.warm, len(load.order), parts + 1).astype(int)
+        for first, last in pairwise(ends):
+            faults += tenant.ask("drive_kept", "load", int(first), int(last))[1]
+            resident += tenant.ask("resident")[0]
+        out = areas.traffic()["pswpout"] - before["pswpout"]
+    return {"faults": faults, "written": out, "evicted": out, "resident": resident // parts}
+
+
+def _engine_side(load: Load, resident: int, corpus: Corpus, settings: dict[str, Any]) -> dict[str, int]:
+    """The same of a host that has as many frames for pages, found by trying."""
+    frames, found = resident + 256, {"resident": 0}
+    for _ in range(3):
+        found = _engine_run(load, frames, corpus, settings)
+        if abs(found["resident"] - resident) * 500 <= resident:
+            break
+        frames += resident - found["resident"]
+    return found
+
+
+def _engine_run(load: Load, frames: int, corpus: Corpus, settings: dict[str, Any]) -> dict[str, int]:
+    with engine.Host(
+        memory=frames * PAGE_SIZE,
+        swap=2 * load.pages * PAGE_SIZE,
+        corpus=corpus,
+        watermarks=MARKS,
+        readahead=0,
+        content="fingerprint",  # which page goes is no matter of its bytes
+        **settings,
+    ) as host:
+        vm = host.create_vm("vm", load.pages * PAGE_SIZE)
+        vm.access(np.arange(load.pages), np.full(load.pages, FILL, np.uint8), load.sources)
+        vm.access(load.order[: load.warm], load.ops[: load.warm])
+        before = host.counters()
+        outcome = vm.access(load.order[load.warm :], load.ops[load.warm :])
+        if outcome.done != len(load.order) - load.warm:
+            raise RuntimeError(f"the engine stopped: {outcome.reason}")
+        after, usage = host.counters(), host.usage()
+        return {
+            "faults": after["fault_swap"] - before["fault_swap"],
+            "written": after["swap_pages_out"] - before["swap_pages_out"],
+            "evicted": after["evicted"] - before["evicted"],
+            "resident": usage["guest"] + usage["swap_cache"],
+        }
+
+
+_LIMITS = (
+    ("zram", "zipf", 75),
+    ("zram", "zipf", 50),
+    ("zram", "uniform", 50),
+    ("zram", "loop", 75),
+    ("zram", "phases", 50),
+    ("zram", "hot and scan", 50),
+    ("swap file", "zipf", 75),
+)
+
+MECHANISMS: dict[str, Callable[[Changes, int, int], Iterator[Row]]] = {
+    "zram: lz4": zram,
+    "zswap": zswap,
+    **{
+        f"{device}: {pattern} at {percent} % resident": partial(limited, device, pattern, percent)
+        for device, pattern, percent in _LIMITS
+    },
+}

@@ -1,0 +1,92 @@
+"""validate, restore: the engine beside this machine's own kernel, and a machine left as it was."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memvirt.cli.show import Json, Width, examples, print_json, say, text_width
+
+if TYPE_CHECKING:
+    from memvirt.backends.rows import Row
+
+
+def validate(
+    memory: Annotated[str, typer.Option(help="What engine and processes take together, about.")] = "256MiB",
+    only: Annotated[
+        str, typer.Option(metavar="A,B", help="These mechanisms only, by the first words of their names.")
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of contents and accesses.")] = 0,
+    full: Annotated[bool, typer.Option("--full", help="Four times as much memory as is asked for.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the rows, with what they depend on, as JSON.")
+    ] = None,
+    read: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Run nothing; print what --out has kept in this file.")
+    ] = None,
+    as_json: Json = False,
+    width: Width = None,
+) -> None:
+    """Hold the engine against this machine's own kernel, count by count.
+
+    The same accesses go to VMs of the engine and to processes. What needs root is skipped without it; so is what this
+    machine lacks, each with its reason. Settings that are changed are put back at the end; after a kill, by 'memvirt
+    restore'. Exit code 4 when a row differs and its reason is not known.
+    """
+    from memvirt.backends import table
+
+    found = table.of_file(read) if read is not None else _run(memory, only, seed, full, out)
+    if as_json:
+        print_json([row.as_dict() for row in found])
+    else:
+        typer.echo(table.text(found, text_width(width)), nl=False)
+    if any(row.failed for row in found):
+        raise typer.Exit(4)
+
+
+def _run(memory: str, only: str, seed: int, full: bool, out: Path | None) -> "list[Row]":
+    from memvirt.backends import table
+    from memvirt.backends import validate as compared
+    from memvirt.errors import ConfigError
+    from memvirt.results.record import write_atomically
+    from memvirt.units import parse_pages
+
+    pages = parse_pages(memory) * (4 if full else 1)
+    if pages < compared.LEAST_PAGES:
+        raise ConfigError(f"memory: {memory} is too little to compare anything; the least is 4MiB")
+    names = compared.chosen([name.strip() for name in only.split(",") if name.strip()])
+    found = list(compared.run(names, compared.Scale(pages, seed), _begun))
+    if out is not None:
+        write_atomically(out, json.dumps(table.as_file(found, seed, pages), indent=1, ensure_ascii=False) + "\n")
+    return found
+
+
+def _begun(name: str, number: int, total: int) -> None:
+    say(f"[{number:{len(str(total))}}/{total}] {name}")
+
+
+def restore(as_json: Json = False) -> None:
+    """Put back what a run of validate has changed that was killed.
+
+    Every change is written down before it is made; this undoes what is left of the list, last change first. Without one
+    it does nothing. Exit code 1 when something could not be undone: it stays on the list.
+    """
+    from memvirt.backends.linux import undo
+
+    done, problems = undo.restore()
+    if as_json:
+        print_json({"undone": done, "left": problems})
+    else:
+        for problem in problems:
+            say(f"memvirt: not undone: {problem}")
+        typer.echo(f"{done} changes undone" if done or problems else "nothing to restore")
+    if problems:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    second = "memvirt validate --only 'first touch,ksm' --json"
+    app.command(epilog=examples("memvirt validate --out here.json", second))(validate)
+    app.command(epilog=examples("memvirt restore", "memvirt restore --json"))(restore)
