@@ -170,7 +170,7 @@ def _cpuinfo(root: Path, key: str) -> str:
 def source_commit() -> str:
     """The commit of the source tree memvirt runs from; "+" appended when it was edited, "" outside a checkout."""
     root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
+    if not os.path.exists(root / ".git"):
         return ""
     try:
         head = _git(root, "rev-parse", "HEAD")

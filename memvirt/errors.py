@@ -26,6 +26,19 @@ Stopped              by Ctrl-C, SIGTERM or SIGHUP
 └── TimeUp           by the clock
 """
 
+import os
+
+
+def absence(path: str | os.PathLike[str]) -> str:
+    """Why nothing is found at a place that a user named, as the end of a sentence; "" where there is something."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except (OSError, ValueError) as error:
+        return f"cannot be looked at: {getattr(error, 'strerror', None) or error}"
+    return ""
+
 
 class MemvirtError(Exception):
     """Base of all errors that memvirt raises on purpose."""

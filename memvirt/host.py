@@ -5,6 +5,7 @@ here translates and validates; the work is done by memvirt.engine.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import sub
 from os import PathLike
 from typing import Any, Self, TypeVar
 
@@ -17,6 +18,7 @@ from memvirt.engine.host import host as engine_host
 from memvirt.engine.host import schedule as engine_run
 from memvirt.environment import memory_problem
 from memvirt.errors import ConfigError
+from memvirt.names import BACKINGS
 from memvirt.policies.asking import Asked
 from memvirt.policies.base import Decider, Snapshot, Targets
 from memvirt.settings import costs
@@ -30,7 +32,6 @@ from memvirt.vm import RunOutcome, SavedState, Vm
 
 Face = TypeVar("Face", Vm, SavedState)
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
-COMPACT_NEVER = 1001  # a threshold in thousandths that no index reaches
 
 
 class Host:
@@ -85,7 +86,7 @@ class Host:
             readahead=config.readahead,
             zpool_shrinker=config.zpool_shrinker,
             harvest_interval_ns=config.harvest_interval,
-            compact_threshold=COMPACT_NEVER if config.compact_threshold is None else config.compact_threshold,
+            **({} if config.compact_threshold is None else {"compact_threshold": config.compact_threshold}),
             collapse_interval_ns=config.collapse_interval or 0,
             quantum_ns=config.quantum,
             costs=costs.for_codec(config.costs, config.codec),
@@ -377,9 +378,10 @@ class Host:
         """Pages whose content is out of memory and in no frame, by where it is: as a value, compressed, on swap; and
         pages in balloons. A content that several entries name counts once."""
         records = self.engine.mapping.backings
-        out = [kind - cached for kind, cached in zip(records.nr_kind, records.nr_cached, strict=True)]
+        out = dict(zip(BACKINGS, map(sub, records.nr_kind, records.nr_cached), strict=True))
+        del out["new"]  # of pages whose content is on its way
         balloons = sum(int(vm.counters().get("balloon_pages", 0)) for vm in self.vms)
-        return {"same": out[1], "zpool": out[2], "swap": out[3], "balloon": balloons}
+        return {**out, "balloon": balloons}
 
     def check(self) -> None:
         """Recount everything; memvirt.InvariantError on the first difference."""

@@ -107,6 +107,9 @@ MECHANISMS = (
 # What a frame is used for.
 FRAME_USES = ("free", "guest", "table", "zspage", "fixed", "backing", "swap_cache")
 
+# Where the content of a page is that is in no frame (engine: BackingKind in mapping/backing.pxd).
+BACKINGS = ("new", "same", "zpool", "swap")
+
 # What a time line holds of a host (engine: host/sample.pyx, in this order): states, then what is counted.
 SAMPLED_STATES = (*(f"usage.{use}" for use in FRAME_USES), "stores.same", "stores.zpool", "stores.swap")
 SAMPLED_COUNTS = (

@@ -3,17 +3,16 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from pathlib import Path
 
 import pytest
+from same_records import content, kept, program, ways
 
-from helpers.cluster import Cluster, Direct, environment, kill, stalling, until
+from helpers.cluster import Cluster, Direct, kill, stalling, until
 from helpers.suites import scenario, suite
 from memvirt.errors import ConfigError, ExecutorLost, WorkerDied
 from memvirt.experiment import elsewhere, executors, plan, pool
@@ -21,7 +20,6 @@ from memvirt.experiment.cell import prepare
 from memvirt.experiment.elsewhere import MOST_IN_VAIN, TRIES, Elsewhere, routes, terms_of
 from memvirt.experiment.loop import manifest, run_plan, run_plan_beside
 from memvirt.inputs import keep, synthetic
-from memvirt.results.record import comparable
 from memvirt.results.run_folder import Results, load
 
 pytest.importorskip("distributed")
@@ -54,13 +52,6 @@ def tiny(tmp_path):
     return plan.make(str(tmp_path / "tiny.toml"))
 
 
-def program(tmp_path, *words, **more):
-    """memvirt in a process of its own, with a cache that is not the workers'."""
-    command = [sys.executable, "-m", "memvirt", *map(str, words)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment(tmp_path / "client"), cwd=tmp_path, **pipes, **more)
-
-
 def run(tmp_path, *words):
     """(exit code, stderr) of the program."""
     process = program(tmp_path, *words)
@@ -75,14 +66,6 @@ def slow(tmp_path, url, out, *more):
     return ("run", tmp_path / "slow.toml", "--corpus", "synthetic", "--out", out, "--executor", url, *more)
 
 
-def kept(folder):
-    return len(list((Path(folder) / "cells").glob("[!.]*.json")))
-
-
-def content(folder):
-    return {record.cell: comparable(record) for record in load(folder)}
-
-
 def over(inner, context, corpus, tmp_path, **more):
     """Cells through an executor, as the program has them run."""
     shared = pool.Shared(
@@ -95,20 +78,10 @@ def over(inner, context, corpus, tmp_path, **more):
 
 
 def test_quick_is_the_same_alone_beside_in_parts_and_on_a_cluster_that_loses_a_worker(cluster, tmp_path):
-    assert run(tmp_path, *QUICK, "--jobs", "1", "--out", "one")[0] == 0
-    whole = content(tmp_path / "one")
-    assert run(tmp_path, *QUICK, "--jobs", "2", "--out", "two")[0] == 0
-    for part in ("1", "2"):
-        assert run(tmp_path, *QUICK, "--jobs", "1", "--shard", f"{part}/2", "--out", f"part{part}")[0] == 0
-    assert run(tmp_path, "merge", "part1", "part2", "--out", "merged")[0] == 0
-    victim = cluster.add().ready(2).workers[-1]
-    process = program(tmp_path, *QUICK, "--executor", cluster.url, "--out", "dask")
-    until(lambda: kept(tmp_path / "dask") >= len(whole) // 2)
-    kill(victim)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    for name in ("two", "merged", "dask"):
-        assert content(tmp_path / name) == whole, name
+    whole = None
+    for way, records in ways(tmp_path, QUICK[1:], cluster):
+        whole = whole or records
+        assert records == whole and len(whole) > 4, way
     assert all("wall_ns" not in record.measured for record in load(tmp_path / "dask"))
     hosts = {record.environment["hostname"] for record in load(tmp_path / "dask")}
     assert hosts == {os.uname().nodename}
@@ -358,6 +331,24 @@ def test_a_bug_in_a_cell_comes_through(direct):
     executor, _, _ = direct()
     with pytest.raises(WorkerDied, match="its worker raised ZeroDivisionError"):
         executor.submit(divmod, 1, 0).result(10)
+
+
+def test_an_executor_without_workers_is_told_of_once(corpus, tmp_path, monkeypatch):
+    class Nobody(Executor):
+        def submit(self, call, /, *args, **kwargs):
+            return Future()
+
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            pass
+
+    monkeypatch.setattr(elsewhere, "SILENT_S", 0.05)
+    told = []
+    executor = over(Nobody(), prepare(corpus), corpus, tmp_path, tell=told.append)
+    executor.submit(divmod, 1, 1)
+    until(lambda: told, seconds=10)
+    time.sleep(0.2)
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert told == ["note: nothing has come back for 0.05 s: either cells take so long, or the executor has no worker"]
 
 
 @pytest.mark.parametrize(

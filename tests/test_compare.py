@@ -249,7 +249,7 @@ def test_paths_that_cannot_be_compared_are_refused(tmp_path):
         ([run], "needs two"),
         ([run, file], "not one with the other"),
         ([run, run], "named twice"),
-        ([run, tmp_path / "none"], "no such folder"),
+        ([run, tmp_path / "none"], "does not exist"),
     ):
         with pytest.raises(ConfigError, match=said):
             compare(paths)

@@ -236,7 +236,7 @@ def test_a_suite_shares_on_fingerprints_what_it_shares_on_bytes(corpus: Corpus, 
     for one, other, same in zip(real, told, ids, strict=True):
         assert (one.status, other.status) == ("done", "done"), (one.reason, other.reason)
         assert one.verified_pages == other.verified_pages > 0
-        # ksm pays for every byte that it compares, and a fingerprint has none: its scans end at other times.
+        # ksm pays for what a comparison reads, and a fingerprint tells nothing of that: its scans end at other times.
         for name in COUNTS:
             assert other.sharing.get(name) == (
                 pytest.approx(one.sharing.get(name), rel=0.005) if "--ksm--" in one.cell else one.sharing.get(name)
@@ -244,6 +244,36 @@ def test_a_suite_shares_on_fingerprints_what_it_shares_on_bytes(corpus: Corpus, 
         for field in ("counters", "sharing", "usage", "sim_ns", "histograms", "cpu_ns"):
             assert getattr(other, field) == getattr(same, field), (other.cell, field)
     assert sum(record.sharing.get("pages_sharing", 0) for record in real) > 1000
+
+
+@pytest.mark.parametrize("scanner", ["ksm", "hash", "esx"])
+def test_after_whole_scans_the_same_is_shared(corpus: Corpus, prints: Fingerprints, scanner: str) -> None:
+    """Whatever a comparison costs: written to between scans, and then scanned until nothing more is merged."""
+
+    def scanned(source: Corpus | Fingerprints, content: str) -> Host:
+        host = Host(memory="24MiB", corpus=source, content=content, seed=1, sharing=scanner)
+        bits = np.random.PCG64(7)
+        vms = [host.create_vm(name, "4MiB") for name in "abc"]
+        for vm in vms:
+            sources = (bits.random_raw(vm.pages) % len(source)).astype(np.uint32)
+            vm.access(np.arange(vm.pages), np.full(vm.pages, 2), sources)
+        for scans in (2, 12):
+            for vm in vms:
+                vm.access((bits.random_raw(300) % vm.pages).astype(np.uint32), np.ones(300, np.uint8))
+            for _ in range(scans):
+                before = host.sharing()["merges"]
+                host.scan()
+            vms.append(vms[0].clone(f"clone-{scans}"))
+        assert before == host.sharing()["merges"] > 400
+        host.check()
+        return host
+
+    real, told, ids = scanned(corpus, "bytes"), scanned(prints, "fingerprint"), scanned(corpus, "fingerprint")
+    assert {name: real.sharing().get(name) for name in COUNTS} == {name: told.sharing().get(name) for name in COUNTS}
+    assert (real.counters(), real.usage()) == (told.counters(), told.usage())
+    assert told.sharing() == ids.sharing() and told.cpu_ns() == ids.cpu_ns()
+    ratio = real.cpu_ns()["scan"] / told.cpu_ns()["scan"]
+    assert 1 < ratio < 1.3 if scanner == "ksm" else ratio == 1
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])

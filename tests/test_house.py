@@ -49,13 +49,13 @@ inputs: capture written
 inputs.traces: requests source trace registry text writer exporter importer
 inputs.traces.formats:
 inputs.traces.capture: kernel process inject faults lackey writes pageout
-workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb
+workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb load
 simulation: trace reuse curve profile own face
 -: border admission vm stores streams deciding host
 backends:
 results: timeline record claims manifest shelf run_folder frames shards derived
-experiment: fleet_spec pace scenario simulated backend fleet suite overrides sweep replayed column expected plan
-experiment: prediction preflight trace_cell sampler cell pool elsewhere executors loop
+experiment: fleet_spec life_spec pace scenario simulated living backend fleet suite overrides sweep replayed column
+experiment: expected plan prediction preflight trace_cell sampler driver life cell pool elsewhere executors loop
 timing: hook samples worker
 report: statistics escape choice columns summary check claims verdict runs
 report.figures: style traces corpora data waterfall costs conditions catalog drawing plotting
@@ -353,3 +353,11 @@ def test_the_top_level_is_what_it_is():
     }
     found = {path.name for path in ROOT.iterdir() if not path.name.endswith(".egg-info")}
     assert found <= allowed | made_by_tools | {"__pycache__"}, found - allowed
+
+
+def test_a_folder_that_may_not_be_entered_is_told_and_not_tripped_over():
+    """What pathlib asks of a place raises there; os.path says no, and the next step says why."""
+    for name, path in python_modules():
+        if name.startswith("backends."):
+            continue  # the kernel's own files, which no user names
+        assert not re.search(r"\.(exists|is_dir|is_file)\(\)", path.read_text()), name

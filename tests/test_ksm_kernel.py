@@ -1,38 +1,25 @@
 """The ksm scanner against the kernel's own: the same pages, the same passes, the same counters to the page.
 
-Runs as root on a kernel with KSM, skips otherwise. Settings of /sys/kernel/mm/ksm are put back by the benchmarks'
-guard, a process that outlives the test, even one that is killed; its lock keeps two sessions from using ksmd at once.
-
-ksmd is led pass by pass: it sleeps for minutes between two, and a change of sleep_millisecs wakes it. A change before it
-sleeps would be lost, so its state is watched.
+Runs as root on a kernel with KSM, skips otherwise. ksmd is led pass by pass, and its settings are put back, by what
+`memvirt validate` uses for that; its lock keeps two runs from using ksmd at once. Here tenants come and go, write whole
+pages, and fork.
 """
 
-import os
 import random
-import signal
 import socket
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 
 import pytest
-from peers.guard import Busy, Guard
 
 import memvirt
+from memvirt.backends.linux.kernel import Missing, number
+from memvirt.backends.linux.ksm import KSM, Ksmd
+from memvirt.backends.linux.undo import Changes
+from memvirt.errors import ConfigError
 
-KSM = Path("/sys/kernel/mm/ksm")
 PAGE = 4096
-SETTINGS = {
-    "advisor_mode": "none",
-    "smart_scan": "0",
-    "pages_to_scan": "1000000",
-    "sleep_millisecs": "600000",
-    "max_page_sharing": "256",
-    "use_zero_pages": "0",
-    "stable_node_chains_prune_millisecs": "0",
-}
 COMPARED = (
     "pages_shared",
     "pages_sharing",
@@ -79,67 +66,38 @@ while order := line.readline().split():
 """
 
 
-def read(name):
-    return (KSM / name).read_text().strip()
-
-
-def chosen(name):
-    """A setting's value as it would be written: of "[none] scan-time" it is none."""
-    text = read(name)
-    return text.split("[")[1].split("]")[0] if "[" in text else text
-
-
-@contextmanager
-def guarded_ksmd():
-    """KSM with SETTINGS, for as long as the context lasts or the process lives; skips where it cannot be had."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("needs root on Linux: writes /sys/kernel/mm/ksm")
-    missing = [name for name in (*SETTINGS, *COMPARED, "run") if not os.access(KSM / name, os.R_OK)]
-    if missing or not os.access(KSM / "run", os.W_OK):
-        pytest.skip(f"this kernel's KSM cannot be used: {', '.join(missing) or 'run'} missing or not writable")
-    try:
-        guarding = Guard()
-    except Busy as busy:
-        pytest.skip(str(busy))
-    with guarding as guard:
-        if read("run") != "0" or int(read("pages_shared")):
-            pytest.skip("KSM is in use on this machine")
-        for name, value in SETTINGS.items():
-            guard.will_undo("write", str(KSM / name), chosen(name))
-            (KSM / name).write_text(value)
-        guard.will_undo("write", str(KSM / "run"), "0")
-        guard.will_undo("write", str(KSM / "run"), "2")  # undone first: nothing stays merged
-        yield
-
-
 @pytest.fixture(scope="module")
 def ksmd():
-    with guarded_ksmd():
-        yield
+    """ksmd, ours for as long as these tests run."""
+    with ExitStack() as stack:
+        try:
+            led = Ksmd(stack.enter_context(Changes()))
+        except (Missing, ConfigError, OSError) as reason:
+            pytest.skip(str(reason))
+        absent = [name for name in (*COMPARED, *COUNTED, "smart_scan") if not (KSM / name).exists()]
+        if absent:
+            pytest.skip(f"this kernel's KSM has no {', '.join(absent)}")
+        yield led
 
 
-def ksmd_process():
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and (process / "comm").read_text().strip() == "ksmd":
-            return process
-    return None
+def read(name):
+    return number(KSM / name)
 
 
 class Kernel:
     """Tenants of this machine's KSM, and ksmd led pass by pass. What it is asked and tells is as Memvirt below."""
 
-    def __init__(self, folder, **settings):
+    def __init__(self, ksmd, folder, **settings):
+        self.ksmd = ksmd
         self.path = str(folder / "line")
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
         self.listener.listen()
         self.listener.settimeout(30)
         self.lines, self.processes = {}, []
-        self.thread = ksmd_process()
-        (KSM / "run").write_text("2")
-        for name, value in ({"max_page_sharing": 256, "use_zero_pages": 0, "smart_scan": 0} | settings).items():
-            (KSM / name).write_text(str(int(value)))
-        self.before = {name: int(read(name)) for name in COUNTED}
+        settings = {"max_page_sharing": 256, "use_zero_pages": 0, "smart_scan": 0} | settings
+        ksmd.begin(**{name: int(value) for name, value in settings.items()})
+        self.before = {name: read(name) for name in COUNTED}
 
     def create(self, name, pages):
         self.processes.append(subprocess.Popen([sys.executable, "-c", TENANT, self.path, str(pages * PAGE)]))
@@ -167,34 +125,12 @@ class Kernel:
         connection.shutdown(socket.SHUT_WR)
         assert line.read() == b""  # its memory is gone before its files are
 
-    def _slept(self):
-        """How often ksmd has gone to sleep; None while it is awake."""
-        status = dict(line.split(":", 1) for line in (self.thread / "status").read_text().splitlines())
-        return int(status["voluntary_ctxt_switches"]) if status["State"].split()[0] == "S" else None
-
-    def _one_turn(self, name, value):
-        """Write a setting that wakes ksmd, and wait until it sleeps again."""
-        deadline = time.monotonic() + 60
-        before = self._slept()
-        (KSM / name).write_text(value)
-        while self._slept() in (None, before):
-            assert time.monotonic() < deadline, "ksmd does not get through a scan"
-            time.sleep(0.0005)
-
-    def _wake(self):
-        self._one_turn("sleep_millisecs", "600001" if read("sleep_millisecs") == "600000" else "600000")
-
     def scan(self):
-        first = int(read("full_scans"))
-        if read("run") == "1":
-            self._wake()
-        else:
-            self._one_turn("run", "1")
-        assert int(read("full_scans")) == first + 1
+        self.ksmd.scan()
 
     def counters(self):
-        counted = {name: int(read(name)) - self.before[name] for name in COUNTED}
-        return {name: int(read(name)) for name in COMPARED} | counted
+        counted = {name: read(name) - self.before[name] for name in COUNTED}
+        return {name: read(name) for name in COMPARED} | counted
 
     def close(self):
         for name in list(self.lines):
@@ -202,8 +138,7 @@ class Kernel:
         for process in self.processes:
             process.wait(30)
         self.listener.close()
-        (KSM / "run").write_text("2")
-        self._wake()  # to see that it is to stop
+        self.ksmd.end()
 
 
 class Memvirt:
@@ -236,9 +171,9 @@ class Memvirt:
 
 
 @contextmanager
-def both(folder, **settings):
+def both(ksmd, folder, **settings):
     """A function that asks the same of the kernel and of memvirt, and the two."""
-    kernel, ours = Kernel(folder, **settings), Memvirt(**settings)
+    kernel, ours = Kernel(ksmd, folder, **settings), Memvirt(**settings)
 
     def ask(what, *arguments):
         getattr(kernel, what)(*arguments)
@@ -278,45 +213,6 @@ def mix(name):
     return [[page(token) for token in vm] for vm in tokens]
 
 
-def test_a_killed_run_leaves_the_machine_as_it_was(tmp_path):
-    """Settings come back, and nothing stays merged, when the process that changed them has no chance to do so.
-
-    (First in this file: the others hold the guard.)"""
-    names = (*SETTINGS, "run")
-    before = [chosen(name) if os.access(KSM / name, os.R_OK) else "" for name in names]
-    lead = f"""
-import pathlib, sys, time
-import pytest, test_ksm_kernel as here
-guarded = here.guarded_ksmd()
-try:
-    guarded.__enter__()
-except pytest.skip.Exception as reason:
-    sys.exit(str(reason))
-else:
-    kernel = here.Kernel(pathlib.Path({str(tmp_path)!r}))
-    kernel.create("a", 50)
-    kernel.write("a", 0, bytes(50 * here.PAGE))
-    for _ in range(3):
-        kernel.scan()
-    print(here.read("pages_sharing"), flush=True)
-    time.sleep(60)
-"""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    run = subprocess.Popen([sys.executable, "-c", lead], env=environment, **pipes)
-    said = run.stdout.readline()
-    if not said and run.wait() == 1:
-        pytest.skip(run.communicate()[1].decode().strip().splitlines()[-1])
-    assert said == b"49\n"
-    assert [chosen(name) for name in names] != before
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
-    deadline = time.monotonic() + 30
-    while [chosen(name) for name in names] != before or read("pages_shared") != "0":
-        assert time.monotonic() < deadline, dict(zip(names, before, strict=True))
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("use_zero_pages", [False, True])
 @pytest.mark.parametrize(
     ("name", "max_page_sharing"),
@@ -333,7 +229,7 @@ else:
     ],
 )
 def test_memvirt_settles_where_the_kernel_does(ksmd, tmp_path, name, max_page_sharing, use_zero_pages):
-    with both(tmp_path, max_page_sharing=max_page_sharing, use_zero_pages=use_zero_pages) as (ask, kernel, ours):
+    with both(ksmd, tmp_path, max_page_sharing=max_page_sharing, use_zero_pages=use_zero_pages) as (ask, kernel, ours):
         for number, pages in enumerate(mix(name)):
             ask("create", f"vm{number}", len(pages))
             ask("write", f"vm{number}", 0, b"".join(pages))
@@ -352,7 +248,7 @@ def test_every_pass_counts_as_the_kernels(ksmd, tmp_path, use_zero_pages, smart_
     (A small max_page_sharing has the next test to itself.)"""
     rng = random.Random(use_zero_pages * 2 + smart_scan)
     settings = {"use_zero_pages": use_zero_pages, "smart_scan": smart_scan}
-    with both(tmp_path, **settings) as (ask, kernel, ours):
+    with both(ksmd, tmp_path, **settings) as (ask, kernel, ours):
         for name in "abc":
             ask("create", name, 300)
         names = ["a", "b", "c"]
@@ -384,7 +280,7 @@ def test_chains_break_and_fill_up_as_the_kernels(ksmd, tmp_path, limit, several)
 
     compared = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "general_profit")
     seen = set()
-    with both(tmp_path, max_page_sharing=limit) as (ask, kernel, ours):
+    with both(ksmd, tmp_path, max_page_sharing=limit) as (ask, kernel, ours):
         for name in "ab":
             ask("create", name, 120)
             ask("write", name, 0, b"".join(content() for _ in range(100)))
@@ -402,7 +298,7 @@ def test_chains_break_and_fill_up_as_the_kernels(ksmd, tmp_path, limit, several)
 def test_clones_settle_as_forks(ksmd, tmp_path, use_zero_pages):
     """A parent with something merged, something unique and zeros; clones of clones; writes on both sides; ends."""
     rng = random.Random(use_zero_pages)
-    with both(tmp_path, use_zero_pages=use_zero_pages) as (ask, kernel, ours):
+    with both(ksmd, tmp_path, use_zero_pages=use_zero_pages) as (ask, kernel, ours):
         for name in ("parent", "other"):
             ask("create", name, 200)
             for gfn in range(0, 200, 2):

@@ -190,7 +190,7 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(suite, refere
 
 MASKED = """
 import os, signal, sys, time
-from memvirt.experiment.cell import Driver
+from memvirt.experiment.driver import Driver
 from memvirt.__main__ import main
 verify, calls = Driver.verify, []
 def masked(driver, corpus):

@@ -17,7 +17,7 @@ from memvirt.experiment.loop import manifest, run_plan
 from memvirt.inputs import synthetic
 from memvirt.results.manifest import FolderError
 from memvirt.results.record import comparable
-from memvirt.results.run_folder import Results, load, unfinished
+from memvirt.results.run_folder import Results, load, read_manifest, unfinished
 from memvirt.results.shards import Shard, merge
 
 SUITE = suite(
@@ -142,3 +142,42 @@ def test_a_part_without_a_cell_is_no_error(runs, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     assert ended.value.code == 0 and json.loads(said.out) == [] and not Path("out").exists()
     assert f"--shard {empty}/64: no cell of 4 is in this part; nothing was run" in said.err
+
+
+def test_what_lies_beside_records_is_merged(runs, tmp_path):
+    """Timings byte for byte, and claims; of two that are not the same neither is taken in silence."""
+    _, originals = runs
+    parts = [shutil.copytree(part, tmp_path / part.name) for part in originals]
+    cells = [next(name for name in read_manifest(part).part if "baseline" not in name) for part in parts]
+    for part, cell in zip(parts, cells, strict=True):
+        (part / "timings").mkdir()
+        (part / "timings" / f"{cell}.json").write_text(f"timed in {part.name}")
+        (part / "timings" / ".half.json").write_text("killed")
+        (part / "CLAIMS.toml").write_text("# none")
+    merge(parts, tmp_path / "merged")
+    merged = tmp_path / "merged"
+    assert {file.name for file in (merged / "timings").iterdir()} == {f"{cell}.json" for cell in cells}
+    assert (merged / "timings" / f"{cells[0]}.json").read_text() == f"timed in {parts[0].name}"
+    assert (merged / "CLAIMS.toml").read_text() == "# none"
+    for place, said in ((f"timings/{cells[0]}.json", "timings are not pooled"), ("CLAIMS.toml", "of a whole run")):
+        one, other = parts[0] / place, parts[1] / place
+        other.write_text("another")
+        with pytest.raises(FolderError, match=f"{other}: is not the same as {one}; .*{said}: remove one"):
+            merge(parts, tmp_path / "other")
+        assert not (tmp_path / "other").exists()
+        other.write_text(one.read_text())
+    assert merge(parts, tmp_path / "other")[0] > 1
+
+
+def test_a_part_of_tier_full_is_timed_when_it_is_merged(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = str(runs[0].parent / "tiny.toml")
+    words = ["memvirt", "run", file, "--corpus", "synthetic", "--tier", "full", "--seed", "1", "--preset", "swap"]
+    monkeypatch.setattr("sys.argv", [*words, "--shard", "1/1", "--out", "part", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    assert ended.value.code == 0 and not Path("part/timings").exists()
+    assert (
+        "when the parts are merged: " in said.err and "--tier full" in said.err and "--out WHOLE --resume" in said.err
+    )

@@ -43,7 +43,7 @@ def tiny(monkeypatch, name, percent=6):
             continue
         points = sorted({scenario.points[0], scenario.points[-1]})
         change = {"overcommit_percent": points}
-        if scenario.aging is not None:
+        if getattr(scenario, "aging", None) is not None:
             change["aging"] = scenario.aging.model_copy(update={"cycles": 4, "measured_cycles": 2})
         scenarios.append(scenario.model_copy(update=change))
     cut = whole.model_copy(update={"tiers": {"smoke": small}, "scenarios": scenarios})

@@ -55,7 +55,7 @@ def test_a_full_disk_is_named(place, monkeypatch):
     monkeypatch.setattr(areas.os, "posix_fallocate", full)
     with pytest.raises(Missing, match="No space left"):
         changed(areas.file, 10)
-    assert not list(place.glob("memvirt-swap-*"))
+    assert not list(place.glob("memvirt-area-*"))
 
 
 def test_a_file_that_the_kernel_does_not_take_is_named_and_removed(place, monkeypatch):
@@ -66,7 +66,7 @@ def test_a_file_that_the_kernel_does_not_take_is_named_and_removed(place, monkey
     monkeypatch.setattr(kernel, "swap_on", refused)
     with pytest.raises(Missing, match="Invalid argument"):
         changed(areas.file, 10)
-    assert not list(place.glob("memvirt-swap-*"))
+    assert not list(place.glob("memvirt-area-*"))
 
 
 def test_the_header_is_the_kernel_s():

@@ -257,6 +257,26 @@ def test_info_for_programs(recorded):
     assert {"reuse", "phases", "intervals", "streams", "pages_by_streams", "sha256"} <= set(found)
 
 
+OWN = """
+class Queue:
+    def __init__(self, capacity): self.pages = []
+    def expect(self, page): pass
+    def insert(self, page): self.pages.append(page)
+    def touch(self, page): pass
+    def candidate(self): return self.pages[0]
+    def take(self, page): self.pages.remove(page)
+"""
+
+
+def test_info_of_an_order_of_ones_own(recorded, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    words = ("--orders", f"{tmp_path / 'mine.py'}:Queue,fifo", "--sizes", "400KiB", "--json")
+    one, other = json.loads(info(recorded, *words).stdout)["curves"]
+    assert one["misses"] == other["misses"] == [simulate("fifo", PAGES, 100)]
+    with pytest.raises(ConfigError, match="order file 'gone.py' does not exist"):
+        info(recorded, "--orders", "gone.py:Queue")
+
+
 def test_info_estimates_when_asked(recorded):
     done = info(recorded, "--orders", "clock", "--sizes", "4MiB,8MiB", "--sample", "0.1")
     assert "estimated from samples" in done.stdout and "±" in done.stdout

@@ -262,6 +262,26 @@ def test_the_command_says_what_it_did(place, monkeypatch, capsys):
     assert code == 1 and json.loads(out)["undone"] == 0 and len(json.loads(out)["left"]) == 1
 
 
+def test_the_guard_of_the_benchmarks_undoes_by_itself_after_a_kill(place):
+    """It is a process that outlives the run; while it lasts, validate waits."""
+    words = (
+        f"import os, signal, sys\nsys.path.insert(0, {str(Path(__file__).parents[1] / 'bench')!r})\n"
+        "from pathlib import Path\nfrom memvirt.backends.linux import undo\nfrom memvirt.errors import ConfigError\n"
+        "from peers.guard import Busy, Guard\n"
+        "try:\n    guard = Guard()\nexcept Busy as busy:\n    sys.exit(str(busy))\n"
+        f"guard.set(Path({str(place / 'a')!r}), 1)\nprint(Path({str(place / 'a')!r}).read_text(), flush=True)\n"
+        "try:\n    undo.locked()\nexcept ConfigError:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=60)
+    if done.returncode == 1 and "another" in done.stderr:
+        pytest.skip(done.stderr)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "1\n"), done.stderr
+    deadline = time.monotonic() + 20
+    while texts(place)[0] != "a":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 # ---- this machine
 
 
@@ -281,7 +301,7 @@ def machine():
 
     found = {str(path): path.read_text() for path in SETTINGS if path.exists()}
     found["zram"] = sorted(path.name for path in Path("/sys/block").glob("zram*"))
-    found["files"] = sorted(path.name for path in swap_folder().glob("memvirt-swap-*"))
+    found["files"] = sorted(path.name for path in swap_folder().glob("memvirt-area-*"))
     found["groups"] = sorted(
         str(path) for parent in ("memory", ".") for path in Path("/sys/fs/cgroup", parent).glob("memvirt-*")
     )

@@ -142,6 +142,6 @@ def test_a_file_that_came_in_between_is_not_replaced_unasked(tmp_path):
 
 def test_where_there_is_no_room_for_so_much(tmp_path, monkeypatch):
     monkeypatch.setattr(written.os, "statvfs", lambda _: SimpleNamespace(f_bavail=2048, f_frsize=1024))
-    with pytest.raises(CorpusError, match=f"capturing 16MiB .* the 2MiB that are free in {tmp_path}; .*--size 1GiB"):
+    with pytest.raises(CorpusError, match=f"capturing 16MiB .* the 2MiB that are free in {tmp_path}; .*--size.*--out"):
         written.write(Taking(asked([(0, 4096, 0)])), tmp_path / "a.mvcorpus")
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """bundle, verify: a run as one archive that proves itself, and the proof."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,8 +39,8 @@ def bundle(
 
     if not out.name.endswith(".zip"):
         raise ConfigError(f"--out {out}: a bundle is a zip archive; call it {out.name}.crate.zip")
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise ConfigError(f"--out {out}: {'is a folder' if out.is_dir() else f'there is no folder {out.parent}'}")
+    if os.path.isdir(out) or not os.path.isdir(out.absolute().parent):
+        raise ConfigError(f"--out {out}: {'is a folder' if os.path.isdir(out) else f'there is no folder {out.parent}'}")
     if license_ and not SPDX.fullmatch(license_):
         raise ConfigError(
             f"--license {license_}: is no SPDX identifier, as CC-BY-4.0 or CC0-1.0 are (spdx.org/licenses)"
@@ -93,13 +94,13 @@ def verify(
     folder, and nothing that is in an archive is executed.
     """
     from memvirt.cli.corpora import opened
-    from memvirt.errors import ConfigError
+    from memvirt.errors import ConfigError, absence
     from memvirt.report.bundle.verify import Rerun
     from memvirt.report.bundle.verify import verify as checks
     from memvirt.report.check import Standing
 
-    if not path.exists():
-        raise ConfigError(f"{path}: does not exist; give a bundle or a results folder")
+    if why := absence(path):
+        raise ConfigError(f"{path}: {why}; give a bundle or a results folder")
     found = []
     for check in checks(path, Rerun(opened, rerun, corpus)):
         found.append(check)

@@ -154,7 +154,9 @@ def _default_corpus(folder: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{folder / store.POINTER} cannot be read: {error}") from error
+        raise CorpusError(
+            f"{folder / store.POINTER} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def _metrics() -> list[Entry]:

@@ -1,5 +1,6 @@
 """corpus fit, corpus make: models of what pages are like, and pages made from them."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -154,7 +155,7 @@ def make(
 def _model(text: str) -> "ContentModel":
     from memvirt.inputs.model import load_model, mix, mixes
 
-    named = text in mixes() or not (Path(text).exists() or "/" in text)
+    named = text in mixes() or not (os.path.exists(text) or "/" in text)
     return mix(text) if named else load_model(Path(text))
 
 

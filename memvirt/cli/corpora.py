@@ -1,5 +1,6 @@
 """Corpora as commands name, measure, keep and print them."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,7 +103,7 @@ def opened(text: str, capture: bool = True) -> "Corpus | Fingerprints":
 
     if text == "synthetic" or not (text or capture or store.has_default()):
         return synthetic(SYNTHETIC_PAGES, seed=1)
-    if text and not Path(text).exists() and text in (known := mixes()):
+    if text and not os.path.exists(text) and text in (known := mixes()):
         return generate(known[text], SYNTHETIC_PAGES, seed=1)
     if text.endswith(".json"):
         return generate(load_model(Path(text)), SYNTHETIC_PAGES, seed=1)

@@ -192,7 +192,8 @@ def _read_key(path: Path) -> bytes:
         with open(path, encoding="ascii") as file:
             key = bytes.fromhex(file.read(4 * KEY_BYTES).strip())
     except (OSError, ValueError) as error:
-        raise CorpusError(f"key {path} cannot be read: {error}; it is a file that --keep-key wrote") from error
+        why = getattr(error, "strerror", None) or error
+        raise CorpusError(f"key {path} cannot be read: {why}; it is a file that --keep-key wrote") from error
     if len(key) != KEY_BYTES:
         raise CorpusError(
             f"key {path}: {len(key)} bytes, but a key has {KEY_BYTES}; it is a file that --keep-key wrote"

@@ -191,6 +191,9 @@ def _run_all(
 def _take_timings(plan: "Plan", records: list["Record"], context: "RunContext", results: "Results", at: Where) -> None:
     if at.executor:
         say("note: wall times are taken on one machine alone; with --executor, tier full has simulated metrics only")
+    elif plan.shard:
+        whole = shlex.join([*program(), *plan.asked.words(), "--out", "WHOLE", "--resume"])
+        say(f"note: wall times are taken of all presets by turns, so not in a part; when the parts are merged: {whole}")
     else:
         timings.take(plan, records, context.corpus, results.path)
 
@@ -214,7 +217,7 @@ def _ready(plan: "Plan", out: Path | None, resume: bool, at: Where, capture: boo
     problems = [] if at.executor else shortages(list(plan.in_order()))
     folder, run = out or BASE, None
     try:
-        if plan.tier == "full" and not at.executor:
+        if plan.tier == "full" and not at.executor and not plan.shard:
             from memvirt.timing.samples import require_hook
 
             require_hook()
@@ -282,7 +285,7 @@ def _print_plan(plan: "Plan", as_json: bool, at: Where) -> None:
     beside = f", {jobs} at a time" if jobs > 1 else ""
     core = " of one core" if at.executor else ""
     done = f"{len(cells)} cells{beside}, about {_duration(max([*took, sum(took) / jobs]))}{core}"
-    if plan.tier == "full" and not at.executor:
+    if plan.tier == "full" and not at.executor and not plan.shard:
         done += f", then about {_duration(timings_s(cells, PROCESSES))} for {PROCESSES} processes a cell"
     each = " a cell" if at.executor else ""
     say(f"{done}; up to {memory >> 20} MiB of memory and {disk >> 20} MiB of disk{each}; nothing was run")

@@ -148,7 +148,12 @@ WAYS_HEADS = ("option", "cells run", "if a worker is lost", "if the run is lost"
 WAYS = (
     ("--jobs 1", "one after the other, in this process; wall times are kept", "", "--resume"),
     ("--jobs N", "N at once, in processes of this machine", "its cell has failed; --resume runs it again", "--resume"),
-    ("--shard I/N", "the part of them that the hash of their names gives", "", "--resume, each part by itself"),
+    (
+        "--shard I/N",
+        "the part of them that the hash of their names gives; without wall times",
+        "",
+        "--resume, each part by itself",
+    ),
     (
         "--executor dask://HOST:PORT",
         "in the workers of a dask scheduler: pip install 'memvirt[cluster]'",
@@ -157,7 +162,7 @@ WAYS = (
     ),
     (
         "--executor MODULE:CALLABLE",
-        "in whatever executor CALLABLE() gives, as mpi4py.futures:MPIPoolExecutor",
+        "in whatever executor CALLABLE() gives: one of mpi4py, executorlib, parsl; or of your own",
         "it is tried again, four times in all, where the executor says so",
         "--resume",
     ),
@@ -248,11 +253,14 @@ def _rows(*parts: Mapping[str, tuple[str, str]]) -> list[tuple[str, ...]]:
 
 def _suite_rows() -> Iterator[tuple[str, ...]]:
     from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+    from memvirt.experiment.life_spec import BootTimes, Event, Group, GroupContent, Time
+    from memvirt.experiment.living import Living
     from memvirt.experiment.pace import Pace
     from memvirt.experiment.scenario import Scenario, Tier
     from memvirt.experiment.simulated import Simulated, TraceSpec
     from memvirt.experiment.suite import Sizes, Suite, Variant
     from memvirt.results.claims import Claim
+    from memvirt.workloads.load import Day, Growth, Load, Part
 
     yield from _keys(Suite, "")
     for prefix, model in (
@@ -266,7 +274,22 @@ def _suite_rows() -> Iterator[tuple[str, ...]]:
         ("scenarios[].aging.", AgingSpec),
     ):
         yield from _keys(model, prefix)
-    yield from (row for row in _keys(Simulated, "scenarios[].") if row[0].endswith("simulate"))
+    own = ("simulate", "content", "time", "loads", "groups", "events")
+    for scenario in (Living, Simulated):
+        yield from (row for row in _keys(scenario, "scenarios[].") if row[0].rpartition(".")[2] in own)
+    of_life: tuple[tuple[str, type[BaseModel]], ...] = (
+        ("scenarios[].time.", Time),
+        ("scenarios[].loads.NAME.", Load),
+        ("scenarios[].loads.NAME.parts[].", Part),
+        ("scenarios[].loads.NAME.day.", Day),
+        ("scenarios[].loads.NAME.grow.", Growth),
+        ("scenarios[].groups[].", Group),
+        ("scenarios[].groups[].content.", GroupContent),
+        ("scenarios[].groups[].boot.", BootTimes),
+        ("scenarios[].events[].", Event),
+    )
+    for prefix, table in of_life:
+        yield from _keys(table, prefix)
     yield from _keys(TraceSpec, "scenarios[].simulate.")
 
 

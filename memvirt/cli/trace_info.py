@@ -24,7 +24,11 @@ ROWS_SHOWN = 12
 def info(
     file: Annotated[Path, typer.Argument(help="A trace that `memvirt trace import` wrote, or .npy of page numbers.")],
     orders: Annotated[
-        str, typer.Option(help="Replacement orders to draw curves of, with commas between; none for no curves.")
+        str,
+        typer.Option(
+            help="Replacement orders to draw curves of, with commas between, FILE.py:CLASS for one of yours; none for no "
+            "curves."
+        ),
     ] = "all",
     sizes: Annotated[
         str, typer.Option(help="Memory sizes of the curves, with commas between. Parts of the footprint, unless given.")
@@ -52,9 +56,9 @@ def info(
     names = _orders(orders)
     rate = _rate(sample)
     wanted = _sizes(sizes)
+    trace = open_trace(file)
     if figures is not None:
         figure_files.prepare(figures, FIGURES, force)
-    trace = open_trace(file)
     profiler = _read(trace)
     plain = profiler.profile()
     capacities = wanted or curve_sizes(plain.pages)
@@ -72,13 +76,19 @@ def _orders(words: str) -> list[str]:
     """The orders asked for; ConfigError names those that do not exist."""
     from memvirt.errors import ConfigError
     from memvirt.simulation import order_names
+    from memvirt.simulation.own import is_own, load_order
     from memvirt.units import suggest
 
     known = order_names()
     if words in ("all", "none"):
         return list(known) if words == "all" else []
     asked = [word.strip() for word in words.split(",") if word.strip()]
-    wrong = [f"unknown order '{name}'{suggest(name, list(known))}" for name in asked if name not in known]
+    wrong = []
+    for name in asked:
+        if is_own(name):
+            load_order(name)
+        elif name not in known:
+            wrong.append(f"unknown order '{name}'{suggest(name, list(known))}")
     if wrong or not asked:
         raise ConfigError(f"--orders: {'; '.join(wrong) or 'names none'} (known: all, none, {', '.join(known)})")
     return list(dict.fromkeys(asked))

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from functools import lru_cache, partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from memvirt.environment import collect, source_commit
@@ -42,6 +42,7 @@ from memvirt.versions import versions
 
 TRIES = 4  # times that a cell is sent out while executors lose it: as many workers as it may take with it
 MOST_IN_VAIN = 24
+SILENT_S = 30.0  # without a single answer; then a person should know
 UNLIKE_WAIT_S = 0.3  # before a worker says that it is unlike: those that can run cells are quicker
 
 Terms = dict[str, Any]  # versions, commit, codecs, corpus (hash), file (of it in a cache folder)
@@ -112,6 +113,7 @@ class Elsewhere(Executor):
         self._held: dict[str, list[_Sent]] = {}  # place -> what waits until the corpus is there
         self._open: dict[Future[Any], _Sent] = {}
         self._gone = ""  # why nothing more will come
+        self._heard = False  # whether a worker has answered, or it was told that none did
         self._decider = threading.Thread(target=self._decide, name="memvirt-elsewhere", daemon=True)
         self._decider.start()
 
@@ -130,8 +132,22 @@ class Elsewhere(Executor):
         self._inner.shutdown(wait=wait)
 
     def _decide(self) -> None:
-        while (step := self._queue.get()) is not None:
+        while True:
+            try:
+                step = self._queue.get(timeout=None if self._heard else SILENT_S)
+            except Empty:
+                if self._open:
+                    self._say_silent()
+                continue
+            if step is None:
+                return
             step()
+
+    def _say_silent(self) -> None:
+        self._heard = True
+        self._tell(
+            f"note: nothing has come back for {SILENT_S:g} s: either cells take so long, or the executor has no worker"
+        )
 
     def _send(self, sent: _Sent) -> None:
         self._open[sent.outcome] = sent
@@ -147,6 +163,7 @@ class Elsewhere(Executor):
         sent.answer.add_done_callback(lambda done: self._queue.put(partial(self._answered, sent, done)))
 
     def _answered(self, sent: _Sent, done: Future[Answer]) -> None:
+        self._heard = True
         if sent.outcome not in self._open:
             return
         try:
@@ -260,7 +277,7 @@ def take(terms: Terms, body: bytes) -> Answer:
         time.sleep(UNLIKE_WAIT_S)
         return "unlike", platform.node(), worker_name(), why
     path = cache_folder() / terms["file"]
-    if not path.exists():
+    if not os.path.exists(path):
         return "missing", place, worker_name()
     try:
         stamp = path.stat()

@@ -82,14 +82,17 @@ class Shadow:
         self._write_at: I64 = np.full(pages, -1, np.int64)
         self._given_up_at: I64 = np.full(pages, -1, np.int64)
         self._named: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
+        self._content: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
+        self._nr_content: int | None = 0  # None: to be counted again
         self._pending: deque[_Pending] = deque()
 
     def clone(self, name: str, tag_base: int, writes: int = 0) -> Shadow:
         """The shadow of a VM cloned from this one now: the same content, a write sequence of its own."""
         twin = Shadow(name, len(self._source), tag_base, writes, guest=self.guest)
         twin.operations = self.operations
-        for field in ("_source", "_tag", "_reset_at", "_write_at", "_given_up_at", "_named"):
+        for field in ("_source", "_tag", "_reset_at", "_write_at", "_given_up_at", "_named", "_content"):
             setattr(twin, field, getattr(self, field).copy())
+        twin._nr_content = self._nr_content
         return twin
 
     def watch(self, stream: Iterable[BatchLike]) -> Iterator[BatchLike]:
@@ -102,8 +105,9 @@ class Shadow:
                 self._apply(self._pending.popleft())
             yield batch
 
-    def commit(self, rest: int) -> None:
-        """Apply the first `rest` operations of the batch handed on last: what the run did of it."""
+    def commit(self, rest: int, go_on: bool = False) -> None:
+        """Apply the first `rest` operations of the batch handed on last: what the run did of it. `go_on`: the stream goes
+        on later, with what is left of it."""
         last = self._pending.popleft() if self._pending else None
         size = 0 if last is None else len(last.pages)
         if not 0 <= rest <= size:
@@ -111,6 +115,9 @@ class Shadow:
         if last is not None and rest:
             sources = None if last.sources is None else last.sources[:rest]
             self._apply(_Pending(last.pages[:rest], last.ops[:rest], sources))
+        if last is not None and go_on:
+            sources = None if last.sources is None else last.sources[rest:]
+            self._pending.append(_Pending(last.pages[rest:], last.ops[rest:], sources))
 
     def apply(self, batch: BatchLike) -> None:
         """Take over a batch that was done whole."""
@@ -135,6 +142,9 @@ class Shadow:
                 fresh[fills] = batch.sources[fills]
             self._source[batch.pages[resets]] = fresh[resets]
             self._reset_at[batch.pages[resets]] = when[resets]
+        if written.size or discards.any() or resets.any():
+            self._content[batch.pages] = self._has_content(batch.pages)
+            self._nr_content = None
 
     def tags(self) -> U32:
         """The tag each page must hold in its word; 0 where no write is newer than the last fill or discard."""
@@ -146,8 +156,14 @@ class Shadow:
 
     def content_pages(self) -> int:
         """Pages that have content: filled or written, and not given up since."""
-        held = np.maximum(self._reset_at, self._write_at) > self._given_up_at
-        return int(np.count_nonzero(held & ((self._source != NO_SOURCE) | (self.tags() != 0))))
+        if self._nr_content is None:
+            self._nr_content = int(np.count_nonzero(self._content))
+        return self._nr_content
+
+    def _has_content(self, pages: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        reset_at, write_at = self._reset_at[pages], self._write_at[pages]
+        held = np.maximum(reset_at, write_at) > self._given_up_at[pages]
+        return np.asarray(held & ((self._source[pages] != NO_SOURCE) | (write_at > reset_at)))
 
     def expected(self, pages: npt.NDArray[Any], corpus: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
         """The bytes of `pages`, one row each."""

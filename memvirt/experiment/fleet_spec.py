@@ -19,7 +19,7 @@ InTurn = Annotated[tuple[Percent, ...], Field(min_length=1, max_length=64)]
 
 
 class Named(Model):
-    """What scenarios of both kinds have."""
+    """What scenarios of all kinds have."""
 
     name: Name = Field(description="of the scenario; its ratio is appended")
     description: str = Field(description="one sentence, printed above its table")

@@ -26,8 +26,7 @@ from memvirt.experiment import sweep as sweeps
 from memvirt.experiment.column import Column, FileRead, all_files, chosen, lines, resolve_all
 from memvirt.experiment.overrides import sort_out
 from memvirt.experiment.replayed import Streams, with_trace
-from memvirt.experiment.scenario import Scenario, TierName
-from memvirt.experiment.simulated import Simulated
+from memvirt.experiment.scenario import TierName
 from memvirt.experiment.suite import AnyScenario, Suite
 from memvirt.experiment.sweep import MOST_CELLS, NO_POINT, Axes, axes, points, require_few
 from memvirt.inputs import ClassTable, Fingerprints
@@ -53,7 +52,7 @@ class Cell:
     overcommit_percent: int
     host: HostConfig
     guest: GuestOptions | None
-    spec: Scenario | Simulated
+    spec: AnyScenario
     files: tuple[FileRead, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)  # see memvirt.results.record
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -289,7 +288,7 @@ def _filled(sized: Suite, fill: Sequence[str], problems: list[str]) -> Suite:
 def _booting_alike(sized: Suite) -> Suite:
     """The suite whose fleets know of each other's private classes, where these differ: then contents are compared, and
     the VMs have to do the same with them."""
-    different = {each.private for each in sized.scenarios if each.has_vms}
+    different = {each.private for each in sized.scenarios if each.private}
     if len(different) < 2:
         return sized
     classes = tuple(sorted({name for private in different for name in private}))

@@ -34,6 +34,7 @@ SWAP_NS = 3_500  # a miss whose page is on swap, with the eviction that makes ro
 POOL_NS = {"lz4": 6_000, "lz4hc": 65_000, "zstd": 20_000}  # ... is in the compressed cache
 SCAN_NS = 1_500  # a page looked at by a scanner
 GUEST_NS = 300  # more for a page of a guest
+TOUCH_NS = 500  # a touch of a load: nearly all of them miss this machine's caches
 TRACE_NS = 40  # a request replayed through an order of replacement
 SHARED = 0.75  # of the pages that are left when equal ones are merged
 PILOT = 1 << 15  # accesses that are replayed
@@ -72,7 +73,7 @@ def _need_of_host(cell: Cell) -> Need:
 def timings_s(cells: Sequence[Cell], processes: int) -> float:
     """How long the samples of tier full will take: each runs a cell of the first seed in a process of its own."""
     first = min((cell.seed for cell in cells), default=0)
-    hosted = [cell for cell in cells if cell.spec.has_vms and cell.seed == first]
+    hosted = [cell for cell in cells if cell.spec.times_wall and cell.seed == first]
     return sum(seconds(cell) + PROCESS_NS / 1e9 for cell in hosted) * processes
 
 
@@ -104,6 +105,11 @@ def _nanoseconds_of_trace(cell: Cell) -> float:
 
 def _need_of_trace(cell: Cell) -> Need:
     return Need(BASE_BYTES + 64 * sum(cell.sizes), 0)
+
+
+def _nanoseconds_of_life(cell: Cell) -> float:
+    per_page = FILL_NS + (SCAN_NS if cell.host.sharing else 0)
+    return HOST_NS + cell.accesses() * TOUCH_NS + sum(cell.sizes) * per_page
 
 
 def _nanoseconds_of_host(cell: Cell) -> float:
@@ -156,5 +162,6 @@ class _Prediction(NamedTuple):
 
 PREDICTIONS: Mapping[Kind, _Prediction] = {
     "fleet": _Prediction(_nanoseconds_of_host, _need_of_host),
+    "life": _Prediction(_nanoseconds_of_life, _need_of_host),
     "trace": _Prediction(_nanoseconds_of_trace, _need_of_trace),
 }

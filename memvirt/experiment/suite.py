@@ -16,11 +16,13 @@ from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from memvirt.errors import ConfigError
 from memvirt.experiment.fleet_spec import Named
+from memvirt.experiment.living import Living
 from memvirt.experiment.scenario import Scenario, Tier, TierName
 from memvirt.experiment.simulated import Simulated
 from memvirt.metrics.registry import REGISTRY
 from memvirt.results.claims import Claim, doubles
 from memvirt.results.manifest import Rule, Shown
+from memvirt.results.record import Kind
 from memvirt.settings.diagnose import Conflicts, Problem, read_toml, validate
 from memvirt.settings.fields import DISTINCT, Count, Model, Name, Pages, PagesOrZero
 from memvirt.shipped import SUITES
@@ -47,17 +49,20 @@ def column(preset: str) -> Variant:
     return Variant(name=Path(preset).stem, preset=preset)
 
 
-TAGS: Mapping[str, str] = {"fleet": "hosted", "trace": "simulated"}  # no names of settings, so none shows in a message
+TAGS: Mapping[str, str] = {"fleet": "hosted", "life": "living", "trace": "simulated"}  # shown in no message
+MARKS: Mapping[str, Kind] = {"simulate": "trace", "groups": "life"}  # the key that tells a scenario of the kind
 
 
 def _tag(value: Any) -> str:
     if isinstance(value, BaseModel):
         return TAGS.get(getattr(value, "kind", ""), "")
-    return TAGS["trace" if isinstance(value, Mapping) and "simulate" in value else "fleet"]
+    given = (kind for key, kind in MARKS.items() if isinstance(value, Mapping) and key in value)
+    return TAGS[next(given, "fleet")]
 
 
 AnyScenario = Annotated[
-    Annotated[Scenario, Tag("hosted")] | Annotated[Simulated, Tag("simulated")], Discriminator(_tag)
+    Annotated[Scenario, Tag("hosted")] | Annotated[Living, Tag("living")] | Annotated[Simulated, Tag("simulated")],
+    Discriminator(_tag),
 ]
 
 

@@ -214,7 +214,7 @@ def keep(corpus: ClassTable, folder: Path) -> Path:
     suffix = PRINTS_SUFFIX if isinstance(corpus, Fingerprints) else SUFFIX
     path = kept_place(corpus.sha256, folder, suffix)
     try:
-        whole = path.exists() and load(path).sha256 == corpus.sha256
+        whole = os.path.exists(path) and load(path).sha256 == corpus.sha256
     except CorpusError:
         whole = False
     if not whole:
@@ -249,7 +249,7 @@ def require_writable(path: Path, *, force: bool = False) -> None:
     for it."""
     if not force and os.path.lexists(path):
         raise _exists(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise _not_written(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     write_beside(path, lambda file: None, lambda temporary, _: os.unlink(temporary))
 
@@ -261,7 +261,7 @@ def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) ->
     """
     folder = folder or cache_folder()
     pointer = folder / POINTER
-    if not pointer.exists():
+    if not os.path.exists(pointer):
         make_folder(folder)
         require_writable(pointer, force=True)
         name = keep(capture(), folder).name
@@ -269,7 +269,8 @@ def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) ->
     try:
         name = pointer.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{pointer}, which names the default corpus, cannot be read: {error}; remove it") from error
+        why = getattr(error, "strerror", None) or error
+        raise CorpusError(f"{pointer}, which names the default corpus, cannot be read: {why}; remove it") from error
     if not name or Path(name).name != name:
         raise CorpusError(f"{pointer} does not name a corpus in its folder; remove it, and a new one is captured")
     try:
@@ -280,7 +281,7 @@ def default_corpus(capture: Callable[[], Corpus], folder: Path | None = None) ->
 
 def has_default(folder: Path | None = None) -> bool:
     """Whether a corpus for all runs on this machine has been captured."""
-    return ((folder or cache_folder()) / POINTER).exists()
+    return os.path.exists((folder or cache_folder()) / POINTER)
 
 
 def make_default(path: Path) -> None:

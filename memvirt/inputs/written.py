@@ -63,7 +63,7 @@ def _require_space(folder: Path, pages: int) -> None:
     if pages > free:
         raise CorpusError(
             f"capturing {format_pages(pages)} needs more room than the {format_pages(free)} that are free in {folder}; "
-            "take a sample (--size 1GiB), or give a place with more room (--out FILE)"
+            "take a sample (--size), or give a place with more room (--out FILE)"
         )
 
 

@@ -186,6 +186,15 @@ _STATES: tuple[Metric, ...] = (
         "accesses is slower by (T + 100 s) / (T + 100), s being the slowdown. Where a scenario's pace or a trace's times\n"
         "say how long a phase takes, it is that of the work that VMs do then: (work + stall) / work, sleep left out.",
     ),
+    *(
+        Metric(f"slowdown_{name}{ending}", "×", Kind.RATIO, f"{text} of {whose}, over seconds", _DOWN, "of VM-windows")
+        for ending, whose in (("", "VMs"), *((f".{level}", f"{level} VMs") for level in ("gold", "silver", "bronze")))
+        for name, text in (
+            ("p50", "median slowdown"),
+            ("p99", "99th percentile of slowdown"),
+            ("worst", "worst slowdown"),
+        )
+    ),
     Metric("overcommit", "×", Kind.RATIO, "memory promised to memory there", _NONE, "configured / host frames"),
     Metric("pool_ratio", "×", Kind.RATIO, "compression with the pool's slack", _UP, "pages in the pool / its frames"),
     Metric("compression_ratio", "×", Kind.RATIO, "compression of what is stored", _UP, "4096 · objects / their bytes"),

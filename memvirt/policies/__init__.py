@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, absence
 from memvirt.names import DECIDERS
 from memvirt.policies.asking import guarded, interval_of
 from memvirt.policies.base import Bounds, ColdAge, Decider, Percent, Positive, Snapshot, Targets, VmView
@@ -122,8 +122,8 @@ def _option(value: object, parameter: inspect.Parameter) -> object:
 def _load_file(path: str, class_name: str) -> type[Decider]:
     """The named class of a user's file, run as a module of its own."""
     file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"decider file '{path}' does not exist (looked in {Path.cwd()})")
+    if why := absence(file):
+        raise ConfigError(f"decider file '{path}' {why} (looked in {Path.cwd()})")
     spec = importlib.util.spec_from_file_location(f"memvirt_user_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"decider file '{path}' is not a Python file")

@@ -23,7 +23,7 @@ from math import exp, fsum, inf, log
 from pathlib import Path
 from statistics import fmean, geometric_mean
 
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, absence
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import COLUMNS, Column
 from memvirt.report.likeness import few, notes, require_like
@@ -143,14 +143,13 @@ def compare(paths: Sequence[str | os.PathLike[str]]) -> Compared:
     places = [Path(path) for path in paths]
     if len(places) < 2:
         raise ConfigError("compare needs two results folders, or two pyperf files, or more")
-    missing = [str(place) for place in places if not place.exists()]
-    if missing:
-        raise ConfigError("\n".join(f"{place}: there is no such folder or file" for place in missing))
-    if len({place.is_dir() for place in places}) > 1:
+    if missing := [f"{place}: {why}" for place in places if (why := absence(place))]:
+        raise ConfigError("\n".join(missing))
+    if len({os.path.isdir(place) for place in places}) > 1:
         raise ConfigError("compare either results folders or pyperf files, not one with the other")
     if len({place.resolve() for place in places}) < len(places):
         raise ConfigError("the same folder or file is named twice: there is nothing to compare")
-    return _folders(places) if places[0].is_dir() else Compared(str(places[0]), _decided(_files(places)))
+    return _folders(places) if os.path.isdir(places[0]) else Compared(str(places[0]), _decided(_files(places)))
 
 
 def _decided(cases: Iterable[Case]) -> tuple[Difference, ...]:
@@ -178,7 +177,7 @@ def _folders(places: Sequence[Path]) -> Compared:
             if before != after:
                 endings.append((str(other), name, before, after))
         cases += _simulated(str(other), first, second, common)
-    timed = [place for place in places if (place / samples.FOLDER).is_dir()]
+    timed = [place for place in places if os.path.isdir(place / samples.FOLDER)]
     if len(timed) == len(places):
         cases += _timed(places)
     elif timed:
@@ -274,7 +273,7 @@ def _timed(places: Sequence[Path]) -> Iterator[Case]:
     names = [path.name for path in sorted((places[0] / samples.FOLDER).glob("[!.]*.json"))]
     for other in places[1:]:
         for name in names:
-            if (other / samples.FOLDER / name).exists():
+            if os.path.exists(other / samples.FOLDER / name):
                 one, two = (samples.load(place / samples.FOLDER / name) for place in (places[0], other))
                 yield from _walls(str(other), one, two)
 

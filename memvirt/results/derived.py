@@ -8,7 +8,7 @@ memvirt.metrics.registry.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from memvirt.names import NO_FAULTS
@@ -16,6 +16,7 @@ from memvirt.results.record import Histogram, percentile, ratio_text
 from memvirt.units import HUGE_ORDER, PAGE_SIZE
 
 QUANTILES = (("p50", 500), ("p99", 990), ("p999", 999))
+WINDOW_QUANTILES = (("p50", 500), ("p99", 990), ("worst", 1000))
 PAGES_PER_MIB = 256
 DIGITS = 6  # of decimals that are not ratios with a custom of their own
 SETTLED_CYCLES = 10
@@ -41,6 +42,7 @@ class Taken:
     used_frames: int  # host frames in use, metadata included, summed over the same samples
     configured_pages: int
     sim_ns: int
+    windows: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # level -> slowdown, 1/1000 -> VM-windows
     baseline_ns: int  # of the same stream with enough memory; 0: there is none
 
 
@@ -53,6 +55,7 @@ def derived(taken: Taken) -> dict[str, int | str]:
         "faults": sum(count for name, count in taken.counters.items() if name.startswith("fault_")),
         "cpu_total_ns": sum(taken.cpu_ns.values()),
         **taken.stall,
+        **_slowdowns(taken),
         **_latencies(taken),
         **_shares(taken),
         **_sharing(taken),
@@ -74,6 +77,24 @@ def _slowdown(taken: Taken) -> str:
         return ratio_text(taken.sim_ns, taken.baseline_ns, 3)
     work, stall = (sum(vm[part] for vm in taken.vms.values()) for part in ("work_ns", "stall_ns"))
     return ratio_text(work + stall, work, 3)
+
+
+def _slowdowns(taken: Taken) -> dict[str, int | str]:
+    """Of a fleet that lives: how slow VMs were, window by window; all of them, and those of each service level."""
+    levels: dict[str, Mapping[int, int]] = {f".{level}": counts for level, counts in taken.windows.items()}
+    if not levels:
+        return {}
+    whole: dict[int, int] = {}
+    for counts in levels.values():
+        for value, count in counts.items():
+            whole[value] = whole.get(value, 0) + count
+    found: dict[str, int | str] = {}
+    for ending, counts in {"": whole, **levels}.items():
+        histogram = sorted(counts.items())
+        for name, per_mille in WINDOW_QUANTILES:
+            slowdown = percentile(histogram, per_mille)
+            found[f"slowdown_{name}{ending}"] = "" if slowdown is None else ratio_text(slowdown, 1000, 3)
+    return found
 
 
 def of_trace(requests: int, misses: int, least: int) -> dict[str, int | str]:

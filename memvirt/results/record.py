@@ -39,7 +39,9 @@ SEPARATE = ("environment", "measured")  # the parts in which equal runs may diff
 Status = Literal["done", "refused", "exhausted", "failed"]
 Tier = Literal["smoke", "quick", "full"]
 Role = Literal["column", "baseline"]  # baseline: what columns are held against, no column itself
-Kind = Literal["fleet", "trace"]  # VMs on a host, or page numbers through an order of replacement alone
+Kind = Literal[
+    "fleet", "life", "trace"
+]  # VMs on a host, the same over real time, or page numbers through an order alone
 DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?\Z")
 Histogram = list[tuple[int, int]]
 

@@ -30,6 +30,7 @@ from memvirt.results.record import Record, differences
 from memvirt.results.shelf import MANIFEST, PACK, Files, Pack, Shelf, shelf_of
 
 SHOWN = 5  # names listed in messages, at most
+TIMINGS = "timings"  # the folder of pyperf files
 
 ConfigOf = Callable[[str], dict[str, Any]]  # the configuration of a cell, by its name
 
@@ -53,7 +54,7 @@ class Results:
         FolderError when it holds something else, holds a run and `resume` is off, holds another run, or is in use.
         """
         self.path = Path(folder)
-        if not self.path.is_dir():
+        if not os.path.isdir(self.path):
             examine(self.path, None, resume=resume)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -120,13 +121,13 @@ class Results:
 def examine(folder: Path, wanted: Manifest | None, *, resume: bool, config_of: ConfigOf | None = None) -> None:
     """FolderError where a run cannot be written into the folder, which need not exist; changes nothing. `wanted`: what
     the run there must be to be resumed; None: not known yet."""
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise FolderError(f"{folder}: is a file, not a folder; use another --out")
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = "nothing can be written there" if there.is_dir() else f"{there} is a file"
+    there = next(parent for parent in (folder, *folder.absolute().parents) if os.path.exists(parent))
+    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+        why = "nothing can be written there" if os.path.isdir(there) else f"{there} is a file"
         raise FolderError(f"{folder}: cannot be made: {why}; use another --out")
-    if not folder.exists():
+    if not os.path.exists(folder):
         return
     shelf = shelf_of(folder)
     if shelf is None:
@@ -159,7 +160,7 @@ def shown(folder: str | os.PathLike[str]) -> Shown:
     """How a folder's run is shown, with the claims of its CLAIMS.toml where it has one. FolderError for what is no run,
     ConfigError for claims that are none."""
     told, own = read_manifest(folder).shown, Path(folder) / claims.FILE
-    return replace(told, claims=claims.read(own)) if own.exists() else told
+    return replace(told, claims=claims.read(own)) if os.path.exists(own) else told
 
 
 def load(folder: str | os.PathLike[str]) -> list[Record]:
@@ -235,14 +236,14 @@ def latest_folder(base: Path, suite: str) -> Path:
 
 
 def _numbers(base: Path, suite: str) -> list[int]:
-    endings = [path.name.removeprefix(f"{suite}-") for path in base.glob(f"{suite}-*") if path.is_dir()]
+    endings = [path.name.removeprefix(f"{suite}-") for path in base.glob(f"{suite}-*") if os.path.isdir(path)]
     return sorted(int(ending) for ending in endings if ending.isdigit())
 
 
 def _is_ours_unborn(entry: Path) -> bool:
     """What a run killed before its manifest leaves: an empty cells folder, a half-written manifest."""
     if entry.name == "cells":
-        return entry.is_dir() and not any(entry.iterdir())
+        return os.path.isdir(entry) and not any(entry.iterdir())
     return entry.name in (f".{MANIFEST}.tmp", f".{PACK}.tmp")
 
 

@@ -6,21 +6,27 @@ one, both records are the same, digit for digit, and merging holds them to it.
 
 run.json of a part names all cells of the whole run, and which of them it runs (`part`). Merging refuses parts that are
 not of one run, and says in what they differ. What no part has run is not lost: the merged folder is resumed as any other.
+
+Parts take no wall times: presets take turns on one machine, and a part has not all of them. A run of tier full is timed
+when its parts are merged, by resuming it. Where folders have timings nevertheless, and claims of the user's own, these are
+merged with the rest, and of two that are not the same none is taken in silence.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memvirt.errors import ConfigError, FolderError
+from memvirt.results import claims
 from memvirt.results import manifest as manifests
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, comparable, differences
-from memvirt.results.run_folder import Results, load, read_manifest
+from memvirt.results.run_folder import TIMINGS, Results, load, read_manifest
 
 MOST = 100_000
 
@@ -57,8 +63,8 @@ def merge(
     """Make `out` the folder of the whole run whose parts `folders` are: (records in it, cells of the run). Of a cell that
     failed in one part and not in another, as a baseline may, the other record is kept. `packed`: as --pack has it.
 
-    FolderError names the parts that are not of one run and in what they differ, and a cell of which two records differ.
-    Nothing is written then.
+    FolderError names the parts that are not of one run and in what they differ, a cell of which two records differ or two
+    have timings, and claims that differ. Nothing is written then.
     """
     parts = [read_manifest(folder) for folder in folders]
     for folder, part in zip(folders[1:], parts[1:], strict=True):
@@ -75,11 +81,41 @@ def merge(
             if apart_in := next(differences(comparable(there), comparable(record)), None):
                 place, one, two = apart_in
                 raise FolderError(f"{folder}: cell {record.cell} is not the one of {before}: {place}: {one} and {two}")
+    beside = _beside(list(map(Path, folders)), set(parts[0].cells))
     with Results(Path(out), replace(parts[0], part=[]), packed=packed) as results:
         for name in parts[0].cells:
             if name in records:
                 results.write(records[name][0])
+        for where, file in beside.items():
+            _copy(file, results.path / where)
     return len(records), len(parts[0].cells)
+
+
+def _beside(folders: Sequence[Path], cells: set[str]) -> dict[Path, Path]:
+    """What parts hold beside their records, by its place in a folder: timings of cells, and claims."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        timed = [file for file in sorted((folder / TIMINGS).glob("[!.]*.json")) if file.stem in cells]
+        for file in [*timed, *folder.glob(claims.FILE)]:
+            place = file.relative_to(folder)
+            before = found.setdefault(place, file)
+            if before.read_bytes() != file.read_bytes():
+                what = "timings are not pooled" if file in timed else "claims are those of a whole run"
+                raise FolderError(f"{file}: is not the same as {before}; {what}: remove one of the two")
+    return found
+
+
+def _copy(file: Path, place: Path) -> None:
+    """Copy a file to its place, whole or not at all."""
+    part = place.with_name(f".{place.name}.tmp")
+    try:
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, part)
+        os.replace(part, place)
+    except OSError as error:
+        raise FolderError(f"{place}: cannot be written: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _told(one: Manifest, other: Manifest, name: str) -> str:

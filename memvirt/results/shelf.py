@@ -180,9 +180,9 @@ class Pack:
 
 def shelf_of(folder: Path) -> Files | Pack | None:
     """What the folder of a run keeps its records in; None: it is not one."""
-    if (folder / PACK).exists():
+    if os.path.exists(folder / PACK):
         return Pack(folder)
-    return Files(folder) if (folder / MANIFEST).exists() else None
+    return Files(folder) if os.path.exists(folder / MANIFEST) else None
 
 
 def _member(name: str, text: bytes) -> bytes:

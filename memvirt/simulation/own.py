@@ -29,7 +29,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, absence
 from memvirt.simulation.trace import Pages
 from memvirt.units import suggest
 
@@ -135,8 +135,8 @@ def _check_methods(name: str, order: object) -> None:
 def _from_file(path: str, class_name: str) -> object:
     """The named class of a user's file, run as a module of its own."""
     file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"order file '{path}' does not exist (looked in {Path.cwd()})")
+    if why := absence(file):
+        raise ConfigError(f"order file '{path}' {why} (looked in {Path.cwd()})")
     spec = importlib.util.spec_from_file_location(f"memvirt_user_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"order file '{path}' is not a Python file")

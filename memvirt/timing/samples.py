@@ -33,13 +33,14 @@ from memvirt import interrupts
 from memvirt.errors import ConfigError, TimingError
 from memvirt.experiment.plan import Cell
 from memvirt.results.record import Record
+from memvirt.results.run_folder import TIMINGS
 
 PROCESSES = 20  # samples of a cell; five are the least for a verdict
 TIMEOUT_S = 900  # of one sample
 LOCK = "memvirt-timing.lock"
 HOOK = "memvirt"
 PASSED_ON = "LD_PRELOAD,ASAN_OPTIONS,PYTHONMALLOC"  # how this process was loaded: pyperf passes on few others by itself
-FOLDER = "timings"
+FOLDER = TIMINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def alone(folder: Path | None = None) -> Iterator[None]:
     """Hold this machine's lock for timings. ConfigError when another process has it."""
     path = (folder or Path(tempfile.gettempdir())) / LOCK
     try:
-        lock = os.open(path, os.O_RDONLY) if path.exists() else os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        lock = os.open(path, os.O_RDONLY) if os.path.exists(path) else os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     except OSError as error:
         raise ConfigError(f"{path}: the lock for timings cannot be opened: {error.strerror}") from None
     try:
@@ -118,7 +119,7 @@ def _timed(benchmark: Any) -> Timed:
 
 def samples(path: Path, cell: Cell) -> int:
     """How many samples of a cell its file holds; none without a file. TimingError when they are of something else."""
-    if not path.exists():
+    if not os.path.exists(path):
         return 0
     timed = load(path).get(benchmark_name(cell))
     if timed is None or timed.configs != {cell.sha256()}:
@@ -146,7 +147,7 @@ def worth_timing(cells: Sequence[Cell], records: Sequence[Record]) -> list[Cell]
     without a host are left out: benchmarks of orders time those."""
     done = {record.cell for record in records if record.status == "done"}
     first = min((cell.seed for cell in cells), default=0)
-    hosted = [cell for cell in cells if cell.spec.has_vms]
+    hosted = [cell for cell in cells if cell.spec.times_wall]
     return [cell for cell in hosted if cell.seed == first and cell.name in done]
 
 
@@ -196,7 +197,7 @@ def take(cell: Cell, corpus_file: Path, path: Path) -> None:
     """Append one sample of a cell to its file, or change nothing. TimingError when the process fails."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as beside:
         copy, asked = Path(beside) / path.name, Path(beside) / "cell"
-        if path.exists():
+        if os.path.exists(path):
             shutil.copyfile(path, copy)
         asked.write_bytes(pickle.dumps(cell))
         ours = ["--cell", str(asked), "--corpus", str(corpus_file)]

@@ -44,7 +44,7 @@ def file(changes: Changes, pages: int) -> Path:
     size = (pages + SPARE_PAGES) * PAGE_SIZE
     if problem := disk_problem(size):
         raise Missing(problem)
-    path = swap_folder() / f"memvirt-swap-{secrets.token_hex(8)}"
+    path = swap_folder() / f"memvirt-area-{secrets.token_hex(8)}"
     changes.will_undo("unlink", str(path))
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

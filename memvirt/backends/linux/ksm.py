@@ -78,21 +78,30 @@ class Ksmd:
         first = kernel.number(KSM / "full_scans")
         before = self._slept()
         if kernel.number(KSM / "run") == 1:
-            write(KSM / "sleep_millisecs", SLEEPS_MS[kernel.setting(KSM / "sleep_millisecs") == SLEEPS_MS[0]])
+            self._wake()
         else:
             write(KSM / "run", 1)
-        deadline = time.monotonic() + PASS_S
-        while kernel.number(KSM / "full_scans") == first or self._slept() in (None, before):
-            if time.monotonic() > deadline:
-                raise Missing(f"ksmd does not get through a pass in {PASS_S:g} s")
-            time.sleep(0.0005)
+        self._until(lambda: kernel.number(KSM / "full_scans") > first and self._slept() not in (None, before))
         made = kernel.number(KSM / "full_scans") - first
         if made != 1:
             raise Missing(f"ksmd does not go pass by pass on this kernel: it made {made} instead of one")
 
     def end(self) -> None:
-        """Nothing is merged any more, and ksmd knows that it is to stop."""
+        """Nothing is merged any more, and ksmd has seen that it is to stop: a run that begins wakes it only then."""
         write(KSM / "run", 2)
+        before = self._slept()
+        self._wake()
+        self._until(lambda: self._slept() not in (None, before))
+
+    def _wake(self) -> None:
+        write(KSM / "sleep_millisecs", SLEEPS_MS[kernel.setting(KSM / "sleep_millisecs") == SLEEPS_MS[0]])
+
+    def _until(self, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PASS_S
+        while not done():
+            if time.monotonic() > deadline:
+                raise Missing(f"ksmd does not get through a pass in {PASS_S:g} s")
+            time.sleep(0.0005)
 
     def _slept(self) -> int | None:
         """How often ksmd has gone to sleep; None while it is awake."""

@@ -61,7 +61,7 @@ def _open(named: Named, kind: str | None) -> PageSource:
         return Process(named.pid)
     path = named.path
     assert path is not None
-    if path.is_dir():
+    if os.path.isdir(path):
         return Folder(path)
     handle = open_regular(path)
     try:

@@ -32,7 +32,7 @@ def export_trace(trace: Trace, out: Path, form: str, progress: Callable[[int], N
     """Write a trace in the format of that name, all or nothing; what was lost by it, a sentence each."""
     if form not in EXPORTS:
         raise ConfigError(f"cannot export to '{form}'{suggest(form, list(EXPORTS))} (formats: {', '.join(EXPORTS)})")
-    if out.exists() and out.samefile(trace.path):
+    if os.path.exists(out) and out.samefile(trace.path):
         raise CorpusError(f"{out} is the trace that is exported; write to another file")
     return EXPORTS[form](trace, out, progress)
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from memvirt.engine.traces.renumber import Renumber
-from memvirt.errors import CorpusError
+from memvirt.errors import CorpusError, absence
 
 from . import registry, source
 from .registry import Format
 from .requests import MOST_PAGES, Reading, Requests, touches
 from .source import EXPAND_LIMIT, Source
 from .trace import Chunk, TraceInfo, pyarrow
-from .writer import TraceWriter
+from .writer import TraceWriter, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ def import_trace(file: str, out: Path, wanted: Wanted | None = None, progress: P
     """
     wanted = wanted or Wanted()
     for path in (out, wanted.map_file):
-        _require_new(path, file)
+        if path is not None:
+            require_place(path, file)
     with source.opened(file, wanted.expand_limit) as opened:
         cls = registry.lookup(wanted.format) if wanted.format else registry.recognised(opened)
         form = registry.made(cls, wanted.options)
@@ -130,15 +131,15 @@ def _about(opened: Source, form: Format, reading: Reading, wanted: Wanted) -> di
     }
 
 
-def _require_new(path: Path | None, file: str) -> None:
-    """CorpusError when writing would destroy what is read, or there is no folder for it."""
-    if path is None:
-        return
-    if not path.parent.is_dir():
-        raise CorpusError(f"there is no folder {path.parent} to write {path.name} into")
-    if path.is_dir():
+def require_place(path: Path, source: str = "-") -> None:
+    """CorpusError when a trace cannot be written there: known before long work. `source`: what is read meanwhile."""
+    if why := absence(path.parent):
+        raise CorpusError(f"there is no folder to write {path.name} into: {path.parent} {why}")
+    if os.path.isdir(path):
         raise CorpusError(f"{path} is a folder; name a file")
-    if file != "-" and path.exists() and os.path.exists(file) and os.path.samefile(path, file):
+    if not os.path.isdir(path.parent) or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CorpusError(f"{path} cannot be written: nothing can be put into {path.parent}; name another place")
+    if source != "-" and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
         raise CorpusError(f"{path} is the file that is read; write to another")
 
 
@@ -152,10 +153,11 @@ def _write_map(path: Path, table: Renumber, spaces: list[str], labels: Mapping[b
         columns["source"] = [names[key].decode("utf-8", "backslashreplace") for key in keys.tolist()]
     if len(spaces) > 1:
         columns["space"] = [spaces[space] for space in where.tolist()]
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        arrow.parquet.write_table(arrow.table(columns), part, compression="zstd")
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with told(path):
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            arrow.parquet.write_table(arrow.table(columns), part, compression="zstd")
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)

@@ -174,7 +174,7 @@ class Source:
     def path(self) -> Path | None:
         """The file, where its bytes are what is read and can be mapped."""
         plain = Path(self.name)
-        return plain if self.packing is None and self.size is not None and plain.is_file() else None
+        return plain if self.packing is None and self.size is not None and os.path.isfile(plain) else None
 
     def _take(self, count: int) -> bytes:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -32,10 +32,8 @@ class TraceWriter:
         self.touches = self.writes = 0
         self._waiting: list[Chunk] = []
         self._times: list[int] = []
-        try:
+        with told(path):
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        except OSError as error:
-            raise CorpusError(f"{path} cannot be written: {error.strerror or error}") from error
         self._part = Path(name)
         self._file = os.fdopen(handle, "wb")
         self._out = self._arrow.parquet.ParquetWriter(
@@ -72,7 +70,9 @@ class TraceWriter:
         if self._waiting:
             columns = [np.concatenate(parts) for parts in zip(*self._columns(self._waiting), strict=True)]
             arrays = [self._arrow.array(column) for column in columns]
-            self._out.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema()), row_group_size=ROWS)
+            table = self._arrow.Table.from_arrays(arrays, schema=self._schema())
+            with told(self._path):
+                self._out.write_table(table, row_group_size=ROWS)
             self._waiting = []
 
     def _columns(self, chunks: Sequence[Chunk]) -> Iterator[list[NDArray[Any]]]:
@@ -93,10 +93,11 @@ class TraceWriter:
         )
         self._flush()
         self._out.add_key_value_metadata({KEY: info.model_dump_json(by_alias=True)})
-        self._out.close()
-        self._file.close()
-        os.chmod(self._part, 0o666 & ~_umask())
-        os.replace(self._part, self._path)
+        with told(self._path):
+            self._out.close()
+            self._file.close()
+            os.chmod(self._part, 0o666 & ~_umask())
+            os.replace(self._part, self._path)
         return info
 
     def __enter__(self) -> Self:
@@ -110,6 +111,16 @@ class TraceWriter:
         with suppress(OSError):
             self._file.close()
         self._part.unlink(missing_ok=True)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """What goes wrong while a file is written is a CorpusError that names it, and not the file that is read."""
+    try:
+        yield
+    except OSError as error:  # of which pyarrow makes some without strerror
+        why = os.strerror(error.errno) if error.errno else str(error).rpartition("] ")[2]
+        raise CorpusError(f"{path} cannot be written: {why}; give a place that is writable and has room") from error
 
 
 def _umask() -> int:

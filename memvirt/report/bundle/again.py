@@ -11,6 +11,7 @@ The cells are taken in the order of the hashes of their names: spread over the r
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -110,7 +111,7 @@ def _programs(manifest: Manifest, suite: str) -> str:
     found += [preset for preset in asked.presets if preset.endswith(".toml")]
     if suite.endswith(".toml"):
         path = Path(suite)
-        found += [path.name] if not path.is_file() or ".py" in path.read_text(errors="replace") else []
+        found += [path.name] if not os.path.isfile(path) or ".py" in path.read_text(errors="replace") else []
     return ", ".join(found)
 
 
@@ -151,4 +152,4 @@ def _made(record: Record) -> str:
 def suite_of(folder: Path, manifest: Manifest, name: str) -> str:
     """The suite's own file where it lies in a bundle, and was a file; else what was asked for."""
     beside = folder / name
-    return str(beside) if manifest.asked.suite.endswith(".toml") and beside.is_file() else manifest.asked.suite
+    return str(beside) if manifest.asked.suite.endswith(".toml") and os.path.isfile(beside) else manifest.asked.suite

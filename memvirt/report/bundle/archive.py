@@ -47,7 +47,7 @@ def files_of(folder: Path) -> list[str]:
     for place, folders, files in os.walk(folder):
         for name in [*folders, *files]:
             path = Path(place, name)
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            if path.is_symlink() or not (os.path.isfile(path) or os.path.isdir(path)):
                 raise BundleError(f"{path}: is no plain file; a bundle has no links and no devices")
         found += [Path(place, name).relative_to(folder).as_posix() for name in files]
     return sorted(found)

@@ -8,12 +8,13 @@ not hold the name, too.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from memvirt.results import shelf
+from memvirt.results import run_folder, shelf
 from memvirt.results.claims import FILE as CLAIMS
 from memvirt.results.record import spelled
 
@@ -23,10 +24,10 @@ NAME = "hostname"  # what a record's environment and pyperf's metadata call it
 def copy(folder: Path, to: Path) -> None:
     """The parts of a results folder that memvirt wrote, below `to`."""
     packed = folder / shelf.PACK
-    if packed.exists():
+    if os.path.exists(packed):
         _pack(shelf.Pack(folder), shelf.Pack(to))
-    plain = [folder / name for name in (shelf.MANIFEST, CLAIMS) if (folder / name).exists()]
-    cells, timings = (sorted((folder / name).glob("[!.]*.json")) for name in (shelf.CELLS, "timings"))
+    plain = [folder / name for name in (shelf.MANIFEST, CLAIMS) if os.path.exists(folder / name)]
+    cells, timings = (sorted((folder / name).glob("[!.]*.json")) for name in (shelf.CELLS, run_folder.TIMINGS))
     for path in [*plain, *cells, *timings]:
         data = path.read_bytes()
         if path.parent != folder and NAME.encode() in data:

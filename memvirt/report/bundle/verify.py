@@ -14,6 +14,7 @@ failed, and it has not passed.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -44,13 +45,13 @@ def verify(path: Path, rerun: Rerun) -> Iterator[Check]:
     """Every check, as it is made. BundleError for an archive that cannot be unpacked, or is not to be."""
     with ExitStack() as kept:
         folder = path
-        if not path.is_dir():
+        if not os.path.isdir(path):
             folder = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="memvirt-verify-")))
             archive.unpack(path, folder)
         if shelf.shelf_of(folder) is not None:
             yield from _of_run(folder, folder, rerun)
             return
-        if not (folder / crate.FILE).exists() and not (folder / contents.SUMS).exists():
+        if not os.path.exists(folder / crate.FILE) and not os.path.exists(folder / contents.SUMS):
             raise BundleError(
                 f"{path}: is neither a bundle nor a results folder (it has no {crate.FILE} and no run.json); "
                 "make one by 'memvirt bundle'"
@@ -122,7 +123,7 @@ def _of_run(run: Path, folder: Path, rerun: Rerun) -> Iterator[Check]:
         yield skipped("claims", "nothing is claimed of this run")
     if rerun.count:
         suite = again.suite_of(folder, manifest, contents.SUITE)
-        corpus = rerun.corpus or (str(folder / contents.PAGES) if (folder / contents.PAGES).exists() else "")
+        corpus = rerun.corpus or (str(folder / contents.PAGES) if os.path.exists(folder / contents.PAGES) else "")
         yield from again.run_again(
             manifest, records, rerun.count, suite, rerun.open_corpus, corpus or manifest.asked.corpus
         )

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from memvirt.errors import CorpusError
 
-from ..importer import convert
+from ..importer import convert, require_place
 from ..requests import Reading, Requests
 from ..trace import TraceInfo
 from . import faults, lackey, pageout, writes
@@ -68,8 +68,7 @@ def capture_trace(target: Target, way: str, out: Path) -> TraceInfo:
     if way not in ways:
         what = "a program" if target.command else "a process that runs"
         raise CorpusError(f"{what} is captured by {', '.join(ways[:-1])} or {ways[-1]}, not by '{way}'")
-    if not out.parent.is_dir():
-        raise CorpusError(f"there is no folder {out.parent} to write {out.name} into")
+    require_place(out)
     chosen, reading = WAYS[way], Reading(fetches=target.fetches)
     about = {"source": target.name, "format": f"capture by {way}", "time_unit": chosen.time_unit}
     with chosen.requests(target, reading) as requests:

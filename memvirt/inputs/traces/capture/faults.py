@@ -35,7 +35,7 @@ def requests(target: Target, reading: Reading) -> Iterator[Iterator[Requests]]:
     """The faults of a program, or of a process for some seconds."""
     if shutil.which("perf") is None:
         raise CorpusError("capturing by faults needs perf, which is not installed (Debian: apt-get install linux-perf)")
-    if os.geteuid() and PARANOID.exists() and int(PARANOID.read_text()) > MOST_PARANOID:
+    if os.geteuid() and os.path.exists(PARANOID) and int(PARANOID.read_text()) > MOST_PARANOID:
         raise CorpusError(f"perf is not allowed here: {PARANOID} is above {MOST_PARANOID}; lower it, or be root")
     event = "page-faults" if os.geteuid() == 0 else "page-faults:u"
     with tempfile.TemporaryDirectory(prefix="memvirt-") as folder:
@@ -44,6 +44,8 @@ def requests(target: Target, reading: Reading) -> Iterator[Iterator[Requests]]:
             watched = ["--", *found(target.command)]
         else:
             pid = require_process(target.pid)
+            if os.geteuid() not in (0, os.stat(f"/proc/{pid}").st_uid):
+                raise CorpusError(f"process {pid} belongs to another user: run as that user, or as root")
             watched = ["-p", str(pid), "--", "sleep", str(target.seconds or 10)]
         _record(["perf", "record", "-q", "-e", event, "-c", "1", "-d", "-o", data, *watched], target)
         script = subprocess.Popen(
@@ -60,5 +62,10 @@ def _record(command: list[str], target: Target) -> None:
     with ended(child, target.seconds if target.command else None):
         _, said = child.communicate()
     if child.returncode and not target.command:
-        last = said.decode(errors="replace").strip().rpartition("\n")[2]
-        raise CorpusError(f"perf record failed: {last or child.returncode}")
+        raise CorpusError(f"perf record failed: {_reason(said.decode(errors='replace')) or child.returncode}")
+
+
+def _reason(said: str) -> str:
+    """What went wrong, of a page that ends in advice: its first sentence."""
+    lines = (line.strip() for line in said.splitlines())
+    return next((line.rstrip(".") for line in lines if line not in ("", "Error:")), "")

@@ -47,7 +47,7 @@ def found(command: Sequence[str]) -> list[str]:
 
 def require_process(pid: int | None) -> int:
     """The number of a process that runs; CorpusError where there is none."""
-    if pid is None or pid <= 0 or not Path(f"/proc/{pid}").exists():
+    if pid is None or pid <= 0 or not os.path.exists(f"/proc/{pid}"):
         raise CorpusError(f"there is no process {pid}; see 'ps' for the numbers of those that run")
     return pid
 

@@ -1,0 +1,186 @@
+"""The tables of a scenario whose fleet lives: groups of VMs, what they do all the time, when they come and go.
+
+    [scenarios.time]            how long it settles and is measured, and how finely it is looked at
+    [scenarios.loads.NAME]      how often parts of memory are used (memvirt.workloads.load)
+    [[scenarios.groups]]        so many VMs of one size, with one load, one content, one promise
+    [[scenarios.events]]        what happens to a group at a time
+
+Times are simulated time from the beginning of the scenario, settling included. They never scale with memory: a host of
+half the size still collects accessed marks every 30 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from memvirt.settings.diagnose import Conflicts, Problem, validate
+from memvirt.settings.fields import Interval, Model, Name, Nanoseconds, Pages, Shares
+from memvirt.settings.vm_config import GuestOptions, VmConfig
+from memvirt.units import PageCount, format_time, suggest
+from memvirt.workloads.load import SECOND_NS, Load
+
+Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
+Share = Annotated[int, Field(strict=True, ge=1, le=100)]
+ServiceLevel = Literal["gold", "silver", "bronze"]
+
+HARVEST_EPOCHS = 5  # epochs there must be between two harvests: a longer epoch makes warm pages look cold
+
+
+class Time(Model):
+    """The table [scenarios.time]."""
+
+    settle: Nanoseconds = Field(default=0, description="before the measured phase, under the same loads")
+    duration: Interval = Field(description="of the measured phase")
+    epoch: Interval = Field(
+        default=2 * SECOND_NS,
+        description="a page is touched at most about once in it; at most a fifth of harvest_interval",
+    )
+    window: Interval = Field(default=SECOND_NS, description="slowdown is told for every VM and window")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problems = []
+        if self.duration < self.window:
+            problems.append(
+                Problem(("duration",), f"is shorter than a window, {format_time(self.window)}", ("window",))
+            )
+        if self.epoch < self.window:
+            text = f"is shorter than a window, {format_time(self.window)}: pages are given to VMs window by window"
+            problems.append(Problem(("epoch",), text, ("window",)))
+        if problems:
+            raise Conflicts(problems)
+        return self
+
+    def scaled(self, percent: int) -> Time:
+        """`percent` as long; what lies in between stays what it is."""
+        lasts = {name: getattr(self, name) * percent // 100 for name in ("settle", "duration")}
+        return self.model_copy(update={**lasts, "duration": max(self.window, lasts["duration"])})
+
+
+class BootTimes(Model):
+    """The table `boot` of a group: when its VMs come."""
+
+    at: Nanoseconds = Field(default=0, description="the first")
+    every: Nanoseconds = Field(default=0, description="each one after the one before")
+    per_second: Pages | None = Field(default=None, description="memory that a VM fills in a second; else at once")
+
+
+class GroupContent(Model):
+    """The table `content` of a group, in per cent of what a VM fills while booting; the rest is its own."""
+
+    image: tuple[str, ...] = Field(default=("libraries", "source"), min_length=1, description="classes of the image")
+    private: tuple[str, ...] = Field(default=("heap", "numeric"), min_length=1, description="classes of the rest")
+    image_percent: Percent = Field(default=20, description="equal in all VMs of the same image classes")
+    zero_percent: Percent = Field(default=10, description="pages of zeros")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        shared = self.image_percent + self.zero_percent
+        if shared > 100:
+            raise ValueError(f"image_percent and zero_percent come to {shared} %; 100 % is all there is")
+        return self
+
+
+class Group(Model):
+    """A table [[scenarios.groups]]: VMs that are alike."""
+
+    name: Name = Field(description="of the group; its VMs are called NAME-0, NAME-1, ...")
+    vms: int = Field(strict=True, ge=1, le=4096, description="VMs at ratio 1.0")
+    fixed: bool = Field(default=False, description="as many at every ratio")
+    memory: Pages = Field(description="configured size of each")
+    load: Name = Field(description="what they do: a table [scenarios.loads.NAME]")
+    level: ServiceLevel = Field(
+        default="silver", description="service level that tables tell apart: gold, silver, bronze"
+    )
+    shares: Shares = Field(default=1000, description="relative weight of each")
+    reservation_percent: Percent = Field(default=0, description="host memory that is guaranteed to each, of its size")
+    limit_percent: Share | None = Field(default=None, description="most host memory that each gets, of its size")
+    touched_percent: Share = Field(default=80, description="of the configured memory, filled while booting")
+    content: GroupContent = Field(default=GroupContent(), description="what it is filled with; keys below")
+    boot: BootTimes = Field(default=BootTimes(), description="when they come; keys below")
+    stay: Interval | None = Field(default=None, description="how long each stays; else to the end")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.limit_percent is not None and self.reservation_percent > self.limit_percent:
+            text = f"{self.reservation_percent} % is above the limit, {self.limit_percent} %"
+            raise Conflicts([Problem(("reservation_percent",), text, ("limit_percent",))])
+        return self
+
+    def count(self, percent: int) -> int:
+        """Its VMs at a ratio."""
+        return self.vms if self.fixed else max(1, self.vms * percent // 100)
+
+    def vm_name(self, number: int) -> str:
+        return f"{self.name}-{number}"
+
+    def vm(self, number: int, guest: GuestOptions | None = None) -> VmConfig:
+        """VM number `number` with what it is promised."""
+        settings: dict[str, Any] = {"name": self.vm_name(number), "memory": PageCount(self.memory), "guest": guest}
+        settings |= {"shares": self.shares, "reservation": PageCount(self.memory * self.reservation_percent // 100)}
+        if self.limit_percent is not None:
+            settings["limit"] = PageCount(max(1, self.memory * self.limit_percent // 100))
+        return validate(VmConfig, settings)
+
+    def comes_ns(self, number: int) -> int:
+        return self.boot.at + number * self.boot.every
+
+    def goes_ns(self, number: int) -> int | None:
+        """When VM number `number` leaves; None: it stays."""
+        return None if self.stay is None else self.comes_ns(number) + self.stay
+
+
+class Event(Model):
+    """A table [[scenarios.events]]: something that happens to a group."""
+
+    at: Nanoseconds = Field(description="when it begins")
+    what: Literal["set-load", "rewrite-image", "restart"] = Field(
+        description="set-load: another load; rewrite-image: every page of the image is replaced by another, the same in "
+        "all VMs, as a patch does; restart: the VM ends and boots again"
+    )
+    group: Name = Field(description="whom it happens to")
+    percent: Share = Field(default=100, description="of the group's VMs, the first ones")
+    spread: Nanoseconds = Field(default=0, description="from the first VM to the last")
+    load: Name | None = Field(default=None, description="of set-load: the other load")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if (self.load is not None) != (self.what == "set-load"):
+            text = "set-load needs it" if self.load is None else f"is what set-load sets; {self.what} has none"
+            raise Conflicts([Problem(("load",), text, ("what",))])
+        return self
+
+    def happens(self, vms: int) -> Iterator[tuple[int, int]]:
+        """(number of a VM, when) for every VM of the group that it happens to."""
+        count = max(1, vms * self.percent // 100)
+        for number in range(count):
+            yield number, self.at + self.spread * number // count
+
+
+def disagreements(
+    time: Time, loads: dict[str, Load], groups: Sequence[Group], events: Sequence[Event]
+) -> list[Problem]:
+    """What the tables of a scenario say that cannot be together."""
+    found = []
+    names = [group.name for group in groups]
+    ends_ns = time.settle + time.duration
+    for index, group in enumerate(groups):
+        if group.name in names[:index]:
+            found.append(Problem(("groups", index, "name"), f"'{group.name}' is given twice"))
+        if group.load not in loads:
+            text = f"no load is called '{group.load}'{suggest(group.load, list(loads))}"
+            found.append(Problem(("groups", index, "load"), text, ("loads",)))
+    for index, event in enumerate(events):
+        if event.group not in names:
+            text = f"no group is called '{event.group}'{suggest(event.group, names)}"
+            found.append(Problem(("events", index, "group"), text, ("groups",)))
+        if event.load is not None and event.load not in loads:
+            text = f"no load is called '{event.load}'{suggest(event.load, list(loads))}"
+            found.append(Problem(("events", index, "load"), text, ("loads",)))
+        if event.at + event.spread >= ends_ns:
+            text = f"the scenario ends at {format_time(ends_ns)}, settling included"
+            found.append(Problem(("events", index, "at"), text, ("time",)))
+    return found

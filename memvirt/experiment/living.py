@@ -1,0 +1,132 @@
+"""A scenario whose fleet lives: groups of VMs with loads over simulated time, on a host of real size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from memvirt.errors import ConfigError
+from memvirt.experiment.fleet_spec import Named
+from memvirt.experiment.life_spec import HARVEST_EPOCHS, Event, Group, Time, disagreements
+from memvirt.experiment.scenario import Scale, Tier
+from memvirt.results.record import Kind, ratio_text
+from memvirt.settings.config import HostConfig
+from memvirt.settings.diagnose import Conflicts, validate
+from memvirt.settings.fields import DISTINCT, Name
+from memvirt.settings.vm_config import VmConfig
+from memvirt.units import PAGE_SIZE, format_time
+from memvirt.workloads import Workload
+from memvirt.workloads.load import Load
+
+
+class Living(Named):
+    """Groups of VMs, what they do all the time, and the ratios to try."""
+
+    kind: ClassVar[Kind] = "life"
+    has_vms: ClassVar[bool] = True
+    times_wall: ClassVar[bool] = False
+    measures_workload: ClassVar[bool] = False
+    private: ClassVar[tuple[str, ...]] = ()  # contents of its groups are not compared with other scenarios'
+    baseline: ClassVar[str] = "baseline"
+    has_baseline: ClassVar[bool] = False  # its slowdown is of the VMs' own work
+    host_settings: ClassVar[tuple[str, ...]] = tuple(name for name in HostConfig.model_fields if name != "content")
+
+    overcommit_percent: Annotated[list[Scale], DISTINCT] = Field(
+        description="ratios to run, in per cent: VMs of every group that is not fixed, to those at ratio 1.0",
+        min_length=1,
+    )
+    content: Literal["fingerprint", "bytes"] = Field(
+        default="fingerprint", description="what VMs' pages are on this machine: 8-byte fingerprints, or bytes"
+    )
+    time: Time = Field(description="how long it lasts, and how finely it is looked at; keys below")
+    loads: dict[Name, Load] = Field(description="what VMs do all the time, by name; keys below", min_length=1)
+    groups: list[Group] = Field(description="VMs that are alike; keys below", min_length=1)
+    events: list[Event] = Field(description="what happens to groups; keys below", default=[])
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if problems := disagreements(self.time, self.loads, self.groups, self.events):
+            raise Conflicts(problems)
+        return self
+
+    timed: ClassVar[bool] = True
+
+    def scaled(self, tier: Tier) -> Living:
+        """The scenario with a tier's memory and durations."""
+        groups = [g.model_copy(update={"memory": max(64, g.memory * tier.memory_percent // 100)}) for g in self.groups]
+        return self.model_copy(update={"groups": groups, "time": self.time.scaled(tier.accesses_percent)})
+
+    def promising(self, promised: Mapping[str, tuple[int, ...]]) -> Living:
+        """The scenario itself: its groups say what they are promised."""
+        return self
+
+    with_promises = promising
+
+    def with_contents(self, classes: Mapping[str, Sequence[str]]) -> Living:
+        """The scenario whose VMs are filled from other classes: of "image", of "private", or of both."""
+        changed = {key: tuple(names) for key, names in classes.items()}
+        groups = [
+            group.model_copy(update={"content": group.content.model_copy(update=changed)}) for group in self.groups
+        ]
+        return self.model_copy(update={"groups": groups})
+
+    def comparable_with(self, private: tuple[str, ...]) -> Living:
+        """The scenario itself."""
+        return self
+
+    @property
+    def points(self) -> list[int]:
+        """The ratios the scenario is run at, in percent."""
+        return self.overcommit_percent
+
+    def sizes(self, percent: int) -> list[int]:
+        """Configured pages of each VM at a ratio, those that come later included."""
+        return [group.memory for group in self.groups for _ in range(group.count(percent))]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of a corpus that its VMs are filled from."""
+        return tuple(name for group in self.groups for name in (*group.content.image, *group.content.private))
+
+    def vms(self, percent: int) -> list[VmConfig]:
+        """Its VMs at a ratio, without guests."""
+        return [group.vm(number) for group in self.groups for number in range(group.count(percent))]
+
+    def accesses(self, percent: int) -> int:
+        """About how many operations a cell does."""
+        lasts_ns = self.time.settle + self.time.duration
+        return sum(
+            group.count(percent) * (2 * touched + self.loads[group.load].touches(touched, self.time.epoch, lasts_ns))
+            for group in self.groups
+            for touched in [group.memory * group.touched_percent // 100]
+        )
+
+    @property
+    def workloads(self) -> dict[str, Workload]:
+        """None that are read from elsewhere."""
+        return {}
+
+    def host(self, percent: int, column: HostConfig) -> HostConfig:
+        """The column's host, with the scenario's content. ConfigError where accessed marks are collected more often than
+        its epochs allow."""
+        if column.harvest_interval < HARVEST_EPOCHS * self.time.epoch:
+            raise ConfigError(
+                f"scenario {self.name}: harvest_interval {format_time(column.harvest_interval)} is shorter than "
+                f"{HARVEST_EPOCHS} epochs of {format_time(self.time.epoch)}: warm pages would look cold; give a shorter "
+                f"epoch, or --set harvest_interval={format_time(HARVEST_EPOCHS * self.time.epoch)}"
+            )
+        return validate(HostConfig, {**column.model_dump(mode="json"), "content": self.content})
+
+    def baseline_host(self, percent: int, host: HostConfig) -> HostConfig:
+        """The same: there is no baseline."""
+        return host
+
+    def ratio(self, percent: int, host: HostConfig) -> str:
+        """Overcommit: configured pages / the host's, an exact decimal."""
+        return ratio_text(sum(self.sizes(percent)), host.memory, 2)
+
+    def bytes_held(self, host: HostConfig) -> int:
+        """Memory of this machine that a host takes: page bytes, where it has any."""
+        return host.memory * PAGE_SIZE if host.content == "bytes" else 0
