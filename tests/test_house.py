@@ -287,6 +287,9 @@ def test_the_readme_names_every_folder_and_its_purpose():
     assert there - data - inner - stubs <= set(told), "give each a line in the README's tree"
     assert set(told) <= there | {"tests/data"}, "the README's tree names what is not there"
     assert all(len(purpose) > 8 for purpose in told.values())
+    layers = list(dict.fromkeys(name.split(".")[0] for name in in_order(PYTHON_ORDER)))
+    shown = [name.removeprefix("memvirt/") for name in told if name.startswith("memvirt/")]
+    assert [name for name in shown if name in layers] == [name for name in layers if name in shown]
 
 
 def test_what_the_text_names_exists():
