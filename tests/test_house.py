@@ -62,7 +62,7 @@ report: aging_table notes document markup export terminal
 report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
 report.page: packing content build
-report: bundle.archive bundle.crate bundle.again bundle.contents bundle.verify
+report: bundle.archive bundle.crate bundle.again bundle.nameless bundle.contents bundle.verify
 cli: catalog_entry topics catalog show progress figure_files run_options jobs table timings merge
 cli: compare export plot report timeline doctor validate corpora content_models corpus_info corpus trace_info trace bundle run
 """
