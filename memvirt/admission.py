@@ -7,8 +7,7 @@
 Reservations must fit into memory under every rule: what is left of it beside fixed metadata and the high watermark.
 """
 
-from typing import Any
-
+from memvirt.engine.host.engine import Engine
 from memvirt.errors import AdmissionError
 from memvirt.settings.config import HostConfig
 
@@ -16,12 +15,12 @@ from memvirt.settings.config import HostConfig
 class Admission:
     """The rule of one host."""
 
-    def __init__(self, config: HostConfig, engine: Any) -> None:
+    def __init__(self, config: HostConfig, engine: Engine) -> None:
         self._rule, self._memory, self._metadata = config.commit, config.memory, engine.nr_fixed
         self._capacity = config.memory + config.swap_total
         self._reservable = config.memory - engine.nr_fixed - config.watermarks.high
 
-    def require(self, engine: Any, name: str, pages: int, reservation: int) -> None:
+    def require(self, engine: Engine, name: str, pages: int, reservation: int) -> None:
         """AdmissionError where a VM cannot be promised `pages`, `reservation` of them guaranteed, beside those there are."""
         reserved, promised = engine.promised()
         reserved += reservation

@@ -1,8 +1,9 @@
 """A host's decisions: what the decider is shown, and what is done of what it wants."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from memvirt.engine.host import accesses
+from memvirt.engine.host.engine import Engine
 from memvirt.policies.asking import Asked
 from memvirt.policies.base import Snapshot, Targets
 from memvirt.vm import Vm
@@ -16,7 +17,7 @@ class Decisions:
         self._last_ns = 0
         self._memo: Mapping[str, tuple[int, ...]] = {}
 
-    def snapshot(self, engine: Any, vms: Mapping[str, Vm], now_ns: int) -> Snapshot:
+    def snapshot(self, engine: Engine, vms: Mapping[str, Vm], now_ns: int) -> Snapshot:
         """The host between two turns, and what VMs did since the last decision."""
         frames = engine.frames
         return Snapshot(
@@ -30,7 +31,7 @@ class Decisions:
             memo=self._memo,
         )
 
-    def make(self, asked: Asked, engine: Any, vms: Mapping[str, Vm], now_ns: int) -> None:
+    def make(self, asked: Asked, engine: Engine, vms: Mapping[str, Vm], now_ns: int) -> None:
         """Ask, and do what is wanted."""
         snapshot = self.snapshot(engine, vms, now_ns)
         self._last_ns = now_ns
@@ -39,7 +40,7 @@ class Decisions:
             vm.mark()
         self.acted += self.apply(asked.answer(snapshot), engine, vms)
 
-    def apply(self, targets: Targets, engine: Any, vms: Mapping[str, Vm]) -> bool:
+    def apply(self, targets: Targets, engine: Engine, vms: Mapping[str, Vm]) -> bool:
         """Do what a decider wants, as far as it can be done; whether anything changed. No balloon takes what is reserved
         for a VM."""
         self._memo = targets.memo
@@ -47,7 +48,7 @@ class Decisions:
         for name, pages in targets.balloon_pages.items():
             if name in vms:
                 most = vms[name].pages - vms[name].engine_vm.reservation
-                acted |= vms[name].engine_vm.set_balloon_target(min(pages, most))
+                acted |= accesses.set_balloon_target(engine, vms[name].engine_vm, min(pages, most))
         for name, pages in targets.reclaim_pages.items():
             if name in vms:
                 acted |= engine.reclaim_from(vms[name].engine_vm, pages) > 0

@@ -13,9 +13,9 @@ from memvirt import border, stores
 from memvirt.admission import Admission
 from memvirt.deciding import Decisions
 from memvirt.engine.content import codec as codecs
-from memvirt.engine.host import audit, contiguity, sample, savings
-from memvirt.engine.host import host as engine_host
-from memvirt.engine.host import schedule as engine_run
+from memvirt.engine.host import admission, audit, cloning, contiguity, ending, sample, savings, schedule
+from memvirt.engine.host.engine import Engine
+from memvirt.engine.host.vm import Vm as EngineVm
 from memvirt.environment import memory_problem
 from memvirt.errors import ConfigError
 from memvirt.names import BACKINGS
@@ -70,7 +70,7 @@ class Host:
         codec = codecs.open_codec(config.codec, config.codec_level)
         content = border.content(config, corpus, codec)
         marks = config.watermarks
-        self._engine: Any = engine_host.Engine(
+        self._engine: Engine | None = Engine(
             content,
             stores.device(config.swap_device),
             stores.swap(config, border.swap_path(swap_path, config), swap_direct),
@@ -86,13 +86,13 @@ class Host:
             readahead=config.readahead,
             zpool_shrinker=config.zpool_shrinker,
             harvest_interval_ns=config.harvest_interval,
-            **({} if config.compact_threshold is None else {"compact_threshold": config.compact_threshold}),
+            compact_threshold=config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
             quantum_ns=config.quantum,
             costs=costs.for_codec(config.costs, config.codec),
             seed=config.seed,
         )
-        self._faces: dict[Any, Any] = {}  # of the engine's VMs and snapshots; what there is, it knows
+        self._faces: dict[EngineVm, Any] = {}  # of the engine's VMs and snapshots; what there is, it knows
         self._admission = Admission(config, self._engine)
         self._decider = config.decider()
         self._streams = Streams()
@@ -100,7 +100,7 @@ class Host:
         self._look: Callable[[int], int] | None = None
 
     @property
-    def engine(self) -> Any:
+    def engine(self) -> Engine:
         """The engine's host; ConfigError once this host is closed, and in a process that was forked from its own,
         InvariantError in another thread than the one that made it."""
         if self._engine is None:
@@ -117,7 +117,7 @@ class Host:
         """Give the host's memory and swap back to this machine now, whatever objects of it are kept: its VMs and
         snapshots cannot be used afterwards."""
         if self._engine is not None:
-            self._engine.close()
+            ending.close(self._engine)
         self._engine = None
         self._faces = {}
 
@@ -149,7 +149,8 @@ class Host:
         """What create_vm does, of settings that are validated already."""
         engine = self.engine
         self._admission.require(engine, config.name, config.memory, config.reservation)
-        vm = engine.create_vm(
+        vm = admission.create_vm(
+            engine,
             config.name,
             config.memory,
             limit=config.limit,
@@ -168,7 +169,7 @@ class Host:
         if not (isinstance(name, str) and NAME.fullmatch(name)):  # building a model takes longer than a clone
             name = validate(CloneConfig, {"name": name}).name
         self._admission.require(engine, name, parent.pages, parent.engine_vm.reservation)
-        return self._face(Vm, engine.clone_vm(parent.engine_vm, name, parent.disk_for_copy()))
+        return self._face(Vm, cloning.clone_vm(engine, parent.engine_vm, name, parent.disk_for_copy()))
 
     def save_vm(self, vm: Vm) -> SavedState:
         """What Vm.snapshot does. A snapshot reserves nothing, but under commit='strict' it is promised as much as its VM:
@@ -176,7 +177,7 @@ class Host:
         engine = self.engine
         self.require(vm)
         self._admission.require(engine, vm.name, vm.pages, 0)
-        return self._face(SavedState, engine.clone_vm(vm.engine_vm, vm.name, vm.disk_for_copy(), False))
+        return self._face(SavedState, cloning.clone_vm(engine, vm.engine_vm, vm.name, vm.disk_for_copy(), False))
 
     def require(self, vm: object) -> None:
         """ConfigError unless this is a VM of this host, and lives."""
@@ -184,15 +185,15 @@ class Host:
             raise ConfigError(f"{vm!r} is no VM of this host")
         if vm.host is not self:
             raise ConfigError(f"VM '{vm.name}' belongs to another host")
-        vm.engine_vm._require()
+        vm.engine_vm.require()
 
-    def _face(self, kind: type[Face], engine_vm: Any) -> Face:
+    def _face(self, kind: type[Face], engine_vm: EngineVm) -> Face:
         """The one Vm or SavedState of an engine's VM. A signal may come at any moment: one that is made twice has not been
         seen yet."""
         face: Face = self._faces.get(engine_vm) or self._faces.setdefault(engine_vm, kind(self, engine_vm))
         return face
 
-    def forget(self, engine_vm: Any) -> None:
+    def forget(self, engine_vm: EngineVm) -> None:
         """Drop the face of a VM or snapshot that has ended. One that stays costs a little memory."""
         self._faces.pop(engine_vm, None)
 
@@ -244,7 +245,7 @@ class Host:
             def decide(now_ns: int) -> None:
                 self._decisions.make(asked, engine, self._named(), now_ns)
 
-        outcome = engine_run.run(
+        outcome = schedule.run(
             engine,
             {vm.engine_vm: batches for vm, batches in self._streams.begin(streams).items()},
             on_exhausted=self.config.on_exhausted,
@@ -271,16 +272,16 @@ class Host:
 
     def scan(self, pages: int | None = None) -> int:
         """Returns how many pages were merged: the scanner looks at `pages` pages, or at everything once."""
-        return int(self.engine.scan(None if pages is None else border.whole("pages to scan", pages, 32)))
+        return self.engine.scan(None if pages is None else border.whole("pages to scan", pages, 32))
 
     def compact(self, blocks: int | None = None) -> int:
         """Returns how many free 2 MiB blocks were made by moving pages: at most `blocks`, or as many as possible (None)."""
-        return int(self.engine.compact(None if blocks is None else border.whole("blocks", blocks, 32)))
+        return self.engine.compact(None if blocks is None else border.whole("blocks", blocks, 32))
 
     def collapse(self) -> int:
         """Map everything huge that can be: in place, or by copying into free 2 MiB blocks. Returns how many leaf
         tables became huge."""
-        return int(self.engine.collapse())
+        return self.engine.collapse()
 
     def settle(self, passes: int) -> None:
         """The scanner, if there is one, makes `passes` full passes while all VMs are idle."""
@@ -311,7 +312,7 @@ class Host:
     @property
     def sim_ns(self) -> int:
         """Simulated time, ns: what every VM had to do before is done."""
-        return int(self.engine.sim_ns())
+        return self.engine.sim_ns()
 
     def counters(self) -> dict[str, int]:
         """Exact event counts; memvirt.metrics.registry describes each. What guests count of themselves (guest.NAME) is summed
@@ -327,7 +328,7 @@ class Host:
 
     def cpu_ns(self) -> dict[str, int]:
         """Simulated processor time by mechanism, ns."""
-        return dict(self.engine.meter.cpu())
+        return self.engine.meter.cpu()
 
     def histograms(self) -> dict[str, Any]:
         """Per fault kind the complete histogram of simulated latency: count, sum_ns, max_ns, buckets. "request": of the parts
@@ -337,24 +338,24 @@ class Host:
 
     def wall_samples(self) -> dict[str, Any]:
         """The same in this machine's time, of one fault in `every`."""
-        return dict(self.engine.meter.wall_samples())
+        return self.engine.meter.wall_samples()
 
     def usage(self) -> dict[str, int]:
         """Frames by use; sums to the host's memory."""
-        return dict(self.engine.frames.usage())
+        return self.engine.frames.usage()
 
     def stall(self) -> dict[str, int]:
         """Time in which VMs waited for memory, as Linux's PSI: some (at least one) and full (all that had work), as
         totals in simulated ns and averages over 10, 60 and 300 simulated seconds in 1/100 %."""
-        return dict(self.engine.stalls.of_host())
+        return self.engine.stalls.of_host()
 
     def sharing(self) -> dict[str, int]:
         """What page sharing saves now, of which kind and at what cost, and the scanner's own counts."""
-        return dict(savings.sharing_state(self.engine))
+        return savings.sharing_state(self.engine)
 
     def sharing_histograms(self) -> dict[str, Any]:
         """Complete histograms (simulated ns) of how long duplicates lived and how long frames stayed merged."""
-        return {} if self.engine.index is None else dict(self.engine.index.histograms())
+        return {} if self.engine.index is None else self.engine.index.histograms()
 
     def sample(self) -> tuple[bytes, tuple[str, ...], bytes]:
         """For time lines, packed as int64: the numbers that memvirt.names lists as SAMPLED_STATES and SAMPLED_COUNTS, the
@@ -367,7 +368,7 @@ class Host:
         pool = self.zpool()
         waste = {} if pool is None else {kind: pool[f"{kind}_waste_bytes"] for kind in ("rounding", "sparse", "tail")}
         vms = {vm.name: contiguity.of_vm(self.engine, vm.engine_vm) for vm in self.vms}
-        return dict(self.engine.fragmentation()) | {"zpool_waste": waste, "vms": vms}
+        return contiguity.of_host(self.engine) | {"zpool_waste": waste, "vms": vms}
 
     def zpool(self) -> dict[str, int] | None:
         """What the compressed cache holds, or None without one."""

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from memvirt.engine.device import Device
+from memvirt.engine.host.engine import Engine
 from memvirt.engine.stores.swap import Swap
 from memvirt.engine.stores.swapset import SwapSet
 from memvirt.settings.config import HostConfig
@@ -59,7 +60,7 @@ def device(setting: SwapDevice) -> Device:
     return Device(setting.name, **setting.constants())
 
 
-def events(engine: Any) -> dict[str, int]:
+def events(engine: Engine) -> dict[str, int]:
     """What the compressed cache counts, requests to all disks of swap and guests (as iostat has them), discards."""
     pool = engine.mapping.zpool
     counted = {} if pool is None else pool.stats()
@@ -76,9 +77,10 @@ def events(engine: Any) -> dict[str, int]:
     }
 
 
-def swap_areas(engine: Any) -> list[dict[str, Any]]:
+def swap_areas(engine: Engine) -> list[dict[str, Any]]:
     """Every swap area, that of highest priority first."""
-    priorities = getattr(engine.mapping.swap, "priorities", (0,))
+    space = engine.mapping.swap
+    priorities = space.priorities if isinstance(space, SwapSet) else (0,)
     return [
         {
             "priority": priority,
@@ -96,6 +98,8 @@ def swap_areas(engine: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _areas(engine: Any) -> tuple[Swap, ...]:
+def _areas(engine: Engine) -> tuple[Swap, ...]:
     space = engine.mapping.swap
-    return () if space is None else getattr(space, "areas", (space,))
+    if space is None:
+        return ()
+    return space.areas if isinstance(space, SwapSet) else (space,)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memvirt.border import op_codes, page_numbers, whole
-from memvirt.engine.host import contiguity
+from memvirt.engine.host import accesses, cloning, contiguity, ending
+from memvirt.engine.host.vm import Vm as EngineVm
 from memvirt.engine.stores.swap import Swap
 from memvirt.errors import ConfigError
 from memvirt.policies.base import ColdAge, VmView
@@ -28,7 +29,7 @@ class RunOutcome(NamedTuple):
 class Vm:
     """One VM of a host; made by Host.create_vm and Vm.clone."""
 
-    def __init__(self, host: Host, engine_vm: Any) -> None:
+    def __init__(self, host: Host, engine_vm: EngineVm) -> None:
         self.host = host
         self._engine_vm = engine_vm
         self.name: str = engine_vm.name
@@ -37,7 +38,7 @@ class Vm:
         self._promoted_before: dict[int, int] = {}
 
     @property
-    def engine_vm(self) -> Any:
+    def engine_vm(self) -> EngineVm:
         """The engine's VM. ConfigError once the host is closed, or in a process that was forked from its own."""
         _ = self.host.engine
         return self._engine_vm
@@ -65,17 +66,21 @@ class Vm:
     def write(self, address: int, data: bytes) -> int:
         """Write bytes at a guest-physical address (guest-virtual for a VM with a guest). Returns how many were
         written; fewer than asked when memory ran out, `outcome` says why."""
-        return int(self.engine_vm.write(whole("address", address, 64), np.frombuffer(data, np.uint8)))
+        return accesses.write(
+            self.host.engine, self._engine_vm, whole("address", address, 64), np.frombuffer(data, np.uint8)
+        )
 
     def read(self, address: int, length: int) -> bytes:
         """The bytes there; ConfigError when memory runs out on the way, StoreError when they are lost."""
-        return bytes(self.engine_vm.read(whole("address", address, 64), whole("length", length, 64)))
+        return accesses.read(
+            self.host.engine, self._engine_vm, whole("address", address, 64), whole("length", length, 64)
+        )
 
     def read_pages(self, pages: ArrayLike) -> NDArray[np.uint8]:
         """Whole pages, uint8 [n, 4096]."""
         numbers = page_numbers(pages)
         out = np.zeros((len(numbers), PAGE_SIZE), np.uint8)
-        self.engine_vm.read_pages(numbers, out)
+        accesses.read_pages(self.host.engine, self._engine_vm, numbers, out)
         return out
 
     def access(self, pages: ArrayLike, writes: ArrayLike, sources: ArrayLike | None = None) -> RunOutcome:
@@ -83,18 +88,18 @@ class Vm:
         why it stopped."""
         numbers = page_numbers(pages)
         origin = None if sources is None else page_numbers(sources)
-        done = self.engine_vm.access(numbers, op_codes(writes), origin)
-        return RunOutcome(int(done), self.engine_vm.outcome_name)
+        done = accesses.access(self.host.engine, self._engine_vm, numbers, op_codes(writes), origin)
+        return RunOutcome(done, self.engine_vm.outcome_name)
 
     @property
     def outcome(self) -> str:
         """How the last access ended: done, or what could not be had. Like sim_ns, stall_ns and writes_done it can be asked
         of a VM that has ended."""
-        return str(self.engine_vm.outcome_name)
+        return self.engine_vm.outcome_name
 
     @property
     def sim_ns(self) -> int:
-        return int(self.engine_vm.now_ns)
+        return self.engine_vm.now_ns
 
     @property
     def stall_ns(self) -> int:
@@ -109,7 +114,7 @@ class Vm:
     def work_ns(self) -> int:
         """Simulated time in which this VM had work and did not wait for memory. What it is slowed down by is
         (work_ns + stall_ns) / work_ns. Sleep is neither: see Host.run and sleep_until."""
-        return int(self.engine_vm.busy_ns) - self.stall_ns
+        return self.engine_vm.busy_ns - self.stall_ns
 
     def sleep_until(self, sim_ns: int) -> None:
         """The VM is idle until that simulated time; nothing if its clock has come further already. ConfigError while it
@@ -120,17 +125,16 @@ class Vm:
         """Of the parts of batches that had due times: "latency", a histogram of the simulated ns from then until each was
         done, waiting for those before it included; "behind_ns", for how long the first has been due that is not done.
         None if there were none."""
-        found = self.engine_vm.requests()
-        return None if found is None else dict(found)
+        return self.engine_vm.requests()
 
     @property
     def tag_base(self) -> int:
-        return int(self.engine_vm.tag_base)
+        return self.engine_vm.tag_base
 
     @property
     def writes_done(self) -> int:
         """How many access writes the VM has done; the next one's tag follows from it."""
-        return int(self.engine_vm.sequence)
+        return self.engine_vm.sequence
 
     def clone(self, name: str) -> Vm:
         """A copy-on-write clone: shares all memory until one of the two writes. It is promised as much as this VM:
@@ -159,32 +163,36 @@ class Vm:
             raise ConfigError(f"VM '{self.name}': {saved!r} is no snapshot")
         if saved.host is not self.host:
             raise ConfigError(f"VM '{self.name}': the snapshot of '{saved.name}' belongs to another host")
-        self.engine_vm._require()
-        self.host.engine.revert_vm(self.engine_vm, saved.engine_vm, self.disk_for_copy())
+        self.engine_vm.require()
+        cloning.revert_vm(self.host.engine, self._engine_vm, saved.engine_vm, self.disk_for_copy())
 
     def balloon(self, target: str | int) -> int:
         """Move the balloon towards `target` (text, or bytes) and return what it holds now, in bytes."""
-        return int(self.engine_vm.balloon(parse_pages(target, allow_zero=True))) * PAGE_SIZE
+        return accesses.balloon(self.host.engine, self._engine_vm, parse_pages(target, allow_zero=True)) * PAGE_SIZE
 
     def pin(self, first: int, pages: int) -> int:
         """Keep pages in memory, as passthrough and mlock do: what the host does with clones, sharing and reclaim, and a
         guest with its own swap and balloon, leaves them where they are. Returns how many could be."""
-        return int(self.engine_vm.pin(whole("first page", first, 32), whole("pages", pages, 32)))
+        return accesses.pin(
+            self.host.engine, self._engine_vm, whole("first page", first, 32), whole("pages", pages, 32)
+        )
 
     def unpin(self, first: int, pages: int) -> int:
         """Let pages go again; with all pages of the VM, also those that its guest has freed since. Returns how many could
         be reached."""
-        return int(self.engine_vm.unpin(whole("first page", first, 32), whole("pages", pages, 32)))
+        return accesses.unpin(
+            self.host.engine, self._engine_vm, whole("first page", first, 32), whole("pages", pages, 32)
+        )
 
     def counters(self) -> dict[str, int]:
         """Frames charged, balloon, and what the guest counts for itself."""
         guest = self.engine_vm.guest
         own = {"charged_pages": self.engine_vm.charged, "stall_ns": self.stall_ns, "sim_ns": self.sim_ns}
-        return own if guest is None else {**own, "balloon_pages": guest.nr_balloon, **guest.counters()}
+        return own if guest is None else {**own, "balloon_pages": guest.memory.nr_balloon, **guest.counters()}
 
     def usage(self) -> dict[str, int]:
         """Pages charged, present, out of memory, and the proportional share (in thousandths of a page)."""
-        return contiguity.usage_of_vm(self.host.engine, self.engine_vm)
+        return contiguity.usage_of_vm(self.host.engine, self._engine_vm)
 
     def view(self) -> VmView:
         """This VM as a decider sees it."""
@@ -194,12 +202,12 @@ class Vm:
             name=self.name,
             configured_pages=self.pages,
             held_pages=account["charged"],
-            balloon_pages=0 if guest is None else guest.nr_balloon,
+            balloon_pages=0 if guest is None else guest.memory.nr_balloon,
             active_pages=account["active"],
             shares=account["shares"],
             reservation_pages=account["reservation"],
             limit_pages=account["limit"],
-            guest_free_pages=0 if guest is None else guest.buddy.nr_free,
+            guest_free_pages=0 if guest is None else guest.memory.buddy.nr_free,
             guest_cache_pages=self.engine_vm.cache_pages,
             stall_some_ns=self.stall_ns - self._stalled_before_ns,
             stall_full_ns=self.stall_ns - self._stalled_before_ns,
@@ -209,14 +217,14 @@ class Vm:
 
     def destroy(self) -> None:
         """The VM ends; what only it held is free again."""
-        self.host.engine.destroy_vm(self.engine_vm)
+        ending.destroy_vm(self.host.engine, self._engine_vm)
         self.host.forget(self._engine_vm)
 
 
 class SavedState:
     """What a VM's memory held when Vm.snapshot was called. Costs leaf tables until its pages are written."""
 
-    def __init__(self, host: Host, engine_vm: Any) -> None:
+    def __init__(self, host: Host, engine_vm: EngineVm) -> None:
         self.host = host
         self.engine_vm = engine_vm
         self.name: str = engine_vm.name
@@ -226,5 +234,5 @@ class SavedState:
 
     def drop(self) -> None:
         """Give it up; what only it held is free again."""
-        self.host.engine.destroy_vm(self.engine_vm)
+        ending.destroy_vm(self.host.engine, self.engine_vm)
         self.host.forget(self.engine_vm)

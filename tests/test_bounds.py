@@ -6,7 +6,7 @@ import pytest
 import memvirt
 from memvirt.engine.content.fingerprints import Fingerprints
 from memvirt.engine.device import Device
-from memvirt.engine.host.host import Engine
+from memvirt.engine.host.engine import Engine
 from memvirt.errors import ConfigError
 
 PAGE = 4096
@@ -35,7 +35,27 @@ def test_a_host_larger_than_its_numbers_is_refused(settings, said):
 
 def test_the_engine_itself_refuses_more_frames_than_entries_can_name():
     with pytest.raises(ConfigError, match="268435457 frames; the most is 268435456: entries have 28 bits for one"):
-        Engine(Fingerprints((1 << 28) + 1), Device("nvme"), None, seed=0, costs={})
+        Engine(
+            Fingerprints((1 << 28) + 1),
+            Device("nvme"),
+            order="lru",
+            order_options={},
+            min_pages=0,
+            low_pages=0,
+            high_pages=0,
+            zpool=None,
+            sharing=None,
+            sharing_options={},
+            provisioning=0,
+            readahead=0,
+            zpool_shrinker=False,
+            harvest_interval_ns=1,
+            compact_threshold=None,
+            collapse_interval_ns=0,
+            quantum_ns=1,
+            costs={},
+            seed=0,
+        )
 
 
 def test_a_vm_of_more_pages_than_its_numbers_is_refused():

@@ -1,5 +1,6 @@
 """Bundles prove themselves: what is whole passes, and what was changed fails and is named, by whoever changed it."""
 
+import gzip
 import json
 import random
 import shutil
@@ -18,6 +19,7 @@ from memvirt.errors import BundleError, ConfigError, FolderError
 from memvirt.report.bundle import archive, contents, crate
 from memvirt.report.bundle.contents import Wish, bundle
 from memvirt.report.bundle.verify import Rerun, verify
+from memvirt.results import shelf
 
 pytest.importorskip("rocrate")
 pytest.importorskip("tabulate")
@@ -130,12 +132,43 @@ def test_what_is_not_memvirts_stays_out(results, tmp_path):
         assert not [name for name in inside.namelist() if "notes" in name or "half" in name]
 
 
+@pytest.mark.parametrize("packs", [False, True])
+def test_the_machine_s_name_is_not_sent(results, tmp_path, packs):
+    """Not in records, not in timings, however the run is kept; and what is sent still proves itself."""
+    records = [made(seed=seed, environment={"hostname": "alice-laptop", "cpus": 2}) for seed in (1, 2)]
+    run = folder(tmp_path / "run", records)
+    if packs:
+        kept = shelf.Pack(run)
+        kept.begin((run / "run.json").read_text())
+        for record in records:
+            kept.write(record)
+        shutil.rmtree(run / "cells")
+        (run / "run.json").unlink()
+    (run / "timings").mkdir()
+    told = {"metadata": {"hostname": "alice-laptop", "unit": "second"}, "benchmarks": [{"runs": [{"metadata": {}}]}]}
+    (run / "timings" / "a--b--s1.json").write_text(json.dumps(told))
+    bundle(run, tmp_path / "b.zip", Wish())
+    with zipfile.ZipFile(tmp_path / "b.zip") as inside:
+        every = {name: inside.read(name) for name in inside.namelist()}
+    plain = [gzip.decompress(data) if name.endswith(".gz") else data for name, data in every.items()]
+    assert not any(b"alice" in data for data in plain) and any(b'"cpus":2' in data for data in plain)
+    del told["metadata"]["hostname"]
+    assert json.loads(every["run/timings/a--b--s1.json"]) == told
+    assert set(standings(tmp_path / "b.zip").values()) <= {"PASS", "SKIP"}
+
+
+def test_what_does_not_hold_the_name_is_copied_byte_for_byte(packed, results):
+    with zipfile.ZipFile(packed) as inside:
+        for path in [results / "run.json", *(results / "cells").iterdir()]:
+            assert inside.read(f"run/{path.relative_to(results).as_posix()}") == path.read_bytes()
+
+
 def test_a_licence_and_authors_are_told(results, tmp_path):
     bundle(results, tmp_path / "b.zip", Wish(license="CC-BY-4.0", authors=("A. Author",)))
     with zipfile.ZipFile(tmp_path / "b.zip") as inside:
         graph = {each["@id"]: each for each in json.loads(inside.read(crate.FILE))["@graph"]}
     assert graph["./"]["license"] == {"@id": "https://spdx.org/licenses/CC-BY-4.0"}
-    assert graph["#author-1"]["name"] == "A. Author" and graph["#run"]["agent"] == [{"@id": "#author-1"}]
+    assert graph["#author-1"]["name"] == "A. Author" and graph["#run"]["agent"] == {"@id": "#author-1"}
     assert graph["./"]["datePublished"] == "2026-01-02T03:04:05+00:00"
 
 
@@ -340,6 +373,7 @@ def test_verify_ends_with_4_when_anything_failed(packed, tmp_path):
 def test_bundle_says_what_it_made(results, tmp_path):
     done = run("bundle", results, "-o", tmp_path / "a.crate.zip")
     assert done.exit_code == 0 and contents.sum_of(tmp_path / "a.crate.zip").sha256 in done.stderr
+    assert "--license and --author would say so" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -365,7 +399,7 @@ def test_what_cannot_be_is_said(results, tmp_path, monkeypatch, words, error, sa
 # ---- what others think of it
 
 
-def test_the_validator_of_the_profile_accepts_it(packed, tmp_path, monkeypatch):
+def test_the_validator_of_the_profile_accepts_it(results, packed, tmp_path, monkeypatch):
     """roc-validator wants the context from the network; here the library's own copy stands for it."""
     services = pytest.importorskip("rocrate_validator.services")
     from importlib.resources import files
@@ -382,18 +416,23 @@ def test_the_validator_of_the_profile_accepts_it(packed, tmp_path, monkeypatch):
 
     monkeypatch.setattr(HttpRequester, "get", lambda self, url, **how: Answer(), raising=False)
 
-    def issues(path):
+    def issues(path, level="REQUIRED"):
         found = services.validate(
             services.ValidationSettings(
                 rocrate_uri=str(path),
                 profile_identifier="process-run-crate-0.5",
-                requirement_severity="REQUIRED",
+                requirement_severity=level,
                 offline=True,
             )
         )
         return [issue.message for issue in found.get_issues()]
 
     assert issues(packed) == []
+    bundle(results, tmp_path / "told.zip", Wish(license="CC-BY-4.0", authors=("A. Author",)))
+    unknown = ("url", "absolute URI", "endTime", "publisher", "affiliation")  # what nobody told, and no one may invent
+    assert [
+        each for each in issues(tmp_path / "told.zip", "RECOMMENDED") if not any(map(each.__contains__, unknown))
+    ] == []
 
     def without_instrument(files):
         told = json.loads(files[crate.FILE])

@@ -31,7 +31,7 @@ def standing(*records, **parts):
 
 
 def test_a_number_inside_its_range_holds_the_claim_and_one_outside_fails_it():
-    assert standing(made(slowdown="2.000")) == ("held", "slowdown 2×")
+    assert standing(made(slowdown="2.000")) == ("held", "slowdown 2.00×")
     assert standing(made(slowdown="3.000"))[0] == "held", "the bound itself is inside"
     told = standing(made(slowdown="3.500"))
     assert told == ("failed", "zipf-150--swap, seed 1: slowdown 3.50×, claimed at most 3")
@@ -177,7 +177,7 @@ def test_a_table_tells_which_claims_held_and_a_folder_s_own_take_the_place_of_th
     records = [made(slowdown="2.000")]
     text = terminal.text(records, 100, shown)
     assert "Expected of this suite: 1 held, 1 failed." in text
-    assert "  held: a: It is fast. (slowdown 2×)" in text and "  failed: wrong: It is *slow*." in text
+    assert "  held: a: It is fast. (slowdown 2.00×)" in text and "  failed: wrong: It is *slow*." in text
     assert "\n- failed: wrong" in markup.to_markdown(records, shown)
     assert json.loads(export.to_json(records, shown))["claims"][1]["standing"] == "failed"
     place = folder(tmp_path / "run", records)

@@ -182,13 +182,14 @@ def hosts_pay_for_every_frame_and_slot(**settings):
     from test_faults_injected import MIB
 
     import memvirt
+    from memvirt.engine.testing.host import fixed_bytes
 
     shim, sizes = ctypes.CDLL(None), []
     for scale in (1, 2):
         shim.shim_count()
         host = memvirt.Host(memory=scale * 8 * MIB, swap=scale * 24 * MIB, zpool_percent=20, **settings)
         asked, engine = shim.shim_asked(), host.engine
-        charged = engine.fixed_bytes(engine.mapping.swap)
+        charged = fixed_bytes(engine)
         if engine.index is not None:
             charged += engine.index.metadata_bytes() + engine.scanner.metadata_bytes()
         assert charged <= 4096 * host.usage()["fixed"] < charged + 64 * 4096, (settings, charged, host.usage())
@@ -206,12 +207,12 @@ def pages_out_are_paid_for(settings):
     for page in range(8000):
         if page == 2500:  # out go the first pages; what is measured (stalls) has its tables
             shim.shim_count()
-            before = host.engine.heap_bytes()
+            before = host.engine.frames.heap_bytes
         shadow.write(page, noise(page) if page % 4 == 0 else text(page))
-    live, paid = shim.shim_live(), host.engine.heap_bytes() - before
+    live, paid = shim.shim_live(), host.engine.frames.heap_bytes - before
     lists = 2 * 12 * (host.usage()["backing"] + host.usage()["table"])  # of slabs: where their frames lie
     host.check()
-    assert host.usage()["backing"] >= host.engine.heap_bytes() / 4096
+    assert host.usage()["backing"] >= host.engine.frames.heap_bytes / 4096
     assert paid > 40_000 or not settings["zpool_percent"]
     assert live <= paid * 1.02 + lists + 2048, (live, paid, lists)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine.host import contiguity
+from memvirt.engine.host import accesses, admission, cloning, contiguity, ending
 from memvirt.engine.testing.contents import PageProbe
 from memvirt.errors import ConfigError, InvariantError
 from memvirt.policies.base import Targets
@@ -38,11 +38,15 @@ def test_vms_of_another_host_are_refused_whatever_they_are_for():
         "clone": lambda: here.clone_vm(other, "b"),
         "run": lambda: here.run({other: [([0], [1])]}),
         "save": lambda: here.save_vm(other),
-        "engine clone": lambda: here.engine.clone_vm(other.engine_vm, "b"),
-        "engine revert": lambda: here.engine.revert_vm(mine.engine_vm, other.engine_vm),
-        "engine revert of it": lambda: here.engine.revert_vm(other.engine_vm, mine.engine_vm),
-        "engine destroy": lambda: here.engine.destroy_vm(other.engine_vm),
+        "engine clone": lambda: cloning.clone_vm(here.engine, other.engine_vm, "b"),
+        "engine revert": lambda: cloning.revert_vm(here.engine, mine.engine_vm, other.engine_vm),
+        "engine revert of it": lambda: cloning.revert_vm(here.engine, other.engine_vm, mine.engine_vm),
+        "engine destroy": lambda: ending.destroy_vm(here.engine, other.engine_vm),
         "engine reclaim": lambda: here.engine.reclaim_from(other.engine_vm, 10),
+        "engine accesses": lambda: accesses.access(
+            here.engine, other.engine_vm, np.zeros(1, np.uint32), np.zeros(1, np.uint8)
+        ),
+        "engine balloon": lambda: accesses.balloon(here.engine, other.engine_vm, 1),
         "engine usage": lambda: contiguity.usage_of_vm(here.engine, other.engine_vm),
         "revert": lambda: mine.revert(saved),
     }
@@ -195,13 +199,13 @@ def test_a_closed_host_refuses_everything_in_words():
         lambda: host.create_vm("c", MIB),
         lambda: host.run({}),
         engine.harvest,
-        lambda: engine.create_vm("c", 10),
+        lambda: admission.create_vm(engine, "c", 10),
     ]
     for call in calls:
         with pytest.raises(ConfigError, match="the host is closed"):
             call()
     with pytest.raises(ConfigError, match="'a' has been destroyed"):
-        engine_vm.access(np.zeros(1, np.uint32), np.zeros(1, np.uint8))
+        accesses.access(engine, engine_vm, np.zeros(1, np.uint32), np.zeros(1, np.uint8))
     with pytest.raises(ConfigError, match="frame 0"):
         PageProbe(engine.content).frame_raw(0)
 

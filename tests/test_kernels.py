@@ -8,6 +8,7 @@ import pytest
 
 import memvirt
 from memvirt.engine.content.content import Bytes
+from memvirt.engine.host import accesses
 from memvirt.engine.memory.buddy import Buddy
 from memvirt.engine.testing.contents import PageProbe
 from memvirt.engine.testing.memory import BuddyProbe
@@ -37,7 +38,7 @@ def test_hit(benchmark, all_pages, content):
     owner, vm = touched(all_pages, content=content)
     loads = np.zeros(PAGES, np.uint8)
     before = owner.counters()
-    result = benchmark(vm.engine_vm.access, all_pages, loads)
+    result = benchmark(accesses.access, owner.engine, vm.engine_vm, all_pages, loads)
     after = owner.counters()
     assert result == PAGES and after["reads"] > before["reads"]
     assert all(after[name] == before[name] for name in after if name.startswith(("fault", "tcache")))
@@ -123,7 +124,7 @@ def test_compress(benchmark, random_pages):
     assert content.expand_frame(1, payload) and content.compare_frames(0, 1) == 0
 
 
-def test_buddy_bulk(benchmark):
+def test_buddy(benchmark):
     buddy = BuddyProbe(Buddy(PAGES))
 
     def take_and_give():

@@ -130,7 +130,7 @@ def test_a_guest_that_ended_has_no_say_in_translations(revert):
     host.check()
     host.engine.reclaim_from(vm.engine_vm, 50)
     host.check()
-    assert ended.nr_balloon == 0
+    assert ended.memory.nr_balloon == 0
 
 
 def test_the_disk_of_a_template_goes_with_it_even_while_clones_use_its_tables():

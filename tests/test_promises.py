@@ -134,7 +134,7 @@ def test_a_vm_that_ends_or_gives_pages_up_leaves_the_account_of_reservations_exa
     for vm in (vms[0], vms[3], clone, vms[1], vms[2]):
         vm.destroy()
         host.check()
-    assert host.engine.mapping.ahead == host.engine.mapping.ahead_vms == 0
+    assert host.engine.mapping.charges.ahead == host.engine.mapping.charges.ahead_vms == 0
 
 
 def test_the_kill_rule_spares_what_is_reserved():
@@ -287,12 +287,12 @@ def test_a_guest_keeps_a_pinned_page_where_it_is():
         fill(vm, 256)
         host.check()
     assert vm.counters()["guest_swap_out"] > 100
-    assert probe.nr_locked == 5
+    assert probe.memory.nr_locked == 5
     faults = vm.counters()["guest_faults"]
     assert vm.read(5 * PAGE, 3 * PAGE) != held and vm.read(201 * PAGE, PAGE)
     assert vm.counters()["guest_faults"] == faults, "they are where they were"
     twin = vm.clone("b")
-    assert twin.engine_vm.guest.nr_locked == 0, "it asked for nothing"
+    assert twin.engine_vm.guest.memory.nr_locked == 0, "it asked for nothing"
     host.check()
     assert vm.unpin(5, 3) == 3 and vm.unpin(201, 2) == 2
     for _ in range(4):

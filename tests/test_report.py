@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers.made_records import folder, made
 from helpers.program import call
@@ -103,6 +105,11 @@ def visit(browser, report_path):
 def run_of(records, name="mine", **about):
     manifest = replace(run_folder.read_manifest(QUICK), **about)
     return Run(name, name, manifest, tuple(records), 0)
+
+
+def carried(page, name):
+    """What a page carries under a name, as scripts read it."""
+    return packing.inflated(re.search(rf'<script type="text/plain" id="{name}">([^<]*)</script>', page)[1])
 
 
 def hostile_runs():
@@ -249,17 +256,17 @@ def test_there_is_nothing_in_it_that_would_be_fetched(report_path):
     text = html.unescape(report_path.read_text(encoding="utf-8"))
     page = re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r"""(src|href)=["'](?!#|data:,")""", page) and "@import" not in page and "url(" not in page
-    assert text.count("<script>") == 2 and "default-src 'none'" in text
+    assert text.count("<script>") == 1 and "default-src 'none'" in text
     assert "unsafe-inline" not in re.search(r"script-src [^;]*", text)[0]
 
 
 def test_hostile_names_stay_inside_their_elements():
     text = build.html(hostile_runs())
-    assert text.count("<script>") == 2
+    assert text.count("<script>") == 1
     page = re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL)
     assert "<img" not in page and not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e]", page)
-    for block in re.findall(r'<script type="application/json" id="[\w-]+">(.*?)</script>', text, re.DOTALL):
-        json.loads(block)
+    for name in ("shared", "figures", "config", "frame"):
+        json.loads(carried(text, f"read-{name}"))
 
 
 def test_rows_are_shared_and_come_back():
@@ -269,8 +276,12 @@ def test_rows_are_shared_and_come_back():
     shared = packing.Shared()
     figure = {"$schema": "s", "title": "t", "mark": "bar", "data": {"values": rows}}
     assert shared.add(figure) == {"mark": "bar", "data": 0} == shared.add(figure) and len(shared.sets) == 1
-    assert json.loads(packing.script_json(["</script><!--&\u2028"])) == ["</script><!--&\u2028"]
-    assert not re.search("[<>&\u2028]", packing.script_json(["</script><!--&\u2028"]))
+
+
+@given(st.text())
+def test_what_is_carried_comes_back_and_ends_no_element(text):
+    assert packing.inflated(packing.deflated(text)) == text
+    assert re.fullmatch("[A-Za-z0-9+/=]*", packing.deflated(text))
 
 
 # ---- what it says
@@ -299,6 +310,33 @@ def test_findings_have_intervals_and_seeds():
     assert content.findings(run_of(refused))[1][0][2].text == "nobody finished"
 
 
+def test_those_not_told_apart_from_the_best_are_named_and_the_next_is_told():
+    """Five seeds, two presets that change places, and one far behind: that is a difference."""
+    values = {"a": (1.0, 1.2, 1.0, 1.2, 1.0), "b": (1.2, 1.0, 1.2, 1.0, 1.2), "far": (9.0, 9.1, 9.2, 9.1, 9.0)}
+    records = [
+        made(preset=preset, seed=seed, slowdown=f"{value:.3f}")
+        for preset, each in values.items()
+        for seed, value in enumerate(each, start=1)
+    ]
+    _, ((*row,),) = content.findings(run_of(records))
+    assert [cell.text for cell in row][2] == "a, b (not told apart)" and [cell.text for cell in row][6:] == [
+        "far",
+        "9.08",
+    ]
+    _, ((*row,),) = content.findings(run_of([each for each in records if each.preset != "far"]))
+    assert [cell.text for cell in row][2] == "no difference"
+
+
+def test_a_row_without_numbers_says_so_where_the_first_number_would_be():
+    records = [made(), made(preset="none", status="refused", reason="no room")]
+    heads, rows = content.table([run_of(records)])
+    assert all(len(row) == len(heads) for row in rows)
+    first = [head for head, _ in heads].index("seeds") + 1
+    (refused,) = (row for row in rows if row[2].text == "none")
+    assert refused[first].text == "refused: by admission" and refused[first].ended
+    assert refused[2].heads and not any(cell.value for cell in refused[first:])
+
+
 def test_what_differs_between_runs_is_told_first_things_first():
     config = {"scenario": {"name": "zipf", "description": ""}, "host": {"swap": 1}, "ratio": "1.50"}
     one = run_of([made(config=config, environment={"cpu_model": "A", "load_1min": "1"})], "one", commit="a" * 40)
@@ -311,6 +349,21 @@ def test_what_differs_between_runs_is_told_first_things_first():
     assert content.differing([one, one]) == []
 
 
+def test_a_machine_s_name_is_not_sent_and_two_machines_are_still_told_apart():
+    runs = [run_of([made(environment={"hostname": name, "cpus": 2})], name) for name in ("alice-laptop", "bobs-node")]
+    assert content.environment(runs) == [["cpus", "2", "2"]]
+    assert content.differing(runs) == [["machine", "machine 1", "machine 2"]]
+    assert content.differing([runs[0], runs[0]]) == []
+    nameless = [replace(run, name=f"run{i}", folder=f"run{i}") for i, run in enumerate(runs)]
+    assert "laptop" not in build.html(nameless)
+
+
+def test_a_report_says_that_it_names_places(tmp_path, capsys):
+    there = folder(tmp_path / "run", [made()], asked=Asked(suite="/home/me/mine.toml", settings=["balloon=~/d.py:D"]))
+    assert call("report", str(there), "-o", str(tmp_path / "out.html")) in (0, None)
+    assert "places of this machine: /home/me/mine.toml, balloon=~/d.py:D" in capsys.readouterr().err
+
+
 def test_runs_stand_side_by_side_in_tables_and_figures(tmp_path):
     paths = [folder(tmp_path / name / "run", [made(preset="a"), made(preset="b")]) for name in ("x", "y")]
     runs = read_runs(paths)
@@ -318,7 +371,7 @@ def test_runs_stand_side_by_side_in_tables_and_figures(tmp_path):
     heads, rows = content.table(runs)
     assert heads[0] == ("run", False) and [row[0].text for row in rows] == ["x/run", "x/run", "y/run", "y/run"]
     text = build.html(runs)
-    figures = json.loads(re.search(r'id="read-figures">(.*?)</script>', text, re.DOTALL)[1])
+    figures = json.loads(carried(text, "read-figures"))
     assert all(figure["usermeta"]["runs"] == 2 for figure in figures)
 
 
@@ -351,6 +404,10 @@ def test_a_report_of_nothing_is_a_sentence(tmp_path, capsys):
     ):
         assert call("report", *map(str, words), "-o", str(tmp_path / "out.html")) == 2
         assert said in capsys.readouterr().err and not (tmp_path / "out.html").exists()
+    baseline = folder(tmp_path / "baseline", [made(role="baseline", preset="baseline")])
+    for words in (["report", "-o", str(tmp_path / "out.html")], ["plot"], ["bundle", "-o", str(tmp_path / "a.zip")]):
+        assert call(words[0], str(baseline), *words[1:]) == 2
+        assert f"{baseline}: no cell is finished; go on with" in capsys.readouterr().err
     assert call("report", str(whole), "-o", str(tmp_path / "no" / "out.html")) == 2
     assert "cannot be written" in capsys.readouterr().err
 

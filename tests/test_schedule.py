@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import memvirt
 from helpers.world import PAGE
+from memvirt.engine.host.accesses import set_balloon_target
 from memvirt.errors import ConfigError
 from memvirt.policies import Targets
 
@@ -244,7 +245,7 @@ def test_balloons_move_by_time_and_not_by_turns():
     """A VM without a stream gives its pages while another computes; a message of 256 pages takes 64 us."""
     host = memvirt.Host(memory="64MiB")
     vm, other = host.create_vm("a", "16MiB", guest=True), host.create_vm("b", "1MiB")
-    vm.engine_vm.set_balloon_target(4000)
+    set_balloon_target(host.engine, vm.engine_vm, 4000)
     host.run({other: [reads(np.zeros(5000))]})
     assert vm.counters()["balloon_pages"] in (7 * 256, 8 * 256)
     host.run({other: [reads(np.zeros(10_000))]})
@@ -256,7 +257,7 @@ def test_a_balloon_that_is_refused_tries_again_after_its_rest():
     host = memvirt.Host(memory="64MiB")
     vm, other = host.create_vm("a", "4MiB", guest={"swap": 0}), host.create_vm("b", "1MiB")
     vm.access(*writes(np.arange(900)))
-    vm.engine_vm.set_balloon_target(500)
+    set_balloon_target(host.engine, vm.engine_vm, 500)
     host.run({}, until_ns=1000 * MS)
     refused = vm.counters()["balloon_refused_pages"]
     assert refused in (5, 6), "every 200 ms"

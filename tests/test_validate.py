@@ -220,6 +220,11 @@ def test_what_a_machine_lacks_is_a_skipped_row(monkeypatch):
     assert others[0].mechanism == "release: MADV_FREE"
 
 
+def test_too_little_memory_is_a_skipped_row():
+    (row,) = validate.run(["first touch"], validate.Scale(8 << 24, 0))
+    assert row.verdict == "skipped" and "of this machine's memory" in row.reason
+
+
 def test_no_huge_pages_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(counting, "THP", tmp_path / "enabled")
     (row,) = validate.run(["huge pages"], SCALE)

@@ -4,6 +4,7 @@ import pytest
 
 import memvirt
 from memvirt.engine.stores.zpool import Zpool
+from memvirt.engine.stores.zspage_report import classes_report
 from memvirt.engine.testing.stores import ZpoolProbe
 from memvirt.errors import InvariantError
 from memvirt.metrics import registry
@@ -70,7 +71,7 @@ def test_the_longest_object_is_a_setting_and_huge_objects_are_reached():
 @pytest.mark.parametrize("settings", [{"zpool_chain": 1}, {"zpool_chain": 16, "zpool_chain_rule": "used"}])
 def test_chains_are_a_setting(settings):
     host = filled(part_random(1190), zpool_percent=30, **settings)
-    shapes = [entry["frames"] for entry in host.engine.mapping.zpool.zspages.classes_report()]
+    shapes = [entry["frames"] for entry in classes_report(host.engine.mapping.zpool.zspages)]
     assert max(shapes) == settings["zpool_chain"]
     usual = filled(part_random(1190), zpool_percent=30)
     assert host.zpool() != usual.zpool()

@@ -6,7 +6,6 @@ Patterns, all of order 0, each returning nanoseconds per take + give:
   pair     take one, give it back, over and over, half of memory being held at random places: no split, no merge
   whole    the same with no other page held: every take splits ten times, every give merges ten times
   churn    half of memory held; replace a randomly chosen held page, over and over
-`batched` runs bulk and random through take_bulk and give_bulk; the others have no batch.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -52,13 +51,11 @@ def classic_ns(uint32_t pages, str pattern, uint32_t repeats=3):
         classic_delete(&classic)
 
 
-def ours_ns(Buddy buddy, str pattern, uint32_t repeats=3, bint batched=False):
+def ours_ns(Buddy buddy, str pattern, uint32_t repeats=3):
     """The same of an empty Buddy; it is empty again afterwards."""
     if buddy.nr_free != buddy.nr_pages:
         raise ValueError(f"{buddy.nr_pages - buddy.nr_free} pages are taken: the loops need them all")
-    if batched and pattern not in ("bulk", "random"):
-        raise ValueError(f"pattern {pattern!r} has no batch")
-    return min(_ours(buddy, PATTERNS.index(pattern), batched) for _ in range(repeats + 1))
+    return min(_ours(buddy, PATTERNS.index(pattern)) for _ in range(repeats + 1))
 
 
 cdef double _classic(Classic *classic, uint32_t n, int pattern) except? -1:
@@ -96,7 +93,7 @@ cdef double _classic(Classic *classic, uint32_t n, int pattern) except? -1:
         return <double>spent / n
 
 
-cdef double _ours(Buddy buddy, int pattern, bint batched) except? -1:
+cdef double _ours(Buddy buddy, int pattern) except? -1:
     cdef uint32_t n = buddy.nr_pages
     cdef _Pages pages = _Pages(n)
     cdef uint32_t *held = pages.at
@@ -105,21 +102,15 @@ cdef double _ours(Buddy buddy, int pattern, bint batched) except? -1:
     cdef int64_t spent, start
     with nogil:
         start = limits_now_ns()
-        if batched:
-            buddy.take_bulk(n, held)
-        else:
-            for i in range(n):
-                buddy.take(0, held + i)
+        for i in range(n):
+            buddy.take(0, held + i)
         spent = limits_now_ns() - start
         if pattern > 0:
             limits_shuffle(held, n)
         if pattern <= 1:
             start = limits_now_ns()
-            if batched:
-                buddy.give_bulk(n, held)
-            else:
-                for i in range(n):
-                    buddy.give(held[i], 0)
+            for i in range(n):
+                buddy.give(held[i], 0)
             return <double>(spent + limits_now_ns() - start) / n
         for i in range(half, n):
             buddy.give(held[i], 0)

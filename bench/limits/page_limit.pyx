@@ -7,10 +7,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from memvirt.engine.host.clone cimport Cloner
 from memvirt.engine.content.content cimport Bytes, Content
 from memvirt.engine.memory.frames cimport FRAME_GUEST, Frames
-from memvirt.engine.host.host cimport Engine
+from memvirt.engine.host.cloning cimport share
+from memvirt.engine.host.engine cimport Engine
 from memvirt.engine.host.vm cimport Vm
 from memvirt.engine.types cimport LEAF_ENTRIES, NO_FRAME, OK
 
@@ -93,17 +93,17 @@ def leaf_copy_ns(Engine engine not None, Vm vm not None):
     """Give the VM leaves of its own below every 2 MiB that it shares: the engine's own copy, without the fault."""
     cdef uint32_t region, slot, need, copied = 0
     cdef int64_t start, spent = 0
-    engine._enter()
+    engine.enter()
     for region in range(vm.nr_pages // LEAF_ENTRIES):
         slot = engine.mapping.leaves.slot_of(vm.id, region * LEAF_ENTRIES)
         start = limits_now_ns()
-        need = engine.mapping.frames_to_copy_leaf(engine.mapping.leaves.slot(slot).leaf)
+        need = engine.mapping.tables.frames_to_copy_leaf(engine.mapping.leaves.slot(slot).leaf)
         if engine.reclaim.secure(vm.id, 0, need) == NO_FRAME:
             raise MemoryError("no frame for a leaf")
-        engine.mapping.copy_leaf(slot)
+        engine.mapping.tables.copy_leaf(slot)
         spent += limits_now_ns() - start
         copied += 1
-    engine._leave()
+    engine.leave()
     return <double>spent / copied
 
 
@@ -136,14 +136,14 @@ def leaf_copy_limit_ns(uint32_t leaves, bint ordered=True):
 
 
 def clone_share_ns(Engine engine not None, Vm parent not None, Vm child not None):
-    """The sharing of leaves alone: Cloner.share, without the child's fixed parts. The child must be empty."""
+    """The sharing of leaves alone: `share`, without the child's fixed parts. The child must be empty."""
     cdef int64_t start
     cdef int outcome
-    engine._enter()
+    engine.enter()
     start = limits_now_ns()
-    outcome = (<Cloner>engine.cloner).share(parent.id, child.id)
+    outcome = share(engine, parent.id, child.id)
     start = limits_now_ns() - start
-    engine._leave()
+    engine.leave()
     if outcome != OK:
         raise MemoryError("no frames for directory pages")
     return <double>start

@@ -9,6 +9,7 @@ from limits.build import load
 from peers import memory
 from peers.worker import Worker
 
+from memvirt.engine.host import admission, ending
 from memvirt.workloads.base import DISCARD
 from rows.common import MIB_PAGES, all_pages, host, touch, touched, writes
 
@@ -75,11 +76,11 @@ def _rows(worker: Worker, repeats: int, busy: bool, guest: bool) -> Iterator[Row
         """The leaves alone: as fork's own, whose fixed cost is taken off, without that of a new VM."""
         spent = []
         for _ in range(3):
-            child = owner.engine.create_vm("child", parent.pages)
+            child = admission.create_vm(owner.engine, "child", parent.pages)
             if busy:
                 touch(parent, pages, writes(len(pages)))
             spent.append(limit.clone_share_ns(owner.engine, parent.engine_vm, child))
-            owner.engine.destroy_vm(child)
+            ending.destroy_vm(owner.engine, child)
         return min(spent) / GIB / 1e3
 
     yield from compare(f"{what}, leaf tables alone", tables, references, unit="us/GiB", repeats=repeats)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import memvirt
+from memvirt.engine.host import accesses
 
 Pages = NDArray[np.uint32]
 Ops = NDArray[np.uint8]
@@ -58,7 +59,7 @@ def host(guest_mib: int, spare_percent: int = 12, **settings: Any) -> memvirt.Ho
 def touch(vm: memvirt.Vm, pages: Pages, ops: Ops) -> float:
     """Nanoseconds per access of one batch; all of it must be served."""
     start = time.perf_counter_ns()
-    done = vm.engine_vm.access(pages, ops)
+    done = accesses.access(vm.host.engine, vm.engine_vm, pages, ops)
     spent = time.perf_counter_ns() - start
     if done != len(pages):
         raise RuntimeError(f"{done} of {len(pages)} accesses were served: {vm.outcome}")

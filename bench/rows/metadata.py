@@ -71,7 +71,7 @@ def _out() -> Iterator[Row]:
         ours = Ours(pages, **settings)
         ours.out()
         engine = ours.host.engine
-        backing, tables = 4096 * ours.host.usage()["backing"], engine.heap_bytes()
+        backing, tables = 4096 * ours.host.usage()["backing"], engine.frames.heap_bytes
         parts = {"its record": backing - tables, "its part of the zspage's record": tables}
         if name == "on swap":
             parts["its slot"] = engine.mapping.swap.metadata_bytes() + 4 * engine.reclaim.readahead.nr_slots

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memvirt.cli.show import Json, examples, print_json, say
+from memvirt.cli.show import Json, examples, print_json, say, say_places
 
 if TYPE_CHECKING:
     from memvirt.report.bundle.contents import Keep
@@ -30,7 +30,7 @@ def bundle(
 ) -> None:
     """Pack a run with tables, figures, settings, claims, commands and the SHA-256 of everything into an RO-Crate.
 
-    Equal runs give equal archives. 'memvirt verify' checks one.
+    Equal runs give equal archives. 'memvirt verify' checks one. The machine's name stays out of it.
     """
     from memvirt.errors import ConfigError
     from memvirt.report.bundle.contents import Wish
@@ -57,6 +57,12 @@ def bundle(
     if missing:
         say(f"{folder}: {missing} of {cells} cells are not run yet; the bundle speaks of the others")
     say(f"{out}: {out.stat().st_size >> 10} KiB, SHA-256 {sha256}; check it by: memvirt verify {out}")
+    say_places(out, [folder])
+    absent = [option for option, given in (("--license", license_), ("--author", author)) if not given]
+    if absent:
+        say(
+            f"note: who is sent it will ask whose it is and what may be done with it; {' and '.join(absent)} would say so"
+        )
 
 
 def _pages(manifest: "Manifest") -> "Keep":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from memvirt.cli.show import examples, say
+from memvirt.cli.show import examples, say, say_places
 
 
 def report(
@@ -15,11 +15,12 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write; replaced if it is there.")],
 ) -> None:
     """Write a page of results folders: what was learned, tables, figures, method, settings, data; one file, for any
-    browser, without a network."""
+    browser, without a network. The machine's name stays out of it."""
     from memvirt.report.page import build
 
     size = build.report(folders, out)
     say(f"wrote {out}, {size / 1e6:.1f} MB")
+    say_places(out, folders)
 
 
 def register(app: typer.Typer) -> None:

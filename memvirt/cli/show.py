@@ -68,6 +68,15 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def say_places(out: Path, folders: Iterable[str | os.PathLike[str]]) -> None:
+    """That a file which may be sent names places of this machine, where it does: in the commands of its runs."""
+    from memvirt.results import run_folder
+
+    places = dict.fromkeys(place for folder in folders for place in run_folder.read_manifest(folder).asked.places())
+    if places:
+        say(f"note: {out} has the commands of its runs, and they name places of this machine: {', '.join(places)}")
+
+
 def program() -> list[str]:
     """The words that call this program as it was called: a command that a message names has to work when typed."""
     called = sys.argv[0]

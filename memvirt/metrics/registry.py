@@ -261,7 +261,14 @@ _STATES: tuple[Metric, ...] = (
     Metric(
         "merge_delay_us", "µs", Kind.SIM_TIME, "mean time from getting a frame to its merge", _DOWN, "merge_delay_ns"
     ),
-    Metric("scan_s_per_gib_saved", "s/GiB", Kind.RATIO, "scanner's time for a GiB saved", _DOWN, "its ns, gross"),
+    Metric(
+        "scan_s_per_gib_saved",
+        "s/GiB",
+        Kind.RATIO,
+        "scanner's time for a GiB saved",
+        _DOWN,
+        "its ns, gross; none where nothing is saved net",
+    ),
     Metric("zpool_waste_percent", "%", Kind.RATIO, "of the pool, lost to rounding and gaps", _DOWN, "waste / zspages"),
     Metric("huge_mapped_percent", "%", Kind.RATIO, "of VMs' pages, under huge leaves", _UP, "huge / present pages"),
     Metric("requests", "requests", Kind.COUNTER, "page numbers of a trace", _NONE),

@@ -17,7 +17,7 @@ from statistics import fmean
 
 from memvirt.report.check import Check, Standing
 from memvirt.report.columns import column
-from memvirt.report.summary import figures
+from memvirt.report.summary import number
 from memvirt.results.claims import SEPARATOR, Claim
 from memvirt.results.record import Record
 
@@ -177,15 +177,21 @@ def _ranged(claim: Claim, place: str, value: float) -> _Finding:
 
 
 def _told(claim: Claim, value: float) -> str:
-    if claim.relative_to:
-        return f"{claim.metric} {value:.3g} of {claim.relative_to}"
-    unit = column(claim.metric).unit
-    return f"{claim.metric} {figures(value)}{unit if unit in ('', '×') else f' {unit}'}"
+    return f"{claim.metric} {_amount(claim, value)}{_unit(claim)}"
+
+
+def _amount(claim: Claim, value: float) -> str:
+    return f"{value:.3g}" if claim.relative_to else number(column(claim.metric), value)
+
+
+def _unit(claim: Claim) -> str:
+    unit = f"of {claim.relative_to}" if claim.relative_to else column(claim.metric).unit
+    return unit if unit in ("", "×") else f" {unit}"
 
 
 def _held(claim: Claim, findings: Sequence[_Finding]) -> str:
     values = [finding.value for finding in findings if finding.value is not None]
     if not values:
         return f"{len(findings)} of {len(findings)} {claim.outcome}"
-    low, high = min(values), max(values)
-    return _told(claim, low) if low == high else f"{_told(claim, low)} to {_told(claim, high).split(' ', 1)[1]}"
+    low, high = _amount(claim, min(values)), _amount(claim, max(values))
+    return f"{claim.metric} {low if low == high else f'{low} to {high}'}{_unit(claim)}"

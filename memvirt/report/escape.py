@@ -46,6 +46,8 @@ LATEX = {
 
 def plain(text: str) -> str:
     """The text with everything that is not printed, or is printed from right to left, spelled out."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(character if _shown(character) else _spelled(character) for character in text)
 
 

@@ -44,6 +44,7 @@ def read_runs(folders: Sequence[str | os.PathLike[str]]) -> list[Run]:
 def _read(folder: str | os.PathLike[str], name: str) -> Run:
     records = run_folder.load(folder)
     require_alike(records)
+    run_folder.require_finished(folder, records)
     missing, _ = run_folder.unfinished(folder)
     return Run(name, os.fspath(folder), run_folder.read_manifest(folder), tuple(records), missing)
 

@@ -38,6 +38,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from importlib import import_module
 from math import comb, exp, log
 from statistics import fmean
@@ -183,9 +184,15 @@ def _student(values: Sequence[float], level: float) -> tuple[Interval, float]:
     """The interval of a mean, and the p of its being zero. ConfigError without scipy."""
     if _constant(values):
         return _exactly(fmean(values))
-    scipy = _scipy()
+    _scipy()
+    return _tested(tuple(values), level)
+
+
+@lru_cache(maxsize=8192)
+def _tested(values: tuple[float, ...], level: float) -> tuple[Interval, float]:
+    """The same of values that vary, remembered: every format of a table asks for the same intervals."""
     with _nearly_constant_is_fine():
-        tested = scipy.ttest_1samp(values, 0.0)
+        tested = _scipy().ttest_1samp(values, 0.0)
         low, high = tested.confidence_interval(level)
     return Interval(float(low), float(high)), float(tested.pvalue)
 

@@ -41,6 +41,7 @@ from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record, require_alike
 from memvirt.units import suggest
 
+Opened = tuple[list[Record], Shown, list[str]]
 WRITERS: dict[str, Callable[..., str]] = {
     "md": markup.to_markdown,
     "csv": export.to_csv,
@@ -87,19 +88,23 @@ def table_command(
     unreadable or mixed folder. `span`: of LaTeX, the columns of the page."""
     if form not in FORMATS:
         raise ConfigError(f"unknown format '{form}'{suggest(form, FORMATS)} (known: {', '.join(FORMATS)})")
-    records, shown, remarks = opened(folder)
+    return written(opened(folder), form, width, choice, span)
+
+
+def written(of: Opened, form: str, width: int = WIDTH, choice: Choice = ALL, span: int = 2) -> str:
+    """The table of what was opened, in one of FORMATS."""
+    records, shown, remarks = of
     if form == "text":
         return text(records, width, shown, choice, remarks)
     further = {"span": span} if form == "latex" else {}
     return WRITERS[form](records, shown, choice, remarks, **further)
 
 
-def opened(folder: str | os.PathLike[str]) -> tuple[list[Record], Shown, list[str]]:
+def opened(folder: str | os.PathLike[str]) -> Opened:
     """The records of a folder, how they are shown, and what is to be said of them: that the run is not whole."""
     records, shown = run_folder.load(folder), run_folder.shown(folder)
     require_alike(records)
-    if not any(record.role == "column" for record in records):
-        raise ConfigError(f"{folder}: {run_folder.nothing_finished(folder)}")
+    run_folder.require_finished(folder, records)
     missing, cells = run_folder.unfinished(folder)
     partial = f"{missing} of {cells} cells are not run yet; the table speaks of the others."
     return records, shown, [partial] if missing else []

@@ -156,7 +156,9 @@ def _sharing(taken: Taken) -> dict[str, int | str]:
     """What merging took."""
     merges, waited_ns = taken.merge_times
     delay_ns = waited_ns // merges if merges else None
-    spent_ns = taken.sharing.get("scan_ns_per_gib_saved", 0)
+    # Where remembering takes more frames than merging gives back, nothing was saved that could have a price.
+    saved = taken.sharing.get("saved_net_frames", 0) > 0
+    spent_ns = taken.sharing.get("scan_ns_per_gib_saved", 0) if saved else 0
     return {
         "merge_delay_ns": "" if delay_ns is None else delay_ns,
         "merge_delay_us": "" if delay_ns is None else ratio_text(delay_ns, 1000, 3),

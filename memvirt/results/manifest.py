@@ -11,6 +11,7 @@ and no record knows of it.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import field
 from typing import Literal
 
@@ -27,6 +28,7 @@ SCHEMA = 2
 # 1 - first version.
 
 SAME = ("suite", "tier", "cells", "inputs", "versions", "commit")  # in which a resumed run must agree
+PLACE = re.compile(r"(?:^|[=,:])~?/")
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 Rule = Literal["slowdown", "leading", "apart", "survival"]
@@ -84,6 +86,10 @@ class Asked:
         words += ["--times"] if self.times else []
         words += ["--speed", str(self.speed)] if self.speed != 100 else []
         return words + (["--per-second", str(self.per_second)] if self.per_second is not None else [])
+
+    def places(self) -> list[str]:
+        """The words among them that name a place of a machine from its root on, or from somebody's home."""
+        return [word for word in self.words() if PLACE.search(word)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)

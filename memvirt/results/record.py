@@ -280,7 +280,12 @@ def comparable(record: Record) -> dict[str, Any]:
 
 def dumps(record: Record) -> str:
     """The text of a record's file: one line per part, keys sorted."""
-    lines = [f" {canonical(name)}: {canonical(value)}" for name, value in sorted(as_dict(record).items())]
+    return spelled(as_dict(record))
+
+
+def spelled(parts: Mapping[str, Any]) -> str:
+    """The text of a record's file from the parts of it."""
+    lines = [f" {canonical(name)}: {canonical(value)}" for name, value in sorted(parts.items())]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 

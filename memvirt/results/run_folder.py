@@ -180,6 +180,12 @@ def load(folder: str | os.PathLike[str]) -> list[Record]:
     return records
 
 
+def require_finished(folder: str | os.PathLike[str], records: Iterable[Record]) -> None:
+    """FolderError where no cell of a column is among the records: a baseline alone shows nothing."""
+    if not any(record.role == "column" for record in records):
+        raise FolderError(f"{folder}: {nothing_finished(folder)}")
+
+
 def nothing_finished(folder: str | os.PathLike[str]) -> str:
     """That there is nothing to show, and how to go on."""
     again = shlex.join(["memvirt", *read_manifest(folder).asked.words(), "--out", str(folder), "--resume"])

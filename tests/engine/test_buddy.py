@@ -166,35 +166,6 @@ def test_a_long_walk_equals_the_oracle(nr_pages):
     assert {page for page in range(nr_pages) if buddy.page_is_free(page)} == oracle.free_pages()
 
 
-def scattered(nr_pages, seed):
-    """A buddy whose free memory is in blocks of every size, and its twin."""
-    rng = random.Random(seed)
-    twins = [BuddyProbe(Buddy(nr_pages)), BuddyProbe(Buddy(nr_pages))]
-    blocks = [(rng.randrange(nr_pages), rng.randrange(8)) for _ in range(nr_pages // 8)]
-    for twin in twins:
-        for page, order in blocks:
-            if (page >> order << order) + (1 << order) <= nr_pages:
-                twin.take_block_at(page >> order << order, order)
-    return twins
-
-
-@pytest.mark.parametrize("nr_pages", [3, 513, 1025, 5000, 300_000])
-@pytest.mark.parametrize("n", [1, 2, 63, 1000, 5000])
-def test_bulk_is_n_singles(nr_pages, n):
-    for seed in range(3):
-        bulk, single = scattered(nr_pages, seed)
-        pages = bulk.take_pages(n).tolist()
-        assert pages == [single.take_block() for _ in pages]
-        assert len(pages) == min(n, len(pages) + single.nr_free)
-        assert bulk.free_counts() == single.free_counts()
-        random.Random(seed).shuffle(pages)
-        bulk.give_pages(pages)
-        for page in pages:
-            single.give_block(page)
-        assert bulk.free_counts() == single.free_counts()
-        bulk.check()
-
-
 def test_taking_everything_then_one_more():
     buddy = BuddyProbe(Buddy(1025))
     assert buddy.take_pages(5000).tolist() == [1024, *range(1024)]  # the smallest block goes first

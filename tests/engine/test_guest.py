@@ -104,7 +104,7 @@ def test_an_unchanged_page_goes_out_again_without_io():
         probe.write(guest, machine, vpn, vpn + 1)
     swapped = [vpn for vpn in range(8) if probe.lookup(guest, vpn) is None]
     assert probe.resolve(guest, swapped[0])[2:] == (SWAPPED_IN, False)
-    assert guest.nr_clean_anon == 1
+    assert guest.memory.nr_clean_anon == 1
     machine.log.clear()
     for vpn in range(10, 14):
         probe.resolve(guest, vpn)
@@ -124,7 +124,7 @@ def test_the_first_store_to_a_swapped_in_page_frees_its_slot():
     assert probe.resolve(guest, first, True)[2:] == (MAPPED, True)
     assert len(machine.slots_in_use()) == before - 1
     assert probe.resolve(guest, second, True)[2:] == (SWAPPED_IN, True), "a store frees the slot at once"
-    assert guest.nr_clean_anon == 0
+    assert guest.memory.nr_clean_anon == 0
     guest.check()
 
 
@@ -136,7 +136,7 @@ def test_slots_are_not_kept_when_swap_is_more_than_half_full():
     assert len(gone) == 8
     assert probe.discard(guest, gone[0]) == OK
     assert probe.read(guest, machine, gone[1]) == gone[1]
-    assert guest.nr_clean_anon == 0
+    assert guest.memory.nr_clean_anon == 0
     guest.check()
 
 
@@ -148,7 +148,7 @@ def test_a_full_swap_still_lets_clean_pages_go():
     assert probe.discard(guest, gone[0]) == OK  # swap is now less than half full: a slot survives swap-in
     assert probe.discard(guest, next(v for v in range(6) if probe.lookup(guest, v) is not None)) == OK
     assert probe.read(guest, machine, gone[1]) == gone[1] + 1
-    assert guest.nr_clean_anon == 1
+    assert guest.memory.nr_clean_anon == 1
     machine.load(probe.lookup(guest, gone[1]))  # the clean page is the last choice of the order
     for vpn in range(10, 14):
         assert probe.resolve(guest, vpn)[0] == OK
@@ -161,7 +161,7 @@ def read_all_or_empty(guest, machine):
     """Nothing is lost: whatever cannot come in now is still in a slot."""
     return all(
         probe.lookup(guest, vpn) is not None or probe.resolve(guest, vpn)[0] in (OK, EMPTY)
-        for vpn in range(guest.nr_vpns)
+        for vpn in range(guest.memory.nr_vpns)
     )
 
 
@@ -180,9 +180,9 @@ def test_watermarks_reclaim_a_batch_and_leave_pages_free():
     guest, _ = probe.make(vpns=64, pages=20, swap_slots=64, low_pages=2, high_pages=6)
     for vpn in range(18):
         probe.resolve(guest, vpn)
-    assert guest.buddy.nr_free == 2
+    assert guest.memory.buddy.nr_free == 2
     probe.resolve(guest, 18)
-    assert guest.buddy.nr_free == 6, "7 were free, the fault took one"
+    assert guest.memory.buddy.nr_free == 6, "7 were free, the fault took one"
     assert guest.counters()["guest_swap_out"] == 5
 
 
@@ -222,7 +222,11 @@ def test_a_copy_is_equal_then_independent(replacement):
     twin.check()
     guest.check()
     assert probe.pages(twin) == probe.pages(guest)
-    assert (twin.balloon_target, twin.nr_balloon, twin.nr_clean_anon) == (2, 2, guest.nr_clean_anon)
+    assert (twin.balloon_target, twin.memory.nr_balloon, twin.memory.nr_clean_anon) == (
+        2,
+        2,
+        guest.memory.nr_clean_anon,
+    )
     assert not any(twin.counters().values())
     for vpn in (9, 10, 0, 19, 2):  # both go on alike
         assert probe.resolve(twin, vpn) == probe.resolve(guest, vpn)

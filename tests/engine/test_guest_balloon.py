@@ -19,7 +19,7 @@ def test_the_balloon_takes_free_pages_first_and_gives_the_last_back_first():
     assert probe.read(guest, machine, 0) == 7
     guest.set_target(0)
     assert probe.balloon_step(guest, 1) == (OK, 1)
-    assert (guest.nr_balloon, guest.counters()["ballooned"], guest.counters()["deflated"]) == (1, 3, 2)
+    assert (guest.memory.nr_balloon, guest.counters()["ballooned"], guest.counters()["deflated"]) == (1, 3, 2)
     guest.check()
 
 
@@ -34,7 +34,7 @@ def test_the_balloon_drops_cache_then_swaps_and_stops_when_nothing_is_left():
     assert (guest.counters()["cache_dropped"], guest.counters()["guest_swap_out"]) == (2, 0)
     assert probe.balloon_step(guest, 256) == (EMPTY, 2)
     assert (guest.counters()["guest_swap_out"], guest.counters()["balloon_refused_pages"]) == (2, 1)
-    assert guest.nr_balloon == 6
+    assert guest.memory.nr_balloon == 6
     guest.check()
 
 
@@ -44,11 +44,11 @@ def test_the_balloon_never_goes_below_the_floor_nor_into_the_low_watermark():
     assert probe.balloon_step(guest, 4) == (OK, 4)
     assert probe.balloon_step(guest, 4) == (REFUSED, 2)
     assert probe.balloon_step(guest, 4) == (REFUSED, 0)
-    assert (guest.nr_balloon, guest.counters()["balloon_refused_floor"]) == (6, 2)
+    assert (guest.memory.nr_balloon, guest.counters()["balloon_refused_floor"]) == (6, 2)
     guest, _ = probe.make(pages=16, low_pages=5, high_pages=5)
     guest.set_target(16)
     assert probe.balloon_step(guest, 256) == (EMPTY, 11)
-    assert guest.buddy.nr_free == 5
+    assert guest.memory.buddy.nr_free == 5
 
 
 def test_an_out_of_memory_guest_gets_balloon_pages_back():
@@ -56,7 +56,7 @@ def test_an_out_of_memory_guest_gets_balloon_pages_back():
     guest.set_target(4)
     assert probe.balloon_step(guest, 256) == (OK, 4)
     assert [probe.resolve(guest, vpn)[0] for vpn in range(9)] == [OK] * 8 + [EMPTY]
-    assert (guest.nr_balloon, guest.counters()["oom_deflated"], guest.counters()["oom"]) == (0, 4, 1)
+    assert (guest.memory.nr_balloon, guest.counters()["oom_deflated"], guest.counters()["oom"]) == (0, 4, 1)
     assert all(probe.read(guest, machine, vpn) == 0 for vpn in range(8)), "only ballooned pages were lost"
 
 
@@ -65,7 +65,7 @@ def test_without_deflate_on_oom_the_balloon_stays():
     guest.set_target(4)
     probe.balloon_step(guest, 256)
     assert [probe.resolve(guest, vpn)[0] for vpn in range(5)] == [OK] * 4 + [EMPTY]
-    assert guest.nr_balloon == 4
+    assert guest.memory.nr_balloon == 4
 
 
 def test_a_machine_failure_is_no_reason_to_deflate():
@@ -76,7 +76,7 @@ def test_a_machine_failure_is_no_reason_to_deflate():
         probe.resolve(guest, vpn)
     machine.fail(2, NO_FRAME)  # flush, then read_out
     assert probe.resolve(guest, 5)[0] == NO_FRAME
-    assert guest.nr_balloon == 1
+    assert guest.memory.nr_balloon == 1
     assert probe.resolve(guest, 5)[0] == OK
 
 
@@ -116,7 +116,7 @@ def test_a_failed_report_leaves_the_block_free_and_unreported():
     guest, machine = probe.make(pages=80, report_order=1)
     machine.fail(4, IO_FAILED)  # the second page of the second block
     assert probe.report(guest, 8) == (IO_FAILED, 1)
-    assert (guest.buddy.nr_free, guest.counters()["report_failed"]) == (80, 1)
+    assert (guest.memory.buddy.nr_free, guest.counters()["report_failed"]) == (80, 1)
     guest.check()
     assert probe.report(guest, 100) == (OK, 39)
     assert guest.counters()["reported"] == 80

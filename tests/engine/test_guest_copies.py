@@ -26,7 +26,7 @@ class Forest:
         twin_machine = machine.copy()
         twin = guest.copy_for(twin_machine, seed)
         if self.at_once:
-            assert probe.part(twin) == (twin.replacement != "random"), "that one is copied at once anyway"
+            assert probe.part(twin) == (twin.memory.replacement != "random"), "that one is copied at once anyway"
         self.guests.append((twin, twin_machine))
 
     def end(self, which):

@@ -133,9 +133,9 @@ def test_an_allocator_that_refuses_changes_nothing():
     guest, machine = probe.make(pages=8)
     guest.set_target(1)
     before = probe.pages(guest)
-    guest.buddy.fail_after(1)
+    guest.memory.buddy.fail_after(1)
     assert probe.resolve(guest, 3)[0] == NO_FRAME
-    guest.buddy.fail_after(1)
+    guest.memory.buddy.fail_after(1)
     assert probe.balloon_step(guest, 1) == (NO_FRAME, 0)
     assert (probe.pages(guest), machine.log) == (before, [])
     guest.check()
@@ -148,7 +148,7 @@ def test_a_failed_reclaim_does_not_stop_a_fault_that_finds_a_page():
         probe.resolve(guest, vpn)
     machine.fail(1, IO_FAILED)
     assert probe.resolve(guest, 9)[0] == OK
-    assert guest.buddy.nr_free == 0
+    assert guest.memory.buddy.nr_free == 0
 
 
 # -- the oracle -------------------------------------------------------------------------------------------------------
@@ -231,19 +231,19 @@ class GuestOracle(RuleBasedStateMachine):
     @rule(goal=st.integers(0, PAGES), pages=st.integers(0, PAGES), fail=st.integers(0, 4))
     def balloon(self, goal, pages, fail):
         self.guest.set_target(goal)
-        before = self.guest.nr_balloon
+        before = self.guest.memory.nr_balloon
         self.machine.fail(fail, NO_FRAME)
         outcome, moved = probe.balloon_step(self.guest, pages)
         self.machine.fail(0, OK)
-        assert abs(self.guest.nr_balloon - before) == moved <= pages
-        assert abs(self.guest.nr_balloon - goal) == abs(before - goal) - moved, "toward the target only"
+        assert abs(self.guest.memory.nr_balloon - before) == moved <= pages
+        assert abs(self.guest.memory.nr_balloon - goal) == abs(before - goal) - moved, "toward the target only"
         if outcome == OK:
             assert moved == min(pages, abs(goal - before))
         else:
             assert goal > before
             assert moved < min(pages, goal - before)
         if outcome == REFUSED:
-            assert self.guest.nr_balloon == PAGES - self.floor
+            assert self.guest.memory.nr_balloon == PAGES - self.floor
 
     @rule(blocks=st.integers(0, PAGES), fail=st.integers(0, 4))
     def report(self, blocks, fail):
@@ -264,7 +264,7 @@ class GuestOracle(RuleBasedStateMachine):
         if not hasattr(self, "guest"):
             return
         self.guest.check()
-        assert self.guest.nr_balloon <= PAGES - self.floor
+        assert self.guest.memory.nr_balloon <= PAGES - self.floor
         for vpn in list(self.translation):  # a translation is good until the guest flushes it
             if vpn in self.machine.flushed:
                 del self.translation[vpn]

@@ -413,7 +413,7 @@ def test_pinned_pages_are_left_alone():
         host = make_host(name)
         vm = host.create_vm("a", memory=64 * PAGE)
         vm.access(np.arange(4), np.full(4, FILL), [1, 1, 1, 1])
-        vm.engine_vm.pin(0, 2)
+        vm.pin(0, 2)
         for _ in range(3):
             host.scan()
         assert host.usage()["guest"] == 3

@@ -80,7 +80,7 @@ def test_what_is_given_back_behind_the_cursor_is_found_again():
 
 def test_a_last_short_cluster():
     swap = SwapProbe(Swap(65, slot_bytes=8, cluster=64))
-    assert swap.nr_clusters == 2
+    assert swap.slots.nr_clusters == 2
     assert swap.take_slots(70) == list(range(65))
     swap.check()
     swap.give_slot(64)

@@ -166,7 +166,8 @@ for page in range(400):
 for page in range(400):
     assert vm.read(page * 4096, 4096) == noise[page * 4096 : page * 4096 + 4096]
 host.check()
-swap = host.engine.mapping.swap
+from memvirt.engine.testing.stores import SwapProbe
+swap = SwapProbe(host.engine.mapping.swap)
 print(host.counters(), swap.write_calls, swap.begins_writes(), sep="\\n")
 """
 

@@ -8,6 +8,7 @@ from memvirt.engine.content.content import Bytes
 from memvirt.engine.content.fingerprints import Fingerprints
 from memvirt.engine.memory.frames import Frames
 from memvirt.engine.stores.zpool import Zpool
+from memvirt.engine.stores.zspage_report import accounts, classes_report, layout
 from memvirt.engine.testing.stores import ZpoolProbe, size_classes
 from memvirt.errors import ConfigError, InvariantError
 from oracle.zsmalloc_model import PAGE, Model, classes_of
@@ -58,9 +59,9 @@ def test_huge_classes_as_published(rule, chain, watermark, huge):
     assert classes[-2][0] == watermark
     _, pool = make(chain=chain, chain_rule=rule)
     store(pool, huge - 15)
-    assert pool.zspages.layout() == [(PAGE, pool.zspages.layout()[0][1], [0])]
+    assert layout(pool.zspages) == [(PAGE, layout(pool.zspages)[0][1], [0])]
     store(pool, huge - 16)
-    assert [size for size, _, _ in pool.zspages.layout()] == [watermark, PAGE]
+    assert [size for size, _, _ in layout(pool.zspages)] == [watermark, PAGE]
 
 
 @pytest.mark.parametrize("rule", ["waste", "used"])
@@ -84,7 +85,7 @@ def test_first_rows_of_the_documented_table():
 def test_slots_lie_side_by_side_across_frames():
     frames, pool = make()
     handles = store(pool, *[3264] * 5)
-    ((size, chain, owners),) = pool.zspages.layout()
+    ((size, chain, owners),) = layout(pool.zspages)
     assert (size, len(chain), owners) == (3264, 4, [0, 1, 2, 3, 4])
     assert [pool.get(handle) for handle in handles] == [bytes([i]) * 3264 for i in range(5)]
     assert pool.nr_pool_frames == frames.usage()["zspage"] == 4
@@ -317,7 +318,7 @@ def test_a_length_is_kept_whatever_its_slot_has_to_spare(spare):
         frames, pool = make(chain=4, aged=size % 64 == 0)
         payloads = [rng.randbytes(size - spare) for _ in range(40)]
         handles = dict(enumerate(pool.put(payload, owner=i)[1] for i, payload in enumerate(payloads)))
-        for frame in {frame for _, chain, _ in pool.zspages.layout() for frame in chain}:
+        for frame in {frame for _, chain, _ in layout(pool.zspages) for frame in chain}:
             assert pool.relocate(frame) is not None
         for owner in rng.sample(sorted(handles), 30):
             pool.free(handles.pop(owner))
@@ -336,7 +337,7 @@ def test_the_three_wastes():
     assert {(1024, 1, 4), (1360, 1, 3), (304, 1, 13)} <= set(size_classes(1))
     _, pool = make(chain=1)
     store(pool, 1000, 1010, 1024, 1024, 1345, 300)
-    assert pool.zspages.accounts() == {
+    assert accounts(pool.zspages) == {
         "slots": 4 + 3 + 13,
         "used_slot_bytes": 4 * 1024 + 1360 + 304,
         "sparse_waste_bytes": 2 * 1360 + 12 * 304,
@@ -346,7 +347,7 @@ def test_the_three_wastes():
     stats = pool.stats()
     assert stats["rounding_waste_bytes"] == 24 + 14 + 15 + 4
     assert (stats["frames"], stats["objects"], stats["stored_bytes"]) == (3, 6, 5703)
-    report = {row["size"]: row for row in pool.zspages.classes_report()}
+    report = {row["size"]: row for row in classes_report(pool.zspages)}
     assert report[1360] == {
         "size": 1360,
         "frames": 1,

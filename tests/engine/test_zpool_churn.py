@@ -11,6 +11,7 @@ from memvirt.engine.content.content import Bytes
 from memvirt.engine.content.fingerprints import Fingerprints
 from memvirt.engine.memory.frames import Frames
 from memvirt.engine.stores.zpool import Zpool
+from memvirt.engine.stores.zspage_report import layout
 from memvirt.engine.testing.stores import ZpoolProbe
 from oracle.zsmalloc_model import PAGE, Model
 
@@ -127,7 +128,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.frames)
     @rule(pick=st.integers(0))
     def relocate(self, pick):
-        chains = [frame for _, chain, _ in self.pools[0].zspages.layout() for frame in chain]
+        chains = [frame for _, chain, _ in layout(self.pools[0].zspages) for frame in chain]
         source = chains[pick % len(chains)]
         target = self.same(lambda pool: pool.relocate(source))
         assert target is None if self.model.frames + self.tables() == HOST else target not in chains
@@ -142,8 +143,8 @@ class PoolMachine(RuleBasedStateMachine):
     def every_decision_is_the_same(self):
         if not hasattr(self, "model"):
             return
-        layout = self.same(lambda pool: pool.zspages.layout())
-        assert [(size, owners) for size, _, owners in layout] == self.model.layout()
+        found = self.same(lambda pool: layout(pool.zspages))
+        assert [(size, owners) for size, _, owners in found] == self.model.layout()
         stats = self.same(lambda pool: pool.stats())
         assert (stats["frames"], stats["objects"]) == (self.model.frames, len(self.model.where))
         assert stats["stored_bytes"] == sum(self.model.length.values())

@@ -9,7 +9,7 @@ cdef extern from *:
 
 cdef enum:
     # Who works, by number; of two at the same time the lower goes first.
-    FIRST_BALLOON = 16              # + VM: the worker of its balloon. Below: the host's actors, in the order of Core.actors
+    FIRST_BALLOON = 16              # + VM: the worker of its balloon. Below: the host's actors, as in Engine.actors
     DECIDER = FIRST_BALLOON + MAX_VMS
     FIRST_VM = DECIDER + 1          # + VM
     NUMBERS = FIRST_VM + MAX_VMS

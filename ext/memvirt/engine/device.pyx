@@ -75,7 +75,7 @@ cdef class Device:
         return self.read(now, pages) if call == "read" else self.write(now, pages)
 
     def busy_until(self):
-        """When each channel becomes free, in simulated ns."""
+        """Simulated ns at which each channel becomes free."""
         return [self._busy_until[i] for i in range(self.channels)]
 
     cpdef object check(self):

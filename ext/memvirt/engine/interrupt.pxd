@@ -2,7 +2,7 @@ from .types cimport uint32_t
 
 
 cdef class Interrupt:
-    # Whether to stop: asked by whatever works for long without the interpreter.
+    # Says whether to stop: asked by whatever works for long without the interpreter.
     cdef bint caught            # a signal handler has raised; kept until `deliver`
     cdef object raised          # what it raised
     cdef uint32_t calls         # of `asked`

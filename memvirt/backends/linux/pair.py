@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memvirt import host as engine
+from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.tenant import Tenant
+from memvirt.errors import ConfigError
 from memvirt.inputs.corpus import Corpus
 from memvirt.inputs.synthetic import synthetic
 from memvirt.units import PAGE_SIZE
@@ -55,7 +57,10 @@ class Pair:
     ) -> None:
         self.pages = pages
         if beside is None:
-            self.host = engine.Host(memory=(frames or 2 * pages + 2048) * PAGE_SIZE, corpus=corpus, **settings)
+            try:
+                self.host = engine.Host(memory=(frames or 2 * pages + 2048) * PAGE_SIZE, corpus=corpus, **settings)
+            except ConfigError as error:  # the settings are ours and good: this machine has no memory for it
+                raise Missing(str(error)) from error
         else:
             self.host = beside.host
         try:

@@ -1,4 +1,4 @@
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ def keep_arena(keep: bool) -> None: ...
 class Content:
     nr_frames: int
     nr_sources: int
-    raw_bytes: int
+    raw_bytes: Literal[8, 4096]
     codec: Codec
     codec_name: str
     codec_route: str

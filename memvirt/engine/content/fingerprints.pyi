@@ -5,12 +5,11 @@ import numpy.typing as npt
 
 from memvirt.engine.content.codec import Codec
 from memvirt.engine.content.content import Content
-
-MAX_SOURCES: int
-SPARE_SOURCES: int
+from memvirt.engine.content.source_table import SourceTable
 
 @final
 class Fingerprints(Content):
+    sources: SourceTable
     nr_all_sources: int
     def __init__(
         self,

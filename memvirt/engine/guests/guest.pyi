@@ -1,24 +1,10 @@
 from typing import Final
 
+from memvirt.engine.guests.guest_memory import GuestMemory
 from memvirt.engine.guests.hardware import Hardware
-from memvirt.engine.memory.buddy import Buddy
 
-class GuestMemory:
-    nr_vpns: Final[int]
-    nr_pages: Final[int]
-    cache_border: Final[int]
-    swap_slots: Final[int]
-    kernel_pages: Final[int]
-    report_order: Final[int]
-    replacement: Final[str]
-    buddy: Final[Buddy]
-    nr_balloon: int
-    nr_clean_anon: int
-    nr_locked: int
-    def metadata_bytes(self) -> int: ...
-    def check(self) -> None: ...
-
-class Guest(GuestMemory):
+class Guest:
+    memory: GuestMemory
     low_pages: Final[int]
     high_pages: Final[int]
     swappiness: Final[int]
@@ -42,6 +28,8 @@ class Guest(GuestMemory):
         replacement: str = "clock",
         swappiness: int = 0,
     ) -> None: ...
+    def metadata_bytes(self) -> int: ...
+    def check(self) -> None: ...
     def set_target(self, pages: int) -> None: ...
     def copy_for(self, hardware: Hardware, seed: int) -> Guest: ...
     def differs_from(self, other: Guest) -> str | None: ...

@@ -1,3 +1,3 @@
-from memvirt.engine.host.host import Engine
+from memvirt.engine.host.engine import Engine
 
 def check(engine: Engine) -> None: ...

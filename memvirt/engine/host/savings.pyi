@@ -1,6 +1,3 @@
-from typing import Any
+from memvirt.engine.host.engine import Engine
 
-from memvirt.engine.host.host import Engine
-
-def __getattr__(name: str) -> Any: ...
 def sharing_state(engine: Engine) -> dict[str, int]: ...

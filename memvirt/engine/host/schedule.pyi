@@ -1,7 +1,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from memvirt.engine.host.host import Engine
+from memvirt.engine.host.engine import Engine
 from memvirt.engine.host.vm import Vm
 
 def run(

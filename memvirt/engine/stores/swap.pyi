@@ -2,13 +2,13 @@ import os
 from typing import Literal, final
 
 from memvirt.engine.device import Device
+from memvirt.engine.stores.slots import Slots
 from memvirt.engine.stores.swapspace import SwapSpace
 
 @final
 class Swap(SwapSpace):
     path: str | None
-    cluster_slots: int
-    nr_clusters: int
+    slots: Slots
     discard: bool
     device: Device
     def __init__(
@@ -21,7 +21,6 @@ class Swap(SwapSpace):
         discard: bool = False,
         device: Device | None = None,
     ) -> None: ...
-    def begins_writes(self) -> bool: ...
     def inject(
         self, call: Literal["read", "write"], nth: int, fault: int | Literal["short"], times: int = 1
     ) -> None: ...

@@ -1,7 +1,8 @@
 """What a bundle holds, and how it is made of a results folder.
 
     README.md               what this is, and how to check it in a minute
-    run/                    the results folder as it is: run.json, records, timings, claims of the user's own
+    run/                    the results folder: run.json, records, timings, claims of the user's own; as it is, but
+                            without the name of the machine, which says nothing of results and much of an owner
     settings/               the suite's file, if it still is what was run, and what it came to: presets and scenarios with
                             all defaults by value
     inputs.json             what went in, by hash; no bytes of pages, unless they were asked for
@@ -20,9 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,18 +30,16 @@ from typing import Any
 
 from memvirt.errors import BundleError
 from memvirt.report import terminal
-from memvirt.report.bundle import again, archive, crate
+from memvirt.report.bundle import again, archive, crate, nameless
 from memvirt.report.figures import plotting
 from memvirt.report.figures.drawing import WIDTHS, drawn, sized
-from memvirt.results import claims, run_folder, shelf
+from memvirt.results import claims, run_folder
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, require_alike
 from memvirt.shipped import SUITES
 
 RUN, SUMS, README, PAGES = "run", "SHA256SUMS", "README.md", "inputs/pages.mvcorpus"
 SUITE = "settings/suite.toml"
-KEPT = (shelf.MANIFEST, shelf.PACK, "CLAIMS.toml")  # of a results folder, beside records and timings
-KEPT_FOLDERS = ("cells", run_folder.TIMINGS)
 TABLES = {"md": "table.md", "csv": "table.csv", "latex": "table.tex", "json": "table.json", "html": "table.html"}
 FIGURES = {"svg": "svg", "json": plotting.ENDINGS["json"]}
 COLUMNS = 2  # of an article, that a figure takes
@@ -65,9 +62,10 @@ def bundle(folder: Path, out: Path, wish: Wish) -> str:
     libraries that tables and the crate need, BundleError where it cannot be written."""
     manifest, records = run_folder.read_manifest(folder), run_folder.load(folder)
     require_alike(records)
+    run_folder.require_finished(folder, records)
     with tempfile.TemporaryDirectory(prefix="memvirt-bundle-") as place:
         stage = Path(place)
-        _copy(folder, stage / RUN)
+        nameless.copy(folder, stage / RUN)
         for name, text in _written(folder, manifest, records):
             _put(stage / name, text.encode())
         if wish.pages is not None:
@@ -92,8 +90,9 @@ def bundle(folder: Path, out: Path, wish: Wish) -> str:
 
 def tables(run: Path) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) of the tables of a run."""
+    of = terminal.opened(run)
     for form, name in TABLES.items():
-        yield f"tables/{name}", (terminal.table_command(run, form).rstrip("\n") + "\n").encode()
+        yield f"tables/{name}", (terminal.written(of, form).rstrip("\n") + "\n").encode()
 
 
 def figures(run: Path) -> Iterator[tuple[str, bytes]]:
@@ -114,16 +113,6 @@ def sum_of(path: Path) -> crate.Sum:
         return crate.Sum(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _copy(folder: Path, to: Path) -> None:
-    """The parts of a results folder that memvirt wrote."""
-    files = [folder / name for name in KEPT if os.path.exists(folder / name)]
-    files += [path for name in KEPT_FOLDERS for path in sorted((folder / name).glob("[!.]*.json"))]
-    for path in files:
-        target = to / path.relative_to(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-
-
 def _put(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -137,8 +126,9 @@ def _written(folder: Path, manifest: Manifest, records: Sequence[Record]) -> Ite
     yield "settings/presets.json", _json(_presets(records))
     yield "settings/scenarios.json", _json({record.scenario: record.config["scenario"] for record in records})
     yield "inputs.json", _json(_inputs(manifest, records))
-    environments = {_json(record.environment): record.environment for record in records}
-    environment = {"versions": manifest.versions, "commit": manifest.commit, "machines": list(environments.values())}
+    every = [nameless.without(record.environment) for record in records]
+    machines = list({_json(each): each for each in every}.values())
+    environment = {"versions": manifest.versions, "commit": manifest.commit, "machines": machines}
     yield "environment.json", _json(environment)
     expected = run_folder.shown(folder).claims
     if expected:

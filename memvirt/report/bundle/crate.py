@@ -2,7 +2,8 @@
 
 Every file is an entity with its size and SHA-256. Two actions say where files come from: the run, whose result the records
 are, and the drawing up, whose result tables and figures are. The instrument of both is memvirt in its version. What is
-not known is left out: an action has a start and no end, since a run may have been resumed.
+not known is left out, though the profile recommends it: an action has a start and no end, since a run may have been
+resumed; memvirt has no URL, no publisher is named, and authors and a licence are there when the packer gives them.
 """
 
 from __future__ import annotations
@@ -81,13 +82,18 @@ def describe(files: Mapping[str, Sum], about: About) -> str:
     crate.root_dataset["license"] = _license(about, add)
     authors = [add(f"#author-{i}", "Person", name=name) for i, name in enumerate(about.authors, start=1)]
     if authors:
-        crate.root_dataset["author"] = authors
+        crate.root_dataset["author"] = _alone(authors)
     add(PROFILE, "CreativeWork", name="Process Run Crate", version="0.5")
     add(MEMVIRT, "SoftwareApplication", name="memvirt", softwareVersion=_version(manifest))
     for name, each in files.items():
         crate.add_file(dest_path=name, properties=_properties(name, each))
     _actions(add, list(files), about, authors)
     return _text(crate.metadata.generate())
+
+
+def _alone(values: Sequence[Any]) -> Any:
+    """One value as itself, several as a list: how RO-Crate wants them."""
+    return values[0] if len(values) == 1 else list(values)
 
 
 def _license(about: About, add: Any) -> Any:
@@ -110,7 +116,7 @@ def _actions(add: Any, names: Sequence[str], about: About, authors: Sequence[dic
     def below(*folders: str) -> list[dict[str, str]]:
         return [{"@id": name} for name in names if name.startswith(folders)]
 
-    agent = {"agent": list(authors)} if authors else {}
+    agent = {"agent": _alone(authors)} if authors else {}
     add(
         RUN,
         "CreateAction",

@@ -79,14 +79,15 @@ def fragmentation(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         "for a block of that size (Linux's unusable free space index). Lower is better."
     )
     if huge:
-        told += f" For 2 MiB: {huge[0]['preset']} {huge[0]['percent']:.0f} % to "
-        told += f"{huge[-1]['preset']} {huge[-1]['percent']:.0f} %."
+        low, high = (f"{row['percent']:.0f} %" for row in (huge[0], huge[-1]))
+        told += f" For 2 MiB: {huge[0]['preset']} {low} to {huge[-1]['preset']} {high}." if low != high else ""
+        told += f" For 2 MiB: {low} of it under every preset." if low == high else ""
     title = f"{scenes[0].name} at {ratio_label(ratio)}: unusable free memory"
     return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view)})
 
 
 OLDER = "its records hold no time line: they are of an older memvirt"
-SINCE = "simulated time since the measured phase began, ms"
+SINCE = "simulated ms since measuring began"
 
 
 def memory(scenes: Sequence[Scene], ratio: str) -> Figure | str:
@@ -100,6 +101,7 @@ def memory(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     rows = [{**row, "rank": ranks[row["use"]]} for row in rows]
     colours = coloured("use", uses, rows)
     colours["scale"]["range"][-1] = FAINT  # of what is free
+    colours["legend"] |= {"symbolType": "square"}
     encoding = {
         "x": number("ms", SINCE, zero=False, nice=False),
         "y": {**number("mib", "MiB"), "stack": "zero"},

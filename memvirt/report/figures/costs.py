@@ -8,7 +8,19 @@ from typing import Any
 
 from memvirt.report.figures import data, waterfall
 from memvirt.report.figures.data import Scene
-from memvirt.report.figures.style import INK, Figure, Rows, by_run, coloured, dashed, figure, logarithm, number, shaped
+from memvirt.report.figures.style import (
+    GROUND,
+    INK,
+    Figure,
+    Rows,
+    by_run,
+    coloured,
+    dashed,
+    figure,
+    logarithm,
+    number,
+    shaped,
+)
 from memvirt.report.statistics import MIN_SEEDS
 from memvirt.report.summary import figures, ratio_label
 
@@ -16,7 +28,12 @@ PANEL = 380  # pixels beside each other, of all panels together
 WIDE_SPREAD = 10  # of ratios, largest to least: from here on their axis is logarithmic
 WHOLE = {"invalid": None}  # of marks whose rows all have numbers: nothing is filtered, and layers have one source
 LEAST_SPREAD = 0.1  # of the least value: an axis spans no less
-LABEL = (0.12, 0.08)  # of the width and height: how much of a panel a label takes
+HALO: dict[str, Any] = {
+    "fill": GROUND,
+    "stroke": GROUND,
+    "strokeWidth": 3,
+}  # behind a text, so that lines do not cross it
+LABEL = (0.18, 0.08)  # of the width and height: how much of a panel a label takes
 
 
 def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
@@ -50,16 +67,22 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
                 "tooltip": _told(rows[0]),
             },
         },
-        {
-            "transform": [{"filter": {"field": "label", "valid": True}}],
-            "mark": {"type": "text", "dy": -9},
-            "encoding": {"x": x, "y": y, "text": {"field": "label", "type": "nominal"}},
-        },
+        _ratio_labels(x, y, HALO),
+        _ratio_labels(x, y, {}),
     ]
     _label_front(rows)
     view = {"width": PANEL // len(runs), "height": 240, "layer": layers}
     title = f"{scenes[0].name}: effective overcommit against slowdown"
     return figure(title, _trade_told(rows, scenes), PANEL, {"data": {"values": rows}, **by_run(runs, view)})
+
+
+def _ratio_labels(x: dict[str, Any], y: dict[str, Any], look: dict[str, Any]) -> dict[str, Any]:
+    """The ratios beside points of the front."""
+    return {
+        "transform": [{"filter": {"field": "label", "valid": True}}],
+        "mark": {"type": "text", "dy": -9, **look},
+        "encoding": {"x": x, "y": y, "text": {"field": "label", "type": "nominal"}},
+    }
 
 
 def _quantity(field: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +24,7 @@ FORMATS = ("svg", "pdf", "png", "json")
 WIDTHS = {1: 240, 2: 504}  # points: a column of ACM's and IEEE's two, and both with the gap between them
 DOTS_PER_INCH = 300
 LETTER = 0.6  # of its size: how wide a letter is
+NEAR = 0.5  # points: a figure as wide as that is as wide as was asked for
 LEAST_PANEL = 0.2  # of its width: a panel gets no narrower, however long names are
 IDENTIFIER = re.compile(r'(id="|url\(#|href="#)(clip|gradient_?)(\d+)')
 RESOURCES = re.compile(rb"(?:^ +/[a-z]+\d+ \d+ 0 R\n){2,}", re.MULTILINE)  # sorted, they are as long: offsets stay
@@ -56,6 +58,8 @@ def sized(figure: Figure, width: int) -> Figure:
     for _ in range(2):  # the second time ticks and legends know their places
         found = SIZE.match(_svg(spec))
         drawn = float(found[1]) if found else width
+        if abs(width - drawn) < NEAR:
+            break
         factor = max(LEAST_PANEL, (width - (drawn - across)) / across)
         spec, across = _stretched(spec, factor), across * factor
     return {**spec, "usermeta": {**figure["usermeta"], "across": round(across)}}
@@ -94,8 +98,14 @@ def _stretched(spec: Any, factor: float) -> Any:
 
 
 def _svg(spec: Figure) -> str:
+    return _drawn_once(_library(), json.dumps(spec))
+
+
+@lru_cache(maxsize=2)
+def _drawn_once(library: Any, spec: str) -> str:
+    """The drawing of a specification in JSON, remembered: what was drawn to see how wide it is need not be drawn again."""
     try:
-        svg = str(_library().vegalite_to_svg(spec, allowed_base_urls=[]))
+        svg = str(library.vegalite_to_svg(json.loads(spec), allowed_base_urls=[]))
     except ValueError as error:
         raise ConfigError(f"a figure cannot be drawn: {error}") from None
     numbers: dict[str, int] = {}

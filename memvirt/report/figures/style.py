@@ -92,14 +92,14 @@ def number(field: str, title: str | None, *, zero: bool = True, **scale: Any) ->
 
 
 def logarithm(field: str, title: str | None, low: float, high: float) -> dict[str, Any]:
-    """A channel on a logarithmic scale from at most low to at least high, both positive; ticks at 1, 2 and 5 of each
-    power of ten, or at the powers alone when there are many."""
+    """A channel on a logarithmic scale from at most low to at least high, both positive: it begins and ends at 1, 2 or 5
+    times a power of ten. Ticks are there, or at the powers alone when there are many."""
     first, last = floor(log10(low) + 1e-9), ceil(log10(high) - 1e-9)
     many = last - first > DECADES
-    ticks = [m * 10.0**e for e in range(first, last + 1) for m in ((1,) if many else (1, 2, 5))]
+    ticks = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
     start = max((tick for tick in ticks if tick <= low * 1.0001), default=low)
     end = min((tick for tick in ticks if tick >= high * 0.9999 and tick > start), default=high)
-    shown = [tick for tick in ticks if start <= tick <= end]
+    shown = [tick for tick in (ticks[::3] if many else ticks) if start <= tick <= end]
     channel = {"field": field, "type": "quantitative", "title": title}
     scale = {"type": "log", "domain": [start, end], "nice": False}
     return {**channel, "scale": scale, "axis": {"values": shown, "format": "~g"}}

@@ -1,8 +1,10 @@
 """The page of a report, put together: words and tables, figures, their shared data, styles and scripts in one file.
 
-It asks nothing of any network. Its own policy forbids that, and forbids every script but the three it was made with, named
+It asks nothing of any network. Its own policy forbids that, and forbids every script but the two it was made with, named
 by their hashes: even if the name of a preset got past the escaping, nothing in it could run. (`unsafe-eval` is for
 Vega, which compiles the expressions of figures; those are memvirt's own, names are never part of one.)
+
+The drawing library, the figures, their data and the numbers to download are packed (`memvirt.report.page.packing`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -25,12 +26,11 @@ from memvirt.report.figures.catalog import KINDS, Made, make
 from memvirt.report.figures.data import Scene
 from memvirt.report.figures.style import ON_SCREEN
 from memvirt.report.page import content
-from memvirt.report.page.packing import Shared, script_json
+from memvirt.report.page.packing import Shared, deflated, plain_json
 from memvirt.report.runs import Run, read_runs
 from memvirt.report.summary import ratio_label
 from memvirt.results.record import write_atomically
 
-END = re.compile(r"<(/script|!--)", re.IGNORECASE)  # what would end a script element, in texts of the library
 HERE = Path(__file__).parent
 SECTIONS = (
     ("learned", "What was learned"),
@@ -63,11 +63,12 @@ def html(runs: Sequence[Run], out: str = "report.html") -> str:
     scenarios = [_scenario(i, scenes, shared, figures) for i, scenes in enumerate(data.scenes(runs))]
     frame = _frame(runs)
     heads, rows = content.table(runs)
-    bundle = END.sub(r"\\x3c\1", "(()=>{" + str(library.javascript_bundle()) + "})();")
+    bundle = f"(()=>{{{library.javascript_bundle()}}})();"
     script = (HERE / "page.js").read_text(encoding="utf-8")
     environment = jinja.Environment(autoescape=True, trim_blocks=True, undefined=jinja.StrictUndefined)
     template = environment.from_string((HERE / "page.html").read_text(encoding="utf-8"))
     blocks = {"shared": shared.sets, "figures": figures, "config": ON_SCREEN, "frame": frame}
+    carried = [("library", bundle), *((f"read-{name}", plain_json(value)) for name, value in blocks.items())]
     return str(
         template.render(
             title=plain(_title(runs)),
@@ -88,8 +89,7 @@ def html(runs: Sequence[Run], out: str = "report.html") -> str:
             commands=content.commands(runs, out),
             inputs=[_inputs(run) for run in runs],
             frame_lines=f"{sum(len(which) for which, _ in frame['cells']):,}",
-            blocks=[(f"read-{name}", script_json(value)) for name, value in blocks.items()],
-            library=bundle,
+            carried=[(name, deflated(text)) for name, text in carried],
             script=script,
         )
     )

@@ -18,13 +18,14 @@ from memvirt.report.escape import plain
 from memvirt.report.figures.data import deciding, spread
 from memvirt.report.figures.data import scenes as scenes_of
 from memvirt.report.runs import Run
-from memvirt.report.statistics import MIN_SEEDS
+from memvirt.report.statistics import MIN_SEEDS, told_apart
 from memvirt.report.summary import ARROWS, MISSING, SINGLE_RUN, Group, Row, number, ratio_label, value_text
 from memvirt.results.record import Record, differences
 from memvirt.settings import presets
 from memvirt.settings.config import HostConfig
 from memvirt.settings.sources import default_source
 
+NAME = "hostname"  # of a machine: a page is sent, and the name tells nothing of results
 # Of an environment: what was so at that moment only, and differs between any two runs.
 FLEETING = ("load_1min", "memory_available_bytes", "psi_cpu", "psi_memory", "started", "steal_ticks", "swap_used_bytes")
 DIGITS = re.compile(r"\d+")
@@ -39,6 +40,8 @@ class TableCell:
     value: str = ""  # "" sorts last; None of it: by its text
     number: bool = False
     best: bool = False
+    heads: bool = False  # names its row, and stays in sight
+    ended: bool = False  # says how a row without numbers ended
 
 
 # ---- what was learned
@@ -71,7 +74,7 @@ def _finding(group: Group, column: Column) -> list[TableCell]:
     sign = -1 if ARROWS[column.better] == "↑" else 1
     rows.sort(key=lambda row: sign * (row.mean(column.name) or 0))
     first, seeds = rows[0], len(rows[0].values[column.name])
-    who, beaten = _standing(rows, group.best(column), column, seeds)
+    who, beaten = _standing(rows, column, seeds)
     mean, interval = spread(first.values[column.name])
     between = f"{number(column, interval.low)} to {number(column, interval.high)}" if interval else "five seeds needed"
     return [
@@ -85,17 +88,23 @@ def _finding(group: Group, column: Column) -> list[TableCell]:
     ]
 
 
-def _standing(rows: Sequence[Row], best: set[str], column: Column, seeds: int) -> tuple[str, Row | None]:
-    """Who is best in words, and the next one, where there is one. Rows: the best mean first."""
-    if len(rows) == 1:
-        return f"{rows[0].preset} alone finished", None
-    top = number(column, rows[0].mean(column.name) or 0)
-    alike = [row for row in rows if number(column, row.mean(column.name) or 0) == top]
-    if len(alike) == len(rows) or (not best and seeds >= MIN_SEEDS):
+def _standing(rows: Sequence[Row], column: Column, seeds: int) -> tuple[str, Row | None]:
+    """Who is best in words, with those not told apart from it, and the next one, where there is one. Rows: the best mean
+    first."""
+    first, *others = rows
+    if not others:
+        return f"{first.preset} alone finished", None
+    far = told_apart(first.values[column.name], [row.values[column.name] for row in others])
+    top = number(column, first.mean(column.name) or 0)
+    near = [
+        not apart or number(column, row.mean(column.name) or 0) == top for row, apart in zip(others, far, strict=True)
+    ]
+    alike = [first, *(row for row, close in zip(others, near, strict=True) if close)]
+    if len(alike) == len(rows):
         return "no difference", None
-    named = [row for row in rows if row.preset in best] or alike
-    who = ", ".join(row.preset for row in named) + ("" if best else " (not told apart)")
-    return who, next(row for row in rows if row not in named)
+    who = ", ".join(row.preset for row in alike)
+    clear = len(alike) == 1 and seeds >= MIN_SEEDS
+    return who + ("" if clear else " (not told apart)"), next(row for row in rows if row not in alike)
 
 
 def _mean(column: Column, row: Row | None) -> TableCell:
@@ -115,6 +124,7 @@ def expected(run: Run) -> list[list[str]]:
 def environment(runs: Sequence[Run]) -> list[list[str]]:
     """A row for each thing known of the machines that ran them, a value a run; "and others" where a run's cells differ."""
     names = dict.fromkeys(name for run in runs for record in run.records for name in record.environment)
+    names.pop(NAME, None)
     rows = []
     for name in names:
         values = [dict.fromkeys(str(record.environment.get(name, "–")) for record in run.records) for run in runs]
@@ -143,10 +153,17 @@ def differing(runs: Sequence[Run]) -> list[list[str]]:
         names = dict.fromkeys(name for run in runs for name in getattr(run.manifest, part))
         told |= {name: [getattr(run.manifest, part).get(name, "–") for run in runs] for name in names}
     first = [run.records[0].environment for run in runs]
-    names = dict.fromkeys(name for each in first for name in each if name not in FLEETING)
+    names = dict.fromkeys(name for each in first for name in each if name not in (*FLEETING, NAME))
+    told["machine"] = _numbered(first)
     told |= {f"machine: {name.replace('_', ' ')}": [str(each.get(name, "–")) for each in first] for name in names}
     rows = [[name, *values] for name, values in told.items() if len(set(values)) > 1]
     return [[plain(text) for text in row] for row in [*rows, *_settings_apart(runs)]]
+
+
+def _numbered(environments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Machines told apart without their names."""
+    known = list(dict.fromkeys(each.get(NAME, "") for each in environments))
+    return [f"machine {known.index(each.get(NAME, '')) + 1}" for each in environments]
 
 
 def _settings_apart(runs: Sequence[Run]) -> Iterator[list[str]]:
@@ -183,10 +200,12 @@ def _short(value: Any, most: int = 120) -> str:
 
 def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[TableCell]]]:
     """(head, whether it is of numbers) of every column, and the rows of all runs: one for each scenario, ratio and preset."""
-    columns = list(dict.fromkeys(column for run in runs for group in run.groups() for column in group.columns))
+    every = [(group, row) for run in runs for group in run.groups() for row in group.rows]
+    columns = list(dict.fromkeys(column for group, _ in every for column in group.columns))
+    columns = [column for column in columns if any(row.mean(column.name) is not None for _, row in every)] or columns
     heads = [("run", False)] if len(runs) > 1 else []
     heads += [("scenario", False), ("ratio, ×", True), ("preset", False), ("seeds", True)]
-    heads += [(_head(column), True) for column in columns] + [("how it ended", False)]
+    heads += [(_head(column), True) for column in columns]
     rows = []
     for scenes in scenes_of(runs):
         for ratio in sorted({ratio for scene in scenes for ratio in scene.ratios}, key=float):
@@ -207,16 +226,19 @@ def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[Table
     assert group is not None
     cells = [
         TableCell(ratio_label(group.ratio), group.ratio, True),
-        TableCell(row.preset),
+        TableCell(row.preset, heads=True),
         TableCell(str(len(group.seeds)), number=True),
     ]
+    if not row.done:  # it is read where the first number would be
+        ending = TableCell(f"{row.status}: {row.ending}", ended=True)
+        return [*cells, ending, *[TableCell(MISSING, number=True)] * (len(columns) - 1)]
     for column in columns:
         mean = row.mean(column.name) if column in group.columns else None
         if mean is None:
             cells.append(TableCell(MISSING, number=True))
         else:
             cells.append(TableCell(value_text(column, row), f"{mean}", True, group.is_best(row, group.best(column))))
-    return [*cells, TableCell("done" if row.done else f"{row.status}: {row.ending}")]
+    return cells
 
 
 def endings(runs: Sequence[Run]) -> list[str]:
@@ -230,7 +252,7 @@ def endings(runs: Sequence[Run]) -> list[str]:
                     found.setdefault(DIGITS.sub("", f"{row.status}{row.reason}"), []).append(
                         f"{who}, {row.status}: {row.reason}"
                     )
-    return [plain(first + (f" And {len(more)} more like it." if more else "")) for first, *more in found.values()]
+    return [plain(first + (f"; and {len(more)} more like it" if more else "")) for first, *more in found.values()]
 
 
 def meanings(runs: Sequence[Run]) -> list[tuple[str, str, str]]:

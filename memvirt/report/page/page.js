@@ -1,8 +1,13 @@
 "use strict";
 // What the page does: it draws figures into the width there is, sorts and filters tables, and writes files to download.
 
-const read = (id) => JSON.parse(document.getElementById(`read-${id}`).textContent);
-const shared = read("shared"), figures = read("figures"), config = read("config");
+// Figures, their data, the drawing library and the numbers to download are packed: deflated, in base64.
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+}
+const read = async (id) => JSON.parse(await unpacked(`read-${id}`));
+let shared, figures, config;
 
 // ---- figures
 
@@ -36,13 +41,19 @@ const longest = (part) => {
   return Math.max(1, ...own, ...Object.entries(part).map(([key, each]) => (key === "data" ? 1 : longest(each))));
 };
 
-// Runs stand beside each other where there is room, else below each other.
-const stacked = (part) => {
-  if (Array.isArray(part)) return part.map(stacked);
-  if (part === null || typeof part !== "object" || !part.facet || !part.facet.column) return part;
-  if (part.facet.row) return part;
-  return { ...part, facet: { row: { ...part.facet.column, header: { labelAngle: 0, labelOrient: "top", labelAnchor: "start" } } } };
+// Runs stand beside each other where there is room, else below each other, on the same scales.
+const ofOneRun = (part) => {
+  if (part.hconcat) return { ...part, hconcat: part.hconcat.map(ofOneRun) };
+  const { facet, spec, ...rest } = part;
+  const { column, ...rows } = facet;
+  return rows.row ? { ...rest, facet: rows, spec } : { ...rest, ...spec };
 };
+const stacked = ({ data, usermeta, description, ...view }) => ({
+  data, usermeta, description,
+  resolve: view.hconcat ? {} : { scale: { x: "shared", y: "shared" } },
+  vconcat: [...new Set(data.values.map((row) => row.run))].map((run) => (
+    { ...ofOneRun(view), title: { text: run, anchor: "start" }, transform: [{ filter: { field: "run", equal: run } }] })),
+});
 
 const NARROW = 480, NEAR = 24, LEAST = 0.2; // pixels: a phone, what may be left of the width; share of a panel's own width
 
@@ -64,16 +75,14 @@ async function draw(place) {
   if (!room) return;
   let spec = { ...spaced(figures[place.dataset.figure]), data: { values: rowsOf(shared[figures[place.dataset.figure].data]) } };
   let across = nominal;
-  if (room < NARROW && runs > 1 && spec.facet && !spec.facet.row) {
+  if (room < NARROW && runs > 1) {
     spec = stacked(spec);
     across = nominal / runs;
   }
   const letters = 7.5 * Math.min(20, longest(spec)) + 36;
   const columns = Math.max(1, Math.min(4, Math.floor((room - 40) / letters)));
-  const limit = room < NARROW ? 90 : 150;
-  const own = {
-    ...config, legend: { ...config.legend, columns, labelLimit: limit }, axis: { ...config.axis, labelLimit: limit },
-  };
+  const limit = room < NARROW ? 105 : 150;
+  const own = { ...config, legend: { ...config.legend, columns }, axis: { ...config.axis, labelLimit: limit } };
   let drawn = await embed(place, spec, own);
   for (let turn = 0; turn < 3; turn += 1) {
     const width = Number(place.querySelector("svg").getAttribute("width"));
@@ -111,6 +120,7 @@ async function work() {
   document.documentElement.dataset.ready = "yes";
 }
 const drawAll = () => {
+  if (!config) return;
   for (const place of document.querySelectorAll("[data-figure]")) {
     if (!place.closest("details:not([open])") && String(place.clientWidth) !== place.dataset.drawn) waiting.add(place);
   }
@@ -161,8 +171,7 @@ for (const input of document.querySelectorAll("input[data-table]")) input.addEve
 // ---- files
 
 // The long frame: a line for each number of each record, spelled as in the record.
-function* frame() {
-  const { metrics, units, cells, places } = read("frame");
+function* lines({ metrics, units, cells, places }) {
   for (let i = 0; i < cells.length; i += 1) {
     const [which, values] = cells[i];
     for (let j = 0; j < which.length; j += 1) yield [...places[i], metrics[which[j]], units[which[j]], values[j]];
@@ -170,19 +179,37 @@ function* frame() {
 }
 const quoted = (value) => (/[",\r\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
 const FILES = {
-  csv: (columns) => [columns, ...frame()].map((line) => line.map(quoted).join(",")).join("\n") + "\n",
-  json: (columns) => JSON.stringify({ format: "memvirt-table", columns, rows: [...frame()] }),
+  csv: (frame) => [frame.columns, ...lines(frame)].map((line) => line.map(quoted).join(",")).join("\n") + "\n",
+  json: (frame) => JSON.stringify({ format: "memvirt-table", columns: frame.columns, rows: [...lines(frame)] }),
 };
 for (const button of document.querySelectorAll("button[data-file]")) {
-  button.addEventListener("click", () => {
+  button.addEventListener("click", async () => {
     const kind = button.dataset.file;
     const type = kind === "csv" ? "text/csv" : "application/json";
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([FILES[kind](read("frame").columns)], { type }));
+    link.href = URL.createObjectURL(new Blob([FILES[kind](await read("frame"))], { type }));
     link.download = `memvirt.${kind}`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   });
 }
 
-drawAll();
+// ---- begin: the library runs as the script that it was packed as, which the page's policy knows by its hash
+
+async function begin() {
+  try {
+    const script = document.createElement("script");
+    script.textContent = await unpacked("library");
+    document.head.append(script);
+    [shared, figures, config] = await Promise.all(["shared", "figures", "config"].map(read));
+  } catch (error) {
+    for (const place of document.querySelectorAll("[data-figure]")) {
+      place.textContent = "Figures need a browser of 2023 or later. 'memvirt plot' draws them without one.";
+    }
+    document.documentElement.dataset.ready = "yes";
+    console.error(error);
+    return;
+  }
+  drawAll();
+}
+begin();

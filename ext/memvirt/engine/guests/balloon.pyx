@@ -9,6 +9,7 @@ from ..agenda cimport FIRST_BALLOON, FOREVER
 from ..counters cimport CPU_BALLOON
 from ..simtime cimport Actor, Clock
 from ..types cimport OK, int64_t, uint32_t
+from .balloon_driver cimport balloon_step
 
 cdef enum:
     MESSAGE_PAGES = 256                 # as virtio-balloon
@@ -24,17 +25,17 @@ cdef class Balloon(Actor):
         self.share = MESSAGE_PAGES
 
     cdef void look(self, int64_t now) noexcept nogil:
-        if self.guest is not None and self.guest.nr_balloon != self.guest.balloon_target:
+        if self.guest is not None and self.guest.memory.nr_balloon != self.guest.balloon_target:
             self.wake(now)
 
     cdef int64_t rest(self) noexcept nogil:
-        return self.now_ns + self.pause_ns if self.guest.nr_balloon != self.guest.balloon_target else FOREVER
+        return self.now_ns + self.pause_ns if self.guest.memory.nr_balloon != self.guest.balloon_target else FOREVER
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
         """One message's worth on the running clock; pages moved. `outcome` says why they were not `want`."""
-        cdef uint32_t before = self.guest.nr_balloon, moved = 0
-        self.outcome = self.guest.balloon_step(want, &moved)
-        if self.guest.nr_balloon < before:      # deflating asks nothing of the host; inflating is charged per release
-            self.clock.spend(CPU_BALLOON, (before - self.guest.nr_balloon) * self.clock.costs.balloon_page)
+        cdef uint32_t before = self.guest.memory.nr_balloon, moved = 0
+        self.outcome = balloon_step(self.guest, want, &moved)
+        if self.guest.memory.nr_balloon < before:   # deflating asks nothing of the host; inflating is charged per release
+            self.clock.spend(CPU_BALLOON, (before - self.guest.memory.nr_balloon) * self.clock.costs.balloon_page)
         self.pause_ns = 0 if self.outcome == OK else BACK_OFF_NS
         return moved

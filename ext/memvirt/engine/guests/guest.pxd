@@ -2,12 +2,13 @@ cimport cython
 
 from .guest_memory cimport PAGE_CLEAN, PAGE_DIRTY, PAGE_LOCKED, GuestMemory
 from .hardware cimport Hardware
+from .ring cimport Sharer
 from ..replacement.order cimport Order
 from ..types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 
 cdef enum:
+    HARDWARE_ERRED = 255        # beside the outcomes: what a request has come to until it has answered
     RECLAIM_BATCH = 32          # pages one fault reclaims at most, as Linux (SWAP_CLUSTER_MAX)
-    REPORT_BATCH = 32           # blocks that must stay free above `low` for reporting to run, as Linux
 
 cdef enum GuestEvent:           # what a resolve had to do
     GUEST_MAPPED = 0            # nothing: vpn was mapped (it may have become writable)
@@ -47,8 +48,11 @@ cdef struct GuestCounters:
 
 
 @cython.final
-cdef class Guest(GuestMemory):
-    cdef Hardware _hardware
+cdef class Guest:
+    cdef readonly GuestMemory memory                # its tables; others may use them, too: own() comes before a change
+    cdef Sharer _ring                               # who else does
+    cdef uint64_t _seed                             # of the draws of a random replacement
+    cdef Hardware hardware
     cdef readonly uint32_t low_pages, high_pages    # a fault that finds <= low free pages reclaims until > high
     cdef readonly uint32_t swappiness           # 0 .. 200: weight of anonymous pages in reclaim, of 200
     cdef uint32_t _anon_share                   # anonymous pages due, in 65536ths of a page; below one
@@ -62,37 +66,44 @@ cdef class Guest(GuestMemory):
     cdef int resolve(self, vpn_t vpn, bint write, Translation *out) except -1 nogil
     # The guest frees the page: the next touch finds it as never touched. The host is not told.
     cdef int discard(self, vpn_t vpn) except -1 nogil
-    # Move up to `pages` pages toward the target. OK: all of them, or the target is reached; else why not:
-    # REFUSED (floor), EMPTY (no page), or what the hardware said. *moved counts in every case.
-    cdef int balloon_step(self, uint32_t pages, uint32_t *moved) except -1 nogil
-    # Report up to `blocks` free blocks of 2^report_order pages that were not reported since their last use.
-    cdef int report(self, uint32_t blocks, uint32_t *reported) except -1 nogil
 
     cdef inline gfn_t lookup(self, vpn_t vpn) noexcept nogil:          # NONE: unmapped
-        return self._gfn[vpn]
+        return self.memory.gfn[vpn]
 
     cdef inline vpn_t vpn_of(self, gfn_t gfn) noexcept nogil:          # NONE: not mapped
-        return self._vpn[gfn]
+        return self.memory.vpn[gfn]
 
     cdef inline bint may_write(self, gfn_t gfn) noexcept nogil:        # False: ask resolve(write=True) first
-        return (self._state[gfn] & ~PAGE_LOCKED) == PAGE_DIRTY
+        return (self.memory.state[gfn] & ~PAGE_LOCKED) == PAGE_DIRTY
 
     cdef inline bint is_clean(self, gfn_t gfn) noexcept nogil:
-        return (self._state[gfn] & ~PAGE_LOCKED) == PAGE_CLEAN
+        return (self.memory.state[gfn] & ~PAGE_LOCKED) == PAGE_CLEAN
 
+    cdef inline bint shares(self) noexcept nogil:                      # True if a change would change tables of others
+        return self._ring.next != &self._ring or self.memory.owner != self._ring.number
+
+    # Before a change: the tables become this guest's alone. MemoryError, and nothing has changed, if that cannot be.
+    cdef inline int own(self) except -1 nogil:
+        if self.shares():
+            with gil:
+                self._part()
+        return 0
+
+    cdef int _part(self) except -1
+    cdef void _join(self, Guest parent) noexcept
+    cdef void _use(self, GuestMemory tables) noexcept
     cpdef Guest copy_for(self, Hardware hardware, uint64_t seed)
     cdef void end(self) noexcept                # its VM ended, or goes on with another guest: it is not asked again
     cdef int _fault(self, vpn_t vpn, bint write, Translation *out) except -1 nogil
     cdef int _bring(self, vpn_t vpn, gfn_t gfn, bint write, uint32_t *copy) except -1 nogil
     cdef int _make_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
     cdef int _take_page(self, gfn_t *gfn) except -1 nogil
-    cdef int _evict_one(self) except -1 nogil
+    # Free one mapped page, of the kind whose turn it is. OK, EMPTY or what the hardware said.
+    cdef int evict_one(self) except -1 nogil
     cdef bint _anon_is_due(self) noexcept nogil
     cdef int _evict_anon(self) except -1 nogil
     cdef int _evict(self, Order order, gfn_t gfn) except -1 nogil
     cdef gfn_t _victim(self, Order order) except? 0xFFFFFFFE nogil
-    cdef int _inflate_one(self) except -1 nogil
     cdef void go_on_counting(self, Guest before) noexcept
     cdef uint32_t _deflate_for_oom(self) except? 0xFFFFFFFF nogil
-    cdef uint32_t _deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil
-    cdef int _release_block(self, uint32_t block) except -1 nogil
+    cdef uint32_t deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil

@@ -15,7 +15,7 @@ A guest-physical page is in exactly one state:
         FREE <------------ evicted, discarded
         FREE <-----------> BALLOON             KERNEL: for ever
 
-CLEAN says that the same bytes lie outside memory, in `_copy` of its vpn: the file, or a guest swap slot. Such a page
+CLEAN says that the same bytes lie outside memory, in `copy` of its vpn: the file, or a guest swap slot. Such a page
 is read-only to the hardware until resolve(write=True) makes it DIRTY, so the guest learns of the first store as from
 a write-protected page table entry. A slot survives swap-in while more than half of the guest's swap is free (Linux
 does the same), so an unchanged page goes out again without I/O.
@@ -30,60 +30,92 @@ in proportion to pages x weight, anonymous pages weighing `swappiness` and cache
 equally dear to bring back; at 0 (and without guest swap to write to) page cache goes as long as there is any; at 200
 anonymous pages do. The kernel's correction by what each list has cost lately is left out: the rule is open loop.
 
-The balloon takes free pages, then what reclaim yields, and releases each to the hardware, never leaving the guest less
-than its floor. Its pages form a stack: the last page given up is the first to come back. Free page reporting names
-whole free blocks instead and leaves them free: the guest may use them at any time, and reports a block once until
-then. A freed page is otherwise never mentioned to the hardware, and that is the semantic gap of virtualized memory.
-
-The tables and their invariants are in guest_memory.pyx; here is what decides. Every call that will change something
-first makes sure that the tables are its own (a clone shares them until either side changes something), asks the hardware
-next and changes the tables last, so when the hardware fails, by an outcome or by an exception, nothing is half done and a
-guest fault can be resumed. What stays are evictions that succeeded on the way (they lose nothing) and the spare() of a
-page that could not be evicted, so that the next attempt tries another.
+The tables and their invariants are in guest_memory.pyx; here is what decides. Every call that will change something makes
+sure that the tables are its own (ring.pxd), then asks the hardware, and changes the tables last. So when the hardware
+fails, by an outcome or by an exception, nothing is half done and a guest fault can be resumed. What stays are evictions
+that succeeded on the way (they lose nothing) and the spare() of a page that could not be evicted: another is tried next.
 """
 
 cimport cython
 
+from cpython.object cimport PyObject
+
+from memvirt.errors import InvariantError
+
 from .guest_memory cimport FILE_ORIGINAL, GuestMemory, whole
 from .hardware cimport Hardware
+from .ring cimport Sharer, join_before, leave_ring, stand_alone
 from ..replacement.order cimport Order
-from ..types cimport EMPTY, NONE, OK, REFUSED, gfn_t, uint32_t, uint64_t, vpn_t
+from ..types cimport EMPTY, NONE, OK, gfn_t, uint32_t, uint64_t, vpn_t
 
 from memvirt.engine.replacement.registry import ORDERS
 
 cdef enum:
-    HARDWARE_ERRED = 255        # beside the outcomes: what a request has come to until it has answered
+    NOBODY = 0                  # no guest's number
 
 
 cdef Hardware NO_HARDWARE = Hardware()          # of guests whose VM has ended
+cdef uint64_t guests_made = NOBODY              # each has a number of its own
 
 
 @cython.final
-cdef class Guest(GuestMemory):
+cdef class Guest:
     """A guest with `vpns` pages of address space and `pages` pages of guest-physical memory.
 
     cache_border: first vpn of the page cache (default: no page cache). report_order: block size for free page
     reporting (default: off). seed: of the draws of a random replacement. All numbers but the seed are pages, swap_slots
-    included. Raises ConfigError for numbers out of range.
+    included. Raises ConfigError for numbers out of range. parent: whose tables it uses until one of the two changes
+    something; it was made with the same arguments.
     """
 
-    def __cinit__(self, Hardware hardware not None, vpns, pages, *, cache_border=None, swap_slots=0, kernel_pages=0,
-                  low_pages=0, high_pages=0, balloon_floor=0, oom_deflate_pages=256, report_order=None,
-                  replacement="clock", replacement_options=None, seed=0, swappiness=0, lender=None):
-        self.high_pages = whole("high_pages", high_pages, 0, <long long>self.nr_pages - self.kernel_pages - 1)
+    def __cinit__(self, Hardware hardware not None, vpns, pages, *, low_pages=0, high_pages=0, balloon_floor=0,
+                  oom_deflate_pages=256, swappiness=0, uint64_t seed=0, Guest parent=None, **tables):
+        global guests_made
+        guests_made += 1
+        self._ring.number = guests_made
+        self._seed = seed
+        self.hardware = hardware
+        stand_alone(&self._ring)
+        self._ring.guest = <PyObject *>self
+        if parent is None:
+            self.memory = GuestMemory(vpns, pages, seed=seed, **tables)
+            self.memory.owner = self._ring.number
+        else:
+            self._join(parent)
+        self.high_pages = whole("high_pages", high_pages, 0, <long long>pages - self.memory.kernel_pages - 1)
         self.low_pages = whole("low_pages", low_pages, 0, self.high_pages)
-        self.balloon_floor = whole("balloon_floor", balloon_floor, 0, self.nr_pages)
+        self.balloon_floor = whole("balloon_floor", balloon_floor, 0, pages)
         self.oom_deflate_pages = whole("oom_deflate_pages", oom_deflate_pages, 0, <long long>NONE - 1)
         self.swappiness = whole("swappiness", swappiness, 0, 200)
-        self._hardware = hardware
+
+    def __dealloc__(self):
+        if self._ring.next != NULL:             # NULL: not even begun
+            leave_ring(&self._ring)
+
+    def metadata_bytes(self):
+        """Bytes of its tables: those that it would have alone."""
+        return self.memory.metadata_bytes()
+
+    def check(self):
+        """Recount everything, O(vpns + pages + slots). Raises InvariantError at the first difference."""
+        cdef Sharer *sharer = &self._ring
+        cdef Guest other
+        self.memory.check()
+        while sharer.next != &self._ring:
+            if sharer.next.prev != sharer:
+                raise InvariantError("guest: the ring of those that share its tables is broken")
+            sharer = sharer.next
+            other = <Guest>sharer.guest
+            if other.memory is not self.memory:
+                raise InvariantError("guest: one that shares its tables uses others")
 
     # -- faults ------------------------------------------------------------------------------------------------------
 
     cdef int resolve(self, vpn_t vpn, bint write, Translation *out) except -1 nogil:
         """Translate vpn for a load or a store; see guest.pxd for the outcomes."""
-        assert vpn < self.nr_vpns
+        assert vpn < self.memory.nr_vpns
         cdef int outcome = OK
-        cdef gfn_t gfn = self._gfn[vpn]
+        cdef gfn_t gfn = self.memory.gfn[vpn]
         out.event = GUEST_MAPPED
         if gfn == NONE:
             self.own()
@@ -96,14 +128,14 @@ cdef class Guest(GuestMemory):
             self.count.guest_faults_failed += outcome != OK
         if outcome != OK:
             return outcome
-        out.gfn = self._gfn[vpn]
+        out.gfn = self.memory.gfn[vpn]
         out.writable = self.may_write(out.gfn)
         return OK
 
     cdef int _fault(self, vpn_t vpn, bint write, Translation *out) except -1 nogil:
         """Secure a page, fill it, and only then map it."""
         cdef gfn_t gfn = NONE
-        cdef uint32_t before = self._copy[vpn], copy = before
+        cdef uint32_t before = self.memory.copy[vpn], copy = before
         cdef int outcome = self._take_page(&gfn)
         if outcome != OK:
             return outcome
@@ -112,12 +144,12 @@ cdef class Guest(GuestMemory):
             outcome = self._bring(vpn, gfn, write, &copy)
         finally:
             if outcome != OK:
-                self.buddy.give(gfn, 0)
+                self.memory.buddy.give(gfn, 0)
         if outcome != OK:
             return outcome
-        self._map(vpn, gfn, copy, copy == NONE or write)
+        self.memory.map(vpn, gfn, copy, copy == NONE or write)
         self.count.guest_faults += 1
-        if self._is_cache(vpn):
+        if self.memory.is_cache(vpn):
             out.event = GUEST_NEW_CACHE
             self.count.cache_read += before == NONE
             self.count.cache_reread += before != NONE
@@ -133,81 +165,81 @@ cdef class Guest(GuestMemory):
         """Fill gfn with what vpn holds. *copy becomes where a copy lies afterwards."""
         cdef uint32_t slot = copy[0]
         cdef int outcome
-        if self._is_cache(vpn):
+        if self.memory.is_cache(vpn):
             if slot != NONE and slot != FILE_ORIGINAL:
-                return self._hardware.write_in(gfn, slot)
+                return self.hardware.write_in(gfn, slot)
             copy[0] = FILE_ORIGINAL
-            return self._hardware.read_file(gfn, vpn)
+            return self.hardware.read_file(gfn, vpn)
         if slot == NONE:
-            return self._hardware.clear(gfn)
-        outcome = self._hardware.write_in(gfn, slot)
-        if outcome == OK and (write or <uint64_t>self.nr_free_slots() * 2 < self.swap_slots):
+            return self.hardware.clear(gfn)
+        outcome = self.hardware.write_in(gfn, slot)
+        if outcome == OK and (write or <uint64_t>self.memory.nr_free_slots() * 2 < self.memory.swap_slots):
             copy[0] = NONE
-            return self._hardware.forget_slot(slot)
+            return self.hardware.forget_slot(slot)
         return outcome
 
     cdef int _make_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil:
         """The first store to a clean page: its slot, if it has one, goes."""
         cdef int outcome = OK
-        if not self._is_cache(vpn):
-            outcome = self._hardware.forget_slot(self._copy[vpn])
+        if not self.memory.is_cache(vpn):
+            outcome = self.hardware.forget_slot(self.memory.copy[vpn])
         if outcome == OK:
-            self._set_dirty(vpn, gfn)
+            self.memory.set_dirty(vpn, gfn)
         return outcome
 
     cdef int _take_page(self, gfn_t *gfn) except -1 nogil:
         """A free page, after reclaim if few are left. OK, EMPTY or what the hardware said."""
         cdef int outcome = OK, _evicted
         cdef uint32_t given
-        if self.buddy.nr_free <= self.low_pages:
+        if self.memory.buddy.nr_free <= self.low_pages:
             for _evicted in range(RECLAIM_BATCH):
-                outcome = self._evict_one()
-                if outcome != OK or self.buddy.nr_free > self.high_pages:
+                outcome = self.evict_one()
+                if outcome != OK or self.memory.buddy.nr_free > self.high_pages:
                     break
-        if self.buddy.nr_free == 0:
+        if self.memory.buddy.nr_free == 0:
             if outcome != EMPTY:
                 return outcome
             given = self._deflate_for_oom()
             if given == 0:
                 self.count.oom += 1
                 return EMPTY
-        return self._take(gfn)
+        return self.memory.take(gfn)
 
     cdef int discard(self, vpn_t vpn) except -1 nogil:
         """Free vpn, in memory and in swap. OK, or what the hardware said with nothing changed."""
-        assert vpn < self.nr_vpns
-        cdef uint32_t copy = self._copy[vpn]
+        assert vpn < self.memory.nr_vpns
+        cdef uint32_t copy = self.memory.copy[vpn]
         cdef int outcome = OK
-        if self._gfn[vpn] == NONE and copy == NONE:
+        if self.memory.gfn[vpn] == NONE and copy == NONE:
             return OK
         self.own()
-        if self._gfn[vpn] != NONE:
-            outcome = self._hardware.flush(vpn)
+        if self.memory.gfn[vpn] != NONE:
+            outcome = self.hardware.flush(vpn)
         if outcome == OK and copy != NONE and copy != FILE_ORIGINAL:
-            outcome = self._hardware.forget_slot(copy)
+            outcome = self.hardware.forget_slot(copy)
         if outcome == OK:
-            self._forget(vpn)
+            self.memory.forget(vpn)
             self.count.discarded += 1
         return outcome
 
     # -- reclaim -----------------------------------------------------------------------------------------------------
 
-    cdef int _evict_one(self) except -1 nogil:
+    cdef int evict_one(self) except -1 nogil:
         """Free one mapped page, of the kind whose turn it is. OK, EMPTY or what the hardware said."""
         cdef int outcome
-        if self._cache is None or self._cache.nr_resident == 0:
+        if self.memory.cache is None or self.memory.cache.nr_resident == 0:
             return self._evict_anon()
         if self._anon_is_due():
             outcome = self._evict_anon()
             if outcome != EMPTY:
                 return outcome
-        return self._evict(self._cache, self._victim(self._cache))
+        return self._evict(self.memory.cache, self._victim(self.memory.cache))
 
     cdef bint _anon_is_due(self) noexcept nogil:
         """Pages x weight, as a fraction that is carried from one eviction to the next."""
-        cdef uint64_t anon = <uint64_t>self._anon.nr_resident * self.swappiness
-        cdef uint64_t cache = <uint64_t>self._cache.nr_resident * (200 - self.swappiness)
-        if anon == 0 or not (self.nr_free_slots() or self.nr_clean_anon):
+        cdef uint64_t anon = <uint64_t>self.memory.anon.nr_resident * self.swappiness
+        cdef uint64_t cache = <uint64_t>self.memory.cache.nr_resident * (200 - self.swappiness)
+        if anon == 0 or not (self.memory.nr_free_slots() or self.memory.nr_clean_anon):
             return False
         self._anon_share += <uint32_t>((anon << 16) / (anon + cache))
         if self._anon_share < 1 << 16:
@@ -217,12 +249,12 @@ cdef class Guest(GuestMemory):
 
     cdef int _evict_anon(self) except -1 nogil:
         cdef int outcome = EMPTY
-        cdef uint64_t tries = 2 * <uint64_t>self._anon.nr_resident
+        cdef uint64_t tries = 2 * <uint64_t>self.memory.anon.nr_resident
         # Without a free slot only a clean page can go, and it pays to look for one only if there is one.
-        while outcome == EMPTY and tries and (self.nr_free_slots() or self.nr_clean_anon):
-            outcome = self._evict(self._anon, self._victim(self._anon))
+        while outcome == EMPTY and tries and (self.memory.nr_free_slots() or self.memory.nr_clean_anon):
+            outcome = self._evict(self.memory.anon, self._victim(self.memory.anon))
             tries -= 1
-        if outcome == EMPTY and self._anon.nr_resident:
+        if outcome == EMPTY and self.memory.anon.nr_resident:
             self.count.evict_failed_slot += 1
         return outcome
 
@@ -230,7 +262,7 @@ cdef class Guest(GuestMemory):
         """Who goes next in an order that is not empty, once every accessed mark on the way has counted as a touch."""
         cdef uint64_t tries = 2 * <uint64_t>order.nr_resident
         cdef gfn_t gfn = order.candidate()
-        while tries and self._hardware.test_and_clear_accessed(self._vpn[gfn], gfn):
+        while tries and self.hardware.test_and_clear_accessed(self.memory.vpn[gfn], gfn):
             order.touch(gfn)
             gfn = order.candidate()
             tries -= 1
@@ -238,141 +270,58 @@ cdef class Guest(GuestMemory):
 
     cdef int _evict(self, Order order, gfn_t gfn) except -1 nogil:
         """Write the page out if it is dirty, then free it. OK, EMPTY (no guest swap slot) or what the hardware said."""
-        cdef vpn_t vpn = self._vpn[gfn]
-        cdef uint32_t slot = self._copy[vpn]
-        cdef bint dirty = self.may_write(gfn), cache = self._is_cache(vpn)
+        cdef vpn_t vpn = self.memory.vpn[gfn]
+        cdef uint32_t slot = self.memory.copy[vpn]
+        cdef bint dirty = self.may_write(gfn), cache = self.memory.is_cache(vpn)
         cdef int outcome = OK
         if dirty and cache:
-            slot = self.swap_slots + (vpn - self.cache_border)
+            slot = self.memory.swap_slots + (vpn - self.memory.cache_border)
         elif dirty:
-            outcome = self._take_slot(&slot)
+            outcome = self.memory.take_slot(&slot)
         if outcome != OK:
             order.spare(gfn)
             return outcome
         outcome = HARDWARE_ERRED
         try:
-            outcome = self._hardware.flush(vpn)
+            outcome = self.hardware.flush(vpn)
             if outcome == OK and dirty:
                 outcome = HARDWARE_ERRED
-                outcome = self._hardware.read_out(gfn, slot)
+                outcome = self.hardware.read_out(gfn, slot)
         finally:
             if outcome != OK:
                 if dirty and not cache:
-                    self._slots.give(slot, 0)
+                    self.memory.slots.give(slot, 0)
                 order.spare(gfn)
                 self.count.evict_failed_machine += 1
         if outcome != OK:
             return outcome
-        self._unmap(vpn, gfn, slot)
+        self.memory.unmap(vpn, gfn, slot)
         self.count.cache_written += cache and dirty
         self.count.cache_dropped += cache and not dirty
         self.count.guest_swap_out += not cache and dirty
         self.count.guest_swap_dropped += not cache and not dirty
         return OK
 
-    # -- balloon and free page reporting -----------------------------------------------------------------------------
+    # -- the balloon: see balloon_driver -----------------------------------------------------------------------------
 
     def set_target(self, pages):
         """What balloon steps work toward. Raises ConfigError if it is not in 0 .. nr_pages."""
-        self.balloon_target = whole("balloon_target", pages, 0, self.nr_pages)
-
-    cdef int balloon_step(self, uint32_t pages, uint32_t *moved) except -1 nogil:
-        """Inflate or deflate by up to `pages` pages toward balloon_target; see guest.pxd for the outcomes."""
-        cdef uint32_t room = self.nr_pages - self.balloon_floor, wanted
-        cdef int outcome
-        moved[0] = 0
-        self.own()
-        if self.nr_balloon >= self.balloon_target:
-            moved[0] = self._deflate(min(pages, self.nr_balloon - self.balloon_target))
-            return OK
-        wanted = min(pages, self.balloon_target - self.nr_balloon)
-        while moved[0] < wanted and self.nr_balloon < room:
-            self.count.balloon_refused_machine += 1     # until it has not
-            outcome = self._inflate_one()
-            self.count.balloon_refused_machine -= outcome == OK or outcome == EMPTY
-            if outcome != OK:
-                self.count.balloon_refused_pages += outcome == EMPTY
-                return outcome
-            moved[0] += 1
-        if moved[0] < wanted:
-            self.count.balloon_refused_floor += 1
-            return REFUSED
-        return OK
-
-    cdef int _inflate_one(self) except -1 nogil:
-        """Give up one page above the low watermark, reclaiming one if need be."""
-        cdef gfn_t gfn = NONE
-        cdef int outcome = OK
-        if self.buddy.nr_free <= self.low_pages:
-            outcome = self._evict_one()
-        if outcome == OK:
-            outcome = self._take(&gfn)
-        if outcome != OK:
-            return outcome
-        outcome = HARDWARE_ERRED
-        try:
-            outcome = self._hardware.release(gfn)
-        finally:
-            if outcome != OK:
-                self.buddy.give(gfn, 0)
-        if outcome != OK:
-            return outcome
-        self._push_balloon(gfn)
-        self.count.ballooned += 1
-        return OK
+        self.balloon_target = whole("balloon_target", pages, 0, self.memory.nr_pages)
 
     cdef uint32_t _deflate_for_oom(self) except? 0xFFFFFFFF nogil:
         """The guest overrules the host: a balloon that was as large as it should be has this size for its target now, as
         a driver that tells its new size and hears nothing. (One that never got there goes on trying.)"""
-        cdef bint there = self.nr_balloon == self.balloon_target
-        cdef uint32_t given = self._deflate(self.oom_deflate_pages)
+        cdef bint there = self.memory.nr_balloon == self.balloon_target
+        cdef uint32_t given = self.deflate(self.oom_deflate_pages)
         self.count.oom_deflated += given
         if there:
-            self.balloon_target = self.nr_balloon
+            self.balloon_target = self.memory.nr_balloon
         return given
 
-    cdef uint32_t _deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil:
-        cdef uint32_t given = self._pop_balloon(pages)
+    cdef uint32_t deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil:
+        cdef uint32_t given = self.memory.pop_balloon(pages)
         self.count.deflated += given
         return given
-
-    cdef int report(self, uint32_t blocks, uint32_t *reported) except -1 nogil:
-        """Free page reporting; as in Linux, a guest with few free pages is left alone."""
-        cdef uint32_t _block
-        cdef int outcome
-        reported[0] = 0
-        if self._nr_blocks == 0 or (self.buddy.nr_free
-                                    <= self.low_pages + (<uint64_t>REPORT_BATCH << self.report_order)):
-            return OK
-        self.own()
-        for _block in range(self._nr_blocks):
-            if reported[0] == blocks:
-                break
-            if (not self._reported[self._report_hand]
-                    and self.buddy.take_at(self._report_hand << self.report_order, self.report_order) == OK):
-                outcome = self._release_block(self._report_hand)
-                if outcome != OK:
-                    self.count.report_failed += 1
-                    return outcome
-                reported[0] += 1
-            self._report_hand = self._report_hand + 1 if self._report_hand + 1 < self._nr_blocks else 0
-        return OK
-
-    cdef int _release_block(self, uint32_t block) except -1 nogil:
-        """Release a block that was taken for it, and free it again. Half a block released is no loss: it was free."""
-        cdef gfn_t first = block << self.report_order, gfn
-        cdef int outcome = OK
-        try:
-            for gfn in range(first, first + (<uint32_t>1 << self.report_order)):
-                outcome = self._hardware.release(gfn)
-                if outcome != OK:
-                    break
-        finally:
-            self.buddy.give(first, self.report_order)
-        if outcome == OK:
-            self._reported[block] = 1
-            self.count.reported += <uint64_t>1 << self.report_order
-        return outcome
 
     # -- cloning and counters ----------------------------------------------------------------------------------------
 
@@ -384,40 +333,66 @@ cdef class Guest(GuestMemory):
         copy alike. The copy's orders start without ghosts.
         """
         cdef Guest twin = Guest(
-            hardware, self.nr_vpns, self.nr_pages, cache_border=self.cache_border, swap_slots=self.swap_slots,
-            kernel_pages=self.kernel_pages, low_pages=self.low_pages, high_pages=self.high_pages,
-            balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages,
-            report_order=None if self.report_order < 0 else self.report_order, replacement=self.replacement,
-            replacement_options=self.replacement_options, seed=seed, swappiness=self.swappiness, lender=self)
-        if ORDERS[self.replacement].draws or self.nr_locked:    # to ask it is to draw; what is locked is so here alone
+            hardware, self.memory.nr_vpns, self.memory.nr_pages, low_pages=self.low_pages, high_pages=self.high_pages,
+            balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages, swappiness=self.swappiness,
+            seed=seed, parent=self)
+        if ORDERS[self.memory.replacement].draws or self.memory.nr_locked:  # to ask it is to draw; locked is so here alone
             twin.own()
-            twin.unlock_all()
+            twin.memory.unlock_all()
         twin._anon_share = self._anon_share
         twin.balloon_target = self.balloon_target
         return twin
+
+    cdef void _join(self, Guest parent) noexcept:
+        """Use the parent's tables, as the youngest of those that do. Its place is before the one whose they are."""
+        cdef Sharer *place = &parent._ring
+        self.memory = parent.memory
+        while place.number != self.memory.owner and place.next != &parent._ring:
+            place = place.next
+        join_before(&self._ring, place)
+
+    cdef int _part(self) except -1:
+        """The copy comes first, as the only step that may fail."""
+        cdef Guest heir = self if self.memory.owner != self._ring.number else <Guest>self._ring.next.guest, other
+        cdef GuestMemory tables = heir.memory.copied(heir._seed)
+        cdef Sharer *sharer
+        tables.owner = heir._ring.number
+        heir._use(tables)
+        leave_ring(&self._ring)
+        if heir is self:
+            return 0
+        sharer = heir._ring.next
+        while sharer != &heir._ring:
+            other = <Guest>sharer.guest
+            other._use(tables)
+            sharer = sharer.next
+        return 0
+
+    cdef void _use(self, GuestMemory tables) noexcept:
+        self.memory = tables
+        self.hardware.rehome(tables.vpn)
 
     def differs_from(self, Guest other not None):
         """What sets two guests apart that were made with other arguments: "name: this, that"; None if nothing does."""
         for name in ("nr_vpns", "nr_pages", "cache_border", "swap_slots", "kernel_pages", "low_pages", "high_pages",
                      "balloon_floor", "oom_deflate_pages", "report_order", "replacement", "replacement_options",
                      "swappiness"):
-            if getattr(self, name) != getattr(other, name):
-                return f"{name}: {getattr(self, name)}, {getattr(other, name)}"
+            mine, its = (getattr(guest if hasattr(guest, name) else guest.memory, name) for guest in (self, other))
+            if mine != its:
+                return f"{name}: {mine}, {its}"
         return None
 
     cdef void go_on_counting(self, Guest before) noexcept:
         """This guest takes the place of `before` in its VM: what that one has counted, this one has."""
         self.count = before.count
 
-    cdef void _moved(self) noexcept:
-        self._hardware.rehome(self._vpn)
-
     cdef void end(self) noexcept:
         """Drop the hardware and leave the ring: a stale reference keeps no disk alive, and later partings copy nothing for
-        this guest."""
-        if self._lender is not None:
-            self._leave()
-        self._hardware = NO_HARDWARE
+        this guest. Its tables are nobody's: whoever uses them copies them before a change."""
+        leave_ring(&self._ring)
+        if self.memory.owner == self._ring.number:
+            self.memory.owner = NOBODY
+        self.hardware = NO_HARDWARE
 
     def counters(self):
         """Exact event counts since the guest was made: {name: count}."""

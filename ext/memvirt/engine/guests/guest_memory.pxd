@@ -1,5 +1,3 @@
-from cpython.object cimport PyObject
-
 from ..memory.buddy cimport Buddy
 from ..replacement.order cimport Order
 from ..types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
@@ -16,12 +14,6 @@ cdef enum:
     FILE_ORIGINAL = 0xFFFFFFFE  # a copy of the page: the original file, as Hardware.read_file gives it
     NO_REPORTING = -1
 
-# A guest's place in the ring of those that use the same tables: whose they are, then who borrows them, oldest first.
-cdef struct Sharer:
-    Sharer *next
-    Sharer *prev                # itself, as next is: no other guest uses these tables
-    PyObject *guest
-
 
 cdef class GuestMemory:
     # Which page is whose: the tables of a guest and the only code that changes them. No step here can half-fail.
@@ -35,59 +27,39 @@ cdef class GuestMemory:
     cdef readonly dict replacement_options
 
     cdef readonly Buddy buddy                   # free guest pages
-    cdef Buddy _slots                           # free guest swap slots; None without swap
-    cdef Order _anon                            # mapped anonymous pages; ids are gfns, keys vpns
-    cdef Order _cache                           # mapped page cache pages, likewise; None without page cache
-    cdef gfn_t *_gfn                            # [nr_vpns] the page table; NONE: unmapped
-    cdef uint32_t *_copy                        # [nr_vpns] where a copy lies: NONE, FILE_ORIGINAL or a slot
-    cdef vpn_t *_vpn                            # [nr_pages] reverse; NONE unless mapped
-    cdef uint8_t *_state                        # [nr_pages] PageState
-    cdef gfn_t *_balloon                        # [nr_pages] a stack: the first nr_balloon are the balloon
-    cdef uint8_t *_reported                     # [_nr_blocks] 1: reported and not used since; NULL: reporting is off
-    cdef uint32_t _nr_blocks                    # whole blocks of report_order
-    cdef uint32_t _report_hand                  # block that is examined next
-    cdef GuestMemory _lender                    # whose tables these are; None: its own
-    cdef bint _borrowed                         # _lender is not None, and still so when the collector has taken that
-    cdef Sharer _sharer                         # who else uses these tables; own() comes before a change
-    cdef uint64_t _seed                         # of the draws of a random replacement
+    cdef Buddy slots                            # free guest swap slots; None without swap
+    cdef Order anon                             # mapped anonymous pages; ids are gfns, keys vpns
+    cdef Order cache                            # mapped page cache pages, likewise; None without page cache
+    cdef gfn_t *gfn                             # [nr_vpns] the page table; NONE: unmapped
+    cdef uint32_t *copy                         # [nr_vpns] where a copy lies: NONE, FILE_ORIGINAL or a slot
+    cdef vpn_t *vpn                             # [nr_pages] reverse; NONE unless mapped
+    cdef uint8_t *state                         # [nr_pages] PageState
+    cdef gfn_t *balloon                         # [nr_pages] a stack: the first nr_balloon are the balloon
+    cdef uint8_t *reported                      # [nr_blocks] 1: reported and not used since; NULL: reporting is off
+    cdef uint32_t nr_blocks                     # whole blocks of report_order
+    cdef uint32_t report_hand                   # block that is examined next
     cdef readonly uint32_t nr_balloon
     cdef readonly uint32_t nr_locked            # pages that are not evicted
     cdef readonly uint32_t nr_clean_anon        # clean anonymous pages: they can be evicted without a new slot
+    cdef uint64_t owner                         # the number of the guest that they were made for
 
-    cdef bint _is_cache(self, vpn_t vpn) noexcept nogil
-    cdef int _take(self, gfn_t *gfn) except -1 nogil                    # a page of the buddy's choice: OK or NO_FRAME
-    cdef int _map(self, vpn_t vpn, gfn_t gfn, uint32_t copy, bint dirty) except -1 nogil
-    cdef int _unmap(self, vpn_t vpn, gfn_t gfn, uint32_t copy) except -1 nogil  # copy: where it lies now
-    cdef int _set_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
-    cdef int _forget(self, vpn_t vpn) except -1 nogil                   # unmapped, and as never touched
-    cdef int lock(self, vpn_t vpn) except -1 nogil                      # of a mapped page; the tables are its own
+    cdef bint is_cache(self, vpn_t vpn) noexcept nogil
+    cdef int take(self, gfn_t *gfn) except -1 nogil                     # a page of the buddy's choice: OK or NO_FRAME
+    cdef int map(self, vpn_t vpn, gfn_t gfn, uint32_t copy, bint dirty) except -1 nogil
+    cdef int unmap(self, vpn_t vpn, gfn_t gfn, uint32_t copy) except -1 nogil   # copy: where it lies now
+    cdef int set_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
+    cdef int forget(self, vpn_t vpn) except -1 nogil                    # unmapped, and as never touched
+    cdef int lock(self, vpn_t vpn) except -1 nogil                      # of a mapped page
     cdef int unlock(self, vpn_t vpn) except -1 nogil
     cdef int unlock_all(self) except -1
     cdef int _out_of_order(self, vpn_t vpn, gfn_t gfn) except -1 nogil
-    cdef int _take_slot(self, uint32_t *slot) except -1 nogil           # OK or EMPTY
+    cdef int take_slot(self, uint32_t *slot) except -1 nogil            # OK or EMPTY
     cdef uint32_t nr_free_slots(self) noexcept nogil
-    cdef void _push_balloon(self, gfn_t gfn) noexcept nogil             # a page that _take gave
-    cdef uint32_t _pop_balloon(self, uint32_t pages) except? 0xFFFFFFFF nogil
+    cdef void push_balloon(self, gfn_t gfn) noexcept nogil              # a page that take gave
+    cdef uint32_t pop_balloon(self, uint32_t pages) except? 0xFFFFFFFF nogil
     cdef Order _order(self, uint64_t seed)
-    cdef int _make_tables(self) except -1
-    cdef void _free_tables(self) noexcept
-    cdef inline bint _lent(self) noexcept nogil:                        # whether others use these tables as well
-        return self._sharer.next != &self._sharer
-
-    # Before a change: these tables become this guest's alone. MemoryError, and nothing has changed, if that cannot be.
-    cdef inline int own(self) except -1 nogil:
-        if self._lent():
-            with gil:
-                self._part()
-        return 0
-
-    cdef int _part(self) except -1
-    cdef void _join(self, GuestMemory lender) noexcept
-    cdef void _leave(self) noexcept
-    cdef void _use_tables_of(self, GuestMemory other) noexcept
-    cdef int _copy_tables(self) except -1
-    cdef void _moved(self) noexcept                                     # the tables lie elsewhere than before
-    cdef object _check_sharers(self)
+    cdef int _make_tables(self, uint64_t seed) except -1
+    cdef GuestMemory copied(self, uint64_t seed)
     cdef object _check_pages(self)
     cdef object _check_copies(self)
     cpdef object check(self)

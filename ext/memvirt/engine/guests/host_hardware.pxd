@@ -14,8 +14,6 @@ cdef class HostHardware(Hardware):
     cdef readonly SwapSpace disk            # guest swap and written file blocks, or None
     cdef uint32_t *check_sum                # [disk slots] checksum of what was written
     cdef uint32_t nr_disk_slots
-    cdef uint32_t *file_source              # [nr_vpns] corpus source of each file page; NULL: all zeros
-    cdef uint32_t nr_vpns
 
     cdef void end(self) noexcept
     cdef int copy_disk(self, HostHardware parent, Guest guest) except -1

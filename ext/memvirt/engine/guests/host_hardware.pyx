@@ -23,11 +23,10 @@ from ..types cimport CORRUPT, IO_FAILED, NO_FRAME, OK, gfn_t, hfn_t, int64_t, ui
 cdef class HostHardware(Hardware):
     """The hardware of VM `vm`. `disk`: where the guest swaps to, or None."""
 
-    def __cinit__(self, Faults faults not None, vmid_t vm, uint32_t nr_vpns, SwapSpace disk=None):
+    def __cinit__(self, Faults faults not None, vmid_t vm, SwapSpace disk=None):
         self.faults = faults
         self.content = faults.content
         self.vm = vm
-        self.nr_vpns = nr_vpns
         self.disk = disk
         self.nr_disk_slots = 0 if disk is None else disk.nr_slots
         self.check_sum = <uint32_t *>calloc(self.nr_disk_slots + 1, sizeof(uint32_t))
@@ -38,24 +37,13 @@ cdef class HostHardware(Hardware):
 
     def __dealloc__(self):
         free(self.check_sum)
-        free(self.file_source)
 
     def metadata_bytes(self):
         """What the host keeps of the guest's disk: checksums and the maps of its slots. (What its files hold is known
-        instead of being read from it.)"""
+        instead of being read from it: zeros.)"""
         if self.disk is None:
             return 0
         return (self.nr_disk_slots + <uint64_t>1) * sizeof(uint32_t) + self.disk.metadata_bytes()
-
-    def set_file(self, const uint32_t[::1] sources not None):
-        """What the file behind the page cache holds: a corpus source per vpn."""
-        cdef uint32_t i
-        if self.file_source == NULL:
-            self.file_source = <uint32_t *>calloc(self.nr_vpns, sizeof(uint32_t))
-            if self.file_source == NULL:
-                raise MemoryError("file sources")
-        for i in range(min(<uint32_t>sources.shape[0], self.nr_vpns)):
-            self.file_source[i] = sources[i]
 
     cdef void end(self) noexcept:
         """Its VM is no more, or goes on with other hardware: the disk is gone, whoever keeps this."""
@@ -68,12 +56,10 @@ cdef class HostHardware(Hardware):
         cdef uint8_t page[4096]
         cdef const uint8_t *source = page
         cdef uint8_t done
-        if parent.file_source != NULL:
-            self.set_file(<uint32_t[:self.nr_vpns]>parent.file_source)
         if self.nr_disk_slots == 0:
             return 0
-        for vpn in range(guest.nr_vpns):
-            slot = guest._copy[vpn]
+        for vpn in range(guest.memory.nr_vpns):
+            slot = guest.memory.copy[vpn]
             if slot >= self.nr_disk_slots:
                 continue
             done = 0
@@ -98,7 +84,7 @@ cdef class HostHardware(Hardware):
         self.faults.clock.spend(CPU_GUEST, self.faults.clock.costs.guest_fault)
         if outcome == OK:
             self.faults.clock.wait_until(self.faults.device.read(self.faults.clock.now, 1))
-            self.content.fill(frame, 0 if self.file_source == NULL else self.file_source[vpn])
+            self.content.fill(frame, 0)              # files hold zeros
             if self.faults.index is not None:
                 self.faults.index.arrived(frame)
         return outcome

@@ -23,7 +23,7 @@ from memvirt.errors import InvariantError
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
 from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
                               FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
-from .host cimport Engine
+from .engine cimport Engine
 from .vm cimport Vm
 from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look
 from ..mapping.mapping cimport Mapping
@@ -80,7 +80,7 @@ def check(Engine engine not None):
     for vm in [*engine.vms.values(), *engine.snapshots]:
         if (<Vm>vm).guest is not None:
             (<Vm>vm).guest.check()
-            if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest._vpn:
+            if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest.memory.vpn:
                 raise InvariantError(f"VM '{vm.name}': its translations are looked up in another guest's reverse map")
 
 
@@ -155,28 +155,28 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
             _check_pinned(mapping, frame)
         if record.flags & FRAME_ISOLATED:
             raise InvariantError(f"frame {frame}: isolated outside reclaim")
-        if record.charge == NONE16 or not mapping.account[record.charge].open:
+        if record.charge == NONE16 or not mapping.charges.of[record.charge].open:
             raise InvariantError(f"frame {frame}: charged to VM {record.charge}, which does not exist")
-        if not mapping._maps(frame, record.charge):
+        if not mapping.rmap.maps(frame, record.charge):
             raise InvariantError(f"frame {frame}: charged to VM {record.charge}, which does not map it")
         charged[record.charge] += 1
         pinned[record.charge] += record.flags & FRAME_PINNED != 0
     for vm in range(MAX_VMS):
         _check_account(mapping, vm, charged[vm], pinned[vm])
-        ahead += max(0, <int64_t>mapping.account[vm].reservation - charged[vm])
-        ahead_vms += mapping.account[vm].reservation > charged[vm]
-    if ahead != mapping.ahead or ahead_vms != mapping.ahead_vms:
-        raise InvariantError(f"reservations: {mapping.ahead} pages of {mapping.ahead_vms} VMs are not held yet, recount "
-                             f"{ahead} of {ahead_vms}")
+        ahead += max(0, <int64_t>mapping.charges.of[vm].reservation - charged[vm])
+        ahead_vms += mapping.charges.of[vm].reservation > charged[vm]
+    if ahead != mapping.charges.ahead or ahead_vms != mapping.charges.ahead_vms:
+        raise InvariantError(f"reservations: {mapping.charges.ahead} pages of {mapping.charges.ahead_vms} VMs are not held "
+                             f"yet, recount {ahead} of {ahead_vms}")
     return 0
 
 
 cdef int _check_account(Mapping mapping, uint32_t vm, uint32_t charged, uint32_t pinned) except -1:
-    if mapping.account[vm].charged != charged or mapping.account[vm].pinned != pinned:
-        raise InvariantError(f"VM {vm}: charged {mapping.account[vm].charged}, {mapping.account[vm].pinned} of them "
+    if mapping.charges.of[vm].charged != charged or mapping.charges.of[vm].pinned != pinned:
+        raise InvariantError(f"VM {vm}: charged {mapping.charges.of[vm].charged}, {mapping.charges.of[vm].pinned} of them "
                              f"pinned; recount {charged} and {pinned}")
-    if mapping.account[vm].leaving:
-        raise InvariantError(f"VM {vm}: {mapping.account[vm].leaving} pages on their way out, outside reclaim")
+    if mapping.charges.of[vm].leaving:
+        raise InvariantError(f"VM {vm}: {mapping.charges.of[vm].leaving} pages on their way out, outside reclaim")
     return 0
 
 

@@ -30,13 +30,13 @@ cdef class Batch:
             return min(first + 1 + <uint32_t>((left_ns - 1) / each), end)
         return end
 
-    # Whether every access of the whole batch can be one of this VM, for a batch that is then taken in pieces.
+    # Raises unless every access of the whole batch can be one of this VM: for a batch that is then taken in pieces.
     cdef int judge(self, str vm, uint32_t nr_vpns, uint32_t nr_sources, const uint32_t[::1] pages,
                    const uint8_t[::1] ops, const uint32_t[::1] sources) except -1
     # Take over accesses first .. first + n - 1.
     cdef int own(self, str vm, uint32_t nr_vpns, uint32_t nr_sources, const uint32_t[::1] pages,
                  const uint8_t[::1] ops, const uint32_t[::1] sources, uint64_t first, uint64_t n) except -1
-    # How long the VM works after each access; when parts begin: None, or one time for each of them. After `own`.
+    # After `own`: ns that the VM works after each access, and when parts begin (None, or one time for each of them).
     cdef int time(self, str vm, int64_t work_ns, const int64_t[::1] due_ns) except -1
     cdef int _make_room(self, uint64_t n, bint with_sources) except -1
 

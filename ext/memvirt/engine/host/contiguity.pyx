@@ -6,9 +6,9 @@ translations whatever their size; memory handed out page by page in the order of
 
 from libc.string cimport memset
 
-from .host cimport Engine
+from .engine cimport Engine
 from .vm cimport Vm
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Look
 from ..types cimport LEAF_ENTRIES, NONE, hfn_t, uint32_t, uint64_t
 
 cdef enum:
@@ -24,7 +24,7 @@ def usage_of_vm(Engine engine not None, Vm vm not None):
     cdef hfn_t lately[LATELY]           # a frame that many pages name has a long chain: it is not walked for each of them
     cdef hfn_t frame
     cdef Look at
-    engine._own(vm)
+    engine.own(vm)
     memset(lately, 0xFF, sizeof(lately))
     while gfn < vm.nr_pages:
         if engine.mapping.leaves.look(vm.id, gfn, &at):
@@ -37,7 +37,7 @@ def usage_of_vm(Engine engine not None, Vm vm not None):
                 frame = entry & PTE_WHERE
                 if lately[frame % LATELY] != frame:
                     lately[frame % LATELY] = frame
-                    part[frame % LATELY] = 1000 // engine.mapping.mappings(frame)
+                    part[frame % LATELY] = 1000 // engine.mapping.rmap.mappings(frame)
                 share += part[frame % LATELY]
         gfn += LEAF_ENTRIES
     return {"charged_pages": vm.charged, "present_pages": present, "backed_pages": backed,
@@ -51,7 +51,7 @@ def of_vm(Engine engine not None, Vm vm not None):
     cdef uint32_t gfn = 0, index, entry, before = NONE
     cdef uint64_t present = 0, huge = 0, collapsible = 0, promotable = 0, runs = 0
     cdef Look at
-    engine._own(vm)
+    engine.own(vm)
     while gfn < vm.nr_pages:
         if not engine.mapping.leaves.look(vm.id, gfn, &at):
             gfn += LEAF_ENTRIES
@@ -59,7 +59,7 @@ def of_vm(Engine engine not None, Vm vm not None):
             continue
         if at.leaf.entries == NULL:
             huge += LEAF_ENTRIES
-        elif engine.mapping.collapsible(at.id):
+        elif engine.mapping.tables.collapsible(at.id):
             collapsible += LEAF_ENTRIES
         elif engine.collapser.copyable(at.id):
             promotable += LEAF_ENTRIES
@@ -74,3 +74,28 @@ def of_vm(Engine engine not None, Vm vm not None):
         gfn += LEAF_ENTRIES
     return {"present_pages": present, "huge_pages": huge, "collapsible_pages": collapsible,
             "promotable_pages": promotable, "runs": runs, "mean_run": present * 1000 // runs if runs else 0}
+
+
+def of_host(Engine engine not None):
+    """Of free memory (see Buddy.fragmentation), and how well guests' memory lies: huge_pages mapped huge,
+    collapsible_leaves that could be, runs: number of gfn -> hfn runs, present_pages in them."""
+    cdef Leaf *leaf
+    cdef uint32_t id, i, entry, before
+    cdef uint64_t runs = 0, present = 0, could = 0
+    for id in range(engine.mapping.leaves.records.end()):
+        leaf = engine.mapping.leaves.at(id)
+        if not leaf.used:
+            continue
+        could += engine.mapping.tables.collapsible(id)
+        before = 0
+        for i in range(LEAF_ENTRIES):
+            entry = engine.mapping.leaves.entry(leaf, i)
+            if entry & PTE_PRESENT:
+                present += 1
+                runs += not before or (entry & PTE_WHERE) != (before & PTE_WHERE) + 1
+                before = entry
+            else:
+                before = 0
+    return engine.frames.buddy.fragmentation() | {
+        "huge_pages": engine.mapping.leaves.nr_huge * LEAF_ENTRIES, "collapsible_leaves": could,
+        "present_pages": present, "runs": runs}

@@ -28,10 +28,10 @@ cdef class Borrowed:
     cdef hfn_t frame
     cdef uint8_t before[PAGE_SIZE]
 
-    def __cinit__(self, Core core not None):
-        self.content = core.content
+    def __cinit__(self, Engine engine not None):
+        self.content = engine.content
         self.frame = 0
-        while core.frames.frame[self.frame].state == FRAME_FREE:    # a host has metadata: there is one that is not
+        while engine.frames.frame[self.frame].state == FRAME_FREE:    # a host has metadata: there is one that is not
             self.frame += 1
         memcpy(self.before, self.content.raw(self.frame), self.content.raw_bytes)
 
@@ -41,28 +41,28 @@ cdef class Borrowed:
         memcpy(self.content.raw_target(self.frame), self.before, self.content.raw_bytes)
 
 
-cdef int read_in_place(Core core, VmState vm, vpn_t vpn, uint8_t *out) except -1:
+cdef int read_in_place(Engine engine, Vm vm, vpn_t vpn, uint8_t *out) except -1:
     cdef gfn_t gfn = vm.guest.lookup(vpn) if vm.guest is not None else vpn
     if gfn == NONE:
-        return _of_guest(core, vm, vpn, out)
-    return _of_host(core, vm, gfn, out)
+        return _of_guest(engine, vm, vpn, out)
+    return _of_host(engine, vm, gfn, out)
 
 
-cdef int _of_guest(Core core, VmState vm, vpn_t vpn, uint8_t *out) except -1:
+cdef int _of_guest(Engine engine, Vm vm, vpn_t vpn, uint8_t *out) except -1:
     """A page that the guest has in none of its own: never touched, in a file, or out on its disk."""
-    cdef uint32_t copy = vm.guest._copy[vpn], checksum = 0
-    cdef bint cache = vm.guest._is_cache(vpn)
+    cdef uint32_t copy = vm.guest.memory.copy[vpn], checksum = 0
+    cdef bint cache = vm.guest.memory.is_cache(vpn)
     cdef int outcome = OK
     cdef Borrowed page
     if copy == NONE and not cache:
-        memset(out, 0, core.content.raw_bytes)
+        memset(out, 0, engine.content.raw_bytes)
         return 0
-    page = Borrowed(core)
+    page = Borrowed(engine)
     if copy == NONE or copy == FILE_ORIGINAL:
-        core.content.fill(page.frame, 0 if vm.hardware.file_source == NULL else vm.hardware.file_source[vpn])
+        engine.content.fill(page.frame, 0)       # files hold zeros
     else:
-        outcome = vm.hardware.disk.read(copy, core.content.raw_target(page.frame))
-        checksum = core.content.checksum(page.frame) ^ vm.hardware.check_sum[copy]
+        outcome = vm.hardware.disk.read(copy, engine.content.raw_target(page.frame))
+        checksum = engine.content.checksum(page.frame) ^ vm.hardware.check_sum[copy]
     page.give_back(out)
     if outcome != OK or checksum:
         raise StoreError(f"VM '{vm.name}' page {vpn}: slot {copy} of its guest's disk "
@@ -70,22 +70,22 @@ cdef int _of_guest(Core core, VmState vm, vpn_t vpn, uint8_t *out) except -1:
     return 0
 
 
-cdef int _of_host(Core core, VmState vm, gfn_t gfn, uint8_t *out) except -1:
-    cdef Mapping mapping = core.mapping
+cdef int _of_host(Engine engine, Vm vm, gfn_t gfn, uint8_t *out) except -1:
+    cdef Mapping mapping = engine.mapping
     cdef Look at
     mapping.leaves.look(vm.id, gfn, &at)
     if at.entry == 0:
-        memset(out, 0, core.content.raw_bytes)
+        memset(out, 0, engine.content.raw_bytes)
     elif at.entry & PTE_PRESENT:
-        memcpy(out, core.content.raw(at.entry & PTE_WHERE), core.content.raw_bytes)
+        memcpy(out, engine.content.raw(at.entry & PTE_WHERE), engine.content.raw_bytes)
     else:
-        _of_record(core, vm, gfn, mapping.backings.at(at.entry & PTE_WHERE), out)
+        _of_record(engine, vm, gfn, mapping.backings.at(at.entry & PTE_WHERE), out)
     return 0
 
 
-cdef int _of_record(Core core, VmState vm, gfn_t gfn, Backing *record, uint8_t *out) except -1:
+cdef int _of_record(Engine engine, Vm vm, gfn_t gfn, Backing *record, uint8_t *out) except -1:
     """A page that is out: its record says where."""
-    cdef Mapping mapping = core.mapping
+    cdef Mapping mapping = engine.mapping
     cdef uint8_t object[PAGE_SIZE]
     cdef const uint8_t *payload
     cdef uint32_t length, check = record.check  # asked first: the record may lie in the very frame that is borrowed
@@ -93,19 +93,19 @@ cdef int _of_record(Core core, VmState vm, gfn_t gfn, Backing *record, uint8_t *
     cdef bint wrong = False
     cdef Borrowed page
     if record.place & BACKING_CACHED:
-        memcpy(out, core.content.raw(record.link), core.content.raw_bytes)
+        memcpy(out, engine.content.raw(record.link), engine.content.raw_bytes)
         return 0
-    page = Borrowed(core)
+    page = Borrowed(engine)
     if mapping.backings.kind(record) == BACKING_SAME:
-        core.content.fill_same(page.frame, mapping.backings.value(record))
+        engine.content.fill_same(page.frame, mapping.backings.value(record))
     elif mapping.backings.kind(record) == BACKING_ZPOOL:
         payload = mapping.zpool.view(mapping.backings.where(record), &length)
         memcpy(object, payload, length)         # it may lie in the very frame that is borrowed
-        outcome = core.content.expand(page.frame, object, length)
-        wrong = outcome != OK or core.content.checksum(page.frame) != check
+        outcome = engine.content.expand(page.frame, object, length)
+        wrong = outcome != OK or engine.content.checksum(page.frame) != check
     else:
-        outcome = mapping.swap.read(mapping.backings.where(record), core.content.raw_target(page.frame))
-        wrong = outcome != OK or core.content.checksum(page.frame) != check
+        outcome = mapping.swap.read(mapping.backings.where(record), engine.content.raw_target(page.frame))
+        wrong = outcome != OK or engine.content.checksum(page.frame) != check
     page.give_back(out)
     if wrong:
         raise StoreError(f"VM '{vm.name}' page {gfn}: what lies outside memory does not come back as it went")

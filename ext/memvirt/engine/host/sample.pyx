@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from memvirt.errors import InvariantError
 from memvirt.names import FAULTS, FRAME_USES, MECHANISMS, SAMPLED_COUNTS, SAMPLED_OF_VM, SAMPLED_STATES
 
-from .core cimport Core
+from .engine cimport Engine
 from .vm cimport Vm
 from ..counters cimport FAULT_SWAP, FAULT_ZERO, NR_MECHANISMS, Events
 from ..mapping.backing cimport BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL
@@ -31,7 +31,7 @@ cdef struct Row:
     int64_t cpu_ns[NR_MECHANISMS]
 
 
-def take(Core engine not None):
+def take(Engine engine not None):
     """(row of the host, names of its VMs, their rows): int64 as bytes, of the host SAMPLED_STATES and SAMPLED_COUNTS, of
     each VM SAMPLED_OF_VM."""
     cdef bytes host = PyBytes_FromStringAndSize(NULL, sizeof(Row))
@@ -40,14 +40,14 @@ def take(Core engine not None):
     cdef Vm vm
     _fill(engine, <Row *>PyBytes_AS_STRING(host))
     for vm in engine.vms.values():
-        place[0] = engine.mapping.account[vm.id].charged
-        place[1] = engine.mapping.account[vm.id].active
-        place[2] = vm.guest.nr_balloon if vm.guest is not None else 0
+        place[0] = engine.mapping.charges.of[vm.id].charged
+        place[1] = engine.mapping.charges.of[vm.id].active
+        place[2] = vm.guest.memory.nr_balloon if vm.guest is not None else 0
         place += OF_VM
     return host, tuple(engine.vms), vms
 
 
-cdef void _fill(Core engine, Row *row) noexcept:
+cdef void _fill(Engine engine, Row *row) noexcept:
     cdef Events *ev = &engine.meter.ev
     cdef uint64_t *faults = &ev.fault_zero                  # the kinds stand in Events as they do in Fault
     cdef uint32_t *kinds = engine.mapping.backings.nr_kind

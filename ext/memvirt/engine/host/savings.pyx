@@ -18,7 +18,7 @@ from libc.string cimport memset
 
 from ..counters cimport CPU_SCAN
 from ..memory.frames cimport FRAME_GUEST, FRAME_STABLE, Frame
-from .host cimport Engine
+from .engine cimport Engine
 from ..mapping.leaf cimport PTE_PRESENT, Leaf
 from ..mapping.rmap cimport Walk
 from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, PAGE_SIZE, hfn_t, uint32_t, uint64_t
@@ -44,7 +44,7 @@ def sharing_state(Engine engine not None):
     if engine.index is not None and engine.index.zero_frame != NONE:
         zero = engine.frames.frame[engine.index.zero_frame].refs
     state = {"pages_shared": totals.shared, "pages_sharing": totals.sharing, "zero_pages": zero,
-             "cow_sharing": totals.cow, "leaves_shared": engine.shared_leaf_pages(),
+             "cow_sharing": totals.cow, "leaves_shared": _shared_leaf_pages(engine),
              "sharing_debt_frames": totals.zero + totals.intra + totals.inter + zero + totals.cow + totals.clone_debt}
     if engine.index is None:
         return state
@@ -120,6 +120,18 @@ cdef int _count(Engine engine, Totals *totals) except -1:
     return 0
 
 
+cdef uint64_t _shared_leaf_pages(Engine engine) noexcept:
+    """Pages that VMs have through leaves they share with others: sum over leaves of live entries x (holders - 1)."""
+    cdef Leaf *leaf
+    cdef uint32_t id
+    cdef uint64_t pages = 0
+    for id in range(engine.mapping.leaves.records.end()):
+        leaf = engine.mapping.leaves.at(id)
+        if leaf.used and leaf.nr_holders > 1:
+            pages += <uint64_t>leaf.live * (leaf.nr_holders - 1)
+    return pages
+
+
 cdef uint64_t _clone_debt(Engine engine) noexcept:
     """Every holder of a shared leaf but one needs a table, and a frame for each page there is; a huge leaf is split."""
     cdef Leaf *leaf
@@ -137,14 +149,14 @@ cdef uint64_t _clone_debt(Engine engine) noexcept:
 
 
 cdef uint32_t _vms_of(Engine engine, hfn_t frame, uint32_t *seen) noexcept:
-    """How many VMs map the frame, each entry counted for the lowest-numbered holder of its leaf."""
+    """Number of VMs that map the frame, each entry counted for the lowest-numbered holder of its leaf."""
     cdef Walk walk
     cdef uint32_t lowest, vms = 0
-    engine.mapping.walk(frame, &walk)
+    engine.mapping.rmap.walk(frame, &walk)
     while True:
         lowest = engine.mapping.leaves.lowest_holder(walk.leaf)
         if seen[lowest] != frame + 1:
             seen[lowest] = frame + 1
             vms += 1
-        if not engine.mapping.next(&walk):
+        if not engine.mapping.rmap.next(&walk):
             return vms

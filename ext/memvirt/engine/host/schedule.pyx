@@ -1,6 +1,6 @@
 """Several VMs in simulated time: whoever is first in the agenda has a turn.
 
-Time is cut into quanta (Core.quantum_ns), at multiples of their length. A VM's turn ends with the quantum in which it
+Time is cut into quanta (Engine.quantum_ns), at multiples of their length. A VM's turn ends with the quantum in which it
 began, so VMs are never much more than a quantum and an access apart. Actors (harvest, background reclaim, the scanner,
 balloon workers, the decider) work at times of their own. Nothing in that depends on how streams are cut into batches, on
 who else has work, or on calls: a turn goes on through the end of a batch, and a run stops between two quanta. A VM whose
@@ -23,13 +23,14 @@ All of it runs without the interpreter's lock, which is taken for a batch, for a
 from memvirt.errors import ConfigError
 
 from ..agenda cimport DECIDER, FIRST_BALLOON, FIRST_VM, FOREVER
-from .core cimport Core, VmState
-from .host cimport Engine
 from ..counters cimport hist_add
 from ..simtime cimport Actor
+from ..types cimport NO_FRAME, NONE, OK, int64_t, uint32_t, uint64_t
+from .accesses cimport serve
+from .ending cimport destroy_vm
+from .engine cimport Engine
 from .stream cimport Stream
 from .vm cimport Vm
-from ..types cimport NO_FRAME, NONE, OK, int64_t, uint32_t, uint64_t
 
 cdef enum:
     WAIT_LIMIT = 10000          # sleeps in a row, all VMs together, before `wait` gives up
@@ -56,14 +57,14 @@ cdef class Asking(Actor):
 
     cdef object ask(self, whom, int64_t now):
         """Its answer. Whoever has done nothing by then, but to be asked, has changed nothing."""
-        cdef uint64_t entries = self.engine.entries
-        self.engine._leave()
+        cdef uint64_t entries = self.engine.gate.entries
+        self.engine.leave()
         try:
             return whom(now)
         finally:
-            self.engine._enter()
-            if self.engine.entries == entries + 1:
-                self.engine.entries = entries
+            self.engine.enter()
+            if self.engine.gate.entries == entries + 1:
+                self.engine.gate.entries = entries
             self.clock.now = now
 
 
@@ -138,11 +139,9 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
     if decide is not None and not 0 < interval_ns <= LAST_NS:
         raise ConfigError(f"decider: interval_ns = {interval_ns}; 1 to {LAST_NS} is the range")
     for vm in streams:
-        vm._require()
-        if vm.engine is not engine:
-            raise ConfigError(f"VM '{vm.name}' belongs to another host")
-    engine._enter()
-    engine.entries -= 1                         # a run is no change from outside
+        engine.own(vm)
+    engine.enter()
+    engine.gate.entries -= 1                         # a run is no change from outside
     try:
         if decide is not None:
             deciding.begin(engine, decider, decide, interval_ns)
@@ -197,25 +196,25 @@ cdef int _end(Engine engine, list vms, int64_t until, bint idle) except -1:
     for vm in vms:
         last = max(last, vm.now_ns)
         if vm.runs:
-            _retire(vm, vm.stream.reason)
+            _retire(engine, vm, vm.stream.reason)
     engine.reached_ns = max(engine.reached_ns, min(last, until))
     engine.stalls.book_until(engine.reached_ns)
-    engine._leave()
+    engine.leave()
     return 0
 
 
-cdef int _retire(VmState vm, str reason) except -1:
+cdef int _retire(Engine engine, Vm vm, str reason) except -1:
     """Its stream is over."""
     vm.stream.reason = reason
     vm.runs = False
-    vm.engine.nr_running -= 1
-    vm.engine.clock.agenda.put(FIRST_VM + vm.id, FOREVER)
-    return vm.engine.stalls.stop(vm.id, vm.now_ns)
+    engine.nr_running -= 1
+    engine.clock.agenda.put(FIRST_VM + vm.id, FOREVER)
+    return engine.stalls.stop(vm.id, vm.now_ns)
 
 
 # ---- turns
 
-cdef int _turns(Core engine, int64_t until, bint idle) except -1 nogil:
+cdef int _turns(Engine engine, int64_t until, bint idle) except -1 nogil:
     """One after the other, until no VM has work or the time has come."""
     cdef int64_t now = 0
     cdef uint32_t who
@@ -233,11 +232,11 @@ cdef int _turns(Core engine, int64_t until, bint idle) except -1 nogil:
     return 0
 
 
-cdef int _turn_of_actor(Core engine, Actor actor, int64_t until) except -1 nogil:
+cdef int _turn_of_actor(Engine engine, Actor actor, int64_t until) except -1 nogil:
     return actor.step()
 
 
-cdef int _turn_of_vm(Core engine, VmState vm, int64_t until) except -1 nogil:
+cdef int _turn_of_vm(Engine engine, Vm vm, int64_t until) except -1 nogil:
     """Its accesses up to the end of the quantum. At the end the VM may be gone: it does not know its host any more."""
     cdef int64_t limit
     cdef uint32_t done
@@ -245,14 +244,14 @@ cdef int _turn_of_vm(Core engine, VmState vm, int64_t until) except -1 nogil:
         _wake(engine, vm)
     limit = min(until, (vm.now_ns / engine.quantum_ns + 1) * engine.quantum_ns)
     while vm.now_ns < limit and not engine.clock.interrupt.caught:
-        if vm.stream.at == vm.stream.batch.n and not _refill(vm):
+        if vm.stream.at == vm.stream.batch.n and not _refill(engine, vm):
             break
         if vm.stream.at == vm.stream.part_end and _sleeps_until_next_part(engine, vm, limit):
             break
         if vm.waits and vm.changes == engine.changes():
             _find_no_memory(engine, vm)
             break
-        done = engine.serve(vm, vm.stream.batch, vm.stream.at, vm.stream.part_end, limit)
+        done = serve(engine, vm, vm.stream.batch, vm.stream.at, vm.stream.part_end, limit)
         vm.stream.at += done
         vm.stream.done += done
         if vm.stream.at == vm.stream.part_end and vm.stream.due_ns >= 0:
@@ -265,7 +264,7 @@ cdef int _turn_of_vm(Core engine, VmState vm, int64_t until) except -1 nogil:
             vm.changes = engine.changes()
             _find_no_memory(engine, vm)
             break
-    if engine.mapping.over:
+    if engine.mapping.charges.over:
         engine.clock.now = vm.now_ns
         engine.reclaim.keep_limits()
     if vm.runs:
@@ -276,7 +275,7 @@ cdef int _turn_of_vm(Core engine, VmState vm, int64_t until) except -1 nogil:
     return 0
 
 
-cdef bint _sleeps_until_next_part(Core engine, VmState vm, int64_t limit) except? False nogil:
+cdef bint _sleeps_until_next_part(Engine engine, Vm vm, int64_t limit) except? False nogil:
     """Begin the next part of its batch. If that is not due yet the VM is idle until then: it sleeps, beyond this turn or
     in it. If the VM is behind, the part begins late."""
     vm.stream.next_part()
@@ -290,25 +289,25 @@ cdef bint _sleeps_until_next_part(Core engine, VmState vm, int64_t limit) except
     return False
 
 
-cdef int _wake(Core engine, VmState vm) except -1 nogil:
+cdef int _wake(Engine engine, Vm vm) except -1 nogil:
     """Its next accesses are due."""
     vm.stream.sleeps = False
     vm.now_ns = max(vm.now_ns, vm.stream.due_ns)
     return engine.stalls.start(vm.id, vm.now_ns)
 
 
-cdef bint _refill(VmState vm) except? False nogil:
+cdef bint _refill(Engine engine, Vm vm) except? False nogil:
     """Fetch its next batch; if there is none, its stream is done."""
     with gil:
-        vm._require_running()
-        if vm.stream.refill(vm.name, vm.nr_vpns, vm.engine.content.nr_sources):
-            vm._make_histogram()
+        vm.require_running()
+        if vm.stream.refill(vm.name, vm.nr_vpns, engine.content.nr_sources):
+            vm.count_requests()
             return True
-        _retire(vm, "done")
+        _retire(engine, vm, "done")
         return False
 
 
-cdef int _find_no_memory(Core engine, VmState vm) except -1 nogil:
+cdef int _find_no_memory(Engine engine, Vm vm) except -1 nogil:
     """Its next access found none: what the host's rule says."""
     cdef int64_t began = vm.now_ns
     if engine.rule == WAIT and engine.nr_waits < WAIT_LIMIT:
@@ -320,7 +319,7 @@ cdef int _find_no_memory(Core engine, VmState vm) except -1 nogil:
         return _give_up(engine, vm)
 
 
-cdef int _give_up(Engine engine, VmState vm) except -1:
+cdef int _give_up(Engine engine, Vm vm) except -1:
     """Nobody makes room: the VM that pays for most goes, or this stream is over."""
     engine.nr_waits = 0
     vm.waits = False
@@ -328,11 +327,11 @@ cdef int _give_up(Engine engine, VmState vm) except -1:
         victim = max(engine.vms.values(),
                      key=lambda vm: (max(0, vm.charged - vm.reservation), vm.charged, -vm.id))
         engine.meter.ev.kills += 1
-        engine._leave()
+        engine.leave()
         try:
-            engine.destroy_vm(victim)
+            destroy_vm(engine, victim)
         finally:
-            engine._enter()
+            engine.enter()
         return 0
     engine.meter.ev.stops += 1
-    return _retire(vm, vm.outcome_name)
+    return _retire(engine, vm, vm.outcome_name)

@@ -20,7 +20,7 @@
 
 struct mv_hits {
     const uint32_t *entry;      /* translation cache of the VM */
-    const uint8_t *writes;      /* per 2 MiB: does cached write permission count? */
+    const uint8_t *writes;      /* per 2 MiB: 1: cached write permission counts */
     uint8_t *arena;             /* bytes of the host's frames, or NULL */
     uint64_t *ids;              /* fingerprints of the frames, or NULL */
     uint32_t tag_base;          /* first tag of this VM */

@@ -1,23 +1,47 @@
-from .backing cimport Backing
-from .tables cimport Tables
+from ..content.content cimport Content
+from ..counters cimport Meter
+from ..memory.frames cimport Frames
+from ..replacement.order cimport Order
+from ..simtime cimport Clock
+from ..stores.swapspace cimport SwapSpace
+from ..stores.zpool cimport Zpool
 from ..types cimport backing_t, hfn_t, leaf_t, uint32_t, vmid_t
+from .ages cimport Ages
+from .backing cimport Backing, Backings
+from .charges cimport Charges
+from .leaf cimport Leaves
+from .listener cimport Listener
+from .rmap cimport ReverseMap
+from .tables cimport Tables
+from .tcache cimport Tcache
 
 
-cdef class Listener:
-    # Told when a merged frame stops being one (freed, or written in place by its last owner).
-    cdef void unshared(self, hfn_t frame) noexcept nogil
-    # Told when a guest frame's bytes and entries have moved to another frame; `source` is about to be free.
-    cdef void moved(self, hfn_t source, hfn_t target) noexcept nogil
+cdef class Mapping:
+    cdef readonly Frames frames
+    cdef readonly Content content
+    cdef readonly Leaves leaves
+    cdef readonly Backings backings
+    cdef readonly Tcache tcache
+    cdef readonly Order order
+    cdef readonly Zpool zpool                   # may be None
+    cdef readonly SwapSpace swap                # may be None
+    cdef readonly Meter meter
+    cdef Clock clock
+    cdef readonly Ages ages
+    cdef readonly ReverseMap rmap               # frame -> its sites
+    cdef readonly Charges charges               # frame -> its payer
+    cdef readonly Tables tables                 # leaf tables as a whole
+    cdef Listener listener                      # or None
+    cdef bint copy_merged                       # a merged frame is copied even for its last entry, as Linux does
 
-
-cdef class Mapping(Tables):
-    cdef Listener listener      # or None
-    cdef bint copy_merged       # a merged frame is copied even for the last entry that names it, as Linux does
-
+    cdef int _order_in(self, hfn_t frame, uint32_t key) except -1 nogil
+    cdef int _order_out(self, hfn_t frame) except -1 nogil
+    cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil
+    cdef int _uncache(self, backing_t backing, hfn_t frame) except -1 nogil
     cdef int release_backing(self, backing_t backing) except -1 nogil
     cdef int _detach(self, hfn_t frame) except -1 nogil
     cdef void _unmerge(self, hfn_t frame) noexcept nogil
-    cdef int _free_frame(self, hfn_t frame) except -1 nogil
+    cdef int free_frame(self, hfn_t frame) except -1 nogil
     cdef int map_new(self, vmid_t vm, leaf_t leaf, uint32_t index, hfn_t frame) except -1 nogil
     cdef int map_huge(self, vmid_t vm, uint32_t slot, uint32_t region, hfn_t base) except -1 nogil
     cdef int map_cached(self, vmid_t vm, leaf_t leaf, uint32_t index, backing_t backing) except -1 nogil
@@ -29,15 +53,9 @@ cdef class Mapping(Tables):
     cdef bint sole(self, hfn_t frame) noexcept nogil
     cdef int own(self, leaf_t leaf, uint32_t index) except -1 nogil
     cdef int break_cow(self, vmid_t vm, leaf_t leaf, uint32_t index, hfn_t copy) except -1 nogil
-    cdef int _lost_sites(self, hfn_t frame) except -1 nogil
+    cdef int lost_sites(self, hfn_t frame) except -1 nogil
     cdef int unmap(self, leaf_t leaf, uint32_t index) except -1 nogil
     cdef int evict(self, hfn_t frame, backing_t backing) except -1 nogil
     cdef void write_protect(self, hfn_t frame) noexcept nogil
     cdef int merge(self, hfn_t duplicate, hfn_t kept) except -1 nogil
     cdef int move(self, hfn_t source, hfn_t target) except -1 nogil
-    cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1
-    cdef int close(self, vmid_t vm) except -1 nogil
-    cdef int clear(self, vmid_t vm) except -1 nogil
-    cdef int _empty_all(self, vmid_t vm) except -1 nogil
-    cdef int _let_go(self, vmid_t vm, uint32_t slot, bint last) except -1 nogil
-    cdef int _empty(self, leaf_t leaf) except -1 nogil

@@ -1,7 +1,7 @@
 """The sole writer of entries, references, reverse map, cached translations and recency.
 
-Everything that changes who maps what goes through here (and through its two bases, `rmap`, which starts from frames,
-and `tables`, which deals in whole leaves), because five things must change together:
+Everything that changes who maps what goes through here, or through `tables`, which deals in whole leaves. Five things must
+change together:
 
   the entry                in a leaf table        what the guest's page is: nothing, a frame, or a backing
   references               frame.refs / backing.refs: entries that name it (an entry in a shared leaf counts once)
@@ -13,6 +13,9 @@ Write permission. An entry is writable only if its frame has one reference, is n
 record (it is dirty: `own` detached it). A leaf with several holders makes everything under it read-only. So a clone is
 made by adding holders, and no entry is touched.
 
+A pin belongs to a page of a VM, and the frame behind it: nothing evicts, merges, moves or shares that frame, so it has
+one entry, under a leaf that nobody else holds. A clone gets a copy of it at once, as a forked process does on Linux.
+
 Whoever calls has *secured* beforehand: for every operation that needs frames (a table, records) there
 is a `frames_to_*` that says how many; the operation itself then cannot run out. What can fail (reading bytes back) is
 done before this module is asked to commit.
@@ -20,30 +23,55 @@ done before this module is asked to commit.
 Invariants: see check() in audit.pyx, which recounts all of this from the entries.
 """
 
-from .backing cimport (BACKING_CACHED, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind)
-from ..memory.frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ORDERED, FRAME_STABLE, FRAME_ZERO, Frame)
-from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, SLOTS_PER_PAGE, Leaf
-from .rmap cimport Account, Walk
+from memvirt.errors import InvariantError
+
+from ..memory.frames cimport (FRAME_CACHE, FRAME_GUEST, FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame,
+                              Frames)
+from ..replacement.order cimport Order
+from ..simtime cimport Clock
+from ..stores.swapspace cimport SwapSpace
+from ..stores.zpool cimport Zpool
+from ..types cimport LEAF_ENTRIES, NONE, NONE16, backing_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t, uint64_t, vmid_t
+from .ages cimport Ages
+from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind, Backings
+from .charges cimport Account, Charges
+from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Leaves
+from .rmap cimport ReverseMap, Walk
 from .tables cimport Tables
-from .tcache cimport TC_NOTHING, TC_READS
-from ..types cimport (LEAF_ENTRIES, NONE, NONE16, backing_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t,
-                      vmid_t)
-
-from libc.string cimport memset
+from .tcache cimport TC_NOTHING, TC_READS, Tcache
 
 
-cdef class Listener:
-    """Told when a merged frame stops being one, and when a guest frame moves."""
+cdef inline void settle(Mapping mapping, hfn_t frame, site_t site, vmid_t vm) noexcept nogil:
+    """A freshly taken guest frame gets its only site, and who pays for it."""
+    cdef Frame *record = &mapping.frames.frame[frame]
+    record.refs = 1
+    record.where = site
+    record.charge = vm
+    mapping.ages.begin(frame)
+    mapping.charges.pay(vm, 1)
 
-    cdef void unshared(self, hfn_t frame) noexcept nogil:
-        pass
 
-    cdef void moved(self, hfn_t source, hfn_t target) noexcept nogil:
-        pass
-
-
-cdef class Mapping(Tables):
+cdef class Mapping:
     """Who maps what, on one host."""
+
+    def __cinit__(self, Frames frames not None, Order order not None, Clock clock not None, Zpool zpool=None,
+                  SwapSpace swap=None):
+        self.frames = frames
+        self.content = frames.content
+        self.order = order
+        self.clock = clock
+        self.meter = clock.meter
+        self.zpool = zpool
+        self.swap = swap
+        self.leaves = Leaves(frames)
+        self.backings = Backings(frames)
+        self.tcache = Tcache(self.leaves)
+        self.ages = Ages(frames.nr_frames)
+        self.rmap = ReverseMap(frames, self.leaves)
+        self.charges = Charges(frames, self.leaves, self.rmap, self.ages, swap, self.meter)
+        self.tables = Tables(frames, self.leaves, self.backings, self.tcache, self.rmap, order, self.ages, self.meter)
+
+    # ---- records
 
     cdef int release_backing(self, backing_t id) except -1 nogil:
         """Destroy a record that no entry names and no frame caches; its store's space is free again."""
@@ -75,6 +103,18 @@ cdef class Mapping(Tables):
         self.backings.note(id, seen)
         return 0
 
+    cdef int _uncache(self, backing_t id, hfn_t frame) except -1 nogil:
+        """The frame caches this record no more. The value of a page of one word goes back into the record."""
+        cdef uint64_t value = 0
+        cdef bint same = self.backings.kind(self.backings.at(id)) == BACKING_SAME
+        if same and not self.content.same_filled(frame, &value):
+            with gil:
+                raise InvariantError(f"backing {id}: its page is one word, and frame {frame} that caches it is not")
+        self.backings.uncache(id)
+        if same:
+            self.backings.set_same(id, value)
+        return 0
+
     cdef void _unmerge(self, hfn_t frame) noexcept nogil:
         """The frame is no merged one any more."""
         cdef Frame *record = &self.frames.frame[frame]
@@ -83,7 +123,7 @@ cdef class Mapping(Tables):
             if self.listener is not None:
                 self.listener.unshared(frame)
 
-    cdef int _free_frame(self, hfn_t frame) except -1 nogil:
+    cdef int free_frame(self, hfn_t frame) except -1 nogil:
         """No entry names this guest frame any more."""
         cdef Frame *record = &self.frames.frame[frame]
         assert record.refs == 0
@@ -92,16 +132,49 @@ cdef class Mapping(Tables):
         self._order_out(frame)
         self._detach(frame)
         self._unmerge(frame)
-        self._charge(frame, NONE16)
+        self.charges.charge(frame, NONE16)
         return self.frames.give(frame, 0)
+
+    # ---- recency and pins
+
+    cdef int _order_in(self, hfn_t frame, uint32_t key) except -1 nogil:
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.flags & (FRAME_ORDERED | FRAME_PINNED | FRAME_ZERO):
+            return 0
+        record.flags |= FRAME_ORDERED
+        return self.order.insert(frame, key)
+
+    cdef int _order_out(self, hfn_t frame) except -1 nogil:
+        cdef Frame *record = &self.frames.frame[frame]
+        if not record.flags & FRAME_ORDERED:
+            return 0
+        record.flags &= ~FRAME_ORDERED
+        return self.order.forget(frame)
+
+    cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil:
+        """A pinned frame is neither reclaimed nor merged nor moved. It is one VM's own, and that pays for it."""
+        cdef Frame *record = &self.frames.frame[frame]
+        cdef Account *account
+        if record.state != FRAME_GUEST or record.flags & FRAME_ZERO or pinned == (record.flags & FRAME_PINNED != 0):
+            return 0
+        account = &self.charges.of[record.charge]
+        if pinned:
+            assert record.refs == 1
+            self._order_out(frame)
+            record.flags |= FRAME_PINNED
+            account.pinned += 1
+            return 0
+        record.flags &= ~FRAME_PINNED
+        account.pinned -= 1
+        return self._order_in(frame, NONE)
+
+    # ---- entries
 
     cdef int map_new(self, vmid_t vm, leaf_t id, uint32_t index, hfn_t frame) except -1 nogil:
         """Map a freshly taken guest frame where nothing was; the entry is writable (nobody else names the frame)."""
         cdef Leaf *leaf = self.leaves.at(id)
         assert leaf.entries[index] == 0
-        self.frames.frame[frame].refs = 0
-        self._add_site(frame, id * LEAF_ENTRIES + index)
-        self._charge(frame, vm)
+        settle(self, frame, id * LEAF_ENTRIES + index, vm)
         leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | frame
         leaf.live += 1
         return self._order_in(frame, NONE)
@@ -110,17 +183,11 @@ cdef class Mapping(Tables):
         """Map an aligned block of 512 freshly taken guest frames where no leaf was."""
         cdef leaf_t id
         cdef uint32_t i
-        cdef Frame *record
         id = self.leaves.make_huge(region, PTE_PRESENT | PTE_WRITABLE | base)
         self.leaves.hold(id, slot_id)
         for i in range(LEAF_ENTRIES):
-            record = &self.frames.frame[base + i]
-            record.refs = 1
-            record.where = id * LEAF_ENTRIES + i
-            record.charge = vm
-            self.ages.begin(base + i)
+            settle(self, base + i, id * LEAF_ENTRIES + i, vm)
             self._order_in(base + i, NONE)
-        self._pay(vm, LEAF_ENTRIES)
         return 0
 
     cdef int map_cached(self, vmid_t vm, leaf_t id, uint32_t index, backing_t backing_id) except -1 nogil:
@@ -134,10 +201,10 @@ cdef class Mapping(Tables):
         if ahead:
             self.frames.turn(frame, FRAME_GUEST)
             self.ages.come_back(<uint16_t>self.frames.frame[frame].where, vm)
-            self._charge(frame, vm)
+            self.charges.charge(frame, vm)
             self._order_out(frame)              # comes in again as what it is, known from before it was evicted
             self._order_in(frame, backing_id)
-        self._add_site(frame, id * LEAF_ENTRIES + index)
+        self.rmap.add(frame, id * LEAF_ENTRIES + index)
         backing.refs -= 1
         leaf.entries[index] = PTE_PRESENT | frame
         return self.own(id, index) if ahead and not self._keeps_copy(backing) else 0
@@ -157,7 +224,7 @@ cdef class Mapping(Tables):
     cdef int drop_ahead(self, hfn_t frame) except -1 nogil:
         """Nobody has asked for them: the record stands alone again."""
         assert self.frames.frame[frame].state == FRAME_CACHE
-        return self._free_frame(frame)
+        return self.free_frame(frame)
 
     cdef int map_back(self, vmid_t vm, leaf_t id, uint32_t index, hfn_t frame, backing_t backing_id) except -1 nogil:
         """The entry names a backing whose bytes have just been put into a freshly taken guest frame: map that.
@@ -168,9 +235,7 @@ cdef class Mapping(Tables):
         cdef Leaf *leaf = self.leaves.at(id)
         cdef Backing *backing = self.backings.at(backing_id)
         assert leaf.entries[index] == (PTE_BACKED | backing_id)
-        self.frames.frame[frame].refs = 0
-        self._add_site(frame, id * LEAF_ENTRIES + index)
-        self._charge(frame, vm)
+        settle(self, frame, id * LEAF_ENTRIES + index, vm)
         self.ages.come_back(self.backings.noted(backing_id), vm)
         leaf.entries[index] = PTE_PRESENT | frame
         backing.refs -= 1
@@ -205,27 +270,25 @@ cdef class Mapping(Tables):
         cdef hfn_t shared = leaf.entries[index] & PTE_WHERE
         cdef Frame *record = &self.frames.frame[shared]
         cdef site_t site = id * LEAF_ENTRIES + index
-        self._remove_site(shared, site)
-        self.frames.frame[copy].refs = 0
-        self._add_site(copy, site)
-        self._charge(copy, vm)
+        self.rmap.remove(shared, site)
+        settle(self, copy, site, vm)
         leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | copy
-        self._limit_cached(leaf, index, TC_NOTHING)
+        self.tcache.limit_leaf(leaf, index, TC_NOTHING)
         if record.flags & FRAME_STABLE or record.flags & FRAME_ZERO:
             self.meter.ev.cow_breaks_shared += 1
         if record.refs == 0:
-            self._free_frame(shared)
-        elif record.charge == vm and not record.flags & FRAME_ZERO and not self._maps(shared, vm):
-            self._recharge(shared)
+            self.free_frame(shared)
+        elif record.charge == vm and not record.flags & FRAME_ZERO and not self.rmap.maps(shared, vm):
+            self.charges.pass_on(shared)
         return self._order_in(copy, NONE)
 
-    cdef int _lost_sites(self, hfn_t frame) except -1 nogil:
+    cdef int lost_sites(self, hfn_t frame) except -1 nogil:
         """Entries name this frame no more: it is free if none is left, and paid for by one that is."""
         cdef Frame *record = &self.frames.frame[frame]
         if record.refs == 0:
-            return self._free_frame(frame)
-        if not record.flags & FRAME_ZERO and not self._maps(frame, record.charge):
-            self._recharge(frame)
+            return self.free_frame(frame)
+        if not record.flags & FRAME_ZERO and not self.rmap.maps(frame, record.charge):
+            self.charges.pass_on(frame)
         return 0
 
     cdef int unmap(self, leaf_t id, uint32_t index) except -1 nogil:
@@ -238,9 +301,9 @@ cdef class Mapping(Tables):
         leaf.entries[index] = 0
         leaf.live -= 1
         if entry & PTE_PRESENT:
-            self._limit_cached(leaf, index, TC_NOTHING)
-            self._remove_site(entry & PTE_WHERE, id * LEAF_ENTRIES + index)
-            return self._lost_sites(entry & PTE_WHERE)
+            self.tcache.limit_leaf(leaf, index, TC_NOTHING)
+            self.rmap.remove(entry & PTE_WHERE, id * LEAF_ENTRIES + index)
+            return self.lost_sites(entry & PTE_WHERE)
         backing = entry & PTE_WHERE
         self.backings.at(backing).refs -= 1
         if self.backings.at(backing).refs == 0:
@@ -262,28 +325,28 @@ cdef class Mapping(Tables):
             record.backing = NONE
             self._uncache(id, frame)
         self.backings.note(id, self.ages.leave(frame))
-        self.walk(frame, &walk)
+        self.rmap.walk(frame, &walk)
         while True:
             walk.leaf.entries[walk.index] = PTE_BACKED | id
-            self._limit_cached(walk.leaf, walk.index, TC_NOTHING)
+            self.tcache.limit_leaf(walk.leaf, walk.index, TC_NOTHING)
             backing.refs += 1
-            if not self.next(&walk):
+            if not self.rmap.next(&walk):
                 break
         record.refs = 0
         if record.flags & FRAME_ORDERED:
             record.flags &= ~FRAME_ORDERED
             self.order.take(frame, id)
-        return self._free_frame(frame)
+        return self.free_frame(frame)
 
     cdef void write_protect(self, hfn_t frame) noexcept nogil:
         """No entry of the frame is writable any more, no cached translation either. Its leaves are small."""
         cdef Walk walk
-        self.walk(frame, &walk)
+        self.rmap.walk(frame, &walk)
         while True:
             if walk.leaf.entries[walk.index] & PTE_WRITABLE:
                 walk.leaf.entries[walk.index] &= ~<uint32_t>PTE_WRITABLE
-                self._limit_cached(walk.leaf, walk.index, TC_READS)
-            if not self.next(&walk):
+                self.tcache.limit_leaf(walk.leaf, walk.index, TC_READS)
+            if not self.rmap.next(&walk):
                 break
 
     cdef int merge(self, hfn_t duplicate, hfn_t kept) except -1 nogil:
@@ -295,18 +358,18 @@ cdef class Mapping(Tables):
         cdef Walk walk
         cdef site_t site
         cdef bint more = True
-        self.walk(duplicate, &walk)
+        self.rmap.walk(duplicate, &walk)
         while more:
             walk.leaf.entries[walk.index] = PTE_PRESENT | kept
-            self._limit_cached(walk.leaf, walk.index, TC_NOTHING)
+            self.tcache.limit_leaf(walk.leaf, walk.index, TC_NOTHING)
             site = walk.site
-            more = self.next(&walk)         # before the site's link leads on from the kept frame
-            self._add_site(kept, site)
+            more = self.rmap.next(&walk)         # before the site's link leads on from the kept frame
+            self.rmap.add(kept, site)
         record.refs = 0
         self.meter.ev.merges += 1
         if self.frames.frame[kept].flags & FRAME_ZERO:
             self.meter.ev.merges_zero += 1
-        return self._free_frame(duplicate)
+        return self.free_frame(duplicate)
 
     cdef int move(self, hfn_t source, hfn_t target) except -1 nogil:
         """The bytes of a guest frame have been copied to `target` (taken, FRAME_GUEST): everything names that now.
@@ -316,11 +379,11 @@ cdef class Mapping(Tables):
         cdef Frame *old = &self.frames.frame[source]
         cdef Frame *new = &self.frames.frame[target]
         cdef Walk walk
-        self.walk(source, &walk)
+        self.rmap.walk(source, &walk)
         while True:
             walk.leaf.entries[walk.index] = (walk.leaf.entries[walk.index] & ~<uint32_t>PTE_WHERE) | target
-            self._limit_cached(walk.leaf, walk.index, TC_NOTHING)
-            if not self.next(&walk):
+            self.tcache.limit_leaf(walk.leaf, walk.index, TC_NOTHING)
+            if not self.rmap.next(&walk):
                 break
         if old.flags & FRAME_ORDERED:
             self.order.rename(source, target)
@@ -333,88 +396,3 @@ cdef class Mapping(Tables):
         if self.listener is not None:
             self.listener.moved(source, target)
         return self.frames.give(source, 0)
-
-    cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1:
-        """A VM that maps nothing yet; nr_vpns 0: it will never run (a snapshot)."""
-        self.leaves.open(vm, nr_gfns)
-        try:
-            self.tcache.open(vm, nr_vpns, nr_gfns if nr_vpns else 0)
-        except BaseException:
-            self.leaves.close(vm)
-            raise
-        memset(&self.account[vm], 0, sizeof(Account))
-        self.ages.open(vm)
-        self.account[vm].limit = NONE
-        self.account[vm].open = 1
-        return 0
-
-    cdef int close(self, vmid_t vm) except -1 nogil:
-        """The VM gives up everything it maps, and ends."""
-        self.reserve(vm, 0)
-        self._empty_all(vm)
-        self.leaves.close(vm)
-        self.tcache.close(vm)
-        self.account[vm].open = 0
-        return 0
-
-    cdef int clear(self, vmid_t vm) except -1 nogil:
-        """The VM maps nothing any more. Its directory pages stay."""
-        self._empty_all(vm)
-        self.tcache.forget_all(vm)
-        return 0
-
-    cdef int _empty_all(self, vmid_t vm) except -1 nogil:
-        """The VM lets go of all its leaves; translations cached of them are the caller's business."""
-        cdef uint32_t i, j, page
-        cdef bint last
-        for last in range(2):                   # what nobody else holds is known before any of it goes
-            for i in range(self.leaves.directory[vm].nr_roots):
-                page = self.leaves.directory[vm].root[i]
-                if page == NONE:
-                    continue
-                for j in range(SLOTS_PER_PAGE):
-                    if self.leaves.slot(page * SLOTS_PER_PAGE + j).leaf != NONE:
-                        self._let_go(vm, page * SLOTS_PER_PAGE + j, last)
-        return 0
-
-    cdef int _let_go(self, vmid_t vm, uint32_t slot_id, bint last) except -1 nogil:
-        """The VM holds this leaf no more. First round: leaves that others keep are left, the VM's own have no holder
-        from now on. Last round: those go."""
-        cdef leaf_t id = self.leaves.slot(slot_id).leaf
-        cdef Leaf *leaf = self.leaves.at(id)
-        cdef uint32_t index
-        if last:
-            leaf.nr_holders = 1
-            self.leaves.let_go(slot_id)
-            self._empty(id)
-            return self.leaves.destroy(id)
-        if leaf.nr_holders == 1:
-            leaf.nr_holders = 0
-            return 0
-        self.leaves.let_go(slot_id)
-        if self.account[vm].charged == 0:       # as a clone that has written nothing: no frame is its to pass on
-            return 0
-        for index in range(LEAF_ENTRIES):
-            if self.leaves.entry(leaf, index) & PTE_PRESENT:
-                self._leave(self.leaves.entry(leaf, index) & PTE_WHERE, vm)
-        return 0
-
-    cdef int _empty(self, leaf_t id) except -1 nogil:
-        """Unmap everything under a leaf that nobody holds."""
-        cdef Leaf *leaf = self.leaves.at(id)
-        cdef uint32_t i, entry
-        cdef Frame *record
-        for i in range(LEAF_ENTRIES):
-            entry = self.leaves.entry(leaf, i)
-            record = &self.frames.frame[entry & PTE_WHERE]
-            if leaf.entries == NULL:            # nobody else names these frames
-                record.refs = 0
-                self._free_frame(entry & PTE_WHERE)
-            elif entry & PTE_PRESENT and record.refs > 1 and not record.flags & FRAME_ZERO:
-                self._remove_unheld(entry & PTE_WHERE)
-                self._lost_sites(entry & PTE_WHERE)
-            else:
-                self.unmap(id, i)
-        if leaf.entries == NULL:
-            leaf.live = 0
-        return 0

@@ -7,21 +7,24 @@ own (`copy_leaf`): every content that both leaves then name has one reference mo
 cannot run out.
 """
 
-from ..memory.frames cimport FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame
-from .leaf cimport PTE_ACCESSED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look, Slot
-from .rmap cimport ReverseMap, Walk
-from .tcache cimport TC_NOTHING
+from ..counters cimport Meter
+from ..memory.frames cimport FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame, Frames
 from ..prefetch cimport prefetch_write
+from ..replacement.order cimport Order
 from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE, gfn_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
+from .ages cimport Ages
+from .backing cimport Backings
+from .leaf cimport PTE_ACCESSED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Leaves, Look, Slot
+from .rmap cimport ReverseMap, Walk
+from .tcache cimport TC_NOTHING, Tcache
 
 cdef enum:
     AHEAD = 16                  # entries between asking for a frame record, which may lie anywhere, and using it
 
 
-cdef void copy_entries(ReverseMap tables, uint32_t *old, uint32_t *new, site_t site) noexcept nogil:
+cdef void copy_entries(Frame *frames, Backings backings, uint32_t *old, uint32_t *new, site_t site) noexcept nogil:
     """What both leaves name, from now on twice and writable in neither; site: of the new leaf's first entry. The new
-    site becomes the first of its frame's chain, as _add_site would have it."""
-    cdef Frame *frames = tables.frames.frame
+    site becomes the first of its frame's chain, as ReverseMap.add would have it."""
     cdef Frame *record
     cdef uint32_t *link = new + LEAF_ENTRIES
     cdef uint32_t i, entry
@@ -31,7 +34,7 @@ cdef void copy_entries(ReverseMap tables, uint32_t *old, uint32_t *new, site_t s
         entry = old[i]
         if not entry & PTE_PRESENT:
             if entry:
-                tables.backings.at(entry & PTE_WHERE).refs += 1
+                backings.at(entry & PTE_WHERE).refs += 1
             new[i] = entry
             continue
         old[i] = entry & ~<uint32_t>PTE_WRITABLE
@@ -43,8 +46,19 @@ cdef void copy_entries(ReverseMap tables, uint32_t *old, uint32_t *new, site_t s
             record.where = site + i
 
 
-cdef class Tables(ReverseMap):
+cdef class Tables:
     """Leaf tables of one host, with what hangs on their entries."""
+
+    def __cinit__(self, Frames frames not None, Leaves leaves not None, Backings backings not None, Tcache tcache not None,
+                  ReverseMap rmap not None, Order order not None, Ages ages not None, Meter meter not None):
+        self.frames = frames
+        self.leaves = leaves
+        self.backings = backings
+        self.tcache = tcache
+        self.rmap = rmap
+        self.order = order
+        self.ages = ages
+        self.meter = meter
 
     cdef uint32_t frames_to_reach(self, vmid_t vm, gfn_t gfn) noexcept nogil:
         """Frames that having a small leaf above gfn takes right now."""
@@ -120,7 +134,7 @@ cdef class Tables(ReverseMap):
         leaf.frame = NONE
         leaf.huge = entry | PTE_PRESENT | PTE_WRITABLE | accessed
         if leaf.nr_holders == 1 and not accessed:
-            self._drop_leaf_cached(leaf)
+            self.tcache.drop_leaf(leaf)
         self.leaves.nr_small -= 1
         self.leaves.nr_huge += 1
         self.meter.ev.leaf_collapses += 1
@@ -148,7 +162,7 @@ cdef class Tables(ReverseMap):
         new_id = self.leaves.make_small(old.region, table, page)
         old = self.leaves.at(old_id)
         new = self.leaves.at(new_id)
-        copy_entries(self, old.entries, page, new_id * LEAF_ENTRIES)
+        copy_entries(self.frames.frame, self.backings, old.entries, page, new_id * LEAF_ENTRIES)
         new.live = old.live
         self.leaves.let_go(slot_id)
         self.leaves.hold(new_id, slot_id)
@@ -166,42 +180,30 @@ cdef class Tables(ReverseMap):
             leaf.huge |= PTE_ACCESSED
         self.tcache.put(vm, vpn, self.leaves.entry(leaf, index) & PTE_WHERE, writable)
 
-    cdef int unpin_all(self, vmid_t vm) except -1 nogil:
-        """No page of the VM is pinned any more, whether a vpn names it or not."""
-        cdef uint32_t gfn = 0, index, entry
-        cdef Look at
-        while gfn < self.leaves.directory[vm].nr_pages and self.account[vm].pinned:
-            for index in range(LEAF_ENTRIES if self.leaves.look(vm, gfn, &at) and at.leaf.nr_holders == 1 else 0):
-                entry = self.leaves.entry(at.leaf, index)
-                if entry & PTE_PRESENT:
-                    self.set_pinned(entry & PTE_WHERE, False)
-            gfn += LEAF_ENTRIES
-        return 0
-
     cdef bint test_and_clear_accessed(self, hfn_t frame) except -1 nogil:
         """True if the frame was referenced since this was last asked. A huge leaf has one mark for its 512 frames: this
         tells the order of the others."""
         cdef Walk walk
         cdef uint32_t i, base
         cdef bint accessed = False
-        self.walk(frame, &walk)
+        self.rmap.walk(frame, &walk)
         while True:
             if walk.leaf.entries != NULL:
                 if walk.leaf.entries[walk.index] & PTE_ACCESSED:
                     accessed = True
                     walk.leaf.entries[walk.index] &= ~<uint32_t>PTE_ACCESSED
                     self.ages.touch(frame)
-                    self._limit_cached(walk.leaf, walk.index, TC_NOTHING)
+                    self.tcache.limit_leaf(walk.leaf, walk.index, TC_NOTHING)
             elif walk.leaf.huge & PTE_ACCESSED:
                 accessed = True
                 walk.leaf.huge &= ~<uint32_t>PTE_ACCESSED
-                self._drop_leaf_cached(walk.leaf)
+                self.tcache.drop_leaf(walk.leaf)
                 base = walk.leaf.huge & PTE_WHERE
                 for i in range(LEAF_ENTRIES):
                     self.ages.touch(base + i)
                     if i != walk.index and self.frames.frame[base + i].flags & FRAME_ORDERED:
                         self.order.touch(base + i)
-            if not self.next(&walk):
+            if not self.rmap.next(&walk):
                 return accessed
 
     cdef uint32_t harvest_leaf(self, leaf_t id) except? 0xFFFFFFFF nogil:
@@ -213,7 +215,7 @@ cdef class Tables(ReverseMap):
             if not leaf.huge & PTE_ACCESSED:
                 return 0
             leaf.huge &= ~<uint32_t>PTE_ACCESSED
-            self._drop_leaf_cached(leaf)
+            self.tcache.drop_leaf(leaf)
             for i in range(LEAF_ENTRIES):
                 frame = (leaf.huge & PTE_WHERE) + i
                 self.ages.touch(frame)
@@ -223,7 +225,7 @@ cdef class Tables(ReverseMap):
         for i in range(LEAF_ENTRIES):
             if (leaf.entries[i] & (PTE_PRESENT | PTE_ACCESSED)) == (PTE_PRESENT | PTE_ACCESSED):
                 leaf.entries[i] &= ~<uint32_t>PTE_ACCESSED
-                self._limit_cached(leaf, i, TC_NOTHING)
+                self.tcache.limit_leaf(leaf, i, TC_NOTHING)
                 frame = leaf.entries[i] & PTE_WHERE
                 self.ages.touch(frame)
                 if self.frames.frame[frame].flags & FRAME_ORDERED:

@@ -1,4 +1,5 @@
 from ..types cimport LEAF_ENTRIES, MAX_VMS, gfn_t, hfn_t, uint8_t, uint32_t, vmid_t, vpn_t
+from .leaf cimport Leaf, Leaves
 
 # A cached translation, 32 bits: valid | writable | 28 bits of frame. Zero: nothing cached.
 cdef enum:
@@ -19,6 +20,7 @@ cdef struct View:
 
 
 cdef class Tcache:
+    cdef Leaves leaves
     cdef View view[MAX_VMS]
 
     cdef int open(self, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1
@@ -48,3 +50,6 @@ cdef class Tcache:
 
     cdef void drop_region(self, vmid_t vm, uint32_t region) noexcept nogil
     cdef void drop_vpn(self, vmid_t vm, vpn_t vpn) noexcept nogil
+    # The same for every VM that holds a leaf: of one page, and of all.
+    cdef void limit_leaf(self, Leaf *leaf, uint32_t index, uint32_t keep) noexcept nogil
+    cdef void drop_leaf(self, Leaf *leaf) noexcept nogil

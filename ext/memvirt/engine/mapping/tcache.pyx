@@ -15,7 +15,8 @@ permission in those 512 entries once.
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from ..types cimport LEAF_ENTRIES, MAX_VMS, uint8_t, uint32_t, vmid_t, vpn_t
+from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, uint8_t, uint32_t, vmid_t, vpn_t
+from .leaf cimport Leaf, Leaves
 
 cdef extern from "content/arena.h" nogil:
     void *mv_zeroed_map(size_t bytes)
@@ -25,7 +26,8 @@ cdef extern from "content/arena.h" nogil:
 cdef class Tcache:
     """The translations of all VMs of a host."""
 
-    def __cinit__(self):
+    def __cinit__(self, Leaves leaves not None):
+        self.leaves = leaves
         memset(self.view, 0, sizeof(self.view))
 
     def __dealloc__(self):
@@ -96,3 +98,17 @@ cdef class Tcache:
 
     cdef void drop_vpn(self, vmid_t vm, vpn_t vpn) noexcept nogil:
         self.view[vm].entry[vpn] = 0
+
+    cdef void limit_leaf(self, Leaf *leaf, uint32_t index, uint32_t keep) noexcept nogil:
+        """What any holder has cached of this page keeps only these bits."""
+        cdef uint32_t slot_id = leaf.holders
+        while slot_id != NONE:
+            self.limit(<vmid_t>self.leaves.slot(slot_id).vm, leaf.region * LEAF_ENTRIES + index, keep)
+            slot_id = self.leaves.slot(slot_id).next
+
+    cdef void drop_leaf(self, Leaf *leaf) noexcept nogil:
+        """No holder has anything cached below this leaf any more."""
+        cdef uint32_t slot_id = leaf.holders
+        while slot_id != NONE:
+            self.drop_region(<vmid_t>self.leaves.slot(slot_id).vm, leaf.region)
+            slot_id = self.leaves.slot(slot_id).next

@@ -46,11 +46,7 @@ cdef class Buddy:
     cdef bint refuses(self) noexcept nogil
     # Targeted: the block must be free; splits what contains it. OK or NO_FRAME.
     cdef int take_at(self, uint32_t page, int order) except -1 nogil
-    # Up to n single pages, as n calls of take would give them; returns how many (0 .. n).
-    cdef uint32_t take_bulk(self, uint32_t n, uint32_t *pages) except? 0xFFFFFFFF nogil
     cdef int give(self, uint32_t page, int order) except -1 nogil
-    # The pages may come in any order; the result is that of n calls of give.
-    cdef int give_bulk(self, uint32_t n, const uint32_t *pages) except -1 nogil
     # Become a copy of other, which has as many pages; fail_after() is not copied.
     cdef void copy_from(self, Buddy other) noexcept nogil
     cdef bint is_free(self, uint32_t page) noexcept nogil

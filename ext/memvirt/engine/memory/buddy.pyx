@@ -44,7 +44,6 @@ cdef extern from "memory/word_bits.h" nogil:
     int bits_count(uint64_t word)
     int bits_lowest(uint64_t word)
     int bits_highest(uint64_t word)
-    void bits_prefetch(const void *address)
     bint bits_unlikely(bint condition)
     uint64_t bits_block(int order)
 
@@ -56,9 +55,6 @@ cdef extern from "memory/bitset.h" nogil:
     void places_add(Places *places, uint32_t number)
     void places_remove(Places *places, uint32_t number)
     uint32_t places_least(const Places *places)
-
-cdef enum:
-    PREFETCH_AHEAD = 16         # entries of a batch between a prefetch and its use
 
 
 cdef inline int shift_of(int order) noexcept nogil:
@@ -258,30 +254,6 @@ cdef class Buddy:
         cdef uint32_t parent = page & ~((<uint32_t>2 << order) - 1)
         return self._inside(parent, order + 1) and self._whole(parent, order + 1)
 
-    cdef uint32_t take_bulk(self, uint32_t n, uint32_t *pages) except? 0xFFFFFFFF nogil:
-        """Up to n single pages, the same ones in the same order as n calls of take(0); returns how many.
-
-        Single pages come from the low end of the lowest block of the smallest order. So one call takes as much of that
-        block as is wanted: all of it, or a part in falling powers of two, each at the low end of the rest.
-        """
-        cdef uint32_t done = 0, page = 0, i
-        cdef int order
-        if bits_unlikely(self._fail_after != 0):
-            while done < n and self.take(0, pages + done) == OK:
-                done += 1
-            return done
-        n = min(n, self.nr_free)
-        while done < n:
-            order = 0
-            while self._nr_blocks[order] == 0:
-                order += 1
-            order = min(order, bits_highest(n - done))
-            self.take(order, &page)
-            for i in range(<uint32_t>1 << order):
-                pages[done + i] = page + i
-            done += <uint32_t>1 << order
-        return done
-
     # -- give --------------------------------------------------------------------------------------------------------
 
     cdef int give(self, uint32_t page, int order) except -1 nogil:
@@ -323,27 +295,6 @@ cdef class Buddy:
             order += 1
         return order
 
-    cdef int give_bulk(self, uint32_t n, const uint32_t *pages) except -1 nogil:
-        """Free n single pages in any order. Rising runs go as the aligned blocks they consist of."""
-        cdef uint32_t done = 0, run, page
-        cdef int order
-        while done < n:
-            page = pages[done]
-            run = 1
-            while done + run < n and pages[done + run] == page + run:
-                run += 1
-            done += run
-            if done + PREFETCH_AHEAD < n:
-                bits_prefetch(self._free + (pages[done + PREFETCH_AHEAD] >> WORD_ORDER))
-            while run:
-                order = min(MAX_ORDER, bits_highest(run))
-                if page:
-                    order = min(order, bits_lowest(page))
-                self.give(page, order)
-                page += <uint32_t>1 << order
-                run -= <uint32_t>1 << order
-        return OK
-
     # -- questions ---------------------------------------------------------------------------------------------------
 
     cdef bint is_free(self, uint32_t page) noexcept nogil:
@@ -360,7 +311,7 @@ cdef class Buddy:
         return [self._nr_blocks[order] for order in range(NR_ORDERS)]
 
     def fragmentation(self):
-        """How scattered free memory is, as a dict of plain integers and lists.
+        """The scatter of free memory, as a dict of plain integers and lists.
 
         nr_pages, nr_free   pages in all; pages free
         free_blocks         free blocks of exactly each order
@@ -420,9 +371,9 @@ cdef class Buddy:
         """Refuse the nth request from now (1: the very next), once, as if nothing were free. 0 calls it off. Returns
         how many requests an earlier call still had to go, 0 when that refusal has happened.
 
-        For tests that force every rollback. A request is whatever may be told that there is nothing: take, take_at and
-        each page of take_bulk (a refused take_bulk ends there), and on a host the question that secures the frames of
-        an operation (Frames.can_take). What claims secured frames is not asked again and cannot be refused.
+        For tests that force every rollback. A request is whatever may be told that there is nothing: take, take_at, and on
+        a host the question that secures the frames of an operation (Frames.can_take). What claims secured frames is not
+        asked again and cannot be refused.
         """
         if n < 0:
             raise ValueError(f"n is {n}: must be 0 or more")

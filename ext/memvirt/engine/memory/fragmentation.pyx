@@ -3,9 +3,9 @@
 Both indices are in thousandths and rounded as Linux rounds them (mm/vmstat.c), so that a figure from here can stand
 beside one from /sys/kernel/debug/extfrag:
 
-external    why would an allocation of this order fail? Toward 0 for want of memory, toward 1000 for fragmentation.
+external    why an allocation of this order would fail. Toward 0 for want of memory, toward 1000 for fragmentation.
             -1000: it would succeed. 0 when there is no free block at all. Slightly below 0 when very little is free.
-unusable    which share of free memory lies in blocks too small for this order? 1000 when nothing is free.
+unusable    the share of free memory in blocks too small for this order. 1000 when nothing is free.
 
 A run may be longer than any block and may straddle alignment: it says what compaction or better placement could gain.
 """

@@ -7,7 +7,6 @@
 static inline int bits_lowest(uint64_t word) { return __builtin_ctzll(word); }   /* word != 0 */
 static inline int bits_highest(uint64_t word) { return 63 - __builtin_clzll(word); }   /* word != 0 */
 static inline int bits_count(uint64_t word) { return __builtin_popcountll(word); }
-static inline void bits_prefetch(const void *address) { __builtin_prefetch(address, 1); }
 static inline int bits_unlikely(int condition) { return __builtin_expect(condition, 0); }
 
 /* The block of 2^order bits that starts at bit 0, order 0 .. 6. */

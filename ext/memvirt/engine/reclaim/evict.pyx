@@ -60,12 +60,12 @@ cdef class Eviction:
             self.meter.ev.readahead_dropped += 1
             self.mapping.drop_ahead(frame)
             return OK
-        self.mapping.walk(frame, &walk)
+        self.mapping.rmap.walk(frame, &walk)
         if walk.leaf.entries == NULL:           # its 2 MiB neighbours stay: the mapping becomes small first
             if not self.frames.can_take(1, 0):
                 self.order.spare(frame)
                 return REJECTED
-            self.mapping.split(walk.id)
+            self.mapping.tables.split(walk.id)
         self.changes += 1
         if record.backing != NONE:
             return self._gone(frame, record.backing, &self.meter.ev.evicted_clean)
@@ -86,7 +86,7 @@ cdef class Eviction:
         if self.swapout is None:
             self.meter.ev.reject_swap_full += 1
             return REJECTED
-        self.mapping.isolate(frame)
+        self.mapping.charges.isolate(frame)
         self.batch[self.nr_batch] = frame
         self.nr_batch += 1
         return REJECTED
@@ -134,7 +134,7 @@ cdef class Eviction:
             checks[i] = self.content.checksum(self.batch[i])
         self.swapout.finish()
         for i in range(n):
-            self.mapping.stay(self.batch[i])
+            self.mapping.charges.stay(self.batch[i])
             if not self.swapout.done[i]:
                 self.meter.ev.evict_failed += 1
                 continue
@@ -147,4 +147,4 @@ cdef class Eviction:
     cdef void put_back(self) noexcept nogil:
         while self.nr_batch:
             self.nr_batch -= 1
-            self.mapping.stay(self.batch[self.nr_batch])
+            self.mapping.charges.stay(self.batch[self.nr_batch])

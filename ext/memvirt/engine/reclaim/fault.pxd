@@ -5,7 +5,9 @@ from ..counters cimport Fault, Meter
 from ..device cimport Device
 from ..memory.frames cimport Frames
 from ..mapping.leaf cimport Leaves, Look
+from ..mapping.charges cimport Charges
 from ..mapping.mapping cimport Mapping
+from ..mapping.tables cimport Tables
 from .reclaim cimport Reclaim
 from ..sharing.shareindex cimport ShareIndex
 from ..types cimport backing_t, gfn_t, hfn_t, uint32_t, uint64_t, vmid_t, vpn_t
@@ -27,6 +29,8 @@ cdef struct Access:
 
 cdef class Faults:
     cdef readonly Mapping mapping
+    cdef Charges charges
+    cdef Tables tables
     cdef readonly Reclaim reclaim
     cdef readonly Frames frames
     cdef Leaves leaves
@@ -50,10 +54,6 @@ cdef class Faults:
     cdef int _populate(self, vmid_t vm) except -1 nogil
     cdef bint is_pinned(self, uint32_t entry) noexcept nogil
     cdef bint pinned(self, vmid_t vm, gfn_t gfn) noexcept nogil
-
-    # Hint: these pages are accessed next. For VMs without a guest.
-    cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil
-    cdef Backing *_out(self, vmid_t vm, gfn_t gfn) noexcept nogil
 
     # OK: the access is served and access.at says by what. Else why it cannot be.
     cdef int _serve(self, Access *access) except -1 nogil

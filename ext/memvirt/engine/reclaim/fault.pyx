@@ -21,15 +21,14 @@ One fault in WALL_EVERY of a kind is also timed with this machine's clock.
 
 from memvirt.errors import StoreError
 
-from ..mapping.backing cimport (BACKING_CACHED, BACKING_KIND_SHIFT, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL,
+from ..mapping.backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL,
                                 Backing, BackingKind)
 from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
                          FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
                          WALL_EVERY, Fault, hist_add)
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_PINNED
-from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
 from .reclaim cimport Reclaim
-from ..prefetch cimport prefetch_write
 from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t,
                       int64_t, leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
@@ -49,6 +48,8 @@ cdef class Faults:
     def __cinit__(self, Reclaim reclaim not None, int provisioning, dict names not None):
         self.reclaim = reclaim
         self.mapping = reclaim.mapping
+        self.charges = self.mapping.charges
+        self.tables = self.mapping.tables
         self.frames = self.mapping.frames
         self.leaves = self.mapping.leaves
         self.content = self.mapping.content
@@ -93,8 +94,8 @@ cdef class Faults:
             return outcome
         if not self.mapping.tcache.view[vm].writes[vpn >> LEAF_SHIFT]:
             self.mapping.tcache.settle_writes(vm, vpn >> LEAF_SHIFT)
-        self.mapping.translate(vm, vpn, access.at.id, access.at.index,
-                               may_write and access.at.entry & PTE_WRITABLE != 0 and not access.shared)
+        self.tables.translate(vm, vpn, access.at.id, access.at.index,
+                              may_write and access.at.entry & PTE_WRITABLE != 0 and not access.shared)
         return OK
 
     cdef int reach(self, vmid_t vm, gfn_t gfn, bint write, hfn_t *frame) except -1 nogil:
@@ -106,37 +107,6 @@ cdef class Faults:
         outcome = self._serve(&access)
         frame[0] = access.at.entry & PTE_WHERE
         return outcome
-
-    cdef Backing *_out(self, vmid_t vm, gfn_t gfn) noexcept nogil:
-        """The record of a page that is in the zpool; NULL for any other."""
-        cdef uint32_t *entry = self.leaves.entry_of(vm, gfn)
-        cdef Backing *record
-        if entry == NULL or (entry[0] & (PTE_PRESENT | PTE_BACKED)) != PTE_BACKED:
-            return NULL
-        record = self.mapping.backings.at(entry[0] & PTE_WHERE)
-        return record if record.place >> BACKING_KIND_SHIFT == <uint32_t>BACKING_ZPOOL else NULL        # and not cached
-
-    cdef void look_ahead(self, vmid_t vm, const uint32_t *pages, uint32_t n) noexcept nogil:
-        """A page in the zpool is four steps away, each named by the one before: entry, record, zspage, bytes. Every
-        access that misses asks for one of them for each of the next four, so that they are near in time."""
-        cdef uint32_t *entry
-        cdef Backing *record
-        if n > 3:
-            entry = self.leaves.entry_of(vm, pages[3])
-            if entry != NULL:
-                prefetch_write(entry)
-        if n > 2:
-            entry = self.leaves.entry_of(vm, pages[2])
-            if entry != NULL and (entry[0] & (PTE_PRESENT | PTE_BACKED)) == PTE_BACKED:
-                prefetch_write(self.mapping.backings.at(entry[0] & PTE_WHERE))
-        if n > 1:
-            record = self._out(vm, pages[1])
-            if record != NULL:
-                self.mapping.zpool.expect(self.mapping.backings.where(record))
-        if n > 0:
-            record = self._out(vm, pages[0])
-            if record != NULL:
-                self.mapping.zpool.expect_bytes(self.mapping.backings.where(record))
 
     cdef int _serve(self, Access *access) except -1 nogil:
         """Step by step until the entry serves the access."""
@@ -190,11 +160,11 @@ cdef class Faults:
 
     cdef int _own_leaf(self, Access *access) except -1 nogil:
         """A copy of the shared leaf for this VM."""
-        cdef int outcome = self.reclaim.secure(access.vm, 0, self.mapping.frames_to_copy_leaf(access.at.id))
+        cdef int outcome = self.reclaim.secure(access.vm, 0, self.tables.frames_to_copy_leaf(access.at.id))
         if outcome != OK:
             return outcome
         self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
-        self.mapping.copy_leaf(access.at.slot)
+        self.tables.copy_leaf(access.at.slot)
         return AGAIN
 
     cdef void _born(self, hfn_t frame) noexcept nogil:
@@ -212,11 +182,11 @@ cdef class Faults:
             if outcome == OK:
                 return AGAIN
             self.meter.ev.huge_missed += 1
-        outcome = self.reclaim.secure(access.vm, 1, self.mapping.frames_to_reach(access.vm, access.gfn) if bare else 0)
+        outcome = self.reclaim.secure(access.vm, 1, self.tables.frames_to_reach(access.vm, access.gfn) if bare else 0)
         if outcome != OK:
             return outcome
         if bare:
-            id = self.mapping.reach(access.vm, access.gfn)
+            id = self.tables.reach(access.vm, access.gfn)
         self.frames.claim(0, FRAME_GUEST, &frame)
         self.content.clear_around(frame, mv_word(access.vpn))
         self.content.expect(frame + 1, mv_word(access.vpn + 1))    # VMs fill their memory, and blocks, upwards
@@ -231,14 +201,14 @@ cdef class Faults:
         """2 MiB at once, if the region lies in the VM and its limit, and a block is free above the high watermark."""
         cdef uint32_t region = gfn >> LEAF_SHIFT, slot, i
         cdef hfn_t base
-        cdef uint32_t limit = self.mapping.account[vm].limit
+        cdef uint32_t limit = self.charges.of[vm].limit
         if (region + 1) * LEAF_ENTRIES > self.leaves.directory[vm].nr_pages:
             return NO_FRAME
-        if limit != NONE and self.mapping.account[vm].charged + LEAF_ENTRIES > limit:
+        if limit != NONE and self.charges.of[vm].charged + LEAF_ENTRIES > limit:
             return NO_FRAME
         if self.leaves.pages.frames_needed(1) + self.leaves.records.frames_needed(1) > 2:
             return NO_FRAME
-        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.high_pages + 2 + self.mapping.aside(vm), &base) != OK:
+        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.high_pages + 2 + self.charges.aside(vm), &base) != OK:
             return NO_FRAME
         self.leaves.pages.make_room(1)
         self.leaves.records.make_room(1)
@@ -363,7 +333,7 @@ cdef class Faults:
                 return OK
             if at.leaf.nr_holders == 1 and at.leaf.entries != NULL:
                 return self.mapping.unmap(at.id, at.index)
-            need = self.mapping.frames_to_copy_leaf(at.id) if at.leaf.nr_holders > 1 else 1
+            need = self.tables.frames_to_copy_leaf(at.id) if at.leaf.nr_holders > 1 else 1
             outcome = self.reclaim.secure(vm, 0, need)
             if outcome == AGAIN:
                 continue
@@ -371,9 +341,9 @@ cdef class Faults:
                 return outcome
             if at.leaf.nr_holders > 1:
                 self.clock.spend(CPU_COPY, self.clock.costs.leaf_copy)
-                self.mapping.copy_leaf(at.slot)
+                self.tables.copy_leaf(at.slot)
             else:
-                self.mapping.split(at.id)
+                self.tables.split(at.id)
         return OK
 
     cdef int populate(self, vmid_t vm) except -1 nogil:
@@ -385,7 +355,7 @@ cdef class Faults:
         cdef int outcome = NO_FRAME
         cdef uint64_t pages = self.leaves.directory[vm].nr_pages
         cdef uint64_t tables = (pages >> LEAF_SHIFT) * 33 / 32 + 3
-        cdef bint fits = self.frames.buddy.nr_free >= pages + tables + self.frames.high_pages + self.mapping.aside(vm)
+        cdef bint fits = self.frames.buddy.nr_free >= pages + tables + self.frames.high_pages + self.charges.aside(vm)
         self.reclaim.providing = vm
         try:
             if fits or self.reclaim.could_free(pages + self.frames.min_pages, vm):
@@ -412,4 +382,4 @@ cdef class Faults:
                 if outcome != OK and outcome != AGAIN:
                     return outcome
             gfn += 1
-        return OK if self.mapping.account[vm].charged >= self.leaves.directory[vm].nr_pages else NO_FRAME
+        return OK if self.charges.of[vm].charged >= self.leaves.directory[vm].nr_pages else NO_FRAME

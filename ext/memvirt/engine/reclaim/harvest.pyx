@@ -9,7 +9,7 @@ It costs no VM time: a thread of the hypervisor does it.
 
 from ..agenda cimport FOREVER
 from ..mapping.mapping cimport Mapping
-from ..mapping.rmap cimport Account
+from ..mapping.charges cimport Account
 from ..memory.frames cimport FRAME_GUEST, Frame
 from ..simtime cimport Actor
 from ..types cimport MAX_VMS, NONE, NONE16, hfn_t, int64_t, uint32_t
@@ -34,17 +34,17 @@ cdef class Harvester(Actor):
         cdef uint32_t id, found, slot, total = 0
         cdef Account *account
         for id in range(MAX_VMS):
-            self.mapping.account[id].active = 0
+            self.mapping.charges.of[id].active = 0
         for id in range(self.mapping.leaves.records.end()):
             if not self.mapping.leaves.at(id).used:
                 continue
             if self.clock.interrupt.asked():
                 return total
-            found = self.mapping.harvest_leaf(id)
+            found = self.mapping.tables.harvest_leaf(id)
             total += found
             slot = self.mapping.leaves.at(id).holders
             while slot != NONE:
-                account = &self.mapping.account[self.mapping.leaves.slot(slot).vm]
+                account = &self.mapping.charges.of[self.mapping.leaves.slot(slot).vm]
                 account.active += found
                 slot = self.mapping.leaves.slot(slot).next
         self._count_ages()

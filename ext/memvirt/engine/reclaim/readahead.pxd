@@ -12,7 +12,7 @@ cdef enum:
 
 
 cdef class Window:
-    # How many slots around a faulting one are read: Linux's rule for rotating and solid devices alike.
+    # The number of slots around a faulting one that are read: Linux's rule for rotating and solid devices alike.
     cdef readonly uint32_t page_cluster         # windows are of at most 2^page_cluster slots; 0: one
     cdef readonly uint32_t previous             # the slot it started from last
     cdef readonly uint32_t hits                 # pages read ahead and then accessed, since the last fault

@@ -124,7 +124,7 @@ cdef class Readahead:
                 continue
             if self.mapping.backings.at(self._backing_of[at]).place & BACKING_CACHED:
                 continue
-            if self.frames.take(0, FRAME_CACHE, self.frames.low_pages + self.mapping.aside(NONE16),
+            if self.frames.take(0, FRAME_CACHE, self.frames.low_pages + self.mapping.charges.aside(NONE16),
                                 &frames[n]) != OK:
                 continue
             slots[n] = at

@@ -2,7 +2,9 @@ from ..counters cimport Meter
 from ..device cimport Device
 from .evict cimport Eviction
 from .harvest cimport Harvester
+from ..mapping.charges cimport Charges
 from ..mapping.mapping cimport Mapping
+from ..mapping.tables cimport Tables
 from ..memory.frames cimport Frames
 from .readahead cimport Readahead
 from ..replacement.order cimport Order
@@ -15,6 +17,8 @@ from .writeback cimport Writeback
 
 cdef class Reclaim(Actor):
     cdef readonly Mapping mapping
+    cdef Charges charges
+    cdef Tables tables
     cdef readonly Device device
     cdef readonly Stalls stalls
     cdef readonly Harvester harvester

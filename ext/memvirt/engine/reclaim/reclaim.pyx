@@ -36,7 +36,7 @@ from .harvest cimport Harvester
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
-from ..mapping.rmap cimport Account
+from ..mapping.charges cimport Account
 from .readahead cimport Readahead
 from ..simtime cimport Actor
 from ..stall cimport Stalls
@@ -54,6 +54,8 @@ cdef class Reclaim(Actor):
                   bint ease_pool):
         cdef SwapOut swapout = None
         self.mapping = mapping
+        self.charges = mapping.charges
+        self.tables = mapping.tables
         self.device = device
         self.frames = mapping.frames
         self.order = mapping.order
@@ -80,20 +82,20 @@ cdef class Reclaim(Actor):
         return AGAIN if outcome == OK and self.eviction.changes != changes else outcome
 
     cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil:
-        if self.mapping.over:
+        if self.charges.over:
             self.keep_limits()
         if not self.stalls.make_room() or want > self.frames.nr_frames or (want and self.frames.buddy.refuses()):
             self.meter.ev.exhausted_no_frame += 1
             return NO_FRAME
-        if guest_frames and self.mapping.account[vm].limit != NONE:
+        if guest_frames and self.charges.of[vm].limit != NONE:
             if self._own_limit(vm, guest_frames) != OK:
                 self.meter.ev.exhausted_limit += 1
                 return LIMITED
-        if (self.frames.buddy.nr_free >= want + self.frames.low_pages + self.mapping.aside(vm)
+        if (self.frames.buddy.nr_free >= want + self.frames.low_pages + self.charges.aside(vm)
                 and not self.awake and not self.shrinker.awake):
             return OK
         self.pass_time(self.clock.now)
-        if self.frames.buddy.nr_free >= want + self.frames.min_pages + self.mapping.aside(vm):
+        if self.frames.buddy.nr_free >= want + self.frames.min_pages + self.charges.aside(vm):
             return OK
         if self._direct(vm, want + self.frames.min_pages) != OK:
             self.meter.ev.exhausted_no_frame += 1
@@ -102,7 +104,7 @@ cdef class Reclaim(Actor):
 
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil:
         """Reclaim on the allocating VM's own time until `frames` are free beside what is set aside for others."""
-        cdef uint32_t aside = self.mapping.aside(vm), missing, freed
+        cdef uint32_t aside = self.charges.aside(vm), missing, freed
         cdef int64_t began = self.clock.now
         cdef int outcome = OK
         while self.frames.buddy.nr_free < frames + aside:
@@ -110,11 +112,11 @@ cdef class Reclaim(Actor):
             freed = self.shrink(max(missing, <uint32_t>CLUSTER))
             self.meter.ev.reclaim_direct += freed
             # A slot that a page goes to is one less to lend frames against: that leads nowhere.
-            if freed == 0 or (self.mapping.aside(vm) > aside
-                              and frames + self.mapping.aside(vm) >= self.frames.buddy.nr_free + missing):
+            if freed == 0 or (self.charges.aside(vm) > aside
+                              and frames + self.charges.aside(vm) >= self.frames.buddy.nr_free + missing):
                 outcome = NO_FRAME
                 break
-            aside = self.mapping.aside(vm)
+            aside = self.charges.aside(vm)
         self.stalls.note(began, self.clock.now)
         return outcome
 
@@ -124,7 +126,7 @@ cdef class Reclaim(Actor):
         store takes less than it seemed (it compresses badly, it fails) is known only afterwards."""
         cdef int64_t caller = self.clock.now
         cdef int outcome
-        if self.frames.buddy.nr_free >= frames + self.mapping.aside(NONE16):
+        if self.frames.buddy.nr_free >= frames + self.charges.aside(NONE16):
             return OK
         if not self.could_free(frames, NONE16):
             return NO_FRAME
@@ -137,7 +139,7 @@ cdef class Reclaim(Actor):
     cdef bint could_take(self, uint32_t frames) noexcept nogil:
         """True if `frames` frames could be secured for tables."""
         cdef uint64_t needed = <uint64_t>frames + self.frames.min_pages
-        return self.frames.buddy.nr_free >= needed + self.mapping.aside(NONE16) or self.could_free(needed, NONE16)
+        return self.frames.buddy.nr_free >= needed + self.charges.aside(NONE16) or self.could_free(needed, NONE16)
 
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil:
         """Beside what is set aside for all VMs but one, by the pages that may go: as they are, into a slot (one less to
@@ -162,15 +164,15 @@ cdef class Reclaim(Actor):
             else:
                 hard[record.charge] += 1
         for vm in range(MAX_VMS):
-            loose = self.mapping.account[vm].charged
-            loose -= min(loose, self.mapping.account[vm].reservation)
+            loose = self.charges.of[vm].charged
+            loose -= min(loose, self.charges.of[vm].reservation)
             gone += min(easy[vm], loose)
             dirty += min(hard[vm], loose - min(easy[vm], loose))
         if self.zpool is None:
             slots = 0 if self.mapping.swap is None else self.mapping.swap.nr_slots - self.mapping.swap.nr_used
             dirty = min(dirty, slots)
         found += gone + dirty
-        frames += self.mapping.aside(but, dirty if self.zpool is None else 0)
+        frames += self.charges.aside(but, dirty if self.zpool is None else 0)
         return found >= frames + self.mapping.backings.records.frames_needed(<uint32_t>(gone + dirty))
 
     cdef int keep_limits(self) except -1 nogil:
@@ -179,14 +181,14 @@ cdef class Reclaim(Actor):
         cdef int64_t caller = self.clock.now
         cdef Account *account
         cdef uint32_t vm
-        self.mapping.over = False
+        self.charges.over = False
         self.clock.now = max(self.now_ns, caller)
         for vm in range(MAX_VMS):
-            account = &self.mapping.account[vm]
+            account = &self.charges.of[vm]
             while account.open and account.charged > account.limit:
                 if self.shrink_vm(<vmid_t>vm, account.charged - account.limit, 0, 0) == 0:
                     if self.clock.interrupt.asked():    # another time
-                        self.mapping.over = True
+                        self.charges.over = True
                         break
                     self.meter.ev.limit_unmet += account.charged - account.limit
                     break
@@ -198,11 +200,11 @@ cdef class Reclaim(Actor):
 
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil:
         """A VM at its limit makes room among its own pages, a batch at a time (an eighth of a small limit)."""
-        cdef uint32_t limit = self.mapping.account[vm].limit, freed, batch = min(<uint32_t>CLUSTER, limit / 8)
+        cdef uint32_t limit = self.charges.of[vm].limit, freed, batch = min(<uint32_t>CLUSTER, limit / 8)
         cdef int64_t began = self.clock.now
         cdef int outcome = OK
-        while self.mapping.account[vm].charged + guest_frames > limit:
-            freed = self.shrink_vm(vm, max(batch, self.mapping.account[vm].charged + guest_frames - limit), 0, 0)
+        while self.charges.of[vm].charged + guest_frames > limit:
+            freed = self.shrink_vm(vm, max(batch, self.charges.of[vm].charged + guest_frames - limit), 0, 0)
             self.meter.ev.reclaim_limit += freed
             if freed == 0:
                 outcome = LIMITED
@@ -215,7 +217,7 @@ cdef class Reclaim(Actor):
     cdef int pass_time(self, int64_t now) except -1 nogil:
         """What reclaims beside the VMs works up to `now`; the background reclaimer wakes below the low watermark."""
         self.harvester.catch_up(now)
-        if (not self.awake and self.frames.buddy.nr_free < self.frames.low_pages + self.mapping.aside(NONE16)
+        if (not self.awake and self.frames.buddy.nr_free < self.frames.low_pages + self.charges.aside(NONE16)
                 and now >= self.now_ns):
             self.awake = True
             self.wake(now)
@@ -232,7 +234,7 @@ cdef class Reclaim(Actor):
         cdef uint32_t freed
         if self.whose != NONE16:
             freed = self.shrink_vm(self.whose, want, self.mapping.ages.age_for(self.whose, want),
-                                   self.mapping.account[self.whose].reservation) if want else 0
+                                   self.charges.of[self.whose].reservation) if want else 0
             self.meter.ev.reclaim_proactive += freed
             return freed
         if self.ease_pool:
@@ -241,7 +243,7 @@ cdef class Reclaim(Actor):
         self.meter.ev.reclaim_background += freed
         if freed == 0:
             self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
-        if freed == 0 or self.frames.buddy.nr_free >= self.frames.high_pages + self.mapping.aside(NONE16):
+        if freed == 0 or self.frames.buddy.nr_free >= self.frames.high_pages + self.charges.aside(NONE16):
             self.awake = False
         return freed
 
@@ -288,11 +290,11 @@ cdef class Reclaim(Actor):
         if record.flags & FRAME_ISOLATED:
             self.order.spare(frame)
             return False
-        if not self._may_lose(record.charge, self.mapping.account[record.charge].reservation):
+        if not self._may_lose(record.charge, self.charges.of[record.charge].reservation):
             self.meter.ev.reclaim_spared_reserved += 1
             self.order.spare(frame)
             return False
-        if frame != insisted[0] and self.mapping.test_and_clear_accessed(frame):
+        if frame != insisted[0] and self.tables.test_and_clear_accessed(frame):
             self.meter.ev.reclaim_spared_accessed += 1
             insisted[0] = frame
             self.order.touch(frame)
@@ -301,7 +303,7 @@ cdef class Reclaim(Actor):
 
     cdef bint _may_lose(self, vmid_t vm, uint32_t keep) noexcept nogil:
         """True if this VM has more than it is to keep. False for the VM whose pages are just being brought in."""
-        cdef Account *account = &self.mapping.account[vm]
+        cdef Account *account = &self.charges.of[vm]
         return account.charged - account.leaving > keep and vm != self.providing
 
     cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age,
@@ -343,7 +345,7 @@ cdef class Reclaim(Actor):
         """Not accessed since it was last asked, and for long enough."""
         self.meter.ev.reclaim_scanned += 1
         self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
-        if self.mapping.test_and_clear_accessed(frame):
+        if self.tables.test_and_clear_accessed(frame):
             self.meter.ev.reclaim_spared_accessed += 1
             self.order.touch(frame)
             return False

@@ -30,7 +30,7 @@ cdef inline void ghosts_remove(Ghosts *g, uint32_t key) noexcept nogil:
     g.tags[key] = 0
 
 cdef inline bint ghosts_recall(Ghosts *g, uint32_t key) noexcept nogil:
-    """Whether key is a ghost; it is none afterwards."""
+    """True if key is a ghost; it is none afterwards."""
     if not ghosts_hold(g, key):
         return False
     ghosts_remove(g, key)

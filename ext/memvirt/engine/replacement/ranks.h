@@ -88,7 +88,7 @@ static inline uint32_t ranks_add(Ranks *ranks)
     return stamp;
 }
 
-/* How many members are older than this one. */
+/* Number of members that are older than this one. */
 static inline uint32_t ranks_older(const Ranks *ranks, uint32_t stamp)
 {
     uint32_t unit = stamp / 64;

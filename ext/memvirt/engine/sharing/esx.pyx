@@ -78,7 +78,7 @@ cdef class EsxScanner(Scanner):
         cdef hfn_t frame
         cdef bint ended
         for vm in range(MAX_VMS):
-            if not self.index.mapping.account[vm].open:
+            if not self.index.mapping.charges.of[vm].open:
                 continue
             self.step[vm] = 0
             ended = False
@@ -93,7 +93,7 @@ cdef class EsxScanner(Scanner):
         cdef uint32_t i, vm
         for i in range(MAX_VMS):
             vm = (self.turn + i) % MAX_VMS
-            if self.index.mapping.account[vm].open and self.ready_ns[vm] <= self.clock.now:
+            if self.index.mapping.charges.of[vm].open and self.ready_ns[vm] <= self.clock.now:
                 self.turn = vm + 1
                 return <vmid_t>vm
         return NONE16

@@ -27,19 +27,18 @@ With `hints` (XLH's addition, off by default) pages whose content has just arriv
 checksum test, which would make them wait for the next pass: a page that was read whole a moment ago is taken at its word,
 and if it is written to after all, that is a break like any other.
 
-Items lie in chunks of 128 neighbours, a frame each; chunks and stable nodes are charged to the host as they are taken.
+Items (ksm_items.pyx) and stable nodes are charged to the host as they are taken.
 """
-
-from libc.stdlib cimport free, realloc
-from libc.string cimport memset
 
 from memvirt.errors import InvariantError
 
 from ..counters cimport CPU_SCAN
-from ..memory.frames cimport FRAME_FIXED, FRAME_STABLE, Slab
+from ..memory.frames cimport FRAME_STABLE
 from ..mapping.rmap cimport Walk
 from ..types cimport MAX_VMS, NONE, OK, PAGE_SIZE, gfn_t, hfn_t, uint32_t, vmid_t
 from .advisor cimport Advisor
+from .ksm_items cimport (CHUNK_SHIFT, ITEM_ABSENT, ITEM_NEITHER, ITEM_STABLE, ITEM_UNSTABLE, ITEMS_PER_CHUNK, Item,
+                         Items)
 from .scanner cimport Scanner
 from .stable cimport Node, StableTree
 from .treap cimport Treap
@@ -60,17 +59,13 @@ cdef class KsmScanner(Scanner):
             raise ValueError(f"use_zero_pages={use_zero_pages}, but the share index keeps "
                              f"{'a' if self.index.zero_frame != NONE else 'no'} zero frame")
         self.stable = StableTree(self.index.frames, self.clock, max_page_sharing)
-        self.chunks = Slab(self.index.frames, PAGE_SIZE, FRAME_FIXED)
-        self.unstable = Treap(self.chunks)
+        self.items = Items(self.index.mapping)
+        self.unstable = Treap(self.items.chunks)
         self.smart_scan = smart_scan
         if advisor:
             self.advisor = Advisor(self.clock, advisor_target_ns, advisor_max_cpu, advisor_max_pages)
         self.index.follower = self
         self.index.mapping.copy_merged = True
-
-    def __dealloc__(self):
-        for vm in range(MAX_VMS):
-            free(self.root[vm])
 
     # ---- the pass
 
@@ -113,7 +108,8 @@ cdef class KsmScanner(Scanner):
         cdef hfn_t found
         while self.at_vm < MAX_VMS:
             vm = <vmid_t>self.at_vm
-            if not self.index.mapping.account[vm].open or self.at_gfn >= self.index.mapping.leaves.directory[vm].nr_pages:
+            if (not self.index.mapping.charges.of[vm].open
+                    or self.at_gfn >= self.index.mapping.leaves.directory[vm].nr_pages):
                 self.at_vm += 1
                 self.at_gfn = 0
                 continue
@@ -122,12 +118,12 @@ cdef class KsmScanner(Scanner):
             if found == NONE or not self.index.mergeable(found):
                 self._forget(vm, gfn, self.at_gfn)
                 continue
-            id[0] = self._item_of(vm, gfn)
+            id[0] = self.items.of_page(vm, gfn)
             if id[0] == NONE:
                 self.no_item += 1
                 continue
             if (self.smart_scan and not self.index.frames.frame[found].flags & FRAME_STABLE
-                    and self._skip(self.item(id[0]))):
+                    and self._skip(self.items.at(id[0]))):
                 self.pages_skipped += 1
                 self._remove(id[0])
                 continue
@@ -152,7 +148,7 @@ cdef class KsmScanner(Scanner):
 
     cdef bint _look(self, hfn_t frame, uint32_t id) except? True nogil:
         """Take one page through the steps; True if its frame came free."""
-        cdef Item *item = self.item(id)
+        cdef Item *item = self.items.at(id)
         cdef uint32_t checksum, node
         if self.index.frames.frame[frame].flags & FRAME_STABLE:
             node = self.stable.node_of[frame]
@@ -175,8 +171,8 @@ cdef class KsmScanner(Scanner):
         cdef uint32_t id
         if not self.index.mergeable(frame) or self.index.frames.frame[frame].flags & FRAME_STABLE:
             return False
-        self.index.mapping.walk(frame, &walk)
-        id = self._item_of(<vmid_t>self.index.mapping.leaves.slot(walk.leaf.holders).vm, walk.gfn)
+        self.index.mapping.rmap.walk(frame, &walk)
+        id = self.items.of_page(<vmid_t>self.index.mapping.leaves.slot(walk.leaf.holders).vm, walk.gfn)
         if id == NONE:
             self.no_item += 1
             return False
@@ -184,7 +180,7 @@ cdef class KsmScanner(Scanner):
         self.pages_scanned += 1
         self.clock.spend(CPU_SCAN, self.clock.costs.scan_visit + self.clock.costs.hash_page)
         self._remove(id)
-        self.item(id).checksum = self.index.content.checksum(frame)
+        self.items.at(id).checksum = self.index.content.checksum(frame)
         return self._search(frame, id)
 
     cdef bint _search(self, hfn_t frame, uint32_t id) except? True nogil:
@@ -192,7 +188,7 @@ cdef class KsmScanner(Scanner):
         cdef uint32_t node
         if self.index.zero_frame != NONE and self.index.is_zero(frame):
             return self.index.merge_zero(frame)
-        node = self.stable.search(frame, self.index.salt_of_vm(self.item(id).vm))
+        node = self.stable.search(frame, self.index.salt_of_vm(self.items.at(id).vm))
         if node == NONE:
             return self._search_unstable(frame, id)
         if not self.index.merge(frame, self.stable.node(node).frame):
@@ -203,13 +199,13 @@ cdef class KsmScanner(Scanner):
     cdef bint _search_unstable(self, hfn_t frame, uint32_t id) except? True nogil:
         """Find an equal page and merge, or insert this one where the search ended."""
         cdef uint32_t below = self.unstable.root, parent = NONE
-        cdef uint32_t salt = self.index.salt_of_vm(self.item(id).vm)
+        cdef uint32_t salt = self.index.salt_of_vm(self.items.at(id).vm)
         cdef Item *item
         cdef hfn_t other
         cdef gfn_t next
         cdef int order = 0
         while below != NONE:
-            item = self.item(below)
+            item = self.items.at(below)
             other = self.frame_at(item.vm, item.gfn, &next)
             if (other == NONE or other == frame or not self.index.mergeable(other)
                     or self.index.frames.frame[other].flags & FRAME_STABLE):
@@ -220,8 +216,8 @@ cdef class KsmScanner(Scanner):
             parent = below
             below = item.left if order < 0 else item.right
         self.unstable.insert(id, parent, order < 0)
-        self.item(id).state = ITEM_UNSTABLE
-        self.item(id).pass_ = self.full_scans & 0xFF
+        self.items.at(id).state = ITEM_UNSTABLE
+        self.items.at(id).pass_ = self.full_scans & 0xFF
         self.pages_unshared += 1
         return False
 
@@ -231,82 +227,38 @@ cdef class KsmScanner(Scanner):
         if self.stable.nodes.reserve(1, self.index.frames.min_pages) != OK or not self.index.merge(other, frame):
             return False
         self._remove(other_id)
-        node = self.stable.add(frame, self.index.salt_of_vm(self.item(id).vm))
+        node = self.stable.add(frame, self.index.salt_of_vm(self.items.at(id).vm))
         self._append(other_id, node)
         self._append(id, node)
         return True
 
     # ---- items
 
-    cdef uint32_t _item_of(self, vmid_t vm, gfn_t gfn) except? 0xFFFFFFFE nogil:
-        """The item of a guest page, made if there is none; NONE when there is no frame for it."""
-        cdef uint32_t chunk, id
-        cdef Item *item
-        if self.root[vm] == NULL:
-            with gil:
-                self._grow_root(vm)
-        chunk = self.root[vm][gfn >> CHUNK_SHIFT]
-        if chunk == NONE:
-            if self.chunks.reserve(1, self.index.frames.min_pages) != OK:
-                return NONE
-            chunk = self.chunks.claim()
-            self.root[vm][gfn >> CHUNK_SHIFT] = chunk
-        id = chunk * ITEMS_PER_CHUNK + gfn % ITEMS_PER_CHUNK
-        item = self.item(id)
-        if item.state == ITEM_ABSENT:
-            item.state = ITEM_NEITHER
-            item.vm = vm
-            item.gfn = gfn
-            self.rmap_items += 1
-        return id
-
-    cdef int _grow_root(self, vmid_t vm) except -1:
-        cdef uint32_t n = (self.index.mapping.leaves.directory[vm].nr_pages + ITEMS_PER_CHUNK - 1) >> CHUNK_SHIFT
-        self.root[vm] = <uint32_t *>realloc(NULL, n * sizeof(uint32_t))
-        if self.root[vm] == NULL:
-            raise MemoryError("the items of a VM")
-        memset(self.root[vm], 0xFF, n * sizeof(uint32_t))
-        self.nr_root[vm] = n
-        return 0
-
     cdef void _forget(self, vmid_t vm, gfn_t first, gfn_t end) noexcept nogil:
         """There are no pages at first .. end - 1: no items either."""
-        cdef uint32_t chunk, id
         cdef gfn_t gfn = first
-        while gfn < end and gfn >> CHUNK_SHIFT < self.nr_root[vm]:
-            chunk = self.root[vm][gfn >> CHUNK_SHIFT]
-            if chunk == NONE:
-                gfn = ((gfn >> CHUNK_SHIFT) + 1) << CHUNK_SHIFT
-                continue
-            id = chunk * ITEMS_PER_CHUNK + gfn % ITEMS_PER_CHUNK
-            if self.item(id).state != ITEM_ABSENT:
-                self._remove(id)
-                memset(self.item(id), 0, sizeof(Item))
-                self.rmap_items -= 1
-            gfn += 1
+        cdef uint32_t id = self.items.next(vm, &gfn, end)
+        while id != NONE:
+            self._remove(id)
+            self.items.drop(id)
+            id = self.items.next(vm, &gfn, end)
 
     cdef void forget_vm(self, vmid_t vm) noexcept nogil:
-        cdef uint32_t i
-        self._forget(vm, 0, <gfn_t>(self.nr_root[vm] << CHUNK_SHIFT))
-        for i in range(self.nr_root[vm]):
-            if self.root[vm][i] != NONE:
-                self.chunks.give(self.root[vm][i])
-        free(self.root[vm])
-        self.root[vm] = NULL
-        self.nr_root[vm] = 0
+        self._forget(vm, 0, <gfn_t>(self.items.nr_root[vm] << CHUNK_SHIFT))
+        self.items.close(vm)
 
     cdef void _remove(self, uint32_t id) noexcept nogil:
         """The item leaves whichever tree it is in."""
-        cdef Item *item = self.item(id)
+        cdef Item *item = self.items.at(id)
         cdef Node *node
         if item.state == ITEM_STABLE:
             node = self.stable.node(item.node)
             if item.left != NONE:
-                self.item(item.left).right = item.right
+                self.items.at(item.left).right = item.right
             else:
                 node.users = item.right
             if item.right != NONE:
-                self.item(item.right).left = item.left
+                self.items.at(item.right).left = item.left
             node.nr_users -= 1
             if node.nr_users:
                 self.nr_sharing -= 1
@@ -320,14 +272,14 @@ cdef class KsmScanner(Scanner):
 
     cdef void _append(self, uint32_t id, uint32_t node_id) noexcept nogil:
         """The item becomes a user of a stable node."""
-        cdef Item *item = self.item(id)
+        cdef Item *item = self.items.at(id)
         cdef Node *node = self.stable.node(node_id)
         item.state = ITEM_STABLE
         item.node = node_id
         item.left = NONE
         item.right = node.users
         if node.users != NONE:
-            self.item(node.users).left = id
+            self.items.at(node.users).left = id
             self.nr_sharing += 1
         else:
             self.nr_shared += 1
@@ -361,7 +313,7 @@ cdef class KsmScanner(Scanner):
         return ((nr_pages + ITEMS_PER_CHUNK - 1) >> CHUNK_SHIFT) * sizeof(uint32_t)
 
     def metadata_frames(self):
-        return self.chunks.nr_pages + self.stable.metadata_frames()
+        return self.items.chunks.nr_pages + self.stable.metadata_frames()
 
     def counters(self):
         zero = self.index.zero_pages()
@@ -369,14 +321,14 @@ cdef class KsmScanner(Scanner):
             "pages_shared": self.nr_shared,
             "pages_sharing": self.nr_sharing,
             "pages_unshared": self.pages_unshared,
-            "pages_volatile": self.rmap_items - self.nr_shared - self.nr_sharing - self.pages_unshared,
+            "pages_volatile": self.items.nr - self.nr_shared - self.nr_sharing - self.pages_unshared,
             "pages_skipped": self.pages_skipped,
             "hints_followed": self.hints_followed,
             "ksm_zero_pages": zero,
-            "general_profit": (self.nr_sharing + zero) * PAGE_SIZE - self.rmap_items * RMAP_ITEM_BYTES,
+            "general_profit": (self.nr_sharing + zero) * PAGE_SIZE - self.items.nr * RMAP_ITEM_BYTES,
             "stable_node_chains": self.stable.nr_chains,
             "stable_node_dups": self.stable.nr_duplicates,
-            "rmap_items": self.rmap_items,
+            "rmap_items": self.items.nr,
             "rmap_items_put_off": self.no_item,
             "pages_to_scan": self.pages_to_scan,
         }
@@ -388,17 +340,17 @@ cdef class KsmScanner(Scanner):
         cdef uint32_t shared = 0, sharing = 0, chunks = 0
         self.stable.check()
         self.unstable.check()
-        self.chunks.check()
+        self.items.chunks.check()
         for vm in range(MAX_VMS):
-            for i in range(self.nr_root[vm]):
-                if self.root[vm][i] == NONE:
+            for i in range(self.items.nr_root[vm]):
+                if self.items.root[vm][i] == NONE:
                     continue
                 chunks += 1
                 for k in range(ITEMS_PER_CHUNK):
-                    id = self.root[vm][i] * ITEMS_PER_CHUNK + k
-                    if self.item(id).state != ITEM_ABSENT:
+                    id = self.items.root[vm][i] * ITEMS_PER_CHUNK + k
+                    if self.items.at(id).state != ITEM_ABSENT:
                         self._check_item(id, vm, i * ITEMS_PER_CHUNK + k)
-                        states[self.item(id).state] += 1
+                        states[self.items.at(id).state] += 1
         id = self.stable.tree.first()
         while id != NONE:
             at = id
@@ -409,14 +361,14 @@ cdef class KsmScanner(Scanner):
                 at = self.stable.node(at).next
             id = self.stable.tree.next(id)
         recount = (sum(states.values()), states[ITEM_UNSTABLE], shared, sharing, chunks)
-        counted = (self.rmap_items, self.pages_unshared, self.nr_shared, self.nr_sharing, self.chunks.nr_used)
+        counted = (self.items.nr, self.pages_unshared, self.nr_shared, self.nr_sharing, self.items.chunks.nr_used)
         if counted != recount or shared + sharing != states[ITEM_STABLE]:
             raise InvariantError(f"ksm items, unshared, shared, sharing, chunks: {counted}; recount {recount}, "
                                  f"{states[ITEM_STABLE]} items stable")
 
     def _check_item(self, uint32_t id, uint32_t vm, gfn_t gfn):
-        cdef Item *item = self.item(id)
-        if item.vm != vm or item.gfn != gfn or not self.index.mapping.account[vm].open:
+        cdef Item *item = self.items.at(id)
+        if item.vm != vm or item.gfn != gfn or not self.index.mapping.charges.of[vm].open:
             raise InvariantError(f"ksm item {id}: says VM {item.vm} page {item.gfn}, stands at VM {vm} page {gfn}")
         if item.state == ITEM_STABLE and self.stable.node_of[self.stable.node(item.node).frame] != item.node:
             raise InvariantError(f"ksm item {id}: user of node {item.node}, which is none")
@@ -424,13 +376,15 @@ cdef class KsmScanner(Scanner):
     def _check_users(self, uint32_t node_id):
         """Length of a node's list of users."""
         cdef Node *node = self.stable.node(node_id)
+        cdef Item *item
         cdef uint32_t at = node.users, before = NONE, length = 0
         while at != NONE:
-            if self.item(at).state != ITEM_STABLE or self.item(at).node != node_id or self.item(at).left != before:
+            item = self.items.at(at)
+            if item.state != ITEM_STABLE or item.node != node_id or item.left != before:
                 raise InvariantError(f"ksm node {node_id}: item {at} in its list is not its user")
             length += 1
             before = at
-            at = self.item(at).right
+            at = item.right
         if length != node.nr_users:
             raise InvariantError(f"ksm node {node_id}: {node.nr_users} users, recount {length}")
         return length

@@ -1,5 +1,5 @@
 from ..simtime cimport Actor, Clock
-from ..mapping.mapping cimport Listener
+from ..mapping.listener cimport Listener
 from .shareindex cimport ShareIndex
 from ..types cimport gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
 

@@ -9,7 +9,7 @@ goes to them: under a flood of arrivals the scan in order, which alone finds wha
 from ..agenda cimport FOREVER
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..simtime cimport Actor
-from ..mapping.mapping cimport Listener
+from ..mapping.listener cimport Listener
 from .shareindex cimport ShareIndex
 from ..types cimport LEAF_ENTRIES, NONE, gfn_t, hfn_t, int64_t, uint32_t, vmid_t
 

@@ -2,7 +2,8 @@ from ..simtime cimport Clock
 from ..content.content cimport Content
 from ..counters cimport Histogram, Meter
 from ..memory.frames cimport Frames
-from ..mapping.mapping cimport Listener, Mapping
+from ..mapping.listener cimport Listener
+from ..mapping.mapping cimport Mapping
 from ..types cimport hfn_t, int64_t, uint32_t, uint64_t, vmid_t
 
 cdef struct Cell:
@@ -50,7 +51,7 @@ cdef class ShareIndex(Listener):
         """Pages merge only if their VMs have the same salt."""
         if self.salting == SALT_VM:
             return <uint32_t>vm + 1
-        return self.mapping.account[vm].domain if self.salting == SALT_TENANT else 0
+        return self.mapping.charges.of[vm].domain if self.salting == SALT_TENANT else 0
 
     cdef int use_table(self) except -1
     cdef int use_recent(self) except -1

@@ -32,7 +32,8 @@ from ..counters cimport CPU_SCAN, Histogram, hist_add, histogram_dict
 from ..memory.frames cimport (FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO,
                               Frame)
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Leaves
-from ..mapping.mapping cimport Listener, Mapping
+from ..mapping.listener cimport Listener
+from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Walk
 from ..prefetch cimport prefetch_read
 from ..types cimport LEAF_ENTRIES, NONE, NONE16, OK, hfn_t, int64_t, uint32_t, uint64_t
@@ -223,14 +224,14 @@ cdef class ShareIndex(Listener):
     cdef uint32_t _splits(self, hfn_t frame) noexcept nogil:
         """Tables needed to have only small leaves over this frame. A frame under a huge leaf has one site."""
         cdef Walk walk
-        self.mapping.walk(frame, &walk)
+        self.mapping.rmap.walk(frame, &walk)
         return walk.leaf.entries == NULL
 
     cdef int _split(self, hfn_t frame) except -1 nogil:
         cdef Walk walk
-        self.mapping.walk(frame, &walk)
+        self.mapping.rmap.walk(frame, &walk)
         if walk.leaf.entries == NULL:
-            self.mapping.split(walk.id)
+            self.mapping.tables.split(walk.id)
         return 0
 
     cdef bint room_for(self, uint32_t frames) noexcept nogil:
@@ -267,7 +268,7 @@ cdef class ShareIndex(Listener):
         return True
 
     cdef void _saved(self, hfn_t frame) noexcept nogil:
-        """This frame is merged away: how long did it take to find out? (Actors' clocks may be a quantum apart.)"""
+        """This frame is merged away: note the time it took to find out. (Actors' clocks may be a quantum apart.)"""
         hist_add(self.time_to_merge, max(<int64_t>0, self.clock.now - self.since_ns[frame]))
 
     cdef void unshared(self, hfn_t frame) noexcept nogil:

@@ -1,23 +1,10 @@
 """Slots for pages that are out of memory, in a real file.
 
-Slots are found by cluster, as Linux's swap allocator does (SWAPFILE_CLUSTER, 512 slots with huge-page swap): a cluster
-is filled from its first slot to its last, so that pages evicted together are written, and read again, by one call.
-Each cluster is in one of four states:
-
-    FREE ──► CURRENT ──► PARTIAL ◄──► FULL        the CURRENT one is left at its end: FULL, or PARTIAL or FREE if
-      ▲                    │           │          slots were given back behind the cursor meanwhile
-      └────────────────────┴───────────┘          the last slot given back: FREE
-
-The next one is the head of the free list; without any, the head of the partial list. Both are first in, first out: no
-slot depends on anything but the order of the calls. A take looks at each slot of a cluster once per visit, and every
-cluster visited has a free slot, so the cost per slot is constant.
+Which slots are taken, and which come next, is for slots.pyx to say.
 
 The file is a temporary one without a name, unless a path is given. Its space is reserved when it is made: a full disk
 is an error then, not in the middle of a run. A transfer that fails leaves its slot taken and its page where it was;
 the caller decides. What comes back is not verified here: backing records carry the checksums.
-
-Invariants: the bits set = nr_used = the sum of the clusters' `used`; exactly the FREE clusters are on the free list and
-the PARTIAL ones on the partial list; at most one is CURRENT.
 """
 
 import errno as errors
@@ -31,6 +18,7 @@ from libc.string cimport memset, strdup
 from posix.stdlib cimport posix_memalign
 
 from ..device cimport Device
+from .slots cimport Slots
 from .swapspace cimport SwapSpace
 from ..types cimport NONE, OK, PAGE_SIZE
 
@@ -88,9 +76,8 @@ cdef class Swap(SwapSpace):
         if slot_bytes == 8 and path is not None:
             raise ConfigError(f"swap file {path}: fingerprints swap to memory, without a file")
         self.nr_slots, self.slot_bytes, self._area.unit = slots, slot_bytes, slot_bytes
-        self.cluster_slots, self.discard, self.device = cluster, discard, device
-        self.nr_clusters = (self.nr_slots - 1) // self.cluster_slots + 1
-        self._make_clusters()
+        self.slots = Slots(slots, cluster)
+        self.discard, self.device = discard, device
         if slot_bytes == 8:
             self._area.memory = <uint8_t *>calloc(self.nr_slots, 8)
             if self._area.memory == NULL:
@@ -100,8 +87,6 @@ cdef class Swap(SwapSpace):
 
     def __dealloc__(self):
         self.release()
-        free(self._used)
-        free(self._cluster)
 
     cdef void release(self) noexcept:
         mv_flight_close(&self._area.flight)
@@ -116,16 +101,6 @@ cdef class Swap(SwapSpace):
                 unlink(self._remove)
             free(self._remove)
             self._remove = NULL
-
-    def _make_clusters(self):
-        cdef uint32_t i
-        self._used = <uint64_t *>calloc((<size_t>self.nr_slots + 63) // 64, sizeof(uint64_t))
-        self._cluster = <Cluster *>calloc(self.nr_clusters, sizeof(Cluster))
-        if self._used == NULL or self._cluster == NULL:
-            raise MemoryError(f"the map of {self.nr_slots} swap slots")
-        self._free.head = self._free.tail = self._partial.head = self._partial.tail = self._current = NONE
-        for i in range(self.nr_clusters):
-            append(self._cluster, &self._free, i)
 
     def _open(self, path, direct):
         needed = int(self.nr_slots) * int(PAGE_SIZE)    # 64 bits: the C product would wrap
@@ -178,7 +153,7 @@ cdef class Swap(SwapSpace):
             fcntl.fcntl(self._area.fd, fcntl.F_SETFL, flags)
 
     def metadata_bytes(self):
-        return (<uint64_t>self.nr_slots + 63) // 64 * 8 + self.nr_clusters * <uint64_t>sizeof(Cluster)
+        return self.slots.metadata_bytes()
 
     def attach(self, Device device not None):
         if self.device is None:
@@ -188,40 +163,10 @@ cdef class Swap(SwapSpace):
         return self.device.write(now, pages) if write else self.device.read(now, pages)
 
     cdef bint in_use(self, uint32_t slot) noexcept nogil:
-        return slot < self.nr_slots and (self._used[slot >> 6] >> (slot & 63)) & 1
-
-    cdef uint32_t cluster_end(self, uint32_t cluster) noexcept nogil:
-        return <uint32_t>min(<uint64_t>self.nr_slots, (<uint64_t>cluster + 1) * self.cluster_slots)
+        return self.slots.in_use(slot)
 
     cdef bint at_cluster_end(self) noexcept nogil:
-        """Whether the next take begins another cluster."""
-        return self._current == NONE or self._next == self.cluster_end(self._current)
-
-    cdef void file_cluster(self, uint32_t cluster) noexcept nogil:
-        """Put a cluster that is on no list where its count says."""
-        cdef Cluster *entry = &self._cluster[cluster]
-        if entry.used == 0:
-            entry.state = CLUSTER_FREE
-            append(self._cluster, &self._free, cluster)
-            if self.discard:
-                self.punch(cluster)
-        elif entry.used < self.cluster_end(cluster) - cluster * self.cluster_slots:
-            entry.state = CLUSTER_PARTIAL
-            append(self._cluster, &self._partial, cluster)
-        else:
-            entry.state = CLUSTER_FULL
-
-    cdef void next_cluster(self) noexcept nogil:
-        """Leave the current cluster for the next that has a free slot. There must be one."""
-        cdef ClusterList *source
-        if self._current != NONE:
-            self.file_cluster(self._current)
-        source = &self._free if self._free.head != NONE else &self._partial
-        self._current = source.head
-        assert self._current != NONE
-        remove(self._cluster, source, self._current)
-        self._cluster[self._current].state = CLUSTER_CURRENT
-        self._next = self._current * self.cluster_slots
+        return self.slots.at_cluster_end()
 
     cdef uint32_t take(self, uint32_t n, uint32_t *slots) except? 0xFFFFFFFF nogil:
         cdef uint32_t got = 0, part
@@ -234,46 +179,29 @@ cdef class Swap(SwapSpace):
 
     cdef uint32_t take_in_cluster(self, uint32_t n, uint32_t *slots) noexcept nogil:
         """Up to n slots of one cluster; 0 only when the area is full."""
-        cdef uint32_t got = 0, end
-        while got == 0 and self.nr_used < self.nr_slots:
-            if self.at_cluster_end():
-                self.next_cluster()
-            end = self.cluster_end(self._current)
-            while got < n and self._next < end:
-                if not (self._used[self._next >> 6] >> (self._next & 63)) & 1:
-                    self._used[self._next >> 6] |= <uint64_t>1 << (self._next & 63)
-                    slots[got] = self._next
-                    got += 1
-                self._next += 1
-            self._cluster[self._current].used += got
-            self.nr_used += got
+        cdef uint32_t freed, got = self.slots.take(n, slots, &freed)
+        self.nr_used = self.slots.nr_used
+        if freed != NONE and self.discard:
+            self.punch(freed)
         return got
 
     cdef int give(self, uint32_t slot) except -1 nogil:
-        cdef uint32_t cluster = slot // self.cluster_slots
-        cdef Cluster *entry
-        if not self.in_use(slot):
+        cdef uint32_t freed
+        if not self.slots.in_use(slot):
             with gil:
                 raise InvariantError(f"swap slot {slot} given back but not in use; the area has {self.nr_slots}")
-        entry = &self._cluster[cluster]
-        self._used[slot >> 6] &= ~(<uint64_t>1 << (slot & 63))
-        self.nr_used -= 1
-        entry.used -= 1
-        if entry.state == CLUSTER_CURRENT:
-            return OK
-        if entry.state == CLUSTER_PARTIAL:
-            if entry.used > 0:
-                return OK
-            remove(self._cluster, &self._partial, cluster)
-        self.file_cluster(cluster)
+        freed = self.slots.give(slot)
+        self.nr_used = self.slots.nr_used
+        if freed != NONE and self.discard:
+            self.punch(freed)
         return OK
 
     cdef void punch(self, uint32_t cluster) noexcept nogil:
         """Give the cluster's blocks back. Best effort: without it, space is merely kept."""
-        cdef uint32_t first = cluster * self.cluster_slots
+        cdef uint32_t first = cluster * self.slots.cluster_slots
         if self._area.memory == NULL:
             fallocate(self._area.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                      <long>first * self.slot_bytes, <long>(self.cluster_end(cluster) - first) * self.slot_bytes)
+                      <long>first * self.slot_bytes, <long>(self.slots.cluster_end(cluster) - first) * self.slot_bytes)
         self.discards += 1
 
     cdef void begin_write(self, uint32_t n, const uint32_t *slots, const uint8_t **pages) noexcept nogil:
@@ -302,12 +230,8 @@ cdef class Swap(SwapSpace):
         self.read_failures += n - worked
         return worked
 
-    def begins_writes(self):
-        """Whether the kernel takes writes that go on by themselves. Known once one was begun; False before."""
-        return self._area.flight.ring != 0 and self._area.flight.refused == 0
-
     cdef uint32_t run(self, uint32_t n, const uint32_t *slots) noexcept nogil:
-        """How many of these slots, from the first on, one call can move."""
+        """Number of these slots, from the first on, that one call can move."""
         cdef uint32_t length = 1
         while length < n and length < MV_BATCH and slots[length] == slots[0] + length:
             length += 1
@@ -353,65 +277,14 @@ cdef class Swap(SwapSpace):
         self._area.fault[way] = MV_SHORT if fault == "short" else fault
 
     cpdef object check(self):
-        """Recount slots and clusters from the bits. Raises InvariantError on the first difference."""
+        """Raises InvariantError if the maps of slots disagree, or a write was begun and not finished."""
         if self.device is not None:
             self.device.check()
         if self._area.flight.begun:
             raise InvariantError(f"swap: {self._area.flight.begun} writes were begun and never finished")
-        cdef uint32_t i, slot, used, size, total = 0
-        on_free, on_partial = members(self._cluster, self._free), members(self._cluster, self._partial)
-        for i in range(self.nr_clusters):
-            used = 0
-            for slot in range(i * self.cluster_slots, self.cluster_end(i)):
-                used += self.in_use(slot)
-            total += used
-            size = self.cluster_end(i) - i * self.cluster_slots
-            if used != self._cluster[i].used:
-                raise InvariantError(f"swap cluster {i}: {used} slots in use, {self._cluster[i].used} counted")
-            if self._cluster[i].state == CLUSTER_CURRENT:
-                expected = CLUSTER_CURRENT if i == self._current else None
-            else:
-                expected = CLUSTER_FREE if used == 0 else CLUSTER_FULL if used == size else CLUSTER_PARTIAL
-            if self._cluster[i].state != expected:
-                raise InvariantError(f"swap cluster {i}: state {self._cluster[i].state} with {used} of {size} in use")
-            if (i in on_free) != (expected == CLUSTER_FREE) or (i in on_partial) != (expected == CLUSTER_PARTIAL):
-                raise InvariantError(f"swap cluster {i}: state {expected} and its list differ")
-        if total != self.nr_used:
-            raise InvariantError(f"swap: {total} slots in use, {self.nr_used} counted")
-
-
-cdef void append(Cluster *cluster, ClusterList *target, uint32_t i) noexcept nogil:
-    cluster[i].prev, cluster[i].next = target.tail, NONE
-    if target.tail == NONE:
-        target.head = i
-    else:
-        cluster[target.tail].next = i
-    target.tail = i
-
-
-cdef void remove(Cluster *cluster, ClusterList *source, uint32_t i) noexcept nogil:
-    if cluster[i].prev == NONE:
-        source.head = cluster[i].next
-    else:
-        cluster[cluster[i].prev].next = cluster[i].next
-    if cluster[i].next == NONE:
-        source.tail = cluster[i].prev
-    else:
-        cluster[cluster[i].next].prev = cluster[i].prev
-
-
-cdef set members(Cluster *cluster, ClusterList source):
-    """The clusters on a list; InvariantError if its links disagree or it does not end."""
-    cdef uint32_t i = source.head, prev = NONE
-    found = set()
-    while i != NONE:
-        if i in found or cluster[i].prev != prev:
-            raise InvariantError(f"swap cluster {i}: its list is broken")
-        found.add(i)
-        prev, i = i, cluster[i].next
-    if source.tail != prev:
-        raise InvariantError(f"swap cluster {prev} ends its list, {source.tail} is named as its end")
-    return found
+        self.slots.check()
+        if self.nr_used != self.slots.nr_used:
+            raise InvariantError(f"swap: {self.slots.nr_used} slots in use, {self.nr_used} counted")
 
 
 def nameless(folder):

@@ -75,7 +75,7 @@ cdef class SwapSet(SwapSpace):
         free(self._area)
 
     cdef uint32_t area_of(self, uint32_t slot) noexcept nogil:
-        """Which area a flat slot lies in."""
+        """The area that a flat slot lies in."""
         cdef uint32_t i = 0
         while slot >= self._base[i + 1]:
             i += 1
@@ -160,7 +160,7 @@ cdef class SwapSet(SwapSpace):
         return self.move(MV_READ, n, slots, pages, done)
 
     cdef uint32_t stretch(self, uint32_t n, const uint32_t *slots, uint32_t *local) noexcept nogil:
-        """How many of these slots, from the first on, lie in one area and go in one call; *local: its names for them."""
+        """Number of these slots, from the first on, that lie in one area and go in one call; *local: its names for them."""
         cdef uint32_t i = self.area_of(slots[0]), length = 0
         while length < n and length < MV_BATCH and self._base[i] <= slots[length] < self._base[i + 1]:
             local[length] = slots[length] - self._base[i]

@@ -30,7 +30,7 @@ cdef class SwapSpace:
     cdef bint in_use(self, uint32_t slot) noexcept nogil
     # First and last slot of the aligned run of `pages` (a power of two) slots around this one, within its area.
     cdef void window(self, uint32_t slot, uint32_t pages, uint32_t *first, uint32_t *last) noexcept nogil
-    # Whether `next` lies right behind `slot`, so that one request serves both.
+    # True if `next` lies right behind `slot`, so that one request serves both.
     cdef bint adjacent(self, uint32_t slot, uint32_t next) noexcept nogil
     # Simulated time: one request for `pages` neighbours at `now`; when it completes.
     cdef int64_t submit(self, bint write, int64_t now, uint32_t slot, uint32_t pages) noexcept nogil

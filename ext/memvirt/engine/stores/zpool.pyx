@@ -29,6 +29,9 @@ from ..types cimport NONE, OK, PAGE_SIZE, POOL_FULL, REJECTED
 from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, SPARE_FREE, Age, Zspages, handle_of, slot_of,
                       spare_of)
 
+from memvirt.engine.stores.zspage_report import accounts as accounts_of
+from memvirt.engine.stores.zspage_report import check as check_zspages
+from memvirt.engine.stores.zspage_report import members as members_of
 from memvirt.errors import ConfigError, InvariantError
 
 COUNT_NAMES = ("pool_limit_hits", "reject_pool_limit", "reject_hysteresis", "reject_no_frame", "reject_no_handle",
@@ -88,7 +91,7 @@ cdef class Zpool:
         return OK
 
     cdef bint _declines(self, uint32_t length, int *outcome) noexcept nogil:
-        """Whether the pool's rules decline an object before any frame is asked for; counts the reason."""
+        """True if the pool's rules decline an object before any frame is asked for; counts the reason."""
         if length > self.reject_above:          # whatever room there is
             self.count[REJECT_TOO_BIG] += 1
             outcome[0] = REJECTED
@@ -250,7 +253,7 @@ cdef class Zpool:
 
         frames * 4096 = stored + rounding waste (slot minus object, of slots in use) + sparse waste + tail waste.
         """
-        accounts = self.zspages.accounts()
+        accounts = accounts_of(self.zspages)
         return {
             "objects": self.nr_objects,
             "frames": self.nr_pool_frames,
@@ -265,7 +268,7 @@ cdef class Zpool:
     cpdef object check(self):
         """Recounts everything from the cells; O(slots). Raises InvariantError."""
         live = set()
-        self.zspages.check()
+        check_zspages(self.zspages)
         self._check_objects(live)
         self._check_order(live)
         self._check_totals()
@@ -277,7 +280,7 @@ cdef class Zpool:
         cdef int size_class
         for size_class in range(self.zspages.nr_classes):
             for group in range(NR_GROUPS):
-                for zspage in self.zspages._members(size_class, group):
+                for zspage in members_of(self.zspages, size_class, group):
                     for slot in range(self.zspages.classes[size_class].objects):
                         if spare_of(self.zspages.at(zspage).cells[slot]) == SPARE_FREE:
                             continue

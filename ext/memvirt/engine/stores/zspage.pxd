@@ -147,7 +147,3 @@ cdef class Zspages:
     cdef int _destroy(self, uint32_t zspage) except -1 nogil
     cdef int _take_record(self, int size_class, uint32_t reserve, uint32_t *zspage) except -1 nogil
     cdef void _give_record(self, uint32_t zspage) noexcept nogil
-    cdef list _members(self, int size_class, int group)
-    cdef object _check_listed(self, uint32_t zspage, int size_class, set seen)
-    cdef object _check_one(self, uint32_t zspage, uint32_t prev, int group)
-    cpdef object check(self)

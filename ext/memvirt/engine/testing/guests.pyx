@@ -2,6 +2,7 @@
 
 from libc.stdlib cimport calloc, free
 
+from ..guests.balloon_driver cimport balloon_step as drive, report as name_free
 from ..guests.guest cimport Guest, Translation
 from ..guests.hardware cimport Hardware
 from ..guests.guest_memory cimport FILE_ORIGINAL
@@ -149,8 +150,8 @@ cdef class ArrayHardware(Hardware):
 
 
 cdef vpn_t checked(Guest guest, vpn) except? 0xFFFFFFFF:
-    if not 0 <= vpn < guest.nr_vpns:
-        raise IndexError(f"vpn {vpn} is outside 0 .. {guest.nr_vpns - 1}")
+    if not 0 <= vpn < guest.memory.nr_vpns:
+        raise IndexError(f"vpn {vpn} is outside 0 .. {guest.memory.nr_vpns - 1}")
     return vpn
 
 
@@ -178,45 +179,45 @@ def lookup(Guest guest not None, vpn):
 def balloon_step(Guest guest not None, uint32_t pages):
     """(outcome, pages moved)"""
     cdef uint32_t moved = 0
-    outcome = guest.balloon_step(pages, &moved)
+    outcome = drive(guest, pages, &moved)
     return outcome, moved
 
 
 def report(Guest guest not None, uint32_t blocks):
     """(outcome, blocks reported)"""
     cdef uint32_t reported = 0
-    outcome = guest.report(blocks, &reported)
+    outcome = name_free(guest, blocks, &reported)
     return outcome, reported
 
 
 def pages(Guest guest not None):
     """The state of the guest to compare before and after: (states, vpn -> gfn, vpn -> copy, balloon)."""
     return (
-        bytes(guest._state[:guest.nr_pages]),
-        [guest._gfn[vpn] for vpn in range(guest.nr_vpns)],
-        [guest._copy[vpn] for vpn in range(guest.nr_vpns)],
-        [guest._balloon[i] for i in range(guest.nr_balloon)],
+        bytes(guest.memory.state[:guest.memory.nr_pages]),
+        [guest.memory.gfn[vpn] for vpn in range(guest.memory.nr_vpns)],
+        [guest.memory.copy[vpn] for vpn in range(guest.memory.nr_vpns)],
+        [guest.memory.balloon[i] for i in range(guest.memory.nr_balloon)],
     )
 
 
 def corrupt(Guest guest not None, str what, uint32_t at, uint32_t value):
     """Damage one table entry, to see that check() finds it."""
     if what == "gfn":
-        guest._gfn[at] = value
+        guest.memory.gfn[at] = value
     elif what == "vpn":
-        guest._vpn[at] = value
+        guest.memory.vpn[at] = value
     elif what == "copy":
-        guest._copy[at] = value
+        guest.memory.copy[at] = value
     elif what == "state":
-        guest._state[at] = <uint8_t>value
+        guest.memory.state[at] = <uint8_t>value
     elif what == "balloon":
-        guest._balloon[at] = value
+        guest.memory.balloon[at] = value
     elif what == "reported":
-        guest._reported[at] = <uint8_t>value
+        guest.memory.reported[at] = <uint8_t>value
     elif what == "nr_balloon":
-        guest.nr_balloon = value
+        guest.memory.nr_balloon = value
     elif what == "nr_clean_anon":
-        guest.nr_clean_anon = value
+        guest.memory.nr_clean_anon = value
     else:
         raise KeyError(what)
 
@@ -249,13 +250,13 @@ def lock(Guest guest not None, vpn, bint locked=True):
     """Lock or unlock a mapped page."""
     guest.own()
     if locked:
-        guest.lock(checked(guest, vpn))
+        guest.memory.lock(checked(guest, vpn))
     else:
-        guest.unlock(checked(guest, vpn))
+        guest.memory.unlock(checked(guest, vpn))
 
 
 def part(Guest guest not None):
     """Give the guest tables of its own, as a change would. Returns whether it had none of its own, or others used them."""
-    shared = guest._lent()
+    shared = guest.shares()
     guest.own()
     return bool(shared)

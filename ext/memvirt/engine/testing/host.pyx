@@ -2,7 +2,8 @@
 
 from memvirt.errors import ConfigError
 
-from ..host.host cimport Engine
+from ..host.engine cimport Engine
+from ..host.fixed cimport bytes_of_host
 from ..host.vm cimport Vm
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_ZPOOL, Backing
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
@@ -17,7 +18,7 @@ def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
     cdef Mapping mapping = engine.mapping
     cdef Backing *record
     cdef Look at
-    engine._own(vm)
+    engine.own(vm)
     if gfn >= vm.nr_pages:
         raise ConfigError(f"VM '{vm.name}': page {gfn} is beyond its {vm.nr_pages} pages")
     mapping.leaves.look(vm.id, gfn, &at)
@@ -31,6 +32,11 @@ def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
     if mapping.backings.kind(record) == BACKING_SAME:
         return "same", mapping.backings.value(record)
     return "zpool" if mapping.backings.kind(record) == BACKING_ZPOOL else "swap", mapping.backings.where(record)
+
+
+def fixed_bytes(Engine engine not None):
+    """Bytes of the host's tables of fixed size, without page sharing's."""
+    return bytes_of_host(engine.frames, engine.order, engine.mapping.swap, engine.reclaim.readahead.nr_slots != 0)
 
 
 def spoil(Engine engine not None, str part not None, hfn_t frame, uint32_t value):

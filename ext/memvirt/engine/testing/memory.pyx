@@ -65,18 +65,17 @@ cdef class BuddyProbe:
         return self.buddy.take_at(page, order) == OK
 
     def take_pages(self, n):
-        """Up to n single pages as a uint32 array."""
+        """Up to n single pages, one take after the other, as a uint32 array; a refused one is the last."""
         cdef uint32_t[::1] pages
-        cdef uint32_t count
+        cdef uint32_t count = 0
         if n < 0:
             raise ValueError(f"n is {n}: must be 0 or more")
         taken = np.empty(min(n, self.buddy.nr_free), np.uint32)
         if taken.size == 0:
             return taken
         pages = taken
-        count = taken.size
-        with nogil:
-            count = self.buddy.take_bulk(count, &pages[0])
+        while count < pages.shape[0] and self.buddy.take(0, &pages[count]) == OK:
+            count += 1
         return taken[:count]
 
     def give_block(self, page, order=0):
@@ -87,7 +86,6 @@ cdef class BuddyProbe:
 
     def give_pages(self, pages):
         """Free single pages, in any order, each once."""
-        cdef const uint32_t[::1] numbers
         for page in pages:
             self._require_block(page, 0)
             self._require_taken(page, 0)
@@ -96,9 +94,8 @@ cdef class BuddyProbe:
         if unique.size != given.size:
             raise InvariantError(f"give_pages: page {unique[times > 1][0]} is given {times[times > 1][0]} times, "
                                  "at most 1 is allowed")
-        if given.size:
-            numbers = given
-            self.buddy.give_bulk(given.size, &numbers[0])
+        for page in given:
+            self.buddy.give(page, 0)
 
     def page_is_free(self, page):
         """True if this page is free."""

@@ -87,7 +87,7 @@ cdef class Probe:
         self.order.forget_key(self._key(key))
 
     def holds(self, id):
-        """Whether id is resident."""
+        """True if id is resident."""
         return 0 <= id < self.order.ids and self.order.holds(id)
 
     def check(self):

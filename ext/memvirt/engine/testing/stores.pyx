@@ -9,6 +9,7 @@ from posix.stdlib cimport posix_memalign
 from ..memory.frames cimport FRAME_ZSPAGE
 from ..reclaim.readahead cimport Window
 from ..stores.sizeclass cimport MAX_CHAIN, NR_SIZES, SizeClass, build_classes
+from ..stores.swap cimport Swap
 from ..stores.swapspace cimport SwapSpace
 from ..stores.zpool cimport Zpool
 from ..stores.zspage cimport OWNER, slot_of
@@ -86,7 +87,7 @@ cdef class ZpoolProbe:
         return moves
 
     def was_loaded(self, uint32_t handle):
-        """Whether the object was viewed since it was stored or rotated."""
+        """True if the object was viewed since it was stored or rotated."""
         self.zpool._require(handle)
         return bool(self.zpool.loaded(handle))
 
@@ -128,6 +129,11 @@ cdef class SwapProbe:
         self.space.window(slot, pages, &first, &last)
         return first, last
 
+    def begins_writes(self):
+        """True if the kernel takes writes of this one area that go on by themselves. Known once one was begun."""
+        cdef Swap area = self.space
+        return area._area.flight.ring != 0 and area._area.flight.refused == 0
+
     def take_slots(self, uint32_t n):
         """Up to n free slots, as a list."""
         cdef Batch batch = Batch(n, self.space.slot_bytes)
@@ -138,7 +144,7 @@ cdef class SwapProbe:
         self.space.give(slot)
 
     def slot_in_use(self, uint32_t slot):
-        """Whether the slot is taken; False beyond the last."""
+        """True if the slot is taken; False beyond the last."""
         return self.space.in_use(slot)
 
     def write_slots(self, slots, payloads, bint begun=False):

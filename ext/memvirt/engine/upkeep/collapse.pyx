@@ -73,12 +73,13 @@ cdef class Collapser:
         cdef Leaf *leaf = self.leaves.at(id)
         cdef uint32_t i
         cdef hfn_t base, source
-        if self.mapping.collapsible(id):
-            self.mapping.collapse(id)
+        if self.mapping.tables.collapsible(id):
+            self.mapping.tables.collapse(id)
             return True
         if not self.copyable(id):
             return False
-        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.low_pages + self.mapping.aside(NONE16), &base) != OK:
+        if self.frames.take(HUGE_ORDER, FRAME_GUEST, self.frames.low_pages + self.mapping.charges.aside(NONE16),
+                            &base) != OK:
             self.meter.ev.collapse_missed += 1
             return False
         for i in range(LEAF_ENTRIES):
@@ -87,5 +88,5 @@ cdef class Collapser:
             self.mapping.move(source, base + i)
         self.clock.spend(CPU_COMPACT, LEAF_ENTRIES * self.clock.costs.move_page)
         self.meter.ev.collapse_copied += 1
-        self.mapping.collapse(id)
+        self.mapping.tables.collapse(id)
         return True

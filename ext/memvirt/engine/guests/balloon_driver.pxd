@@ -1,0 +1,10 @@
+from ..types cimport uint32_t
+from .guest cimport Guest
+
+
+# Move up to `pages` pages toward the guest's balloon_target. OK: all of them, or the target is reached; else why not:
+# REFUSED (floor), EMPTY (no page), or what the hardware said. *moved counts in every case.
+cdef int balloon_step(Guest guest, uint32_t pages, uint32_t *moved) except -1 nogil
+# Report up to `blocks` free blocks of 2^report_order pages that were not reported since their last use. As in Linux, a
+# guest with few free pages is left alone.
+cdef int report(Guest guest, uint32_t blocks, uint32_t *reported) except -1 nogil

@@ -1,0 +1,47 @@
+"""Who may call a host, and when.
+
+One thread per host: a second one that enters while a batch runs, or at all, even to look, gets an InvariantError. A host
+that is closed, or that a fork has copied into another process, refuses everything: the child's copy of memory would write
+over the parent's pages in the swap file that both have.
+"""
+
+from cpython.pythread cimport PyThread_get_thread_ident
+from posix.unistd cimport getpid
+
+from memvirt.errors import ConfigError, InvariantError
+
+
+cdef class Gate:
+
+    def __cinit__(self):
+        self.thread = PyThread_get_thread_ident()
+        self.process = getpid()
+
+    cpdef int look(self) except -1:
+        if self.closed:
+            raise ConfigError("the host is closed")
+        if self.is_forked():
+            raise ConfigError(f"this host belongs to process {self.process}: a process that was forked from it makes hosts "
+                              f"of its own")
+        if PyThread_get_thread_ident() != self.thread:
+            raise InvariantError("a host belongs to the thread that made it")
+        return 0
+
+    cdef bint is_forked(self) noexcept:
+        return getpid() != self.process
+
+    cdef int enter(self) except -1:
+        self.look()
+        if self.entered:
+            raise InvariantError("a host runs one call at a time, and is in the middle of one")
+        self.entered = True
+        self.entries += 1
+        return 0
+
+    cdef void leave(self) noexcept:
+        self.entered = False
+
+    cdef int pass_by(self) except -1:
+        self.enter()
+        self.leave()
+        return 0

@@ -1,0 +1,94 @@
+"""Who pays for a frame, and what is promised to whom.
+
+Charge: a frame is paid for by the VM that mapped it first; when that VM leaves, by the lowest-numbered of those that
+still map it and have room below their limit. If none has, the lowest of all pays, above its limit, until Reclaim has made
+some of its pages go (`keep_limits`); that is counted (charged_over_limit), and so is what cannot go (limit_unmet).
+
+Reservation: what a VM holds of it, reclaim leaves alone. What it does not hold yet is set aside (`aside`): others may use
+those frames only as far as they can be made to give them back, which a free slot of swap says for one page each.
+"""
+
+from libc.string cimport memset
+
+from ..counters cimport Meter
+from ..memory.frames cimport FRAME_PINNED, FRAME_ZERO, Frame, Frames
+from ..stores.swapspace cimport SwapSpace
+from ..types cimport NONE, NONE16
+from .ages cimport Ages
+from .leaf cimport Leaves, Slot
+from .rmap cimport ReverseMap, Walk
+
+
+cdef class Charges:
+    """frame -> its payer; and the account of every VM."""
+
+    def __cinit__(self, Frames frames not None, Leaves leaves not None, ReverseMap rmap not None, Ages ages not None,
+                  SwapSpace swap, Meter meter not None):
+        self.frames = frames
+        self.leaves = leaves
+        self.rmap = rmap
+        self.ages = ages
+        self.swap = swap
+        self.meter = meter
+        memset(self.of, 0, sizeof(self.of))
+
+    cdef void open(self, vmid_t vm) noexcept nogil:
+        """An account without a limit that pays for nothing yet."""
+        memset(&self.of[vm], 0, sizeof(Account))
+        self.of[vm].limit = NONE
+        self.of[vm].open = 1
+
+    cdef void reserve(self, vmid_t vm, uint32_t pages) noexcept nogil:
+        """The VM's reservation is this from now on."""
+        cdef Account *account = &self.of[vm]
+        if account.charged < account.reservation:
+            self.ahead -= account.reservation - account.charged
+            self.ahead_vms -= 1
+        account.reservation = pages
+        if account.charged < pages:
+            self.ahead += pages - account.charged
+            self.ahead_vms += 1
+
+    cdef void charge(self, hfn_t frame, vmid_t vm) noexcept nogil:
+        """This VM pays for the frame from now on; NONE16: nobody does."""
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.charge == NONE16:
+            self.ages.begin(frame)
+        else:
+            if record.flags & FRAME_PINNED:
+                self.of[record.charge].pinned -= 1
+                record.flags &= ~FRAME_PINNED
+            self._repay(record.charge)
+        record.charge = vm
+        if vm != NONE16:
+            self.pay(vm, 1)
+
+    cdef void pass_on(self, hfn_t frame) noexcept nogil:
+        """The VM that paid maps the frame no more: one that does takes over."""
+        cdef Walk walk
+        cdef Slot *slot
+        cdef uint32_t slot_id, lowest = NONE, with_room = NONE
+        self.rmap.walk(frame, &walk)
+        while True:
+            slot_id = walk.leaf.holders
+            while slot_id != NONE:
+                slot = self.leaves.slot(slot_id)
+                lowest = min(lowest, slot.vm)
+                if slot.vm < with_room and self._has_room(slot.vm):
+                    with_room = slot.vm
+                slot_id = slot.next
+            if not self.rmap.next(&walk):
+                break
+        if with_room == NONE and lowest != NONE:
+            self.meter.ev.charged_over_limit += 1
+            self.over = True
+        self.charge(frame, <vmid_t>(lowest if with_room == NONE else with_room))
+
+    cdef void leave(self, hfn_t frame, vmid_t vm) noexcept nogil:
+        """The VM no longer maps this frame through a leaf that others keep."""
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.charge == vm and not record.flags & FRAME_ZERO and not self.rmap.maps(frame, vm):
+            self.pass_on(frame)
+
+    cdef bint _has_room(self, uint32_t vm) noexcept nogil:
+        return self.of[vm].charged < self.of[vm].limit

@@ -1,0 +1,6 @@
+from memvirt.engine.host.engine import Engine
+from memvirt.engine.host.vm import Vm
+from memvirt.engine.stores.swapspace import SwapSpace
+
+def clone_vm(engine: Engine, parent: Vm, name: str, disk: SwapSpace | None = None, runs: bool = True) -> Vm: ...
+def revert_vm(engine: Engine, vm: Vm, snapshot: Vm, disk: SwapSpace | None = None) -> None: ...

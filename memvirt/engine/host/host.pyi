@@ -1,3 +1,0 @@
-from memvirt.engine.host.core import Core
-
-class Engine(Core): ...
