@@ -76,7 +76,7 @@ def test_tables_by_name_have_an_entry_for_each():
     assert set(CLASSES) == set(names.SCANNERS)
     assert set(POOL_NS) == set(COMPRESSORS) == set(names.CODECS)
     assert set(names.FEW_LEVELS) <= set(names.CODECS) and set(names.DEVICE_SOURCES) == set(names.DEVICES)
-    assert set(PREDICTIONS) == set(REPLAYED) == set(RUNNERS)
+    assert set(PREDICTIONS) == set(RUNNERS) >= set(REPLAYED)  # a fleet that lives replays no trace
     for name, few in names.FEW_LEVELS.items():
         assert {names.CODECS[name].lowest, names.CODECS[name].default, names.CODECS[name].highest} <= set(few)
     assert open_codec("lz4").level == names.CODECS["lz4"].default

@@ -99,6 +99,9 @@ def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str],
     sizes: dict[str, Any] = {"memory": PageCount(sized.host.memory)}
     if sized.host.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
         sizes["swap"] = PageCount(sized.host.swap)
+    usual = HostConfig.model_fields["harvest_interval"].default
+    if sized.host.harvest_interval and presets.resolve(column.preset).harvest_interval == usual:
+        sizes["harvest_interval"] = sized.host.harvest_interval
     between: list[tuple[str, Mapping[str, Any]]] = [
         (f"suite {sized.name}", sizes),
         (f"column {column.name} of suite {sized.name}", column.set),

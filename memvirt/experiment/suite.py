@@ -24,7 +24,7 @@ from memvirt.results.claims import Claim, doubles
 from memvirt.results.manifest import Rule, Shown
 from memvirt.results.record import Kind
 from memvirt.settings.diagnose import Conflicts, Problem, read_toml, validate
-from memvirt.settings.fields import DISTINCT, Count, Model, Name, Pages, PagesOrZero
+from memvirt.settings.fields import DISTINCT, Count, Interval, Model, Name, Pages, PagesOrZero
 from memvirt.shipped import SUITES
 from memvirt.units import suggest
 
@@ -34,6 +34,9 @@ class Sizes(Model):
 
     memory: Pages = Field(description="host memory")
     swap: PagesOrZero = Field(default=0, description="of the host's swap area, where a preset has one")
+    harvest_interval: Interval | None = Field(
+        default=None, description="time between two collections of accessed marks, where a preset gives none"
+    )
 
 
 class Variant(Model):

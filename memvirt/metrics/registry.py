@@ -276,8 +276,6 @@ _STATES: tuple[Metric, ...] = (
     Metric("compulsory_misses", "requests", Kind.COUNTER, "first requests of a page: no order avoids them", _NONE),
     Metric("miss_ratio", "%", Kind.RATIO, "requests that missed", _DOWN, "misses / requests"),
     Metric("of_optimum", "%", Kind.RATIO, "hits, against belady's on the same trace", _UP, "hits / belady's hits"),
-    Metric("reclaim_efficiency", "%", Kind.RATIO, "evicted of those looked at", _UP, "evicted / reclaim_scanned"),
-    Metric("scan_efficiency", "%", Kind.RATIO, "merged of those scanned", _UP, "merges / pages scanned"),
 )
 # What time lines hold beside these.
 _OUT_OF_MEMORY = (

@@ -77,7 +77,7 @@ def device(draw):
 def order(draw):
     """A replacement order and some of its options."""
     name, options = draw.choice(sorted(ORDERS)), {}
-    for option in ORDERS[name].options:
+    for key, option in ORDERS[name].options.items():
         if draw.maybe(0.3):
             near = [
                 option.low,
@@ -85,7 +85,7 @@ def order(draw):
                 option.default,
                 draw.randint(option.low, min(option.high, option.low + 50)),
             ]
-            options[option.name] = draw.choice(option.choices or near)
+            options[key] = draw.choice(option.choices or near)
     return name, options
 
 
