@@ -160,6 +160,7 @@ def test_a_fleet_lives_and_its_slowdown_is_of_its_work(tmp_path):
     assert ordered[0] >= 1
     assert {"slowdown_p99.gold", "slowdown_p99.bronze"} <= set(record.derived)
     assert "slowdown_p99.silver" not in record.derived
+    assert "request" not in record.histograms  # the work of a second is no request
 
 
 def test_the_same_seed_gives_the_same_record_and_another_seed_another(tmp_path):

@@ -149,7 +149,7 @@ def _measured(
     lies = derived.without_floats(host.fragmentation())
     taken = derived.Taken(
         counters=counter_difference(after.counters, before.counters),
-        histograms=histogram_difference(after.histograms, before.histograms),
+        histograms=driver.histograms(histogram_difference(after.histograms, before.histograms)),
         cpu_ns=counter_difference(after.cpu_ns, before.cpu_ns),
         stall=counter_difference(after.stall, before.stall),
         usage=dict(host.usage()),

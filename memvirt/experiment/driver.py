@@ -14,6 +14,7 @@ from memvirt.experiment.fleet_spec import vm_name
 from memvirt.experiment.sampler import Sampler
 from memvirt.inputs import ClassTable
 from memvirt.results import derived
+from memvirt.results.record import Histogram
 from memvirt.results.timeline import MOST_ROWS
 
 SomeVm = TypeVar("SomeVm", bound=Vm, covariant=True)
@@ -70,6 +71,10 @@ class Driver(Generic[AnyVm]):
     def go(self, phase: Any) -> Gathered:
         """Run a phase of its fleet."""
         return self.run(phase.name, iter(phase), sampled=phase.name == "measured", lasts_ns=phase.lasts_ns)
+
+    def histograms(self, taken: dict[str, Histogram]) -> dict[str, Histogram]:
+        """Of what the host has told, what the record is to hold."""
+        return taken
 
     def run(
         self, name: str, steps: Iterator[Mapping[AnyVm, Iterator[BatchLike]]], sampled: bool, lasts_ns: int = 0
