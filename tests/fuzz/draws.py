@@ -162,7 +162,7 @@ def unhurried(settings):
     """Where time passes by milliseconds and seconds (a slow device, a host that waits in vain), nothing acts each few
     microseconds: a million harvests of twenty frames find nothing that a thousand do not, and take all the time."""
     devices = [settings.get("swap_device"), *(area["device"] for area in settings.get("swap_areas", ()))]
-    slow = [each for each in devices if each == "hdd" or isinstance(each, dict) and max(each.values()) > 1_000_000]
+    slow = [each for each in devices if each == "hdd" or (isinstance(each, dict) and max(each.values()) > 1_000_000)]
     if slow or settings["on_exhausted"] == "wait":
         settings["harvest_interval"] = max(settings["harvest_interval"], 3_000_000)
         if "collapse_interval" in settings:
