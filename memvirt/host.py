@@ -31,6 +31,7 @@ from memvirt.units import PAGE_SIZE, suggest
 from memvirt.vm import RunOutcome, SavedState, Vm
 
 Face = TypeVar("Face", Vm, SavedState)
+OLDEST = 127  # harvests of accessed marks that a page's age is counted to
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 
 
@@ -369,6 +370,16 @@ class Host:
         waste = {} if pool is None else {kind: pool[f"{kind}_waste_bytes"] for kind in ("rounding", "sparse", "tail")}
         vms = {vm.name: contiguity.of_vm(self.engine, vm.engine_vm) for vm in self.vms}
         return contiguity.of_host(self.engine) | {"zpool_waste": waste, "vms": vms}
+
+    def cold_pages(self, age_ns: int) -> tuple[int, int] | None:
+        """As of the last harvest of accessed marks: pages in frames that have not been accessed for at least `age_ns`
+        (simulated; rounded up to whole harvests), and all pages of VMs in frames. None for an age beyond what is kept."""
+        harvests = -(-age_ns // self.config.harvest_interval)
+        if not 0 < harvests <= OLDEST:
+            return None
+        ages, vms = self.engine.mapping.ages, list(self.engine.vms.values())
+        cold = sum(next((pages for age, pages, _ in ages.of_vm(vm.id) if age >= harvests), 0) for vm in vms)
+        return cold, sum(vm.charged for vm in vms)
 
     def zpool(self) -> dict[str, int] | None:
         """What the compressed cache holds, or None without one."""

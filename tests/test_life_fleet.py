@@ -151,6 +151,19 @@ def test_a_limit_that_falls_makes_pages_go_at_once():
     host.check()
 
 
+def test_pages_are_cold_when_nobody_has_accessed_them_for_so_long():
+    host = memvirt.Host(memory="32MiB", harvest_interval="30s")
+    vm = host.create_vm("a", "8MiB")
+    vm.access(np.arange(2048), np.ones(2048, bool))
+    for _ in range(5):
+        vm.access(np.arange(512), np.zeros(512, bool))
+        host.harvest()
+    assert host.cold_pages(120 * S) == (2048 - 512, 2048)
+    assert host.cold_pages(60 * S) == (2048 - 512, 2048)
+    assert host.cold_pages(121 * S) == (0, 2048), "a fifth of a harvest more: five have not passed without"
+    assert host.cold_pages(128 * 30 * S) is None and host.cold_pages(0) is None
+
+
 # ---- what VMs hold
 
 

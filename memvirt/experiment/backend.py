@@ -140,6 +140,10 @@ class Host(Protocol[AnyVm]):
         """How free memory and the VMs' pages lie. Aging needs "unusable", the index per order, in thousandths."""
         return {}
 
+    def cold_pages(self, age_ns: int) -> tuple[int, int] | None:
+        """Pages in frames that have not been accessed for so long, and all pages of VMs in frames. None: not known."""
+        return None
+
     # ---- may: what has been counted since the host was made
 
     def counters(self) -> Mapping[str, int]:

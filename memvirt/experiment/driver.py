@@ -61,6 +61,9 @@ class Driver(Generic[AnyVm]):
         self.windows: dict[
             str, dict[int, int]
         ] = {}  # of a fleet that lives: level -> slowdown in thousandths -> windows
+        self.cold: tuple[int, int] | None = (
+            None  # of a fleet that lives: pages that are cold, and all that are in frames
+        )
         self.cycles: list[dict[str, int]] = []  # of aging: the host's memory after each step of all phases
         self._host = host
         self._guest = guest

@@ -208,6 +208,14 @@ _STATES: tuple[Metric, ...] = (
     Metric("saved_balloon_frames", "frames", Kind.GAUGE, "held by balloons", _NONE, "Σ balloon sizes"),
     Metric("free_frames", "frames", Kind.GAUGE, "frames free now", _NONE, "buddy allocator"),
     Metric(
+        "cold_percent",
+        "%",
+        Kind.RATIO,
+        "of pages in frames, cold: not accessed for 2 minutes",
+        _NONE,
+        "pages by age at the last harvest of accessed marks / pages of VMs in frames; fleets that live",
+    ),
+    Metric(
         "extfrag_order9",
         "1/1000",
         Kind.GAUGE,
