@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from memvirt import border, stores
 from memvirt.admission import Admission
-from memvirt.deciding import Decisions
+from memvirt.deciding import Decisions, cold_pages
 from memvirt.engine.content import codec as codecs
 from memvirt.engine.host import admission, audit, cloning, contiguity, ending, sample, savings, schedule
 from memvirt.engine.host.engine import Engine
@@ -31,7 +31,6 @@ from memvirt.units import PAGE_SIZE, suggest
 from memvirt.vm import RunOutcome, SavedState, Vm
 
 Face = TypeVar("Face", Vm, SavedState)
-OLDEST = 127  # harvests of accessed marks that a page's age is counted to
 PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
 
 
@@ -140,10 +139,12 @@ class Host:
         limit: str | int | None = None,
         guest: bool | Mapping[str, Any] = False,
         domain: int = 0,
+        files: str | int = 0,
     ) -> Vm:
-        """A VM that maps nothing yet (or, provisioned thick, everything). AdmissionError when the host refuses it."""
+        """A VM that maps nothing yet (provisioned thick: everything). `files`: pages behind its memory that its guest reads
+        through its page cache. AdmissionError when the host refuses it."""
         settings = {"name": name, "memory": memory, "shares": shares, "reservation": reservation, "limit": limit}
-        config = validate(VmConfig, {**settings, "guest": guest, "domain": domain})
+        config = validate(VmConfig, {**settings, "guest": guest, "domain": domain, "files": files})
         return self.create(config)
 
     def create(self, config: VmConfig) -> Vm:
@@ -159,7 +160,8 @@ class Host:
             shares=config.shares,
             domain=config.domain,
             guest=border.guest_arguments(config.guest, config.memory) if config.guest else None,
-            disk=stores.guest_disk(config.guest, config.memory, engine.content.raw_bytes) if config.guest else None,
+            nr_vpns=config.memory + config.files,
+            disk=stores.guest_disk(config, engine.content.raw_bytes),
         )
         return self._face(Vm, vm)
 
@@ -372,14 +374,9 @@ class Host:
         return contiguity.of_host(self.engine) | {"zpool_waste": waste, "vms": vms}
 
     def cold_pages(self, age_ns: int) -> tuple[int, int] | None:
-        """As of the last harvest of accessed marks: pages in frames that have not been accessed for at least `age_ns`
-        (simulated; rounded up to whole harvests), and all pages of VMs in frames. None for an age beyond what is kept."""
-        harvests = -(-age_ns // self.config.harvest_interval)
-        if not 0 < harvests <= OLDEST:
-            return None
-        ages, vms = self.engine.mapping.ages, list(self.engine.vms.values())
-        cold = sum(next((pages for age, pages, _ in ages.of_vm(vm.id) if age >= harvests), 0) for vm in vms)
-        return cold, sum(vm.charged for vm in vms)
+        """At the last harvest of accessed marks: pages in frames that nobody has accessed for `age_ns` (simulated; rounded up
+        to whole harvests), and all pages of VMs in frames. None for an age beyond what is kept."""
+        return cold_pages(self.engine, -(-age_ns // self.config.harvest_interval))
 
     def zpool(self) -> dict[str, int] | None:
         """What the compressed cache holds, or None without one."""

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from test_life import CORPUS, S, suite
+from test_life import CORPUS, SUITE, S, run, suite
 
 import memvirt
 from memvirt.errors import ConfigError
@@ -12,6 +12,7 @@ from memvirt.experiment.filling import WITHIN, Filling
 from memvirt.experiment.life import LivingFleet
 from memvirt.experiment.life_spec import Group, Lifetime
 from memvirt.experiment.working import SLICES
+from memvirt.settings.vm_config import GuestOptions
 from memvirt.workloads import DISCARD, FILL, READ, WRITE, Space, Stream
 from memvirt.workloads.load import Load
 from memvirt.workloads.touches import Touches
@@ -300,3 +301,45 @@ def test_groups_and_events_that_cannot_be_are_said(changes, said):
 
 def _event(**values):
     return {"at": "5s", "what": "restart", "group": "web", **values}
+
+
+# ---- files
+
+
+def with_files(scenario):
+    scenario["groups"][0].update(vms=1, files={"size": "12MiB", "every": "6s"})
+    scenario["groups"] = scenario["groups"][:1]
+
+
+def test_files_are_filled_once_and_read_again_and_lie_behind_the_memory():
+    made, _ = fleet(with_files)
+    with pytest.raises(ConfigError, match="files: are read by a guest, and the VM has none"):
+        made.move_to(0, S)
+    host = memvirt.Host(memory="512MiB", content="fingerprint", corpus=CORPUS)
+    spec = suite(lambda table: with_files(table["scenarios"][0])).scenarios[0]
+    made = LivingFleet(host, spec, CORPUS, 1, overcommit_percent=100, guest=GuestOptions())
+    made.move_to(0, S)
+    (life,) = made.lives.values()
+    assert life.vm.address_pages == 2048 + 3072
+    filled, read = np.zeros(3072, int), np.zeros(3072, int)
+    for row in given(life, 200):
+        pages, ops = np.array(row[0]), np.array(row[1])
+        assert (pages >= 2048).all() or (pages < 2048).all()
+        if pages.min() >= 2048:
+            np.add.at(filled, pages[ops == FILL] - 2048, 1)
+            np.add.at(read, pages[ops == READ] - 2048, 1)
+            assert not (ops == WRITE).any()
+    assert (filled == 1).all(), "each page has been given its content once"
+    assert 2 * 3072 <= read.sum() <= 4 * 3072, "and was read once every six seconds"
+
+
+def test_files_beyond_memory_make_a_guest_drop_and_read_again(tmp_path):
+    text = SUITE.replace('memory = "24MiB"', 'memory = "64MiB"').replace('preset = "swap"', 'preset = "balloon"')
+    filed = text.replace('name = "web"', 'name = "web"\nfiles = { size = "12MiB", every = "6s" }')
+    plain, reads = (run(tmp_path, each)["mixed-100", "swap"] for each in (text, filed))
+    assert reads.verified
+    assert reads.counters["guest.cache_reread"] > 3 * 3072, "what was dropped is read again"
+    assert not plain.counters["guest.cache_reread"]
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path, filed.replace('preset = "balloon"', 'preset = "swap"'))
+    assert "group web has files, which a guest reads, and VMs of swap have none" in str(caught.value)

@@ -70,6 +70,11 @@ class Vm(Protocol):
         return 0
 
     @property
+    def address_pages(self) -> int:
+        """Pages that its accesses may name: its memory, and files of its guest behind it."""
+        return self.pages
+
+    @property
     def stall_ns(self) -> int:
         """Simulated time in which it has waited for memory."""
         return 0

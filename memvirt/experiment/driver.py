@@ -140,7 +140,7 @@ class Driver(Generic[AnyVm]):
             if vm in kept:
                 continue
             if parent is None:
-                kept[vm] = Shadow(vm.name, vm.pages, vm.tag_base, vm.writes_done, guest=self._guest)
+                kept[vm] = Shadow(vm.name, vm.address_pages, vm.tag_base, vm.writes_done, guest=self._guest)
             else:
                 kept[vm] = parent.clone(vm.name, vm.tag_base, vm.writes_done)
         self._shadows = kept

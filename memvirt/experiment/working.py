@@ -4,6 +4,7 @@
                     begins leaves that out
     open loop       the requests of a window are due at even distances, all of them, however far behind the VM is; between
                     them it uses its parts as in a closed loop. A VM that is more than a window behind leaves the parts out
+    files           what its guest reads of them follows, as a closed loop
     changes         a patched image is written as soon as a window begins; what a load grows or shrinks by, in each window
 
 A batch has a due time for one of two reasons: so that the VM sleeps until a window begins, or because a request is due.
@@ -18,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from memvirt.experiment.filling import Filling
-from memvirt.experiment.life_spec import Time
-from memvirt.workloads import Batch, Space, Stream
-from memvirt.workloads.load import HUNDRED, SECOND_NS, WHOLE, Load, level_percent
+from memvirt.experiment.life_spec import Files, Time
+from memvirt.workloads import BATCH, FILL, READ, Batch, Space, Stream
+from memvirt.workloads.load import HUNDRED, SECOND_NS, WHOLE, Load, Part, level_percent
 from memvirt.workloads.touches import Touches
 
 SLICES = 64  # of a window: groups of requests, each followed by its share of what else the VM does
@@ -30,6 +31,7 @@ class Working:
     """Of one VM."""
 
     def __init__(self, vm: Any, filling: Filling, time: Time, number: int, stream: Stream, place: int) -> None:
+        files = filling.group.files
         self.asking = False
         self._before: dict[int, int] = {}  # what the host had counted when its requests began
         self._past: dict[int, int] = {}  # of requests of loads that it has no more
@@ -40,6 +42,8 @@ class Working:
         self._stream = stream
         self._offset_ns = time.window * place // WHOLE
         self._resident = filling.touched
+        self._read = np.zeros(0 if files is None else files.size, np.bool_)  # pages of files that hold something by now
+        self._of_files = None if files is None else _touches_of(files, stream, time.epoch)
         self._load: Load | None = None
         self._touches: Touches | None = None
         self._done_ns = 0  # of the load's own time
@@ -61,7 +65,9 @@ class Working:
             if version != patched:
                 patched = version
                 yield from self._filling.patched(version, due_ns)
+            began_ns = self._done_ns
             yield from self._window(load, touches, at_ns)
+            yield from self._files(began_ns)
             yield from self._resized(load, due_ns)
             reached_ns = (self._vm.sim_ns - self._offset_ns) // window_ns * window_ns
             at_ns = at_ns + window_ns if self.asking else max(at_ns + window_ns, reached_ns)
@@ -129,6 +135,17 @@ class Working:
                 share = slice(*(len(beside.pages) * place // slices for place in (number, number + 1)))
                 yield Batch(beside.pages[share], beside.ops[share], None, beside.work_ns, None)
 
+    def _files(self, began_ns: int) -> Iterator[Batch]:
+        """What is read of files meanwhile: a page for the first time, or again."""
+        if self._of_files is None:
+            return
+        pages, _ = self._of_files.between(began_ns, self._done_ns)
+        for first in range(0, len(pages), BATCH):
+            part = pages[first : first + BATCH]
+            ops = np.where(self._read[part], READ, FILL).astype(np.uint8)
+            self._read[part] = True
+            yield Batch(part + np.uint32(self._filling.memory), ops, self._filling.files(part), 0, None)
+
     def _resized(self, load: Load, due_ns: int | None) -> Iterator[Batch]:
         """What the VM grows or shrinks by in a window."""
         memory, before = self._filling.memory, self._resident
@@ -142,3 +159,8 @@ class Working:
             yield from self._filling.shrunk(self._resident, before, due_ns)
         if self._touches is not None:
             self._touches.resident = self._resident
+
+
+def _touches_of(files: Files, stream: Stream, epoch_ns: int) -> Touches:
+    load = Load(busy_percent=1, parts=[Part(percent=HUNDRED, every=files.every)], write_percent=0)
+    return Touches(load, Space(files.size), Stream(stream.seed, stream.vm, "files"), epoch_ns)
