@@ -234,6 +234,9 @@ _STATES: tuple[Metric, ...] = (
     Metric("contiguity_pages", "pages", Kind.GAUGE, "mean contiguous run gfn to frame", _UP, "entries / runs"),
     Metric("faults", "faults", Kind.COUNTER, "faults of every kind", _DOWN, "Σ fault_*"),
     Metric("fault_p99_us", "µs", Kind.SIM_TIME, "99th percentile of all faults' time", _DOWN, "complete histograms"),
+    Metric(
+        "request_backlog_ms", "ms", Kind.RATIO, "the oldest request not done", _DOWN, "at the end, since it was due"
+    ),
     Metric("sim_ns.request", "ns", Kind.HISTOGRAM, "modelled time of a request since it was due", _DOWN, "complete"),
     Metric("cow_p999_us", "µs", Kind.SIM_TIME, "99.9th percentile of a write that copies", _DOWN, "sim_ns.cow"),
     Metric(

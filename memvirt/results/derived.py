@@ -65,6 +65,7 @@ def derived(taken: Taken) -> dict[str, int | str]:
         **_sharing(taken),
         **_lie(taken),
         **saved_frames(taken),
+        **_backlog(taken),
         **({} if taken.cold is None else {"cold_percent": ratio_text(100 * taken.cold[0], taken.cold[1], DIGITS)}),
     }
     for kind, histogram in sorted(taken.histograms.items()):
@@ -118,6 +119,12 @@ def fault_latencies(histograms: Mapping[str, Histogram]) -> Histogram:
             for value, count in histogram:
                 merged[value] = merged.get(value, 0) + count
     return sorted(merged.items())
+
+
+def _backlog(taken: Taken) -> dict[str, int | str]:
+    """Of a fleet that has requests: for how long the VM that is furthest behind has had one to do, at the end."""
+    behind = [vm["behind_ns"] for vm in taken.vms.values() if "behind_ns" in vm]
+    return {"request_backlog_ms": ratio_text(max(behind), 10**6, 3)} if behind else {}
 
 
 def _latencies(taken: Taken) -> dict[str, int | str]:
