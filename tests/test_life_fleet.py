@@ -262,6 +262,24 @@ def test_requests_are_due_at_even_distances_and_what_else_is_done_lies_between()
     assert work / (due[-1] - due[0]) == pytest.approx(0.3, rel=0.05)
 
 
+def test_where_no_request_is_due_a_vm_is_given_nothing_ahead_of_time():
+    """At a fifth of one request a second: what it grows by waits for the next, which has a time."""
+
+    def rare(scenario):
+        scenario["loads"]["busy"] |= {"requests": {"per_second": 1, "touches": 5}, "grow": {"per_second": "40KiB"}}
+        scenario["loads"]["busy"]["bursts"] = {"every": "1h", "last": "1s", "low_percent": 20, "spread": True}
+        scenario["time"]["duration"] = "60s"
+
+    made, _ = fleet(rare)
+    made.move_to(0, S)
+    rows = [row for row in given(made.lives["web-1"], 200) if row[0]]
+    working = list(itertools.dropwhile(lambda row: row[2] is not None or len(row[0]) > 5, rows))
+    due = [row[4][0] for row in working if row[4]]
+    assert {b - a for a, b in itertools.pairwise(due)} == {5 * S}
+    grown = [len(row[0]) for row in working if row[2] is not None]
+    assert set(grown[1:-1]) == {5 * 10}, "five seconds' worth, after each"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
