@@ -70,6 +70,11 @@ class Vm(Protocol):
         return 0
 
     @property
+    def address_pages(self) -> int:
+        """Pages that its accesses may name: its memory, and files of its guest behind it."""
+        return self.pages
+
+    @property
     def stall_ns(self) -> int:
         """Simulated time in which it has waited for memory."""
         return 0
@@ -81,6 +86,15 @@ class Vm(Protocol):
 
     def balloon(self, target: PageCount) -> int:
         """Move the balloon of its guest towards `target`; what it holds now, in bytes."""
+        return 0
+
+    def requests(self) -> dict[str, Any] | None:
+        """Of the parts of batches that had due times: "latency", how long each took from then on ({"buckets": [[simulated
+        ns, count], ...]}), and "behind_ns", for how long the first has been due that is not done. None: there were none."""
+        return None
+
+    def set_limit(self, limit: PageCount | None) -> int:
+        """From now on it gets so much host memory at most (None: as much as there is); bytes that went at once."""
         return 0
 
 
@@ -130,6 +144,10 @@ class Host(Protocol[AnyVm]):
     def fragmentation(self) -> Mapping[str, Any]:
         """How free memory and the VMs' pages lie. Aging needs "unusable", the index per order, in thousandths."""
         return {}
+
+    def cold_pages(self, age_ns: int) -> tuple[int, int] | None:
+        """Pages in frames that have not been accessed for so long, and all pages of VMs in frames. None: not known."""
+        return None
 
     # ---- may: what has been counted since the host was made
 

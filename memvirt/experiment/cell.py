@@ -16,7 +16,8 @@ from memvirt.errors import AdmissionError, ContentError, DeciderError, Exhausted
 from memvirt.experiment.backend import AnyVm, Host, MakeHost
 from memvirt.experiment.driver import Driver, Gathered
 from memvirt.experiment.fleet import Fleet, build
-from memvirt.experiment.life import LivingDriver, LivingFleet
+from memvirt.experiment.life import LivingFleet
+from memvirt.experiment.life_driver import LivingDriver
 from memvirt.experiment.living import Living
 from memvirt.experiment.plan import Cell
 from memvirt.experiment.scenario import Scenario
@@ -164,6 +165,7 @@ def _measured(
         configured_pages=fleet.configured_pages,
         sim_ns=phase.sim_ns,
         windows=driver.windows,
+        cold=driver.cold,
         baseline_ns=baseline.sim_ns if baseline is not None and baseline.status == "done" else 0,
     )
     closed = replace(

@@ -55,7 +55,7 @@ class Living(Named):
 
     def scaled(self, tier: Tier) -> Living:
         """The scenario with a tier's memory and durations."""
-        groups = [g.model_copy(update={"memory": max(64, g.memory * tier.memory_percent // 100)}) for g in self.groups]
+        groups = [group.scaled(tier.memory_percent) for group in self.groups]
         return self.model_copy(update={"groups": groups, "time": self.time.scaled(tier.accesses_percent)})
 
     def promising(self, promised: Mapping[str, tuple[int, ...]]) -> Living:
@@ -86,13 +86,23 @@ class Living(Named):
         return [group.memory for group in self.groups for _ in range(group.count(percent))]
 
     @property
+    def needs_guest(self) -> tuple[str, ...]:
+        """Its groups whose VMs need a guest, for they read files."""
+        return tuple(group.name for group in self.groups if group.files is not None)
+
+    def file_pages(self, percent: int) -> int:
+        """Pages of files of all VMs at a ratio."""
+        return sum(group.count(percent) * group.files.size for group in self.groups if group.files is not None)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The classes of a corpus that its VMs are filled from."""
-        return tuple(name for group in self.groups for name in (*group.content.image, *group.content.private))
+        own = (name for group in self.groups for name in (*group.content.image, *group.content.private))
+        return (*own, *(name for group in self.groups if group.files is not None for name in group.files.classes))
 
     def vms(self, percent: int) -> list[VmConfig]:
         """Its VMs at a ratio, without guests."""
-        return [group.vm(number) for group in self.groups for number in range(group.count(percent))]
+        return [group.vm(number, files=False) for group in self.groups for number in range(group.count(percent))]
 
     def accesses(self, percent: int) -> int:
         """About how many operations a cell does."""
@@ -110,14 +120,26 @@ class Living(Named):
 
     def host(self, percent: int, column: HostConfig) -> HostConfig:
         """The column's host, with the scenario's content. ConfigError where accessed marks are collected more often than
-        its epochs allow."""
+        its epochs allow, or whose decider cannot act."""
         if column.harvest_interval < HARVEST_EPOCHS * self.time.epoch:
             raise ConfigError(
                 f"scenario {self.name}: harvest_interval {format_time(column.harvest_interval)} is shorter than "
                 f"{HARVEST_EPOCHS} epochs of {format_time(self.time.epoch)}: warm pages would look cold; give a shorter "
                 f"epoch, or --set harvest_interval={format_time(HARVEST_EPOCHS * self.time.epoch)}"
             )
+        self._refuse_inert(column)
         return validate(HostConfig, {**column.model_dump(mode="json"), "content": self.content})
+
+    def _refuse_inert(self, column: HostConfig) -> None:
+        """ConfigError where a decider would not be asked once while it is looked at: its row would be another preset's."""
+        decider = column.decider()
+        if decider is not None and decider.interval_ns > self.time.duration:
+            interval = format_time(decider.interval_ns)
+            raise ConfigError(
+                f"scenario {self.name}: decider {column.balloon} is asked every {interval} (decider_options.interval_ns), "
+                f"and the measured phase (time.duration) lasts {format_time(self.time.duration)}: it cannot act; measure "
+                f"longer, leave the preset out, or give another interval"
+            )
 
     def baseline_host(self, percent: int, host: HostConfig) -> HostConfig:
         """The same: there is no baseline."""
