@@ -101,9 +101,9 @@ cdef class Samples(Actor):
         return self.due_ns
 
     def end(self, int64_t now):
-        """The last row is what there is at that time, the present, in place of one that says so already. Returns [(simulated time in ns, row of the
-        host, names of its VMs, their rows)]: int64 as bytes, of the host SAMPLED_STATES and SAMPLED_COUNTS, of each VM
-        SAMPLED_OF_VM."""
+        """The last row is what there is at that time, the present, in place of one that says so already. Returns
+        [(simulated time in ns, row of the host, names of its VMs, their rows)]: int64 as bytes, of the host
+        SAMPLED_STATES and SAMPLED_COUNTS, of each VM SAMPLED_OF_VM."""
         cdef Sampled *row
         if self.nr > 1 and self._rows[self.nr - 1].sim_ns == now:
             self.nr -= 1

@@ -53,7 +53,7 @@ ctypedef int (*Turn)(void *engine, void *who, int64_t until) except -1 nogil
 
 
 cdef class Deciding(Actor):
-    """Asks the decider at its interval, which takes no time. One that is given again goes on with the interval it was in."""
+    """Asks the decider at its interval, in no time. One that is given again goes on with the interval it was in."""
     cdef Engine engine          # during a run
     cdef object key             # who is asked
     cdef object decide          # how; None: no run is going on
