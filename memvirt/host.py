@@ -356,14 +356,12 @@ class Host:
         return {} if self.engine.index is None else self.engine.index.histograms()
 
     def begin_samples(self, rows: int, step_ns: int) -> None:
-        """From now on take samples while VMs run, at most `rows` of them, evenly, at first `step_ns` of simulated time apart:
-        see memvirt.engine.host.sample."""
+        """Take samples while VMs run: at most `rows`, evenly, `step_ns` apart at first. See memvirt.engine.host.sample."""
         self._samples = sample.Samples(self.engine, rows, step_ns)
 
     def end_samples(self) -> tuple[int, list[tuple[int, bytes, tuple[str, ...], bytes]]]:
-        """No more samples; how far apart the last ones were (ns), and all of them, the last of the present: simulated time
-        (ns), packed as int64 the numbers that memvirt.names lists as SAMPLED_STATES and SAMPLED_COUNTS, the names of the
-        VMs, and of each SAMPLED_OF_VM. ConfigError unless they were begun."""
+        """How far apart the last samples were (ns), and all of them, that of the present last: simulated time (ns), packed
+        as int64 memvirt.names' SAMPLED_STATES and SAMPLED_COUNTS, the VMs' names, and of each SAMPLED_OF_VM."""
         taking, self._samples = self._samples, None
         if taking is None:
             raise ConfigError("no samples were begun")
