@@ -14,7 +14,7 @@ on what they come to. A baseline is known by its role; its name may be that of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -193,18 +193,19 @@ def make(
     fill: Sequence[str] = (),
     swept: Sequence[str] = (),
     most_cells: int = 0,
+    narrowed: Callable[[Suite], Suite] = lambda sized: sized,
 ) -> Plan:
     """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts, `fill`
     says what VMs are filled from in place of the suite's classes: "image=A,B", "private=C".
 
     `swept` are settings with the values to run every column with, "key=a,b", beside those that the suite sweeps; then
-    there may be `most_cells` columns' cells, or sweep.MOST_CELLS.
+    there may be `most_cells` columns' cells, or sweep.MOST_CELLS. `narrowed` takes what is to be run out of the suite.
     `trace` is a file that the VMs replay in the place of the suite's workloads, at its own `times` and `speed` (per cent)
     or with `per_second` touches in a second; `corpus` is only noted down.
     ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
     paced: dict[str, Any] = {"times": times, "speed": speed, "per_second": per_second}
-    sized = _replaying(suite.load(name).at(tier), tier, trace, streams, paced)
+    sized = _replaying(narrowed(suite.load(name).at(tier)), tier, trace, streams, paced)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
     sized = _booting_alike(_filled(sized, fill, problems))
     taken = {key for scenario in sized.scenarios for key in scenario.host_settings}
