@@ -58,7 +58,7 @@ experiment: expected plan prediction preflight trace_cell sampler driver life ce
 experiment: bisection objectives capacity sizing searching
 timing: hook samples worker
 report: statistics escape choice columns summary check claims verdict runs
-report.figures: style traces corpora data waterfall costs conditions catalog drawing plotting
+report.figures: style traces corpora data waterfall costs conditions sizes catalog drawing plotting
 report: capacity
 report: aging_table notes document markup export terminal
 report: likeness comparison comparison_text

@@ -18,7 +18,7 @@ from memvirt.experiment.loop import Progress, manifest
 from memvirt.experiment.objectives import LEVELS, Judged, Objective, judge, parse
 from memvirt.experiment.plan import Cell, Plan
 from memvirt.experiment.sizing import Sizing
-from memvirt.results.manifest import Manifest, Search
+from memvirt.results.manifest import Asked, Manifest, Search
 from memvirt.results.record import Record
 from memvirt.results.run_folder import Results
 
@@ -80,14 +80,14 @@ class Found:
         return None if place is None else self.records[column, *place]
 
 
-def of_records(told: Manifest, records: Iterable[Record]) -> Found | None:
-    """What the records of a run say, if it was a search."""
-    search = told.asked.search
+def of_records(asked: Asked, records: Iterable[Record]) -> Found | None:
+    """What the records of a run say, if a search was asked for."""
+    search = asked.search
     if search is None:
         return None
     own = [record for record in records if record.role == "column" and search.varied in record.swept]
     columns = list(dict.fromkeys(record.preset for record in own))
-    found = Found(search, columns, told.asked.seeds)
+    found = Found(search, columns, asked.seeds)
     for record in own:
         found.add(record)
     return found

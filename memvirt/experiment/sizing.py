@@ -14,7 +14,7 @@ under `asked.sweep`, as that of a swept setting: tables have a column for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memvirt.environment import memory_problem
@@ -23,7 +23,7 @@ from memvirt.experiment import plan as plans
 from memvirt.experiment import suite as suites
 from memvirt.experiment.life_spec import Group
 from memvirt.experiment.living import Living
-from memvirt.experiment.objectives import parse
+from memvirt.experiment.objectives import Objective, parse
 from memvirt.experiment.plan import Cell, Plan
 from memvirt.experiment.prediction import need
 from memvirt.experiment.scenario import TierName
@@ -128,8 +128,7 @@ def make(question: Question, jobs: Callable[[Plan], int] = lambda plan: 1) -> Si
     """
     sized = suites.load(question.suite).at(question.tier)
     spec, group = _varied(sized, question.vary, question.scenario)
-    objectives = parse(question.slo, {each.level for each in spec.groups})
-    low = _smallest(question)
+    objectives, low = _checked(question, {each.level for each in spec.groups})
     columns = [objective.metric for objective in objectives]
 
     def narrowed(whole: Suite) -> Suite:
@@ -220,13 +219,20 @@ def _lives(name: str) -> bool:
     return any(isinstance(each, Living) for each in suites.load(name).scenarios)
 
 
-def _smallest(question: Question) -> int:
-    if question.between is None:
-        return 1
-    low, high = question.between
+def _checked(question: Question, levels: Collection[str]) -> tuple[tuple[Objective, ...], int]:
+    """The objectives and the smallest size; ConfigError with all that is wrong with them."""
+    problems: list[str] = []
+    objectives: tuple[Objective, ...] = ()
+    try:
+        objectives = parse(question.slo, levels)
+    except ConfigError as error:
+        problems.append(str(error))
+    low, high = question.between or (1, MOST)
     if not 1 <= low <= high <= MOST:
-        raise ConfigError(f"--between {low},{high}: give two numbers of VMs, the smaller one first, 1 to {MOST}")
-    return low
+        problems.append(f"--between {low},{high}: give two numbers of VMs, the smaller one first, 1 to {MOST}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return objectives, low
 
 
 def _largest(sizing: Sizing, question: Question, group: Group, jobs: int) -> tuple[int, str]:

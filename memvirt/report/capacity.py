@@ -19,16 +19,16 @@ from memvirt.experiment.objectives import judge
 from memvirt.experiment.searching import Found, of_records
 from memvirt.report.figures.data import fault_name
 from memvirt.report.summary import MISSING, figures
-from memvirt.results.manifest import Manifest
+from memvirt.results.manifest import Asked
 from memvirt.results.record import Record
 
 WAITS = ("swap", "zpool", "same", "cached")  # kinds of faults that only lack of memory makes
 HEADS = ("preset", "VMs", "ratio", "by seed", "with a spare host", "what breaks first beyond")
 
 
-def sentences(told: Manifest, records: Sequence[Record]) -> list[str]:
+def sentences(asked: Asked, records: Sequence[Record]) -> list[str]:
     """The answers of a run in sentences, one or two a column; none where it was no search."""
-    found = of_records(told, records)
+    found = of_records(asked, records)
     return [] if found is None else [text for column in found.columns for text in _sentences(found, column)]
 
 
