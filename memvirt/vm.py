@@ -13,7 +13,7 @@ from memvirt.engine.host.vm import Vm as EngineVm
 from memvirt.engine.stores.swap import Swap
 from memvirt.errors import ConfigError
 from memvirt.policies.base import ColdAge, VmView
-from memvirt.units import PAGE_SIZE, parse_pages
+from memvirt.units import PAGE_SIZE, format_pages, parse_pages
 
 if TYPE_CHECKING:
     from memvirt.host import Host
@@ -169,6 +169,21 @@ class Vm:
     def balloon(self, target: str | int) -> int:
         """Move the balloon towards `target` (text, or bytes) and return what it holds now, in bytes."""
         return accesses.balloon(self.host.engine, self._engine_vm, parse_pages(target, allow_zero=True)) * PAGE_SIZE
+
+    def set_limit(self, limit: str | int | None) -> int:
+        """From now on the VM gets at most `limit` of host memory (text, or bytes; None: as much as there is). What it holds
+        beyond that goes at once, coldest first, on the background reclaimer's time, as far as there is where it can go to.
+        Returns the bytes that went. ConfigError for a limit below the VM's reservation."""
+        pages = None if limit is None else parse_pages(limit)
+        engine, vm = self.host.engine, self.engine_vm
+        reserved = vm.reservation
+        if pages is not None and pages < reserved:
+            raise ConfigError(
+                f"VM '{self.name}': a limit of {format_pages(pages)} is below its reservation, {format_pages(reserved)}"
+            )
+        vm.set_account(limit=pages)
+        beyond = 0 if pages is None else max(0, vm.charged - pages)
+        return engine.reclaim_from(vm, beyond) * PAGE_SIZE if beyond else 0
 
     def pin(self, first: int, pages: int) -> int:
         """Keep pages in memory, as passthrough and mlock do: what the host does with clones, sharing and reclaim, and a

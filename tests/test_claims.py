@@ -12,7 +12,7 @@ from memvirt.errors import ConfigError
 from memvirt.experiment import plan, suite
 from memvirt.report import export, markup, terminal
 from memvirt.report.check import Standing
-from memvirt.report.claims import check, failed, summary
+from memvirt.report.claims import check, failed, summary, told
 from memvirt.results import claims, manifest
 from memvirt.results.claims import Claim
 from memvirt.results.manifest import Asked, Manifest, Shown
@@ -33,8 +33,8 @@ def standing(*records, **parts):
 def test_a_number_inside_its_range_holds_the_claim_and_one_outside_fails_it():
     assert standing(made(slowdown="2.000")) == ("held", "slowdown 2.00×")
     assert standing(made(slowdown="3.000"))[0] == "held", "the bound itself is inside"
-    told = standing(made(slowdown="3.500"))
-    assert told == ("failed", "zipf-150--swap, seed 1: slowdown 3.50×, claimed at most 3")
+    said = standing(made(slowdown="3.500"))
+    assert said == ("failed", "zipf-150--swap, seed 1: slowdown 3.50×, claimed at most 3")
     assert standing(made(slowdown="2.000"), at_most=None, at_least=2.5)[0] == "failed"
 
 
@@ -184,6 +184,18 @@ def test_a_table_tells_which_claims_held_and_a_folder_s_own_take_the_place_of_th
     assert "Expected" not in terminal.table_command(place)
     (place / "CLAIMS.toml").write_text(claims.dumps([claim(id="mine")]))
     assert "held: mine" in terminal.table_command(place)
+
+
+def test_claims_that_a_table_cannot_show_are_told_in_one_line():
+    stated = [claim(), claim(id="b", tiers=["full"]), claim(id="c", tiers=["full"]), claim(id="d", relative_to="none")]
+    counted, lines = told(stated, [made(slowdown="2.000")])
+    assert counted == "Expected of this suite: 1 held, 3 not checked."
+    assert lines == [
+        "held: a: It is fast. (slowdown 2.00×)",
+        "not checked: b, c (stated for tier full); d (not among the records: zipf-150--none)",
+    ]
+    assert told(stated[:1], [made(slowdown="2.000")])[1] == lines[:1]
+    assert told([], []) == ("", [])
 
 
 def test_a_run_takes_the_claims_of_its_suite_along(tmp_path):

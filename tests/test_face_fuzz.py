@@ -12,7 +12,7 @@ from fuzz.shadow import Shadow
 from memvirt.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-EPISODES = {"plain": 12, "tiny": 20, "faults": 20, "lockstep": 8, "signals": 16}
+EPISODES = {"plain": 50, "tiny": 60, "faults": 50, "lockstep": 20, "signals": 50}
 
 
 @pytest.mark.parametrize("profile", episode.PROFILES)

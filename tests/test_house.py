@@ -48,13 +48,14 @@ inputs: capture written
 inputs.traces: requests source trace registry text writer exporter importer
 inputs.traces.formats:
 inputs.traces.capture: kernel process inject faults lackey writes pageout
-workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb load
+workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb load touches
 simulation: trace reuse curve profile own face
 -: border admission vm stores streams deciding host
 backends:
 results: timeline record claims manifest shelf run_folder frames shards derived
 experiment: fleet_spec life_spec pace scenario simulated living backend fleet suite overrides sweep replayed column
-experiment: expected plan prediction preflight trace_cell sampler driver life cell pool elsewhere executors loop
+experiment: expected plan prediction preflight trace_cell sampler driver filling working life life_driver
+experiment: cell pool elsewhere executors loop
 experiment: bisection objectives capacity sizing searching
 timing: hook samples worker
 report: statistics escape choice columns summary check claims verdict runs

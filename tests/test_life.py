@@ -16,7 +16,8 @@ from memvirt.inputs import synthetic
 from memvirt.results.record import comparable
 from memvirt.settings.diagnose import validate
 from memvirt.workloads import WRITE, Space, Stream
-from memvirt.workloads.load import Day, Load, Touches, level_percent
+from memvirt.workloads.load import Load, corput, level_percent
+from memvirt.workloads.touches import Touches
 
 S = 10**9
 CORPUS = synthetic(1024, seed=1)
@@ -62,9 +63,14 @@ vms = 2
 memory = "8MiB"
 load = "idle"
 """
+SHRINK = 'shrink = { per_second = "100KiB", to_percent = 40 }\n'
 LOAD = Load.model_validate(
     {"busy_percent": 40, "parts": [{"percent": 25, "every": "500ms"}, {"percent": 50, "every": "7s"}]}
 )
+
+
+def with_table(**tables):
+    return Load.model_validate({**LOAD.model_dump(mode="json", exclude_none=True), **tables})
 
 
 def suite(changes=lambda table: None, text=SUITE):
@@ -135,13 +141,35 @@ def test_work_is_the_share_of_time_that_the_load_says():
 
 
 def test_a_day_falls_and_rises_and_vms_can_be_spread_over_it():
-    day = Day.model_validate({"period": "24h", "low_percent": 20})
     hour = 3600 * S
-    levels = [level_percent(day, hours * hour, 0, 1) for hours in (0, 6, 12, 18, 24)]
-    assert levels == [100, 60, 20, 60, 100]
-    spread = day.model_copy(update={"spread": True})
-    assert [level_percent(spread, 0, vm, 4) for vm in range(4)] == [100, 60, 20, 60]
-    assert level_percent(None, 5, 3, 4) == 100
+    day = {"period": "24h", "low_percent": 20}
+    load = with_table(day=day)
+    assert [level_percent(load, hours * hour, 0) for hours in (0, 6, 12, 18, 24)] == [100, 60, 20, 60, 100]
+    spread = with_table(day={**day, "spread": True})
+    assert [level_percent(spread, 0, vm) for vm in range(4)] == [100, 20, 60, 60]
+    assert level_percent(LOAD, 5, 3) == 100
+
+
+def test_vms_are_spread_evenly_however_many_there_are_and_each_keeps_its_place():
+    """The star discrepancy of n numbers of van der Corput's sequence is at most (log2(n) + 2) / n."""
+    for count in (1, 2, 3, 7, 20, 50, 333):
+        places = sorted(corput(number) / 2**32 for number in range(count))
+        worst = max(max(abs(p - i / count), abs(p - (i + 1) / count)) for i, p in enumerate(places))
+        assert worst <= (np.log2(count) + 2) / count
+    assert [corput(number) for number in range(4)] == [0, 1 << 31, 1 << 30, 3 << 30]
+
+
+def test_bursts_are_short_and_vms_have_them_at_different_times():
+    bursts = {"every": "60s", "last": "6s", "low_percent": 20}
+    load = with_table(bursts=bursts)
+    levels = np.array([[level_percent(load, second * S, vm) for second in range(60)] for vm in range(10)])
+    assert set(levels.flatten().tolist()) == {20, 100}
+    assert ((levels == 100).sum(axis=1) == 6).all()
+    assert (levels == 100).sum(axis=0).max() <= 3  # of ten
+    together = with_table(bursts={**bursts, "spread": False})
+    assert [level_percent(together, 3 * S, vm) for vm in range(3)] == [100] * 3
+    both = with_table(bursts=bursts, day={"period": "2min", "low_percent": 0})
+    assert level_percent(both, 30 * S, 0) == 10  # half a day's load, of which a fifth is left between bursts
 
 
 # ---- runs
@@ -241,6 +269,58 @@ def test_growth_ends_where_it_is_told_to(tmp_path):
     present = [record.fragmentation["vms"]["web-1"]["present_pages"] for record in (calm, more)]
     assert present[0] == 8 * 256 * 80 // 100
     assert present[1] == 8 * 256 * 90 // 100
+
+
+def test_requests_have_due_times_percentiles_and_a_backlog(tmp_path):
+    """An open loop at 50 requests a second: all of them are done where memory is enough; where it is not they queue."""
+    requests = "requests = { per_second = 50, touches = 20, work = '2ms' }\n"
+    text = SUITE.replace("[scenarios.loads.idle]", requests + "[scenarios.loads.idle]")
+    calm = run(tmp_path, text.replace('memory = "24MiB"', 'memory = "64MiB"'))["mixed-100", "swap"]
+    count = sum(n for _, n in calm.histograms["request"])
+    assert count == pytest.approx(3 * 50 * 20, abs=6)
+    assert 1.9e6 <= calm.derived["sim_ns.request.p50"] < 4e6
+    assert {vm["behind_ns"] for name, vm in calm.vms.items() if name.startswith("web")} == {0}
+    assert "behind_ns" not in calm.vms["batch-0"]
+    slow = text.replace('"10s" }', '"10s", swap_device = "hdd" }')
+    tight = run(tmp_path, slow)["mixed-100", "swap"]
+    assert tight.derived["sim_ns.request.p99"] > 3 * calm.derived["sim_ns.request.p99"]
+
+
+def test_a_set_load_begins_and_ends_requests(tmp_path):
+    requests = "requests = { per_second = 50, touches = 20, work = '2ms' }\n"
+    text = SUITE.replace('memory = "24MiB"', 'memory = "64MiB"').replace(
+        "[[scenarios.groups]]", requests + "[[scenarios.groups]]", 1
+    )
+    events = "".join(
+        f'[[scenarios.events]]\nat = "{at}s"\nwhat = "set-load"\ngroup = "web"\nload = "{load}"\n'
+        for at, load in ((8, "idle"), (12, "busy"))
+    )
+    text = text.replace('load = "idle"', 'load = "busy"') + events
+    record = run(tmp_path, text)["mixed-100", "swap"]
+    assert sum(n for _, n in record.histograms["request"]) == pytest.approx(3 * 50 * 4, abs=12)
+
+
+def test_a_limit_that_is_set_holds_and_a_group_that_shrinks_holds_less(tmp_path):
+    text = SUITE.replace('memory = "24MiB"', 'memory = "64MiB"')
+    event = '[[scenarios.events]]\nat = "10s"\nwhat = "set-limit"\ngroup = "web"\nlimit_percent = 50\n'
+    record = run(tmp_path, text + event)["mixed-100", "swap"]
+    held = record.fragmentation["vms"]
+    assert held["web-0"]["present_pages"] <= 1024 < held["batch-0"]["present_pages"]
+    guests = text.replace('preset = "swap"', 'preset = "balloon"')
+    shrinking = guests.replace("[scenarios.loads.idle]", SHRINK + "[scenarios.loads.idle]")
+    less, more = (run(tmp_path, each)["mixed-100", "swap"].counters["guest.discarded"] for each in (shrinking, guests))
+    assert less - more == pytest.approx(3 * 25 * 20, abs=3 * 25)
+
+
+def test_a_decider_that_cannot_act_is_refused_with_its_place_and_what_to_do(tmp_path):
+    file = tmp_path / "living.toml"
+    file.write_text(SUITE.replace('preset = "swap"', 'preset = "ksmtuned"'))
+    with pytest.raises(ConfigError) as caught:
+        plan.make(str(file))
+    said = str(caught.value)
+    assert "decider ksmtuned is asked every 1min (decider_options.interval_ns)" in said
+    assert "time.duration" in said and "lasts 20s" in said and "it cannot act; measure longer" in said
+    plan.make(str(file), overrides=["decider_options.interval_ns=5000000000"])
 
 
 # ---- what cannot be

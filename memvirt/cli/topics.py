@@ -257,14 +257,14 @@ def _rows(*parts: Mapping[str, tuple[str, str]]) -> list[tuple[str, ...]]:
 
 def _suite_rows() -> Iterator[tuple[str, ...]]:
     from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
-    from memvirt.experiment.life_spec import BootTimes, Event, Group, GroupContent, Time
+    from memvirt.experiment.life_spec import BootTimes, Event, Group, GroupContent, Lifetime, Time
     from memvirt.experiment.living import Living
     from memvirt.experiment.pace import Pace
     from memvirt.experiment.scenario import Scenario, Tier
     from memvirt.experiment.simulated import Simulated, TraceSpec
     from memvirt.experiment.suite import Sizes, Suite, Variant
     from memvirt.results.claims import Claim
-    from memvirt.workloads.load import Day, Growth, Load, Part
+    from memvirt.workloads.load import Bursts, Day, Growth, Load, Part, Requests, Shrinking
 
     yield from _keys(Suite, "")
     for prefix, model in (
@@ -286,10 +286,14 @@ def _suite_rows() -> Iterator[tuple[str, ...]]:
         ("scenarios[].loads.NAME.", Load),
         ("scenarios[].loads.NAME.parts[].", Part),
         ("scenarios[].loads.NAME.day.", Day),
+        ("scenarios[].loads.NAME.bursts.", Bursts),
         ("scenarios[].loads.NAME.grow.", Growth),
+        ("scenarios[].loads.NAME.shrink.", Shrinking),
+        ("scenarios[].loads.NAME.requests.", Requests),
         ("scenarios[].groups[].", Group),
         ("scenarios[].groups[].content.", GroupContent),
         ("scenarios[].groups[].boot.", BootTimes),
+        ("scenarios[].groups[].lifetime.", Lifetime),
         ("scenarios[].events[].", Event),
     )
     for prefix, table in of_life:

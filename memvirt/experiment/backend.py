@@ -83,6 +83,15 @@ class Vm(Protocol):
         """Move the balloon of its guest towards `target`; what it holds now, in bytes."""
         return 0
 
+    def requests(self) -> dict[str, Any] | None:
+        """Of the parts of batches that had due times: "latency", how long each took from then on ({"buckets": [[simulated
+        ns, count], ...]}), and "behind_ns", for how long the first has been due that is not done. None: there were none."""
+        return None
+
+    def set_limit(self, limit: PageCount | None) -> int:
+        """From now on it gets so much host memory at most (None: as much as there is); bytes that went at once."""
+        return 0
+
 
 AnyVm = TypeVar("AnyVm", bound=Vm)
 

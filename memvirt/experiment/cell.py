@@ -16,7 +16,8 @@ from memvirt.errors import AdmissionError, ContentError, DeciderError, Exhausted
 from memvirt.experiment.backend import AnyVm, Host, MakeHost
 from memvirt.experiment.driver import Driver, Gathered
 from memvirt.experiment.fleet import Fleet, build
-from memvirt.experiment.life import LivingDriver, LivingFleet
+from memvirt.experiment.life import LivingFleet
+from memvirt.experiment.life_driver import LivingDriver
 from memvirt.experiment.living import Living
 from memvirt.experiment.plan import Cell
 from memvirt.experiment.scenario import Scenario

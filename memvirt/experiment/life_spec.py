@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from memvirt.inputs.bits import Bits
 from memvirt.settings.diagnose import Conflicts, Problem, validate
 from memvirt.settings.fields import Interval, Model, Name, Nanoseconds, Pages, Shares
 from memvirt.settings.vm_config import GuestOptions, VmConfig
@@ -26,6 +27,7 @@ Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 Share = Annotated[int, Field(strict=True, ge=1, le=100)]
 ServiceLevel = Literal["gold", "silver", "bronze"]
 
+DRAWN = 1 << 32  # random numbers below that are drawn
 HARVEST_EPOCHS = 5  # epochs there must be between two harvests: a longer epoch makes warm pages look cold
 
 
@@ -75,13 +77,36 @@ class GroupContent(Model):
     private: tuple[str, ...] = Field(default=("heap", "numeric"), min_length=1, description="classes of the rest")
     image_percent: Percent = Field(default=20, description="equal in all VMs of the same image classes")
     zero_percent: Percent = Field(default=10, description="pages of zeros")
+    within_percent: Percent = Field(default=0, description="equal to others of the same VM, and to none of another's")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        shared = self.image_percent + self.zero_percent
+        shared = self.image_percent + self.zero_percent + self.within_percent
         if shared > 100:
-            raise ValueError(f"image_percent and zero_percent come to {shared} %; 100 % is all there is")
+            text = f"image_percent, zero_percent and within_percent come to {shared} %; 100 % is all there is"
+            raise ValueError(text)
         return self
+
+
+class Lifetime(Model):
+    """The table `lifetime` of a group: how long its VMs stay, drawn for each."""
+
+    mean: Interval = Field(description="of an exponential distribution: half of them leave within seven tenths of it")
+
+    def drawn_ns(self, seed: int, group: str, number: int) -> int:
+        """That of VM `number`: exact, by comparing random numbers alone (von Neumann, "Various techniques used in
+        connection with random digits", 1951)."""
+        bits = Bits("lifetime", seed, group, number)
+        whole = 0
+        while True:
+            first = last = bits.one_below(DRAWN)
+            length = 1
+            while (drawn := bits.one_below(DRAWN)) < last:
+                last = drawn
+                length += 1
+            if length % 2:
+                return max(1, self.mean * (whole * DRAWN + first) // DRAWN)
+            whole += 1
 
 
 class Group(Model):
@@ -102,9 +127,12 @@ class Group(Model):
     content: GroupContent = Field(default=GroupContent(), description="what it is filled with; keys below")
     boot: BootTimes = Field(default=BootTimes(), description="when they come; keys below")
     stay: Interval | None = Field(default=None, description="how long each stays; else to the end")
+    lifetime: Lifetime | None = Field(default=None, description="how long each stays, drawn; keys below")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.stay is not None and self.lifetime is not None:
+            raise Conflicts([Problem(("lifetime",), "give either stay or lifetime", ("stay",))])
         if self.limit_percent is not None and self.reservation_percent > self.limit_percent:
             text = f"{self.reservation_percent} % is above the limit, {self.limit_percent} %"
             raise Conflicts([Problem(("reservation_percent",), text, ("limit_percent",))])
@@ -117,40 +145,51 @@ class Group(Model):
     def vm_name(self, number: int) -> str:
         return f"{self.name}-{number}"
 
-    def vm(self, number: int, guest: GuestOptions | None = None) -> VmConfig:
-        """VM number `number` with what it is promised."""
+    def limit(self, percent: int | None) -> PageCount | None:
+        """A limit of so many per cent of its size, pages; None: none."""
+        return None if percent is None else PageCount(max(1, self.memory * percent // 100))
+
+    def vm(self, number: int, guest: GuestOptions | None = None, limit_percent: int | None = None) -> VmConfig:
+        """VM number `number` with what it is promised; `limit_percent` in place of the group's, once it has changed."""
         settings: dict[str, Any] = {"name": self.vm_name(number), "memory": PageCount(self.memory), "guest": guest}
         settings |= {"shares": self.shares, "reservation": PageCount(self.memory * self.reservation_percent // 100)}
-        if self.limit_percent is not None:
-            settings["limit"] = PageCount(max(1, self.memory * self.limit_percent // 100))
+        settings["limit"] = self.limit(limit_percent or self.limit_percent)
         return validate(VmConfig, settings)
 
     def comes_ns(self, number: int) -> int:
         return self.boot.at + number * self.boot.every
 
-    def goes_ns(self, number: int) -> int | None:
+    def goes_ns(self, number: int, seed: int) -> int | None:
         """When VM number `number` leaves; None: it stays."""
-        return None if self.stay is None else self.comes_ns(number) + self.stay
+        stay = self.stay if self.lifetime is None else self.lifetime.drawn_ns(seed, self.name, number)
+        return None if stay is None else self.comes_ns(number) + stay
 
 
 class Event(Model):
     """A table [[scenarios.events]]: something that happens to a group."""
 
     at: Nanoseconds = Field(description="when it begins")
-    what: Literal["set-load", "rewrite-image", "restart"] = Field(
-        description="set-load: another load; rewrite-image: every page of the image is replaced by another, the same in "
-        "all VMs, as a patch does; restart: the VM ends and boots again"
+    what: Literal["set-load", "set-limit", "rewrite-image", "restart"] = Field(
+        description="set-load: another load; set-limit: another limit, which makes pages go at once; rewrite-image: every "
+        "page of the image is replaced by another, the same in all VMs, as a patch does; restart: the VM ends and boots "
+        "again, with its load, its limit and its patches"
     )
     group: Name = Field(description="whom it happens to")
     percent: Share = Field(default=100, description="of the group's VMs, the first ones")
     spread: Nanoseconds = Field(default=0, description="from the first VM to the last")
     load: Name | None = Field(default=None, description="of set-load: the other load")
+    limit_percent: Share | None = Field(default=None, description="of set-limit: the other limit, of each VM's size")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if (self.load is not None) != (self.what == "set-load"):
-            text = "set-load needs it" if self.load is None else f"is what set-load sets; {self.what} has none"
-            raise Conflicts([Problem(("load",), text, ("what",))])
+        problems = []
+        for key, what in (("load", "set-load"), ("limit_percent", "set-limit")):
+            value = getattr(self, key)
+            if (value is not None) != (self.what == what):
+                text = f"{what} needs it" if value is None else f"is what {what} sets; {self.what} has none"
+                problems.append(Problem((key,), text, ("what",)))
+        if problems:
+            raise Conflicts(problems)
         return self
 
     def happens(self, vms: int) -> Iterator[tuple[int, int]]:
@@ -173,14 +212,37 @@ def disagreements(
         if group.load not in loads:
             text = f"no load is called '{group.load}'{suggest(group.load, list(loads))}"
             found.append(Problem(("groups", index, "load"), text, ("loads",)))
+        if group.boot.at >= ends_ns:
+            text = f"no VM of it ever comes: the scenario ends at {format_time(ends_ns)}, settling included"
+            found.append(Problem(("groups", index, "boot", "at"), text, ("time",)))
     for index, event in enumerate(events):
         if event.group not in names:
             text = f"no group is called '{event.group}'{suggest(event.group, names)}"
             found.append(Problem(("events", index, "group"), text, ("groups",)))
+        elif event.limit_percent is not None:
+            reserved = groups[names.index(event.group)].reservation_percent
+            if reserved > event.limit_percent:
+                text = f"{event.limit_percent} % is below what the group reserves, {reserved} %"
+                found.append(Problem(("events", index, "limit_percent"), text, ("groups",)))
         if event.load is not None and event.load not in loads:
             text = f"no load is called '{event.load}'{suggest(event.load, list(loads))}"
             found.append(Problem(("events", index, "load"), text, ("loads",)))
         if event.at + event.spread >= ends_ns:
             text = f"the scenario ends at {format_time(ends_ns)}, settling included"
             found.append(Problem(("events", index, "at"), text, ("time",)))
-    return found
+    return [*found, *_out_of_order(events)]
+
+
+def _out_of_order(events: Sequence[Event]) -> Iterator[Problem]:
+    """Events of one kind and group that go back in time, or begin while the one before still goes on."""
+    last: dict[tuple[str, str], Event] = {}
+    for index, event in enumerate(events):
+        before = last.get((event.what, event.group))
+        if before is not None and event.at < before.at:
+            text = f"goes back: the {event.what} of {event.group} before it begins at {format_time(before.at)}"
+            yield Problem(("events", index, "at"), text)
+        elif before is not None and event.at <= before.at + before.spread and before.spread:
+            ends = format_time(before.at + before.spread)
+            text = f"overlaps: the {event.what} of {event.group} before it goes on until {ends}"
+            yield Problem(("events", index, "at"), text)
+        last[event.what, event.group] = event

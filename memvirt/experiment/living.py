@@ -110,14 +110,26 @@ class Living(Named):
 
     def host(self, percent: int, column: HostConfig) -> HostConfig:
         """The column's host, with the scenario's content. ConfigError where accessed marks are collected more often than
-        its epochs allow."""
+        its epochs allow, or whose decider cannot act."""
         if column.harvest_interval < HARVEST_EPOCHS * self.time.epoch:
             raise ConfigError(
                 f"scenario {self.name}: harvest_interval {format_time(column.harvest_interval)} is shorter than "
                 f"{HARVEST_EPOCHS} epochs of {format_time(self.time.epoch)}: warm pages would look cold; give a shorter "
                 f"epoch, or --set harvest_interval={format_time(HARVEST_EPOCHS * self.time.epoch)}"
             )
+        self._refuse_inert(column)
         return validate(HostConfig, {**column.model_dump(mode="json"), "content": self.content})
+
+    def _refuse_inert(self, column: HostConfig) -> None:
+        """ConfigError where a decider would not be asked once while it is looked at: its row would be another preset's."""
+        decider = column.decider()
+        if decider is not None and decider.interval_ns > self.time.duration:
+            interval = format_time(decider.interval_ns)
+            raise ConfigError(
+                f"scenario {self.name}: decider {column.balloon} is asked every {interval} (decider_options.interval_ns), "
+                f"and the measured phase (time.duration) lasts {format_time(self.time.duration)}: it cannot act; measure "
+                f"longer, leave the preset out, or give another interval"
+            )
 
     def baseline_host(self, percent: int, host: HostConfig) -> HostConfig:
         """The same: there is no baseline."""

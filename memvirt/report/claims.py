@@ -79,9 +79,24 @@ def summary(checked: Sequence[Checked]) -> str:
 
 
 def told(claims: Sequence[Claim], records: Sequence[Record]) -> tuple[str, list[str]]:
-    """What stands under a table: a line that counts, and a line for each claim. ("", []) where nothing is claimed."""
+    """What stands under a table: a line that counts, a line for each claim that was checked, and one for all that could
+    not be. ("", []) where nothing is claimed."""
     checked = check(claims, records)
-    return (f"Expected of this suite: {summary(checked)}.", [str(each) for each in checked]) if checked else ("", [])
+    if not checked:
+        return "", []
+    lines = [str(each) for each in checked if each.standing is not Standing.SKIP]
+    unchecked = _unchecked([each for each in checked if each.standing is Standing.SKIP])
+    return f"Expected of this suite: {summary(checked)}.", [*lines, *unchecked]
+
+
+def _unchecked(checked: Sequence[Checked]) -> Iterator[str]:
+    """One line for all claims that nothing is known of: their names, by what each lacks."""
+    lacking: dict[str, list[str]] = {}
+    for each in checked:
+        lacking.setdefault(each.evidence, []).append(each.claim.id)
+    if lacking:
+        told = (f"{', '.join(names)} ({evidence})" for evidence, names in lacking.items())
+        yield f"{WORDS[Standing.SKIP]}: {'; '.join(told)}"
 
 
 def _by_cell(records: Sequence[Record], role: str) -> dict[str, dict[int, Record]]:

@@ -12,30 +12,33 @@ page stays in memory. (Leaving accesses out by chance, one in ten, is wrong by o
                 between two uses of a page lies between nothing and twice the mean
     work        the share of its time that a VM computes, spread over the touches: what it waits for memory is added
 
+    request     an open loop beside it: requests arrive at even distances, whether the VM has served the last one or not,
+                and each touches some pages and computes. A page of a part that is used more often is asked for more often
+
 Touches are a function of (seed, VM, part, cycle) alone: neither the order in which VMs were created nor how time is cut
-into intervals changes which pages are touched when.
+into intervals changes which pages are touched when. A VM is (name of its group, number in it), so another VM more, or
+another group, changes nobody's touches.
+
+VMs whose days, bursts and seconds shall not begin together are spread by a sequence of low discrepancy (van der Corput
+1935): the first n of them lie about evenly, whatever n is, and VM k has its place whoever comes after it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from memvirt.inputs.bits import Pages
 from memvirt.settings.diagnose import Conflicts, Problem
-from memvirt.settings.fields import Interval, Model
+from memvirt.settings.fields import Interval, Model, Nanoseconds
 from memvirt.settings.fields import Pages as Size
-
-from .base import Batch, Space, Stream
+from memvirt.units import format_time
 
 SECOND_NS = 10**9
 HUNDRED = 100
-BLOCK = 512  # pages that are used one after another, as far as a part has so many: 2 MiB
-FEWEST_BLOCKS = 64  # of a VM; smaller VMs have smaller blocks
-U64 = np.uint64
+WHOLE = 1 << 32  # of which a place is a part
+PLACE_BITS = 32
 
 Share = Annotated[int, Field(strict=True, ge=1, le=HUNDRED)]
 ShareOrNone = Annotated[int, Field(strict=True, ge=0, le=HUNDRED)]
@@ -56,11 +59,46 @@ class Day(Model):
     spread: bool = Field(default=False, description="VMs are busiest at different times, evenly spread over the period")
 
 
+class Bursts(Model):
+    """The table `bursts` of a load: from time to time all of it, in between little."""
+
+    every: Interval = Field(description="from the beginning of a burst to that of the next")
+    last: Interval = Field(description="how long a burst lasts")
+    low_percent: ShareOrNone = Field(default=10, description="of the load that is left in between")
+    spread: bool = Field(default=True, description="VMs have their bursts at different times, evenly spread")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.last >= self.every:
+            text = f"bursts of {format_time(self.last)} every {format_time(self.every)} overlap"
+            raise Conflicts([Problem(("last",), text, ("every",))])
+        return self
+
+
 class Growth(Model):
     """The table `grow` of a load: memory that is filled beyond what was filled while booting, and not used again."""
 
     per_second: Size = Field(description="filled in a second: a leak, a cache that nobody bounds")
     to_percent: Share = Field(default=HUNDRED, description="of the configured memory, where it ends")
+
+
+class Shrinking(Model):
+    """The table `shrink` of a load: memory that the VM gives up, what it grew by first. A guest frees it; without one
+    nobody below learns of it, and it goes cold."""
+
+    per_second: Size = Field(description="given up in a second")
+    to_percent: ShareOrNone = Field(description="of the configured memory, where it ends")
+
+
+class Requests(Model):
+    """The table `requests` of a load: an open loop beside its parts. Requests come at even distances, whether the VM has
+    served the last one or not; the latency of each counts from when it was due."""
+
+    per_second: Annotated[int, Field(strict=True, ge=1, le=100_000)] = Field(description="when it is busiest")
+    touches: Annotated[int, Field(strict=True, ge=1, le=4096)] = Field(
+        description="pages that each uses, of each part in proportion to how often it is used"
+    )
+    work: Nanoseconds = Field(default=0, description="time that each computes")
 
 
 class Load(Model):
@@ -72,112 +110,70 @@ class Load(Model):
         default=20, description="of the uses of a page that write; the image is only read"
     )
     day: Day | None = Field(default=None, description="how it rises and falls; else it is always at its busiest")
+    bursts: Bursts | None = Field(default=None, description="short times of all of it; keys below")
     grow: Growth | None = Field(default=None, description="memory that is filled as time passes")
+    shrink: Shrinking | None = Field(default=None, description="memory that is given up as time passes; keys below")
+    requests: Requests | None = Field(default=None, description="an open loop beside its parts; keys below")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        problems = []
         named = sum(part.percent for part in self.parts)
         if named > HUNDRED:
-            raise Conflicts([Problem(("parts",), f"the parts come to {named} % of the memory; 100 % is all there is")])
+            text = f"the parts come to {named} % of the memory; 100 % is all there is"
+            problems.append(Problem(("parts",), text))
+        if self.grow is not None and self.shrink is not None:
+            text = "memory either grows or shrinks; give one, and another load that a set-load event changes to"
+            problems.append(Problem(("shrink",), text, ("grow",)))
+        if self.requests is not None:
+            asked_ns = self.requests.per_second * self.requests.work + self.busy_percent * SECOND_NS // HUNDRED
+            if asked_ns > SECOND_NS:
+                text = (
+                    f"{asked_ns / SECOND_NS:.3g} times what a processor can serve: per_second × work, and busy_percent, "
+                    f"come to {format_time(asked_ns)} in a second"
+                )
+                problems.append(Problem(("requests", "per_second"), text, ("busy_percent",)))
+        if problems:
+            raise Conflicts(problems)
         return self
 
     def touches(self, pages: int, epoch_ns: int, lasts_ns: int) -> int:
         """About how many touches a VM with so many filled pages makes in that time, when it is busiest."""
         each = (pages * part.percent * lasts_ns // max(part.every, epoch_ns) // HUNDRED for part in self.parts)
-        return sum(each)
+        asked = 0 if self.requests is None else self.requests.per_second * self.requests.touches
+        return sum(each) + asked * lasts_ns // SECOND_NS
 
 
-class Touches:
-    """The touches of one VM under a load. Time is the load's own: it passes more slowly when there is less to do."""
-
-    def __init__(self, load: Load, space: Space, stream: Stream, epoch_ns: int) -> None:
-        self._load = load
-        self._space = space
-        self._block = max(1, min(BLOCK, space.pages // FEWEST_BLOCKS))
-        blocks = stream.layout("parts").permutation(-(-space.pages // self._block))
-        ends = np.cumsum([0, *(part.percent for part in load.parts)]) * len(blocks) // HUNDRED
-        self._parts = [
-            _Round(
-                blocks[first:end] * np.uint32(self._block),
-                self._block,
-                max(part.every, epoch_ns),
-                stream,
-                number,
-                space,
-            )
-            for number, (part, first, end) in enumerate(zip(load.parts, ends, ends[1:], strict=False))
-        ]
-
-    def between(self, began_ns: int, until_ns: int) -> tuple[Pages, NDArray[np.uint8]]:
-        """Pages that are used in that time, in order, and whether each use writes (0 or 1)."""
-        found = [part.between(began_ns, until_ns, self._load.write_percent) for part in self._parts]
-        return np.concatenate([pages for pages, _ in found]), np.concatenate([ops for _, ops in found])
-
-    def batch(self, began_ns: int, until_ns: int, due_ns: int) -> Batch | None:
-        """The same as a batch that begins at `due_ns` and computes between its touches; None when there are none."""
-        pages, ops = self.between(began_ns, until_ns)
-        if not len(pages):
-            return None
-        work_ns = (until_ns - began_ns) * self._load.busy_percent // HUNDRED // len(pages)
-        return Batch(pages, ops, None, work_ns, np.array([due_ns], np.int64))
+def level_percent(load: Load, now_ns: int, number: int) -> int:
+    """How much of its load VM `number` of a group has at that time, in per cent."""
+    level = HUNDRED if load.day is None else _of_day(load.day, now_ns, number)
+    return level if load.bursts is None else level * _of_bursts(load.bursts, now_ns, number) // HUNDRED
 
 
-class _Round:
-    """One part: its blocks, gone through once per cycle."""
-
-    def __init__(self, firsts: Pages, block: int, every_ns: int, stream: Stream, number: int, space: Space) -> None:
-        self._firsts = firsts
-        self._block = block
-        self._count = len(firsts) * block
-        self._every_ns = every_ns
-        self._stream = stream
-        self._number = number
-        self._space = space
-        self._cycle = -1
-        self._order = firsts
-
-    def between(self, began_ns: int, until_ns: int, write_percent: int) -> tuple[Pages, NDArray[np.uint8]]:
-        pages: list[Pages] = [np.zeros(0, np.uint32)]
-        ops: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)]
-        at_ns = began_ns
-        while at_ns < until_ns and self._count:
-            cycle, into_ns = divmod(at_ns, self._every_ns)
-            end_ns = min(until_ns, (cycle + 1) * self._every_ns)
-            first = self._count * into_ns // self._every_ns
-            end = self._count * (end_ns - cycle * self._every_ns) // self._every_ns
-            used = self._used(cycle, first, end)
-            pages.append(used)
-            ops.append(self._writes(used, cycle, write_percent))
-            at_ns = end_ns
-        return np.concatenate(pages), np.concatenate(ops)
-
-    def _used(self, cycle: int, first: int, end: int) -> Pages:
-        if cycle != self._cycle:
-            self._cycle = cycle
-            self._order = self._firsts[self._stream.bits(f"load/{self._number}/{cycle}").permutation(len(self._firsts))]
-        place = np.arange(first, end, dtype=np.uint32)
-        pages = self._order[place // np.uint32(self._block)] + place % np.uint32(self._block)
-        return np.asarray(pages[pages < self._space.pages], np.uint32)
-
-    def _writes(self, pages: Pages, cycle: int, percent: int) -> NDArray[np.uint8]:
-        """Which uses write: a hash of page and cycle, so that it does not depend on how time is cut."""
-        if not percent:
-            return np.zeros(len(pages), np.uint8)
-        whose = self._stream.seed * 0x9E3779B97F4A7C15 + self._stream.vm * 0x85EBCA6B + cycle * 0xC2B2AE35
-        mixed = pages.astype(U64) * U64(0x9E3779B97F4A7C15) + U64(whose % (1 << 64))
-        mixed ^= mixed >> U64(30)
-        mixed *= U64(0xBF58476D1CE4E5B9)  # of the SplitMix64 finalizer (Steele, Lea, Flood 2014)
-        writes = (mixed >> U64(48)) < U64((percent << 16) // HUNDRED)
-        if self._space.read_only:
-            writes &= pages >= self._space.read_only
-        return writes.view(np.uint8)
-
-
-def level_percent(day: Day | None, now_ns: int, number: int, count: int) -> int:
-    """How much of its load VM `number` of `count` has at that time: a day rises and falls in a straight line."""
-    if day is None:
-        return HUNDRED
-    shift_ns = day.period * number // count if day.spread else 0
+def _of_day(day: Day, now_ns: int, number: int) -> int:
+    """It rises and falls in a straight line."""
+    shift_ns = day.period * corput(number) // WHOLE if day.spread else 0
     into_ns = (now_ns + shift_ns) % day.period
     from_top_ns = min(into_ns, day.period - into_ns)  # 0 when busiest, half a period when calmest
     return HUNDRED - (HUNDRED - day.low_percent) * 2 * from_top_ns // day.period
+
+
+def _of_bursts(bursts: Bursts, now_ns: int, number: int) -> int:
+    shift_ns = bursts.every * corput(number) // WHOLE if bursts.spread else 0
+    return HUNDRED if (now_ns + shift_ns) % bursts.every < bursts.last else bursts.low_percent
+
+
+def corput(number: int) -> int:
+    """Element `number` of van der Corput's sequence to base 2, in 2^32nds: its binary digits mirrored at the point."""
+    return int(f"{number:0{PLACE_BITS}b}"[::-1], 2)
+
+
+def name_number(group: str, number: int | None = None) -> int:
+    """64 bits that stand for a VM by its name, or for its group."""
+    text = group if number is None else f"{group}/{number}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def place(group: str, number: int) -> int:
+    """Where a VM begins of what VMs divide among them, in 2^32nds: groups anywhere, its VMs spread."""
+    return (name_number(group) + corput(number)) % WHOLE

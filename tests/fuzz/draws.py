@@ -155,6 +155,20 @@ def host(draw, profile):
         }
     if draw.maybe(0.2):
         settings["balloon"] = draw.choice(sorted(DECIDERS))
+    return unhurried(settings)
+
+
+def unhurried(settings):
+    """Where time passes by milliseconds and seconds (a slow device, a host that waits in vain), nothing acts each few
+    microseconds: a million harvests of twenty frames find nothing that a thousand do not, and take all the time."""
+    devices = [settings.get("swap_device"), *(area["device"] for area in settings.get("swap_areas", ()))]
+    slow = [each for each in devices if each == "hdd" or (isinstance(each, dict) and max(each.values()) > 1_000_000)]
+    if slow or settings["on_exhausted"] == "wait":
+        settings["harvest_interval"] = max(settings["harvest_interval"], 3_000_000)
+        if "collapse_interval" in settings:
+            settings["collapse_interval"] = max(settings["collapse_interval"], 3_000_000)
+        if "sleep_ns" in settings.get("sharing_options", ()):
+            settings["sharing_options"]["sleep_ns"] = max(settings["sharing_options"]["sleep_ns"], 3_000_000)
     return settings
 
 

@@ -1,6 +1,5 @@
 """One episode: a configuration and a list of operations, both from a seed, and what came of them."""
 
-import contextlib
 import hashlib
 import json
 import signal
@@ -73,26 +72,28 @@ class Stormy:
 
     def __init__(self, world):
         self.world, self.draw = world, Draw(1)
-        self.interrupted = 0
+        self.interrupted, self.armed = 0, False
 
     def do(self, name, arguments):
         before = signal.signal(signal.SIGALRM, self.raise_it)
         try:
+            self.armed = True
             signal.setitimer(signal.ITIMER_REAL, self.draw.choice([20, 60, 200, 1000, 9000]) / 1e6)
             self.world.do(name, arguments)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.armed = False
         except Interrupted:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             self.interrupted += 1
             self.world.interrupted = True
             self.catch_up(name)
         finally:
-            with contextlib.suppress(Interrupted):
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
     def raise_it(self, *_):
-        raise Interrupted
+        """Once, and not when the operation has ended: a signal that is late is seen at any call, and would escape."""
+        if self.armed:
+            self.armed = False
+            raise Interrupted
 
     def catch_up(self, name):
         """Take over what there is."""

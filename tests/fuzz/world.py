@@ -15,12 +15,10 @@ MOST_VMS, MOST_SAVED = 9, 5
 
 
 class Meddler:
-    """A decider that wants anything."""
+    """A decider that wants anything, some hundred times in a run."""
 
-    interval_ns = 40_000
-
-    def __init__(self, seed):
-        self.draw = Draw(seed)
+    def __init__(self, seed, until):
+        self.draw, self.interval_ns = Draw(seed), max(40_000, until // 100)
 
     def decide(self, snapshot):
         draw, wanted = self.draw, {}
@@ -190,7 +188,7 @@ class World:
                    for i, shadow in enumerate(chosen)}  # fmt: skip
         before = {shadow: shadow.vm.writes_done for shadow in chosen}
         end = until and self.host.sim_ns + until
-        rule = None if decider is None else Meddler(decider)
+        rule = None if decider is None else Meddler(decider, until)
         try:
             outcomes = self.host.run({shadow.vm: streams[shadow] for shadow in chosen}, end, rule)
         except StoreError as error:

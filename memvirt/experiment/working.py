@@ -1,0 +1,144 @@
+"""What one VM of a living fleet does once it has booted: window after window of its load.
+
+    closed loop     the batch of a window begins at the VM's place in it. A VM that is not done with one when the next
+                    begins leaves that out
+    open loop       the requests of a window are due at even distances, all of them, however far behind the VM is; between
+                    them it uses its parts as in a closed loop. A VM that is more than a window behind leaves the parts out
+    changes         a patched image is written as soon as a window begins; what a load grows or shrinks by, in each window
+
+A batch has a due time for one of two reasons: so that the VM sleeps until a window begins, or because a request is due.
+The host counts both; `requests` counts those that are of requests alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from memvirt.experiment.filling import Filling
+from memvirt.experiment.life_spec import Time
+from memvirt.workloads import Batch, Space, Stream
+from memvirt.workloads.load import HUNDRED, SECOND_NS, WHOLE, Load, level_percent
+from memvirt.workloads.touches import Touches
+
+SLICES = 64  # of a window: groups of requests, each followed by its share of what else the VM does
+
+
+class Working:
+    """Of one VM."""
+
+    def __init__(self, vm: Any, filling: Filling, time: Time, number: int, stream: Stream, place: int) -> None:
+        self.asking = False
+        self._before: dict[int, int] = {}  # what the host had counted when its requests began
+        self._past: dict[int, int] = {}  # of requests of loads that it has no more
+        self._vm = vm
+        self._filling = filling
+        self._time = time
+        self._number = number
+        self._stream = stream
+        self._offset_ns = time.window * place // WHOLE
+        self._resident = filling.touched
+        self._load: Load | None = None
+        self._touches: Touches | None = None
+        self._done_ns = 0  # of the load's own time
+        self._given_ns = 0  # ... up to which parts have been used
+
+    def batches(
+        self, load_at: Callable[[int], Load], patched_at: Callable[[int], int], patched: int
+    ) -> Iterator[Batch]:
+        """Until the scenario ends, given what it does and how often its image has been patched at a time. `patched`: the
+        same when it booted."""
+        window_ns = self._time.window
+        at_ns = -(-(self._vm.sim_ns - self._offset_ns) // window_ns) * window_ns
+        ends_ns = self._time.settle + self._time.duration
+        while at_ns + self._offset_ns < ends_ns:
+            begins_ns = at_ns + self._offset_ns
+            load, version = load_at(begins_ns), patched_at(begins_ns)
+            touches = self._begin(load)
+            due_ns = None if self.asking else begins_ns
+            if version != patched:
+                patched = version
+                yield from self._filling.patched(version, due_ns)
+            yield from self._window(load, touches, at_ns)
+            yield from self._resized(load, due_ns)
+            reached_ns = (self._vm.sim_ns - self._offset_ns) // window_ns * window_ns
+            at_ns = at_ns + window_ns if self.asking else max(at_ns + window_ns, reached_ns)
+
+    def requests(self) -> dict[int, int]:
+        """Of its requests so far: ns from when one was due until it was done -> how many."""
+        if not self.asking:
+            return dict(self._past)
+        counts = dict(self._past)
+        for value, count in self._counted().items():
+            if more := count - self._before.get(value, 0):
+                counts[value] = counts.get(value, 0) + more
+        return counts
+
+    def _counted(self) -> dict[int, int]:
+        taken = self._vm.requests()
+        return {} if taken is None else {int(value): int(count) for value, count in taken["latency"]["buckets"]}
+
+    def behind_ns(self) -> int:
+        """For how long the first request has been due that is not done."""
+        taken = self._vm.requests() if self.asking else None
+        return 0 if taken is None else int(taken["behind_ns"])
+
+    def _begin(self, load: Load) -> Touches:
+        if load is not self._load or self._touches is None:
+            self._load, self._done_ns, self._given_ns = load, 0, 0
+            space = Space(self._filling.touched, self._filling.image)
+            self._touches = Touches(load, space, self._stream, self._time.epoch)
+            self._touches.resident = self._resident
+            asks = load.requests is not None
+            if asks and not self.asking:
+                self._before = self._counted()
+            elif self.asking and not asks:
+                self._past = self.requests()
+            self.asking = asks
+        return self._touches
+
+    def _window(self, load: Load, touches: Touches, at_ns: int) -> Iterator[Batch]:
+        began_ns, window_ns = self._done_ns, self._time.window
+        self._done_ns += window_ns * level_percent(load, at_ns, self._number) // HUNDRED
+        due_ns = at_ns + self._offset_ns
+        if load.requests is not None:
+            yield from self._open(load, touches, began_ns, due_ns)
+        elif batch := touches.batch(began_ns, self._done_ns, due_ns):
+            yield batch
+
+    def _open(self, load: Load, touches: Touches, began_ns: int, due_ns: int) -> Iterator[Batch]:
+        asked = load.requests
+        assert asked is not None
+        first, end = (ns * asked.per_second // SECOND_NS for ns in (began_ns, self._done_ns))
+        count = end - first
+        if not count:
+            return
+        behind = self._vm.sim_ns > due_ns + self._time.window
+        slices = min(SLICES, count)
+        beside = None if behind else touches.batch(self._given_ns, self._done_ns, 0)
+        self._given_ns = self._done_ns
+        pages, ops = touches.asked(count)
+        due = due_ns + np.arange(count, dtype=np.int64) * self._time.window // count
+        for number in range(slices):
+            lies = slice(count * number // slices, count * (number + 1) // slices)
+            touched = slice(lies.start * asked.touches, lies.stop * asked.touches)
+            yield Batch(pages[touched], ops[touched], None, asked.work // asked.touches, due[lies])
+            if beside is not None:
+                share = slice(*(len(beside.pages) * place // slices for place in (number, number + 1)))
+                yield Batch(beside.pages[share], beside.ops[share], None, beside.work_ns, None)
+
+    def _resized(self, load: Load, due_ns: int | None) -> Iterator[Batch]:
+        """What the VM grows or shrinks by in a window."""
+        memory, before = self._filling.memory, self._resident
+        if load.grow is not None:
+            more = load.grow.per_second * self._time.window // SECOND_NS
+            self._resident = max(before, min(before + more, memory * load.grow.to_percent // HUNDRED))
+            yield from self._filling.grown(self._number, before, self._resident, due_ns)
+        elif load.shrink is not None:
+            less = load.shrink.per_second * self._time.window // SECOND_NS
+            self._resident = min(before, max(before - less, memory * load.shrink.to_percent // HUNDRED))
+            yield from self._filling.shrunk(self._resident, before, due_ns)
+        if self._touches is not None:
+            self._touches.resident = self._resident

@@ -1,0 +1,140 @@
+"""Which pages of a VM are touched when, under a load (memvirt.workloads.load says what a load is).
+
+Parts are made of blocks, and which blocks follows from (seed, VM) alone. A part goes through its blocks once per cycle, in
+an order of the cycle's own; where in its cycle it is follows from the time. So a second may be asked for whole or in
+pieces: the same pages come.
+
+Requests draw their pages from the same parts, each page in proportion to how often its part is used. They take from one
+row of draws, request after request.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memvirt.inputs.bits import Pages
+
+from .base import Batch, Space, Stream, operations
+from .load import HUNDRED, WHOLE, Load
+
+BLOCK = 512  # pages that are used one after another, as far as a part has so many: 2 MiB
+FEWEST_BLOCKS = 64  # of a VM; smaller VMs have smaller blocks
+RATE_NS = 10**18  # over a time between two uses: a rate in whole numbers
+U64 = np.uint64
+
+
+class Touches:
+    """The touches of one VM under a load. Time is the load's own: it passes more slowly when there is less to do.
+    `resident`: pages from there on have been given up, and are left out."""
+
+    def __init__(self, load: Load, space: Space, stream: Stream, epoch_ns: int) -> None:
+        self.resident = space.pages
+        self._load = load
+        self._space = space
+        self._block = max(1, min(BLOCK, space.pages // FEWEST_BLOCKS))
+        blocks = stream.layout("parts").permutation(-(-space.pages // self._block))
+        ends = np.cumsum([0, *(part.percent for part in load.parts)]) * len(blocks) // HUNDRED
+        self._rates = [RATE_NS // part.every for part in load.parts]
+        self._draws = stream.bits("requests")
+        self._parts = [
+            _Round(
+                blocks[first:end] * np.uint32(self._block),
+                self._block,
+                max(part.every, epoch_ns),
+                stream,
+                number,
+                space,
+            )
+            for number, (part, first, end) in enumerate(zip(load.parts, ends, ends[1:], strict=False))
+        ]
+
+    def between(self, began_ns: int, until_ns: int) -> tuple[Pages, NDArray[np.uint8]]:
+        """Pages that are used in that time, in order, and whether each use writes (0 or 1)."""
+        found = [part.between(began_ns, until_ns, self._load.write_percent) for part in self._parts]
+        pages, ops = (np.concatenate([each[column] for each in found]) for column in (0, 1))
+        if self.resident >= self._space.pages:
+            return pages, ops
+        kept = pages < self.resident
+        return pages[kept], ops[kept]
+
+    def batch(self, began_ns: int, until_ns: int, due_ns: int) -> Batch | None:
+        """The same as a batch that begins at `due_ns` and computes between its touches; None when there are none."""
+        pages, ops = self.between(began_ns, until_ns)
+        if not len(pages):
+            return None
+        work_ns = (until_ns - began_ns) * self._load.busy_percent // HUNDRED // len(pages)
+        return Batch(pages, ops, None, work_ns, np.array([due_ns], np.int64))
+
+    def asked(self, count: int) -> tuple[Pages, NDArray[np.uint8]]:
+        """The touches of the next `count` requests, request after request."""
+        assert self._load.requests is not None
+        draws, touches = self._draws, count * self._load.requests.touches
+        ends = np.cumsum([part.count * rate for part, rate in zip(self._parts, self._rates, strict=True)], dtype=object)
+        if not ends[-1]:
+            return np.zeros(0, np.uint32), np.zeros(0, np.uint8)
+        borders = np.array([WHOLE * int(end) // int(ends[-1]) for end in ends[:-1]], np.uint64)
+        which = np.searchsorted(borders, draws.u32(touches).astype(U64), side="right")
+        found = draws.u32(touches)
+        pages = np.zeros(touches, np.uint32)
+        for number, part in enumerate(self._parts):
+            mine = which == number
+            pages[mine] = part.at(found[mine].astype(U64) * U64(part.count) >> U64(32))
+        pages %= np.uint32(max(1, min(self.resident, self._space.pages)))
+        return pages, operations(pages, draws, self._load.write_percent, self._space.read_only)
+
+
+class _Round:
+    """One part: its blocks, gone through once per cycle."""
+
+    def __init__(self, firsts: Pages, block: int, every_ns: int, stream: Stream, number: int, space: Space) -> None:
+        self._firsts = firsts
+        self._block = block
+        self.count = len(firsts) * block
+        self._every_ns = every_ns
+        self._stream = stream
+        self._number = number
+        self._space = space
+        self._cycle = -1
+        self._order = firsts
+
+    def between(self, began_ns: int, until_ns: int, write_percent: int) -> tuple[Pages, NDArray[np.uint8]]:
+        pages: list[Pages] = [np.zeros(0, np.uint32)]
+        ops: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)]
+        at_ns = began_ns
+        while at_ns < until_ns and self.count:
+            cycle, into_ns = divmod(at_ns, self._every_ns)
+            end_ns = min(until_ns, (cycle + 1) * self._every_ns)
+            first = self.count * into_ns // self._every_ns
+            end = self.count * (end_ns - cycle * self._every_ns) // self._every_ns
+            used = self._used(cycle, first, end)
+            pages.append(used)
+            ops.append(self._writes(used, cycle, write_percent))
+            at_ns = end_ns
+        return np.concatenate(pages), np.concatenate(ops)
+
+    def at(self, places: NDArray[np.uint64]) -> Pages:
+        """The pages at those places of the part; beyond the last block's end, of another."""
+        place = places.astype(np.uint32)
+        return np.asarray(self._firsts[place // np.uint32(self._block)] + place % np.uint32(self._block), np.uint32)
+
+    def _used(self, cycle: int, first: int, end: int) -> Pages:
+        if cycle != self._cycle:
+            self._cycle = cycle
+            self._order = self._firsts[self._stream.bits(f"load/{self._number}/{cycle}").permutation(len(self._firsts))]
+        place = np.arange(first, end, dtype=np.uint32)
+        pages = self._order[place // np.uint32(self._block)] + place % np.uint32(self._block)
+        return np.asarray(pages[pages < self._space.pages], np.uint32)
+
+    def _writes(self, pages: Pages, cycle: int, percent: int) -> NDArray[np.uint8]:
+        """Which uses write: a hash of page and cycle, so that it does not depend on how time is cut."""
+        if not percent:
+            return np.zeros(len(pages), np.uint8)
+        whose = self._stream.seed * 0x9E3779B97F4A7C15 + self._stream.vm * 0x85EBCA6B + cycle * 0xC2B2AE35
+        mixed = pages.astype(U64) * U64(0x9E3779B97F4A7C15) + U64(whose % (1 << 64))
+        mixed ^= mixed >> U64(30)
+        mixed *= U64(0xBF58476D1CE4E5B9)  # of the SplitMix64 finalizer (Steele, Lea, Flood 2014)
+        writes = (mixed >> U64(48)) < U64((percent << 16) // HUNDRED)
+        if self._space.read_only:
+            writes &= pages >= self._space.read_only
+        return writes.view(np.uint8)

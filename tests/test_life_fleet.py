@@ -1,0 +1,289 @@
+"""A fleet that lives, by itself: who comes when, what each VM is given to do, and what a change of one leaves alone."""
+
+import itertools
+
+import numpy as np
+import pytest
+from test_life import CORPUS, S, suite
+
+import memvirt
+from memvirt.errors import ConfigError
+from memvirt.experiment.filling import WITHIN, Filling
+from memvirt.experiment.life import LivingFleet
+from memvirt.experiment.life_spec import Group, Lifetime
+from memvirt.experiment.working import SLICES
+from memvirt.workloads import DISCARD, FILL, READ, WRITE, Space, Stream
+from memvirt.workloads.load import Load
+from memvirt.workloads.touches import Touches
+
+BUSY = {"busy_percent": 30, "parts": [{"percent": 50, "every": "2s"}, {"percent": 50, "every": "60s"}]}
+
+
+def fleet(changes=lambda scenario: None, percent=100, seed=1, memory="512MiB"):
+    """A fleet on a host with room for all of it, and the host."""
+    spec = suite(lambda table: changes(table["scenarios"][0])).scenarios[0]
+    host = memvirt.Host(memory=memory, content="fingerprint", corpus=CORPUS, harvest_interval="10s")
+    return LivingFleet(host, spec, CORPUS, seed, overcommit_percent=percent, guest=None), host
+
+
+def given(life, batches=60):
+    """What a VM is given first, as plain lists."""
+    taken = itertools.islice(life.stream, batches)
+    rows = [(b.pages, b.ops, b.sources, b.work_ns, b.due_ns) for b in taken]
+    return [[None if part is None else np.asarray(part).tolist() for part in row] for row in rows]
+
+
+def group(**values):
+    return Group.model_validate({"name": "web", "vms": 4, "memory": "8MiB", "load": "busy", **values})
+
+
+# ---- who comes when
+
+
+def test_a_boot_keeps_its_rate_however_high_it_is():
+    """A rate of 1 GiB a second: no window is bounded by what one batch holds (256 MiB)."""
+    large = group(memory="2GiB", touched_percent=50, boot={"per_second": "1GiB"})
+    batches = [b for b in Filling(large, CORPUS).booting(0, 0, 5 * S) if b.sources is not None]
+    due = np.concatenate([np.repeat(b.due_ns, len(b.pages)) for b in batches])
+    assert len(due) == 1 << 18
+    planned = 5 * S + np.arange(len(due)) * S // (1 << 18)
+    assert (due <= planned).all()
+    assert (planned - due).max() <= S // 10
+
+
+def test_vms_that_come_twenty_a_second_come_twenty_a_second():
+    def stormy(scenario):
+        scenario["groups"] = [scenario["groups"][0] | {"vms": 40, "memory": "1MiB", "boot": {"every": "50ms"}}]
+
+    made, _ = fleet(stormy)
+    for second, there in ((0, 20), (1, 40)):
+        made.move_to(second * S, (second + 1) * S)
+        assert len(made.lives) == there
+    begun = [next(life.stream).due_ns[0] for life in made.lives.values()]
+    assert begun == [number * S // 20 for number in range(40)]
+
+
+def test_seconds_of_vms_do_not_begin_together():
+    made, _ = fleet(lambda scenario: scenario["groups"][0].update(vms=8))
+    made.move_to(0, S)
+    begins = []
+    for life in made.lives.values():
+        due = [row[4][0] for row in given(life) if row[4] and row[3]]
+        assert {(b - a) % S for a, b in itertools.pairwise(due)} == {0}
+        begins.append(due[0] % S)
+    web = sorted(begins[:8])
+    assert len(set(begins)) == len(begins)
+    assert min(b - a for a, b in itertools.pairwise(web)) == pytest.approx(S / 8, abs=2)
+
+
+# ---- common random numbers
+
+
+def test_another_group_or_another_vm_changes_nobody_s_stream():
+    def more(scenario):
+        first = scenario["groups"][0]
+        scenario["groups"] = [{**first, "name": "new", "vms": 2}, {**first, "vms": 7}, scenario["groups"][1]]
+
+    one, other = fleet()[0], fleet(more)[0]
+    for made in (one, other):
+        made.move_to(0, S)
+    assert set(one.lives) < set(other.lives)
+    for name, life in one.lives.items():
+        assert given(life) == given(other.lives[name]), name
+    fresh = fleet(seed=2)[0]
+    fresh.move_to(0, S)
+    assert given(fresh.lives["web-0"])[-5:] != given(fleet_of_web(), 60)[-5:]
+
+
+def fleet_of_web():
+    made, _ = fleet()
+    made.move_to(0, S)
+    return made.lives["web-0"]
+
+
+# ---- what has been set stays set
+
+
+def test_a_restart_keeps_load_patches_and_limit_and_who_comes_later_has_them_too():
+    def eventful(scenario):
+        scenario["groups"][0]["boot"] = {"every": "7s"}
+        scenario["events"] = [
+            {"at": "1s", "what": "set-load", "group": "web", "load": "idle"},
+            {"at": "2s", "what": "rewrite-image", "group": "web"},
+            {"at": "3s", "what": "set-limit", "group": "web", "limit_percent": 75},
+            {"at": "4s", "what": "restart", "group": "web"},
+        ]
+
+    made, host = fleet(eventful)
+    made.move_to(0, S)
+    before = made.lives["web-0"]
+    assert host.vms[0].engine_vm.account()["limit"] is None
+    for second in range(1, 8):
+        made.move_to(second * S, (second + 1) * S)
+    assert made.lives["web-0"] is not before
+    filling = Filling(group(), CORPUS)
+    assert not np.array_equal(filling.image_of(0), filling.image_of(1))
+    for name in ("web-0", "web-1"):
+        life = made.lives[name]
+        assert life.standing.load_at(8 * S) is made._spec.loads["idle"]
+        assert life.vm.engine_vm.account()["limit"] == 2048 * 75 // 100
+        first = next(life.stream)
+        assert np.array_equal(first.sources[: filling.image], filling.image_of(1))
+        rest = list(itertools.islice(life.stream, 20))
+        assert not any((batch.ops == FILL).any() for batch in rest if batch.work_ns), "patched once, by booting"
+
+
+def test_a_limit_that_falls_makes_pages_go_at_once():
+    host = memvirt.Host(memory="32MiB", swap="32MiB")
+    vm = host.create_vm("a", "8MiB", reservation="2MiB")
+    vm.access(np.arange(2048), np.ones(2048, bool))
+    assert vm.counters()["charged_pages"] == 2048
+    assert vm.set_limit("4MiB") == 4 << 20
+    assert vm.counters()["charged_pages"] == 1024
+    host.check()
+    vm.access(np.arange(2048), np.zeros(2048, bool))
+    assert vm.counters()["charged_pages"] <= 1024
+    with pytest.raises(ConfigError, match="a limit of 1MiB is below its reservation, 2MiB"):
+        vm.set_limit("1MiB")
+    assert vm.set_limit(None) == 0
+    vm.access(np.arange(2048), np.zeros(2048, bool))
+    assert vm.counters()["charged_pages"] == 2048
+    host.check()
+
+
+# ---- what VMs hold
+
+
+def test_shares_of_content_are_what_they_say():
+    filling = Filling(group(content={"image_percent": 20, "zero_percent": 10, "within_percent": 30}), CORPUS)
+    boots = [filling.boot(number) for number in range(4)]
+    pages = filling.touched
+    zero_from, within_from = filling.image, filling.image + filling.zero
+    own_from = within_from + filling.within
+    assert filling.within == pages * 30 // 100
+    for boot in boots:
+        within = set(boot.sources[within_from:own_from].tolist())
+        assert len(within) == WITHIN, "a few contents, many times"
+        assert not boot.sources[zero_from:within_from].any()
+        assert boot.again.tolist() == list(range(own_from, pages)), "written to, so that no two are equal"
+        assert np.array_equal(boot.sources[: filling.image], boots[0].sources[: filling.image])
+    held = [set(boot.sources[within_from:own_from].tolist()) for boot in boots]
+    assert all(one.isdisjoint(other) for one, other in itertools.combinations(held, 2))
+
+
+def test_the_memory_of_a_vm_declines_and_what_is_given_up_is_not_used_again():
+    def shrinking(scenario):
+        scenario["loads"]["busy"]["shrink"] = {"per_second": "512KiB", "to_percent": 50}
+
+    made, _ = fleet(shrinking)
+    made.move_to(0, S)
+    resident = 2048 * 80 // 100
+    for row in given(made.lives["web-0"], 80):
+        pages, ops = np.array(row[0]), np.array(row[1])
+        if (ops == DISCARD).any():
+            assert pages.tolist() == list(range(max(1024, resident - 128), resident))
+            resident = max(1024, resident - 128)
+        elif row[3]:
+            assert pages.max() < resident
+    assert resident == 1024
+
+
+# ---- lifetimes
+
+
+def test_drawn_lifetimes_are_exponential_and_each_vm_has_its_own():
+    drawn = np.array([Lifetime(mean=60 * S).drawn_ns(1, "web", number) for number in range(4000)]) / (60 * S)
+    assert drawn.mean() == pytest.approx(1, abs=0.05)
+    assert drawn.std() == pytest.approx(1, abs=0.08)
+    levels = np.linspace(0.05, 4, 60)
+    found = np.array([(drawn <= level).mean() for level in levels])
+    assert np.abs(found - (1 - np.exp(-levels))).max() < 1.63 / np.sqrt(4000)  # Kolmogorov-Smirnov, one in a hundred
+    assert len(set(drawn.tolist())) == 4000
+    assert Lifetime(mean=60 * S).drawn_ns(2, "web", 0) != Lifetime(mean=60 * S).drawn_ns(1, "web", 0)
+
+
+def test_vms_with_lifetimes_leave():
+    made, host = fleet(lambda scenario: scenario["groups"][0].update(vms=12, memory="1MiB", lifetime={"mean": "6s"}))
+    there = []
+    for second in range(25):
+        made.move_to(second * S, (second + 1) * S)
+        there.append(sum(vm.name.startswith("web") for vm in host.vms))
+    assert there == sorted(there, reverse=True)
+    assert there[0] == 12 > there[6] > there[24]
+
+
+# ---- requests
+
+
+def asking(**requests):
+    return Load.model_validate({**BUSY, "requests": {"per_second": 50, "touches": 20, "work": "2ms", **requests}})
+
+
+def test_requests_touch_parts_in_proportion_to_their_use():
+    touches = Touches(asking(), Space(6400, 640), Stream(1, 7, "load"), S)
+    pages, ops = touches.asked(1000)
+    assert len(pages) == 20_000
+    uses = np.bincount(pages, minlength=6400)
+    seen = set(touches.between(0, 2 * S)[0].tolist())
+    often = np.array([page in seen for page in range(6400)])  # all of the first part, a thirtieth of the second
+    assert 3000 < often.sum() < 3500
+    assert uses[often].sum() / 20_000 == pytest.approx(30 / 31, abs=0.01)
+    assert ops[pages >= 640].mean() == pytest.approx(0.2, abs=0.02) and not ops[pages < 640].any()
+    assert set(ops.tolist()) == {READ, WRITE}
+
+
+def test_requests_are_due_at_even_distances_and_what_else_is_done_lies_between():
+    def open_loop(scenario):
+        scenario["loads"]["busy"]["requests"] = {"per_second": 100, "touches": 5, "work": "1ms"}
+
+    made, _ = fleet(open_loop)
+    made.move_to(0, S)
+    rows = [row for row in given(made.lives["web-0"], 4 * 2 * SLICES) if row[3]]
+    due = list(itertools.chain.from_iterable(row[4] for row in rows if row[4]))
+    assert {b - a for a, b in itertools.pairwise(due)} == {S // 100}
+    asked = [row for row in rows if row[4]]
+    beside = [row for row in rows if not row[4]]
+    assert all(len(row[0]) == 5 * len(row[4]) and row[3] == 200_000 for row in asked)
+    work = sum(len(row[0]) * row[3] for row in beside)
+    assert work / (due[-1] - due[0]) == pytest.approx(0.3, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"requests": {"per_second": 500, "touches": 20, "work": "3ms"}}, "1.8 times what a processor can serve"),
+        ({"bursts": {"every": "10s", "last": "10s"}}, "bursts of 10s every 10s overlap"),
+        (
+            {"grow": {"per_second": "1MiB"}, "shrink": {"per_second": "1MiB", "to_percent": 10}},
+            "memory either grows or shrinks",
+        ),
+    ],
+)
+def test_loads_that_cannot_be_are_said(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        suite(lambda table: table["scenarios"][0]["loads"]["busy"].update(changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (lambda s: s["groups"][0].update(stay="5s", lifetime={"mean": "5s"}), "give either stay or lifetime"),
+        (lambda s: s["groups"][0].update(boot={"at": "25s"}), "no VM of it ever comes: the scenario ends at 25s"),
+        (lambda s: s.update(events=[_event(), _event(at="2s")]), "goes back"),
+        (lambda s: s.update(events=[_event(spread="6s"), _event(at="8s")]), "overlaps.*goes on until 11s"),
+        (lambda s: s.update(events=[_event(what="set-limit")]), "set-limit needs it"),
+        (lambda s: s.update(events=[_event(limit_percent=10)]), "is what set-limit sets; restart has none"),
+        (
+            lambda s: (s["groups"][0].update(reservation_percent=50), s.update(events=[_event(
+                what="set-limit", limit_percent=40)])),
+            "40 % is below what the group reserves, 50 %",
+        ),
+    ],
+)  # fmt: skip
+def test_groups_and_events_that_cannot_be_are_said(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        suite(lambda table: changes(table["scenarios"][0]))
+
+
+def _event(**values):
+    return {"at": "5s", "what": "restart", "group": "web", **values}
