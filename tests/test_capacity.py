@@ -22,6 +22,7 @@ from memvirt.report.figures.catalog import KINDS, make
 from memvirt.report.figures.drawing import draw
 from memvirt.report.page.content import learned
 from memvirt.report.runs import read_runs
+from memvirt.report.summary import groups
 from memvirt.results.run_folder import Results, load, read_manifest
 from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import validate
@@ -122,7 +123,7 @@ def test_strict_commitment_admits_what_memory_divides_into(shop, memvirt):
     (none,) = json.loads(out)["columns"]
     assert code == 0 and none["answer"] == 12 and none["outcome"] == "found", err
     assert none["beyond"]["status"] == "refused" and "commit='strict'" in none["beyond"]["reason"]
-    assert none["n_plus_1"] == {"hosts": 4, "answer": 9} and none["ratio"] == "1.00"
+    assert none["n_plus_1"] == {"hosts": 4, "answer": 9} and none["ratio"] == "1.0000"
 
 
 @pytest.mark.parametrize("memory", [12, 16])
@@ -220,7 +221,7 @@ def test_cells_that_do_not_end_count_as_not_meeting_and_are_said(shop, tmp_path)
 def test_a_size_is_an_ordinary_cell_of_the_scenario_with_so_many_vms(shop):
     made = search(shop())
     cell = made.cell("swap", 5, 2)
-    assert cell.name == "open-web.vms=5--swap--s2" and cell.ratio == "0.56"
+    assert cell.name == "open-web.vms=5--swap--s2" and cell.ratio == "0.5625"
     assert [group.count(100) for group in cell.spec.groups] == [5, 2]
     assert cell.asked["sweep"] == {"web.vms": "5"} and cell.host == made.cell("swap", 9, 2).host
     assert made.named([cell.name]) == [cell]
@@ -288,6 +289,14 @@ def test_objectives_that_no_size_or_every_size_meets(shop, memvirt, slo, code, s
     words = ("--vary", "web.vms", "--slo", slo, *ALIKE, "--preset", "swap", "--between", "30,31", "--out", "r")
     ended, out, err = memvirt("capacity", shop(touched=100, load="all"), *words)
     assert ended == code and said in err and "web" in out
+
+
+def test_neighbours_of_a_large_fleet_are_rows_of_their_own(shop, tmp_path):
+    file = shop(change=lambda text: text.replace('"1MiB"', '"256KiB"').replace('"16MiB"', '"256MiB"'))
+    made = search(file, between=(1, 900))
+    searched(made, tmp_path / "r", lambda size, *_: 1.0 if size <= 700 else 1.2)
+    sizes = [group.rows[0].value_of("web.vms") for group in groups(load(tmp_path / "r"))]
+    assert sizes == sorted(set(sizes), key=int) and {"700", "701"} <= set(sizes)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from memvirt.experiment.suite import AnyScenario, Suite
 from memvirt.experiment.sweep import MOST_CELLS, NO_POINT, Axes, axes, points, require_few
 from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.results.manifest import Asked
-from memvirt.results.record import Role, cell_name, sha256_of
+from memvirt.results.record import Role, cell_name, ratio_text, sha256_of
 from memvirt.results.shards import Shard
 from memvirt.settings.config import HostConfig
 from memvirt.settings.costs import load as cost_model
@@ -56,6 +56,7 @@ class Cell:
     files: tuple[FileRead, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)  # see memvirt.results.record
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    ratio_digits: int | None = None  # None: as its scenario spells ratios
 
     @property
     def name(self) -> str:
@@ -92,6 +93,8 @@ class Cell:
     @property
     def ratio(self) -> str:
         """Overcommit; of a simulated cell, the share of its pages that fits in memory."""
+        if self.ratio_digits is not None:
+            return ratio_text(sum(self.sizes), self.host.memory, self.ratio_digits)
         return self.spec.ratio(self.overcommit_percent, self.host)
 
     def bytes_needed(self) -> int:

@@ -31,6 +31,7 @@ from memvirt.experiment.suite import Suite
 from memvirt.results.manifest import Asked, Search
 from memvirt.units import suggest
 
+RATIO_DIGITS = 4  # tables tell sizes apart by their ratios, and neighbours of a large fleet have nearly the same
 MOST = 4096  # VMs of a group, as [[scenarios.groups]] allows
 SHOWN = ("slowdown", "effective_overcommit", "swap_traffic_mib", "cpu_overhead_percent")  # behind the objectives
 NAME = re.compile(r"\.vms=(\d+)--(.+)--s(\d+)\Z")  # the end of a cell's name: size, column, seed
@@ -107,6 +108,7 @@ def resized(base: Cell, search: Search, size: int) -> Cell:
         scenario=f"{search.scenario}-{search.varied}={size}",
         spec=with_vms(base.spec, search.group, size),
         asked={**base.asked, "sweep": swept},
+        ratio_digits=RATIO_DIGITS,
     )
 
 

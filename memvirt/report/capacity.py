@@ -18,7 +18,7 @@ from memvirt.experiment.capacity import Answer, holds
 from memvirt.experiment.objectives import judge
 from memvirt.experiment.searching import Found, of_records
 from memvirt.report.figures.data import fault_name
-from memvirt.report.summary import MISSING, figures
+from memvirt.report.summary import MISSING, figures, ratio_label
 from memvirt.results.manifest import Asked
 from memvirt.results.record import Record
 
@@ -125,14 +125,18 @@ def _numbers(found: Found, column: str, answer: Answer) -> tuple[str, str, str, 
         return f"< {found.search.low}", MISSING, MISSING, "0"
     size = {"all": f"≥ {answer.size}", "unfinished": f"{answer.size}…"}.get(answer.outcome, str(answer.size))
     by_seed = " ".join(str(each) for each in answer.by_seed.values())
-    return size, ratio(found, column, answer.size), by_seed, str(answer.with_spare(found.search.hosts))
+    return size, _label(found, column, answer.size), by_seed, str(answer.with_spare(found.search.hosts))
 
 
 def ratio(found: Found, column: str, size: int) -> str:
-    """Memory promised to memory there, with so many VMs."""
-    return next(
-        (each.ratio for (preset, there, _), each in found.records.items() if (preset, there) == (column, size)), MISSING
-    )
+    """Memory promised to memory there with so many VMs, as records spell it; "" where no cell of the size was run."""
+    of = (each.ratio for (preset, there, _), each in found.records.items() if (preset, there) == (column, size))
+    return next(of, "")
+
+
+def _label(found: Found, column: str, size: int) -> str:
+    told = ratio(found, column, size)
+    return ratio_label(told) if told else MISSING
 
 
 def curve(found: Found, column: str) -> list[tuple[str, ...]]:
@@ -146,7 +150,7 @@ def curve(found: Found, column: str) -> list[tuple[str, ...]]:
         ended = {each.status for (preset, there, _), each in found.records.items() if (preset, there) == (column, size)}
         mark = "the answer" if size == answer.size and answer.outcome == "found" else ""
         note = ", ".join(filter(None, [mark, *sorted(ended - {"done"})]))
-        rows.append((str(size), ratio(found, column, size), *values, meets, note))
+        rows.append((str(size), _label(found, column, size), *values, meets, note))
     return rows
 
 
