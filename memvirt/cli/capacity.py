@@ -190,10 +190,10 @@ def _searched(
 
 
 def _say_search(made: "Sizing", folder: Path) -> None:
-    search = made.search
+    search, seeds = made.search, f"seeds 1 to {len(made.seeds)}" if len(made.seeds) > 1 else "seed 1"
     say(
         f"{made.plan.suite.name}, tier {made.plan.tier}: {search.group} VMs from {search.low} to {search.high} "
-        f"(limit: {search.limit}), first guess {search.start}; {', '.join(made.columns)}; {len(made.seeds)} seeds, "
+        f"(limit: {search.limit}), first guess {search.start}; {', '.join(made.columns)}; {seeds}, "
         f"into {folder}"
     )
 
@@ -210,7 +210,8 @@ def _say_cell(progress: "Progress", found: "Found") -> None:
     told = values or f"{record.status}: {record.reason}"
     kept = " (kept)" if progress.resumed else ""
     size = record.swept[found.search.varied]
-    say(f"{record.preset}, {size} VMs, seed {record.seed}: {'meets' if judged.meets else 'fails'}, {told}{kept}")
+    verdict = "meets" if judged.meets else "fails"
+    say(f"{record.preset}, {size} VM{'s' if size != '1' else ''}, seed {record.seed}: {verdict}, {told}{kept}")
 
 
 def _print_found(found: "Found") -> None:
