@@ -186,16 +186,52 @@ def test_ksmtuned_boosts_decays_and_stops():
         targets = decide("ksmtuned", snapshot(free, busy, total=total, memo=memo))
         memo = targets.memo
         seen.append(targets.scan_pages)
-    assert seen == [364, 664, 964, 1250, 1250, 1200, 1150]
+    assert seen == [300, 600, 900, 1200, 1250, 1200, 1150]
     assert targets.scan_sleep_ns == 10_000_000
     idle = replace(busy, configured_pages=total // 4)
     assert decide("ksmtuned", snapshot(total * 3 // 4, idle, total=total)).scan_pages == 0
     assert decide("ksmtuned", snapshot(0, idle, total=total // 2)).scan_sleep_ns == 20_000_000
+    stopped = decide("ksmtuned", snapshot(total * 3 // 4, idle, total=total, memo=memo))
+    assert stopped.scan_pages == 0 and stopped.memo == memo, "the number stays while it is stopped"
+
+
+def ask_ksmtuned(gib, committed_percent, free_percent):
+    total = gib << 18
+    vm = VmView(name="a", configured_pages=total * committed_percent // 100, held_pages=total // 2)
+    return decide("ksmtuned", snapshot(total * free_percent // 100, vm, total=total))
+
+
+@pytest.mark.parametrize(
+    ("gib", "committed", "free", "pages"),
+    [
+        (1, 50, 60, 0),
+        (2, 50, 60, 0),
+        (4, 50, 60, 0),
+        (8, 75, 60, 0),
+        (8, 85, 60, 64),
+        (8, 100, 22, 64),
+        (8, 100, 10, 300),
+    ],
+)
+def test_ksmtuned_vectors(gib, committed, free, pages):
+    """By hand from the script: the threshold is 20 %, or 2 MiB; the first boost starts from 0."""
+    assert ask_ksmtuned(gib, committed, free).scan_pages == pages
+
+
+@pytest.mark.parametrize(("gib", "ms"), [(8, 20), (12, 13), (16, 10), (64, 10), (256, 10)])
+def test_ksmtuned_never_rests_for_less_than_10_ms(gib, ms):
+    assert ask_ksmtuned(gib, 85, 60).scan_sleep_ns == ms * 1_000_000
+
+
+def test_ksmtuned_on_a_host_of_1_mib_has_the_constant_for_a_threshold():
+    vm = VmView(name="a", configured_pages=1, held_pages=1)
+    assert decide("ksmtuned", snapshot(600, vm, total=1024)).scan_pages == 0
+    assert decide("ksmtuned", snapshot(500, vm, total=1024)).scan_pages == 300
 
 
 def test_mom_tunes_ksm_beside_its_balloons():
     vm = VmView(name="a", configured_pages=1000, held_pages=1000)
-    assert decide("mom", snapshot(0, vm)).scan_pages == 364
+    assert decide("mom", snapshot(0, vm)).scan_pages == 400, "from what the kernel looks at, 100"
     assert decide("mom", snapshot(0, vm), tune_ksm=False).scan_pages is None
 
 

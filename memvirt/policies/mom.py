@@ -18,6 +18,8 @@ from memvirt.policies.base import Percent, Positive, PositivePercent, Snapshot, 
 from memvirt.policies.ksmtuned import KsmTuned
 
 _PPM = 1_000_000
+# Of ksm.rules: no constant part, no shortest pause, and the kernel's own pages_to_scan to begin with (mm/ksm.c: 100).
+_KSM = KsmTuned(threshold_pages=0, least_sleep_ns=1, first_pages=100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Mom:
     max_step_percent: Percent = 5
     min_step_ppm: int = 2500  # 0.25 %
     samples: Positive = 10
-    tune_ksm: bool = True  # MOM's ksm.rules beside its balloon.rules, with the defaults of ksmtuned
+    tune_ksm: bool = True  # MOM's ksm.rules beside its balloon.rules
 
     def decide(self, snapshot: Snapshot) -> Targets:
         memo: dict[str, tuple[int, ...]] = {"host": self._remember(snapshot, "host", snapshot.free_pages)}
@@ -47,7 +49,7 @@ class Mom:
                 size = self._size(vm, used, host_free)
                 if abs(size - vm.size_pages) * _PPM > self.min_step_ppm * vm.size_pages:
                     wanted[vm.name] = vm.configured_pages - size
-        ksm = KsmTuned().decide(snapshot) if self.tune_ksm else Targets()
+        ksm = _KSM.decide(snapshot) if self.tune_ksm else Targets()
         return Targets(
             balloon_pages=changed_balloons(snapshot.vms, wanted),
             scan_pages=ksm.scan_pages,
