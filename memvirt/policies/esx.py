@@ -13,6 +13,7 @@ are compared by cross multiplication and nothing is rounded.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView, changed_balloons, inflation
 
@@ -23,6 +24,7 @@ _STEPS = 256  # one decision hands out its pages in at most about this many turn
 class Esx:
     """Lowest adjusted shares-per-page gives; thresholds are per cent of host memory."""
 
+    weighs_marks: ClassVar[bool] = True
     interval_ns: Positive = 15_000_000_000
     idle_tax_percent: Percent = 75
     high_percent: Percent = 6

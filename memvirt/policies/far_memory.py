@@ -7,6 +7,7 @@ not, so they are options. Needs the cold-age histogram in the snapshot; without 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView
 
@@ -18,6 +19,7 @@ _MINUTE_NS = 60_000_000_000
 class FarMemory:
     """Per-VM cold-age threshold from the K-th percentile of past best ages."""
 
+    weighs_marks: ClassVar[bool] = True
     interval_ns: Positive = _MINUTE_NS
     slo_ppm: int = 2000  # promotions a minute, of the working set: 0.2 %
     percentile: Percent = 98

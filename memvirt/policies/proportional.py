@@ -1,6 +1,7 @@
 """memvirt's own plain rule: below the low watermark, shrink every guest by its share of what is spare."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from memvirt.policies.base import Percent, Positive, Snapshot, Targets, changed_balloons, inflation, split_by_weight
 
@@ -14,6 +15,7 @@ class Proportional:
     the background reclaimer does.
     """
 
+    weighs_marks: ClassVar[bool] = True
     interval_ns: Positive = 1_000_000_000
     headroom_percent: Percent = 2
 

@@ -3,7 +3,8 @@ a reader would otherwise take for more than it is.
 
     caption     suite, tier, seeds, corpus, version, settings that were changed
     marks       best, intervals, seeds that lie apart
-    warnings    a tier for tests, too few seeds, rows whose decider slept, orders that saw no accessed marks
+    warnings    a tier for tests, too few seeds, rows whose decider slept, mechanisms that had no part in the numbers,
+                orders that saw no accessed marks
     endings     how rows without numbers ended
 """
 
@@ -17,6 +18,7 @@ from memvirt.report.columns import COLUMNS
 from memvirt.report.escape import plain
 from memvirt.report.statistics import MIN_SEEDS
 from memvirt.report.summary import Group, idle, ratio_label
+from memvirt.report.unused import unused
 from memvirt.results.record import Record
 from memvirt.settings.presets import names
 
@@ -62,6 +64,7 @@ def notes(every: Sequence[Group], records: Sequence[Record]) -> list[str]:
         *_marks(every),
         *_tier(records[0]),
         *(f"{IDLE} {text}" for text in idle_deciders(records)),
+        *unused(records),
         *_unseen(records),
         *endings(every),
     ]

@@ -133,17 +133,19 @@ class Ksmd:
     def scan(self):
         self.unstable = {}
         self.follow_hints()
+        met = False
         for where in sorted(self.pages):
             frame = self.pages[where]
             if frame is None:
                 if where in self.items:
                     self.remove(self.items.pop(where))
                 continue
+            met = True
             item = self.items.setdefault(where, Item())
             if frame.users is None and self.skip(item):
                 continue
             self.look(where, frame, item)
-        self.scans += 1
+        self.scans += met  # a pass in which no page was there is none
 
     def look(self, where, frame, item):
         if frame.users is not None:

@@ -39,7 +39,7 @@ class Sharing:
             self.cursor = 0
         while looked < pages:
             if self.cursor == 0:
-                self.index = {}
+                self.index, self.met = {}, False
                 for _, frame in sorted(oracle.frames.items()):
                     if frame.stable:
                         self.index.setdefault(self.key(frame), []).append(frame.number)
@@ -47,12 +47,13 @@ class Sharing:
             if frame is not None and not frame.pinned:
                 looked += 1
                 self.scanned += 1
+                self.met = True
                 oracle.spend("scan", oracle.costs["scan_visit"])
                 merged += self.visit(frame)
             self.cursor += 1
             if self.cursor == oracle.config.memory:
                 self.cursor = 0
-                self.full += 1
+                self.full += self.met  # a pass in which no page was there is none
                 break
         return merged
 

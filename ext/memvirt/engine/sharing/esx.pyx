@@ -81,6 +81,7 @@ cdef class EsxScanner(Scanner):
             if not self.index.mapping.charges.of[vm].open:
                 continue
             self.step[vm] = 0
+            self.met[vm] = False
             ended = False
             while not ended and not self.clock.interrupt.asked():
                 frame = self._draw(<vmid_t>vm, &ended)
@@ -116,7 +117,10 @@ cdef class EsxScanner(Scanner):
         if ended[0]:
             self.step[vm] = 0
             self.order[vm] += 1
-            self.full_scans += 1
+            self.full_scans += self.met[vm] or frame != NONE
+            self.met[vm] = False
+        elif frame != NONE:
+            self.met[vm] = True
         return frame
 
     cdef bint _visit(self, hfn_t frame) except? True nogil:
@@ -126,5 +130,6 @@ cdef class EsxScanner(Scanner):
 
     cdef void forget_vm(self, vmid_t vm) noexcept nogil:
         self.step[vm] = 0
+        self.met[vm] = False
         self.order[vm] = 0
         self.ready_ns[vm] = 0

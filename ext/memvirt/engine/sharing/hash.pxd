@@ -4,6 +4,7 @@ from .scanner cimport Scanner
 
 cdef class HashScanner(Scanner):
     cdef hfn_t cursor
+    cdef bint met                   # a page in the pass that goes on: one without is none
     cdef readonly bint zero_only
 
     cdef hfn_t waiting              # hashed, its cell asked for, not looked up yet; NONE between slices

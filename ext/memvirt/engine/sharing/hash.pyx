@@ -33,6 +33,8 @@ cdef class HashScanner(Scanner):
         cdef uint32_t merged = 0, looked = 0
         if pages == NONE:
             self.cursor = 0
+        if self.cursor == 0:
+            self.met = False
         merged += self.follow_hints(pages, &looked)
         while looked < pages:
             if self.cursor % ASK_EVERY == 0 and self.clock.interrupt.asked():
@@ -43,7 +45,7 @@ cdef class HashScanner(Scanner):
             self.cursor += 1
             if self.cursor == self.index.frames.nr_frames:
                 self.cursor = 0
-                self.full_scans += 1
+                self.full_scans += self.met
                 break
         return merged + self._share_waiting()
 
@@ -51,6 +53,7 @@ cdef class HashScanner(Scanner):
         """Look at this frame. Returns whether one was merged away: this one, or the one that waited."""
         if not self.index.mergeable(frame):
             return False
+        self.met = True
         looked[0] += 1
         self.pages_scanned += 1
         self.clock.spend(CPU_SCAN, self.clock.costs.scan_visit)
