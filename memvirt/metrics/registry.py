@@ -10,6 +10,7 @@ Families stand for a metric per member: `sim_ns.KIND` per fault kind, `cpu_ns.ME
 from collections.abc import Iterable
 
 from memvirt.errors import ConfigError
+from memvirt.metrics.guests import GUEST_EVENTS
 from memvirt.metrics.metric import Better, Kind, Metric
 from memvirt.metrics.sharing import SHARING, SHARING_TIMES
 from memvirt.names import FAULTS, FRAME_USES, MECHANISMS
@@ -21,7 +22,12 @@ _EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("reads", "accesses", _NONE, "loads by VMs"),
     ("writes", "accesses", _NONE, "stores by VMs"),
     ("fills", "pages", _NONE, "pages given a content of the corpus as a whole"),
-    ("discards", "pages", _NONE, "pages whose content a VM gave up (free page reporting, balloon)"),
+    (
+        "discards",
+        "pages",
+        _NONE,
+        "accesses by which a VM frees a page; without a guest nothing happens, and the host learns of it by reporting",
+    ),
     ("tcache_refills", "accesses", _DOWN, "the translation cache had no entry, the table served it"),
     ("fault_zero", "faults", _NONE, "first touch: a frame of zeros"),
     ("fault_huge", "faults", _NONE, "first touch served with a whole 2 MiB block"),
@@ -119,33 +125,6 @@ _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ),
     ("swap_clusters_discarded", "clusters", _NONE, "clusters of slots given back to the file system"),
 )
-
-# What a VM's guest counts of itself (engine/guest.pxd, in its order); registered as guest.NAME.
-_GUEST_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
-    ("guest_faults", "faults", _NONE, "faults the guest served"),
-    ("guest_faults_failed", "faults", _DOWN, "faults it could not serve"),
-    ("guest_zeroed", "pages", _NONE, "new anonymous pages"),
-    ("cache_read", "pages", _NONE, "page cache read from its file for the first time"),
-    ("cache_reread", "pages", _DOWN, "page cache read again after it was dropped"),
-    ("cache_dropped", "pages", _NONE, "page cache evicted without I/O"),
-    ("cache_written", "pages", _DOWN, "dirty page cache written, then evicted"),
-    ("guest_swap_in", "pages", _DOWN, "pages read from the guest's own swap"),
-    ("guest_swap_out", "pages", _DOWN, "pages written to the guest's own swap"),
-    ("guest_swap_dropped", "pages", _NONE, "evicted without I/O: the slot still held the same bytes"),
-    ("evict_failed_machine", "pages", _DOWN, "evictions the host below could not carry out"),
-    ("evict_failed_slot", "pages", _DOWN, "evictions without a free slot of guest swap"),
-    ("oom", "faults", _DOWN, "faults for which the guest found no page by any means"),
-    ("discarded", "pages", _NONE, "pages the guest freed"),
-    ("ballooned", "pages", _NONE, "pages moved into the balloon"),
-    ("deflated", "pages", _NONE, "pages moved out of it"),
-    ("oom_deflated", "pages", _DOWN, "of these, the ones given to an out-of-memory guest"),
-    ("balloon_refused_floor", "events", _DOWN, "balloon steps cut short by the guest's floor"),
-    ("balloon_refused_pages", "events", _DOWN, "balloon steps cut short: nothing free, nothing to reclaim"),
-    ("balloon_refused_machine", "events", _DOWN, "balloon steps cut short by a failure below"),
-    ("reported", "pages", _NONE, "pages named by free page reporting"),
-    ("report_failed", "events", _DOWN, "reports that failed below"),
-)
-
 
 # States, times and what is derived from events.
 _STATES: tuple[Metric, ...] = (
@@ -356,7 +335,7 @@ def _families() -> list[Metric]:
                 ("p99", "ns", Kind.SIM_TIME, "99th percentile"),
             )
         ]
-    rows += [Metric(f"guest.{name}", unit, Kind.COUNTER, text, better) for name, unit, better, text in _GUEST_EVENTS]
+    rows += [Metric(f"guest.{name}", unit, Kind.COUNTER, text, better) for name, unit, better, text in GUEST_EVENTS]
     return rows
 
 

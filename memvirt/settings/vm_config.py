@@ -12,6 +12,7 @@ from memvirt.settings.config import HostConfig, order_problems
 from memvirt.settings.diagnose import Conflicts, Problem, report
 from memvirt.settings.fields import (
     Count,
+    Interval,
     Model,
     Name,
     Pages,
@@ -39,7 +40,10 @@ class GuestOptions(Model):
     oom_deflate_pages: Count = Field(default=256, description="pages the balloon gives back to a guest that has none")
     report_order: Annotated[int, Field(strict=True, ge=0, le=10)] | None = Field(
         default=None,
-        description="free page reporting: order of the blocks named (no host asks for it so far); none = off",
+        description="free page reporting: order of the free blocks that the guest names (Linux: 9); none = off",
+    )
+    report_delay: Interval = Field(
+        default=2_000_000_000, description="simulated time from a free block to the pass that reports it; Linux: 2 s"
     )
     replacement: Replacement = Field(default="clock", description="order in which its pages go")
     replacement_options: dict[str, int | str] = Field(default={}, description="options of that order")
@@ -120,6 +124,8 @@ class VmConfig(Model):
         if not guest.low_pages <= guest.high_pages < self.memory:
             text = f"low {guest.low_pages} <= high {guest.high_pages} < {self.memory} pages of memory must hold"
             problems.append(Problem(("low_pages",), text))
+        if guest.report_delay == 0:
+            problems.append(Problem(("report_delay",), "is zero; did you mean 2s?"))
         if guest.balloon_floor > self.memory:
             problems.append(Problem(("balloon_floor",), f"is more than the VM's memory, {format_pages(self.memory)}"))
         return problems

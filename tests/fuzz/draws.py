@@ -140,7 +140,7 @@ def host(draw, profile):
             settings |= {"sharing": "hash", "sharing_options": {}}
     settings["on_exhausted"] = draw.choice(["stop", "stop", "kill", "wait"])
     settings["provisioning"] = draw.choice(["thin", "thin", "thin", "thin-huge", "thick"])
-    settings["commit"] = draw.choice(["always", "always", "heuristic", "strict"])
+    settings["commit"] = draw.choice(["always", "always", "heuristic", "nominal", "strict"])
     settings["harvest_interval"] = draw.choice([20_000, 1_000_000, 100_000_000])
     if draw.maybe(0.3):
         settings["compact_threshold"] = draw.choice([0, 300, 900])
@@ -187,6 +187,7 @@ def guest(draw, pages):
         "balloon_floor": draw.choice([0, 0, pages // 4]) * PAGE,
         "oom_deflate_pages": draw.choice([0, 1, 256]),
         "report_order": draw.choice([None, None, 0, 3]),
+        "report_delay": draw.choice(["1us", "30us", "2ms"]),
         "swappiness": draw.choice([0, 60, 100, 200]),
         "replacement": name,
         "replacement_options": options,

@@ -11,6 +11,7 @@ class Guest:
     balloon_floor: Final[int]
     oom_deflate_pages: Final[int]
     balloon_target: int
+    report_delay_ns: Final[int]
     def __init__(
         self,
         hardware: Hardware,
@@ -27,6 +28,7 @@ class Guest:
         report_order: int | None = None,
         replacement: str = "clock",
         swappiness: int = 0,
+        report_delay_ns: int = 2_000_000_000,
     ) -> None: ...
     def metadata_bytes(self) -> int: ...
     def check(self) -> None: ...

@@ -6,12 +6,9 @@ whole free blocks instead and leaves them free: the guest may use them at any ti
 then. A freed page is otherwise never mentioned to the hardware, and that is the semantic gap of virtualized memory.
 """
 
-from ..types cimport EMPTY, NONE, OK, REFUSED, gfn_t, uint64_t
+from ..types cimport EMPTY, MAX_ORDER, NONE, OK, REFUSED, gfn_t, uint64_t
 from .guest cimport HARDWARE_ERRED
 from .guest_memory cimport GuestMemory
-
-cdef enum:
-    REPORT_BATCH = 32           # blocks that must stay free above `low` for reporting to run, as Linux
 
 
 cdef int balloon_step(Guest guest, uint32_t pages, uint32_t *moved) except -1 nogil:
@@ -60,13 +57,34 @@ cdef int _inflate_one(Guest guest) except -1 nogil:
     return OK
 
 
+cdef uint32_t unreported(Guest guest) noexcept nogil:
+    cdef uint32_t blocks = 0
+    cdef int order
+    if guest.memory.nr_blocks == 0:
+        return 0
+    for order in range(guest.memory.report_order, MAX_ORDER + 1):
+        blocks += guest.memory.buddy.free_blocks(order) << (order - guest.memory.report_order)
+    return blocks - guest.memory.nr_reported
+
+
+cdef bint may_report(Guest guest) noexcept nogil:
+    cdef uint64_t least = guest.low_pages + (<uint64_t>MESSAGE_BLOCKS << max(guest.memory.report_order, 0))
+    return guest.memory.nr_blocks != 0 and guest.memory.buddy.nr_free > least
+
+
 cdef int report(Guest guest, uint32_t blocks, uint32_t *reported) except -1 nogil:
+    cdef int outcome
     reported[0] = 0
-    if guest.memory.nr_blocks == 0 or (guest.memory.buddy.nr_free
-                                       <= guest.low_pages + (<uint64_t>REPORT_BATCH << guest.memory.report_order)):
+    if not may_report(guest) or unreported(guest) == 0:
         return OK
     guest.own()
-    return _report(guest, guest.memory, blocks, reported)
+    guest.hardware.begin_report()
+    try:
+        outcome = _report(guest, guest.memory, blocks, reported)
+    finally:
+        guest.count.report_freed += guest.hardware.end_report()
+        guest.count.report_messages += 1
+    return outcome
 
 
 cdef int _report(Guest guest, GuestMemory memory, uint32_t blocks, uint32_t *reported) except -1 nogil:
@@ -99,5 +117,6 @@ cdef int _release_block(Guest guest, GuestMemory memory, uint32_t block) except 
         memory.buddy.give(first, memory.report_order)
     if outcome == OK:
         memory.reported[block] = 1
+        memory.nr_reported += 1
         guest.count.reported += <uint64_t>1 << memory.report_order
     return outcome

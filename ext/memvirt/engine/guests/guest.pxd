@@ -4,7 +4,7 @@ from .guest_memory cimport PAGE_CLEAN, PAGE_DIRTY, PAGE_LOCKED, GuestMemory
 from .hardware cimport Hardware
 from .ring cimport Sharer
 from ..replacement.order cimport Order
-from ..types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
+from ..types cimport gfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
 
 cdef enum:
     HARDWARE_ERRED = 255        # beside the outcomes: what a request has come to until it has answered
@@ -44,6 +44,8 @@ cdef struct GuestCounters:
     uint64_t balloon_refused_pages      # ... nothing free, nothing to reclaim
     uint64_t balloon_refused_machine    # ... the hardware failed
     uint64_t reported                   # pages named by free page reporting
+    uint64_t report_messages            # in so many messages
+    uint64_t report_freed               # of the pages, those of which the host held anything
     uint64_t report_failed              # reports the hardware failed
 
 
@@ -58,6 +60,7 @@ cdef class Guest:
     cdef uint32_t _anon_share                   # anonymous pages due, in 65536ths of a page; below one
     cdef readonly uint32_t balloon_floor        # pages the balloon always leaves to the guest
     cdef readonly uint32_t oom_deflate_pages    # given back when the guest is out of memory; 0: never
+    cdef readonly int64_t report_delay_ns       # from a free block to the pass that reports it
     cdef readonly uint32_t balloon_target       # pages; a step says what of it cannot be
     cdef GuestCounters count
 

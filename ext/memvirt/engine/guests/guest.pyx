@@ -63,13 +63,13 @@ cdef class Guest:
     """A guest with `vpns` pages of address space and `pages` pages of guest-physical memory.
 
     cache_border: first vpn of the page cache (default: no page cache). report_order: block size for free page
-    reporting (default: off). seed: of the draws of a random replacement. All numbers but the seed are pages, swap_slots
+    reporting (default: off), report_delay_ns: how long after a block is free it is reported. seed: of the draws of a random replacement. All numbers but the seed are pages, swap_slots
     included. Raises ConfigError for numbers out of range. parent: whose tables it uses until one of the two changes
     something; it was made with the same arguments.
     """
 
     def __cinit__(self, Hardware hardware not None, vpns, pages, *, low_pages=0, high_pages=0, balloon_floor=0,
-                  oom_deflate_pages=256, swappiness=0, uint64_t seed=0, Guest parent=None, **tables):
+                  oom_deflate_pages=256, swappiness=0, report_delay_ns=2_000_000_000, uint64_t seed=0, Guest parent=None, **tables):
         global guests_made
         guests_made += 1
         self._ring.number = guests_made
@@ -87,6 +87,7 @@ cdef class Guest:
         self.balloon_floor = whole("balloon_floor", balloon_floor, 0, pages)
         self.oom_deflate_pages = whole("oom_deflate_pages", oom_deflate_pages, 0, <long long>NONE - 1)
         self.swappiness = whole("swappiness", swappiness, 0, 200)
+        self.report_delay_ns = report_delay_ns
 
     def __dealloc__(self):
         if self._ring.next != NULL:             # NULL: not even begun
@@ -335,7 +336,7 @@ cdef class Guest:
         cdef Guest twin = Guest(
             hardware, self.memory.nr_vpns, self.memory.nr_pages, low_pages=self.low_pages, high_pages=self.high_pages,
             balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages, swappiness=self.swappiness,
-            seed=seed, parent=self)
+            report_delay_ns=self.report_delay_ns, seed=seed, parent=self)
         if ORDERS[self.memory.replacement].draws or self.memory.nr_locked:  # to ask it is to draw; locked is so here alone
             twin.own()
             twin.memory.unlock_all()
@@ -376,7 +377,7 @@ cdef class Guest:
         """What sets two guests apart that were made with other arguments: "name: this, that"; None if nothing does."""
         for name in ("nr_vpns", "nr_pages", "cache_border", "swap_slots", "kernel_pages", "low_pages", "high_pages",
                      "balloon_floor", "oom_deflate_pages", "report_order", "replacement", "replacement_options",
-                     "swappiness"):
+                     "report_delay_ns", "swappiness"):
             mine, its = (getattr(guest if hasattr(guest, name) else guest.memory, name) for guest in (self, other))
             if mine != its:
                 return f"{name}: {mine}, {its}"

@@ -37,6 +37,7 @@ cdef class GuestMemory:
     cdef gfn_t *balloon                         # [nr_pages] a stack: the first nr_balloon are the balloon
     cdef uint8_t *reported                      # [nr_blocks] 1: reported and not used since; NULL: reporting is off
     cdef uint32_t nr_blocks                     # whole blocks of report_order
+    cdef readonly uint32_t nr_reported          # of them: marked so
     cdef uint32_t report_hand                   # block that is examined next
     cdef readonly uint32_t nr_balloon
     cdef readonly uint32_t nr_locked            # pages that are not evicted

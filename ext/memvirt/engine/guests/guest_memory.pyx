@@ -109,6 +109,7 @@ cdef class GuestMemory:
         """The page that the buddy allocator chooses. Its block must be reported again once it is free again."""
         cdef int outcome = self.buddy.take(0, gfn)
         if outcome == OK and self.reported != NULL:
+            self.nr_reported -= self.reported[gfn[0] >> self.report_order]
             self.reported[gfn[0] >> self.report_order] = 0
         return outcome
 
@@ -249,6 +250,7 @@ cdef class GuestMemory:
         if twin.reported != NULL:
             memcpy(twin.reported, self.reported, self.nr_blocks + 1)
         twin.report_hand = self.report_hand
+        twin.nr_reported = self.nr_reported
         twin.nr_balloon = self.nr_balloon
         twin.nr_locked = self.nr_locked
         twin.nr_clean_anon = self.nr_clean_anon
@@ -267,9 +269,14 @@ cdef class GuestMemory:
         self._check_pages()
         self._check_copies()
         cdef uint64_t page
+        cdef uint32_t reported = 0
         for page in range(<uint64_t>self.nr_blocks << max(self.report_order, 0)):
             if self.reported[page >> self.report_order] and not self.buddy.is_free(page):
                 raise InvariantError(f"guest: page {page} is in use, its block is marked as reported")
+        for page in range(self.nr_blocks):
+            reported += self.reported[page]
+        if reported != self.nr_reported:
+            raise InvariantError(f"guest: {self.nr_reported} blocks are reported, recount {reported}")
 
     cdef object _check_pages(self):
         """Every gfn is in one state, and everybody agrees on it."""

@@ -11,6 +11,8 @@ cdef class Hardware:
     cdef int write_in(self, gfn_t gfn, uint32_t slot) except -1 nogil   # slot -> page; the slot keeps its content
     cdef int forget_slot(self, uint32_t slot) except -1 nogil           # its content is needed no more
     cdef int release(self, gfn_t gfn) except -1 nogil                   # the host may drop the page: content is lost
+    cdef int begin_report(self) except -1 nogil                         # what is released until the end is one message
+    cdef uint32_t end_report(self) noexcept nogil                       # frames that came free by it
     cdef int flush(self, vpn_t vpn) except -1 nogil                     # drop the cached translation of vpn
     cdef bint test_and_clear_accessed(self, vpn_t vpn, gfn_t gfn) noexcept nogil
     cdef void rehome(self, const vpn_t *vpn_of) noexcept nogil          # the guest's reverse map lies there from now on

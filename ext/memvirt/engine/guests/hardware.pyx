@@ -36,6 +36,12 @@ cdef class Hardware:
     cdef int release(self, gfn_t gfn) except -1 nogil:
         return undefined(self)
 
+    cdef int begin_report(self) except -1 nogil:
+        return 0
+
+    cdef uint32_t end_report(self) noexcept nogil:
+        return 0
+
     cdef int flush(self, vpn_t vpn) except -1 nogil:
         return undefined(self)
 

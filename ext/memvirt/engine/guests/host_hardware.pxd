@@ -3,7 +3,7 @@ from ..reclaim.fault cimport Faults
 from .guest cimport Guest
 from .hardware cimport Hardware
 from ..stores.swapspace cimport SwapSpace
-from ..types cimport uint32_t, vmid_t
+from ..types cimport gfn_t, uint32_t, vmid_t
 
 
 cdef class HostHardware(Hardware):
@@ -14,6 +14,9 @@ cdef class HostHardware(Hardware):
     cdef readonly SwapSpace disk            # guest swap and written file blocks, or None
     cdef uint32_t *check_sum                # [disk slots] checksum of what was written
     cdef uint32_t nr_disk_slots
+    cdef bint reporting                     # what is released is named by a message of free page reporting
+    cdef uint32_t nr_freed                  # frames that came free by it
 
     cdef void end(self) noexcept
+    cdef int _release_reported(self, gfn_t gfn) except -1 nogil
     cdef int copy_disk(self, HostHardware parent, Guest guest) except -1

@@ -131,9 +131,33 @@ cdef class HostHardware(Hardware):
     cdef int forget_slot(self, uint32_t slot) except -1 nogil:
         return OK
 
-    cdef int release(self, gfn_t gfn) except -1 nogil:
-        cdef bint stays = self.faults.pinned(self.vm, gfn)     # a device may write to it: its frame is not given up
+    cdef int begin_report(self) except -1 nogil:
+        """The message leaves the guest: an exit."""
+        self.reporting = True
+        self.nr_freed = 0
+        self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.fault)
+        return 0
+
+    cdef uint32_t end_report(self) noexcept nogil:
+        self.reporting = False
+        return self.nr_freed
+
+    cdef int _release_reported(self, gfn_t gfn) except -1 nogil:
+        """Of a block at a time: what costs is each frame that comes free, or slot, or compressed object."""
+        cdef bint held = self.faults.holds(self.vm, gfn)
         cdef int outcome = self.faults.release(self.vm, gfn)
+        if outcome == OK and held and not self.faults.holds(self.vm, gfn):
+            self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.evict)
+            self.nr_freed += 1
+        return outcome
+
+    cdef int release(self, gfn_t gfn) except -1 nogil:
+        cdef bint stays
+        cdef int outcome
+        if self.reporting:
+            return self._release_reported(gfn)
+        stays = self.faults.pinned(self.vm, gfn)     # a device may write to it: its frame is not given up
+        outcome = self.faults.release(self.vm, gfn)
         self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.balloon_page)
         if outcome == OK and not stays:
             self.faults.meter.ev.balloon_pages_released += 1

@@ -1,6 +1,7 @@
 from ..content.content cimport Content
 from ..counters cimport Histogram, Meter
 from ..device cimport Device
+from ..guests.reporting cimport Reporting
 from ..mapping.mapping cimport Mapping
 from ..memory.frames cimport Frames
 from ..reclaim.fault cimport Faults
@@ -35,6 +36,7 @@ cdef class Engine:
     cdef readonly ShareIndex index              # None without page sharing
     cdef readonly Scanner scanner               # None without page sharing
     cdef Scanning scanning                      # its actor
+    cdef readonly Reporting reporting           # of free pages of guests
     cdef readonly Gate gate
     cdef readonly dict vms                      # {name: Vm}
     cdef readonly list snapshots                # frozen Vms that are in nobody's list of VMs

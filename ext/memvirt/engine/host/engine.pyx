@@ -17,6 +17,7 @@ from ..agenda cimport FIRST_BALLOON, FIRST_VM, FOREVER, NUMBERS
 from ..content.content cimport Content
 from ..counters cimport Meter, histogram_dict
 from ..device cimport Device
+from ..guests.reporting cimport Reporting
 from ..mapping.mapping cimport Mapping
 from ..memory.frames cimport FRAME_FIXED, Frames
 from ..reclaim.fault cimport Faults
@@ -90,6 +91,7 @@ cdef class Engine:
             self._share(make_scanner(sharing, self.mapping, sharing_options, seed))
         self.compactor = Compactor(self.mapping, COMPACT_NEVER if compact_threshold is None else compact_threshold)
         self.collapser = Collapser(self.mapping, collapse_interval_ns)
+        self.reporting = Reporting(self.clock)
         self._hire_all(harvest_interval_ns, collapse_interval_ns)
         self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
 
@@ -155,6 +157,7 @@ cdef class Engine:
     cdef int reach(self, Vm vm) except -1:
         self.reached_ns = max(self.reached_ns, vm.now_ns)
         vm.worker.look(vm.now_ns)
+        self.reporting.look(vm.id, self.reached_ns)
         self.compactor.look(vm.now_ns)
         return 0
 
@@ -178,6 +181,7 @@ cdef class Engine:
         self.hire(self.compactor, FOREVER)
         if self.scanning is not None:
             self.hire(self.scanning, 0 if self.scanner.pages_to_scan else FOREVER)
+        self.hire(self.reporting, FOREVER)
         return 0
 
     cdef int hire(self, Actor actor, int64_t first_ns) except -1:
@@ -190,6 +194,7 @@ cdef class Engine:
         return 0
 
     cdef int dismiss(self, Vm vm) except -1:
+        self.reporting.leave(vm.id)
         self.clock.agenda.put(FIRST_BALLOON + vm.id, FOREVER)
         self.clock.agenda.put(FIRST_VM + vm.id, FOREVER)
         self.who[FIRST_BALLOON + vm.id] = self.who[FIRST_VM + vm.id] = NULL
@@ -278,13 +283,3 @@ cdef class Engine:
                 for name, count in vm.guest.counters().items():
                     total[name] = total.get(name, 0) + count
         return total
-
-    def promised(self):
-        """(pages reserved, pages promised) to all VMs together. A snapshot reserves nothing, but what is written while
-        it is kept needs a second place."""
-        cdef uint64_t reserved = 0, pages = 0
-        cdef Vm vm
-        for vm in [*self.vms.values(), *self.snapshots]:
-            reserved += self.mapping.charges.of[vm.id].reservation
-            pages += vm.nr_pages
-        return reserved, pages

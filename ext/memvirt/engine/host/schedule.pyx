@@ -14,7 +14,7 @@ next accesses are not due yet is idle: it sleeps, and takes no turn.
 
 When a VM's access finds no memory, the host's rule decides: `stop` ends its stream, `wait` lets it sleep and try again
 (until nothing has moved for WAIT_LIMIT sleeps of everyone), `kill` destroys the VM that pays for most frames beyond what
-is reserved for it (of equals: for most frames, the lowest) and goes on. A VM that waits tries again only once anything
+is reserved for it (of equals: for most frames, the lowest; if nobody pays for any such, the one that asks) and goes on. A VM that waits tries again only once anything
 has changed: what failed fails again, after a look at every page.
 
 All of it runs without the interpreter's lock, which is taken for a batch, for a decision, and for the end of a stream.
@@ -249,6 +249,7 @@ cdef int _turn_of_vm(Engine engine, Vm vm, int64_t until) except -1 nogil:
         engine.clock.agenda.put(FIRST_VM + vm.id, vm.stream.due_ns if vm.stream.sleeps else vm.now_ns)
     if vm.guest is not None:
         vm.worker.look(vm.now_ns)
+        engine.reporting.look(vm.id, vm.now_ns)
     engine.compactor.look(vm.now_ns)
     return 0
 
@@ -304,6 +305,8 @@ cdef int _give_up(Engine engine, Vm vm) except -1:
     if engine.rule == KILL and vm.outcome == NO_FRAME:
         victim = max(engine.vms.values(),
                      key=lambda vm: (max(0, vm.charged - vm.reservation), vm.charged, -vm.id))
+        if victim.charged <= victim.reservation:    # nobody has more than was promised: who asks for more goes
+            victim = vm
         engine.meter.ev.kills += 1
         engine.leave()
         try:

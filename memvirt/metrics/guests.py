@@ -1,0 +1,33 @@
+"""What a VM's guest counts of itself, as rows of the registry."""
+
+from memvirt.metrics.metric import Better
+
+_UP, _DOWN, _NONE = Better.HIGHER, Better.LOWER, Better.NEITHER
+
+# As in engine/guests/guest.pxd, in its order: name, unit, better, meaning; registered as guest.NAME.
+GUEST_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
+    ("guest_faults", "faults", _NONE, "faults the guest served"),
+    ("guest_faults_failed", "faults", _DOWN, "faults it could not serve"),
+    ("guest_zeroed", "pages", _NONE, "new anonymous pages"),
+    ("cache_read", "pages", _NONE, "page cache read from its file for the first time"),
+    ("cache_reread", "pages", _DOWN, "page cache read again after it was dropped"),
+    ("cache_dropped", "pages", _NONE, "page cache evicted without I/O"),
+    ("cache_written", "pages", _DOWN, "dirty page cache written, then evicted"),
+    ("guest_swap_in", "pages", _DOWN, "pages read from the guest's own swap"),
+    ("guest_swap_out", "pages", _DOWN, "pages written to the guest's own swap"),
+    ("guest_swap_dropped", "pages", _NONE, "evicted without I/O: the slot still held the same bytes"),
+    ("evict_failed_machine", "pages", _DOWN, "evictions the host below could not carry out"),
+    ("evict_failed_slot", "pages", _DOWN, "evictions without a free slot of guest swap"),
+    ("oom", "faults", _DOWN, "faults for which the guest found no page by any means"),
+    ("discarded", "pages", _NONE, "pages the guest freed"),
+    ("ballooned", "pages", _NONE, "pages moved into the balloon"),
+    ("deflated", "pages", _NONE, "pages moved out of it"),
+    ("oom_deflated", "pages", _DOWN, "of these, the ones given to an out-of-memory guest"),
+    ("balloon_refused_floor", "events", _DOWN, "balloon steps cut short by the guest's floor"),
+    ("balloon_refused_pages", "events", _DOWN, "balloon steps cut short: nothing free, nothing to reclaim"),
+    ("balloon_refused_machine", "events", _DOWN, "balloon steps cut short by a failure below"),
+    ("reported", "pages", _NONE, "pages named by free page reporting"),
+    ("report_messages", "events", _NONE, "messages of free page reporting, each an exit of the VM"),
+    ("report_freed", "pages", _UP, "of the pages named, those of which the host held a frame or a copy"),
+    ("report_failed", "events", _DOWN, "reports that failed below"),
+)
