@@ -2,41 +2,95 @@
 
     always       every VM
     heuristic    no single VM that is larger than memory and swap together
-    strict       VMs only as long as all of them together fit into memory and swap
+    nominal      VMs only as long as all of them together are no larger than memory and swap, as they are configured
+    strict       VMs only as long as all of them can be filled: what that costs beside their pages is counted
 
-Reservations must fit into memory under every rule: what is left of it beside fixed metadata and the high watermark.
+Linux compares in the same way (mm/util.c, __vm_enough_memory): heuristic with all of memory and swap, nominal with
+vm_commit_limit at an overcommit_ratio of 100. It counts none of its own tables, so what these two have admitted may find
+no memory. What strict counts is in memvirt.engine.host.promises.
+
+A clone and a snapshot are promised as much as their VM. Reservations must fit into memory under every rule: what is left
+of it beside metadata of fixed size, tables for what is reserved, and the high watermark.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+from memvirt.engine.host import promises
 from memvirt.engine.host.engine import Engine
+from memvirt.engine.host.vm import Vm
+from memvirt.engine.stores.swapspace import SwapSpace
 from memvirt.errors import AdmissionError
 from memvirt.settings.config import HostConfig
+from memvirt.settings.vm_config import VmConfig
+
+# Frames that pages on swap take turns in: as many as reclaim frees at a time (include/linux/swap.h, SWAP_CLUSTER_MAX).
+LEAST_TO_TURN_OVER = 32
 
 
 class Admission:
     """The rule of one host."""
 
     def __init__(self, config: HostConfig, engine: Engine) -> None:
-        self._rule, self._memory, self._metadata = config.commit, config.memory, engine.nr_fixed
+        self._rule, self._memory, self._high = config.commit, config.memory, config.watermarks.high
         self._capacity = config.memory + config.swap_total
-        self._reservable = config.memory - engine.nr_fixed - config.watermarks.high
+        if self._rule == "strict":
+            promises.bound_records(engine)
 
-    def require(self, engine: Engine, name: str, pages: int, reservation: int) -> None:
-        """AdmissionError where a VM cannot be promised `pages`, `reservation` of them guaranteed, beside those there are."""
-        reserved, promised = engine.promised()
-        reserved += reservation
-        promised += pages
-        if reserved > self._reservable:
-            raise AdmissionError(
-                f"VM '{name}': reservations would sum to {reserved} pages; the host has {self._memory} frames, "
-                f"{self._metadata} of them metadata"
-            )
-        if self._rule == "strict" and promised > self._capacity:
-            raise AdmissionError(
-                f"VM '{name}': {promised} pages would be promised; memory and swap have {self._capacity} "
-                f"(commit='strict')"
-            )
+    def require_new(
+        self, engine: Engine, config: VmConfig, guest: dict[str, Any] | None, disk: SwapSpace | None
+    ) -> None:
+        """AdmissionError where such a VM cannot be promised what it is configured with. guest, disk: as the engine is given
+        them."""
+        fixed = 0
+        if self._rule == "strict":
+            vpns = config.memory + config.files
+            fixed = promises.fixed_frames(engine, config.memory, guest=guest, nr_vpns=vpns, disk=disk)
+        self._require(engine, config.name, config.memory, config.reservation, config.limit, fixed)
+
+    def require_copy(self, engine: Engine, name: str, vm: Vm, runs: bool) -> None:
+        """The same for a clone of the VM, or (runs=False) a snapshot, which reserves nothing and has no limit."""
+        fixed, limit = 0, None
+        if self._rule == "strict":
+            fixed, limit = promises.fixed_frames_of_copy(engine, vm, runs), vm.account()["limit"] if runs else None
+        self._require(engine, name, vm.nr_pages, vm.reservation if runs else 0, limit, fixed)
+
+    def _require(self, engine: Engine, name: str, pages: int, reservation: int, limit: int | None, fixed: int) -> None:
         if self._rule == "heuristic" and pages > self._capacity:
             raise AdmissionError(
                 f"VM '{name}': {pages} pages are more than memory and swap together, {self._capacity} "
                 f"(commit='heuristic')"
             )
+        if not reservation and self._rule not in ("nominal", "strict"):
+            return
+        of_all = promises.promised(engine, pages, reservation, limit, fixed)
+        if reservation and of_all["reserved"] > self._memory - of_all["fixed"] - of_all["margin"] - self._high:
+            raise AdmissionError(
+                f"VM '{name}': reservations would sum to {of_all['reserved']} pages; the host has {self._memory} frames, "
+                f"{of_all['fixed']} of them metadata, and {of_all['margin']} for tables of what is reserved"
+            )
+        if self._rule == "strict" and (problem := _not_kept(of_all)):
+            raise AdmissionError(f"VM '{name}': {of_all['pages']} pages would be promised; {problem} (commit='strict')")
+        if self._rule == "nominal" and of_all["pages"] > self._capacity:
+            raise AdmissionError(
+                f"VM '{name}': {of_all['pages']} pages would be promised; memory and swap have {self._capacity} "
+                f"(commit='nominal')"
+            )
+
+
+def _not_kept(of_all: Mapping[str, int]) -> str | None:
+    """Why not all that is promised can be filled; None: it can."""
+    frames, slots = max(0, of_all["frames"]), of_all["slots"]
+    if of_all["pages"] > frames + slots:
+        return f"beside what that costs, memory has {frames} frames for them, and swap {slots} slots"
+    if of_all["beyond"] and of_all["pages"] > slots:
+        return (
+            f"limits keep {of_all['beyond']} of them out of memory, whoever else is on swap by then: that takes a slot for "
+            f"each page, and swap has {slots}"
+        )
+    if of_all["pages"] > frames and frames < of_all["reserved"] + LEAST_TO_TURN_OVER:
+        return (
+            f"beside what that costs, and {of_all['reserved']} reserved pages, memory has too few of {frames} frames for "
+            f"the others to take turns in"
+        )
+    return None

@@ -150,7 +150,9 @@ class Host:
     def create(self, config: VmConfig) -> Vm:
         """What create_vm does, of settings that are validated already."""
         engine = self.engine
-        self._admission.require(engine, config.name, config.memory, config.reservation)
+        guest = border.guest_arguments(config.guest, config.memory) if config.guest else None
+        disk = stores.guest_disk(config, engine.content.raw_bytes)
+        self._admission.require_new(engine, config, guest, disk)
         vm = admission.create_vm(
             engine,
             config.name,
@@ -159,9 +161,9 @@ class Host:
             reservation=config.reservation,
             shares=config.shares,
             domain=config.domain,
-            guest=border.guest_arguments(config.guest, config.memory) if config.guest else None,
+            guest=guest,
             nr_vpns=config.memory + config.files,
-            disk=stores.guest_disk(config, engine.content.raw_bytes),
+            disk=disk,
         )
         return self._face(Vm, vm)
 
@@ -171,15 +173,14 @@ class Host:
         self.require(parent)
         if not (isinstance(name, str) and NAME.fullmatch(name)):  # building a model takes longer than a clone
             name = validate(CloneConfig, {"name": name}).name
-        self._admission.require(engine, name, parent.pages, parent.engine_vm.reservation)
+        self._admission.require_copy(engine, name, parent.engine_vm, True)
         return self._face(Vm, cloning.clone_vm(engine, parent.engine_vm, name, parent.disk_for_copy()))
 
     def save_vm(self, vm: Vm) -> SavedState:
-        """What Vm.snapshot does. A snapshot reserves nothing, but under commit='strict' it is promised as much as its VM:
-        what is written while it is kept needs a second place."""
+        """What Vm.snapshot does: it reserves nothing, and is promised what its VM is, whose writes need a second place."""
         engine = self.engine
         self.require(vm)
-        self._admission.require(engine, vm.name, vm.pages, 0)
+        self._admission.require_copy(engine, vm.name, vm.engine_vm, False)
         return self._face(SavedState, cloning.clone_vm(engine, vm.engine_vm, vm.name, vm.disk_for_copy(), False))
 
     def require(self, vm: object) -> None:

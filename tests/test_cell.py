@@ -47,7 +47,7 @@ def test_a_cell_is_verified_and_its_phases_are_told_apart(made, corpus):
 
 def test_refused_is_an_outcome(made, corpus):
     record = cells.run_cell(cells.prepare(corpus), chosen(made, "u-200--none--s1"))
-    assert record.status == "refused" and "commit='strict'" in record.reason and not record.counters
+    assert record.status == "refused" and "commit='nominal'" in record.reason and not record.counters
 
 
 def test_exhausted_is_an_outcome(made, corpus, tmp_path):

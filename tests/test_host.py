@@ -368,10 +368,10 @@ def test_reservations_must_fit_into_memory():
 
 
 @pytest.mark.parametrize(
-    ("commit", "sizes"), [("strict", (1, 1, None)), ("heuristic", (2, 2, 2)), ("always", (9, 9, 9))]
+    ("commit", "sizes"), [("nominal", (1, 1, None)), ("heuristic", (2, 2, 2)), ("always", (9, 9, 9))]
 )
 def test_commit_rules(commit, sizes):
-    """1 MiB of memory and 1 MiB of swap: strict promises no more than both; heuristic nobody more than both."""
+    """1 MiB of memory and 1 MiB of swap: nominal promises no more than both; heuristic nobody more than both."""
     host = small(commit=commit)
     for i, size in enumerate(sizes):
         if size is None:

@@ -300,9 +300,11 @@ HOSTS = {
     "sharing bounded": {**SMALL, "sharing": "hash", "sharing_options": {"max_page_sharing": 3, "pages_to_scan": 50}},
     "sharing lru": {"memory": 300 * PAGE, "swap": 64 * PAGE, "replacement": "lru", "sharing": "hash"},
     "thin-huge": {"memory": 2048 * PAGE, "swap": 500 * PAGE, "provisioning": "thin-huge", "sharing": "hash"},
+    "strict": {**SMALL, "memory": 300 * PAGE, "commit": "strict", "on_exhausted": "kill"},
+    "strict thin-huge": {"memory": 2048 * PAGE, "swap": 500 * PAGE, "provisioning": "thin-huge", "commit": "strict"},
     "thick": {"memory": 1500 * PAGE, "swap": 500 * PAGE, "provisioning": "thick", "on_exhausted": "kill"},
 }
-LARGE = ("thin-huge", "thick")
+LARGE = ("thin-huge", "strict thin-huge", "thick")
 ORDERS = tuple(name for name in parts.ORDERS if name not in HOSTS)
 HOSTS |= {name: {**SMALL, "replacement": name, "harvest_interval": 100_000} for name in ORDERS}
 

@@ -30,15 +30,15 @@ sharing: shareindex
 reclaim: readahead swapout writeback evict harvest reclaim fault lookahead
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
-guests: guest_memory hardware ring guest balloon_driver balloon host_hardware
-host: gate batch stream vm fixed engine sample readback accesses ending admission cloning schedule
+guests: guest_memory hardware ring guest balloon_driver balloon reporting host_hardware
+host: gate batch stream vm fixed engine promises sample readback accesses ending admission cloning schedule
 host: contiguity savings audit
 testing: agendas orders guests contents memory stores host
 """
 
 PYTHON_ORDER = """
 -: errors interrupts units names shipped
-metrics: metric sharing registry
+metrics: metric sharing guests registry
 policies: base asking esx far_memory ksmtuned proportional proxmox senpai mom
 settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 -: environment versions
@@ -61,7 +61,7 @@ timing: hook samples worker
 report: statistics escape choice columns summary check claims verdict runs
 report.figures: style traces corpora data waterfall costs conditions sizes catalog drawing plotting
 report: capacity
-report: aging_table notes document markup export terminal
+report: aging_table unused notes document markup export terminal
 report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
 report.page: packing content build

@@ -30,7 +30,7 @@ def test_every_line_of_every_preset_is_found(name):
 
 def test_presets_of_the_quick_suite_hold_the_mechanisms_they_are_named_for():
     none, swap, zcache, sharing, balloon, everything = (presets.resolve(name) for name in QUICK)
-    assert (none.commit, none.swap, none.zpool_percent, none.sharing, none.balloon) == ("strict", 0, 0, None, None)
+    assert (none.commit, none.swap, none.zpool_percent, none.sharing, none.balloon) == ("nominal", 0, 0, None, None)
     assert swap.swap == 2 * swap.memory and not swap.zpool_percent and not swap.sharing and not swap.balloon
     assert zcache.zpool_percent == 20 and zcache.swap
     assert sharing.sharing == "hash" and sharing.swap and not sharing.zpool_percent

@@ -132,7 +132,8 @@ RULES = (
     ("provisioning=thin-huge", "2 MiB are given at the first touch, where an aligned block is free"),
     ("commit=always", "every VM is admitted"),
     ("commit=heuristic", "a VM is refused that is larger than all of the host's memory and swap"),
-    ("commit=strict", "VMs are refused whose sum is larger than the host's memory and swap"),
+    ("commit=nominal", "VMs are refused whose sum is larger than the host's memory and swap"),
+    ("commit=strict", "VMs are refused that could not all be filled: tables, records, watermarks and the like count"),
     (
         "watermarks={min,low,high}",
         "in free frames: allocations leave min, reclaim wakes below low and works up to high",

@@ -105,8 +105,9 @@ class HostConfig(Model):
         default=None, description="simulated time between two looks of the collapser at 8 leaf tables; none = off"
     )
     content: Literal["bytes", "fingerprint"] = Field(default="bytes", description="real pages, or 64-bit ids")
-    commit: Literal["heuristic", "always", "strict"] = Field(
-        default="always", description="admission: strict refuses beyond memory and swap, always never refuses"
+    commit: Literal["heuristic", "always", "nominal", "strict"] = Field(
+        default="always",
+        description="admission: nominal refuses beyond memory and swap, strict what cannot be filled, always never",
     )
     balloon: Annotated[str | None, BeforeValidator(none_from_text)] = Field(
         default=None, description="decider by name, or file.py:ClassName; none = balloons move by hand only"

@@ -68,6 +68,8 @@ class Oracle(Faults):
         self.vms, self.leaves = {}, {}
         self.directories, self.leaf_slab = Slab(self.memory, "table", 1), Slab(self.memory, "table", PAGE // 32)
         self.backings = Slab(self.memory, "backing", PAGE // 16)
+        if config.commit == "strict":  # no more records than slots
+            self.backings.most = config.swap
         self.take_fixed(self.host_bytes())
         self.sharing = Sharing(self) if config.sharing else None
 
@@ -112,11 +114,14 @@ class Oracle(Faults):
             missing -= 1 << order
         return taken
 
+    def vm_bytes(self, pages):
+        return pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64 + 2 * 128 * 6
+
     def new_vm(self, name, pages, tag_base, further=0):
         """`further`: frames that it needs at once beside its tables; where they cannot be had, nobody's pages go."""
-        length = pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64 + 2 * 128 * 6
-        needed = -(-length // PAGE) + further + self.min + self.aside()
-        if self.memory.nr_free < needed and not self.could_free(needed):
+        length = self.vm_bytes(pages)
+        needed = -(-length // PAGE) + further + self.min
+        if self.memory.nr_free < needed + self.aside() and not self.could_free(needed):
             raise Refused
         fixed = self.take_fixed(length)
         id = next(i for i in range(len(self.vms) + 1) if all(vm.id != i for vm in self.vms.values()))
@@ -126,6 +131,7 @@ class Oracle(Faults):
         return vm
 
     def create_vm(self, name, pages, tag_base, *, limit=None, reservation=0, domain=0):
+        self.promise(pages, reservation, limit)
         thick = self.config.provisioning == "thick"
         if thick and limit is not None and pages > limit:
             raise Refused
@@ -151,7 +157,7 @@ class Oracle(Faults):
         tables = (vm.pages // LEAF) * 33 // 32 + 3
         fits = self.memory.nr_free >= vm.pages + tables + self.high + self.aside(vm)
         self.providing = vm
-        enough = (fits or self.could_free(vm.pages + self.min + self.aside(vm))) and self.bring_in(vm)
+        enough = (fits or self.could_free(vm.pages + self.min, vm)) and self.bring_in(vm)
         self.providing = None
         return enough
 
@@ -169,7 +175,27 @@ class Oracle(Faults):
             page += 1
         return vm.charged >= vm.pages
 
+    def promise(self, pages, reservation, limit):
+        """Refused under commit='strict', unless all VMs and one more of so many pages can be filled."""
+        if self.config.commit != "strict":
+            return
+        every = [(vm.pages, vm.reservation, vm.limit) for vm in self.vms.values()] + [(pages, reservation, limit)]
+        total, slots = sum(size for size, _, _ in every), self.config.swap
+        spare = self.config.provisioning != "thin"
+        leaves = sum(-(-size // LEAF) for size, _, _ in every)
+        frames = self.config.memory - self.min - self.usage()["fixed"] - -(-self.vm_bytes(pages) // PAGE) - leaves
+        frames -= self.leaf_slab.most_frames(leaves + spare)
+        frames -= self.directories.most_frames(sum(-(-size // (LEAF * 256)) for size, _, _ in every) + spare)
+        frames -= self.backings.most_frames(min(total, slots))
+        frames -= sum(min(kept, -(-size // LEAF)) + min(kept, -(-size // (LEAF * 256))) + kept // 128 + 5
+                      for size, kept, _ in every if kept)  # fmt: skip
+        beyond = sum(max(0, size - most) for size, _, most in every if most is not None)
+        reserved = sum(kept for _, kept, _ in every)
+        if total > max(0, frames) + slots or (beyond and total > slots) or (total > frames and frames < reserved + 32):
+            raise Refused
+
     def clone(self, parent, name, tag_base):
+        self.promise(parent.pages, parent.reservation, parent.limit)
         pinned = sum(frame.pinned and frame.payer is parent for frame in self.frames.values())
         further = pinned + self.directories.frames_needed(len(parent.directory))
         vm = self.new_vm(name, parent.pages, tag_base, further)
@@ -323,6 +349,11 @@ class Oracle(Faults):
             frame.pinned = pinned
             if pinned:
                 self.order_out(frame)
+                if self.aside() and self.memory.nr_free < self.min + self.aside() and not self.direct(self.min):
+                    frame.pinned = False
+                    self.order_in(frame)
+                    vm.outcome = NO_FRAME
+                    break
             else:
                 self.order_in(frame)
             done += 1
@@ -436,9 +467,8 @@ class Oracle(Faults):
         self.waits, vm.waits_since = 0, None
         if self.config.on_exhausted == "kill" and vm.outcome == NO_FRAME:
             self.count["kills"] += 1
-            self.destroy(
-                max(self.vms.values(), key=lambda vm: (max(0, vm.charged - vm.reservation), vm.charged, -vm.id))
-            )
+            most = max(self.vms.values(), key=lambda vm: (max(0, vm.charged - vm.reservation), vm.charged, -vm.id))
+            self.destroy(vm if most.charged <= most.reservation else most)
             return
         self.count["stops"] += 1
         found[vm][1] = vm.outcome

@@ -9,14 +9,26 @@ class Mapping:
     def mappers(self, frame):
         return {vm for leaf, _ in frame.sites for vm in leaf.holders}
 
-    def aside(self, but=None):
-        """Frames that stay free for what VMs, but for one, do not hold yet of their reservations."""
-        lack = [
-            vm.reservation - vm.charged for vm in self.vms.values() if vm is not but and vm.charged < vm.reservation
-        ]
-        missing = sum(lack) + sum(lack) // 64 + 4 * len(lack)
-        spare = self.slots.slots - len(self.slots.taken) if self.slots else 0
-        return max(0, missing - spare)
+    def aside(self, but=None, gone=False):
+        """Frames that stay free for what VMs, but for one, do not hold yet of their reservations, less what others can be
+        made to give back; `gone`: if they had given back all."""
+        lack = [(vm, vm.reservation - vm.charged) for vm in self.vms.values() if vm.charged < vm.reservation]
+        lack = [(vm, pages) for vm, pages in lack if vm is not but]
+        pages = sum(pages for _, pages in lack)
+        missing = pages + pages // 128 + 4 * len(lack) + sum(self.tables_of(vm, pages) for vm, pages in lack)
+        if not lack or gone or not self.slots:
+            return missing
+        loose = sum(max(0, vm.charged - max(vm.reservation, self.nr_pinned(vm))) for vm in self.vms.values())
+        loose -= min(loose, sum(leaf.huge for leaf in self.leaves.values()))
+        return max(0, missing - min(loose, self.slots.slots - len(self.slots.taken)))
+
+    def nr_pinned(self, vm):
+        return sum(frame.pinned and frame.payer is vm for frame in self.frames.values())
+
+    def tables_of(self, vm, pages):
+        """Tables that so many pages of a VM may take: leaf tables, directory pages."""
+        leaves = -(-vm.pages // LEAF)
+        return min(pages, leaves) + min(pages, -(-leaves // 256))
 
     def charge(self, frame, vm):
         if frame.payer is not None:

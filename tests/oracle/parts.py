@@ -187,18 +187,24 @@ class Slab:
 
     def __init__(self, memory, use, per_frame):
         self.memory, self.use, self.per_frame = memory, use, per_frame
-        self.end, self.numbers = 0, []
+        self.end, self.numbers, self.most = 0, [], None
 
     def frames_needed(self, records):
         return max(0, -(-(records - len(self.numbers)) // self.per_frame))
 
     def reserve(self, records):
+        if self.most is not None and self.end - len(self.numbers) + records > self.most:
+            return False
         for _ in range(self.frames_needed(records)):
             if self.memory.take(self.use) is None:
                 return False
             self.numbers += range(self.end + self.per_frame - 1, self.end - 1, -1)
             self.end += self.per_frame
         return True
+
+    def most_frames(self, records):
+        """What it comes to with so many records, and never less than now."""
+        return max(self.end, records + self.per_frame - 1) // self.per_frame
 
     def take(self):
         return self.numbers.pop()

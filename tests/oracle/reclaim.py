@@ -7,8 +7,8 @@ from oracle.parts import CLUSTER, LEAF, LIMITED, NO_FRAME, OK, SWAP_BATCH, Backi
 class Reclaim(Mapping):
     """Watermarks, the harvest of accessed marks, eviction to swap."""
 
-    def could_free(self, frames):
-        """Would so many frames be free if all went that may?"""
+    def could_free(self, frames, but=None):
+        """Would so many frames be free, beside what is set aside, if all went that may?"""
         found, gone, dirty = self.memory.nr_free, 0, 0
         for vm in self.vms.values():
             mine = [frame for frame in self.frames.values() if frame.payer is vm and frame.ordered]
@@ -22,23 +22,23 @@ class Reclaim(Mapping):
             gone += min(easy, loose)
             dirty += min(hard, loose - min(easy, loose))
         dirty = min(dirty, self.slots.slots - len(self.slots.taken) if self.slots else 0)
+        frames += self.aside(but, gone=True)
         return found + gone + dirty >= frames + self.backings.frames_needed(gone + dirty)
 
     def make_room(self, frames, now):
         """For an admission, on the background reclaimer's time: whether so many are free beside what is set aside."""
-        frames += self.aside()
-        if self.memory.nr_free >= frames:
+        if self.memory.nr_free >= frames + self.aside():
             return True
         if not self.could_free(frames):
             return False
         caller, self.now = self.now, max(self.background, now)
-        enough = self.direct(frames - self.aside())
+        enough = self.direct(frames)
         self.now, self.background = caller, self.now
         return enough
 
     def may_take(self, vm, tables):
-        needed = tables + self.min + self.aside()
-        if self.memory.nr_free < needed and not self.could_free(needed):
+        needed = tables + self.min
+        if self.memory.nr_free < needed + self.aside() and not self.could_free(needed):
             return False
         return self.secure(vm, 0, tables) == OK
 
@@ -179,6 +179,7 @@ class Reclaim(Mapping):
     def shrink(self, want):
         """Evict about `want` pages, anyone's; how many went."""
         patience, gone, insisted = 2 * sum(frame.ordered for frame in self.frames.values()) + CLUSTER, 0, None
+        spared = self.count["reclaim_spared_reserved"]
         while gone < want and patience > 0:
             patience -= 1
             number = self.order.candidate()
@@ -200,7 +201,12 @@ class Reclaim(Mapping):
             gone += self.evict_or_isolate(frame)
             if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
                 gone += self.flush()
-        return gone + (self.flush() if self.batch else 0)
+        gone += self.flush() if self.batch else 0
+        if gone or self.count["reclaim_spared_reserved"] == spared:
+            return gone
+        for vm in sorted(self.vms.values(), key=lambda vm: vm.id):  # the order names reserved pages alone
+            gone += self.shrink_vm(vm, want - gone, 0, vm.reservation) if gone < want else 0
+        return gone
 
     def may_lose(self, vm, keep):
         leaving = sum(frame.payer is vm for frame in self.batch)
@@ -249,9 +255,7 @@ class Reclaim(Mapping):
         if same_filled(frame.data):
             return self.evict(frame, Backing(self.backings.take(), bytes(frame.data), None), "same")
         self.order.spare(frame.number)
-        if self.slots is None:
-            self.count["reject_swap_full"] += 1
-        else:
+        if self.slots is not None:
             frame.isolated = True
             self.batch.append(frame)
         return 0

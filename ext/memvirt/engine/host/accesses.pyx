@@ -20,7 +20,7 @@ from ..guests.guest cimport Translation
 from ..mapping.spaces cimport unpin_space
 from ..mapping.tcache cimport TC_FRAME
 from ..reclaim.lookahead cimport look_ahead
-from ..types cimport NONE16, OK, PAGE_SHIFT, PAGE_SIZE, gfn_t, uint8_t, uint64_t
+from ..types cimport NO_FRAME, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, gfn_t, uint8_t, uint64_t
 from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, PIECE, check_lengths
 from .readback cimport read_in_place
 from .vm cimport mv_hits
@@ -244,6 +244,10 @@ cdef uint32_t _pin(Engine engine, Vm vm, uint32_t first, uint32_t pages, bint pi
             if vm.outcome != OK or engine.clock.interrupt.asked():
                 break
             engine.mapping.set_pinned(frame, pinned)
+            if pinned and engine.reclaim.keep_aside() != OK:    # others could not have what is reserved for them
+                engine.mapping.set_pinned(frame, False)
+                vm.outcome = NO_FRAME
+                break
             if vm.guest is not None:                # it does not put the page elsewhere either
                 vm.guest.own()
                 vm.guest.memory.lock(vpn) if pinned else vm.guest.memory.unlock(vpn)

@@ -68,6 +68,7 @@ cdef int _join(Engine engine, Vm vm) except -1:
     vm.gate = engine.gate
     vm.mapping = engine.mapping
     vm.stalls = engine.stalls
+    engine.reporting.join(vm.id, vm.worker)
     engine.who[FIRST_BALLOON + vm.id] = <void *>vm.worker
     engine.who[FIRST_VM + vm.id] = <void *>vm
     vm.hits.entry = engine.mapping.tcache.view[vm.id].entry

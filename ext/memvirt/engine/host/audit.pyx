@@ -123,8 +123,8 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
     cdef Frame *record
     cdef uint32_t charged[MAX_VMS]
     cdef uint32_t pinned[MAX_VMS]
-    cdef uint64_t ahead = 0
-    cdef uint32_t vm, ahead_vms = 0
+    cdef uint64_t ahead = 0, tables = 0, loose = 0
+    cdef uint32_t vm, kept, ahead_vms = 0
     cdef bint wanted
     for vm in range(MAX_VMS):
         charged[vm] = pinned[vm] = 0
@@ -163,11 +163,17 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
         pinned[record.charge] += record.flags & FRAME_PINNED != 0
     for vm in range(MAX_VMS):
         _check_account(mapping, vm, charged[vm], pinned[vm])
-        ahead += max(0, <int64_t>mapping.charges.of[vm].reservation - charged[vm])
-        ahead_vms += mapping.charges.of[vm].reservation > charged[vm]
-    if ahead != mapping.charges.ahead or ahead_vms != mapping.charges.ahead_vms:
+        kept = max(mapping.charges.of[vm].reservation, pinned[vm])
+        loose += max(0, <int64_t>charged[vm] - <int64_t>kept)
+        if mapping.charges.of[vm].reservation > charged[vm]:
+            ahead += mapping.charges.of[vm].reservation - charged[vm]
+            tables += mapping.charges._tables(vm, mapping.charges.of[vm].reservation - charged[vm])
+            ahead_vms += 1
+    if (ahead, tables, ahead_vms) != (mapping.charges.ahead, mapping.charges.ahead_tables, mapping.charges.ahead_vms):
         raise InvariantError(f"reservations: {mapping.charges.ahead} pages of {mapping.charges.ahead_vms} VMs are not held "
-                             f"yet, recount {ahead} of {ahead_vms}")
+                             f"yet, with {mapping.charges.ahead_tables} tables; recount {ahead} of {ahead_vms}, {tables}")
+    if loose != mapping.charges.loose:
+        raise InvariantError(f"reservations: VMs may lose {mapping.charges.loose} frames, recount {loose}")
     return 0
 
 

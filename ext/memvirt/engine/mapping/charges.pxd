@@ -1,9 +1,9 @@
 from ..counters cimport Meter
-from ..memory.frames cimport FRAME_ISOLATED, Frame, Frames
+from ..memory.frames cimport FRAME_ISOLATED, FRAME_PINNED, Frame, Frames
 from ..stores.swapspace cimport SwapSpace
-from ..types cimport MAX_VMS, NONE16, hfn_t, uint8_t, uint32_t, uint64_t, vmid_t
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE16, hfn_t, uint8_t, uint32_t, uint64_t, vmid_t
 from .ages cimport Ages
-from .leaf cimport Leaves
+from .leaf cimport SLOTS_PER_PAGE, Leaves
 from .rmap cimport ReverseMap
 
 # What the host knows of a VM beside its tables.
@@ -28,40 +28,81 @@ cdef class Charges:
     cdef Meter meter
     cdef Account of[MAX_VMS]
     cdef readonly uint64_t ahead            # frames reserved that their VMs do not hold yet, all VMs together
+    cdef readonly uint64_t ahead_tables     # and of tables that these may take
     cdef readonly uint32_t ahead_vms        # VMs whose frames those are
+    cdef readonly uint64_t loose            # frames that VMs hold and may lose: neither reserved nor pinned
     cdef bint over                          # a VM may have been charged beyond its limit since this was last cleared
 
-    cdef inline uint32_t aside(self, vmid_t but, uint64_t used=0) noexcept nogil:
-        """Frames to leave free for the reservations of all VMs, or of all but one: those they do not hold yet, and tables
-        for them; as many as there are free slots of swap may be lent to others, who can be made to give them back. `used`:
-        as it would be with that many more slots in use."""
-        cdef uint64_t missing = self.ahead, spare
-        cdef uint32_t vms = self.ahead_vms
+    cdef inline uint32_t aside(self, vmid_t but, bint gone=False) noexcept nogil:
+        """Frames to leave free for the reservations of all VMs, or of all but one: those they do not hold yet, tables for
+        them, and records of what goes for them. Others may have as many as they can be made to give back: a page that
+        may go, and a slot of swap for it (a huge leaf first takes a frame for its table). `gone`: as it would be if
+        all had gone that may."""
+        cdef uint64_t missing = self.ahead, tables = self.ahead_tables, spare
+        cdef uint32_t vms = self.ahead_vms, own
         if missing == 0:
             return 0
         if but != NONE16 and self.of[but].charged < self.of[but].reservation:
-            missing -= self.of[but].reservation - self.of[but].charged
+            own = self.of[but].reservation - self.of[but].charged
+            missing -= own
+            tables -= self._tables(but, own)
             vms -= 1
-        missing += missing / 64 + 4 * vms
-        spare = self.swap.nr_slots - self.swap.nr_used if self.swap is not None else 0
-        spare -= min(used, spare)
+        missing += tables + missing / 128 + 4 * vms
+        if gone or self.swap is None:
+            return <uint32_t>missing
+        spare = self.loose - min(self.loose, <uint64_t>self.leaves.nr_huge)
+        spare = min(spare, <uint64_t>(self.swap.nr_slots - self.swap.nr_used))
         return <uint32_t>(missing - spare) if missing > spare else 0
+
+    cdef inline uint64_t _tables(self, vmid_t vm, uint32_t pages) noexcept nogil:
+        """Frames for tables that so many of its pages may take, wherever they lie: leaf tables, directory pages."""
+        cdef uint32_t leaves = (self.leaves.directory[vm].nr_pages + LEAF_ENTRIES - 1) >> LEAF_SHIFT
+        return min(pages, leaves) + min(pages, (leaves + SLOTS_PER_PAGE - 1) / SLOTS_PER_PAGE)
+
+    cdef inline uint32_t _loose_of(self, Account *account) noexcept nogil:
+        """What this VM may lose."""
+        cdef uint32_t kept = max(account.reservation, account.pinned)
+        return account.charged - min(kept, account.charged)
 
     cdef inline void pay(self, vmid_t vm, uint32_t frames) noexcept nogil:
         """The VM is charged for `frames` more frames."""
         cdef Account *account = &self.of[vm]
+        cdef uint32_t missing, left
         if account.charged < account.reservation:
-            self.ahead -= min(frames, account.reservation - account.charged)
-            self.ahead_vms -= account.charged + frames >= account.reservation
+            missing = account.reservation - account.charged
+            left = missing - min(frames, missing)
+            self.ahead -= missing - left
+            self.ahead_tables -= self._tables(vm, missing) - self._tables(vm, left)
+            self.ahead_vms -= left == 0
+        self.loose -= self._loose_of(account)
         account.charged += frames
+        self.loose += self._loose_of(account)
 
     cdef inline void _repay(self, vmid_t vm) noexcept nogil:
         """The VM is charged for one frame less."""
         cdef Account *account = &self.of[vm]
+        cdef uint32_t missing
+        self.loose -= self._loose_of(account)
         account.charged -= 1
+        self.loose += self._loose_of(account)
         if account.charged < account.reservation:
+            missing = account.reservation - account.charged
             self.ahead += 1
-            self.ahead_vms += account.charged + 1 == account.reservation
+            self.ahead_tables += self._tables(vm, missing) - self._tables(vm, missing - 1)
+            self.ahead_vms += missing == 1
+
+    cdef inline void pin(self, hfn_t frame, bint pinned) noexcept nogil:
+        """The frame may not go from now on, or may again."""
+        cdef Frame *record = &self.frames.frame[frame]
+        cdef Account *account = &self.of[record.charge]
+        self.loose -= self._loose_of(account)
+        if pinned:
+            record.flags |= FRAME_PINNED
+            account.pinned += 1
+        else:
+            record.flags &= ~FRAME_PINNED
+            account.pinned -= 1
+        self.loose += self._loose_of(account)
 
     cdef inline void isolate(self, hfn_t frame) noexcept nogil:
         """The frame is on its way out, if it can be written."""

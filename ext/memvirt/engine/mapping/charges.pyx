@@ -4,8 +4,9 @@ Charge: a frame is paid for by the VM that mapped it first; when that VM leaves,
 still map it and have room below their limit. If none has, the lowest of all pays, above its limit, until Reclaim has made
 some of its pages go (`keep_limits`); that is counted (charged_over_limit), and so is what cannot go (limit_unmet).
 
-Reservation: what a VM holds of it, reclaim leaves alone. What it does not hold yet is set aside (`aside`): others may use
-those frames only as far as they can be made to give them back, which a free slot of swap says for one page each.
+Reservation: what a VM holds of it, reclaim leaves alone. What it does not hold yet is set aside (`aside`), with tables for
+it. Others may use those frames only as far as they can be made to give them back: for pages that are neither reserved
+themselves nor pinned, and have a free slot of swap each; never for tables, which do not come back.
 """
 
 from libc.string cimport memset
@@ -43,10 +44,14 @@ cdef class Charges:
         cdef Account *account = &self.of[vm]
         if account.charged < account.reservation:
             self.ahead -= account.reservation - account.charged
+            self.ahead_tables -= self._tables(vm, account.reservation - account.charged)
             self.ahead_vms -= 1
+        self.loose -= self._loose_of(account)
         account.reservation = pages
+        self.loose += self._loose_of(account)
         if account.charged < pages:
             self.ahead += pages - account.charged
+            self.ahead_tables += self._tables(vm, pages - account.charged)
             self.ahead_vms += 1
 
     cdef void charge(self, hfn_t frame, vmid_t vm) noexcept nogil:
@@ -56,8 +61,7 @@ cdef class Charges:
             self.ages.begin(frame)
         else:
             if record.flags & FRAME_PINNED:
-                self.of[record.charge].pinned -= 1
-                record.flags &= ~FRAME_PINNED
+                self.pin(frame, False)
             self._repay(record.charge)
         record.charge = vm
         if vm != NONE16:

@@ -34,7 +34,7 @@ from ..stores.zpool cimport Zpool
 from ..types cimport LEAF_ENTRIES, NONE, NONE16, backing_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t, uint64_t, vmid_t
 from .ages cimport Ages
 from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind, Backings
-from .charges cimport Account, Charges
+from .charges cimport Charges
 from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Leaves
 from .rmap cimport ReverseMap, Walk
 from .tables cimport Tables
@@ -154,19 +154,11 @@ cdef class Mapping:
     cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil:
         """A pinned frame is neither reclaimed nor merged nor moved. It is one VM's own, and that pays for it."""
         cdef Frame *record = &self.frames.frame[frame]
-        cdef Account *account
         if record.state != FRAME_GUEST or record.flags & FRAME_ZERO or pinned == (record.flags & FRAME_PINNED != 0):
             return 0
-        account = &self.charges.of[record.charge]
-        if pinned:
-            assert record.refs == 1
-            self._order_out(frame)
-            record.flags |= FRAME_PINNED
-            account.pinned += 1
-            return 0
-        record.flags &= ~FRAME_PINNED
-        account.pinned -= 1
-        return self._order_in(frame, NONE)
+        assert not pinned or record.refs == 1
+        self.charges.pin(frame, pinned)
+        return self._order_out(frame) if pinned else self._order_in(frame, NONE)
 
     # ---- entries
 

@@ -23,7 +23,7 @@ from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Walk
 from ..memory.frames cimport FRAME_CACHE, Frame
 from .swapout cimport SWAP_BATCH, SwapOut
-from ..types cimport NO_FRAME, NONE, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t
+from ..types cimport NO_FRAME, NONE, NONE16, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t
 from .writeback cimport Writeback
 
 
@@ -83,8 +83,7 @@ cdef class Eviction:
         if self.zpool is not None and self._to_zpool(frame) == OK:
             return OK
         self.order.spare(frame)
-        if self.swapout is None:
-            self.meter.ev.reject_swap_full += 1
+        if self.swapout is None:                # there is nothing that could be full
             return REJECTED
         self.mapping.charges.isolate(frame)
         self.batch[self.nr_batch] = frame
@@ -97,10 +96,11 @@ cdef class Eviction:
         cdef uint32_t payload_bytes, length, handle
         cdef backing_t backing
         cdef int outcome = REJECTED
+        cdef uint32_t aside = self.mapping.charges.aside(NONE16)    # what the pool has, it does not give back when asked
         self.clock.spend(CPU_COMPRESS, self.clock.costs.compress)
         length = self.content.compress(frame, &payload, &payload_bytes)
         if length:
-            outcome = self.zpool.store(payload, payload_bytes, length, 0, &handle)
+            outcome = self.zpool.store(payload, payload_bytes, length, aside + self.frames.min_pages if aside else 0, &handle)
         if outcome != OK:
             self.meter.ev.reject_incompressible += outcome == REJECTED
             self.meter.ev.reject_pool_full += outcome == POOL_FULL

@@ -54,6 +54,7 @@ cdef class Faults:
     cdef int _populate(self, vmid_t vm) except -1 nogil
     cdef bint is_pinned(self, uint32_t entry) noexcept nogil
     cdef bint pinned(self, vmid_t vm, gfn_t gfn) noexcept nogil
+    cdef bint holds(self, vmid_t vm, gfn_t gfn) noexcept nogil
 
     # OK: the access is served and access.at says by what. Else why it cannot be.
     cdef int _serve(self, Access *access) except -1 nogil

@@ -321,6 +321,11 @@ cdef class Faults:
         self.leaves.look(vm, gfn, &at)
         return self.is_pinned(at.entry)
 
+    cdef bint holds(self, vmid_t vm, gfn_t gfn) noexcept nogil:
+        """True if the VM's page is anywhere: in memory, or out."""
+        cdef Look at
+        return self.leaves.look(vm, gfn, &at) and at.entry != 0
+
     cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil:
         """The guest does not need the page: nothing is mapped there afterwards, unless it is pinned: then it stays where
         it is. OK, or NO_FRAME when a shared or huge leaf would have to be copied or split and there is no frame for

@@ -44,9 +44,11 @@ cdef class Reclaim(Actor):
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil
     cdef bint could_take(self, uint32_t frames) noexcept nogil
     cdef int make_room(self, uint64_t frames, int64_t now) except -1
+    cdef int keep_aside(self) except -1 nogil
     cdef int keep_limits(self) except -1 nogil
     cdef int pass_time(self, int64_t now) except -1 nogil
     cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil
+    cdef uint32_t _shrink_who_may_lose(self, uint32_t want) except? 0xFFFFFFFF nogil
     cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age,
                             uint32_t keep) except? 0xFFFFFFFF nogil
     cdef bint _may_lose(self, vmid_t vm, uint32_t keep) noexcept nogil

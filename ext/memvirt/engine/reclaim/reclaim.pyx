@@ -6,7 +6,7 @@
     ── min  ──  whoever allocates reclaims first itself (direct); only reclaim and leaf copies may go below
     0
 
-All of them rise by what is set aside for reservations (see rmap). How a page goes is in `evict`; here is which, when, and
+All of them rise by what is set aside for reservations (see charges). How a page goes is in `evict`; here is which, when, and
 on whose time. Reclaim never nests: nothing in here waits for a frame that is not already free.
 
 References. The order is told of accessed marks when a page is a candidate (as Linux does on its inactive list) and, if
@@ -142,8 +142,8 @@ cdef class Reclaim(Actor):
         return self.frames.buddy.nr_free >= needed + self.charges.aside(NONE16) or self.could_free(needed, NONE16)
 
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil:
-        """Beside what is set aside for all VMs but one, by the pages that may go: as they are, into a slot (one less to
-        lend frames against), or into the pool. (What that makes of them is not known: it counts as room for all.)"""
+        """Beside what is set aside for all VMs but one, by the pages that may go: as they are, into a slot, or into the
+        pool. (What that makes of them is not known: it counts as room for all.)"""
         cdef uint32_t easy[MAX_VMS]
         cdef uint32_t hard[MAX_VMS]
         cdef uint64_t found = self.frames.buddy.nr_free, gone = 0, dirty = 0, slots, value
@@ -172,8 +172,15 @@ cdef class Reclaim(Actor):
             slots = 0 if self.mapping.swap is None else self.mapping.swap.nr_slots - self.mapping.swap.nr_used
             dirty = min(dirty, slots)
         found += gone + dirty
-        frames += self.charges.aside(but, dirty if self.zpool is None else 0)
+        frames += self.charges.aside(but, True)
         return found >= frames + self.mapping.backings.records.frames_needed(<uint32_t>(gone + dirty))
+
+    cdef int keep_aside(self) except -1 nogil:
+        """OK: what is set aside is there, or can be had, after pages have become such that cannot go. Else NO_FRAME."""
+        cdef uint32_t aside = self.charges.aside(NONE16)
+        if aside == 0 or self.frames.buddy.nr_free >= self.frames.min_pages + aside:
+            return OK
+        return self._direct(NONE16, self.frames.min_pages)
 
     cdef int keep_limits(self) except -1 nogil:
         """Make pages go of each VM that has come to pay for more than its limit, because others have left it pages that
@@ -268,6 +275,7 @@ cdef class Reclaim(Actor):
         """
         cdef uint32_t patience = 2 * self.order.nr_resident + CLUSTER
         cdef uint32_t gone = 0
+        cdef uint64_t spared = self.meter.ev.reclaim_spared_reserved
         cdef hfn_t frame, insisted = NONE
         self.eviction.put_back()
         while gone < want and patience > 0 and not self.clock.interrupt.asked():
@@ -280,7 +288,19 @@ cdef class Reclaim(Actor):
             if not self._evictable(frame, &insisted):
                 continue
             gone += self.eviction.evict(frame, want - gone)
-        return gone + self.eviction.flush()
+        gone += self.eviction.flush()
+        return gone if gone or self.meter.ev.reclaim_spared_reserved == spared else self._shrink_who_may_lose(want)
+
+    cdef uint32_t _shrink_who_may_lose(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """An order with several queues may name pages of one alone, and they may all be reserved. Then it is asked no more:
+        the VMs that may lose pages do, the lowest first."""
+        cdef uint32_t vm, gone = 0
+        for vm in range(MAX_VMS):
+            if gone >= want:
+                break
+            if self.charges.of[vm].open:
+                gone += self.shrink_vm(<vmid_t>vm, want - gone, 0, self.charges.of[vm].reservation)
+        return gone
 
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:
         """True if this candidate may go. Else it has been spared, and the order will name another."""

@@ -89,6 +89,7 @@ cdef class KsmScanner(Scanner):
 
     cdef void _begin_pass(self) noexcept nogil:
         self.in_pass = True
+        self.met = False
         self.at_vm = 0
         self.at_gfn = 0
         if self.advisor is not None:
@@ -96,7 +97,7 @@ cdef class KsmScanner(Scanner):
 
     cdef void _end_pass(self) noexcept nogil:
         self.in_pass = False
-        self.full_scans += 1
+        self.full_scans += self.met     # of a pass in which no page was there, nobody's number is this one's
         self.unstable.clear()           # items that were in it are recognised by their pass number
         if self.advisor is not None:
             self.pages_to_scan = self.advisor.advise(self.pages_to_scan)
@@ -118,6 +119,7 @@ cdef class KsmScanner(Scanner):
             if found == NONE or not self.index.mergeable(found):
                 self._forget(vm, gfn, self.at_gfn)
                 continue
+            self.met = True
             id[0] = self.items.of_page(vm, gfn)
             if id[0] == NONE:
                 self.no_item += 1
@@ -314,6 +316,11 @@ cdef class KsmScanner(Scanner):
 
     def metadata_frames(self):
         return self.items.chunks.nr_pages + self.stable.metadata_frames()
+
+    def most_frames(self, sizes):
+        """An item for each page, a node for each frame."""
+        chunks = sum((size + ITEMS_PER_CHUNK - 1) >> CHUNK_SHIFT for size in sizes)
+        return max(chunks, self.items.chunks.nr_pages) + self.stable.most_frames()
 
     def counters(self):
         zero = self.index.zero_pages()

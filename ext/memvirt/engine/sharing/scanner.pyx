@@ -69,6 +69,10 @@ cdef class Scanner(Listener):
         """Frames it has taken since, for structures that grow."""
         return 0
 
+    def most_frames(self, sizes):
+        """The most that these can come to, with VMs and snapshots of so many pages each; never less than they are now."""
+        return self.metadata_frames()
+
     def counters(self):
         """What this scanner counts for itself; pages merged and saved are the host's to say."""
         return {"pages_scanned": self.pages_scanned, "full_scans": self.full_scans}

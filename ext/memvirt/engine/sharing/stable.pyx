@@ -23,8 +23,8 @@ from memvirt.errors import InvariantError
 
 from ..simtime cimport Clock
 from ..counters cimport CPU_SCAN
-from ..memory.frames cimport FRAME_FIXED, FRAME_STABLE, Frames, Slab
-from ..types cimport NONE, PAGE_SIZE, hfn_t, int64_t, uint32_t
+from ..memory.frames cimport FRAME_FIXED, FRAME_STABLE, Frames, Slab, pages_of
+from ..types cimport NONE, PAGE_SIZE, hfn_t, int64_t, uint32_t, uint64_t
 from .treap cimport RECORD_BYTES, Treap
 
 
@@ -145,6 +145,10 @@ cdef class StableTree:
 
     def metadata_frames(self):
         return self.nodes.nr_pages
+
+    def most_frames(self):
+        """With a node for each frame of the host."""
+        return pages_of(self.frames.nr_frames * <uint64_t>RECORD_BYTES)
 
     def check(self):
         """InvariantError unless order, chains and counts are as they should be and every node's frame is merged."""

@@ -47,6 +47,8 @@ cdef class Zpool:
     # Takes its frames itself, leaving `reserve` free. OK, NO_FRAME, POOL_FULL or REJECTED; counts each reject.
     cdef int store(self, const uint8_t *payload, uint32_t payload_bytes, uint32_t length, uint32_t reserve,
                    uint32_t *handle) except -1 nogil
+    # Frames that the pool and its records come to at most, with that many objects in it.
+    cdef uint64_t most_frames(self, uint64_t objects) noexcept nogil
     # A contiguous view of the object (a scratch copy when it spans frames), valid until the next call. Marks it loaded.
     cdef const uint8_t *view(self, uint32_t handle, uint32_t *payload_bytes) except NULL nogil
     # Hints that a live object is about to be loaded and freed, the second some 100 ns after the first: the record of

@@ -24,8 +24,9 @@ Kept, and recounted by check():
 
 cimport cython
 
-from .sizeclass cimport SizeClass, size_index
-from ..types cimport NONE, OK, PAGE_SIZE, POOL_FULL, REJECTED
+from ..memory.frames cimport pages_of
+from .sizeclass cimport MAX_CHAIN, SizeClass, size_index
+from ..types cimport NONE, OK, PAGE_SHIFT, PAGE_SIZE, POOL_FULL, REJECTED
 from .zspage cimport (LOADED, MAX_WORDS, NO_ZSPAGE, NR_GROUPS, SPARE_FREE, Age, Zspages, handle_of, slot_of,
                       spare_of)
 
@@ -247,6 +248,14 @@ cdef class Zpool:
         """Of the records, grown parts included; frames are taken for them. What lies in the slots is not metadata, nor
         what stands for it: the payloads and lengths of content without bytes."""
         return self.zspages.metadata_bytes()
+
+    cdef uint64_t most_frames(self, uint64_t objects) noexcept nogil:
+        """Each object may be the last one of a zspage, so a full pool may hold next to nothing. The limit is tested before
+        a store. Records: an eighth of the pool (slots of 96 bytes and more), a cell and an age for each object, and as
+        much ahead as a table grows by."""
+        cdef uint64_t frames = self.limit_frames + <uint64_t>MAX_CHAIN
+        cdef uint64_t records = frames / 8 + (objects * (sizeof(uint32_t) + sizeof(Age)) >> PAGE_SHIFT) + 1
+        return frames + max(records + records / 32 + 1, <uint64_t>pages_of(self.metadata_bytes()))
 
     def stats(self):
         """Where the pool's bytes are, how much compact() would free, and what was declined and moved, by count.
