@@ -63,13 +63,14 @@ cdef class Guest:
     """A guest with `vpns` pages of address space and `pages` pages of guest-physical memory.
 
     cache_border: first vpn of the page cache (default: no page cache). report_order: block size for free page
-    reporting (default: off), report_delay_ns: how long after a block is free it is reported. seed: of the draws of a random replacement. All numbers but the seed are pages, swap_slots
-    included. Raises ConfigError for numbers out of range. parent: whose tables it uses until one of the two changes
-    something; it was made with the same arguments.
+    reporting (default: off), report_delay_ns: how long after a block is free it is reported. seed: of the draws of a
+    random replacement. All other numbers are pages, swap_slots included. Raises ConfigError for numbers out of range.
+    parent: whose tables it uses until one of the two changes something; it was made with the same arguments.
     """
 
     def __cinit__(self, Hardware hardware not None, vpns, pages, *, low_pages=0, high_pages=0, balloon_floor=0,
-                  oom_deflate_pages=256, swappiness=0, report_delay_ns=2_000_000_000, uint64_t seed=0, Guest parent=None, **tables):
+                  oom_deflate_pages=256, swappiness=0, report_delay_ns=2_000_000_000, uint64_t seed=0, Guest parent=None,
+                  **tables):
         global guests_made
         guests_made += 1
         self._ring.number = guests_made

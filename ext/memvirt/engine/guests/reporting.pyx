@@ -16,7 +16,6 @@ frame to, or that is pinned, brings none.
 """
 
 from ..agenda cimport FOREVER
-from ..counters cimport CPU_BALLOON
 from ..simtime cimport Actor, Clock
 from ..types cimport OK
 from .balloon cimport Balloon

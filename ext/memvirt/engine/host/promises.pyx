@@ -31,7 +31,7 @@ from ..memory.frames cimport FRAME_FIXED, Slab
 from ..mapping.leaf cimport DIRECTORY_SHIFT, SLOTS_PER_PAGE
 from ..reclaim.fault cimport THIN
 from ..stores.swapspace cimport SwapSpace
-from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE, uint32_t, uint64_t
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, uint32_t, uint64_t
 from .engine cimport Engine
 from .fixed cimport bytes_of_vm, frames_of
 from .vm cimport Vm

@@ -14,8 +14,8 @@ next accesses are not due yet is idle: it sleeps, and takes no turn.
 
 When a VM's access finds no memory, the host's rule decides: `stop` ends its stream, `wait` lets it sleep and try again
 (until nothing has moved for WAIT_LIMIT sleeps of everyone), `kill` destroys the VM that pays for most frames beyond what
-is reserved for it (of equals: for most frames, the lowest; if nobody pays for any such, the one that asks) and goes on. A VM that waits tries again only once anything
-has changed: what failed fails again, after a look at every page.
+is reserved for it (of equals: for most frames, the lowest; if nobody pays for any such, the one that asks) and goes on. A
+VM that waits tries again only once anything has changed: what failed fails again, after a look at every page.
 
 All of it runs without the interpreter's lock, which is taken for a batch, for a decision, and for the end of a stream.
 """

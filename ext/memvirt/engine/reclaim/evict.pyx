@@ -100,7 +100,8 @@ cdef class Eviction:
         self.clock.spend(CPU_COMPRESS, self.clock.costs.compress)
         length = self.content.compress(frame, &payload, &payload_bytes)
         if length:
-            outcome = self.zpool.store(payload, payload_bytes, length, aside + self.frames.min_pages if aside else 0, &handle)
+            aside += self.frames.min_pages if aside else 0
+            outcome = self.zpool.store(payload, payload_bytes, length, aside, &handle)
         if outcome != OK:
             self.meter.ev.reject_incompressible += outcome == REJECTED
             self.meter.ev.reject_pool_full += outcome == POOL_FULL

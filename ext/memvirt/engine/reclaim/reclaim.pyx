@@ -6,8 +6,8 @@
     ── min  ──  whoever allocates reclaims first itself (direct); only reclaim and leaf copies may go below
     0
 
-All of them rise by what is set aside for reservations (see charges). How a page goes is in `evict`; here is which, when, and
-on whose time. Reclaim never nests: nothing in here waits for a frame that is not already free.
+All of them rise by what is set aside for reservations (see charges). How a page goes is in `evict`; here is which, when,
+and on whose time. Reclaim never nests: nothing in here waits for a frame that is not already free.
 
 References. The order is told of accessed marks when a page is a candidate (as Linux does on its inactive list) and, if
 harvest_interval_ns is set, for all pages at fixed intervals of simulated time. An order that insists on a candidate which
