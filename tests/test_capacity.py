@@ -10,7 +10,7 @@ from memvirt import interrupts
 from memvirt.cli import capacity as command
 from memvirt.errors import ConfigError, Stopped
 from memvirt.experiment import plan, searching, sizing
-from memvirt.experiment.cell import blank, prepare
+from memvirt.experiment.cell import blank, prepare, run_cell
 from memvirt.experiment.loop import run_plan
 from memvirt.experiment.objectives import judge, parse
 from memvirt.inputs import save, synthetic
@@ -153,7 +153,16 @@ def test_who_arrives_from_a_lost_host_comes_within_the_measured_time(shop):
     assert [group.level for group in ours] == [group.level for group in theirs]
     time = cell.spec.time
     assert all(time.settle < group.comes_ns(0) < time.settle + time.duration for group in theirs)
+    assert {group.boot.per_second for group in theirs} == {(256 << 20) // 4096}
     assert cell.name == "open-failover-web.vms=4--swap--s1" and cell.spec.name == "open-failover"
+
+
+def test_a_failed_hosts_vms_boot_and_work_like_those_that_were_there(shop):
+    cell = search(shop(touched=100, load="all"), failover=True).cell("swap, one host lost", 3, 1)
+    record = run_cell(prepare(synthetic(256, seed=1)), cell)
+    ours, theirs = record.vms["web-0"], record.vms["web-moved-0"]
+    assert record.status == "done" and ours["accesses"] == 4 * 256
+    assert theirs["accesses"] >= 256 + 2 * 256 and theirs["work_ns"] > ours["work_ns"] // 2  # boots, then works
 
 
 @pytest.mark.parametrize("memory", [12, 16])

@@ -34,7 +34,7 @@ from memvirt.experiment.prediction import need
 from memvirt.experiment.scenario import TierName
 from memvirt.experiment.suite import Suite
 from memvirt.results.manifest import Asked, Search
-from memvirt.units import suggest
+from memvirt.units import PageCount, suggest
 
 RATIO_DIGITS = 4  # tables tell sizes apart by their ratios, and neighbours of a large fleet have nearly the same
 MOST = 4096  # VMs of a group, as [[scenarios.groups]] allows
@@ -42,7 +42,7 @@ SHOWN = ("slowdown", "effective_overcommit", "swap_traffic_mib", "cpu_overhead_p
 NAME = re.compile(r"\.vms=(\d+)--(.+)--s(\d+)\Z")  # the end of a cell's name: size, column, seed
 NO_LIMIT = "--between"
 LOST = ", one host lost"  # ends the name of a column's second search
-ARRIVAL = 256 * 256  # pages that an arriving VM fills in a second: 256 MiB, as in suite host-failure
+ARRIVAL = PageCount(256 * 256)  # that an arriving VM fills in a second: 256 MiB, as in suite host-failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
