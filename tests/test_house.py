@@ -31,8 +31,8 @@ reclaim: readahead swapout writeback evict harvest reclaim fault lookahead
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
 guests: guest_memory hardware ring guest balloon_driver balloon host_hardware
-host: gate batch stream vm fixed engine readback accesses ending admission cloning schedule
-host: contiguity savings sample audit
+host: gate batch stream vm fixed engine sample readback accesses ending admission cloning schedule
+host: contiguity savings audit
 testing: agendas orders guests contents memory stores host
 """
 
