@@ -69,7 +69,9 @@ def test_long_chains_lose_and_gain_sites_in_any_order(content: str) -> None:
     corpus[1:] = np.random.Generator(np.random.PCG64(1)).integers(0, 256, (2, PAGE), np.uint8)
     for seed in range(8):
         rng = random.Random(seed)
-        host = memvirt.Host(memory="24MiB", swap="16MiB", sharing=rng.choice(["hash", "inline"]), content=content, corpus=corpus)
+        host = memvirt.Host(
+            memory="24MiB", swap="16MiB", sharing=rng.choice(["hash", "inline"]), content=content, corpus=corpus
+        )
         for i in range(3):
             host.create_vm(f"vm{i}", "3MiB")
         for step in range(60):
