@@ -8,6 +8,8 @@ from memvirt.policies.asking import Asked
 from memvirt.policies.base import Snapshot, Targets
 from memvirt.vm import Vm
 
+OLDEST = 127  # harvests of accessed marks that a page's age is counted to
+
 
 class Decisions:
     """The decisions of one host. A decider's memo, and the moment from which VMs are reported, go on from run to run."""
@@ -61,3 +63,11 @@ class Decisions:
                 engine.set_pace(*pace)
                 acted = True
         return acted
+
+
+def cold_pages(engine: Engine, harvests: int) -> tuple[int, int] | None:
+    """As of the last harvest: pages in frames that so many harvests in a row have found without an accessed mark, and all
+    pages of VMs in frames. None for more than are kept."""
+    vms, of_vm = list(engine.vms.values()), engine.mapping.ages.of_vm
+    cold = sum(next((pages for age, pages, _ in of_vm(vm.id) if age >= harvests), 0) for vm in vms)
+    return (cold, sum(vm.charged for vm in vms)) if 0 < harvests <= OLDEST else None

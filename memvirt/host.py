@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from memvirt import border, stores
 from memvirt.admission import Admission
-from memvirt.deciding import Decisions
+from memvirt.deciding import Decisions, cold_pages
 from memvirt.engine.content import codec as codecs
 from memvirt.engine.host import admission, audit, cloning, contiguity, ending, sample, savings, schedule
 from memvirt.engine.host.engine import Engine
@@ -139,10 +139,12 @@ class Host:
         limit: str | int | None = None,
         guest: bool | Mapping[str, Any] = False,
         domain: int = 0,
+        files: str | int = 0,
     ) -> Vm:
-        """A VM that maps nothing yet (or, provisioned thick, everything). AdmissionError when the host refuses it."""
+        """A VM that maps nothing yet (provisioned thick: everything). `files`: pages behind its memory that its guest reads
+        through its page cache. AdmissionError when the host refuses it."""
         settings = {"name": name, "memory": memory, "shares": shares, "reservation": reservation, "limit": limit}
-        config = validate(VmConfig, {**settings, "guest": guest, "domain": domain})
+        config = validate(VmConfig, {**settings, "guest": guest, "domain": domain, "files": files})
         return self.create(config)
 
     def create(self, config: VmConfig) -> Vm:
@@ -158,7 +160,8 @@ class Host:
             shares=config.shares,
             domain=config.domain,
             guest=border.guest_arguments(config.guest, config.memory) if config.guest else None,
-            disk=stores.guest_disk(config.guest, config.memory, engine.content.raw_bytes) if config.guest else None,
+            nr_vpns=config.memory + config.files,
+            disk=stores.guest_disk(config, engine.content.raw_bytes),
         )
         return self._face(Vm, vm)
 
@@ -369,6 +372,11 @@ class Host:
         waste = {} if pool is None else {kind: pool[f"{kind}_waste_bytes"] for kind in ("rounding", "sparse", "tail")}
         vms = {vm.name: contiguity.of_vm(self.engine, vm.engine_vm) for vm in self.vms}
         return contiguity.of_host(self.engine) | {"zpool_waste": waste, "vms": vms}
+
+    def cold_pages(self, age_ns: int) -> tuple[int, int] | None:
+        """At the last harvest of accessed marks: pages in frames that nobody has accessed for `age_ns` (simulated; rounded up
+        to whole harvests), and all pages of VMs in frames. None for an age beyond what is kept."""
+        return cold_pages(self.engine, -(-age_ns // self.config.harvest_interval))
 
     def zpool(self) -> dict[str, int] | None:
         """What the compressed cache holds, or None without one."""

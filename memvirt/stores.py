@@ -8,7 +8,7 @@ from memvirt.engine.stores.swap import Swap
 from memvirt.engine.stores.swapset import SwapSet
 from memvirt.settings.config import HostConfig
 from memvirt.settings.devices import SwapDevice
-from memvirt.settings.vm_config import GuestOptions
+from memvirt.settings.vm_config import VmConfig
 
 # Counter -> what the pool calls it. The other reasons to decline a page are the engine's own events.
 POOL_EVENTS = {
@@ -49,9 +49,11 @@ def zpool(config: HostConfig) -> dict[str, Any] | None:
     }
 
 
-def guest_disk(options: GuestOptions, pages: int, slot_bytes: Literal[8, 4096]) -> Swap | None:
-    """A guest's own disk: its swap, then a block for each page of its page cache."""
-    blocks = options.swap + pages * options.cache_percent // 100
+def guest_disk(vm: VmConfig, slot_bytes: Literal[8, 4096]) -> Swap | None:
+    """The disk of a VM's guest: its swap, then a block for each page of its page cache; None without one, or a guest."""
+    if vm.guest is None:
+        return None
+    blocks = vm.guest.swap + vm.memory * vm.guest.cache_percent // 100 + vm.files
     return Swap(blocks, slot_bytes=slot_bytes) if blocks else None
 
 

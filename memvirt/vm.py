@@ -34,6 +34,7 @@ class Vm:
         self._engine_vm = engine_vm
         self.name: str = engine_vm.name
         self.pages: int = engine_vm.nr_pages
+        self.address_pages: int = engine_vm.nr_vpns  # that its accesses may name: its memory, and files behind it
         self._stalled_before_ns = 0
         self._promoted_before: dict[int, int] = {}
 

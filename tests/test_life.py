@@ -281,8 +281,11 @@ def test_requests_have_due_times_percentiles_and_a_backlog(tmp_path):
     assert 1.9e6 <= calm.derived["sim_ns.request.p50"] < 4e6
     assert {vm["behind_ns"] for name, vm in calm.vms.items() if name.startswith("web")} == {0}
     assert "behind_ns" not in calm.vms["batch-0"]
+    assert calm.derived["request_backlog_ms"] == "0.000"
     slow = text.replace('"10s" }', '"10s", swap_device = "hdd" }')
     tight = run(tmp_path, slow)["mixed-100", "swap"]
+    behind = max(vm.get("behind_ns", 0) for vm in tight.vms.values())
+    assert float(tight.derived["request_backlog_ms"]) == pytest.approx(behind / 1e6, abs=1e-3)
     assert tight.derived["sim_ns.request.p99"] > 3 * calm.derived["sim_ns.request.p99"]
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from test_life import CORPUS, S, suite
+from test_life import CORPUS, SUITE, S, run, suite
 
 import memvirt
 from memvirt.errors import ConfigError
@@ -12,6 +12,7 @@ from memvirt.experiment.filling import WITHIN, Filling
 from memvirt.experiment.life import LivingFleet
 from memvirt.experiment.life_spec import Group, Lifetime
 from memvirt.experiment.working import SLICES
+from memvirt.settings.vm_config import GuestOptions
 from memvirt.workloads import DISCARD, FILL, READ, WRITE, Space, Stream
 from memvirt.workloads.load import Load
 from memvirt.workloads.touches import Touches
@@ -151,6 +152,19 @@ def test_a_limit_that_falls_makes_pages_go_at_once():
     host.check()
 
 
+def test_pages_are_cold_when_nobody_has_accessed_them_for_so_long():
+    host = memvirt.Host(memory="32MiB", harvest_interval="30s")
+    vm = host.create_vm("a", "8MiB")
+    vm.access(np.arange(2048), np.ones(2048, bool))
+    for _ in range(5):
+        vm.access(np.arange(512), np.zeros(512, bool))
+        host.harvest()
+    assert host.cold_pages(120 * S) == (2048 - 512, 2048)
+    assert host.cold_pages(60 * S) == (2048 - 512, 2048)
+    assert host.cold_pages(121 * S) == (0, 2048), "a fifth of a harvest more: five have not passed without"
+    assert host.cold_pages(128 * 30 * S) is None and host.cold_pages(0) is None
+
+
 # ---- what VMs hold
 
 
@@ -248,6 +262,24 @@ def test_requests_are_due_at_even_distances_and_what_else_is_done_lies_between()
     assert work / (due[-1] - due[0]) == pytest.approx(0.3, rel=0.05)
 
 
+def test_where_no_request_is_due_a_vm_is_given_nothing_ahead_of_time():
+    """At a fifth of one request a second: what it grows by waits for the next, which has a time."""
+
+    def rare(scenario):
+        scenario["loads"]["busy"] |= {"requests": {"per_second": 1, "touches": 5}, "grow": {"per_second": "40KiB"}}
+        scenario["loads"]["busy"]["bursts"] = {"every": "1h", "last": "1s", "low_percent": 20, "spread": True}
+        scenario["time"]["duration"] = "60s"
+
+    made, _ = fleet(rare)
+    made.move_to(0, S)
+    rows = [row for row in given(made.lives["web-1"], 200) if row[0]]
+    working = list(itertools.dropwhile(lambda row: row[2] is not None or len(row[0]) > 5, rows))
+    due = [row[4][0] for row in working if row[4]]
+    assert {b - a for a, b in itertools.pairwise(due)} == {5 * S}
+    grown = [len(row[0]) for row in working if row[2] is not None]
+    assert set(grown[1:-1]) == {5 * 10}, "five seconds' worth, after each"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -287,3 +319,45 @@ def test_groups_and_events_that_cannot_be_are_said(changes, said):
 
 def _event(**values):
     return {"at": "5s", "what": "restart", "group": "web", **values}
+
+
+# ---- files
+
+
+def with_files(scenario):
+    scenario["groups"][0].update(vms=1, files={"size": "12MiB", "every": "6s"})
+    scenario["groups"] = scenario["groups"][:1]
+
+
+def test_files_are_filled_once_and_read_again_and_lie_behind_the_memory():
+    made, _ = fleet(with_files)
+    with pytest.raises(ConfigError, match="files: are read by a guest, and the VM has none"):
+        made.move_to(0, S)
+    host = memvirt.Host(memory="512MiB", content="fingerprint", corpus=CORPUS)
+    spec = suite(lambda table: with_files(table["scenarios"][0])).scenarios[0]
+    made = LivingFleet(host, spec, CORPUS, 1, overcommit_percent=100, guest=GuestOptions())
+    made.move_to(0, S)
+    (life,) = made.lives.values()
+    assert life.vm.address_pages == 2048 + 3072
+    filled, read = np.zeros(3072, int), np.zeros(3072, int)
+    for row in given(life, 200):
+        pages, ops = np.array(row[0]), np.array(row[1])
+        assert (pages >= 2048).all() or (pages < 2048).all()
+        if pages.min() >= 2048:
+            np.add.at(filled, pages[ops == FILL] - 2048, 1)
+            np.add.at(read, pages[ops == READ] - 2048, 1)
+            assert not (ops == WRITE).any()
+    assert (filled == 1).all(), "each page has been given its content once"
+    assert 2 * 3072 <= read.sum() <= 4 * 3072, "and was read once every six seconds"
+
+
+def test_files_beyond_memory_make_a_guest_drop_and_read_again(tmp_path):
+    text = SUITE.replace('memory = "24MiB"', 'memory = "64MiB"').replace('preset = "swap"', 'preset = "balloon"')
+    filed = text.replace('name = "web"', 'name = "web"\nfiles = { size = "12MiB", every = "6s" }')
+    plain, reads = (run(tmp_path, each)["mixed-100", "swap"] for each in (text, filed))
+    assert reads.verified
+    assert reads.counters["guest.cache_reread"] > 3 * 3072, "what was dropped is read again"
+    assert not plain.counters["guest.cache_reread"]
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path, filed.replace('preset = "balloon"', 'preset = "swap"'))
+    assert "group web has files, which a guest reads, and VMs of swap have none" in str(caught.value)

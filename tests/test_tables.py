@@ -148,6 +148,13 @@ def test_the_caption_names_what_was_run():
         assert "Tier smoke is for tests" in " ".join(said.split())
 
 
+def test_a_table_of_vms_that_compute_nothing_says_so_above_it():
+    micro = "a microbenchmark of mechanisms"
+    assert micro in terminal.text([made()], 150).splitlines()[0]
+    for load in (made(kind="life"), made(vms={"vm0": {"accesses": 1, "sim_ns": 1, "stall_ns": 0, "work_ns": 1}})):
+        assert micro not in terminal.text([load], 150)
+
+
 def test_wall_times_are_never_called_best():
     (group,) = groups([made(preset="a", speed=1), made(preset="b", speed=10**9)])
     assert group.best(BY_NAME["simulated_maccesses_per_s"]) == set()

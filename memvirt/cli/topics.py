@@ -253,7 +253,7 @@ def _rows(*parts: Mapping[str, tuple[str, str]]) -> list[tuple[str, ...]]:
 
 def _suite_rows() -> Iterator[tuple[str, ...]]:
     from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
-    from memvirt.experiment.life_spec import BootTimes, Event, Group, GroupContent, Lifetime, Time
+    from memvirt.experiment.life_spec import BootTimes, Event, Files, Group, GroupContent, Lifetime, Time
     from memvirt.experiment.living import Living
     from memvirt.experiment.pace import Pace
     from memvirt.experiment.scenario import Scenario, Tier
@@ -288,6 +288,7 @@ def _suite_rows() -> Iterator[tuple[str, ...]]:
         ("scenarios[].loads.NAME.requests.", Requests),
         ("scenarios[].groups[].", Group),
         ("scenarios[].groups[].content.", GroupContent),
+        ("scenarios[].groups[].files.", Files),
         ("scenarios[].groups[].boot.", BootTimes),
         ("scenarios[].groups[].lifetime.", Lifetime),
         ("scenarios[].events[].", Event),

@@ -70,6 +70,11 @@ class Vm(Protocol):
         return 0
 
     @property
+    def address_pages(self) -> int:
+        """Pages that its accesses may name: its memory, and files of its guest behind it."""
+        return self.pages
+
+    @property
     def stall_ns(self) -> int:
         """Simulated time in which it has waited for memory."""
         return 0
@@ -139,6 +144,10 @@ class Host(Protocol[AnyVm]):
     def fragmentation(self) -> Mapping[str, Any]:
         """How free memory and the VMs' pages lie. Aging needs "unusable", the index per order, in thousandths."""
         return {}
+
+    def cold_pages(self, age_ns: int) -> tuple[int, int] | None:
+        """Pages in frames that have not been accessed for so long, and all pages of VMs in frames. None: not known."""
+        return None
 
     # ---- may: what has been counted since the host was made
 

@@ -61,6 +61,9 @@ class Driver(Generic[AnyVm]):
         self.windows: dict[
             str, dict[int, int]
         ] = {}  # of a fleet that lives: level -> slowdown in thousandths -> windows
+        self.cold: tuple[int, int] | None = (
+            None  # of a fleet that lives: pages that are cold, and all that are in frames
+        )
         self.cycles: list[dict[str, int]] = []  # of aging: the host's memory after each step of all phases
         self._host = host
         self._guest = guest
@@ -137,7 +140,7 @@ class Driver(Generic[AnyVm]):
             if vm in kept:
                 continue
             if parent is None:
-                kept[vm] = Shadow(vm.name, vm.pages, vm.tag_base, vm.writes_done, guest=self._guest)
+                kept[vm] = Shadow(vm.name, vm.address_pages, vm.tag_base, vm.writes_done, guest=self._guest)
             else:
                 kept[vm] = parent.clone(vm.name, vm.tag_base, vm.writes_done)
         self._shadows = kept

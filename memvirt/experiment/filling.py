@@ -1,7 +1,7 @@
 """What the VMs of a group are filled with: booting, growing, and when an image is replaced.
 
-    page 0                                        touched                       memory
-    | image | zeros | within | own                | own, once the VM grows ...  |
+    page 0                                        touched                       memory                 memory + files
+    | image | zeros | within | own                | own, once the VM grows ...  | files of its guest    |
 
     image     the same in every VM of the same image classes, read-only; each patch puts another page of the corpus in
               every place
@@ -35,7 +35,7 @@ class Filling:
     """Of the VMs of one group. Pages are counted, and begin, as the head of this module says."""
 
     def __init__(self, group: Group, corpus: ClassTable) -> None:
-        self._group = group
+        self.group = group
         content = group.content
         self.memory = group.memory
         self.touched = max(1, group.memory * group.touched_percent // 100)
@@ -43,6 +43,8 @@ class Filling:
         self.zero = self.touched * content.zero_percent // 100
         self.within = self.touched * content.within_percent // 100
         self._image = blend([corpus.canonical[corpus.sources([name])] for name in content.image])
+        classes = content.image if group.files is None else group.files.classes
+        self._files = blend([corpus.canonical[corpus.sources([name])] for name in classes])
         self._private = blend([corpus.canonical[corpus.sources([name])] for name in content.private])
 
     def boot(self, number: int, version: int = 0) -> Boot:
@@ -59,13 +61,17 @@ class Filling:
 
     def own(self, number: int, pages: NDArray[np.int64]) -> Pages:
         """The corpus pages that the VM's own ones are filled from."""
-        first = len(self._private) * place(self._group.name, number) // WHOLE
+        first = len(self._private) * place(self.group.name, number) // WHOLE
         return self._private[(first + pages) % len(self._private)].astype(np.uint32)
+
+    def files(self, pages: Pages) -> Pages:
+        """The corpus pages that those of its files hold, counted from the first."""
+        return self._files[pages % len(self._files)].astype(np.uint32)
 
     def booting(self, number: int, version: int, begins_ns: int) -> Iterator[Batch]:
         """The boot in time: all at once from `begins_ns` on, or at the group's rate. A VM that waited for memory fills
         faster until it is where it should be."""
-        rate = self._group.boot.per_second
+        rate = self.group.boot.per_second
         each = BATCH if rate is None else max(1, min(BATCH, rate // PIECES))
         filled = 0
         for batch in self.boot(number, version).batches():

@@ -59,6 +59,7 @@ class Life(Generic[AnyVm]):
     vm: AnyVm
     stream: Iterator[Batch]
     working: Working
+    goes_ns: int | None  # when it leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +149,7 @@ class LivingFleet(Generic[AnyVm]):
     def move_to(self, now_ns: int, until_ns: int) -> None:
         """Whoever leaves by now leaves; then what happens happens; then who comes before `until_ns` comes."""
         for name, life in list(self.lives.items()):
-            goes_ns = life.group.goes_ns(life.number, self._seed)
-            if goes_ns is not None and goes_ns <= now_ns:
+            if life.goes_ns is not None and life.goes_ns <= now_ns:
                 del self.lives[name]
                 life.vm.destroy()
         while self._to_happen and self._to_happen[-1][0] <= now_ns:
@@ -171,7 +171,7 @@ class LivingFleet(Generic[AnyVm]):
             place(group.name, number),
         )
         stream = self._stream(members.filling, number, working, standing, at_ns)
-        self.lives[vm.name] = Life(group, number, standing, vm, stream, working)
+        self.lives[vm.name] = Life(group, number, standing, vm, stream, working, group.goes_ns(number, self._seed))
 
     def _happen(self, event: Event, number: int, now_ns: int) -> None:
         members = self._members[event.group]

@@ -18,6 +18,7 @@ from memvirt.experiment.backend import AnyVm, Host
 from memvirt.experiment.driver import Driver, Gathered
 from memvirt.experiment.expected import BatchLike, Shadow
 from memvirt.experiment.life import Life, LivingFleet, Stretch
+from memvirt.results.derived import COLD_NS
 from memvirt.results.record import Histogram
 from memvirt.workloads.load import SECOND_NS
 
@@ -90,6 +91,7 @@ class LivingDriver(Driver[AnyVm]):
             self._sample(noted.gathered)
             self._note_backlog(noted.gathered)
             self.windows, self._requests = noted.windows, noted.requests
+            self.cold = self._host.cold_pages(COLD_NS)
         self.sampler.end(stretch.name)
         return noted.gathered
 

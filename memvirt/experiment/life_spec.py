@@ -27,6 +27,7 @@ Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 Share = Annotated[int, Field(strict=True, ge=1, le=100)]
 ServiceLevel = Literal["gold", "silver", "bronze"]
 
+LEAST_PAGES = 64  # of a VM, however small a tier makes it
 DRAWN = 1 << 32  # random numbers below that are drawn
 HARVEST_EPOCHS = 5  # epochs there must be between two harvests: a longer epoch makes warm pages look cold
 
@@ -109,6 +110,15 @@ class Lifetime(Model):
             whole += 1
 
 
+class Files(Model):
+    """The table `files` of a group: files that every VM of it reads through the page cache of its guest, as many as its
+    memory holds or more. They are the same in all VMs of the same classes, and nobody writes to them."""
+
+    size: Pages = Field(description="of all of them")
+    every: Interval = Field(description="mean time between two uses of a page of them")
+    classes: tuple[str, ...] = Field(default=("libraries", "source"), min_length=1, description="what they hold")
+
+
 class Group(Model):
     """A table [[scenarios.groups]]: VMs that are alike."""
 
@@ -125,6 +135,7 @@ class Group(Model):
     limit_percent: Share | None = Field(default=None, description="most host memory that each gets, of its size")
     touched_percent: Share = Field(default=80, description="of the configured memory, filled while booting")
     content: GroupContent = Field(default=GroupContent(), description="what it is filled with; keys below")
+    files: Files | None = Field(default=None, description="that their guests read; keys below")
     boot: BootTimes = Field(default=BootTimes(), description="when they come; keys below")
     stay: Interval | None = Field(default=None, description="how long each stays; else to the end")
     lifetime: Lifetime | None = Field(default=None, description="how long each stays, drawn; keys below")
@@ -149,10 +160,25 @@ class Group(Model):
         """A limit of so many per cent of its size, pages; None: none."""
         return None if percent is None else PageCount(max(1, self.memory * percent // 100))
 
-    def vm(self, number: int, guest: GuestOptions | None = None, limit_percent: int | None = None) -> VmConfig:
-        """VM number `number` with what it is promised; `limit_percent` in place of the group's, once it has changed."""
+    def scaled(self, percent: int) -> Group:
+        """VMs, and files, of so many per cent of the size."""
+        files = self.files
+        if files is not None:
+            files = files.model_copy(update={"size": max(1, files.size * percent // 100)})
+        return self.model_copy(update={"memory": max(LEAST_PAGES, self.memory * percent // 100), "files": files})
+
+    def vm(
+        self,
+        number: int,
+        guest: GuestOptions | None = None,
+        limit_percent: int | None = None,
+        files: bool = True,
+    ) -> VmConfig:
+        """VM number `number` with what it is promised; `limit_percent` in place of the group's, once it has changed. Not
+        `files`: without those of its guest."""
         settings: dict[str, Any] = {"name": self.vm_name(number), "memory": PageCount(self.memory), "guest": guest}
         settings |= {"shares": self.shares, "reservation": PageCount(self.memory * self.reservation_percent // 100)}
+        settings["files"] = PageCount(self.files.size if files and self.files is not None else 0)
         settings["limit"] = self.limit(limit_percent or self.limit_percent)
         return validate(VmConfig, settings)
 

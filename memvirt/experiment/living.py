@@ -55,7 +55,7 @@ class Living(Named):
 
     def scaled(self, tier: Tier) -> Living:
         """The scenario with a tier's memory and durations."""
-        groups = [g.model_copy(update={"memory": max(64, g.memory * tier.memory_percent // 100)}) for g in self.groups]
+        groups = [group.scaled(tier.memory_percent) for group in self.groups]
         return self.model_copy(update={"groups": groups, "time": self.time.scaled(tier.accesses_percent)})
 
     def promising(self, promised: Mapping[str, tuple[int, ...]]) -> Living:
@@ -86,13 +86,23 @@ class Living(Named):
         return [group.memory for group in self.groups for _ in range(group.count(percent))]
 
     @property
+    def needs_guest(self) -> tuple[str, ...]:
+        """Its groups whose VMs need a guest, for they read files."""
+        return tuple(group.name for group in self.groups if group.files is not None)
+
+    def file_pages(self, percent: int) -> int:
+        """Pages of files of all VMs at a ratio."""
+        return sum(group.count(percent) * group.files.size for group in self.groups if group.files is not None)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The classes of a corpus that its VMs are filled from."""
-        return tuple(name for group in self.groups for name in (*group.content.image, *group.content.private))
+        own = (name for group in self.groups for name in (*group.content.image, *group.content.private))
+        return (*own, *(name for group in self.groups if group.files is not None for name in group.files.classes))
 
     def vms(self, percent: int) -> list[VmConfig]:
         """Its VMs at a ratio, without guests."""
-        return [group.vm(number) for group in self.groups for number in range(group.count(percent))]
+        return [group.vm(number, files=False) for group in self.groups for number in range(group.count(percent))]
 
     def accesses(self, percent: int) -> int:
         """About how many operations a cell does."""

@@ -18,6 +18,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from memvirt.experiment.fleet import Layout
+from memvirt.experiment.living import Living
 from memvirt.experiment.plan import Cell
 from memvirt.experiment.scenario import Scenario
 from memvirt.results.record import Kind
@@ -68,6 +69,12 @@ def _need_of_host(cell: Cell) -> Need:
     memory = cell.bytes_needed() + FRAME_BYTES * cell.host.memory + PAGE_BYTES * pages + BASE_BYTES
     disk = (cell.host.swap_total + sum(_guest_disk(cell.guest, size) for size in cell.sizes)) * PAGE_SIZE
     return Need(memory, disk if cell.host.has_bytes else 0)
+
+
+def _need_of_life(cell: Cell) -> Need:
+    need, files = _need_of_host(cell), cast(Living, cell.spec).file_pages(cell.overcommit_percent)
+    disk = files * PAGE_SIZE if cell.host.has_bytes else 0
+    return Need(need.memory_bytes + (PAGE_BYTES + 8) * files, need.disk_bytes + disk)
 
 
 def timings_s(cells: Sequence[Cell], processes: int) -> float:
@@ -162,6 +169,6 @@ class _Prediction(NamedTuple):
 
 PREDICTIONS: Mapping[Kind, _Prediction] = {
     "fleet": _Prediction(_nanoseconds_of_host, _need_of_host),
-    "life": _Prediction(_nanoseconds_of_life, _need_of_host),
+    "life": _Prediction(_nanoseconds_of_life, _need_of_life),
     "trace": _Prediction(_nanoseconds_of_trace, _need_of_trace),
 }

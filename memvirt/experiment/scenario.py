@@ -49,6 +49,7 @@ class Scenario(Named):
 
     kind: ClassVar[Kind] = "fleet"
     has_vms: ClassVar[bool] = True
+    needs_guest: ClassVar[tuple[str, ...]] = ()
     times_wall: ClassVar[bool] = True  # processes of tier full time its measured phase
     baseline: ClassVar[str] = "baseline"  # begins the name of what its cells are held against
     host_settings: ClassVar[tuple[str, ...]] = tuple(HostConfig.model_fields)  # what of a column's host its cells have

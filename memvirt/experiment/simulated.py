@@ -39,6 +39,7 @@ class Simulated(Named):
 
     kind: ClassVar[Kind] = "trace"
     has_vms: ClassVar[bool] = False
+    needs_guest: ClassVar[tuple[str, ...]] = ()
     times_wall: ClassVar[bool] = False
     measures_workload: ClassVar[bool] = True
     baseline: ClassVar[str] = "belady"  # the offline optimum

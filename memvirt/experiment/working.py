@@ -4,6 +4,7 @@
                     begins leaves that out
     open loop       the requests of a window are due at even distances, all of them, however far behind the VM is; between
                     them it uses its parts as in a closed loop. A VM that is more than a window behind leaves the parts out
+    files           what its guest reads of them follows, as a closed loop
     changes         a patched image is written as soon as a window begins; what a load grows or shrinks by, in each window
 
 A batch has a due time for one of two reasons: so that the VM sleeps until a window begins, or because a request is due.
@@ -18,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from memvirt.experiment.filling import Filling
-from memvirt.experiment.life_spec import Time
-from memvirt.workloads import Batch, Space, Stream
-from memvirt.workloads.load import HUNDRED, SECOND_NS, WHOLE, Load, level_percent
+from memvirt.experiment.life_spec import Files, Time
+from memvirt.workloads import BATCH, FILL, READ, Batch, Space, Stream
+from memvirt.workloads.load import HUNDRED, SECOND_NS, WHOLE, Load, Part, level_percent
 from memvirt.workloads.touches import Touches
 
 SLICES = 64  # of a window: groups of requests, each followed by its share of what else the VM does
@@ -30,6 +31,7 @@ class Working:
     """Of one VM."""
 
     def __init__(self, vm: Any, filling: Filling, time: Time, number: int, stream: Stream, place: int) -> None:
+        files = filling.group.files
         self.asking = False
         self._before: dict[int, int] = {}  # what the host had counted when its requests began
         self._past: dict[int, int] = {}  # of requests of loads that it has no more
@@ -40,10 +42,14 @@ class Working:
         self._stream = stream
         self._offset_ns = time.window * place // WHOLE
         self._resident = filling.touched
+        self._read = np.zeros(0 if files is None else files.size, np.bool_)  # pages of files that hold something by now
+        self._of_files = None if files is None else _touches_of(files, stream, time.epoch)
         self._load: Load | None = None
         self._touches: Touches | None = None
         self._done_ns = 0  # of the load's own time
         self._given_ns = 0  # ... up to which parts have been used
+        self._filed_ns = 0  # ... and files
+        self._owed = 0  # windows that it has not grown or shrunk for
 
     def batches(
         self, load_at: Callable[[int], Load], patched_at: Callable[[int], int], patched: int
@@ -57,12 +63,22 @@ class Working:
             begins_ns = at_ns + self._offset_ns
             load, version = load_at(begins_ns), patched_at(begins_ns)
             touches = self._begin(load)
-            due_ns = None if self.asking else begins_ns
-            if version != patched:
-                patched = version
-                yield from self._filling.patched(version, due_ns)
-            yield from self._window(load, touches, at_ns)
-            yield from self._resized(load, due_ns)
+            began_ns = self._done_ns
+            self._done_ns += window_ns * level_percent(load, at_ns, self._number) // HUNDRED
+            self._owed += 1
+            if not self.asking:
+                if version != patched:
+                    yield from self._filling.patched(version, begins_ns)
+                    patched = version
+                if batch := touches.batch(began_ns, self._done_ns, begins_ns):
+                    yield batch
+                yield from self._beside(load, begins_ns)
+            elif count := self._requests_since(load, began_ns):
+                yield from self._open(load, touches, count, begins_ns)
+                if version != patched:
+                    yield from self._filling.patched(version, None)
+                    patched = version
+                yield from self._beside(load, None)
             reached_ns = (self._vm.sim_ns - self._offset_ns) // window_ns * window_ns
             at_ns = at_ns + window_ns if self.asking else max(at_ns + window_ns, reached_ns)
 
@@ -87,7 +103,7 @@ class Working:
 
     def _begin(self, load: Load) -> Touches:
         if load is not self._load or self._touches is None:
-            self._load, self._done_ns, self._given_ns = load, 0, 0
+            self._load, self._done_ns, self._given_ns, self._filed_ns = load, 0, 0, 0
             space = Space(self._filling.touched, self._filling.image)
             self._touches = Touches(load, space, self._stream, self._time.epoch)
             self._touches.resident = self._resident
@@ -99,22 +115,16 @@ class Working:
             self.asking = asks
         return self._touches
 
-    def _window(self, load: Load, touches: Touches, at_ns: int) -> Iterator[Batch]:
-        began_ns, window_ns = self._done_ns, self._time.window
-        self._done_ns += window_ns * level_percent(load, at_ns, self._number) // HUNDRED
-        due_ns = at_ns + self._offset_ns
-        if load.requests is not None:
-            yield from self._open(load, touches, began_ns, due_ns)
-        elif batch := touches.batch(began_ns, self._done_ns, due_ns):
-            yield batch
+    def _requests_since(self, load: Load, began_ns: int) -> int:
+        """Requests that are due from that time of the load on."""
+        if load.requests is None:
+            return 0
+        first, end = (ns * load.requests.per_second // SECOND_NS for ns in (began_ns, self._done_ns))
+        return end - first
 
-    def _open(self, load: Load, touches: Touches, began_ns: int, due_ns: int) -> Iterator[Batch]:
+    def _open(self, load: Load, touches: Touches, count: int, due_ns: int) -> Iterator[Batch]:
         asked = load.requests
         assert asked is not None
-        first, end = (ns * asked.per_second // SECOND_NS for ns in (began_ns, self._done_ns))
-        count = end - first
-        if not count:
-            return
         behind = self._vm.sim_ns > due_ns + self._time.window
         slices = min(SLICES, count)
         beside = None if behind else touches.batch(self._given_ns, self._done_ns, 0)
@@ -129,16 +139,39 @@ class Working:
                 share = slice(*(len(beside.pages) * place // slices for place in (number, number + 1)))
                 yield Batch(beside.pages[share], beside.ops[share], None, beside.work_ns, None)
 
+    def _beside(self, load: Load, due_ns: int | None) -> Iterator[Batch]:
+        """What it reads of files, grows or shrinks by since the last time."""
+        yield from self._files(due_ns)
+        yield from self._resized(load, due_ns)
+        self._owed = 0
+
+    def _files(self, due_ns: int | None) -> Iterator[Batch]:
+        """What is read of files: a page for the first time, or again."""
+        if self._of_files is None:
+            return
+        pages, _ = self._of_files.between(self._filed_ns, self._done_ns)
+        self._filed_ns = self._done_ns
+        for first in range(0, len(pages), BATCH):
+            part = pages[first : first + BATCH]
+            ops = np.where(self._read[part], READ, FILL).astype(np.uint8)
+            self._read[part] = True
+            due = None if due_ns is None else np.array([due_ns], np.int64)
+            yield Batch(part + np.uint32(self._filling.memory), ops, self._filling.files(part), 0, due)
+
     def _resized(self, load: Load, due_ns: int | None) -> Iterator[Batch]:
-        """What the VM grows or shrinks by in a window."""
-        memory, before = self._filling.memory, self._resident
+        memory, before, lasts_ns = self._filling.memory, self._resident, self._owed * self._time.window
         if load.grow is not None:
-            more = load.grow.per_second * self._time.window // SECOND_NS
+            more = load.grow.per_second * lasts_ns // SECOND_NS
             self._resident = max(before, min(before + more, memory * load.grow.to_percent // HUNDRED))
             yield from self._filling.grown(self._number, before, self._resident, due_ns)
         elif load.shrink is not None:
-            less = load.shrink.per_second * self._time.window // SECOND_NS
+            less = load.shrink.per_second * lasts_ns // SECOND_NS
             self._resident = min(before, max(before - less, memory * load.shrink.to_percent // HUNDRED))
             yield from self._filling.shrunk(self._resident, before, due_ns)
         if self._touches is not None:
             self._touches.resident = self._resident
+
+
+def _touches_of(files: Files, stream: Stream, epoch_ns: int) -> Touches:
+    load = Load(busy_percent=1, parts=[Part(percent=HUNDRED, every=files.every)], write_percent=0)
+    return Touches(load, Space(files.size), Stream(stream.seed, stream.vm, "files"), epoch_ns)

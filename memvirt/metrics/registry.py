@@ -208,6 +208,14 @@ _STATES: tuple[Metric, ...] = (
     Metric("saved_balloon_frames", "frames", Kind.GAUGE, "held by balloons", _NONE, "Σ balloon sizes"),
     Metric("free_frames", "frames", Kind.GAUGE, "frames free now", _NONE, "buddy allocator"),
     Metric(
+        "cold_percent",
+        "%",
+        Kind.RATIO,
+        "of pages in frames, cold: not accessed for 2 minutes",
+        _NONE,
+        "pages by age at the last harvest of accessed marks / pages of VMs in frames; fleets that live",
+    ),
+    Metric(
         "extfrag_order9",
         "1/1000",
         Kind.GAUGE,
@@ -226,6 +234,9 @@ _STATES: tuple[Metric, ...] = (
     Metric("contiguity_pages", "pages", Kind.GAUGE, "mean contiguous run gfn to frame", _UP, "entries / runs"),
     Metric("faults", "faults", Kind.COUNTER, "faults of every kind", _DOWN, "Σ fault_*"),
     Metric("fault_p99_us", "µs", Kind.SIM_TIME, "99th percentile of all faults' time", _DOWN, "complete histograms"),
+    Metric(
+        "request_backlog_ms", "ms", Kind.RATIO, "the oldest request not done", _DOWN, "at the end, since it was due"
+    ),
     Metric("sim_ns.request", "ns", Kind.HISTOGRAM, "modelled time of a request since it was due", _DOWN, "complete"),
     Metric("cow_p999_us", "µs", Kind.SIM_TIME, "99.9th percentile of a write that copies", _DOWN, "sim_ns.cow"),
     Metric(

@@ -34,7 +34,13 @@ def caption(records: Sequence[Record]) -> str:
     told.append(f"memvirt {first.versions.get('memvirt', 'of unknown version')}{_commit(first.commit)}")
     changed = dict.fromkeys(text for record in records for text in record.asked.get("settings", []))
     told += [f"--set {text}" for text in changed]
+    told += ["a microbenchmark of mechanisms"] if _computes_nothing(records) else []
     return plain(", ".join(told))
+
+
+def _computes_nothing(records: Sequence[Record]) -> bool:
+    """Whether VMs do nothing but access memory in all of them, so that a slowdown is no service's; or there are none."""
+    return not any(record.kind == "life" or any("work_ns" in vm for vm in record.vms.values()) for record in records)
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -18,6 +18,7 @@ from memvirt.units import HUGE_ORDER, PAGE_SIZE
 QUANTILES = (("p50", 500), ("p99", 990), ("p999", 999))
 WINDOW_QUANTILES = (("p50", 500), ("p99", 990), ("worst", 1000))
 PAGES_PER_MIB = 256
+COLD_NS = 120 * 10**9  # Google's far memory, ASPLOS 2019: the least age at which a page counts as cold
 DIGITS = 6  # of decimals that are not ratios with a custom of their own
 SETTLED_CYCLES = 10
 SETTLED_WITHIN = 10  # thousandths
@@ -43,6 +44,9 @@ class Taken:
     configured_pages: int
     sim_ns: int
     windows: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # level -> slowdown, 1/1000 -> VM-windows
+    cold: tuple[int, int] | None = (
+        None  # pages in frames not accessed for COLD_NS, and all in frames; None: not looked at
+    )
     baseline_ns: int  # of the same stream with enough memory; 0: there is none
 
 
@@ -61,6 +65,8 @@ def derived(taken: Taken) -> dict[str, int | str]:
         **_sharing(taken),
         **_lie(taken),
         **saved_frames(taken),
+        **_backlog(taken),
+        **({} if taken.cold is None else {"cold_percent": ratio_text(100 * taken.cold[0], taken.cold[1], DIGITS)}),
     }
     for kind, histogram in sorted(taken.histograms.items()):
         for name, per_mille in QUANTILES:
@@ -113,6 +119,12 @@ def fault_latencies(histograms: Mapping[str, Histogram]) -> Histogram:
             for value, count in histogram:
                 merged[value] = merged.get(value, 0) + count
     return sorted(merged.items())
+
+
+def _backlog(taken: Taken) -> dict[str, int | str]:
+    """Of a fleet that has requests: for how long the VM that is furthest behind has had one to do, at the end."""
+    behind = [vm["behind_ns"] for vm in taken.vms.values() if "behind_ns" in vm]
+    return {"request_backlog_ms": ratio_text(max(behind), 10**6, 3)} if behind else {}
 
 
 def _latencies(taken: Taken) -> dict[str, int | str]:

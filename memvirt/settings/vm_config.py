@@ -87,6 +87,7 @@ class VmConfig(Model):
     reservation: PagesOrZero = 0
     limit: Annotated[Pages | None, BeforeValidator(none_from_text)] = None  # above memory it has no effect
     guest: Annotated[GuestOptions | None, BeforeValidator(_by_value)] = None
+    files: PagesOrZero = 0  # that its guest can have in its page cache, beyond its memory: addresses, no memory
     domain: Annotated[int, Field(strict=True, ge=0, lt=1 << 31)] = 0  # the tenant; see the sharing option salting
 
     @model_validator(mode="after")
@@ -101,6 +102,11 @@ class VmConfig(Model):
         if self.limit is not None and self.reservation > self.limit:
             text = f"{format_pages(self.reservation)} is above the limit, {format_pages(self.limit)}"
             problems.append(Problem(("reservation",), text, ("limit",)))
+        if self.files and self.guest is None:
+            problems.append(Problem(("files",), "are read by a guest, and the VM has none: give guest", ("guest",)))
+        if self.memory <= MOST_PAGES < self.memory + self.files:
+            text = f"{format_pages(self.memory + self.files)} with its memory; the most is {format_pages(MOST_PAGES)}"
+            problems.append(Problem(("files",), text, ("memory",)))
         if self.guest is not None:
             problems += [Problem(("guest", *found.place), found.message) for found in self._guest_problems(self.guest)]
         if problems:
