@@ -97,7 +97,7 @@ class Host:
         self._decider = config.decider()
         self._streams = Streams()
         self._decisions = Decisions()
-        self._look: Callable[[int], int] | None = None
+        self._samples: sample.Samples | None = None
 
     @property
     def engine(self) -> Engine:
@@ -118,7 +118,7 @@ class Host:
         snapshots cannot be used afterwards."""
         if self._engine is not None:
             ending.close(self._engine)
-        self._engine = None
+        self._engine = self._samples = None
         self._faces = {}
 
     def __enter__(self) -> Self:
@@ -256,18 +256,13 @@ class Host:
             decide=decide,
             decider=decider,
             interval_ns=0 if asked is None else asked.interval_ns,
-            watch=self._look,
+            samples=self._samples,
         )
         for vm in [vm for vm in streams if not vm.engine_vm.alive]:
             self.forget(vm.engine_vm)
         outcomes = {vm: RunOutcome(*outcome[vm.engine_vm]) for vm in streams}
         self._streams.end(outcomes)
         return outcomes
-
-    def watch(self, look: Callable[[int], int] | None) -> None:
-        """From now on `look` is called with the simulated time while VMs run, between quanta; it returns from when on it
-        wants to be called again. It may ask the host and its VMs anything and must change nothing. None: no more calls."""
-        self._look = look
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:
         """What a decider is given: the host between two quanta, and what VMs did since the last decision."""
@@ -360,10 +355,17 @@ class Host:
         """Complete histograms (simulated ns) of how long duplicates lived and how long frames stayed merged."""
         return {} if self.engine.index is None else self.engine.index.histograms()
 
-    def sample(self) -> tuple[bytes, tuple[str, ...], bytes]:
-        """For time lines, packed as int64: the numbers that memvirt.names lists as SAMPLED_STATES and SAMPLED_COUNTS, the
-        names of the VMs, and of each SAMPLED_OF_VM. Takes a microsecond or two."""
-        return sample.take(self.engine)
+    def begin_samples(self, rows: int, step_ns: int) -> None:
+        """Take samples while VMs run: at most `rows`, evenly, `step_ns` apart at first. See memvirt.engine.host.sample."""
+        self._samples = sample.Samples(self.engine, rows, step_ns)
+
+    def end_samples(self) -> tuple[int, list[tuple[int, bytes, tuple[str, ...], bytes]]]:
+        """How far apart the last samples were (ns), and all of them, that of the present last: simulated time (ns), packed
+        as int64 memvirt.names' SAMPLED_STATES and SAMPLED_COUNTS, the VMs' names, and of each SAMPLED_OF_VM."""
+        taking, self._samples = self._samples, None
+        if taking is None:
+            raise ConfigError("no samples were begun")
+        return taking.step_ns, taking.end(self.sim_ns)
 
     def fragmentation(self) -> dict[str, Any]:
         """Fragmentation of free memory per order, waste inside the zpool (bytes), and how each VM's memory lies: see

@@ -18,6 +18,7 @@ from memvirt.settings.vm_config import GuestOptions
 
 COMMANDS = ["", "run", "table", "list", "describe", "explain", "doctor", "corpus", "corpus capture", "corpus info"]
 COMMANDS += [
+    "capacity",
     "merge",
     "timeline",
     "export",

@@ -136,6 +136,9 @@ def test_bencher_has_means_and_intervals_over_seeds():
 # ---- Chrome's trace events
 
 
+MEMORY, CPU = "host memory, frames:", "cpu, % of one processor:"
+
+
 def events(records):
     return json.loads(trace_events.dumps(records))["traceEvents"]
 
@@ -145,7 +148,7 @@ def test_every_vm_and_mechanism_has_a_track():
     names = {event["args"]["name"] for event in found if event["name"] == "process_name"}
     assert names == {"zipf-150--swap--s1", "zipf-150--all--s1"} and {event["pid"] for event in found} == {1, 2}
     tracks = {event["name"] for event in found if event["ph"] == "C"}
-    assert tracks == {"memory by use", "faults", "stall", "cpu of swap", "VM vm0"}
+    assert tracks == {MEMORY, "faults per s:", "stall, % of time:", CPU, "VM vm0, pages:"}
     slices = [event for event in found if event["ph"] == "X" and event["pid"] == 1]
     assert [(each["name"], each["ts"], each["dur"]) for each in slices] == [("fill", 0, 2), ("measured", 2, 10.5)]
 
@@ -153,12 +156,18 @@ def test_every_vm_and_mechanism_has_a_track():
 def test_what_was_gained_is_shown_where_it_was_gained():
     found = [event for event in events([made(timeline=LINE)]) if event["ph"] == "C"]
     of = {name: [(each["ts"], *each["args"].values()) for each in found if each["name"] == name]
-          for name in ("faults", "stall", "cpu of swap", "VM vm0", "memory by use")}  # fmt: skip
+          for name in ("faults per s:", "stall, % of time:", CPU, "VM vm0, pages:", MEMORY)}  # fmt: skip
     # 7 in 2 us, nothing in no time, 20 in 10 us, 1 in 0.5 us, and nothing after the end
-    assert of["faults"] == [(0, 3_500_000), (2, 0), (2, 2_000_000), (12, 2_000_000), (12.5, 0)]
-    assert of["stall"] == [(0, 0), (2, 0), (2, 50.0), (12, 100.0), (12.5, 0)]
-    assert of["cpu of swap"][2] == (2, 25.0)
-    assert of["VM vm0"][-1] == (12.5, 5) and of["memory by use"][0] == (0, 9)
+    assert of["faults per s:"] == [(0, 3_500_000), (2, 0), (2, 2_000_000), (12, 2_000_000), (12.5, 0)]
+    assert of["stall, % of time:"] == [(0, 0), (2, 0), (2, 50.0), (12, 100.0), (12.5, 0)]
+    assert of[CPU][2] == (2, 25.0)
+    assert of["VM vm0, pages:"][-1] == (12.5, 5) and of[MEMORY][0] == (0, 9)
+
+
+def test_threads_of_a_trace_have_numbers_of_their_own():
+    """Perfetto knows a thread by its number alone: one that two processes have would be drawn in one of them."""
+    found = events([made(timeline=LINE), made(preset="all", timeline=LINE)])
+    assert {(event["pid"], event["tid"]) for event in found} == {(1, 1), (2, 2)}
 
 
 # ---- commands

@@ -31,8 +31,8 @@ reclaim: readahead swapout writeback evict harvest reclaim fault lookahead
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
 guests: guest_memory hardware ring guest balloon_driver balloon host_hardware
-host: gate batch stream vm fixed engine readback accesses ending admission cloning schedule
-host: contiguity savings sample audit
+host: gate batch stream vm fixed engine sample readback accesses ending admission cloning schedule
+host: contiguity savings audit
 testing: agendas orders guests contents memory stores host
 """
 
@@ -56,16 +56,19 @@ results: timeline record claims manifest shelf run_folder frames shards derived
 experiment: fleet_spec life_spec pace scenario simulated living backend fleet suite overrides sweep replayed column
 experiment: expected plan prediction preflight trace_cell sampler driver filling working life life_driver
 experiment: cell pool elsewhere executors loop
+experiment: bisection objectives capacity sizing searching
 timing: hook samples worker
 report: statistics escape choice columns summary check claims verdict runs
-report.figures: style traces corpora data waterfall costs conditions catalog drawing plotting
+report.figures: style traces corpora data waterfall costs conditions sizes catalog drawing plotting
+report: capacity
 report: aging_table notes document markup export terminal
 report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
 report.page: packing content build
 report: bundle.archive bundle.crate bundle.again bundle.nameless bundle.contents bundle.verify
 cli: catalog_entry topics catalog show progress figure_files run_options jobs table timings merge
-cli: compare export plot report timeline doctor validate corpora content_models corpus_info corpus trace_info trace bundle run
+cli: compare export plot report timeline doctor validate corpora content_models corpus_info corpus trace_info trace bundle
+cli: run capacity
 """
 
 

@@ -1,7 +1,6 @@
 """Time lines: rows that are even and few, columns that agree with what is counted, and a look that changes nothing."""
 
 import json
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ from hypothesis import strategies as st
 import memvirt
 from helpers.made_records import made
 from helpers.suites import scenario, suite
+from memvirt.engine.host.sample import Samples
+from memvirt.errors import ConfigError, InvariantError
 from memvirt.experiment import cell as cells
 from memvirt.experiment import plan
-from memvirt.experiment.sampler import Sampler
 from memvirt.host import Host
 from memvirt.inputs import synthetic
 from memvirt.metrics import registry
@@ -33,6 +33,10 @@ SUITE = suite(
 )
 
 
+def batch_of(count):
+    return np.arange(count, dtype=np.uint32) % 200, np.ones(count, np.uint8)
+
+
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory):
     path = tmp_path_factory.mktemp("suite") / "one.toml"
@@ -50,34 +54,17 @@ def record(plans, run):
     return cells.run_cell(run, plans["u-200--all--s1"])
 
 
-class Clock:
-    """A host of which only the time is of interest."""
-
-    def __init__(self):
-        self.sim_ns = 0
-
-    def watch(self, look):
-        pass
-
-    def sample(self):
-        return self.sim_ns.to_bytes(8), (), b""
-
-
 def sampled(times, rows):
     """(step, times of the rows) of a phase in which the host could be looked at at these times."""
-    host = Clock()
-    sampler = Sampler(host, rows)
-    sampler.begin()
-    due = STEP_NS
-    for now in times:
-        host.sim_ns = now
-        if now >= due:  # as a host asks: not before it was asked to
-            due = sampler.look(now)
-            assert due > now
-    sampler.end("measured")
-    ((_, step, samples),) = sampler._phases
-    assert [int.from_bytes(sample.host) for sample in samples] == [sample.sim_ns for sample in samples]
-    return step, [sample.sim_ns for sample in samples]
+    with Host(memory="1MiB") as host:
+        samples = Samples(host.engine, rows, STEP_NS)
+        due = STEP_NS
+        for now in times:
+            if now >= due:  # as a run asks: not before it is due
+                due = samples.look(now)
+                assert due > now
+        told = samples.end(times[-1])
+    return samples.step_ns, [row[0] for row in told]
 
 
 @given(st.lists(st.integers(0, 40 * STEP_NS), min_size=1), st.integers(4, 9))
@@ -104,7 +91,9 @@ def test_what_is_sampled_is_what_is_counted(run):
         vms[0].balloon("256KiB")
         host.harvest()
         host.scan()
-        numbers, named, of_vms = host.sample()
+        host.begin_samples(4, STEP_NS)
+        step, [*_, (now, numbers, named, of_vms)] = host.end_samples()
+        assert (step, now) == (STEP_NS, host.sim_ns)
         numbers, of_vms = np.frombuffer(numbers, np.int64), np.frombuffer(of_vms, np.int64).reshape(2, -1)
         found = dict(zip((*SAMPLED_STATES, *SAMPLED_COUNTS), numbers.tolist(), strict=True))
         counted = {**host.counters(), **host.stall()}
@@ -149,8 +138,8 @@ def test_a_look_changes_nothing(record, plans, run, monkeypatch):
     monkeypatch.setattr(cells, "MOST_ROWS", 4)
     fewer = cells.run_cell(run, plans["u-200--all--s1"])
     assert [stretch.rows for stretch in fewer.timeline.phases] <= [4, 4, 4]
-    monkeypatch.setattr(Host, "watch", lambda self, look: None)
-    monkeypatch.setattr(Host, "sample", lambda self: None)
+    monkeypatch.setattr(Host, "begin_samples", lambda self, rows, step_ns: None)
+    monkeypatch.setattr(Host, "end_samples", lambda self: None)
     none = cells.run_cell(run, plans["u-200--all--s1"])
     assert none.timeline == Timeline()
     told = [{**records.comparable(each), "timeline": {}} for each in (record, fewer, none)]
@@ -172,31 +161,47 @@ def test_a_vm_that_is_not_there_holds_nothing(plans, run):
         assert held[0] == 0 and held[-1] > 0
 
 
-def test_a_watcher_is_asked_when_it_wants_to_be():
-    asked = []
+def test_rows_name_the_vms_that_were_there():
+    """Also where others came in place of those that went, of the same name even."""
     with memvirt.Host(memory="4MiB") as host:
-        vms = [host.create_vm(name, "1MiB") for name in "ab"]
-        host.watch(lambda now: asked.append(now) or now + 300_000)
-        batch = np.arange(2000, dtype=np.uint32) % 200, np.zeros(2000, np.uint8)
-        host.run({vm: [batch] * 5 for vm in vms})
-        host.watch(None)
-        count = len(asked)
-        host.run({vms[0]: iter([])})
-    assert count > 1 and len(asked) == count
-    assert all(later - earlier >= 300_000 for earlier, later in pairwise(asked))
+        first, other = (host.create_vm(name, "1MiB") for name in "ab")
+        host.begin_samples(8, STEP_NS)
+        host.run({first: [batch_of(200)]})
+        host.run({}, until_ns=2 * STEP_NS)
+        other.destroy()
+        host.run({first: [batch_of(100)]})
+        host.run({}, until_ns=4 * STEP_NS)
+        first.destroy()
+        again, third = (host.create_vm(name, "1MiB") for name in "ac")
+        host.run({third: [batch_of(50)]})
+        host.run({}, until_ns=6 * STEP_NS)
+        _, told = host.end_samples()
+        held = [
+            dict(zip(names, np.frombuffer(rows, np.int64).reshape(-1, 3)[:, 0].tolist(), strict=True))
+            for _, _, names, rows in told
+        ]
+        assert held[0] == {"a": 0, "b": 0} and held[-1] == {"a": 0, "c": 50} and {"a": 200} in held
+        assert again.name == "a"
 
 
-def test_a_watcher_that_fails_ends_the_run():
+def test_no_samples_are_taken_before_they_are_begun_nor_after():
     with memvirt.Host(memory="4MiB") as host:
         vm = host.create_vm("a", "1MiB")
-
-        def broken(now):
-            raise KeyError("mine")
-
-        host.watch(broken)
-        with pytest.raises(KeyError, match="mine"):
-            host.run({vm: iter([])})
+        with pytest.raises(ConfigError, match="no samples were begun"):
+            host.end_samples()
+        host.begin_samples(8, STEP_NS)
+        host.run({vm: [batch_of(2000)] * 5})
+        before = host.end_samples()
+        host.run({vm: [batch_of(2000)] * 5})
+        host.begin_samples(8, STEP_NS)
+        _, after = host.end_samples()
+        assert len(before[1]) > 1 and [row[0] for row in after] == [host.sim_ns, host.sim_ns]
         host.check()
+
+
+def test_a_phase_has_room_for_a_few_rows_at_least():
+    with memvirt.Host(memory="4MiB") as host, pytest.raises(InvariantError, match="2 rows"):
+        host.begin_samples(2, STEP_NS)
 
 
 # ---- in records

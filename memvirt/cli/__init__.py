@@ -8,7 +8,7 @@ error: memvirt is broken, and its traceback is what a report needs.
     1   some cells failed, or the executor was lost, or a record or the output could not be written
     2   usage or configuration
     3   regression beyond the threshold
-    4   a claim failed
+    4   a claim failed, or not even the smallest fleet met its objectives
     124 timeout
     130 interrupted (Ctrl-C, SIGTERM, SIGHUP), with everything finished so far kept
 """
@@ -21,6 +21,7 @@ import typer
 
 from memvirt.cli import (
     bundle,
+    capacity,
     compare,
     corpus,
     doctor,
@@ -73,6 +74,7 @@ def _program(
 
 for module in (
     run,
+    capacity,
     compare,
     merge,
     table,

@@ -78,7 +78,7 @@ def run(
 
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
-    names = _presets(preset)
+    names = preset_names(preset)
     inputs: dict[str, Any] = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
     inputs |= {"times": times, "speed": speed, "per_second": per_second}
     inputs |= {"swept": sweep or (), "most_cells": most_cells or 0}
@@ -110,7 +110,7 @@ def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: boo
         raise typer.Exit(FAILED)
 
 
-def _presets(given: list[str] | None) -> list[str]:
+def preset_names(given: list[str] | None) -> list[str]:
     """The names in --preset A,B; ConfigError where it is given and names none."""
     from memvirt.errors import ConfigError
 

@@ -105,9 +105,13 @@ IN_A_BUNDLE = (
 EXIT_CODES = (
     ("0", "done"),
     ("1", "some cells failed, or the executor was lost, or a record or the output could not be written"),
-    ("2", "usage or configuration: nothing was run"),
+    ("2", "usage or configuration: nothing was run; capacity: every size kept the objectives, so nothing was found"),
     ("3", "compare --threshold: a regression beyond the threshold"),
-    ("4", "a claim failed; validate: a row differs, and its reason is not known"),
+    (
+        "4",
+        "a claim failed; validate: a row differs, and its reason is not known; capacity: not even the fewest VMs meet the "
+        "objectives",
+    ),
     ("124", "the time of --timeout was over; everything finished is kept"),
     ("130", "interrupted by Ctrl-C, SIGTERM or SIGHUP; everything finished is kept"),
 )

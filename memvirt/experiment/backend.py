@@ -14,7 +14,7 @@ a VM stores a tag in one word of its page (memvirt.experiment.expected says whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
@@ -177,13 +177,14 @@ class Host(Protocol[AnyVm]):
 
     # ---- may: time lines
 
-    def sample(self) -> tuple[bytes, tuple[str, ...], bytes] | None:
-        """What memvirt.names lists as SAMPLED_STATES and SAMPLED_COUNTS, the names of the VMs, and of each SAMPLED_OF_VM,
-        packed as int64. None: no time lines."""
-        return None
+    def begin_samples(self, rows: int, step_ns: int) -> None:
+        """Take samples while VMs run, from now on: at most `rows`, evenly, at first `step_ns` of simulated time apart."""
 
-    def watch(self, look: Callable[[int], int] | None) -> None:
-        """Call `look` with the simulated time while VMs run; it returns when it wants to be called next."""
+    def end_samples(self) -> tuple[int, Sequence[tuple[int, bytes, tuple[str, ...], bytes]]] | None:
+        """How far apart the last ones were, and all of them, the last of the present: simulated time, what memvirt.names
+        lists as SAMPLED_STATES and SAMPLED_COUNTS, the names of the VMs, and of each SAMPLED_OF_VM, packed as int64.
+        None: no time lines."""
+        return None
 
     # ---- may: what it can be asked to do
 

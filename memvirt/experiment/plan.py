@@ -14,7 +14,7 @@ on what they come to. A baseline is known by its role; its name may be that of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -31,7 +31,7 @@ from memvirt.experiment.suite import AnyScenario, Suite
 from memvirt.experiment.sweep import MOST_CELLS, NO_POINT, Axes, axes, points, require_few
 from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.results.manifest import Asked
-from memvirt.results.record import Role, cell_name, sha256_of
+from memvirt.results.record import Role, cell_name, ratio_text, sha256_of
 from memvirt.results.shards import Shard
 from memvirt.settings.config import HostConfig
 from memvirt.settings.costs import load as cost_model
@@ -56,6 +56,7 @@ class Cell:
     files: tuple[FileRead, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)  # see memvirt.results.record
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    ratio_digits: int | None = None  # None: as its scenario spells ratios
 
     @property
     def name(self) -> str:
@@ -92,6 +93,8 @@ class Cell:
     @property
     def ratio(self) -> str:
         """Overcommit; of a simulated cell, the share of its pages that fits in memory."""
+        if self.ratio_digits is not None:
+            return ratio_text(sum(self.sizes), self.host.memory, self.ratio_digits)
         return self.spec.ratio(self.overcommit_percent, self.host)
 
     def bytes_needed(self) -> int:
@@ -193,18 +196,19 @@ def make(
     fill: Sequence[str] = (),
     swept: Sequence[str] = (),
     most_cells: int = 0,
+    narrowed: Callable[[Suite], Suite] = lambda sized: sized,
 ) -> Plan:
     """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts, `fill`
     says what VMs are filled from in place of the suite's classes: "image=A,B", "private=C".
 
     `swept` are settings with the values to run every column with, "key=a,b", beside those that the suite sweeps; then
-    there may be `most_cells` columns' cells, or sweep.MOST_CELLS.
+    there may be `most_cells` columns' cells, or sweep.MOST_CELLS. `narrowed` takes what is to be run out of the suite.
     `trace` is a file that the VMs replay in the place of the suite's workloads, at its own `times` and `speed` (per cent)
     or with `per_second` touches in a second; `corpus` is only noted down.
     ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
     paced: dict[str, Any] = {"times": times, "speed": speed, "per_second": per_second}
-    sized = _replaying(suite.load(name).at(tier), tier, trace, streams, paced)
+    sized = _replaying(narrowed(suite.load(name).at(tier)), tier, trace, streams, paced)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
     sized = _booting_alike(_filled(sized, fill, problems))
     taken = {key for scenario in sized.scenarios for key in scenario.host_settings}

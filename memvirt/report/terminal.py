@@ -19,11 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from memvirt.errors import ConfigError
-from memvirt.report import aging_table, claims, export, markup, verdict
+from memvirt.report import aging_table, capacity, claims, export, markup, verdict
 from memvirt.report.check import Standing
 from memvirt.report.choice import ALL, Choice
 from memvirt.report.columns import COLUMNS, Column
-from memvirt.report.escape import short
+from memvirt.report.escape import plain, short
 from memvirt.report.notes import IDLE, caption, notes
 from memvirt.report.summary import (
     ARROWS,
@@ -107,7 +107,8 @@ def opened(folder: str | os.PathLike[str]) -> Opened:
     run_folder.require_finished(folder, records)
     missing, cells = run_folder.unfinished(folder)
     partial = f"{missing} of {cells} cells are not run yet; the table speaks of the others."
-    return records, shown, [partial] if missing else []
+    found = capacity.sentences(run_folder.read_manifest(folder).asked, records)
+    return records, shown, [*([partial] if missing else []), *map(plain, found)]
 
 
 def text(

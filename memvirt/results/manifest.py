@@ -48,6 +48,31 @@ USUAL = Shown()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class Search:
+    """What a search for the largest fleet is about; its cells are found as it goes (memvirt.experiment.capacity)."""
+
+    scenario: str
+    group: str  # whose VMs are counted
+    slo: list[str]  # objectives, as memvirt.experiment.objectives reads them
+    low: int  # VMs, the bounds of the search
+    high: int
+    limit: str  # what the upper bound is of
+    start: int  # VMs of the first guess
+    hosts: int  # N + 1: the answer beside is for so many, one of which may fail
+
+    @property
+    def varied(self) -> str:
+        """The setting that is varied: the name of a column in tables."""
+        return f"{self.group}.vms"
+
+    def words(self, seeds: int) -> list[str]:
+        """The options that ask for it."""
+        options = {"--vary": self.varied, "--slo": ",".join(self.slo), "--seeds": seeds, "--scenario": self.scenario}
+        options |= {"--between": f"{self.low},{self.high}", "--hosts": self.hosts}
+        return [str(word) for option in options.items() for word in option]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class Asked:
     """What the user asked for, word by word."""
 
@@ -67,15 +92,17 @@ class Asked:
     )  # "key=a,b": settings that every column runs with, beside the suite's
     most_cells: int = 0  # of a sweep; 0: as many as there may be unasked
     fill: list[str] = field(default_factory=list)  # "image=A,B", "private=C": classes in place of the suite's
+    search: Search | None = None  # of `memvirt capacity`, whose cells depend on what others came to
 
     def words(self) -> list[str]:
         """The arguments of `memvirt` that ask for the same cells."""
-        words = ["run", self.suite, "--tier", self.tier]
+        words = ["capacity" if self.search else "run", self.suite, "--tier", self.tier]
+        words += self.search.words(len(self.seeds)) if self.search else []
         words += ["--preset", ",".join(self.presets)] if self.presets else []
         for option, values in (
             ("--set", self.settings),
             ("--sweep", self.sweep),
-            ("--seed", self.seeds),
+            ("--seed", [] if self.search else self.seeds),
             ("--fill", self.fill),
         ):
             for value in values:

@@ -86,6 +86,10 @@ class Results:
             there.begin(manifests.dumps(wanted))
         return there
 
+    def extend(self, manifest: Manifest) -> None:
+        """Write run.json anew: of a search, which finds its cells as it goes. RecordError when it cannot be written."""
+        self._shelf.begin(manifests.dumps(manifest))
+
     def kept(self) -> list[str]:
         """The cells of which there is a record, sorted."""
         return sorted(self._shelf.names())

@@ -2,6 +2,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from memvirt.engine.host.engine import Engine
+from memvirt.engine.host.sample import Samples
 from memvirt.engine.host.vm import Vm
 
 def run(
@@ -13,5 +14,5 @@ def run(
     decide: Callable[[int], None] | None = ...,
     decider: object = ...,
     interval_ns: int = ...,
-    watch: Callable[[int], int] | None = ...,
+    samples: Samples | None = ...,
 ) -> dict[Vm, tuple[int, str]]: ...

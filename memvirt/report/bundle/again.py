@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from memvirt.errors import MemvirtError
-from memvirt.experiment import plan
+from memvirt.experiment import plan, sizing
 from memvirt.experiment.cell import prepare, run_cell
 from memvirt.experiment.plan import Cell, Plan
 from memvirt.report.check import SHOWN, Check, Standing, skipped
@@ -35,6 +35,9 @@ OpenCorpus = Callable[[str], Any]
 def plan_of(manifest: Manifest, suite: str) -> Plan:
     """The plan that this memvirt makes of what was asked for; `suite` is a name or a file."""
     asked = manifest.asked
+    if asked.search is not None:
+        made = sizing.again(asked, suite)
+        return made.of(made.named(manifest.cells))
     return plan.make(
         suite,
         asked.tier,

@@ -36,6 +36,7 @@ class Kind:
     made_by: str  # "module.function" beside this module
     every_ratio: bool = False  # it shows all ratios at once, and is made once a scenario
     of_hosts: bool = True  # nothing to draw of an order of replacement alone
+    of_searches: bool = False  # nothing to draw but of a search for the largest fleet
 
     @property
     def maker(self) -> Maker:
@@ -47,6 +48,14 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
+        Kind(
+            "capacity",
+            "How large the fleet may be",
+            "every objective of a search over the sizes that were asked, with its limit and the answer of each preset",
+            "sizes.capacity",
+            every_ratio=True,
+            of_searches=True,
+        ),
         Kind(
             "tradeoff",
             "Overcommit against slowdown",

@@ -22,6 +22,7 @@ from memvirt.report.statistics import MIN_SEEDS, Interval, mean_interval
 from memvirt.report.summary import Group, Row
 from memvirt.report.verdict import Score, front
 from memvirt.results.derived import fault_latencies
+from memvirt.results.manifest import Asked
 from memvirt.results.record import Histogram, Record
 from memvirt.units import PAGE_SIZE
 
@@ -51,10 +52,16 @@ class Scene:
     description: str
     groups: tuple[Group, ...]  # a ratio each, ascending
     records: tuple[Record, ...] = field(repr=False)  # of the scenario, baselines included
+    asked: Asked | None = None  # of the run
 
     @property
     def ratios(self) -> list[str]:
         return [group.ratio for group in self.groups]
+
+    @property
+    def searched(self) -> bool:
+        """Whether its sizes are those of a search for the largest fleet."""
+        return self.asked is not None and self.asked.search is not None
 
     @property
     def simulated(self) -> bool:
@@ -80,7 +87,7 @@ def scenes(runs: Sequence[Run]) -> list[list[Scene]]:
         for name in dict.fromkeys(group.scenario for group in every):
             members = tuple(group for group in every if group.scenario == name)
             records = tuple(record for record in run.records if plain(record.base_scenario) == name)
-            scene = Scene(plain(run.name), name, members[0].description, members, records)
+            scene = Scene(plain(run.name), name, members[0].description, members, records, run.manifest.asked)
             found.setdefault((run.manifest.suite, name), []).append(scene)
     return list(found.values())
 

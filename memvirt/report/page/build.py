@@ -161,7 +161,8 @@ def _inputs(run: Run) -> str:
 def _scenario(number: int, scenes: Sequence[Scene], shared: Shared, figures: list[Any]) -> dict[str, Any]:
     """A scenario's figures at the ratio that tells most, those of its other ratios, and what there is none of."""
     ratio = data.telling_ratio(scenes)
-    kinds = [kind for kind in KINDS.values() if not (scenes[0].simulated and kind.of_hosts)]
+    simulated, searched = scenes[0].simulated, any(scene.searched for scene in scenes)
+    kinds = [kind for kind in KINDS.values() if not (simulated and kind.of_hosts) and searched >= kind.of_searches]
     made = [make(kind, scenes, ratio) for kind in kinds]
     others = []
     for other in (each for each in data.ratios(scenes) if each != ratio):

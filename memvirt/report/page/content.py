@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memvirt.metrics.registry import REGISTRY
-from memvirt.report import claims, verdict
+from memvirt.report import capacity, claims, verdict
 from memvirt.report.columns import Column
 from memvirt.report.escape import plain
 from memvirt.report.figures.data import deciding, spread
@@ -48,9 +48,10 @@ class TableCell:
 
 
 def learned(run: Run) -> list[str]:
-    """The sentences of the line under the run's table."""
+    """The answers of a search, and the sentences of the line under the run's table."""
     said = verdict.line(run.groups()).removeprefix("Learned: ")
-    return [plain(said[:1].upper() + said[1:])]
+    found = capacity.sentences(run.manifest.asked, run.records)
+    return [*map(plain, found), plain(said[:1].upper() + said[1:])]
 
 
 FINDINGS = ("scenario", "ratio", "best", "its mean", "95 % interval", "n", "next", "its mean")
@@ -204,7 +205,14 @@ def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[TableC
     columns = list(dict.fromkeys(column for group, _ in every for column in group.columns))
     columns = [column for column in columns if any(row.mean(column.name) is not None for _, row in every)] or columns
     heads = [("run", False)] if len(runs) > 1 else []
-    heads += [("scenario", False), ("ratio, ×", True), ("preset", False), ("seeds", True)]
+    sizes = list(dict.fromkeys(key for group, row in every if row.preset == row.column for key, _ in row.point))
+    heads += [
+        ("scenario", False),
+        ("ratio, ×", True),
+        *((key, True) for key in sizes),
+        ("preset", False),
+        ("seeds", True),
+    ]
     heads += [(_head(column), True) for column in columns]
     rows = []
     for scenes in scenes_of(runs):
@@ -213,7 +221,7 @@ def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[TableC
                 group = scene.group(ratio)
                 for row in group.rows if group else ():
                     own = [TableCell(scene.run)] if len(runs) > 1 else []
-                    rows.append([*own, TableCell(scene.name), *_row(group, row, columns)])
+                    rows.append([*own, TableCell(scene.name), *_row(group, row, columns, sizes)])
     return heads, rows
 
 
@@ -222,10 +230,12 @@ def _head(column: Column) -> str:
     return f"{column.title}{unit} {SINGLE_RUN if column.wall else ARROWS[column.better]}".rstrip()
 
 
-def _row(group: Group | None, row: Row, columns: Sequence[Column]) -> list[TableCell]:
+def _row(group: Group | None, row: Row, columns: Sequence[Column], sizes: Sequence[str]) -> list[TableCell]:
+    """The cells behind the scenario's; `sizes`: settings that vary and that no preset's name tells."""
     assert group is not None
     cells = [
         TableCell(ratio_label(group.ratio), group.ratio, True),
+        *(TableCell(row.value_of(key), row.value_of(key), True) for key in sizes),
         TableCell(row.preset, heads=True),
         TableCell(str(len(group.seeds)), number=True),
     ]

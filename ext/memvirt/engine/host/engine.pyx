@@ -181,7 +181,7 @@ cdef class Engine:
         return 0
 
     cdef int hire(self, Actor actor, int64_t first_ns) except -1:
-        if len(self.actors) == FIRST_BALLOON - 1:       # the last is a watcher's, see schedule
+        if len(self.actors) == FIRST_BALLOON - 1:       # the last takes samples, see schedule
             raise InvariantError(f"a host has numbers for {FIRST_BALLOON - 1} actors")
         actor.number = len(self.actors)
         self.actors.append(actor)

@@ -29,6 +29,7 @@ from ..types cimport NO_FRAME, NONE, OK, int64_t, uint32_t, uint64_t
 from .accesses cimport serve
 from .ending cimport destroy_vm
 from .engine cimport Engine
+from .sample cimport Samples
 from .stream cimport Stream
 from .vm cimport Vm
 
@@ -43,7 +44,7 @@ cdef enum Rule:
 RULES = {"stop": STOP, "wait": WAIT, "kill": KILL}
 
 cdef enum:
-    WATCHER = FIRST_BALLOON - 1  # in the agenda: the last number of a host's actors
+    SAMPLER = FIRST_BALLOON - 1  # in the agenda: the last number of a host's actors
 
 cdef int64_t LAST_NS = (<int64_t>1) << 62       # no time that is asked for lies beyond: sums of two stay within 64 bits
 
@@ -51,25 +52,9 @@ cdef int64_t LAST_NS = (<int64_t>1) << 62       # no time that is asked for lies
 ctypedef int (*Turn)(void *engine, void *who, int64_t until) except -1 nogil
 
 
-cdef class Asking(Actor):
-    """Calls Python code in no time."""
+cdef class Deciding(Actor):
+    """Asks the decider at its interval, in no time. One that is given again goes on with the interval it was in."""
     cdef Engine engine          # during a run
-
-    cdef object ask(self, whom, int64_t now):
-        """Its answer. Whoever has done nothing by then, but to be asked, has changed nothing."""
-        cdef uint64_t entries = self.engine.gate.entries
-        self.engine.leave()
-        try:
-            return whom(now)
-        finally:
-            self.engine.enter()
-            if self.engine.gate.entries == entries + 1:
-                self.engine.gate.entries = entries
-            self.clock.now = now
-
-
-cdef class Deciding(Asking):
-    """Asks the decider at its interval. One that is given again goes on with the interval it was in."""
     cdef object key             # who is asked
     cdef object decide          # how; None: no run is going on
     cdef int64_t next_ns        # between runs: when it is asked next
@@ -95,43 +80,35 @@ cdef class Deciding(Asking):
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
         with gil:
-            self.ask(self.decide, self.clock.now)
+            self.ask(self.clock.now)
         return 0
 
-
-cdef class Watching(Asking):
-    """Lets somebody look, from the beginning of a run on, whenever he wants to look again."""
-    cdef object look
-    cdef int64_t next_ns
-
-    def __init__(self, Engine engine not None, look):
-        self.clock, self.number = engine.clock, WATCHER
-        self.engine, self.look = engine, look
-
-    cdef int64_t rest(self) noexcept nogil:
-        return max(self.next_ns, self.now_ns + 1)
-
-    cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
-        with gil:
-            self.next_ns = self.ask(self.look, self.clock.now)
-        return 0
+    cdef object ask(self, int64_t now):
+        """Whoever has done nothing by then, but to be asked, has changed nothing."""
+        cdef uint64_t entries = self.engine.gate.entries
+        self.engine.leave()
+        try:
+            self.decide(now)
+        finally:
+            self.engine.enter()
+            if self.engine.gate.entries == entries + 1:
+                self.engine.gate.entries = entries
+            self.clock.now = now
 
 
 def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop", until_ns=None, decide=None,
-        decider=None, interval_ns=0, watch=None):
+        decider=None, interval_ns=0, Samples samples=None):
     """Run the VMs' streams; {Vm: (accesses done, reason)}.
 
     streams: {Vm: iterator of (pages, ops[, sources[, work_ns[, due_ns]]])}; one that an earlier run has stopped at its time
     goes on where that was. until_ns: simulated time at which every VM stops, rounded up to a whole quantum; without
-    streams, time passes until then. decide: called with the time every interval_ns; decider: whom it asks. watch: called
-    with the time, once that has come to what its last call returned; it looks and changes nothing. Reasons: done, until,
-    killed, or why memory could not be had.
+    streams, time passes until then. decide: called with the time every interval_ns; decider: whom it asks.
+    samples: take a row whenever one is due. Reasons: done, until, killed, or why memory could not be had.
     """
     cdef int64_t until = _whole_quanta(engine, until_ns)
     cdef bint idle = not streams and until_ns is not None
     cdef Vm vm
     cdef Deciding deciding
-    cdef Watching watching = None if watch is None else Watching(engine, watch)
     if engine.deciding is None:
         engine.deciding = Deciding()
         engine.who[DECIDER] = <void *>engine.deciding
@@ -145,9 +122,10 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
     try:
         if decide is not None:
             deciding.begin(engine, decider, decide, interval_ns)
-        if watching is not None:
-            engine.who[WATCHER] = <void *>watching
-            engine.clock.agenda.put(WATCHER, engine.reached_ns)
+        if samples is not None:
+            samples.number = SAMPLER
+            engine.who[SAMPLER] = <void *>samples
+            engine.clock.agenda.put(SAMPLER, engine.reached_ns)
         engine.rule = RULES[on_exhausted]
         for vm, batches in streams.items():
             _begin(engine, vm, batches)
@@ -156,7 +134,7 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
         engine.clock.interrupt.deliver()
     finally:
         deciding.end()
-        engine.clock.agenda.put(WATCHER, FOREVER)
+        engine.clock.agenda.put(SAMPLER, FOREVER)
         _end(engine, list(streams), until, idle)
     return {vm: (vm.stream.done, vm.stream.reason) for vm in streams}
 
