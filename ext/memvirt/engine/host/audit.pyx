@@ -21,8 +21,8 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import InvariantError
 
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
-from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_INDEXED, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
-                              FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
+from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_INDEXED, FRAME_ISOLATED, FRAME_ORDERED,
+                              FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
 from .engine cimport Engine
 from .vm cimport Vm
 from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look

@@ -40,8 +40,8 @@ def fixed_bytes(Engine engine not None):
 
 
 def spoil(Engine engine not None, str part not None, hfn_t frame, uint32_t value):
-    """Falsify what the reverse map keeps of a mapped frame: "where" it begins, the "link" of its first site, its "refs", or,
-    of an indexed one, the site "before" its second."""
+    """Falsify what the reverse map keeps of a mapped frame: "where" it begins, the "link" of its first site, its "refs",
+    or, of an indexed one, the site "before" its second."""
     cdef Mapping mapping = engine.mapping
     cdef site_t second
     if part == "where":
