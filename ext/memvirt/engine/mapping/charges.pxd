@@ -19,7 +19,7 @@ cdef struct Account:
     uint8_t open
 
 
-# Of the VMs that may pay for a frame next, the lowest-numbered, and the lowest-numbered with room below its limit. NONE: none
+# Of the VMs that may pay for a frame next: the lowest-numbered, and that of those with room below their limit. NONE: none
 cdef struct Heirs:
     uint32_t lowest
     uint32_t with_room

@@ -92,8 +92,8 @@ cdef class Charges:
         self.charge(frame, <vmid_t>(heirs.lowest if heirs.with_room == NONE else heirs.with_room))
 
     cdef void leave(self, Leaf *leaf, vmid_t vm) noexcept nogil:
-        """The VM holds this leaf no more, and others do. Who of these pays for the frames that only the leaf names is looked
-        for again only when one has no room any more, not for each frame: of a thousand clones each leaves its siblings."""
+        """The VM holds this leaf no more, and others do. Who of these pays for the frames that only the leaf names is
+        looked for again only when one has no room any more, not for each frame: a clone may leave a thousand others."""
         cdef Heirs heirs = Heirs(NONE, NONE)
         cdef uint32_t index
         cdef hfn_t frame

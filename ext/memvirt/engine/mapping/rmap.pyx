@@ -102,8 +102,8 @@ cdef class ReverseMap:
         """Let each site of the chain know the one before it. Without memory for that it stays as it is."""
         cdef Frame *record = &self.frames.frame[frame]
         cdef site_t site = record.where, after
-        cdef uint32_t i
-        for i in range(record.refs - 1):
+        cdef uint32_t _i
+        for _i in range(record.refs - 1):
             after = self.leaves.link(site)[0]
             if not self._table(after / LEAF_ENTRIES):
                 return

@@ -57,7 +57,6 @@ cdef int _let_go(Mapping mapping, vmid_t vm, uint32_t slot_id, bint last) except
     from now on. Last round: those go."""
     cdef leaf_t id = mapping.leaves.slot(slot_id).leaf
     cdef Leaf *leaf = mapping.leaves.at(id)
-    cdef uint32_t index
     if last:
         leaf.nr_holders = 1
         mapping.leaves.let_go(slot_id)
