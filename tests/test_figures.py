@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.made_records import folder, made
 from helpers.program import call
 from memvirt.errors import ConfigError
-from memvirt.report.figures import data, style, waterfall
+from memvirt.report.figures import data, drawing, style, waterfall
 from memvirt.report.figures.catalog import KINDS, make
 from memvirt.report.figures.drawing import WIDTHS, draw
 from memvirt.report.runs import Run, read_runs
@@ -249,6 +250,20 @@ def test_axes_have_units_that_fit():
             assert max(row["ms"] for row in figure.figure["data"]["values"]) == 2000
         assert f'"title": "{told[1]}"' in json.dumps(found[0][1].figure)
         assert max(row["mib"] for row in found[0][1].figure["data"]["values"]) == (64 if ns < 10**10 else 8)
+
+
+def test_the_last_look_at_the_width_is_the_drawing(scenes, monkeypatch):
+    drawn = []
+
+    class Library:
+        def vegalite_to_svg(self, spec, **how):
+            drawn.append(spec)
+            return vl_convert.vegalite_to_svg(spec, **how)
+
+    library = Library()
+    monkeypatch.setattr(drawing, "_library", lambda: library)
+    draw(make(KINDS["tradeoff"], scenes["scan"]).figure, "svg", 2)
+    assert len(drawn) == 2
 
 
 def test_a_png_has_a_ground():

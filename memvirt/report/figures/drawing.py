@@ -100,7 +100,8 @@ def _stretched(spec: Any, factor: float) -> Any:
 
 
 def _svg(spec: Figure) -> str:
-    return _drawn_once(_library(), json.dumps(spec))
+    """What a specification says to us alone is left out: with it, the last look at a width is not known again."""
+    return _drawn_once(_library(), json.dumps({key: part for key, part in spec.items() if key != "usermeta"}))
 
 
 @lru_cache(maxsize=2)
