@@ -411,6 +411,20 @@ def test_columns_wraps_what_is_listed(memvirt, monkeypatch, words, tmp_path):
     assert sorted("".join(wrapped.split())) == sorted("".join(piped.split()))
 
 
+def test_columns_fills_paragraphs_again(memvirt, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    _, piped, _ = memvirt("describe", "slowdown")
+    monkeypatch.setenv("COLUMNS", "60")
+    _, filled, _ = memvirt("describe", "slowdown")
+    assert max(map(len, piped.splitlines())) > 100 and max(map(len, filled.splitlines())) <= 60
+    assert filled.split() == piped.split()
+    _, example, _ = memvirt("describe", "decider-file")  # what is indented stays
+    monkeypatch.delenv("COLUMNS")
+    assert [line for line in memvirt("describe", "decider-file")[1].splitlines() if line.startswith("    ")] == [
+        line for line in example.splitlines() if line.startswith("    ")
+    ]
+
+
 def test_the_table_is_as_wide_as_asked(memvirt, monkeypatch):
     folder = Path(__file__).parents[1] / "results" / "quick"
     monkeypatch.setenv("COLUMNS", "80")

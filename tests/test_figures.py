@@ -5,22 +5,25 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.made_records import folder, made
 from helpers.program import call
 from memvirt.errors import ConfigError
-from memvirt.report.figures import data, style, waterfall
+from memvirt.report.figures import data, drawing, style, waterfall
 from memvirt.report.figures.catalog import KINDS, make
 from memvirt.report.figures.drawing import WIDTHS, draw
 from memvirt.report.runs import Run, read_runs
 from memvirt.results import run_folder
 from memvirt.results.record import percentile
+from memvirt.results.timeline import Stretch, Timeline
 
 ROOT = Path(__file__).parents[1]
 QUICK = ROOT / "results" / "quick"
@@ -185,7 +188,115 @@ def test_a_logarithmic_axis_holds_its_values(low, factor):
     assert all(start <= tick <= end for tick in axis["axis"]["values"]) and len(axis["axis"]["values"]) <= 14
 
 
+def test_differences_of_a_thousandth_are_not_drawn_large():
+    rows = [{"x": 1.0}, {"x": 1.001}]
+    start, end = style.ratio_axis(rows, "x", "x")["scale"]["domain"]
+    assert start == 1.0 and end == pytest.approx(1.02)
+    assert "domain" not in style.ratio_axis([{"x": 1.0}, {"x": 1.1}], "x", "x")["scale"]
+    assert style.ratio_axis([{"x": 1.0}, {"x": 99.0}], "x", "x")["scale"]["type"] == "log"
+
+
+def levels_of(presets):
+    """Records of a fleet that lives, with service levels: {preset: {ratio: {level or "": slowdown}}}."""
+    groups = [{"name": "web", "level": "gold"}, {"name": "desktop", "level": "bronze"}]
+    for preset, ratios in presets.items():
+        for ratio, slow in ratios.items():
+            config = {"scenario": {"name": "day", "description": "", "groups": groups}, "ratio": ratio}
+            told = {f"slowdown_p99{'.' * bool(level)}{level}": text for level, text in slow.items()}
+            vms = {"web-0": {"accesses": 1, "sim_ns": 2, "stall_ns": 0, "work_ns": 2}}
+            yield made(
+                scenario="day", ratio=ratio, preset=preset, config=config, kind="life", vms=vms,
+                derived={"slowdown": "1.001", "effective_overcommit": "1.5", **told},
+            )  # fmt: skip
+
+
+def test_slowdown_of_each_service_level_over_the_ratio():
+    slow = {"1.00": {"": "1.000", "bronze": "1.001", "gold": "1.000"},
+            "2.50": {"": "1.080", "bronze": "1.060", "gold": "1.090"}}  # fmt: skip
+    (scenes,) = data.scenes([run_of(levels_of({"swap": slow, "sharing": {"1.00": slow["1.00"]}}))])
+    figure = make(KINDS["levels"], scenes).figure
+    assert figure["facet"]["row"]["sort"] == ["all VMs", "gold", "bronze"]  # as the suite has them
+    found = {(row["preset"], row["ratio"], row["level"]): row["value"] for row in figure["data"]["values"]}
+    assert found["swap", 2.5, "gold"] == 1.09 and found["sharing", 1.0, "bronze"] == 1.001 and len(found) == 9
+    assert "1.09 under swap at 2.50, gold" in figure["description"] and "(work + stall) / work" in json.dumps(figure)
+    trade = make(KINDS["tradeoff"], scenes).figure
+    assert "slowdown: (work + stall) / work" in json.dumps(trade)
+
+
+def test_a_fleet_of_one_level_has_one_panel():
+    (scenes,) = data.scenes([run_of(levels_of({"swap": {"1.00": {"": "1.5", "gold": "1.5"}}}))])
+    figure = make(KINDS["levels"], scenes).figure
+    assert "facet" not in figure and {row["level"] for row in figure["data"]["values"]} == {"all VMs"}
+
+
+def test_what_was_lost_net_is_negative():
+    """Metadata of a scanner that finds hardly anything is more than it saves."""
+    record = made(saved=(("zpool", 10),), usage={"free": 10, "guest": 40, "backing": 40})
+    ((_, figure),) = figures_of([record], kinds=["savings"])
+    net = next(row for row in figure.figure["data"]["values"] if row["step"] == waterfall.NET)
+    assert net["label"].startswith("−") and net["amount"] < 0
+
+
+def test_axes_have_units_that_fit():
+    for ns, mib, told in ((10**9, 64, ("ms", "MiB")), (10**12, 8192, ("s", "GiB"))):
+        frames = mib * 256
+        line = Timeline(
+            phases=[Stretch(phase="measured", rows=3, step_ns=1)], sim_ns=[0, ns, 2 * ns],
+            host={"usage.guest": [frames] * 3, "stall_some_ns": [0, ns // 2, 0]}, vms={},
+        )  # fmt: skip
+        found = figures_of([made(timeline=line)], kinds=["memory", "stall"])
+        for _, figure in found:
+            assert f"simulated {told[0]} since" in json.dumps(figure.figure)
+            assert max(row["ms"] for row in figure.figure["data"]["values"]) == 2000
+        assert f'"title": "{told[1]}"' in json.dumps(found[0][1].figure)
+        assert max(row["mib"] for row in found[0][1].figure["data"]["values"]) == (64 if ns < 10**10 else 8)
+
+
+def test_the_last_look_at_the_width_is_the_drawing(scenes, monkeypatch):
+    drawn = []
+
+    class Library:
+        def vegalite_to_svg(self, spec, **how):
+            drawn.append(spec)
+            return vl_convert.vegalite_to_svg(spec, **how)
+
+    library = Library()
+    monkeypatch.setattr(drawing, "_library", lambda: library)
+    draw(make(KINDS["tradeoff"], scenes["scan"]).figure, "svg", 2)
+    assert len(drawn) == 2
+
+
+def test_a_png_has_a_ground():
+    """Black letters on whatever is behind say nothing where that is black."""
+    ((_, figure),) = figures_of([made(saved=(("swap", 256),))], kinds=["savings"])
+    png = draw(figure.figure, "png")
+    at, data_ = 8, b""
+    while at < len(png):
+        length = int.from_bytes(png[at : at + 4])
+        data_ += png[at + 8 : at + 8 + length] if png[at + 4 : at + 8] == b"IDAT" else b""
+        at += 12 + length
+    assert zlib.decompress(data_)[1:5] == b"\xff\xff\xff\xff"  # the first pixel, opaque
+
+
+def test_large_amounts_have_no_exponent():
+    ((_, figure),) = figures_of([made(saved=(("swap", 1234 * 256),))], kinds=["savings"])
+    assert {row["label"] for row in figure.figure["data"]["values"]} >= {"+1,234"}
+    assert "e+" not in figure.figure["description"]
+
+
 # ---- what there is nothing of
+
+
+def test_figures_that_would_be_empty_say_so():
+    same = seeds(swap=2.0)
+    same = [replace(record, derived={**record.derived, "slowdown": "2.000"}) for record in same]
+    ((_, figure),) = figures_of(same, kinds=["sensitivity"])
+    assert figure.figure is None and figure.reason == "slowdown is 2 under every preset and seed"
+    line = Timeline(
+        phases=[Stretch(phase="measured", rows=2, step_ns=1)], sim_ns=[0, 10], host={"usage.free": [5, 4]}, vms={}
+    )
+    ((_, figure),) = figures_of([made(timeline=line)], kinds=["stall"])
+    assert figure.reason == "no VM waited for memory at ratio 1.50"
 
 
 def test_a_figure_without_data_says_why():

@@ -126,6 +126,7 @@ def test_a_row_whose_decider_slept_is_shown_and_not_ranked():
     for form in ("md", "latex", "html"):
         said = terminal.WRITERS[form](records, USUAL)
         assert "was never asked" in said.replace("\\", "") and ("tmo†" in said or "tmo\\textdagger" in said)
+    assert "no preset is ranked" in verdict.line(groups([each for each in records if each.preset == "tmo"]))
     awake = [*records, replace(records[0], seed=9, counters={"decisions": 3, "decisions_acted": 1})]
     assert "†" not in terminal.text(awake, 120)
 

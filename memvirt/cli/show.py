@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -46,11 +47,28 @@ def print_columns(rows: Iterable[Sequence[str]], indent: str = "") -> None:
         return
     *before, last = (max(map(len, column)) for column in zip(*table, strict=True))
     start = len(indent) + sum(before) + 2 * len(before)
-    room = text_width() - start if sys.stdout.isatty() or "COLUMNS" in os.environ else last
+    room = text_width() - start if _width_known() else last
     for *cells, text in table:
         head = indent + "".join(cell.ljust(width) + "  " for cell, width in zip(cells, before, strict=True))
         lines = textwrap.wrap(text, max(room, 20)) if len(text) > room else [text]
         typer.echo("\n".join((" " * start if i else head) + line for i, line in enumerate(lines)).rstrip())
+
+
+def _width_known() -> bool:
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
+
+
+def print_text(text: str) -> None:
+    """Text on stdout. Where a width is known and lines are longer, its paragraphs are filled again; what is indented is
+    an example, and stays as it is."""
+    parts = text.split("\n\n")
+    if _width_known():
+        width = text_width()
+        long = [
+            any(len(line) > width for line in part.split("\n")) and not re.search("^ ", part, re.M) for part in parts
+        ]
+        parts = [textwrap.fill(part, width) if fill else part for part, fill in zip(parts, long, strict=True)]
+    typer.echo("\n\n".join(parts))
 
 
 def write_or_print(text: str, out: Path | None) -> None:
@@ -118,9 +136,9 @@ def describe(
         print_json([{"kind": kind, **_as_dict(entry)} for kind, entry in found])
         return
     for index, (kind, entry) in enumerate(found):
-        typer.echo(("\n" if index else "") + f"{SINGULAR[kind]} {entry.name}: {entry.summary}")
+        print_text(("\n" if index else "") + f"{SINGULAR[kind]} {entry.name}: {entry.summary}")
         if entry.text:
-            typer.echo(f"\n{entry.text}")
+            print_text(f"\n{entry.text}")
         if entry.rows:
             typer.echo("")
             print_columns([entry.heads, *entry.rows], "  ")

@@ -132,6 +132,8 @@ def seeds_text(counts: Sequence[int]) -> str:
 def _slowdown_line(groups: Sequence[Group]) -> str:
     found = [finding for finding in findings(groups) if finding.scores]
     if not found:
+        if not any(group.ranked() for group in groups):
+            return "Learned: nothing, no preset is ranked: no decider had a part in it."
         return "Learned: nothing, no preset finished every scenario at any ratio."
     compared = [finding for finding in found if len(finding.scores) > 1]
     if not compared:

@@ -64,6 +64,13 @@ KINDS: dict[str, Kind] = {
             every_ratio=True,
         ),
         Kind(
+            "levels",
+            "Slowdown by service level",
+            "slowdown at p99 over the ratio promised, a panel for each service level of a fleet that lives",
+            "levels.levels",
+            every_ratio=True,
+        ),
+        Kind(
             "savings",
             "What was saved, by which mechanism",
             "waterfall of memory saved by mechanism, less metadata, and processor seconds for each GiB",

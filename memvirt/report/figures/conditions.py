@@ -87,7 +87,9 @@ def fragmentation(scenes: Sequence[Scene], ratio: str) -> Figure | str:
 
 
 OLDER = "its records hold no time line: they are of an older memvirt"
-SINCE = "simulated ms since measuring began"
+SINCE = "simulated {unit} since measuring began"
+LONG_MS = 10_000  # from here on an axis of time counts in seconds
+MUCH_MIB = 4096  # and one of memory in GiB
 
 
 def memory(scenes: Sequence[Scene], ratio: str) -> Figure | str:
@@ -98,13 +100,16 @@ def memory(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     free = data.USES["free"]
     uses = [*(use for use in dict.fromkeys([*data.USES.values(), *(row["use"] for row in rows)]) if use != free), free]
     ranks = {use: rank for rank, use in enumerate(uses)}
+    unit = "GiB" if any(row["mib"] >= MUCH_MIB for row in rows) else "MiB"
     rows = [{**row, "rank": ranks[row["use"]]} for row in rows]
+    rows = [{**row, "mib": row["mib"] / 1024} for row in rows] if unit == "GiB" else rows
     colours = coloured("use", uses, rows)
     colours["scale"]["range"][-1] = FAINT  # of what is free
     colours["legend"] |= {"symbolType": "square"}
+    rows, since = _in_a_fit_unit(rows)
     encoding = {
-        "x": number("ms", SINCE, zero=False, nice=False),
-        "y": {**number("mib", "MiB"), "stack": "zero"},
+        "x": number("ms", since, zero=False, nice=False),
+        "y": {**number("mib", unit), "stack": "zero"},
         "color": colours,
         "order": {"field": "rank", "type": "ordinal"},
     }
@@ -121,9 +126,12 @@ def stall(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     rows = [row for scene in scenes for row in data.stalls(scene, ratio)]
     if not rows:
         return _nothing_over_time(scenes, ratio)
+    if not any(row["percent"] for row in rows):
+        return f"no VM waited for memory at ratio {ratio_label(ratio)}"
     who = list(data.STALLS.values())
+    rows, since = _in_a_fit_unit(rows)
     encoding = {
-        "x": number("ms", SINCE, zero=False, nice=False),
+        "x": number("ms", since, zero=False, nice=False),
         "y": number("percent", "stalled, %", domain=[0, 100]),
         "color": coloured("who", who, rows),
         "strokeDash": dashed("who", who, rows),
@@ -135,6 +143,13 @@ def stall(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         "warmed up."
     )
     return _over_time(scenes, ratio, rows, [line, _start()], "time spent waiting for memory", told)
+
+
+def _in_a_fit_unit(rows: Rows) -> tuple[Rows, str]:
+    """The rows with their times in the unit that fits them, and the title of the axis."""
+    if max(abs(row["ms"]) for row in rows) < LONG_MS:
+        return rows, SINCE.format(unit="ms")
+    return [{**row, "ms": row["ms"] / 1000} for row in rows], SINCE.format(unit="s")
 
 
 def _start() -> dict[str, Any]:

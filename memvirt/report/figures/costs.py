@@ -11,6 +11,7 @@ from memvirt.report.figures.data import Scene
 from memvirt.report.figures.style import (
     GROUND,
     INK,
+    LEAST_SPREAD,
     Figure,
     Rows,
     by_run,
@@ -19,20 +20,20 @@ from memvirt.report.figures.style import (
     figure,
     logarithm,
     number,
+    ratio_axis,
     shaped,
 )
 from memvirt.report.statistics import MIN_SEEDS
 from memvirt.report.summary import figures, ratio_label
 
 PANEL = 380  # pixels beside each other, of all panels together
-WIDE_SPREAD = 10  # of ratios, largest to least: from here on their axis is logarithmic
 WHOLE = {"invalid": None}  # of marks whose rows all have numbers: nothing is filtered, and layers have one source
-LEAST_SPREAD = 0.1  # of the least value: an axis spans no less
 HALO: dict[str, Any] = {
     "fill": GROUND,
     "stroke": GROUND,
     "strokeWidth": 3,
 }  # behind a text, so that lines do not cross it
+FRONT_KEY = "numbers: memory promised / host memory; dashes: Pareto front"
 LABEL = (0.18, 0.08)  # of the width and height: how much of a panel a label takes
 
 
@@ -43,7 +44,7 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         return "no preset has both an effective overcommit and a slowdown in this scenario"
     names, runs = data.names_of(scenes), [scene.run for scene in scenes]
     x = {**number("overcommit", "effective overcommit, ×", zero=False, nice=True, padding=12), "axis": {"tickCount": 5}}
-    y = _ratio_axis(rows, "slowdown", "slowdown, ×")
+    y = ratio_axis(rows, "slowdown", data.SLOWDOWN_OF_WORK if scenes[0].timed else data.SLOWDOWN)
     color = coloured("preset", names, rows)
     front = {"filter": {"field": "front", "equal": True}}
     layers: list[dict[str, Any]] = [
@@ -73,7 +74,7 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     _label_front(rows)
     view = {"width": PANEL // len(runs), "height": 240, "layer": layers}
     title = f"{scenes[0].name}: effective overcommit against slowdown"
-    return figure(title, _trade_told(rows, scenes), PANEL, {"data": {"values": rows}, **by_run(runs, view)})
+    return figure(title, _trade_told(rows, scenes), PANEL, {"data": {"values": rows}, **by_run(runs, view)}, FRONT_KEY)
 
 
 def _ratio_labels(x: dict[str, Any], y: dict[str, Any], look: dict[str, Any]) -> dict[str, Any]:
@@ -89,24 +90,12 @@ def _quantity(field: str) -> dict[str, Any]:
     return {"field": field, "type": "quantitative"}
 
 
-def _ratio_axis(rows: Rows, field: str, title: str) -> dict[str, Any]:
-    """A linear axis, or a logarithmic one where the largest value is many times the least."""
-    ends = [(row.get(f"{field}_low") or row[field], row.get(f"{field}_high") or row[field]) for row in rows]
-    low, high = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
-    if 0 < low * WIDE_SPREAD < high:
-        return logarithm(field, title, low, high)
-    room = max(0.0, LEAST_SPREAD * abs(low) - (high - low))  # differences of a thousandth are not drawn large
-    return (
-        number(field, title, zero=False, domain=[low, high + room], nice=True)
-        if room
-        else number(field, title, zero=False)
-    )
-
-
 def _label_front(rows: Rows) -> None:
     """Give points of the front their ratio as a label, the hardest first, none where it would lie on another."""
     x_span = (max(row["overcommit"] for row in rows) - min(row["overcommit"] for row in rows)) or 1.0
-    y_span = log(max(row["slowdown"] for row in rows) / min(row["slowdown"] for row in rows)) or 1.0
+    y_span = max(
+        log(max(row["slowdown"] for row in rows) / min(row["slowdown"] for row in rows)), log(1 + LEAST_SPREAD)
+    )
     labelled: Rows = []
     for row in sorted(rows, key=lambda row: (-row["ratio"], row["slowdown"])):
         row["label"] = None
@@ -196,15 +185,20 @@ def savings(scenes: Sequence[Scene], ratio: str) -> Figure | str:
 def _labelled(row: dict[str, Any], unit: float) -> dict[str, Any]:
     """A step in the unit, with its texts."""
     amount = row["mib"] / unit
-    sign = "" if row["sign"] == "net" else "+" if amount > 0 else "−"
+    sign = "−" if amount < 0 else "" if row["sign"] == "net" else "+"
     found = {**row, "from": row["from"] / unit, "to": row["to"] / unit, "amount": amount}
-    found |= {"end": max(found["from"], found["to"]), "label": f"{sign}{abs(amount):.3g}"}
+    found |= {"end": max(found["from"], found["to"]), "label": sign + _short(abs(amount))}
     cost = row["cost"]
     return {
         **found,
         "cost": cost or 0.0,
         "cost_label": "–" if cost is None else f"{cost:.2g}" if cost < 1 else figures(cost),
     }
+
+
+def _short(amount: float) -> str:
+    """Three digits, or all of those before the point."""
+    return f"{amount:,.0f}" if amount >= 1000 else f"{amount:.3g}"
 
 
 def _bars(rows: Rows, y: dict[str, Any], unit: str) -> list[dict[str, Any]]:
@@ -248,7 +242,10 @@ def _unit(rows: Rows) -> tuple[str, float]:
 def _savings_told(rows: Rows, ratio: str, unit: tuple[str, float]) -> str:
     nets = {(row["run"], row["preset"]): row["mib"] / unit[1] for row in rows if row["step"] == waterfall.NET}
     several = len({run for run, _ in nets}) > 1
-    sums = ", ".join(f"{preset}{f' in {run}' if several else ''} {mib:.3g}" for (run, preset), mib in nets.items())
+    sums = ", ".join(
+        f"{preset}{f' in {run}' if several else ''} {'−' if mib < 0 else ''}{_short(abs(mib))}"
+        for (run, preset), mib in nets.items()
+    )
     return (
         f"At ratio {ratio_label(ratio)}, at the end of the measured phase. Bars add up from the left, mechanism by "
         "mechanism (merged: zero pages, pages of one VM, pages of several); metadata is taken off, and the last bar is "
@@ -295,9 +292,11 @@ def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     seeds = len({row["seed"] for row in rows})
     if seeds == 1:
         return "one seed was run, and one cannot differ; run with --seed 1 --seed 2 … to see what seeds change"
+    if len({row["value"] for row in rows}) == 1:
+        return f"{column.title} is {figures(rows[0]['value'])} under every preset and seed"
     runs = [scene.run for scene in scenes]
     names = [name for name in data.names_of(scenes) if any(row["preset"] == name for row in rows)]
-    x = _ratio_axis(rows, "value", f"{column.title}{f', {column.unit}' if column.unit else ''}")
+    x = ratio_axis(rows, "value", f"{column.title}{f', {column.unit}' if column.unit else ''}")
     y = {"field": "preset", "type": "nominal", "sort": names, "title": None}
     interval = {"x": {**x, "field": "low", "aggregate": "min"}, "x2": {"field": "high", "aggregate": "max"}, "y": y}
     mean = {"x": {**x, "field": "mean", "aggregate": "mean"}, "y": y}

@@ -38,6 +38,8 @@ FAULT_NAMES = {
     "zpool": "decompressed",
     "swap": "read from swap",
 }
+SLOWDOWN = "slowdown: time / time with enough memory, ×"
+SLOWDOWN_OF_WORK = "slowdown: (work + stall) / work, ×"
 LEFT_OUT = ("refill",)  # of the translation cache: too many and too short to see beside faults
 FINEST = 10**6  # of 1 / (1 - share): curves end at 99.9999 %
 STEP = 1.02  # points of a curve nearer than this to the last one are left out
@@ -67,6 +69,11 @@ class Scene:
     def simulated(self) -> bool:
         """Whether an order of replacement ran alone, without a host."""
         return self.groups[0].simulated
+
+    @property
+    def timed(self) -> bool:
+        """Whether its VMs have work that takes time of its own: slowdown is of that, sleep left out."""
+        return any("work_ns" in vm for record in self.records for vm in record.vms.values())
 
     def group(self, ratio: str) -> Group | None:
         return next((group for group in self.groups if group.ratio == ratio), None)

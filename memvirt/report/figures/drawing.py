@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from memvirt.errors import ConfigError
-from memvirt.report.figures.style import IN_PRINT, LETTERS, PRINT_NAME_LIMIT, Figure, in_print
+from memvirt.report.figures.style import GROUND, IN_PRINT, LETTERS, PAPER, PRINT_NAME_LIMIT, Figure, in_print
 
 FORMATS = ("svg", "pdf", "png", "json")
 WIDTHS = {1: 240, 2: 504}  # points: a column of ACM's and IEEE's two, and both with the gap between them
@@ -41,6 +41,8 @@ def drawn(spec: Figure, form: str) -> bytes:
     """The same of a specification that has its size."""
     if form == "json":
         return (json.dumps(spec, indent=1, ensure_ascii=False) + "\n").encode()
+    if form == "png":  # where a picture is shown is not known: black on black would say nothing
+        spec = {**spec, "background": PAPER[GROUND]}
     svg = _svg(spec)
     if form == "svg":
         return svg.encode()
@@ -98,7 +100,8 @@ def _stretched(spec: Any, factor: float) -> Any:
 
 
 def _svg(spec: Figure) -> str:
-    return _drawn_once(_library(), json.dumps(spec))
+    """What a specification says to us alone is left out: with it, the last look at a width is not known again."""
+    return _drawn_once(_library(), json.dumps({key: part for key, part in spec.items() if key != "usermeta"}))
 
 
 @lru_cache(maxsize=2)

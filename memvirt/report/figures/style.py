@@ -20,6 +20,8 @@ Figure = dict[str, Any]
 Rows = list[dict[str, Any]]
 
 COLOURS = 8
+WIDE_SPREAD = 10  # of ratios, largest to least: from here on their axis is logarithmic
+LEAST_SPREAD = 0.02  # of the least value: an axis spans no less
 DECADES = 2  # of a logarithmic axis: of more only powers of ten are marked
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 DASHES = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3], [1, 3], [6, 2, 1, 2, 1, 2])
@@ -43,12 +45,13 @@ PRINT_NAME_LIMIT = 90
 LETTERS = 7  # points, in print
 
 
-def figure(title: str, description: str, across: int, view: Mapping[str, Any]) -> Figure:
-    """A specification: what it shows in a title, what it says in a description, and the view itself, its rows inside."""
+def figure(title: str, description: str, across: int, view: Mapping[str, Any], key: str = "") -> Figure:
+    """A specification: what it shows in a title, how to read its marks in the line below (`key`), what it says in a
+    description, and the view itself, its rows inside."""
     runs = len({row["run"] for row in view["data"]["values"]})
     return {
         "$schema": SCHEMA,
-        "title": {"text": title, "anchor": "start"},
+        "title": {"text": title, "anchor": "start", **({"subtitle": key} if key else {})},
         "description": description,
         "usermeta": {"across": across, "runs": runs},
         **view,
@@ -103,6 +106,18 @@ def logarithm(field: str, title: str | None, low: float, high: float) -> dict[st
     channel = {"field": field, "type": "quantitative", "title": title}
     scale = {"type": "log", "domain": [start, end], "nice": False}
     return {**channel, "scale": scale, "axis": {"values": shown, "format": "~g"}}
+
+
+def ratio_axis(rows: Rows, field: str, title: str) -> dict[str, Any]:
+    """A linear axis, or a logarithmic one where the largest value is many times the least. `field`_low and `field`_high
+    of the rows, where they have them, lie on it, too."""
+    ends = [(row.get(f"{field}_low") or row[field], row.get(f"{field}_high") or row[field]) for row in rows]
+    low, high = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+    if 0 < low * WIDE_SPREAD < high:
+        return logarithm(field, title, low, high)
+    room = max(0.0, LEAST_SPREAD * abs(low) - (high - low))  # differences of a thousandth are not drawn large
+    span = {"domain": [low, high + room], "nice": True} if room else {}
+    return number(field, title, zero=False, padding=5, **span)
 
 
 def by_run(runs: Sequence[str], layers: Mapping[str, Any], row: Mapping[str, Any] | None = None) -> dict[str, Any]:

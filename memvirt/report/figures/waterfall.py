@@ -19,7 +19,7 @@ SAVED = re.compile(r"saved_(\w+)_frames")
 STEPS: tuple[Step, ...] = (
     ("merged, zero", ("saved_zero_pages",), ("scan",)),
     ("merged in a VM", ("saved_intra_pages",), ("scan",)),
-    ("merged across", ("saved_inter_pages",), ("scan",)),
+    ("merged across VMs", ("saved_inter_pages",), ("scan",)),
     ("cloned", ("saved_cloning_frames",), ("clone",)),
     ("same-filled", ("saved_same_frames",), ()),
     ("compressed", ("saved_zpool_frames",), ("compress", "decompress")),
