@@ -227,6 +227,7 @@ def test_a_fleet_of_one_level_has_one_panel():
     (scenes,) = data.scenes([run_of(levels_of({"swap": {"1.00": {"": "1.5", "gold": "1.5"}}}))])
     figure = make(KINDS["levels"], scenes).figure
     assert "facet" not in figure and {row["level"] for row in figure["data"]["values"]} == {"all VMs"}
+    assert figure["layer"][0]["encoding"]["x"]["field"] == "preset", "at one ratio marks would lie on each other"
 
 
 def test_what_was_lost_net_is_negative():
