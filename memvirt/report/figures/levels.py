@@ -17,7 +17,7 @@ from memvirt.report.figures.style import Figure, Rows, by_run, coloured, dashed,
 PANEL = 380  # pixels beside each other, of all panels together
 METRIC = "slowdown_p99"
 ALL = "all VMs"
-KEY = "slowdown is (work + stall) / work of a VM in a second; 99 % of the VMs' seconds are no slower"
+KEY = "of each VM and second: (work + stall) / work, at p99"
 
 
 def levels(scenes: Sequence[Scene], ratio: str) -> Figure | str:
