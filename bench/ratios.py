@@ -39,6 +39,7 @@ GROUPS = {
     "capture": "pages of a live process",
     "simulate": "replacement simulation beside libcachesim",
     "metadata": "bytes of metadata",
+    "growth": "what should not grow with how much there is",
     "cells": "cells beside each other, and on dask",
     "scale": "a host of 512 GiB",
 }

@@ -10,7 +10,7 @@ from memvirt import interrupts
 from memvirt.cli import capacity as command
 from memvirt.errors import ConfigError, Stopped
 from memvirt.experiment import plan, searching, sizing
-from memvirt.experiment.cell import blank, prepare
+from memvirt.experiment.cell import blank, prepare, run_cell
 from memvirt.experiment.loop import run_plan
 from memvirt.experiment.objectives import judge, parse
 from memvirt.inputs import save, synthetic
@@ -123,7 +123,46 @@ def test_strict_commitment_admits_what_memory_divides_into(shop, memvirt):
     (none,) = json.loads(out)["columns"]
     assert code == 0 and none["answer"] == 12 and none["outcome"] == "found", err
     assert none["beyond"]["status"] == "refused" and "commit='strict'" in none["beyond"]["reason"]
-    assert none["n_plus_1"] == {"hosts": 4, "answer": 9} and none["ratio"] == "1.0000"
+    assert none["n_plus_1"] == {"hosts": 4, "answer": 9, "how": "arithmetic"} and none["ratio"] == "1.0000"
+
+
+def test_with_a_host_lost_the_others_take_its_vms_of_all_groups(shop, memvirt):
+    """Strict commitment again: m + ceil(m / 3) web VMs of 1 MiB, and 2 + ceil(2 / 3) batch VMs of 2 MiB, in 16 MiB."""
+    words = ("--vary", "web.vms", "--slo", "p99=1.5", *ALIKE, "--set", "commit=strict", "--json", "--failover")
+    file = shop(touched=5)
+    code, out, err = memvirt("capacity", file, *words, "--out", "r")
+    (none,) = json.loads(out)["columns"]
+    spare = none["n_plus_1"]
+    assert code == 0 and none["answer"] == 12, err
+    assert (spare["hosts"], spare["answer"], spare["how"], spare["outcome"]) == (4, 7, "searched", "found")
+    assert spare["beyond"]["status"] == "refused" and "-moved-" in spare["beyond"]["reason"]
+    assert {group.scenario for group in groups(load("r"))} == {"open", "open-failover"}
+    told, records = read_manifest("r"), load("r")
+    assert any("hosts may hold 7 if one of them may fail" in text for text in report.sentences(told.asked, records))
+    assert is_of(told, file) and set(told.cells) == {record.cell for record in records}
+    again = memvirt("capacity", file, *words, "--out", "r", "--resume")
+    cells = [line for line in again[2].splitlines() if ", seed 1: " in line]
+    assert again[:2] == (0, out) and cells and all(line.endswith("(kept)") for line in cells)
+    assert memvirt("report", "r", "-o", "r.html")[0] == 0
+
+
+def test_who_arrives_from_a_lost_host_comes_within_the_measured_time(shop):
+    cell = search(shop(), failover=True).cell("swap, one host lost", 4, 1)
+    ours, theirs = cell.spec.groups[:2], cell.spec.groups[2:]
+    assert [(group.name, group.count(100)) for group in theirs] == [("web-moved", 2), ("batch-moved", 1)]
+    assert [group.level for group in ours] == [group.level for group in theirs]
+    time = cell.spec.time
+    assert all(time.settle < group.comes_ns(0) < time.settle + time.duration for group in theirs)
+    assert {group.boot.per_second for group in theirs} == {(256 << 20) // 4096}
+    assert cell.name == "open-failover-web.vms=4--swap--s1" and cell.spec.name == "open-failover"
+
+
+def test_a_failed_hosts_vms_boot_and_work_like_those_that_were_there(shop):
+    cell = search(shop(touched=100, load="all"), failover=True).cell("swap, one host lost", 3, 1)
+    record = run_cell(prepare(synthetic(256, seed=1)), cell)
+    ours, theirs = record.vms["web-0"], record.vms["web-moved-0"]
+    assert record.status == "done" and ours["accesses"] == 4 * 256
+    assert theirs["accesses"] >= 256 + 2 * 256 and theirs["work_ns"] > ours["work_ns"] // 2  # boots, then works
 
 
 @pytest.mark.parametrize("memory", [12, 16])

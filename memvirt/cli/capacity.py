@@ -43,6 +43,10 @@ Between = Annotated[
 Hosts = Annotated[
     int, typer.Option(min=2, max=10_000, metavar="N+1", help="Hosts of a cluster that is to bear the loss of one.")
 ]
+Failover = Annotated[
+    bool,
+    typer.Option("--failover", help="Search once more, with the share of a failed host's VMs arriving, of all groups."),
+]
 ScenarioOf = Annotated[str, typer.Option(metavar="NAME", help="The scenario, where several have such a group.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be searched, and run nothing.")]
 
@@ -56,6 +60,7 @@ def capacity(
     seeds: SeedsOf = 3,
     between: Between = "",
     hosts: Hosts = 4,
+    failover: Failover = False,
     scenario: ScenarioOf = "",
     tier: TierOf = Tier.QUICK,
     corpus: CorpusOf = "",
@@ -86,6 +91,7 @@ def capacity(
         seeds=seeds,
         between=_bounds(between),
         hosts=hosts,
+        failover=failover,
         corpus=corpus,
     )
     made = sizing.make(question, lambda plan: 0 if executor else where(jobs, executor, plan).jobs)
@@ -135,7 +141,7 @@ def _ready(
         if resume and shelf_of(folder) is not None:
             before = read_manifest(folder)
             search = before.asked.search
-            if search is None or (search.scenario, search.group) != (made.search.scenario, made.search.group):
+            if search is None or (search.scenario, search.varied) != (made.search.scenario, made.search.varied):
                 what = f"a search that varies {search.varied}" if search else f"a run of suite '{before.suite}'"
                 raise ConfigError(f"{folder}: holds {what}; use another --out")
             made = made if question.between else made.within(search)
@@ -219,11 +225,12 @@ def _print_found(found: "Found") -> None:
     from memvirt.report import capacity as report
 
     search = found.search
+    moved = "the VMs of all its groups" if search.failover else f"its {search.group} VMs"
     typer.echo(f"How many {search.group} VMs meet {', '.join(search.slo)} in scenario {search.scenario}?\n")
     print_columns(report.table(found))
     typer.echo(
         f"\nVMs: with all seeds. by seed: with seed 1, 2, …. ratio: memory promised / host memory. with a spare host: for "
-        f"each of {search.hosts} hosts, one of which may fail; its {search.group} VMs start on the others, evenly"
+        f"each of {search.hosts} hosts, one of which may fail; {moved} start on the others, evenly"
     )
     for column in found.columns:
         for text in report.doubts(found, column):
@@ -235,9 +242,9 @@ def _print_found(found: "Found") -> None:
 
 def _end(found: "Found") -> None:
     """The exit code, where it is not 0, with a sentence for each column that has no answer."""
-    from memvirt.report.capacity import headline
+    from memvirt.report.capacity import alone, headline
 
-    answers = {column: found.answer(column) for column in found.columns}
+    answers = {column: found.answer(column) for column in alone(found)}
     without = {column: each for column, each in answers.items() if each.outcome != "found"}
     for column, answer in without.items():
         say(f"{column}: {headline(found, answer)}")

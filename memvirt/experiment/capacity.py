@@ -19,7 +19,8 @@ whatever the distribution (David and Nagaraja 2003, "Order Statistics", 7.1).
 
 N + 1 hosts hold as many VMs each. One fails, and its VMs of the group start on the N others, evenly. A survivor then holds
 m + ceil(m / N), which must be no more than the answer a, so m = floor(a * N / (N + 1)). This is arithmetic on the answer:
-VMs of the other groups of the failed host are not counted, and neither is what is felt while VMs arrive.
+VMs of the other groups of the failed host are not counted, and neither is what is felt while VMs arrive. Where these count,
+the same search is made of a scenario in which they come (memvirt.experiment.sizing).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from memvirt.experiment.cell import RunContext
 from memvirt.experiment.loop import Progress, manifest
 from memvirt.experiment.objectives import LEVELS, Judged, Objective, judge, parse
 from memvirt.experiment.plan import Cell, Plan
-from memvirt.experiment.sizing import Sizing
+from memvirt.experiment.sizing import LOST, Sizing
 from memvirt.results.manifest import Asked, Manifest, Search
 from memvirt.results.record import Record
 from memvirt.results.run_folder import Results
@@ -38,13 +38,17 @@ class Found:
     def objectives(self) -> tuple[Objective, ...]:
         return parse(self.search.slo, LEVELS)
 
-    @property
-    def bounds(self) -> Bounds:
-        return Bounds(self.search.low, self.search.high, self.search.start)
+    def bounds(self, column: str) -> Bounds:
+        """Where a column is searched. With a host lost the first guess is what the answer without that comes to."""
+        low, high, start = self.search.low, self.search.high, self.search.start
+        if column.endswith(LOST):
+            start = min(high, max(low, self.answer(column.removesuffix(LOST)).with_spare(self.search.hosts)))
+        return Bounds(low, high, start)
 
     def add(self, record: Record) -> None:
         """Take in a record of the search."""
-        self.records[record.preset, int(record.swept[self.search.varied]), record.seed] = record
+        column = column_of(record, self.search)
+        self.records[column, int(record.swept[self.search.varied]), record.seed] = record
 
     def judged(self, column: str) -> dict[int, dict[int, Judged]]:
         """Seed -> size -> what its record came to."""
@@ -68,16 +72,28 @@ class Found:
         return [
             (column, size, seed)
             for column in self.columns
-            for size, seed in wanted(self.known(column), self.seeds, self.bounds)
+            if not column.endswith(LOST) or self.answer(column.removesuffix(LOST)).outcome in ("found", "all")
+            for size, seed in wanted(self.known(column), self.seeds, self.bounds(column))
         ]
 
     def answer(self, column: str) -> Answer:
-        return conclude(self.known(column), self.seeds, self.bounds)
+        return conclude(self.known(column), self.seeds, self.bounds(column))
+
+    def with_spare(self, column: str) -> Answer | None:
+        """What the column's search with a host lost came to; None where there is none, or it has not ended."""
+        lost = column + LOST
+        answer = self.answer(lost) if lost in self.columns else None
+        return None if answer is None or answer.outcome == "unfinished" else answer
 
     def beyond(self, column: str) -> Record | None:
         """The record of the smallest size that fails, of the first seed with which it does."""
         place = first_beyond(self.known(column), self.seeds)
         return None if place is None else self.records[column, *place]
+
+
+def column_of(record: Record, search: Search) -> str:
+    """The column that a record of a search is of."""
+    return record.preset + ("" if record.base_scenario == search.scenario else LOST)
 
 
 def of_records(asked: Asked, records: Iterable[Record]) -> Found | None:
@@ -86,7 +102,7 @@ def of_records(asked: Asked, records: Iterable[Record]) -> Found | None:
     if search is None:
         return None
     own = [record for record in records if record.role == "column" and search.varied in record.swept]
-    columns = list(dict.fromkeys(record.preset for record in own))
+    columns = list(dict.fromkeys(column_of(record, search) for record in own))
     found = Found(search, columns, asked.seeds)
     for record in own:
         found.add(record)

@@ -9,6 +9,11 @@ under `asked.sweep`, as that of a swept setting: tables have a column for it.
               scenario ends, those whose cells fit into this machine's memory, predicted before anything runs
     start     the first guess: so many VMs that what all VMs fill is about the host's memory. With fewer nobody can have
               to wait for memory
+
+With --failover every column is searched a second time, as `COLUMN, one host lost`. There the host is one of N + 1 that hold
+the same VMs. A quarter of the measured time has passed when one of the others fails. From all its groups the host gets its
+share, a part in N, rounded up: groups of their own, whose VMs boot at once, at ARRIVAL a second as those of suite
+host-failure do. Their seconds count like those of the VMs of their level that were there before.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from memvirt.environment import memory_problem
 from memvirt.errors import ConfigError, FolderError
 from memvirt.experiment import plan as plans
 from memvirt.experiment import suite as suites
-from memvirt.experiment.life_spec import Group
+from memvirt.experiment.life_spec import BootTimes, Group
 from memvirt.experiment.living import Living
 from memvirt.experiment.objectives import Objective, parse
 from memvirt.experiment.plan import Cell, Plan
@@ -29,13 +34,15 @@ from memvirt.experiment.prediction import need
 from memvirt.experiment.scenario import TierName
 from memvirt.experiment.suite import Suite
 from memvirt.results.manifest import Asked, Search
-from memvirt.units import suggest
+from memvirt.units import PageCount, suggest
 
 RATIO_DIGITS = 4  # tables tell sizes apart by their ratios, and neighbours of a large fleet have nearly the same
 MOST = 4096  # VMs of a group, as [[scenarios.groups]] allows
 SHOWN = ("slowdown", "effective_overcommit", "swap_traffic_mib", "cpu_overhead_percent")  # behind the objectives
 NAME = re.compile(r"\.vms=(\d+)--(.+)--s(\d+)\Z")  # the end of a cell's name: size, column, seed
 NO_LIMIT = "--between"
+LOST = ", one host lost"  # ends the name of a column's second search
+ARRIVAL = PageCount(256 * 256)  # that an arriving VM fills in a second: 256 MiB, as in suite host-failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,7 @@ class Question:
     seeds: int = 3
     between: tuple[int, int] | None = None
     hosts: int = 4
+    failover: bool = False
     corpus: str = ""
 
 
@@ -68,12 +76,15 @@ class Sizing:
 
     @property
     def columns(self) -> list[str]:
-        return list(dict.fromkeys(cell.preset for cell in self.plan.cells))
+        """Those of the plan; of a search that is for failures, too, each once more."""
+        presets = list(dict.fromkeys(cell.preset for cell in self.plan.cells))
+        return [*presets, *(preset + LOST for preset in presets if self.search.failover)]
 
     def cell(self, column: str, size: int, seed: int) -> Cell:
         """The cell of a column with so many VMs and a seed."""
-        base = next(cell for cell in self.plan.cells if (cell.preset, cell.seed) == (column, seed))
-        return resized(base, self.search, size)
+        preset = column.removesuffix(LOST)
+        base = next(cell for cell in self.plan.cells if (cell.preset, cell.seed) == (preset, seed))
+        return resized(base, self.search, size, lost=column != preset)
 
     def within(self, there: Search) -> Sizing:
         """The same search within the bounds of one before it."""
@@ -83,7 +94,11 @@ class Sizing:
     def of(self, cells: Iterable[Cell]) -> Plan:
         """A plan of some cells, ascending in size."""
         order = {column: number for number, column in enumerate(self.columns)}
-        found = sorted(cells, key=lambda cell: (size_of(cell, self.search), cell.seed, order[cell.preset]))
+        alone = self.search.scenario
+        found = sorted(
+            cells,
+            key=lambda cell: (cell.spec.name != alone, size_of(cell, self.search), cell.seed, order[cell.preset]),
+        )
         return replace(self.plan, cells=tuple(found))
 
     def named(self, names: Iterable[str]) -> list[Cell]:
@@ -91,22 +106,25 @@ class Sizing:
         found = []
         for name in names:
             match = NAME.search(name)
-            known = match and match[2] in self.columns and int(match[3]) in self.seeds
-            cell = self.cell(match[2], int(match[1]), int(match[3])) if match and known else None
-            if cell is None or cell.name != name:
+            size, preset, seed = (int(match[1]), match[2], int(match[3])) if match else (0, "", 0)
+            columns = [each for each in self.columns if each.removesuffix(LOST) == preset and seed in self.seeds]
+            cell = next((cell for each in columns if (cell := self.cell(each, size, seed)).name == name), None)
+            if cell is None:
                 raise FolderError(f"cell {name} is of another search; use another --out")
             found.append(cell)
         return found
 
 
-def resized(base: Cell, search: Search, size: int) -> Cell:
-    """A cell with so many VMs of the varied group."""
+def resized(base: Cell, search: Search, size: int, lost: bool = False) -> Cell:
+    """A cell with so many VMs of the varied group; `lost`: beside what comes from a host that failed."""
     assert isinstance(base.spec, Living)
     swept = {**base.asked.get("sweep", {}), search.varied: str(size)}
+    spec = with_vms(base.spec, search.group, size)
+    spec = with_arrivals(spec, search.hosts - 1) if lost else spec
     return replace(
         base,
-        scenario=f"{search.scenario}-{search.varied}={size}",
-        spec=with_vms(base.spec, search.group, size),
+        scenario=f"{spec.name}-{search.varied}={size}",
+        spec=spec,
         asked={**base.asked, "sweep": swept},
         ratio_digits=RATIO_DIGITS,
     )
@@ -116,6 +134,16 @@ def with_vms(spec: Living, group: str, size: int) -> Living:
     """The scenario with so many VMs of one group."""
     groups = [each.model_copy(update={"vms": size}) if each.name == group else each for each in spec.groups]
     return spec.model_copy(update={"groups": groups})
+
+
+def with_arrivals(spec: Living, survivors: int) -> Living:
+    """The scenario with its share of the VMs of a host like it, which fails when a quarter of the measured time is over."""
+    boot = BootTimes(at=spec.time.settle + spec.time.duration // 4, per_second=ARRIVAL)
+    arriving = [
+        each.model_copy(update={"name": f"{each.name}-moved", "vms": -(-each.count(100) // survivors), "boot": boot})
+        for each in spec.groups
+    ]
+    return spec.model_copy(update={"name": f"{spec.name}-failover", "groups": [*spec.groups, *arriving]})
 
 
 def size_of(cell: Cell, search: Search) -> int:
@@ -157,6 +185,7 @@ def make(question: Question, jobs: Callable[[Plan], int] = lambda plan: 1) -> Si
         limit=NO_LIMIT,
         start=low,
         hosts=question.hosts,
+        failover=question.failover,
     )
     sizing = Sizing(search, made)
     high, limit = _largest(sizing, question, group, jobs(made))
@@ -180,6 +209,7 @@ def again(asked: Asked, suite: str) -> Sizing:
         seeds=len(asked.seeds),
         between=(search.low, search.low),  # what this machine can run is not asked
         hosts=search.hosts,
+        failover=search.failover,
         corpus=asked.corpus,
     )
     made = make(question)
@@ -246,7 +276,7 @@ def _largest(sizing: Sizing, question: Question, group: Group, jobs: int) -> tup
     ends_ns = spec.time.settle + spec.time.duration
 
     def problem(size: int) -> str:
-        return memory_problem(jobs * need(resized(base, search, size)).memory_bytes)
+        return memory_problem(jobs * need(resized(base, search, size, search.failover)).memory_bytes)
 
     def comes(size: int) -> bool:
         return group.comes_ns(size - 1) < ends_ns

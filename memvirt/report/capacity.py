@@ -17,6 +17,7 @@ from typing import Any
 from memvirt.experiment.capacity import Answer, holds
 from memvirt.experiment.objectives import judge
 from memvirt.experiment.searching import Found, of_records
+from memvirt.experiment.sizing import LOST
 from memvirt.report.figures.data import fault_name
 from memvirt.report.summary import MISSING, figures, ratio_label
 from memvirt.results.manifest import Asked
@@ -34,7 +35,10 @@ def sentences(asked: Asked, records: Sequence[Record]) -> list[str]:
 
 def _sentences(found: Found, column: str) -> Iterator[str]:
     answer = found.answer(column)
-    yield f"{column}: {headline(found, answer)}"
+    told = f"{column}: {headline(found, answer)}"
+    if answer.outcome == "found" and not column.endswith(LOST):
+        told += f"; each of {found.search.hosts} hosts may hold {spare(found, column)[0]} if one of them may fail"
+    yield told
     yield from (f"{column}: {text}" for text in doubts(found, column))
 
 
@@ -50,9 +54,17 @@ def headline(found: Found, answer: Answer) -> str:
     if answer.outcome == "all":
         return f"every size from {low} to {high} meets {slo}; the limit is of {search.limit}, so this is no answer"
     least, most = answer.interval
-    by_seed = f"all {len(found.seeds)} seeds say so" if least == most else f"{least} to {most} by seed"
-    spare = f"each of {search.hosts} hosts may hold {answer.with_spare(search.hosts)} if one of them may fail"
-    return f"{answer.size} {search.group} VMs meet {slo}; {by_seed}; {spare}"
+    several = f"all {len(found.seeds)} seeds say so" if least == most else f"{least} to {most} by seed"
+    by_seed = several if len(found.seeds) > 1 else "one seed"
+    return f"{answer.size} {search.group} VMs meet {slo}; {by_seed}"
+
+
+def spare(found: Found, column: str) -> tuple[int, str]:
+    """(VMs that each of several hosts may hold if one of them may fail, how that is known)."""
+    searched = found.with_spare(column)
+    if searched is None:
+        return found.answer(column).with_spare(found.search.hosts), "arithmetic"
+    return max(0, searched.size) if searched.size >= found.search.low else 0, "searched"
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -114,10 +126,15 @@ def waits(record: Record) -> dict[str, int]:
 def table(found: Found) -> list[tuple[str, ...]]:
     """Head and a row for each column."""
     rows: list[tuple[str, ...]] = [HEADS]
-    for column in found.columns:
+    for column in alone(found):
         answer = found.answer(column)
         rows.append((column, *_numbers(found, column, answer), beyond(found, column)))
     return rows
+
+
+def alone(found: Found) -> list[str]:
+    """The columns, without their searches with a host lost."""
+    return [column for column in found.columns if not column.endswith(LOST)]
 
 
 def _numbers(found: Found, column: str, answer: Answer) -> tuple[str, str, str, str]:
@@ -125,7 +142,7 @@ def _numbers(found: Found, column: str, answer: Answer) -> tuple[str, str, str, 
         return f"< {found.search.low}", MISSING, MISSING, "0"
     size = {"all": f"≥ {answer.size}", "unfinished": f"{answer.size}…"}.get(answer.outcome, str(answer.size))
     by_seed = " ".join(str(each) for each in answer.by_seed.values())
-    return size, _label(found, column, answer.size), by_seed, str(answer.with_spare(found.search.hosts))
+    return size, _label(found, column, answer.size), by_seed, str(spare(found, column)[0])
 
 
 def ratio(found: Found, column: str, size: int) -> str:
@@ -172,7 +189,7 @@ def as_json(found: Found) -> dict[str, Any]:
         ],
         "seeds": list(found.seeds),
         "bounds": {"low": search.low, "high": search.high, "limit": search.limit},
-        "columns": [_column(found, column) for column in found.columns],
+        "columns": [_column(found, column) for column in alone(found)],
     }
 
 
@@ -187,7 +204,7 @@ def _column(found: Found, column: str) -> dict[str, Any]:
         "ratio": ratio(found, column, answer.size) if found_one else None,
         "by_seed": {str(seed): size for seed, size in answer.by_seed.items()},
         "interval": {"low": least, "high": most, "holds_median": holds(len(found.seeds))},
-        "n_plus_1": {"hosts": search_hosts(found), "answer": answer.with_spare(search_hosts(found))},
+        **({} if column.endswith(LOST) else {"n_plus_1": _spare(found, column)}),
         "violations": [{"seed": seed, "fails": fails, "meets": meets} for seed, fails, meets in answer.violations],
         "doubts": doubts(found, column),
         "beyond": _beyond(found, column),
@@ -195,9 +212,14 @@ def _column(found: Found, column: str) -> dict[str, Any]:
     }
 
 
-def search_hosts(found: Found) -> int:
-    """Hosts that the answer beside is for, the spare one included."""
-    return found.search.hosts
+def _spare(found: Found, column: str) -> dict[str, Any]:
+    """The answer for several hosts of which one may fail, with its own search where there was one."""
+    size, how = spare(found, column)
+    told: dict[str, Any] = {"hosts": found.search.hosts, "answer": size, "how": how}
+    if how == "searched":
+        lost = _column(found, column + LOST)
+        told |= {key: lost[key] for key in ("outcome", "by_seed", "violations", "doubts", "beyond", "curve")}
+    return told
 
 
 def _beyond(found: Found, column: str) -> dict[str, Any] | None:

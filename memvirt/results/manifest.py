@@ -59,6 +59,7 @@ class Search:
     limit: str  # what the upper bound is of
     start: int  # VMs of the first guess
     hosts: int  # N + 1: the answer beside is for so many, one of which may fail
+    failover: bool = False  # and it is searched for, with the VMs of the host that failed
 
     @property
     def varied(self) -> str:
@@ -69,7 +70,8 @@ class Search:
         """The options that ask for it."""
         options = {"--vary": self.varied, "--slo": ",".join(self.slo), "--seeds": seeds, "--scenario": self.scenario}
         options |= {"--between": f"{self.low},{self.high}", "--hosts": self.hosts}
-        return [str(word) for option in options.items() for word in option]
+        words = [str(word) for option in options.items() for word in option]
+        return words + (["--failover"] if self.failover else [])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)

@@ -1,5 +1,6 @@
 """One episode: a configuration and a list of operations, both from a seed, and what came of them."""
 
+import gc
 import hashlib
 import json
 import signal
@@ -76,6 +77,7 @@ class Stormy:
 
     def do(self, name, arguments):
         before = signal.signal(signal.SIGALRM, self.raise_it)
+        gc.disable()  # what is raised in a callback of the collector's is lost
         try:
             self.armed = True
             signal.setitimer(signal.ITIMER_REAL, self.draw.choice([20, 60, 200, 1000, 9000]) / 1e6)
@@ -88,6 +90,7 @@ class Stormy:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+            gc.enable()
 
     def raise_it(self, *_):
         """Once, and not when the operation has ended: a signal that is late is seen at any call, and would escape."""

@@ -7,6 +7,7 @@ from math import fsum
 from typing import Any
 
 from memvirt.experiment.searching import Found, of_records
+from memvirt.experiment.sizing import LOST
 from memvirt.report.escape import plain
 from memvirt.report.figures import data
 from memvirt.report.figures.data import Scene
@@ -73,7 +74,7 @@ def _points(scene: Scene, found: Found) -> Rows:
                 rows.append(
                     {
                         "run": scene.run,
-                        "preset": plain(column),
+                        "preset": plain(column.removesuffix(LOST)),
                         "objective": f"{objective.name}, at most {objective.at_most}",
                         "size": size,
                         "slowdown": mean,
@@ -104,7 +105,7 @@ def _told(found: Sequence[tuple[Scene, Found]]) -> str:
             size = {"found": str(answer.size), "all": f"{answer.size} or more", "none": "none"}.get(
                 answer.outcome, "open"
             )
-            answers.append(f"{plain(column)}{where} {size}")
+            answers.append(f"{plain(column.removesuffix(LOST))}{where} {size}")
     return (
         "Every size that the search asked, a panel for each objective, its limit dashed. A mark is the mean over seeds, a "
         "bar reaches from the least to the largest; most sizes were asked with one seed. The answer, "

@@ -21,14 +21,14 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import InvariantError
 
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
-from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, FRAME_PINNED,
-                              FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
+from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_INDEXED, FRAME_ISOLATED, FRAME_ORDERED,
+                              FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
 from .engine cimport Engine
 from .vm cimport Vm
 from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
-from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, hfn_t, int64_t, uint32_t, uint64_t
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, hfn_t, int64_t, leaf_t, site_t, uint32_t, uint64_t
 from ..stores.zspage cimport NO_ZSPAGE
 
 
@@ -194,6 +194,7 @@ cdef int _check_sites(Mapping mapping, hfn_t frame) except -1:
     """The reverse map names refs different sites, and each of them names the frame. Nothing is followed unexamined."""
     cdef uint32_t *link = &mapping.frames.frame[frame].where
     cdef uint32_t refs = mapping.frames.frame[frame].refs, id, index
+    cdef site_t before = NONE
     cdef Leaf *leaf
     seen = set()
     while len(seen) < refs:
@@ -208,8 +209,23 @@ cdef int _check_sites(Mapping mapping, hfn_t frame) except -1:
         if leaf.entries == NULL and refs > 1:
             raise InvariantError(f"frame {frame}: refs {refs}, yet leaf {id} is huge and has no link for another site")
         seen.add(link[0])
+        _check_before(mapping, frame, link[0], before)
+        before = link[0]
         if leaf.entries != NULL:
             link = mapping.leaves.link(link[0])
+    if mapping.frames.frame[frame].flags & FRAME_INDEXED and (refs < 2 or link[0] != NONE):
+        raise InvariantError(f"frame {frame}: indexed, yet it has {refs} sites, and the last names site {link[0]}")
+    return 0
+
+
+cdef int _check_before(Mapping mapping, hfn_t frame, site_t site, site_t before) except -1:
+    """In an indexed chain each site but the first knows the one before it."""
+    cdef leaf_t leaf = site / LEAF_ENTRIES
+    if not mapping.frames.frame[frame].flags & FRAME_INDEXED or before == NONE:
+        return 0
+    if (leaf >= mapping.rmap.nr_before or mapping.rmap.before[leaf] == NULL
+            or mapping.rmap.before[leaf][site % LEAF_ENTRIES] != before):
+        raise InvariantError(f"frame {frame}: site {site} does not know that site {before} is before it")
     return 0
 
 

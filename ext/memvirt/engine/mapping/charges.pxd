@@ -3,7 +3,7 @@ from ..memory.frames cimport FRAME_ISOLATED, Frame, Frames
 from ..stores.swapspace cimport SwapSpace
 from ..types cimport MAX_VMS, NONE16, hfn_t, uint8_t, uint32_t, uint64_t, vmid_t
 from .ages cimport Ages
-from .leaf cimport Leaves
+from .leaf cimport Leaf, Leaves
 from .rmap cimport ReverseMap
 
 # What the host knows of a VM beside its tables.
@@ -17,6 +17,12 @@ cdef struct Account:
     uint32_t domain             # pages merge only within a domain
     uint32_t active             # pages found accessed by the last harvest
     uint8_t open
+
+
+# Of the VMs that may pay for a frame next: the lowest-numbered, and that of those with room below their limit. NONE: none
+cdef struct Heirs:
+    uint32_t lowest
+    uint32_t with_room
 
 
 cdef class Charges:
@@ -79,5 +85,7 @@ cdef class Charges:
     cdef void reserve(self, vmid_t vm, uint32_t pages) noexcept nogil
     cdef void charge(self, hfn_t frame, vmid_t vm) noexcept nogil
     cdef void pass_on(self, hfn_t frame) noexcept nogil
-    cdef void leave(self, hfn_t frame, vmid_t vm) noexcept nogil
+    cdef void leave(self, Leaf *leaf, vmid_t vm) noexcept nogil
+    cdef void _find_heirs(self, Leaf *leaf, Heirs *heirs) noexcept nogil
+    cdef void _inherit(self, hfn_t frame, Heirs *heirs) noexcept nogil
     cdef bint _has_room(self, uint32_t vm) noexcept nogil

@@ -13,9 +13,9 @@ from libc.string cimport memset
 from ..counters cimport Meter
 from ..memory.frames cimport FRAME_PINNED, FRAME_ZERO, Frame, Frames
 from ..stores.swapspace cimport SwapSpace
-from ..types cimport NONE, NONE16
+from ..types cimport LEAF_ENTRIES, NONE, NONE16
 from .ages cimport Ages
-from .leaf cimport Leaves, Slot
+from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Leaves, Slot
 from .rmap cimport ReverseMap, Walk
 
 
@@ -66,29 +66,51 @@ cdef class Charges:
     cdef void pass_on(self, hfn_t frame) noexcept nogil:
         """The VM that paid maps the frame no more: one that does takes over."""
         cdef Walk walk
-        cdef Slot *slot
-        cdef uint32_t slot_id, lowest = NONE, with_room = NONE
+        cdef Heirs heirs = Heirs(NONE, NONE)
         self.rmap.walk(frame, &walk)
         while True:
-            slot_id = walk.leaf.holders
-            while slot_id != NONE:
-                slot = self.leaves.slot(slot_id)
-                lowest = min(lowest, slot.vm)
-                if slot.vm < with_room and self._has_room(slot.vm):
-                    with_room = slot.vm
-                slot_id = slot.next
+            self._find_heirs(walk.leaf, &heirs)
             if not self.rmap.next(&walk):
                 break
-        if with_room == NONE and lowest != NONE:
+        self._inherit(frame, &heirs)
+
+    cdef void _find_heirs(self, Leaf *leaf, Heirs *heirs) noexcept nogil:
+        """The holders of the leaf may pay, too."""
+        cdef uint32_t slot_id = leaf.holders
+        cdef Slot *slot
+        while slot_id != NONE:
+            slot = self.leaves.slot(slot_id)
+            heirs.lowest = min(heirs.lowest, slot.vm)
+            if slot.vm < heirs.with_room and self._has_room(slot.vm):
+                heirs.with_room = slot.vm
+            slot_id = slot.next
+
+    cdef void _inherit(self, hfn_t frame, Heirs *heirs) noexcept nogil:
+        if heirs.with_room == NONE and heirs.lowest != NONE:
             self.meter.ev.charged_over_limit += 1
             self.over = True
-        self.charge(frame, <vmid_t>(lowest if with_room == NONE else with_room))
+        self.charge(frame, <vmid_t>(heirs.lowest if heirs.with_room == NONE else heirs.with_room))
 
-    cdef void leave(self, hfn_t frame, vmid_t vm) noexcept nogil:
-        """The VM no longer maps this frame through a leaf that others keep."""
-        cdef Frame *record = &self.frames.frame[frame]
-        if record.charge == vm and not record.flags & FRAME_ZERO and not self.rmap.maps(frame, vm):
-            self.pass_on(frame)
+    cdef void leave(self, Leaf *leaf, vmid_t vm) noexcept nogil:
+        """The VM holds this leaf no more, and others do. Who of these pays for the frames that only the leaf names is
+        looked for again only when one has no room any more, not for each frame: a clone may leave a thousand others."""
+        cdef Heirs heirs = Heirs(NONE, NONE)
+        cdef uint32_t index
+        cdef hfn_t frame
+        cdef Frame *record
+        for index in range(LEAF_ENTRIES):
+            frame = self.leaves.entry(leaf, index) & PTE_WHERE
+            record = &self.frames.frame[frame]
+            if not self.leaves.entry(leaf, index) & PTE_PRESENT or record.charge != vm or record.flags & FRAME_ZERO:
+                continue
+            if record.refs > 1:
+                if not self.rmap.maps(frame, vm):
+                    self.pass_on(frame)
+                continue
+            if heirs.lowest == NONE or heirs.with_room != NONE and not self._has_room(heirs.with_room):
+                heirs.with_room = NONE
+                self._find_heirs(leaf, &heirs)
+            self._inherit(frame, &heirs)
 
     cdef bint _has_room(self, uint32_t vm) noexcept nogil:
         return self.of[vm].charged < self.of[vm].limit

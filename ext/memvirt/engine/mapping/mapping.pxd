@@ -5,7 +5,7 @@ from ..replacement.order cimport Order
 from ..simtime cimport Clock
 from ..stores.swapspace cimport SwapSpace
 from ..stores.zpool cimport Zpool
-from ..types cimport backing_t, hfn_t, leaf_t, uint32_t, vmid_t
+from ..types cimport backing_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
 from .ages cimport Ages
 from .backing cimport Backing, Backings
 from .charges cimport Charges
@@ -53,7 +53,7 @@ cdef class Mapping:
     cdef bint sole(self, hfn_t frame) noexcept nogil
     cdef int own(self, leaf_t leaf, uint32_t index) except -1 nogil
     cdef int break_cow(self, vmid_t vm, leaf_t leaf, uint32_t index, hfn_t copy) except -1 nogil
-    cdef int lost_sites(self, hfn_t frame) except -1 nogil
+    cdef int lost_sites(self, hfn_t frame, site_t near=*) except -1 nogil
     cdef int unmap(self, leaf_t leaf, uint32_t index) except -1 nogil
     cdef int evict(self, hfn_t frame, backing_t backing) except -1 nogil
     cdef void write_protect(self, hfn_t frame) noexcept nogil

@@ -31,7 +31,7 @@ from ..replacement.order cimport Order
 from ..simtime cimport Clock
 from ..stores.swapspace cimport SwapSpace
 from ..stores.zpool cimport Zpool
-from ..types cimport LEAF_ENTRIES, NONE, NONE16, backing_t, hfn_t, leaf_t, site_t, uint16_t, uint32_t, uint64_t, vmid_t
+from ..types cimport LEAF_ENTRIES, NONE, NONE16, uint16_t, uint64_t
 from .ages cimport Ages
 from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind, Backings
 from .charges cimport Account, Charges
@@ -270,7 +270,7 @@ cdef class Mapping:
         cdef hfn_t shared = leaf.entries[index] & PTE_WHERE
         cdef Frame *record = &self.frames.frame[shared]
         cdef site_t site = id * LEAF_ENTRIES + index
-        self.rmap.remove(shared, site)
+        cdef site_t near = self.rmap.remove(shared, site)
         settle(self, copy, site, vm)
         leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | copy
         self.tcache.limit_leaf(leaf, index, TC_NOTHING)
@@ -278,16 +278,17 @@ cdef class Mapping:
             self.meter.ev.cow_breaks_shared += 1
         if record.refs == 0:
             self.free_frame(shared)
-        elif record.charge == vm and not record.flags & FRAME_ZERO and not self.rmap.maps(shared, vm):
+        elif record.charge == vm and not record.flags & FRAME_ZERO and not self.rmap.maps(shared, vm, near):
             self.charges.pass_on(shared)
         return self._order_in(copy, NONE)
 
-    cdef int lost_sites(self, hfn_t frame) except -1 nogil:
-        """Entries name this frame no more: it is free if none is left, and paid for by one that is."""
+    cdef int lost_sites(self, hfn_t frame, site_t near=0xFFFFFFFF) except -1 nogil:
+        """Entries name this frame no more: it is free if none is left, and paid for by one that is. `near`: as maps has
+        it."""
         cdef Frame *record = &self.frames.frame[frame]
         if record.refs == 0:
             return self.free_frame(frame)
-        if not record.flags & FRAME_ZERO and not self.rmap.maps(frame, record.charge):
+        if not record.flags & FRAME_ZERO and not self.rmap.maps(frame, record.charge, near):
             self.charges.pass_on(frame)
         return 0
 
@@ -296,14 +297,15 @@ cdef class Mapping:
         cdef Leaf *leaf = self.leaves.at(id)
         cdef uint32_t entry = leaf.entries[index]
         cdef backing_t backing
+        cdef site_t near
         if entry == 0:
             return 0
         leaf.entries[index] = 0
         leaf.live -= 1
         if entry & PTE_PRESENT:
             self.tcache.limit_leaf(leaf, index, TC_NOTHING)
-            self.rmap.remove(entry & PTE_WHERE, id * LEAF_ENTRIES + index)
-            return self.lost_sites(entry & PTE_WHERE)
+            near = self.rmap.remove(entry & PTE_WHERE, id * LEAF_ENTRIES + index)
+            return self.lost_sites(entry & PTE_WHERE, near)
         backing = entry & PTE_WHERE
         self.backings.at(backing).refs -= 1
         if self.backings.at(backing).refs == 0:

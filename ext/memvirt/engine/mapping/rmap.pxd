@@ -15,6 +15,8 @@ cdef struct Walk:
 cdef class ReverseMap:
     cdef Frames frames
     cdef Leaves leaves
+    cdef site_t **before        # [nr_before][LEAF_ENTRIES] of a leaf's sites in indexed chains; NULL: none is in one
+    cdef leaf_t nr_before
 
     cdef inline void walk(self, hfn_t frame, Walk *walk) noexcept nogil:
         """The one way from a frame to what maps it: start at the first site. The frame is mapped."""
@@ -37,7 +39,11 @@ cdef class ReverseMap:
         walk.gfn = walk.leaf.region * LEAF_ENTRIES + walk.index
 
     cdef void add(self, hfn_t frame, site_t site) noexcept nogil
-    cdef void remove(self, hfn_t frame, site_t site) noexcept nogil
+    cdef void precede(self, hfn_t frame, site_t site) noexcept nogil
+    cdef site_t remove(self, hfn_t frame, site_t site) noexcept nogil
     cdef void remove_unheld(self, hfn_t frame) noexcept nogil
     cdef uint64_t mappings(self, hfn_t frame) noexcept nogil
-    cdef bint maps(self, hfn_t frame, vmid_t vm) noexcept nogil
+    cdef bint maps(self, hfn_t frame, vmid_t vm, site_t near=*) noexcept nogil
+    cdef site_t _before(self, hfn_t frame, site_t site) noexcept nogil
+    cdef void _index(self, hfn_t frame) noexcept nogil
+    cdef bint _table(self, leaf_t leaf) noexcept nogil

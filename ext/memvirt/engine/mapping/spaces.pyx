@@ -5,7 +5,7 @@ searched for. In the first round leaves that others hold are left, and the VM's 
 one those are emptied, and each frame loses all its sites under such leaves in one walk.
 """
 
-from ..memory.frames cimport FRAME_ZERO, Frame
+from ..memory.frames cimport FRAME_INDEXED, FRAME_ZERO, Frame
 from ..types cimport LEAF_ENTRIES, NONE, leaf_t
 from .leaf cimport PTE_PRESENT, PTE_WHERE, SLOTS_PER_PAGE, Leaf, Look
 
@@ -57,11 +57,10 @@ cdef int _let_go(Mapping mapping, vmid_t vm, uint32_t slot_id, bint last) except
     from now on. Last round: those go."""
     cdef leaf_t id = mapping.leaves.slot(slot_id).leaf
     cdef Leaf *leaf = mapping.leaves.at(id)
-    cdef uint32_t index
     if last:
         leaf.nr_holders = 1
         mapping.leaves.let_go(slot_id)
-        _empty(mapping, id)
+        _empty(mapping, vm, id)
         return mapping.leaves.destroy(id)
     if leaf.nr_holders == 1:
         leaf.nr_holders = 0
@@ -69,14 +68,12 @@ cdef int _let_go(Mapping mapping, vmid_t vm, uint32_t slot_id, bint last) except
     mapping.leaves.let_go(slot_id)
     if mapping.charges.of[vm].charged == 0:       # as a clone that has written nothing: no frame is its to pass on
         return 0
-    for index in range(LEAF_ENTRIES):
-        if mapping.leaves.entry(leaf, index) & PTE_PRESENT:
-            mapping.charges.leave(mapping.leaves.entry(leaf, index) & PTE_WHERE, vm)
+    mapping.charges.leave(leaf, vm)
     return 0
 
 
-cdef int _empty(Mapping mapping, leaf_t id) except -1 nogil:
-    """Unmap everything under a leaf that nobody holds."""
+cdef int _empty(Mapping mapping, vmid_t vm, leaf_t id) except -1 nogil:
+    """Unmap everything under a leaf that nobody holds, as all leaves that were this VM's."""
     cdef Leaf *leaf = mapping.leaves.at(id)
     cdef uint32_t i, entry
     cdef Frame *record
@@ -86,6 +83,12 @@ cdef int _empty(Mapping mapping, leaf_t id) except -1 nogil:
         if leaf.entries == NULL:            # nobody else names these frames
             record.refs = 0
             mapping.free_frame(entry & PTE_WHERE)
+        elif entry & PTE_PRESENT and record.flags & FRAME_INDEXED:
+            leaf.entries[i] = 0
+            leaf.live -= 1
+            mapping.rmap.remove(entry & PTE_WHERE, id * LEAF_ENTRIES + i)
+            if record.charge == vm:
+                mapping.charges.pass_on(entry & PTE_WHERE)
         elif entry & PTE_PRESENT and record.refs > 1 and not record.flags & FRAME_ZERO:
             mapping.rmap.remove_unheld(entry & PTE_WHERE)
             mapping.lost_sites(entry & PTE_WHERE)

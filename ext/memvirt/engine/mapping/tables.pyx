@@ -8,7 +8,7 @@ cannot run out.
 """
 
 from ..counters cimport Meter
-from ..memory.frames cimport FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame, Frames
+from ..memory.frames cimport FRAME_INDEXED, FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame, Frames
 from ..prefetch cimport prefetch_write
 from ..replacement.order cimport Order
 from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE, gfn_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
@@ -22,7 +22,8 @@ cdef enum:
     AHEAD = 16                  # entries between asking for a frame record, which may lie anywhere, and using it
 
 
-cdef void copy_entries(Frame *frames, Backings backings, uint32_t *old, uint32_t *new, site_t site) noexcept nogil:
+cdef void copy_entries(Frame *frames, Backings backings, ReverseMap rmap, uint32_t *old, uint32_t *new,
+                       site_t site) noexcept nogil:
     """What both leaves name, from now on twice and writable in neither; site: of the new leaf's first entry. The new
     site becomes the first of its frame's chain, as ReverseMap.add would have it."""
     cdef Frame *record
@@ -43,6 +44,8 @@ cdef void copy_entries(Frame *frames, Backings backings, uint32_t *old, uint32_t
         record.refs += 1
         if not record.flags & FRAME_ZERO:
             link[i] = record.where
+            if record.flags & FRAME_INDEXED:
+                rmap.precede(entry & PTE_WHERE, site + i)
             record.where = site + i
 
 
@@ -162,7 +165,7 @@ cdef class Tables:
         new_id = self.leaves.make_small(old.region, table, page)
         old = self.leaves.at(old_id)
         new = self.leaves.at(new_id)
-        copy_entries(self.frames.frame, self.backings, old.entries, page, new_id * LEAF_ENTRIES)
+        copy_entries(self.frames.frame, self.backings, self.rmap, old.entries, page, new_id * LEAF_ENTRIES)
         new.live = old.live
         self.leaves.let_go(slot_id)
         self.leaves.hold(new_id, slot_id)

@@ -55,4 +55,4 @@ cdef class Reclaim(Actor):
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil
     cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil
-    cdef bint _idle(self, hfn_t frame, uint32_t min_age) except? True nogil
+    cdef bint _idle(self, hfn_t frame, uint32_t min_age, hfn_t *asked) except? True nogil

@@ -45,6 +45,9 @@ from ..types cimport (AGAIN, LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NON
                       uint64_t, vmid_t)
 from .writeback cimport CLUSTER, Writeback
 
+cdef enum:
+    ASKED = 64                  # frames whose marks a round through a VM's pages remembers to have asked for
+
 
 cdef class Reclaim(Actor):
     """Frees frames of one host; as an actor, in the background. `readahead`: page cluster of swap readahead;
@@ -314,13 +317,15 @@ cdef class Reclaim(Actor):
         cdef uint64_t left = 2 * <uint64_t>nr_pages
         cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
         cdef hfn_t frame
+        cdef hfn_t asked[ASKED]
+        memset(asked, 0xFF, sizeof(asked))
         self.eviction.put_back()
         while gone < want and left > 0 and self._may_lose(vm, keep) and not self.clock.interrupt.asked():
             frame = self._page_of(vm, gfn, &step)
             step = min(step, nr_pages - gfn)
             left -= min(left, <uint64_t>step)
             gfn = gfn + step if gfn + step < nr_pages else 0
-            if frame == NONE or not self._idle(frame, min_age):
+            if frame == NONE or not self._idle(frame, min_age, &asked[frame % ASKED]):
                 continue
             gone += self.eviction.evict(frame, want - gone)
         gone += self.eviction.flush()
@@ -341,10 +346,15 @@ cdef class Reclaim(Actor):
             return NONE
         return at.entry & PTE_WHERE
 
-    cdef bint _idle(self, hfn_t frame, uint32_t min_age) except? True nogil:
-        """Not accessed since it was last asked, and for long enough."""
+    cdef bint _idle(self, hfn_t frame, uint32_t min_age, hfn_t *asked) except? True nogil:
+        """Not accessed since it was last asked, and for long enough. `asked`: a frame that has been asked in this call,
+        which no VM can access meanwhile; a page that is merged often is met at each of its sites, and has them all walked
+        once."""
         self.meter.ev.reclaim_scanned += 1
         self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
+        if asked[0] == frame:
+            return self.mapping.ages.idle(frame) >= min_age
+        asked[0] = frame
         if self.tables.test_and_clear_accessed(frame):
             self.meter.ev.reclaim_spared_accessed += 1
             self.order.touch(frame)

@@ -9,7 +9,7 @@ from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_ZPOOL, Back
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
 from ..sharing.shareindex cimport ShareIndex
-from ..types cimport gfn_t, hfn_t, uint32_t, uint64_t
+from ..types cimport LEAF_ENTRIES, gfn_t, hfn_t, site_t, uint32_t, uint64_t
 
 
 def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
@@ -40,13 +40,17 @@ def fixed_bytes(Engine engine not None):
 
 
 def spoil(Engine engine not None, str part not None, hfn_t frame, uint32_t value):
-    """Falsify what the reverse map keeps of a mapped frame: "where" it begins, the "link" of its first site, or its
-    "refs"."""
+    """Falsify what the reverse map keeps of a mapped frame: "where" it begins, the "link" of its first site, its "refs",
+    or, of an indexed one, the site "before" its second."""
     cdef Mapping mapping = engine.mapping
+    cdef site_t second
     if part == "where":
         mapping.frames.frame[frame].where = value
     elif part == "link":
         mapping.leaves.link(mapping.frames.frame[frame].where)[0] = value
+    elif part == "before":
+        second = mapping.leaves.link(mapping.frames.frame[frame].where)[0]
+        mapping.rmap.before[second / LEAF_ENTRIES][second % LEAF_ENTRIES] = value
     elif part == "refs":
         mapping.frames.frame[frame].refs = value
     else:

@@ -1,0 +1,81 @@
+"""What should not grow with how much there is: an operation among very many, beside the same among few.
+
+The ratio is few / many: 1 is flat. Targets leave room for caches, which the many do not fit in, and for a logarithm.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from harness import Reference, Row, compare
+
+import memvirt
+from rows.common import PAGE, all_pages, random_bytes, reads, touch, writes
+
+KIB = 1 << 10
+
+
+def merged(pages: int) -> memvirt.Vm:
+    """A VM whose pages all name one frame."""
+    corpus = np.concatenate([np.zeros((1, PAGE), np.uint8), random_bytes(1)])
+    owner = memvirt.Host(memory=(pages * 9 // 8 + 4096) * PAGE, content="fingerprint", corpus=corpus, sharing="hash")
+    vm = owner.create_vm("vm", pages * PAGE)
+    vm.access(all_pages(pages), np.full(pages, 2, np.uint8), np.ones(pages, np.uint32))
+    for _ in range(3):
+        owner.scan()
+    return vm
+
+
+def oldest_first_ns(pages: int) -> float:
+    """Nanoseconds of a write to a merged page, in the order in which they were merged."""
+    vm = merged(pages)
+    touch(vm, all_pages(pages // 4), writes(pages // 4))  # the first ones pay for what the rest needs
+    return touch(vm, all_pages(pages // 2)[pages // 4 :], writes(pages // 4))
+
+
+def reclaim_ns(pages: int) -> float:
+    """Nanoseconds a page of a round over merged pages that cannot go, for there is no swap."""
+    vm = merged(pages)
+    start = time.perf_counter_ns()
+    vm.host.engine.reclaim_from(vm.engine_vm, 100)
+    return (time.perf_counter_ns() - start) / pages
+
+
+def end_ns(clones: int) -> float:
+    """Nanoseconds in which one of so many clones ends, in the order they were made."""
+    owner = memvirt.Host(memory="512MiB", content="fingerprint")
+    parent = owner.create_vm("parent", "16MiB")
+    touch(parent, all_pages(parent.pages), writes(parent.pages))
+    vms = [parent, *(parent.clone(f"clone{i}") for i in range(clones))]
+    start = time.perf_counter_ns()
+    for vm in vms[:-1]:
+        vm.destroy()
+    return (time.perf_counter_ns() - start) / clones
+
+
+def run_ns(vms: int) -> float:
+    """Nanoseconds of a hit in run() with so many VMs."""
+    owner = memvirt.Host(memory=(vms * 40 + 5000) * PAGE, content="fingerprint")
+    all_vms = [owner.create_vm(f"vm{i}", 16 * PAGE) for i in range(vms)]
+    pages = np.tile(all_pages(16), 256_000 // vms)
+    batch = (pages, reads(len(pages)))
+    owner.run({vm: [batch] for vm in all_vms})
+    start = time.perf_counter_ns()
+    owner.run({vm: [batch] for vm in all_vms})
+    return (time.perf_counter_ns() - start) / len(pages) / vms
+
+
+ROWS: tuple[tuple[str, Callable[[int], float], int, int, float], ...] = (
+    ("write to a page merged 256 Ki times, oldest first", oldest_first_ns, 256 * KIB, 4 * KIB, 0.1),
+    ("reclaim's round over 64 Ki merged pages", reclaim_ns, 64 * KIB, 4 * KIB, 0.5),
+    ("end of each of 1,024 clones", end_ns, 1024, 64, 0.2),
+    ("hit in run() of 4,000 VMs", run_ns, 4000, 40, 0.1),
+)
+
+
+def rows(repeats: int) -> Iterator[Row]:
+    for what, measure, many, few, target in ROWS:
+        reference = Reference(name=f"of {few}", measure=lambda few=few, measure=measure: measure(few), target=target)
+        yield from compare(
+            what, lambda many=many, measure=measure: measure(many), [reference], unit="ns", repeats=repeats
+        )
