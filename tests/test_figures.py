@@ -223,10 +223,22 @@ def test_slowdown_of_each_service_level_over_the_ratio():
     assert "slowdown: (work + stall) / work" in json.dumps(trade)
 
 
+@pytest.mark.parametrize("kind", ["levels", "tradeoff"])
+def test_how_to_read_marks_fits_a_column(kind):
+    """A longer line would take its width from the panels."""
+    (scenes,) = data.scenes([run_of(levels_of({"swap": {"1.00": {"": "1.0"}, "2.00": {"": "1.5"}}}))])
+    figure = make(KINDS[kind], scenes).figure
+    bare = {**figure, "title": {key: text for key, text in figure["title"].items() if key != "subtitle"}}
+    widths = [float(re.search(rb' width="([\d.]+)"', draw(each, "svg", 1))[1]) for each in (figure, bare)]
+    across = [drawing.sized(each, WIDTHS[1])["usermeta"]["across"] for each in (figure, bare)]
+    assert "subtitle" in figure["title"] and across[0] == across[1] and widths[0] == pytest.approx(WIDTHS[1], abs=1)
+
+
 def test_a_fleet_of_one_level_has_one_panel():
     (scenes,) = data.scenes([run_of(levels_of({"swap": {"1.00": {"": "1.5", "gold": "1.5"}}}))])
     figure = make(KINDS["levels"], scenes).figure
     assert "facet" not in figure and {row["level"] for row in figure["data"]["values"]} == {"all VMs"}
+    assert figure["layer"][0]["encoding"]["x"]["field"] == "preset", "at one ratio marks would lie on each other"
 
 
 def test_what_was_lost_net_is_negative():

@@ -7,6 +7,7 @@ slowest but one). A level is what the suite calls its groups of VMs; where there
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from memvirt.report.escape import plain
 from memvirt.report.figures import data
@@ -16,7 +17,7 @@ from memvirt.report.figures.style import Figure, Rows, by_run, coloured, dashed,
 PANEL = 380  # pixels beside each other, of all panels together
 METRIC = "slowdown_p99"
 ALL = "all VMs"
-KEY = "slowdown is (work + stall) / work of a VM in a second; 99 % of the VMs' seconds are no slower"
+KEY = "of each VM and second: (work + stall) / work, at p99"
 
 
 def levels(scenes: Sequence[Scene], ratio: str) -> Figure | str:
@@ -29,17 +30,22 @@ def levels(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     if len(found) == 2:  # all VMs are of one level
         found = found[:1]
         rows = [row for row in rows if row["level"] == ALL]
+    ratios = sorted({row["ratio"] for row in rows})
     x = number("ratio", "memory promised / host memory", zero=False, nice=False, padding=8)
-    x["axis"] = {"values": sorted({row["ratio"] for row in rows}), "format": ".2f", "labelOverlap": "greedy"}
+    x["axis"] = {"values": ratios, "format": ".2f", "labelOverlap": "greedy"}
+    if len(ratios) == 1:  # marks on one line would lie on each other
+        there = [name for name in names if any(row["preset"] == name for row in rows)]
+        x = {"field": "preset", "type": "nominal", "title": None, "sort": there, "axis": {"labelAngle": 0}}
     y = ratio_axis(rows, "value", "slowdown p99, ×")
     color = coloured("preset", names, rows)
     line = {"x": x, "y": y, "color": color, "strokeDash": dashed("preset", names, rows)}
     point = {"x": x, "y": y, "color": color, "shape": shaped("preset", names, rows)}
-    layers = [{"mark": "line", "encoding": line}, {"mark": "point", "encoding": point}]
+    joined = [{"mark": "line", "encoding": line}] if len(ratios) > 1 else []
+    layers: list[dict[str, Any]] = [*joined, {"mark": "point", "encoding": point}]
     view = {"width": PANEL // len(runs), "height": 110, "layer": layers}
     header = {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start", "labelPadding": 2}
     row = {"field": "level", "type": "nominal", "title": None, "sort": found, "header": header}
-    title = f"{scenes[0].name}: slowdown by service level"
+    title = f"{scenes[0].name}{f' at {ratios[0]:.2f}' if len(ratios) == 1 else ''}: slowdown by service level"
     panels = by_run(runs, view, row if len(found) > 1 else None)
     return figure(title, _told(rows, scenes), PANEL, {"data": {"values": rows}, **panels}, KEY)
 
