@@ -64,8 +64,7 @@ cdef class Guest:
 
     cache_border: first vpn of the page cache (default: no page cache). report_order: block size for free page
     reporting (default: off), report_delay_ns: how long after a block is free it is reported. seed: of the draws of a
-    random replacement. All other numbers are pages, swap_slots included. Raises ConfigError for numbers out of range.
-    parent: whose tables it uses until one of the two changes something; it was made with the same arguments.
+    random replacement. All else is pages. parent: whose tables it uses until one of the two changes something.
     """
 
     def __cinit__(self, Hardware hardware not None, vpns, pages, *, low_pages=0, high_pages=0, balloon_floor=0,
