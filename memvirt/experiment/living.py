@@ -18,7 +18,9 @@ from memvirt.settings.fields import DISTINCT, Name
 from memvirt.settings.vm_config import VmConfig
 from memvirt.units import PAGE_SIZE, format_time
 from memvirt.workloads import Workload
-from memvirt.workloads.load import Load
+from memvirt.workloads.load import SECOND_NS, Load
+
+MS_NS = 10**6
 
 
 class Living(Named):
@@ -128,6 +130,7 @@ class Living(Named):
                 f"epoch, or --set harvest_interval={format_time(HARVEST_EPOCHS * self.time.epoch)}"
             )
         self._refuse_inert(column)
+        self._refuse_unservable(column.costs.hit)
         return validate(HostConfig, {**column.model_dump(mode="json"), "content": self.content})
 
     def _refuse_inert(self, column: HostConfig) -> None:
@@ -140,6 +143,22 @@ class Living(Named):
                 f"and the measured phase (time.duration) lasts {format_time(self.time.duration)}: it cannot act; measure "
                 f"longer, leave the preset out, or give another interval"
             )
+
+    def _refuse_unservable(self, hit_ns: int) -> None:
+        """ConfigError where a VM would be behind for ever, though it had all memory: its work, and its touches, of which each
+        takes `hit_ns`, come to more than the time there is."""
+        changed = {(event.group, event.load) for event in self.events if event.load is not None}
+        for group in self.groups:
+            for name in {group.load, *(load for whose, load in changed if whose == group.name)}:
+                load, pages = self.loads[name], group.memory * group.touched_percent // 100
+                touches = load.touches(pages, self.time.epoch, SECOND_NS)
+                asked_ns = load.work_ns + touches * hit_ns
+                if asked_ns > SECOND_NS:
+                    raise ConfigError(
+                        f"scenario {self.name}: load {name} of group {group.name} is {asked_ns / SECOND_NS:.3g} times what a "
+                        f"processor can serve: {touches} touches a second take {touches * hit_ns // MS_NS} ms, and the VM "
+                        f"computes for {load.work_ns // MS_NS} ms beside; use parts less often, or give a longer epoch"
+                    )
 
     def baseline_host(self, percent: int, host: HostConfig) -> HostConfig:
         """The same: there is no baseline."""

@@ -125,17 +125,21 @@ class Load(Model):
         if self.grow is not None and self.shrink is not None:
             text = "memory either grows or shrinks; give one, and another load that a set-load event changes to"
             problems.append(Problem(("shrink",), text, ("grow",)))
-        if self.requests is not None:
-            asked_ns = self.requests.per_second * self.requests.work + self.busy_percent * SECOND_NS // HUNDRED
-            if asked_ns > SECOND_NS:
-                text = (
-                    f"{asked_ns / SECOND_NS:.3g} times what a processor can serve: per_second × work, and busy_percent, "
-                    f"come to {format_time(asked_ns)} in a second"
-                )
-                problems.append(Problem(("requests", "per_second"), text, ("busy_percent",)))
+        if self.requests is not None and self.work_ns > SECOND_NS:
+            text = (
+                f"{self.work_ns / SECOND_NS:.3g} times what a processor can serve: per_second × work, and busy_percent, "
+                f"come to {format_time(self.work_ns)} in a second"
+            )
+            problems.append(Problem(("requests", "per_second"), text, ("busy_percent",)))
         if problems:
             raise Conflicts(problems)
         return self
+
+    @property
+    def work_ns(self) -> int:
+        """How long a VM computes in a second, when it is busiest."""
+        asked_ns = 0 if self.requests is None else self.requests.per_second * self.requests.work
+        return asked_ns + self.busy_percent * SECOND_NS // HUNDRED
 
     def touches(self, pages: int, epoch_ns: int, lasts_ns: int) -> int:
         """About how many touches a VM with so many filled pages makes in that time, when it is busiest."""
