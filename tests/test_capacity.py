@@ -116,19 +116,19 @@ def searched(made, folder, slowdown, done=None, resume=False):
 # ---- answers in closed form
 
 
-def test_strict_commitment_admits_what_memory_divides_into(shop, memvirt):
+def test_nominal_commitment_admits_what_memory_divides_into(shop, memvirt):
     """Without swap: (16 MiB - 2 batch VMs of 2 MiB) / 1 MiB."""
-    words = ("--vary", "web.vms", "--slo", "p99=1.5", *ALIKE, "--set", "commit=strict", "--json")
+    words = ("--vary", "web.vms", "--slo", "p99=1.5", *ALIKE, "--set", "commit=nominal", "--json")
     code, out, err = memvirt("capacity", shop(touched=5), *words, "--out", "r")
     (none,) = json.loads(out)["columns"]
     assert code == 0 and none["answer"] == 12 and none["outcome"] == "found", err
-    assert none["beyond"]["status"] == "refused" and "commit='strict'" in none["beyond"]["reason"]
+    assert none["beyond"]["status"] == "refused" and "commit='nominal'" in none["beyond"]["reason"]
     assert none["n_plus_1"] == {"hosts": 4, "answer": 9, "how": "arithmetic"} and none["ratio"] == "1.0000"
 
 
 def test_with_a_host_lost_the_others_take_its_vms_of_all_groups(shop, memvirt):
-    """Strict commitment again: m + ceil(m / 3) web VMs of 1 MiB, and 2 + ceil(2 / 3) batch VMs of 2 MiB, in 16 MiB."""
-    words = ("--vary", "web.vms", "--slo", "p99=1.5", *ALIKE, "--set", "commit=strict", "--json", "--failover")
+    """Nominal commitment again: m + ceil(m / 3) web VMs of 1 MiB, and 2 + ceil(2 / 3) batch VMs of 2 MiB, in 16 MiB."""
+    words = ("--vary", "web.vms", "--slo", "p99=1.5", *ALIKE, "--set", "commit=nominal", "--json", "--failover")
     file = shop(touched=5)
     code, out, err = memvirt("capacity", file, *words, "--out", "r")
     (none,) = json.loads(out)["columns"]

@@ -88,7 +88,11 @@ def test_readme_s_commands_run_as_they_stand(tmp_path, monkeypatch):
     commands = re.findall(r"^    memvirt (.*?)\s*(?:#.*)?$", using, re.MULTILINE)
     assert {command.split()[0] for command in commands} >= {"run", "table", "compare", "explain", "corpus", "doctor"}
     first = "run quick --corpus synthetic --out results/quick"  # what compare finds in a checkout
-    less = {"run": "--tier smoke --preset none", "corpus capture": "--size 1MiB --classes heap,numeric"}
+    less = {
+        "run": "--tier smoke --preset none",
+        "capacity": "--tier smoke --preset swap",
+        "corpus capture": "--size 1MiB --classes heap,numeric",
+    }
     for command in [first, *commands]:
         asked = re.sub(r"--preset \S+ ?", "", command).split()
         asked += less.get(asked[0], less.get(" ".join(asked[:2]), "")).split()
