@@ -54,7 +54,7 @@ class Finding:
 def findings(groups: Sequence[Group]) -> list[Finding]:
     """One finding for each ratio, ascending."""
     ratios = sorted({group.ratio for group in groups}, key=float)
-    return [_finding(ratio, [group for group in groups if group.ratio == ratio]) for ratio in ratios]
+    return [_finding(ratio_label(ratio), [group for group in groups if group.ratio == ratio]) for ratio in ratios]
 
 
 def _finding(ratio: str, groups: Sequence[Group]) -> Finding:
