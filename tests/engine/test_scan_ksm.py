@@ -133,19 +133,17 @@ class Ksmd:
     def scan(self):
         self.unstable = {}
         self.follow_hints()
-        met = False
         for where in sorted(self.pages):
             frame = self.pages[where]
             if frame is None:
                 if where in self.items:
                     self.remove(self.items.pop(where))
                 continue
-            met = True
             item = self.items.setdefault(where, Item())
             if frame.users is None and self.skip(item):
                 continue
             self.look(where, frame, item)
-        self.scans += met  # a pass in which no page was there is none
+        self.scans += 1
 
     def look(self, where, frame, item):
         if frame.users is not None:

@@ -12,7 +12,7 @@ cdef class KsmScanner(Scanner):
     cdef readonly Items items
     cdef uint32_t at_vm                         # where the pass is: the VM and the guest page looked at next
     cdef gfn_t at_gfn
-    cdef bint met                               # a page in this pass
+    cdef bint met                               # a VM in this pass
     cdef bint in_pass
     cdef readonly bint smart_scan
     cdef uint64_t nr_shared                     # stable nodes with users

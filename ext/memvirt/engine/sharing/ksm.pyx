@@ -97,7 +97,7 @@ cdef class KsmScanner(Scanner):
 
     cdef void _end_pass(self) noexcept nogil:
         self.in_pass = False
-        self.full_scans += self.met     # of a pass in which no page was there, nobody's number is this one's
+        self.full_scans += self.met     # ksmd sleeps while no memory is registered: a VM, empty or not, makes it a pass
         self.unstable.clear()           # items that were in it are recognised by their pass number
         if self.advisor is not None:
             self.pages_to_scan = self.advisor.advise(self.pages_to_scan)
@@ -111,6 +111,7 @@ cdef class KsmScanner(Scanner):
             vm = <vmid_t>self.at_vm
             if (not self.index.mapping.charges.of[vm].open
                     or self.at_gfn >= self.index.mapping.leaves.directory[vm].nr_pages):
+                self.met |= self.index.mapping.charges.of[vm].open
                 self.at_vm += 1
                 self.at_gfn = 0
                 continue
@@ -119,7 +120,6 @@ cdef class KsmScanner(Scanner):
             if found == NONE or not self.index.mergeable(found):
                 self._forget(vm, gfn, self.at_gfn)
                 continue
-            self.met = True
             id[0] = self.items.of_page(vm, gfn)
             if id[0] == NONE:
                 self.no_item += 1
