@@ -103,7 +103,7 @@ def test_a_clone_goes_on_alone():
     parent.apply(batch_of([(0, FILL, 2), (1, WRITE, 0)]))
     twin = parent.clone("b", 5, parent.writes)
     twin.apply(batch_of([(1, WRITE, 0)]))
-    assert parent.tags()[1] != twin.tags()[1] and twin.writes == 2
+    assert parent.tags(np.array([1])) != twin.tags(np.array([1])) and twin.writes == 2
     assert parent.sources()[0] == twin.sources()[0] == 2 and twin.sources()[1] == NO_SOURCE
 
 

@@ -125,30 +125,37 @@ class Shadow:
         self._apply(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
 
     def _apply(self, batch: _Pending) -> None:
-        when = self.operations + np.arange(len(batch.pages), dtype=np.int64)
-        self.operations += len(batch.pages)
         self._named[batch.pages] = True
-        writes = batch.ops == WRITE
-        written = batch.pages[writes]
+        changing = np.flatnonzero(batch.ops)  # a read leaves nothing behind
+        pages, ops, when = batch.pages[changing], batch.ops[changing], self.operations + changing
+        self.operations += len(batch.pages)
+        writes = ops == WRITE
+        written = pages[writes]
         self._write_at[written] = when[writes]
         self._tag[written] = tag_of(self.tag_base, self.writes + 1 + np.arange(len(written)))
         self.writes += len(written)
-        discards, fills = batch.ops == DISCARD, batch.ops == FILL
-        self._given_up_at[batch.pages[discards]] = when[discards]
-        resets = fills | discards if self.guest else fills
-        if resets.any():
-            fresh = np.full(len(batch.pages), NO_SOURCE, np.uint32)
-            if batch.sources is not None:
-                fresh[fills] = batch.sources[fills]
-            self._source[batch.pages[resets]] = fresh[resets]
-            self._reset_at[batch.pages[resets]] = when[resets]
-        if written.size or discards.any() or resets.any():
-            self._content[batch.pages] = self._has_content(batch.pages)
-            self._nr_content = None
+        if len(written) == len(pages):
+            self._content[pages] = True
+        else:
+            self._give_up_and_fill(batch, changing, when)
+            self._content[pages] = self._has_content(pages)
+        self._nr_content = None
 
-    def tags(self) -> U32:
-        """The tag each page must hold in its word; 0 where no write is newer than the last fill or discard."""
-        return np.where(self._write_at > self._reset_at, self._tag, 0).astype(np.uint32)
+    def _give_up_and_fill(self, batch: _Pending, changing: I64, when: I64) -> None:
+        pages, ops = batch.pages[changing], batch.ops[changing]
+        discards, fills = ops == DISCARD, ops == FILL
+        self._given_up_at[pages[discards]] = when[discards]
+        resets = fills | discards if self.guest else fills
+        fresh = np.full(len(pages), NO_SOURCE, np.uint32)
+        if batch.sources is not None:
+            fresh[fills] = batch.sources[changing][fills]
+        self._source[pages[resets]] = fresh[resets]
+        self._reset_at[pages[resets]] = when[resets]
+
+    def tags(self, pages: npt.NDArray[Any]) -> U32:
+        """The tag each of `pages` must hold in its word; 0 where no write is newer than the last fill or discard."""
+        newer = self._write_at[pages] > self._reset_at[pages]
+        return np.where(newer, self._tag[pages], 0).astype(np.uint32)
 
     def sources(self) -> U32:
         """The corpus page under each page, NO_SOURCE for zeros."""
@@ -176,18 +183,20 @@ class Shadow:
         else:
             rows = corpus[np.where(empty, 0, sources)]
             rows[empty] = 0
-        tags = self.tags()[pages]
+        tags = self.tags(pages)
         tagged = np.flatnonzero(tags)
         rows.view("<u8")[tagged, word_of(pages[tagged])] = tags[tagged]
         return rows
 
-    def expected_ids(self, pages: npt.NDArray[Any], ids_of: IdsOf) -> npt.NDArray[np.uint8]:
-        """The same where content is fingerprints: a row is read back as the 8-byte id of its page, and zeros."""
-        rows = np.zeros((len(pages), PAGE_SIZE), np.uint8)
+    def expected_ids(
+        self, pages: npt.NDArray[Any], ids_of: IdsOf, rows: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8]:
+        """The same where content is fingerprints: a row is read back as the 8-byte id of its page, and zeros (`rows` has
+        them already)."""
         sources = self._source[pages]
         filled = np.where(sources == NO_SOURCE, 0, sources).astype(np.uint32)
-        rows.view("<u8")[:, 0] = ids_of(filled, word_of(pages).astype(np.uint32), self.tags()[pages])
-        return rows
+        rows.view("<u8")[: len(pages), 0] = ids_of(filled, word_of(pages).astype(np.uint32), self.tags(pages))
+        return rows[: len(pages)]
 
     def verify(self, vm: Any, corpus: npt.NDArray[np.uint8] | None, ids_of: IdsOf | None = None) -> int:
         """Read back every page the VM ever named and compare all its bytes; how many pages that were.
@@ -196,12 +205,13 @@ class Shadow:
         that differs.
         """
         named = np.flatnonzero(self._named).astype(np.uint32)
+        zeros = np.zeros((CHUNK_PAGES, PAGE_SIZE), np.uint8)
         for start in range(0, len(named), CHUNK_PAGES):
             pages = named[start : start + CHUNK_PAGES]
-            wanted = self.expected(pages, corpus) if ids_of is None else self.expected_ids(pages, ids_of)
+            wanted = self.expected(pages, corpus) if ids_of is None else self.expected_ids(pages, ids_of, zeros)
             found = np.ascontiguousarray(vm.read_pages(pages)).reshape(len(pages), PAGE_SIZE)
-            wrong = np.flatnonzero((wanted.view("<u8") != found.view("<u8")).any(axis=1))
-            if len(wrong):
+            if not np.array_equal(wanted.view("<u8"), found.view("<u8")):
+                wrong = np.flatnonzero((wanted != found).any(axis=1))
                 raise ContentError(self._difference(int(pages[wrong[0]]), wanted[wrong[0]], found[wrong[0]]))
         return len(named)
 
