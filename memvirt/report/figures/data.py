@@ -143,14 +143,14 @@ def spread(values: Sequence[float]) -> tuple[float, Interval | None]:
 
 def tradeoff(scene: Scene) -> Rows:
     """A row for each preset and ratio that finished: effective overcommit and slowdown, with intervals where there are
-    any, and whether nothing beats it in both (`verdict.front`)."""
+    any, and whether nothing beats it in both (`verdict.front`; by however little, or a line along it would turn back)."""
     rows: Rows = []
     for group in scene.groups:
         for row in group.columns_only():
             if row.done and row.values.get("effective_overcommit") and row.values.get("slowdown"):
                 rows.append(_trade(scene, group, row))
     scores = [Score(str(i), row["slowdown"], row["overcommit"], ()) for i, row in enumerate(rows)]
-    for i in map(int, front(scores)):
+    for i in map(int, front(scores, tie=0)):
         rows[i]["front"] = True
     return rows
 
