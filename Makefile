@@ -74,13 +74,14 @@ check-dist: $(VENV)/installed-dev
 	cd build && dist-venv/bin/memvirt --version && dist-venv/bin/memvirt list presets > dist-presets.txt && test -s dist-presets.txt
 
 # The engine under AddressSanitizer and UndefinedBehaviorSanitizer, built in a copy so that the usual build stays.
-# (alloc_dealloc_mismatch: libcachesim, a peer of the tests, frees what it made with new when the interpreter ends.)
+# (alloc_dealloc_mismatch: libcachesim, a peer of the tests, frees what it made with new when the interpreter ends.
+# allocator_may_return_null: tests ask for more memory than there is, and want to be told.)
 sanitized: $(VENV)/installed-dev
 	rm -rf build/sanitized && mkdir -p build/sanitized
 	git ls-files -z | xargs -0 cp --parents -t build/sanitized
 	cd build/sanitized && MEMVIRT_SANITIZE=1 MEMVIRT_DEBUG=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
 
-IN_SANITIZED = cd build/sanitized && PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0 \
+IN_SANITIZED = cd build/sanitized && PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1 \
   LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" $(abspath $(BIN))/python
 
 test-sanitized: sanitized

@@ -1,8 +1,13 @@
 """What tests of several topics ask for by name."""
 
+import os
+import shutil
+
 import pytest
 
 from helpers import program
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 KERNELS = ("test_ksm_kernel", "test_swap_kernel", "test_undo", "test_validate")  # lead this machine's one kernel
 
@@ -13,6 +18,21 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             name = item.path.stem
             item.add_marker(pytest.mark.xdist_group("kernel" if name in KERNELS else name))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The distribution's Chromium, driven by playwright; skipped with the reason where there is none. What is preloaded
+    into this process (a sanitizer) is not its."""
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser is installed ({', '.join(BROWSERS)})")
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    with driver.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"], env=environment)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

