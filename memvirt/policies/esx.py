@@ -156,7 +156,8 @@ class Esx:
             keys[:, None] + np.arange(1, self.sample_pages + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         )
         hits = (draws % np.uint64(_PPM)) < np.minimum(part, _PPM).astype(np.uint64)[:, None]
-        return hits.sum(axis=1, dtype=np.int64) * _PPM // self.sample_pages
+        touched: _Row = hits.sum(axis=1, dtype=np.int64) * _PPM // self.sample_pages
+        return touched
 
     # ---- allocations
 
