@@ -225,11 +225,7 @@ DECIDERS: Mapping[str, Written] = {
     "proxmox": Written("proxmox", "Proxmox", "Share-proportional sizes around a host target; needs reservations."),
     "mom": Written("mom", "Mom", "Uniform pressure on all guests from the host's free memory."),
     "ksmtuned": Written("ksmtuned", "KsmTuned", "Scan rate from host pressure; moves no balloon."),
-    "esx": Written(
-        "esx",
-        "Esx",
-        "Allocations by shares, idle tax, reservation and limit; states of free memory say how what is above them is taken.",
-    ),
+    "esx": Written("esx", "Esx", "Allocations by shares, idle tax, reservation, limit; taken as free memory's state says."),
     "senpai": Written(
         "senpai", "Senpai", "Probe each VM's limit down by at most 1 % and back off by the square of its stall."
     ),
@@ -239,9 +235,7 @@ DECIDERS: Mapping[str, Written] = {
         "Take one per cent of every VM that does not stall, less as swap is written faster and fills.",
     ),
     "tmo": Written("senpai", "Tmo", "Reclaim a small part of every VM that stalls less than the threshold."),
-    "far-memory": Written(
-        "far_memory", "FarMemory", "Per-VM cold-age threshold from the K-th percentile of best ages."
-    ),
+    "far-memory": Written("far_memory", "FarMemory", "Per-VM cold-age threshold: a percentile of past best ages."),
     "damon-reclaim": Written(
         "damon",
         "DamonReclaim",

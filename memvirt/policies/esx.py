@@ -54,7 +54,7 @@ _SCALE_OF_MIN_FREE = ((6, 4), (4, 8), (2, 16), (1, 1 << 20))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Esx:
-    """Allocations by shares, idle tax, reservation and limit; states of free memory say how what is above them is taken."""
+    """Allocations by shares, idle tax, reservation, limit; taken as free memory's state says."""
 
     weighs_marks: ClassVar[bool] = True
     wants_ages: ClassVar[bool] = False
