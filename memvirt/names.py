@@ -225,7 +225,9 @@ DECIDERS: Mapping[str, Written] = {
     "proxmox": Written("proxmox", "Proxmox", "Share-proportional sizes around a host target; needs reservations."),
     "mom": Written("mom", "Mom", "Uniform pressure on all guests from the host's free memory."),
     "ksmtuned": Written("ksmtuned", "KsmTuned", "Scan rate from host pressure; moves no balloon."),
-    "esx": Written("esx", "Esx", "Allocations by shares, idle tax, reservation, limit; taken as free memory's state says."),
+    "esx": Written(
+        "esx", "Esx", "Allocations by shares, idle tax, reservation, limit; taken as free memory's state says."
+    ),
     "senpai": Written(
         "senpai", "Senpai", "Probe each VM's limit down by at most 1 % and back off by the square of its stall."
     ),
