@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 
+OLDEST = 127  # harvests of accessed marks that a page's age is counted to
+
 
 class Bounds(NamedTuple):
     """Which numbers an option takes, as part of its type."""

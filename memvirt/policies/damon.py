@@ -12,7 +12,6 @@ presets collect marks every 30 s, so ages go in steps of that. Time is the proce
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from memvirt.policies.base import Positive, Snapshot, Targets, VmView
 
@@ -27,7 +26,6 @@ _MS = 1_000_000
 class DamonReclaim:
     """Reclaim what is cold, oldest first, between two watermarks and within a quota of time, size and stall."""
 
-    weighs_marks: ClassVar[bool] = True
     interval_ns: Positive = 1_000_000_000
     min_age_ns: int = 120_000_000_000
     quota_time_ns: int = 10_000_000

@@ -56,7 +56,6 @@ _SCALE_OF_MIN_FREE = ((6, 4), (4, 8), (2, 16), (1, 1 << 20))
 class Esx:
     """Allocations by shares, idle tax, reservation, limit; taken as free memory's state says."""
 
-    weighs_marks: ClassVar[bool] = True
     wants_ages: ClassVar[bool] = False
     interval_ns: Positive = 1_000_000_000
     rebalance_ns: Positive = 15_000_000_000
