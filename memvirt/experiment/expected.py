@@ -125,30 +125,37 @@ class Shadow:
         self._apply(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
 
     def _apply(self, batch: _Pending) -> None:
-        when = self.operations + np.arange(len(batch.pages), dtype=np.int64)
-        self.operations += len(batch.pages)
         self._named[batch.pages] = True
-        writes = batch.ops == WRITE
-        written = batch.pages[writes]
+        changing = np.flatnonzero(batch.ops)  # a read leaves nothing behind
+        pages, ops, when = batch.pages[changing], batch.ops[changing], self.operations + changing
+        self.operations += len(batch.pages)
+        writes = ops == WRITE
+        written = pages[writes]
         self._write_at[written] = when[writes]
         self._tag[written] = tag_of(self.tag_base, self.writes + 1 + np.arange(len(written)))
         self.writes += len(written)
-        discards, fills = batch.ops == DISCARD, batch.ops == FILL
-        self._given_up_at[batch.pages[discards]] = when[discards]
-        resets = fills | discards if self.guest else fills
-        if resets.any():
-            fresh = np.full(len(batch.pages), NO_SOURCE, np.uint32)
-            if batch.sources is not None:
-                fresh[fills] = batch.sources[fills]
-            self._source[batch.pages[resets]] = fresh[resets]
-            self._reset_at[batch.pages[resets]] = when[resets]
-        if written.size or discards.any() or resets.any():
-            self._content[batch.pages] = self._has_content(batch.pages)
-            self._nr_content = None
+        if len(written) == len(pages):
+            self._content[pages] = True
+        else:
+            self._give_up_and_fill(batch, changing, when)
+            self._content[pages] = self._has_content(pages)
+        self._nr_content = None
 
-    def tags(self) -> U32:
-        """The tag each page must hold in its word; 0 where no write is newer than the last fill or discard."""
-        return np.where(self._write_at > self._reset_at, self._tag, 0).astype(np.uint32)
+    def _give_up_and_fill(self, batch: _Pending, changing: I64, when: I64) -> None:
+        pages, ops = batch.pages[changing], batch.ops[changing]
+        discards, fills = ops == DISCARD, ops == FILL
+        self._given_up_at[pages[discards]] = when[discards]
+        resets = fills | discards if self.guest else fills
+        fresh = np.full(len(pages), NO_SOURCE, np.uint32)
+        if batch.sources is not None:
+            fresh[fills] = batch.sources[changing][fills]
+        self._source[pages[resets]] = fresh[resets]
+        self._reset_at[pages[resets]] = when[resets]
+
+    def tags(self, pages: npt.NDArray[Any]) -> U32:
+        """The tag each of `pages` must hold in its word; 0 where no write is newer than the last fill or discard."""
+        newer = self._write_at[pages] > self._reset_at[pages]
+        return np.where(newer, self._tag[pages], 0).astype(np.uint32)
 
     def sources(self) -> U32:
         """The corpus page under each page, NO_SOURCE for zeros."""
@@ -176,36 +183,41 @@ class Shadow:
         else:
             rows = corpus[np.where(empty, 0, sources)]
             rows[empty] = 0
-        tags = self.tags()[pages]
+        tags = self.tags(pages)
         tagged = np.flatnonzero(tags)
         rows.view("<u8")[tagged, word_of(pages[tagged])] = tags[tagged]
         return rows
 
-    def expected_ids(self, pages: npt.NDArray[Any], ids_of: IdsOf) -> npt.NDArray[np.uint8]:
-        """The same where content is fingerprints: a row is read back as the 8-byte id of its page, and zeros."""
-        rows = np.zeros((len(pages), PAGE_SIZE), np.uint8)
+    def expected_ids(self, pages: npt.NDArray[Any], ids_of: IdsOf) -> npt.NDArray[np.uint64]:
+        """The same where content is fingerprints: the id of each of `pages`."""
         sources = self._source[pages]
         filled = np.where(sources == NO_SOURCE, 0, sources).astype(np.uint32)
-        rows.view("<u8")[:, 0] = ids_of(filled, word_of(pages).astype(np.uint32), self.tags()[pages])
-        return rows
+        return ids_of(filled, word_of(pages).astype(np.uint32), self.tags(pages))
 
     def verify(self, vm: Any, corpus: npt.NDArray[np.uint8] | None, ids_of: IdsOf | None = None) -> int:
         """Read back every page the VM ever named and compare all its bytes; how many pages that were.
 
-        `ids_of` where content is fingerprints: the id of each (source, word, tag). Raises ContentError at the first page
-        that differs.
+        `ids_of` where content is fingerprints: the id of each (source, word, tag). A page is read back as its id then, into
+        zeros: ids are compared page by page, and that nothing else was written, at the end. Raises ContentError at the
+        first page that differs.
         """
         named = np.flatnonzero(self._named).astype(np.uint32)
+        rows = np.zeros((CHUNK_PAGES if ids_of else 0, PAGE_SIZE), np.uint8)
         for start in range(0, len(named), CHUNK_PAGES):
             pages = named[start : start + CHUNK_PAGES]
-            wanted = self.expected(pages, corpus) if ids_of is None else self.expected_ids(pages, ids_of)
-            found = np.ascontiguousarray(vm.read_pages(pages)).reshape(len(pages), PAGE_SIZE)
-            wrong = np.flatnonzero((wanted.view("<u8") != found.view("<u8")).any(axis=1))
-            if len(wrong):
-                raise ContentError(self._difference(int(pages[wrong[0]]), wanted[wrong[0]], found[wrong[0]]))
+            if ids_of is None:
+                wanted: npt.NDArray[Any] = self.expected(pages, corpus).view("<u8")
+                found = np.ascontiguousarray(vm.read_pages(pages)).reshape(len(pages), PAGE_SIZE).view("<u8")
+            else:
+                wanted = self.expected_ids(pages, ids_of)[:, np.newaxis]
+                found = vm.read_pages(pages, rows[: len(pages)]).view("<u8")[:, :1]
+            if not np.array_equal(wanted, found):
+                raise ContentError(self._difference(pages, wanted, found))
+        if rows[:, 8:].any():
+            raise ContentError(f"{self.name}: a page was read back as more than its id")
         return len(named)
 
-    def _difference(self, page: int, wanted: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8]) -> str:
-        ours, theirs = wanted.view("<u8"), found.view("<u8")
-        word = int(np.flatnonzero(ours != theirs)[0])
-        return f"{self.name}: page {page} word {word} holds {int(theirs[word]):#x}, it was given {int(ours[word]):#x}"
+    def _difference(self, pages: npt.NDArray[Any], wanted: npt.NDArray[Any], found: npt.NDArray[Any]) -> str:
+        row, word = (int(where[0]) for where in np.nonzero(wanted != found))
+        ours, theirs = int(wanted[row, word]), int(found[row, word])
+        return f"{self.name}: page {pages[row]} word {word} holds {theirs:#x}, it was given {ours:#x}"
