@@ -77,10 +77,12 @@ class Vm:
             self.host.engine, self._engine_vm, whole("address", address, 64), whole("length", length, 64)
         )
 
-    def read_pages(self, pages: ArrayLike) -> NDArray[np.uint8]:
-        """Whole pages, uint8 [n, 4096]."""
+    def read_pages(self, pages: ArrayLike, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Whole pages, uint8 [n, 4096]; `out`: where they are copied to. Where content is fingerprints, a page is its 8-byte
+        id, and what follows stays as it is: zeros, unless `out` holds others."""
         numbers = page_numbers(pages)
-        out = np.zeros((len(numbers), PAGE_SIZE), np.uint8)
+        if out is None:
+            out = np.zeros((len(numbers), PAGE_SIZE), np.uint8)
         accesses.read_pages(self.host.engine, self._engine_vm, numbers, out)
         return out
 

@@ -116,3 +116,20 @@ def test_more_done_than_was_handed_on_is_a_bug():
 
 def test_tags_are_never_zero():
     assert tag_of(0, np.array([1, 0x80000000, 0x80000001])).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("at", "says"), [(0, "page 700 word 0 holds 0x1, it was given"), (8, "more than its id")])
+def test_one_wrong_id_is_found_and_named(at, says):
+    """Of fingerprints ids are compared, and whatever else is written."""
+
+    class Prints:
+        def read_pages(self, pages, out):
+            out.view("<u8")[:, 0] = pages + 1
+            out[pages == 700, at : at + 8] = 0
+            out[pages == 700, at] = 1
+            return out
+
+    shadow = Shadow("web", 1000, BASE)
+    shadow.apply(batch_of([(page, FILL, page + 1) for page in range(1000)]))
+    with pytest.raises(ContentError, match=f"web: .*{says}"):
+        shadow.verify(Prints(), None, lambda sources, words, tags: sources.astype(np.uint64))

@@ -188,34 +188,36 @@ class Shadow:
         rows.view("<u8")[tagged, word_of(pages[tagged])] = tags[tagged]
         return rows
 
-    def expected_ids(
-        self, pages: npt.NDArray[Any], ids_of: IdsOf, rows: npt.NDArray[np.uint8]
-    ) -> npt.NDArray[np.uint8]:
-        """The same where content is fingerprints: a row is read back as the 8-byte id of its page, and zeros (`rows` has
-        them already)."""
+    def expected_ids(self, pages: npt.NDArray[Any], ids_of: IdsOf) -> npt.NDArray[np.uint64]:
+        """The same where content is fingerprints: the id of each of `pages`."""
         sources = self._source[pages]
         filled = np.where(sources == NO_SOURCE, 0, sources).astype(np.uint32)
-        rows.view("<u8")[: len(pages), 0] = ids_of(filled, word_of(pages).astype(np.uint32), self.tags(pages))
-        return rows[: len(pages)]
+        return ids_of(filled, word_of(pages).astype(np.uint32), self.tags(pages))
 
     def verify(self, vm: Any, corpus: npt.NDArray[np.uint8] | None, ids_of: IdsOf | None = None) -> int:
         """Read back every page the VM ever named and compare all its bytes; how many pages that were.
 
-        `ids_of` where content is fingerprints: the id of each (source, word, tag). Raises ContentError at the first page
-        that differs.
+        `ids_of` where content is fingerprints: the id of each (source, word, tag). A page is read back as its id then, into
+        zeros: ids are compared page by page, and that nothing else was written, at the end. Raises ContentError at the
+        first page that differs.
         """
         named = np.flatnonzero(self._named).astype(np.uint32)
-        zeros = np.zeros((CHUNK_PAGES, PAGE_SIZE), np.uint8)
+        rows = np.zeros((CHUNK_PAGES if ids_of else 0, PAGE_SIZE), np.uint8)
         for start in range(0, len(named), CHUNK_PAGES):
             pages = named[start : start + CHUNK_PAGES]
-            wanted = self.expected(pages, corpus) if ids_of is None else self.expected_ids(pages, ids_of, zeros)
-            found = np.ascontiguousarray(vm.read_pages(pages)).reshape(len(pages), PAGE_SIZE)
-            if not np.array_equal(wanted.view("<u8"), found.view("<u8")):
-                wrong = np.flatnonzero((wanted != found).any(axis=1))
-                raise ContentError(self._difference(int(pages[wrong[0]]), wanted[wrong[0]], found[wrong[0]]))
+            if ids_of is None:
+                wanted: npt.NDArray[Any] = self.expected(pages, corpus).view("<u8")
+                found = np.ascontiguousarray(vm.read_pages(pages)).reshape(len(pages), PAGE_SIZE).view("<u8")
+            else:
+                wanted = self.expected_ids(pages, ids_of)[:, np.newaxis]
+                found = vm.read_pages(pages, rows[: len(pages)]).view("<u8")[:, :1]
+            if not np.array_equal(wanted, found):
+                raise ContentError(self._difference(pages, wanted, found))
+        if rows[:, 8:].any():
+            raise ContentError(f"{self.name}: a page was read back as more than its id")
         return len(named)
 
-    def _difference(self, page: int, wanted: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8]) -> str:
-        ours, theirs = wanted.view("<u8"), found.view("<u8")
-        word = int(np.flatnonzero(ours != theirs)[0])
-        return f"{self.name}: page {page} word {word} holds {int(theirs[word]):#x}, it was given {int(ours[word]):#x}"
+    def _difference(self, pages: npt.NDArray[Any], wanted: npt.NDArray[Any], found: npt.NDArray[Any]) -> str:
+        row, word = (int(where[0]) for where in np.nonzero(wanted != found))
+        ours, theirs = int(wanted[row, word]), int(found[row, word])
+        return f"{self.name}: page {pages[row]} word {word} holds {theirs:#x}, it was given {ours:#x}"
