@@ -1,4 +1,4 @@
-"""Suites and presets that come with memvirt: TOML files, known by name, each with a line on itself."""
+"""Suites, presets and cost models that come with memvirt: TOML files, known by name, each with a line on itself."""
 
 import tomllib
 from pathlib import Path
@@ -26,4 +26,5 @@ class Shipped(NamedTuple):
 
 HERE = Path(__file__).parent
 SUITES = Shipped(HERE / "experiment" / "suites", "title")
+COSTS = Shipped(HERE / "settings" / "presets" / "costs", "description")
 PRESETS = Shipped(HERE / "settings" / "presets", "description")

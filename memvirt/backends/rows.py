@@ -2,12 +2,17 @@
 
 exact     equal
 within    unequal, and no further apart than the tolerance, which is a share of the kernel's number
-differs   further apart; where the reason is known the row says it, and the difference is no failure
+differs   further apart
 skipped   could not be measured here; the row says why
+
+A row that differs fails, unless it states a reason and how large a difference that covers (`covered`, a share of the
+kernel's number): a known difference that grows is a failure again.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 EXACT, WITHIN, DIFFERS, SKIPPED = "exact", "within", "differs", "skipped"
@@ -23,8 +28,10 @@ class Row:
     what: str
     engine: int | None = None
     kernel: int | None = None
+    unit: str = ""  # "": a count
     tolerance: float = 0.0  # of the kernel's number; 0: must be equal
     apart: int | None = None
+    covered: float = 0.0  # of the kernel's number: how far apart the reason lets the two be
     reason: str = ""
 
     @property
@@ -44,19 +51,27 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """It differs, and nobody knows why."""
-        return self.verdict == DIFFERS and not self.reason
+        """It differs, and no reason covers that."""
+        if self.verdict != DIFFERS or self.difference is None or self.kernel is None:
+            return False
+        return not self.reason or abs(self.difference) > round(self.covered * abs(self.kernel))
+
+    def unless_within(self, reason: str, covered: float) -> Row:
+        """The row, with a reason if it needs one."""
+        return replace(self, reason=reason, covered=covered) if self.verdict == DIFFERS else self
 
     def as_dict(self) -> dict[str, Any]:
         """The row as JSON has it."""
         return {
             "mechanism": self.mechanism,
             "what": self.what,
+            "unit": self.unit,
             "engine": self.engine,
             "kernel": self.kernel,
             "difference": self.difference,
             "tolerance": self.tolerance,
             "verdict": self.verdict,
+            "covered": self.covered,
             "reason": self.reason,
         }
 

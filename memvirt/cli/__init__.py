@@ -21,6 +21,7 @@ import typer
 
 from memvirt.cli import (
     bundle,
+    calibrate,
     capacity,
     compare,
     corpus,
@@ -88,6 +89,7 @@ for module in (
     trace,
     doctor,
     validate,
+    calibrate,
 ):
     module.register(APP)
 

@@ -267,6 +267,26 @@ def _devices() -> list[Entry]:
     return found
 
 
+def _costs() -> list[Entry]:
+    from memvirt.shipped import COSTS
+
+    return [Entry(name, line, partial(_cost_model, name)) for name, line in COSTS.lines().items()]
+
+
+def _cost_model(name: str) -> Detail:
+    from memvirt.settings import costs
+
+    found = costs.file(name)
+    rows = [
+        (key, f"{value}", field.description or "", found.source[key])
+        for (key, field), value in zip(
+            costs.CostModel.model_fields.items(), found.costs.model_dump().values(), strict=True
+        )
+    ]
+    text = "Name it in 'costs', or a file of your own; 'memvirt calibrate -o FILE.toml' measures this machine's."
+    return Detail(text, ("operation", "ns", "what is paid for", "source"), rows)
+
+
 def _settings() -> list[Entry]:
     from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
     from memvirt.experiment.pace import Pace
@@ -340,6 +360,7 @@ _READERS: dict[str, Callable[[], list[Entry]]] = {
     "replacements": _replacements,
     "codecs": _codecs,
     "devices": _devices,
+    "costs": _costs,
     "settings": _settings,
     "figures": _figures,
     "topics": topics.entries,

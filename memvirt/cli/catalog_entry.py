@@ -17,6 +17,7 @@ SINGULAR = {  # every kind that is listed, and what one of it is called
     "replacements": "replacement",
     "codecs": "codec",
     "devices": "device",
+    "costs": "cost model",
     "settings": "setting",
     "figures": "figure",
     "topics": "topic",

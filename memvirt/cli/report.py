@@ -15,12 +15,14 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write; replaced if it is there.")],
 ) -> None:
     """Write a page of results folders: what was learned, tables, figures, method, settings, data; one file, for any
-    browser, without a network. The machine's name stays out of it."""
+    browser, without a network. The machine's name stays out of it. What 'memvirt validate' has kept is a section
+    of its own."""
+    from memvirt.backends import comparison
     from memvirt.report.page import build
 
     size = build.report(folders, out)
     say(f"wrote {out}, {size / 1e6:.1f} MB")
-    say_places(out, folders)
+    say_places(out, [folder for folder in folders if not comparison.is_folder(folder)])
 
 
 def register(app: typer.Typer) -> None:

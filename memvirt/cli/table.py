@@ -28,10 +28,20 @@ def table(
     ] = 2,
     width: Width = None,
 ) -> None:
-    """Make the table of a results folder again, from its records and nothing else."""
-    from memvirt.report import terminal
+    """Make the table of a results folder again, from its records and nothing else. Of what 'memvirt validate' has kept it is
+    that of engine and kernel."""
+    from memvirt.backends import comparison
+    from memvirt.errors import ConfigError
+    from memvirt.report import beside, terminal
     from memvirt.report.choice import Choice
 
+    if comparison.is_folder(folder):
+        if columns or preset or scenario or ratio:
+            raise ConfigError(
+                f"{folder}: holds a comparison with a kernel: there are no metrics, presets, scenarios or ratios"
+            )
+        typer.echo(beside.written(folder, form, text_width(width), span).rstrip("\n"))
+        return
     choice = Choice(*(_names(text) for text in (columns, preset, scenario, ratio)))
     if form == "text":
         records, shown, remarks = terminal.opened(folder)

@@ -35,7 +35,11 @@ def to_markdown(
     records: Sequence[Record], shown: Shown = USUAL, choice: Choice = ALL, remarks: Sequence[str] = ()
 ) -> str:
     """A table for each scenario, best values bold, endings in italics; notes, what was learned and claims below."""
-    made = document(records, shown, choice, remarks)
+    return markdown_of(document(records, shown, choice, remarks))
+
+
+def markdown_of(made: Document) -> str:
+    """A document as Markdown."""
     parts = [f"{markdown(made.caption)}\n"]
     for sheet in made.sheets:
         heads = [markdown(head.whole) for head in sheet.heads]
@@ -79,7 +83,11 @@ def to_latex(
     span: int = 2,
 ) -> str:
     """A booktabs table for each scenario, in an article of two columns: over one of them or, `span` 2, over both."""
-    made = document(records, shown, choice, remarks)
+    return latex_of(document(records, shown, choice, remarks), span)
+
+
+def latex_of(made: Document, span: int) -> str:
+    """A document as LaTeX."""
     parts = ["% needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,textcomp}\n"]
     parts += [_in_latex(sheet, made, span) for sheet in made.sheets]
     lines = [*made.notes, made.learned, *([made.counted] if made.counted else []), *made.claims]
@@ -157,7 +165,11 @@ def _fitting(sheet: Sheet, span: int) -> tuple[list[int], list[str]]:
 
 def to_html(records: Sequence[Record], shown: Shown = USUAL, choice: Choice = ALL, remarks: Sequence[str] = ()) -> str:
     """A page that needs nothing else: tables with heads that a screen reader names, no script."""
-    made = document(records, shown, choice, remarks)
+    return html_of(document(records, shown, choice, remarks))
+
+
+def html_of(made: Document) -> str:
+    """A document as a page."""
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width,initial-scale=1">',

@@ -11,6 +11,8 @@ Every frame begins with the columns that name a cell (KEYS); what follows them i
     samples     a row a moment   phase, sim_ns, and the host's metrics then: states, and counts gained since the row before
     vms         the same of VMs  phase, sim_ns, vm, held_pages, active_pages, balloon_pages; none before it is created
     aging      a row a cycle    of scenarios that age: what the host's memory looked like after it
+    validated   a row a number   of what `memvirt validate` has kept, all other frames being empty then: run, mechanism,
+                                 what, engine, kernel (NaN where there is none), difference, tolerance, verdict, reason
 
 Names are those of memvirt.metrics.registry, and `found.units` has the unit of each. Names of cells are categories, counts
 int64; ratios are float64, and NaN where a cell has none (because it was refused, say). `samples` and `vms` are empty for
@@ -27,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from memvirt.backends import comparison
+from memvirt.backends.rows import Row, skipped
 from memvirt.errors import ConfigError
 from memvirt.metrics.registry import unit_of
 from memvirt.names import SAMPLED_COUNTS, SAMPLED_OF_VM, SAMPLED_STATES
@@ -52,6 +56,7 @@ class Results:
     samples: pandas.DataFrame
     vms: pandas.DataFrame
     aging: pandas.DataFrame
+    validated: pandas.DataFrame
     units: Mapping[str, str]  # metric -> unit
 
 
@@ -61,11 +66,13 @@ def read_results(path: Path | Sequence[Path]) -> Results:
     folders = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     if not folders:
         raise ConfigError("read_results: no folder was given")
-    return frames([(os.fspath(folder), record) for folder in folders for record in load(folder)])
+    compared = [folder for folder in folders if comparison.is_folder(folder)]
+    records = [(os.fspath(folder), record) for folder in folders if folder not in compared for record in load(folder)]
+    return frames(records, [(os.fspath(folder), row) for folder in compared for row in comparison.read(folder).rows])
 
 
-def frames(records: Sequence[tuple[str, Record]]) -> Results:
-    """The frames of records, each with the name of its run."""
+def frames(records: Sequence[tuple[str, Record]], compared: Sequence[tuple[str, Row]] = ()) -> Results:
+    """The frames of records and of rows of comparisons, each with the name of its run."""
     cells = _cells(records)
     counters = _counters(records)
     histograms = _tall(records, ("fault", "sim_ns", "count"), [_histogram(record) for _, record in records])
@@ -77,7 +84,7 @@ def frames(records: Sequence[tuple[str, Record]]) -> Results:
     vms = _tall(records, ("phase", "sim_ns", "vm", *SAMPLED_OF_VM), [_vms(*each) for each in _beside(records, times)])
     cycles = tuple(dict.fromkeys(name for _, record in records for sample in record.samples for name in sample))
     aged = [{name: _ints(sample[name] for sample in record.samples) for name in cycles} for _, record in records]
-    named = {*cells.columns, *counters["metric"].cat.categories, *samples.columns, *vms.columns, *cycles, "count"}
+    named = {*cells.columns, *counters["metric"].unique(), *samples.columns, *vms.columns, *cycles, "count"}
     units = {name: unit_of(name) for name in sorted(named)}
     return Results(
         cells=cells,
@@ -86,8 +93,20 @@ def frames(records: Sequence[tuple[str, Record]]) -> Results:
         samples=samples,
         vms=vms,
         aging=_tall(records, cycles, aged),
+        validated=_validated(compared),
         units={name: unit for name, unit in units.items() if unit},
     )
+
+
+NUMBERS = ("engine", "kernel", "difference", "tolerance", "covered")  # of a row of a comparison
+
+
+def _validated(compared: Sequence[tuple[str, Row]]) -> pandas.DataFrame:
+    rows = [{"run": run, **row.as_dict()} for run, row in compared]
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in ("run", *skipped("", "", "").as_dict())}
+    for name in NUMBERS:
+        columns[name] = np.array([np.nan if value is None else value for value in columns[name]], np.float64)
+    return _frame(columns)
 
 
 def _pandas() -> Any:

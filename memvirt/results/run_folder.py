@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from memvirt.backends import comparison
 from memvirt.errors import FolderError, RecordError
 from memvirt.results import claims
 from memvirt.results import manifest as manifests
@@ -153,6 +154,10 @@ def examine(folder: Path, wanted: Manifest | None, *, resume: bool, config_of: C
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """The run.json of a folder; FolderError when there is none or it is not ours."""
     shelf = shelf_of(Path(folder))
+    if shelf is None and comparison.is_folder(folder):
+        raise FolderError(
+            f"{folder}: holds a comparison with a kernel, not a run; 'memvirt table' and 'report' show it"
+        )
     try:
         text = Files(Path(folder)).manifest() if shelf is None else shelf.manifest()
     except OSError as error:

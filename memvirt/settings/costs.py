@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from memvirt.errors import ConfigError
+from memvirt.settings.devices import SwapDevice
 from memvirt.settings.diagnose import Problem, read_toml, report, validate
 from memvirt.units import suggest
 
@@ -58,12 +59,30 @@ class CostModel(BaseModel):
     wait_quantum: Nanoseconds = Field(description="how long a VM that found no memory sleeps before it tries again")
 
 
-class _CostFile(BaseModel):
+class Spread(BaseModel):
+    """How sure a measured time is: the median over batches, and the interval in which it lies at 95 %."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    what: str = Field(description="what was done")
+    median: Nanoseconds = Field(description="of one operation")
+    low: Nanoseconds = Field(description="end of the interval")
+    high: Nanoseconds = Field(description="end of the interval")
+    batches: Annotated[int, Field(ge=1, strict=True)] = Field(description="over how many the median is")
+    each: Annotated[int, Field(ge=1, strict=True)] = Field(description="operations in a batch")
+
+
+class CostFile(BaseModel):
+    """A file of a cost model. What follows `source` is of models that were measured (memvirt calibrate)."""
+
     model_config = ConfigDict(extra="forbid")
 
     description: str
     costs: CostModel
     source: dict[str, str]
+    swap_device: SwapDevice | None = None
+    spread: dict[str, Spread] = {}
+    skipped: dict[str, str] = {}  # what could not be measured, and why
 
 
 def names() -> list[str]:
@@ -88,12 +107,17 @@ def for_codec(costs: CostModel, codec: str) -> dict[str, int]:
     return {key: value for key, value in model.items() if key.rpartition("_")[2] not in OWN_NUMBERS} | own
 
 
+def file(name: str) -> CostFile:
+    """All that the file of a model says; ConfigError when there is none."""
+    return _read(name)
+
+
 def source(name: str, operation: str) -> str:
     """Where an operation's constant is from."""
     return _read(name).source[operation]
 
 
-def _read(name: str) -> _CostFile:
+def _read(name: str) -> CostFile:
     if name.endswith(".toml"):
         return _read_file(Path(name))  # of the user, who may change it: read each time
     if name not in names():
@@ -102,9 +126,9 @@ def _read(name: str) -> _CostFile:
     return _shipped(DIRECTORY / f"{name}.toml")
 
 
-def _read_file(path: Path) -> _CostFile:
+def _read_file(path: Path) -> CostFile:
     data, source = read_toml(path)
-    file = validate(_CostFile, data, source)
+    file = validate(CostFile, data, source)
     missing = [Problem(("source", key), "has no source") for key in CostModel.model_fields if key not in file.source]
     if missing:
         raise report(missing, source)

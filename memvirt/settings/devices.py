@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
 from memvirt.errors import ConfigError
 from memvirt.names import DEVICE_CONSTANTS, DEVICES
+from memvirt.settings.diagnose import read_toml
 from memvirt.settings.fields import Model, Nanoseconds, Pages
 from memvirt.units import format_pages, parse_pages, parse_percent, suggest
 
@@ -34,17 +36,23 @@ class SwapDevice(Model):
 
 
 def _by_value(value: object) -> object:
-    """A device's name as its constants."""
+    """A device's name as its constants; so for that of a file of costs that has a device (memvirt calibrate)."""
     if isinstance(value, (Mapping, BaseModel)):
         return value
+    if isinstance(value, str) and value.endswith(".toml"):
+        data, _ = read_toml(Path(value))
+        if "swap_device" not in data:
+            raise ConfigError(f"{value} has no [swap_device]: that is in a file which 'memvirt calibrate' has written")
+        return data["swap_device"]
     if not isinstance(value, str) or value not in DEVICES:
         known = list(DEVICES)
-        raise ConfigError(f"unknown value {value!r}{suggest(str(value), known)} (known: {', '.join(known)})")
+        known_words = f"(known: {', '.join(known)}; or file.toml)"
+        raise ConfigError(f"unknown value {value!r}{suggest(str(value), known)} {known_words}")
     return dict(zip(DEVICE_CONSTANTS, DEVICES[value], strict=True))
 
 
 Device = Annotated[SwapDevice, BeforeValidator(_by_value)]
-DEVICE_WORDS = f"a named device ({', '.join(DEVICES)}), or its constants"
+DEVICE_WORDS = f"a named device ({', '.join(DEVICES)}), a file of 'memvirt calibrate', or its constants"
 
 
 class SwapArea(Model):

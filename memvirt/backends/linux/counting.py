@@ -39,12 +39,16 @@ def first_touch(pages: int, seed: int) -> Iterator[Row]:
         yield Row(mechanism=name, what="faults of writing them again", engine=engine, kernel=minor)
         engine, minor = pair.drive(order[half:], READ)
         yield Row(mechanism=name, what=f"faults of {pages - half} first reads", engine=engine, kernel=minor)
-        own = pair.resident()[1]
-        yield Row(mechanism=name, what="pages held after reads", engine=pair.frames(), kernel=own, reason=ZERO_FRAME)
+        read, own = pages - half, pair.resident()[1]
+        yield Row(
+            mechanism=name, what="pages held after reads", engine=pair.frames(), kernel=own, reason=ZERO_FRAME,
+            covered=read / max(own, 1),
+        )  # fmt: skip
         engine, minor = pair.drive(order[half:])
         yield Row(
-            mechanism=name, what="faults of writing what was read", engine=engine, kernel=minor, reason=ZERO_FRAME
-        )
+            mechanism=name, what="faults of writing what was read", engine=engine, kernel=minor, reason=ZERO_FRAME,
+            covered=read / max(minor, 1),
+        )  # fmt: skip
         yield Row(mechanism=name, what="pages held in the end", engine=pair.frames(), kernel=pair.resident()[1])
         yield equal(name, pair)
 

@@ -24,7 +24,7 @@ from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.pair import Pair, contents
 from memvirt.backends.linux.tenant import Tenant
 from memvirt.backends.linux.undo import Changes
-from memvirt.backends.rows import DIFFERS, Row
+from memvirt.backends.rows import Row
 from memvirt.environment import meminfo
 from memvirt.inputs.bits import Bits
 from memvirt.inputs.corpus import Corpus
@@ -41,6 +41,9 @@ ORDERS: dict[str, dict[str, Any]] = {
     "twolist": {"replacement": "twolist", "harvest_interval": "10ms"},
 }
 FAULTS_APART, WRITES_APART, BYTES_APART, POOL_APART = 0.05, 0.10, 0.01, 0.03
+# How far an order that is not the closest may be apart: in 24 cases of Linux 6.18 these three were apart by 18 and 37 % at
+# worst (hot set and scan, at 90 and at 50 % resident). Nobody has explained it; more is a failure.
+FAULTS_COVERED, WRITES_COVERED = 0.20, 0.40
 SAME = "a page of one repeated word is a value to the engine; to this kernel only a page of zeros is"
 FREE = "the kernel's two lists follow rules that no order of the engine has"
 
@@ -92,8 +95,9 @@ def zswap(changes: Changes, pages: int, seed: int) -> Iterator[Row]:
         _all_out(pair)
         stored = areas.traffic()["zswpout"] - before["zswpout"]
         pool, counters = pair.host.zpool() or {}, pair.host.counters()
+        same = counters["evicted_same"] / max(stored, 1)
         row = Row(mechanism=name, what="pages stored", engine=pool["objects"] + counters["evicted_swap"], kernel=stored)
-        yield row if row.verdict != DIFFERS else replace(row, reason=SAME)
+        yield row.unless_within(SAME, same)
         row = Row(
             mechanism=name,
             what="frames of the pool, raw pages too",
@@ -222,16 +226,26 @@ def limited(device: str, pattern: str, percent: int, changes: Changes, pages: in
     theirs = _kernel_side(changes, load, percent, corpus)
     found = {order: _engine_side(load, theirs["resident"], corpus, settings) for order, settings in ORDERS.items()}
     away = "evicted" if device == "zram" else "written"
-    for key, what, tolerance in (("faults", "major faults", FAULTS_APART), (away, f"pages {away}", WRITES_APART)):
-        for order, engines in found.items():
-            row = Row(
-                mechanism=name,
-                what=f"{what}: {order}",
-                engine=engines[key],
-                kernel=theirs[key],
-                tolerance=tolerance,
-            )
-            yield row if row.verdict != DIFFERS else replace(row, reason=FREE)
+    yield from _closest(name, "major faults", "faults", (FAULTS_APART, FAULTS_COVERED), theirs, found)
+    yield from _closest(name, f"pages {away}", away, (WRITES_APART, WRITES_COVERED), theirs, found)
+
+
+def _closest(
+    name: str,
+    what: str,
+    key: str,
+    apart: tuple[float, float],
+    theirs: dict[str, int],
+    found: dict[str, dict[str, int]],
+) -> Iterator[Row]:
+    """A row an order. The closest one must be within the tolerance; the kernel need not be like any other."""
+    closest = min(found, key=lambda order: abs(found[order][key] - theirs[key]))
+    reason = f"{FREE}; closest here in {what}: {closest}"
+    for order, engines in found.items():
+        row = Row(
+            mechanism=name, what=f"{what}: {order}", engine=engines[key], kernel=theirs[key], tolerance=apart[0]
+        )  # fmt: skip
+        yield row if order == closest else row.unless_within(reason, apart[1])
 
 
 def _kernel_side(changes: Changes, load: Load, percent: int, corpus: Corpus) -> dict[str, int]:

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import memvirt
+from memvirt.backends import comparison
+from memvirt.backends.comparison import Comparison
 from memvirt.errors import ConfigError
-from memvirt.report import export
+from memvirt.report import beside, export
 from memvirt.report.escape import plain
 from memvirt.report.figures import data
 from memvirt.report.figures.catalog import KINDS, Made, make
@@ -32,11 +34,13 @@ from memvirt.report.summary import ratio_label
 from memvirt.results.record import write_atomically
 
 HERE = Path(__file__).parent
+BESIDE = ("beside", "Beside a kernel")
 SECTIONS = (
     ("learned", "What was learned"),
     ("where", "Where it ran"),
     ("tables", "Tables"),
     ("figures", "Figures"),
+    BESIDE,
     ("method", "Method"),
     ("settings", "Settings"),
     ("again", "Commands"),
@@ -48,15 +52,19 @@ SMOKE = "NOT A MEASUREMENT: tier smoke is so short that it shows only that every
 def report(folders: Sequence[str | os.PathLike[str]], out: Path) -> int:
     """Write the page of some results folders; its size in bytes.
 
+    Folders that 'memvirt validate' has written get a section of their own; alone, they are a page without figures.
     FolderError and RecordError name what cannot be read; ConfigError without the libraries and for the same folder twice.
     """
-    text = html(read_runs(folders), out.name).encode()
+    compared = [folder for folder in folders if comparison.is_folder(folder)]
+    found = [comparison.read(folder) for folder in compared]
+    runs = [folder for folder in folders if folder not in compared]
+    text = (html(read_runs(runs), out.name, found) if runs else beside.page(found)).encode()
     write_atomically(out, text)
     return len(text)
 
 
-def html(runs: Sequence[Run], out: str = "report.html") -> str:
-    """The page of some runs as text."""
+def html(runs: Sequence[Run], out: str = "report.html", compared: Sequence[Comparison] = ()) -> str:
+    """The page of some runs, and of comparisons with a kernel, as text."""
     jinja, library = _library("jinja2"), _library("vl_convert")
     shared = Shared()
     figures: list[Any] = []
@@ -75,7 +83,10 @@ def html(runs: Sequence[Run], out: str = "report.html") -> str:
             version=memvirt.__version__,
             policy=_policy(bundle, script),
             css=(HERE / "page.css").read_text(encoding="utf-8"),
-            sections=SECTIONS,
+            sections=[each for each in SECTIONS if compared or each != BESIDE],
+            beside=environment.from_string((HERE / "beside.html").read_text(encoding="utf-8")).render(
+                compared=[_compared(each) for each in compared]
+            ),
             runs=[_run(run) for run in runs],
             warnings=list(_warnings(runs)),
             findings=content.FINDINGS,
@@ -134,6 +145,18 @@ def _run(run: Run) -> dict[str, Any]:
         "findings": rows,
         "expected": content.expected(run),
         "settings": content.settings(run),
+    }
+
+
+def _compared(found: Comparison) -> dict[str, Any]:
+    made, (heads, lines) = beside.document([found]), beside.summary(found)
+    return {
+        "caption": beside.caption_of(found),
+        "learned": made.learned,
+        "heads": heads,
+        "lines": lines,
+        "sheets": made.sheets,
+        "notes": made.notes,
     }
 
 
