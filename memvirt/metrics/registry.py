@@ -123,6 +123,12 @@ _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
         _NONE,
         "of these, the ones that moved a balloon, reclaimed or set the scanner's pace",
     ),
+    (
+        "targets_clipped",
+        "targets",
+        _NONE,
+        "targets of the decider beyond what a VM can give; left out without any",
+    ),
     ("swap_clusters_discarded", "clusters", _NONE, "clusters of slots given back to the file system"),
 )
 
