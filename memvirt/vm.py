@@ -106,6 +106,11 @@ class Vm:
         return self.engine_vm.now_ns
 
     @property
+    def held_pages(self) -> int:
+        """Frames of the host that are charged to it."""
+        return self.engine_vm.charged
+
+    @property
     def stall_ns(self) -> int:
         """Simulated time this VM has waited for memory."""
         return self.stall()["stall_some_ns"]
