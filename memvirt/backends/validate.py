@@ -8,6 +8,7 @@ list of changes (memvirt.backends.linux.undo), and undo theirs before the next o
 from __future__ import annotations
 
 import os
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from memvirt.errors import ConfigError
 from memvirt.units import PAGE_SIZE, suggest
 
 LEAST_PAGES = 1024
-ANYONE = {**counting.MECHANISMS, **governing.MECHANISMS}
+ANYONE = ChainMap(governing.MECHANISMS, counting.MECHANISMS)  # it goes through the last one first
 CHANGING = {**ksm.MECHANISMS, **swap.MECHANISMS}  # those that change this machine's settings
 
 

@@ -22,7 +22,7 @@ from memvirt.inputs.corpus import Corpus
 from memvirt.units import PAGE_SIZE
 from memvirt.workloads.base import FILL, WRITE
 
-MOST_PAGES = 2048  # of a story: at each event the engine is asked, and all entries are looked at
+MOST_PAGES = 1024  # of a story: at each event the engine is asked, and all entries are looked at
 ROUNDS = 4  # accesses to a page, in the mean
 SPARE_FRAMES = 64  # for tables and records of the engine, beyond pages
 
