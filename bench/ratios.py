@@ -40,10 +40,12 @@ GROUPS = {
     "simulate": "replacement simulation beside libcachesim",
     "metadata": "bytes of metadata",
     "growth": "what should not grow with how much there is",
+    "life": "fleets that live on a host of 64 GiB",
+    "fleet": "500 VMs on 256 GiB for 30 minutes",
     "cells": "cells beside each other, and on dask",
     "scale": "a host of 512 GiB",
 }
-SLOW = ("cells", "scale")
+SLOW = ("life", "fleet", "cells", "scale")
 QUIET = 0.75  # of the processors; one of two is this program itself, run before
 INTERRUPTED = 130  # exit code
 HEAD = (

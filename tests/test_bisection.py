@@ -106,6 +106,23 @@ def test_one_seed_goes_far_and_the_others_look_where_it_ends():
     assert any(25 <= size <= 31 for size in known[1]) and any(35 < size <= 41 for size in known[1])
 
 
+@pytest.mark.parametrize(("threshold", "cells"), [(15, 8), (16, 9), (14, 9), (19, 11), (30, 14)])
+def test_a_good_first_guess_makes_a_short_search(threshold, cells):
+    known, rounds = searched(lambda size, seed: size <= threshold, [1, 2, 3], Bounds(1, 459, 15))
+    assert sum(map(len, known.values())) <= cells and rounds <= 9
+    assert conclude(known, [1, 2, 3], Bounds(1, 459, 15)).size == threshold
+
+
+def test_the_first_two_sizes_run_beside_each_other_and_neither_is_for_nothing():
+    bounds = Bounds(1, 400, 40)
+    assert wanted({1: {}}, [1], bounds) == [(35, 1), (40, 1)]
+    assert wanted({1: {40: True}}, [1], bounds) == [(35, 1)], "a search that was stopped goes on with what is missing"
+    assert wanted({1: {35: True, 40: False}}, [1], bounds) == [(37, 1)]
+    assert wanted({1: {35: True, 40: True, 41: False}}, [1], bounds) == [(45, 1)], "35 shows the curve below"
+    assert wanted({1: {}}, [1], Bounds(1, 9, 2)) == [(2, 1)]
+    assert wanted({1: {3: True, 7: False}}, [1], bounds) == [(5, 1)], "of another question: it goes on from there"
+
+
 def test_an_unfinished_search_says_so_and_what_it_has():
     found = conclude({1: {4: True}, 2: {}}, [1, 2], Bounds(1, 9, 4))
     assert found.outcome == "unfinished" and found.by_seed == {1: 4, 2: 0}

@@ -268,9 +268,41 @@ def test_a_size_is_an_ordinary_cell_of_the_scenario_with_so_many_vms(shop):
         made.named(["open-batch.vms=5--swap--s2"])
 
 
-def test_the_first_guess_is_where_memory_is_full(shop):
+def guessed(file, **asked):
+    return search(file, **{"settings": ["harvest_interval=10s", "swap=32MiB"], **asked}).search.starts
+
+
+def test_without_swap_the_first_guess_is_where_memory_is_full(shop):
     """(4096 frames - 2 VMs x 51 pages) / 128 pages."""
-    assert search(shop()).search.start == (4096 - 2 * 51) // 128
+    assert guessed(shop(), presets=["none"], settings=["harvest_interval=10s"]) == {"none": (4096 - 2 * 51) // 128}
+
+
+def test_what_is_used_between_two_collections_of_marks_stays_in_the_first_guess(shop):
+    """Web VMs use all of their 256 pages each second; of the batch VMs' 51 pages half a page is used, the rest may go."""
+    assert guessed(shop(touched=100, load="all")) == {"swap": (4096 - 1) // 256}
+
+
+def test_what_nobody_uses_fills_swap_in_the_first_guess(shop):
+    assert guessed(shop()) == {"swap": (4096 + 8192 - 2 * 51) // 128}
+
+
+@pytest.mark.parametrize(("limit", "waits_ms"), [("1.02", 10), ("1.01", 5)])
+def test_as_much_is_out_in_the_first_guess_as_vms_may_wait_for(shop, limit, waits_ms):
+    """256 pages used every 100 s are 2.56 faults a second and VM, of 68 us each; a disk's take 12.7 ms."""
+    slow = shop(touched=100, load="all", change=lambda text: text.replace('every = "1s" }]', 'every = "100s" }]', 1))
+    settings = ["harvest_interval=10s", "swap_device=hdd"]
+    disk = {"read_latency_ns": 12_670_000, "read_page_ns": 25_600}
+    fault_ns = search(slow, settings=settings).cell("swap", 1, 1).host.costs.fault + sum(disk.values())
+    kept = 256 * (1 - waits_ms * 1e6 / (2.56 * fault_ns))
+    others = 2 * 51 * (1 - waits_ms * 1e6 / (2.56 * fault_ns))  # the same share of what they do not use
+    (guess,) = guessed(slow, slo=[f"gold.p99={limit}"], settings=settings).values()
+    assert abs(guess - (4096 - others) / kept) <= 1 and guess > 16
+
+
+def test_an_image_counts_once_in_the_first_guess_where_pages_are_shared(shop):
+    file = shop(touched=100, load="all", change=lambda text: text.replace("image_percent = 0", "image_percent = 50"))
+    found = guessed(file, presets=["swap", "sharing"], slo=["gold.worst=1"])
+    assert found["swap"] == (4096 - 102) // 256 and found["sharing"] in range(27, 31)  # 128 pages each, and 128 once
 
 
 # ---- the command

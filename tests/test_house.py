@@ -39,7 +39,7 @@ testing: agendas orders guests contents memory stores host
 PYTHON_ORDER = """
 -: errors interrupts units names shipped
 metrics: metric sharing guests registry
-policies: base asking esx far_memory ksmtuned proportional proxmox senpai mom
+policies: base asking esx far_memory ksmtuned kubevirt proportional proxmox senpai mom squeezed hyperv damon poking coach
 settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 -: environment versions
 inputs: bits files heap corpus masim measure synthetic fingerprints model similarity store summary fit
@@ -56,7 +56,7 @@ results: timeline record claims manifest shelf run_folder frames shards derived
 experiment: fleet_spec life_spec pace scenario simulated living backend fleet suite overrides sweep replayed column
 experiment: expected plan prediction preflight trace_cell sampler driver filling working life life_driver
 experiment: cell pool elsewhere executors loop
-experiment: bisection objectives capacity sizing searching
+experiment: bisection objectives first_guess capacity sizing searching
 timing: hook samples worker
 report: statistics escape choice columns summary check claims verdict runs
 report.figures: style traces corpora data waterfall costs conditions sizes levels catalog drawing plotting

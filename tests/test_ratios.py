@@ -3,9 +3,11 @@
 import importlib
 import json
 import re
+from contextlib import nullcontext
 from itertools import count
 from math import exp, inf, log, nan
 from pathlib import Path
+from types import SimpleNamespace
 
 import harness
 import numpy as np
@@ -14,6 +16,7 @@ import ratios
 from harness import Absent, Answer, Reference, Unlike, answer, bounded, compare, enough, exact
 
 from memvirt.errors import ConfigError
+from memvirt.inputs import synthetic
 from memvirt.report.statistics import Comparison, Interval
 
 BENCH = Path(harness.__file__).parent
@@ -319,3 +322,55 @@ def test_the_distance_is_one_of_logarithms():
         expected = 2 * log(factor) < log(2)
         assert enough(around(2.0, factor), 1.0) == enough(around(0.5, factor), 1.0) == expected
     assert exp(log(2) / 2) > 1.4
+
+
+def small_life(minutes=4):
+    """The scenario of the rows about fleets that live, on a host of 48 MiB."""
+    life = importlib.import_module("rows.life")
+    return life, life.cell("10s", memory="48MiB", size="2MiB", vms=30, minutes=minutes)
+
+
+def test_a_minute_of_a_fleet_is_one_as_a_cell_runs_it_and_the_limit_makes_the_same_touches(monkeypatch):
+    life, made = small_life()
+    corpus = synthetic(256, seed=1)
+    monkeypatch.setattr(life, "load", lambda name: SimpleNamespace(Flat=Table))
+    Table.touched = 0
+    ours, limit = life.Ours(made, corpus), life.Limit(made, corpus)
+    for _ in range(2):
+        assert ours.pass_minute() > 0 and limit.pass_minute() > 0
+    counters = ours.host.counters()
+    touches = sum(counters[name] for name in ("reads", "writes", "fills"))
+    assert abs(Table.touched - touches) <= touches // 50, "but for what a VM that waits leaves out"
+    assert len(ours.fleet.vms) == 30 and sum("guest" in name for name in ours.fleet.vms) == 1
+    assert "guest-1" in ours.fleet.vms, "the first has gone"
+    assert made.host.content == "fingerprint"
+    ours.host.check()
+    ours.host.close()
+
+
+class Table:
+    touched = 0
+
+    def __init__(self, pages):
+        self.pages = pages
+
+    def touch(self, pages, ops):
+        assert len(pages) == len(ops) and (not len(pages) or pages.max() < self.pages)
+        Table.touched += len(pages)
+
+
+def test_the_rows_about_filling_measure_what_they_say(monkeypatch):
+    life = importlib.import_module("rows.life")
+    monkeypatch.setattr(life, "VM_MIB", 8)
+    against, bound = life._filling(synthetic(256, seed=1), 2)
+    assert against.ours == bound.ours > 0 and against.unit == "ns/page" and bound.reference == 200
+
+
+def test_the_fleet_of_half_an_hour_is_a_cell_that_ends(monkeypatch):
+    fleet = importlib.import_module("rows.fleet")
+    small = small_life(minutes=2)[1]
+    monkeypatch.setattr(fleet, "cell", lambda *asked: small)
+    monkeypatch.setattr(fleet, "Worker", lambda: nullcontext(lambda call: call()))
+    monkeypatch.setattr(fleet, "synthetic", lambda pages, seed: synthetic(256, seed=seed))
+    spent, memory = fleet.rows(1)
+    assert spent.reference == 1200 and memory.reference == 5 and "s a VM-minute" in spent.note

@@ -5,6 +5,8 @@ Each call runs the whole trace once and returns nanoseconds per access. The word
 the VM holds is no longer what it wrote.
 """
 
+import numpy
+
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -26,6 +28,20 @@ cdef extern from "hit.h" nogil:
     size_t limit_radix_bytes(uint32_t nr_pages)
     void limit_radix_new(LimitRadix *radix, uint64_t *memory, const uint32_t *table, uint32_t nr_pages)
     uint64_t limit_radix(const LimitRadix *radix, const uint32_t *pages, const uint8_t *ops, uint32_t n)
+
+
+cdef class Flat:
+    """A flat table of pages that are all there and may be written: the least that an access can be."""
+    cdef uint32_t[::1] table
+
+    def __init__(self, nr_pages):
+        self.table = numpy.full(nr_pages, 0xC0000000, numpy.uint32)
+
+    def touch(self, const uint32_t[::1] pages not None, const uint8_t[::1] ops not None):
+        """Look every page up; how many."""
+        if pages.shape[0] and limit_flat(&self.table[0], &pages[0], &ops[0], pages.shape[0]) == 0:
+            raise ValueError("a page of the table is missing")
+        return pages.shape[0]
 
 
 cdef class Translations:

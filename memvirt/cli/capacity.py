@@ -199,9 +199,16 @@ def _say_search(made: "Sizing", folder: Path) -> None:
     search, seeds = made.search, f"seeds 1 to {len(made.seeds)}" if len(made.seeds) > 1 else "seed 1"
     say(
         f"{made.plan.suite.name}, tier {made.plan.tier}: {search.group} VMs from {search.low} to {search.high} "
-        f"(limit: {search.limit}), first guess {search.start}; {', '.join(made.columns)}; {seeds}, "
-        f"into {folder}"
+        f"(limit: {search.limit}), first guess {_guesses(made)}; {', '.join(made.columns)}; {seeds}, into {folder}"
     )
+
+
+def _guesses(made: "Sizing") -> str:
+    """The first guess, or that of each column where they differ."""
+    starts = made.search.starts
+    if len(set(starts.values())) == 1:
+        return str(next(iter(starts.values())))
+    return ", ".join(f"{column} {start}" for column, start in starts.items())
 
 
 def _say_cell(progress: "Progress", found: "Found") -> None:
@@ -265,14 +272,14 @@ def _print_search(made: "Sizing", at: Where, as_json: bool) -> None:
     search, column, seed = made.search, made.columns[0], made.seeds[0]
     heads = ("VMs", "ratio", "seconds", "MiB of memory")
     rows = []
-    for size in sorted({search.low, search.start, search.high}):
+    for size in sorted({search.low, *search.starts.values(), search.high}):
         cell = made.cell(column, size, seed)
         rows.append((str(size), cell.ratio, f"{seconds(cell):.1f}", str(need(cell).memory_bytes >> 20)))
     if as_json:
         print_json({"search": made.plan.asked.words(), "cells": [dict(zip(heads, row, strict=True)) for row in rows]})
         return
     print_columns([heads, *rows])
-    bounds = f"from {search.low} to {search.high} (limit: {search.limit}), beginning at {search.start}"
+    bounds = f"from {search.low} to {search.high} (limit: {search.limit}), beginning at {_guesses(made)}"
     say(f"{bounds}; {at.jobs} cells at a time; nothing was run")
 
 

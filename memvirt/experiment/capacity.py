@@ -4,7 +4,8 @@ The same seeds are run at every size (common random numbers): a VM's load depend
 differ by the VMs that one of them has more, and by nothing else. Each seed has an answer of its own: the largest size at
 which it meets the objectives, as `bisection` finds it. They are found in three steps:
 
-    pilot       the first seed alone gallops and bisects: most sizes are far from the answer, and one seed says so
+    pilot       the first seed alone begins with its first guess and a size some way below, which run beside each other,
+                then gallops and bisects: most sizes are far from the answer, and one seed says so
     seeds       every seed is run at the pilot's answer and at the next size; where one of them disagrees, all of them
                 are run at the sizes that it asks for, until each has an answer
     around      the pilot is run some way below and above its answer, unless sizes there have been asked: the curve on
@@ -34,8 +35,7 @@ from memvirt.experiment.bisection import Bounds, answer, bracket, next_size, vio
 Known = Mapping[int, Mapping[int, bool]]  # seed -> size -> whether it meets
 Outcome = Literal["found", "none", "all", "unfinished"]
 
-FIRST_STEP = 2  # the pilot's first step is this part of its first guess
-AROUND = 8  # and it is run that part of its answer below and above, at least LEAST_AROUND
+AROUND = 8  # the pilot is run that part of its answer below and above, at least LEAST_AROUND; so is its first step
 LEAST_AROUND = 2
 
 
@@ -71,7 +71,9 @@ def holds(seeds: int) -> float:
 def wanted(known: Known, seeds: Sequence[int], bounds: Bounds) -> list[tuple[int, int]]:
     """(size, seed) of what is to be asked next, all at once; empty when every seed has its answer."""
     pilot = seeds[0]
-    size = next_size(known[pilot], bounds, max(1, bounds.start // FIRST_STEP))
+    if first := opening(known[pilot], bounds):
+        return [(size, pilot) for size in first]
+    size = next_size(known[pilot], bounds, reach(bounds.start))
     if size is not None:
         return [(size, pilot)]
     near = answer(known[pilot], bounds)
@@ -85,14 +87,26 @@ def wanted(known: Known, seeds: Sequence[int], bounds: Bounds) -> list[tuple[int
     return asked
 
 
+def reach(near: int) -> int:
+    """How far from a size the curve around it is looked at."""
+    return max(LEAST_AROUND, near // AROUND)
+
+
+def opening(known: Mapping[int, bool], bounds: Bounds) -> list[int]:
+    """What is missing of the first sizes; empty once something else has been asked. The lower one is no size for nothing:
+    where the guess meets, it shows the curve below, and where the guess fails, it is the next to ask."""
+    first = [size for size in (bounds.start - reach(bounds.start), bounds.start) if size >= bounds.low]
+    return [size for size in first if size not in known] if known.keys() <= set(first) else []
+
+
 def around(known: Mapping[int, bool], near: int, bounds: Bounds) -> list[int]:
     """The sizes below and above an answer that show the curve on both sides; none on a side that has been looked at."""
-    reach = max(LEAST_AROUND, near // AROUND)
+    far = reach(near)
     found = []
-    if bounds.low <= near - reach and not any(near - 2 * reach <= size <= near - LEAST_AROUND for size in known):
-        found.append(near - reach)
-    if near + reach <= bounds.high and not any(near + LEAST_AROUND <= size <= near + 2 * reach for size in known):
-        found.append(near + reach)
+    if bounds.low <= near - far and not any(near - 2 * far <= size <= near - LEAST_AROUND for size in known):
+        found.append(near - far)
+    if near + far <= bounds.high and not any(near + LEAST_AROUND <= size <= near + 2 * far for size in known):
+        found.append(near + far)
     return found
 
 

@@ -40,10 +40,12 @@ class Found:
 
     def bounds(self, column: str) -> Bounds:
         """Where a column is searched. With a host lost the first guess is what the answer without that comes to."""
-        low, high, start = self.search.low, self.search.high, self.search.start
+        low, high = self.search.low, self.search.high
         if column.endswith(LOST):
-            start = min(high, max(low, self.answer(column.removesuffix(LOST)).with_spare(self.search.hosts)))
-        return Bounds(low, high, start)
+            start = self.answer(column.removesuffix(LOST)).with_spare(self.search.hosts)
+        else:
+            start = self.search.starts[column]
+        return Bounds(low, high, min(high, max(low, start)))
 
     def add(self, record: Record) -> None:
         """Take in a record of the search."""

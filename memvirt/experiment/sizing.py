@@ -7,8 +7,7 @@ under `asked.sweep`, as that of a swept setting: tables have a column for it.
     low       the smallest size there is, 1 unless asked
     high      the largest: as asked, or what the least of these allows: MOST VMs of a group, those that come before the
               scenario ends, those whose cells fit into this machine's memory, predicted before anything runs
-    start     the first guess: so many VMs that what all VMs fill is about the host's memory. With fewer nobody can have
-              to wait for memory
+    starts    the first guess of each column, by a model (memvirt.experiment.first_guess)
 
 With --failover every column is searched a second time, as `COLUMN, one host lost`. There the host is one of N + 1 that hold
 the same VMs. A quarter of the measured time has passed when one of the others fails. From all its groups the host gets its
@@ -26,6 +25,7 @@ from memvirt.environment import memory_problem
 from memvirt.errors import ConfigError, FolderError
 from memvirt.experiment import plan as plans
 from memvirt.experiment import suite as suites
+from memvirt.experiment.first_guess import first_guess
 from memvirt.experiment.life_spec import BootTimes, Group
 from memvirt.experiment.living import Living
 from memvirt.experiment.objectives import Objective, parse
@@ -88,7 +88,7 @@ class Sizing:
 
     def within(self, there: Search) -> Sizing:
         """The same search within the bounds of one before it."""
-        search = replace(self.search, low=there.low, high=there.high, limit=there.limit, start=there.start)
+        search = replace(self.search, low=there.low, high=there.high, limit=there.limit, starts=there.starts)
         return Sizing(search, replace(self.plan, asked=replace(self.plan.asked, search=search)))
 
     def of(self, cells: Iterable[Cell]) -> Plan:
@@ -183,14 +183,15 @@ def make(question: Question, jobs: Callable[[Plan], int] = lambda plan: 1) -> Si
         low=low,
         high=low,
         limit=NO_LIMIT,
-        start=low,
+        starts={},
         hosts=question.hosts,
         failover=question.failover,
     )
     sizing = Sizing(search, made)
     high, limit = _largest(sizing, question, group, jobs(made))
-    start = min(high, max(low, _first_guess(made.cells[0], group)))
-    search = replace(search, high=high, limit=limit, start=start)
+    guesses = {cell.preset: first_guess(spec, cell.host, group.name, objectives) for cell in made.cells}
+    starts = {column: min(high, max(low, guess)) for column, guess in guesses.items()}
+    search = replace(search, high=high, limit=limit, starts=starts)
     return Sizing(search, replace(made, asked=replace(made.asked, search=search)))
 
 
@@ -309,14 +310,3 @@ def _most(fits: Callable[[int], bool], low: int, high: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-def _first_guess(cell: Cell, group: Group) -> int:
-    """VMs of the group with which what all VMs fill is about the host's memory."""
-    assert isinstance(cell.spec, Living)
-    others = sum(_filled(each) * each.count(100) for each in cell.spec.groups if each.name != group.name)
-    return (cell.host.memory - others) // _filled(group)
-
-
-def _filled(group: Group) -> int:
-    return max(1, group.memory * group.touched_percent // 100)

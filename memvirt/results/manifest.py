@@ -57,7 +57,7 @@ class Search:
     low: int  # VMs, the bounds of the search
     high: int
     limit: str  # what the upper bound is of
-    start: int  # VMs of the first guess
+    starts: dict[str, int]  # column -> VMs of the first guess
     hosts: int  # N + 1: the answer beside is for so many, one of which may fail
     failover: bool = False  # and it is searched for, with the VMs of the host that failed
 
