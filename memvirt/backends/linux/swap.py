@@ -165,7 +165,7 @@ def _load(pattern: str, pages: int, seed: int, corpus: Corpus) -> Load:
     """A fifth of the accesses write."""
     bits = Bits("validate", seed, "limit", pattern)
     count = 8 * pages
-    order = _PATTERNS[pattern](bits, pages, count)
+    order = PATTERNS[pattern](bits, pages, count)
     ops = (bits.below(5, count) == 0).astype(np.uint8)
     plain = plain_pages(corpus)
     return Load(pages, order, ops, count // 4, plain[bits.below(len(plain), pages)])
@@ -202,7 +202,7 @@ def _hot_and_scan(bits: Bits, pages: int, count: int) -> NDArray[np.uint32]:
     return np.where(scanning, scan, hot[bits.below(len(hot), count)]).astype(np.uint32)
 
 
-_PATTERNS: dict[str, Callable[[Bits, int, int], NDArray[np.uint32]]] = {
+PATTERNS: dict[str, Callable[[Bits, int, int], NDArray[np.uint32]]] = {
     "zipf": _zipf,
     "uniform": _uniform,
     "loop": _loop,
