@@ -23,6 +23,11 @@ class Decisions:
         self._reclaim_ns = 0  # processor time of what was reclaimed because the decider asked
         self._memo: Mapping[str, tuple[int, ...]] = {}
 
+    def counters(self) -> dict[str, int]:
+        """What is counted of decisions; targets_clipped only if there were some."""
+        clipped = {"targets_clipped": self.clipped} if self.clipped else {}
+        return {"decisions": self.made, "decisions_acted": self.acted, **clipped}
+
     def snapshot(self, engine: Engine, vms: Mapping[str, Vm], now_ns: int, ages: bool = True) -> Snapshot:
         """The host between two turns, and what VMs did since the last decision; without their ages if nobody wants them."""
         frames = engine.frames

@@ -182,7 +182,12 @@ def _pages(what: str, wanted: object, vms: Mapping[str, int], seen: set[str]) ->
             raise ValueError(
                 f"{what} names {name!r}; there is no such VM{near} (there are {', '.join(known) or 'none'})"
             )
-    return {name: _number(f"{what} of VM '{name}'", value, 0, vms[name]) for name, value in wanted.items()}
+    return {
+        name: value
+        if type(value) is int and 0 <= value <= vms[name]
+        else _number(f"{what} of VM '{name}'", value, 0, vms[name])
+        for name, value in wanted.items()
+    }
 
 
 def _memo(memo: object) -> dict[str, tuple[int, ...]]:
@@ -192,6 +197,9 @@ def _memo(memo: object) -> dict[str, tuple[int, ...]]:
     for key, values in memo.items():
         if not isinstance(key, str) or not isinstance(values, tuple):
             raise ValueError(f"memo has {key!r}: {_shown(values)}; text and a tuple of integers are needed")
+        if all(type(value) is int and -MOST_MEMO <= value < MOST_MEMO for value in values):
+            kept[key] = values  # as nearly always: a policy of 1,000 VMs remembers thousands of numbers
+            continue
         kept[key] = tuple(_number(f"memo {key!r}", value, -MOST_MEMO, MOST_MEMO - 1) for value in values)
     return kept
 
