@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from memvirt.backends.linux import counting, governing, ksm, swap
+from memvirt.backends.linux import counting, governing, ksm, pricing, swap
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.tenant import TenantError
 from memvirt.backends.linux.undo import Changes
@@ -22,8 +22,8 @@ from memvirt.errors import ConfigError
 from memvirt.units import PAGE_SIZE, suggest
 
 LEAST_PAGES = 1024
-ANYONE = ChainMap(governing.MECHANISMS, counting.MECHANISMS)  # it goes through the last one first
-CHANGING = {**ksm.MECHANISMS, **swap.MECHANISMS}  # those that change this machine's settings
+ANYONE = ChainMap(pricing.ANYONE, governing.MECHANISMS, counting.MECHANISMS)  # it goes through the last one first
+CHANGING = {**ksm.MECHANISMS, **swap.MECHANISMS, **pricing.MECHANISMS}  # those that change this machine's settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@
     areas     swap areas of our own: a file, a zram device; the compressed cache in front of a file
     groups    a control group of our own, with a limit on its memory
     swap      what leaves memory, and what comes back
+    pricing   cost beside cost, and which of two ways is faster
 
 Every module measures the kernel and an engine's host with the same accesses, and says both as rows (memvirt.backends.rows).
 """
