@@ -1,5 +1,6 @@
 """Some thousands of random steps in every run of the tests; fuzz_face.py does as many as one has time for."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_another_process_with_another_hash_seed_comes_to_the_same():
     told = []
     for seed in ("1", "2"):
         command = [sys.executable, "tests/fuzz_face.py", "--batch", "plain", "2001", "3"]
-        environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
         told.append(done.stdout.splitlines()[-1].partition('"digest"')[2])
     assert told[0] == told[1] != ""
@@ -83,6 +84,6 @@ def test_what_is_wrong_is_found_shrunk_and_written_as_a_program(tmp_path, monkey
     (written,) = tmp_path.iterdir()
     assert written.read_text().count("\n    [") <= 3, "a VM and what is written to it"
     (tmp_path / "sitecustomize.py").write_text(SPOILT)
-    path = {"PYTHONPATH": f"{tmp_path}:{ROOT / 'tests'}:{ROOT}"}
+    path = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT / 'tests'}:{ROOT}"}
     again = subprocess.run([sys.executable, written], capture_output=True, text=True, check=False, env=path)
     assert again.returncode == 1 and "AssertionError" in again.stderr

@@ -17,12 +17,13 @@ from ..guests.guest_memory cimport FILE_ORIGINAL
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_ZPOOL, Backing
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
-from ..memory.frames cimport FRAME_FREE
+from ..memory.frames cimport FRAME_FREE, FRAME_ZSPAGE
 from ..types cimport NONE, OK, PAGE_SIZE, gfn_t, hfn_t, uint32_t
 
 
 cdef class Borrowed:
-    """A frame in use, whose content is the caller's to overwrite until `give_back`."""
+    """A frame in use, whose content is the caller's to overwrite until `give_back`. Not one of a zspage: between its
+    objects lies what nobody may touch. There is metadata, which is neither."""
 
     cdef Content content
     cdef hfn_t frame
@@ -31,7 +32,7 @@ cdef class Borrowed:
     def __cinit__(self, Engine engine not None):
         self.content = engine.content
         self.frame = 0
-        while engine.frames.frame[self.frame].state == FRAME_FREE:    # a host has metadata: there is one that is not
+        while engine.frames.frame[self.frame].state in (FRAME_FREE, FRAME_ZSPAGE):
             self.frame += 1
         memcpy(self.before, self.content.raw(self.frame), self.content.raw_bytes)
 
