@@ -1,6 +1,5 @@
 """What tests of several topics ask for by name."""
 
-import os
 import shutil
 
 import pytest
@@ -22,15 +21,13 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="module")
 def browser():
-    """The distribution's Chromium, driven by playwright; skipped with the reason where there is none. What is preloaded
-    into this process (a sanitizer) is not its."""
+    """The distribution's Chromium, driven by playwright; skipped with the reason where there is none."""
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip(f"no browser is installed ({', '.join(BROWSERS)})")
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     with driver.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"], env=environment)
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"], env=program.PLAIN)
         yield opened
         opened.close()
 

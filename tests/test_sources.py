@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.program import PLAIN
 from memvirt.errors import CorpusError
 from memvirt.inputs import Corpus, fingerprints
 from memvirt.inputs.sources import Named, open_named, process, take
@@ -392,15 +393,16 @@ def test_dumps_cut_at_every_byte(tmp_path: Path, name: str) -> None:
 
 
 def test_a_real_core_of_the_kernel(tmp_path: Path) -> None:
-    script = "import os, mmap; m = mmap.mmap(-1, 8 << 20); m[:] = bytes(range(1, 257)) * (8 << 12); os.abort()"
+    script = """import os, mmap
+memory = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory[:] = bytes(number % 256 for number in range(1, 257)) * (8 << 12)
+os.abort()"""
 
     def unlimited() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
-    # Not under a sanitizer: the kernel would write its terabytes of shadow, too.
-    plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     try:
-        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=plain, preexec_fn=unlimited, check=False)
+        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=PLAIN, preexec_fn=unlimited, check=False)
     except (OSError, subprocess.SubprocessError):
         pytest.skip("cores are not allowed here")
     cores = [file for file in tmp_path.iterdir() if "core" in file.name]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import memvirt
+from helpers.program import PLAIN
 from memvirt.cli import main
 from memvirt.errors import CorpusError
 from memvirt.inputs.traces import open_trace
@@ -55,7 +56,7 @@ SWAP = len(Path("/proc/swaps").read_text().splitlines()) > 1 if Path("/proc/swap
 @pytest.fixture
 def running():
     """The program above: (process, number of the mapping's first page)."""
-    child = subprocess.Popen([sys.executable, "-c", PROGRAM, "60"], stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", PROGRAM, "60"], stdout=subprocess.PIPE, env=PLAIN)
     assert child.stdout is not None
     yield child, int(child.stdout.readline())
     child.kill()
@@ -105,7 +106,7 @@ def test_the_writes_of_a_live_process_are_exact(tmp_path, running):
 def test_a_process_that_sleeps_in_a_system_call_goes_on_sleeping(tmp_path):
     """Its registers, and the system call in which it waits, are what they were."""
     program = "import time; print(flush=True); b = time.monotonic(); time.sleep(2); print(time.monotonic() - b)"
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=PLAIN)
     assert child.stdout is not None and child.stdout.readline()
     time.sleep(0.2)
     try:  # the kernel may note in the process's memory on which processor it goes on (rseq): no page more
@@ -122,7 +123,7 @@ def test_a_process_that_ends_in_the_middle_leaves_what_was_seen(tmp_path):
     command = (sys.executable, "-c", PROGRAM, "1.5")
     info = capture_trace(Target(command=command, interval_ms=100), "writes", tmp_path / "t.parquet")
     assert info.touches > 512 and info.last_ns < 60 * 10**9
-    child = subprocess.Popen([sys.executable, "-c", PROGRAM, "60"], stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", PROGRAM, "60"], stdout=subprocess.PIPE, env=PLAIN)
     child.stdout.readline()
     killer = subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {child.pid}"])
     info = capture_trace(Target(pid=child.pid, seconds=30, interval_ms=100), "writes", tmp_path / "k.parquet")
@@ -214,7 +215,7 @@ def test_rights_and_features_that_are_missing_are_named(tmp_path, monkeypatch):
 @SCANNED
 def test_a_process_that_is_debugged_already_is_refused(tmp_path):
     """Two debuggers cannot hold one process."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=PLAIN)
     held = subprocess.Popen(
         [sys.executable, "-c", "import ctypes, sys, time; l = ctypes.CDLL(None); l.ptrace(0x4206, int(sys.argv[1]), 0, 0); "
          "print('held', flush=True); time.sleep(60)", str(child.pid)], stdout=subprocess.PIPE)  # fmt: skip

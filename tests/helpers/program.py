@@ -1,10 +1,13 @@
-"""The command line, called within the process of a test."""
+"""The command line, called within the process of a test; and what programs of a test's own are started with."""
 
+import os
 import sys
 
 import pytest
 
 from memvirt.cli import main
+
+PLAIN = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # without a sanitizer's terabytes
 
 
 def call(*words):
