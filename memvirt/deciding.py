@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from memvirt.engine.host import accesses
 from memvirt.engine.host.engine import Engine
 from memvirt.policies.asking import Asked
-from memvirt.policies.base import Snapshot, Targets
+from memvirt.policies.base import OLDEST, Snapshot, Targets
 from memvirt.vm import Vm
-
-OLDEST = 127  # harvests of accessed marks that a page's age is counted to
 
 
 class Decisions:

@@ -165,6 +165,7 @@ def _measured(
         configured_pages=fleet.configured_pages,
         sim_ns=phase.sim_ns,
         windows=driver.windows,
+        requests=driver.requests,
         cold=driver.cold,
         baseline_ns=baseline.sim_ns if baseline is not None and baseline.status == "done" else 0,
     )

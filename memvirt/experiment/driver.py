@@ -61,6 +61,9 @@ class Driver(Generic[AnyVm]):
         self.windows: dict[
             str, dict[int, int]
         ] = {}  # of a fleet that lives: level -> slowdown in thousandths -> windows
+        self.requests: dict[
+            str, dict[int, int]
+        ] = {}  # of one that has requests: level -> ns since one was due -> requests
         self.cold: tuple[int, int] | None = (
             None  # of a fleet that lives: pages that are cold, and all that are in frames
         )

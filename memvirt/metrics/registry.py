@@ -174,6 +174,20 @@ _STATES: tuple[Metric, ...] = (
             ("worst", "worst slowdown"),
         )
     ),
+    *(
+        Metric(
+            f"request_{name}_ms{ending}", "ms", Kind.SIM_TIME, f"{text} of {whose}", _DOWN, "since it was due, complete"
+        )
+        for ending, whose in (
+            ("", "all VMs"),
+            *((f".{level}", f"{level} VMs") for level in ("gold", "silver", "bronze")),
+        )
+        for name, text in (
+            ("p50", "median time of a request"),
+            ("p99", "99th percentile of a request's time"),
+            ("worst", "longest request"),
+        )
+    ),
     Metric("overcommit", "×", Kind.RATIO, "memory promised to memory there", _NONE, "configured / host frames"),
     Metric("pool_ratio", "×", Kind.RATIO, "compression with the pool's slack", _UP, "pages in the pool / its frames"),
     Metric("compression_ratio", "×", Kind.RATIO, "compression of what is stored", _UP, "4096 · objects / their bytes"),

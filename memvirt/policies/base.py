@@ -33,6 +33,8 @@ Positive = Annotated[int, Bounds(1)]
 Percent = Annotated[int, Bounds(0, 100)]
 PositivePercent = Annotated[int, Bounds(1, 100)]
 
+OLDEST = 127  # harvests of accessed marks that a page's age is counted to
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdAge:
@@ -106,7 +108,12 @@ class Targets:
 
 @runtime_checkable
 class Decider(Protocol):
-    """The interface of a decider; `interval_ns` says how often the host asks it."""
+    """The interface of a decider; `interval_ns` says how often the host asks it.
+
+    It may also say what it needs before it can change anything, so that a scenario too short for that is refused:
+    `weighs_marks`, that it goes by accessed marks; `watches_ns`, for how long it only watches at first; `least_age_ns`, how
+    long a page must have been cold before it takes it.
+    """
 
     @property
     def interval_ns(self) -> int: ...
