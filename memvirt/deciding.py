@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from memvirt import stores
 from memvirt.engine.host import accesses
 from memvirt.engine.host.engine import Engine
 from memvirt.policies.asking import Asked
@@ -15,11 +16,15 @@ class Decisions:
     def __init__(self) -> None:
         self.made = self.acted = 0  # times the decider was asked; of these, the ones that changed something
         self._last_ns = 0
+        self._stalled_before_ns = 0
+        self._reclaim_ns = 0  # processor time of what was reclaimed because the decider asked
         self._memo: Mapping[str, tuple[int, ...]] = {}
 
-    def snapshot(self, engine: Engine, vms: Mapping[str, Vm], now_ns: int) -> Snapshot:
-        """The host between two turns, and what VMs did since the last decision."""
+    def snapshot(self, engine: Engine, vms: Mapping[str, Vm], now_ns: int, ages: bool = True) -> Snapshot:
+        """The host between two turns, and what VMs did since the last decision; without their ages if nobody wants them."""
         frames = engine.frames
+        events = engine.meter.events()
+        areas = stores.areas(engine)
         return Snapshot(
             now_ns=now_ns,
             interval_ns=max(0, now_ns - self._last_ns),
@@ -27,17 +32,24 @@ class Decisions:
             free_pages=frames.buddy.nr_free,
             low_pages=frames.low_pages,
             high_pages=frames.high_pages,
-            vms=tuple(vm.view() for vm in vms.values()),
+            stall_some_ns=engine.stalls.of_host()["stall_some_ns"] - self._stalled_before_ns,
+            swap_pages=sum(area.nr_slots for area in areas),
+            swap_used_pages=sum(area.nr_used for area in areas),
+            swapped_out_pages=events["swap_pages_out"],
+            reclaimed_pages=events["reclaim_proactive"],
+            reclaim_ns=self._reclaim_ns,
+            vms=tuple(vm.view(ages) for vm in vms.values()),
             memo=self._memo,
         )
 
     def make(self, asked: Asked, engine: Engine, vms: Mapping[str, Vm], now_ns: int) -> None:
         """Ask, and do what is wanted."""
-        snapshot = self.snapshot(engine, vms, now_ns)
+        snapshot = self.snapshot(engine, vms, now_ns, asked.wants_ages)
         self._last_ns = now_ns
+        self._stalled_before_ns += snapshot.stall_some_ns
         self.made += 1
         for vm in vms.values():
-            vm.mark()
+            vm.mark(asked.wants_ages)
         self.acted += self.apply(asked.answer(snapshot), engine, vms)
 
     def apply(self, targets: Targets, engine: Engine, vms: Mapping[str, Vm]) -> bool:
@@ -49,9 +61,12 @@ class Decisions:
             if name in vms:
                 most = vms[name].pages - vms[name].engine_vm.reservation
                 acted |= accesses.set_balloon_target(engine, vms[name].engine_vm, min(pages, most))
-        for name, pages in targets.reclaim_pages.items():
-            if name in vms:
-                acted |= engine.reclaim_from(vms[name].engine_vm, pages) > 0
+        if targets.reclaim_pages:
+            before_ns = sum(engine.meter.cpu().values())
+            for name, pages in targets.reclaim_pages.items():
+                if name in vms:
+                    acted |= engine.reclaim_from(vms[name].engine_vm, pages) > 0
+            self._reclaim_ns += sum(engine.meter.cpu().values()) - before_ns
         scanner = engine.scanner
         if scanner is not None:
             before = (scanner.pages_to_scan, scanner.sleep_ns)

@@ -225,13 +225,41 @@ DECIDERS: Mapping[str, Written] = {
     "proxmox": Written("proxmox", "Proxmox", "Share-proportional sizes around a host target; needs reservations."),
     "mom": Written("mom", "Mom", "Uniform pressure on all guests from the host's free memory."),
     "ksmtuned": Written("ksmtuned", "KsmTuned", "Scan rate from host pressure; moves no balloon."),
-    "esx": Written("esx", "Esx", "Lowest adjusted shares-per-page gives; thresholds are per cent of host memory."),
+    "esx": Written(
+        "esx", "Esx", "Allocations by shares, idle tax, reservation, limit; taken as free memory's state says."
+    ),
     "senpai": Written(
         "senpai", "Senpai", "Probe each VM's limit down by at most 1 % and back off by the square of its stall."
     ),
+    "senpai-poking": Written(
+        "poking",
+        "SenpaiPoking",
+        "Take one per cent of every VM that does not stall, less as swap is written faster and fills.",
+    ),
     "tmo": Written("senpai", "Tmo", "Reclaim a small part of every VM that stalls less than the threshold."),
-    "far-memory": Written(
-        "far_memory", "FarMemory", "Per-VM cold-age threshold from the K-th percentile of past best ages."
+    "far-memory": Written("far_memory", "FarMemory", "Per-VM cold-age threshold: a percentile of past best ages."),
+    "damon-reclaim": Written(
+        "damon",
+        "DamonReclaim",
+        "Reclaim what is cold, oldest first, between two watermarks and within a quota of time, size and stall.",
+    ),
+    "kubevirt-ksm": Written(
+        "kubevirt",
+        "KubeVirtKsm",
+        "Start, quicken, slow down and stop the sharing scanner by what is free on the node; moves no balloon.",
+    ),
+    "squeezed": Written(
+        "squeezed",
+        "Squeezed",
+        "Every VM between its least and largest size at the same part of the way; stuck balloons are worked around.",
+    ),
+    "hyperv": Written(
+        "hyperv", "HyperV", "Committed memory and a buffer for every guest, by weight where that does not fit."
+    ),
+    "coach": Written(
+        "coach",
+        "Coach",
+        "Guarantee a percentile of past peaks; take of the rest what is not expected to be used, when the pool is short.",
     ),
 }
 # In memvirt.workloads.

@@ -66,8 +66,8 @@ def events(engine: Engine) -> dict[str, int]:
     """What the compressed cache counts, requests to all disks of swap and guests (as iostat has them), discards."""
     pool = engine.mapping.zpool
     counted = {} if pool is None else pool.stats()
-    areas = _areas(engine)
-    disks = {id(disk): disk for disk in (engine.device, *(area.device for area in areas))}.values()
+    found = areas(engine)
+    disks = {id(disk): disk for disk in (engine.device, *(area.device for area in found))}.values()
     return {
         **{name: int(counted.get(own, 0)) for name, own in POOL_EVENTS.items()},
         "device_read_requests": sum(disk.nr_reads for disk in disks),
@@ -75,7 +75,7 @@ def events(engine: Engine) -> dict[str, int]:
         "device_pages_read": sum(disk.pages_read for disk in disks),
         "device_pages_written": sum(disk.pages_written for disk in disks),
         "device_queued_ns": sum(disk.queued_ns for disk in disks),
-        "swap_clusters_discarded": sum(area.discards for area in areas),
+        "swap_clusters_discarded": sum(area.discards for area in found),
     }
 
 
@@ -96,11 +96,11 @@ def swap_areas(engine: Engine) -> list[dict[str, Any]]:
             "write_failures": area.write_failures,
             "discards": area.discards,
         }
-        for area, priority in zip(_areas(engine), priorities, strict=False)
+        for area, priority in zip(areas(engine), priorities, strict=False)
     ]
 
 
-def _areas(engine: Engine) -> tuple[Swap, ...]:
+def areas(engine: Engine) -> tuple[Swap, ...]:
     space = engine.mapping.swap
     if space is None:
         return ()

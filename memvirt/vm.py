@@ -44,10 +44,11 @@ class Vm:
         _ = self.host.engine
         return self._engine_vm
 
-    def mark(self) -> None:
-        """A decision is made now: the next view reports what happens from here on."""
+    def mark(self, ages: bool = True) -> None:
+        """A decision is made now: the next view reports what happens from here on; of ages if somebody wants them."""
         self._stalled_before_ns = self.stall_ns
-        self._promoted_before = {age: promoted for age, _, promoted in self._ages()}
+        if ages:
+            self._promoted_before = {age: promoted for age, _, promoted in self._ages()}
 
     def _ages(self) -> list[tuple[int, int, int]]:
         """(age in harvests, pages at least that old, promotions at least that old), ages rising."""
@@ -212,10 +213,13 @@ class Vm:
         """Pages charged, present, out of memory, and the proportional share (in thousandths of a page)."""
         return contiguity.usage_of_vm(self.host.engine, self._engine_vm)
 
-    def view(self) -> VmView:
-        """This VM as a decider sees it."""
-        account = self.engine_vm.account()
-        guest = self.engine_vm.guest
+    def view(self, ages: bool = True) -> VmView:
+        """This VM as a decider sees it; without `ages` its cold_ages are empty, which saves most of the time."""
+        engine_vm = self.engine_vm
+        account = engine_vm.account()
+        guest = engine_vm.guest
+        stall = engine_vm.stall()
+        stalled_ns = stall["stall_some_ns"] - self._stalled_before_ns
         return VmView(
             name=self.name,
             configured_pages=self.pages,
@@ -226,11 +230,13 @@ class Vm:
             reservation_pages=account["reservation"],
             limit_pages=account["limit"],
             guest_free_pages=0 if guest is None else guest.memory.buddy.nr_free,
-            guest_cache_pages=self.engine_vm.cache_pages,
-            stall_some_ns=self.stall_ns - self._stalled_before_ns,
-            stall_full_ns=self.stall_ns - self._stalled_before_ns,
+            guest_cache_pages=engine_vm.cache_pages,
+            stall_some_ns=stalled_ns,
+            stall_full_ns=stalled_ns,
+            stall_avg10=stall["stall_some_avg10"],
+            stall_avg60=stall["stall_some_avg60"],
             balloonable=guest is not None,
-            cold_ages=self._cold_ages(),
+            cold_ages=self._cold_ages() if ages else (),
         )
 
     def destroy(self) -> None:

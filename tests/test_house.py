@@ -39,7 +39,7 @@ testing: agendas orders guests contents memory stores host
 PYTHON_ORDER = """
 -: errors interrupts units names shipped
 metrics: metric sharing guests registry
-policies: base asking esx far_memory ksmtuned proportional proxmox senpai mom
+policies: base asking esx far_memory ksmtuned kubevirt proportional proxmox senpai mom squeezed hyperv damon poking coach
 settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 -: environment versions
 inputs: bits files heap corpus masim measure synthetic fingerprints model similarity store summary fit

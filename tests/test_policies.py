@@ -235,48 +235,6 @@ def test_mom_tunes_ksm_beside_its_balloons():
     assert decide("mom", snapshot(0, vm), tune_ksm=False).scan_pages is None
 
 
-# -- esx ---------------------------------------------------------------------------------------------------------------
-
-
-def esx_pair(active_a=4000, active_b=0, shares_a=1000, shares_b=1000, **b):
-    return (
-        VmView(name="a", configured_pages=5000, held_pages=4000, active_pages=active_a, shares=shares_a),
-        VmView(name="b", configured_pages=5000, held_pages=4000, active_pages=active_b, shares=shares_b, **b),
-    )
-
-
-@pytest.mark.parametrize(
-    ("free", "vms", "balloons", "reclaim"),
-    [
-        (400, esx_pair(), {}, {}),  # not below soft
-        (399, esx_pair(), {"b": 201}, {}),  # soft: up to high, from the idle VM
-        (200, esx_pair(), {"b": 400}, {}),
-        (199, esx_pair(), {}, {"b": 401}),  # hard: the host pages
-        (300, esx_pair(balloonable=False), {"a": 300}, {}),  # the one that can
-        (300, esx_pair(4000, 4000, shares_a=1000, shares_b=3000), {"a": 300}, {}),  # fewer shares for the same
-        # idle costs four times: 1000 shares in use beat 3000 idle ones, 5000 idle ones do not lose
-        (300, esx_pair(shares_b=3000), {"b": 300}, {}),
-        (300, esx_pair(shares_b=5000), {"a": 300}, {}),
-        (300, esx_pair(reservation_pages=3900), {"a": 200, "b": 100}, {}),
-    ],
-)
-def test_esx_vectors(free, vms, balloons, reclaim):
-    targets = decide("esx", snapshot(free, *vms))
-    assert (targets.balloon_pages, targets.reclaim_pages) == (balloons, reclaim)
-
-
-def test_esx_without_balloons_pages():
-    vms = [replace(vm, balloonable=False) for vm in esx_pair()]
-    assert decide("esx", snapshot(300, *vms)).reclaim_pages == {"b": 300}
-
-
-def test_esx_balloon_stops_at_its_cap_and_deflates_above_high():
-    (a, b) = esx_pair()
-    full = replace(b, balloon_pages=3250)
-    assert decide("esx", snapshot(300, full)).balloon_pages == {}
-    assert decide("esx", snapshot(700, a, full)).balloon_pages == {"b": 3150}
-
-
 # -- senpai, tmo, far memory -------------------------------------------------------------------------------------------
 
 

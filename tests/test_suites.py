@@ -430,18 +430,3 @@ def test_proxmox_moves_balloons_in_a_suite(tmp_path, context):
             if record.preset == "proxmox" and record.scenario == "s-200"
         ]
     assert found == {25: [("done", True, True)], 0: [("done", False, False)]}
-
-
-@pytest.mark.parametrize(
-    ("preset", "percent"), [("senpai-scaled", 150), ("tmo-scaled", 100), ("far-memory-scaled", 100)]
-)
-def test_presets_scaled_to_the_suites_have_a_part_in_their_numbers(monkeypatch, context, preset, percent):
-    """The published constants are for servers: under those these deciders change nothing in any suite."""
-    whole = suite.load("quick")
-    kept = [scenario.model_copy(update={"overcommit_percent": [percent]}) for scenario in whole.scenarios[-1:]]
-    cut = whole.model_copy(update={"tiers": {}, "scenarios": kept})
-    monkeypatch.setattr(suite, "load", lambda asked: cut)
-    for name, acts in ((preset, True), (preset.removesuffix("-scaled"), False)):
-        (record,) = (run_cell(context, cell) for cell in plan.make("quick", "quick", only=[name]).cells)
-        assert record.status == "done" and (record.counters["decisions_acted"] > 0) == acts
-        assert (record.counters["reclaim_proactive"] > 0) == acts

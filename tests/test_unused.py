@@ -47,6 +47,14 @@ def test_decisions_on_marks_of_long_ago_are_named():
     assert unused([of("tmo", {**host, "balloon": "tmo"})]) == [], "it does not weigh them"
 
 
+def test_ages_to_which_nothing_is_counted_are_named():
+    """Far memory looks at ages from 120 s on; 127 harvests of 100 ms are 12.7 s."""
+    host = {"balloon": "far-memory", "decider_options": {"interval_ns": 60 * 10**9, "min_age_ns": 120 * 10**9}}
+    (said,) = unused([of("far-memory", {**host, "harvest_interval": 100_000_000})])
+    assert "looks at ages from 2min on" in said and "are counted to 12700ms" in said
+    assert unused([of("far-memory", {**host, "harvest_interval": 30 * 10**9})]) == []
+
+
 @pytest.mark.parametrize("sharing", ["hash", "ksm", "esx", "zero-only"])
 def test_no_pass_is_counted_in_which_no_page_was_there(sharing):
     host = memvirt.Host(memory="8MiB", sharing=sharing, content="fingerprint", seed=1)

@@ -21,6 +21,12 @@ SNAPSHOT: Mapping[str, tuple[str, str]] = {
     "free_pages": ("pages", "free host frames"),
     "low_pages": ("pages", "watermark: below it the background reclaimer wakes"),
     "high_pages": ("pages", "watermark: up to it the background reclaimer works"),
+    "stall_some_ns": ("ns", "time in which at least one VM stalled for memory, since the previous decision"),
+    "swap_pages": ("pages", "slots of all swap areas"),
+    "swap_used_pages": ("pages", "slots in use"),
+    "swapped_out_pages": ("pages", "written to swap since the host was made"),
+    "reclaimed_pages": ("pages", "taken by reclaim_pages since the host was made"),
+    "reclaim_ns": ("ns", "simulated processor time that this took"),
     "vms": ("VmView", "the VMs, in the order in which they were created; fields below"),
     "memo": ("name -> integers", "what the decider's last answer held in Targets.memo"),
 }
@@ -37,6 +43,8 @@ VM_VIEW: Mapping[str, tuple[str, str]] = {
     "guest_cache_pages": ("pages", "page cache inside the guest"),
     "stall_some_ns": ("ns", "time it stalled for memory in the last interval"),
     "stall_full_ns": ("ns", "the same; a VM is one task, so both are equal"),
+    "stall_avg10": ("1/100 %", "share of time it stalled, as PSI's average of 10 s"),
+    "stall_avg60": ("1/100 %", "the same of 60 s"),
     "balloonable": ("bool", "False: it has no guest, so only the host can reclaim from it"),
     "cold_ages": ("ColdAge", "(age_ns, cold_pages, promoted_pages) by ascending age: pages idle for at least that long, and "
                   "those used again after it in the last interval"),

@@ -37,6 +37,7 @@ class Asked:
         self._rule: Callable[[Snapshot], object] = rule
         self._file = file_of(decider)
         self.interval_ns = interval_of(decider)
+        self.wants_ages = bool(getattr(decider, "wants_ages", True))  # they are most of what a snapshot costs
 
     def answer(self, snapshot: Snapshot) -> Targets:
         """What it wants. DeciderError for whatever it does wrong."""

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 
+OLDEST = 127  # harvests of accessed marks that a page's age is counted to
+
 
 class Bounds(NamedTuple):
     """Which numbers an option takes, as part of its type."""
@@ -61,6 +63,8 @@ class VmView:
     guest_cache_pages: int = 0
     stall_some_ns: int = 0  # during the last interval
     stall_full_ns: int = 0
+    stall_avg10: int = 0  # as PSI's, of 10 and of 60 s, in 1/100 % of time
+    stall_avg60: int = 0
     balloonable: bool = True  # False: no guest, so only the host can reclaim from it
     cold_ages: tuple[ColdAge, ...] = ()
 
@@ -91,6 +95,12 @@ class Snapshot:
     free_pages: int
     low_pages: int  # watermarks, in free frames
     high_pages: int
+    stall_some_ns: int = 0  # time in which some VM stalled for memory, since the previous decision
+    swap_pages: int = 0  # slots of all swap areas
+    swap_used_pages: int = 0
+    swapped_out_pages: int = 0  # written to swap since the host was made
+    reclaimed_pages: int = 0  # taken because a decider asked, since the host was made
+    reclaim_ns: int = 0  # processor time that this took
     vms: tuple[VmView, ...] = ()
     memo: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 

@@ -1,114 +1,243 @@
-"""VMware ESX as described at OSDI 2002: shares-per-page with a tax on idle memory.
+"""VMware ESX as described at OSDI 2002, and what ESXi 6 made of it: who has how much memory, and who gives.
 
-Memory is taken from the VM that pays least for what it holds: the one with the lowest adjusted ratio
-rho = S / (P * (f + k * (1 - f))), S shares, P pages, f the fraction of them in use, k = 1 / (1 - tau). With the idle
-tax tau = 75 % an idle page costs as much as four used ones. Free memory names the state: high above 6 % of the host,
-soft above 4, hard above 2, low above 1. In soft memory comes from balloons (from paging where a balloon cannot help),
-in hard and low the host pages. In every reclaim state the goal is to be above high again. Blocking VMs in the low state
-is the host's doing and not expressed here.
+**States.** Free memory names the state: high, soft, hard, low. The lower thresholds are per cent of the host (2002: soft
+below 4, hard below 2, low below 1, high from 6 on) or of minFree, which grows more slowly than the host (ESXi: 6 % of the
+first 4 GiB, 4 % of the next 8, 2 % of the next 16, 1 % of the rest; soft below 64 % of it, hard below 32, low below 16,
+high from 100 on). A state is entered at once when free memory falls below its threshold, and left, one at a time, when
+free memory is `hysteresis_percent` above that of the next. Every reclaiming state aims at the high threshold.
 
-In integers: P * (f + k * (1 - f)) = (A * (100 - tau) + (P - A) * 100) / (100 - tau) with A = active pages, so ratios
-are compared by cross multiplication and nothing is rounded.
+    high    nothing is taken                     soft    balloons; the host pages where a balloon cannot help
+    hard    the host pages                       low     the same; what ESX does beside it, blocking VMs that are above
+                                                         their target, is the host's doing and not expressed here
+
+**Targets.** Each VM is due an allocation: as though every VM had all that it asks for, and memory were taken back page by
+page from the one that pays least for what it holds (min-funding revocation), down to its reservation. What it pays is
+rho = S / (P * (f + k * (1 - f))), S shares, P pages, f the part of them in use, k = 1 / (1 - tau): with the idle tax tau =
+75 % an idle page costs as much as four used ones. That has a closed form: there is one price at which all that are not at
+their bounds pay alike. So it is found by bisection, over all VMs at once. What a VM asks for is all that it may have
+(configured size or limit), or what it holds, if its guest has memory free that it does not use.
+A VM that is due more than its size has its balloon made smaller, in every state, by no more in all than would bring
+free memory down to the soft threshold. One that holds more than it is due gives, in the states that take.
+
+**Estimate.** f is a sample: `sample_pages` pages of each VM, watched for `sample_ns`. A slow and a fast moving average of
+it are kept, and a fast one that counts the period that is not over yet; the largest counts, so that memory is used as
+soon as it is touched and idle only after a while. The engine's accessed marks stand for the watched pages: each is drawn
+anew, as touched with the probability that marks give. The preset collects marks as often as ESX ends a period; what the
+unfinished period has seen is then no newer than they. A VM that was not yet watched for a period counts as using all.
+
+**When.** The rule looks every `interval_ns`, as the balloon driver asks for its target each second; it acts every
+`rebalance_ns`, when the state changes, when a VM has come or gone, and at each look in the states that page.
+
+In integers: P * (f + k * (1 - f)) = (A * (100 - tau) + (P - A) * 100) / (100 - tau) with A = f * P.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
 
 from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView, changed_balloons, inflation
 
-_STEPS = 256  # one decision hands out its pages in at most about this many turns
+_Row = NDArray[np.int64]
+_PPM = 1_000_000
+_SCALE = 1024  # of prices
+_HIGH, _SOFT, _HARD, _LOW = range(4)
+_WANTS_MORE = 32  # a guest with less than a 32nd of its size free asks for more
+_MIB = 256  # pages
+# minFree: per cent of so many GiB, then of the next (VMware, vSphere's "sliding scale")
+_SCALE_OF_MIN_FREE = ((6, 4), (4, 8), (2, 16), (1, 1 << 20))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Esx:
-    """Lowest adjusted shares-per-page gives; thresholds are per cent of host memory."""
+    """Allocations by shares, idle tax, reservation, limit; taken as free memory's state says."""
 
-    weighs_marks: ClassVar[bool] = True
-    interval_ns: Positive = 15_000_000_000
+    wants_ages: ClassVar[bool] = False
+    interval_ns: Positive = 1_000_000_000
+    rebalance_ns: Positive = 15_000_000_000
     idle_tax_percent: Percent = 75
-    high_percent: Percent = 6
-    soft_percent: Percent = 4
-    hard_percent: Percent = 2
+    of_min_free: bool = False  # thresholds are per cent of minFree, not of the host
+    high_percent: int = 6
+    soft_percent: int = 4
+    hard_percent: int = 2
+    low_percent: int = 1
+    hysteresis_percent: Percent = 10
     balloon_max_percent: Percent = 65
+    sample_ns: Positive = 30_000_000_000
+    sample_pages: Positive = 100
+    slow_percent: Percent = 10  # weight of a new sample in the averages
+    fast_percent: Percent = 50
+
+    def __post_init__(self) -> None:
+        marks = [(name, getattr(self, f"{name}_percent")) for name in ("high", "soft", "hard", "low")]
+        for (above, much), (below, little) in pairwise(marks):
+            if little > much:
+                raise ValueError(
+                    f"{below}_percent is {little}, above {above}_percent, {much}; high >= soft >= hard >= low"
+                )
 
     def decide(self, snapshot: Snapshot) -> Targets:
-        high = snapshot.total_pages * self.high_percent // 100
-        soft = snapshot.total_pages * self.soft_percent // 100
-        hard = snapshot.total_pages * self.hard_percent // 100
-        balloons = {vm.name: vm.balloon_pages for vm in snapshot.vms}
-        reclaim: dict[str, int] = {}
-        if snapshot.free_pages < soft:
-            need = high - snapshot.free_pages
-            if snapshot.free_pages >= hard:
-                taken = self._take(snapshot, need, self._balloon_room)
-                balloons = {vm.name: vm.balloon_pages + inflation(vm, taken[vm.name]) for vm in snapshot.vms}
-                need -= sum(taken.values())
-                paged = self._take(snapshot, need, lambda vm: 0 if self._balloon_room(vm) else _evictable(vm))
+        vms = snapshot.vms
+        marks = self.thresholds(snapshot.total_pages)
+        was, balanced_ns, seen_vms, *period = snapshot.memo.get("esx", (_HIGH, -self.rebalance_ns, 0, 0, 0))
+        state = self._state(was, snapshot.free_pages, marks)
+        fleet = crc32("\0".join(vm.name for vm in vms).encode())
+        memo, active = self._estimate(snapshot, period[0], period[1])
+        due = state != was or fleet != seen_vms or snapshot.now_ns - balanced_ns >= self.rebalance_ns
+        head = (state, snapshot.now_ns if due else balanced_ns, fleet, *memo.pop("esx"))
+        memo["esx"] = head
+        if not vms or not (due or state >= _HARD):
+            return Targets(memo=memo)
+        held = _row(vm.held_pages for vm in vms)
+        aim = marks[_HIGH] * (100 + self.hysteresis_percent) // 100
+        allocation = self._allocations(vms, active * held // _PPM, int(held.sum()) + snapshot.free_pages - aim)
+        given = self._given(vms, allocation, snapshot.free_pages - marks[_SOFT])
+        take = self._taken(held - allocation, aim - snapshot.free_pages) if state != _HIGH else 0 * held
+        balloons, reclaim = self._how(vms, take, state)
+        for vm, pages in zip(vms, given.tolist(), strict=True):
+            if pages:
+                balloons[vm.name] = vm.balloon_pages - pages
+        return Targets(
+            balloon_pages=changed_balloons(vms, balloons, self.balloon_max_percent), reclaim_pages=reclaim, memo=memo
+        )
+
+    # ---- states
+
+    def thresholds(self, total_pages: int) -> tuple[int, int, int, int]:
+        """Free pages from which the state is high, and below which it is soft, hard, low."""
+        whole = min_free(total_pages) if self.of_min_free else total_pages
+        high, soft, hard, low = self.high_percent, self.soft_percent, self.hard_percent, self.low_percent
+        return whole * high // 100, whole * soft // 100, whole * hard // 100, whole * low // 100
+
+    def _state(self, was: int, free: int, marks: tuple[int, int, int, int]) -> int:
+        """The state of free memory, coming from another: down at once, up by one and only well above its threshold."""
+        below = sum(free < mark for mark in marks[1:])
+        if below >= was:
+            return below
+        # high is left below soft, and soft is left for high above the high threshold: the mark of the state above
+        return was - 1 if free * 100 >= marks[was - 1] * (100 + self.hysteresis_percent) else was
+
+    # ---- the estimate of what is in use
+
+    def _estimate(self, snapshot: Snapshot, began_ns: int, period: int) -> tuple[dict[str, tuple[int, ...]], _Row]:
+        """The memo of the averages, and the part of each VM in use, ppm of what it holds."""
+        vms = snapshot.vms
+        over = snapshot.now_ns - began_ns >= self.sample_ns
+        touched = self._sampled(vms, period)
+        memo: dict[str, tuple[int, ...]] = {}
+        active = []
+        for vm, part in zip(vms, touched.tolist(), strict=True):
+            known, slow, fast, seen = snapshot.memo.get(f"vm:{vm.name}", (0, 0, 0, 0))
+            seen = max(seen, part)
+            if over and known:
+                slow += (seen - slow) * self.slow_percent // 100
+                fast += (seen - fast) * self.fast_percent // 100
+            elif over:
+                slow = fast = seen
+            unfinished = fast + (seen - fast) * self.fast_percent // 100
+            memo[f"vm:{vm.name}"] = (int(known or over), slow, fast, 0 if over else seen)
+            active.append(max(slow, fast, unfinished) if known or over else _PPM)
+        memo["esx"] = (snapshot.now_ns, period + 1) if over else (began_ns, period)
+        return memo, _row(active)
+
+    def _sampled(self, vms: tuple[VmView, ...], period: int) -> _Row:
+        """Of the watched pages of each VM, how many were touched, ppm; the same at every look in one period if the marks
+        are, whatever other VMs there are."""
+        part = _row(vm.active_pages * _PPM // max(1, vm.held_pages) for vm in vms)
+        if not vms:
+            return part
+        keys = np.array([crc32(vm.name.encode()) << 32 | (period & 0xFFFFFFFF) for vm in vms], np.uint64)
+        draws = _mixed(
+            keys[:, None] + np.arange(1, self.sample_pages + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        )
+        hits = (draws % np.uint64(_PPM)) < np.minimum(part, _PPM).astype(np.uint64)[:, None]
+        touched: _Row = hits.sum(axis=1, dtype=np.int64) * _PPM // self.sample_pages
+        return touched
+
+    # ---- allocations
+
+    def _allocations(self, vms: tuple[VmView, ...], active: _Row, memory: int) -> _Row:
+        """Pages that each VM is due of so much memory: all that is asked for if it fits, else at one price for all."""
+        shares, least = _row(vm.shares for vm in vms), _row(vm.reservation_pages for vm in vms)
+        most = np.maximum(least, _row(_asked(vm) for vm in vms))
+        if int(most.sum()) <= memory:
+            return most
+        used = 100 - self.idle_tax_percent
+        active = np.minimum(active, most)
+        top = np.where(shares > 0, (active * used + (most - active) * 100) * _SCALE // np.maximum(shares, 1) + 1, 0)
+
+        def at(price: int) -> _Row:
+            """What each gets for that much of charge for a share."""
+            charge = shares * np.minimum(price, top) // _SCALE
+            inside = active if used == 0 else np.minimum(charge // max(used, 1), active)
+            pages = inside + np.maximum(0, charge - active * used) // 100
+            return np.clip(np.where(shares > 0, pages, least), least, most)
+
+        low, high = 0, int(top.max(initial=0))
+        while low < high:
+            middle = (low + high + 1) // 2
+            if int(at(middle).sum()) <= memory:
+                low = middle
             else:
-                paged = self._take(snapshot, need, _evictable)
-            reclaim = {name: pages for name, pages in paged.items() if pages}
-        elif snapshot.free_pages > high:
-            given = self._give(snapshot, snapshot.free_pages - high)
-            balloons = {vm.name: vm.balloon_pages - given[vm.name] for vm in snapshot.vms}
-        changes = changed_balloons(snapshot.vms, balloons, self.balloon_max_percent)
-        return Targets(balloon_pages=changes, reclaim_pages=reclaim)
+                high = middle - 1
+        return at(low)
 
-    def _balloon_room(self, vm: VmView) -> int:
-        if not vm.balloonable:
-            return 0
-        return max(0, min(_evictable(vm), vm.balloon_bounds(self.balloon_max_percent)[1] - vm.balloon_pages))
+    def _given(self, vms: tuple[VmView, ...], allocation: _Row, spare: int) -> _Row:
+        """By how much each balloon is made smaller: what VMs are due beyond their size, no more in all than is spare."""
+        room = _row(min(vm.balloon_pages, max(0, due - vm.size_pages)) if vm.balloonable else 0
+                    for vm, due in zip(vms, allocation.tolist(), strict=True))  # fmt: skip
+        total = int(room.sum())
+        return room if total <= spare else room * max(spare, 0) // max(total, 1)
 
-    def _take(self, snapshot: Snapshot, need: int, room: Callable[[VmView], int]) -> dict[str, int]:
-        """Pages to take from each VM, one step at a time from the one with the lowest ratio."""
-        taken = {vm.name: 0 for vm in snapshot.vms}
-        left = {vm.name: room(vm) for vm in snapshot.vms}
-        step = max(1, need // _STEPS)
-        while need > 0:
-            givers = [vm for vm in snapshot.vms if left[vm.name]]
-            if not givers:
-                break
-            victim = self._lowest(givers, {vm.name: vm.held_pages - taken[vm.name] for vm in givers})
-            pages = min(step, need, left[victim.name])
-            taken[victim.name] += pages
-            left[victim.name] -= pages
-            need -= pages
-        return taken
+    def _taken(self, excess: _Row, need: int) -> _Row:
+        """What VMs give that hold more than they are due: all of it, or as much of each as is needed."""
+        excess = np.maximum(excess, 0)
+        total = int(excess.sum())
+        return excess if total <= need else excess * max(need, 0) // max(total, 1)
 
-    def _give(self, snapshot: Snapshot, surplus: int) -> dict[str, int]:
-        """Pages of balloon to return to each VM, one step at a time to the one with the highest ratio."""
-        given = {vm.name: 0 for vm in snapshot.vms}
-        step = max(1, surplus // _STEPS)
-        while surplus > 0:
-            takers = [vm for vm in snapshot.vms if vm.balloonable and vm.balloon_pages > given[vm.name]]
-            if not takers:
-                break
-            held = {vm.name: vm.held_pages + given[vm.name] for vm in takers}
-            winner = takers[0]
-            for vm in takers[1:]:
-                if self._pays_less(winner, held[winner.name], vm, held[vm.name]):
-                    winner = vm
-            pages = min(step, surplus, winner.balloon_pages - given[winner.name])
-            given[winner.name] += pages
-            surplus -= pages
-        return given
-
-    def _lowest(self, vms: list[VmView], held: dict[str, int]) -> VmView:
-        victim = vms[0]
-        for vm in vms[1:]:
-            if self._pays_less(vm, held[vm.name], victim, held[victim.name]):
-                victim = vm
-        return victim
-
-    def _pays_less(self, one: VmView, one_held: int, other: VmView, other_held: int) -> bool:
-        """Whether the first VM's adjusted shares-per-page is strictly the lower."""
-        return one.shares * self._charge(other, other_held) < other.shares * self._charge(one, one_held)
-
-    def _charge(self, vm: VmView, held: int) -> int:
-        """Pages held, idle ones taxed, times (100 - tax)."""
-        active = min(vm.active_pages, held)
-        return max(1, active * (100 - self.idle_tax_percent) + (held - active) * 100)
+    def _how(self, vms: tuple[VmView, ...], take: _Row, state: int) -> tuple[dict[str, int], dict[str, int]]:
+        """Balloon sizes, and pages that the host pages out, by which so much is taken."""
+        balloons: dict[str, int] = {}
+        reclaim: dict[str, int] = {}
+        for vm, pages in zip(vms, take.tolist(), strict=True):
+            pages = min(pages, max(0, vm.held_pages - vm.reservation_pages))
+            if pages and state == _SOFT and vm.balloonable:
+                room = max(0, vm.balloon_bounds(self.balloon_max_percent)[1] - vm.balloon_pages)
+                more = min(room, inflation(vm, pages))
+                balloons[vm.name] = vm.balloon_pages + more
+                pages = max(0, pages - room)
+            if pages:
+                reclaim[vm.name] = pages
+        return balloons, reclaim
 
 
-def _evictable(vm: VmView) -> int:
-    return max(0, vm.held_pages - vm.reservation_pages)
+def min_free(total_pages: int) -> int:
+    """minFree in pages: each step of the scale in whole MiB, as it is published (899 MiB of 28 GiB)."""
+    left, found = total_pages // _MIB, 0
+    for percent, gib in _SCALE_OF_MIN_FREE:
+        part = min(left, gib * 1024)
+        found += part * percent // 100
+        left -= part
+    return found * _MIB
+
+
+def _asked(vm: VmView) -> int:
+    """The most that a VM has a use for: all that it may have, or what it holds if its guest has memory left."""
+    most = vm.configured_pages if vm.limit_pages is None else min(vm.limit_pages, vm.configured_pages)
+    full = not vm.balloonable or vm.guest_free_pages * _WANTS_MORE < vm.size_pages
+    return most if full else min(most, vm.held_pages)
+
+
+def _row(numbers: Iterable[int]) -> _Row:
+    return np.fromiter(numbers, np.int64)
+
+
+def _mixed(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014)."""
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))

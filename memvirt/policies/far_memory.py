@@ -17,7 +17,7 @@ _MINUTE_NS = 60_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FarMemory:
-    """Per-VM cold-age threshold from the K-th percentile of past best ages."""
+    """Per-VM cold-age threshold: a percentile of past best ages."""
 
     weighs_marks: ClassVar[bool] = True
     interval_ns: Positive = _MINUTE_NS

@@ -11,6 +11,7 @@ what the kernel looks at (see `mom`).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from memvirt.policies.base import Percent, Positive, Snapshot, Targets, clamp
 
@@ -23,6 +24,7 @@ _MS = 1_000_000
 class KsmTuned:
     """Scan rate from host pressure; moves no balloon."""
 
+    wants_ages: ClassVar[bool] = False
     interval_ns: Positive = 60_000_000_000
     threshold_percent: Percent = 20
     threshold_pages: int = 512  # 2048 kB

@@ -13,6 +13,7 @@ The rule oscillates around its threshold by design: what it takes at 19.9 % it g
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from memvirt.policies.base import Percent, Positive, PositivePercent, Snapshot, Targets, VmView, changed_balloons
 from memvirt.policies.ksmtuned import KsmTuned
@@ -26,6 +27,7 @@ _KSM = KsmTuned(threshold_pages=0, least_sleep_ns=1, first_pages=100)
 class Mom:
     """Uniform pressure on all guests from the host's free memory."""
 
+    wants_ages: ClassVar[bool] = False
     interval_ns: Positive = 10_000_000_000
     pressure_percent: PositivePercent = 20
     critical_percent: Percent = 5

@@ -16,6 +16,7 @@ class Proportional:
     """
 
     weighs_marks: ClassVar[bool] = True
+    wants_ages: ClassVar[bool] = False
     interval_ns: Positive = 1_000_000_000
     headroom_percent: Percent = 2
 

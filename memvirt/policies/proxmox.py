@@ -14,6 +14,7 @@ The minimum is the VM's reservation; a VM without one, or with no shares, takes 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView, changed_balloons
 
@@ -22,6 +23,7 @@ from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView, 
 class Proxmox:
     """Share-proportional sizes around a host target; needs reservations."""
 
+    wants_ages: ClassVar[bool] = False
     interval_ns: Positive = 10_000_000_000
     host_used_percent: Percent = 80
     deadband_pages: int = 2560  # 10 MiB

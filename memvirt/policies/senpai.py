@@ -13,6 +13,7 @@ stalled. The form is published; the constants 0.0005, 0.1 % and 6 s are only par
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from memvirt.policies.base import Positive, Snapshot, Targets, VmView, clamp
 
@@ -23,6 +24,7 @@ _PPM = 1_000_000
 class Senpai:
     """Probe each VM's limit down by at most 1 % and back off by the square of its stall."""
 
+    wants_ages: ClassVar[bool] = False
     interval_ns: Positive = 1_000_000_000
     target_us: Positive = 10_000  # stall per period
     grace: int = 5  # decisions between two probes
@@ -62,6 +64,7 @@ class Senpai:
 class Tmo:
     """Reclaim a small part of every VM that stalls less than the threshold."""
 
+    wants_ages: ClassVar[bool] = False
     interval_ns: Positive = 6_000_000_000
     ratio_ppm: int = 500  # 0.0005
     threshold_ppm: int = 1000  # 0.1 % of time

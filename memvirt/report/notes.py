@@ -20,7 +20,6 @@ from memvirt.report.statistics import MIN_SEEDS
 from memvirt.report.summary import Group, idle, ratio_label
 from memvirt.report.unused import unused
 from memvirt.results.record import Record
-from memvirt.settings.presets import names
 
 IDLE = "†"  # behind a preset whose decider had no part in the numbers
 DIGITS = re.compile(r"\d+")
@@ -130,14 +129,12 @@ def idle_deciders(records: Sequence[Record]) -> list[str]:
     nothing = (
         "was asked {} times and changed nothing: its thresholds and floors are for larger hosts, or nothing was wanting"
     )
-    scaled = {name.removesuffix("-scaled"): f"; or run {name}" for name in names() if name.endswith("-scaled")}
     return [
         (
             f"the decider '{decider}' of {preset} {never} --set decider_options.interval_ns=..."
             if not asked
             else f"the decider '{decider}' of {preset} {nothing.format(asked)}; see 'memvirt explain {preset}'"
         )
-        + scaled.get(preset, "")
         + ". Its rows are not ranked."
         for preset, (decider, asked) in idle(records).items()
     ]

@@ -5,6 +5,7 @@
     guests that reported no page         though free page reporting is on: phases shorter than its delay, blocks too large
     marks older than decisions           a decider that weighs accessed marks is asked more often than they are collected,
                                          so most of its decisions are made on what an earlier one knew
+    marks younger than decisions         a decider looks at ages to which marks, collected so often, are never counted
 
 Deciders that were never asked, or changed nothing, are in `notes`.
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 from memvirt import policies
 from memvirt.names import DECIDERS
+from memvirt.policies.base import OLDEST
 from memvirt.report.escape import plain
 from memvirt.results.record import Record
 from memvirt.units import format_time
@@ -29,7 +31,13 @@ def unused(records: Sequence[Record]) -> list[str]:
     for record in records:
         if record.status == "done" and record.role == "column" and record.kind != "trace":
             columns.setdefault(record.preset, []).append(record)
-    return [*_not_round(columns), *_never_took(columns), *_never_reported(columns), *_old_marks(columns)]
+    return [
+        *_not_round(columns),
+        *_never_took(columns),
+        *_never_reported(columns),
+        *_young_marks(columns),
+        *_old_marks(columns),
+    ]
 
 
 def _host(record: Record) -> Mapping[str, Any]:
@@ -102,6 +110,21 @@ def _old_marks(columns: Mapping[str, Sequence[Record]]) -> list[str]:
                 f"The decider '{decider}' of {plain(name)} weighs accessed marks, which are collected every "
                 f"{format_time(marks)}, and is asked every {format_time(every)}: most of its decisions know no more "
                 f"than the one before."
+            )
+    return lines
+
+
+def _young_marks(columns: Mapping[str, Sequence[Record]]) -> list[str]:
+    """Deciders that look at ages to which accessed marks, collected so often, are never counted."""
+    lines = []
+    for name, own in columns.items():
+        host = _host(own[0])
+        least, marks = host.get("decider_options", {}).get("min_age_ns"), host.get("harvest_interval")
+        if isinstance(least, int) and isinstance(marks, int) and least > OLDEST * marks:
+            lines.append(
+                f"The decider '{host.get('balloon')}' of {plain(name)} looks at ages from {format_time(least)} on, and "
+                f"accessed marks that are collected every {format_time(marks)} are counted to {format_time(OLDEST * marks)}: "
+                f"nothing is ever that old. Let them be collected less often: --set harvest_interval=30s."
             )
     return lines
 
