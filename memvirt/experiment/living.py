@@ -140,7 +140,7 @@ class Living(Named):
         if decider is None:
             return
         marks_ns, lasts_ns = column.harvest_interval, time.settle + time.duration
-        watches_ns, age_ns = getattr(decider, "watches_ns", 0), getattr(decider, "least_age_ns", 0)
+        watches_ns, age_ns = getattr(decider, "warmup_ns", 0), getattr(decider, "min_age_ns", 0)
         lasts, marks = format_time(lasts_ns), format_time(marks_ns)
         why = ""
         if decider.interval_ns > time.duration:

@@ -35,8 +35,6 @@ Positive = Annotated[int, Bounds(1)]
 Percent = Annotated[int, Bounds(0, 100)]
 PositivePercent = Annotated[int, Bounds(1, 100)]
 
-OLDEST = 127  # harvests of accessed marks that a page's age is counted to
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdAge:
@@ -120,9 +118,9 @@ class Targets:
 class Decider(Protocol):
     """The interface of a decider; `interval_ns` says how often the host asks it.
 
-    It may also say what it needs before it can change anything, so that a scenario too short for that is refused:
-    `weighs_marks`, that it goes by accessed marks; `watches_ns`, for how long it only watches at first; `least_age_ns`, how
-    long a page must have been cold before it takes it.
+    It may also say what it needs before it can change anything, so that a fleet's life too short for that is refused:
+    `weighs_marks`, that it goes by accessed marks; `warmup_ns`, for how long it only watches at first; `min_age_ns`, how long
+    a page must have been cold before it takes it.
     """
 
     @property

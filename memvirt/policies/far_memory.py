@@ -27,16 +27,6 @@ class FarMemory:
     min_age_ns: int = 2 * _MINUTE_NS
     history: Positive = 120  # best ages kept
 
-    @property
-    def watches_ns(self) -> int:
-        """For how long it only watches at first."""
-        return self.warmup_ns
-
-    @property
-    def least_age_ns(self) -> int:
-        """How long a page must have been cold before it takes it."""
-        return self.min_age_ns
-
     def decide(self, snapshot: Snapshot) -> Targets:
         reclaim: dict[str, int] = {}
         memo: dict[str, tuple[int, ...]] = {}
