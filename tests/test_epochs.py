@@ -13,12 +13,11 @@ import pytest
 from memvirt.experiment import plan
 from memvirt.experiment.cell import prepare, run_cell
 from memvirt.experiment.scenario import Tier
-from memvirt.experiment.suite import load, names
 from memvirt.inputs import synthetic
 from memvirt.shipped import SUITES
 
 S = 10**9
-LIVING = [name for name in names() if any(spec.kind == "life" for spec in load(name).scenarios)]
+LIVING = ["boot-storm", "cold", "day", "host-failure", "ksm-52", "patch-day", "right-size"]
 THRASHES = "right-size"  # at 30 % of its size a VM's pages leave within seconds: no epoch of 10 s can see that
 
 

@@ -8,11 +8,12 @@ list of changes (memvirt.backends.linux.undo), and undo theirs before the next o
 from __future__ import annotations
 
 import os
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from memvirt.backends.linux import counting, ksm, swap
+from memvirt.backends.linux import counting, governing, ksm, pricing, swap
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.tenant import TenantError
 from memvirt.backends.linux.undo import Changes
@@ -21,7 +22,8 @@ from memvirt.errors import ConfigError
 from memvirt.units import PAGE_SIZE, suggest
 
 LEAST_PAGES = 1024
-CHANGING = {**ksm.MECHANISMS, **swap.MECHANISMS}  # those that change this machine's settings
+ANYONE = ChainMap(pricing.ANYONE, governing.MECHANISMS, counting.MECHANISMS)  # it goes through the last one first
+CHANGING = {**ksm.MECHANISMS, **swap.MECHANISMS, **pricing.MECHANISMS}  # those that change this machine's settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Scale:
 
 def mechanisms() -> list[str]:
     """Names of what can be compared."""
-    return [*counting.MECHANISMS, *CHANGING]
+    return [*ANYONE, *CHANGING]
 
 
 def chosen(names: list[str]) -> list[str]:
@@ -78,8 +80,8 @@ def _rows(name: str, scale: Scale, changes: Changes | str) -> Iterator[Row]:
 
 
 def _counted(name: str, scale: Scale, changes: Changes | str) -> Iterator[Row]:
-    if name in counting.MECHANISMS:
-        yield from counting.MECHANISMS[name](scale.pages // 8, scale.seed)
+    if name in ANYONE:
+        yield from ANYONE[name](scale.pages // 8, scale.seed)
     elif isinstance(changes, str):
         raise Missing(changes)
     else:

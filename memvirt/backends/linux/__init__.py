@@ -4,10 +4,13 @@
     undo      every change of this machine is written down before it is made, and undone come what may
     tenant    a process that stands for a VM: its memory, driven access by access (memory: the compiled part)
     counting  what any user can count: first touch, copy-on-write, release
+    userfault the engine's policies on real frames, by userfaultfd (governed: the compiled part); governing: its stories
+    costs     what this machine takes for what the engine has costs for (timed: the compiled part); disk: a disk's
     ksm       page sharing, pass by pass (as root, as all below)
     areas     swap areas of our own: a file, a zram device; the compressed cache in front of a file
     groups    a control group of our own, with a limit on its memory
     swap      what leaves memory, and what comes back
+    pricing   cost beside cost, and which of two ways is faster
 
 Every module measures the kernel and an engine's host with the same accesses, and says both as rows (memvirt.backends.rows).
 """

@@ -168,15 +168,22 @@ def copies(seed: int) -> Iterator[Measured]:
 def zram(seed: int) -> Iterator[Measured]:
     """The kernel's own way to a compressed page and back, as root."""
     kernel.require_root("a zram device is made and turned on as swap")
+    with Changes() as changes:
+        found = list(zram_timed(changes, seed))
+    yield from found
+
+
+def zram_timed(changes: Changes, seed: int) -> Iterator[Measured]:
+    """The same within changes that somebody else undoes."""
     corpus = contents(seed)
     order = _order(seed, "zram", BATCH)
     plain = plain_pages(corpus)
     sources = plain[Bits("calibrate", seed, "contents").below(len(plain), BATCH)]
     stored: list[float] = []
-    with Changes() as changes, Tenant(np.ascontiguousarray(corpus.pages)) as tenant:
-        areas.one_page_at_a_time(changes)
-        areas.no_zswap(changes)
-        areas.zram(changes, BATCH)
+    areas.one_page_at_a_time(changes)
+    areas.no_zswap(changes)
+    areas.zram(changes, BATCH)
+    with Tenant(np.ascontiguousarray(corpus.pages)) as tenant:
         tenant.ask("make", BATCH)
         tenant.ask("drive", np.arange(BATCH, dtype=np.uint32), np.full(BATCH, FILL, np.uint8), sources)
 

@@ -21,9 +21,9 @@ MOUNTS = Path("/proc/self/mounts")
 class Group:
     """The group, empty. A process joins by writing its number to `joins`."""
 
-    def __init__(self, changes: Changes, pages: int) -> None:
+    def __init__(self, changes: Changes, pages: int, version: int | None = None) -> None:
         kernel.require_root("a memory control group is made")
-        parent, self.version = place()
+        parent, self.version = place() if version is None else place(version)
         self.path = parent / f"memvirt-{os.getpid()}-{secrets.token_hex(4)}"
         changes.will_undo("rmdir", str(self.path))
         try:
@@ -57,15 +57,20 @@ class Group:
             reader.join()
 
 
-def place() -> tuple[Path, int]:
-    """Where groups with a memory controller are made, and of which version. Missing where there is none."""
+def place(version: int | None = None) -> tuple[Path, int]:
+    """Where groups with a memory controller are made, and of which version: the one that is asked for. Missing where there
+    is none: the kernel gives a controller to one version at a time."""
     unified = None
     for line in kernel.read(MOUNTS).splitlines():
         _, folder, kind, options, *_ = line.split()
         if kind == "cgroup" and "memory" in options.split(","):
-            return Path(folder), 1
+            if version in (None, 1):
+                return Path(folder), 1
+            raise Missing(f"the memory controller is bound to control groups of version 1 here ({folder})")
         if kind == "cgroup2":
             unified = Path(folder)
+    if version == 1:
+        raise Missing("no control groups of version 1 have the memory controller")
     if unified is None:
         raise Missing("no control groups are mounted")
     if "memory" not in kernel.read(unified / "cgroup.controllers").split():

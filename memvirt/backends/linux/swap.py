@@ -161,11 +161,11 @@ class Load:
     sources: NDArray[np.uint32]
 
 
-def _load(pattern: str, pages: int, seed: int, corpus: Corpus) -> Load:
+def load_of(pattern: str, pages: int, seed: int, corpus: Corpus) -> Load:
     """A fifth of the accesses write."""
     bits = Bits("validate", seed, "limit", pattern)
     count = 8 * pages
-    order = _PATTERNS[pattern](bits, pages, count)
+    order = PATTERNS[pattern](bits, pages, count)
     ops = (bits.below(5, count) == 0).astype(np.uint8)
     plain = plain_pages(corpus)
     return Load(pages, order, ops, count // 4, plain[bits.below(len(plain), pages)])
@@ -202,7 +202,7 @@ def _hot_and_scan(bits: Bits, pages: int, count: int) -> NDArray[np.uint32]:
     return np.where(scanning, scan, hot[bits.below(len(hot), count)]).astype(np.uint32)
 
 
-_PATTERNS: dict[str, Callable[[Bits, int, int], NDArray[np.uint32]]] = {
+PATTERNS: dict[str, Callable[[Bits, int, int], NDArray[np.uint32]]] = {
     "zipf": _zipf,
     "uniform": _uniform,
     "loop": _loop,
@@ -211,19 +211,28 @@ _PATTERNS: dict[str, Callable[[Bits, int, int], NDArray[np.uint32]]] = {
 }
 
 
-def limited(device: str, pattern: str, percent: int, changes: Changes, pages: int, seed: int) -> Iterator[Row]:
+def second_version(changes: Changes, pages: int, seed: int) -> Iterator[Row]:
+    """The same limit by control groups of version 2."""
+    yield from limited("zram", "loop", 75, changes, pages, seed, 2)
+
+
+def limited(
+    device: str, pattern: str, percent: int, changes: Changes, pages: int, seed: int, version: int | None = None
+) -> Iterator[Row]:
     """Swap to this device under a limit of `percent` of the pages. A page that came back from zram is written again
     when it goes; one from a file is dropped if nobody wrote to it."""
     name = f"{device}: {pattern} at {percent} % resident"
+    name = f"control groups of version {version}" if version else name
+    groups.place(version)  # before anything is changed
     corpus = contents(seed)
-    load = _load(pattern, pages, seed, corpus)
+    load = load_of(pattern, pages, seed, corpus)
     areas.one_page_at_a_time(changes)
     areas.no_zswap(changes)
     if device == "zram":
         areas.zram(changes, pages)
     else:
         areas.file(changes, pages)
-    theirs = _kernel_side(changes, load, percent, corpus)
+    theirs = kernel_side(changes, load, percent, corpus, version)
     found = {order: _engine_side(load, theirs["resident"], corpus, settings) for order, settings in ORDERS.items()}
     away = "evicted" if device == "zram" else "written"
     yield from _closest(name, "major faults", "faults", (FAULTS_APART, FAULTS_COVERED), theirs, found)
@@ -248,10 +257,13 @@ def _closest(
         yield row if order == closest else row.unless_within(reason, apart[1])
 
 
-def _kernel_side(changes: Changes, load: Load, percent: int, corpus: Corpus) -> dict[str, int]:
-    """Major faults, pages written, and pages that were resident in the mean."""
+def kernel_side(
+    changes: Changes, load: Load, percent: int, corpus: Corpus, version: int | None = None
+) -> dict[str, int]:
+    """Major faults, pages written, pages that were resident in the mean, and ns of an access in the least disturbed part.
+    `version`: of control groups; None: the one that has the memory controller."""
     tables = load.pages // 512 + 64
-    group = groups.Group(changes, load.pages * percent // 100 + tables)
+    group = groups.Group(changes, load.pages * percent // 100 + tables, version)
     with group.fresh(), Tenant(np.ascontiguousarray(corpus.pages)) as tenant:
         every = np.arange(load.pages, dtype=np.uint32)
         tenant.ask("keep", "fill", every, np.full(load.pages, FILL, np.uint8), load.sources)
@@ -261,13 +273,15 @@ def _kernel_side(changes: Changes, load: Load, percent: int, corpus: Corpus) -> 
         tenant.ask("drive_kept", "fill", 0, load.pages)
         tenant.ask("drive_kept", "load", 0, load.warm)
         before = areas.traffic()
-        faults, resident, parts = 0, 0, 4
+        faults, resident, parts, spent = 0, 0, 4, []
         ends = np.linspace(load.warm, len(load.order), parts + 1).astype(int)
         for first, last in pairwise(ends):
-            faults += tenant.ask("drive_kept", "load", int(first), int(last))[1]
+            _, major, ns = tenant.ask("drive_kept", "load", int(first), int(last))
+            faults += major
+            spent.append(ns // int(last - first))
             resident += tenant.ask("resident")[0]
         out = areas.traffic()["pswpout"] - before["pswpout"]
-    return {"faults": faults, "written": out, "evicted": out, "resident": resident // parts}
+    return {"faults": faults, "written": out, "evicted": out, "resident": resident // parts, "ns": min(spent)}
 
 
 def _engine_side(load: Load, resident: int, corpus: Corpus, settings: dict[str, Any]) -> dict[str, int]:
@@ -324,4 +338,5 @@ MECHANISMS: dict[str, Callable[[Changes, int, int], Iterator[Row]]] = {
         f"{device}: {pattern} at {percent} % resident": partial(limited, device, pattern, percent)
         for device, pattern, percent in _LIMITS
     },
+    "control groups of version 2": second_version,
 }
