@@ -125,7 +125,7 @@ def faults(seed: int) -> Iterator[Measured]:
         return touched - began
 
     yield measured("first_touch", "a write to an untouched page of 4 KiB", _batches(once), BATCH)
-    yield measured("release", "giving back a page of many, MADV_DONTNEED", released[1:], BATCH)
+    yield measured("release", "giving back a page, MADV_DONTNEED", released[1:], BATCH)
 
 
 def huge(seed: int) -> Iterator[Measured]:
