@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from memvirt import stores
 from memvirt.engine.host import accesses
 from memvirt.engine.host.engine import Engine
+from memvirt.errors import DeciderError
 from memvirt.policies.asking import Asked
 from memvirt.policies.base import OLDEST, Snapshot, Targets
+from memvirt.units import format_time
 from memvirt.vm import Vm
 
 
@@ -15,10 +17,16 @@ class Decisions:
 
     def __init__(self) -> None:
         self.made = self.acted = 0  # times the decider was asked; of these, the ones that changed something
+        self.clipped = 0  # targets that were more than can be: cut to what a VM has beyond its reservation
         self._last_ns = 0
         self._stalled_before_ns = 0
         self._reclaim_ns = 0  # processor time of what was reclaimed because the decider asked
         self._memo: Mapping[str, tuple[int, ...]] = {}
+
+    def counters(self) -> dict[str, int]:
+        """What is counted of decisions; targets_clipped only if there were some."""
+        clipped = {"targets_clipped": self.clipped} if self.clipped else {}
+        return {"decisions": self.made, "decisions_acted": self.acted, **clipped}
 
     def snapshot(self, engine: Engine, vms: Mapping[str, Vm], now_ns: int, ages: bool = True) -> Snapshot:
         """The host between two turns, and what VMs did since the last decision; without their ages if nobody wants them."""
@@ -50,7 +58,11 @@ class Decisions:
         self.made += 1
         for vm in vms.values():
             vm.mark(asked.wants_ages)
-        self.acted += self.apply(asked.answer(snapshot), engine, vms)
+        try:
+            targets = asked.answer(snapshot)
+        except DeciderError as error:
+            raise DeciderError(f"{error}; decision {self.made}, at {format_time(now_ns)}") from error.__cause__
+        self.acted += self.apply(targets, engine, vms)
 
     def apply(self, targets: Targets, engine: Engine, vms: Mapping[str, Vm]) -> bool:
         """Do what a decider wants, as far as it can be done; whether anything changed. No balloon takes what is reserved
@@ -59,13 +71,18 @@ class Decisions:
         acted = False
         for name, pages in targets.balloon_pages.items():
             if name in vms:
-                most = vms[name].pages - vms[name].engine_vm.reservation
-                acted |= accesses.set_balloon_target(engine, vms[name].engine_vm, min(pages, most))
+                vm = vms[name].engine_vm
+                most = vms[name].pages - vm.reservation if vm.guest is not None else 0
+                self.clipped += pages > most
+                acted |= accesses.set_balloon_target(engine, vm, min(pages, most))
         if targets.reclaim_pages:
             before_ns = sum(engine.meter.cpu().values())
             for name, pages in targets.reclaim_pages.items():
                 if name in vms:
-                    acted |= engine.reclaim_from(vms[name].engine_vm, pages) > 0
+                    vm = vms[name].engine_vm
+                    most = max(0, vm.charged - vm.reservation)
+                    self.clipped += pages > most
+                    acted |= engine.reclaim_from(vm, min(pages, most)) > 0
             self._reclaim_ns += sum(engine.meter.cpu().values()) - before_ns
         scanner = engine.scanner
         if scanner is not None:

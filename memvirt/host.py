@@ -316,9 +316,8 @@ class Host:
     def counters(self) -> dict[str, int]:
         """Exact event counts; memvirt.metrics.registry describes each. What guests count of themselves (guest.NAME) is summed
         over all that there have been, and left out without any."""
-        own = {"decisions": self._decisions.made, "decisions_acted": self._decisions.acted}
         guests = {f"guest.{name}": int(count) for name, count in self.engine.guest_events().items()}
-        return {**self.engine.meter.events(), **stores.events(self.engine), **own, **guests}
+        return {**self.engine.meter.events(), **stores.events(self.engine), **self._decisions.counters(), **guests}
 
     def swap(self) -> list[dict[str, Any]]:
         """Every swap area, that of highest priority first: its slots, its device, whether this machine let it have

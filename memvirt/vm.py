@@ -35,7 +35,7 @@ class Vm:
         self.name: str = engine_vm.name
         self.pages: int = engine_vm.nr_pages
         self.address_pages: int = engine_vm.nr_vpns  # that its accesses may name: its memory, and files behind it
-        self._stalled_before_ns = 0
+        self._stalled_before_ns = self._stalled_seen_ns = 0  # when the last decision was made; as the last view saw it
         self._promoted_before: dict[int, int] = {}
 
     @property
@@ -45,8 +45,9 @@ class Vm:
         return self._engine_vm
 
     def mark(self, ages: bool = True) -> None:
-        """A decision is made now: the next view reports what happens from here on; of ages if somebody wants them."""
-        self._stalled_before_ns = self.stall_ns
+        """A decision is made on the last view: the next one reports what happens from there on; of ages if somebody wants
+        them."""
+        self._stalled_before_ns = self._stalled_seen_ns
         if ages:
             self._promoted_before = {age: promoted for age, _, promoted in self._ages()}
 
@@ -104,6 +105,11 @@ class Vm:
     @property
     def sim_ns(self) -> int:
         return self.engine_vm.now_ns
+
+    @property
+    def held_pages(self) -> int:
+        """Frames of the host that are charged to it."""
+        return self.engine_vm.charged
 
     @property
     def stall_ns(self) -> int:
@@ -219,7 +225,8 @@ class Vm:
         account = engine_vm.account()
         guest = engine_vm.guest
         stall = engine_vm.stall()
-        stalled_ns = stall["stall_some_ns"] - self._stalled_before_ns
+        self._stalled_seen_ns = stall["stall_some_ns"]
+        stalled_ns = self._stalled_seen_ns - self._stalled_before_ns
         return VmView(
             name=self.name,
             configured_pages=self.pages,

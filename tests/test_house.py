@@ -38,7 +38,7 @@ testing: agendas orders guests contents memory stores host
 
 PYTHON_ORDER = """
 -: errors interrupts units names shipped
-metrics: metric sharing guests registry
+metrics: metric sharing guests fairness levels registry
 policies: base asking esx far_memory ksmtuned kubevirt proportional proxmox senpai mom squeezed hyperv damon poking coach
 settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 -: environment versions
@@ -53,7 +53,7 @@ simulation: trace reuse curve profile own face
 -: border admission vm stores streams deciding host
 backends:
 results: timeline record claims manifest shelf run_folder frames shards derived
-experiment: fleet_spec life_spec pace scenario simulated living backend fleet suite overrides sweep replayed column
+experiment: fleet_spec life_spec service pace scenario simulated living backend fleet suite overrides sweep replayed column
 experiment: expected plan prediction preflight trace_cell sampler driver filling working life life_driver
 experiment: cell pool elsewhere executors loop
 experiment: bisection objectives first_guess capacity sizing searching

@@ -19,6 +19,7 @@ from memvirt.cli.run_options import (
     MostCells,
     Out,
     PerSecond,
+    Policies,
     Presets,
     Resume,
     Seeds,
@@ -51,6 +52,7 @@ BASE = Path("results")  # of folders that were not named
 def run(
     suite: SuiteName = "quick",
     preset: Presets = None,
+    policy: Policies = None,
     settings: Settings = None,
     sweep: Sweep = None,
     most_cells: MostCells = None,
@@ -78,7 +80,7 @@ def run(
 
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
-    names = preset_names(preset)
+    names = [*preset_names(preset), *policy_names(policy or ())]
     inputs: dict[str, Any] = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
     inputs |= {"times": times, "speed": speed, "per_second": per_second}
     inputs |= {"swept": sweep or (), "most_cells": most_cells or 0}
@@ -120,6 +122,18 @@ def preset_names(given: list[str] | None) -> list[str]:
             "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
         )
     return names
+
+
+def policy_names(given: Sequence[str]) -> list[str]:
+    """The deciders of --policy; ConfigError for what does not name a class in a file."""
+    from memvirt.errors import ConfigError
+
+    for name in given:
+        if not re.fullmatch(r".+\.py:[A-Za-z_]\w*", name):
+            raise ConfigError(
+                f"--policy {name}: write FILE.py:CLASS; deciders that come with memvirt are presets' business"
+            )
+    return list(given)
 
 
 def _plan(

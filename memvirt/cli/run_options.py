@@ -24,6 +24,12 @@ class Streams(StrEnum):
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of its TOML file.")]
 Presets = Annotated[list[str] | None, typer.Option(help="Only these columns, or other presets: A,B.")]
+Policies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy", metavar="FILE.py:CLASS", help="A decider of your own as one more column: describe decider."
+    ),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A host setting changed in every column.")
 ]

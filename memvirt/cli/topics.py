@@ -58,7 +58,10 @@ TARGETS: Mapping[str, tuple[str, str]] = {
 }
 
 DECIDER = """\
-A decider is a class with one pure method. Write it in a file and name it: --set balloon=mine.py:Mine
+A decider is a class with one pure method. Write it in a file: memvirt run SUITE --policy mine.py:Mine
+
+That is a column `Mine` beside the suite's: VMs with guests, and swap as the safety net. --set balloon=mine.py:Mine puts it
+in every column, and a preset of your own, or a suite's [[variants]], in whatever host it is to drive.
 
     from memvirt.policies import Snapshot, Targets
 
@@ -81,7 +84,13 @@ A decider is a class with one pure method. Write it in a file and name it: --set
 interval_ns says how often the host asks, in nanoseconds of simulated time. The arguments of __init__ are its options:
 --set decider_options.percent=20. An option of type Percent or Positive (from memvirt.policies) is held to that. Equal
 snapshots must give equal targets; what it has to remember goes into Targets.memo. Its file is part of the record,
-by SHA-256."""
+by SHA-256.
+
+Sizes are pages of 4 KiB, times nanoseconds. Targets name VMs of the snapshot that is answered; a balloon or a reclaim of
+more than a VM has beyond its reservation is cut to that, and counted (targets_clipped). A decider that raises, answers
+what cannot be, or has not answered after 10 seconds of this machine's clock (time_limit_s of the class) ends its cell:
+the record says which decider, at which decision and simulated time, and why. wants_ages = False in the class leaves out
+vms[].cold_ages, which take most of the time that a snapshot of many VMs takes."""
 
 TAGS = (
     ("verified", "read in the program or paper that the source names"),

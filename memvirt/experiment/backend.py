@@ -75,6 +75,11 @@ class Vm(Protocol):
         return self.pages
 
     @property
+    def held_pages(self) -> int:
+        """Frames of the host that are charged to it."""
+        return 0
+
+    @property
     def stall_ns(self) -> int:
         """Simulated time in which it has waited for memory."""
         return 0

@@ -8,7 +8,7 @@ read back against their shadows, because reading faults pages in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, cast
 
 from memvirt.environment import collect, source_commit
@@ -165,6 +165,9 @@ def _measured(
         configured_pages=fleet.configured_pages,
         sim_ns=phase.sim_ns,
         windows=driver.windows,
+        levels={name: astuple(level) for name, level in driver.service.levels.items()},
+        held_for_shares=driver.service.held_for_shares,
+        share_error=tuple(driver.service.error),
         cold=driver.cold,
         baseline_ns=baseline.sim_ns if baseline is not None and baseline.status == "done" else 0,
     )

@@ -56,7 +56,7 @@ def chosen(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Varia
     known = list(dict.fromkeys([*table, *presets.names()]))
     columns: dict[str, Variant] = {}
     for name in only:
-        if name not in known and not name.endswith(".toml"):
+        if name not in known and not name.endswith(".toml") and not suite.is_own(name):
             problems.append(f"unknown preset '{name}'{suggest(name, known)} (known: {', '.join(known)})")
             continue
         column = table.get(name) or suite.column(name)
@@ -67,7 +67,9 @@ def chosen(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Varia
             problems.append(
                 f"--preset names two columns '{column.name}': {both}; rename one of the files, or leave it out"
             )
-    return list(columns.values()) if only else own
+    if all(suite.is_own(name) for name in only):  # beside the suite's own
+        return [*(variant for variant in own if variant.name not in columns), *columns.values()]
+    return list(columns.values())
 
 
 def resolve(

@@ -12,6 +12,7 @@ from memvirt.experiment.backend import AnyVm, Host, Vm
 from memvirt.experiment.expected import BatchLike, Shadow
 from memvirt.experiment.fleet_spec import vm_name
 from memvirt.experiment.sampler import Sampler
+from memvirt.experiment.service import Service
 from memvirt.inputs import ClassTable
 from memvirt.results import derived
 from memvirt.results.record import Histogram
@@ -61,6 +62,7 @@ class Driver(Generic[AnyVm]):
         self.windows: dict[
             str, dict[int, int]
         ] = {}  # of a fleet that lives: level -> slowdown in thousandths -> windows
+        self.service = Service()  # of a fleet that lives: of groups with an objective
         self.cold: tuple[int, int] | None = (
             None  # of a fleet that lives: pages that are cold, and all that are in frames
         )

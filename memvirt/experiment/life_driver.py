@@ -18,6 +18,7 @@ from memvirt.experiment.backend import AnyVm, Host
 from memvirt.experiment.driver import Driver, Gathered
 from memvirt.experiment.expected import BatchLike, Shadow
 from memvirt.experiment.life import Life, LivingFleet, Stretch
+from memvirt.experiment.service import Service
 from memvirt.results.derived import COLD_NS
 from memvirt.results.record import Histogram
 from memvirt.workloads.load import SECOND_NS
@@ -34,6 +35,7 @@ class LifePhase(Generic[AnyVm]):
     def __init__(self, measured: bool) -> None:
         self.measured = measured
         self.gathered = Gathered()
+        self.service = Service()  # of groups with an objective
         self.windows: dict[str, dict[int, int]] = {}  # level -> slowdown in thousandths -> VM-windows
         self.requests: dict[int, int] = {}  # ns from when one was due until it was done -> requests
         self._asked: dict[AnyVm, dict[int, int]] = {}  # the requests of a VM that have been noted
@@ -45,10 +47,13 @@ class LifePhase(Generic[AnyVm]):
             entry[part] += value
         self.gathered.accesses += accesses
         self.gathered.sim_ns += took_ns
+        slowdown: int | None = None
         if worked_ns + stalled_ns:
             slowdown = PER_MILLE * (worked_ns + stalled_ns) // worked_ns if worked_ns else MOST_PER_MILLE
+            slowdown = min(slowdown, MOST_PER_MILLE)
             of_level = self.windows.setdefault(life.group.level, {})
-            _add(of_level, min(slowdown, MOST_PER_MILLE), 1)
+            _add(of_level, slowdown, 1)
+        self.service.note(life.group, life.vm.name, life.vm.held_pages, slowdown, stalled_ns)
 
     def note_requests(self, lives: Mapping[str, Life[AnyVm]]) -> None:
         """The requests that were done since the last time."""
@@ -90,7 +95,7 @@ class LivingDriver(Driver[AnyVm]):
         if noted.measured:
             self._sample(noted.gathered)
             self._note_backlog(noted.gathered)
-            self.windows, self._requests = noted.windows, noted.requests
+            self.windows, self._requests, self.service = noted.windows, noted.requests, noted.service
             self.cold = self._host.cold_pages(COLD_NS)
         self.sampler.end(stretch.name)
         return noted.gathered
@@ -115,6 +120,7 @@ class LivingDriver(Driver[AnyVm]):
             noted.note(lives[vm], outcome.done, vm.sim_ns - clock, vm.work_ns - work, vm.stall_ns - stall)
             if outcome.reason not in ("done", "until"):
                 raise Exhausted(f"{vm.name} stopped at {until_ns // SECOND_NS} s: {outcome.reason}")
+        noted.service.end_window()
         if self._living.asks:
             noted.note_requests(self._living.lives)
 

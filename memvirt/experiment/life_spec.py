@@ -131,6 +131,9 @@ class Group(Model):
         default="silver", description="service level that tables tell apart: gold, silver, bronze"
     )
     shares: Shares = Field(default=1000, description="relative weight of each")
+    slowdown_at_most: Annotated[int, Field(strict=True, ge=100, le=100_000)] | None = Field(
+        default=None, description="objective, %: 105 is kept in a window in which a VM is slower by 5 % or less"
+    )
     reservation_percent: Percent = Field(default=0, description="host memory that is guaranteed to each, of its size")
     limit_percent: Share | None = Field(default=None, description="most host memory that each gets, of its size")
     touched_percent: Share = Field(default=80, description="of the configured memory, filled while booting")

@@ -48,8 +48,16 @@ class Variant(Model):
 
 
 def column(preset: str) -> Variant:
-    """A preset, by name or by the path of its file, as a variant that changes nothing."""
+    """A preset, by name or by the path of its file, as a variant that changes nothing. Or a decider of one's own,
+    file.py:ClassName, in the place of that of preset balloon: guests with balloons, and swap as the safety net."""
+    if is_own(preset):
+        return Variant(name=preset.rpartition(":")[2], preset="balloon", set={"balloon": preset})
     return Variant(name=Path(preset).stem, preset=preset)
+
+
+def is_own(preset: str) -> bool:
+    """Whether a column's name is a decider in a file of one's own."""
+    return ".py:" in preset
 
 
 TAGS: Mapping[str, str] = {"fleet": "hosted", "life": "living", "trace": "simulated"}  # shown in no message

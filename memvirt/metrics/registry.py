@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from memvirt.errors import ConfigError
 from memvirt.metrics.guests import GUEST_EVENTS
+from memvirt.metrics.levels import LEVELS_KEPT
 from memvirt.metrics.metric import Better, Kind, Metric
 from memvirt.metrics.sharing import SHARING, SHARING_TIMES
 from memvirt.names import FAULTS, FRAME_USES, MECHANISMS
@@ -123,6 +124,12 @@ _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
         _NONE,
         "of these, the ones that moved a balloon, reclaimed or set the scanner's pace",
     ),
+    (
+        "targets_clipped",
+        "targets",
+        _NONE,
+        "targets of the decider beyond what a VM can give; left out without any",
+    ),
     ("swap_clusters_discarded", "clusters", _NONE, "clusters of slots given back to the file system"),
 )
 
@@ -174,6 +181,7 @@ _STATES: tuple[Metric, ...] = (
             ("worst", "worst slowdown"),
         )
     ),
+    *LEVELS_KEPT,
     Metric("overcommit", "×", Kind.RATIO, "memory promised to memory there", _NONE, "configured / host frames"),
     Metric("pool_ratio", "×", Kind.RATIO, "compression with the pool's slack", _UP, "pages in the pool / its frames"),
     Metric("compression_ratio", "×", Kind.RATIO, "compression of what is stored", _UP, "4096 · objects / their bytes"),

@@ -8,6 +8,9 @@ number that cannot be. Being told to stop (Ctrl-C, --timeout) is not the decider
 """
 
 import inspect
+import signal
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +23,8 @@ from memvirt.policies.base import Snapshot, Targets
 from memvirt.units import suggest
 
 USUAL_INTERVAL_NS = 1_000_000  # of a plain function
+MOST_SECONDS = 10.0  # of this machine's clock, that a decider of a user's may think; its time_limit_s says otherwise
+AGAIN_SECONDS = 0.1  # one that catches the end of its time is told again
 MOST_NS = 1 << 62
 MOST_SCAN_PAGES = (1 << 32) - 2
 MOST_MEMO = 1 << 63
@@ -37,11 +42,15 @@ class Asked:
         self._rule: Callable[[Snapshot], object] = rule
         self._file = file_of(decider)
         self.interval_ns = interval_of(decider)
+        own = not self._file.startswith(_OWN)
+        self.limit_s = _seconds(decider) if own else 0.0  # 0: those of memvirt end
+        self._seen: set[str] = set()  # names of all VMs that it was ever shown
         self.wants_ages = bool(getattr(decider, "wants_ages", True))  # they are most of what a snapshot costs
 
     def answer(self, snapshot: Snapshot) -> Targets:
         """What it wants. DeciderError for whatever it does wrong."""
-        with guarded(f"decider {self.name}", self._file):
+        self._seen.update(vm.name for vm in snapshot.vms)
+        with guarded(f"decider {self.name}", self._file), limited(self.limit_s):
             targets = self._rule(snapshot)
         if not isinstance(targets, Targets):
             raise DeciderError(
@@ -49,7 +58,7 @@ class Asked:
                 "Targets() where nothing is to change"
             )
         try:
-            return _checked(targets, snapshot)
+            return _checked(targets, snapshot, self._seen)
         except ValueError as error:
             raise DeciderError(f"decider {self.name}: {error}") from None
 
@@ -86,10 +95,48 @@ def guarded(what: str, file: str, kind: type[Exception] = DeciderError) -> Itera
         yield
     except InvariantError:  # memvirt itself is broken
         raise
+    except TooLong as error:
+        raise kind(f"{what} {error}") from None
     except (Exception, SystemExit) as error:
         said = str(error.msg if isinstance(error, SyntaxError) else error)
         text = f"{type(error).__name__}: {said}" if said else type(error).__name__
         raise kind(f"{what}: {' '.join(text.split())}{_line(error, file)}") from error
+
+
+class TooLong(BaseException):
+    """A decider has thought for too long. No Exception, so that it is not caught by the way."""
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise TooLong in what runs when it has taken so long on this machine's clock; 0: never. Signals end it, so there is
+    no limit outside a program's main thread, nor where a sooner alarm ends the program, as --timeout's does."""
+    left, every = signal.getitimer(signal.ITIMER_REAL)
+    if not seconds or threading.current_thread() is not threading.main_thread() or 0 < left <= seconds:
+        yield
+        return
+
+    def over(number: int, frame: object) -> None:
+        raise TooLong(f"has not answered within {seconds:g} s; time_limit_s of its class says how long it may")
+
+    before = signal.signal(signal.SIGALRM, over)
+    began = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(1e-6, left - (time.monotonic() - began)), every)
+
+
+def _seconds(decider: object) -> float:
+    """time_limit_s of a user's decider; ConfigError for what is no time."""
+    seconds = getattr(decider, "time_limit_s", MOST_SECONDS)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e6:
+        raise ConfigError(f"decider {name_of(decider)}: time_limit_s is {_shown(seconds)}; seconds above 0 are needed")
+    return float(seconds)
 
 
 _OWN = str(Path(__file__).parent)
@@ -106,11 +153,11 @@ def _line(error: BaseException, file: str) -> str:
     return f" ({Path(theirs[-1][0]).name}:{theirs[-1][1]})" if theirs and file else ""
 
 
-def _checked(targets: Targets, snapshot: Snapshot) -> Targets:
+def _checked(targets: Targets, snapshot: Snapshot, seen: set[str]) -> Targets:
     """The targets in plain integers; ValueError names the first that cannot be."""
     vms = {vm.name: vm.configured_pages for vm in snapshot.vms}
     pages = {
-        what: _pages(what, getattr(targets, what), vms) for what in ("balloon_pages", "reclaim_pages")
+        what: _pages(what, getattr(targets, what), vms, seen) for what in ("balloon_pages", "reclaim_pages")
     }  # of each VM
     pace: dict[str, int | None] = {}
     for what, most in (("scan_pages", MOST_SCAN_PAGES), ("scan_sleep_ns", MOST_NS)):
@@ -121,17 +168,26 @@ def _checked(targets: Targets, snapshot: Snapshot) -> Targets:
     )
 
 
-def _pages(what: str, wanted: object, vms: Mapping[str, int]) -> dict[str, int]:
+def _pages(what: str, wanted: object, vms: Mapping[str, int], seen: set[str]) -> dict[str, int]:
     if not isinstance(wanted, Mapping):
         raise ValueError(f"{what} is {_shown(wanted)}; a dict from names of VMs to pages is needed")
     for name in wanted:
         if name not in vms:
             known = list(vms)
+            if name in seen:
+                raise ValueError(
+                    f"{what} names {name!r}, which has ended; name VMs of the snapshot that is being answered"
+                )
             near = suggest(name, known) if isinstance(name, str) else ""
             raise ValueError(
                 f"{what} names {name!r}; there is no such VM{near} (there are {', '.join(known) or 'none'})"
             )
-    return {name: _number(f"{what} of VM '{name}'", value, 0, vms[name]) for name, value in wanted.items()}
+    return {
+        name: value
+        if type(value) is int and 0 <= value <= vms[name]
+        else _number(f"{what} of VM '{name}'", value, 0, vms[name])
+        for name, value in wanted.items()
+    }
 
 
 def _memo(memo: object) -> dict[str, tuple[int, ...]]:
@@ -141,6 +197,9 @@ def _memo(memo: object) -> dict[str, tuple[int, ...]]:
     for key, values in memo.items():
         if not isinstance(key, str) or not isinstance(values, tuple):
             raise ValueError(f"memo has {key!r}: {_shown(values)}; text and a tuple of integers are needed")
+        if all(type(value) is int and -MOST_MEMO <= value < MOST_MEMO for value in values):
+            kept[key] = values  # as nearly always: a policy of 1,000 VMs remembers thousands of numbers
+            continue
         kept[key] = tuple(_number(f"memo {key!r}", value, -MOST_MEMO, MOST_MEMO - 1) for value in values)
     return kept
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from memvirt.metrics import fairness
 from memvirt.names import NO_FAULTS
 from memvirt.results.record import Histogram, percentile, ratio_text
 from memvirt.units import HUGE_ORDER, PAGE_SIZE
@@ -19,6 +20,7 @@ QUANTILES = (("p50", 500), ("p99", 990), ("p999", 999))
 WINDOW_QUANTILES = (("p50", 500), ("p99", 990), ("worst", 1000))
 PAGES_PER_MIB = 256
 COLD_NS = 120 * 10**9  # Google's far memory, ASPLOS 2019: the least age at which a page counts as cold
+SHARE_UNITS = 10**6  # of a page for a share
 DIGITS = 6  # of decimals that are not ratios with a custom of their own
 SETTLED_CYCLES = 10
 SETTLED_WITHIN = 10  # thousandths
@@ -44,6 +46,12 @@ class Taken:
     configured_pages: int
     sim_ns: int
     windows: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # level -> slowdown, 1/1000 -> VM-windows
+    # of groups with an objective: level -> VM-windows, those that broke it, ns waited, pages beyond what was due
+    levels: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    held_for_shares: Mapping[str, Sequence[int]] = field(
+        default_factory=dict
+    )  # VM -> pages over windows, windows, shares
+    share_error: Sequence[int] = (0, 0)
     cold: tuple[int, int] | None = (
         None  # pages in frames not accessed for COLD_NS, and all in frames; None: not looked at
     )
@@ -60,6 +68,7 @@ def derived(taken: Taken) -> dict[str, int | str]:
         "cpu_total_ns": sum(taken.cpu_ns.values()),
         **taken.stall,
         **_slowdowns(taken),
+        **_service(taken),
         **_latencies(taken),
         **_shares(taken),
         **_sharing(taken),
@@ -100,6 +109,29 @@ def _slowdowns(taken: Taken) -> dict[str, int | str]:
         for name, per_mille in WINDOW_QUANTILES:
             slowdown = percentile(histogram, per_mille)
             found[f"slowdown_{name}{ending}"] = "" if slowdown is None else ratio_text(slowdown, 1000, 3)
+    return found
+
+
+def _service(taken: Taken) -> dict[str, int | str]:
+    """Of groups with an objective: how often it was broken, how long each level waited, and who held what is another's."""
+    if not taken.levels:
+        return {}
+    amounts = [
+        pages * SHARE_UNITS // (looks * shares) for pages, looks, shares in taken.held_for_shares.values() if shares
+    ]
+    equal, of = fairness.jain(amounts)
+    wrong, held = taken.share_error
+    found: dict[str, int | str] = {
+        "jain_index": ratio_text(equal, of, 3),
+        "share_error_percent": ratio_text(100 * wrong, held, 1),
+    }
+    whole = [sum(column) for column in zip(*taken.levels.values(), strict=True)]
+    for ending, sums in {"": whole, **{f".{level}": sums for level, sums in taken.levels.items()}}.items():
+        windows, broken, waited_ns, beyond = sums
+        found[f"objective_broken_percent{ending}"] = ratio_text(100 * broken, windows, 2)
+        found[f"waited_ms{ending}"] = ratio_text(waited_ns, 10**6, 1)
+        if ending:
+            found[f"beyond_shares_percent{ending}"] = ratio_text(200 * beyond, held, 1)
     return found
 
 
