@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from memvirt.errors import ConfigError
 from memvirt.experiment import plan
 from memvirt.experiment.cell import prepare, run_cell
-from memvirt.experiment.suite import Suite
+from memvirt.experiment.suite import Suite, load, names
 from memvirt.inputs import synthetic
+from memvirt.metrics.registry import REGISTRY
+from memvirt.report import terminal
 from memvirt.results.record import comparable
 from memvirt.settings.diagnose import validate
 from memvirt.workloads import WRITE, Space, Stream
@@ -289,6 +291,18 @@ def test_requests_have_due_times_percentiles_and_a_backlog(tmp_path):
     assert tight.derived["sim_ns.request.p99"] > 3 * calm.derived["sim_ns.request.p99"]
 
 
+def test_requests_have_percentiles_for_each_service_level(tmp_path):
+    requests = "requests = { per_second = 50, touches = 20, work = '2ms' }\n"
+    text = SUITE.replace("[scenarios.loads.idle]", requests + "[scenarios.loads.idle]").replace("24MiB", "64MiB")
+    derived = run(tmp_path, text)["mixed-100", "swap"].derived
+    assert 1.9 <= float(derived["request_p50_ms.gold"]) < 4
+    assert float(derived["request_p50_ms"]) == pytest.approx(derived["sim_ns.request.p50"] / 1e6, abs=1e-3)
+    order = [float(derived[f"request_{name}_ms.gold"]) for name in ("p50", "p99", "worst")]
+    assert order == sorted(order) and "request_p99_ms.bronze" not in derived
+    assert all(f"request_{name}_ms.gold" in REGISTRY for name in ("p50", "p99", "worst"))
+    assert not any(name.startswith("request_p") for name in run(tmp_path, SUITE)["mixed-100", "swap"].derived)
+
+
 def test_a_set_load_begins_and_ends_requests(tmp_path):
     requests = "requests = { per_second = 50, touches = 20, work = '2ms' }\n"
     text = SUITE.replace('memory = "24MiB"', 'memory = "64MiB"').replace(
@@ -324,6 +338,57 @@ def test_a_decider_that_cannot_act_is_refused_with_its_place_and_what_to_do(tmp_
     assert "decider ksmtuned is asked every 1min (decider_options.interval_ns)" in said
     assert "time.duration" in said and "lasts 20s" in said and "it cannot act; measure longer" in said
     plan.make(str(file), overrides=["decider_options.interval_ns=5000000000"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            "harvest_interval=60s",
+            "weighs accessed marks, which are collected every 1min (harvest_interval), and all of it",
+        ),
+        (
+            "decider_options.warmup_ns=60000000000",
+            "only watches for 1min (decider_options.warmup_ns), and all of it lasts",
+        ),
+        (
+            "decider_options.min_age_ns=26000000000",
+            "have been cold for 26s (decider_options.min_age_ns), and all of it",
+        ),
+    ],
+)
+def test_a_decider_that_is_asked_but_cannot_change_anything_is_refused_too(tmp_path, settings, said):
+    file = tmp_path / "living.toml"
+    file.write_text(SUITE.replace('preset = "swap"', 'preset = "far-memory"'))
+    times = {"interval_ns": 5 * 10**9, "warmup_ns": 10**9, "min_age_ns": 5 * 10**9}
+    can = ["harvest_interval=10s", *(f"decider_options.{key}={value}" for key, value in times.items())]
+    plan.make(str(file), overrides=can)
+    with pytest.raises(ConfigError) as caught:
+        plan.make(
+            str(file), overrides=[each for each in can if each.split("=")[0] != settings.split("=")[0]] + [settings]
+        )
+    assert said in str(caught.value) and "it cannot act; measure longer" in str(caught.value)
+
+
+def test_ages_that_marks_do_not_reach_are_refused(tmp_path):
+    """127 harvests of 10 s are 1270 s: however long a scenario lasts, no page is known to be cold for longer."""
+    file = tmp_path / "living.toml"
+    file.write_text(SUITE.replace('preset = "swap"', 'preset = "far-memory"').replace('"20s"', '"30min"'))
+    with pytest.raises(ConfigError, match="ages are known to 127 times 10s"):
+        plan.make(str(file), overrides=["harvest_interval=10s", "decider_options.min_age_ns=1300000000000"])
+
+
+def test_no_shipped_fleet_that_lives_has_a_column_whose_decider_cannot_act():
+    """Planning them would raise; and whatever preset is added can act there, or planning raises."""
+    living = [name for name in names() if any(spec.kind == "life" for spec in load(name).scenarios)]
+    assert len(living) >= 7
+    for name in living:
+        for tier in ("smoke", "quick", "full"):
+            for cell in plan.make(name, tier).cells:
+                decider = cell.host.decider()
+                assert decider is None or decider.interval_ns <= cell.spec.time.duration
+    for preset in ("esx-2002", "ksmtuned", "mom", "proxmox", "senpai", "tmo", "far-memory"):
+        plan.make("day", only=[preset])
 
 
 # ---- what cannot be
@@ -366,3 +431,14 @@ def test_an_epoch_longer_than_a_fifth_of_the_harvest_is_refused(tmp_path):
     file.write_text(SUITE.replace('harvest_interval = "10s"', 'harvest_interval = "9s"'))
     with pytest.raises(ConfigError, match="harvest_interval 9s is shorter than 5 epochs of 2s"):
         plan.make(str(file))
+
+
+def test_the_legend_says_what_slowdown_is_of_a_fleet_that_lives(tmp_path):
+    columns = 'columns = ["slowdown", "slowdown_p99", "slowdown_p99.gold"]'
+    text = SUITE.replace('columns = ["slowdown", "slowdown_p99.gold"]', columns)
+    records = list(run(tmp_path, text).values())
+    shown = plan.make(str(tmp_path / "living.toml")).suite.shown()
+    told = " ".join(terminal.text(records, 400, shown).split())
+    assert "slowdown: (work + waiting for memory) / work, of all that VMs compute." in told
+    assert "slowdown p99: ninety-nine of a hundred of the VMs' seconds take at most so many times their work." in told
+    assert "99th percentile of slowdown of gold VMs" in told and "same stream with enough memory" not in told

@@ -31,8 +31,8 @@ def test_simulated_costs_are_the_model_s(short, monkeypatch, tmp_path):
     monkeypatch.setenv("MEMVIRT_STATE_DIR", str(tmp_path))
     rows = {row.what: row for row in story("cost: faults") if row.unit}
     model = load("default")
-    assert rows["a write to an untouched page of 4 KiB"].engine == model.fault + model.zero_page + model.hit
-    huge = rows.get("a write to an untouched block of 2 MiB")
+    assert rows["a write to untouched 4 KiB"].engine == model.fault + model.zero_page + model.hit
+    huge = rows.get("a write to untouched 2 MiB")
     assert huge is None or huge.engine == model.fault + model.zero_huge + model.hit
     assert rows["a write to a page that a fork shares"].engine >= model.fault + model.copy_page + model.hit
     assert all(row.kernel > 0 and (row.verdict != "differs" or row.reason) for row in rows.values())

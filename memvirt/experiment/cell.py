@@ -165,6 +165,7 @@ def _measured(
         configured_pages=fleet.configured_pages,
         sim_ns=phase.sim_ns,
         windows=driver.windows,
+        requests=driver.requests,
         levels={name: astuple(level) for name, level in driver.service.levels.items()},
         held_for_shares=driver.service.held_for_shares,
         share_error=tuple(driver.service.error),

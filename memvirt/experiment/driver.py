@@ -62,6 +62,9 @@ class Driver(Generic[AnyVm]):
         self.windows: dict[
             str, dict[int, int]
         ] = {}  # of a fleet that lives: level -> slowdown in thousandths -> windows
+        self.requests: dict[
+            str, dict[int, int]
+        ] = {}  # of one that has requests: level -> ns since one was due -> requests
         self.service = Service()  # of a fleet that lives: of groups with an objective
         self.cold: tuple[int, int] | None = (
             None  # of a fleet that lives: pages that are cold, and all that are in frames

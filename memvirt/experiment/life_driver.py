@@ -19,7 +19,7 @@ from memvirt.experiment.driver import Driver, Gathered
 from memvirt.experiment.expected import BatchLike, Shadow
 from memvirt.experiment.life import Life, LivingFleet, Stretch
 from memvirt.experiment.service import Service
-from memvirt.results.derived import COLD_NS
+from memvirt.results.derived import COLD_NS, summed
 from memvirt.results.record import Histogram
 from memvirt.workloads.load import SECOND_NS
 
@@ -37,7 +37,7 @@ class LifePhase(Generic[AnyVm]):
         self.gathered = Gathered()
         self.service = Service()  # of groups with an objective
         self.windows: dict[str, dict[int, int]] = {}  # level -> slowdown in thousandths -> VM-windows
-        self.requests: dict[int, int] = {}  # ns from when one was due until it was done -> requests
+        self.requests: dict[str, dict[int, int]] = {}  # level -> ns from when one was due until it was done -> requests
         self._asked: dict[AnyVm, dict[int, int]] = {}  # the requests of a VM that have been noted
 
     def note(self, life: Life[AnyVm], accesses: int, took_ns: int, worked_ns: int, stalled_ns: int) -> None:
@@ -60,9 +60,9 @@ class LifePhase(Generic[AnyVm]):
         before, self._asked = self._asked, {}
         for life in lives.values():
             self._asked[life.vm] = done = life.working.requests()
-            known = before.get(life.vm, {})
+            known, of_level = before.get(life.vm, {}), self.requests.setdefault(life.group.level, {})
             for value, count in done.items():
-                _add(self.requests, value, count - known.get(value, 0))
+                _add(of_level, value, count - known.get(value, 0))
 
     def begin_requests(self, lives: Mapping[str, Life[AnyVm]]) -> None:
         """Those that are done by now are not of this phase."""
@@ -76,7 +76,6 @@ class LivingDriver(Driver[AnyVm]):
         super().__init__(host, fleet, cloned=False, guest=guest, timed=True, rows=rows)
         self._living = fleet
         self._watched_streams: dict[AnyVm, Iterator[BatchLike]] = {}
-        self._requests: dict[int, int] = {}
 
     def go(self, phase: Any) -> Gathered:
         """Let time pass from the beginning of a stretch to its end. Raises Exhausted when a VM could not go on."""
@@ -95,7 +94,7 @@ class LivingDriver(Driver[AnyVm]):
         if noted.measured:
             self._sample(noted.gathered)
             self._note_backlog(noted.gathered)
-            self.windows, self._requests, self.service = noted.windows, noted.requests, noted.service
+            self.windows, self.requests, self.service = noted.windows, noted.requests, noted.service
             self.cold = self._host.cold_pages(COLD_NS)
         self.sampler.end(stretch.name)
         return noted.gathered
@@ -104,7 +103,8 @@ class LivingDriver(Driver[AnyVm]):
         """With the requests of loads that have some; what else has a due time is the work of a second, which nobody has
         asked for."""
         kept = {kind: histogram for kind, histogram in taken.items() if kind != "request"}
-        return {**kept, "request": sorted(self._requests.items())} if self._requests else kept
+        whole = summed(self.requests.values())
+        return {**kept, "request": sorted(whole.items())} if whole else kept
 
     def _window(self, noted: LifePhase[AnyVm], until_ns: int) -> None:
         lives = {life.vm: life for life in self._living.lives.values()}

@@ -11,6 +11,7 @@ from memvirt.errors import ConfigError
 from memvirt.experiment.fleet_spec import Named
 from memvirt.experiment.life_spec import HARVEST_EPOCHS, Event, Group, Time, disagreements
 from memvirt.experiment.scenario import Scale, Tier
+from memvirt.policies.base import OLDEST
 from memvirt.results.record import Kind, ratio_text
 from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import Conflicts, validate
@@ -134,14 +135,30 @@ class Living(Named):
         return validate(HostConfig, {**column.model_dump(mode="json"), "content": self.content})
 
     def _refuse_inert(self, column: HostConfig) -> None:
-        """ConfigError where a decider would not be asked once while it is looked at: its row would be another preset's."""
-        decider = column.decider()
-        if decider is not None and decider.interval_ns > self.time.duration:
-            interval = format_time(decider.interval_ns)
+        """ConfigError where a decider cannot change anything while it is looked at: its row would be another preset's."""
+        decider, time = column.decider(), self.time
+        if decider is None:
+            return
+        marks_ns, lasts_ns = column.harvest_interval, time.settle + time.duration
+        watches_ns, age_ns = getattr(decider, "warmup_ns", 0), getattr(decider, "min_age_ns", 0)
+        lasts, marks = format_time(lasts_ns), format_time(marks_ns)
+        why = ""
+        if decider.interval_ns > time.duration:
+            why = (
+                f"is asked every {format_time(decider.interval_ns)} (decider_options.interval_ns), and the measured phase "
+                f"(time.duration) lasts {format_time(time.duration)}"
+            )
+        elif getattr(decider, "weighs_marks", False) and marks_ns > lasts_ns:
+            why = f"weighs accessed marks, which are collected every {marks} (harvest_interval), and all of it lasts {lasts}"
+        elif watches_ns > lasts_ns:
+            why = f"only watches for {format_time(watches_ns)} (decider_options.warmup_ns), and all of it lasts {lasts}"
+        elif age_ns > min(lasts_ns, OLDEST * marks_ns):
+            known = f"all of it lasts {lasts}" if lasts_ns < age_ns else f"ages are known to {OLDEST} times {marks}"
+            why = f"takes pages that have been cold for {format_time(age_ns)} (decider_options.min_age_ns), and {known}"
+        if why:
             raise ConfigError(
-                f"scenario {self.name}: decider {column.balloon} is asked every {interval} (decider_options.interval_ns), "
-                f"and the measured phase (time.duration) lasts {format_time(self.time.duration)}: it cannot act; measure "
-                f"longer, leave the preset out, or give another interval"
+                f"scenario {self.name}: decider {column.balloon} {why}: it cannot act; measure longer, leave the preset "
+                f"out, or give another interval"
             )
 
     def _refuse_unservable(self, hit_ns: int) -> None:

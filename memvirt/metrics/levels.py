@@ -1,4 +1,4 @@
-"""Metrics of service levels whose groups have an objective (`slowdown_at_most`)."""
+"""Metrics of service levels: how long requests take, and of those whose groups have an objective (`slowdown_at_most`)."""
 
 from memvirt.metrics.metric import Better, Kind, Metric
 
@@ -6,6 +6,20 @@ _DOWN, _NONE = Better.LOWER, Better.NEITHER
 _ENDINGS = (("", "VMs"), *((f".{level}", f"{level} VMs") for level in ("gold", "silver", "bronze")))
 
 LEVELS_KEPT = (
+    *(
+        Metric(
+            f"request_{name}_ms{ending}", "ms", Kind.SIM_TIME, f"{text} of {whose}", _DOWN, "since it was due, complete"
+        )
+        for ending, whose in (
+            ("", "all VMs"),
+            *((f".{level}", f"{level} VMs") for level in ("gold", "silver", "bronze")),
+        )
+        for name, text in (
+            ("p50", "median time of a request"),
+            ("p99", "99th percentile of a request's time"),
+            ("worst", "longest request"),
+        )
+    ),
     *(
         Metric(
             f"objective_broken_percent{ending}",

@@ -116,7 +116,12 @@ class Targets:
 
 @runtime_checkable
 class Decider(Protocol):
-    """The interface of a decider; `interval_ns` says how often the host asks it."""
+    """The interface of a decider; `interval_ns` says how often the host asks it.
+
+    It may also say what it needs before it can change anything, so that a fleet's life too short for that is refused:
+    `weighs_marks`, that it goes by accessed marks; `warmup_ns`, for how long it only watches at first; `min_age_ns`, how long
+    a page must have been cold before it takes it.
+    """
 
     @property
     def interval_ns(self) -> int: ...

@@ -69,6 +69,15 @@ def notes(every: Sequence[Group], records: Sequence[Record]) -> list[str]:
     ]
 
 
+# What VMs of a fleet that lives are slowed down by is said of their own work: there is no other stream to hold it against.
+LIVING = {
+    "slowdown": "(work + waiting for memory) / work, of all that VMs compute",
+    "slowdown_p50": "half of the VMs' seconds take at most so many times their work",
+    "slowdown_p99": "ninety-nine of a hundred of the VMs' seconds take at most so many times their work",
+    "slowdown_worst": "no second of a VM takes more than so many times its work",
+}
+
+
 def meanings(group: Group) -> str:
     """What heads mean that do not say it themselves."""
     if group.columns == COLUMNS:
@@ -79,7 +88,8 @@ def meanings(group: Group) -> str:
         )
     trace, fleet = "capacity: pages that fit in memory / pages of the trace", "ratio: memory promised / host memory"
     ratio = trace if group.simulated else fleet
-    told = [f"{column.title}: {REGISTRY[column.name].meaning}" for column in group.columns]
+    own = LIVING if group.living else {}
+    told = [f"{column.title}: {own.get(column.name) or REGISTRY[column.name].meaning}" for column in group.columns]
     return f"{'. '.join([ratio, *told])}."
 
 

@@ -99,6 +99,7 @@ class Group:
     learned: str = "slowdown"  # what the last line compares
     saved: bool = True  # whether frames saved by mechanism stand there, too
     simulated: bool = False  # a trace without a host: its ratio is the share of its pages that fits in memory
+    living: bool = False  # a fleet that lives: its slowdown is of VMs' own work
 
     @property
     def swept(self) -> tuple[str, ...]:
@@ -183,6 +184,7 @@ def _group(scenario: str, ratio: str, records: list[Record], shown: Shown, sleep
         learned=shown.learned,
         saved=shown.saved,
         simulated=records[0].kind == "trace",
+        living=records[0].kind == "life",
     )
 
 

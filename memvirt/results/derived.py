@@ -18,6 +18,7 @@ from memvirt.units import HUGE_ORDER, PAGE_SIZE
 
 QUANTILES = (("p50", 500), ("p99", 990), ("p999", 999))
 WINDOW_QUANTILES = (("p50", 500), ("p99", 990), ("worst", 1000))
+DIGITS_OF_LEVELS = 3
 PAGES_PER_MIB = 256
 COLD_NS = 120 * 10**9  # Google's far memory, ASPLOS 2019: the least age at which a page counts as cold
 SHARE_UNITS = 10**6  # of a page for a share
@@ -46,6 +47,7 @@ class Taken:
     configured_pages: int
     sim_ns: int
     windows: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # level -> slowdown, 1/1000 -> VM-windows
+    requests: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # level -> ns since one was due -> requests
     # of groups with an objective: level -> VM-windows, those that broke it, ns waited, pages beyond what was due
     levels: Mapping[str, Sequence[int]] = field(default_factory=dict)
     held_for_shares: Mapping[str, Sequence[int]] = field(
@@ -68,6 +70,7 @@ def derived(taken: Taken) -> dict[str, int | str]:
         "cpu_total_ns": sum(taken.cpu_ns.values()),
         **taken.stall,
         **_slowdowns(taken),
+        **_requests(taken),
         **_service(taken),
         **_latencies(taken),
         **_shares(taken),
@@ -96,20 +99,35 @@ def _slowdown(taken: Taken) -> str:
 
 def _slowdowns(taken: Taken) -> dict[str, int | str]:
     """Of a fleet that lives: how slow VMs were, window by window; all of them, and those of each service level."""
-    levels: dict[str, Mapping[int, int]] = {f".{level}": counts for level, counts in taken.windows.items()}
-    if not levels:
+    return _by_level("slowdown_{}", taken.windows, 1000)
+
+
+def _requests(taken: Taken) -> dict[str, int | str]:
+    """Of a fleet that has requests: ms from when one was due until it was done; of all, and of each service level."""
+    return _by_level("request_{}_ms", {level: counts for level, counts in taken.requests.items() if counts}, 10**6)
+
+
+def _by_level(name: str, counted: Mapping[str, Mapping[int, int]], unit: int) -> dict[str, int | str]:
+    """Quantiles of all service levels together, and of each, in units of so much."""
+    if not counted:
         return {}
+    levels = {f".{level}": counts for level, counts in counted.items()}
+    found: dict[str, int | str] = {}
+    for ending, counts in {"": summed(counted.values()), **levels}.items():
+        histogram = sorted(counts.items())
+        for quantile, per_mille in WINDOW_QUANTILES:
+            value = percentile(histogram, per_mille)
+            found[name.format(quantile) + ending] = "" if value is None else ratio_text(value, unit, DIGITS_OF_LEVELS)
+    return found
+
+
+def summed(several: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """Counts of the same values, added up."""
     whole: dict[int, int] = {}
-    for counts in levels.values():
+    for counts in several:
         for value, count in counts.items():
             whole[value] = whole.get(value, 0) + count
-    found: dict[str, int | str] = {}
-    for ending, counts in {"": whole, **levels}.items():
-        histogram = sorted(counts.items())
-        for name, per_mille in WINDOW_QUANTILES:
-            slowdown = percentile(histogram, per_mille)
-            found[f"slowdown_{name}{ending}"] = "" if slowdown is None else ratio_text(slowdown, 1000, 3)
-    return found
+    return whole
 
 
 def _service(taken: Taken) -> dict[str, int | str]:

@@ -124,8 +124,8 @@ def faults(seed: int) -> Iterator[Measured]:
         released.append(time.thread_time_ns() - touched)
         return touched - began
 
-    yield measured("first_touch", "a write to an untouched page of 4 KiB", _batches(once), BATCH)
-    yield measured("release", "giving back a page of many, MADV_DONTNEED", released[1:], BATCH)
+    yield measured("first_touch", "a write to untouched 4 KiB", _batches(once), BATCH)
+    yield measured("release", "giving back a page, MADV_DONTNEED", released[1:], BATCH)
 
 
 def huge(seed: int) -> Iterator[Measured]:
@@ -146,7 +146,7 @@ def huge(seed: int) -> Iterator[Measured]:
     totals = _batches(once)
     if kernel.table(kernel.VMSTAT).get("thp_fault_fallback", 0) != before:
         raise Missing("this machine has no free blocks of 2 MiB: huge faults fell back to small pages")
-    yield measured("first_touch_huge", "a write to an untouched block of 2 MiB", totals, regions)
+    yield measured("first_touch_huge", "a write to untouched 2 MiB", totals, regions)
 
 
 def copies(seed: int) -> Iterator[Measured]:

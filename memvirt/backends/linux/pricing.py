@@ -107,7 +107,7 @@ def faster(changes: Changes, pages: int, seed: int) -> Iterator[Row]:
             found = kernel_side(changes, load, RESIDENT_PERCENT, corpus)
         theirs[device] = found["ns"]
         ours[device] = _limited(load, found["resident"], corpus, {"zpool_percent": cache})
-        yield _row(name, f"an access at {RESIDENT_PERCENT} % resident over {device}", ours[device], theirs[device])
+        yield _row(name, f"an access at {RESIDENT_PERCENT} % over {device}", ours[device], theirs[device])
     yield _first(name, ours, theirs)
 
 

@@ -17,6 +17,7 @@ from memvirt.report.columns import Column
 from memvirt.report.escape import plain
 from memvirt.report.figures.data import deciding, spread
 from memvirt.report.figures.data import scenes as scenes_of
+from memvirt.report.notes import LIVING
 from memvirt.report.runs import Run
 from memvirt.report.statistics import MIN_SEEDS, told_apart
 from memvirt.report.summary import ARROWS, MISSING, SINGLE_RUN, Group, Row, number, ratio_label, value_text
@@ -267,8 +268,13 @@ def endings(runs: Sequence[Run]) -> list[str]:
 
 def meanings(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
     """(head, meaning, how it is derived) of every column of the tables."""
-    columns = dict.fromkeys(column for run in runs for group in run.groups() for column in group.columns)
-    return [(_head(each), REGISTRY[each.name].meaning, REGISTRY[each.name].derivation) for each in columns]
+    groups = [group for run in runs for group in run.groups()]
+    columns = dict.fromkeys(column for group in groups for column in group.columns)
+    own = LIVING if all(group.living for group in groups) else {}
+    return [
+        (_head(each), own.get(each.name) or REGISTRY[each.name].meaning, REGISTRY[each.name].derivation)
+        for each in columns
+    ]
 
 
 # ---- settings
