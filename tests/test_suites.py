@@ -48,6 +48,8 @@ def tiny(monkeypatch, name, percent=6):
         if getattr(scenario, "aging", None) is not None:
             change["aging"] = scenario.aging.model_copy(update={"cycles": 4, "measured_cycles": 2})
         scenarios.append(scenario.model_copy(update=change))
+    if name == "cold":  # far-memory only watches for its first five minutes: a shorter life is refused
+        small = small.model_copy(update={"accesses_percent": 30})
     cut = whole.model_copy(update={"tiers": {"smoke": small}, "scenarios": scenarios})
     monkeypatch.setattr(suite, "load", lambda asked: cut)
     return plan.make(name, "smoke")
