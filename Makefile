@@ -81,7 +81,7 @@ sanitized: $(VENV)/installed-dev
 	git ls-files -z | xargs -0 cp --parents -t build/sanitized
 	cd build/sanitized && MEMVIRT_SANITIZE=1 MEMVIRT_DEBUG=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
 
-IN_SANITIZED = cd build/sanitized && PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1 \
+IN_SANITIZED = cd build/sanitized && PYTHONPATH="$$PWD" PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1 \
   LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" $(abspath $(BIN))/python
 
 test-sanitized: sanitized
