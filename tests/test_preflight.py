@@ -179,6 +179,6 @@ def test_a_threshold_that_is_no_percentage_is_shown_as_it_was_typed(text):
 
 
 def test_what_a_slowdown_means_is_said(tmp_path):
-    said = memvirt("describe", "slowdown", cwd=tmp_path).stdout
+    said = memvirt("describe", "slowdown", cwd=tmp_path, COLUMNS="100").stdout
     assert "nothing is computed in between" in said and "(T + 100 s) / (T + 100)" in said
     assert f"(hit, {load('default').hit} ns" in said

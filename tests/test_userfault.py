@@ -116,7 +116,7 @@ def test_a_signal_that_is_none_of_ours_ends_the_process():
         "frames = os.memfd_create('f')\nwindow = Window(watch(), 4, frames)\n"
         "window.place(0, 0, True)\n"  # the file of frames has no page
         "print('begun', flush=True)\n"
-        "print(window.replay(np.zeros(1, np.uint32), np.zeros(1, np.uint8)))\n"
+        "print(window.replay(np.zeros(1, np.uint32), np.zeros(1, np.uint8)), flush=True)\n"
         "file = os.memfd_create('g')\nos.ftruncate(file, 4096)\nthere = mmap.mmap(file, 4096)\n"
         "os.ftruncate(file, 0)\nthere[0]\n"
     )
