@@ -18,6 +18,7 @@ COUNTING = {"test_comparison", "test_undo", "test_userfault", "test_validate", "
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the workers look at marks
 def pytest_collection_modifyitems(config, items):
     """Beside each other (`-n`), a file's tests stay with one worker, and all that lead the kernel with one."""
     for item in items:
