@@ -19,12 +19,11 @@ SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the workers look at marks
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(items):
     """Beside each other (`-n`), a file's tests stay with one worker, and all that lead the kernel with one."""
     for item in items:
         name = item.path.stem
-        if config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group("kernel" if name in KERNELS else name))
+        item.add_marker(pytest.mark.xdist_group(name="kernel" if name in KERNELS else name))
         if SANITIZED and name in COUNTING:
             item.add_marker(pytest.mark.skip(reason="counts what a process does, and a sanitizer does more"))
 
