@@ -38,11 +38,8 @@ $(VENV)/installed-dev: $(BIN)/python $(SOURCES)
 run: $(VENV)/installed
 	$(BIN)/memvirt run quick
 
-# Tests run beside each other, one worker a processor.
-BESIDE := -n logical --maxprocesses 8 --dist loadgroup
-
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(BESIDE)
+	$(BIN)/python -m pytest
 
 reproduce: $(VENV)/installed
 	$(BIN)/python results/reproduce.py
@@ -85,7 +82,7 @@ IN_SANITIZED = cd build/sanitized && PYTHONPATH="$$PWD" PYTHONMALLOC=malloc ASAN
   LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" $(abspath $(BIN))/python
 
 test-sanitized: sanitized
-	$(IN_SANITIZED) -m pytest $(BESIDE) tests
+	$(IN_SANITIZED) -m pytest tests
 
 fuzz-sanitized: sanitized
 	$(IN_SANITIZED) tests/fuzz_face.py --steps $(FUZZ_STEPS) $(FUZZ) --out $(abspath build/fuzz)

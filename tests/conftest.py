@@ -9,22 +9,15 @@ from helpers import program
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
-# Files whose tests lead this machine's one kernel: beside each other they would wait for each other's end.
-KERNELS = {
-    f"test_{name}" for name in "calibrate comparison ksm_kernel pricing swap_kernel undo userfault validate".split()
-}
 # Their counts are of whole processes, and a sanitizer is a part of each.
 COUNTING = {"test_comparison", "test_undo", "test_userfault", "test_validate", "test_trace_capture"}
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the workers look at marks
 def pytest_collection_modifyitems(items):
-    """Beside each other (`-n`), a file's tests stay with one worker, and all that lead the kernel with one."""
+    """What a sanitizer would take part in is skipped under one."""
     for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group(name="kernel" if name in KERNELS else name))
-        if SANITIZED and name in COUNTING:
+        if SANITIZED and item.path.stem in COUNTING:
             item.add_marker(pytest.mark.skip(reason="counts what a process does, and a sanitizer does more"))
 
 
