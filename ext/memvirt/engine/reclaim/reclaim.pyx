@@ -37,6 +37,7 @@ from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORD
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.charges cimport Account
+from .marks cimport TableMarks
 from .readahead cimport Readahead
 from ..simtime cimport Actor
 from ..stall cimport Stalls
@@ -71,6 +72,7 @@ cdef class Reclaim(Actor):
             swapout = SwapOut(mapping, self.readahead)
         self.shrinker = Writeback(mapping, swapout)
         self.eviction = Eviction(mapping, swapout, self.shrinker)
+        self.marks = TableMarks(mapping)
         self.harvester = Harvester(mapping, harvest_interval_ns)
         self.share = CLUSTER
         self.whose = NONE16
@@ -281,9 +283,10 @@ cdef class Reclaim(Actor):
         cdef uint64_t spared = self.meter.ev.reclaim_spared_reserved
         cdef hfn_t frame, insisted = NONE
         self.eviction.put_back()
+        self.order.pass_time(self.clock.now)
         while gone < want and patience > 0 and not self.clock.interrupt.asked():
             patience -= 1
-            frame = self.order.candidate()
+            frame = self.order.choose(self.marks)
             if frame == NONE:
                 break
             self.meter.ev.reclaim_scanned += 1
