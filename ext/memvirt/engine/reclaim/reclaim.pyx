@@ -51,11 +51,11 @@ cdef enum:
 
 
 cdef class Reclaim(Actor):
-    """Frees frames of one host; as an actor, in the background. `readahead`: page cluster of swap readahead;
+    """Frees frames of one host; as an actor, in the background. `readahead`: page cluster, `by_address`: which kind it is;
     `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed pages back before the pool is full."""
 
-    def __cinit__(self, Mapping mapping not None, Device device not None, readahead, int64_t harvest_interval_ns,
-                  bint ease_pool):
+    def __cinit__(self, Mapping mapping not None, Device device not None, readahead, bint by_address,
+                  int64_t harvest_interval_ns, bint ease_pool):
         cdef SwapOut swapout = None
         self.mapping = mapping
         self.charges = mapping.charges
@@ -67,7 +67,7 @@ cdef class Reclaim(Actor):
         self.clock = mapping.clock
         self.meter = mapping.meter
         self.stalls = Stalls()
-        self.readahead = Readahead(mapping, readahead)
+        self.readahead = Readahead(mapping, readahead, by_address)
         if mapping.swap is not None:
             swapout = SwapOut(mapping, self.readahead)
         self.shrinker = Writeback(mapping, swapout)
