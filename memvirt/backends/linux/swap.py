@@ -266,7 +266,7 @@ def grid(changes: Changes, pages: int, seed: int) -> Iterator[Row]:
             apart.append(abs(found[KERNELS]["faults"] - theirs["faults"]) / max(theirs["faults"], 1))
     mean = round(100_000 * sum(apart) / len(apart))
     yield Row(
-        mechanism=name, what=f"of 100,000 faults so many are there, by the mean distance of {KERNELS}",
+        mechanism=name, what=f"100,000 less the mean distance: {KERNELS}",
         engine=100_000 - mean, kernel=100_000, tolerance=GRID_MEAN,
     )  # fmt: skip
 
