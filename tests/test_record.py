@@ -32,6 +32,13 @@ def test_a_record_survives_its_text():
     assert not {"environment", "measured"} & set(records.comparable(record))
 
 
+def test_members_of_families_are_numbers_too():
+    record = made(usage={"guest": 7}, stores={"swap": 3}, cpu_ns={"compress": 5}, derived={"sim_ns.swap.p50": 9})
+    names = ("usage.guest", "stores.swap", "cpu_ns.compress", "sim_ns.swap.p50")
+    assert [record.number(name) for name in names] == [7, 3, 5, 9]
+    assert record.number("usage.swap") is record.number("guest") is record.number("usage") is None
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -390,3 +390,20 @@ def test_shipped_defaults_name_their_sources(tmp_path):
     assert found["zpool_accept_percent"].source
     assert "measured at 65 us" in found["swap_device.read_latency_ns"].source
     assert "mm/page_alloc.c" in found["watermarks.low"].source
+
+
+GUESTS = '[[variants]]\nname = "own"\npreset = "balloon"\nvm = { guest = { cache_percent = 0, swap = "8MiB" } }\n[host]'
+
+
+def test_a_column_changes_what_its_preset_asks_of_vms(made, tmp_path):
+    """Its own comes after the preset's and before --set; its record says what was asked; a column without has none."""
+    path = tmp_path / "guests.toml"
+    path.write_text(SUITE.format(measured=UNIFORM).replace("[host]", GUESTS))
+    for overrides, pages in (((), 2048), (("vm.guest.swap=4MiB",), 1024)):
+        cells = {cell.preset: cell for cell in plan.make(str(path), only=["own", "balloon"], overrides=overrides).cells}
+        assert cells["own"].guest.swap == pages and cells["own"].guest.cache_percent == 0
+        assert cells["own"].asked["vm"] == {"guest": {"cache_percent": 0, "swap": "8MiB"}}
+        assert cells["balloon"].guest.swap == (0 if not overrides else 1024) and "vm" not in cells["balloon"].asked
+    path.write_text(path.read_text().replace('swap = "8MiB" } }', "swp = 1 } }"))
+    with pytest.raises(ConfigError, match=r"guests.toml:\d+: variants\[0\].vm.guest.swp: unknown key"):
+        plan.make(str(path))

@@ -36,7 +36,7 @@ def tiny(monkeypatch, name, percent=6):
     """The plan of a suite whose smoke tier is smaller still, at the easiest and the hardest ratio of two scenarios."""
     whole = suite.load(name)
     # Where deciders are asked once a minute, or only watch for five, it lasts that long, or they would be refused.
-    lasts = {"cold": 30, "ksm-52": 5}.get(name, 2)
+    lasts = {"cold": 30, "ksm-52": 5, "textbook": 20}.get(name, 2)
     small = suite.Tier(memory_percent=max(percent, 25 if name == "fragmentation" else 0), accesses_percent=lasts)
     scenarios = []
     for scenario in (whole.scenarios[0], whole.scenarios[-1]) if len(whole.scenarios) > 1 else whole.scenarios:
@@ -308,6 +308,15 @@ def test_apart_names_who_did_not_finish_and_a_column_alone_is_no_comparison():
     ]
     line = verdict.line(found)
     assert "a at 2.00: lz4 3.00×, swap 9.00, zram exhausted; b at 2.00: swap 9.00×, nothing to compare with" in line
+
+
+def test_apart_leaves_out_scenarios_that_have_no_such_column():
+    """Whoever finished there: they are about another one."""
+    aged = group("aged", "0.75", "apart", swap=1.0, lz4=1.0)
+    without = replace(aged, rows=tuple(replace(row, values={}) for row in aged.rows))
+    line = verdict.line([group("a", "2.00", "apart", swap=9.0, lz4=3.0), without])
+    assert "a at 2.00: lz4 3.00×, swap 9.00." in line and "aged" not in line
+    assert verdict.line([without]) == "Learned: nothing, no preset has a slowdown in any scenario. One seed."
 
 
 def test_what_survives_at_a_price_says_it():

@@ -111,8 +111,10 @@ def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str],
     ]
     found = presets.resolve_layers(column.preset, overrides, between=between)
     host = found.config
-    wanted = presets.vm_settings(column.preset, overrides)
+    changed = column.vm.model_dump(mode="json", exclude_unset=True)
+    wanted = presets.vm_settings(column.preset, overrides, settings=changed)
     decider = policies.file_of(host.balloon) if host.balloon else None
+    own = {"vm": changed} if changed else {}
     promised = {"reservation_percent": wanted.reservation_percent, "limit_percent": wanted.limit_percent}
     return Column(
         name=column.name,
@@ -120,7 +122,7 @@ def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str],
         guest=guest_of(wanted.guest),
         promised={key: (value,) for key, value in promised.items() if value is not None},
         files=() if decider is None else (FileRead("host.balloon", str(decider), file_sha256(decider)),),
-        asked={"preset": column.preset, "set": column.set, "settings": list(overrides)},
+        asked={"preset": column.preset, "set": column.set, **own, "settings": list(overrides)},
         origins=found.origins,
     )
 

@@ -25,6 +25,7 @@ from memvirt.results.manifest import Rule, Shown
 from memvirt.results.record import Kind
 from memvirt.settings.diagnose import Conflicts, Problem, read_toml, validate
 from memvirt.settings.fields import DISTINCT, Count, Interval, Model, Name, Pages, PagesOrZero
+from memvirt.settings.presets import VmSettings
 from memvirt.shipped import SUITES
 from memvirt.units import suggest
 
@@ -40,11 +41,14 @@ class Sizes(Model):
 
 
 class Variant(Model):
-    """A preset by name, and the host settings changed in it."""
+    """A preset by name, and the settings of the host and of its VMs that are changed in it."""
 
     name: Name = Field(description="of the column")
     preset: str = Field(description="a preset's name or file")
     set: dict[str, Any] = Field(description="host settings changed in it", default={})
+    vm: VmSettings = Field(
+        description="of what it asks of every VM, that is changed: as the table [vm] of a preset", default=VmSettings()
+    )
 
 
 def column(preset: str) -> Variant:

@@ -247,17 +247,22 @@ def _leading_line(groups: Sequence[Group]) -> str:
 
 
 def _apart_line(groups: Sequence[Group]) -> str:
-    """The hardest ratio of each scenario in full, with who did not finish; of the others who is best."""
+    """The hardest ratio of each scenario in full, with who did not finish; of the others who is best. Scenarios that have
+    no such column, whoever finished, are left out."""
     column = groups[0].columns[0]
     found = []
     for scenario in dict.fromkeys(group.scenario for group in groups):
         every = sorted((group for group in groups if group.scenario == scenario), key=lambda each: float(each.ratio))
         hardest = every[0] if every[0].simulated else every[-1]
         marks = _marks([hardest], column)
+        if not marks and any(row.done for row in hardest.ranked()):
+            continue  # what it is about is another column
         told = f"{scenario} at {hardest.ratio}: {_standing(marks, column) if marks else 'nobody finished'}"
         ended = [f"{row.preset} {row.status}" for row in hardest.ranked() if marks and not row.done]
         before = [text for each in every if each is not hardest and (text := _leader(each, column))]
         found.append(", ".join([told, *ended]) + (f" (before: {', '.join(before)})" if before else ""))
+    if not found:
+        return f"Learned: nothing, no preset has a {column.title} in any scenario."
     return f"Learned: {column.title}, best, next and last: {'; '.join(found)}."
 
 

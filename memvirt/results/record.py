@@ -190,7 +190,9 @@ class Record:
     def number(self, name: str) -> float | None:
         """The number that a metric's name stands for in this record; None when it has none."""
         parts: tuple[Mapping[str, int | str], ...] = (self.derived, self.counters, self.sharing)
-        found = next((part[name] for part in parts if name in part), "")
+        family, _, member = name.partition(".")
+        families: dict[str, Mapping[str, int]] = {"usage": self.usage, "stores": self.stores, "cpu_ns": self.cpu_ns}
+        found = next((part[name] for part in parts if name in part), families.get(family, {}).get(member, ""))
         return None if found == "" else float(found)
 
 

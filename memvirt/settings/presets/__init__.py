@@ -228,20 +228,23 @@ def _has(table: Mapping[str, Any], key: str) -> bool:
     return True
 
 
-def vm_settings(preset: str, overrides: Sequence[str] = ()) -> VmSettings:
-    """What the preset, or the nearest of its ancestors that says so, asks of every VM, changed by the overrides that
-    begin with "vm.". One of a guest's settings ("vm.guest.swap=8MiB") gives no guest to VMs that have none."""
+def vm_settings(preset: str, overrides: Sequence[str] = (), *, settings: Mapping[str, Any] | None = None) -> VmSettings:
+    """What the preset, or the nearest of its ancestors that says so, asks of every VM, changed by `settings` (a column's
+    own) and then by the overrides that begin with "vm.". An override of one of a guest's settings ("vm.guest.swap=8MiB")
+    gives no guest to VMs that have none."""
     chain = _load(preset)
     own = next((found.vm for found in chain.presets if found.vm.model_fields_set), VmSettings())
-    settings = own.model_dump(mode="json", exclude_unset=True)
+    wanted = _merge(own.model_dump(mode="json", exclude_unset=True), settings or {})
     changed: dict[Place, str] = {}
     for text in overrides:
         place, value = parse_override(text)
-        if place[0] != "vm" or (place[1:2] == ("guest",) and place[2:] and not settings.get("guest")):
+        if place[0] != "vm" or (place[1:2] == ("guest",) and place[2:] and not wanted.get("guest")):
             continue
         changed[place[1:]] = text
-        settings = _merge(settings, _nested(place[1:], value))
-    return validate(VmSettings, settings, _Layers(preset, "", chain.sources, changed)) if changed else own
+        wanted = _merge(wanted, _nested(place[1:], value))
+    if not changed and not settings:
+        return own
+    return validate(VmSettings, wanted, _Layers(preset, "", chain.sources, changed))
 
 
 def _nested(place: Place, value: Any) -> Any:
