@@ -259,7 +259,7 @@ def grid(changes: Changes, pages: int, seed: int) -> Iterator[Row]:
         for percent in GRID_PERCENT:
             theirs = kernel_side(changes, load, percent, corpus)
             found = {order: _engine_side(load, theirs["resident"], corpus, ORDERS[order]) for order in ORDERS}
-            what = f"{pattern} at {percent} %: major faults"
+            what = f"{pattern} {percent} %: major faults"
             for row in _beside(name, what, "faults", (GRID_APART, FAULTS_COVERED), theirs, found):
                 own = row.what.endswith(KERNELS) and row.failed
                 yield _at_an_edge(row, load, theirs["resident"], corpus) if own else row
