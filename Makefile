@@ -39,7 +39,7 @@ run: $(VENV)/installed
 	$(BIN)/memvirt run quick
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 reproduce: $(VENV)/installed
 	$(BIN)/python results/reproduce.py

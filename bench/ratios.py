@@ -27,6 +27,7 @@ from memvirt.errors import MemvirtError
 
 # name -> what it holds; each is rows/NAME.py with rows(repeats). SLOW ones take minutes: only when named, or --full.
 GROUPS = {
+    "start": "how soon the program answers",
     "hit": "hits in the translation cache",
     "buddy": "the buddy allocator",
     "fault": "first touch, COW break, copy of a leaf",

@@ -10,8 +10,9 @@ Every suite that ships runs at tier quick on the synthetic corpus, which has the
     README.md of the repository: the part of a table that it quotes
 
 A run that was interrupted goes on where it stopped. `--check` runs nothing: it makes tables and README's part from the
-records that are there, and says where they differ from what is published. Exit code: 1 where a cell failed or something
-differs, 4 where a claim failed.
+records that are there, and says where they differ from what is published. `--show` runs nothing either: it publishes the
+records that are there again, shown as suites ask for now (their columns, what was learned, claims: what is shown of a run
+lies in its run.json, not in records). Exit code: 1 where a cell failed or something differs, 4 where a claim failed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from memvirt.experiment import suite
@@ -35,7 +37,7 @@ from memvirt.report.check import Standing
 from memvirt.report.figures import plotting
 from memvirt.report.page import build, packing
 from memvirt.report.runs import read_runs
-from memvirt.results import run_folder
+from memvirt.results import manifest, run_folder
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -120,11 +122,22 @@ def publish(name: str, run: Path) -> None:
     (HERE / f"{name}.html").write_text(report(run), encoding="utf-8")
 
 
+def show(name: str) -> None:
+    """Publish the records that are there once more, shown as the suite asks for now."""
+    with records_of(name) as there, tempfile.TemporaryDirectory() as place:
+        folder = Path(shutil.copytree(there, Path(place) / name))
+        told = replace(run_folder.read_manifest(folder), shown=suite.load(name).shown())
+        (folder / run_folder.MANIFEST).write_text(manifest.dumps(told), encoding="utf-8")
+        publish(name, folder)
+
+
 def differing(name: str) -> list[str]:
     """What is published of a suite and does not follow from its records."""
     readme = README.read_text(encoding="utf-8")
     with records_of(name) as folder:
-        wrong = [] if (HERE / f"{name}.md").read_text(encoding="utf-8") == table(folder) else [f"results/{name}.md"]
+        asked = suite.load(name).shown() == run_folder.read_manifest(folder).shown
+        wrong = [] if asked else [f"what results/{name}'s run.json says is shown"]
+        wrong += [] if (HERE / f"{name}.md").read_text(encoding="utf-8") == table(folder) else [f"results/{name}.md"]
         if own((HERE / f"{name}.html").read_text(encoding="utf-8")) != own(report(folder)):
             wrong.append(f"results/{name}.html")
         if name == WHOLE and with_quote(readme, quoted(folder)) != readme:
@@ -152,6 +165,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Make everything in results/ again, and check it.")
     parser.add_argument("suites", nargs="*", help="these only; unless given, every suite that ships")
     parser.add_argument("--check", action="store_true", help="run nothing, check what is published")
+    parser.add_argument("--show", action="store_true", help="run nothing, show what is published as suites ask for now")
     parser.add_argument("--jobs", default="1", help="cells beside each other, or auto; 1 measures wall times, too")
     parser.add_argument(
         "--runs", type=Path, default=HERE.parent / "build" / "reproduce", help="where the runs are kept"
@@ -160,16 +174,19 @@ def main() -> int:
     if unknown := sorted(set(asked.suites) - set(suite.names())):
         parser.error(f"no suite is called {', '.join(unknown)}; there are {', '.join(suite.names())}")
     code, published = 0, []
-    there = [name for name in suite.names() if not asked.check or (HERE / f"{name}.md").exists()]
+    runs = not (asked.check or asked.show)
+    there = [name for name in suite.names() if runs or (HERE / f"{name}.md").exists()]
     for name in asked.suites or there:
-        if not asked.check and run(name, asked.runs, asked.jobs):
+        if runs and run(name, asked.runs, asked.jobs):
             print(f"{name}: cells failed; nothing of it is published", file=sys.stderr)
             code = 1
         else:
             published.append(name)
     for name in published:  # after the last run: a record names the commit, with a "+" where the tree was edited
-        if not asked.check:
+        if runs:
             publish(name, asked.runs / name)
+        elif asked.show:
+            show(name)
         for what in differing(name):
             print(f"{name}: {what} does not follow from the records", file=sys.stderr)
             code = code or 1

@@ -1,7 +1,10 @@
 """What tests of several topics ask for by name."""
 
+import fcntl
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,12 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 # Their counts are of whole processes, and a sanitizer is a part of each.
 COUNTING = {"test_comparison", "test_undo", "test_userfault", "test_validate", "test_trace_capture"}
+
+# They change settings of the kernel that its processes share, or count what it does by them: one at a time.
+LEADING = {
+    "test_calibrate", "test_comparison", "test_ksm_kernel", "test_pricing", "test_swap_kernel", "test_undo",
+    "test_userfault", "test_validate",
+}  # fmt: skip
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
@@ -19,6 +28,18 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if SANITIZED and item.path.stem in COUNTING:
             item.add_marker(pytest.mark.skip(reason="counts what a process does, and a sanitizer does more"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone(request):
+    """A module that leads the kernel waits for those of other workers that do. A lock ends with its process."""
+    if request.path.stem not in LEADING:
+        yield
+        return
+    place = Path(tempfile.gettempdir()) / f"memvirt-tests-{os.getuid()}.lock"
+    with place.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -250,6 +250,7 @@ BAD = [
     (["describe", "zcahe"], "did you mean 'zcache'?"),
     (["explain", "swpa"], "did you mean 'swap'?"),
     (["table", "nowhere"], "not a memvirt results folder"),
+    (["table", __file__], "is a file; give a results folder"),
     (["corpus", "info", "missing"], "cannot be read"),
     (["corpus", "info", "synthetic", "synthetic"], "two of the files are called synthetic"),
     (["corpus", "info", "synthetic", "--codecs", "lz5"], "--codecs lz5: unknown codec 'lz5'"),

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import resource
 import subprocess
 import sys
 from importlib import import_module
@@ -29,7 +28,6 @@ KINDS = {
     "workloads": (names.WORKLOADS, registry.lookup, registry.FOLDER),
     "formats": (names.TRACE_FORMATS, traces.lookup, traces.registry.FOLDER),
 }
-CPU_S = 0.3  # of a list; the clock on the wall would measure the machine's load
 HEAVY = {"pandas", "scipy", "pyarrow", "altair", "lz4", "distributed"}
 
 
@@ -89,23 +87,8 @@ def test_a_shipped_file_says_in_one_line_what_it_is(shipped):
     assert all(line and "\n" not in line and len(line) < 120 for line in lines.values())
 
 
-@pytest.fixture(scope="module")
-def control():
-    """Processor time that typer and pydantic alone take: how slow this machine is just now."""
-    return min(spent_by("import typer.main, pydantic.types")[0] for _ in range(3))
-
-
-def spent_by(code, **environment):
-    """(processor time, process) of a Python that runs this code."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment |= {"PYTHONPATH": ":".join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done
-
-
 @pytest.mark.parametrize("kind", SINGULAR)
-def test_a_list_imports_no_compiled_module_and_answers_at_once(kind, tmp_path, control):
+def test_a_list_imports_no_compiled_module(kind, tmp_path):
     code = (
         f"import sys\nsys.argv = ['memvirt', 'list', '{kind}', '--json']\nfrom memvirt.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
@@ -113,10 +96,7 @@ def test_a_list_imports_no_compiled_module_and_answers_at_once(kind, tmp_path, c
         "        if name.startswith('memvirt.') and not (module.__file__ or '.py').endswith('.py')]\n"
         f"print(sorted([*ours, *{HEAVY} & set(sys.modules)]), file=sys.stderr)\n"
     )
-    spent = []
-    while len(spent) < 3 and (not spent or min(spent) > max(CPU_S, 3 * control)):
-        took, done = spent_by(code, MEMVIRT_CACHE=str(tmp_path))
-        assert done.stderr.strip() == "[]"
-        assert [row for row in json.loads(done.stdout) if not row["summary"]] == []
-        spent.append(took)
-    assert min(spent) < max(CPU_S, 3 * control), (spent, control)
+    environment = {"PYTHONPATH": ":".join(sys.path), "MEMVIRT_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stderr.strip() == "[]"
+    assert [row for row in json.loads(done.stdout) if not row["summary"]] == []

@@ -265,7 +265,7 @@ def test_what_was_measured_is_written_whatever_happens(fail, code, said, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--only", "hits"], "unknown: hits; there are hit, buddy"),
+        (["--only", "hits"], "unknown: hits; there are start, hit"),
         (["--only", ","], "unknown: nothing"),
         (["--repeats", "0"], "at least 1"),
         (["--repeats", "many"], "invalid int"),

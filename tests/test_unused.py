@@ -21,7 +21,7 @@ def test_a_scanner_that_did_not_get_round_is_named():
     assert unused([seen]) == []
     assert (
         len(unused([seen, missed])) == 1
-        and "The scanner of ksm in 1 of 2 cells had not looked" in unused([seen, missed])[0]
+        and "The scanner of ksm (1 of 2 cells) had not looked" in unused([seen, missed])[0]
     )
     assert "The scanner of ksm had" in unused([missed])[0]
     inline = of("inline", {"sharing": "inline"}, usage={"guest": 1000}, sharing={"pages_scanned": 0})

@@ -22,6 +22,7 @@ MOMENT = (
     "started", "load_1min", "memory_available_bytes", "psi_cpu", "psi_memory", "steal_ticks", "swap_used_bytes",
     "ksm_pages_sharing",
 )  # of an environment: of the moment, not of the machine  # fmt: skip
+REMEDY = "run one of them again with what the other had (--tier, --corpus, the same suite), and compare those"
 Cells = Mapping[str, Record]
 
 
@@ -48,7 +49,7 @@ def require_like(base: str, other: str, first: Cells, second: Cells, common: Seq
                 problems += _at_most(apart, "settings of it")
                 break
     if problems:
-        raise ConfigError("\n".join([f"{base} and {other} are unlike runs:", *problems]))
+        raise ConfigError("\n".join([f"{base} and {other} are unlike runs:", *problems, REMEDY]))
 
 
 def notes(other: str, first: Cells, second: Cells, common: Sequence[str]) -> list[str]:

@@ -130,11 +130,11 @@ def _young_marks(columns: Mapping[str, Sequence[Record]]) -> list[str]:
 
 
 def _where(columns: Mapping[str, Sequence[Record]], unused: Callable[[Record], bool]) -> str:
-    """The columns in whose cells that is so: "ksm in 3 of 12 cells, all"; nothing where it is nowhere so."""
+    """The columns in whose cells that is so: "ksm (3 of 12 cells), all"; nothing where it is nowhere so."""
     told = []
     for name, own in columns.items():
         cells = sum(map(unused, own))
         if cells:
-            told.append(plain(name) if cells == len(own) else f"{plain(name)} in {cells} of {len(own)} cells")
+            told.append(plain(name) if cells == len(own) else f"{plain(name)} ({cells} of {len(own)} cells)")
     more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
     return ", ".join(told[:SHOWN]) + more

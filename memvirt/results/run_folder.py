@@ -153,6 +153,8 @@ def examine(folder: Path, wanted: Manifest | None, *, resume: bool, config_of: C
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """The run.json of a folder; FolderError when there is none or it is not ours."""
+    if os.path.isfile(folder):
+        raise FolderError(f"{folder}: is a file; give a results folder, or unpack the archive first (tar xf)")
     shelf = shelf_of(Path(folder))
     if shelf is None and comparison.is_folder(folder):
         raise FolderError(
