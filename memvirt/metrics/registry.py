@@ -14,7 +14,8 @@ from memvirt.metrics.guests import GUEST_EVENTS
 from memvirt.metrics.levels import LEVELS_KEPT
 from memvirt.metrics.metric import Better, Kind, Metric
 from memvirt.metrics.sharing import SHARING, SHARING_TIMES
-from memvirt.names import FAULTS, FRAME_USES, HOST_STATES, MECHANISMS
+from memvirt.metrics.states import STATES_NAMED
+from memvirt.names import FAULTS, FRAME_USES, MECHANISMS
 from memvirt.units import suggest
 
 # The events of a host (engine/counters.pxd, in its order): name, unit, better, meaning.
@@ -182,6 +183,7 @@ _STATES: tuple[Metric, ...] = (
         )
     ),
     *LEVELS_KEPT,
+    *STATES_NAMED,
     Metric("overcommit", "×", Kind.RATIO, "memory promised to memory there", _NONE, "configured / host frames"),
     Metric("pool_ratio", "×", Kind.RATIO, "compression with the pool's slack", _UP, "pages in the pool / its frames"),
     Metric("compression_ratio", "×", Kind.RATIO, "compression of what is stored", _UP, "4096 · objects / their bytes"),
@@ -328,14 +330,6 @@ def _families() -> list[Metric]:
         Metric(f"usage.{use}", "frames", Kind.GAUGE, f"host frames in use as '{use}'", _NONE, "sums to host memory")
         for use in FRAME_USES
     ]
-    for name in HOST_STATES:
-        text = f"time in which the decider called the host's state '{name}'"
-        rows.append(Metric(f"state_ns.{name}", "ns", Kind.COUNTER, text, _NONE, "from decision to decision"))
-        rows.append(Metric(f"state_percent.{name}", "%", Kind.RATIO, text, _NONE, "of all time with a state"))
-    text = (
-        f"host's state as the decider calls it: {', '.join(f'{at} {name}' for at, name in enumerate(HOST_STATES, 1))}"
-    )
-    rows.append(Metric("decider_state", "state", Kind.GAUGE, text, _NONE, "of the last decision; 0: it has no states"))
     rows += [Metric(f"stores.{place}", "pages", Kind.GAUGE, text, _NONE, "records") for place, text in _OUT_OF_MEMORY]
     rows += [Metric(name, "pages", Kind.GAUGE, text, _NONE, "of a VM") for name, text in _OF_VM]
     rows += [Metric(name, unit, kind, text, better, how) for name, unit, kind, better, text, how in SHARING]
