@@ -3,7 +3,7 @@
 # make check  lint, format, types
 # make fuzz   a million random steps of each profile on random hosts, in at most an hour: FUZZ_STEPS, FUZZ_SECONDS, FUZZ_JOBS
 # make fuzz-sanitized   the same with the engine under sanitizers
-# make reproduce   every suite that ships again, into results/, with its table and its claims checked: half an hour and more
+# make reproduce   every suite that ships again, into results/, with its table and its claims checked: an hour and more
 # make fuzz-inputs   a million damaged trace files, and as many of page contents, each in at most an hour
 # All of them set up a virtual environment in .venv first; nothing else is needed but Python >= 3.11, pip and a C compiler.
 

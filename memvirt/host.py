@@ -84,6 +84,7 @@ class Host:
             sharing_options=config.sharing_options,
             provisioning=PROVISIONING[config.provisioning],
             readahead=config.readahead,
+            readahead_by_address=config.readahead_kind == "vma",
             zpool_shrinker=config.zpool_shrinker,
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=config.compact_threshold,

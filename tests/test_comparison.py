@@ -83,15 +83,15 @@ def test_a_reason_covers_what_it_says_and_no_more():
     assert Row(mechanism="m", what="w", engine=90, kernel=100).unless_within("why", 0.2).reason == "why"
 
 
-def test_under_a_limit_the_closest_order_must_be_close():
+def test_under_a_limit_the_kernel_s_own_order_must_be_close():
     def rows(**faults):
         found = {name: {"faults": count} for name, count in faults.items()}
-        return {row.what: row for row in swap._closest("m", "faults", "faults", (0.05, 0.2), {"faults": 100}, found)}
+        return {row.what: row for row in swap._beside("m", "faults", "faults", (0.05, 0.2), {"faults": 100}, found)}
 
     apart = rows(clock=85, lru=79, twolist=104)
     assert [row.failed for row in apart.values()] == [False, True, False]
-    assert "closest here in faults: twolist" in apart["faults: clock"].reason and not apart["faults: twolist"].reason
-    assert [row.failed for row in rows(clock=85, lru=90).values()] == [False, True], "no order is close"
+    assert "are those of twolist" in apart["faults: clock"].reason and not apart["faults: twolist"].reason
+    assert [row.failed for row in rows(clock=100, lru=96, twolist=94).values()] == [False, False, True]
 
 
 def test_a_difference_that_is_known_is_known_to_the_page(monkeypatch):

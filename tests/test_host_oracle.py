@@ -299,12 +299,19 @@ HOSTS = {
     "sharing": {**SMALL, "sharing": "hash", "sharing_options": {"pages_to_scan": 20, "sleep_ns": 100_000}},
     "sharing bounded": {**SMALL, "sharing": "hash", "sharing_options": {"max_page_sharing": 3, "pages_to_scan": 50}},
     "sharing lru": {"memory": 300 * PAGE, "swap": 64 * PAGE, "replacement": "lru", "sharing": "hash"},
+    "old statistics": {**SMALL, "replacement": "twolist", "replacement_options": {"stats_ns": 300_000}},
+    "twolist thin-huge": {
+        "memory": 2048 * PAGE,
+        "swap": 500 * PAGE,
+        "provisioning": "thin-huge",
+        "replacement": "twolist",
+    },
     "thin-huge": {"memory": 2048 * PAGE, "swap": 500 * PAGE, "provisioning": "thin-huge", "sharing": "hash"},
     "strict": {**SMALL, "memory": 300 * PAGE, "commit": "strict", "on_exhausted": "kill"},
     "strict thin-huge": {"memory": 2048 * PAGE, "swap": 500 * PAGE, "provisioning": "thin-huge", "commit": "strict"},
     "thick": {"memory": 1500 * PAGE, "swap": 500 * PAGE, "provisioning": "thick", "on_exhausted": "kill"},
 }
-LARGE = ("thin-huge", "strict thin-huge", "thick")
+LARGE = ("thin-huge", "twolist thin-huge", "strict thin-huge", "thick")
 ORDERS = tuple(name for name in parts.ORDERS if name not in HOSTS)
 HOSTS |= {name: {**SMALL, "replacement": name, "harvest_interval": 100_000} for name in ORDERS}
 

@@ -137,9 +137,9 @@ def test_scan(scanner):
 
 
 def test_populate():
-    host = memvirt.Host(memory="1GiB", provisioning="thick", seed=1)
+    host = memvirt.Host(memory="16GiB", provisioning="thick", content="fingerprint", seed=1)
     kept = host.create_vm("kept", "64MiB")
-    assert interrupted(lambda: host.create_vm("a", "900MiB"), 0.03)
+    assert interrupted(lambda: host.create_vm("a", "15GiB"), 0.01)
     assert host.vms == [kept] and list(host.engine.vms) == ["kept"]
     host.check()
     assert host.create_vm("a", "64MiB") in host.vms

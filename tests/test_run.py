@@ -218,9 +218,13 @@ def test_an_interrupt_that_a_library_masks_or_swallows_is_one_all_the_same(suite
 
 
 def test_time_is_up(tmp_path):
-    done = finish("quick", tmp_path / "out", "--tier", "quick", "--timeout", "5")
-    assert done.returncode == 124 and "time is up" in done.stderr and "Traceback" not in done.stderr
-    assert load(tmp_path / "out")
+    for seconds in (5, 20, 80):  # on a busy machine the first cell may not be finished in the first
+        out = tmp_path / str(seconds)
+        done = finish("quick", out, "--tier", "quick", "--timeout", str(seconds))
+        assert done.returncode == 124 and "time is up" in done.stderr and "Traceback" not in done.stderr
+        if list((out / "cells").glob("*.json")):
+            break
+    assert load(out)
 
 
 def test_a_finished_run_is_not_overwritten_and_another_is_not_resumed(suite, reference):

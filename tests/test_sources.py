@@ -463,7 +463,7 @@ sys.stdin.readline()
 
 @pytest.fixture
 def victim():
-    child = subprocess.Popen([sys.executable, "-c", VICTIM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", VICTIM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=PLAIN)
     assert child.stdout.readline() == b"ready\n"
     yield child
     child.kill()

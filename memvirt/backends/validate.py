@@ -23,7 +23,7 @@ from memvirt.units import PAGE_SIZE, suggest
 
 LEAST_PAGES = 1024
 ANYONE = ChainMap(pricing.ANYONE, governing.MECHANISMS, counting.MECHANISMS)  # it goes through the last one first
-CHANGING = {**ksm.MECHANISMS, **swap.MECHANISMS, **pricing.MECHANISMS}  # those that change this machine's settings
+CHANGING = {**ksm.MECHANISMS, **swap.MECHANISMS, **pricing.MECHANISMS, **swap.LONG}  # this machine's settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,9 @@ def mechanisms() -> list[str]:
     return [*ANYONE, *CHANGING]
 
 
-def chosen(names: list[str]) -> list[str]:
-    """The mechanisms that are meant, by their names or the first words of them; ConfigError for one there is not."""
+def chosen(names: list[str], full: bool = False) -> list[str]:
+    """The mechanisms that are meant, by their names or the first words of them; ConfigError for one there is not. Without
+    a name: all, and those that take minutes only of a full comparison."""
     known = mechanisms()
     found: list[str] = []
     for name in names:
@@ -48,7 +49,7 @@ def chosen(names: list[str]) -> list[str]:
         if not meant:
             raise ConfigError(f"no mechanism is called '{name}'{suggest(name, known)} (known: {'; '.join(known)})")
         found += [each for each in meant if each not in found]
-    return found or known
+    return found or [name for name in known if full or name not in swap.LONG]
 
 
 def run(names: list[str], scale: Scale, begun: Callable[[str, int, int], None] | None = None) -> Iterator[Row]:

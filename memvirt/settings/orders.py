@@ -42,6 +42,15 @@ ORDERS: Mapping[str, Order] = {
         "twolist",
         "TwoList",
         "Linux's active and inactive list, with refault distance (mm/vmscan.c, mm/workingset.c)",
+        {
+            "stats_ns": Option(
+                0,
+                "how old the statistics may be that it decides by, in ns, on a host; a kernel left alone has 2000000000",
+                "of a control group whose memory.stat is read all the time; else FLUSH_TIME, Linux 6.18, mm/memcontrol.c",
+                low=0,
+                high=1 << 48,
+            )
+        },
     ),
     "mglru": Order(
         "mglru", "MgLru", "pages are sorted into up to four generations by when they were last seen accessed"

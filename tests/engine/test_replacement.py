@@ -251,40 +251,6 @@ def test_expected_key_forgotten_before_it_comes(case):
         plain.take(victim)
 
 
-def test_two_lists_keep_the_ratio_of_linux():
-    """inactive_ratio = int_sqrt(10 * GiB): 1 below 1 GiB of 4 KiB pages, 3 from there, 4 from 2 GiB."""
-    for pages, ratio in ((1 << 17, 1), (1 << 18, 3), (1 << 19, 4)):
-        order = probe("twolist", ids=pages, capacity=pages, keys=0)
-        for id in range(pages):
-            order.insert(id)
-        for _ in range(2):
-            for id in range(pages):
-                order.touch(id)
-            order.candidate()
-        active = order.order.nr_active
-        assert (pages - active) * ratio >= active > (pages - active - 2) * ratio
-
-
-def test_refault_distance_decides_on_activation():
-    """Two pages of the active list: a page evicted within two slots comes back active, one beyond does not."""
-    for others, active in ((0, True), (1, True), (2, False)):
-        order = probe("twolist", ids=30, capacity=30, keys=30)
-        for id in range(8):
-            order.insert(id, id)
-        for _ in range(2):
-            order.touch(0)
-            order.touch(1)
-            order.candidate()
-            for _ in range(8):
-                order.spare(order.candidate()) if order.candidate() not in (0, 1) else None
-        assert order.order.nr_active == 2
-        order.take(7, 7)
-        for id in range(6, 6 - others, -1):
-            order.take(id, id)
-        order.insert(9, 7)
-        assert (order.order.nr_refaults, order.order.nr_activated) == (1, int(active))
-
-
 def test_recent_refaults_of_generations():
     order = probe("mglru")
     order.insert(0, 5)

@@ -54,7 +54,8 @@ class Oracle(Faults):
         frames = engine.frames
         self.min, self.low, self.high = frames.min_pages, frames.low_pages, frames.high_pages
         self.memory = Memory(config.memory)
-        self.order = ORDERS[config.replacement](config.memory)
+        options = config.replacement_options if config.replacement == "twolist" else {}  # others: their defaults
+        self.order = ORDERS[config.replacement](config.memory, **options)
         if config.replacement == "random":
             self.order.seed = config.seed
         self.frames = {}  # number -> Frame, of guests

@@ -1,6 +1,7 @@
 """Naive restatements of the replacement orders, for tests: plain lists, oldest first, no cleverness."""
 
 from itertools import count
+from math import isqrt
 
 
 def newest(keys, most):
@@ -21,6 +22,13 @@ class Naive:
 
     def candidate(self):
         return self.held[0] if self.held else None
+
+    def choose(self, marks):
+        """The candidate, for who has page tables: `marks` clears the accessed marks of a page."""
+        return self.candidate()
+
+    def pass_time(self, now):
+        pass
 
     def spare(self, id):
         self.held.remove(id)
@@ -299,16 +307,87 @@ class NaiveArc(Naive):
 
 
 class NaiveTwoList(Naive):
-    def __init__(self, capacity):
+    """The loops of mm/vmscan.c, nested as they are there, and held where a page is found that may go."""
+
+    def __init__(self, capacity, stats_ns=0):
         super().__init__(capacity)
         self.inactive, self.active, self.accessed, self.referenced = [], [], set(), set()
-        self.age, self.shadow = 0, {}
+        self.age, self.shadow, self.refaults, self.gone = 0, {}, 0, 0
+        self.marks, self.met, self.reclaim = None, None, self.calls()
+        self.stats_ns, self.period, self.flushed = stats_ns, None, None
+
+    def pass_time(self, now):
+        if self.stats_ns and now // self.stats_ns != self.period:
+            self.flushed, self.period = (len(self.inactive), len(self.active), self.refaults), now // self.stats_ns
+
+    def statistics(self):
+        return self.flushed or (len(self.inactive), len(self.active), self.refaults)
+
+    def inactive_is_low(self):
+        inactive, active, _ = self.statistics()
+        return inactive * max(1, isqrt(10 * (inactive + active >> 18))) < active
+
+    def calls(self):
+        """Call after call of try_to_free_pages."""
+        before = last = self.refaults
+        while True:
+            before, last = last, self.statistics()[2]
+            self.gone = 0
+            for priority in reversed(range(13)):
+                yield from self.shrink_lruvec(priority, before)
+                if self.gone >= 32:
+                    break
+            if not self.inactive:  # the kernel is out of memory
+                self.shrink_active(32)
+
+    def shrink_lruvec(self, priority, before):
+        may_deactivate = self.statistics()[2] != before or self.inactive_is_low()
+        due, active_due = (
+            len(pages) if priority == 0 else (len(pages) >> priority) * 30 // 170
+            for pages in (self.inactive, self.active)
+        )
+        while due and self.inactive and self.gone < 32:
+            yield from self.shrink_inactive(min(due, 32, len(self.inactive)))
+            due -= min(due, 32)
+            if may_deactivate:
+                self.shrink_active(min(active_due, 32))
+            active_due -= min(active_due, 32)
+        if self.inactive_is_low():
+            self.shrink_active(32)
+
+    def shrink_inactive(self, pages):
+        for _ in range(pages):
+            if not self.inactive:
+                break
+            id = self.inactive[0]
+            if id in self.accessed and self.marks:
+                self.marks(id)
+            self.met = id
+            if id not in self.accessed:
+                yield
+            if self.met == id:  # it is there still, and accessed
+                again = id in self.referenced
+                self.spare(id)
+                self.referenced.add(id)
+                if again:
+                    self.active.append(self.inactive.pop())
+                    self.age += 1
+
+    def shrink_active(self, pages):
+        for id in self.active[:pages]:
+            referenced = id in self.referenced
+            self.spare(id)
+            if referenced:
+                self.referenced.add(id)
+            if self.marks:
+                self.marks(id)
 
     def insert(self, id, key):
         evicted_at = self.shadow.pop(key, None)
-        if evicted_at is not None and self.age - evicted_at <= len(self.active):
+        if evicted_at is not None and self.age - evicted_at <= self.statistics()[1]:
             self.active.append(id)
             self.age += 1
+            self.refaults += 1
         else:
             self.inactive.append(id)
 
@@ -316,19 +395,15 @@ class NaiveTwoList(Naive):
         self.accessed.add(id)
 
     def candidate(self):
-        while True:
-            while len(self.inactive) < len(self.active):
-                self.spare(self.active[0])
-            id = self.inactive[0] if self.inactive else None
-            if id not in self.accessed:
-                return id
-            again = id in self.referenced
-            self.spare(id)
-            if again:
-                self.active.append(self.inactive.pop())
-                self.age += 1
-            else:
-                self.referenced.add(id)
+        return self.choose(None)
+
+    def choose(self, marks):
+        self.marks = marks
+        if not self.inactive and not self.active:
+            return None
+        while self.met is None or self.met in self.accessed:
+            next(self.reclaim)
+        return self.met
 
     def spare(self, id):
         self.forget(id)
@@ -338,12 +413,15 @@ class NaiveTwoList(Naive):
         if key is not None:
             self.shadow[key] = self.age
         self.age += 1
+        self.gone += 1
         self.forget(id)
 
     def forget(self, id):
         (self.active if id in self.active else self.inactive).remove(id)
         self.accessed.discard(id)
         self.referenced.discard(id)
+        if self.met == id:
+            self.met = None
 
     def forget_key(self, key):
         self.shadow.pop(key, None)

@@ -176,13 +176,20 @@ class Reclaim(Mapping):
                 self.drop_cached(leaf, index)
         return found
 
+    def unmark(self, number):
+        """An order moves this page between its lists."""
+        self.count["reclaim_scanned"] += 1
+        self.spend("reclaim", self.costs["reclaim_visit"])
+        self.referenced(self.frames[number])
+
     def shrink(self, want):
         """Evict about `want` pages, anyone's; how many went."""
         patience, gone, insisted = 2 * sum(frame.ordered for frame in self.frames.values()) + CLUSTER, 0, None
         spared = self.count["reclaim_spared_reserved"]
+        self.order.pass_time(self.now)
         while gone < want and patience > 0:
             patience -= 1
-            number = self.order.candidate()
+            number = self.order.choose(self.unmark)
             if number is None:
                 break
             frame = self.frames[number]

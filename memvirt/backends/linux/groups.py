@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
+from time import sleep
 
 from memvirt.backends.linux import kernel
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.undo import Changes, write
 from memvirt.units import PAGE_SIZE
 
-FRESH_S = 0.001
+FRESH_S = 0.00005
 MOUNTS = Path("/proc/self/mounts")
 
 
@@ -40,13 +41,17 @@ class Group:
     def fresh(self) -> Iterator[None]:
         """Its statistics are kept fresh. The kernel decides by them which list to shrink, and adds them up every two
         seconds, or when somebody reads them: in a run of seconds it would matter when that falls, and the group might run
-        out of memory for want of pages that are known to be inactive."""
+        out of memory for want of pages that are known to be inactive. Whoever reads must come between two batches of 32
+        pages, on a busy machine, too: a reader that waits its turn for milliseconds moves major faults by 5 %."""
         done = Event()
 
         def reading() -> None:
+            with suppress(PermissionError):  # of this thread alone
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
             with suppress(Missing):  # then they are as fresh as they are
-                while not done.wait(FRESH_S):
+                while not done.is_set():
                     kernel.read(self.path / "memory.stat")
+                    sleep(FRESH_S)
 
         reader = Thread(target=reading, daemon=True)
         reader.start()

@@ -41,6 +41,7 @@ class Engine:
         sharing_options: dict[str, Any],
         provisioning: int,
         readahead: int,
+        readahead_by_address: bool,
         zpool_shrinker: bool,
         harvest_interval_ns: int,
         compact_threshold: int | None,

@@ -5,3 +5,4 @@ class TwoList(Order):
     age: int
     nr_refaults: int
     nr_activated: int
+    nr_deactivated: int

@@ -3,7 +3,7 @@ cimport cython
 from .guest_memory cimport PAGE_CLEAN, PAGE_DIRTY, PAGE_LOCKED, GuestMemory
 from .hardware cimport Hardware
 from .ring cimport Sharer
-from ..replacement.order cimport Order
+from ..replacement.order cimport Marks, Order
 from ..types cimport gfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
 
 cdef enum:
@@ -50,7 +50,7 @@ cdef struct GuestCounters:
 
 
 @cython.final
-cdef class Guest:
+cdef class Guest(Marks):
     cdef readonly GuestMemory memory                # its tables; others may use them, too: own() comes before a change
     cdef Sharer _ring                               # who else does
     cdef uint64_t _seed                             # of the draws of a random replacement

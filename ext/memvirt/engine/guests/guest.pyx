@@ -5,8 +5,7 @@ pages are free, which are page cache that could be read again, which are anonymo
 it does to page content it asks of a `Hardware`, the hardware it believes to run on; a host implements that.
 
     vpns below cache_border are anonymous: zero at the first touch, evicted to guest swap.
-    vpns from it on are page cache: read from a file at the first touch, evicted without I/O while they equal the file,
-    written to the file when they do not.
+    vpns from it on are page cache: read from a file at the first touch, written to it if they differ when they go.
 
 A guest-physical page is in exactly one state:
 
@@ -262,12 +261,15 @@ cdef class Guest:
     cdef gfn_t _victim(self, Order order) except? 0xFFFFFFFE nogil:
         """Who goes next in an order that is not empty, once every accessed mark on the way has counted as a touch."""
         cdef uint64_t tries = 2 * <uint64_t>order.nr_resident
-        cdef gfn_t gfn = order.candidate()
-        while tries and self.hardware.test_and_clear_accessed(self.memory.vpn[gfn], gfn):
+        cdef gfn_t gfn = order.choose(self)
+        while tries and self.clear(gfn):
             order.touch(gfn)
-            gfn = order.candidate()
+            gfn = order.choose(self)
             tries -= 1
         return gfn
+
+    cdef int clear(self, uint32_t id) except -1 nogil:
+        return self.hardware.test_and_clear_accessed(self.memory.vpn[id], id)
 
     cdef int _evict(self, Order order, gfn_t gfn) except -1 nogil:
         """Write the page out if it is dirty, then free it. OK, EMPTY (no guest swap slot) or what the hardware said."""
@@ -329,9 +331,8 @@ cdef class Guest:
     cpdef Guest copy_for(self, Hardware hardware, uint64_t seed):
         """The same guest on other hardware, whose pages and slots the caller has copied; its counters start at 0.
 
-        It uses the tables of this one until either changes something. When they part, asking the replacement orders who
-        goes in which turn makes them go round once: pages referenced since the last round lose that mark in parent and
-        copy alike. The copy's orders start without ghosts.
+        It uses the tables of this one until either changes something. When they part, the replacement orders go round
+        once: pages referenced since the last round lose that mark in parent and copy alike. The copy's have no ghosts.
         """
         cdef Guest twin = Guest(
             hardware, self.memory.nr_vpns, self.memory.nr_pages, low_pages=self.low_pages, high_pages=self.high_pages,
@@ -388,8 +389,7 @@ cdef class Guest:
         self.count = before.count
 
     cdef void end(self) noexcept:
-        """Drop the hardware and leave the ring: a stale reference keeps no disk alive, and later partings copy nothing for
-        this guest. Its tables are nobody's: whoever uses them copies them before a change."""
+        """Keep no disk alive, be copied for no more. Its tables are nobody's: whoever uses them copies before a change."""
         leave_ring(&self._ring)
         if self.memory.owner == self._ring.number:
             self.memory.owner = NOBODY

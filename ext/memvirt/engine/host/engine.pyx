@@ -59,7 +59,7 @@ cdef class Engine:
 
     def __init__(self, Content content not None, Device device not None, SwapSpace swap=None, *, str order not None,
                  order_options, uint32_t min_pages, uint32_t low_pages, uint32_t high_pages, dict zpool, str sharing,
-                 dict sharing_options, int provisioning, uint32_t readahead, bint zpool_shrinker,
+                 dict sharing_options, int provisioning, uint32_t readahead, bint readahead_by_address, bint zpool_shrinker,
                  int64_t harvest_interval_ns, compact_threshold, int64_t collapse_interval_ns, int64_t quantum_ns,
                  dict costs not None, uint64_t seed):
         if content.nr_frames > MOST_FRAMES:
@@ -80,11 +80,12 @@ cdef class Engine:
             swap.attach(device)
         keys = (0 if swap is None else swap.nr_slots) + content.nr_frames * 4
         self.order = make_order(order, content.nr_frames, content.nr_frames, keys, order_options, seed)
-        take_fixed(self.frames, None, 0, bytes_of_host(self.frames, self.order, swap, readahead != 0),
+        slots_known = readahead != 0 and not readahead_by_address
+        take_fixed(self.frames, None, 0, bytes_of_host(self.frames, self.order, swap, slots_known),
                    "the host's frame records and maps")
         pool = None if zpool is None else Zpool(self.frames, aged=swap is not None, **zpool)
         self.mapping = Mapping(self.frames, self.order, self.clock, pool, swap)
-        self.reclaim = Reclaim(self.mapping, device, readahead, harvest_interval_ns, zpool_shrinker)
+        self.reclaim = Reclaim(self.mapping, device, readahead, readahead_by_address, harvest_interval_ns, zpool_shrinker)
         self.stalls = self.reclaim.stalls
         self.faults = Faults(self.reclaim, provisioning, {})
         if sharing is not None:

@@ -244,10 +244,10 @@ cdef class Faults:
         if outcome != OK:
             return outcome
         self.mapping.map_cached(access.vm, access.at.id, access.at.index, id)
+        self.reclaim.readahead.found(access.vm, access.gfn, ahead)
         if ahead:
             if self.index is not None:
                 self.index.arrived(frame)
-            self.reclaim.readahead.window.hits += 1
             self.meter.ev.readahead_hits += 1
         self.meter.ev.fault_cached += 1
         return AGAIN
@@ -291,7 +291,7 @@ cdef class Faults:
             outcome = self.content.expand(frame, payload, payload_bytes)
             self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
         else:
-            outcome = self.reclaim.readahead.read(id, frame)
+            outcome = self.reclaim.readahead.read(access.vm, access.gfn, id, frame)
         self.reclaim.stalls.note(began, self.clock.now)
         if outcome == OK and self.content.checksum(frame) == backing.check:
             return OK

@@ -6,6 +6,7 @@ from ..mapping.charges cimport Charges
 from ..mapping.mapping cimport Mapping
 from ..mapping.tables cimport Tables
 from ..memory.frames cimport Frames
+from .marks cimport TableMarks
 from .readahead cimport Readahead
 from ..replacement.order cimport Order
 from ..simtime cimport Actor
@@ -27,6 +28,7 @@ cdef class Reclaim(Actor):
     cdef readonly Eviction eviction             # how a page goes
     cdef Frames frames
     cdef Order order
+    cdef TableMarks marks
     cdef Zpool zpool
     cdef Meter meter
     cdef vmid_t whose                           # whose pages go: NONE16: anyone's

@@ -37,6 +37,7 @@ from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORD
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.charges cimport Account
+from .marks cimport TableMarks
 from .readahead cimport Readahead
 from ..simtime cimport Actor
 from ..stall cimport Stalls
@@ -50,11 +51,11 @@ cdef enum:
 
 
 cdef class Reclaim(Actor):
-    """Frees frames of one host; as an actor, in the background. `readahead`: page cluster of swap readahead;
+    """Frees frames of one host; as an actor, in the background. `readahead`: page cluster, `by_address`: which kind it is;
     `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed pages back before the pool is full."""
 
-    def __cinit__(self, Mapping mapping not None, Device device not None, readahead, int64_t harvest_interval_ns,
-                  bint ease_pool):
+    def __cinit__(self, Mapping mapping not None, Device device not None, readahead, bint by_address,
+                  int64_t harvest_interval_ns, bint ease_pool):
         cdef SwapOut swapout = None
         self.mapping = mapping
         self.charges = mapping.charges
@@ -66,11 +67,12 @@ cdef class Reclaim(Actor):
         self.clock = mapping.clock
         self.meter = mapping.meter
         self.stalls = Stalls()
-        self.readahead = Readahead(mapping, readahead)
+        self.readahead = Readahead(mapping, readahead, by_address)
         if mapping.swap is not None:
             swapout = SwapOut(mapping, self.readahead)
         self.shrinker = Writeback(mapping, swapout)
         self.eviction = Eviction(mapping, swapout, self.shrinker)
+        self.marks = TableMarks(mapping)
         self.harvester = Harvester(mapping, harvest_interval_ns)
         self.share = CLUSTER
         self.whose = NONE16
@@ -281,9 +283,10 @@ cdef class Reclaim(Actor):
         cdef uint64_t spared = self.meter.ev.reclaim_spared_reserved
         cdef hfn_t frame, insisted = NONE
         self.eviction.put_back()
+        self.order.pass_time(self.clock.now)
         while gone < want and patience > 0 and not self.clock.interrupt.asked():
             patience -= 1
-            frame = self.order.candidate()
+            frame = self.order.choose(self.marks)
             if frame == NONE:
                 break
             self.meter.ev.reclaim_scanned += 1

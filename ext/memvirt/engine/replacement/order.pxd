@@ -1,9 +1,14 @@
 from libc.stddef cimport size_t
 
-from ..types cimport uint32_t, uint64_t
+from ..types cimport int64_t, uint32_t, uint64_t
 
 cdef enum:
     LAST_ID = 0xFFFFFFEF                       # of ids and keys: leaves NONE and the numbers of list sentinels free
+
+
+cdef class Marks:
+    # The accessed marks in page tables of whoever asks an order: it may clear those of its residents. Not 0: it was set.
+    cdef int clear(self, uint32_t id) except -1 nogil
 
 
 cdef class Order:
@@ -20,6 +25,9 @@ cdef class Order:
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil    # id became resident; key: what it comes back as
     cdef int touch(self, uint32_t id) except -1 nogil                   # id was referenced
     cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil              # who should go next (stays in); NONE: nobody
+    # The same of who has page tables: an order that moves pages between lists may clear their marks on the way.
+    cdef uint32_t choose(self, Marks marks) except? 0xFFFFFFFE nogil
+    cdef void pass_time(self, int64_t now) noexcept nogil               # simulated time, for an order that goes by it
     cdef int spare(self, uint32_t id) except -1 nogil                   # the candidate may not go now: next one, please
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil      # id is evicted and leaves `key` behind
     cdef int forget(self, uint32_t id) except -1 nogil                  # id left for another reason (freed, pinned)

@@ -18,13 +18,25 @@ and changes nothing that a second call would see: asked twice in a row it gives 
 resident on, as if the order had given it another round; a caller who spares everything gets the first one again, so
 the caller counts. take() and forget() accept any resident, not just the candidate.
 
+What an order is told of with touch() a host finds in page tables, where a mark stays until somebody clears it. An order
+that wants it cleared without asking for it (Linux does so when it deactivates a page) does that in choose(), which is
+candidate() for those who have tables.
+
 Misuse (inserting a resident, touching an absent id) is a bug of the caller: asserted here, and raised as
 InvariantError by the Python face in testing/orders.pyx.
 """
 
-from ..types cimport NONE, uint32_t, uint64_t
+from ..types cimport NONE, int64_t, uint32_t, uint64_t
 
 from memvirt.errors import ConfigError, InvariantError
+
+
+cdef class Marks:
+    """Base of who clears accessed marks for an order."""
+
+    cdef int clear(self, uint32_t id) except -1 nogil:
+        with gil:
+            raise InvariantError(f"{type(self).__name__} does not define clear(): Marks itself has no tables")
 
 
 cdef class Order:
@@ -62,6 +74,12 @@ cdef class Order:
     cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil:
         with gil:
             raise self._abstract("candidate")
+
+    cdef uint32_t choose(self, Marks marks) except? 0xFFFFFFFE nogil:
+        return self.candidate()
+
+    cdef void pass_time(self, int64_t now) noexcept nogil:
+        pass
 
     cdef int spare(self, uint32_t id) except -1 nogil:
         with gil:

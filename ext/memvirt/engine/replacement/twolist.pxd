@@ -1,8 +1,13 @@
 cimport cython
 
-from ..types cimport uint8_t, uint32_t, uint64_t
+from ..types cimport int64_t, uint8_t, uint32_t, uint64_t
 from .lists cimport Link
-from .order cimport Order
+from .order cimport Marks, Order
+
+ctypedef struct Sizes:
+    # What the statistics say. Decisions other than how much to look at are made by these.
+    uint32_t inactive, active           # pages of the lists
+    uint64_t activated                  # nr_activated
 
 
 @cython.final
@@ -13,7 +18,26 @@ cdef class TwoList(Order):
     cdef readonly uint32_t nr_active
     cdef readonly uint32_t age          # evictions and activations so far, modulo AGE_MASK + 1
     cdef readonly uint64_t nr_refaults, nr_activated    # inserts with a shadow; those of them that went to active
+    cdef readonly uint64_t nr_deactivated
+    # A round, which goes on from one call to the next
+    cdef uint32_t _priority
+    cdef uint32_t _due[2]               # pages still to look at in this priority: of the inactive, of the active list
+    cdef bint _may_deactivate           # in this priority: inactive was low, or refaults had activated pages
+    cdef uint32_t _batch                # of the inactive ones those of the batch that has begun
+    cdef uint32_t _taken                # evicted since the round began
+    cdef uint32_t _met                  # the candidate, whose look has been counted; NONE
+    cdef uint64_t _began                # `activated` of the statistics when the round began
+    cdef uint64_t _began_before         # ... when the round before it did
+    # Statistics
+    cdef int64_t _stats_ns              # how old they may be; 0: not at all
+    cdef int64_t _period                # of the last flush; -1: there was none, they are exact
+    cdef Sizes _flushed
+    cdef Sizes _statistics(self) noexcept nogil
     cdef bint _inactive_is_low(self) noexcept nogil
     cdef void _grow_older(self) noexcept nogil
     cdef void _move(self, uint32_t id, uint32_t list_, uint8_t state) noexcept nogil
+    cdef void _begin_priority(self) noexcept nogil
+    cdef void _begin_round(self) noexcept nogil
+    cdef int _begin_batch(self, Marks marks) except -1 nogil
+    cdef int _deactivate(self, uint32_t pages, Marks marks) except -1 nogil
     cdef void prefetch(self, uint32_t id) noexcept nogil

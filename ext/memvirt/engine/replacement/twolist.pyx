@@ -1,15 +1,27 @@
-"""Two lists: Linux's active and inactive list, with refault distance (mm/vmscan.c, mm/workingset.c).
+"""Two lists: Linux's active and inactive list, with refault distance (mm/vmscan.c, mm/workingset.c, Linux 6.18).
 
     fault, far or no history --> inactive --accessed twice--> active
     fault, near history -------------------------------------> active
-    inactive, not accessed --> out, leaving a shadow           active --when inactive is low--> inactive
+    inactive, not accessed --> out, leaving a shadow           active --deactivated, mark cleared--> inactive
 
-Accessed marks are looked at when a page reaches the old end of the inactive list: the first mark sends it around, a
-second one activates it. The active list is not asked: its oldest pages are deactivated, marks cleared, while
-inactive * ratio < active, with ratio = int_sqrt(10 * GiB) and at least 1.
+Accessed marks are looked at when a page reaches the old end of the inactive list: the first one makes the page
+*referenced* and sends it around, a second one activates it. A page stays referenced when it is activated and when it is
+deactivated: one mark brings it back (folio_check_references). The active list is not asked. Its oldest pages are
+deactivated, their marks in the page tables cleared (shrink_active_list calls folio_referenced), so that a mark found on
+the inactive list is younger than that. Who has tables passes them to `choose` for this.
 
-Refault distance. `age` counts evictions and activations: both move inactive pages one slot towards their end. A
-shadow holds the age at eviction, so at the refault
+Rounds. A call of the kernel's reclaim is a round here; it goes on from one call of `choose` to the next, until 32 pages
+have gone. Priority falls from 12 to 0. In each as many pages of a list are due as (its size >> priority) * 30 / 170
+(get_scan_count: swappiness 60 and nothing on the file lists), at 0 all of them. They are looked at in batches of 32, an
+inactive one and an active one in turn. The active one is deactivated if inactive is low (inactive * ratio < active, with
+ratio = int_sqrt(10 * GiB) and at least 1), or if refaults have activated pages since the round before last began: then
+the active pages compete with those that came back, however many they are. After a priority 32 more are deactivated if
+inactive is low. Between two calls of the kernel nothing happens but faults, and none within one; a round that lasts from
+fault to fault makes the same decisions if it compares with the round before last. Where the kernel kills a process, for
+there is nothing on the inactive list and its statistics do not say so, pages are deactivated here.
+
+Refault distance. `age` counts evictions and activations: both move inactive pages one slot towards their end. A shadow
+holds the age at eviction, so at the refault
 
     distance = (age now - age at eviction) & mask
 
@@ -17,6 +29,10 @@ is how many more slots the inactive list would have needed to keep the page. If 
 hold, the page deserved their memory more than the coldest of them, and it is activated at once. Linux compares with
 all lists that compete; here all pages are of one kind (anonymous, swap available), whose competitor is the active
 list alone. The pages of a guest are anonymous memory to its host.
+
+Statistics. Whether inactive is low, what the active pages hold, and whether refaults have activated pages the kernel
+reads from counters that are up to 2 s old (mem_cgroup_flush_stats), unless somebody reads memory.stat meanwhile. Option
+`stats_ns` is their age, told in time by pass_time(); 0, or an order that is never told the time, decides by exact ones.
 
 9 bytes per id, 4 per key.
 """
@@ -26,12 +42,12 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 
-from ..types cimport NONE, PAGE_SHIFT, uint8_t, uint32_t, uint64_t
+from ..types cimport NONE, PAGE_SHIFT, int64_t, uint8_t, uint32_t, uint64_t
 from .lists cimport (
     Link, REPLAY_AHEAD, linked_check, linked_prefetch, linked_remove, linked_rename, links_check, links_make,
     links_oldest, links_push, links_renew,
 )
-from .order cimport Order
+from .order cimport Marks, Order
 
 from memvirt.errors import InvariantError
 
@@ -41,13 +57,20 @@ cdef enum:
     ACCESSED = 4                        # the page table entry's mark
     REFERENCED = 8                      # the page's own: one mark was seen and cleared
     AGE_MASK = 0x7FFFFFFF               # leaves NONE free
+    INACTIVE_LIST = 0
+    ACTIVE_LIST = 1
+    DEF_PRIORITY = 12
+    CLUSTER = 32                        # SWAP_CLUSTER_MAX: pages of a batch, and pages that a round is to evict
+    SHARE = 30                          # of ALL: swappiness 60, the cost of anonymous pages alone having grown
+    ALL = 170
 
 
 @cython.final
 cdef class TwoList(Order):
-    """Order `twolist`. nr_active, age, nr_refaults and nr_activated can be read."""
+    """Order `twolist`. stats_ns: how old statistics may be. nr_active, age, nr_refaults, nr_activated, nr_deactivated can
+    be read."""
 
-    def __cinit__(self, ids, capacity, keys=0, *, bounded=False):
+    def __cinit__(self, ids, capacity, keys=0, *, bounded=False, int64_t stats_ns=0):
         cdef uint32_t key
         self._links = links_make(self.ids, 2)
         self._state = <uint8_t *>calloc(self.ids, 1)
@@ -56,6 +79,10 @@ cdef class TwoList(Order):
             raise MemoryError(f"twolist: no memory for {self.ids} ids and {self.keys} keys")
         for key in range(self.keys):
             self._shadow[key] = NONE
+        self._met = NONE
+        self._stats_ns = stats_ns
+        self._period = -1
+        self._begin_round()
 
     def __dealloc__(self):
         free(self._links)
@@ -65,11 +92,32 @@ cdef class TwoList(Order):
     def metadata_bytes(self):
         return (self.ids + <uint64_t>2) * sizeof(Link) + self.ids + (self.keys + <uint64_t>1) * 4
 
+    cdef void pass_time(self, int64_t now) noexcept nogil:
+        """Statistics are as they were when their period of `stats_ns` was first seen to have begun."""
+        cdef int64_t period
+        if self._stats_ns == 0:
+            return
+        period = now // self._stats_ns
+        if period != self._period:
+            self._period = -1
+            self._flushed = self._statistics()
+            self._period = period
+
+    cdef Sizes _statistics(self) noexcept nogil:
+        cdef Sizes now
+        if self._period >= 0:
+            return self._flushed
+        now.inactive = self.nr_resident - self.nr_active
+        now.active = self.nr_active
+        now.activated = self.nr_activated
+        return now
+
     cdef bint _inactive_is_low(self) noexcept nogil:
-        cdef uint64_t gib = self.nr_resident >> (30 - PAGE_SHIFT), ratio = 1
+        cdef Sizes now = self._statistics()
+        cdef uint64_t gib = (<uint64_t>now.inactive + now.active) >> (30 - PAGE_SHIFT), ratio = 1
         while gib and (ratio + 1) * (ratio + 1) <= 10 * gib:
             ratio += 1
-        return (self.nr_resident - self.nr_active) * ratio < self.nr_active
+        return now.inactive * ratio < now.active
 
     cdef void _grow_older(self) noexcept nogil:
         self.age = (self.age + 1) & AGE_MASK
@@ -84,7 +132,7 @@ cdef class TwoList(Order):
         cdef bint near = False
         assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         if key < self.keys and self._shadow[key] != NONE:
-            near = ((self.age - self._shadow[key]) & AGE_MASK) <= self.nr_active
+            near = ((self.age - self._shadow[key]) & AGE_MASK) <= self._statistics().active
             self._shadow[key] = NONE
             self.nr_refaults += 1
             self.nr_activated += near
@@ -101,31 +149,97 @@ cdef class TwoList(Order):
         self._state[id] |= ACCESSED
         return 0
 
-    cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil:
-        """Ends: every turn but a deactivation clears a mark, and only a cleared mark makes work for a deactivation."""
+    # ---- rounds
+
+    cdef void _begin_priority(self) noexcept nogil:
+        cdef uint32_t size[2]
+        cdef uint32_t list_
+        size[INACTIVE_LIST] = self.nr_resident - self.nr_active
+        size[ACTIVE_LIST] = self.nr_active
+        for list_ in range(2):
+            self._due[list_] = size[list_]
+            if self._priority:
+                self._due[list_] = <uint32_t>(<uint64_t>(size[list_] >> self._priority) * SHARE // ALL)
+        self._may_deactivate = self._statistics().activated != self._began_before or self._inactive_is_low()
+
+    cdef void _begin_round(self) noexcept nogil:
+        self._began_before = self._began
+        self._began = self._statistics().activated
+        self._taken = 0
+        self._priority = DEF_PRIORITY
+        self._begin_priority()
+
+    cdef int _begin_batch(self, Marks marks) except -1 nogil:
+        """The active batch that goes with the inactive one that has ended, then the next inactive one. Ends where there
+        are residents: at the latest in a second round, of which each puts pages on an inactive list that is empty."""
+        cdef uint32_t active = min(self._due[ACTIVE_LIST], <uint32_t>CLUSTER)
+        self._due[ACTIVE_LIST] -= active
+        if self._may_deactivate:
+            self._deactivate(active, marks)
+        while self._taken >= CLUSTER or self._due[INACTIVE_LIST] == 0 or self.nr_resident == self.nr_active:
+            if self._inactive_is_low():
+                self._deactivate(CLUSTER, marks)
+            if self._taken < CLUSTER and self._priority:
+                self._priority -= 1
+                self._begin_priority()
+                continue
+            if self.nr_resident == self.nr_active:
+                self._deactivate(CLUSTER, marks)
+            self._begin_round()
+        self._batch = min(self._due[INACTIVE_LIST], <uint32_t>CLUSTER)
+        self._due[INACTIVE_LIST] -= self._batch
+        self._batch = min(self._batch, self.nr_resident - self.nr_active)
+        return 0
+
+    cdef int _deactivate(self, uint32_t pages, Marks marks) except -1 nogil:
         cdef uint32_t id
-        while True:
-            while self._inactive_is_low():
-                self._move(links_oldest(self._links, self.ids + 1), self.ids, RESIDENT)
-            id = links_oldest(self._links, self.ids)
-            if id == NONE or not self._state[id] & ACCESSED:
+        for _ in range(min(pages, self.nr_active)):
+            id = links_oldest(self._links, self.ids + ACTIVE_LIST)
+            self._move(id, self.ids + INACTIVE_LIST, RESIDENT | self._state[id] & REFERENCED)
+            self.nr_deactivated += 1
+            if marks is not None:
+                marks.clear(id)
+        return 0
+
+    cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil:
+        return self.choose(None)
+
+    cdef uint32_t choose(self, Marks marks) except? 0xFFFFFFFE nogil:
+        """Ends: a round down to priority 0 looks at all inactive pages, and clears every mark it meets."""
+        cdef uint32_t id
+        while self.nr_resident:
+            id = links_oldest(self._links, self.ids + INACTIVE_LIST)
+            if id != self._met or id == NONE:
+                if self._batch == 0 or id == NONE:
+                    self._begin_batch(marks)
+                    id = links_oldest(self._links, self.ids + INACTIVE_LIST)
+                self._batch -= 1
+                self._met = id
+                if self._state[id] & ACCESSED and marks is not None:    # who has told of that may have seen it again
+                    marks.clear(id)
+            if not self._state[id] & ACCESSED:
                 return id
+            self._met = NONE
             if self._state[id] & REFERENCED:
-                self._move(id, self.ids + 1, RESIDENT | ACTIVE)
+                self._move(id, self.ids + ACTIVE_LIST, RESIDENT | ACTIVE | REFERENCED)
                 self._grow_older()
             else:
-                self._move(id, self.ids, RESIDENT | REFERENCED)
+                self._move(id, self.ids + INACTIVE_LIST, RESIDENT | REFERENCED)
+        return NONE
 
     cdef int spare(self, uint32_t id) except -1 nogil:
         """To the new end of the inactive list, where reclaim puts back what it could not free."""
         assert self.holds(id)
-        self._move(id, self.ids, RESIDENT)
+        self._move(id, self.ids + INACTIVE_LIST, RESIDENT)
+        if id == self._met:
+            self._met = NONE
         return 0
 
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil:
         if key < self.keys:
             self._shadow[key] = self.age
         self._grow_older()
+        self._taken += 1
         return self.forget(id)
 
     cdef int forget(self, uint32_t id) except -1 nogil:
@@ -133,6 +247,8 @@ cdef class TwoList(Order):
         self.nr_active -= self._state[id] & ACTIVE != 0
         linked_remove(self._links, self._state, id)
         self.nr_resident -= 1
+        if id == self._met:
+            self._met = NONE
         return 0
 
     cdef int forget_key(self, uint32_t key) except -1 nogil:
@@ -143,6 +259,8 @@ cdef class TwoList(Order):
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
         assert self.holds(id) and not self.holds(new)
         linked_rename(self._links, self._state, id, new)
+        if id == self._met:
+            self._met = new
         return 0
 
     cdef bint holds(self, uint32_t id) noexcept nogil:

@@ -5,10 +5,24 @@ The orders themselves only assert their preconditions, because they run once per
 
 cimport cython
 
-from ..types cimport NONE, uint32_t
-from ..replacement.order cimport Order
+from ..types cimport NONE, int64_t, uint32_t
+from ..replacement.order cimport Marks, Order
 
 from memvirt.errors import InvariantError
+
+
+@cython.final
+cdef class Told(Marks):
+    """Tables in Python: `clear` is called with the id of each page whose mark goes, and says whether it was set."""
+
+    cdef object tell
+
+    def __cinit__(self, tell not None):
+        self.tell = tell
+
+    cdef int clear(self, uint32_t id) except -1 nogil:
+        with gil:
+            return bool(self.tell(id))
 
 
 @cython.final
@@ -56,6 +70,15 @@ cdef class Probe:
         """Who should go next, or None when nobody is resident."""
         cdef uint32_t id = self.order.candidate()
         return None if id == NONE else id
+
+    def choose(self, clear):
+        """The candidate, of an order that may clear marks in tables on the way; see Told."""
+        cdef uint32_t id = self.order.choose(Told(clear))
+        return None if id == NONE else id
+
+    def pass_time(self, int64_t now):
+        """It is `now`, in ns."""
+        self.order.pass_time(now)
 
     def spare(self, id):
         """Id may not go now."""
