@@ -14,6 +14,7 @@ from memvirt.engine.stores.swapspace import SwapSpace
 
 class Engine:
     content: Content
+    decider_state: int
     device: Device
     frames: Frames
     index: ShareIndex | None
