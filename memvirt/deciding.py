@@ -6,6 +6,7 @@ from memvirt import stores
 from memvirt.engine.host import accesses
 from memvirt.engine.host.engine import Engine
 from memvirt.errors import DeciderError
+from memvirt.names import HOST_STATES
 from memvirt.policies.asking import Asked
 from memvirt.policies.base import OLDEST, Snapshot, Targets
 from memvirt.units import format_time
@@ -22,11 +23,15 @@ class Decisions:
         self._stalled_before_ns = 0
         self._reclaim_ns = 0  # processor time of what was reclaimed because the decider asked
         self._memo: Mapping[str, tuple[int, ...]] = {}
+        self._state: str | None = None  # as of the last decision
+        self._in_state: dict[str, int] = {}  # simulated time spent in each; empty while the decider has said none
 
     def counters(self) -> dict[str, int]:
-        """What is counted of decisions; targets_clipped only if there were some."""
+        """What is counted of decisions; targets_clipped only if there were some, and how long the host was in which state,
+        up to the last decision, if the decider has said so."""
         clipped = {"targets_clipped": self.clipped} if self.clipped else {}
-        return {"decisions": self.made, "decisions_acted": self.acted, **clipped}
+        states = {f"state_ns.{name}": spent_ns for name, spent_ns in self._in_state.items()}
+        return {"decisions": self.made, "decisions_acted": self.acted, **clipped, **states}
 
     def snapshot(self, engine: Engine, vms: Mapping[str, Vm], now_ns: int, ages: bool = True) -> Snapshot:
         """The host between two turns, and what VMs did since the last decision; without their ages if nobody wants them."""
@@ -53,6 +58,8 @@ class Decisions:
     def make(self, asked: Asked, engine: Engine, vms: Mapping[str, Vm], now_ns: int) -> None:
         """Ask, and do what is wanted."""
         snapshot = self.snapshot(engine, vms, now_ns, asked.wants_ages)
+        if self._state is not None:
+            self._in_state[self._state] += snapshot.interval_ns
         self._last_ns = now_ns
         self._stalled_before_ns += snapshot.stall_some_ns
         self.made += 1
@@ -68,6 +75,7 @@ class Decisions:
         """Do what a decider wants, as far as it can be done; whether anything changed. No balloon takes what is reserved
         for a VM."""
         self._memo = targets.memo
+        self._enter(targets.state, engine)
         acted = False
         for name, pages in targets.balloon_pages.items():
             if name in vms:
@@ -93,6 +101,12 @@ class Decisions:
                 engine.set_pace(*pace)
                 acted = True
         return acted
+
+    def _enter(self, state: str | None, engine: Engine) -> None:
+        self._state = state
+        engine.decider_state = 0 if state is None else HOST_STATES.index(state) + 1
+        if state is not None and not self._in_state:
+            self._in_state = dict.fromkeys(HOST_STATES, 0)
 
 
 def cold_pages(engine: Engine, harvests: int) -> tuple[int, int] | None:

@@ -110,8 +110,11 @@ FRAME_USES = ("free", "guest", "table", "zspage", "fixed", "backing", "swap_cach
 # Where the content of a page is that is in no frame (engine: BackingKind in mapping/backing.pxd).
 BACKINGS = ("new", "same", "zpool", "swap")
 
+# What a decider may call its host's state, numbered from 1 where sampled: ESX's names (VMware; "clear" since ESXi 6).
+HOST_STATES = ("high", "clear", "soft", "hard", "low")
 # What a time line holds of a host (engine: host/sample.pyx, in this order): states, then what is counted.
-SAMPLED_STATES = (*(f"usage.{use}" for use in FRAME_USES), "stores.same", "stores.zpool", "stores.swap")
+_USES = (f"usage.{use}" for use in FRAME_USES)
+SAMPLED_STATES = (*_USES, "stores.same", "stores.zpool", "stores.swap", "decider_state")
 SAMPLED_COUNTS = (
     *(f"fault_{kind}" for kind in FAULTS[1:]),
     "reclaim_background", "reclaim_direct", "evicted_same", "evicted_zpool", "evicted_swap", "swap_pages_out",

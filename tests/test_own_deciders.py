@@ -58,6 +58,8 @@ RETURNS = [
     ("Targets(scan_pages=-1)", "scan_pages is -1"),
     ("Targets(scan_pages=1 << 32)", "scan_pages is 4294967296"),
     ("Targets(scan_sleep_ns=1 << 63)", "scan_sleep_ns is 9223372036854775808"),
+    ("Targets(state='sofd')", r"state is 'sofd'; did you mean 'soft'\?; one of high, clear, soft, hard, low is needed"),
+    ("Targets(state=2)", "state is 2; one of high, clear"),
 ]
 
 

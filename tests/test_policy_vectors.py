@@ -114,6 +114,16 @@ def test_esx_states_are_left_one_at_a_time_and_well_above_their_threshold():
     assert [step(3, free, marks) for free in (100, 219, 220)] == [3, 3, 2]
 
 
+def test_esx_says_what_it_calls_the_state():
+    """Of 10,000 pages: 600, 400, 200 and 100. Of a host of 1 GiB minFree is 61 MiB, 15,616 pages: 9,994, 4,997, 2,498."""
+    told = {free: decide("esx", snapshot(free)).state for free in (599, 400, 399, 199, 99)}
+    assert told == {599: "high", 400: "high", 399: "soft", 199: "hard", 99: "low"}
+    lines = {"of_min_free": True, "high_percent": 100, "soft_percent": 64, "hard_percent": 32, "low_percent": 16}
+    found = {free: decide("esx", snapshot(free, total=1 << 18), **lines).state for free in (15616, 15615, 9994, 9993)}
+    assert found == {15616: "high", 15615: "clear", 9994: "clear", 9993: "soft"}
+    assert decide("proxmox", snapshot(99)).state is None
+
+
 @pytest.mark.parametrize(("gib", "mib"), [(4, 245), (12, 572), (28, 899), (64, 899 + 368), (1, 61)])
 def test_esx_min_free_is_the_published_scale(gib, mib):
     assert min_free(gib * 1024 * MB) == mib * MB

@@ -17,7 +17,8 @@ from memvirt.experiment import plan
 from memvirt.host import Host
 from memvirt.inputs import synthetic
 from memvirt.metrics import registry
-from memvirt.names import SAMPLED_COUNTS, SAMPLED_OF_VM, SAMPLED_STATES
+from memvirt.names import HOST_STATES, SAMPLED_COUNTS, SAMPLED_OF_VM, SAMPLED_STATES
+from memvirt.policies import Targets
 from memvirt.results import record as records
 from memvirt.results.timeline import MOST_ROWS, STEP_NS, Sample, Stretch, Timeline, timeline
 
@@ -100,6 +101,7 @@ def test_what_is_sampled_is_what_is_counted(run):
         counted |= {f"cpu_ns.{name}": count for name, count in host.cpu_ns().items()}
         counted |= {f"usage.{use}": count for use, count in host.usage().items()}
         counted |= {f"stores.{place}": count for place, count in host.stores().items()}
+        counted |= {"decider_state": 0}  # it has none
         assert found == {name: counted[name] for name in found}
         assert sum(1 for value in found.values() if value) > 15  # or the order of names would not matter
         views = {view.name: view for view in host.snapshot().vms}
@@ -107,6 +109,37 @@ def test_what_is_sampled_is_what_is_counted(run):
         assert (
             dict(zip(named, of_vms.tolist(), strict=True)) == wanted and wanted["a"][2] == 64 and all(wanted["b"][:2])
         )
+
+
+class Names:
+    """High in the first 3 ms, soft from then on."""
+
+    interval_ns = 10**6
+
+    def decide(self, snapshot):
+        return Targets(state="high" if snapshot.now_ns < 4 * 10**6 else "soft")
+
+
+def test_states_that_a_decider_names_are_counted_from_decision_to_decision_and_sampled():
+    """Decisions at 1, 2, ... 10 ms: high from 1 to 4, soft from 4 to 10. Without names nothing is counted or sampled."""
+    found = {}
+    for decider in (Names(), lambda snapshot: Targets()):
+        with Host(memory="4MiB") as host:
+            vm = host.create_vm("a", "1MiB")
+            host.begin_samples(64, STEP_NS)
+            host.run({vm: iter([batch_of(100_100)])}, until_ns=10_100_000, decider=decider)
+            _, rows = host.end_samples()
+            line = timeline([("measured", STEP_NS, [Sample(*row) for row in rows])])
+            found[type(decider)] = (host.counters(), line)
+    counters, line = found.pop(Names)
+    assert {name: counters[f"state_ns.{name}"] // 10**6 for name in HOST_STATES} == {
+        "high": 3, "clear": 0, "soft": 6, "hard": 0, "low": 0,
+    }  # fmt: skip
+    numbers = line.host["decider_state"]
+    assert sorted(set(numbers)) == [0, 1, 3] and numbers == sorted(numbers)
+    assert all((number == 3) == (now >= 4 * 10**6) for now, number in zip(line.sim_ns, numbers, strict=True))
+    ((counters, line),) = found.values()
+    assert "decider_state" not in line.host and not [name for name in counters if name.startswith("state_ns")]
 
 
 def test_every_column_is_explained():

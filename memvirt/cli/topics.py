@@ -54,6 +54,11 @@ TARGETS: Mapping[str, tuple[str, str]] = {
     "reclaim_pages": ("name -> pages", "frames that the host should take itself, coldest first"),
     "scan_pages": ("pages", "looked at per wake-up of the sharing scanner; 0 stops it; None leaves it alone"),
     "scan_sleep_ns": ("ns", "sleep of the sharing scanner; None leaves it alone"),
+    "state": (
+        "text",
+        "what the host's state is called: high, clear, soft, hard or low; None: no name. It is recorded (time "
+        "line, state_percent.NAME), and changes nothing",
+    ),
     "memo": ("name -> integers", "state for the next call; the only state a decider may have"),
 }
 

@@ -14,6 +14,7 @@ from memvirt.metrics.guests import GUEST_EVENTS
 from memvirt.metrics.levels import LEVELS_KEPT
 from memvirt.metrics.metric import Better, Kind, Metric
 from memvirt.metrics.sharing import SHARING, SHARING_TIMES
+from memvirt.metrics.states import STATES_NAMED
 from memvirt.names import FAULTS, FRAME_USES, MECHANISMS
 from memvirt.units import suggest
 
@@ -182,6 +183,7 @@ _STATES: tuple[Metric, ...] = (
         )
     ),
     *LEVELS_KEPT,
+    *STATES_NAMED,
     Metric("overcommit", "×", Kind.RATIO, "memory promised to memory there", _NONE, "configured / host frames"),
     Metric("pool_ratio", "×", Kind.RATIO, "compression with the pool's slack", _UP, "pages in the pool / its frames"),
     Metric("compression_ratio", "×", Kind.RATIO, "compression of what is stored", _UP, "4096 · objects / their bytes"),

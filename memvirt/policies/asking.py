@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from memvirt.errors import ConfigError, DeciderError, InvariantError
+from memvirt.names import HOST_STATES
 from memvirt.policies.base import Snapshot, Targets
 from memvirt.units import suggest
 
@@ -164,8 +165,19 @@ def _checked(targets: Targets, snapshot: Snapshot, seen: set[str]) -> Targets:
         value = getattr(targets, what)
         pace[what] = None if value is None else _number(what, value, 0, most)
     return Targets(
-        **pages, scan_pages=pace["scan_pages"], scan_sleep_ns=pace["scan_sleep_ns"], memo=_memo(targets.memo)
+        **pages,
+        scan_pages=pace["scan_pages"],
+        scan_sleep_ns=pace["scan_sleep_ns"],
+        state=_state(targets.state),
+        memo=_memo(targets.memo),
     )
+
+
+def _state(state: object) -> str | None:
+    if state is None or (isinstance(state, str) and state in HOST_STATES):
+        return state
+    near = suggest(state, list(HOST_STATES)) if isinstance(state, str) else ""
+    raise ValueError(f"state is {_shown(state)}{near}; one of {', '.join(HOST_STATES)} is needed, or None")
 
 
 def _pages(what: str, wanted: object, vms: Mapping[str, int], seen: set[str]) -> dict[str, int]:

@@ -111,6 +111,9 @@ class Targets:
     reclaim_pages: Mapping[str, int] = field(default_factory=dict)  # frames the host should take itself, coldest first
     scan_pages: int | None = None  # pages per wake-up of the sharing scanner; 0 stops it; None leaves it alone
     scan_sleep_ns: int | None = None
+    state: str | None = (
+        None  # what the decider calls the host's state, of names.HOST_STATES: recorded, and nothing more
+    )
     memo: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 

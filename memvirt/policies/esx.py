@@ -7,6 +7,7 @@ high from 100 on). A state is entered at once when free memory falls below its t
 free memory is `hysteresis_percent` above that of the next. Every reclaiming state aims at the high threshold.
 
     high    nothing is taken                     soft    balloons; the host pages where a balloon cannot help
+    clear   as high (ESXi: it begins to share)
     hard    the host pages                       low     the same; what ESX does beside it, blocking VMs that are above
                                                          their target, is the host's doing and not expressed here
 
@@ -46,6 +47,7 @@ _Row = NDArray[np.int64]
 _PPM = 1_000_000
 _SCALE = 1024  # of prices
 _HIGH, _SOFT, _HARD, _LOW = range(4)
+_NAMES = ("high", "soft", "hard", "low")
 _WANTS_MORE = 32  # a guest with less than a 32nd of its size free asks for more
 _MIB = 256  # pages
 # minFree: per cent of so many GiB, then of the next (VMware, vSphere's "sliding scale")
@@ -90,8 +92,9 @@ class Esx:
         due = state != was or fleet != seen_vms or snapshot.now_ns - balanced_ns >= self.rebalance_ns
         head = (state, snapshot.now_ns if due else balanced_ns, fleet, *memo.pop("esx"))
         memo["esx"] = head
+        told = self._told(state, snapshot.free_pages, marks)
         if not vms or not (due or state >= _HARD):
-            return Targets(memo=memo)
+            return Targets(state=told, memo=memo)
         held = _row(vm.held_pages for vm in vms)
         aim = marks[_HIGH] * (100 + self.hysteresis_percent) // 100
         allocation = self._allocations(vms, active * held // _PPM, int(held.sum()) + snapshot.free_pages - aim)
@@ -102,7 +105,10 @@ class Esx:
             if pages:
                 balloons[vm.name] = vm.balloon_pages - pages
         return Targets(
-            balloon_pages=changed_balloons(vms, balloons, self.balloon_max_percent), reclaim_pages=reclaim, memo=memo
+            balloon_pages=changed_balloons(vms, balloons, self.balloon_max_percent),
+            reclaim_pages=reclaim,
+            state=told,
+            memo=memo,
         )
 
     # ---- states
@@ -120,6 +126,11 @@ class Esx:
             return below
         # high is left below soft, and soft is left for high above the high threshold: the mark of the state above
         return was - 1 if free * 100 >= marks[was - 1] * (100 + self.hysteresis_percent) else was
+
+    def _told(self, state: int, free: int, marks: tuple[int, int, int, int]) -> str:
+        """What the state is called. With thresholds of minFree, high is clear below its own: as soon as that is reached ESXi
+        shares pages, which the scanner does in every state here, and takes nothing."""
+        return "clear" if self.of_min_free and state == _HIGH and free < marks[_HIGH] else _NAMES[state]
 
     # ---- the estimate of what is in use
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from memvirt.metrics.metric import Better
 from memvirt.metrics.registry import REGISTRY
+from memvirt.names import HOST_STATES
 from memvirt.results.manifest import Shown
 from memvirt.results.record import Record
 
@@ -85,6 +86,7 @@ BY_NAME = {
         _registered("huge_mapped_percent", "mapped\nhuge"),
         _registered("contiguity_pages", "mean run\nof pages"),
         _registered("compact_moved", "compaction\nmoved"),
+        *(_registered(f"state_percent.{name}", f"state\n{name}") for name in HOST_STATES),
     )
 }
 

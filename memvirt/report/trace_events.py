@@ -4,6 +4,7 @@ A cell is a process. Its tracks are
 
     phases                               a slice for fill, warm-up and measured
     host memory, frames:                 by use; they sum to the host's memory
+    host's state, 1 high to 5 low:       as a decider calls it that has states
     evicted pages now in:                their number as a value, compressed, on swap
     faults per s:                        per simulated second, by kind
     stall, % of time:                    some and full, as PSI
@@ -35,6 +36,7 @@ Tracks = Mapping[str, Mapping[str, str]]
 _STATES: Tracks = {
     "host memory, frames:": {f"usage.{use}": use for use in (*FRAME_USES[1:], FRAME_USES[0])},  # free ones on top
     "evicted pages now in:": {"stores.same": "a value", "stores.zpool": "zpool", "stores.swap": "swap"},
+    "host's state, 1 high to 5 low:": {"decider_state": "state"},
 }
 _RATES: Tracks = {
     "faults per s:": {f"fault_{kind}": kind for kind in FAULTS[1:]},

@@ -77,6 +77,7 @@ def derived(taken: Taken) -> dict[str, int | str]:
         **_sharing(taken),
         **_lie(taken),
         **saved_frames(taken),
+        **_states(taken),
         **_backlog(taken),
         **({} if taken.cold is None else {"cold_percent": ratio_text(100 * taken.cold[0], taken.cold[1], DIGITS)}),
     }
@@ -169,6 +170,12 @@ def fault_latencies(histograms: Mapping[str, Histogram]) -> Histogram:
             for value, count in histogram:
                 merged[value] = merged.get(value, 0) + count
     return sorted(merged.items())
+
+
+def _states(taken: Taken) -> dict[str, int | str]:
+    """Of a decider that has states: the part of the time that the host was in each."""
+    spent = {name.removeprefix("state_ns."): ns for name, ns in taken.counters.items() if name.startswith("state_ns.")}
+    return {f"state_percent.{name}": ratio_text(100 * ns, sum(spent.values()), DIGITS) for name, ns in spent.items()}
 
 
 def _backlog(taken: Taken) -> dict[str, int | str]:

@@ -14,6 +14,7 @@ from memvirt.engine.stores.swapspace import SwapSpace
 
 class Engine:
     content: Content
+    decider_state: int
     device: Device
     frames: Frames
     index: ShareIndex | None
@@ -41,6 +42,7 @@ class Engine:
         provisioning: int,
         readahead: int,
         readahead_by_address: bool,
+        psi_linux: bool,
         zpool_shrinker: bool,
         harvest_interval_ns: int,
         compact_threshold: int | None,

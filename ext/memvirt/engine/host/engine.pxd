@@ -29,6 +29,7 @@ cdef class Engine:
     cdef readonly Mapping mapping
     cdef readonly Reclaim reclaim
     cdef readonly Stalls stalls
+    cdef public int64_t decider_state       # as its decider calls it, in names.HOST_STATES from 1; 0: it has not
     cdef readonly Faults faults
     cdef readonly Compactor compactor
     cdef readonly Collapser collapser

@@ -37,6 +37,7 @@ cdef struct Row:
     # In the order of memvirt.names.
     int64_t usage[NR_FRAME_STATES]
     int64_t stores[3]
+    int64_t decider_state
     int64_t faults[FAULT_SWAP - FAULT_ZERO + 1]
     int64_t events[NR_EVENTS]
     int64_t stalls[2]
@@ -188,6 +189,7 @@ cdef void _fill(Engine engine, Row *row) noexcept:
     row.stores[0] = <int64_t>kinds[<int>BACKING_SAME] - cached[<int>BACKING_SAME]
     row.stores[1] = <int64_t>kinds[<int>BACKING_ZPOOL] - cached[<int>BACKING_ZPOOL]
     row.stores[2] = <int64_t>kinds[<int>BACKING_SWAP] - cached[<int>BACKING_SWAP]
+    row.decider_state = engine.decider_state
     for i in range(FAULT_SWAP - FAULT_ZERO + 1):
         row.faults[i] = faults[i]
     row.events = [ev.reclaim_background, ev.reclaim_direct, ev.evicted_same, ev.evicted_zpool, ev.evicted_swap,
@@ -199,5 +201,5 @@ cdef void _fill(Engine engine, Row *row) noexcept:
 
 
 if (len(SAMPLED_STATES), len(SAMPLED_COUNTS), len(SAMPLED_OF_VM)) != (
-        len(FRAME_USES) + 3, len(FAULTS) - 1 + NR_EVENTS + 2 + len(MECHANISMS), sizeof(OfVm) / sizeof(int64_t)):
+        len(FRAME_USES) + 4, len(FAULTS) - 1 + NR_EVENTS + 2 + len(MECHANISMS), sizeof(OfVm) / sizeof(int64_t)):
     raise InvariantError("sample.pyx and memvirt.names sample different numbers")
