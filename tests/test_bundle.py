@@ -75,14 +75,39 @@ def standings(path):
 
 
 def test_a_fresh_bundle_passes(packed):
-    assert standings(packed) == dict.fromkeys(("sums", "crate", "records", "tables", "claim zcache-wins"), "PASS")
+    assert standings(packed) == dict.fromkeys(
+        ("sums", "crate", "records", "derived", "tables", "claim zcache-wins"), "PASS"
+    )
 
 
 def test_so_does_an_unpacked_one(packed, tmp_path):
     archive.unpack(packed, tmp_path)
     assert set(standings(tmp_path).values()) == {"PASS"}
     held = standings(tmp_path / "run")  # a results folder as any other
-    assert held == {"records": "PASS", "claim zcache-wins": "PASS"}
+    assert held == {"records": "PASS", "derived": "PASS", "claim zcache-wins": "PASS"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sim_ns": 2_400_000}, "slowdown is 2.000, and follows as 2.400"),
+        ({"derived": {"slowdown": "1.500"}}, "slowdown is 1.500, and follows as 2.000"),
+        ({"histograms": {"swap": [[500, 98], [70_000, 2]]}}, "fault_p99_us is 66.560, and follows as 70.000"),
+        ({"counters": {"fault_swap": 99}}, "faults is 100, and follows as 99"),
+        ({"cpu_ns": {"swap": 500}}, "cpu_overhead_percent is 40.000000, and follows as 45.454545"),
+    ],
+)
+def test_a_number_that_does_not_follow_from_what_is_beside_it_is_named(results, tmp_path, change, said):
+    """Whoever changes one digit of a results folder, which has no sums, has to change them all."""
+    shutil.copytree(results, tmp_path / "run")
+    path = tmp_path / "run" / "cells" / "zipf-150--swap--s1.json"
+    told = json.loads(path.read_text())
+    for key, value in change.items():
+        told[key] = {**told[key], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(told))
+    standing, evidence = checks(tmp_path / "run")["derived"]
+    assert standing == "FAIL" and f"zipf-150--swap--s1: {said}" in evidence
+    assert standings(tmp_path / "run")["records"] == "PASS"
 
 
 def test_what_is_in_it(packed):
@@ -365,7 +390,7 @@ def test_verify_ends_with_4_when_anything_failed(packed, tmp_path):
     assert run("verify", packed).exit_code == 0
     broken = repacked(packed, tmp_path / "b.zip", changed_digit)
     done = run("verify", broken)
-    assert done.exit_code == 4 and done.stdout.splitlines()[0].startswith("FAIL  sums: ") and "2 failed" in done.stderr
+    assert done.exit_code == 4 and done.stdout.splitlines()[0].startswith("FAIL  sums: ") and "3 failed" in done.stderr
     told = json.loads(run("verify", broken, "--json").stdout)
     assert told[0]["standing"] == "FAIL" and {"check", "evidence"} < set(told[0])
 

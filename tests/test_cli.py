@@ -250,6 +250,7 @@ BAD = [
     (["describe", "zcahe"], "did you mean 'zcache'?"),
     (["explain", "swpa"], "did you mean 'swap'?"),
     (["table", "nowhere"], "not a memvirt results folder"),
+    (["table", "now\u202ehere\x1b[2J"], "now\\u202ehere\\x1b[2J: not a memvirt results folder, it has no run.json"),
     (["table", __file__], "is a file; give a results folder"),
     (["corpus", "info", "missing"], "cannot be read"),
     (["corpus", "info", "synthetic", "synthetic"], "two of the files are called synthetic"),

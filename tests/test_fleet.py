@@ -378,7 +378,7 @@ def test_suites_that_come_along_can_be_run(name: str, corpus: Corpus) -> None:
         for percent in part.overcommit_percent if isinstance(part, Scenario) else ():
             host = Host()
             fleet = build(host, part, corpus, 1, overcommit_percent=percent)
-            assert 100 * fleet.configured_pages == percent * small.host.memory
+            assert fleet.configured_pages == sum(part.fleet.sizes(percent))
             for phase in fleet.phases[:1]:
                 for streams in phase:
                     assert all(next(batches).ops[0] in (READ, FILL, DISCARD) for batches in streams.values())
@@ -406,8 +406,8 @@ def test_tiers_scale_memory_accesses_and_seeds() -> None:
     assert smoke.scenarios[0].measured.model_dump()["accesses"] == 32768
     assert full.scenarios[2].measured.model_dump() == {
         **suite.scenarios[2].measured.model_dump(),
-        "accesses": 524288,
-        "period": 131072,
+        "accesses": 262144,
+        "period": 65536,
     }
     assert (full.host, full.seeds) == (suite.host, [1, 2, 3, 4, 5])
 

@@ -276,7 +276,7 @@ def test_the_order_is_that_of_a_reader_s_questions(report_path):
     text = report_path.read_text(encoding="utf-8")
     places = [text.index(f'<h2 id="{anchor}">') for anchor, _ in build.SECTIONS if anchor != "beside"]
     assert places == sorted(places)
-    assert "Lowest slowdown (geometric mean over scenarios)" in text and "One seed." in text
+    assert "Lowest slowdown (geometric mean over scenarios)" in text and "5 seeds." in text
     assert "memvirt run quick --tier quick --corpus synthetic --out quick" in text
 
 

@@ -106,10 +106,17 @@ def main() -> None:
     except InvariantError:
         raise
     except MemvirtError as error:
-        typer.echo(f"memvirt: {error}", err=True)
+        typer.echo(f"memvirt: {_plain(error)}", err=True)
         sys.exit(2)
     except OSError as error:  # what this machine refuses: a full disk under our output, say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the rest of it goes
         if not isinstance(error, BrokenPipeError):  # who reads no more wants to hear no more
-            typer.echo(f"memvirt: {error}", err=True)
+            typer.echo(f"memvirt: {_plain(error)}", err=True)
         sys.exit(1)
+
+
+def _plain(error: Exception) -> str:
+    """What an error says, line by line; it may quote names, which must not move a cursor or turn numbers around."""
+    from memvirt.report.escape import plain
+
+    return "\n".join(map(plain, str(error).splitlines()))

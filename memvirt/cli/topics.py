@@ -246,7 +246,16 @@ A TOML file; those that come with memvirt lie in memvirt/experiment/suites. `mem
 Every scenario runs at every ratio, under every preset and variant, with every seed."""
 _CLAIMS = """\
 A TOML file called CLAIMS.toml in a results folder. It takes the place of the claims that the suite of the run states in
-its own file, under the same keys. Tables say which of them held."""
+its own file, under the same keys. Tables say which of them held.
+
+    [[claims]]
+    id = "swap-is-slower"
+    statement = "At 1.50 swap takes at least twice the time of zcache."
+    cells = ["zipf-150--swap"]
+    metric = "slowdown"
+    at_least = 2
+    relative_to = "zcache"
+    minutes = 1"""
 _PRESET = """\
 A TOML file; those that come with memvirt lie in memvirt/settings/presets. `memvirt run SUITE --preset mine.toml` uses it,
 `memvirt explain mine.toml` shows every setting with its source."""

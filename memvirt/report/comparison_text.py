@@ -158,7 +158,10 @@ def summary(outcome: Compared, threshold: float | None, regressions: int) -> str
     told = [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
     told += [f"{equal} equal digit for digit"] if equal else []
     line = f"{len(outcome.differences)} metrics compared: {', '.join(told) or 'nothing to compare'}."
-    few = any(not each.case.sampled and each.case.comparison.n < MIN_SEEDS for each in outcome.differences)
+    few = any(
+        not each.case.sampled and not each.case.equal and each.case.comparison.n < MIN_SEEDS
+        for each in outcome.differences
+    )
     if few and counts:
         line += f" Below {MIN_SEEDS} seeds a verdict on simulated metrics speaks of the seeds that were run."
     if any(each.case.sampled and each.case.comparison.interval is None for each in outcome.differences):

@@ -28,6 +28,7 @@ def dumps(records: Sequence[Record]) -> str:
     out = io.StringIO()
     writer = log.HistogramLogWriter(out)
     writer.output_comment("[memvirt: simulated ns of every fault of the measured phase; tag: cell.kind]")
+    writer.output_comment("[Interval_Max: ns]")
     writer.output_log_format_version()
     writer.output_legend()
     for record in records:
@@ -38,7 +39,7 @@ def dumps(records: Sequence[Record]) -> str:
             histogram.set_start_time_stamp(begin_ns / NS_PER_MS)
             histogram.set_end_time_stamp(end_ns / NS_PER_MS)
             out.write(f"Tag={record.cell}.{kind},")
-            writer.output_interval_histogram(histogram, max_value_unit_ratio=NS_PER_MS)
+            writer.output_interval_histogram(histogram, max_value_unit_ratio=1)  # it divides to whole units
     return out.getvalue()
 
 

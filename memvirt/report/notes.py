@@ -98,7 +98,7 @@ def _marks(every: Sequence[Group]) -> list[str]:
     counts = {len(group.seeds) for group in every}
     told = []
     if max(counts) >= MIN_SEEDS:
-        told.append(f"* best of its ratio, told apart from all others; {arrows}")
+        told.append(f"* best of its ratio, with those that print alike, and told apart from all others; {arrows}")
         told.append(
             f"Means over n = {max(counts)} seeds; ± how far the 95 % interval of the mean reaches (Student's t), if it shows."
         )

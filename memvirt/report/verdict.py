@@ -219,16 +219,22 @@ def _standing(marks: Sequence[Mark], column: Column) -> str:
     """Who is best, who comes next, who is last."""
     unit = f" {column.unit}".replace(" ×", "×") if column.unit else ""
     if len(marks) == 1:
-        return f"{marks[0].preset} {number(column, marks[0].mean)}{unit}, nothing to compare with"
+        return f"{_told(marks[0], column, unit)}, nothing to compare with"
     best = _best(marks)
     if len(best) == len(marks):
         low, high = (number(column, mark.mean) for mark in (marks[0], marks[-1]))
         return f"no difference ({low}{unit})" if low == high else f"no difference ({low} to {high}{unit})"
-    told = f"{_list([f'{mark.preset} {number(column, mark.mean)}{unit}' for mark in best])}"
+    told = _list([_told(mark, column, unit) for mark in best])
     told += " not told apart" if len(best) > 1 else ""
     rest = [mark for mark in marks if mark not in best]
     shown = dict.fromkeys((rest[0], rest[-1]))
-    return ", ".join([told, *(f"{mark.preset} {number(column, mark.mean)}" for mark in shown)])
+    return ", ".join([told, *(_told(mark, column, unit) for mark in shown)])
+
+
+def _told(mark: Mark, column: Column, unit: str) -> str:
+    """A preset with its mean, and from five seeds on how far the 95 % interval of that reaches, if it shows."""
+    half = number(column, reach(mark.seeds)) if len(mark.seeds) >= MIN_SEEDS else "0"
+    return f"{mark.preset} {number(column, mark.mean)}{unit}{'' if set(half) <= set('0.') else f'±{half}'}"
 
 
 def _leading_line(groups: Sequence[Group]) -> str:

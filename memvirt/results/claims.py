@@ -49,7 +49,7 @@ class Claim(Model):
     id: Name = Field(description="a name, which messages use")
     statement: str = Field(description="one sentence in words", min_length=1, max_length=LONGEST)
     cells: list[Pattern] = Field(
-        description="cells by SCENARIO-PERCENT--PRESET; * and ? stand for any characters", min_length=1
+        description="a list of cells by SCENARIO-PERCENT--PRESET; * and ? stand for any characters", min_length=1
     )
     metric: str = Field(default="", description="a metric's name")
     at_least: Number | None = Field(default=None, description="the metric, or its ratio, is not less")
@@ -81,7 +81,10 @@ class Claim(Model):
         if bounds != sorted(bounds):
             problems.append(Problem(("at_least",), "is above at_most", ("at_most",)))
         problems += [
-            Problem(("cells", index), f"is no SCENARIO-PERCENT{SEPARATOR}PRESET, as in zipf-150{SEPARATOR}swap")
+            Problem(
+                ("cells", index),
+                f"is no SCENARIO-PERCENT{SEPARATOR}PRESET (two dashes), as in zipf-150{SEPARATOR}swap or *{SEPARATOR}swap",
+            )
             for index, cell in enumerate(self.cells)
             if SEPARATOR not in cell
         ]

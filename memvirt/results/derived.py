@@ -13,7 +13,7 @@ from typing import Any
 
 from memvirt.metrics import fairness
 from memvirt.names import NO_FAULTS
-from memvirt.results.record import Histogram, percentile, ratio_text
+from memvirt.results.record import Histogram, Record, percentile, ratio_text
 from memvirt.units import HUGE_ORDER, PAGE_SIZE
 
 QUANTILES = (("p50", 500), ("p99", 990), ("p999", 999))
@@ -62,31 +62,61 @@ class Taken:
 
 def derived(taken: Taken) -> dict[str, int | str]:
     """Name -> value; ratios and shares as decimal strings, "" where there is none, everything else an integer."""
-    found: dict[str, int | str] = {
+    return {
         "effective_overcommit": ratio_text(taken.content_pages, taken.used_frames, 3),
-        "slowdown": _slowdown(taken),
         "overcommit": ratio_text(taken.configured_pages, sum(taken.usage.values()), 2),
-        "faults": sum(count for name, count in taken.counters.items() if name.startswith("fault_")),
-        "cpu_total_ns": sum(taken.cpu_ns.values()),
         **taken.stall,
         **_slowdowns(taken),
         **_requests(taken),
         **_service(taken),
-        **_latencies(taken),
-        **_shares(taken),
         **_sharing(taken),
         **_lie(taken),
         **saved_frames(taken),
+        **({} if taken.cold is None else {"cold_percent": ratio_text(100 * taken.cold[0], taken.cold[1], DIGITS)}),
+        **_of_counts(taken),
+    }
+
+
+def _of_counts(taken: Taken) -> dict[str, int | str]:
+    """Those that follow from counters, histograms and times, all of which a record keeps."""
+    return {
+        "slowdown": _slowdown(taken),
+        "faults": sum(count for name, count in taken.counters.items() if name.startswith("fault_")),
+        "cpu_total_ns": sum(taken.cpu_ns.values()),
+        **_latencies(taken),
+        **_shares(taken),
         **_states(taken),
         **_backlog(taken),
-        **({} if taken.cold is None else {"cold_percent": ratio_text(100 * taken.cold[0], taken.cold[1], DIGITS)}),
+        **{
+            f"sim_ns.{kind}.{name}": value
+            for kind, histogram in sorted(taken.histograms.items())
+            for name, per_mille in QUANTILES
+            if (value := percentile(histogram, per_mille)) is not None
+        },
     }
-    for kind, histogram in sorted(taken.histograms.items()):
-        for name, per_mille in QUANTILES:
-            value = percentile(histogram, per_mille)
-            if value is not None:
-                found[f"sim_ns.{kind}.{name}"] = value
-    return found
+
+
+def again(record: Record, baseline_ns: int) -> dict[str, int | str]:
+    """Of a cell with VMs, those of its derived numbers that follow from what its record keeps, derived once more."""
+    taken = Taken(
+        counters=record.counters,
+        histograms=record.histograms,
+        cpu_ns=record.cpu_ns,
+        stall={name: int(value) for name, value in record.derived.items() if name.startswith("stall_some")},
+        usage={},
+        sharing={},
+        merge_times=(0, 0),
+        stores={},
+        fragmentation={},
+        vms=record.vms,
+        timed=any("work_ns" in vm for vm in record.vms.values()),
+        content_pages=0,
+        used_frames=0,
+        configured_pages=0,
+        sim_ns=record.sim_ns,
+        baseline_ns=baseline_ns,
+    )
+    return _of_counts(taken)
 
 
 def _slowdown(taken: Taken) -> str:

@@ -162,6 +162,10 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
         )
     try:
         text = Files(Path(folder)).manifest() if shelf is None else shelf.manifest()
+    except FileNotFoundError:
+        raise FolderError(
+            f"{folder}: not a memvirt results folder, it has no {MANIFEST}; 'memvirt run' makes one"
+        ) from None
     except OSError as error:
         raise FolderError(f"{folder}: not a memvirt results folder: {MANIFEST}: {error.strerror}") from None
     return manifests.loads(text, str(Path(folder) / (PACK if isinstance(shelf, Pack) else MANIFEST)))

@@ -39,8 +39,12 @@ def made(
     config = config or {"scenario": {"name": scenario, "description": DESCRIPTIONS.get(scenario, "")}, "ratio": ratio}
     done = {
         "accesses": 1000,
-        "sim_ns": 1_000_000,
-        "counters": {"swap_pages_in": swap_pages // 2, "swap_pages_out": swap_pages - swap_pages // 2},
+        "sim_ns": 1_000_000 if role == "baseline" or not slowdown else round(1_000_000 * float(slowdown)),
+        "counters": {
+            "fault_swap": faults,
+            "swap_pages_in": swap_pages // 2,
+            "swap_pages_out": swap_pages - swap_pages // 2,
+        },
         "histograms": {"swap": [(500, 98), (p99_ns, 2)]} if p99_ns else {},
         "usage": {"free": 10, "guest": 90},
         "fragmentation": {"unusable": [0] * 9 + [unusable, 1000], "external": [-1000] * 11},

@@ -3,13 +3,15 @@
     sums       every file has the SHA-256 that SHA256SUMS says; none is missing, none has come
     crate      ro-crate-metadata.json describes these files, as Process Run Crate wants it
     records    every record is whole, of this run, and has the configuration that its hash says
+    derived    numbers that follow from a record's counters, histograms and times do: slowdown, latencies, shares. That
+               those came about so, only a rerun shows
     tables     tables come out of the records again, byte for byte
     figures    so do figures
     claim …    each claim holds
     rerun …    cells run again here come out digit for digit; where that is asked for
 
-A results folder has records, claims and reruns only. What cannot be checked here is skipped with a reason: it has not
-failed, and it has not passed.
+A results folder has records, derived, claims and reruns only. What cannot be checked here is skipped with a reason: it
+has not failed, and it has not passed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +28,8 @@ from memvirt.errors import BundleError, ConfigError, FolderError, MemvirtError
 from memvirt.report import claims
 from memvirt.report.bundle import again, archive, contents, crate
 from memvirt.report.check import Check, Standing, checked, skipped
-from memvirt.results import run_folder, shelf
-from memvirt.results.record import require_alike
+from memvirt.results import derived, run_folder, shelf
+from memvirt.results.record import Record, require_alike
 
 LINE = re.compile(r"([0-9a-f]{64})  (\S+)\Z")
 
@@ -98,6 +100,28 @@ def _sum_problems(folder: Path, sums: dict[str, crate.Sum]) -> Iterator[str]:
             yield f"{name} is not in {contents.SUMS}: it came later"
 
 
+def contradictions(records: Sequence[Record]) -> Iterator[str]:
+    """Derived numbers that do not follow from the counters, histograms and times beside them. A slowdown must follow from
+    one of the baselines of its scenario and seed."""
+    baselines: dict[tuple[str, int], set[int]] = {}
+    for record in records:
+        if record.role == "baseline" and record.status == "done":
+            baselines.setdefault((record.scenario, record.seed), set()).add(record.sim_ns)
+    for record in records:
+        if record.status != "done" or record.kind == "trace":
+            continue
+        beside = baselines.get((record.scenario, record.seed), set())
+        found = derived.again(record, 0)
+        slowdowns = {str(derived.again(record, ns)["slowdown"]) for ns in beside} or {str(found["slowdown"])}
+        if not beside and not found["slowdown"]:
+            slowdowns.add(str(record.derived.get("slowdown")))  # its baseline is not in this folder
+        if record.role == "column" and record.derived.get("slowdown") not in slowdowns:
+            yield f"{record.cell}: slowdown is {record.derived.get('slowdown')}, and follows as {min(slowdowns)}"
+        for name, value in found.items():  # an older record has fewer
+            if name != "slowdown" and record.derived.get(name, value) != value:
+                yield f"{record.cell}: {name} is {record.derived[name]}, and follows as {value or 'none'}"
+
+
 def _of_run(run: Path, folder: Path, rerun: Rerun) -> Iterator[Check]:
     """The checks of a results folder; with those of what was made from it, where it lies in a bundle."""
     try:
@@ -115,6 +139,9 @@ def _of_run(run: Path, folder: Path, rerun: Rerun) -> Iterator[Check]:
     ]
     unfinished = f"; {missing} cells are not run yet" if missing else ""
     yield checked("records", unverified, f"{cells - missing} of {cells} cells, each whole and of this run{unfinished}")
+    yield checked(
+        "derived", list(contradictions(records)), "slowdown, latencies and shares follow from counts and times"
+    )
     if folder != run:
         yield from _made_again(run, folder)
     for claim in claims.check(shown.claims, records):

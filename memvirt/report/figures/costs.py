@@ -296,7 +296,8 @@ def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         return f"{column.title} is {figures(rows[0]['value'])} under every preset and seed"
     runs = [scene.run for scene in scenes]
     names = [name for name in data.names_of(scenes) if any(row["preset"] == name for row in rows)]
-    x = ratio_axis(rows, "value", f"{column.title}{f', {column.unit}' if column.unit else ''}")
+    ends = [{**row, "value_low": row.get("low"), "value_high": row.get("high")} for row in rows]  # of intervals
+    x = ratio_axis(ends, "value", f"{column.title}{f', {column.unit}' if column.unit else ''}")
     y = {"field": "preset", "type": "nominal", "sort": names, "title": None}
     interval = {"x": {**x, "field": "low", "aggregate": "min"}, "x2": {"field": "high", "aggregate": "max"}, "y": y}
     mean = {"x": {**x, "field": "mean", "aggregate": "mean"}, "y": y}

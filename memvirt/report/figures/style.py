@@ -84,7 +84,7 @@ def _shifted(kinds: Sequence[Any], index: int) -> Any:
 
 def _channel(field: str, names: Sequence[str], looks: Sequence[Any], rows: Rows, title: str | None) -> dict[str, Any]:
     there = {row[field] for row in rows}
-    legend = {"values": [name for name in names if name in there]}
+    legend = {"values": [name for name in names if name in there], "symbolDash": [1, 0]}  # dashes would bite symbols
     scale = {"domain": list(names), "range": list(looks)}
     return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
 
