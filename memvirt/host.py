@@ -1,7 +1,6 @@
 """The face of the library: a host, its VMs, and what can be asked of them.
 
-Sizes are text ("64MiB") or bytes, page numbers are NumPy arrays, and one call does thousands of accesses. Everything
-here translates and validates; the work is done by memvirt.engine.
+Sizes are text ("64MiB") or bytes, page numbers are NumPy arrays, one call of memvirt.engine does thousands of accesses.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -85,6 +84,7 @@ class Host:
             provisioning=PROVISIONING[config.provisioning],
             readahead=config.readahead,
             readahead_by_address=config.readahead_kind == "vma",
+            psi_linux=config.psi == "linux",
             zpool_shrinker=config.zpool_shrinker,
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=config.compact_threshold,

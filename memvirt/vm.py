@@ -113,11 +113,11 @@ class Vm:
 
     @property
     def stall_ns(self) -> int:
-        """Simulated time this VM has waited for memory."""
-        return self.stall()["stall_some_ns"]
+        """Simulated time this VM has waited for memory, whether that counts as pressure or not."""
+        return self.engine_vm.waited_ns
 
     def stall(self) -> dict[str, int]:
-        """As Host.stall, of this VM alone: some and full are the same."""
+        """As Host.stall, of this VM alone: some and full are the same, and stall_ns where all waits are pressure."""
         return dict(self.engine_vm.stall())
 
     @property

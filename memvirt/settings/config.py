@@ -44,7 +44,10 @@ Scanner = Annotated[str | None, BeforeValidator(none_from_text), *one_of(SCANNER
 Codec = Annotated[str, *one_of(CODECS)]
 
 MOST_PAGES = 1 << 28  # of memory, and of swap: an entry has 28 bits for a frame, or for a record of what is out
-LATER = {"readahead_kind": "cluster"}  # settings that came after records were published, and what hosts had before
+LATER = {
+    "readahead_kind": "cluster",
+    "psi": "all-waits",
+}  # settings that came after records were published, and what hosts had before
 COMPRESS_LIMIT = 2990  # bytes: 73 % of a page, as Google's far memory (ASPLOS 2019)
 
 
@@ -89,6 +92,10 @@ class HostConfig(Model):
     readahead_kind: Literal["cluster", "vma"] = Field(
         default="cluster",
         description="neighbours that are read: those in the area (Linux where swap rotates), or in memory (where not)",
+    )
+    psi: Literal["all-waits", "linux"] = Field(
+        default="all-waits",
+        description="waits that are pressure: all for memory, or reclaim and what comes back of pages that were active",
     )
     codec: Codec = Field(default="lz4", description="codec of the compressed cache")
     codec_level: Annotated[int, LEFT_OPEN] = Field(
@@ -156,6 +163,9 @@ class HostConfig(Model):
         problems = [*self._codec_problems(), *self._sharing_problems(), *self._decider_problems()]
         problems += order_problems(self.replacement, self.replacement_options)
         problems += self._watermark_problems()
+        if self.psi == "linux" and self.replacement != "twolist":
+            text = "'linux' needs replacement 'twolist', which alone knows what pages were active"
+            problems.append(Problem(("psi",), text, ("replacement",)))
         most = f"the most is {MOST_PAGES} ({format_pages(MOST_PAGES)})"
         if self.memory > MOST_PAGES:
             problems.append(Problem(("memory",), f"{self.memory} frames; {most}"))

@@ -201,6 +201,37 @@ def test_refault_distance_decides_on_activation(others, near):
     assert counts(order)[1] == 2 + near
 
 
+def test_memory_thrashes_where_a_page_comes_back_that_was_active():
+    """Page 0 was active and is deactivated; page 150 never was. Both go, and come back at once."""
+    order = two_lists(100, 100)
+    for id in range(100, 150):
+        order.forget(id)
+    while order.candidate() >= 100:
+        order.take(order.candidate())
+    assert order.candidate() == 0
+    order.take(0, 0)
+    order.insert(150)
+    order.take(150, 150)
+    assert order.thrashes(0) and not order.thrashes(150) and not order.thrashes(1) and not order.thrashes(None)
+    order.insert(0, 0)
+    order.insert(150, 150)
+    assert (order.order.nr_activated, order.order.nr_restored) == (2, 1)
+    assert not order.thrashes(0), "it is back"
+    order.check()
+
+
+def test_a_page_that_was_active_long_ago_does_not_thrash():
+    order = two_lists(40, 400)
+    for id in range(40, 440):
+        order.forget(id)
+    order.take(order.candidate(), 0)
+    assert order.thrashes(0)
+    for id in range(200, 260):
+        order.insert(id)
+        order.take(id)
+    assert not order.thrashes(0)
+
+
 IDS, KEYS = 200, 120
 STEPS = st.lists(
     st.tuples(st.sampled_from(["page", "access", "access", "harvest", "reclaim", "reclaim", "spare", "forget", "time"]),
@@ -273,4 +304,8 @@ def test_a_host_s_marks_agree_with_the_naive_order(steps, stats_ns):
             assert gone == naive.reclaim(number % 70)
             held = [id for id in held if id not in gone]
         assert (engine.looked, engine.marked) == (naive.looked, naive.marked)
+        for key in range(KEYS):
+            assert engine.order.thrashes(key) == naive.order.thrashes(key)
+        own = engine.order.order
+        assert (own.nr_activated, own.nr_restored) == (naive.order.refaults, naive.order.restored)
         engine.order.check()

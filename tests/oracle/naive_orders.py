@@ -315,6 +315,7 @@ class NaiveTwoList(Naive):
         self.age, self.shadow, self.refaults, self.gone = 0, {}, 0, 0
         self.marks, self.met, self.reclaim = None, None, self.calls()
         self.stats_ns, self.period, self.flushed = stats_ns, None, None
+        self.were_active, self.restored = set(), 0  # PG_workingset; refaults of such pages that were near
 
     def pass_time(self, now):
         if self.stats_ns and now // self.stats_ns != self.period:
@@ -379,17 +380,25 @@ class NaiveTwoList(Naive):
             self.spare(id)
             if referenced:
                 self.referenced.add(id)
+            self.were_active.add(id)
             if self.marks:
                 self.marks(id)
 
     def insert(self, id, key):
-        evicted_at = self.shadow.pop(key, None)
+        evicted_at, was_active = self.shadow.pop(key, (None, False))
         if evicted_at is not None and self.age - evicted_at <= self.statistics()[1]:
             self.active.append(id)
             self.age += 1
             self.refaults += 1
+            self.restored += was_active
+            if was_active:
+                self.were_active.add(id)
         else:
             self.inactive.append(id)
+
+    def thrashes(self, key):
+        evicted_at, was_active = self.shadow.get(key, (None, False))
+        return was_active and self.age - evicted_at <= self.statistics()[1]
 
     def touch(self, id):
         self.accessed.add(id)
@@ -406,18 +415,22 @@ class NaiveTwoList(Naive):
         return self.met
 
     def spare(self, id):
+        was_active = id in self.were_active
         self.forget(id)
         self.inactive.append(id)
+        if was_active:
+            self.were_active.add(id)
 
     def take(self, id, key):
         if key is not None:
-            self.shadow[key] = self.age
+            self.shadow[key] = self.age, id in self.were_active
         self.age += 1
         self.gone += 1
         self.forget(id)
 
     def forget(self, id):
         (self.active if id in self.active else self.inactive).remove(id)
+        self.were_active.discard(id)
         self.accessed.discard(id)
         self.referenced.discard(id)
         if self.met == id:

@@ -24,6 +24,7 @@ cdef class Stalls:
     # Time in which VMs wait for memory, per VM and for the host, as Linux's pressure stall information has it.
     cdef Pressure *vm                       # [MAX_VMS]
     cdef uint8_t *works                     # [MAX_VMS]: between start and stop
+    cdef int64_t *_waited_ns                # [MAX_VMS]: for memory, whether that counts as pressure or not
     cdef int64_t *_began_ns                 # [MAX_VMS]: since when it has work
     cdef int64_t *_busy_ns                  # [MAX_VMS]: how long it had, until it last stopped
     cdef Pressure some, full                # the host's
@@ -33,17 +34,20 @@ cdef class Stalls:
     cdef int32_t _nr_stalled, _nr_working   # VMs, at settled_ns
     cdef readonly vmid_t running            # the VM whose clock runs; NONE16: an actor that is no VM
     cdef bint alone                         # no other VM has work: nothing can still happen before its clock
+    cdef readonly bint as_linux             # which waits count as pressure: those that do in the kernel
 
     # The VM has work from now on, and its faults count; until `stop`.
     cpdef int start(self, vmid_t vm, int64_t now) except -1 nogil
     cpdef int stop(self, vmid_t vm, int64_t now) except -1 nogil
     # How long the VM, whose clock is at `now`, has had work in all: it worked or stalled.
     cpdef int64_t busy(self, vmid_t vm, int64_t now) noexcept
+    # How long it has waited for memory in all.
+    cpdef int64_t waited(self, vmid_t vm) noexcept
     cpdef int open(self, vmid_t vm, int64_t now) except -1
     # Room for what one fault can note; False without memory for it. Comes before `note`, which cannot fail.
     cdef bint make_room(self) noexcept nogil
-    # The running VM waited for memory from `began` to `ended`. Nothing if no VM runs.
-    cdef void note(self, int64_t began, int64_t ended) noexcept nogil
+    # The running VM waited for memory from `began` to `ended`; `counts`: as pressure. Nothing if no VM runs.
+    cdef void note(self, int64_t began, int64_t ended, bint counts) noexcept nogil
     # The same of a VM that sleeps until there is memory, with room for it made first.
     cdef int wait(self, vmid_t vm, int64_t began, int64_t ended) except -1 nogil
     # No VM with work is behind `now`: complete the host's account up to there.

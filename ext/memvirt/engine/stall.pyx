@@ -12,6 +12,10 @@ each stall is kept as two edges in a heap, and the account is settled in the ord
 the VM that is furthest behind: nothing can still happen before that. A VM that starts to run before the settled time
 enters the host's account from the settled time on, so that no time is counted twice. Its own account has all of it.
 
+Which waits are pressure. With setting psi = "all-waits" all of these. With "linux" those that the kernel counts: reclaim,
+and bytes that come back of pages that were active, and would be again (PG_workingset: swap_read_folio in mm/page_io.c).
+Other pages that come back are I/O there, and so is a guest's swap. What a VM is slowed down by is all of it in any case.
+
      VM a   ──────████████──────────▶            some      ──████████████████──
      VM b   ──████──────████████──▶              full      ────────────████────     (a and b have work, c has none)
      VM c
@@ -104,12 +108,15 @@ cdef dict report(str state, Pressure *pressure):
 cdef class Stalls:
     """Accounts of all VMs of one host."""
 
-    def __cinit__(self):
+    def __cinit__(self, bint as_linux=False):
+        self.as_linux = as_linux
         self.vm = <Pressure *>calloc(MAX_VMS, sizeof(Pressure))
         self.works = <uint8_t *>calloc(MAX_VMS, 1)
+        self._waited_ns = <int64_t *>calloc(MAX_VMS, sizeof(int64_t))
         self._began_ns = <int64_t *>calloc(MAX_VMS, sizeof(int64_t))
         self._busy_ns = <int64_t *>calloc(MAX_VMS, sizeof(int64_t))
-        if self.vm == NULL or self.works == NULL or self._began_ns == NULL or self._busy_ns == NULL:
+        if (self.vm == NULL or self.works == NULL or self._began_ns == NULL or self._busy_ns == NULL
+                or self._waited_ns == NULL):
             raise MemoryError("stall accounts")
         self.running = NONE16
         clear(&self.some, 0)
@@ -118,6 +125,7 @@ cdef class Stalls:
     def __dealloc__(self):
         free(self.vm)
         free(self.works)
+        free(self._waited_ns)
         free(self._began_ns)
         free(self._busy_ns)
         free(self._heap)
@@ -127,7 +135,7 @@ cdef class Stalls:
         if vm >= MAX_VMS or now < 0:
             raise ValueError(f"VM {vm} at {now} ns: ids are below {MAX_VMS}, times not negative")
         clear(&self.vm[vm], now)
-        self._busy_ns[vm] = 0
+        self._busy_ns[vm] = self._waited_ns[vm] = 0
         return 0
 
     cdef bint make_room(self) noexcept nogil:
@@ -165,13 +173,20 @@ cdef class Stalls:
     cpdef int64_t busy(self, vmid_t vm, int64_t now) noexcept:
         return self._busy_ns[vm] + (now - self._began_ns[vm] if self.works[vm] else 0)
 
-    cdef void note(self, int64_t began, int64_t ended) noexcept nogil:
+    cpdef int64_t waited(self, vmid_t vm) noexcept:
+        return self._waited_ns[vm]
+
+    cdef void note(self, int64_t began, int64_t ended, bint counts) noexcept nogil:
         cdef Pressure *pressure
         if self.running == NONE16:
             return
         pressure = &self.vm[self.running]
         began = max(began, pressure.known_ns)
         if ended <= began:
+            return
+        self._waited_ns[self.running] += ended - began
+        if not counts:
+            pressure.known_ns = ended
             return
         add(pressure, began, ended)
         began = max(began, self.settled_ns)
@@ -189,7 +204,7 @@ cdef class Stalls:
             with gil:
                 raise MemoryError("edges of stalls")
         self.running = vm
-        self.note(began, ended)
+        self.note(began, ended, True)
         self.running = NONE16
         return 0
 

@@ -42,6 +42,7 @@ class Engine:
         provisioning: int,
         readahead: int,
         readahead_by_address: bool,
+        psi_linux: bool,
         zpool_shrinker: bool,
         harvest_interval_ns: int,
         compact_threshold: int | None,

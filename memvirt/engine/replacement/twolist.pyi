@@ -6,3 +6,4 @@ class TwoList(Order):
     nr_refaults: int
     nr_activated: int
     nr_deactivated: int
+    nr_restored: int

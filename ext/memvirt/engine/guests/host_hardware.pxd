@@ -3,7 +3,7 @@ from ..reclaim.fault cimport Faults
 from .guest cimport Guest
 from .hardware cimport Hardware
 from ..stores.swapspace cimport SwapSpace
-from ..types cimport gfn_t, uint32_t, vmid_t
+from ..types cimport gfn_t, int64_t, uint32_t, vmid_t
 
 
 cdef class HostHardware(Hardware):
@@ -18,5 +18,6 @@ cdef class HostHardware(Hardware):
     cdef uint32_t nr_freed                  # frames that came free by it
 
     cdef void end(self) noexcept
+    cdef void _waited_since(self, int64_t began) noexcept nogil
     cdef int _release_reported(self, gfn_t gfn) except -1 nogil
     cdef int copy_disk(self, HostHardware parent, Guest guest) except -1

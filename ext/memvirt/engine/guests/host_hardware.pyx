@@ -89,6 +89,10 @@ cdef class HostHardware(Hardware):
                 self.faults.index.arrived(frame)
         return outcome
 
+    cdef void _waited_since(self, int64_t began) noexcept nogil:
+        """For its own swap: the guest's pressure, not the host's, where that is the kernel's."""
+        self.faults.reclaim.stalls.note(began, self.faults.clock.now, not self.faults.reclaim.stalls.as_linux)
+
     cdef int read_out(self, gfn_t gfn, uint32_t slot) except -1 nogil:
         cdef hfn_t frame
         cdef const uint8_t *page
@@ -102,7 +106,7 @@ cdef class HostHardware(Hardware):
         began = self.faults.clock.now
         self.faults.clock.spend(CPU_SWAP, self.faults.clock.costs.swap_submit)
         self.faults.clock.wait_until(self.faults.device.write(self.faults.clock.now, 1))
-        self.faults.reclaim.stalls.note(began, self.faults.clock.now)
+        self._waited_since(began)
         page = self.content.raw(frame)
         self.disk.write(1, &slot, &page, &done)
         self.check_sum[slot] = self.content.checksum(frame)
@@ -119,7 +123,7 @@ cdef class HostHardware(Hardware):
         began = self.faults.clock.now
         self.faults.clock.spend(CPU_SWAP, self.faults.clock.costs.swap_submit)
         self.faults.clock.wait_until(self.faults.device.read(self.faults.clock.now, 1))
-        self.faults.reclaim.stalls.note(began, self.faults.clock.now)
+        self._waited_since(began)
         if self.disk.read(slot, self.content.raw_target(frame)) != OK:
             return IO_FAILED
         if self.content.checksum(frame) != self.check_sum[slot]:

@@ -16,6 +16,7 @@ cpdef object destroy_vm(Engine engine, Vm vm):
         engine.dismiss(vm)
         engine.stalls.stop(vm.id, vm.now_ns)
         vm.last_stall, vm.last_busy_ns = vm.stall(), engine.stalls.busy(vm.id, vm.now_ns)
+        vm.last_waited_ns = engine.stalls.waited(vm.id)
         if engine.scanner is not None:
             engine.scanner.forget_vm(vm.id)
         close_space(engine.mapping, vm.id)

@@ -46,7 +46,7 @@ cdef class Vm:
     cdef uint64_t changes                       # Engine.changes() then
     # Once it has ended:
     cdef dict last_stall                        # what stall() said
-    cdef int64_t last_busy_ns                   # and busy_ns
+    cdef int64_t last_busy_ns, last_waited_ns   # and busy_ns, waited_ns
 
     # Raises ConfigError if the VM has ended: it has no host any more. Whoever asks something of it asks this first.
     cpdef int require(self) except -1

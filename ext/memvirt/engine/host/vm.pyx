@@ -75,6 +75,11 @@ cdef class Vm:
         return self.stalls.of_vm(self.id, self.now_ns) if self.alive else self.last_stall
 
     @property
+    def waited_ns(self):
+        """How long this VM has waited for memory, whether that counts as pressure or not."""
+        return self.stalls.waited(self.id) if self.alive else self.last_waited_ns
+
+    @property
     def busy_ns(self):
         """How long it has had work in all: it worked, or stalled."""
         return self.stalls.busy(self.id, self.now_ns) if self.alive else self.last_busy_ns

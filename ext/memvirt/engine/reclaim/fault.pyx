@@ -281,6 +281,7 @@ cdef class Faults:
         cdef const uint8_t *payload
         cdef uint32_t payload_bytes
         cdef int64_t began = self.clock.now
+        cdef bint counts = not self.reclaim.stalls.as_linux or self.mapping.order.thrashes(id)
         cdef int outcome
         if kind == BACKING_SAME:
             self.content.fill_same(frame, self.mapping.backings.value(backing))
@@ -292,7 +293,7 @@ cdef class Faults:
             self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
         else:
             outcome = self.reclaim.readahead.read(access.vm, access.gfn, id, frame)
-        self.reclaim.stalls.note(began, self.clock.now)
+        self.reclaim.stalls.note(began, self.clock.now, counts)
         if outcome == OK and self.content.checksum(frame) == backing.check:
             return OK
         self.frames.give(frame, 0)

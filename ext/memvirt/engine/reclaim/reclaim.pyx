@@ -51,10 +51,11 @@ cdef enum:
 
 
 cdef class Reclaim(Actor):
-    """Frees frames of one host; as an actor, in the background. `readahead`: page cluster, `by_address`: which kind it is;
-    `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed pages back before the pool is full."""
+    """Frees frames of one host; as an actor, in the background. `readahead`: page cluster, `by_address`: its kind;
+    `psi_linux`: which waits are pressure; `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed
+    pages back before the pool is full."""
 
-    def __cinit__(self, Mapping mapping not None, Device device not None, readahead, bint by_address,
+    def __cinit__(self, Mapping mapping not None, Device device not None, readahead, bint by_address, bint psi_linux,
                   int64_t harvest_interval_ns, bint ease_pool):
         cdef SwapOut swapout = None
         self.mapping = mapping
@@ -66,7 +67,7 @@ cdef class Reclaim(Actor):
         self.zpool = mapping.zpool
         self.clock = mapping.clock
         self.meter = mapping.meter
-        self.stalls = Stalls()
+        self.stalls = Stalls(psi_linux)
         self.readahead = Readahead(mapping, readahead, by_address)
         if mapping.swap is not None:
             swapout = SwapOut(mapping, self.readahead)
@@ -122,7 +123,7 @@ cdef class Reclaim(Actor):
                 outcome = NO_FRAME
                 break
             aside = self.charges.aside(vm)
-        self.stalls.note(began, self.clock.now)
+        self.stalls.note(began, self.clock.now, True)
         return outcome
 
     cdef int make_room(self, uint64_t frames, int64_t now) except -1:
@@ -221,7 +222,7 @@ cdef class Reclaim(Actor):
             if freed == 0:
                 outcome = LIMITED
                 break
-        self.stalls.note(began, self.clock.now)
+        self.stalls.note(began, self.clock.now, True)
         return outcome
 
     # ---- in the background

@@ -37,6 +37,8 @@ cdef class Order:
     cdef int copy_from(self, Order other) except -1
     cdef int forget_key(self, uint32_t key) except -1 nogil             # this content will never come back
     cdef bint holds(self, uint32_t id) noexcept nogil
+    # The page that comes back as key was active, and will be: memory thrashes. Of an order that knows which ones are.
+    cdef bint thrashes(self, uint32_t key) noexcept nogil
     # Misses of a demand-paged run in which ids and keys are both the page numbers and every hit is seen.
     cdef uint64_t replay(self, const uint32_t *pages, size_t n) except? 0xFFFFFFFFFFFFFFFF nogil
     cpdef object check(self)

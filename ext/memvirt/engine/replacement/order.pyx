@@ -102,6 +102,9 @@ cdef class Order:
     cdef bint holds(self, uint32_t id) noexcept nogil:
         return False
 
+    cdef bint thrashes(self, uint32_t key) noexcept nogil:
+        return True
+
     cdef int copy_from(self, Order other) except -1:
         """By asking who goes in which turn, for orders that have no shorter way."""
         cdef uint64_t _try

@@ -13,11 +13,12 @@ ctypedef struct Sizes:
 @cython.final
 cdef class TwoList(Order):
     cdef Link *_links                   # ids, then the sentinels of the inactive and the active list
-    cdef uint8_t *_state                # per id: RESIDENT | ACTIVE | ACCESSED | REFERENCED
-    cdef uint32_t *_shadow              # per key: the age at its eviction, NONE if there is none
+    cdef uint8_t *_state                # per id: RESIDENT | ACTIVE | ACCESSED | REFERENCED | WORKINGSET
+    cdef uint32_t *_shadow              # per key: the age at its eviction, and WAS_ACTIVE; NONE if there is none
     cdef readonly uint32_t nr_active
     cdef readonly uint32_t age          # evictions and activations so far, modulo AGE_MASK + 1
-    cdef readonly uint64_t nr_refaults, nr_activated    # inserts with a shadow; those of them that went to active
+    # Inserts with a shadow; those of them that went to active; those of these that had been there before
+    cdef readonly uint64_t nr_refaults, nr_activated, nr_restored
     cdef readonly uint64_t nr_deactivated
     # A round, which goes on from one call to the next
     cdef uint32_t _priority
@@ -32,6 +33,7 @@ cdef class TwoList(Order):
     cdef int64_t _stats_ns              # how old they may be; 0: not at all
     cdef int64_t _period                # of the last flush; -1: there was none, they are exact
     cdef Sizes _flushed
+    cdef bint _near(self, uint32_t shadow) noexcept nogil
     cdef Sizes _statistics(self) noexcept nogil
     cdef bint _inactive_is_low(self) noexcept nogil
     cdef void _grow_older(self) noexcept nogil

@@ -26,7 +26,8 @@ holds the age at eviction, so at the refault
     distance = (age now - age at eviction) & mask
 
 is how many more slots the inactive list would have needed to keep the page. If that is at most what the active pages
-hold, the page deserved their memory more than the coldest of them, and it is activated at once. Linux compares with
+hold, the page deserved their memory more than the coldest of them, and it is activated at once. If it had been active
+before it went, memory thrashes: that is what the kernel counts as pressure. Linux compares with
 all lists that compete; here all pages are of one kind (anonymous, swap available), whose competitor is the active
 list alone. The pages of a guest are anonymous memory to its host.
 
@@ -56,7 +57,9 @@ cdef enum:
     ACTIVE = 2
     ACCESSED = 4                        # the page table entry's mark
     REFERENCED = 8                      # the page's own: one mark was seen and cleared
-    AGE_MASK = 0x7FFFFFFF               # leaves NONE free
+    WORKINGSET = 16                     # it was active before (PG_workingset)
+    AGE_MASK = 0x3FFFFFFF               # leaves room for the next, and NONE free
+    WAS_ACTIVE = 0x40000000             # of a shadow: the page had WORKINGSET
     INACTIVE_LIST = 0
     ACTIVE_LIST = 1
     DEF_PRIORITY = 12
@@ -67,8 +70,8 @@ cdef enum:
 
 @cython.final
 cdef class TwoList(Order):
-    """Order `twolist`. stats_ns: how old statistics may be. nr_active, age, nr_refaults, nr_activated, nr_deactivated can
-    be read."""
+    """Order `twolist`. stats_ns: how old statistics may be. nr_active, age, nr_refaults, nr_activated, nr_restored,
+    nr_deactivated can be read."""
 
     def __cinit__(self, ids, capacity, keys=0, *, bounded=False, int64_t stats_ns=0):
         cdef uint32_t key
@@ -128,18 +131,30 @@ cdef class TwoList(Order):
         self._state[id] = state
         links_renew(self._links, list_, id)
 
+    cdef bint _near(self, uint32_t shadow) noexcept nogil:
+        return ((self.age - shadow) & AGE_MASK) <= self._statistics().active
+
+    cdef bint thrashes(self, uint32_t key) noexcept nogil:
+        if key >= self.keys or self._shadow[key] == NONE or not self._shadow[key] & WAS_ACTIVE:
+            return False
+        return self._near(self._shadow[key])
+
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         cdef bint near = False
+        cdef uint8_t state = RESIDENT
         assert id < self.ids and not self._state[id] and self.nr_resident < self.most
         if key < self.keys and self._shadow[key] != NONE:
-            near = ((self.age - self._shadow[key]) & AGE_MASK) <= self._statistics().active
+            near = self._near(self._shadow[key])
+            if near:
+                state = RESIDENT | ACTIVE | (WORKINGSET if self._shadow[key] & WAS_ACTIVE else 0)
             self._shadow[key] = NONE
             self.nr_refaults += 1
             self.nr_activated += near
+            self.nr_restored += state & WORKINGSET != 0
         if near:
             self._grow_older()
             self.nr_active += 1
-        self._state[id] = RESIDENT | ACTIVE if near else RESIDENT
+        self._state[id] = state
         links_push(self._links, self.ids + near, id)
         self.nr_resident += 1
         return 0
@@ -195,7 +210,7 @@ cdef class TwoList(Order):
         cdef uint32_t id
         for _ in range(min(pages, self.nr_active)):
             id = links_oldest(self._links, self.ids + ACTIVE_LIST)
-            self._move(id, self.ids + INACTIVE_LIST, RESIDENT | self._state[id] & REFERENCED)
+            self._move(id, self.ids + INACTIVE_LIST, RESIDENT | WORKINGSET | self._state[id] & REFERENCED)
             self.nr_deactivated += 1
             if marks is not None:
                 marks.clear(id)
@@ -207,6 +222,7 @@ cdef class TwoList(Order):
     cdef uint32_t choose(self, Marks marks) except? 0xFFFFFFFE nogil:
         """Ends: a round down to priority 0 looks at all inactive pages, and clears every mark it meets."""
         cdef uint32_t id
+        cdef uint8_t kept
         while self.nr_resident:
             id = links_oldest(self._links, self.ids + INACTIVE_LIST)
             if id != self._met or id == NONE:
@@ -220,24 +236,25 @@ cdef class TwoList(Order):
             if not self._state[id] & ACCESSED:
                 return id
             self._met = NONE
+            kept = RESIDENT | REFERENCED | self._state[id] & WORKINGSET
             if self._state[id] & REFERENCED:
-                self._move(id, self.ids + ACTIVE_LIST, RESIDENT | ACTIVE | REFERENCED)
+                self._move(id, self.ids + ACTIVE_LIST, kept | ACTIVE)
                 self._grow_older()
             else:
-                self._move(id, self.ids + INACTIVE_LIST, RESIDENT | REFERENCED)
+                self._move(id, self.ids + INACTIVE_LIST, kept)
         return NONE
 
     cdef int spare(self, uint32_t id) except -1 nogil:
         """To the new end of the inactive list, where reclaim puts back what it could not free."""
         assert self.holds(id)
-        self._move(id, self.ids + INACTIVE_LIST, RESIDENT)
+        self._move(id, self.ids + INACTIVE_LIST, RESIDENT | self._state[id] & WORKINGSET)
         if id == self._met:
             self._met = NONE
         return 0
 
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil:
         if key < self.keys:
-            self._shadow[key] = self.age
+            self._shadow[key] = self.age | (WAS_ACTIVE if self._state[id] & WORKINGSET else 0)
         self._grow_older()
         self._taken += 1
         return self.forget(id)
@@ -282,7 +299,7 @@ cdef class TwoList(Order):
             raise InvariantError(f"twolist: states count {inactive} + {active}, lists {listed}, "
                                  f"nr_active {self.nr_active} of {self.nr_resident}")
         for key in range(self.keys):
-            if self._shadow[key] != NONE and self._shadow[key] > AGE_MASK:
+            if self._shadow[key] != NONE and self._shadow[key] & ~<uint32_t>(AGE_MASK | WAS_ACTIVE):
                 raise InvariantError(f"twolist: key {key} has shadow {self._shadow[key]}, above the mask")
 
     cdef uint64_t replay(self, const uint32_t *pages, size_t n) except? 0xFFFFFFFFFFFFFFFF nogil:

@@ -109,6 +109,10 @@ cdef class Probe:
         """The content that key names will never come back."""
         self.order.forget_key(self._key(key))
 
+    def thrashes(self, key):
+        """True if the page that comes back as key was active, and will be."""
+        return self.order.thrashes(self._key(key))
+
     def holds(self, id):
         """True if id is resident."""
         return 0 <= id < self.order.ids and self.order.holds(id)
