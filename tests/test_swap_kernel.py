@@ -164,7 +164,7 @@ def story(name):
         pytest.skip(str(busy))
     if rows[-1].what in ("all of it", "the rest"):
         pytest.skip(rows[-1].reason)
-    # At this size the closest order is a twentieth off now and then; the test of them has a bound of its own.
+    # At this size any order is a twentieth off now and then; the test of them has a bound of its own.
     assert [row for row in rows if row.failed and "major faults" not in row.what] == []
     return {row.what: row for row in rows}
 

@@ -36,7 +36,7 @@ from memvirt.workloads.zipf import alias_table
 
 PAGEOUT = 21  # MADV_PAGEOUT, Linux 5.4
 GRID_PERCENT, GRID_TIMES = (90, 75, 50, 25), 12  # resident; accesses a page
-EDGE = 16  # pages: half a batch of reclaim
+BATCH, EDGE = 32, 16  # pages that reclaim takes at a time; half of them
 PARTS, TRIES, CLOSE = 16, 5, 2000  # looks at what is resident; hosts that are tried; of the pages one part apart
 MARKS = {"min": 8, "low": 8, "high": 8}  # a control group reclaims when it must, and has no background reclaimer
 KERNELS = "twolist"  # the order that is to be like this kernel
@@ -287,10 +287,13 @@ def _beside(
     theirs: dict[str, int],
     found: dict[str, dict[str, int]],
 ) -> Iterator[Row]:
-    """A row an order. The kernel's own must be within the tolerance; the kernel need not be like any other."""
+    """A row an order. The kernel's own must be within the tolerance; the kernel need not be like any other. Pages that leave
+    do so by batches, of which the last of warming up and of the load count here or there."""
+    batches = 0.0 if key == "faults" else 2 * BATCH / max(theirs[key], 1)
     for order, engines in found.items():
         row = Row(
-            mechanism=name, what=f"{what}: {order}", engine=engines[key], kernel=theirs[key], tolerance=apart[0]
+            mechanism=name, what=f"{what}: {order}", engine=engines[key], kernel=theirs[key],
+            tolerance=max(apart[0], batches),
         )  # fmt: skip
         yield row if order == KERNELS else row.unless_within(OTHER, apart[1])
 
