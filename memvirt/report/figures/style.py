@@ -78,13 +78,18 @@ def dashed(field: str, names: Sequence[str], rows: Rows, title: str | None = Non
     return _channel(field, names, [_shifted(DASHES, i) for i in range(len(names))], rows, title)
 
 
+def joined(field: str, names: Sequence[str], rows: Rows) -> dict[str, Any]:
+    """Dashes of lines that join shapes: shapes alone stand in the legend, whose outlines dashes would break."""
+    return {**dashed(field, names, rows), "legend": None}
+
+
 def _shifted(kinds: Sequence[Any], index: int) -> Any:
     return kinds[(index + index // COLOURS) % len(kinds)]
 
 
 def _channel(field: str, names: Sequence[str], looks: Sequence[Any], rows: Rows, title: str | None) -> dict[str, Any]:
     there = {row[field] for row in rows}
-    legend = {"values": [name for name in names if name in there], "symbolDash": [1, 0]}  # dashes would bite symbols
+    legend = {"values": [name for name in names if name in there]}
     scale = {"domain": list(names), "range": list(looks)}
     return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
 
