@@ -17,7 +17,7 @@ from memvirt.report.figures.style import (
     by_run,
     coloured,
     figure,
-    joined,
+    joining,
     logarithm,
     number,
     ratio_axis,
@@ -268,7 +268,7 @@ def miss_ratios(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     x["scale"]["domain"] = [sizes[0], max(sizes[-1], sizes[0] * 1.01)]
     y = number("value", "requests that missed, %")
     color = coloured("preset", names, rows)
-    line = {"x": x, "y": y, "color": color, "strokeDash": joined("preset", names, rows)}
+    line = {"x": x, "y": y, "color": color, "strokeDash": joining("preset", names, rows)}
     point = {"x": x, "y": y, "color": color, "shape": shaped("preset", names, rows), "tooltip": _told(rows[0])}
     layers = [{"mark": "line", "encoding": line}, {"mark": "point", "encoding": point}]
     view = {"width": PANEL // len(runs), "height": 260, "layer": layers}
