@@ -16,7 +16,6 @@ from memvirt.report.figures.style import (
     coloured,
     dashed,
     figure,
-    joining,
     logarithm,
     number,
     shaped,
@@ -70,7 +69,7 @@ def fragmentation(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     x = {"field": "block", "type": "ordinal", "sort": blocks, "title": "size of the block", "axis": {"labelAngle": -45}}
     y = number("percent", "free memory it cannot use, %", domain=[0, 100])
     color = coloured("preset", names, rows)
-    line = {"x": x, "y": y, "color": color, "strokeDash": joining("preset", names, rows)}
+    line = {"x": x, "y": y, "color": color, "strokeDash": dashed("preset", names, rows)}
     point = {"x": x, "y": y, "color": color, "shape": shaped("preset", names, rows)}
     layers = [{"mark": "line", "encoding": line}, {"mark": "point", "encoding": point}]
     view = {"width": PANEL // len(runs), "height": 200, "layer": layers}

@@ -16,8 +16,8 @@ from memvirt.report.figures.style import (
     Rows,
     by_run,
     coloured,
+    dashed,
     figure,
-    joining,
     logarithm,
     number,
     ratio_axis,
@@ -268,7 +268,7 @@ def miss_ratios(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     x["scale"]["domain"] = [sizes[0], max(sizes[-1], sizes[0] * 1.01)]
     y = number("value", "requests that missed, %")
     color = coloured("preset", names, rows)
-    line = {"x": x, "y": y, "color": color, "strokeDash": joining("preset", names, rows)}
+    line = {"x": x, "y": y, "color": color, "strokeDash": dashed("preset", names, rows)}
     point = {"x": x, "y": y, "color": color, "shape": shaped("preset", names, rows), "tooltip": _told(rows[0])}
     layers = [{"mark": "line", "encoding": line}, {"mark": "point", "encoding": point}]
     view = {"width": PANEL // len(runs), "height": 260, "layer": layers}

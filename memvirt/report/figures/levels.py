@@ -12,7 +12,7 @@ from typing import Any
 from memvirt.report.escape import plain
 from memvirt.report.figures import data
 from memvirt.report.figures.data import Scene
-from memvirt.report.figures.style import Figure, Rows, by_run, coloured, figure, joining, number, ratio_axis, shaped
+from memvirt.report.figures.style import Figure, Rows, by_run, coloured, dashed, figure, number, ratio_axis, shaped
 
 PANEL = 380  # pixels beside each other, of all panels together
 METRIC = "slowdown_p99"
@@ -38,7 +38,7 @@ def levels(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         x = {"field": "preset", "type": "nominal", "title": None, "sort": there, "axis": {"labelAngle": 0}}
     y = ratio_axis(rows, "value", "slowdown p99, ×")
     color = coloured("preset", names, rows)
-    line = {"x": x, "y": y, "color": color, "strokeDash": joining("preset", names, rows)}
+    line = {"x": x, "y": y, "color": color, "strokeDash": dashed("preset", names, rows)}
     point = {"x": x, "y": y, "color": color, "shape": shaped("preset", names, rows)}
     joined = [{"mark": "line", "encoding": line}] if len(ratios) > 1 else []
     layers: list[dict[str, Any]] = [*joined, {"mark": "point", "encoding": point}]

@@ -11,7 +11,7 @@ from memvirt.experiment.sizing import LOST
 from memvirt.report.escape import plain
 from memvirt.report.figures import data
 from memvirt.report.figures.data import Scene
-from memvirt.report.figures.style import INK, Figure, Rows, by_run, coloured, figure, joining, number, shaped
+from memvirt.report.figures.style import INK, Figure, Rows, by_run, coloured, dashed, figure, number, shaped
 
 PANEL = 380  # pixels beside each other, of all panels together
 BEYOND = (
@@ -38,7 +38,7 @@ def capacity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     limit = {**y, "field": "limit", "aggregate": "max"}  # one line, though every row has it
     layers: list[dict[str, Any]] = [
         {"mark": {"type": "rule", "color": INK, "strokeDash": [3, 3]}, "encoding": {"y": limit}},
-        {"mark": "line", "encoding": {**place, "strokeDash": joining("preset", names, rows)}},
+        {"mark": "line", "encoding": {**place, "strokeDash": dashed("preset", names, rows)}},
         {"mark": "rule", "encoding": {**place, "y": {**y, "field": "low"}, "y2": {"field": "high"}}},
         {"mark": {"type": "point", "opacity": 1}, "encoding": {**place, **looks}},
         {"transform": [{"filter": {"field": "answer", "equal": True}}], "mark": ring, "encoding": {"x": x, "y": y}},

@@ -78,11 +78,6 @@ def dashed(field: str, names: Sequence[str], rows: Rows, title: str | None = Non
     return _channel(field, names, [_shifted(DASHES, i) for i in range(len(names))], rows, title)
 
 
-def joining(field: str, names: Sequence[str], rows: Rows) -> dict[str, Any]:
-    """Dashes of lines that join shapes: shapes alone stand in the legend, whose outlines dashes would break."""
-    return {**dashed(field, names, rows), "legend": None}
-
-
 def _shifted(kinds: Sequence[Any], index: int) -> Any:
     return kinds[(index + index // COLOURS) % len(kinds)]
 
