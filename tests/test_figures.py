@@ -52,6 +52,33 @@ def figures_of(records, *, kinds=KINDS):
     return [(name, make(KINDS[name], scenes)) for scenes in data.scenes([run_of(records)]) for name in kinds]
 
 
+def test_a_preset_looks_the_same_in_every_figure_of_what_is_shown_together():
+    """Of two suites with other presets, too: colours and shapes go by all presets, not by those of a scenario."""
+    runs = [run_of(seeds(swap=1, zcache=2), "one"), run_of(seeds(none=1, zcache=2, swap=3), "two")]
+    runs[1] = replace(runs[1], manifest=replace(runs[1].manifest, suite="another"))
+    drawn = [make(KINDS["tradeoff"], each) for each in data.scenes(runs)]
+    looks = [
+        dict(zip(scale["domain"], scale["range"], strict=True))
+        for figure in drawn
+        for scale in _scales(figure.figure)
+        if "swap" in scale.get("domain", [])
+    ]
+    assert len(drawn) == 2 and len(looks) >= 4
+    assert {look["swap"] for look in looks if look["swap"].startswith("var")} == {looks[0]["swap"]}
+    assert len({look["zcache"] for look in looks if not look["zcache"].startswith("var")}) == 1
+
+
+def _scales(spec):
+    """Every scale in a specification."""
+    if isinstance(spec, dict):
+        yield from ([spec["scale"]] if isinstance(spec.get("scale"), dict) else [])
+        for part in spec.values():
+            yield from _scales(part)
+    elif isinstance(spec, list):
+        for part in spec:
+            yield from _scales(part)
+
+
 def seeds(count=5, **presets):
     """Records of some presets, whose slowdowns differ a little from seed to seed."""
     return [

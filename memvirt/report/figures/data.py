@@ -55,6 +55,7 @@ class Scene:
     groups: tuple[Group, ...]  # a ratio each, ascending
     records: tuple[Record, ...] = field(repr=False)  # of the scenario, baselines included
     asked: Asked | None = None  # of the run
+    presets: tuple[str, ...] = ()  # of all runs that are shown together, whether they finished or not
 
     @property
     def ratios(self) -> list[str]:
@@ -89,19 +90,20 @@ class Scene:
 def scenes(runs: Sequence[Run]) -> list[list[Scene]]:
     """The scenes of each scenario, runs in order; runs of different suites have no scenario in common."""
     found: dict[tuple[str, str], list[Scene]] = {}
+    presets = tuple(dict.fromkeys(row.preset for run in runs for group in run.groups() for row in group.rows))
     for run in runs:
         every = run.groups()
         for name in dict.fromkeys(group.scenario for group in every):
             members = tuple(group for group in every if group.scenario == name)
             records = tuple(record for record in run.records if plain(record.base_scenario) == name)
-            scene = Scene(plain(run.name), name, members[0].description, members, records, run.manifest.asked)
+            scene = Scene(plain(run.name), name, members[0].description, members, records, run.manifest.asked, presets)
             found.setdefault((run.manifest.suite, name), []).append(scene)
     return list(found.values())
 
 
 def names_of(scenes: Iterable[Scene]) -> list[str]:
-    """Every preset of the scenes in the order of the runs, whether it finished or not: what colours go by."""
-    return list(dict.fromkeys(row.preset for each in scenes for group in each.groups for row in group.rows))
+    """Every preset of what is shown together, in the order of the runs: what colours and shapes go by."""
+    return list(dict.fromkeys(preset for each in scenes for preset in each.presets))
 
 
 def ratios(scenes: Iterable[Scene]) -> list[str]:
