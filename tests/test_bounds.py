@@ -48,6 +48,8 @@ def test_the_engine_itself_refuses_more_frames_than_entries_can_name():
             sharing_options={},
             provisioning=0,
             readahead=0,
+            readahead_by_address=False,
+            psi_linux=False,
             zpool_shrinker=False,
             harvest_interval_ns=1,
             compact_threshold=None,

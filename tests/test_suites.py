@@ -287,7 +287,7 @@ def test_leading_takes_means_over_scenarios_and_leaves_the_optimum_out():
         group("b", "0.50", "leading", True, belady=100.0, lru=90.0, arc=90.5, fifo=90.1),
     ]
     line = verdict.line(found)
-    assert "at 0.10 arc 80 %, lru 30, fifo 20; at 0.50 no difference (90 %)." in line
+    assert "at 0.10 arc 80 %, lru 30 %, fifo 20 %; at 0.50 no difference (90 %)." in line
     assert "belady" not in line and "(mean over scenarios)" in line and line.endswith("One seed.")
 
 
@@ -298,7 +298,7 @@ def test_apart_looks_at_the_hardest_ratio_of_each_scenario():
         group("hard", "2.00", "apart", swap=None, lz4=None, zstd=None),
     ]
     line = verdict.line(found)
-    assert "easy at 2.00: lz4 3.00× and zstd 3.02× not told apart, swap 9.00 (before: lz4 1.00 at 1.50); " in line
+    assert "easy at 2.00: lz4 3.00× and zstd 3.02× not told apart, swap 9.00× (before: lz4 1.00 at 1.50); " in line
     assert "hard at 2.00: nobody finished." in line
 
 
@@ -308,7 +308,7 @@ def test_apart_names_who_did_not_finish_and_a_column_alone_is_no_comparison():
         group("b", "2.00", "apart", swap=9.0, lz4=None, zram=None),
     ]
     line = verdict.line(found)
-    assert "a at 2.00: lz4 3.00×, swap 9.00, zram exhausted; b at 2.00: swap 9.00×, nothing to compare with" in line
+    assert "a at 2.00: lz4 3.00×, swap 9.00×, zram exhausted; b at 2.00: swap 9.00×, nothing to compare with" in line
 
 
 def test_apart_leaves_out_scenarios_that_have_no_such_column():
@@ -316,7 +316,7 @@ def test_apart_leaves_out_scenarios_that_have_no_such_column():
     aged = group("aged", "0.75", "apart", swap=1.0, lz4=1.0)
     without = replace(aged, rows=tuple(replace(row, values={}) for row in aged.rows))
     line = verdict.line([group("a", "2.00", "apart", swap=9.0, lz4=3.0), without])
-    assert "a at 2.00: lz4 3.00×, swap 9.00." in line and "aged" not in line
+    assert "a at 2.00: lz4 3.00×, swap 9.00×." in line and "aged" not in line
     assert verdict.line([without]) == "Learned: nothing, no preset has a slowdown in any scenario. One seed."
 
 
@@ -339,7 +339,7 @@ def test_seeds_that_disagree_are_not_told_apart():
     paired = group("a", "1.00", "apart", one=(1.0, 2.0, 1.5, 1.2, 1.8), other=(1.1, 2.2, 1.61, 1.3, 1.99))
     sharp = group("a", "1.00", "apart", one=(1.5,) * 5, other=(1.6,) * 5)
     assert "no difference" in verdict.line([torn])
-    assert "one 1.50×, other 1.64" in verdict.line([paired])
+    assert "one 1.50×±0.51, other 1.64×±0.57" in verdict.line([paired])
     assert "one 1.50×, other 1.60" in verdict.line([sharp])
 
 
