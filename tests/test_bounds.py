@@ -7,7 +7,7 @@ import memvirt
 from memvirt.engine.content.fingerprints import Fingerprints
 from memvirt.engine.device import Device
 from memvirt.engine.host.engine import Engine
-from memvirt.errors import ConfigError
+from memvirt.errors import AdmissionError, ConfigError
 
 PAGE = 4096
 
@@ -57,6 +57,15 @@ def test_the_engine_itself_refuses_more_frames_than_entries_can_name():
             quantum_ns=1,
             costs={},
             seed=0,
+        )
+
+
+def test_a_host_without_a_frame_for_the_scanner_s_zeros_is_refused():
+    with pytest.raises(
+        AdmissionError, match="'ksm' keeps a frame of zeros, and the host has no frame for it; give it more"
+    ):
+        memvirt.Host(
+            memory="16KiB", swap=700 * PAGE, replacement="lirs", sharing="ksm", sharing_options={"use_zero_pages": True}
         )
 
 

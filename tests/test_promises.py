@@ -180,6 +180,29 @@ def test_a_limit_holds_for_a_family_of_clones(how):
     host.check()
 
 
+@pytest.mark.parametrize("how", ["revert", "balloon", "destroy"])
+def test_a_limit_holds_at_the_end_of_whatever_leaves_pages_to_a_clone(how):
+    """The clone is at its limit when it comes to pay for what both shared; by the end of that call it is below again."""
+    host = host_of(memory="16MiB", swap="64MiB")
+    guest = {"swap": "8MiB", "cache_percent": 0} if how == "balloon" else False
+    parent = host.create_vm("p", "4MiB", limit="2MiB", guest=guest)
+    empty = parent.snapshot()
+    parent.write(0, noise(512))
+    clone = parent.clone("c")
+    clone.write(512 * PAGE, noise(500, 1))
+    assert charged(clone) == 500
+    if how == "revert":
+        parent.revert(empty)
+    elif how == "balloon":
+        parent.balloon("4MiB")
+    else:
+        parent.destroy()
+    assert host.counters()["charged_over_limit"] > 0, "the test puts nobody above a limit"
+    assert charged(clone) <= 512 and host.counters()["limit_unmet"] == 0
+    assert clone.read(0, 512 * PAGE) == noise(512) and clone.read(512 * PAGE, 500 * PAGE) == noise(500, 1)
+    host.check()
+
+
 def test_what_cannot_be_kept_of_a_limit_is_counted():
     host = host_of(memory="16MiB")  # nowhere to go
     parent = host.create_vm("p", "8MiB", limit="4MiB")

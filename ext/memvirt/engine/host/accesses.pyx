@@ -275,6 +275,7 @@ def balloon(Engine engine not None, Vm vm not None, uint32_t target_pages, uint3
         while moved and vm.guest.memory.nr_balloon != target_pages and not engine.clock.interrupt.asked():
             moved = vm.worker.work(step)
             vm.outcome = vm.worker.outcome
+        engine.keep_limits()
     finally:
         vm.now_ns = engine.clock.now
         engine.reach(vm)

@@ -101,6 +101,7 @@ def revert_vm(Engine engine not None, Vm vm not None, Vm snapshot not None, disk
         if share(engine, snapshot.id, vm.id) != OK:
             raise InvariantError(f"VM '{vm.name}': directory pages of its own did not suffice for a revert")
         vm.hits.sequence = snapshot.hits.sequence
+        engine.keep_limits()
     finally:
         vm.now_ns = engine.clock.now
         engine.reach(vm)

@@ -24,8 +24,7 @@ cpdef object destroy_vm(Engine engine, Vm vm):
         vm.fixed = []
         _keep_counts(engine, vm)
         vm.end()
-        if engine.mapping.charges.over:
-            engine.reclaim.keep_limits()
+        engine.keep_limits()
         if engine.vms.get(vm.name) is vm:
             del engine.vms[vm.name]
         else:

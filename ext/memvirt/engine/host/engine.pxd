@@ -66,6 +66,7 @@ cdef class Engine:
     # Enter for this VM alone: its clock runs, what it waits for is its stall, and nobody else has work.
     cdef int begin(self, Vm vm) except -1
     cdef int end(self, Vm vm) except -1
+    cdef int keep_limits(self) except -1
     # Raises unless the VM lives, and on this host: its number means another VM elsewhere.
     cdef int own(self, Vm vm) except -1
     # The VM has done something of its own: simulated time has come that far, and it may have woken someone.

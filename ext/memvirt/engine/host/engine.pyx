@@ -148,14 +148,17 @@ cdef class Engine:
         return 0
 
     cdef int end(self, Vm vm) except -1:
-        if self.mapping.charges.over:
-            self.reclaim.keep_limits()
+        self.keep_limits()
         vm.now_ns = self.clock.now
         self.stalls.stop(vm.id, vm.now_ns)
         self.stalls.drain()
         self.reach(vm)
         self.leave()
         return self.clock.interrupt.deliver()
+
+    cdef int keep_limits(self) except -1:
+        """At the end of whatever may have left pages to others that share them, and now pay for more than their limits."""
+        return self.reclaim.keep_limits() if self.mapping.charges.over else 0
 
     cdef int reach(self, Vm vm) except -1:
         self.reached_ns = max(self.reached_ns, vm.now_ns)

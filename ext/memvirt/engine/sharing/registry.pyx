@@ -1,10 +1,11 @@
 """The page-sharing scanners by name, and the share index that each of them needs. memvirt.names says what there is to
 say of them: options, defaults, and what they ask of the index."""
 
-from memvirt.errors import ConfigError
+from memvirt.errors import AdmissionError, ConfigError
 from memvirt.names import SCANNERS
 
-from .shareindex import ShareIndex
+from ..types cimport NONE
+from .shareindex cimport ShareIndex
 from .esx import EsxScanner
 from .hash import HashScanner
 from .inline import InlineScanner
@@ -33,7 +34,10 @@ def make_scanner(str name not None, mapping, dict options not None, seed):
     if about.seeded:
         options["seed"] = seed
     zero_frame = about.zero_frame or options.get("use_zero_pages", False)
-    index = ShareIndex(mapping, zero_frame, salting, bound)
+    cdef ShareIndex index = ShareIndex(mapping, zero_frame, salting, bound)
+    if zero_frame and index.zero_frame == NONE:
+        raise AdmissionError(f"sharing: '{name}' keeps a frame of zeros, and the host has no frame for it; give it more "
+                             f"memory, or take a scanner without one")
     try:
         return kind(index, **fixed, **options)
     except (TypeError, ValueError) as error:
