@@ -293,6 +293,8 @@ def test_findings_have_intervals_and_seeds():
     assert [cell.text for cell in row][2:6] == ["swap (not told apart)", "2.00", "five seeds needed", "1"]
     refused = [made(status="refused", reason="no room")]
     assert content.findings(run_of(refused))[1][0][2].text == "nobody finished"
+    without = [made(seed=seed, slowdown="") for seed in range(1, 6)]  # done, and about something else
+    assert content.findings(run_of(without))[1][0][2].text == "no slowdown there"
 
 
 def test_those_not_told_apart_from_the_best_are_named_and_the_next_is_told():

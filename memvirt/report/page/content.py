@@ -72,7 +72,8 @@ def _finding(group: Group, column: Column) -> list[TableCell]:
     place = [TableCell(group.scenario), TableCell(ratio_label(group.ratio), group.ratio, True)]
     rows = [row for row in group.ranked() if row.done and row.mean(column.name) is not None]
     if not rows:
-        return [*place, TableCell("nobody finished"), *[TableCell(MISSING)] * 5]
+        why = f"no {column.title} there" if any(row.done for row in group.ranked()) else "nobody finished"
+        return [*place, TableCell(why), *[TableCell(MISSING)] * 5]
     sign = -1 if ARROWS[column.better] == "↑" else 1
     rows.sort(key=lambda row: sign * (row.mean(column.name) or 0))
     first, seeds = rows[0], len(rows[0].values[column.name])
