@@ -12,6 +12,7 @@ from memvirt.errors import ConfigError
 from memvirt.experiment import plan, suite
 from memvirt.report import export, markup, terminal
 from memvirt.report.check import Standing
+from memvirt.report.choice import Choice
 from memvirt.report.claims import check, failed, summary, told
 from memvirt.results import claims, manifest
 from memvirt.results.claims import Claim
@@ -218,3 +219,43 @@ def test_every_suite_that_ships_says_what_it_expects_of_cells_that_it_has(name):
                 )
             elif each.relative_to:
                 assert each.relative_to in cells
+
+
+# ---- as people read them
+
+
+def test_evidence_calls_metrics_as_tables_do_and_names_them_where_the_words_do_not():
+    assert standing(made(overcommit="1.5"), metric="effective_overcommit")[1] == "effective overcommit 1.50×"
+    assert standing(made(p99_ns=66_560), metric="fault_p99_us", at_most=99)[1] == (
+        "p99 fault latency (fault_p99_us) 66.6 µs"
+    )
+    assert standing(made(derived={"waited_ms": "1.5"}), metric="waited_ms")[1] == "waited ms 1.50", "the unit once"
+    assert standing(made(counters={"fills": 2}), metric="fills")[1] == "fills 2 pages", "the registry's unit"
+    assert standing(made(slowdown=""), metric="cpu_overhead_percent", at_most=50)[1].startswith(
+        "CPU share of memory management (cpu_overhead_percent) 40 %"
+    )
+
+
+def test_of_a_part_of_a_table_its_claims_are_printed_and_the_rest_is_counted():
+    records = [made(), made("scan", slowdown="9.000"), made(preset="none")]
+    expected = [claim(), claim(id="of-scan", cells=["scan-*--swap"]), claim(id="of-none", cells=["zipf-150--none"])]
+    line, lines = told(expected, records, records[:1])
+    assert line == "Expected of this suite: 1 held. Of cells that are not shown: 1 held, 1 failed."
+    assert [text.split(":")[1].strip() for text in lines] == ["a"]
+    assert (
+        told(expected, records)[0] == "Expected of this suite: 2 held, 1 failed."
+        and len(told(expected, records)[1]) == 3
+    )
+    shown = Shown(claims=expected)
+    for write in (terminal.text, markup.to_markdown, markup.to_html, markup.to_latex):
+        part = write(records, shown=shown, choice=Choice(scenarios=("scan",)))
+        assert "of-scan" in part.replace("\\", "") and "of-none" not in part.replace("\\", "")
+        assert "Of cells that are not shown: 2 held." in " ".join(part.split())
+    none = markup.to_markdown(records, Shown(claims=expected[1:2]), Choice(presets=("none",)))
+    assert "Of cells that are not shown: 1 failed." in none and "of-scan" not in none
+
+
+def test_latex_prints_a_claim_whole_with_places_to_break_it():
+    name = "a-name-that-is-as-long-as-names-of-claims-may-become.and_all-of"
+    told_ = markup.to_latex([made()], Shown(claims=[claim(id=name)]))
+    assert name in told_.replace("\\allowbreak{}", "").replace("\\_", "_") and "\\allowbreak" in told_

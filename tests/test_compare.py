@@ -180,7 +180,16 @@ def test_another_machine_is_told_and_the_moment_is_not(tmp_path):
     one = made(environment={"cpu_model": "A", "load_1min": "1", "kernel": "6"})
     two_ = made(environment={"cpu_model": "B", "load_1min": "9", "kernel": "6"})
     said = " ".join(compare_command(two(tmp_path, [one], [two_]))[0].split())
-    assert "cpu_model: A and B" in said and "load" not in said and "kernel" not in said
+    assert "cpu model: A and B" in said and "load" not in said and "kernel" not in said
+
+
+def test_memory_of_machines_is_told_in_gib_and_what_reads_alike_does_not_differ(tmp_path):
+    one = made(environment={"memory_total_bytes": 25276510208, "cgroup_memory_max": "max"})
+    two_ = made(environment={"memory_total_bytes": 2527651840, "cgroup_memory_max": "1073741824"})
+    said = " ".join(compare_command(two(tmp_path, [one], [two_]))[0].split())
+    assert "cgroup memory max: max and 1.0 GiB; memory total: 23.5 GiB and 2.4 GiB" in said
+    near = made(environment={"memory_total_bytes": 25276518400, "cgroup_memory_max": "max"})
+    assert "another machine" not in compare_command(two(tmp_path / "near", [one], [near]))[0]
 
 
 def with_percentiles(median):
@@ -229,6 +238,7 @@ def test_the_mean_is_over_cells_that_all_runs_have_and_the_rest_is_named(tmp_pat
     said = " ".join(compare_command(paths, width=400)[0].split())
     assert f"zipf-150--c--s1 (refused in {paths[1]})" in said and f"zipf-150--d--s1 (not in {paths[2]})" in said
     assert "over 3 cells that all have: " in said and "slowdown 1.260" in said
+    assert "no such number, or none of it: swap traffic in zipf-150--e--s1 (--json names them)" in said
     data = json.loads(compare_command(paths, form="json")[0])
     assert data["schema"] == 2 and len(data["left_out"]) == 2 and data["overall"]
 
@@ -401,3 +411,15 @@ def test_a_comparison_fits_its_terminal(width, tmp_path):
     text, _ = compare_command(two(tmp_path, [made()], [made(slowdown="3", faults=7)]), width=width)
     rows = [line for line in text.splitlines() if "/" not in line]
     assert max(map(len, rows)) <= width
+
+
+def test_metrics_that_lack_the_same_cells_are_told_together_in_one_line(tmp_path):
+    """And one cell stands for all of them."""
+    idle = [made(preset="idle", seed=seed, faults=0, p99_ns=0, swap_pages=0) for seed in range(1, 9)]
+    both = [made(), made(seed=2)]
+    text, _ = compare_command(two(tmp_path, [*both, *idle], [made(slowdown="3.000"), both[1], *idle]), width=400)
+    told = [line for line in text.splitlines() if "none of it" in line]
+    assert told == [
+        "no such number, or none of it: faults, p99 fault latency, swap traffic in zipf-150--idle--s1 and 7 more "
+        "(--json names them)"
+    ]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from helpers.made_records import folder, made
 from helpers.program import call
 from memvirt.errors import ConfigError
-from memvirt.report.figures import data, drawing, style, waterfall
+from memvirt.report.figures import data, drawing, plotting, style, waterfall
 from memvirt.report.figures.catalog import KINDS, make
 from memvirt.report.figures.drawing import WIDTHS, draw
 from memvirt.report.runs import Run, read_runs
@@ -195,6 +195,20 @@ def test_intervals_from_five_seeds_on():
         assert ("95 % interval" in made_.figure["description"]) == drawn
 
 
+def test_intervals_end_where_their_quantity_does():
+    values = (0.0, 0.0, 0.0, 0.0, 10.0)
+    mean, interval = data.spread(values, "waited_ms")
+    assert mean == 2 and interval.low == 0 and interval.high == pytest.approx(7.55, abs=0.01)
+    assert data.spread(values, "saved_net_frames")[1].low == pytest.approx(-3.55, abs=0.01), "a loss is negative"
+    assert data.spread((90, 100, 100, 100, 100), "stall_percent")[1].high == 100
+    assert data.spread((1.0, 1.0, 1.0, 1.0, 1.1), "slowdown_p99")[1].low == 1.0
+    slow = [{"": text} for text in ("1.000", "1.000", "1.000", "1.000", "1.010")]
+    records = [each for seed, text in enumerate(slow, 1) for each in levels_of({"swap": {"1.00": text}}, seed)]
+    (scenes,) = data.scenes([run_of(records)])
+    (row,) = data.tradeoff(scenes[0])
+    assert row["slowdown_low"] == 1.0 < row["slowdown"] < row["slowdown_high"]
+
+
 def test_presets_keep_their_colours_when_others_are_missing():
     names = ["a", "b", "c"]
     some = style.coloured("preset", names, [{"preset": "c"}])
@@ -225,7 +239,7 @@ def test_differences_of_a_thousandth_are_not_drawn_large():
     assert style.ratio_axis([{"x": 1.0}, {"x": 99.0}], "x", "x")["scale"]["type"] == "log"
 
 
-def levels_of(presets):
+def levels_of(presets, seed=1):
     """Records of a fleet that lives, with service levels: {preset: {ratio: {level or "": slowdown}}}."""
     groups = [{"name": "web", "level": "gold"}, {"name": "desktop", "level": "bronze"}]
     for preset, ratios in presets.items():
@@ -234,8 +248,8 @@ def levels_of(presets):
             told = {f"slowdown_p99{'.' * bool(level)}{level}": text for level, text in slow.items()}
             vms = {"web-0": {"accesses": 1, "sim_ns": 2, "stall_ns": 0, "work_ns": 2}}
             yield made(
-                scenario="day", ratio=ratio, preset=preset, config=config, kind="life", vms=vms,
-                derived={"slowdown": "1.001", "effective_overcommit": "1.5", **told},
+                scenario="day", ratio=ratio, preset=preset, seed=seed, config=config, kind="life", vms=vms,
+                derived={"slowdown": slow[""] if seed > 1 else "1.001", "effective_overcommit": "1.5", **told},
             )  # fmt: skip
 
 
@@ -421,6 +435,15 @@ def test_plot_writes_what_it_names_and_tells_what_there_is_not(tmp_path, capsys)
         file.read_text()
     )
     assert "scan: no figure miss-ratios: no order of replacement ran alone" in err
+
+
+def test_plot_names_each_file_when_it_is_written(tmp_path):
+    drawing_ = plotting.plot([QUICK], plotting.Wanted(["savings"], "zipf"), tmp_path, form="json", tell=print)
+    assert next(drawing_).exists() and len(list(tmp_path.iterdir())) == 1
+    both = plotting.plot([QUICK], plotting.Wanted(["savings", "stall"], "scan"), tmp_path, form="json", tell=print)
+    first = next(both)
+    assert first.name == "savings-scan-2.00.vl.json" and not (tmp_path / "stall-scan-2.00.vl.json").exists()
+    assert [each.name for each in both] == ["stall-scan-2.00.vl.json"]
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,11 @@ def test_a_thousand_records_are_framed_in_a_moment():
     found = frames([("run", record)] * 1000)
     assert time.process_time() - began < 5
     assert len(found.samples) == 1000 * rows and len(found.vms) == 8000 * rows
+
+
+def test_counts_are_integers_and_nullable_ones_where_some_are_missing(results):
+    cells = results[1].cells
+    assert str(cells["faults"].dtype) == "Int64" and cells["faults"].isna().sum() == 1  # refused
+    assert str(cells["slowdown"].dtype) == "float64"
+    whole = frames([("run", made(seed=seed)) for seed in (1, 2)]).cells
+    assert str(whole["faults"].dtype) == "int64" and whole["faults"].tolist() == [100, 100]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from helpers.made_records import folder, made
 from helpers.program import call
 from memvirt.errors import ConfigError
+from memvirt.experiment import suite
 from memvirt.report import export
 from memvirt.report.page import build, content, packing
 from memvirt.report.runs import Run, read_runs
@@ -194,6 +195,24 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser, report_path):
         opened.context.close()
 
 
+def test_a_frame_that_holds_more_says_so_and_claims_are_read_one_below_the_other(browser, report_path):
+    frames = "[...document.querySelectorAll('.scroll')]"
+    more = "[frame.scrollWidth > frame.clientWidth + 1, frame.scrollHeight > frame.clientHeight + 1]"
+    said = "frame.previousElementSibling.hidden ? '' : frame.previousElementSibling.textContent"
+    cues = f"{frames}.map(frame => [...{more}, {said}])"
+    for width in (360, 1280):
+        opened = Visit(browser, report_path, width=width)
+        try:
+            found = opened.page.evaluate(cues)
+            for across, down, said in found:
+                assert ("sideways" in said, "down" in said) == (across, down)
+            assert any(across or down for across, down, _ in found)
+            claim = "document.querySelector('.stacked tbody td + td').getBoundingClientRect().width"
+            assert opened.page.evaluate(claim) > 190
+        finally:
+            opened.context.close()
+
+
 def test_in_print_it_is_black_on_white_and_whole(browser, report_path):
     """In the dark theme, too; what is pressed or typed into is left out."""
     opened = Visit(browser, report_path, theme="dark")
@@ -234,7 +253,8 @@ def test_two_hundred_cells_in_ten_seconds_and_five_megabytes():
 
 
 def test_the_same_runs_make_the_same_page(report_path, run_path):
-    assert build.html(read_runs([run_path]), "quick.html") == report_path.read_text(encoding="utf-8")
+    """Whatever its file is called: a page that was renamed is still the one that was made."""
+    assert build.html(read_runs([run_path])) == report_path.read_text(encoding="utf-8")
 
 
 def test_there_is_nothing_in_it_that_would_be_fetched(report_path):
@@ -278,6 +298,24 @@ def test_the_order_is_that_of_a_reader_s_questions(report_path):
     assert places == sorted(places)
     assert "Lowest slowdown (geometric mean over scenarios)" in text and "5 seeds." in text
     assert "memvirt run quick --tier quick --corpus synthetic --out quick" in text
+
+
+def test_a_report_asks_what_its_suite_asks():
+    own = run_of([made()], suite="mine", title="t", description="Is <it> fast?")
+    assert content.question(own) == "Is <it> fast?" and "<p><bdi>Is &lt;it&gt; fast?</bdi></p>" in build.html([own])
+    quick = run_of([made()])
+    assert content.question(quick) == suite.load("quick").description, "of a run that did not keep it"
+    assert content.question(run_of([made()], title="another")) == content.QUESTION, (
+        "of a suite with a shipped one's name"
+    )
+
+
+def test_memory_of_the_machine_is_told_in_gib():
+    records = [made(seed=i, environment={"memory_total_bytes": 25276510208 + 4096 * i}) for i in (1, 2)]
+    assert content.environment([run_of(records)]) == [["memory total", "23.5 GiB"]]
+    small = [replace(record, environment={"memory_total_bytes": 2527651840}) for record in records]
+    rows = content.differing([run_of(records, "a"), run_of(small, "b")])
+    assert ["machine: memory total", "23.5 GiB", "2.4 GiB"] in rows
 
 
 def test_findings_have_intervals_and_seeds():

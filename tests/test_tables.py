@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from helpers import made_records
 from memvirt.errors import ConfigError, RecordError
 from memvirt.report import export, markup, terminal, verdict
+from memvirt.report.choice import Choice
 from memvirt.report.columns import BY_NAME
 from memvirt.report.summary import figures, groups
 from memvirt.results.manifest import USUAL, Shown
@@ -410,3 +411,15 @@ def test_a_preset_called_baseline_is_a_row_like_any_other(tmp_path):
     records = [made(preset="baseline-mine"), made(preset="baseline-mine", role="baseline", slowdown="")]
     text = terminal.table_command(folder(tmp_path / "run", records))
     assert len(re.findall(r"^ 1.50 +baseline-mine +1.50 +2.00", text, re.MULTILINE)) == 1
+
+
+def test_notes_explain_the_columns_that_are_shown_and_no_others():
+    records = small_run()
+    whole, narrow = (" ".join(terminal.text(records, width).split()) for width in (120, 72))
+    assert "CPU share: of processor time" in whole and "CPU share: of" not in narrow and "slowdown: time /" in narrow
+    assert "effective overcommit: content" in narrow, "it is shown at any width"
+    one = " ".join(terminal.text(records, 120, choice=Choice(columns=("slowdown",))).split())
+    assert "slowdown: " in one and "effective overcommit" not in one and "CPU share" not in one
+    own = Shown(columns=["miss_ratio", "pool_ratio", "scan_s_per_gib_saved", "huge_mapped_percent", "cow_p999_us"])
+    lost = terminal.text(records, 44, own)
+    assert "Not shown at this width:" in lost and "p99.9 COW write:" not in " ".join(lost.split())

@@ -1,5 +1,6 @@
 """plot: figures of results for papers, without a browser."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,16 +26,16 @@ def plot(
     title: Annotated[bool, typer.Option("--title/--no-title", help="Above the figure, what it shows.")] = True,
     out: Annotated[Path, typer.Option(help="Folder to write to; made if need be.")] = Path(),
 ) -> None:
-    """Draw figures of results folders into files, one for each scenario, and print the files' names.
+    """Draw figures of results folders into files, one for each scenario, and print the name of each as it is written.
 
     A figure with nothing to draw is not written; the reason is printed.
     """
     from memvirt.report.figures import plotting
 
     wanted = plotting.Wanted([name.strip() for name in names.split(",") if name.strip()], scenario, ratio)
-    files = plotting.plot(folders, wanted, out, form=form, columns=columns, title=title, tell=say)
-    for file in files:
+    for file in plotting.plot(folders, wanted, out, form=form, columns=columns, title=title, tell=say):
         typer.echo(file)
+        sys.stdout.flush()  # drawing takes a while: whoever reads a pipe sees how far it is
 
 
 def register(app: typer.Typer) -> None:

@@ -35,6 +35,7 @@ def manifest(plan: Plan, run: RunContext) -> Manifest:
     return Manifest(
         suite=plan.suite.name,
         title=plan.suite.title,
+        description=plan.suite.description,
         tier=plan.tier,
         asked=plan.asked,
         shown=plan.suite.shown(),

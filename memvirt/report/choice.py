@@ -1,5 +1,5 @@
 """Which rows and columns of a table are wanted. A choice changes what is shown and nothing else: claims, for instance, are
-checked against all records."""
+checked against all records, and those about what is shown are printed."""
 
 from __future__ import annotations
 

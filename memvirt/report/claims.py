@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from statistics import fmean
 
+from memvirt.metrics.registry import REGISTRY
 from memvirt.report.check import Check, Standing
 from memvirt.report.columns import column
 from memvirt.report.summary import number
@@ -78,15 +79,25 @@ def summary(checked: Sequence[Checked]) -> str:
     return ", ".join(f"{count} {WORDS[standing]}" for standing, count in counts if count) or "none"
 
 
-def told(claims: Sequence[Claim], records: Sequence[Record]) -> tuple[str, list[str]]:
+def told(
+    claims: Sequence[Claim], records: Sequence[Record], shown: Sequence[Record] | None = None
+) -> tuple[str, list[str]]:
     """What stands under a table: a line that counts, a line for each claim that was checked, and one for all that could
-    not be. ("", []) where nothing is claimed."""
-    checked = check(claims, records)
-    if not checked:
+    not be. Claims about no cell of those `shown` are counted only. ("", []) where nothing is claimed."""
+    every = check(claims, records)
+    if not every:
         return "", []
+    there = set(_by_cell(records if shown is None else shown, "column"))
+    checked = [each for each in every if shown is None or _speaks_of(each.claim, there)]
+    others = [each for each in every if each not in checked]
+    more = f" Of cells that are not shown: {summary(others)}." if others else ""
     lines = [str(each) for each in checked if each.standing is not Standing.SKIP]
     unchecked = _unchecked([each for each in checked if each.standing is Standing.SKIP])
-    return f"Expected of this suite: {summary(checked)}.", [*lines, *unchecked]
+    return f"Expected of this suite: {summary(checked)}.{more}", [*lines, *unchecked]
+
+
+def _speaks_of(claim: Claim, cells: set[str]) -> bool:
+    return any(fnmatchcase(cell, pattern) for pattern in claim.cells for cell in cells)
 
 
 def _unchecked(checked: Sequence[Checked]) -> Iterator[str]:
@@ -171,13 +182,13 @@ def _value(claim: Claim, record: Record, reference: Record | None) -> tuple[floa
             return None, f"{each.scenario}{SEPARATOR}{each.preset} is {each.status}"
     value, base = record.number(claim.metric), reference.number(claim.metric) if reference else None
     if value is None or (reference and base is None):
-        return None, f"has no {claim.metric}"
+        return None, f"has no {_metric(claim)}"
     if reference is None or base is None:
         return value, ""
     if base == 0:
         return (
             None,
-            f"{claim.metric} of {reference.scenario}{SEPARATOR}{reference.preset} is 0, there is no ratio to it",
+            f"{_metric(claim)} of {reference.scenario}{SEPARATOR}{reference.preset} is 0, there is no ratio to it",
         )
     return value / base, ""
 
@@ -192,7 +203,13 @@ def _ranged(claim: Claim, place: str, value: float) -> _Finding:
 
 
 def _told(claim: Claim, value: float) -> str:
-    return f"{claim.metric} {_amount(claim, value)}{_unit(claim)}"
+    return f"{_metric(claim)} {_amount(claim, value)}{_unit(claim)}"
+
+
+def _metric(claim: Claim) -> str:
+    """The metric as tables head it; behind it as the registry has it, where the words do not tell that."""
+    title = column(claim.metric).title
+    return title if title.replace(" ", "_") == claim.metric else f"{title} ({claim.metric})"
 
 
 def _amount(claim: Claim, value: float) -> str:
@@ -200,7 +217,9 @@ def _amount(claim: Claim, value: float) -> str:
 
 
 def _unit(claim: Claim) -> str:
-    unit = f"of {claim.relative_to}" if claim.relative_to else column(claim.metric).unit
+    known = column(claim.metric).unit or REGISTRY[claim.metric].unit
+    own = "" if known in _metric(claim).split() else known
+    unit = f"of {claim.relative_to}" if claim.relative_to else own
     return unit if unit in ("", "×") else f" {unit}"
 
 
@@ -209,4 +228,4 @@ def _held(claim: Claim, findings: Sequence[_Finding]) -> str:
     if not values:
         return f"{len(findings)} of {len(findings)} {claim.outcome}"
     low, high = _amount(claim, min(values)), _amount(claim, max(values))
-    return f"{claim.metric} {low if low == high else f'{low} to {high}'}{_unit(claim)}"
+    return f"{_metric(claim)} {low if low == high else f'{low} to {high}'}{_unit(claim)}"

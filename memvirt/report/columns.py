@@ -7,6 +7,7 @@ Every metric can be a column. The ones below have heads of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from memvirt.metrics.metric import Better
 from memvirt.metrics.registry import REGISTRY
@@ -89,6 +90,21 @@ BY_NAME = {
         *(_registered(f"state_percent.{name}", f"state\n{name}") for name in HOST_STATES),
     )
 }
+
+
+# Metrics that may be negative, by how their names begin; shares that may be more than all of what they are of.
+SIGNED = ("saved_", "general_profit", "extfrag")
+OPEN = ("beyond_shares_percent", "share_error_percent")
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """The least and the most that a metric can be: no interval of a mean reaches farther."""
+    if name.startswith(SIGNED):
+        return -inf, inf
+    if name.startswith("slowdown_"):  # (work + waiting) / work
+        return 1.0, inf
+    share = REGISTRY[name].unit == "%" and not name.startswith(OPEN)
+    return 0.0, 100.0 if share else inf
 
 
 def column(name: str) -> Column:

@@ -92,15 +92,19 @@ def _means(outcome: Compared) -> list[str]:
         told = [f"{each.metric} {each.ratio:.3f}{f' (of {each.cells})' if each.cells < most else ''}" for each in mine]
         lines.append(f"geometric mean of after / before over {most} cells that all have: {', '.join(told)} ({other})")
     if outcome.overall and outcome.left_out:
-        lines.append(f"left out of the means: {_some(outcome.left_out)}")
-    partly = dict.fromkeys((each.metric, each.without) for each in outcome.overall if each.without)
-    lines += [f"without {metric}, or with none of it: {_some(cells)}" for metric, cells in partly]
+        lines.append(f"left out of the means: {_some(outcome.left_out)} (--json names them)")
+    partly: dict[tuple[str, ...], list[str]] = {}
+    for metric, without in dict.fromkeys((each.metric, each.without) for each in outcome.overall if each.without):
+        partly.setdefault(without, []).append(metric)
+    if partly:
+        found = "; ".join(f"{', '.join(metrics)} in {_some(cells, 1)}" for cells, metrics in partly.items())
+        lines.append(f"no such number, or none of it: {found} (--json names them)")
     return lines
 
 
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more (--json names them)" if more > 0 else "")
+def _some(names: Sequence[str], most: int = NAMED) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _regressed(outcome: Compared, threshold: float) -> list[str]:

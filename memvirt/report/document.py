@@ -73,7 +73,7 @@ def document(
     """The document of records, as far as they are chosen. `remarks` are further notes."""
     rows = choice.rows(records)
     every = groups(rows, choice.shown(shown))
-    counted, told = claims.told(shown.claims, records)
+    counted, told = claims.told(shown.claims, records, rows)
     scenarios = dict.fromkeys(group.scenario for group in every)
     sheets = [_sheet([group for group in every if group.scenario == scenario]) for scenario in scenarios]
     sheets += [_aging(block) for block in aging_table.blocks(rows)]

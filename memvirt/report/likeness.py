@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from memvirt.errors import ConfigError
+from memvirt.report import machine
 from memvirt.results.record import ABSENT, Record, differences
 
 CODEC = ("lz4", "lz4_route")  # versions that change what compresses to what
@@ -60,13 +61,11 @@ def notes(other: str, first: Cells, second: Cells, common: Sequence[str]) -> lis
         said = [f"{key} {value}" for key, value in two.versions.items() if one.versions.get(key) != value]
         said += [f"commit {two.commit[:12] or 'none'}"] if one.commit != two.commit else []
         told.append(f"{other} was made with another memvirt: {', '.join(said)}")
-    machine = [
-        f"{key}: {one.environment.get(key)} and {two.environment.get(key)}"
-        for key in {**one.environment, **two.environment}
-        if key not in MOMENT and one.environment.get(key) != two.environment.get(key)
-    ]
-    if machine:
-        told.append(f"{other} is of another machine, which simulated numbers do not depend on: {'; '.join(machine)}")
+    names = [key for key in {**one.environment, **two.environment} if key not in MOMENT]
+    values = [(key, *(machine.told(key, each.environment.get(key)) for each in (one, two))) for key in names]
+    apart = [f"{machine.named(key)}: {before} and {after}" for key, before, after in values if before != after]
+    if apart:
+        told.append(f"{other} is of another machine, which simulated numbers do not depend on: {'; '.join(apart)}")
     return told
 
 

@@ -51,7 +51,7 @@ def markdown_of(made: Document) -> str:
         parts.append("\n".join([f"**{markdown(sheet.title)}**\n", *lines]) + "\n")
     parts.append("\n".join(f"- {markdown(note)}" for note in made.notes) + "\n")
     parts.append(f"{markdown(made.learned)}\n")
-    if made.claims:
+    if made.counted:
         parts.append(
             "\n".join([f"{markdown(made.counted)}\n", *(f"- {markdown(line)}" for line in made.claims)]) + "\n"
         )
@@ -90,8 +90,9 @@ def latex_of(made: Document, span: int) -> str:
     """A document as LaTeX."""
     parts = ["% needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,textcomp}\n"]
     parts += [_in_latex(sheet, made, span) for sheet in made.sheets]
-    lines = [*made.notes, made.learned, *([made.counted] if made.counted else []), *made.claims]
-    parts.append("\n".join(f"\\par\\noindent{{\\footnotesize {_words(line)}}}" for line in lines) + "\n")
+    lines = [_words(line) for line in (*made.notes, made.learned, *([made.counted] if made.counted else []))]
+    lines += [_whole(line) for line in made.claims]
+    parts.append("\n".join(f"\\par\\noindent{{\\footnotesize {line}}}" for line in lines) + "\n")
     return "\n".join(parts)
 
 
@@ -128,6 +129,12 @@ def _in_latex(sheet: Sheet, made: Document, span: int) -> str:
 def _words(text: str) -> str:
     """A text for LaTeX, its words short enough for lines to be broken between them."""
     return latex(" ".join(short(word, LONGEST_WORD) for word in text.split(" ")))
+
+
+def _whole(text: str) -> str:
+    """A text for LaTeX of which no word is shortened: longer ones may be broken, so that one finds what they name."""
+    pieces = [[word[at : at + LONGEST_WORD] for at in range(0, len(word), LONGEST_WORD)] for word in text.split(" ")]
+    return " ".join("\\allowbreak{}".join(map(latex, word)) for word in pieces)
 
 
 def _set(cell: TableCell) -> str:
@@ -177,9 +184,9 @@ def html_of(made: Document) -> str:
         f"<h1>{html(made.caption.split(',')[0])}</h1><p>{html(made.caption)}</p>",
         f"<p>{html(made.learned)}</p>",
     ]
-    if made.claims:
+    if made.counted:
         lines = "".join(f"<li>{html(line)}</li>" for line in made.claims)
-        parts.append(f"<p>{html(made.counted)}</p><ul>{lines}</ul>")
+        parts.append(f"<p>{html(made.counted)}</p>{f'<ul>{lines}</ul>' if lines else ''}")
     parts += [_in_html(sheet) for sheet in made.sheets]
     parts.append("<ul>" + "".join(f"<li>{html(note)}</li>" for note in made.notes) + "</ul></main></body></html>\n")
     return "\n".join(parts)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 
 from memvirt.metrics.registry import REGISTRY
-from memvirt.report.columns import COLUMNS
+from memvirt.report.columns import COLUMNS, Column
 from memvirt.report.escape import plain
 from memvirt.report.statistics import MIN_SEEDS
 from memvirt.report.summary import Group, idle, ratio_label
@@ -56,10 +56,10 @@ def _commit(commit: str) -> str:
     return f" ({commit.removesuffix('+')[:HASH]}{edited})" if commit else ""
 
 
-def notes(every: Sequence[Group], records: Sequence[Record]) -> list[str]:
-    """The lines under a table, but for what was learned."""
+def notes(every: Sequence[Group], records: Sequence[Record], columns: Sequence[Column] | None = None) -> list[str]:
+    """The lines under a table, but for what was learned. `columns`: those that are shown, where they are not all."""
     return [
-        meanings(every[0]),
+        meanings(every[0], every[0].columns if columns is None else columns),
         *_marks(every),
         *_tier(records[0]),
         *(f"{IDLE} {text}" for text in idle_deciders(records)),
@@ -78,18 +78,23 @@ LIVING = {
 }
 
 
-def meanings(group: Group) -> str:
-    """What heads mean that do not say it themselves."""
+# What heads of the usual columns mean that do not say it themselves.
+USUAL = {
+    "effective_overcommit": "effective overcommit: content that VMs hold / host memory that holds it",
+    "slowdown": "slowdown: time / time with enough memory",
+    "cpu_overhead_percent": "CPU share: of processor time, for managing memory",
+}
+
+
+def meanings(group: Group, shown: Sequence[Column]) -> str:
+    """What the heads of the columns that are shown mean, of the usual ones those that do not say it themselves."""
     if group.columns == COLUMNS:
-        return (
-            "ratio: memory promised to VMs / host memory. effective overcommit: content that VMs hold / host memory "
-            "that holds it. slowdown: time / time with enough memory. "
-            "CPU share: of processor time, for managing memory."
-        )
+        usual = [USUAL[column.name] for column in shown if column.name in USUAL]
+        return f"{'. '.join(['ratio: memory promised to VMs / host memory', *usual])}."
     trace, fleet = "capacity: pages that fit in memory / pages of the trace", "ratio: memory promised / host memory"
     ratio = trace if group.simulated else fleet
     own = LIVING if group.living else {}
-    told = [f"{column.title}: {own.get(column.name) or REGISTRY[column.name].meaning}" for column in group.columns]
+    told = [f"{column.title}: {own.get(column.name) or REGISTRY[column.name].meaning}" for column in shown]
     return f"{'. '.join([ratio, *told])}."
 
 

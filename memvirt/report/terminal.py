@@ -138,10 +138,12 @@ def terminal(
         title = f"{short(scenario, width)}: {members[0].description}".removesuffix(": ")
         parts += [Text(title, style="bold"), Text(), _block(members, layout), Text()]
     parts += aging_table.tables(rows)
-    parts += [Text(note, style="dim") for note in (*notes(every, rows), *remarks, *_hidden(every, layout))]
+    parts += [Text(note, style="dim") for note in (*notes(every, rows, layout.columns), *remarks)]
+    parts += [Text(note, style="dim") for note in _hidden(every, layout)]
     parts += [Text(), Text(verdict.line(every), style="bold")]
-    counted, told = claims.told(shown.claims, records)
-    parts += [Text(counted, style="bold"), *(Text(f"  {line}", style=_style(line)) for line in told)] if told else []
+    counted, told = claims.told(shown.claims, records, rows)
+    parts += [Text(counted, style="bold")] if counted else []
+    parts += [Text(f"  {line}", style=_style(line)) for line in told]
     return Stack(*parts)
 
 

@@ -105,7 +105,7 @@ def _validated(compared: Sequence[tuple[str, Row]]) -> pandas.DataFrame:
     rows = [{"run": run, **row.as_dict()} for run, row in compared]
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in ("run", *skipped("", "", "").as_dict())}
     for name in NUMBERS:
-        columns[name] = np.array([np.nan if value is None else value for value in columns[name]], np.float64)
+        columns[name] = _numbers(columns[name])
     return _frame(columns)
 
 
@@ -141,12 +141,20 @@ def _cells(records: Sequence[tuple[str, Record]]) -> pandas.DataFrame:
         columns[f"sweep.{name}"] = [record.swept.get(name, "") for _, record in records]
     columns["accesses_per_s"] = [record.measured.get("accesses_per_s", 0) for _, record in records]
     for name in dict.fromkeys(name for _, record in records for name in record.derived):
-        columns[name] = np.array([_number(record.derived.get(name, "")) for _, record in records])
+        columns[name] = _numbers([record.derived.get(name, "") for _, record in records])
     return _frame(columns)
 
 
-def _number(value: int | str) -> float:
-    return float("nan") if value == "" else float(value)
+def _numbers(values: Sequence[Any]) -> Any:
+    """A column of numbers, "" and None being none: counts as integers, nullable ones where any is missing."""
+    missing = [value is None or value == "" for value in values]
+    counts = [value for value, none in zip(values, missing, strict=True) if not none]
+    if not counts or not all(isinstance(value, int) for value in counts):
+        return np.array([np.nan if none else float(value) for value, none in zip(values, missing, strict=True)])
+    if not any(missing):
+        return _ints(counts)
+    whole = [None if none else value for value, none in zip(values, missing, strict=True)]
+    return _pandas().array(whole, dtype="Int64")
 
 
 def _counters(records: Sequence[tuple[str, Record]]) -> pandas.DataFrame:

@@ -129,6 +129,7 @@ class Manifest:
     schema: Literal[2] = SCHEMA  # type: ignore[assignment]
     suite: str
     title: str = ""
+    description: str = ""  # of the suite: what it asks
     tier: Tier
     asked: Asked
     shown: Shown = USUAL

@@ -43,7 +43,8 @@ def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     shown = [kind for kind in kinds if kind not in constant] or kinds
     rows = [row for row in rows if row["kind"] in shown]
     x = {**logarithm("over", "share of faults that took at most so long, %", 1, max(row["over"] for row in rows))}
-    x["axis"] = {"values": [2, 10, 100, 1000, 10**4, 10**5, 10**6], "labelExpr": SHARE, "labelOverlap": "greedy"}
+    x["axis"] = {"values": [2, 10, 100, 1000, 10**4, 10**5, 10**6], "labelExpr": SHARE}
+    x["axis"] |= {"labelOverlap": "greedy", "labelSeparation": 4}
     y = logarithm("us", "µs", min(row["us"] for row in rows), max(row["us"] for row in rows))
     looks = {"color": coloured("preset", names, rows), "strokeDash": dashed("preset", names, rows)}
     encoding = {"x": x, "y": y, **{name: long_strokes(channel) for name, channel in looks.items()}}

@@ -150,7 +150,7 @@ def _bars_told(rows: Rows) -> str:
     counts = sorted({row["n"] for row in rows})
     if counts[-1] < MIN_SEEDS:
         return f" Means over {counts[-1]} seeds, too few for intervals." if counts[-1] > 1 else " One seed."
-    return f" Means over {counts[-1]} seeds; bars are 95 % intervals."
+    return f" Means over {counts[-1]} seeds; bars are 95 % intervals, cut at what a value can be."
 
 
 def _told(row: dict[str, Any]) -> list[dict[str, Any]]:

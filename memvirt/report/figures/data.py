@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import fsum
 
 from memvirt.metrics.metric import Better
-from memvirt.report.columns import Column
+from memvirt.report.columns import Column, bounds
 from memvirt.report.escape import plain
 from memvirt.report.figures.style import Rows
 from memvirt.report.runs import Run
@@ -143,10 +143,13 @@ def missing(scenes: Iterable[Scene], ratio: str | None = None) -> str:
 # ---- numbers over seeds
 
 
-def spread(values: Sequence[float]) -> tuple[float, Interval | None]:
-    """The mean over seeds, and its 95 % interval from five seeds on."""
+def spread(values: Sequence[float], name: str) -> tuple[float, Interval | None]:
+    """The mean of a metric over seeds, and its 95 % interval from five seeds on, cut at what the metric can be."""
     mean = fsum(values) / len(values)
-    return mean, mean_interval(values) if len(values) >= MIN_SEEDS else None
+    if len(values) < MIN_SEEDS:
+        return mean, None
+    found, (least, most) = mean_interval(values), bounds(name)
+    return mean, Interval(max(found.low, least), min(found.high, most))
 
 
 def tradeoff(scene: Scene) -> Rows:
@@ -172,9 +175,10 @@ def _trade(scene: Scene, group: Group, row: Row) -> dict[str, object]:
         "front": False,
     }
     for name, column in (("overcommit", "effective_overcommit"), ("slowdown", "slowdown")):
-        mean, interval = spread(row.values[column])
+        mean, interval = spread(row.values[column], column)
         low, high = (interval.low, interval.high) if interval else (mean, mean)
-        found |= {name: mean, f"{name}_low": max(low, 0.001), f"{name}_high": high}
+        least = 1.0 if scene.timed and name == "slowdown" else 0.001  # (work + stall) / work; above 0 for logarithms
+        found |= {name: mean, f"{name}_low": max(low, least), f"{name}_high": high}
     return found
 
 
@@ -185,7 +189,7 @@ def over_ratios(scene: Scene, name: str) -> Rows:
         for row in group.rows:
             values = row.values.get(name)
             if row.done and values:
-                mean, interval = spread(values)
+                mean, interval = spread(values, name)
                 rows.append(
                     {
                         "run": scene.run,
@@ -216,7 +220,7 @@ def over_seeds(scene: Scene, ratio: str, column: Column) -> Rows:
         values = row.values.get(column.name)
         if not row.done or not values or group is None:
             continue
-        mean, interval = spread(values)
+        mean, interval = spread(values, column.name)
         for seed, value in zip(group.seeds, values, strict=False):
             rows.append(
                 {

@@ -37,23 +37,23 @@ def plot(
     columns: int = 1,
     title: bool = True,
     tell: Callable[[str], None],
-) -> list[Path]:
-    """Write the figures of runs; the files, in order. `tell` gets the reason for each kind without one.
+) -> Iterator[Path]:
+    """Write the figures of runs; yields each file when it is written. `tell` gets the reason for each kind without one.
 
     ConfigError for an unknown name, format, scenario or ratio, and when there is nothing to draw at all.
     """
     if form not in FORMATS:
         raise ConfigError(f"unknown format '{form}'{suggest(form, FORMATS)} (known: {', '.join(FORMATS)})")
-    files = []
+    nothing = True
     for made in of_runs(folders, wanted, tell):
         figure = {key: part for key, part in (made.figure or {}).items() if title or key != "title"}
         file = out / f"{made.file_name}.{ENDINGS.get(form, form)}"
         drawn = draw(figure, form, columns)
         _write(file, drawn)
-        files.append(file)
-    if not files:
+        nothing = False
+        yield file
+    if nothing:
         raise ConfigError(f"{', '.join(map(str, folders))}: none of these figures has anything to draw")
-    return files
 
 
 def of_runs(folders: Sequence[str | os.PathLike[str]], wanted: Wanted, tell: Callable[[str], None]) -> Iterator[Made]:

@@ -58,13 +58,13 @@ def report(folders: Sequence[str | os.PathLike[str]], out: Path) -> int:
     compared = [folder for folder in folders if comparison.is_folder(folder)]
     found = [comparison.read(folder) for folder in compared]
     runs = [folder for folder in folders if folder not in compared]
-    text = (html(read_runs(runs), out.name, found) if runs else beside.page(found)).encode()
+    text = (html(read_runs(runs), found) if runs else beside.page(found)).encode()
     write_atomically(out, text)
     return len(text)
 
 
-def html(runs: Sequence[Run], out: str = "report.html", compared: Sequence[Comparison] = ()) -> str:
-    """The page of some runs, and of comparisons with a kernel, as text."""
+def html(runs: Sequence[Run], compared: Sequence[Comparison] = ()) -> str:
+    """The page of some runs, and of comparisons with a kernel, as text. It does not depend on what its file is called."""
     jinja, library = _library("jinja2"), _library("vl_convert")
     shared = Shared()
     figures: list[Any] = []
@@ -97,7 +97,7 @@ def html(runs: Sequence[Run], out: str = "report.html", compared: Sequence[Compa
             endings=content.endings(runs),
             meanings=content.meanings(runs),
             scenarios=scenarios,
-            commands=content.commands(runs, out),
+            commands=content.commands(runs),
             inputs=[_inputs(run) for run in runs],
             frame_lines=f"{sum(len(which) for which, _ in frame['cells']):,}",
             carried=[(name, deflated(text)) for name, text in carried],
@@ -139,6 +139,7 @@ def _run(run: Run) -> dict[str, Any]:
     parts += [f"memvirt {about.versions.get('memvirt', '?')}{f' at {about.commit[:12]}' if about.commit else ''}"]
     return {
         "name": plain(run.name),
+        "question": content.question(run),
         "line": plain(f"{run.name}: {', '.join(parts)}"),
         "learned": content.learned(run),
         "compared": compared,

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memvirt.experiment import suite
 from memvirt.metrics.registry import REGISTRY
-from memvirt.report import capacity, claims, verdict
+from memvirt.report import capacity, claims, machine, verdict
 from memvirt.report.columns import Column
 from memvirt.report.escape import plain
 from memvirt.report.figures.data import deciding, spread
@@ -47,6 +48,18 @@ class TableCell:
 
 # ---- what was learned
 
+QUESTION = "How far can memory be overcommitted, by which mechanism, and at what cost?"
+
+
+def question(run: Run) -> str:
+    """What the run was made to find out: the description of its suite. Of runs that did not keep it, a shipped suite of
+    the same name and title has it; else it is the question of all suites."""
+    about = run.manifest
+    if about.description:
+        return plain(about.description)
+    shipped = suite.load(about.suite) if about.suite in suite.names() else None
+    return plain(shipped.description) if shipped and shipped.title == about.title else QUESTION
+
 
 def learned(run: Run) -> list[str]:
     """The answers of a search, and the sentences of the line under the run's table."""
@@ -78,7 +91,7 @@ def _finding(group: Group, column: Column) -> list[TableCell]:
     rows.sort(key=lambda row: sign * (row.mean(column.name) or 0))
     first, seeds = rows[0], len(rows[0].values[column.name])
     who, beaten = _standing(rows, column, seeds)
-    mean, interval = spread(first.values[column.name])
+    mean, interval = spread(first.values[column.name], column.name)
     between = f"{number(column, interval.low)} to {number(column, interval.high)}" if interval else "five seeds needed"
     return [
         *place,
@@ -130,13 +143,15 @@ def environment(runs: Sequence[Run]) -> list[list[str]]:
     names.pop(NAME, None)
     rows = []
     for name in names:
-        values = [dict.fromkeys(str(record.environment.get(name, "–")) for record in run.records) for run in runs]
+        values = [
+            dict.fromkeys(machine.told(name, record.environment.get(name)) for record in run.records) for run in runs
+        ]
         fleeting = name in FLEETING
         said = [
             plain(next(iter(each)) + ("" if len(each) == 1 else " (first cell)" if fleeting else " and others"))
             for each in values
         ]
-        rows.append([name.replace("_", " "), *said])
+        rows.append([machine.named(name), *said])
     return rows
 
 
@@ -158,7 +173,9 @@ def differing(runs: Sequence[Run]) -> list[list[str]]:
     first = [run.records[0].environment for run in runs]
     names = dict.fromkeys(name for each in first for name in each if name not in (*FLEETING, NAME))
     told["machine"] = _numbered(first)
-    told |= {f"machine: {name.replace('_', ' ')}": [str(each.get(name, "–")) for each in first] for name in names}
+    told |= {
+        f"machine: {machine.named(name)}": [machine.told(name, each.get(name)) for each in first] for name in names
+    }
     rows = [[name, *values] for name, values in told.items() if len(set(values)) > 1]
     return [[plain(text) for text in row] for row in [*rows, *_settings_apart(runs)]]
 
@@ -344,8 +361,8 @@ def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
 # ---- commands
 
 
-def commands(runs: Sequence[Run], out: str) -> list[str]:
+def commands(runs: Sequence[Run]) -> list[str]:
     """What makes the runs again, and this page."""
     made = [f"memvirt {shlex.join(run.manifest.asked.words())} --out {shlex.quote(run.name)}" for run in runs]
     names = " ".join(shlex.quote(run.name) for run in runs)
-    return [plain(line) for line in (*made, f"memvirt report {names} -o {shlex.quote(out)}")]
+    return [plain(line) for line in (*made, f"memvirt report {names} -o report.html")]

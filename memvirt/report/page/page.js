@@ -83,7 +83,7 @@ async function draw(place) {
   }
   const letters = 7.5 * Math.min(20, longest(spec)) + (strokes(spec) ? 58 : 36);
   const columns = Math.max(1, Math.min(4, Math.floor((room - 40) / letters)));
-  const limit = room < NARROW ? 115 : 150;
+  const limit = room < NARROW ? 122 : 150;
   const own = { ...config, legend: { ...config.legend, columns }, axis: { ...config.axis, labelLimit: limit } };
   let drawn = await embed(place, spec, own);
   for (let turn = 0; turn < 3; turn += 1) {
@@ -133,6 +133,24 @@ addEventListener("resize", () => { clearTimeout(settling); settling = setTimeout
 for (const part of document.querySelectorAll("details")) part.addEventListener("toggle", drawAll);
 
 // ---- tables
+
+// A frame that holds more than it shows says so above itself; its edges are shaded, too.
+function hints() {
+  for (const frame of document.querySelectorAll(".scroll")) {
+    const ways = [frame.scrollWidth > frame.clientWidth + 1 && "sideways", frame.scrollHeight > frame.clientHeight + 1 && "down"].filter(Boolean);
+    let hint = frame.previousElementSibling;
+    if (!hint || !hint.classList.contains("hint")) {
+      hint = document.createElement("p");
+      hint.className = "hint";
+      frame.before(hint);
+    }
+    hint.hidden = !ways.length;
+    hint.textContent = `There is more in this frame: scroll ${ways.join(" and ")}.`;
+  }
+}
+hints();
+addEventListener("resize", hints);
+for (const part of document.querySelectorAll("details")) part.addEventListener("toggle", hints);
 
 const compare = (a, b) => {
   if (a === b) return 0;
