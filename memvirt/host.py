@@ -392,8 +392,7 @@ class Host:
         records = self.engine.mapping.backings
         out = dict(zip(BACKINGS, map(sub, records.nr_kind, records.nr_cached), strict=True))
         del out["new"]  # of pages whose content is on its way
-        balloons = sum(int(vm.counters().get("balloon_pages", 0)) for vm in self.vms)
-        return {**out, "balloon": balloons}
+        return {**out, "balloon": sum(int(vm.counters().get("balloon_pages", 0)) for vm in self.vms)}
 
     def check(self) -> None:
         """Recount everything; memvirt.InvariantError on the first difference."""

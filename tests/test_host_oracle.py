@@ -71,13 +71,13 @@ def page_bytes(host, vm, page):
         return number.to_bytes(8, "little") * 512
     if kind == "swap":
         return SwapProbe(host.engine.mapping.swap).read_slots([number])[0]
-    return decompress(ZpoolProbe(host.engine.mapping.zpool).get(number))
+    return expand(ZpoolProbe(host.engine.mapping.zpool).get(number))
 
 
-def decompress(payload):
+def expand(payload):
     import lz4.block
 
-    return lz4.block.decompress(payload, uncompressed_size=PAGE)
+    return payload if len(payload) == PAGE else lz4.block.decompress(payload, uncompressed_size=PAGE)
 
 
 def disagreement(left, right):

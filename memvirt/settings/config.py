@@ -72,6 +72,10 @@ class HostConfig(Model):
         le=PAGE_SIZE,
         description="longest compressed page that is kept, in bytes",
     )
+    zpool_incompressible: Literal["reject", "keep"] = Field(
+        default="reject",
+        description="what does not compress: goes to swap, or is kept as it is where there is swap (Linux since 6.18)",
+    )
     zpool_chain: int = Field(
         default=8, strict=True, ge=1, le=16, description="most frames of a zspage, as CONFIG_ZSMALLOC_CHAIN_SIZE"
     )

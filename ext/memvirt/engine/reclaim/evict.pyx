@@ -6,6 +6,7 @@
     equals another page, and sharing    merged (the scanner's last chance)
        wants to know
     compresses                          into the zpool; a full one declines, and shrinks on its own time (writeback)
+    does not, and the pool wants all    into the zpool as it is, so that the oldest page goes to swap and not this one
     anything else                       isolated, written to swap in batches, and only then unmapped
     none of these                       stays, counted by reason
 
@@ -23,7 +24,8 @@ from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Walk
 from ..memory.frames cimport FRAME_CACHE, Frame
 from .swapout cimport SWAP_BATCH, SwapOut
-from ..types cimport NO_FRAME, NONE, NONE16, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t
+from ..types cimport (NO_FRAME, NONE, NONE16, OK, PAGE_SIZE, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t,
+                      uint64_t)
 from .writeback cimport Writeback
 
 
@@ -99,6 +101,8 @@ cdef class Eviction:
         cdef uint32_t aside = self.mapping.charges.aside(NONE16)    # what the pool has, it does not give back when asked
         self.clock.spend(CPU_COMPRESS, self.clock.costs.compress)
         length = self.content.compress(frame, &payload, &payload_bytes)
+        if self.zpool.keep_raw and (length == 0 or length > self.zpool.reject_above):
+            length, payload, payload_bytes = PAGE_SIZE, self.content.raw(frame), self.content.raw_bytes
         if length:
             aside += self.frames.min_pages if aside else 0
             outcome = self.zpool.store(payload, payload_bytes, length, aside, &handle)
