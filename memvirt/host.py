@@ -86,6 +86,7 @@ class Host:
             readahead_by_address=config.readahead_kind == "vma",
             psi_linux=config.psi == "linux",
             zpool_shrinker=config.zpool_shrinker,
+            zeros_only=config.same_filled == "zero",
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,

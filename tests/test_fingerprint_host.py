@@ -37,7 +37,7 @@ def test_counters_agree_exactly(settings):
     assert real.cpu_ns() == ids.cpu_ns()
 
 
-@pytest.mark.parametrize("settings", [{}, {"zpool_incompressible": "keep"}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"zpool_incompressible": "keep"}, {"same_filled": "zero"}], ids=str)
 def test_compressed_totals_agree_within_a_percent(settings):
     """Where the same pages go: those of a VM that was filled and written to, all evicted into a pool with room. Even which
     of them are refused as incompressible agrees."""

@@ -299,6 +299,8 @@ HOSTS = {
     "sharing": {**SMALL, "sharing": "hash", "sharing_options": {"pages_to_scan": 20, "sleep_ns": 100_000}},
     "sharing bounded": {**SMALL, "sharing": "hash", "sharing_options": {"max_page_sharing": 3, "pages_to_scan": 50}},
     "sharing lru": {"memory": 300 * PAGE, "swap": 64 * PAGE, "replacement": "lru", "sharing": "hash"},
+    "zeros alone": {**SMALL, "same_filled": "zero"},
+    "zeros alone, nowhere to write": {"memory": 256 * PAGE, "same_filled": "zero"},
     "old statistics": {**SMALL, "replacement": "twolist", "replacement_options": {"stats_ns": 300_000}},
     "twolist thin-huge": {
         "memory": 2048 * PAGE,

@@ -109,6 +109,51 @@ def test_without_swap_there_is_no_writeback_and_nothing_is_kept_as_it_is():
     assert keep.counters()["reject_incompressible"] > 0 == keep.zpool()["raw_objects"]
 
 
+@pytest.mark.parametrize("swap", ["0", "16MiB"])
+def test_same_filled_of_zeros_alone(swap):
+    """Linux's zero map; a page of another word is compressed, or written."""
+
+    def word(page):
+        return (page % 4).to_bytes(8, "little") * (PAGE // 8)
+
+    def out(**settings):
+        host = memvirt.Host(memory="4MiB", swap=swap, seed=1, readahead=0, **settings)
+        vm = host.create_vm("a", 200 * PAGE)
+        for page in range(200):
+            vm.write(page * PAGE, word(page))
+        host.harvest()
+        host.engine.reclaim_from(vm.engine_vm, 200)
+        host.check()
+        counted = host.counters()
+        for page in range(200):
+            assert vm.read(page * PAGE, PAGE) == word(page)
+        host.check()
+        return counted
+
+    assert out()["evicted_same"] == out(zpool_percent=20)["evicted_same"] == 200
+    plain, cached = out(same_filled="zero"), out(same_filled="zero", zpool_percent=20)
+    assert plain["evicted_same"] == cached["evicted_same"] == 50
+    assert plain["evicted_swap"] == (0 if swap == "0" else 150) and cached["evicted_zpool"] == 150
+
+
+def test_an_admission_counts_on_no_room_for_words_that_have_to_be_written():
+    """commit=heuristic asks whether pages could go; of one word, they can without swap if they go as a value."""
+
+    def admits(which, value):
+        host = memvirt.Host(memory="4MiB", same_filled=which, seed=1)
+        vm = host.create_vm("a", "3MiB")
+        for page in range(vm.pages):
+            vm.write(page * PAGE, value.to_bytes(8, "little") * (PAGE // 8))
+        try:
+            host.create_vm("b", "3MiB", reservation="2MiB")
+        except memvirt.AdmissionError:
+            return False
+        host.check()
+        return True
+
+    assert admits("word", 7) and admits("zero", 0) and not admits("zero", 7)
+
+
 @pytest.mark.parametrize("settings", [{"zpool_chain": 1}, {"zpool_chain": 16, "zpool_chain_rule": "used"}])
 def test_chains_are_a_setting(settings):
     host = filled(part_random(1190), zpool_percent=30, **settings)
@@ -123,8 +168,8 @@ def test_cache_settings_by_override_and_their_bounds():
     assert (config.zpool_chain, config.zpool_chain_rule, config.zpool_accept_percent) == (16, "used", 80)
     with pytest.raises(memvirt.ConfigError) as caught:
         presets.resolve("zcache", ["zpool_chain=17", "zpool_reject_above=5000", "zpool_chain_rule=wast",
-                                   "zpool_incompressible=kept"])  # fmt: skip
-    for said in ("16", "4096", "'waste'", "'keep'"):
+                                   "zpool_incompressible=kept", "same_filled=zeros"])  # fmt: skip
+    for said in ("16", "4096", "'waste'", "'keep'", "'zero'"):
         assert f"did you mean {said}?" in str(caught.value)
 
 

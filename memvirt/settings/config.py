@@ -58,6 +58,10 @@ class HostConfig(Model):
     swap_areas: list[SwapArea] = Field(
         default=[], max_length=31, description="more areas, each a table of size, priority and device"
     )
+    same_filled: Literal["word", "zero"] = Field(
+        default="word",
+        description="pages that go as a value: of any word over and over (zram; zswap before Linux 6.12), or zeros alone",
+    )
     swap_discard: bool = Field(
         default=False, strict=True, description="give clusters of slots back to the file system when they are free"
     )

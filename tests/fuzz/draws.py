@@ -134,6 +134,7 @@ def host(draw, profile):
             "zpool_shrinker": draw.maybe(0.4),
             "codec": draw.choice(["lz4", "lz4", "lz4hc", "zstd"]),
         }
+    settings["same_filled"] = draw.choice(["word", "word", "zero"])
     settings["readahead"] = draw.choice([0, 0, 1, 3, 5])
     if draw.maybe(0.5):
         settings["sharing"], settings["sharing_options"] = scanner(draw)

@@ -2,7 +2,7 @@
 
     read ahead, nobody asked for it     dropped: it is on swap as it was
     clean (equals its backing record)   dropped: entries name the record again, nothing is written
-    every word equal                    the value is kept in the record
+    every word equal (or every word 0)  the value is kept in the record
     equals another page, and sharing    merged (the scanner's last chance)
        wants to know
     compresses                          into the zpool; a full one declines, and shrinks on its own time (writeback)
@@ -33,7 +33,7 @@ from .writeback cimport Writeback
 cdef class Eviction:
     """How pages of one host go."""
 
-    def __cinit__(self, Mapping mapping not None, SwapOut swapout, Writeback shrinker not None):
+    def __cinit__(self, Mapping mapping not None, SwapOut swapout, Writeback shrinker not None, bint zeros_only):
         self.mapping = mapping
         self.frames = mapping.frames
         self.content = mapping.content
@@ -43,6 +43,7 @@ cdef class Eviction:
         self.zpool = mapping.zpool
         self.swapout = swapout
         self.shrinker = shrinker
+        self.zeros_only = zeros_only
 
     cdef uint32_t evict(self, hfn_t frame, uint32_t wanted) except? 0xFFFFFFFF nogil:
         cdef uint32_t gone = self._let_go(frame) == OK
@@ -78,7 +79,7 @@ cdef class Eviction:
             self.order.spare(frame)
             return REJECTED
         self.clock.spend(CPU_RECLAIM, self.clock.costs.same_filled)
-        if self.content.same_filled(frame, &value):
+        if self.is_value(frame, &value):
             backing = self.mapping.backings.make()
             self.mapping.backings.set_same(backing, value)
             return self._gone(frame, backing, &self.meter.ev.evicted_same)
@@ -91,6 +92,9 @@ cdef class Eviction:
         self.batch[self.nr_batch] = frame
         self.nr_batch += 1
         return REJECTED
+
+    cdef bint is_value(self, hfn_t frame, uint64_t *value) noexcept nogil:
+        return self.content.same_filled(frame, value) and (value[0] == 0 or not self.zeros_only)
 
     cdef int _to_zpool(self, hfn_t frame) except -1 nogil:
         """Compress and store: OK (the frame is free), or REJECTED (the page has to go to swap)."""
