@@ -44,10 +44,6 @@ Scanner = Annotated[str | None, BeforeValidator(none_from_text), *one_of(SCANNER
 Codec = Annotated[str, *one_of(CODECS)]
 
 MOST_PAGES = 1 << 28  # of memory, and of swap: an entry has 28 bits for a frame, or for a record of what is out
-LATER = {
-    "readahead_kind": "cluster",
-    "psi": "all-waits",
-}  # settings that came after records were published, and what hosts had before
 COMPRESS_LIMIT = 2990  # bytes: 73 % of a page, as Google's far memory (ASPLOS 2019)
 
 
@@ -210,10 +206,8 @@ class HostConfig(Model):
         return policies.build(self.balloon, self.decider_options) if self.balloon else None
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting by value, as JSON: what a record keeps. Made a HostConfig again, it gives an equal one. A setting of
-        LATER is told only where it is not as before: hosts of older records dump as they did then."""
-        found = self.model_dump(mode="json")
-        return {name: value for name, value in found.items() if name not in LATER or value != LATER[name]}
+        """Every setting by value, as JSON: what a record keeps. Made a HostConfig again, it gives an equal one."""
+        return self.model_dump(mode="json")
 
     def _watermark_problems(self) -> list[Problem]:
         marks = self.watermarks
