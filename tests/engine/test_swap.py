@@ -70,7 +70,9 @@ def test_clusters_that_are_partly_used_come_first_and_then_those_that_are_free()
     give(swap, *range(64))  # cluster 0 becomes free, behind 2 and 3
     assert swap.take_slots(58) == list(range(70, 128)), "the one that has begun is finished"
     give(swap, 100, 70, 69)
-    assert swap.take_slots(5) == [69, 70, 100, 128, 129], "holes, from the first on, then the free cluster that is oldest"
+    assert swap.take_slots(5) == [69, 70, 100, 128, 129], (
+        "holes, from the first on, then the free cluster that is oldest"
+    )
     assert swap.take_slots(200) == [*range(130, 256), *range(64)]
     give(swap, 200, 130, 70)  # in the order in which they got room
     assert swap.take_slots(100) == [200, 130, 70]

@@ -13,8 +13,8 @@ of four states, and those that have room are on a list of that name, first in, f
 
 The cursor is the slot after the last one taken, if that lies in its cluster and this is not full. A take goes on from
 there; in a cluster that has become free, from its beginning. Where nothing is left behind the cursor, the next cluster is
-the oldest NONFULL one, else the oldest FREE one, else the oldest FRAG one (cluster_alloc_swap_entry). So the area's used
-part stays small, and pages that are written again fill holes: what went out together comes to lie apart. Where free
+the oldest NONFULL one, else the oldest FREE one, else the oldest FRAG one (cluster_alloc_swap_entry). So the used part of
+the area stays small, and pages that are written again fill holes: what went out together comes to lie apart. Where free
 clusters are discarded, free ones come first, and so they did on all devices until 6.17 ("mm, swap: prefer nonfull over free
 clusters"). A kernel has a cursor for each processor (one for all on a device that rotates); there is one here.
 
@@ -32,8 +32,8 @@ from memvirt.errors import InvariantError
 
 
 cdef class Slots:
-    """nr_slots slots, none of them taken, in clusters of cluster_slots. free_first: clusters that are free come before those
-    that are partly used."""
+    """nr_slots slots, none of them taken, in clusters of cluster_slots. free_first: free clusters come before those that
+    are partly used."""
 
     def __cinit__(self, uint32_t nr_slots, uint32_t cluster_slots, bint free_first=False):
         cdef uint32_t i
