@@ -38,7 +38,7 @@ _EVENTS: tuple[tuple[str, str, Better, str], ...] = (
         "fault_reuse",
         "faults",
         _NONE,
-        "write to a protected frame that nothing else maps any more: made writable, no copy",
+        "write to a page protected for others, as clones and merged pages are, that have gone: made writable, no copy",
     ),
     ("fault_cached", "faults", _DOWN, "content was out, but a frame still cached it"),
     ("fault_same", "faults", _DOWN, "same-filled page made again from its value"),

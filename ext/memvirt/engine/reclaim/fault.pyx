@@ -7,6 +7,9 @@
     present, not writable         write     REUSE   nobody else names the frame     COW    copy
     present                       else      NONE    only the translation was missing: a refill
 
+A page that has come back and is nobody else's is writable. Its first write is no fault, and gives up the copy in its slot.
+REUSE is what sharing leaves behind: the page was protected for others, of a clone or a merge, that have gone.
+
 A leaf that other VMs hold is copied before the first write below it; that is a step of the fault, not a fault of its own.
 
 A fault is a value, an Access: which page of which VM, read or write, and what the tables say of it. It goes through
@@ -95,7 +98,8 @@ cdef class Faults:
         if not self.mapping.tcache.view[vm].writes[vpn >> LEAF_SHIFT]:
             self.mapping.tcache.settle_writes(vm, vpn >> LEAF_SHIFT)
         self.tables.translate(vm, vpn, access.at.id, access.at.index,
-                              may_write and access.at.entry & PTE_WRITABLE != 0 and not access.shared)
+                              may_write and access.at.entry & PTE_WRITABLE != 0 and not access.shared
+                              and not self.mapping.is_clean(access.at.entry & PTE_WHERE))
         return OK
 
     cdef int reach(self, vmid_t vm, gfn_t gfn, bint write, hfn_t *frame) except -1 nogil:
@@ -118,7 +122,7 @@ cdef class Faults:
         if kind == FAULT_NONE:
             self.clock.spend(CPU_ACCESS, self.clock.costs.refill)
             self.meter.ev.tcache_refills += 1
-            return OK
+            return self._noted(access)
         if self.ticks[<int>kind] % WALL_EVERY == 0:
             wall = mv_wall_ns()
         self.ticks[<int>kind] += 1
@@ -139,7 +143,11 @@ cdef class Faults:
         hist_add(&self.meter.sim[<int>first], self.clock.now - began)
         if wall:
             hist_add(&self.meter.wall[<int>first], mv_wall_ns() - wall)
-        return OK
+        return self._noted(access)
+
+    cdef int _noted(self, Access *access) except -1 nogil:
+        """OK: the entry serves the access. If that is a write, the page is dirty from now on."""
+        return self.mapping.dirty(access.at.entry & PTE_WHERE) if access.write else OK
 
     cdef int _step(self, Access *access, Fault kind) except -1 nogil:
         """One step towards FAULT_NONE."""
