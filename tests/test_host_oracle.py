@@ -292,10 +292,11 @@ def plain(batch):
 SMALL = {"memory": 256 * PAGE, "swap": 500 * PAGE}
 HOSTS = {
     "clock": SMALL,
-    "lru": {**SMALL, "replacement": "lru", "harvest_interval": 100_000},
+    "lru": {**SMALL, "swap": 1300 * PAGE, "replacement": "lru", "harvest_interval": 100_000},
     "fifo": {**SMALL, "replacement": "fifo", "on_exhausted": "kill", "swap": 100 * PAGE, "swap_device": "hdd"},
     "random": {**SMALL, "replacement": "random", "sharing": "hash"},
     "no swap": {"memory": 256 * PAGE, "sharing": "zero-only"},
+    "two clusters": {**SMALL, "swap": 600 * PAGE, "replacement": "twolist"},
     "sharing": {**SMALL, "sharing": "hash", "sharing_options": {"pages_to_scan": 20, "sleep_ns": 100_000}},
     "sharing bounded": {**SMALL, "sharing": "hash", "sharing_options": {"max_page_sharing": 3, "pages_to_scan": 50}},
     "sharing lru": {"memory": 300 * PAGE, "swap": 64 * PAGE, "replacement": "lru", "sharing": "hash"},
@@ -308,7 +309,7 @@ HOSTS = {
         "provisioning": "thin-huge",
         "replacement": "twolist",
     },
-    "thin-huge": {"memory": 2048 * PAGE, "swap": 500 * PAGE, "provisioning": "thin-huge", "sharing": "hash"},
+    "thin-huge": {"memory": 2048 * PAGE, "swap": 1500 * PAGE, "provisioning": "thin-huge", "sharing": "hash"},
     "strict": {**SMALL, "memory": 300 * PAGE, "commit": "strict", "on_exhausted": "kill"},
     "strict thin-huge": {"memory": 2048 * PAGE, "swap": 500 * PAGE, "provisioning": "thin-huge", "commit": "strict"},
     "thick": {"memory": 1500 * PAGE, "swap": 500 * PAGE, "provisioning": "thick", "on_exhausted": "kill"},
