@@ -3,6 +3,7 @@
 # make check  lint, format, types
 # make fuzz   a million random steps of each profile on random hosts, in at most an hour: FUZZ_STEPS, FUZZ_SECONDS, FUZZ_JOBS
 # make fuzz-sanitized   the same with the engine under sanitizers
+# make soak   an hour on one host that is never closed, under sanitizers; memory and descriptors stay flat: SOAK_SECONDS
 # make reproduce   every suite that ships again, into results/, with its table and its claims checked: an hour and more
 # make fuzz-inputs   a million damaged trace files, and as many of page contents, each in at most an hour
 # All of them set up a virtual environment in .venv first; nothing else is needed but Python >= 3.11, pip and a C compiler.
@@ -15,9 +16,10 @@ FUZZ_STEPS ?= 1000000
 FUZZ_INPUTS ?= 1000000
 FUZZ_SECONDS ?= 3600
 FUZZ_JOBS ?= 2
+SOAK_SECONDS ?= 3600
 FUZZ = --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS)
 
-.PHONY: run test reproduce fuzz fuzz-sanitized fuzz-inputs check bench check-dist test-sanitized sanitized clean
+.PHONY: run test reproduce fuzz fuzz-sanitized fuzz-inputs soak check bench check-dist test-sanitized sanitized clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("memvirt needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -86,6 +88,10 @@ test-sanitized: sanitized
 
 fuzz-sanitized: sanitized
 	$(IN_SANITIZED) tests/fuzz_face.py --steps $(FUZZ_STEPS) $(FUZZ) --out $(abspath build/fuzz)
+
+# What the sanitizer keeps of freed memory, to find who uses it, is bounded: else it would grow for half an hour.
+soak: sanitized
+	$(subst detect_leaks=0,detect_leaks=0:quarantine_size_mb=16,$(IN_SANITIZED)) tests/soak.py --seconds $(SOAK_SECONDS)
 
 clean:
 	rm -rf build dist .venv *.egg-info

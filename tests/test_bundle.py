@@ -236,7 +236,7 @@ def test_a_forger_who_mends_the_sums_is_found_by_the_tables(packed, tmp_path):
         (lambda files: files.pop("run/run.json"), "records", "run.json"),
         (lambda files: files.update({"run/cells/zipf-150--swap--s1.json": b"{"}), "records", "not a whole JSON file"),
         (lambda files: files.update({"run/cells/a--b--s1.json": b"{}"}), "records", "no cell of this run"),
-        (lambda files: files.update({"run/CLAIMS.toml": b"schema = 9"}), "records", "schema"),
+        (lambda files: files.update({"run/CLAIMS.toml": b"schema = 9"}), "claims", "schema"),
         (lambda files: files.update({"run/CLAIMS.toml": CLAIMS.format(most=1).encode()}), "claim zcache-wins", "1.50"),
     ],
 )

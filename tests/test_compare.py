@@ -164,6 +164,12 @@ def test_settings_that_differ_are_said_first_with_their_origin(tmp_path):
     assert code == 3 and "swap: " not in first
 
 
+def test_a_setting_that_older_records_do_not_have_is_no_default(tmp_path):
+    one, two_ = ({"scenario": {"name": "zipf"}, "host": host} for host in ({}, {"psi": "linux"}))
+    text, _ = compare_command(two(tmp_path, [made(config=one)], [made(config=two_)]), width=400)
+    assert "setting host.psi: not recorded and linux (default of memvirt 0.1.0), in every cell" in text
+
+
 def test_many_settings_are_counted(tmp_path):
     one, two_ = ({"scenario": {"name": "z"}, "host": {f"k{i}": value for i in range(9)}} for value in (1, 2))
     said = " ".join(compare_command(two(tmp_path, [made(config=one)], [made(config=two_)]))[0].split())

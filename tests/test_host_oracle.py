@@ -71,13 +71,13 @@ def page_bytes(host, vm, page):
         return number.to_bytes(8, "little") * 512
     if kind == "swap":
         return SwapProbe(host.engine.mapping.swap).read_slots([number])[0]
-    return decompress(ZpoolProbe(host.engine.mapping.zpool).get(number))
+    return expand(ZpoolProbe(host.engine.mapping.zpool).get(number))
 
 
-def decompress(payload):
+def expand(payload):
     import lz4.block
 
-    return lz4.block.decompress(payload, uncompressed_size=PAGE)
+    return payload if len(payload) == PAGE else lz4.block.decompress(payload, uncompressed_size=PAGE)
 
 
 def disagreement(left, right):
@@ -292,13 +292,16 @@ def plain(batch):
 SMALL = {"memory": 256 * PAGE, "swap": 500 * PAGE}
 HOSTS = {
     "clock": SMALL,
-    "lru": {**SMALL, "replacement": "lru", "harvest_interval": 100_000},
+    "lru": {**SMALL, "swap": 1300 * PAGE, "replacement": "lru", "harvest_interval": 100_000},
     "fifo": {**SMALL, "replacement": "fifo", "on_exhausted": "kill", "swap": 100 * PAGE, "swap_device": "hdd"},
     "random": {**SMALL, "replacement": "random", "sharing": "hash"},
     "no swap": {"memory": 256 * PAGE, "sharing": "zero-only"},
+    "two clusters": {**SMALL, "swap": 600 * PAGE, "replacement": "twolist"},
     "sharing": {**SMALL, "sharing": "hash", "sharing_options": {"pages_to_scan": 20, "sleep_ns": 100_000}},
     "sharing bounded": {**SMALL, "sharing": "hash", "sharing_options": {"max_page_sharing": 3, "pages_to_scan": 50}},
     "sharing lru": {"memory": 300 * PAGE, "swap": 64 * PAGE, "replacement": "lru", "sharing": "hash"},
+    "zeros alone": {**SMALL, "same_filled": "zero"},
+    "zeros alone, nowhere to write": {"memory": 256 * PAGE, "same_filled": "zero"},
     "old statistics": {**SMALL, "replacement": "twolist", "replacement_options": {"stats_ns": 300_000}},
     "twolist thin-huge": {
         "memory": 2048 * PAGE,
@@ -306,7 +309,7 @@ HOSTS = {
         "provisioning": "thin-huge",
         "replacement": "twolist",
     },
-    "thin-huge": {"memory": 2048 * PAGE, "swap": 500 * PAGE, "provisioning": "thin-huge", "sharing": "hash"},
+    "thin-huge": {"memory": 2048 * PAGE, "swap": 1500 * PAGE, "provisioning": "thin-huge", "sharing": "hash"},
     "strict": {**SMALL, "memory": 300 * PAGE, "commit": "strict", "on_exhausted": "kill"},
     "strict thin-huge": {"memory": 2048 * PAGE, "swap": 500 * PAGE, "provisioning": "thin-huge", "commit": "strict"},
     "thick": {"memory": 1500 * PAGE, "swap": 500 * PAGE, "provisioning": "thick", "on_exhausted": "kill"},

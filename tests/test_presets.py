@@ -154,10 +154,11 @@ def test_explain_says_what_is_default_and_where_the_rest_is_from():
     assert (rows["zpool_percent"].value, rows["zpool_percent"].default) == (20, False)
     assert rows["zpool_percent"].tag == "verified"
     assert rows["swap"].source.startswith("twice")
-    assert rows["replacement"].default and not rows["replacement"].source
+    assert rows["replacement"].origin == "preset swap" and "mm/vmscan.c" in rows["replacement"].source
+    assert rows["codec"].default and not rows["codec"].source
     rows = {row.key: row for row in presets.explain("tmo")}
     assert rows["decider_options.ratio_ppm"].tag == "unverified"
-    assert "sharing_options" not in rows and "replacement_options" not in rows
+    assert "sharing_options" not in rows and "decider_options" not in rows
 
 
 def test_explain_tells_the_options_of_the_replacement_order(tmp_path):
@@ -177,5 +178,5 @@ def test_missing_sources_are_reported(tmp_path):
 
 
 def test_hash_depends_on_what_is_resolved_and_not_on_how():
-    direct = presets.resolve("swap", ["zpool_percent=20"]).resolved()
+    direct = presets.resolve("swap", ["zpool_percent=20", "zpool_reject_above=4096"]).resolved()
     assert direct == presets.resolve("zcache").resolved() != presets.resolve("swap").resolved()

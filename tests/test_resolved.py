@@ -21,6 +21,9 @@ from memvirt.results import run_folder
 from memvirt.results.record import as_dict
 from memvirt.results.run_folder import Results
 from memvirt.settings import costs, presets
+from memvirt.settings.config import HostConfig
+from memvirt.settings.costs import CostModel
+from memvirt.settings.vm_config import GuestOptions
 
 SUITE = """
 schema = 1
@@ -85,11 +88,22 @@ def test_every_default_is_in_the_record_by_value(made, context, tmp_path):
     assert (record.role, baseline.role, record.kind) == ("column", "baseline", "fleet")
     assert record.asked == {"preset": "swap", "set": {}, "settings": ["sharing=ksm", "zpool_percent=10"]}
     assert record.origins == {
-        "swap": "suite one", "swap_device": "preset swap", "memory": "suite one", "seed": "suite one",
+        "swap": "suite one", "swap_device": "preset swap", "replacement": "preset swap",
+        "readahead_kind": "preset swap", "memory": "suite one", "seed": "suite one",
         "sharing": "--set sharing=ksm", "zpool_percent": "--set zpool_percent=10",
     }  # fmt: skip
     assert baseline.origins == baseline.asked == {}
     assert "shown" not in as_dict(record)
+
+
+def test_no_setting_is_left_out_of_a_record_at_its_default(made):
+    for cell in made().in_order():
+        config = cell.config()
+        assert set(config["host"]) == set(HostConfig.model_fields)
+        assert set(config["host"]["costs"]) == set(CostModel.model_fields)
+        assert HostConfig(**config["host"]) == cell.host
+    *_, last = made(overrides=["vm.guest=true"]).in_order()
+    assert set(last.config()["guest"]) == set(GuestOptions.model_fields)
 
 
 def changed_cost(monkeypatch, tmp_path):
@@ -300,7 +314,7 @@ def test_an_override_that_makes_two_columns_the_same_is_refused(made):
     with pytest.raises(ConfigError, match="columns 'lz4' and 'zstd' are the same with these settings; leave one"):
         plan.make("compress-vs-swap", "smoke", only=["lz4", "zstd"], overrides=["codec=lz4", "codec_level=1"])
     with pytest.raises(ConfigError, match="columns 'swap' and 'zcache' are the same"):
-        made(only=["swap", "zcache"], overrides=["zpool_percent=20"])
+        made(only=["swap", "zcache"], overrides=["zpool_percent=20", "zpool_reject_above=4096"])
     made(only=["swap", "zcache"], overrides=["zpool_chain=4"])
     with pytest.raises(ConfigError, match="columns 'lru' and 'arc' are the same"):
         plan.make("replacement", "smoke", only=["lru", "arc"], overrides=["replacement=lru"])

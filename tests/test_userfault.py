@@ -153,7 +153,11 @@ def test_the_kernel_s_events_are_the_engine_s_faults(name, seed):
         pytest.skip(rows[-1].reason)
     assert [row for row in rows if row.verdict != "exact"] == []
     found = {row.what: row.kernel for row in rows}
-    assert found["events on pages that are absent"] >= 320 and found["events on stores to protected pages"] > 50
+    stores = found["events on stores to protected pages"]
+    assert found["events on pages that are absent"] >= 320
+    assert stores > 50 if "sharing" in name or "clones" in name else stores == 0, (
+        "what came back for one VM is writable"
+    )
     if "cache" in name:
         assert found["pages compressed"] > 100
 

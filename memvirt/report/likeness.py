@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from memvirt.errors import ConfigError
-from memvirt.results.record import Record, differences
+from memvirt.results.record import ABSENT, Record, differences
 
 CODEC = ("lz4", "lz4_route")  # versions that change what compresses to what
 SHOWN = 5  # settings or cells that are told one by one
@@ -93,6 +93,8 @@ def _is_setting(place: str) -> bool:
 
 def _with_origin(record: Record, place: str, value: Any) -> str:
     first, _, setting = place.partition(".")
+    if value == ABSENT:
+        return ABSENT
     if first == "files":
         return f"sha256 {value[:12]}" if value else "none"
     if first != "host":

@@ -34,6 +34,7 @@ OLDER = (2,)  # schemas that are read as well
 
 FORMAT = "memvirt-record"
 SEPARATE = ("environment", "measured")  # the parts in which equal runs may differ
+ABSENT: Final = "not recorded"  # in place of the value of what one of two configurations does not have
 
 # done; refused by admission; exhausted: a VM could not go on for want of memory (an outcome, not an error); failed
 Status = Literal["done", "refused", "exhausted", "failed"]
@@ -350,10 +351,10 @@ def write_atomically(path: str | os.PathLike[str], text: str | bytes) -> None:
 
 
 def differences(one: Any, two: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted place, value, value) wherever two configurations differ; a value that is not there is None."""
+    """(dotted place, value, value) wherever two configurations differ; a value that is not there is ABSENT."""
     if isinstance(one, dict) and isinstance(two, dict):
         for key in sorted({*one, *two}):
-            yield from differences(one.get(key), two.get(key), f"{place}.{key}" if place else key)
+            yield from differences(one.get(key, ABSENT), two.get(key, ABSENT), f"{place}.{key}" if place else key)
     elif one != two:
         yield place, one, two
 

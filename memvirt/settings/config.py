@@ -44,10 +44,6 @@ Scanner = Annotated[str | None, BeforeValidator(none_from_text), *one_of(SCANNER
 Codec = Annotated[str, *one_of(CODECS)]
 
 MOST_PAGES = 1 << 28  # of memory, and of swap: an entry has 28 bits for a frame, or for a record of what is out
-LATER = {
-    "readahead_kind": "cluster",
-    "psi": "all-waits",
-}  # settings that came after records were published, and what hosts had before
 COMPRESS_LIMIT = 2990  # bytes: 73 % of a page, as Google's far memory (ASPLOS 2019)
 
 
@@ -62,6 +58,10 @@ class HostConfig(Model):
     swap_areas: list[SwapArea] = Field(
         default=[], max_length=31, description="more areas, each a table of size, priority and device"
     )
+    same_filled: Literal["word", "zero"] = Field(
+        default="word",
+        description="pages that go as a value: of any word over and over (zram; zswap before Linux 6.12), or zeros alone",
+    )
     swap_discard: bool = Field(
         default=False, strict=True, description="give clusters of slots back to the file system when they are free"
     )
@@ -75,6 +75,10 @@ class HostConfig(Model):
         ge=32,
         le=PAGE_SIZE,
         description="longest compressed page that is kept, in bytes",
+    )
+    zpool_incompressible: Literal["reject", "keep"] = Field(
+        default="reject",
+        description="what does not compress: goes to swap, or is kept as it is where there is swap (Linux since 6.18)",
     )
     zpool_chain: int = Field(
         default=8, strict=True, ge=1, le=16, description="most frames of a zspage, as CONFIG_ZSMALLOC_CHAIN_SIZE"
@@ -210,10 +214,8 @@ class HostConfig(Model):
         return policies.build(self.balloon, self.decider_options) if self.balloon else None
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting by value, as JSON: what a record keeps. Made a HostConfig again, it gives an equal one. A setting of
-        LATER is told only where it is not as before: hosts of older records dump as they did then."""
-        found = self.model_dump(mode="json")
-        return {name: value for name, value in found.items() if name not in LATER or value != LATER[name]}
+        """Every setting by value, as JSON: what a record keeps. Made a HostConfig again, it gives an equal one."""
+        return self.model_dump(mode="json")
 
     def _watermark_problems(self) -> list[Problem]:
         marks = self.watermarks

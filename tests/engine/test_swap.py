@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -17,6 +17,7 @@ from memvirt.engine.stores.swapset import SwapSet
 from memvirt.engine.stores.swapspace import SwapSpace
 from memvirt.engine.testing.stores import SwapProbe
 from memvirt.errors import ConfigError, InvariantError
+from oracle.parts import Slots
 
 PAGE = 4096
 
@@ -54,18 +55,75 @@ def test_round_trip_in_any_order(swap):
     assert (swap.read_failures, swap.write_failures, swap.last_errno) == (0, 0, 0)
 
 
-def test_clusters_are_filled_in_order_then_reused_first_freed_first():
-    swap = SwapProbe(Swap(256, slot_bytes=8, cluster=64))
+def probe(slots, cluster=64, discard=False):
+    return SwapProbe(Swap(slots, slot_bytes=8, cluster=cluster, discard=discard))
+
+
+def give(swap, *slots):
+    for slot in slots:
+        swap.give_slot(slot)
+
+
+def test_clusters_that_are_partly_used_come_first_and_then_those_that_are_free():
+    swap = probe(256)
     assert swap.take_slots(70) == list(range(70))
-    for slot in range(64):
-        swap.give_slot(slot)  # cluster 0 becomes free, behind 2 and 3
-    assert swap.take_slots(58 + 128 + 2) == [*range(70, 256), 0, 1]
-    for slot in (200, 130, 70, 3):  # partial clusters, in the order they got room; slot 3 is not in use
-        if swap.slot_in_use(slot):
-            swap.give_slot(slot)
-    assert swap.take_slots(100) == [*range(2, 64), 200, 130, 70]
+    give(swap, *range(64))  # cluster 0 becomes free, behind 2 and 3
+    assert swap.take_slots(58) == list(range(70, 128)), "the one that has begun is finished"
+    give(swap, 100, 70, 69)
+    assert swap.take_slots(5) == [69, 70, 100, 128, 129], (
+        "holes, from the first on, then the free cluster that is oldest"
+    )
+    assert swap.take_slots(200) == [*range(130, 256), *range(64)]
+    give(swap, 200, 130, 70)  # in the order in which they got room
+    assert swap.take_slots(100) == [200, 130, 70]
     assert swap.take_slots(1) == []
     swap.check()
+
+
+def test_what_came_back_before_a_take_waits_for_the_clusters_that_nobody_has_taken_from_since():
+    swap = probe(192)
+    swap.take_slots(10)
+    give(swap, 3)
+    assert swap.take_slots(54) == list(range(10, 64)), "slot 3 lies behind the cursor"
+    assert swap.take_slots(1) == [64], "and in a cluster taken from last: free ones come before"
+    give(swap, 5)
+    assert swap.take_slots(63 + 2) == [*range(65, 128), 3, 5], "until another of its slots comes back"
+
+
+def test_a_cluster_that_becomes_free_while_it_is_filled_is_filled_from_its_beginning():
+    swap = probe(192)
+    give(swap, *swap.take_slots(10))
+    assert swap.take_slots(2) == [0, 1]
+    swap.check()
+
+
+def test_where_free_clusters_are_discarded_they_come_first():
+    swap = probe(192, discard=True)
+    swap.take_slots(64)
+    give(swap, 3)
+    assert swap.take_slots(129) == [*range(64, 192), 3]
+    swap.check()
+
+
+STEPS = st.lists(st.one_of(st.integers(1, 70), st.lists(st.integers(0, 400), min_size=1, max_size=40)), max_size=40)
+
+
+@settings(max_examples=200, deadline=None)
+@given(slots=st.sampled_from([1, 64, 65, 130, 300]), discard=st.booleans(), steps=STEPS)
+def test_slots_are_those_of_the_rules_written_down_a_second_time(slots, discard, steps):
+    swap, rules = probe(slots, discard=discard), Slots(slots, 64, discard)
+    held = []
+    for step in steps:
+        if isinstance(step, int):
+            got = swap.take_slots(step)
+            assert got == rules.take(step)
+            held += got
+        else:
+            for place in step[: len(held)]:
+                slot = held.pop(place % len(held))
+                give(swap, slot)
+                rules.give(slot)
+        swap.check()
 
 
 def test_what_is_given_back_behind_the_cursor_is_found_again():
@@ -88,7 +146,7 @@ def test_a_last_short_cluster():
     assert swap.take_slots(2) == [64]
 
 
-class Slots(RuleBasedStateMachine):
+class Areas(RuleBasedStateMachine):
     """take, give, write and read with faults, beside a dict; every slot must hold what was last written for sure."""
 
     space: SwapProbe
@@ -154,8 +212,8 @@ class Slots(RuleBasedStateMachine):
         assert self.space.nr_used == len(self.held)
 
 
-TestSlots = Slots.TestCase
-TestSlots.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+TestAreas = Areas.TestCase
+TestAreas.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 
 
 @pytest.mark.parametrize("fault", [errno.EIO, errno.ENOSPC])

@@ -44,6 +44,8 @@ class Faults(Reclaim):
             tally = self.faults.setdefault(first, [0, 0])
             tally[0] += 1
             tally[1] += self.now - began
+        if write:
+            self.detach(entry.what)
         region = page // LEAF
         if region in vm.revoked:
             vm.revoked.discard(region)
@@ -53,7 +55,7 @@ class Faults(Reclaim):
         if leaf.huge:
             leaf.huge_accessed = True
         entry.accessed = True
-        vm.cached[page] = [entry.what, entry.writable and not leaf.shared]
+        vm.cached[page] = [entry.what, entry.writable and not leaf.shared and entry.what.backing is None]
         return OK
 
     def step(self, vm, page, write, kind, leaf, entry):
@@ -69,7 +71,6 @@ class Faults(Reclaim):
         if kind == "zero":
             return self.zero(vm, page)
         if kind == "reuse":
-            self.detach(entry.what)
             self.unshare(entry.what)
             entry.writable = True
         elif kind == "cached":
@@ -139,10 +140,9 @@ class Faults(Reclaim):
             self.now = max(self.now, self.device.read(self.now))
             self.count["swap_pages_in"] += 1
             self.stalled(began)
-        self.map(vm, leaf, index, frame, False, backing.number)
         backing.refs -= 1
+        self.map(vm, leaf, index, frame, backing.refs == 0, backing.number)
         if backing.refs or (backing.slot is not None and len(self.slots.taken) <= self.slots.slots // 2):
             backing.frame, frame.backing = frame, backing
         else:
-            leaf.entries[index].writable = True
             self.release(backing)

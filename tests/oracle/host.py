@@ -4,10 +4,10 @@ An entry is an object that names a frame or a backing; a leaf is a list of 512 o
 knows the set of entries that name it. The order in which pages go is one of the naive restatements that test the orders
 themselves. Free memory is one big integer, a bit per frame.
 
-What is exact, and compared digit for digit: for VMs without a guest, on a host without zpool and with at most one
-cluster of swap slots, *everything*: bytes of every page, event counters, frames by use (tables and
-records included), who is charged, simulated clocks, stall time and processor time by mechanism, what page sharing
-holds. Frame numbers and leaf numbers are modelled too, because the scanner walks the one and the harvest the other.
+What is exact, and compared digit for digit: for VMs without a guest, on a host without zpool, *everything*: bytes of
+every page, event counters, frames by use (tables and records included), who is charged, simulated clocks, stall time and
+processor time by mechanism, what page sharing holds. Frame numbers and leaf numbers are modelled too, because the scanner
+walks the one and the harvest the other.
 
 Not modelled: hosts with a zpool (what compresses to what is the codec's business), VMs with a guest, and snapshots.
 Those are held to their bytes by the tests of injected faults, and to themselves by those of determinism.
@@ -76,7 +76,7 @@ class Oracle(Faults):
 
     def host_bytes(self):
         """Of a frame: record, age, bits in the free map, place in the order; of 512: what compaction finds in them; of a
-        swap slot: a bit, and a cluster for all of them."""
+        swap slot: a bit; of 512 of them: a cluster."""
         frames, slots = self.config.memory, self.config.swap
         words = -(-frames // 64)
         groups = -(-words // 64)
@@ -86,7 +86,8 @@ class Oracle(Faults):
             + free_map * 8
             + -(-frames // LEAF) * 3
             + ORDER_BYTES[self.config.replacement](frames, slots + 4 * frames)
-            + (-(-slots // 64) * 8 + 16 if slots else 0)
+            + -(-slots // 64) * 8
+            + -(-slots // LEAF) * 16
         )
 
     def spend(self, mechanism, ns):

@@ -79,7 +79,7 @@ class Mapping:
 
     def release(self, backing):
         if backing.slot is not None:
-            self.slots.taken.remove(backing.slot)
+            self.slots.give(backing.slot)
         self.order.forget_key(backing.number)
         self.backings.give(backing.number)
 

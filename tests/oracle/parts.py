@@ -214,22 +214,51 @@ class Slab:
 
 
 class Slots:
-    """One cluster of swap slots: taken from where the last take ended, round and round."""
+    """Swap slots, one at a time, as Linux 6.18 takes and frees them: lists of clusters, and one cursor."""
 
-    def __init__(self, slots):
-        assert slots <= LEAF, "the oracle knows one cluster"
-        self.slots, self.next, self.taken = slots, 0, set()
+    def __init__(self, slots, cluster=LEAF, free_first=False):
+        self.slots, self.cluster, self.next, self.taken = slots, cluster, None, set()
+        self.free, self.nonfull, self.frag = list(range(-(-slots // cluster))), [], []
+        first, second = (self.free, self.nonfull) if free_first else (self.nonfull, self.free)
+        self.in_turn = (first, second, self.frag)
+
+    def members(self, cluster):
+        return range(cluster * self.cluster, min(self.slots, (cluster + 1) * self.cluster))
+
+    def file(self, cluster, where):
+        """To the end of this list, unless it is on it; None: on none."""
+        for each in self.in_turn:
+            if cluster in each and each is not where:
+                each.remove(cluster)
+        if where is not None and cluster not in where:
+            where.append(cluster)
+
+    def look(self, first):
+        """The first free slot from this one on to the end of its cluster."""
+        members = self.members(first // self.cluster)
+        found = next((slot for slot in members if slot >= first and slot not in self.taken), None)
+        self.taken |= set() if found is None else {found}
+        full = self.taken.issuperset(members)
+        self.file(first // self.cluster, None if full else self.frag)
+        self.next = None if found is None or full or found + 1 not in members else found + 1
+        return found
+
+    def take_one(self):
+        found = None
+        if self.next is not None:
+            members = self.members(self.next // self.cluster)
+            found = self.look(members[0] if self.taken.isdisjoint(members) else self.next)
+        if found is None:
+            found = self.look(next(each for each in self.in_turn if each).pop(0) * self.cluster)
+        return found
 
     def take(self, n):
-        got = []
-        while len(got) < n and len(self.taken) < self.slots:
-            self.next %= self.slots
-            while len(got) < n and self.next < self.slots:
-                if self.next not in self.taken:
-                    self.taken.add(self.next)
-                    got.append(self.next)
-                self.next += 1
-        return got
+        return [self.take_one() for _ in range(min(n, self.slots - len(self.taken)))]
+
+    def give(self, slot):
+        self.taken.remove(slot)
+        cluster = slot // self.cluster
+        self.file(cluster, self.free if self.taken.isdisjoint(self.members(cluster)) else self.nonfull)
 
 
 class Device:

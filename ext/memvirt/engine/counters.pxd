@@ -6,7 +6,7 @@ cdef enum Fault:
     FAULT_ZERO = 1              # nothing there yet: a frame of zeros
     FAULT_HUGE = 2              # the same, served with a whole 2 MiB block
     FAULT_COW = 3               # write to a frame that others map too: copy
-    FAULT_REUSE = 4             # write to a protected frame that nobody else maps any more: just make it writable
+    FAULT_REUSE = 4             # write to a frame protected for others that are gone: just make it writable
     FAULT_CACHED = 5            # the content is out, but a frame still caches it
     FAULT_SAME = 6              # same-filled: recreated from its value
     FAULT_ZPOOL = 7             # decompressed

@@ -127,7 +127,6 @@ def _of_run(run: Path, folder: Path, rerun: Rerun) -> Iterator[Check]:
     try:
         manifest, records = run_folder.read_manifest(run), run_folder.load(run)
         require_alike(records)
-        shown = run_folder.shown(run)
     except MemvirtError as error:
         yield Check(Standing.FAIL, "records", _relative(str(error), folder))
         return
@@ -144,16 +143,26 @@ def _of_run(run: Path, folder: Path, rerun: Rerun) -> Iterator[Check]:
     )
     if folder != run:
         yield from _made_again(run, folder)
-    for claim in claims.check(shown.claims, records):
-        yield claim.check
-    if not shown.claims:
-        yield skipped("claims", "nothing is claimed of this run")
+    yield from _claimed(run, folder, records)
     if rerun.count:
         suite = again.suite_of(folder, manifest, contents.SUITE)
         corpus = rerun.corpus or (str(folder / contents.PAGES) if os.path.exists(folder / contents.PAGES) else "")
         yield from again.run_again(
             manifest, records, rerun.count, suite, rerun.open_corpus, corpus or manifest.asked.corpus
         )
+
+
+def _claimed(run: Path, folder: Path, records: Sequence[Record]) -> Iterator[Check]:
+    """Each claim; one failed check where the file of claims cannot be read."""
+    try:
+        claimed = run_folder.shown(run).claims
+    except MemvirtError as error:
+        yield Check(Standing.FAIL, "claims", _relative(str(error), folder))
+        return
+    for claim in claims.check(claimed, records):
+        yield claim.check
+    if not claimed:
+        yield skipped("claims", "nothing is claimed of this run")
 
 
 def _made_again(run: Path, folder: Path) -> Iterator[Check]:

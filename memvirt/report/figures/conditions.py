@@ -17,13 +17,15 @@ from memvirt.report.figures.style import (
     dashed,
     figure,
     logarithm,
+    long_strokes,
+    marked_lines,
     number,
-    shaped,
 )
 from memvirt.report.summary import ratio_label
 
 PANEL = 380  # pixels beside each other, of all panels together
-SHARE = "format(100 - 100 / datum.value, '.6~r') + ' %'"  # of faults, from 1 / (1 - share)
+SHARE = "format(100 - 100 / datum.value, '.6~r')"  # per cent of faults, from 1 / (1 - share)
+ENDS = (1, 2, 5, 10, 20, 50, 100)  # per cent: where an axis of stalls may end
 
 
 def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
@@ -40,10 +42,11 @@ def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     constant = [kind for kind in kinds if len(times[kind]) == 1]
     shown = [kind for kind in kinds if kind not in constant] or kinds
     rows = [row for row in rows if row["kind"] in shown]
-    x = {**logarithm("over", "share of faults that took at most so long", 1, max(row["over"] for row in rows))}
-    x["axis"] = {"values": [2, 10, 100, 1000, 10**4, 10**5, 10**6], "labelExpr": SHARE}
+    x = {**logarithm("over", "share of faults that took at most so long, %", 1, max(row["over"] for row in rows))}
+    x["axis"] = {"values": [2, 10, 100, 1000, 10**4, 10**5, 10**6], "labelExpr": SHARE, "labelOverlap": "greedy"}
     y = logarithm("us", "µs", min(row["us"] for row in rows), max(row["us"] for row in rows))
-    encoding = {"x": x, "y": y, "color": coloured("preset", names, rows), "strokeDash": dashed("preset", names, rows)}
+    looks = {"color": coloured("preset", names, rows), "strokeDash": dashed("preset", names, rows)}
+    encoding = {"x": x, "y": y, **{name: long_strokes(channel) for name, channel in looks.items()}}
     mark = {"type": "line", "interpolate": "step-after"}
     view = {"mark": mark, "width": PANEL // len(runs), "height": 110, "encoding": encoding}
     header = {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start", "labelPadding": 2}
@@ -56,7 +59,8 @@ def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         + (f" Not drawn, for they always took as long: {flat}." if flat else "")
     )
     title = f"{scenes[0].name} at {ratio_label(ratio)}: fault latency"
-    return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view, row)})
+    key = f"{data.at_ratio(scenes, ratio)}; waiting included"
+    return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view, row)}, key)
 
 
 def fragmentation(scenes: Sequence[Scene], ratio: str) -> Figure | str:
@@ -66,13 +70,10 @@ def fragmentation(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         return f"no record at ratio {ratio_label(ratio)} says how free memory lies"
     names, runs = data.names_of(scenes), [scene.run for scene in scenes]
     blocks = [data.block_name(order) for order in range(max(row["order"] for row in rows) + 1)]
-    x = {"field": "block", "type": "ordinal", "sort": blocks, "title": "size of the block", "axis": {"labelAngle": -45}}
+    x: dict[str, Any] = {"field": "block", "type": "ordinal", "sort": blocks, "title": "size of the block"}
+    x["axis"] = {"labelAngle": -45, "labelOverlap": False}
     y = number("percent", "free memory it cannot use, %", domain=[0, 100])
-    color = coloured("preset", names, rows)
-    line = {"x": x, "y": y, "color": color, "strokeDash": dashed("preset", names, rows)}
-    point = {"x": x, "y": y, "color": color, "shape": shaped("preset", names, rows)}
-    layers = [{"mark": "line", "encoding": line}, {"mark": "point", "encoding": point}]
-    view = {"width": PANEL // len(runs), "height": 200, "layer": layers}
+    view = {"width": PANEL // len(runs), "height": 200, "layer": marked_lines(x, y, names, rows)}
     huge = sorted((row for row in rows if row["block"] == "2 MiB"), key=lambda row: row["percent"])
     told = (
         f"At ratio {ratio_label(ratio)}, at the end of the measured phase: of free memory, what lies in blocks too small "
@@ -83,7 +84,8 @@ def fragmentation(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         told += f" For 2 MiB: {huge[0]['preset']} {low} to {huge[-1]['preset']} {high}." if low != high else ""
         told += f" For 2 MiB: {low} of it under every preset." if low == high else ""
     title = f"{scenes[0].name} at {ratio_label(ratio)}: unusable free memory"
-    return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view)})
+    key = f"{data.at_ratio(scenes, ratio)}; lower is better"
+    return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
 
 
 OLDER = "its records hold no time line: they are of an older memvirt"
@@ -118,7 +120,7 @@ def memory(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         f"At ratio {ratio_label(ratio)}, {_one_seed(scenes)}. What the host's frames are used for; the uses add up to its "
         "memory. Backing records say where evicted pages are. Left of 0 VMs were filled and warmed up."
     )
-    return _over_time(scenes, ratio, rows, [area, _start()], "host memory by use", told)
+    return _over_time(scenes, ratio, rows, [area, _start()], ("host memory by use", ""), told)
 
 
 def stall(scenes: Sequence[Scene], ratio: str) -> Figure | str:
@@ -130,19 +132,22 @@ def stall(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         return f"no VM waited for memory at ratio {ratio_label(ratio)}"
     who = list(data.STALLS.values())
     rows, since = _in_a_fit_unit(rows)
+    end = next(end for end in ENDS if end >= min(100, max(row["percent"] for row in rows)))
+    looks = {"color": coloured("who", who, rows), "strokeDash": dashed("who", who, rows)}
     encoding = {
         "x": number("ms", since, zero=False, nice=False),
-        "y": number("percent", "stalled, %", domain=[0, 100]),
-        "color": coloured("who", who, rows),
-        "strokeDash": dashed("who", who, rows),
+        "y": number("percent", "stalled, %", domain=[0, end]),
+        **{name: long_strokes(channel) for name, channel in looks.items()},
     }
+    encoding["y"]["axis"] = {"tickCount": 3}
     line = {"mark": {"type": "line", "interpolate": "step-before"}, "encoding": encoding}
     told = (
         f"At ratio {ratio_label(ratio)}, {_one_seed(scenes)}. The share of simulated time in which at least one VM waited "
         "for memory, and in which all that had work did (some and full of Linux's PSI). Left of 0 VMs were filled and "
         "warmed up."
     )
-    return _over_time(scenes, ratio, rows, [line, _start()], "time spent waiting for memory", told)
+    short = f"\naxes of stalls end at {end} %" if end < 100 else ""
+    return _over_time(scenes, ratio, rows, [line, _start()], ("time spent waiting for memory", short), told)
 
 
 def _in_a_fit_unit(rows: Rows) -> tuple[Rows, str]:
@@ -159,15 +164,16 @@ def _start() -> dict[str, Any]:
 
 
 def _over_time(
-    scenes: Sequence[Scene], ratio: str, rows: Rows, layers: list[dict[str, Any]], what: str, told: str
+    scenes: Sequence[Scene], ratio: str, rows: Rows, layers: list[dict[str, Any]], what: tuple[str, str], told: str
 ) -> Figure:
     runs = [scene.run for scene in scenes]
     names = [name for name in data.names_of(scenes) if any(row["preset"] == name for row in rows)]
     header = {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start", "labelPadding": 2}
     row = {"field": "preset", "type": "nominal", "title": None, "sort": names, "header": header}
     view = {"width": PANEL // len(runs), "height": 60, "layer": layers}
-    title = f"{scenes[0].name} at {ratio_label(ratio)}: {what}"
-    return figure(title, told, PANEL, {"data": {"values": rows}, "spacing": 8, **by_run(runs, view, row)})
+    title = f"{scenes[0].name} at {ratio_label(ratio)}: {what[0]}"
+    key = f"{data.at_ratio(scenes, ratio)}; dots: measuring begins{what[1]}"
+    return figure(title, told, PANEL, {"data": {"values": rows}, "spacing": 8, **by_run(runs, view, row)}, key)
 
 
 def _one_seed(scenes: Sequence[Scene]) -> str:

@@ -9,16 +9,20 @@ from typing import Any
 from memvirt.report.figures import data, waterfall
 from memvirt.report.figures.data import Scene
 from memvirt.report.figures.style import (
+    CUT,
     GROUND,
     INK,
     LEAST_SPREAD,
+    LETTER,
+    LETTERS,
     Figure,
     Rows,
     by_run,
     coloured,
-    dashed,
+    cut,
     figure,
     logarithm,
+    marked_lines,
     number,
     ratio_axis,
     shaped,
@@ -33,7 +37,8 @@ HALO: dict[str, Any] = {
     "stroke": GROUND,
     "strokeWidth": 3,
 }  # behind a text, so that lines do not cross it
-FRONT_KEY = "numbers: memory promised / host memory; dashes: Pareto front"
+FRONT_KEY = f"numbers: memory promised / host memory; dashes: Pareto front\n{CUT}"
+NARROWEST = {"mib": 94, "cost": 57}  # points: the panels of savings in one column of a paper
 LABEL = (0.18, 0.08)  # of the width and height: how much of a panel a label takes
 
 
@@ -173,13 +178,15 @@ def savings(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     row = {"field": "preset", "type": "nominal", "title": None, "sort": names, "header": header}
     bare = {**row, "header": {**header, "labelExpr": "''"}}
     across = PANEL - 60
-    size = {"height": {"step": 13}}
+    size: dict[str, Any] = {"height": {"step": 13}}
+    size |= {"view": {"stroke": None}}  # no frame that numbers behind bars could cross
     amounts = {**size, "width": int(across * 0.62 / len(runs)), "layer": _bars(values, y, unit[0])}
     cost = {**size, "width": int(across * 0.38 / len(runs)), "layer": _cost_bars(values, y)}
     own = {"spacing": 12, "resolve": {"scale": {"y": "independent"}}}  # a preset shows the steps that it has
     view = {"hconcat": [{**by_run(runs, amounts, row), **own}, {**by_run(runs, cost, bare), **own}]}
     title = f"{scenes[0].name} at {ratio_label(ratio)}: what was saved, and its cost"
-    return figure(title, _savings_told(rows, ratio, unit), across, {"data": {"values": values}, **view})
+    key = f"{data.at_ratio(scenes, ratio)}; grey: what remains"
+    return figure(title, _savings_told(rows, ratio, unit), across, {"data": {"values": values}, **view}, key)
 
 
 def _labelled(row: dict[str, Any], unit: float) -> dict[str, Any]:
@@ -203,7 +210,7 @@ def _short(amount: float) -> str:
 
 def _bars(rows: Rows, y: dict[str, Any], unit: str) -> list[dict[str, Any]]:
     """The waterfall: bars from where the last one ended, with signed numbers."""
-    x = number("from", f"{unit} saved", domain=_room(rows, "from", "to"))
+    x = number("from", f"{unit} saved", domain=_room(rows, "label", NARROWEST["mib"], "from", "to"))
     signs = {"domain": ["saved", "spent", "net"], "range": ["var(--c2)", "var(--c1)", "var(--c6)"]}
     color = {"field": "sign", "type": "nominal", "scale": signs, "legend": None}
     tooltip = [{"field": "step"}, {"field": "amount", "title": unit, "format": ".4~f"}]
@@ -212,7 +219,7 @@ def _bars(rows: Rows, y: dict[str, Any], unit: str) -> list[dict[str, Any]]:
 
 
 def _cost_bars(rows: Rows, y: dict[str, Any]) -> list[dict[str, Any]]:
-    x = number("cost", "CPU s/GiB", domain=_room(rows, "cost"))
+    x = number("cost", "CPU s/GiB", domain=_room(rows, "cost_label", NARROWEST["cost"], "cost"))
     bare = {**y, "axis": {"labels": False, "ticks": False}}
     x["stack"] = None
     return [
@@ -228,10 +235,15 @@ def _text(y: dict[str, Any], x: dict[str, Any], at: str, label: str) -> dict[str
     }
 
 
-def _room(rows: Rows, *fields: str) -> list[float]:
-    """From zero, or the least value, to somewhat more than the largest: numbers stand behind bars."""
-    values = [row[field] for row in rows for field in fields]
-    return [min(0.0, *values), (max(values) * 1.3) or 1.0]
+def _room(rows: Rows, label: str, panel: float, *fields: str) -> list[float]:
+    """From zero, or the least value, to so much more than bars reach that the number behind each has room in a panel of
+    so many points."""
+    low = min(0.0, *(row[field] for row in rows for field in fields))
+    high = 0.0
+    for row in rows:
+        share = min(0.6, (len(row[label]) + 1) * LETTER * LETTERS / panel)
+        high = max(high, (max(row[field] for field in fields) - share * low) / (1 - share))
+    return [low, high or 1.0]
 
 
 def _unit(rows: Rows) -> tuple[str, float]:
@@ -250,9 +262,9 @@ def _savings_told(rows: Rows, ratio: str, unit: tuple[str, float]) -> str:
         f"At ratio {ratio_label(ratio)}, at the end of the measured phase. Bars add up from the left, mechanism by "
         "mechanism (merged: zero pages, pages of one VM, pages of several); metadata is taken off, and the last bar is "
         f"what remains: {sums} {unit[0]}. Beside it, simulated processor seconds of the measured phase for each GiB: the "
-        "scanner's for what was merged, compression's and decompression's, swap's, cloning's and the balloon's. Faults, "
-        "copies and looking for victims belong to no one mechanism and are not in it; a step below 1 % of what was saved "
-        "has no cost."
+        "scanner's for what was merged (one cost, of the three steps together), compression's and decompression's, "
+        "swap's, cloning's and the balloon's. Faults, copies and looking for victims belong to no one mechanism and are "
+        "not in it; a step below 1 % of what was saved has no cost."
     )
 
 
@@ -267,10 +279,7 @@ def miss_ratios(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     x |= {"axis": {"format": "~%", "values": sizes}}
     x["scale"]["domain"] = [sizes[0], max(sizes[-1], sizes[0] * 1.01)]
     y = number("value", "requests that missed, %")
-    color = coloured("preset", names, rows)
-    line = {"x": x, "y": y, "color": color, "strokeDash": dashed("preset", names, rows)}
-    point = {"x": x, "y": y, "color": color, "shape": shaped("preset", names, rows), "tooltip": _told(rows[0])}
-    layers = [{"mark": "line", "encoding": line}, {"mark": "point", "encoding": point}]
+    layers = marked_lines(x, y, names, rows, _told(rows[0]))
     view = {"width": PANEL // len(runs), "height": 260, "layer": layers}
     hardest = sorted((row for row in rows if row["ratio"] == sizes[0]), key=lambda row: row["value"])
     optimum = [row.preset for row in scenes[0].groups[0].rows if row.role == "baseline"]
@@ -310,7 +319,9 @@ def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     view = {"width": PANEL // len(runs), "height": {"step": 22}, "layer": layers}
     title = f"{scenes[0].name} at {ratio_label(ratio)}: {column.title} by seed"
     told = f"{column.title.capitalize()} at ratio {ratio_label(ratio)} {_seeds_told(rows, seeds)}"
-    return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view)})
+    line = "; line: 95 % interval" if seeds >= MIN_SEEDS else ""
+    key = f"{data.at_ratio(scenes, ratio)}\nstroke: a seed; diamond: their mean{line}{cut(x)}"
+    return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
 
 
 def _seeds_told(rows: Rows, seeds: int) -> str:

@@ -19,7 +19,7 @@ from memvirt.report.escape import plain
 from memvirt.report.figures.style import Rows
 from memvirt.report.runs import Run
 from memvirt.report.statistics import MIN_SEEDS, Interval, mean_interval
-from memvirt.report.summary import Group, Row
+from memvirt.report.summary import Group, Row, ratio_label
 from memvirt.report.verdict import Score, front
 from memvirt.results.derived import fault_latencies
 from memvirt.results.manifest import Asked
@@ -121,6 +121,12 @@ def telling_ratio(scenes: Sequence[Scene]) -> str:
 
     pressed = [ratio for ratio in ratios(scenes) if float(ratio) > 1] or ratios(scenes)
     return max(pressed, key=lambda ratio: (finished(ratio), float(ratio)))
+
+
+def at_ratio(scenes: Sequence[Scene], ratio: str) -> str:
+    """What the ratio in a title is of: a line of the key."""
+    whole = "memory / pages of the trace" if scenes[0].simulated else "memory promised / host memory"
+    return f"{ratio_label(ratio)}: {whole}"
 
 
 def missing(scenes: Iterable[Scene], ratio: str | None = None) -> str:

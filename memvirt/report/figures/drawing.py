@@ -18,12 +18,11 @@ from importlib import import_module
 from typing import Any
 
 from memvirt.errors import ConfigError
-from memvirt.report.figures.style import GROUND, IN_PRINT, LETTERS, PAPER, PRINT_NAME_LIMIT, Figure, in_print
+from memvirt.report.figures.style import GROUND, IN_PRINT, LETTER, LETTERS, PAPER, PRINT_NAME_LIMIT, Figure, in_print
 
 FORMATS = ("svg", "pdf", "png", "json")
 WIDTHS = {1: 240, 2: 504}  # points: a column of ACM's and IEEE's two, and both with the gap between them
 DOTS_PER_INCH = 300
-LETTER = 0.6  # of its size: how wide a letter is
 NEAR = 0.5  # points: a figure as wide as that is as wide as was asked for
 LEAST_PANEL = 0.2  # of its width: a panel gets no narrower, however long names are
 IDENTIFIER = re.compile(r'(id="|url\(#|href="#)(clip|gradient_?)(\d+)')
@@ -69,20 +68,22 @@ def sized(figure: Figure, width: int) -> Figure:
 
 def legend_columns(figure: Any, width: int) -> int:
     """How many names of its legends stand beside each other, four at most."""
-    longest = max((len(name) for name in _legend_names(figure)), default=1)
-    each = min(longest * LETTER * LETTERS, PRINT_NAME_LIMIT) + 3 * LETTERS
+    longest = max((len(name) for names in _legends(figure, "values") for name in names), default=1)
+    stroke = max(_legends(figure, "symbolSize"), default=0) ** 0.5
+    each = min(longest * LETTER * LETTERS, PRINT_NAME_LIMIT) + 3 * LETTERS + stroke
     return max(1, min(4, int(width / each)))
 
 
-def _legend_names(part: Any) -> Iterator[str]:
+def _legends(part: Any, key: str) -> Iterator[Any]:
+    """What the legends of a specification have under a key."""
     if isinstance(part, Mapping):
         legend = part.get("legend")
-        yield from legend["values"] if isinstance(legend, Mapping) else ()
-        for key, each in part.items():
-            yield from _legend_names(each) if key != "data" else ()
+        yield from [legend[key]] if isinstance(legend, Mapping) and key in legend else []
+        for name, each in part.items():
+            yield from _legends(each, key) if name != "data" else ()
     elif isinstance(part, list):
         for each in part:
-            yield from _legend_names(each)
+            yield from _legends(each, key)
 
 
 def _stretched(spec: Any, factor: float) -> Any:

@@ -7,12 +7,11 @@ slowest but one). A level is what the suite calls its groups of VMs; where there
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from memvirt.report.escape import plain
 from memvirt.report.figures import data
 from memvirt.report.figures.data import Scene
-from memvirt.report.figures.style import Figure, Rows, by_run, coloured, dashed, figure, number, ratio_axis, shaped
+from memvirt.report.figures.style import Figure, Rows, by_run, cut, figure, marked_lines, number, ratio_axis
 
 PANEL = 380  # pixels beside each other, of all panels together
 METRIC = "slowdown_p99"
@@ -37,17 +36,15 @@ def levels(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         there = [name for name in names if any(row["preset"] == name for row in rows)]
         x = {"field": "preset", "type": "nominal", "title": None, "sort": there, "axis": {"labelAngle": 0}}
     y = ratio_axis(rows, "value", "slowdown p99, ×")
-    color = coloured("preset", names, rows)
-    line = {"x": x, "y": y, "color": color, "strokeDash": dashed("preset", names, rows)}
-    point = {"x": x, "y": y, "color": color, "shape": shaped("preset", names, rows)}
-    joined = [{"mark": "line", "encoding": line}] if len(ratios) > 1 else []
-    layers: list[dict[str, Any]] = [*joined, {"mark": "point", "encoding": point}]
+    layers = marked_lines(x, y, names, rows)
+    if len(ratios) == 1:
+        layers = layers[-1:]  # nothing to join
     view = {"width": PANEL // len(runs), "height": 110, "layer": layers}
     header = {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start", "labelPadding": 2}
     row = {"field": "level", "type": "nominal", "title": None, "sort": found, "header": header}
     title = f"{scenes[0].name}{f' at {ratios[0]:.2f}' if len(ratios) == 1 else ''}: slowdown by service level"
     panels = by_run(runs, view, row if len(found) > 1 else None)
-    return figure(title, _told(rows, scenes), PANEL, {"data": {"values": rows}, **panels}, KEY)
+    return figure(title, _told(rows, scenes), PANEL, {"data": {"values": rows}, **panels}, KEY + cut(y))
 
 
 def _of_levels(scene: Scene) -> Rows:

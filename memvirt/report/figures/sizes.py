@@ -11,7 +11,7 @@ from memvirt.experiment.sizing import LOST
 from memvirt.report.escape import plain
 from memvirt.report.figures import data
 from memvirt.report.figures.data import Scene
-from memvirt.report.figures.style import INK, Figure, Rows, by_run, coloured, dashed, figure, number, shaped
+from memvirt.report.figures.style import INK, Figure, Rows, by_run, figure, marked_lines, number
 
 PANEL = 380  # pixels beside each other, of all panels together
 BEYOND = (
@@ -32,15 +32,15 @@ def capacity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         "axis": {"tickMinStep": 1, "format": "d"},
     }
     y = number("value", "slowdown, ×", zero=False)
-    place = {"x": x, "y": y, "color": coloured("preset", names, rows)}
-    looks = {"shape": shaped("preset", names, rows), "tooltip": _tooltip()}
+    *lines, points = marked_lines(x, y, names, rows, _tooltip())
+    reach = {"x": x, "color": points["encoding"]["color"], "y": {**y, "field": "low"}, "y2": {"field": "high"}}
     ring = {"type": "point", "shape": "circle", "filled": False, "size": 160, "color": INK, "strokeWidth": 1}
     limit = {**y, "field": "limit", "aggregate": "max"}  # one line, though every row has it
     layers: list[dict[str, Any]] = [
         {"mark": {"type": "rule", "color": INK, "strokeDash": [3, 3]}, "encoding": {"y": limit}},
-        {"mark": "line", "encoding": {**place, "strokeDash": dashed("preset", names, rows)}},
-        {"mark": "rule", "encoding": {**place, "y": {**y, "field": "low"}, "y2": {"field": "high"}}},
-        {"mark": {"type": "point", "opacity": 1}, "encoding": {**place, **looks}},
+        *lines,
+        {"mark": "rule", "encoding": reach},
+        points,
         {"transform": [{"filter": {"field": "answer", "equal": True}}], "mark": ring, "encoding": {"x": x, "y": y}},
     ]
     view = {"width": PANEL // len(runs), "height": 130, "layer": layers}

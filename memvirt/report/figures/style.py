@@ -21,7 +21,8 @@ Rows = list[dict[str, Any]]
 
 COLOURS = 8
 WIDE_SPREAD = 10  # of ratios, largest to least: from here on their axis is logarithmic
-LEAST_SPREAD = 0.02  # of the least value: an axis spans no less
+LEAST_SPREAD = 0.002  # of the least value: an axis spans no less
+CUT = "axes begin near the least value, not at 0"
 DECADES = 2  # of a logarithmic axis: of more only powers of ten are marked
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 DASHES = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3], [1, 3], [6, 2, 1, 2, 1, 2])
@@ -40,18 +41,20 @@ PAPER = {
 }
 INK, FAINT, GROUND = "var(--ink)", "var(--faint)", "var(--ground)"
 FONT = "Liberation Sans"  # of the drawing library, so that figures are the same everywhere
+STROKE = 480  # of a legend: the square of how long a dashed stroke is, in pixels
 NAME_LIMIT = 150  # pixels of a name in an axis or a legend, then it ends with three dots
 PRINT_NAME_LIMIT = 90
 LETTERS = 7  # points, in print
+LETTER = 0.6  # of its size: how wide a letter is
 
 
 def figure(title: str, description: str, across: int, view: Mapping[str, Any], key: str = "") -> Figure:
-    """A specification: what it shows in a title, how to read its marks in the line below (`key`), what it says in a
+    """A specification: what it shows in a title, how to read its marks in the lines below (`key`), what it says in a
     description, and the view itself, its rows inside."""
     runs = len({row["run"] for row in view["data"]["values"]})
     return {
         "$schema": SCHEMA,
-        "title": {"text": title, "anchor": "start", **({"subtitle": key} if key else {})},
+        "title": {"text": title, "anchor": "start", **({"subtitle": key.split("\n")} if key else {})},
         "description": description,
         "usermeta": {"across": across, "runs": runs},
         **view,
@@ -76,6 +79,35 @@ def shaped(field: str, names: Sequence[str], rows: Rows, title: str | None = Non
 def dashed(field: str, names: Sequence[str], rows: Rows, title: str | None = None) -> dict[str, Any]:
     """Dashes by a field, shifted as shapes are."""
     return _channel(field, names, [_shifted(DASHES, i) for i in range(len(names))], rows, title)
+
+
+def marked_lines(
+    x: Figure, y: Figure, names: Sequence[str], rows: Rows, tooltip: Sequence[Mapping[str, Any]] = ()
+) -> list[Figure]:
+    """Layers of dashed lines, one for each preset, and of shapes on them, the last. Lines have their looks by value and no
+    legend: in a legend of both, the outlines of shapes would be dashed and look broken."""
+    there, told = {row["preset"] for row in rows}, {"tooltip": list(tooltip)} if tooltip else {}
+    lines = [
+        {
+            "transform": [{"filter": {"field": "preset", "equal": name}}],
+            "mark": {"type": "line", "color": colour(i), "strokeDash": _shifted(DASHES, i)},
+            "encoding": {"x": x, "y": y},
+        }
+        for i, name in enumerate(names)
+        if name in there
+    ]
+    looks = {"color": coloured("preset", names, rows), "shape": shaped("preset", names, rows)}
+    return [*lines, {"mark": {"type": "point", "opacity": 1}, "encoding": {"x": x, "y": y, **looks, **told}}]
+
+
+def long_strokes(channel: Figure) -> Figure:
+    """The channel of a dashed line, the strokes of its legend as long as it takes to see a dash."""
+    return {**channel, "legend": {**channel["legend"], "symbolType": "stroke", "symbolSize": STROKE}}
+
+
+def cut(axis: Figure) -> str:
+    """A line of a key that says where a linear axis begins; "" of a logarithmic one, whose ticks say it."""
+    return "" if axis["scale"].get("type") == "log" else f"\n{CUT}"
 
 
 def _shifted(kinds: Sequence[Any], index: int) -> Any:

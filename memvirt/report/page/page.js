@@ -35,6 +35,8 @@ const spaced = (part) => {
     [key, key === "height" && value.step ? { step: Math.max(STEP, value.step) } : key === "encoding" ? value : spaced(value)]));
 };
 
+const strokes = (part) => part !== null && typeof part === "object"
+  && (Boolean(part.legend && part.legend.symbolSize) || Object.entries(part).some(([key, each]) => key !== "data" && strokes(each)));
 const longest = (part) => {
   if (part === null || typeof part !== "object") return 1;
   const own = part.legend && part.legend.values ? part.legend.values.map((name) => name.length) : [];
@@ -79,9 +81,9 @@ async function draw(place) {
     spec = stacked(spec);
     across = nominal / runs;
   }
-  const letters = 7.5 * Math.min(20, longest(spec)) + 36;
+  const letters = 7.5 * Math.min(20, longest(spec)) + (strokes(spec) ? 58 : 36);
   const columns = Math.max(1, Math.min(4, Math.floor((room - 40) / letters)));
-  const limit = room < NARROW ? 105 : 150;
+  const limit = room < NARROW ? 115 : 150;
   const own = { ...config, legend: { ...config.legend, columns }, axis: { ...config.axis, labelLimit: limit } };
   let drawn = await embed(place, spec, own);
   for (let turn = 0; turn < 3; turn += 1) {

@@ -3,7 +3,7 @@
 Each part checks itself (frames, leaves, records, stores, orders); here are the invariants that hold between them:
 
   entries -> frames     refs = entries that name the frame; the reverse map holds exactly those sites, each once
-  write permission      a writable entry names a frame with one reference, not merged, without a clean copy
+  write permission      a writable entry names a frame with one reference, not merged; what is cached as writable is dirty
   entries -> backings   refs of a record = entries that name it; cached <=> its frame names it back
   stores                swap slots in use and zpool objects = records of that kind; an object's owner is the record that
                         names it; users of a slot on guests' disks = disks with a place there
@@ -117,10 +117,9 @@ cdef int _count_entries(Engine engine, uint32_t *frame_refs, uint32_t *backing_r
                 record = &engine.frames.frame[where]
                 if record.state != FRAME_GUEST and not record.flags & FRAME_ZERO:
                     raise InvariantError(f"leaf {id} entry {i}: frame {where} is in state {record.state}, not a guest's")
-                if entry & PTE_WRITABLE and (record.refs != 1 or record.flags & (FRAME_STABLE | FRAME_ZERO)
-                                             or record.backing != NONE):
+                if entry & PTE_WRITABLE and (record.refs != 1 or record.flags & (FRAME_STABLE | FRAME_ZERO)):
                     raise InvariantError(f"leaf {id} entry {i}: writable, yet frame {where} has refs {record.refs} "
-                                         f"flags {record.flags} backing {record.backing}")
+                                         f"flags {record.flags}")
             elif entry & PTE_BACKED:
                 if where >= mapping.backings.records.end():
                     raise InvariantError(f"leaf {id} entry {i}: backing {where} does not exist")
@@ -323,9 +322,10 @@ cdef int _check_translations(Engine engine, Vm vm) except -1:
         if not at.entry & PTE_ACCESSED:
             raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached, but the entry has no accessed mark")
         if cached & TC_WRITABLE and view.writes[vpn >> LEAF_SHIFT]:
-            if not at.entry & PTE_WRITABLE or at.leaf.nr_holders > 1:
+            if not at.entry & PTE_WRITABLE or at.leaf.nr_holders > 1 or mapping.is_clean(at.entry & PTE_WHERE):
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable; entry {at.entry:#x}, "
-                                     f"{at.leaf.nr_holders} holders")
+                                     f"{at.leaf.nr_holders} holders, "
+                                     f"backing {mapping.frames.frame[at.entry & PTE_WHERE].backing}")
             if vm.guest is not None and not vm.guest.may_write(gfn):
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable, but the guest wants to see writes")
     return 0

@@ -8,7 +8,7 @@ from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, gfn_t, hfn_t, leaf
 #   0        1 = BACKED           spare   backing id
 #   0        0                            (all zero: NONE, nothing was ever here)
 #
-# Dirty needs no bit: write permission is granted only after the frame was detached from its clean copy.
+# Dirty needs no bit: a page is clean while its frame names the backing record that it equals (see mapping).
 cdef enum:
     PTE_PRESENT = 0x80000000
     PTE_WRITABLE = 0x40000000       # absent entries: PTE_BACKED

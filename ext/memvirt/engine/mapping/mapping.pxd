@@ -5,7 +5,7 @@ from ..replacement.order cimport Order
 from ..simtime cimport Clock
 from ..stores.swapspace cimport SwapSpace
 from ..stores.zpool cimport Zpool
-from ..types cimport backing_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
+from ..types cimport NONE, backing_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
 from .ages cimport Ages
 from .backing cimport Backing, Backings
 from .charges cimport Charges
@@ -52,6 +52,15 @@ cdef class Mapping:
     cdef bint _keeps_copy(self, Backing *backing) noexcept nogil
     cdef bint sole(self, hfn_t frame) noexcept nogil
     cdef int own(self, leaf_t leaf, uint32_t index) except -1 nogil
+
+    cdef inline bint is_clean(self, hfn_t frame) noexcept nogil:
+        """True if the frame still equals its backing record."""
+        return self.frames.frame[frame].backing != NONE
+
+    cdef inline int dirty(self, hfn_t frame) except -1 nogil:
+        """A writable page is written: what it was a clean copy of goes, if no other entry names it."""
+        return self._detach(frame) if self.is_clean(frame) else 0
+
     cdef int break_cow(self, vmid_t vm, leaf_t leaf, uint32_t index, hfn_t copy) except -1 nogil
     cdef int lost_sites(self, hfn_t frame, site_t near=*) except -1 nogil
     cdef int unmap(self, leaf_t leaf, uint32_t index) except -1 nogil

@@ -9,9 +9,10 @@ change together:
   cached translations      may allow no more than entry, leaf and frame allow together
   recency                  a guest frame that may be reclaimed is in the replacement order, exactly once
 
-Write permission. An entry is writable only if its frame has one reference, is not merged (stable), and equals no backing
-record (it is dirty: `own` detached it). A leaf with several holders makes everything under it read-only. So a clone is
-made by adding holders, and no entry is touched.
+Write permission. An entry is writable only if its frame has one reference and is not merged (stable). A leaf with several
+holders makes everything under it read-only. So a clone is made by adding holders, and no entry is touched. A writable page
+may still equal its backing record: it is clean, and no translation that may write is cached of it. So its first write comes
+by here (`dirty`), as hardware sets the dirty bit: a walk of the tables, no fault (do_swap_page maps such a page writable).
 
 A pin belongs to a page of a VM, and the frame behind it: nothing evicts, merges, moves or shares that frame, so it has
 one entry, under a leaf that nobody else holds. A clone gets a copy of it at once, as a forked process does on Linux.
@@ -199,7 +200,10 @@ cdef class Mapping:
         self.rmap.add(frame, id * LEAF_ENTRIES + index)
         backing.refs -= 1
         leaf.entries[index] = PTE_PRESENT | frame
-        return self.own(id, index) if ahead and not self._keeps_copy(backing) else 0
+        if not ahead or backing.refs:
+            return 0
+        leaf.entries[index] |= PTE_WRITABLE
+        return 0 if self._keeps_copy(backing) else self._detach(frame)
 
     cdef bint _keeps_copy(self, Backing *backing) noexcept nogil:
         cdef bint swapped = self.backings.kind(backing) == BACKING_SWAP
@@ -222,7 +226,8 @@ cdef class Mapping:
         """The entry names a backing whose bytes have just been put into a freshly taken guest frame: map that.
 
         The record stays, cached by the frame, for other entries, or as a clean copy on swap of which at most half is in
-        use (Linux's vm_swap_full). Else its space is worth more than the copy: it goes, and the page counts as dirty.
+        use (Linux's vm_swap_full). Else its space is worth more than the copy: it goes, and the page counts as dirty. Where
+        no other entry names the record the page is this one's own, to be written too.
         """
         cdef Leaf *leaf = self.leaves.at(id)
         cdef Backing *backing = self.backings.at(backing_id)
@@ -232,11 +237,12 @@ cdef class Mapping:
         leaf.entries[index] = PTE_PRESENT | frame
         backing.refs -= 1
         self._order_in(frame, backing_id)
+        if backing.refs == 0:
+            leaf.entries[index] |= PTE_WRITABLE
         if self._keeps_copy(backing):
             self.backings.cache_in(backing_id, frame)
             self.frames.frame[frame].backing = backing_id
             return 0
-        leaf.entries[index] |= PTE_WRITABLE
         return self.release_backing(backing_id)
 
     cdef bint sole(self, hfn_t frame) noexcept nogil:
@@ -247,11 +253,10 @@ cdef class Mapping:
         return record.refs == 1 and not record.flags & FRAME_ZERO
 
     cdef int own(self, leaf_t id, uint32_t index) except -1 nogil:
-        """Make the entry of a sole frame writable: it is dirty from now on, and merged no more."""
+        """Make the entry of a sole frame writable: it is merged no more."""
         cdef Leaf *leaf = self.leaves.at(id)
         cdef hfn_t frame = leaf.entries[index] & PTE_WHERE
         assert self.sole(frame)
-        self._detach(frame)
         self._unmerge(frame)
         leaf.entries[index] |= PTE_WRITABLE
         return 0

@@ -4,8 +4,8 @@ A hit is one look-up and one permission test. What is cached implies what the ta
 
   valid     the entry is present, names this frame and has its accessed mark set
             (clearing the mark drops the translation of every holder, as a TLB flush does)
-  writable  and the page may be written in place: no other entry names the frame, no other VM holds its leaf, and the
-            frame has been detached from any clean copy (dirty)
+  writable  and the page may be written in place: no other entry names the frame, no other VM holds its leaf, and it is
+            dirty already: the frame equals no backing record
 
 Cloning a busy parent must take its cached write permission away without walking a cache of millions of entries:
 `revoke_writes` clears one byte per 2 MiB. A write finds the byte clear, and `settle_writes` then clears the stale

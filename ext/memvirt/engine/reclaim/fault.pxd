@@ -58,6 +58,7 @@ cdef class Faults:
 
     # OK: the access is served and access.at says by what. Else why it cannot be.
     cdef int _serve(self, Access *access) except -1 nogil
+    cdef int _noted(self, Access *access) except -1 nogil
     # Looks at the tables and names the fault.
     cdef Fault classify(self, Access *access) noexcept nogil
     # Steps. OK: the entry serves the access now; AGAIN: classify again, for more may be needed.

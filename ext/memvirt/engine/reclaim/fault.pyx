@@ -7,6 +7,9 @@
     present, not writable         write     REUSE   nobody else names the frame     COW    copy
     present                       else      NONE    only the translation was missing: a refill
 
+A page that has come back and is nobody else's is writable. Its first write is no fault, and gives up the copy in its slot.
+REUSE is what sharing leaves behind: the page was protected for others, of a clone or a merge, that have gone.
+
 A leaf that other VMs hold is copied before the first write below it; that is a step of the fault, not a fault of its own.
 
 A fault is a value, an Access: which page of which VM, read or write, and what the tables say of it. It goes through
@@ -23,14 +26,14 @@ from memvirt.errors import StoreError
 
 from ..mapping.backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL,
                                 Backing, BackingKind)
-from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
+from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
                          FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
                          WALL_EVERY, Fault, hist_add)
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_PINNED
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
 from .reclaim cimport Reclaim
 from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t,
-                      int64_t, leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
+                      int64_t, leaf_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
 cdef extern from "mapping/access.h" nogil:
     uint32_t mv_word(uint32_t vpn)
@@ -95,7 +98,8 @@ cdef class Faults:
         if not self.mapping.tcache.view[vm].writes[vpn >> LEAF_SHIFT]:
             self.mapping.tcache.settle_writes(vm, vpn >> LEAF_SHIFT)
         self.tables.translate(vm, vpn, access.at.id, access.at.index,
-                              may_write and access.at.entry & PTE_WRITABLE != 0 and not access.shared)
+                              may_write and access.at.entry & PTE_WRITABLE != 0 and not access.shared
+                              and not self.mapping.is_clean(access.at.entry & PTE_WHERE))
         return OK
 
     cdef int reach(self, vmid_t vm, gfn_t gfn, bint write, hfn_t *frame) except -1 nogil:
@@ -118,7 +122,7 @@ cdef class Faults:
         if kind == FAULT_NONE:
             self.clock.spend(CPU_ACCESS, self.clock.costs.refill)
             self.meter.ev.tcache_refills += 1
-            return OK
+            return self._noted(access)
         if self.ticks[<int>kind] % WALL_EVERY == 0:
             wall = mv_wall_ns()
         self.ticks[<int>kind] += 1
@@ -139,7 +143,11 @@ cdef class Faults:
         hist_add(&self.meter.sim[<int>first], self.clock.now - began)
         if wall:
             hist_add(&self.meter.wall[<int>first], mv_wall_ns() - wall)
-        return OK
+        return self._noted(access)
+
+    cdef int _noted(self, Access *access) except -1 nogil:
+        """OK: the entry serves the access. If that is a write, the page is dirty from now on."""
+        return self.mapping.dirty(access.at.entry & PTE_WHERE) if access.write else OK
 
     cdef int _step(self, Access *access, Fault kind) except -1 nogil:
         """One step towards FAULT_NONE."""
@@ -278,8 +286,6 @@ cdef class Faults:
         """Put the bytes of a backing into a frame, checked; on failure the frame is given back and StoreError raised."""
         cdef Backing *backing = self.mapping.backings.at(id)
         cdef BackingKind kind = self.mapping.backings.kind(backing)
-        cdef const uint8_t *payload
-        cdef uint32_t payload_bytes
         cdef int64_t began = self.clock.now
         cdef bint counts = not self.reclaim.stalls.as_linux or self.mapping.order.thrashes(id)
         cdef int outcome
@@ -288,9 +294,7 @@ cdef class Faults:
             self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
             return OK
         if kind == BACKING_ZPOOL:
-            payload = self.mapping.zpool.view(self.mapping.backings.where(backing), &payload_bytes)
-            outcome = self.content.expand(frame, payload, payload_bytes)
-            self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
+            outcome = self.reclaim.shrinker.load(self.mapping.backings.where(backing), frame)
         else:
             outcome = self.reclaim.readahead.read(access.vm, access.gfn, id, frame)
         self.reclaim.stalls.note(began, self.clock.now, counts)

@@ -1,19 +1,27 @@
-"""Which slots of a swap area are taken, and which come next.
+"""Which slots of a swap area are taken, and which come next: as Linux 6.18 chooses them (mm/swapfile.c).
 
-Slots are found by cluster, as Linux's swap allocator does (SWAPFILE_CLUSTER, 512 slots with huge-page swap): a cluster
-is filled from its first slot to its last, so that pages evicted together are written, and read again, by one call.
-Each cluster is in one of four states:
+Slots are found by cluster (SWAPFILE_CLUSTER, 512 slots with huge-page swap). A cluster is looked through once, from its
+first slot to its last, so that pages evicted together lie together where there is room for them. Each cluster is in one
+of four states, and those that have room are on a list of that name, first in, first out:
 
-    FREE ──► CURRENT ──► PARTIAL ◄──► FULL        the CURRENT one is left at its end: FULL, or PARTIAL or FREE if
-      ▲                    │           │          slots were given back behind the cursor meanwhile
-      └────────────────────┴───────────┘          the last slot given back: FREE
+    FREE      no slot is used
+    NONFULL   a slot has come back since one was last taken: worth looking through again
+    FRAG      taken from last: what is free in it lies where nobody has looked since, and is few
+    FULL      on no list
 
-The next one is the head of the free list; without any, the head of the partial list. Both are first in, first out: no
-slot depends on anything but the order of the calls. A take looks at each slot of a cluster once per visit, and every
-cluster visited has a free slot, so the cost per slot is constant.
+    take: the cluster becomes FRAG, or FULL (relocate_cluster)      give: it becomes NONFULL, or FREE (partial_free_cluster)
 
-Invariants: the bits set = nr_used = the sum of the clusters' `used`; exactly the FREE clusters are on the free list and
-the PARTIAL ones on the partial list; at most one is CURRENT.
+The cursor is the slot after the last one taken, if that lies in its cluster and this is not full. A take goes on from
+there; in a cluster that has become free, from its beginning. Where nothing is left behind the cursor, the next cluster is
+the oldest NONFULL one, else the oldest FREE one, else the oldest FRAG one (cluster_alloc_swap_entry). So the used part of
+the area stays small, and pages that are written again fill holes: what went out together comes to lie apart. Where free
+clusters are discarded, free ones come first, and so they did on all devices until 6.17 ("mm, swap: prefer nonfull over free
+clusters"). A kernel has a cursor for each processor (one for all on a device that rotates); there is one here.
+
+No slot depends on anything but the order of the calls. A take looks at each slot of a cluster once per visit, and every
+cluster visited from its beginning has a free slot.
+
+Invariants: the bits set = nr_used = the sum of the clusters' `used`; a cluster is on the list of its state.
 """
 
 from libc.stdlib cimport calloc, free, realloc
@@ -25,20 +33,24 @@ from memvirt.errors import InvariantError
 
 
 cdef class Slots:
-    """nr_slots slots, none of them taken, in clusters of cluster_slots."""
+    """nr_slots slots, none of them taken, in clusters of cluster_slots. free_first: free clusters come before those that
+    are partly used."""
 
-    def __cinit__(self, uint32_t nr_slots, uint32_t cluster_slots):
+    def __cinit__(self, uint32_t nr_slots, uint32_t cluster_slots, bint free_first=False):
         cdef uint32_t i
         self.nr_slots = nr_slots
         self.cluster_slots = cluster_slots
         self.nr_clusters = (nr_slots - 1) // cluster_slots + 1
+        self.free_first = free_first
         self._used = <uint64_t *>calloc((<size_t>nr_slots + 63) // 64, sizeof(uint64_t))
         self._cluster = <Cluster *>calloc(self.nr_clusters, sizeof(Cluster))
         if self._used == NULL or self._cluster == NULL:
             raise MemoryError(f"the map of {nr_slots} swap slots")
-        self._free.head = self._free.tail = self._partial.head = self._partial.tail = self._current = NONE
+        for i in range(NR_CLUSTER_LISTS):
+            self._list[i].head = self._list[i].tail = NONE
+        self._next = NONE
         for i in range(self.nr_clusters):
-            append(self._cluster, &self._free, i)
+            append(self._cluster, &self._list[<int>CLUSTER_FREE], i)
 
     def __dealloc__(self):
         free(self._used)
@@ -62,20 +74,20 @@ cdef class Slots:
         memset(self._used + words, 0, (wanted - words) * sizeof(uint64_t))
         self.nr_slots += slots
         self.nr_clusters = clusters
-        if self._cluster[last].state == CLUSTER_FULL:   # it may have been cut short by the end
-            self.file_cluster(last)
+        if self._cluster[last].state == CLUSTER_FULL and not self._is_full(last):   # it was cut short by the end
+            self._file(last, CLUSTER_FRAG)
         for i in range(last + 1, clusters):
             self._cluster[i].used = 0
-            self.file_cluster(i)
+            self._cluster[i].state = CLUSTER_FREE
+            append(self._cluster, &self._list[<int>CLUSTER_FREE], i)
         return 0
 
     cdef void cut(self, uint32_t least) noexcept nogil:
         cdef uint32_t last = self.nr_clusters - 1
         while last > 0 and self._cluster[last].used == 0 and last * self.cluster_slots >= least:
-            if self._cluster[last].state == CLUSTER_CURRENT:
-                self._current = NONE
-            else:
-                remove(self._cluster, &self._free, last)
+            remove(self._cluster, &self._list[<int>CLUSTER_FREE], last)
+            if self._next != NONE and self._next // self.cluster_slots == last:
+                self._next = NONE
             self.nr_clusters = last
             self.nr_slots = last * self.cluster_slots
             last -= 1
@@ -84,72 +96,74 @@ cdef class Slots:
         return <uint32_t>min(<uint64_t>self.nr_slots, (<uint64_t>cluster + 1) * self.cluster_slots)
 
     cdef bint at_cluster_end(self) noexcept nogil:
-        return self._current == NONE or self._next == self.cluster_end(self._current)
+        return self._next == NONE
 
-    cdef void file_cluster(self, uint32_t cluster) noexcept nogil:
-        """Put a cluster that is on no list where its count says."""
+    cdef bint _is_full(self, uint32_t cluster) noexcept nogil:
+        return self._cluster[cluster].used == self.cluster_end(cluster) - cluster * self.cluster_slots
+
+    cdef void _file(self, uint32_t cluster, ClusterState state) noexcept nogil:
+        """Put a cluster at the end of the list of a state, unless it is on that."""
         cdef Cluster *entry = &self._cluster[cluster]
-        if entry.used == 0:
-            entry.state = CLUSTER_FREE
-            append(self._cluster, &self._free, cluster)
-        elif entry.used < self.cluster_end(cluster) - cluster * self.cluster_slots:
-            entry.state = CLUSTER_PARTIAL
-            append(self._cluster, &self._partial, cluster)
-        else:
-            entry.state = CLUSTER_FULL
+        if entry.state == state:
+            return
+        if entry.state != CLUSTER_FULL:
+            remove(self._cluster, &self._list[entry.state], cluster)
+        entry.state = state
+        if state != CLUSTER_FULL:
+            append(self._cluster, &self._list[<int>state], cluster)
 
-    cdef uint32_t next_cluster(self) noexcept nogil:
-        """Leave the current cluster for the next that has a free slot. There must be one. Returns the one that was left if
-        it is free, else NONE."""
-        cdef ClusterList *source
-        cdef uint32_t left = self._current
-        if left != NONE:
-            self.file_cluster(left)
-        source = &self._free if self._free.head != NONE else &self._partial
-        self._current = source.head
-        assert self._current != NONE
-        remove(self._cluster, source, self._current)
-        self._cluster[self._current].state = CLUSTER_CURRENT
-        self._next = self._current * self.cluster_slots
-        return left if left != NONE and self._cluster[left].used == 0 else NONE
+    cdef uint32_t _scan(self, uint32_t first, uint32_t n, uint32_t *slots) noexcept nogil:
+        """Up to n free slots from `first` to the end of its cluster are taken; 0 if there is none."""
+        cdef uint32_t cluster = first // self.cluster_slots, end = self.cluster_end(cluster), got = 0
+        while got < n and first < end:
+            if not (self._used[first >> 6] >> (first & 63)) & 1:
+                self._used[first >> 6] |= <uint64_t>1 << (first & 63)
+                slots[got] = first
+                got += 1
+            first += 1
+        self._cluster[cluster].used += got
+        self.nr_used += got
+        self._next = NONE if got == 0 or first == end or self._is_full(cluster) else first
+        self._file(cluster, CLUSTER_FULL if self._is_full(cluster) else CLUSTER_FRAG)
+        return got
 
-    cdef uint32_t take(self, uint32_t n, uint32_t *slots, uint32_t *freed) noexcept nogil:
-        cdef uint32_t got = 0, end
-        freed[0] = NONE
-        while got == 0 and self.nr_used < self.nr_slots:
-            if self.at_cluster_end():
-                freed[0] = self.next_cluster()
-            end = self.cluster_end(self._current)
-            while got < n and self._next < end:
-                if not (self._used[self._next >> 6] >> (self._next & 63)) & 1:
-                    self._used[self._next >> 6] |= <uint64_t>1 << (self._next & 63)
-                    slots[got] = self._next
-                    got += 1
-                self._next += 1
-            self._cluster[self._current].used += got
-            self.nr_used += got
+    cdef uint32_t _next_cluster(self) noexcept nogil:
+        """The cluster to look through next. There is one with a free slot."""
+        cdef uint32_t cluster = self._list[<int>CLUSTER_FREE if self.free_first else <int>CLUSTER_NONFULL].head
+        if cluster == NONE:
+            cluster = self._list[<int>CLUSTER_NONFULL if self.free_first else <int>CLUSTER_FREE].head
+        return cluster if cluster != NONE else self._list[<int>CLUSTER_FRAG].head
+
+    cdef uint32_t take(self, uint32_t n, uint32_t *slots) noexcept nogil:
+        cdef uint32_t got = 0, cluster
+        if n == 0 or self.nr_used == self.nr_slots:
+            return 0
+        if self._next != NONE:
+            cluster = self._next // self.cluster_slots
+            got = self._scan(self._next if self._cluster[cluster].used else cluster * self.cluster_slots, n, slots)
+        if got == 0:
+            cluster = self._next_cluster()
+            if self._cluster[cluster].state == CLUSTER_FRAG:    # to the end of that list, as who is taken from it
+                remove(self._cluster, &self._list[<int>CLUSTER_FRAG], cluster)
+                append(self._cluster, &self._list[<int>CLUSTER_FRAG], cluster)
+            got = self._scan(cluster * self.cluster_slots, n, slots)
         return got
 
     cdef uint32_t give(self, uint32_t slot) noexcept nogil:
         cdef uint32_t cluster = slot // self.cluster_slots
-        cdef Cluster *entry
-        entry = &self._cluster[cluster]
         self._used[slot >> 6] &= ~(<uint64_t>1 << (slot & 63))
         self.nr_used -= 1
-        entry.used -= 1
-        if entry.state == CLUSTER_CURRENT:
+        self._cluster[cluster].used -= 1
+        if self._cluster[cluster].used:
+            self._file(cluster, CLUSTER_NONFULL)
             return NONE
-        if entry.state == CLUSTER_PARTIAL:
-            if entry.used > 0:
-                return NONE
-            remove(self._cluster, &self._partial, cluster)
-        self.file_cluster(cluster)
-        return cluster if entry.used == 0 else NONE
+        self._file(cluster, CLUSTER_FREE)
+        return cluster
 
     cpdef object check(self):
         """Recount slots and clusters from the bits. Raises InvariantError on the first difference."""
         cdef uint32_t i, slot, used, size, total = 0
-        on_free, on_partial = members(self._cluster, self._free), members(self._cluster, self._partial)
+        listed = [members(self._cluster, self._list[i]) for i in range(NR_CLUSTER_LISTS)]
         for i in range(self.nr_clusters):
             used = 0
             for slot in range(i * self.cluster_slots, self.cluster_end(i)):
@@ -158,14 +172,11 @@ cdef class Slots:
             size = self.cluster_end(i) - i * self.cluster_slots
             if used != self._cluster[i].used:
                 raise InvariantError(f"swap cluster {i}: {used} slots in use, {self._cluster[i].used} counted")
-            if self._cluster[i].state == CLUSTER_CURRENT:
-                expected = CLUSTER_CURRENT if i == self._current else None
-            else:
-                expected = CLUSTER_FREE if used == 0 else CLUSTER_FULL if used == size else CLUSTER_PARTIAL
-            if self._cluster[i].state != expected:
-                raise InvariantError(f"swap cluster {i}: state {self._cluster[i].state} with {used} of {size} in use")
-            if (i in on_free) != (expected == CLUSTER_FREE) or (i in on_partial) != (expected == CLUSTER_PARTIAL):
-                raise InvariantError(f"swap cluster {i}: state {expected} and its list differ")
+            state = self._cluster[i].state
+            if (used == 0) != (state == CLUSTER_FREE) or (used == size) != (state == CLUSTER_FULL):
+                raise InvariantError(f"swap cluster {i}: state {state} with {used} of {size} in use")
+            if [i in each for each in listed] != [state == each for each in range(NR_CLUSTER_LISTS)]:
+                raise InvariantError(f"swap cluster {i}: state {state} and its list differ")
         if total != self.nr_used:
             raise InvariantError(f"swap: {total} slots in use, {self.nr_used} counted")
 

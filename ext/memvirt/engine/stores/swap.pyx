@@ -58,8 +58,8 @@ cdef class Swap(SwapSpace):
     slot_bytes  4096; or 8, for the ids of fingerprint content: then the slots are in memory, without a file
     direct      use O_DIRECT where the file system can; `direct_io` says whether it does
     cluster     slots of a cluster: a power of two, 64 to 65536
-    discard     punch clusters out of the file when they become free. Their space is then no longer reserved: on a disk
-                that others fill meanwhile, a later write fails with ENOSPC.
+    discard     punch clusters out of the file when they become free, and take from free ones first. Their space is then
+                no longer reserved: on a disk that others fill meanwhile, a later write fails with ENOSPC.
 
     Raises ConfigError for sizes out of range, a path that cannot be made, and a disk without the space.
     """
@@ -77,7 +77,7 @@ cdef class Swap(SwapSpace):
         if slot_bytes == 8 and path is not None:
             raise ConfigError(f"swap file {path}: fingerprints swap to memory, without a file")
         self.nr_slots, self.slot_bytes, self._area.unit = slots, slot_bytes, slot_bytes
-        self.slots = Slots(slots, cluster)
+        self.slots = Slots(slots, cluster, free_first=discard)
         self.discard, self.device = discard, device
         if slot_bytes == 8:
             self._area.memory = <uint8_t *>calloc(self.nr_slots, 8)
@@ -207,10 +207,8 @@ cdef class Swap(SwapSpace):
 
     cdef uint32_t take_in_cluster(self, uint32_t n, uint32_t *slots) noexcept nogil:
         """Up to n slots of one cluster; 0 only when the area is full."""
-        cdef uint32_t freed, got = self.slots.take(n, slots, &freed)
+        cdef uint32_t got = self.slots.take(n, slots)
         self.nr_used = self.slots.nr_used
-        if freed != NONE and self.discard:
-            self.punch(freed)
         return got
 
     cdef int give(self, uint32_t slot) except -1 nogil:

@@ -1,0 +1,105 @@
+"""Figures as a stranger reads them in one column of a paper: legends are whole, marks fill the panel, labels have room."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from helpers.made_records import made
+from memvirt.report.figures import data
+from memvirt.report.figures.catalog import KINDS, make
+from memvirt.report.figures.drawing import WIDTHS, draw, sized
+from memvirt.report.figures.style import CUT, LETTER, LETTERS
+from memvirt.report.runs import Run, read_runs
+from memvirt.results import run_folder
+from memvirt.results.timeline import Stretch, Timeline
+
+QUICK = Path(__file__).parents[1] / "results" / "quick"
+GROUP = re.compile(r'<g class="mark-symbol role-legend-symbol"[^>]*>(.*?)</g>')
+POINT = re.compile(r'<path transform="translate\(([-\d.e]+),([-\d.e]+)\)"')
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return {each[0].name: each for each in data.scenes(read_runs([QUICK]))}
+
+
+def figure_of(kind, records):
+    manifest = run_folder.read_manifest(QUICK)
+    (found,) = data.scenes([Run("mine", "mine", manifest, tuple(records), 0)])
+    return make(KINDS[kind], found).figure
+
+
+def svg_of(figure):
+    return draw(figure, "svg", 1).decode()
+
+
+def test_shapes_in_a_legend_are_whole_and_dashes_long_enough_to_be_seen(scenes):
+    """An outline that is dashed as the line is looks like a broken shape; a dash as short as a shape looks like none."""
+    shapes = GROUP.findall(svg_of(make(KINDS["fragmentation"], scenes["zipf"]).figure))
+    assert len(shapes) == 5 and not any("dasharray" in each for each in shapes)
+    strokes = GROUP.findall(svg_of(make(KINDS["latency"], scenes["zipf"]).figure))
+    assert len(strokes) == 5 and all("dasharray" in each for each in strokes)
+    lengths = [float(re.search(r'd="M[-\d.]+,0L([\d.]+),0', each)[1]) * 2 for each in strokes]
+    assert min(lengths) > 16  # two of the longest common dashes
+
+
+def test_a_line_and_its_shapes_have_the_colour_of_the_legend(scenes):
+    *lines, points = make(KINDS["fragmentation"], scenes["zipf"]).figure["layer"]
+    scale = points["encoding"]["color"]["scale"]
+    legend = dict(zip(scale["domain"], scale["range"], strict=True))
+    drawn = {each["transform"][0]["filter"]["equal"]: each["mark"]["color"] for each in lines}
+    assert len(drawn) == 5 and drawn == {name: legend[name] for name in drawn}
+
+
+def test_points_fill_the_panel_and_a_cut_axis_is_named():
+    """Slowdowns of a fleet with work of its own differ by thousandths."""
+    steps = (("1.00", "1.000", "0.98"), ("2.00", "1.001", "1.60"), ("2.50", "1.005", "2.01"))
+    figure = figure_of("tradeoff", [made(ratio=at, slowdown=slow, overcommit=much) for at, slow, much in steps])
+    svg = svg_of(figure)
+    places = POINT.findall(svg[svg.rindex('class="mark-symbol role-mark') : svg.index('class="mark-text role-mark')])
+    up, across = [float(y) for _, y in places], [float(x) for x, _ in places]
+    assert max(up) - min(up) > figure["height"] / 2
+    assert max(across) - min(across) > WIDTHS[1] / 2
+    assert CUT in figure["title"]["subtitle"]
+
+
+def test_numbers_behind_bars_end_inside_their_panel(scenes):
+    figure = make(KINDS["savings"], scenes["zipf"]).figure
+    panels = sized(figure, WIDTHS[1])["hconcat"]
+    for panel, field, label in zip(panels, ("end", "cost"), ("label", "cost_label"), strict=True):
+        low, high = panel["spec"]["layer"][0]["encoding"]["x"]["scale"]["domain"]
+        each_point = panel["spec"]["width"] / (high - low)
+        for row in figure["data"]["values"]:
+            end = (row[field] - low) * each_point + 3 + len(row[label]) * LETTER * LETTERS
+            assert end <= panel["spec"]["width"] + LETTERS, row
+        assert panel["spec"]["view"]["stroke"] is None
+
+
+def test_ticks_of_one_column_are_named(scenes):
+    shares = svg_of(make(KINDS["latency"], scenes["zipf"]).figure)
+    assert all(f">{share}</text>" in shares for share in ("50", "90", "99", "99.9", "99.99"))
+    blocks = svg_of(make(KINDS["fragmentation"], scenes["zipf"]).figure)
+    assert all(f">{size}</text>" in blocks for size in ("4 KiB", "8 KiB", "512 KiB", "4 MiB"))
+
+
+@pytest.mark.parametrize("kind", ["savings", "latency", "memory", "stall", "fragmentation", "sensitivity"])
+def test_a_figure_of_one_ratio_says_what_the_ratio_is_and_that_fits_a_column(scenes, kind):
+    """A longer line would take its width from the panels."""
+    figure = make(KINDS[kind], scenes["zipf"]).figure
+    bare = {**figure, "title": {key: text for key, text in figure["title"].items() if key != "subtitle"}}
+    across = [sized(each, WIDTHS[1])["usermeta"]["across"] for each in (figure, bare)]
+    assert figure["title"]["subtitle"][0].startswith("2.00: memory promised / host memory") and across[0] == across[1]
+
+
+def test_stalls_of_a_few_per_cent_are_seen_and_the_end_of_their_axis_is_told(scenes):
+    full = make(KINDS["stall"], scenes["zipf"]).figure
+    assert full["spec"]["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 100]
+    assert not any("axes of stalls" in line for line in full["title"]["subtitle"])
+    line = Timeline(
+        phases=[Stretch(phase="measured", rows=3, step_ns=1)], sim_ns=[0, 10**9, 2 * 10**9],
+        host={"stall_some_ns": [0, 3 * 10**7, 10**7], "stall_full_ns": [0, 0, 0]}, vms={},
+    )  # fmt: skip
+    few = figure_of("stall", [made(timeline=line)])
+    assert few["spec"]["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 5]
+    assert "axes of stalls end at 5 %" in few["title"]["subtitle"]
