@@ -12,7 +12,7 @@ from ..replacement.order cimport Order
 from ..simtime cimport Actor
 from ..stall cimport Stalls
 from ..stores.zpool cimport Zpool
-from ..types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
+from ..types cimport MAX_VMS, backing_t, gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
 from .writeback cimport Writeback
 
 
@@ -42,6 +42,9 @@ cdef class Reclaim(Actor):
     # Else NO_FRAME or LIMITED. The only step of a fault that reclaims.
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
     cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil
+    cdef int _free_up(self, vmid_t vm, uint32_t want) except -1 nogil
+    # Before a page is read for the VM from swap: room for what its window holds, if it can be had. OK, or AGAIN.
+    cdef int make_room_ahead(self, vmid_t vm, gfn_t gfn, backing_t backing) except -1 nogil
     # True if `frames` frames are free, or would be once every page has gone that may go.
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil
     cdef bint could_take(self, uint32_t frames) noexcept nogil

@@ -42,8 +42,8 @@ from .readahead cimport Readahead
 from ..simtime cimport Actor
 from ..stall cimport Stalls
 from .swapout cimport SwapOut
-from ..types cimport (AGAIN, LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
-                      uint64_t, vmid_t)
+from ..types cimport (AGAIN, LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t,
+                      uint32_t, uint64_t, vmid_t)
 from .writeback cimport CLUSTER, Writeback
 
 cdef enum:
@@ -97,16 +97,29 @@ cdef class Reclaim(Actor):
             if self._own_limit(vm, guest_frames) != OK:
                 self.meter.ev.exhausted_limit += 1
                 return LIMITED
+        if self._free_up(vm, want) != OK:
+            self.meter.ev.exhausted_no_frame += 1
+            return NO_FRAME
+        return OK
+
+    cdef int _free_up(self, vmid_t vm, uint32_t want) except -1 nogil:
+        """So many frames are free beside the min watermark, and what reclaims in the background has been looked after."""
         if (self.frames.buddy.nr_free >= want + self.frames.low_pages + self.charges.aside(vm)
                 and not self.awake and not self.shrinker.awake):
             return OK
         self.pass_time(self.clock.now)
         if self.frames.buddy.nr_free >= want + self.frames.min_pages + self.charges.aside(vm):
             return OK
-        if self._direct(vm, want + self.frames.min_pages) != OK:
-            self.meter.ev.exhausted_no_frame += 1
-            return NO_FRAME
-        return OK
+        return self._direct(vm, want + self.frames.min_pages)
+
+    cdef int make_room_ahead(self, vmid_t vm, gfn_t gfn, backing_t backing) except -1 nogil:
+        cdef uint64_t changes = self.eviction.changes
+        cdef uint32_t most = self.readahead.most()
+        if self.frames.buddy.nr_free < 1 + most + self.frames.low_pages + self.charges.aside(NONE16):
+            most = self.readahead.wanted(vm, gfn, backing)
+            if most and self.stalls.make_room():
+                self._free_up(NONE16, 1 + most)
+        return AGAIN if self.eviction.changes != changes else OK
 
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil:
         """Reclaim on the allocating VM's own time until `frames` are free beside what is set aside for others."""
