@@ -86,6 +86,7 @@ class Host:
             readahead_by_address=config.readahead_kind == "vma",
             psi_linux=config.psi == "linux",
             zpool_shrinker=config.zpool_shrinker,
+            zeros_only=config.same_filled == "zero",
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
@@ -392,8 +393,7 @@ class Host:
         records = self.engine.mapping.backings
         out = dict(zip(BACKINGS, map(sub, records.nr_kind, records.nr_cached), strict=True))
         del out["new"]  # of pages whose content is on its way
-        balloons = sum(int(vm.counters().get("balloon_pages", 0)) for vm in self.vms)
-        return {**out, "balloon": balloons}
+        return {**out, "balloon": sum(int(vm.counters().get("balloon_pages", 0)) for vm in self.vms)}
 
     def check(self) -> None:
         """Recount everything; memvirt.InvariantError on the first difference."""

@@ -16,6 +16,7 @@ POOL_EVENTS = {
     "reject_pool_limit": "reject_pool_limit",
     "reject_pool_hysteresis": "reject_hysteresis",
     "reject_pool_handle": "reject_no_handle",
+    "pool_stored_raw": "stored_raw",
     "pool_rotations": "rotations",
     "pool_compact_moved": "compact_moved_objects",
     "pool_compact_freed": "compact_freed_frames",
@@ -44,6 +45,7 @@ def zpool(config: HostConfig) -> dict[str, Any] | None:
         "limit_frames": config.memory * config.zpool_percent // 100,
         "accept_percent": config.zpool_accept_percent,
         "reject_above": config.zpool_reject_above,
+        "keep_raw": config.zpool_incompressible == "keep" and config.swap_total > 0,
         "chain": config.zpool_chain,
         "chain_rule": config.zpool_chain_rule,
     }

@@ -51,6 +51,7 @@ def test_the_engine_itself_refuses_more_frames_than_entries_can_name():
             readahead_by_address=False,
             psi_linux=False,
             zpool_shrinker=False,
+            zeros_only=False,
             harvest_interval_ns=1,
             compact_threshold=None,
             collapse_interval_ns=0,

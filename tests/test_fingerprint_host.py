@@ -37,12 +37,14 @@ def test_counters_agree_exactly(settings):
     assert real.cpu_ns() == ids.cpu_ns()
 
 
-def test_compressed_totals_agree_within_a_percent():
+@pytest.mark.parametrize("settings", [{}, {"zpool_incompressible": "keep"}, {"same_filled": "zero"}], ids=str)
+def test_compressed_totals_agree_within_a_percent(settings):
     """Where the same pages go: those of a VM that was filled and written to, all evicted into a pool with room. Even which
     of them are refused as incompressible agrees."""
 
     def compressed(content):
-        host = memvirt.Host(memory="32MiB", corpus=CORPUS, content=content, seed=1, zpool_percent=80, swap="8MiB")
+        host = memvirt.Host(memory="32MiB", corpus=CORPUS, content=content, seed=1, zpool_percent=80, swap="8MiB",
+                            **settings)  # fmt: skip
         vm = host.create_vm("a", "12MiB")
         bits = np.random.PCG64(7)
         sources = (bits.random_raw(vm.pages) % len(CORPUS.pages)).astype(np.uint32)
@@ -56,6 +58,8 @@ def test_compressed_totals_agree_within_a_percent():
     real, ids = compressed("bytes"), compressed("fingerprint")
     assert real.counters() == ids.counters()
     assert real.zpool()["objects"] == ids.zpool()["objects"] > 2000
+    assert (real.zpool()["raw_objects"] > 0) == (settings == {"zpool_incompressible": "keep"})
+    assert real.zpool()["raw_objects"] == ids.zpool()["raw_objects"]
     assert real.zpool()["stored_bytes"] == pytest.approx(ids.zpool()["stored_bytes"], rel=0.01)
 
 

@@ -71,13 +71,13 @@ def page_bytes(host, vm, page):
         return number.to_bytes(8, "little") * 512
     if kind == "swap":
         return SwapProbe(host.engine.mapping.swap).read_slots([number])[0]
-    return decompress(ZpoolProbe(host.engine.mapping.zpool).get(number))
+    return expand(ZpoolProbe(host.engine.mapping.zpool).get(number))
 
 
-def decompress(payload):
+def expand(payload):
     import lz4.block
 
-    return lz4.block.decompress(payload, uncompressed_size=PAGE)
+    return payload if len(payload) == PAGE else lz4.block.decompress(payload, uncompressed_size=PAGE)
 
 
 def disagreement(left, right):
@@ -300,6 +300,8 @@ HOSTS = {
     "sharing": {**SMALL, "sharing": "hash", "sharing_options": {"pages_to_scan": 20, "sleep_ns": 100_000}},
     "sharing bounded": {**SMALL, "sharing": "hash", "sharing_options": {"max_page_sharing": 3, "pages_to_scan": 50}},
     "sharing lru": {"memory": 300 * PAGE, "swap": 64 * PAGE, "replacement": "lru", "sharing": "hash"},
+    "zeros alone": {**SMALL, "same_filled": "zero"},
+    "zeros alone, nowhere to write": {"memory": 256 * PAGE, "same_filled": "zero"},
     "old statistics": {**SMALL, "replacement": "twolist", "replacement_options": {"stats_ns": 300_000}},
     "twolist thin-huge": {
         "memory": 2048 * PAGE,

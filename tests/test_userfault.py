@@ -155,7 +155,9 @@ def test_the_kernel_s_events_are_the_engine_s_faults(name, seed):
     found = {row.what: row.kernel for row in rows}
     stores = found["events on stores to protected pages"]
     assert found["events on pages that are absent"] >= 320
-    assert stores > 50 if "sharing" in name or "clones" in name else stores == 0, "what came back for one VM is writable"
+    assert stores > 50 if "sharing" in name or "clones" in name else stores == 0, (
+        "what came back for one VM is writable"
+    )
     if "cache" in name:
         assert found["pages compressed"] > 100
 

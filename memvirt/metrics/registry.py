@@ -110,6 +110,7 @@ _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("reject_pool_limit", "pages", _DOWN, "of reject_pool_full: the cache was at its limit"),
     ("reject_pool_hysteresis", "pages", _DOWN, "of reject_pool_full: it had been, and was not yet down far enough"),
     ("reject_pool_handle", "pages", _DOWN, "of reject_pool_full: its handles can name no further zspage"),
+    ("pool_stored_raw", "pages", _DOWN, "of evicted_zpool: kept as they are, as they do not compress"),
     ("pool_rotations", "pages", _NONE, "compressed pages that writeback looked at: sent round, or moved to swap"),
     ("pool_compact_moved", "pages", _DOWN, "compressed pages moved by compaction of the pool"),
     ("pool_compact_freed", "frames", _UP, "frames given back by compaction of the pool"),

@@ -58,6 +58,10 @@ class HostConfig(Model):
     swap_areas: list[SwapArea] = Field(
         default=[], max_length=31, description="more areas, each a table of size, priority and device"
     )
+    same_filled: Literal["word", "zero"] = Field(
+        default="word",
+        description="pages that go as a value: of any word over and over (zram; zswap before Linux 6.12), or zeros alone",
+    )
     swap_discard: bool = Field(
         default=False, strict=True, description="give clusters of slots back to the file system when they are free"
     )
@@ -71,6 +75,10 @@ class HostConfig(Model):
         ge=32,
         le=PAGE_SIZE,
         description="longest compressed page that is kept, in bytes",
+    )
+    zpool_incompressible: Literal["reject", "keep"] = Field(
+        default="reject",
+        description="what does not compress: goes to swap, or is kept as it is where there is swap (Linux since 6.18)",
     )
     zpool_chain: int = Field(
         default=8, strict=True, ge=1, le=16, description="most frames of a zspage, as CONFIG_ZSMALLOC_CHAIN_SIZE"

@@ -37,6 +37,9 @@ _SOURCES = {
     "zpool_reject_above": SourceNote(
         text="73 % of a page: far memory, Lagar-Cavilla et al., ASPLOS 2019", tag="verified-2"
     ),
+    "zpool_incompressible": SourceNote(
+        text="zswap_compress before Linux 6.18, whose commit dca4437a5861 keeps them (mm/zswap.c)", tag="verified-2"
+    ),
     "zpool_chain": SourceNote(text="CONFIG_ZSMALLOC_CHAIN_SIZE (mm/Kconfig)", tag="verified-2"),
     "readahead": SourceNote(text="page_cluster on machines above 16 MiB (mm/swap.c)", tag="verified-2"),
 }

@@ -165,6 +165,24 @@ def test_every_other_reason():
     assert none.put(b"x") == (POOL_FULL, None)
 
 
+@pytest.mark.parametrize("content", [Bytes, Fingerprints])
+def test_pages_as_they_are_come_in_whatever_the_limit_of_length(content):
+    def put(pool, length):
+        return pool.put(b"x" * (length if content is Bytes else 8), length)
+
+    _, pool = make(content=content, reject_above=3000, keep_raw=True)
+    assert put(pool, 3001) == (REJECTED, None) and put(pool, 3000)[0] == OK
+    outcome, handle = put(pool, PAGE)
+    stats = pool.stats()
+    assert (outcome, stats["raw_objects"], stats["stored_raw"], stats["reject_too_big"]) == (OK, 1, 1, 1)
+    pool.check()
+    pool.free(handle)
+    assert pool.stats()["raw_objects"] == 0 and pool.stats()["stored_raw"] == 1
+    pool.check()
+    _, full = make(content=content, limit=1, keep_raw=True)
+    assert put(full, PAGE)[0] == OK and put(full, PAGE) == (POOL_FULL, None), "the limit of frames holds for them, too"
+
+
 @pytest.mark.parametrize("chain", [1, 8, 16])
 @pytest.mark.parametrize("length", [1, 30, 31, 32, 100, 2048, 2049, 2900, 3265, PAGE - 2, PAGE - 1, PAGE])
 def test_a_flipped_bit_in_an_object_changes_no_length(length, chain):

@@ -128,11 +128,13 @@ def host(draw, profile):
             "zpool_percent": draw.choice([1, 5, 20, 50, 100]),
             "zpool_accept_percent": draw.choice([0, 50, 90, 100]),
             "zpool_reject_above": draw.choice([32, 1000, 2990, 4096]),
+            "zpool_incompressible": draw.choice(["reject", "keep"]),
             "zpool_chain": draw.choice([1, 4, 8, 16]),
             "zpool_chain_rule": draw.choice(["waste", "used"]),
             "zpool_shrinker": draw.maybe(0.4),
             "codec": draw.choice(["lz4", "lz4", "lz4hc", "zstd"]),
         }
+    settings["same_filled"] = draw.choice(["word", "word", "zero"])
     settings["readahead"] = draw.choice([0, 0, 1, 3, 5])
     if draw.maybe(0.5):
         settings["sharing"], settings["sharing_options"] = scanner(draw)

@@ -1,7 +1,7 @@
 """The oracle: how frames come back."""
 
 from oracle.mapping import Mapping
-from oracle.parts import CLUSTER, LEAF, LIMITED, NO_FRAME, OK, SWAP_BATCH, Backing, Entry, same_filled
+from oracle.parts import CLUSTER, LEAF, LIMITED, NO_FRAME, OK, PAGE, SWAP_BATCH, Backing, Entry, same_filled
 
 
 class Reclaim(Mapping):
@@ -13,7 +13,7 @@ class Reclaim(Mapping):
         for vm in self.vms.values():
             mine = [frame for frame in self.frames.values() if frame.payer is vm and frame.ordered]
             easy = (
-                sum(frame.backing is not None or same_filled(frame.data) for frame in mine)
+                sum(frame.backing is not None or self.is_value(frame.data) for frame in mine)
                 if vm is not self.providing
                 else 0
             )
@@ -244,6 +244,10 @@ class Reclaim(Mapping):
         vm.hand = page
         return gone + (self.flush() if self.batch else 0)
 
+    def is_value(self, data):
+        """Whether a page goes as a value, and not to swap."""
+        return data == bytes(PAGE) if self.config.same_filled == "zero" else same_filled(data)
+
     def evict_or_isolate(self, frame):
         leaf, _ = next(iter(frame.sites))
         if leaf.huge:
@@ -259,7 +263,7 @@ class Reclaim(Mapping):
             self.order.spare(frame.number)
             return 0
         self.spend("reclaim", self.costs["same_filled"])
-        if same_filled(frame.data):
+        if self.is_value(frame.data):
             return self.evict(frame, Backing(self.backings.take(), bytes(frame.data), None), "same")
         self.order.spare(frame.number)
         if self.slots is not None:

@@ -44,6 +44,7 @@ class Engine:
         readahead_by_address: bool,
         psi_linux: bool,
         zpool_shrinker: bool,
+        zeros_only: bool,
         harvest_interval_ns: int,
         compact_threshold: int | None,
         collapse_interval_ns: int,

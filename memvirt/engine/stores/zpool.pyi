@@ -12,6 +12,8 @@ class Zpool:
     limit_frames: int
     accept_frames: int
     reject_above: int
+    keep_raw: bool
+    nr_raw: int
     full: bool
 
     def __init__(
@@ -22,6 +24,7 @@ class Zpool:
         chain_rule: str = "waste",
         chain: int = 8,
         reject_above: int = 4096,
+        keep_raw: bool = False,
         aged: bool = True,
         max_words: int = 2**29,
     ) -> None: ...

@@ -63,7 +63,8 @@ cdef class Content:
     cdef int compare_reading(self, hfn_t a, hfn_t b, uint32_t *read) noexcept nogil
     cdef uint32_t checksum(self, hfn_t frame) noexcept nogil                    # guards bytes that leave memory
     # Compress into a scratch buffer owned by the content. Returns the compressed length in bytes (the size that stores
-    # account), or 0 when it would exceed a page; *payload / *payload_bytes are what a store must keep and give back.
+    # account), or 0 when it would exceed a page; *payload / *payload_bytes are what a store must keep and give back. At
+    # PAGE_SIZE nothing is gained: the payload is the page as it is, `raw`.
     cdef uint32_t compress(self, hfn_t frame, const uint8_t **payload, uint32_t *payload_bytes) noexcept nogil
     # The reverse: OK or CORRUPT (the codec refuses, or the length is not a page).
     cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil

@@ -249,11 +249,14 @@ cdef class Bytes(Content):
 
     cdef uint32_t compress(self, hfn_t frame, const uint8_t **payload, uint32_t *payload_bytes) noexcept nogil:
         # Always into a whole page: what a codec makes of less room is not the same for each, nor quite exact.
-        payload[0], payload_bytes[0] = self._scratch, self.codec.compress(self.page(frame), self._scratch, PAGE_SIZE)
+        payload_bytes[0] = self.codec.compress(self.page(frame), self._scratch, PAGE_SIZE)
+        payload[0] = self._scratch if payload_bytes[0] < PAGE_SIZE else self.page(frame)
         return payload_bytes[0]
 
     cdef int expand(self, hfn_t frame, const uint8_t *payload, uint32_t payload_bytes) noexcept nogil:
-        if self.codec.decompress(payload, payload_bytes, self.page(frame)) != PAGE_SIZE:
+        if payload_bytes == PAGE_SIZE:
+            memcpy(self.page(frame), payload, PAGE_SIZE)
+        elif self.codec.decompress(payload, payload_bytes, self.page(frame)) != PAGE_SIZE:
             return CORRUPT
         return OK
 

@@ -21,6 +21,7 @@ cdef class Eviction:
     cdef Zpool zpool                            # None: pages are not compressed
     cdef SwapOut swapout                        # None: there is no swap
     cdef Writeback shrinker                     # woken when the pool is full
+    cdef bint zeros_only                        # of pages of one word, only those of zeros go as a value
     cdef ShareIndex last_chance                 # asked to share a page before it is written out; None: nobody is
     cdef uint64_t changes                       # grows whenever entries may have changed
     cdef hfn_t batch[SWAP_BATCH]                # pages isolated for one write to swap
@@ -34,6 +35,8 @@ cdef class Eviction:
     # What a call that was ended by an error has left in the batch is like any other page again.
     cdef void put_back(self) noexcept nogil
 
+    # True if the page goes as a value, which takes neither room nor I/O.
+    cdef bint is_value(self, hfn_t frame, uint64_t *value) noexcept nogil
     cdef int _let_go(self, hfn_t frame) except -1 nogil
     cdef int _to_zpool(self, hfn_t frame) except -1 nogil
     cdef int _gone(self, hfn_t frame, backing_t backing, uint64_t *how) except -1 nogil

@@ -2,10 +2,11 @@
 
     read ahead, nobody asked for it     dropped: it is on swap as it was
     clean (equals its backing record)   dropped: entries name the record again, nothing is written
-    every word equal                    the value is kept in the record
+    every word equal (or every word 0)  the value is kept in the record
     equals another page, and sharing    merged (the scanner's last chance)
        wants to know
     compresses                          into the zpool; a full one declines, and shrinks on its own time (writeback)
+    does not, and the pool wants all    into the zpool as it is, so that the oldest page goes to swap and not this one
     anything else                       isolated, written to swap in batches, and only then unmapped
     none of these                       stays, counted by reason
 
@@ -23,7 +24,8 @@ from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Walk
 from ..memory.frames cimport FRAME_CACHE, Frame
 from .swapout cimport SWAP_BATCH, SwapOut
-from ..types cimport NO_FRAME, NONE, NONE16, OK, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t, uint64_t
+from ..types cimport (NO_FRAME, NONE, NONE16, OK, PAGE_SIZE, POOL_FULL, REJECTED, backing_t, hfn_t, uint8_t, uint32_t,
+                      uint64_t)
 from .writeback cimport Writeback
 
 
@@ -31,7 +33,7 @@ from .writeback cimport Writeback
 cdef class Eviction:
     """How pages of one host go."""
 
-    def __cinit__(self, Mapping mapping not None, SwapOut swapout, Writeback shrinker not None):
+    def __cinit__(self, Mapping mapping not None, SwapOut swapout, Writeback shrinker not None, bint zeros_only):
         self.mapping = mapping
         self.frames = mapping.frames
         self.content = mapping.content
@@ -41,6 +43,7 @@ cdef class Eviction:
         self.zpool = mapping.zpool
         self.swapout = swapout
         self.shrinker = shrinker
+        self.zeros_only = zeros_only
 
     cdef uint32_t evict(self, hfn_t frame, uint32_t wanted) except? 0xFFFFFFFF nogil:
         cdef uint32_t gone = self._let_go(frame) == OK
@@ -76,7 +79,7 @@ cdef class Eviction:
             self.order.spare(frame)
             return REJECTED
         self.clock.spend(CPU_RECLAIM, self.clock.costs.same_filled)
-        if self.content.same_filled(frame, &value):
+        if self.is_value(frame, &value):
             backing = self.mapping.backings.make()
             self.mapping.backings.set_same(backing, value)
             return self._gone(frame, backing, &self.meter.ev.evicted_same)
@@ -90,6 +93,9 @@ cdef class Eviction:
         self.nr_batch += 1
         return REJECTED
 
+    cdef bint is_value(self, hfn_t frame, uint64_t *value) noexcept nogil:
+        return self.content.same_filled(frame, value) and (value[0] == 0 or not self.zeros_only)
+
     cdef int _to_zpool(self, hfn_t frame) except -1 nogil:
         """Compress and store: OK (the frame is free), or REJECTED (the page has to go to swap)."""
         cdef const uint8_t *payload
@@ -99,6 +105,8 @@ cdef class Eviction:
         cdef uint32_t aside = self.mapping.charges.aside(NONE16)    # what the pool has, it does not give back when asked
         self.clock.spend(CPU_COMPRESS, self.clock.costs.compress)
         length = self.content.compress(frame, &payload, &payload_bytes)
+        if self.zpool.keep_raw and (length == 0 or length > self.zpool.reject_above):
+            length, payload, payload_bytes = PAGE_SIZE, self.content.raw(frame), self.content.raw_bytes
         if length:
             aside += self.frames.min_pages if aside else 0
             outcome = self.zpool.store(payload, payload_bytes, length, aside, &handle)

@@ -26,14 +26,14 @@ from memvirt.errors import StoreError
 
 from ..mapping.backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL,
                                 Backing, BackingKind)
-from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_DECOMPRESS, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
+from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
                          FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
                          WALL_EVERY, Fault, hist_add)
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_PINNED
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
 from .reclaim cimport Reclaim
 from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t,
-                      int64_t, leaf_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t)
+                      int64_t, leaf_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
 cdef extern from "mapping/access.h" nogil:
     uint32_t mv_word(uint32_t vpn)
@@ -293,8 +293,6 @@ cdef class Faults:
         """Put the bytes of a backing into a frame, checked; on failure the frame is given back and StoreError raised."""
         cdef Backing *backing = self.mapping.backings.at(id)
         cdef BackingKind kind = self.mapping.backings.kind(backing)
-        cdef const uint8_t *payload
-        cdef uint32_t payload_bytes
         cdef int64_t began = self.clock.now
         cdef bint counts = not self.reclaim.stalls.as_linux or self.mapping.order.thrashes(id)
         cdef int outcome
@@ -303,9 +301,7 @@ cdef class Faults:
             self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
             return OK
         if kind == BACKING_ZPOOL:
-            payload = self.mapping.zpool.view(self.mapping.backings.where(backing), &payload_bytes)
-            outcome = self.content.expand(frame, payload, payload_bytes)
-            self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
+            outcome = self.reclaim.shrinker.load(self.mapping.backings.where(backing), frame)
         else:
             outcome = self.reclaim.readahead.read(access.vm, access.gfn, id, frame)
         self.reclaim.stalls.note(began, self.clock.now, counts)

@@ -53,10 +53,10 @@ cdef enum:
 cdef class Reclaim(Actor):
     """Frees frames of one host; as an actor, in the background. `readahead`: page cluster, `by_address`: its kind;
     `psi_linux`: which waits are pressure; `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed
-    pages back before the pool is full."""
+    pages back before the pool is full; `zeros_only`: pages of another word are like any other."""
 
     def __cinit__(self, Mapping mapping not None, Device device not None, readahead, bint by_address, bint psi_linux,
-                  int64_t harvest_interval_ns, bint ease_pool):
+                  int64_t harvest_interval_ns, bint ease_pool, bint zeros_only):
         cdef SwapOut swapout = None
         self.mapping = mapping
         self.charges = mapping.charges
@@ -72,7 +72,7 @@ cdef class Reclaim(Actor):
         if mapping.swap is not None:
             swapout = SwapOut(mapping, self.readahead)
         self.shrinker = Writeback(mapping, swapout)
-        self.eviction = Eviction(mapping, swapout, self.shrinker)
+        self.eviction = Eviction(mapping, swapout, self.shrinker, zeros_only)
         self.marks = TableMarks(mapping)
         self.harvester = Harvester(mapping, harvest_interval_ns)
         self.share = CLUSTER
@@ -178,7 +178,7 @@ cdef class Reclaim(Actor):
             found += record.state == FRAME_CACHE
             if record.state != FRAME_GUEST or not record.flags & FRAME_ORDERED or record.charge == self.providing:
                 continue
-            if record.backing != NONE or self.mapping.content.same_filled(frame, &value):
+            if record.backing != NONE or self.eviction.is_value(frame, &value):
                 easy[record.charge] += 1
             else:
                 hard[record.charge] += 1

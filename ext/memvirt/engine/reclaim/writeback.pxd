@@ -24,4 +24,6 @@ cdef class Writeback(Actor):
 
     cdef uint32_t write_back(self, uint32_t want, bint spare_loaded) except? 0xFFFFFFFF nogil
     cdef bint _expand(self, uint32_t handle, hfn_t frame) except? True nogil
+    # Put the page of an object into a frame, on the time of whoever needs it: OK, or CORRUPT. Checksums are the caller's.
+    cdef int load(self, uint32_t handle, hfn_t frame) except -1 nogil
     cdef uint32_t _compact(self) except? 0xFFFFFFFF nogil

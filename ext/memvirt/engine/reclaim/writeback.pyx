@@ -11,7 +11,7 @@ at its new place.
 
 from ..agenda cimport FOREVER
 from ..mapping.backing cimport BACKING_ZPOOL
-from ..counters cimport CPU_COMPACT, CPU_DECOMPRESS
+from ..counters cimport CPU_COMPACT, CPU_COPY, CPU_DECOMPRESS
 from ..simtime cimport Actor
 from ..memory.frames cimport FRAME_FIXED
 from ..mapping.mapping cimport Mapping
@@ -103,11 +103,17 @@ cdef class Writeback:
     cdef bint _expand(self, uint32_t handle, hfn_t frame) except? True nogil:
         """Put the page of an object into a frame. False, counted: it does not come back as it went, and stays; whoever
         needs the page is told."""
-        cdef uint32_t length
-        cdef const uint8_t *payload = self.zpool.view(handle, &length)
-        self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
-        if (self.content.expand(frame, payload, length) == OK
+        if (self.load(handle, frame) == OK
                 and self.content.checksum(frame) == self.mapping.backings.at(self.zpool.owner(handle)).check):
             return True
         self.meter.ev.zpool_writeback_failed += 1
         return False
+
+    cdef int load(self, uint32_t handle, hfn_t frame) except -1 nogil:
+        cdef uint32_t payload_bytes
+        cdef const uint8_t *payload = self.zpool.view(handle, &payload_bytes)
+        if self.zpool.is_raw(handle):
+            self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
+        else:
+            self.clock.spend(CPU_DECOMPRESS, self.clock.costs.decompress)
+        return self.content.expand(frame, payload, payload_bytes)

@@ -1,6 +1,6 @@
 from ..memory.frames cimport Frames
-from ..types cimport hfn_t, uint8_t, uint32_t, uint64_t
-from .zspage cimport LOADED, OWNER, Zspages
+from ..types cimport PAGE_SIZE, hfn_t, uint8_t, uint32_t, uint64_t
+from .zspage cimport LOADED, OWNER, Zspages, slot_of
 
 # Stores declined, by reason; and how the order and compaction have worked.
 cdef enum:
@@ -10,6 +10,7 @@ cdef enum:
     REJECT_NO_FRAME             # the host has no frame to spare, for the object or for the records
     REJECT_NO_HANDLE            # max_words of records are in use
     REJECT_TOO_BIG              # longer than reject_above
+    STORED_RAW                  # stores of pages as they are
     ROTATIONS
     COMPACT_MOVED_OBJECTS
     COMPACT_MOVED_BYTES
@@ -26,6 +27,8 @@ cdef class Zpool:
     cdef readonly uint32_t limit_frames             # at this many the pool is full
     cdef readonly uint32_t accept_frames            # and full it stays until it has no more than these
     cdef readonly uint32_t reject_above             # bytes: longer objects are declined
+    cdef readonly bint keep_raw                     # but not pages as they are
+    cdef readonly uint32_t nr_raw                   # objects of PAGE_SIZE: pages as they are, not compressed
     cdef readonly bint full                         # limit_frames was reached, accept_frames not yet seen again
     cdef uint64_t count[NR_COUNTS]                  # by the enum above
     cdef uint32_t _oldest                           # handle, or NONE; always NONE where no order is kept
@@ -42,6 +45,11 @@ cdef class Zpool:
     cdef inline bint loaded(self, uint32_t handle) noexcept nogil:
         """Viewed since it was stored or rotated."""
         return self.zspages.word[handle] & LOADED != 0
+
+    cdef inline bint is_raw(self, uint32_t handle) noexcept nogil:
+        """A live object is a page as it is: to be copied, not decompressed."""
+        cdef uint32_t zspage = self.zspages.find(handle)
+        return self.zspages.length(zspage, slot_of(zspage, handle)) == PAGE_SIZE
 
     # Store payload_bytes bytes, accounted as `length` (equal to payload_bytes for real bytes; fingerprints keep 8).
     # Takes its frames itself, leaving `reserve` free. OK, NO_FRAME, POOL_FULL or REJECTED; counts each reject.

@@ -36,18 +36,20 @@ from memvirt.engine.stores.zspage_report import members as members_of
 from memvirt.errors import ConfigError, InvariantError
 
 COUNT_NAMES = ("pool_limit_hits", "reject_pool_limit", "reject_hysteresis", "reject_no_frame", "reject_no_handle",
-               "reject_too_big", "rotations", "compact_moved_objects", "compact_moved_bytes", "compact_freed_frames")
+               "reject_too_big", "stored_raw", "rotations", "compact_moved_objects", "compact_moved_bytes",
+               "compact_freed_frames")
 
 
 @cython.final
 cdef class Zpool:
     """limit_frames: where the pool is full. accept_percent: where it accepts again, of limit_frames.
     chain: longest zspage in frames, 1 .. 16. chain_rule: "waste" (current kernels) or "used" (older; sizeclass.pyx).
-    reject_above: longest object in bytes. aged: whether store order is kept. max_words: of zspages' records.
+    reject_above: longest object in bytes. keep_raw: pages that do not compress to it come in as they are. aged: whether
+    store order is kept. max_words: of zspages' records.
     """
 
     def __cinit__(self, Frames frames not None, limit_frames, accept_percent=90, chain_rule="waste", chain=8,
-                  reject_above=PAGE_SIZE, aged=True, max_words=MAX_WORDS):
+                  reject_above=PAGE_SIZE, keep_raw=False, aged=True, max_words=MAX_WORDS):
         if not 0 <= limit_frames <= frames.nr_frames:
             raise ConfigError(f"limit_frames is {limit_frames}: must be from 0 to the host's {frames.nr_frames}")
         if not 0 <= accept_percent <= 100:
@@ -61,6 +63,7 @@ cdef class Zpool:
         self.limit_frames = limit_frames
         self.accept_frames = limit_frames * accept_percent // 100
         self.reject_above = reject_above
+        self.keep_raw = keep_raw
         self._oldest = NONE
 
     # ---- store ----
@@ -88,12 +91,14 @@ cdef class Zpool:
         if self.zspages.aged:
             self._append(handle[0])
         self.nr_objects += 1
+        self.nr_raw += length == PAGE_SIZE
+        self.count[STORED_RAW] += length == PAGE_SIZE
         self.stored_bytes += length
         return OK
 
     cdef bint _declines(self, uint32_t length, int *outcome) noexcept nogil:
         """True if the pool's rules decline an object before any frame is asked for; counts the reason."""
-        if length > self.reject_above:          # whatever room there is
+        if length > self.reject_above and not (self.keep_raw and length == PAGE_SIZE):      # whatever room there is
             self.count[REJECT_TOO_BIG] += 1
             outcome[0] = REJECTED
             return True
@@ -141,7 +146,9 @@ cdef class Zpool:
 
     cdef int free(self, uint32_t handle) except -1 nogil:
         cdef uint32_t zspage = self._require(handle), slot = slot_of(zspage, handle)
-        self.stored_bytes -= self.zspages.length(zspage, slot)
+        cdef uint32_t length = self.zspages.length(zspage, slot)
+        self.stored_bytes -= length
+        self.nr_raw -= length == PAGE_SIZE
         self.nr_objects -= 1
         if self.zspages.aged:
             self._unlink(handle)
@@ -265,6 +272,7 @@ cdef class Zpool:
         accounts = accounts_of(self.zspages)
         return {
             "objects": self.nr_objects,
+            "raw_objects": self.nr_raw,
             "frames": self.nr_pool_frames,
             "stored_bytes": self.stored_bytes,
             "rounding_waste_bytes": accounts.pop("used_slot_bytes") - self.stored_bytes,
@@ -285,7 +293,7 @@ cdef class Zpool:
     cdef object _check_objects(self, set live):
         """Collects the handles."""
         cdef uint32_t zspage, slot, length
-        cdef uint64_t stored = 0
+        cdef uint64_t stored = 0, raw = 0
         cdef int size_class
         for size_class in range(self.zspages.nr_classes):
             for group in range(NR_GROUPS):
@@ -298,10 +306,11 @@ cdef class Zpool:
                             raise InvariantError(f"handle {handle_of(zspage, slot)}: an object of {length} bytes is "
                                                  f"not for zspage {zspage} of class {size_class}")
                         stored += length
+                        raw += length == PAGE_SIZE
                         live.add(handle_of(zspage, slot))
-        if len(live) != self.nr_objects or stored != self.stored_bytes:
-            raise InvariantError(f"{self.nr_objects} objects of {self.stored_bytes} bytes; recount {len(live)}, "
-                                 f"{stored}")
+        if (len(live), stored, raw) != (self.nr_objects, self.stored_bytes, self.nr_raw):
+            raise InvariantError(f"{self.nr_objects} objects of {self.stored_bytes} bytes, {self.nr_raw} of them pages as "
+                                 f"they are; recount {len(live)}, {stored}, {raw}")
 
     cdef object _check_order(self, set live):
         cdef uint32_t handle = self._oldest, older, nr_aged = 0
