@@ -265,12 +265,9 @@ cdef class Faults:
     cdef int _bring_back(self, Access *access) except -1 nogil:
         """The entry's content is out: get it into a frame, and map that."""
         cdef backing_t id = access.at.entry & PTE_WHERE
-        cdef BackingKind kind = self.mapping.backings.kind(self.mapping.backings.at(id))
+        cdef BackingKind kind
         cdef hfn_t frame
-        cdef int outcome = OK
-        if kind == BACKING_SWAP and not access.has_window:
-            access.has_window = True
-            outcome = self.reclaim.make_room_ahead(access.vm, access.gfn, id)
+        cdef int outcome = self.reclaim.make_room_ahead(access.vm, access.gfn, id, &access.has_window)
         if outcome == OK:
             outcome = self.reclaim.secure(access.vm, 1, 0)
         if outcome != OK:

@@ -38,8 +38,8 @@ from ..mapping.backing cimport BACKING_CACHED, BACKING_SWAP, Backing
 from ..memory.frames cimport FRAME_CACHE
 from ..mapping.mapping cimport Mapping
 from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, Look
-from ..types cimport (IO_FAILED, LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t, uint8_t, uint32_t,
-                      vmid_t)
+from ..types cimport (IO_FAILED, LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t, uint8_t,
+                      uint32_t, vmid_t)
 
 cdef enum:
     MAX_WINDOW = 1 << MAX_PAGE_CLUSTER
