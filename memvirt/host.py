@@ -176,14 +176,14 @@ class Host:
         if not (isinstance(name, str) and NAME.fullmatch(name)):  # building a model takes longer than a clone
             name = validate(CloneConfig, {"name": name}).name
         self._admission.require_copy(engine, name, parent.engine_vm, True)
-        return self._face(Vm, cloning.clone_vm(engine, parent.engine_vm, name, parent.disk_for_copy()))
+        return self._face(Vm, cloning.clone_vm(engine, parent.engine_vm, name))
 
     def save_vm(self, vm: Vm) -> SavedState:
         """What Vm.snapshot does: it reserves nothing, and is promised what its VM is, whose writes need a second place."""
         engine = self.engine
         self.require(vm)
         self._admission.require_copy(engine, vm.name, vm.engine_vm, False)
-        return self._face(SavedState, cloning.clone_vm(engine, vm.engine_vm, vm.name, vm.disk_for_copy(), False))
+        return self._face(SavedState, cloning.clone_vm(engine, vm.engine_vm, vm.name, False))
 
     def require(self, vm: object) -> None:
         """ConfigError unless this is a VM of this host, and lives."""

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from memvirt.border import op_codes, page_numbers, whole
 from memvirt.engine.host import accesses, cloning, contiguity, ending
 from memvirt.engine.host.vm import Vm as EngineVm
-from memvirt.engine.stores.swap import Swap
 from memvirt.errors import ConfigError
 from memvirt.policies.base import ColdAge, VmView
 from memvirt.units import PAGE_SIZE, format_pages, parse_pages
@@ -151,11 +150,6 @@ class Vm:
         AdmissionError when the host refuses that."""
         return self.host.clone_vm(self, name)
 
-    def disk_for_copy(self) -> Swap | None:
-        """An empty disk of the size of this VM's, or None without one."""
-        slots = self.engine_vm.disk_slots
-        return Swap(slots, slot_bytes=self.host.engine.content.raw_bytes) if slots else None
-
     def freeze(self) -> None:
         """Make this VM a template: it runs no more, and its clones start from what it holds now."""
         self.engine_vm.freeze()
@@ -174,7 +168,7 @@ class Vm:
         if saved.host is not self.host:
             raise ConfigError(f"VM '{self.name}': the snapshot of '{saved.name}' belongs to another host")
         self.engine_vm.require()
-        cloning.revert_vm(self.host.engine, self._engine_vm, saved.engine_vm, self.disk_for_copy())
+        cloning.revert_vm(self.host.engine, self._engine_vm, saved.engine_vm)
 
     def balloon(self, target: str | int) -> int:
         """Move the balloon towards `target` (text, or bytes) and return what it holds now, in bytes."""

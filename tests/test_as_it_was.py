@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import gc
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 import memvirt
 from memvirt.engine.testing import guests as probe
-from memvirt.errors import AdmissionError, MemvirtError, StoreError
+from memvirt.errors import AdmissionError, ConfigError, MemvirtError, StoreError
 
 PAGE = 4096
 MIB = 1 << 20
@@ -135,21 +136,33 @@ def with_disk(host, name="g"):
     return vm
 
 
+@contextlib.contextmanager
+def without_room(holder):
+    """The file of its guest's disk, of a VM or snapshot, must not become larger."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (holder.engine_vm.hardware.disk.file.swap.nr_slots * PAGE, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 @pytest.mark.parametrize("replacement", ["clock", "random"])
-def test_a_revert_whose_disk_cannot_be_copied_leaves_the_vm_as_it_was(replacement):
+def test_a_revert_whose_disk_has_no_room_leaves_the_vm_as_it_was(replacement):
+    """The snapshot is of another VM: its file needs room for one disk more."""
     host = memvirt.Host(memory="4MiB", swap="8MiB", seed=1)
-    vm = host.create_vm(
-        "g", MIB, guest={"swap": "2MiB", "cache_percent": 0, "kernel": "512KiB", "replacement": replacement}
-    )
+    vm_guest = {"swap": "2MiB", "cache_percent": 0, "kernel": "512KiB", "replacement": replacement}
+    vm = host.create_vm("g", MIB, guest=vm_guest)
     assert vm.write(0, noise(250)) == 250 * PAGE
+    other = host.create_vm("h", MIB, guest=vm_guest)
     saved = vm.snapshot()
-    assert vm.write(0, noise(250, 1)) == 250 * PAGE
+    assert other.write(0, noise(250, 1)) == 250 * PAGE
+    vm.destroy()
+    vm = other
     before = vm.counters(), host.usage()
-    saved.engine_vm.hardware.disk.inject("read", 3, errno.EIO, 1000)
-    with pytest.raises(StoreError, match="could not be copied"):
+    with without_room(saved), pytest.raises(ConfigError, match="swap file"):
         vm.revert(saved)
     assert (vm.counters() | {"sim_ns": 0}, host.usage()) == (before[0] | {"sim_ns": 0}, before[1])
-    saved.engine_vm.hardware.disk.inject("read", 1, errno.EIO, 0)
     host.check()
     assert vm.read(0, 250 * PAGE) == noise(250, 1)
     vm.revert(saved)
@@ -159,13 +172,12 @@ def test_a_revert_whose_disk_cannot_be_copied_leaves_the_vm_as_it_was(replacemen
     host.check()
 
 
-def test_a_clone_whose_disk_cannot_be_copied_is_not_there():
+def test_a_clone_whose_disk_has_no_room_is_not_there():
     host = memvirt.Host(memory="4MiB", swap="8MiB", seed=1)
     vm = with_disk(host)
     before = host.usage()
     for copy in (lambda: vm.clone("c"), vm.snapshot):
-        vm.engine_vm.hardware.disk.inject("read", 2, errno.EIO)
-        with pytest.raises(StoreError, match="could not be copied"):
+        with without_room(vm), pytest.raises(ConfigError, match="swap file"):
             copy()
         assert [each.name for each in host.vms] == ["g"] and host.saved_states == []
         assert host.usage() == before

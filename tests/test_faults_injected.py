@@ -291,7 +291,8 @@ def prepare(**settings):
     child = parent.copy_to(parent.vm.clone("child"))
     for page in range(0, 60, 7):
         assert child.write(page, noise(page + 1000))
-    guest = Shadow(host.create_vm("guest", MIB // 2, guest={"swap": "256KiB", "cache_percent": 0}))
+    options = {"swap": MIB // 2, "cache_percent": 0, "kernel": "400KiB"}  # some of its pages are on its disk
+    guest = Shadow(host.create_vm("guest", MIB // 2, guest=options))
     for page in range(40):
         assert guest.write(page, noise(page + 2000))
     host.engine.reclaim_from(parent.vm.engine_vm, 30)
@@ -320,6 +321,14 @@ def clone_guest(host, shadows):
     shadows.append(shadows[2].copy_to(shadows[2].vm.clone("another")))
 
 
+def revert_guest(host, shadows):
+    saved = shadows[2].vm.snapshot()
+    try:
+        shadows[2].vm.revert(saved)
+    finally:
+        saved.drop()
+
+
 def create(host, shadows):
     shadows.append(Shadow(host.create_vm("new", MIB // 4, guest=True)))
     shadows[-1].write(0, noise(1))
@@ -344,7 +353,7 @@ def reclaim(host, shadows):
         host.engine.reclaim_from(shadow.vm.engine_vm, 60)
 
 
-OPERATIONS = [write_some, read_some, clone, clone_guest, create, scan, balloon, destroy, reclaim]
+OPERATIONS = [write_some, read_some, clone, clone_guest, revert_guest, create, scan, balloon, destroy, reclaim]
 HOSTS = {
     "swap": {"sharing": "hash"},
     "zpool": {"sharing": "hash", "zpool_percent": 20},

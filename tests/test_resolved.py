@@ -89,7 +89,7 @@ def test_every_default_is_in_the_record_by_value(made, context, tmp_path):
     assert record.asked == {"preset": "swap", "set": {}, "settings": ["sharing=ksm", "zpool_percent=10"]}
     assert record.origins == {
         "swap": "suite one", "swap_device": "preset swap", "replacement": "preset swap",
-        "readahead_kind": "preset swap", "memory": "suite one", "seed": "suite one",
+        "readahead_kind": "preset swap", "same_filled": "preset swap", "memory": "suite one", "seed": "suite one",
         "sharing": "--set sharing=ksm", "zpool_percent": "--set zpool_percent=10",
     }  # fmt: skip
     assert baseline.origins == baseline.asked == {}
@@ -314,7 +314,10 @@ def test_an_override_that_makes_two_columns_the_same_is_refused(made):
     with pytest.raises(ConfigError, match="columns 'lz4' and 'zstd' are the same with these settings; leave one"):
         plan.make("compress-vs-swap", "smoke", only=["lz4", "zstd"], overrides=["codec=lz4", "codec_level=1"])
     with pytest.raises(ConfigError, match="columns 'swap' and 'zcache' are the same"):
-        made(only=["swap", "zcache"], overrides=["zpool_percent=20", "zpool_reject_above=4096"])
+        made(
+            only=["swap", "zcache"],
+            overrides=["zpool_percent=20", "zpool_reject_above=4096", "zpool_incompressible=keep"],
+        )
     made(only=["swap", "zcache"], overrides=["zpool_chain=4"])
     with pytest.raises(ConfigError, match="columns 'lru' and 'arc' are the same"):
         plan.make("replacement", "smoke", only=["lru", "arc"], overrides=["replacement=lru"])

@@ -282,23 +282,25 @@ class World:
         self.calm()
         disks = [self.host.engine.mapping.swap] if where != "guest" else []
         if where == "guest":
-            disks = [shadow.vm.engine_vm.hardware.disk for shadow in self.vms if shadow.guest is not False]
+            disks = self.guest_disks()
         if where == "frame":
             self.host.engine.frames.buddy.fail_after(nth)
             return
         for disk in disks:
             for area in () if disk is None else getattr(disk, "areas", (disk,)):
-                area.inject("read" if where == "guest" else where, nth, kind if kind == "short" else int(kind), times)
+                for call in ("read", "write") if where == "guest" else (where,):
+                    area.inject(call, nth, kind if kind == "short" else int(kind), times)
+
+    def guest_disks(self):
+        """The files that disks of guests are in; several may have the same one."""
+        disks = [shadow.vm.engine_vm.hardware.disk for shadow in self.vms if shadow.guest is not False]
+        return [disk.file.swap for disk in disks if disk is not None]
 
     def calm(self):
         """Nothing fails any more."""
         engine = self.host.engine
         engine.frames.buddy.fail_after(0)
-        disks = [
-            engine.mapping.swap,
-            *(shadow.vm.engine_vm.hardware.disk for shadow in self.vms if shadow.guest is not False),
-        ]
-        for disk in disks:
+        for disk in (engine.mapping.swap, *self.guest_disks()):
             for area in () if disk is None else getattr(disk, "areas", (disk,)):
                 for call in ("read", "write"):
                     area.inject(call, 1, errno.EIO, 0)

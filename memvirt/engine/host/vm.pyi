@@ -24,7 +24,6 @@ class Vm:
     tag_base: int
     sequence: int
     outcome_name: str
-    disk_slots: int
     cache_pages: int
     charged: int
     reservation: int

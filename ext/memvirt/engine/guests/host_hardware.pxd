@@ -1,8 +1,8 @@
 from ..content.content cimport Content
 from ..reclaim.fault cimport Faults
 from .guest cimport Guest
+from .guest_disk cimport GuestDisk
 from .hardware cimport Hardware
-from ..stores.swapspace cimport SwapSpace
 from ..types cimport gfn_t, int64_t, uint32_t, vmid_t
 
 
@@ -11,13 +11,13 @@ cdef class HostHardware(Hardware):
     cdef readonly Faults faults
     cdef Content content
     cdef readonly vmid_t vm
-    cdef readonly SwapSpace disk            # guest swap and written file blocks, or None
-    cdef uint32_t *check_sum                # [disk slots] checksum of what was written
-    cdef uint32_t nr_disk_slots
+    cdef readonly GuestDisk disk            # guest swap and written file blocks, or None
     cdef bint reporting                     # what is released is named by a message of free page reporting
     cdef uint32_t nr_freed                  # frames that came free by it
 
-    cdef void end(self) noexcept
+    cdef int end(self) except -1
     cdef void _waited_since(self, int64_t began) noexcept nogil
     cdef int _release_reported(self, gfn_t gfn) except -1 nogil
-    cdef int copy_disk(self, HostHardware parent, Guest guest) except -1
+    # Get a disk that holds what the other's does. `instead`: hardware that ends when this is in its place, or None.
+    cdef int share_disk(self, HostHardware other, HostHardware instead) except -1
+    cdef int check_disk(self, Guest guest) except -1

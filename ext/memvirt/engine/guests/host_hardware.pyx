@@ -5,70 +5,42 @@ handlers as the guest's own loads and stores. So a guest that clears a page whic
 read it first (the host cannot know), and a guest that swaps out such a page makes the host bring it in only to be
 written again: double paging, as on real hosts.
 
-The guest's disk is a file of its own. Device time is taken from the host's one queue.
+The guest's disk is in a file that only the disks of its copies share. Device time is taken from the host's one queue.
 """
-
-from memvirt.errors import InvariantError, StoreError
-
-from libc.stdlib cimport calloc, free
 
 from ..counters cimport CPU_BALLOON, CPU_GUEST, CPU_SWAP
 from ..reclaim.fault cimport Faults
 from .guest cimport Guest
+from .guest_disk cimport GuestDisk
 from .hardware cimport Hardware
-from ..stores.swapspace cimport SwapSpace
-from ..types cimport CORRUPT, IO_FAILED, NO_FRAME, OK, gfn_t, hfn_t, int64_t, uint8_t, uint32_t, uint64_t, vmid_t, vpn_t
+from ..types cimport CORRUPT, IO_FAILED, NO_FRAME, OK, gfn_t, hfn_t, int64_t, uint32_t, vmid_t, vpn_t
 
 
 cdef class HostHardware(Hardware):
-    """The hardware of VM `vm`. `disk`: where the guest swaps to, or None."""
+    """The hardware of VM `vm`. `disk`: where the guest swaps to; None: nowhere, or `share_disk` will say."""
 
-    def __cinit__(self, Faults faults not None, vmid_t vm, SwapSpace disk=None):
+    def __cinit__(self, Faults faults not None, vmid_t vm, GuestDisk disk=None):
         self.faults = faults
         self.content = faults.content
         self.vm = vm
         self.disk = disk
-        self.nr_disk_slots = 0 if disk is None else disk.nr_slots
-        self.check_sum = <uint32_t *>calloc(self.nr_disk_slots + 1, sizeof(uint32_t))
-        if self.check_sum == NULL:
-            raise MemoryError("guest disk checksums")
-        if disk is not None and disk.take(disk.nr_slots, self.check_sum) != disk.nr_slots:
-            raise InvariantError("a guest disk must be new: the guest itself decides which slots it uses")
-
-    def __dealloc__(self):
-        free(self.check_sum)
 
     def metadata_bytes(self):
         """What the host keeps of the guest's disk: checksums and the maps of its slots. (What its files hold is known
         instead of being read from it: zeros.)"""
-        if self.disk is None:
-            return 0
-        return (self.nr_disk_slots + <uint64_t>1) * sizeof(uint32_t) + self.disk.metadata_bytes()
+        return 0 if self.disk is None else self.disk.file.disk_bytes
 
-    cdef void end(self) noexcept:
+    cdef int end(self) except -1:
         """Its VM is no more, or goes on with other hardware: the disk is gone, whoever keeps this."""
-        if self.disk is not None:
-            self.disk.release()
+        return 0 if self.disk is None else self.disk.end()
 
-    cdef int copy_disk(self, HostHardware parent, Guest guest) except -1:
-        """Give a clone a disk with what its parent's guest has out on its own."""
-        cdef uint32_t vpn, slot
-        cdef uint8_t page[4096]
-        cdef const uint8_t *source = page
-        cdef uint8_t done
-        if self.nr_disk_slots == 0:
-            return 0
-        for vpn in range(guest.memory.nr_vpns):
-            slot = guest.memory.copy[vpn]
-            if slot >= self.nr_disk_slots:
-                continue
-            done = 0
-            if parent.disk.read(slot, page) == OK:
-                self.disk.write(1, &slot, &source, &done)
-            if not done:
-                raise StoreError(f"the guest disk of the new clone: slot {slot} could not be copied")
-            self.check_sum[slot] = parent.check_sum[slot]
+    cdef int share_disk(self, HostHardware other, HostHardware instead) except -1:
+        if other.disk is not None:
+            self.disk = other.disk.copied(None if instead is None else instead.disk)
         return 0
+
+    cdef int check_disk(self, Guest guest) except -1:
+        return 0 if self.disk is None else self.disk.check_named(guest.memory)
 
     cdef int clear(self, gfn_t gfn) except -1 nogil:
         cdef hfn_t frame
@@ -95,8 +67,6 @@ cdef class HostHardware(Hardware):
 
     cdef int read_out(self, gfn_t gfn, uint32_t slot) except -1 nogil:
         cdef hfn_t frame
-        cdef const uint8_t *page
-        cdef uint8_t done = 0
         cdef int64_t began
         cdef int outcome = self.faults.reach(self.vm, gfn, False, &frame)
         if outcome == OK and not self.faults.reclaim.stalls.make_room():
@@ -107,10 +77,7 @@ cdef class HostHardware(Hardware):
         self.faults.clock.spend(CPU_SWAP, self.faults.clock.costs.swap_submit)
         self.faults.clock.wait_until(self.faults.device.write(self.faults.clock.now, 1))
         self._waited_since(began)
-        page = self.content.raw(frame)
-        self.disk.write(1, &slot, &page, &done)
-        self.check_sum[slot] = self.content.checksum(frame)
-        return OK if done else IO_FAILED
+        return self.disk.write(slot, self.content.raw(frame), self.content.checksum(frame))
 
     cdef int write_in(self, gfn_t gfn, uint32_t slot) except -1 nogil:
         cdef hfn_t frame
@@ -126,14 +93,14 @@ cdef class HostHardware(Hardware):
         self._waited_since(began)
         if self.disk.read(slot, self.content.raw_target(frame)) != OK:
             return IO_FAILED
-        if self.content.checksum(frame) != self.check_sum[slot]:
+        if self.content.checksum(frame) != self.disk.check_sum(slot):
             return CORRUPT
         if self.faults.index is not None:
             self.faults.index.arrived(frame)
         return OK
 
     cdef int forget_slot(self, uint32_t slot) except -1 nogil:
-        return OK
+        return self.disk.forget(slot)
 
     cdef int begin_report(self) except -1 nogil:
         """The message leaves the guest: an exit."""

@@ -11,6 +11,7 @@ from memvirt.errors import AdmissionError, ConfigError
 
 from ..agenda cimport FIRST_BALLOON, FIRST_VM
 from ..guests.balloon cimport Balloon
+from ..guests.guest_disk cimport GuestDisk
 from ..guests.host_hardware cimport HostHardware
 from ..mapping.spaces cimport open_space
 from ..reclaim.fault cimport THICK
@@ -101,7 +102,7 @@ def create_vm(Engine engine not None, str name not None, uint32_t nr_pages, *, l
         vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
         set_aside(engine, vm)
         if guest is not None:
-            vm.hardware = HostHardware(engine.faults, vm.id, disk)
+            vm.hardware = HostHardware(engine.faults, vm.id, None if disk is None else GuestDisk(disk))
             give_guest(engine, vm, Guest(vm.hardware, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
         if thick:
             _populate(engine, vm)

@@ -5,8 +5,8 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
   entries -> frames     refs = entries that name the frame; the reverse map holds exactly those sites, each once
   write permission      a writable entry names a frame with one reference, not merged; what is cached as writable is dirty
   entries -> backings   refs of a record = entries that name it; cached <=> its frame names it back
-  stores                swap slots in use and zpool objects = records of that kind (guests' own disks are theirs); an
-                        object's owner is the record that names it
+  stores                swap slots in use and zpool objects = records of that kind; an object's owner is the record that
+                        names it; users of a slot on guests' disks = disks with a place there
   translations          cached only what entry, leaf and frame allow; valid implies the accessed mark
   recency               ordered <=> a guest frame that is neither pinned nor the zero frame
   charge                per VM: charged = frames charged to it; who pays maps the frame; what reservations lack
@@ -62,6 +62,7 @@ def check(Engine engine not None):
     if engine.frames.heap_bytes != (mapping.zpool.metadata_bytes() if mapping.zpool is not None else 0):
         raise InvariantError(f"frames taken for {engine.frames.heap_bytes} bytes of tables on the heap, the zpool's take "
                              f"{mapping.zpool.metadata_bytes() if mapping.zpool is not None else 0}")
+    _check_disks(engine)
     cdef uint32_t *frame_refs = <uint32_t *>calloc(engine.frames.nr_frames, sizeof(uint32_t))
     cdef uint32_t *backing_refs = <uint32_t *>calloc(mapping.backings.records.end() + 1, sizeof(uint32_t))
     if frame_refs == NULL or backing_refs == NULL:
@@ -82,6 +83,18 @@ def check(Engine engine not None):
             (<Vm>vm).guest.check()
             if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest.memory.vpn:
                 raise InvariantError(f"VM '{vm.name}': its translations are looked up in another guest's reverse map")
+
+
+cdef int _check_disks(Engine engine) except -1:
+    cdef Vm vm
+    disks_of = {}
+    for vm in [*engine.vms.values(), *engine.snapshots]:
+        if vm.hardware is not None and vm.hardware.disk is not None:
+            vm.hardware.check_disk(vm.guest)
+            disks_of.setdefault(vm.hardware.disk.file, []).append(vm.hardware.disk)
+    for file, disks in disks_of.items():
+        file.check(disks)
+    return 0
 
 
 cdef int _count_entries(Engine engine, uint32_t *frame_refs, uint32_t *backing_refs) except -1:

@@ -1,10 +1,13 @@
 """COW clones, snapshots, and going back to one: the child becomes a holder of every leaf of the parent, and no entry is
-touched.
+touched. Its guest's disk is the parent's in the same way: slots are counted, none is read (guest_disk.pyx).
 
 So a clone costs what the number of leaf tables costs (512 of them per GiB), whatever they hold: pages in memory,
 merged, compressed, or on swap. Only pinned pages are copied at once, and their leaves with them: they stay the parent's,
-where they are. Write permission disappears for both sides because the leaf has two holders; what the
-parent has cached of it is revoked wholesale, one byte per 2 MiB, and settled region by region as it writes.
+where they are. Write permission disappears for both sides because the leaf has two holders; what the parent has cached
+of it is revoked wholesale, one byte per 2 MiB, and settled region by region as it writes.
+
+In simulated time a clone, a snapshot and a revert cost clone_fixed, clone_leaf for each leaf table, and what copies of
+pinned pages cost. A guest's own tables and its disk cost nothing, however much is out on the disk.
 
 A snapshot is a clone that never runs: it has no translations and stands in a list of its own. A revert gives a VM the
 leaves of a snapshot instead of its own. Once the VM is empty there is no way back, so what may fail comes before.
@@ -27,7 +30,7 @@ from .vm cimport Vm
 
 # ---- clones and snapshots
 
-def clone_vm(Engine engine not None, Vm parent not None, str name not None, disk=None, bint runs=True):
+def clone_vm(Engine engine not None, Vm parent not None, str name not None, bint runs=True):
     """A COW clone (runs=False: a snapshot); AdmissionError when there is no memory for its fixed parts or tables."""
     cdef Mapping mapping = engine.mapping
     cdef Vm vm
@@ -43,9 +46,9 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, disk
     try:
         set_aside(engine, vm)
         if parent.guest is not None:
-            vm.hardware = HostHardware(engine.faults, vm.id, disk)
+            vm.hardware = HostHardware(engine.faults, vm.id)
+            vm.hardware.share_disk(parent.hardware, None)
             give_guest(engine, vm, parent.guest.copy_for(vm.hardware, draws_of(vm)))
-            vm.hardware.copy_disk(parent.hardware, parent.guest)
         if share(engine, parent.id, vm.id) != OK:
             engine.clock.interrupt.deliver()
             raise AdmissionError(f"no memory for the tables of clone '{name}'")
@@ -78,8 +81,8 @@ cdef uint64_t _frames_at_once(Engine engine, Vm parent) except? 0:
 
 # ---- going back to a snapshot
 
-def revert_vm(Engine engine not None, Vm vm not None, Vm snapshot not None, disk=None):
-    """The VM's memory becomes the snapshot's again; clocks and counters go on. disk: a new one for its guest."""
+def revert_vm(Engine engine not None, Vm vm not None, Vm snapshot not None):
+    """The VM's memory becomes the snapshot's again; clocks and counters go on."""
     cdef Mapping mapping = engine.mapping
     cdef uint32_t pages, need
     engine.own(vm)
@@ -96,7 +99,7 @@ def revert_vm(Engine engine not None, Vm vm not None, Vm snapshot not None, disk
             raise AdmissionError(f"VM '{vm.name}': no memory for the tables of a revert; the VM is as it was")
         mapping.leaves.pages.make_room(pages)
         if vm.guest is not None:
-            _revert_guest(engine, vm, snapshot, disk)
+            _revert_guest(engine, vm, snapshot)
         clear_space(mapping, vm.id)
         if share(engine, snapshot.id, vm.id) != OK:
             raise InvariantError(f"VM '{vm.name}': directory pages of its own did not suffice for a revert")
@@ -127,17 +130,15 @@ cdef int _check_same_kind(Engine engine, Vm vm, Vm snapshot) except -1:
     return 0
 
 
-cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot, disk) except -1:
+cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot) except -1:
     """Guest and hardware of the snapshot take the place of the VM's own, once they are whole. Nothing is evicted
     meanwhile: the VM's translations are its own guest's until the end."""
-    cdef HostHardware hardware = HostHardware(engine.faults, vm.id, disk)
-    cdef Guest guest = None
+    cdef HostHardware hardware = HostHardware(engine.faults, vm.id)
+    cdef Guest guest
     try:
+        hardware.share_disk(snapshot.hardware, vm.hardware)
         guest = snapshot.guest.copy_for(hardware, draws_of(vm))
-        hardware.copy_disk(snapshot.hardware, snapshot.guest)
     except BaseException:
-        if guest is not None:
-            guest.end()
         vm.hardware.rehome(vm.guest.memory.vpn)
         hardware.end()
         raise

@@ -63,7 +63,7 @@ cdef int _of_guest(Engine engine, Vm vm, vpn_t vpn, uint8_t *out) except -1:
         engine.content.fill(page.frame, 0)       # files hold zeros
     else:
         outcome = vm.hardware.disk.read(copy, engine.content.raw_target(page.frame))
-        checksum = engine.content.checksum(page.frame) ^ vm.hardware.check_sum[copy]
+        checksum = engine.content.checksum(page.frame) ^ vm.hardware.disk.check_sum(copy)
     page.give_back(out)
     if outcome != OK or checksum:
         raise StoreError(f"VM '{vm.name}' page {vpn}: slot {copy} of its guest's disk "

@@ -51,11 +51,6 @@ cdef class Vm:
         return OUTCOMES[self.outcome]
 
     @property
-    def disk_slots(self):
-        """Slots of its guest's own disk."""
-        return self.hardware.nr_disk_slots if self.guest is not None else 0
-
-    @property
     def cache_pages(self):
         """Page cache pages that its guest holds."""
         return self.guest.memory.cache.nr_resident if self.guest is not None and self.guest.memory.cache is not None else 0
@@ -150,6 +145,7 @@ cdef class Vm:
     cdef int end(self) except -1:
         if self.guest is not None:
             self.guest.end()
+        if self.hardware is not None:           # without a guest yet: the VM was refused in between
             self.hardware.end()
         self.alive = False
         self.guest = self.worker.guest = None

@@ -39,6 +39,10 @@ cdef class Slots:
     cdef uint32_t cluster_end(self, uint32_t cluster) noexcept nogil
     # True if the next take begins another cluster.
     cdef bint at_cluster_end(self) noexcept nogil
+    # More slots behind those that there are. MemoryError, and nothing has changed.
+    cdef int grow(self, uint32_t slots) except -1
+    # Fewer: whole clusters go from the end, as long as none of their slots is in use and `least` remain.
+    cdef void cut(self, uint32_t least) noexcept nogil
     cdef uint64_t metadata_bytes(self) noexcept nogil
     cdef bint _is_full(self, uint32_t cluster) noexcept nogil
     cdef void _file(self, uint32_t cluster, ClusterState state) noexcept nogil

@@ -24,7 +24,8 @@ cluster visited from its beginning has a free slot.
 Invariants: the bits set = nr_used = the sum of the clusters' `used`; a cluster is on the list of its state.
 """
 
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset
 
 from ..types cimport NONE
 
@@ -57,6 +58,39 @@ cdef class Slots:
 
     cdef uint64_t metadata_bytes(self) noexcept nogil:
         return (<uint64_t>self.nr_slots + 63) // 64 * 8 + self.nr_clusters * <uint64_t>sizeof(Cluster)
+
+    cdef int grow(self, uint32_t slots) except -1:
+        cdef uint64_t words = (<uint64_t>self.nr_slots + 63) // 64, wanted = (<uint64_t>self.nr_slots + slots + 63) // 64
+        cdef uint32_t i, last = self.nr_clusters - 1
+        cdef uint32_t clusters = (self.nr_slots + slots - 1) // self.cluster_slots + 1
+        cdef void *used = realloc(self._used, wanted * sizeof(uint64_t))
+        cdef void *cluster
+        if used != NULL:
+            self._used = <uint64_t *>used
+            cluster = realloc(self._cluster, clusters * sizeof(Cluster))
+        if used == NULL or cluster == NULL:
+            raise MemoryError(f"the map of {self.nr_slots} swap slots and {slots} more")
+        self._cluster = <Cluster *>cluster
+        memset(self._used + words, 0, (wanted - words) * sizeof(uint64_t))
+        self.nr_slots += slots
+        self.nr_clusters = clusters
+        if self._cluster[last].state == CLUSTER_FULL and not self._is_full(last):   # it was cut short by the end
+            self._file(last, CLUSTER_FRAG)
+        for i in range(last + 1, clusters):
+            self._cluster[i].used = 0
+            self._cluster[i].state = CLUSTER_FREE
+            append(self._cluster, &self._list[<int>CLUSTER_FREE], i)
+        return 0
+
+    cdef void cut(self, uint32_t least) noexcept nogil:
+        cdef uint32_t last = self.nr_clusters - 1
+        while last > 0 and self._cluster[last].used == 0 and last * self.cluster_slots >= least:
+            remove(self._cluster, &self._list[<int>CLUSTER_FREE], last)
+            if self._next != NONE and self._next // self.cluster_slots == last:
+                self._next = NONE
+            self.nr_clusters = last
+            self.nr_slots = last * self.cluster_slots
+            last -= 1
 
     cdef uint32_t cluster_end(self, uint32_t cluster) noexcept nogil:
         return <uint32_t>min(<uint64_t>self.nr_slots, (<uint64_t>cluster + 1) * self.cluster_slots)

@@ -36,5 +36,10 @@ cdef class Swap(SwapSpace):
                        uint8_t *done) except? 0xFFFFFFFF nogil
     cdef void punch(self, uint32_t cluster) noexcept nogil
     cdef uint32_t take_in_cluster(self, uint32_t n, uint32_t *slots) noexcept nogil
+    # More slots, no more than MAX_SLOTS in all, with room in the file. Raises as the constructor does, and nothing has
+    # changed.
+    cdef int grow(self, uint32_t slots) except -1
+    # Slots beyond `least` that nobody uses go, with their room in the file, as far as they end it.
+    cdef void cut(self, uint32_t least) noexcept
     # True if the next take begins another cluster.
     cdef bint at_cluster_end(self) noexcept nogil

@@ -13,7 +13,7 @@ import tempfile
 
 import cython
 
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset, strdup
 from posix.stdlib cimport posix_memalign
 
@@ -43,6 +43,7 @@ cdef extern from "<fcntl.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
+    int ftruncate(int fd, long length)
     int getpid()
     int unlink(const char *path)
 
@@ -104,21 +105,14 @@ cdef class Swap(SwapSpace):
 
     def _open(self, path, direct):
         needed = int(self.nr_slots) * int(PAGE_SIZE)    # 64 bits: the C product would wrap
-        place = path or os.environ.get("MEMVIRT_SWAP_DIR") or tempfile.gettempdir()
+        place = place_of(path)
         folder = (os.path.dirname(os.path.abspath(path)) if path else place)
         try:
-            space = os.statvfs(folder)
-            available = space.f_bavail * space.f_frsize
-            if needed > available:
-                raise OSError(errors.ENOSPC, os.strerror(errors.ENOSPC))
+            require_space(folder, needed)
             self._make_file(path, folder)
             os.posix_fallocate(self._area.fd, 0, needed)
         except OSError as error:
-            if error.errno in (errors.ENOSPC, errors.EDQUOT, errors.EFBIG):
-                raise ConfigError(f"swap file {place}: {error.strerror}: needs {needed} bytes, "
-                                  f"{available} are free. Free some, or name another place by "
-                                  "MEMVIRT_SWAP_DIR") from error
-            raise ConfigError(f"swap file {place}: {error.strerror}") from error
+            raise no_space(error, place, folder, needed) from error
         self._set_direct(direct)
 
     def _make_file(self, path, folder):
@@ -128,6 +122,40 @@ cdef class Swap(SwapSpace):
             self._area.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self.path = os.path.abspath(path)
             self._remove = strdup(os.fsencode(self.path))
+
+    cdef int grow(self, uint32_t slots) except -1:
+        cdef uint64_t wanted = <uint64_t>self.nr_slots + slots
+        cdef void *memory
+        assert wanted <= MAX_SLOTS
+        if self._area.memory != NULL:
+            memory = realloc(self._area.memory, wanted * self.slot_bytes)
+            if memory == NULL:
+                raise MemoryError(f"{wanted} swap slots of {self.slot_bytes} bytes")
+            self._area.memory = <uint8_t *>memory
+        else:
+            self._lengthen(int(slots) * int(PAGE_SIZE))
+        self.slots.grow(slots)
+        self.nr_slots = self.slots.nr_slots
+        return 0
+
+    def _lengthen(self, needed):
+        begin = int(self.nr_slots) * int(PAGE_SIZE)
+        try:
+            require_space(self._area.fd, needed)
+            os.posix_fallocate(self._area.fd, begin, needed)
+        except BaseException as error:
+            ftruncate(self._area.fd, begin)             # it may have got a part
+            if isinstance(error, OSError):
+                raise no_space(error, place_of(self.path), self._area.fd, needed) from error
+            raise
+
+    cdef void cut(self, uint32_t least) noexcept:
+        if getpid() != self._process:                   # the file is another process's
+            return
+        self.slots.cut(least)
+        if self.slots.nr_slots < self.nr_slots and self._area.memory == NULL:
+            ftruncate(self._area.fd, <long>self.slots.nr_slots * PAGE_SIZE)     # best effort, as a punch is
+        self.nr_slots = self.slots.nr_slots
 
     def _set_direct(self, wanted):
         """Turn O_DIRECT on if a page then really goes out and in again: some file systems accept the flag only."""
@@ -283,6 +311,31 @@ cdef class Swap(SwapSpace):
         self.slots.check()
         if self.nr_used != self.slots.nr_used:
             raise InvariantError(f"swap: {self.slots.nr_used} slots in use, {self.nr_used} counted")
+
+
+def place_of(path):
+    """Where the file lies, as messages name it."""
+    return path or os.environ.get("MEMVIRT_SWAP_DIR") or tempfile.gettempdir()
+
+
+def available_in(where):
+    """Bytes that are free on the file system of a path or descriptor."""
+    space = os.statvfs(where)
+    return space.f_bavail * space.f_frsize
+
+
+def require_space(where, needed):
+    """OSError unless so many bytes are free there."""
+    if needed > available_in(where):
+        raise OSError(errors.ENOSPC, os.strerror(errors.ENOSPC))
+
+
+def no_space(error, place, where, needed):
+    """The ConfigError that an OSError becomes."""
+    if error.errno in (errors.ENOSPC, errors.EDQUOT, errors.EFBIG):
+        return ConfigError(f"swap file {place}: {error.strerror}: needs {needed} bytes, {available_in(where)} are free. "
+                           "Free some, or name another place by MEMVIRT_SWAP_DIR")
+    return ConfigError(f"swap file {place}: {error.strerror}")
 
 
 def nameless(folder):
