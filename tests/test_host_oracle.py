@@ -297,6 +297,13 @@ HOSTS = {
     "random": {**SMALL, "replacement": "random", "sharing": "hash"},
     "no swap": {"memory": 256 * PAGE, "sharing": "zero-only"},
     "two clusters": {**SMALL, "swap": 600 * PAGE, "replacement": "twolist"},
+    "no watermarks": {**SMALL, "watermarks": {"min": 0, "low": 0, "high": 0}},
+    "no watermarks thin-huge": {
+        "memory": 2048 * PAGE,
+        "swap": 500 * PAGE,
+        "provisioning": "thin-huge",
+        "watermarks": {"min": 0, "low": 0, "high": 0},
+    },
     "sharing": {**SMALL, "sharing": "hash", "sharing_options": {"pages_to_scan": 20, "sleep_ns": 100_000}},
     "sharing bounded": {**SMALL, "sharing": "hash", "sharing_options": {"max_page_sharing": 3, "pages_to_scan": 50}},
     "sharing lru": {"memory": 300 * PAGE, "swap": 64 * PAGE, "replacement": "lru", "sharing": "hash"},
@@ -314,7 +321,7 @@ HOSTS = {
     "strict thin-huge": {"memory": 2048 * PAGE, "swap": 500 * PAGE, "provisioning": "thin-huge", "commit": "strict"},
     "thick": {"memory": 1500 * PAGE, "swap": 500 * PAGE, "provisioning": "thick", "on_exhausted": "kill"},
 }
-LARGE = ("thin-huge", "twolist thin-huge", "strict thin-huge", "thick")
+LARGE = ("thin-huge", "no watermarks thin-huge", "twolist thin-huge", "strict thin-huge", "thick")
 ORDERS = tuple(name for name in parts.ORDERS if name not in HOSTS)
 HOSTS |= {name: {**SMALL, "replacement": name, "harvest_interval": 100_000} for name in ORDERS}
 

@@ -203,3 +203,26 @@ def test_fail_after_names_a_bad_number() -> None:
         host().host.engine.frames.buddy.fail_after(-1)
     with pytest.raises(ConfigError, match="beyond"):
         World(memvirt.Host(memory="16MiB")).create("a", MIB).read(MIB, 1)
+
+
+@pytest.mark.parametrize("provisioning", ["thin", "thin-huge"])
+@pytest.mark.parametrize("zpool_percent", [0, 30])
+def test_without_watermarks_memory_is_used_to_the_last_frames_and_reclaimed_by_who_needs_it(
+    provisioning, zpool_percent
+):
+    marks = {"min": 0, "low": 0, "high": 0}
+    host = memvirt.Host(
+        memory="4MiB", swap="16MiB", watermarks=marks, provisioning=provisioning, zpool_percent=zpool_percent
+    )
+    with host:
+        vm = host.create_vm("a", "8MiB")
+        pages = np.arange(vm.pages)
+        least = host.usage()["free"]
+        for ops in (1, 0, 1):
+            for part in np.array_split(pages, 32):
+                assert vm.access(part, np.full(len(part), ops, np.uint8)).done == len(part)
+                host.check()
+                least = min(least, host.usage()["free"])
+        found = host.counters()
+        assert found["reclaim_background"] == found["exhausted_no_frame"] == 0 < found["reclaim_direct"]
+        assert least <= 32  # what a batch of reclaim leaves

@@ -155,6 +155,8 @@ def host(draw, profile):
             "low": low + draw.randint(0, n // 8),
             "high": n // 4 + draw.randint(0, n // 4),
         }
+    if draw.maybe(0.1):
+        settings["watermarks"] = {"min": 0, "low": 0, "high": 0}
     if draw.maybe(0.2):
         settings["balloon"] = draw.choice(sorted(DECIDERS))
     return unhurried(settings)

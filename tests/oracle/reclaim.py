@@ -67,14 +67,19 @@ class Reclaim(Mapping):
             if vm.charged + guest > vm.limit:
                 self.count["exhausted_limit"] += 1
                 return LIMITED
-        if self.memory.nr_free >= guest + tables + self.low + self.aside(vm) and not self.awake:
+        if self.memory.nr_free >= guest + tables + max(self.low, self.floor()) + self.aside(vm) and not self.awake:
             return OK
         self.catch_up()
-        enough = self.memory.nr_free >= guest + tables + self.min + self.aside(vm)
-        if enough or self.direct(guest + tables + self.min, vm):
-            return OK
-        self.count["exhausted_no_frame"] += 1
-        return NO_FRAME
+        while self.memory.nr_free < guest + tables + self.floor() + self.aside(vm):
+            if not self.direct(guest + tables + self.floor(), vm):
+                self.count["exhausted_no_frame"] += 1
+                return NO_FRAME
+        return OK
+
+    def floor(self):
+        """What no allocation gets: min, or what reclaim itself needs for a record and to split a huge leaf."""
+        huge = any(leaf.huge for leaf in self.leaves.values())
+        return max(self.min, (self.backings.frames_needed(1) == 1) + huge)
 
     def stalled(self, began):
         """The running VM waited for memory."""

@@ -24,6 +24,7 @@ cdef struct Access:
     vpn_t vpn                   # says which word of the page is touched; an access that no vpn makes: gfn
     bint write
     Look at                     # what the tables say, as of the last look; `entry` also as a handler has left it
+    bint has_window             # room was made for what is read ahead: once a fault, whatever came of it
     bint shared                 # other VMs hold the leaf, too: nothing under it is writable
 
 

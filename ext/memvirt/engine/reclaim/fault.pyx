@@ -92,6 +92,7 @@ cdef class Faults:
         access.gfn = gfn
         access.vpn = vpn
         access.write = write
+        access.has_window = False
         outcome = self._serve(&access)
         if outcome != OK:
             return outcome
@@ -108,6 +109,7 @@ cdef class Faults:
         access.vm = vm
         access.gfn = access.vpn = gfn
         access.write = write
+        access.has_window = False
         outcome = self._serve(&access)
         frame[0] = access.at.entry & PTE_WHERE
         return outcome
@@ -265,7 +267,9 @@ cdef class Faults:
         cdef backing_t id = access.at.entry & PTE_WHERE
         cdef BackingKind kind
         cdef hfn_t frame
-        cdef int outcome = self.reclaim.secure(access.vm, 1, 0)
+        cdef int outcome = self.reclaim.make_room_ahead(access.vm, access.gfn, id, &access.has_window)
+        if outcome == OK:
+            outcome = self.reclaim.secure(access.vm, 1, 0)
         if outcome != OK:
             return outcome
         kind = self.mapping.backings.kind(self.mapping.backings.at(id))     # writeback may have moved it meanwhile
@@ -379,7 +383,7 @@ cdef class Faults:
         cdef Access access
         cdef int outcome
         access.vm = vm
-        access.write = False
+        access.write = access.has_window = False
         while gfn < self.leaves.directory[vm].nr_pages and not self.clock.interrupt.asked():
             if gfn % LEAF_ENTRIES == 0:
                 if self._zero_huge(vm, gfn) == OK:

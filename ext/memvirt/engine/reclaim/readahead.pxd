@@ -24,11 +24,12 @@ cdef uint32_t window_pages(uint32_t hits, bint near, uint32_t most, uint32_t las
 
 
 cdef class Window:
-    # The number of slots around a faulting one that are read.
     cdef readonly uint32_t page_cluster         # windows are of at most 2^page_cluster slots; 0: one
     cdef readonly uint32_t previous             # the slot it started from last
     cdef readonly uint32_t hits                 # pages read ahead and then accessed, since the last fault
     cdef readonly uint32_t last_pages           # the window before
+    # The number of slots around a faulting one that would be read; that are, and the fault is the last one from now on.
+    cdef uint32_t pages_at(self, uint32_t slot) noexcept nogil
     cdef uint32_t next_pages(self, uint32_t slot) noexcept nogil
 
 
@@ -50,6 +51,9 @@ cdef class Readahead:
     cdef void know(self, uint32_t slot, backing_t backing) noexcept nogil
     # This VM is a new one.
     cdef void open(self, vmid_t vm) noexcept nogil
+    # Pages beside it that `read` would read if there were frames; at most so many. Nothing has changed.
+    cdef uint32_t wanted(self, vmid_t vm, gfn_t gfn, backing_t backing) except? 0xFFFFFFFF nogil
+    cdef uint32_t most(self) noexcept nogil
     # Read the page that `backing` has into `frame`, for an access of the VM to gfn, and what else its window holds into
     # free frames. OK or IO_FAILED; the clock has waited for all of it.
     cdef int read(self, vmid_t vm, gfn_t gfn, backing_t backing, hfn_t frame) except -1 nogil
@@ -58,6 +62,6 @@ cdef class Readahead:
     cdef uint32_t _in_area(self, backing_t backing, hfn_t frame, backing_t *ids, hfn_t *frames) except? 0xFFFFFFFF nogil
     cdef uint32_t _in_memory(self, vmid_t vm, gfn_t gfn, backing_t backing, hfn_t frame, backing_t *ids,
                              hfn_t *frames) except? 0xFFFFFFFF nogil
-    cdef int _take_frame(self, hfn_t *frame) except -1 nogil
+    cdef int _take_frame(self, hfn_t *frames, uint32_t n) except -1 nogil
     cdef int _keep(self, backing_t backing, hfn_t frame, bint arrived) except -1 nogil
     cpdef object check(self)

@@ -20,9 +20,11 @@ drops it without I/O, and it vanishes with the last entry that names the record.
          ▲                                │
          └──────── reclaimed ─────────────┘
 
-Frames are taken only while more than the low watermark stay free, beside what is set aside: readahead never makes anyone
-reclaim. The faulting VM waits for the whole window; runs of slots that follow each other are one request each. A
-neighbour that does not come back, or not as it went, is left where it is: whoever needs it will be told.
+Pages that are read ahead are allocated as any other: Linux reads them with the flags of the fault, and may reclaim for each
+(__read_swap_cache_async). So the fault first asks `wanted`, and Reclaim makes that much room, once a fault; what there is
+then beside the min watermark and what is set aside is taken. Where that is less, the window is cut. The faulting VM waits
+for the whole window; runs of slots that follow each other are one request each. A neighbour that does not come back, or
+not as it went, is left where it is: whoever needs it will be told.
 """
 
 import cython
@@ -36,8 +38,8 @@ from ..mapping.backing cimport BACKING_CACHED, BACKING_SWAP, Backing
 from ..memory.frames cimport FRAME_CACHE
 from ..mapping.mapping cimport Mapping
 from ..mapping.leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, Look
-from ..types cimport (IO_FAILED, LEAF_ENTRIES, MAX_VMS, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t, uint8_t, uint32_t,
-                      vmid_t)
+from ..types cimport (IO_FAILED, LEAF_ENTRIES, MAX_VMS, NONE, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t, uint8_t,
+                      uint32_t, vmid_t)
 
 cdef enum:
     MAX_WINDOW = 1 << MAX_PAGE_CLUSTER
@@ -66,11 +68,16 @@ cdef class Window:
         self.page_cluster = page_cluster
         self.hits = BEGUN_HITS
 
-    cdef uint32_t next_pages(self, uint32_t slot) noexcept nogil:
-        cdef uint32_t most = <uint32_t>1 << self.page_cluster, pages
+    cdef uint32_t pages_at(self, uint32_t slot) noexcept nogil:
+        cdef uint32_t most = <uint32_t>1 << self.page_cluster
         if most <= 1:
             return 1
-        pages = window_pages(self.hits, slot == self.previous + 1 or slot + 1 == self.previous, most, self.last_pages)
+        return window_pages(self.hits, slot == self.previous + 1 or slot + 1 == self.previous, most, self.last_pages)
+
+    cdef uint32_t next_pages(self, uint32_t slot) noexcept nogil:
+        cdef uint32_t pages = self.pages_at(slot)
+        if self.page_cluster == 0:
+            return pages
         if self.hits == 0:
             self.previous = slot
         self.hits = 0
@@ -117,6 +124,15 @@ cdef class Readahead:
         self._nearby[vm].gfn = gfn
         self._nearby[vm].hits = min(self._nearby[vm].hits + ahead, <uint32_t>MOST_HITS)
 
+    cdef uint32_t most(self) noexcept nogil:
+        return (<uint32_t>1 << self.window.page_cluster) - 1
+
+    cdef uint32_t wanted(self, vmid_t vm, gfn_t gfn, backing_t id) except? 0xFFFFFFFF nogil:
+        cdef backing_t ids[MAX_WINDOW]
+        if self.by_address:
+            return self._in_memory(vm, gfn, id, NONE, ids, NULL) - 1
+        return self._in_area(id, NONE, ids, NULL) - 1
+
     cdef int read(self, vmid_t vm, gfn_t gfn, backing_t id, hfn_t frame) except -1 nogil:
         cdef backing_t ids[MAX_WINDOW]
         cdef uint32_t slots[MAX_WINDOW]
@@ -144,20 +160,23 @@ cdef class Readahead:
         return outcome
 
     cdef uint32_t _in_area(self, backing_t id, hfn_t frame, backing_t *ids, hfn_t *frames) except? 0xFFFFFFFF nogil:
-        """The records of the window's slots that are worth reading, in the order of the slots, each with a frame."""
-        cdef uint32_t slot = self.mapping.backings.where(self.mapping.backings.at(id)), n = 0, at, first, last
-        self.swap.window(slot, self.window.next_pages(slot), &first, &last)
+        """The records of the window's slots that are worth reading, in the order of the slots, each with a frame. Without
+        `frames`: what they would be, and the window has not moved."""
+        cdef uint32_t slot = self.mapping.backings.where(self.mapping.backings.at(id)), n = 0, at, first, last, pages
+        pages = self.window.pages_at(slot) if frames == NULL else self.window.next_pages(slot)
+        self.swap.window(slot, pages, &first, &last)
         for at in range(first, last + 1):
             if at == slot:
                 ids[n] = id
-                frames[n] = frame
+                if frames != NULL:
+                    frames[n] = frame
                 n += 1
                 continue
             if not self.swap.in_use(at):
                 continue
             ids[n] = self._backing_of[at]
-            if not self.mapping.backings.at(ids[n]).place & BACKING_CACHED and self._take_frame(&frames[n]):
-                n += 1
+            if not self.mapping.backings.at(ids[n]).place & BACKING_CACHED:
+                n += self._take_frame(frames, n)
         return n
 
     cdef uint32_t _in_memory(self, vmid_t vm, gfn_t gfn, backing_t id, hfn_t frame, backing_t *ids,
@@ -174,12 +193,14 @@ cdef class Readahead:
         elif gfn != last.gfn + 1:
             first = <int64_t>gfn - (pages - 1) / 2
         end = min(first + pages, <int64_t>(gfn / LEAF_ENTRIES + 1) * LEAF_ENTRIES)
-        last.gfn, last.pages, last.hits = gfn, pages, 0
+        if frames != NULL:
+            last.gfn, last.pages, last.hits = gfn, pages, 0
         self.leaves.look(vm, gfn, &look)
         for at in range(max(first, <int64_t>(gfn / LEAF_ENTRIES) * LEAF_ENTRIES), end):
             ids[n] = look.leaf.entries[at % LEAF_ENTRIES] & PTE_WHERE
             if at == gfn:
-                frames[n] = frame
+                if frames != NULL:
+                    frames[n] = frame
                 n += 1
                 continue
             if (look.leaf.entries[at % LEAF_ENTRIES] & (PTE_PRESENT | PTE_BACKED)) != PTE_BACKED or ids[n] == id:
@@ -191,12 +212,13 @@ cdef class Readahead:
                 if ids[i] == ids[n]:
                     break
             else:
-                n += self._take_frame(&frames[n])
+                n += self._take_frame(frames, n)
         return n
 
-    cdef int _take_frame(self, hfn_t *frame) except -1 nogil:
-        """A frame for a page that nobody has asked for yet, if there are enough."""
-        return self.frames.take(0, FRAME_CACHE, self.frames.low_pages + self.mapping.charges.aside(NONE16), frame) == OK
+    cdef int _take_frame(self, hfn_t *frames, uint32_t n) except -1 nogil:
+        """1, and frames[n] for a page that nobody has asked for yet, if there are enough. Without `frames`: 1."""
+        cdef uint32_t reserve = self.frames.min_pages + self.mapping.charges.aside(NONE16)
+        return frames == NULL or self.frames.take(0, FRAME_CACHE, reserve, &frames[n]) == OK
 
     cdef int _keep(self, backing_t id, hfn_t frame, bint arrived) except -1 nogil:
         """A neighbour: cache it if it came back as it went."""

@@ -3,6 +3,7 @@ from ..device cimport Device
 from .evict cimport Eviction
 from .harvest cimport Harvester
 from ..mapping.charges cimport Charges
+from ..mapping.leaf cimport Leaves
 from ..mapping.mapping cimport Mapping
 from ..mapping.tables cimport Tables
 from ..memory.frames cimport Frames
@@ -12,7 +13,7 @@ from ..replacement.order cimport Order
 from ..simtime cimport Actor
 from ..stall cimport Stalls
 from ..stores.zpool cimport Zpool
-from ..types cimport MAX_VMS, gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
+from ..types cimport MAX_VMS, backing_t, gfn_t, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
 from .writeback cimport Writeback
 
 
@@ -20,6 +21,7 @@ cdef class Reclaim(Actor):
     cdef readonly Mapping mapping
     cdef Charges charges
     cdef Tables tables
+    cdef Leaves leaves
     cdef readonly Device device
     cdef readonly Stalls stalls
     cdef readonly Harvester harvester
@@ -42,6 +44,11 @@ cdef class Reclaim(Actor):
     # Else NO_FRAME or LIMITED. The only step of a fault that reclaims.
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
     cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil
+    cdef uint32_t _floor(self) noexcept nogil
+    cdef int _free_up(self, vmid_t vm, uint32_t want) except -1 nogil
+    # Before a page comes back for the VM: if from swap, room for what its window holds, as far as it can be had; *done: it
+    # was asked for. OK, or AGAIN.
+    cdef int make_room_ahead(self, vmid_t vm, gfn_t gfn, backing_t backing, bint *done) except -1 nogil
     # True if `frames` frames are free, or would be once every page has gone that may go.
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil
     cdef bint could_take(self, uint32_t frames) noexcept nogil

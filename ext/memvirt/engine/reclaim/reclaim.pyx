@@ -6,6 +6,9 @@
     ── min  ──  whoever allocates reclaims first itself (direct); only reclaim and leaf copies may go below
     0
 
+All may be 0: then nothing reclaims in the background, and an allocation may take the last frame that reclaim itself does
+not need.
+
 All of them rise by what is set aside for reservations (see charges). How a page goes is in `evict`; here is which, when,
 and on whose time. Reclaim never nests: nothing in here waits for a frame that is not already free.
 
@@ -32,8 +35,10 @@ from ..agenda cimport FOREVER
 from ..counters cimport CPU_RECLAIM
 from ..device cimport Device
 from .evict cimport Eviction
+from .foresight cimport foretell
 from .harvest cimport Harvester
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
+from ..mapping.backing cimport BACKING_SWAP
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.charges cimport Account
@@ -42,8 +47,8 @@ from .readahead cimport Readahead
 from ..simtime cimport Actor
 from ..stall cimport Stalls
 from .swapout cimport SwapOut
-from ..types cimport (AGAIN, LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, gfn_t, hfn_t, int64_t, uint32_t,
-                      uint64_t, vmid_t)
+from ..types cimport (AGAIN, LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t,
+                      uint32_t, uint64_t, vmid_t)
 from .writeback cimport CLUSTER, Writeback
 
 cdef enum:
@@ -61,6 +66,7 @@ cdef class Reclaim(Actor):
         self.mapping = mapping
         self.charges = mapping.charges
         self.tables = mapping.tables
+        self.leaves = mapping.leaves
         self.device = device
         self.frames = mapping.frames
         self.order = mapping.order
@@ -97,16 +103,40 @@ cdef class Reclaim(Actor):
             if self._own_limit(vm, guest_frames) != OK:
                 self.meter.ev.exhausted_limit += 1
                 return LIMITED
-        if (self.frames.buddy.nr_free >= want + self.frames.low_pages + self.charges.aside(vm)
-                and not self.awake and not self.shrinker.awake):
-            return OK
-        self.pass_time(self.clock.now)
-        if self.frames.buddy.nr_free >= want + self.frames.min_pages + self.charges.aside(vm):
-            return OK
-        if self._direct(vm, want + self.frames.min_pages) != OK:
+        if self._free_up(vm, want) != OK:
             self.meter.ev.exhausted_no_frame += 1
             return NO_FRAME
         return OK
+
+    cdef uint32_t _floor(self) noexcept nogil:
+        """Frames that no allocation gets: the min watermark's; where that is 0, those that reclaim itself needs to go on:
+        one for the next record of what is out, where there can be one; one to split a huge leaf."""
+        return max(self.frames.min_pages,
+                   <uint32_t>(self.mapping.backings.records.frames_needed(1) == 1) + (self.leaves.nr_huge > 0))
+
+    cdef int _free_up(self, vmid_t vm, uint32_t want) except -1 nogil:
+        """So many frames are free beside the floor, and what reclaims in the background has been looked after."""
+        if (self.frames.buddy.nr_free >= want + max(self.frames.low_pages, self._floor()) + self.charges.aside(vm)
+                and not self.awake and not self.shrinker.awake):
+            return OK
+        self.pass_time(self.clock.now)
+        while self.frames.buddy.nr_free < want + self._floor() + self.charges.aside(vm):
+            if self._direct(vm, want + self._floor()) != OK:
+                return NO_FRAME
+        return OK
+
+    cdef int make_room_ahead(self, vmid_t vm, gfn_t gfn, backing_t backing, bint *done) except -1 nogil:
+        cdef uint64_t changes = self.eviction.changes
+        cdef uint32_t most = self.readahead.most()
+        cdef uint32_t beside = self.frames.low_pages + self.charges.aside(NONE16)
+        if done[0] or self.mapping.backings.kind(self.mapping.backings.at(backing)) != BACKING_SWAP:
+            return OK
+        done[0] = True
+        if self.frames.buddy.nr_free < 1 + most + beside and self.stalls.make_room():
+            most = self.readahead.wanted(vm, gfn, backing)
+            if most:
+                self._free_up(NONE16, 1 + most)
+        return AGAIN if self.eviction.changes != changes else OK
 
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil:
         """Reclaim on the allocating VM's own time until `frames` are free beside what is set aside for others."""
@@ -148,38 +178,7 @@ cdef class Reclaim(Actor):
         return self.frames.buddy.nr_free >= needed + self.charges.aside(NONE16) or self.could_free(needed, NONE16)
 
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil:
-        """Beside what is set aside for all VMs but one, by the pages that may go: as they are, into a slot, or into the
-        pool. (What that makes of them is not known: it counts as room for all.)"""
-        cdef uint32_t easy[MAX_VMS]
-        cdef uint32_t hard[MAX_VMS]
-        cdef uint64_t found = self.frames.buddy.nr_free, gone = 0, dirty = 0, slots, value
-        cdef uint32_t vm, loose
-        cdef hfn_t frame
-        cdef Frame *record
-        memset(easy, 0, sizeof(easy))
-        memset(hard, 0, sizeof(hard))
-        for frame in range(self.frames.nr_frames):
-            if frame % 65536 == 0 and self.clock.interrupt.asked():
-                return False
-            record = &self.frames.frame[frame]
-            found += record.state == FRAME_CACHE
-            if record.state != FRAME_GUEST or not record.flags & FRAME_ORDERED or record.charge == self.providing:
-                continue
-            if record.backing != NONE or self.eviction.is_value(frame, &value):
-                easy[record.charge] += 1
-            else:
-                hard[record.charge] += 1
-        for vm in range(MAX_VMS):
-            loose = self.charges.of[vm].charged
-            loose -= min(loose, self.charges.of[vm].reservation)
-            gone += min(easy[vm], loose)
-            dirty += min(hard[vm], loose - min(easy[vm], loose))
-        if self.zpool is None:
-            slots = 0 if self.mapping.swap is None else self.mapping.swap.nr_slots - self.mapping.swap.nr_used
-            dirty = min(dirty, slots)
-        found += gone + dirty
-        frames += self.charges.aside(but, True)
-        return found >= frames + self.mapping.backings.records.frames_needed(<uint32_t>(gone + dirty))
+        return foretell(self.mapping, self.eviction, frames, but, self.providing)
 
     cdef int keep_aside(self) except -1 nogil:
         """OK: what is set aside is there, or can be had, after pages have become such that cannot go. Else NO_FRAME."""
