@@ -209,6 +209,16 @@ def test_intervals_end_where_their_quantity_does():
     assert row["slowdown_low"] == 1.0 < row["slowdown"] < row["slowdown_high"]
 
 
+def test_an_interval_down_to_nothing_does_not_stretch_a_logarithmic_axis():
+    """A mean of 67 over seeds of 1 to 300, as when one seed in five fits."""
+    records = [made(preset="a", seed=seed, slowdown=f"{1 + seed**3}") for seed in range(1, 6)]
+    records += [made(preset="b", seed=seed, slowdown="1.5") for seed in range(1, 6)]
+    trade, seeds_ = (figure.figure for _, figure in figures_of(records, kinds=["tradeoff", "sensitivity"]))
+    assert trade["layer"][0]["encoding"]["y"]["scale"]["domain"][0] == 1
+    low = {row["low"] for row in seeds_["data"]["values"]}
+    assert min(low) >= seeds_["layer"][0]["encoding"]["x"]["scale"]["domain"][0] > 0
+
+
 def test_presets_keep_their_colours_when_others_are_missing():
     names = ["a", "b", "c"]
     some = style.coloured("preset", names, [{"preset": "c"}])

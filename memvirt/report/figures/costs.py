@@ -311,6 +311,8 @@ def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     interval = {"x": {**x, "field": "low", "aggregate": "min"}, "x2": {"field": "high", "aggregate": "max"}, "y": y}
     mean = {"x": {**x, "field": "mean", "aggregate": "mean"}, "y": y}
     stroke = {"type": "tick", "thickness": 1.5, "size": 14, "color": "var(--c0)"}
+    if x["scale"].get("type") == "log":  # an interval down to 0 ends at the axis
+        rows = [{**row, "low": max(row["low"] or 0, x["scale"]["domain"][0])} for row in rows]
     layers = [
         {"mark": stroke, "encoding": {"x": x, "y": y, "tooltip": _told(rows[0])}},
         *([{"mark": {"type": "rule", "color": INK}, "encoding": interval}] if seeds >= MIN_SEEDS else []),

@@ -177,7 +177,8 @@ def _trade(scene: Scene, group: Group, row: Row) -> dict[str, object]:
     for name, column in (("overcommit", "effective_overcommit"), ("slowdown", "slowdown")):
         mean, interval = spread(row.values[column], column)
         low, high = (interval.low, interval.high) if interval else (mean, mean)
-        least = 1.0 if scene.timed and name == "slowdown" else 0.001  # (work + stall) / work; above 0 for logarithms
+        # Less memory makes nothing faster, unless a seed shows it: an interval that reaches farther down says nothing.
+        least = min(1.0, *row.values["slowdown"]) if name == "slowdown" else 0.0
         found |= {name: mean, f"{name}_low": max(low, least), f"{name}_high": high}
     return found
 
