@@ -122,7 +122,7 @@ def test_explain_gives_every_setting_with_its_source(memvirt):
     _, out, _ = memvirt("explain", "zcache", "--json")
     rows = {row["key"]: row for row in json.loads(out)}
     assert rows["zpool_percent"]["tag"] == "verified" and rows["swap"]["source"]
-    assert rows["replacement"]["default"]
+    assert rows["codec"]["default"] and rows["replacement"]["origin"] == "preset swap"
 
 
 def test_doctor_answers(memvirt):
