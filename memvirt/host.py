@@ -230,10 +230,10 @@ class Host:
         simulated time passes until then, with all VMs idle.
 
         A stream yields batches (pages uint32, ops uint8, sources uint32 or None, work_ns, due_ns), of which the last three
-        may be left out; ops: 0 read, 1 write, 2 fill from a corpus page, 3 discard. The VM computes for work_ns after each
-        access (0: nothing). due_ns, one simulated time or a row of them, none earlier than the one before: so many parts of
-        equal length begin then. Until the next part is due the VM sleeps; if it is behind, the part begins late, and its
-        latency (Vm.requests) counts from when it was due.
+        may be left out; ops: 0 read, 1 write, 2 fill from a corpus page, 3 discard (of which only a guest learns). The VM
+        computes for work_ns after each access (0: nothing). due_ns, one simulated time or a row of them, none earlier than
+        the one before: so many parts of equal length begin then. Until the next part is due the VM sleeps; if it is
+        behind, the part begins late, and its latency (Vm.requests) counts from when it was due.
 
         The decider (by default the one the host was created with) is asked at its interval, which
         goes on from one run to the next. It may ask the host and its VMs, and end VMs; accesses are the streams' business.

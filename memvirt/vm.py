@@ -176,7 +176,8 @@ class Vm:
 
     def set_limit(self, limit: str | int | None) -> int:
         """From now on the VM gets at most `limit` of host memory (text, or bytes; None: as much as there is). What it holds
-        beyond that goes at once, coldest first, on the background reclaimer's time, as far as there is where it can go to.
+        beyond that goes at once, on the background reclaimer's time, as far as there is where it can go to. A clock of
+        its own says which of its pages go, whatever the host's replacement order.
         Returns the bytes that went. ConfigError for a limit below the VM's reservation."""
         pages = None if limit is None else parse_pages(limit)
         engine, vm = self.host.engine, self.engine_vm
