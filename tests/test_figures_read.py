@@ -61,7 +61,13 @@ def test_points_fill_the_panel_and_a_cut_axis_is_named():
     up, across = [float(y) for _, y in places], [float(x) for x, _ in places]
     assert max(up) - min(up) > figure["height"] / 2
     assert max(across) - min(across) > WIDTHS[1] / 2
-    assert CUT in figure["title"]["subtitle"]
+    assert CUT in figure["title"]["subtitle"] and CUT.capitalize() in figure["description"]
+
+
+def test_an_axis_from_nothing_is_not_called_cut():
+    for least, told in ((0, False), (60, True)):
+        records = [made(seed=seed, preset=preset, slowdown=f"{least + seed * 5}") for preset in "ab" for seed in (0, 1)]
+        assert (CUT in figure_of("sensitivity", records)["title"]["subtitle"]) == told
 
 
 def test_numbers_behind_bars_end_inside_their_panel(scenes):

@@ -322,7 +322,8 @@ def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     title = f"{scenes[0].name} at {ratio_label(ratio)}: {column.title} by seed"
     told = f"{column.title.capitalize()} at ratio {ratio_label(ratio)} {_seeds_told(rows, seeds)}"
     line = "; line: 95 % interval" if seeds >= MIN_SEEDS else ""
-    key = f"{data.at_ratio(scenes, ratio)}\nstroke: a seed; diamond: their mean{line}{cut(x)}"
+    key = f"{data.at_ratio(scenes, ratio)}\nstroke: a seed; diamond: their mean{line}"
+    key += cut(x, min(row["value"] for row in rows))
     return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
 
 

@@ -44,7 +44,13 @@ def levels(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     row = {"field": "level", "type": "nominal", "title": None, "sort": found, "header": header}
     title = f"{scenes[0].name}{f' at {ratios[0]:.2f}' if len(ratios) == 1 else ''}: slowdown by service level"
     panels = by_run(runs, view, row if len(found) > 1 else None)
-    return figure(title, _told(rows, scenes), PANEL, {"data": {"values": rows}, **panels}, KEY + cut(y))
+    return figure(
+        title,
+        _told(rows, scenes),
+        PANEL,
+        {"data": {"values": rows}, **panels},
+        KEY + cut(y, min(row["value"] for row in rows)),
+    )
 
 
 def _of_levels(scene: Scene) -> Rows:

@@ -51,11 +51,13 @@ LETTER = 0.6  # of its size: how wide a letter is
 def figure(title: str, description: str, across: int, view: Mapping[str, Any], key: str = "") -> Figure:
     """A specification: what it shows in a title, how to read its marks in the lines below (`key`), what it says in a
     description, and the view itself, its rows inside."""
+    lines = key.split("\n")
+    axes = "".join(f" {line.capitalize()}." for line in lines if line.startswith("axes"))  # where a page has no title
     runs = len({row["run"] for row in view["data"]["values"]})
     return {
         "$schema": SCHEMA,
-        "title": {"text": title, "anchor": "start", **({"subtitle": key.split("\n")} if key else {})},
-        "description": description,
+        "title": {"text": title, "anchor": "start", **({"subtitle": lines} if key else {})},
+        "description": description + axes,
         "usermeta": {"across": across, "runs": runs},
         **view,
     }
@@ -105,9 +107,10 @@ def long_strokes(channel: Figure) -> Figure:
     return {**channel, "legend": {**channel["legend"], "symbolType": "stroke", "symbolSize": STROKE}}
 
 
-def cut(axis: Figure) -> str:
-    """A line of a key that says where a linear axis begins; "" of a logarithmic one, whose ticks say it."""
-    return "" if axis["scale"].get("type") == "log" else f"\n{CUT}"
+def cut(axis: Figure, least: float) -> str:
+    """A line of a key that says where a linear axis begins, unless the least value is 0; "" of a logarithmic one, whose
+    ticks say it."""
+    return "" if axis["scale"].get("type") == "log" or least <= 0 else f"\n{CUT}"
 
 
 def _shifted(kinds: Sequence[Any], index: int) -> Any:
