@@ -362,6 +362,10 @@ def test_figures_that_would_be_empty_say_so():
     )
     ((_, figure),) = figures_of([made(timeline=line)], kinds=["stall"])
     assert figure.reason == "no VM waited for memory at ratio 1.50"
+    alike = made(histograms={"swap": [(500, 3)]})
+    ((_, figure),) = figures_of([alike], kinds=["latency"])
+    assert figure.figure is None
+    assert figure.reason == "all faults of a kind took as long at ratio 1.50: read from swap 0.5 µs"
 
 
 def test_a_figure_without_data_says_why():

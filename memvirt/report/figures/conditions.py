@@ -40,7 +40,10 @@ def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         kinds = kinds[1:]  # all faults are of one kind
     times = {kind: {row["us"] for row in rows if row["kind"] == kind} for kind in kinds}
     constant = [kind for kind in kinds if len(times[kind]) == 1]
-    shown = [kind for kind in kinds if kind not in constant] or kinds
+    shown = [kind for kind in kinds if kind not in constant]
+    flat = ", ".join(f"{kind} {next(iter(times[kind])):g} µs" for kind in constant)
+    if not shown:
+        return f"all faults of a kind took as long at ratio {ratio_label(ratio)}: {flat}"
     rows = [row for row in rows if row["kind"] in shown]
     x = {**logarithm("over", "share of faults that took at most so long, %", 1, max(row["over"] for row in rows))}
     x["axis"] = {"values": [2, 10, 100, 1000, 10**4, 10**5, 10**6], "labelExpr": SHARE}
@@ -53,7 +56,6 @@ def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     header = {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start", "labelPadding": 2}
     row = {"field": "kind", "type": "nominal", "title": None, "sort": shown, "header": header}
     slowest = max((row for row in rows if row["kind"] != ALL_FAULTS or len(shown) == 1), key=lambda each: each["us"])
-    flat = ", ".join(f"{kind} {next(iter(times[kind])):g} µs" for kind in constant if kind not in shown)
     told = (
         f"At ratio {ratio_label(ratio)}: the share of faults that took at most so long, waiting included. Every fault is "
         f"counted, in simulated time. The longest: {slowest['us']:,.4g} µs, {slowest['kind']}, under {slowest['preset']}."
