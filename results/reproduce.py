@@ -99,7 +99,7 @@ def records_of(name: str) -> Iterator[Path]:
 
 def report(folder: Path) -> str:
     """What SUITE.html holds."""
-    return build.html(read_runs([folder]), f"{folder.name}.html")
+    return build.html(read_runs([folder]))
 
 
 def own(page: str) -> str:
