@@ -44,6 +44,7 @@ GROUPS = {
     "life": "fleets that live on a host of 64 GiB",
     "fleet": "500 VMs on 256 GiB for 30 minutes",
     "policies": "a policy's decision over 1,000 VMs",
+    "timeline": "what the time line of a cell costs",
     "cells": "cells beside each other, and on dask",
     "scale": "a host of 512 GiB",
 }
