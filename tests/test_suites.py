@@ -298,7 +298,7 @@ def test_apart_looks_at_the_hardest_ratio_of_each_scenario():
         group("hard", "2.00", "apart", swap=None, lz4=None, zstd=None),
     ]
     line = verdict.line(found)
-    assert "easy at 2.00: lz4 3.00× and zstd 3.02× not told apart, swap 9.00× (before: lz4 1.00 at 1.50); " in line
+    assert "easy at 2.00: lz4 3.00× and zstd 3.02× alike, swap 9.00× (before: lz4 1.00 at 1.50); " in line
     assert "hard at 2.00: nobody finished." in line
 
 

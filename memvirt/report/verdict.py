@@ -2,8 +2,8 @@
 
 The rule. At each overcommit ratio, a preset takes part when it finished every scenario with a slowdown, under every
 seed. Its score is the geometric mean of its slowdowns over the scenarios. A preset within 1 % of the lowest score is
-not told apart from it. From five seeds on, neither is one that the seeds do not tell apart: paired, as every preset ran
-the same seeds (`statistics.told_apart`). If no preset is left, there is no difference.
+alike. From five seeds on, one that the seeds do not tell apart from it is named beside it, wherever its mean lies:
+paired, as every preset ran the same seeds (`statistics.told_apart`). If no preset is left, there is no difference.
 
 At the highest ratio with a comparison the line also names the Pareto front: presets that no other beats in one of
 effective overcommit and slowdown without losing in the other, by more than the same 1 %.
@@ -47,7 +47,7 @@ class Finding:
 
     ratio: str
     scores: tuple[Score, ...]  # ascending in slowdown
-    best: tuple[str, ...]  # not told apart from the lowest
+    best: tuple[str, ...]  # the lowest, those alike, and those not told apart from it
     beaten: Score | None  # the lowest of the others; None: no difference, or nothing to compare with
 
 
@@ -153,11 +153,12 @@ def sentence(finding: Finding) -> str:
     if finding.beaten is None:
         low, high = f"{lowest.slowdown:.2f}×", f"{others[-1].slowdown:.2f}×"
         return f"at {finding.ratio} no difference ({low if low == high else f'{low} to {high}'})"
-    named = [f"{score.preset} ({_with_reach(score)})" for score in finding.scores if score.preset in finding.best]
-    alike = " not told apart" if len(named) > 1 else ""
+    best = [score for score in finding.scores if score.preset in finding.best]
+    near = [score.slowdown <= lowest.slowdown * (1 + TIE) for score in best]
+    told = _tied([f"{score.preset} ({_with_reach(score)})" for score in best], near, ", not told apart from {}")
     by = 100 * (1 - lowest.slowdown / finding.beaten.slowdown)
     beaten = f"{finding.beaten.preset} ({_with_reach(finding.beaten)})"
-    return f"at {finding.ratio} {_list(named)}{alike}, {by:.0f} % below {beaten}"
+    return f"at {finding.ratio} {told}, {by:.0f} % below {beaten}"
 
 
 def _with_reach(score: Score) -> str:
@@ -174,6 +175,14 @@ def trade(finding: Finding) -> str:
     if len(undominated) == len(finding.scores):
         return f"At {finding.ratio} no preset beats another in both overcommit and slowdown."
     return f"At {finding.ratio} the best trades of overcommit against slowdown: {_list(undominated)}."
+
+
+def _tied(named: Sequence[str], near: Sequence[bool], frame: str = " (not told apart from {})") -> str:
+    """The best one with those that are near it, then those whose seeds lie too far apart to tell."""
+    alike = [name for name, close in zip(named, near, strict=True) if close]
+    unsure = [name for name, close in zip(named, near, strict=True) if not close]
+    told = f"{_list(alike)} alike" if len(alike) > 1 else alike[0]
+    return told + frame.format(_list(unsure)) if unsure else told
 
 
 def _list(names: Sequence[str]) -> str:
@@ -204,15 +213,14 @@ def _marks(groups: Sequence[Group], column: Column) -> list[Mark]:
 
 
 def _best(marks: Sequence[Mark]) -> list[Mark]:
-    """The first mark and those that are not told apart from it."""
+    """The first mark, those alike, and those that the seeds do not tell apart from it."""
     first, *others = marks
     apart = told_apart(first.seeds, [other.seeds for other in others])
-    tied = [
-        other
-        for other, far in zip(others, apart, strict=True)
-        if not far or abs(first.mean - other.mean) <= TIE * max(abs(first.mean), abs(other.mean))
-    ]
-    return [first, *tied]
+    return [first, *(other for other, far in zip(others, apart, strict=True) if not far or _near(first, other))]
+
+
+def _near(one: Mark, other: Mark) -> bool:
+    return abs(one.mean - other.mean) <= TIE * max(abs(one.mean), abs(other.mean))
 
 
 def _standing(marks: Sequence[Mark], column: Column) -> str:
@@ -224,8 +232,7 @@ def _standing(marks: Sequence[Mark], column: Column) -> str:
     if len(best) == len(marks):
         low, high = (number(column, mark.mean) for mark in (marks[0], marks[-1]))
         return f"no difference ({low}{unit})" if low == high else f"no difference ({low} to {high}{unit})"
-    told = _list([_told(mark, column, unit) for mark in best])
-    told += " not told apart" if len(best) > 1 else ""
+    told = _tied([_told(mark, column, unit) for mark in best], [_near(best[0], mark) for mark in best])
     rest = [mark for mark in marks if mark not in best]
     shown = dict.fromkeys((rest[0], rest[-1]))
     return ", ".join([told, *(_told(mark, column, unit) for mark in shown)])
