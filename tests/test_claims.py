@@ -1,6 +1,7 @@
 """Claims: what a suite expects, as a file, as a check of records, and under a table."""
 
 import json
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import pytest
@@ -35,7 +36,7 @@ def test_a_number_inside_its_range_holds_the_claim_and_one_outside_fails_it():
     assert standing(made(slowdown="2.000")) == ("held", "slowdown 2.00×")
     assert standing(made(slowdown="3.000"))[0] == "held", "the bound itself is inside"
     said = standing(made(slowdown="3.500"))
-    assert said == ("failed", "zipf-150--swap, seed 1: slowdown 3.50×, claimed at most 3")
+    assert said == ("failed", "zipf at 1.50, swap, seed 1: slowdown 3.50×, claimed at most 3")
     assert standing(made(slowdown="2.000"), at_most=None, at_least=2.5)[0] == "failed"
 
 
@@ -52,7 +53,7 @@ def test_relative_to_pairs_scenario_and_seed():
     records += [made(preset="none", slowdown="8.000"), made(preset="none", slowdown="10.000", seed=2)]
     assert standing(*records, relative_to="none", at_most=0.9)[0] == "held"
     said, evidence = standing(*records, relative_to="none", at_most=0.89)
-    assert said == "failed" and evidence.startswith("zipf-150--swap, seed 2: slowdown 0.9 of none")
+    assert said == "failed" and evidence.startswith("zipf at 1.50, swap, seed 2: slowdown 0.9 of none")
     whole = [*records, made("scan", preset="none", slowdown="1.000"), made("scan", preset="none", slowdown="9", seed=2)]
     assert standing(*whole, relative_to="scan-150--none", at_most=2)[0] == "held"
     assert standing(made(), made(preset="none", slowdown="0.000"), relative_to="none")[0] == "failed"
@@ -72,15 +73,15 @@ def test_outcomes_are_claimed_too():
     refused = made(status="refused", reason="no room")
     asked = {"metric": None, "at_most": None}
     assert standing(refused, outcome="refused", **asked)[0] == "held"
-    assert standing(refused, outcome="done", **asked) == ("failed", "zipf-150--swap, seed 1: refused, not done")
-    assert standing(refused) == ("failed", "zipf-150--swap, seed 1: zipf-150--swap is refused")
-    assert standing(made(slowdown="")) == ("failed", "zipf-150--swap, seed 1: has no slowdown")
+    assert standing(refused, outcome="done", **asked) == ("failed", "zipf at 1.50, swap, seed 1: refused, not done")
+    assert standing(refused) == ("failed", "zipf at 1.50, swap, seed 1: zipf at 1.50, swap is refused")
+    assert standing(made(slowdown="")) == ("failed", "zipf at 1.50, swap, seed 1: has no slowdown")
 
 
 def test_what_is_not_there_is_not_checked_unless_something_fails():
     assert standing(made(preset="other"))[0] == "not checked"
     assert standing(made(tier="smoke")) == ("not checked", "stated for tier quick and full")
-    assert standing(made(), relative_to="none") == ("not checked", "not among the records: zipf-150--none")
+    assert standing(made(), relative_to="none") == ("not checked", "not among the records: zipf at 1.50, none")
     assert standing(made(), made(preset="none", seed=2), relative_to="none")[0] == "not checked"
     two = ["zipf-150--swap", "scan-150--swap"]
     assert standing(made(slowdown="2.000"), cells=two) == ("not checked", "not among the records: scan-150--swap")
@@ -90,7 +91,7 @@ def test_what_is_not_there_is_not_checked_unless_something_fails():
 def test_patterns_name_many_cells_and_the_worst_is_told():
     records = [made(scenario, slowdown=value) for scenario, value in (("zipf", "5.000"), ("scan", "7.000"))]
     said, evidence = standing(*records, cells=["*-150--swap"])
-    assert said == "failed" and evidence.startswith("scan-150--swap") and "2 of 2" in evidence
+    assert said == "failed" and evidence.startswith("scan at 1.50, swap, ") and "2 of 2" in evidence
 
 
 @given(st.floats(0.01, 1e6), st.floats(0.01, 1e6), st.floats(0.01, 1e6))
@@ -193,7 +194,7 @@ def test_claims_that_a_table_cannot_show_are_told_in_one_line():
     assert counted == "Expected of this suite: 1 held, 3 not checked."
     assert lines == [
         "held: a: It is fast. (slowdown 2.00×)",
-        "not checked: b, c (stated for tier full); d (not among the records: zipf-150--none)",
+        "not checked: b, c (stated for tier full); d (not among the records: zipf at 1.50, none)",
     ]
     assert told(stated[:1], [made(slowdown="2.000")])[1] == lines[:1]
     assert told([], []) == ("", [])
@@ -222,6 +223,39 @@ def test_every_suite_that_ships_says_what_it_expects_of_cells_that_it_has(name):
 
 
 # ---- as people read them
+
+
+def scope_of(*records, **parts):
+    (checked,) = check([claim(**parts)], records)
+    return checked.scope
+
+
+def test_a_claim_says_of_which_cells_it_speaks_by_their_real_ratios():
+    """A cell's name ends in the percentage that was asked for; its ratio may be another."""
+    records = [
+        replace(made(scenario, ratio, preset), scenario=f"{scenario}-{percent}")
+        for scenario in ("zipf", "scan")
+        for ratio, percent in (("1.75", 100), ("2.50", 200))
+        for preset in ("swap", "none", "zcache")
+    ]
+    for cells, said in (
+        (["zipf-100--swap"], "zipf at 1.75: swap"),
+        (["zipf-100--*"], "zipf at 1.75: all presets"),
+        (["zipf-*--swap", "zipf-*--none"], "zipf at every ratio: swap, none"),
+        (["*-200--swap"], "every scenario at 2.50: swap"),
+        (["*--*"], "every scenario at every ratio: all presets"),
+        (["zipf-100--swap", "scan-200--*"], "zipf at 1.75: swap; scan at 2.50: all presets"),
+        (["gone-100--swap"], "gone-100--swap"),
+    ):
+        assert scope_of(*records, cells=cells) == said
+    assert scope_of(*records, cells=["scan-100--zcache"], relative_to="swap") == "scan at 1.75: zcache; against swap"
+    whole = {"cells": ["scan-100--swap"], "relative_to": "zipf-200--swap"}
+    assert scope_of(*records, **whole) == "scan at 1.75: swap; against zipf at 2.50, swap"
+    assert standing(*records, **whole)[1] == "slowdown 1 of zipf at 2.50, swap"
+    many = [made(preset=f"p{i}") for i in range(6)]
+    assert scope_of(*many, made(), cells=["*--p*"]) == "zipf at 1.50: p0, p1, p2 and 3 more"
+    traces = [made("scan", ratio, kind="trace", preset=preset) for ratio in ("0.05", "0.50") for preset in ("a", "b")]
+    assert scope_of(*traces, cells=["scan-*--a"]) == "scan at every capacity: a"
 
 
 def test_evidence_calls_metrics_as_tables_do_and_names_them_where_the_words_do_not():

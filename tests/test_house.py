@@ -58,13 +58,13 @@ experiment: expected plan prediction preflight trace_cell sampler driver filling
 experiment: cell pool elsewhere executors loop
 experiment: bisection objectives first_guess capacity sizing searching
 timing: hook samples worker
-report: statistics escape choice columns summary machine check claims verdict runs
-report.figures: style traces corpora data waterfall costs conditions sizes levels catalog drawing plotting
+report: statistics escape choice columns summary machine check scope claims verdict runs
+report.figures: style traces corpora data waterfall savings costs conditions sizes levels catalog drawing plotting
 report: capacity
 report: aging_table unused notes document markup beside export terminal
 report: likeness comparison comparison_text
 report: trace_events openmetrics latency_logs bencher
-report.page: packing content build
+report.page: packing tables content build
 report: bundle.archive bundle.crate bundle.again bundle.nameless bundle.contents bundle.verify
 cli: catalog_entry topics catalog show progress figure_files run_options jobs table timings merge
 cli: compare export plot report timeline doctor validate calibrate corpora content_models corpus_info corpus trace_info

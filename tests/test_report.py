@@ -18,11 +18,12 @@ from helpers.made_records import folder, made
 from helpers.program import call
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
-from memvirt.report import export
-from memvirt.report.page import build, content, packing
+from memvirt.report import export, notes
+from memvirt.report.page import build, content, packing, tables
 from memvirt.report.runs import Run, read_runs
 from memvirt.results import run_folder
-from memvirt.results.manifest import Asked
+from memvirt.results.claims import Claim
+from memvirt.results.manifest import Asked, Shown
 
 ROOT = Path(__file__).parents[1]
 QUICK = ROOT / "results" / "quick"
@@ -189,6 +190,13 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser, report_path):
     try:
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
         wide = "[...document.querySelectorAll('.chart')].filter(each => each.querySelector('svg'))"
+        frame = "document.querySelector('#cells').closest('.scroll').getBoundingClientRect()"
+        first = "document.querySelector('#cells tbody th + td.number').getBoundingClientRect()"
+        assert opened.page.evaluate(f"{first}.right <= {frame}.right"), "a number is in sight"
+        pinned = (
+            "[...document.querySelectorAll('#cells thead th')].filter(th => getComputedStyle(th).left === '0px').length"
+        )
+        assert opened.page.evaluate(pinned) == 1
         beyond = f"{wide}.map(each => each.querySelector('svg').getBoundingClientRect().width - each.clientWidth)"
         assert max(opened.page.evaluate(beyond)) <= 1
     finally:
@@ -324,15 +332,16 @@ def test_findings_have_intervals_and_seeds():
         for preset, slowdown in (("swap", 2.0), ("sharing", 3.0))
         for seed in range(1, 6)
     ]
-    head, ((*row,),) = content.findings(run_of(records))
+    head, heads, ((*row,),) = content.findings(run_of(records))
+    assert [name for name, _ in heads][:3] == ["scenario", "ratio", "best"] and len(heads) == len(row)
     assert head == "slowdown, × ↓"
     assert [cell.text for cell in row] == ["zipf", "1.50", "swap", "2.00", "2.00 to 2.00", "5", "sharing", "3.00"]
-    _, ((*row,),) = content.findings(run_of([each for each in records if each.seed == 2]))
+    *_, ((*row,),) = content.findings(run_of([each for each in records if each.seed == 2]))
     assert [cell.text for cell in row][2:6] == ["swap (not told apart)", "2.00", "five seeds needed", "1"]
     refused = [made(status="refused", reason="no room")]
-    assert content.findings(run_of(refused))[1][0][2].text == "nobody finished"
+    assert content.findings(run_of(refused))[2][0][2].text == "nobody finished"
     without = [made(seed=seed, slowdown="") for seed in range(1, 6)]  # done, and about something else
-    assert content.findings(run_of(without))[1][0][2].text == "no slowdown there"
+    assert content.findings(run_of(without))[2][0][2].text == "no slowdown there"
 
 
 def test_those_not_told_apart_from_the_best_are_named_and_the_next_is_told():
@@ -343,20 +352,20 @@ def test_those_not_told_apart_from_the_best_are_named_and_the_next_is_told():
         for preset, each in values.items()
         for seed, value in enumerate(each, start=1)
     ]
-    _, ((*row,),) = content.findings(run_of(records))
+    *_, ((*row,),) = content.findings(run_of(records))
     assert [cell.text for cell in row][2] == "a, b (not told apart)" and [cell.text for cell in row][6:] == [
         "far",
         "9.08",
     ]
-    _, ((*row,),) = content.findings(run_of([each for each in records if each.preset != "far"]))
+    *_, ((*row,),) = content.findings(run_of([each for each in records if each.preset != "far"]))
     assert [cell.text for cell in row][2] == "no difference"
 
 
 def test_a_row_without_numbers_says_so_where_the_first_number_would_be():
     records = [made(), made(preset="none", status="refused", reason="no room")]
-    heads, rows = content.table([run_of(records)])
+    heads, rows = tables.table([run_of(records)])
     assert all(len(row) == len(heads) for row in rows)
-    first = [head for head, _ in heads].index("seeds") + 1
+    first = [head for head, _ in heads].index("preset") + 1
     (refused,) = (row for row in rows if row[2].text == "none")
     assert refused[first].text == "refused: by admission" and refused[first].ended
     assert refused[2].heads and not any(cell.value for cell in refused[first:])
@@ -393,7 +402,7 @@ def test_runs_stand_side_by_side_in_tables_and_figures(tmp_path):
     paths = [folder(tmp_path / name / "run", [made(preset="a"), made(preset="b")]) for name in ("x", "y")]
     runs = read_runs(paths)
     assert [run.name for run in runs] == ["x/run", "y/run"]
-    heads, rows = content.table(runs)
+    heads, rows = tables.table(runs)
     assert heads[0] == ("run", False) and [row[0].text for row in rows] == ["x/run", "x/run", "y/run", "y/run"]
     text = build.html(runs)
     figures = json.loads(carried(text, "read-figures"))
@@ -412,6 +421,90 @@ def test_a_smoke_run_and_a_run_that_is_not_whole_carry_a_warning():
     smoke = run_of([made()], tier="smoke")
     text = build.html([replace(smoke, missing=3)])
     assert "NOT A MEASUREMENT" in text and "3 cells are not run yet" in text
+
+
+# ---- what a reader would go wrong without
+
+
+def read_of(*runs):
+    """What is read on the page of some runs."""
+    page = re.sub(r"<(script|style)\b.*?</\1>", "", build.html(runs), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
+
+
+def test_the_page_has_the_caveats_of_the_other_formats():
+    asleep = {"config": {"host": {"balloon": "mom"}, "scenario": {"name": "zipf", "description": ""}}}
+    counters = {"evicted": 5, "harvests": 0, "decisions": 0}
+    records = [made(counters=counters, preset="mom", **asleep), made(preset="none", status="refused", reason="no room")]
+    run = run_of([*records, made()])
+    told = notes.notes(run.groups(), run.records)
+    (_, caveats), *_ = tables.caveats([run])
+    assert len(caveats) >= 4 and set(caveats) < set(told), "few seeds, who slept, no marks, an ending"
+    assert caveats == told[-len(caveats) :] and told[-len(caveats) - 1].startswith("↑"), "all but heads and marks"
+    text = read_of(run)
+    assert all(" ".join(each.split()) in text for each in caveats)
+    _, rows = tables.table([run])
+    assert [row[2].text for row in rows] == ["mom†", "none", "swap"]
+    _, heads, ((*row,),) = content.findings(run)
+    assert heads[-1] == ("not ranked", False) and row[-1].text == "mom†" and len(row) == len(heads)
+
+
+def test_seeds_are_a_column_only_where_rows_differ_in_them():
+    alike = [made(seed=seed) for seed in (1, 2)]
+    heads, rows = tables.table([run_of(alike)])
+    assert (
+        ("seeds", True) not in heads and len(heads) == len(rows[0]) and "Means over 2 seeds;" in read_of(run_of(alike))
+    )
+    differing = run_of([*alike, made("scan")])
+    heads, rows = tables.table([differing])
+    assert [row[3].text for row in rows] == ["2", "1"] and heads[3] == ("seeds", True) and len(heads) == len(rows[0])
+    assert "Means over 1 to 2 seeds;" in read_of(differing) and "One seed;" in read_of(run_of(alike[:1]))
+
+
+def test_slowdown_is_what_it_is_in_this_run():
+    stream, work = "is simulated time over that of the same stream", "is (work + waiting for memory) / work"
+    timed = made("scan", vms={"a": {"work_ns": 5, "stall_ns": 0, "sim_ns": 5}})
+    plain, worked, both = (read_of(run_of(records)) for records in ([made()], [timed], [made(), timed]))
+    assert f"Slowdown {stream}" in plain and work not in plain
+    assert f"Slowdown {work}" in worked and stream not in worked
+    assert f"Slowdown in zipf {stream}" in both and f"Slowdown in scan {work}" in both
+    assert "of all that VMs compute" in dict(each[:2] for each in tables.meanings([run_of([timed])]))["slowdown, × ↓"]
+
+
+def test_the_page_of_traces_speaks_of_capacity_and_of_no_host():
+    ran = {"kind": "trace", "derived": {"miss_ratio": "10.0"}}
+    traces = run_of(
+        [made(ratio="0.05", preset=name, **ran) for name in ("lru", "fifo")], shown=Shown(columns=["miss_ratio"])
+    )
+    text = read_of(traces)
+    assert "capacity, ×" in text and "at each capacity" in text and "Capacity is the pages that fit" in text
+    method = text[text.index("Method A trace") :]
+    for word in (", at ratio 0.05", "ratio, ×", "at each ratio", "Slowdown", "fleet", "buddy", "NUMA"):
+        assert word not in (method if word in ("Slowdown", "fleet", "buddy", "NUMA") else text), word
+    assert "ratio, ×" in read_of(run_of([made()])) and "Capacity is" not in read_of(run_of([made()]))
+
+
+def test_what_is_said_of_a_clock_stands_where_its_column_does():
+    said = "is in the column “simulator speed” alone"
+    assert said in read_of(run_of([made()], shown=Shown())) and said not in read_of(
+        run_of([made()], shown=Shown(columns=["slowdown"]))
+    )
+
+
+def test_baselines_are_counted_apart_and_claims_say_of_which_cells_they_speak():
+    records = [made(), made(role="baseline", preset="baseline", slowdown="")]
+    stated = Claim.model_validate(
+        {"id": "a", "statement": "Fast.", "metric": "slowdown", "at_most": 3, "cells": ["zipf-*--swap"], "minutes": 1}
+    )
+    text = read_of(run_of(records, shown=Shown(claims=[stated])))
+    assert "2 cells, 1 of them baselines that the others are held against" in text
+    assert "baselines that" not in read_of(run_of(records[:1])) and "of which cells" in text
+    assert "held Fast. zipf at 1.50: swap slowdown 2.00×" in text
+
+
+def test_how_presets_are_told_apart_is_said_once():
+    text = read_of(run_of([made()]))
+    assert text.count("Bonferroni") == 1 and "by the 95 % interval" not in text
 
 
 # ---- what cannot be

@@ -418,7 +418,7 @@ def test_a_preset_called_baseline_is_a_row_like_any_other(tmp_path):
 def test_notes_explain_the_columns_that_are_shown_and_no_others():
     records = small_run()
     whole, narrow = (" ".join(terminal.text(records, width).split()) for width in (120, 72))
-    assert "CPU share: of processor time" in whole and "CPU share: of" not in narrow and "slowdown: time /" in narrow
+    assert "CPU share: managing memory /" in whole and "CPU share: man" not in narrow and "slowdown: time /" in narrow
     assert "effective overcommit: content" in narrow, "it is shown at any width"
     one = " ".join(terminal.text(records, 120, choice=Choice(columns=("slowdown",))).split())
     assert "slowdown: " in one and "effective overcommit" not in one and "CPU share" not in one

@@ -238,7 +238,17 @@ _STATES: tuple[Metric, ...] = (
         "(out + in) / 256",
     ),
     Metric("unusable_2mib_percent", "%", Kind.RATIO, "free memory that no 2 MiB block can use", _DOWN, "index / 10"),
-    Metric("cpu_overhead_percent", "%", Kind.RATIO, "processor time for managing memory", _DOWN, "1 - own / all"),
+    Metric(
+        "cpu_overhead_percent",
+        "%",
+        Kind.RATIO,
+        "managing memory, of all processor time that memory took, background work included",
+        _DOWN,
+        "1 - own / all",
+        "All is what accesses and guests took (own), and what faults, reclaim, compression, copying and scanning took. What\n"
+        "VMs compute is not in it, and neither are processors that idle: it is no share of the processors there are. Where\n"
+        "VMs hardly access memory, a scanner that nobody waits for comes to 97 % at a slowdown of 1.00.",
+    ),
     Metric("simulated_maccesses_per_s", "M/s", Kind.WALL_TIME, "speed of the simulator", _UP, "accesses_per_s"),
     Metric("stall_percent", "%", Kind.RATIO, "of the phase, some VM waited for memory", _DOWN, "stall_some / elapsed"),
     Metric("vms_stalled_percent", "%", Kind.RATIO, "VMs that waited for memory", _DOWN, "VMs with stall_ns / VMs"),

@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from statistics import fmean
 
 from memvirt.metrics.registry import REGISTRY
+from memvirt.report import scope
 from memvirt.report.check import Check, Standing
 from memvirt.report.columns import column
 from memvirt.report.summary import number
@@ -36,6 +37,7 @@ class Checked:
     claim: Claim
     standing: Standing
     evidence: str  # a phrase
+    scope: str  # of which cells it speaks: "zipf at 1.50 and 2.00: swap"
 
     @property
     def word(self) -> str:
@@ -65,7 +67,11 @@ def check(claims: Sequence[Claim], records: Sequence[Record]) -> list[Checked]:
     """Every claim with its standing, in the order given."""
     columns, others = _by_cell(records, "column"), _by_cell(records, "baseline")
     tiers: set[str] = {record.tier for record in records}
-    return [_check(claim, columns, {**others, **columns}, tiers) for claim in claims]
+    places = scope.Places(records)
+    return [
+        Checked(claim, *_check(claim, columns, {**others, **columns}, tiers, places), places.scope(claim))
+        for claim in claims
+    ]
 
 
 def failed(checked: Sequence[Checked]) -> bool:
@@ -118,28 +124,32 @@ def _by_cell(records: Sequence[Record], role: str) -> dict[str, dict[int, Record
     return cells
 
 
-def _check(claim: Claim, columns: Cells, all_cells: Cells, tiers: set[str]) -> Checked:
+def _check(
+    claim: Claim, columns: Cells, all_cells: Cells, tiers: set[str], places: scope.Places
+) -> tuple[Standing, str]:
+    """What became of a claim, and the evidence."""
     if not tiers & set(claim.tiers):
-        return Checked(claim, Standing.SKIP, f"stated for tier {' and '.join(claim.tiers)}")
+        return (Standing.SKIP, f"stated for tier {' and '.join(claim.tiers)}")
     named = {pattern: [cell for cell in columns if fnmatchcase(cell, pattern)] for pattern in claim.cells}
-    missing = [pattern for pattern, cells in named.items() if not cells]
+    missing = [places.cell(pattern) for pattern, cells in named.items() if not cells]
     findings: list[_Finding] = []
+    against = places.cell(claim.relative_to)  # a preset's name stays what it is
     for cell in dict.fromkeys(cell for cells in named.values() for cell in cells):
         reference = _reference(claim, cell)
         if reference and reference not in all_cells:
-            missing.append(reference)
+            missing.append(places.cell(reference))
             continue
-        found = list(_findings(claim, cell, columns[cell], all_cells.get(reference, {})))
+        found = list(_findings(claim, places.cell(cell), against, columns[cell], all_cells.get(reference, {})))
         findings += found
-        missing += [] if found else [f"a seed of {cell} and {reference}"]
+        missing += [] if found else [f"a seed of {places.cell(cell)} and {places.cell(reference)}"]
     outside = [finding for finding in findings if finding.trouble]
     if outside:
         worst = max(outside, key=lambda finding: finding.far)
         more = f"; {len(outside)} of {len(findings)} findings" if len(findings) > 1 else ""
-        return Checked(claim, Standing.FAIL, f"{worst.place}: {worst.trouble}{more}")
+        return Standing.FAIL, f"{worst.place}: {worst.trouble}{more}"
     if missing:
-        return Checked(claim, Standing.SKIP, f"not among the records: {', '.join(dict.fromkeys(missing))}")
-    return Checked(claim, Standing.PASS, _held(claim, findings))
+        return Standing.SKIP, f"not among the records: {'; '.join(dict.fromkeys(missing))}"
+    return Standing.PASS, _held(claim, against, findings)
 
 
 def _reference(claim: Claim, cell: str) -> str:
@@ -150,13 +160,13 @@ def _reference(claim: Claim, cell: str) -> str:
 
 
 def _findings(
-    claim: Claim, cell: str, seeds: Mapping[int, Record], reference: Mapping[int, Record]
+    claim: Claim, place: str, against: str, seeds: Mapping[int, Record], reference: Mapping[int, Record]
 ) -> Iterator[_Finding]:
     """What each seed shows, or their mean."""
     if claim.outcome:
         for seed, record in seeds.items():
             trouble = "" if record.status == claim.outcome else f"{record.status}, not {claim.outcome}"
-            yield _Finding(f"{cell}, seed {seed}", None, trouble, 1.0)
+            yield _Finding(f"{place}, seed {seed}", None, trouble, 1.0)
         return
     whole: list[float] = []
     troubled = False
@@ -166,44 +176,41 @@ def _findings(
         value, trouble = _value(claim, record, reference.get(seed))
         if value is None:
             troubled = True
-            yield _Finding(f"{cell}, seed {seed}", None, trouble, float("inf"))
+            yield _Finding(f"{place}, seed {seed}", None, trouble, float("inf"))
         elif claim.seeds == "each":
-            yield _ranged(claim, f"{cell}, seed {seed}", value)
+            yield _ranged(claim, f"{place}, seed {seed}", against, value)
         else:
             whole.append(value)
     if whole and not troubled:
-        yield _ranged(claim, f"{cell}, mean over {len(whole)} seeds", fmean(whole))
+        yield _ranged(claim, f"{place}, mean over {len(whole)} seeds", against, fmean(whole))
 
 
 def _value(claim: Claim, record: Record, reference: Record | None) -> tuple[float | None, str]:
     """What the range is about, or why there is no such number."""
     for each in (record, reference):
         if each is not None and each.status != "done":
-            return None, f"{each.scenario}{SEPARATOR}{each.preset} is {each.status}"
+            return None, f"{scope.cell(each)} is {each.status}"
     value, base = record.number(claim.metric), reference.number(claim.metric) if reference else None
     if value is None or (reference and base is None):
         return None, f"has no {_metric(claim)}"
     if reference is None or base is None:
         return value, ""
     if base == 0:
-        return (
-            None,
-            f"{_metric(claim)} of {reference.scenario}{SEPARATOR}{reference.preset} is 0, there is no ratio to it",
-        )
+        return None, f"{_metric(claim)} of {scope.cell(reference)} is 0, there is no ratio to it"
     return value / base, ""
 
 
-def _ranged(claim: Claim, place: str, value: float) -> _Finding:
+def _ranged(claim: Claim, place: str, against: str, value: float) -> _Finding:
     low, high = claim.at_least, claim.at_most
     if low is not None and value < low:
-        return _Finding(place, value, f"{_told(claim, value)}, claimed at least {low:g}", low - value)
+        return _Finding(place, value, f"{_told(claim, against, value)}, claimed at least {low:g}", low - value)
     if high is not None and value > high:
-        return _Finding(place, value, f"{_told(claim, value)}, claimed at most {high:g}", value - high)
+        return _Finding(place, value, f"{_told(claim, against, value)}, claimed at most {high:g}", value - high)
     return _Finding(place, value)
 
 
-def _told(claim: Claim, value: float) -> str:
-    return f"{_metric(claim)} {_amount(claim, value)}{_unit(claim)}"
+def _told(claim: Claim, against: str, value: float) -> str:
+    return f"{_metric(claim)} {_amount(claim, value)}{_unit(claim, against)}"
 
 
 def _metric(claim: Claim) -> str:
@@ -216,16 +223,16 @@ def _amount(claim: Claim, value: float) -> str:
     return f"{value:.3g}" if claim.relative_to else number(column(claim.metric), value)
 
 
-def _unit(claim: Claim) -> str:
+def _unit(claim: Claim, against: str) -> str:
     known = column(claim.metric).unit or REGISTRY[claim.metric].unit
     own = "" if known in _metric(claim).split() else known
-    unit = f"of {claim.relative_to}" if claim.relative_to else own
+    unit = f"of {against}" if claim.relative_to else own
     return unit if unit in ("", "×") else f" {unit}"
 
 
-def _held(claim: Claim, findings: Sequence[_Finding]) -> str:
+def _held(claim: Claim, against: str, findings: Sequence[_Finding]) -> str:
     values = [finding.value for finding in findings if finding.value is not None]
     if not values:
         return f"{len(findings)} of {len(findings)} {claim.outcome}"
     low, high = _amount(claim, min(values)), _amount(claim, max(values))
-    return f"{_metric(claim)} {low if low == high else f'{low} to {high}'}{_unit(claim)}"
+    return f"{_metric(claim)} {low if low == high else f'{low} to {high}'}{_unit(claim, against)}"

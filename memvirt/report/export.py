@@ -87,6 +87,7 @@ def to_json(records: Sequence[Record], shown: Shown = USUAL, choice: Choice = AL
                 "id": each.claim.id,
                 "statement": each.claim.statement,
                 "standing": each.word,
+                "scope": plain(each.scope),
                 "evidence": plain(each.evidence),
             }
             for each in claims.check(shown.claims, records)

@@ -17,7 +17,7 @@ from memvirt.metrics.registry import REGISTRY
 from memvirt.report.columns import COLUMNS, Column
 from memvirt.report.escape import plain
 from memvirt.report.statistics import MIN_SEEDS
-from memvirt.report.summary import Group, idle, ratio_label
+from memvirt.report.summary import Group, idle, is_timed, ratio_label
 from memvirt.report.unused import unused
 from memvirt.results.record import Record
 
@@ -41,7 +41,7 @@ def caption(records: Sequence[Record]) -> str:
 
 def _computes_nothing(records: Sequence[Record]) -> bool:
     """Whether VMs do nothing but access memory in all of them, so that a slowdown is no service's; or there are none."""
-    return not any(record.kind == "life" or any("work_ns" in vm for vm in record.vms.values()) for record in records)
+    return not any(record.kind == "life" or is_timed(record) for record in records)
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -61,6 +61,14 @@ def notes(every: Sequence[Group], records: Sequence[Record], columns: Sequence[C
     return [
         meanings(every[0], every[0].columns if columns is None else columns),
         *_marks(every),
+        *caveats(every, records),
+    ]
+
+
+def caveats(every: Sequence[Group], records: Sequence[Record]) -> list[str]:
+    """Those of the lines that a reader would go wrong without, whatever the marks of a format are."""
+    return [
+        *_few_seeds(every),
         *_tier(records[0]),
         *(f"{IDLE} {text}" for text in idle_deciders(records)),
         *unused(records),
@@ -69,7 +77,7 @@ def notes(every: Sequence[Group], records: Sequence[Record], columns: Sequence[C
     ]
 
 
-# What VMs of a fleet that lives are slowed down by is said of their own work: there is no other stream to hold it against.
+# What VMs with work that takes time of its own are slowed down by is said of that work.
 LIVING = {
     "slowdown": "(work + waiting for memory) / work, of all that VMs compute",
     "slowdown_p50": "half of the VMs' seconds take at most so many times their work",
@@ -82,18 +90,22 @@ LIVING = {
 USUAL = {
     "effective_overcommit": "effective overcommit: content that VMs hold / host memory that holds it",
     "slowdown": "slowdown: time / time with enough memory",
-    "cpu_overhead_percent": "CPU share: of processor time, for managing memory",
+    "cpu_overhead_percent": "CPU share: managing memory / all processor time that memory took, background included",
 }
 
 
 def meanings(group: Group, shown: Sequence[Column]) -> str:
     """What the heads of the columns that are shown mean, of the usual ones those that do not say it themselves."""
+    own = LIVING if group.timed else {}
     if group.columns == COLUMNS:
-        usual = [USUAL[column.name] for column in shown if column.name in USUAL]
+        usual = [
+            f"{column.title}: {own[column.name]}" if column.name in own else USUAL[column.name]
+            for column in shown
+            if column.name in USUAL
+        ]
         return f"{'. '.join(['ratio: memory promised to VMs / host memory', *usual])}."
     trace, fleet = "capacity: pages that fit in memory / pages of the trace", "ratio: memory promised / host memory"
     ratio = trace if group.simulated else fleet
-    own = LIVING if group.living else {}
     told = [f"{column.title}: {own.get(column.name) or REGISTRY[column.name].meaning}" for column in shown]
     return f"{'. '.join([ratio, *told])}."
 
@@ -113,13 +125,15 @@ def _marks(every: Sequence[Group]) -> list[str]:
         told.append(arrows)
     if max(counts) > 1:
         told[-1] += " ~ the seeds lie more than 10 % of the mean apart."
+    return told
+
+
+def _few_seeds(every: Sequence[Group]) -> list[str]:
+    counts = {len(group.seeds) for group in every}
     few = list(dict.fromkeys(group.scenario for group in every if len(group.seeds) < MIN_SEEDS))
     where = f" in {', '.join(few)}" if max(counts) >= MIN_SEEDS else ""
-    if few:
-        one = min(counts) == 1
-        how = "One seed" if one else f"Fewer than {MIN_SEEDS} seeds"
-        told.append(f"{how}{where}: nothing tells how far other seeds' numbers lie, so no best value is marked.")
-    return told
+    how = "One seed" if min(counts) == 1 else f"Fewer than {MIN_SEEDS} seeds"
+    return [f"{how}{where}: nothing tells how far other seeds' numbers lie, so no best value is marked."] * bool(few)
 
 
 def _tier(record: Record) -> list[str]:

@@ -99,7 +99,7 @@ class Group:
     learned: str = "slowdown"  # what the last line compares
     saved: bool = True  # whether frames saved by mechanism stand there, too
     simulated: bool = False  # a trace without a host: its ratio is the share of its pages that fits in memory
-    living: bool = False  # a fleet that lives: its slowdown is of VMs' own work
+    timed: bool = False  # its VMs have work that takes time of its own: slowdown is of that
 
     @property
     def swept(self) -> tuple[str, ...]:
@@ -184,8 +184,13 @@ def _group(scenario: str, ratio: str, records: list[Record], shown: Shown, sleep
         learned=shown.learned,
         saved=shown.saved,
         simulated=records[0].kind == "trace",
-        living=records[0].kind == "life",
+        timed=any(record.kind == "life" or is_timed(record) for record in records),
     )
+
+
+def is_timed(record: Record) -> bool:
+    """Whether its VMs have work that takes time of its own."""
+    return any("work_ns" in vm for vm in record.vms.values())
 
 
 def _row(records: list[Record], columns: Sequence[Column], sleeping: bool) -> Row:

@@ -21,13 +21,13 @@ import memvirt
 from memvirt.backends import comparison
 from memvirt.backends.comparison import Comparison
 from memvirt.errors import ConfigError
-from memvirt.report import beside, export
+from memvirt.report import beside, export, verdict
 from memvirt.report.escape import plain
 from memvirt.report.figures import data
 from memvirt.report.figures.catalog import KINDS, Made, make
 from memvirt.report.figures.data import Scene
 from memvirt.report.figures.style import ON_SCREEN
-from memvirt.report.page import content
+from memvirt.report.page import content, tables
 from memvirt.report.page.packing import Shared, deflated, plain_json
 from memvirt.report.runs import Run, read_runs
 from memvirt.report.summary import ratio_label
@@ -70,7 +70,8 @@ def html(runs: Sequence[Run], compared: Sequence[Comparison] = ()) -> str:
     figures: list[Any] = []
     scenarios = [_scenario(i, scenes, shared, figures) for i, scenes in enumerate(data.scenes(runs))]
     frame = _frame(runs)
-    heads, rows = content.table(runs)
+    heads, rows = tables.table(runs)
+    every = [group for run in runs for group in run.groups()]
     bundle = f"(()=>{{{library.javascript_bundle()}}})();"
     script = (HERE / "page.js").read_text(encoding="utf-8")
     environment = jinja.Environment(autoescape=True, trim_blocks=True, undefined=jinja.StrictUndefined)
@@ -89,13 +90,18 @@ def html(runs: Sequence[Run], compared: Sequence[Comparison] = ()) -> str:
             ),
             runs=[_run(run) for run in runs],
             warnings=list(_warnings(runs)),
-            findings=content.FINDINGS,
             differing=content.differing(runs) if len(runs) > 1 else [],
             environment=content.environment(runs),
             heads=heads,
             rows=rows,
-            endings=content.endings(runs),
-            meanings=content.meanings(runs),
+            over=_over(tables.seeds(runs)),
+            ratio=tables.ratio_word(every),
+            clocked=any(column.wall for column in tables.shown(runs)),
+            caveats=tables.caveats(runs),
+            meanings=tables.meanings(runs),
+            hosts=not all(group.simulated for group in every),
+            traces=any(group.simulated for group in every),
+            slowdowns=content.slowdowns(every),
             scenarios=scenarios,
             commands=content.commands(runs),
             inputs=[_inputs(run) for run in runs],
@@ -104,6 +110,10 @@ def html(runs: Sequence[Run], compared: Sequence[Comparison] = ()) -> str:
             script=script,
         )
     )
+
+
+def _over(seeds: Sequence[int]) -> str:
+    return "One seed" if max(seeds) == 1 else f"Means over {verdict.seeds_text(seeds)}"
 
 
 def _library(name: str) -> Any:
@@ -126,13 +136,15 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    compared, rows = content.findings(run)
+    compared, heads, rows = content.findings(run)
+    baselines = sum(record.role == "baseline" for record in run.records)
     seeds = len({record.seed for record in run.records})
     about = run.manifest
     parts = [
         f"suite {about.suite}",
         f"tier {about.tier}",
         f"{len(run.records)} cells",
+        *([f"{baselines} of them baselines that the others are held against"] if baselines else []),
         f"{seeds} seed{'s' if seeds > 1 else ''}",
     ]
     parts += [f"{name} {sha256[:12]}" for name, sha256 in about.inputs.items()]
@@ -143,7 +155,9 @@ def _run(run: Run) -> dict[str, Any]:
         "line": plain(f"{run.name}: {', '.join(parts)}"),
         "learned": content.learned(run),
         "compared": compared,
+        "heads": heads,
         "findings": rows,
+        "ratio": tables.ratio_word(run.groups()),
         "expected": content.expected(run),
         "settings": content.settings(run),
     }
@@ -186,6 +200,7 @@ def _scenario(number: int, scenes: Sequence[Scene], shared: Shared, figures: lis
     """A scenario's figures at the ratio that tells most, those of its other ratios, and what there is none of."""
     ratio = data.telling_ratio(scenes)
     simulated, searched = scenes[0].simulated, any(scene.searched for scene in scenes)
+    at = "capacity" if simulated else "ratio"
     kinds = [kind for kind in KINDS.values() if not (simulated and kind.of_hosts) and searched >= kind.of_searches]
     made = [make(kind, scenes, ratio) for kind in kinds]
     others = []
@@ -193,22 +208,23 @@ def _scenario(number: int, scenes: Sequence[Scene], shared: Shared, figures: lis
         some = [make(kind, scenes, other) for kind in kinds if not kind.every_ratio]
         drawn = [each for each in some if each.figure is not None]
         if drawn:
-            others.append((ratio_label(other), [_chart(each, shared, figures) for each in drawn]))
+            others.append((ratio_label(other), [_chart(each, at, shared, figures) for each in drawn]))
     return {
         "id": f"scenario-{number}",
         "name": scenes[0].name,
         "description": scenes[0].description,
-        "figures": [_chart(each, shared, figures) for each in made if each.figure is not None],
+        "figures": [_chart(each, at, shared, figures) for each in made if each.figure is not None],
         "absent": [{"title": each.kind.title, "reason": each.reason} for each in made if each.figure is None],
         "others": others,
+        "ratio": at,
         "wide": len(scenes) > 1,
     }
 
 
-def _chart(made: Made, shared: Shared, figures: list[Any]) -> dict[str, Any]:
+def _chart(made: Made, word: str, shared: Shared, figures: list[Any]) -> dict[str, Any]:
     assert made.figure is not None
     figures.append(shared.add(made.figure))
-    at = f", at ratio {ratio_label(made.ratio)}" if made.ratio else ""
+    at = f", at {word} {ratio_label(made.ratio)}" if made.ratio else ""
     number = len(figures) - 1
     return {
         "id": f"figure-{number}",

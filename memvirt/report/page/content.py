@@ -5,23 +5,21 @@ Names are spelled as `plain` spells them; escaping is the template's.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from memvirt.experiment import suite
-from memvirt.metrics.registry import REGISTRY
 from memvirt.report import capacity, claims, machine, verdict
 from memvirt.report.columns import Column
 from memvirt.report.escape import plain
 from memvirt.report.figures.data import deciding, spread
 from memvirt.report.figures.data import scenes as scenes_of
-from memvirt.report.notes import LIVING
+from memvirt.report.notes import IDLE
+from memvirt.report.page.tables import TableCell, head, ratio_word
 from memvirt.report.runs import Run
 from memvirt.report.statistics import MIN_SEEDS, told_apart
-from memvirt.report.summary import ARROWS, MISSING, SINGLE_RUN, Group, Row, number, ratio_label, value_text
+from memvirt.report.summary import ARROWS, MISSING, Group, Row, number, ratio_label
 from memvirt.results.record import Record, differences
 from memvirt.settings import presets
 from memvirt.settings.config import HostConfig
@@ -30,20 +28,7 @@ from memvirt.settings.sources import default_source
 NAME = "hostname"  # of a machine: a page is sent, and the name tells nothing of results
 # Of an environment: what was so at that moment only, and differs between any two runs.
 FLEETING = ("load_1min", "memory_available_bytes", "psi_cpu", "psi_memory", "started", "steal_ticks", "swap_used_bytes")
-DIGITS = re.compile(r"\d+")
 SETTINGS_SHOWN = 60  # of those that differ between two runs
-
-
-@dataclass(frozen=True, slots=True)
-class TableCell:
-    """A cell of a table: what is read, and what it is sorted by."""
-
-    text: str
-    value: str = ""  # "" sorts last; None of it: by its text
-    number: bool = False
-    best: bool = False
-    heads: bool = False  # names its row, and stays in sight
-    ended: bool = False  # says how a row without numbers ended
 
 
 # ---- what was learned
@@ -68,17 +53,23 @@ def learned(run: Run) -> list[str]:
     return [*map(plain, found), plain(said[:1].upper() + said[1:])]
 
 
-FINDINGS = ("scenario", "ratio", "best", "its mean", "95 % interval", "n", "next", "its mean")
+FINDINGS = ("best", "its mean", "95 % interval", "n", "next", "its mean")
 
 
-def findings(run: Run) -> tuple[str, list[list[TableCell]]]:
-    """What is compared, and a row for each scenario and ratio: who is best and by how much, with intervals and seeds."""
-    column, rows = None, []
+def findings(run: Run) -> tuple[str, list[tuple[str, bool]], list[list[TableCell]]]:
+    """What is compared, heads with whether they are of numbers, and a row for each scenario and ratio: who is best and by
+    how much, with intervals and seeds; who is not ranked, where anybody is not."""
+    column, rows, every = None, [], run.groups()
+    unranked = any(row.idle for group in every for row in group.rows)
     for (scene,) in scenes_of([run]):
         column = deciding(scene)
         for group in scene.groups:
-            rows.append(_finding(group, column))
-    return (_head(column) if column else ""), rows
+            idle = ", ".join(f"{row.preset}{IDLE}" for row in group.rows if row.idle)
+            rows.append([*_finding(group, column), *([TableCell(idle or MISSING)] * unranked)])
+    heads = [("scenario", False), (ratio_word(every), True)]
+    heads += [(name, name in ("its mean", "n")) for name in FINDINGS]
+    heads += [("not ranked", False)] * unranked
+    return (head(column) if column else ""), heads, rows
 
 
 def _finding(group: Group, column: Column) -> list[TableCell]:
@@ -129,9 +120,28 @@ def _mean(column: Column, row: Row | None) -> TableCell:
 
 
 def expected(run: Run) -> list[list[str]]:
-    """A row for each claim of the suite: what became of it, its statement, and what the records say."""
+    """A row for each claim of the suite: what became of it, its statement, of which cells, and what the records say."""
     checked = claims.check(run.manifest.shown.claims, run.records)
-    return [[each.word, plain(each.claim.statement), plain(each.evidence)] for each in checked]
+    return [[each.word, *map(plain, (each.claim.statement, each.scope, each.evidence))] for each in checked]
+
+
+SLOWDOWNS = {
+    False: "simulated time over that of the same stream on a host with enough memory, and speaks of a program that does "
+    "nothing but access memory",
+    True: "(work + waiting for memory) / work: it speaks of the time that virtual machines compute, their sleep left out",
+}
+
+
+def slowdowns(every: Sequence[Group]) -> list[str]:
+    """What slowdown is in these groups; of which scenarios, where some have work that takes time of its own."""
+    found: dict[bool, dict[str, None]] = {}
+    for group in every:
+        if not group.simulated:
+            found.setdefault(group.timed, {})[group.scenario] = None
+    return [
+        f"Slowdown{f' in {_few(where)}' if len(found) > 1 else ''} is {SLOWDOWNS[timed]}."
+        for timed, where in found.items()
+    ]
 
 
 # ---- where, and what differs
@@ -213,86 +223,6 @@ def _few(names: Mapping[str, Any], most: int = 12) -> str:
 def _short(value: Any, most: int = 120) -> str:
     text = "none" if value is None else str(value)
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-# ---- tables
-
-
-def table(runs: Sequence[Run]) -> tuple[list[tuple[str, bool]], list[list[TableCell]]]:
-    """(head, whether it is of numbers) of every column, and the rows of all runs: one for each scenario, ratio and preset."""
-    every = [(group, row) for run in runs for group in run.groups() for row in group.rows]
-    columns = list(dict.fromkeys(column for group, _ in every for column in group.columns))
-    columns = [column for column in columns if any(row.mean(column.name) is not None for _, row in every)] or columns
-    heads = [("run", False)] if len(runs) > 1 else []
-    sizes = list(dict.fromkeys(key for group, row in every if row.preset == row.column for key, _ in row.point))
-    heads += [
-        ("scenario", False),
-        ("ratio, ×", True),
-        *((key, True) for key in sizes),
-        ("preset", False),
-        ("seeds", True),
-    ]
-    heads += [(_head(column), True) for column in columns]
-    rows = []
-    for scenes in scenes_of(runs):
-        for ratio in sorted({ratio for scene in scenes for ratio in scene.ratios}, key=float):
-            for scene in scenes:
-                group = scene.group(ratio)
-                for row in group.rows if group else ():
-                    own = [TableCell(scene.run)] if len(runs) > 1 else []
-                    rows.append([*own, TableCell(scene.name), *_row(group, row, columns, sizes)])
-    return heads, rows
-
-
-def _head(column: Column) -> str:
-    unit = f", {column.unit}" if column.unit else ""
-    return f"{column.title}{unit} {SINGLE_RUN if column.wall else ARROWS[column.better]}".rstrip()
-
-
-def _row(group: Group | None, row: Row, columns: Sequence[Column], sizes: Sequence[str]) -> list[TableCell]:
-    """The cells behind the scenario's; `sizes`: settings that vary and that no preset's name tells."""
-    assert group is not None
-    cells = [
-        TableCell(ratio_label(group.ratio), group.ratio, True),
-        *(TableCell(row.value_of(key), row.value_of(key), True) for key in sizes),
-        TableCell(row.preset, heads=True),
-        TableCell(str(len(group.seeds)), number=True),
-    ]
-    if not row.done:  # it is read where the first number would be
-        ending = TableCell(f"{row.status}: {row.ending}", ended=True)
-        return [*cells, ending, *[TableCell(MISSING, number=True)] * (len(columns) - 1)]
-    for column in columns:
-        mean = row.mean(column.name) if column in group.columns else None
-        if mean is None:
-            cells.append(TableCell(MISSING, number=True))
-        else:
-            cells.append(TableCell(value_text(column, row), f"{mean}", True, group.is_best(row, group.best(column))))
-    return cells
-
-
-def endings(runs: Sequence[Run]) -> list[str]:
-    """Why rows have no numbers; reasons that differ in digits only appear once, with their number."""
-    found: dict[str, list[str]] = {}
-    for run in runs:
-        for group in run.groups():
-            for row in group.rows:
-                if not row.done:
-                    who = f"{row.preset} in {group.scenario} at {ratio_label(group.ratio)}"
-                    found.setdefault(DIGITS.sub("", f"{row.status}{row.reason}"), []).append(
-                        f"{who}, {row.status}: {row.reason}"
-                    )
-    return [plain(first + (f"; and {len(more)} more like it" if more else "")) for first, *more in found.values()]
-
-
-def meanings(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
-    """(head, meaning, how it is derived) of every column of the tables."""
-    groups = [group for run in runs for group in run.groups()]
-    columns = dict.fromkeys(column for group in groups for column in group.columns)
-    own = LIVING if all(group.living for group in groups) else {}
-    return [
-        (_head(each), own.get(each.name) or REGISTRY[each.name].meaning, REGISTRY[each.name].derivation)
-        for each in columns
-    ]
 
 
 # ---- settings
