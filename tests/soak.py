@@ -14,6 +14,7 @@ than that of the second quarter by SPARE. As many descriptors are open in the en
 """
 
 import argparse
+import gc
 import os
 import random
 import sys
@@ -80,6 +81,7 @@ class Soak:
     """One host, its guests, and what was seen round by round."""
 
     def __init__(self, seed):
+        gc.collect()  # what was kept before is not ours to count
         self.draw = random.Random(seed)
         self.corpus = np.frombuffer(self.draw.randbytes(16 * PAGE), np.uint8).reshape(16, PAGE).repeat(4, axis=0).copy()
         self.corpus[:, 2048:], self.corpus[0] = 0, 0  # half of each page compresses away; the first is all zero

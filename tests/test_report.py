@@ -353,12 +353,17 @@ def test_those_not_told_apart_from_the_best_are_named_and_the_next_is_told():
         for seed, value in enumerate(each, start=1)
     ]
     *_, ((*row,),) = content.findings(run_of(records))
-    assert [cell.text for cell in row][2] == "a, b (not told apart)" and [cell.text for cell in row][6:] == [
+    assert [cell.text for cell in row][2] == "a (not told apart from b)" and [cell.text for cell in row][6:] == [
         "far",
         "9.08",
     ]
     *_, ((*row,),) = content.findings(run_of([each for each in records if each.preset != "far"]))
     assert [cell.text for cell in row][2] == "no difference"
+    near = [replace(each, preset="near", derived={**each.derived, "slowdown": "1.086"}) for each in records[:5]]
+    *_, ((*row,),) = content.findings(run_of([*records, *near]))
+    assert [cell.text for cell in row][2] == "a, near (alike) (not told apart from b)", (
+        "as the line of what was learned"
+    )
 
 
 def test_a_row_without_numbers_says_so_where_the_first_number_would_be():

@@ -101,17 +101,21 @@ def _standing(rows: Sequence[Row], column: Column, seeds: int) -> tuple[str, Row
     first, *others = rows
     if not others:
         return f"{first.preset} alone finished", None
-    far = told_apart(first.values[column.name], [row.values[column.name] for row in others])
-    top = number(column, first.mean(column.name) or 0)
+    top = first.mean(column.name) or 0
     near = [
-        not apart or number(column, row.mean(column.name) or 0) == top for row, apart in zip(others, far, strict=True)
+        abs((row.mean(column.name) or 0) - top) <= verdict.TIE * max(top, row.mean(column.name) or 0) for row in others
     ]
+    far = told_apart(first.values[column.name], [row.values[column.name] for row in others])
     alike = [first, *(row for row, close in zip(others, near, strict=True) if close)]
-    if len(alike) == len(rows):
+    unsure = [row for row, close, apart in zip(others, near, far, strict=True) if not close and not apart]
+    if len(alike) + len(unsure) == len(rows):
         return "no difference", None
-    who = ", ".join(row.preset for row in alike)
-    clear = len(alike) == 1 and seeds >= MIN_SEEDS
-    return who + ("" if clear else " (not told apart)"), next(row for row in rows if row not in alike)
+    who = ", ".join(row.preset for row in alike) + (" (alike)" if len(alike) > 1 else "")
+    if seeds < MIN_SEEDS:
+        who += " (not told apart)"
+    elif unsure:
+        who += f" (not told apart from {', '.join(row.preset for row in unsure)})"
+    return who, next(row for row in others if row not in alike and row not in unsure)
 
 
 def _mean(column: Column, row: Row | None) -> TableCell:
