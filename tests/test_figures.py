@@ -125,7 +125,7 @@ def test_a_waterfall_adds_up_to_what_the_record_says(scenes):
                 continue
             net = steps.pop(waterfall.NET)
             assert sum(row["mib"] for row in steps.values()) == pytest.approx(net["mib"])
-            gross = sum(row["mib"] for row in steps.values() if row["sign"] == "saved")
+            gross = sum(row["mib"] for row in steps.values() if row["sign"] in ("saved", "given up"))
             assert gross * 256 == pytest.approx(saved), (name, preset)
             assert [row["from"] for row in steps.values()][1:] == [row["to"] for row in steps.values()][:-1]
 
@@ -136,6 +136,49 @@ def test_costs_are_seconds_for_each_gib():
     (scene,) = data.scenes([run_of([record])])[0]
     costs = {row["step"]: row["cost"] for row in waterfall.savings(scene, "2.00")}
     assert costs == {"compressed": 3.0, "swapped": 4.0, waterfall.NET: None}
+
+
+def test_one_cost_of_several_steps_is_drawn_once():
+    """Three times 28.0 below each other reads as 84."""
+    record = made(saved=(("sharing", 30), ("swap", 300)), cpu=(1, 10**9))
+    parts = {"saved_zero_pages": 10, "saved_intra_pages": 131_062, "saved_inter_pages": 131_072}
+    record = replace(record, derived=record.derived | parts, cpu_ns={**record.cpu_ns, "scan": 14 * 10**9})
+    ((_, figure),) = figures_of([record], kinds=["savings"])
+    told = {row["step"]: (row["cost"], row["cost_label"]) for row in figure.figure["data"]["values"]}
+    merged = [told[f"merged{step}"] for step in (", zero", " in a VM", " across VMs")]
+    assert merged[0] == (pytest.approx(14, rel=1e-3), "14, all 3") and merged[1:] == [(0, "")] * 2
+    assert "all N: one cost, of N steps together" in figure.figure["title"]["subtitle"]
+
+
+def test_what_a_balloon_holds_is_drawn_and_told_apart(scenes):
+    """Frames that guests gave up need not have held anything: more is saved at the same effective overcommit."""
+    for name, drawn in (("balloon", True), ("swap", False)):
+        figures = figures_of([made(saved=((name, 300), ("zpool", 100)))], kinds=["savings"])
+        spec = figures[0][1].figure
+        hollow = [row["step"] for row in spec["data"]["values"] if row["sign"] == "given up"]
+        assert hollow == ["ballooned"] * drawn
+        assert ("effective overcommit does not count it" in spec["title"]["subtitle"]) == drawn
+        assert ("guests gave up, whether or not they held content" in spec["description"]) == drawn
+        assert ("1.56 (1.17 of it the balloon's)" in spec["description"]) == drawn
+        assert ('fill-opacity="0.2"' in draw(spec, "svg").decode()) == drawn
+
+
+def test_latency_says_how_many_faults_there_were_and_no_exponent():
+    several = [
+        made(preset=each, histograms={"swap": [(500, n), (15_470_000, 2)]}) for each, n in (("a", 98), ("b", 9998))
+    ]
+    ((_, figure),) = figures_of(several, kinds=["latency"])
+    spec = figure.figure
+    assert "faults: a 100, b 10.0k" in spec["title"]["subtitle"] and "Faults: a 100, b 10.0k." in spec["description"]
+    assert "The longest: 15.5 ms, read from swap" in spec["description"]
+    ticks = draw(spec, "svg").decode()
+    assert ">10,000<" in ticks and "e+" not in ticks
+
+
+def test_faults_are_counted_for_each_seed():
+    several = [made(seed=seed, histograms={"swap": [(500, 10 * seed), (900, 2)]}) for seed in (1, 2)]
+    ((_, figure),) = figures_of(several, kinds=["latency"])
+    assert "Faults, mean over seeds: swap 17." in figure.figure["description"]
 
 
 def test_a_mechanism_and_a_fault_that_have_no_words_yet_are_called_as_they_are():
@@ -376,11 +419,14 @@ def test_a_figure_without_data_says_why():
     assert all(made_.figure is None for _, made_ in figures_of([refused]))
 
 
-def test_the_telling_ratio_is_the_hardest_most_presets_finished(scenes):
+def test_the_telling_ratio_is_the_hardest_that_half_of_those_that_finished_any_finished(scenes):
     assert data.telling_ratio(scenes["zipf"]) == "2.00"
     records = [made(ratio=ratio, preset=preset) for ratio in ("1.00", "1.50") for preset in ("a", "b")]
     records += [made(ratio="2.00", preset="a"), made(ratio="2.00", preset="b", status="refused", reason="no")]
-    assert data.telling_ratio(data.scenes([run_of(records)])[0]) == "1.50"
+    records += [made(ratio=ratio, preset="c", status="refused", reason="no") for ratio in ("1.00", "1.50", "2.00")]
+    assert data.telling_ratio(data.scenes([run_of(records)])[0]) == "2.00", "one of the two that finished any"
+    records += [made(ratio=ratio, preset="d") for ratio in ("1.00", "1.50")]
+    assert data.telling_ratio(data.scenes([run_of(records)])[0]) == "1.50", "one of three is less than half"
 
 
 # ---- files

@@ -59,7 +59,7 @@ experiment: cell pool elsewhere executors loop
 experiment: bisection objectives first_guess capacity sizing searching
 timing: hook samples worker
 report: statistics escape choice columns summary machine check scope claims verdict runs
-report.figures: style traces corpora data waterfall costs conditions sizes levels catalog drawing plotting
+report.figures: style traces corpora data waterfall savings costs conditions sizes levels catalog drawing plotting
 report: capacity
 report: aging_table unused notes document markup beside export terminal
 report: likeness comparison comparison_text

@@ -74,7 +74,7 @@ KINDS: dict[str, Kind] = {
             "savings",
             "What was saved, by which mechanism",
             "waterfall of memory saved by mechanism, less metadata, and processor seconds for each GiB",
-            "costs.savings",
+            "savings.savings",
         ),
         Kind(
             "latency",

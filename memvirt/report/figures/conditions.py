@@ -16,12 +16,13 @@ from memvirt.report.figures.style import (
     coloured,
     dashed,
     figure,
+    filled,
     logarithm,
     long_strokes,
     marked_lines,
     number,
 )
-from memvirt.report.summary import ratio_label
+from memvirt.report.summary import figures, ratio_label
 
 PANEL = 380  # pixels beside each other, of all panels together
 SHARE = "format(100 - 100 / datum.value, '.6~r')"  # per cent of faults, from 1 / (1 - share)
@@ -41,9 +42,10 @@ def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     times = {kind: {row["us"] for row in rows if row["kind"] == kind} for kind in kinds}
     constant = [kind for kind in kinds if len(times[kind]) == 1]
     shown = [kind for kind in kinds if kind not in constant]
-    flat = ", ".join(f"{kind} {next(iter(times[kind])):g} µs" for kind in constant)
+    flat = ", ".join(f"{kind} {_time(next(iter(times[kind])))}" for kind in constant)
     if not shown:
         return f"all faults of a kind took as long at ratio {ratio_label(ratio)}: {flat}"
+    counts = _counts(rows, kinds[0])  # of all faults, or of the one kind that there is
     rows = [row for row in rows if row["kind"] in shown]
     x = {**logarithm("over", "share of faults that took at most so long, %", 1, max(row["over"] for row in rows))}
     x["axis"] = {"values": [2, 10, 100, 1000, 10**4, 10**5, 10**6], "labelExpr": SHARE}
@@ -58,12 +60,28 @@ def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     slowest = max((row for row in rows if row["kind"] != ALL_FAULTS or len(shown) == 1), key=lambda each: each["us"])
     told = (
         f"At ratio {ratio_label(ratio)}: the share of faults that took at most so long, waiting included. Every fault is "
-        f"counted, in simulated time. The longest: {slowest['us']:,.4g} µs, {slowest['kind']}, under {slowest['preset']}."
+        f"counted, in simulated time. Faults{', mean over seeds' if len(scenes[0].groups[0].seeds) > 1 else ''}: "
+        f"{', '.join(counts)}. The longest: {_time(slowest['us'])}, {slowest['kind']}, under {slowest['preset']}."
         + (f" Not drawn, for they always took as long: {flat}." if flat else "")
     )
     title = f"{scenes[0].name} at {ratio_label(ratio)}: fault latency"
-    key = f"{data.at_ratio(scenes, ratio)}; waiting included"
+    key = f"{data.at_ratio(scenes, ratio)}; waiting included\n{filled('faults: ' + ', '.join(counts))}"
     return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view, row)}, key)
+
+
+def _counts(rows: Rows, kind: str) -> list[str]:
+    """How many faults of a kind each preset had."""
+    several = len({row["run"] for row in rows}) > 1
+    found = {(row["run"], row["preset"]): row["count"] for row in rows if row["kind"] == kind}
+    return [
+        f"{preset}{f' in {run}' if several else ''} {figures(round(count))}" for (run, preset), count in found.items()
+    ]
+
+
+def _time(us: float) -> str:
+    """Three digits in the unit that fits, without an exponent."""
+    unit, scale = ("s", 1e6) if us >= 1e6 else ("ms", 1e3) if us >= 1e3 else ("µs", 1.0)
+    return f"{us / scale:,.0f} {unit}" if us >= 1000 * scale else f"{us / scale:.3g} {unit}"
 
 
 def fragmentation(scenes: Sequence[Scene], ratio: str) -> Figure | str:

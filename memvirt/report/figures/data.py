@@ -112,15 +112,14 @@ def ratios(scenes: Iterable[Scene]) -> list[str]:
 
 
 def telling_ratio(scenes: Sequence[Scene]) -> str:
-    """The hardest ratio at which as many presets finished as at any ratio above 1 (traces: the smallest capacity)."""
+    """The hardest ratio that at least half of the presets finished, of those that finished any: one that is refused
+    everywhere has no say (traces: the smallest capacity). Where there is none, the one that most finished."""
+    known = ratios(scenes)
     if scenes[0].simulated:
-        return ratios(scenes)[0]
-
-    def finished(ratio: str) -> int:
-        return sum(len(each.at(ratio)) for each in scenes)
-
-    pressed = [ratio for ratio in ratios(scenes) if float(ratio) > 1] or ratios(scenes)
-    return max(pressed, key=lambda ratio: (finished(ratio), float(ratio)))
+        return known[0]
+    finished = {ratio: {(i, name) for i, each in enumerate(scenes) for name, _ in each.at(ratio)} for ratio in known}
+    half = len(set[object]().union(*finished.values())) / 2
+    return max(known, key=lambda ratio: (min(len(finished[ratio]), half), float(ratio)))
 
 
 def at_ratio(scenes: Sequence[Scene], ratio: str) -> str:
@@ -243,7 +242,8 @@ def over_seeds(scene: Scene, ratio: str, column: Column) -> Rows:
 def latencies(scene: Scene, ratio: str) -> Rows:
     """Percentile curves, a row a point: `over` is 1 / (1 - share of faults at most that long), `us` the time.
 
-    One curve for each preset and kind of fault, and one for all kinds together. Seeds are counted together.
+    One curve for each preset and kind of fault, and one for all kinds together. Seeds are counted together; `count` is
+    how many faults they are for each seed.
     """
     rows: Rows = []
     for preset, records in scene.at(ratio):
@@ -252,7 +252,8 @@ def latencies(scene: Scene, ratio: str) -> Rows:
             if kind not in LEFT_OUT:
                 kinds[fault_name(kind)] = [each.histograms[kind] for each in records if kind in each.histograms]
         for name, histograms in kinds.items():
-            place = {"run": scene.run, "preset": preset, "kind": name}
+            count = sum(number for histogram in histograms for _, number in histogram) / len(records)
+            place = {"run": scene.run, "preset": preset, "kind": name, "count": count}
             rows += [{**place, "over": over, "us": us} for over, us in curve(histograms)]
     return rows
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil, floor, log10
+from textwrap import wrap
 from typing import Any
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -45,6 +46,7 @@ STROKE = 480  # of a legend: the square of how long a dashed stroke is, in pixel
 NAME_LIMIT = 150  # pixels of a name in an axis or a legend, then it ends with three dots
 PRINT_NAME_LIMIT = 90
 LETTERS = 7  # points, in print
+KEY_LETTERS = 56  # in a line of a key
 LETTER = 0.6  # of its size: how wide a letter is
 
 
@@ -113,6 +115,12 @@ def cut(axis: Figure, least: float) -> str:
     return "" if axis["scale"].get("type") == "log" or least <= 0 else f"\n{CUT}"
 
 
+def filled(words: str) -> str:
+    """Words in lines of a key that fit a column of a paper; what a comma ends stays together."""
+    kept = ", ".join(each.replace(" ", "\u00a0") for each in words.split(", "))
+    return "\n".join(wrap(kept, KEY_LETTERS, break_on_hyphens=False)).replace("\u00a0", " ")
+
+
 def _shifted(kinds: Sequence[Any], index: int) -> Any:
     return kinds[(index + index // COLOURS) % len(kinds)]
 
@@ -140,7 +148,7 @@ def logarithm(field: str, title: str | None, low: float, high: float) -> dict[st
     shown = [tick for tick in (ticks[::3] if many else ticks) if start <= tick <= end]
     channel = {"field": field, "type": "quantitative", "title": title}
     scale = {"type": "log", "domain": [start, end], "nice": False}
-    return {**channel, "scale": scale, "axis": {"values": shown, "format": "~g"}}
+    return {**channel, "scale": scale, "axis": {"values": shown, "format": ",~r"}}  # no exponent
 
 
 def ratio_axis(rows: Rows, field: str, title: str) -> dict[str, Any]:
