@@ -378,6 +378,17 @@ def test_labels_of_ratios_lie_on_no_mark():
     assert halos and max(halos) < points, "a halo behind marks erases none"
 
 
+def test_a_key_speaks_of_numbers_where_there_are_any():
+    """Where a dozen marks lie on each other there is no place for one."""
+    for count, told in ((1, True), (160, False)):
+        crowd = [
+            made(preset=f"p{i}", slowdown=f"{1.9 + i % 20 / 9}", overcommit=f"{1 + i // 20}") for i in range(count)
+        ]
+        ((_, figure),) = figures_of(crowd, kinds=["tradeoff"])
+        labels = [row["label"] for row in figure.figure["data"]["values"] if row["label"]]
+        assert bool(labels) == told == figure.figure["title"]["subtitle"][0].startswith("numbers:")
+
+
 def test_keys_tell_what_marks_and_bars_are(scenes):
     for kind, line in (
         ("tradeoff", "lower right is better; mean of 5 seeds, bars: 95 % intervals"),

@@ -35,12 +35,12 @@ HALO: dict[str, Any] = {
     "stroke": GROUND,
     "strokeWidth": 3,
 }  # behind a text, so that lines do not cross it
-FRONT_KEY = "numbers: memory promised / host memory; dashes: Pareto front"
+LABEL_KEY = "numbers: memory promised / host memory; "
 APART = (0.18, 0.08)  # of a panel's width and height: how far from each other labels are
 LABEL = (0.09, 0.05)  # how much of it one takes
 MARK = (0.015, 0.015)  # and half a mark
 PLACES = {  # of a label beside its mark: pixels to the right and down, and where its text is aligned
-    "a": (0, -9, "center"),
+    "a": (0, -11, "center"),
     "b": (0, 10, "center"),
     "c": (-7, 0, "right"),
     "d": (7, 0, "left"),
@@ -90,7 +90,7 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     view = {"width": PANEL // len(runs), "height": HEIGHT, "layer": layers}
     title = f"{scenes[0].name}: effective overcommit against slowdown"
     bars = ", bars: 95 % intervals" if max(row["n"] for row in rows) >= MIN_SEEDS else ""
-    key = f"{FRONT_KEY}\nlower right is better; {data.means(scenes)}{bars}\n{CUT}"
+    key = f"{LABEL_KEY if places else ''}dashes: Pareto front\nlower right is better; {data.means(scenes)}{bars}\n{CUT}"
     return figure(title, _trade_told(rows, scenes), PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
 
 
