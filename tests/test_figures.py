@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from helpers.made_records import folder, made
 from helpers.program import call
 from memvirt.errors import ConfigError
-from memvirt.report.figures import data, drawing, plotting, style, waterfall
+from memvirt.report.figures import costs, data, drawing, plotting, style, waterfall
 from memvirt.report.figures.catalog import KINDS, make
 from memvirt.report.figures.drawing import WIDTHS, draw
 from memvirt.report.runs import Run, read_runs
@@ -169,7 +169,10 @@ def test_latency_says_how_many_faults_there_were_and_no_exponent():
     ]
     ((_, figure),) = figures_of(several, kinds=["latency"])
     spec = figure.figure
-    assert "faults: a 100, b 10.0k" in spec["title"]["subtitle"] and "Faults: a 100, b 10.0k." in spec["description"]
+    assert (
+        "faults, one seed: a 100, b 10.0k" in spec["title"]["subtitle"]
+        and "Faults: a 100, b 10.0k." in spec["description"]
+    )
     assert "The longest: 15.5 ms, read from swap" in spec["description"]
     ticks = draw(spec, "svg").decode()
     assert ">10,000<" in ticks and "e+" not in ticks
@@ -217,17 +220,30 @@ def test_stalls_are_the_counted_time_over_the_passed_time(scenes):
 
 
 def test_the_front_is_what_nothing_beats(scenes):
-    """And nothing of it turns back: more overcommit is more slowdown there."""
+    """And nothing of it turns back: more overcommit is more slowdown there. What prints alike is no trade-off."""
     for each in scenes.values():
         rows = data.tradeoff(each[0])
+        front = [row for row in rows if row["front"]]
         for row in rows:
             beaten = any(
-                (other["slowdown"] <= row["slowdown"] and other["overcommit"] >= row["overcommit"])
-                and (other["slowdown"], other["overcommit"]) != (row["slowdown"], row["overcommit"])
-                for other in rows
+                other["slowdown"] <= row["slowdown"] * 1.01 and other["overcommit"] * 1.01 >= row["overcommit"]
+                for other in front
+                if other is not row
             )
             assert row["front"] != beaten
-        assert any(row["front"] for row in rows)
+        line = sorted(front, key=lambda row: row["overcommit"])
+        assert line and [row["slowdown"] for row in line] == sorted(row["slowdown"] for row in line)
+
+
+def test_noise_puts_no_preset_on_the_front():
+    records = [
+        made(ratio="1.00", preset="a", slowdown="1.000", overcommit="0.820"),
+        made(ratio="1.00", preset="b", slowdown="1.005", overcommit="0.920"),
+        made(ratio="1.00", preset="c", slowdown="1.004", overcommit="0.921"),
+        made(ratio="2.00", preset="c", slowdown="2.000", overcommit="1.500"),
+    ]
+    ((_, figure),) = figures_of(records, kinds=["tradeoff"])
+    assert "On it: at 1.00 c; at 2.00 c." in figure.figure["description"]
 
 
 def test_intervals_from_five_seeds_on():
@@ -285,11 +301,21 @@ def test_a_logarithmic_axis_holds_its_values(low, factor):
 
 
 def test_differences_of_a_thousandth_are_not_drawn_large():
-    rows = [{"x": 1.0}, {"x": 1.001}]
-    start, end = style.ratio_axis(rows, "x", "x")["scale"]["domain"]
-    assert start == 1.0 and end == pytest.approx(1.002)
-    assert "domain" not in style.ratio_axis([{"x": 1.0}, {"x": 1.005}], "x", "x")["scale"]
+    start, end = style.ratio_axis([{"x": 1.0}, {"x": 1.001}], "x", "x", (1.0, float("inf")))["scale"]["domain"]
+    assert start == 1.0 and end >= 1.02
+    start, end = style.ratio_axis([{"x": 99.5}, {"x": 99.9}], "x", "x", (0.0, 100.0))["scale"]["domain"]
+    assert end == 100 and start < 98.1
     assert style.ratio_axis([{"x": 1.0}, {"x": 99.0}], "x", "x")["scale"]["type"] == "log"
+
+
+def test_no_axis_goes_beyond_what_its_quantity_can_be():
+    for low, high, least, most in ((0.0, 60.0, 0.0, 100.0), (50.0, 100.0, 0.0, 100.0), (1.0, 1.5, 1.0, float("inf"))):
+        scale = style.ratio_axis([{"x": low}, {"x": high}], "x", "x", (least, most))["scale"]
+        assert least <= scale["domain"][0] <= low and high <= scale["domain"][1] <= most
+        assert not scale["nice"] and "padding" not in scale
+    assert style.ratio_axis([{"x": -3.0}, {"x": 3.0}], "x", "x", (0.0, 9.0))["scale"]["domain"][0] == -3, "seen, though"
+    trade = make(KINDS["tradeoff"], data.scenes([run_of(seeds(swap=1.0))])[0]).figure
+    assert trade["layer"][0]["encoding"]["y"]["scale"]["domain"][0] == 1.0
 
 
 def levels_of(presets, seed=1):
@@ -335,6 +361,61 @@ def test_a_fleet_of_one_level_has_one_panel():
     figure = make(KINDS["levels"], scenes).figure
     assert "facet" not in figure and {row["level"] for row in figure["data"]["values"]} == {"all VMs"}
     assert figure["layer"][0]["encoding"]["x"]["field"] == "preset", "at one ratio marks would lie on each other"
+
+
+def test_labels_of_ratios_lie_on_no_mark():
+    """Above the mark of `a` lie others, of presets that are slower at the same overcommit."""
+    crowd = [made(ratio="4.00", preset=f"p{i}", slowdown=f"{2 + i / 12:.3f}", overcommit="1.500") for i in range(4)]
+    records = [*crowd, made(ratio="1.00", preset="a", slowdown="1.000", overcommit="1.0")]
+    records += [made(ratio="4.00", preset="z", slowdown="3.900", overcommit="1.3")]
+    ((_, figure),) = figures_of(records, kinds=["tradeoff"])
+    rows = {(row["preset"], row["ratio"]): row for row in figure.figure["data"]["values"]}
+    assert rows["p0", 4.0]["label"] == "4.00" and rows["p0", 4.0]["place"] == "b"
+    assert rows["a", 1.0]["label"] == "1.00" and rows["p1", 4.0]["label"] is None
+    marks = [layer["mark"] for layer in figure.figure["layer"]]
+    points = next(i for i, mark in enumerate(marks) if mark["type"] == "point")
+    halos = [i for i, mark in enumerate(marks) if mark["type"] == "text" and "stroke" in mark]
+    assert halos and max(halos) < points, "a halo behind marks erases none"
+
+
+def test_a_key_speaks_of_numbers_where_there_are_any():
+    """Where a dozen marks lie on each other there is no place for one."""
+    for count, told in ((1, True), (160, False)):
+        crowd = [
+            made(preset=f"p{i}", slowdown=f"{1.9 + i % 20 / 9}", overcommit=f"{1 + i // 20}") for i in range(count)
+        ]
+        ((_, figure),) = figures_of(crowd, kinds=["tradeoff"])
+        labels = [row["label"] for row in figure.figure["data"]["values"] if row["label"]]
+        assert bool(labels) == told == figure.figure["title"]["subtitle"][0].startswith("numbers:")
+
+
+def test_keys_tell_what_marks_and_bars_are(scenes):
+    for kind, line in (
+        ("tradeoff", "lower right is better; mean of 5 seeds, bars: 95 % intervals"),
+        ("savings", "mean of 5 seeds"),
+        ("fragmentation", "mean of 5 seeds"),
+        ("memory", "seed 1 of 5"),
+        ("stall", "seed 1 of 5"),
+    ):
+        assert line in make(KINDS[kind], scenes["zipf"]).figure["title"]["subtitle"], kind
+
+
+def test_a_seed_far_from_the_mean_is_told_in_its_unit():
+    """400 % of a mean of nearly nothing says nothing, nor does 0.0 %."""
+    for values, told in (((2.0, 2.0, 5.0), "swap, 5 × with a mean of 3 ×."), ((2.0, 2.0, 2.0001), None)):
+        records = [made(seed=seed, slowdown=f"{value}") for seed, value in enumerate(values)]
+        ((_, figure),) = figures_of(records, kinds=["sensitivity"])
+        assert told is None or f"Farthest from its mean: {told}" in figure.figure["description"]
+        assert ("Farthest" in figure.figure["description"]) == (told is not None)
+
+
+def test_orders_that_miss_alike_are_not_told_apart():
+    def told(*values):
+        return costs._misses_told([{"preset": name, "value": value} for name, value in zip("abc", values, strict=True)])
+
+    assert told(99.96, 100.0, 100.0) == "no difference, 100.0 % missed under every order"
+    assert told(95.6, 100.0, 100.0) == "the fewest misses: a 95.6 %; the most: 2 orders 100.0 %"
+    assert told(1.0, 2.0, 3.0) == "the fewest misses: a 1.0 %; the most: c 3.0 %"
 
 
 def test_what_was_lost_net_is_negative():

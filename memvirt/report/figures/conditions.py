@@ -65,7 +65,8 @@ def latency(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         + (f" Not drawn, for they always took as long: {flat}." if flat else "")
     )
     title = f"{scenes[0].name} at {ratio_label(ratio)}: fault latency"
-    key = f"{data.at_ratio(scenes, ratio)}; waiting included\n{filled('faults: ' + ', '.join(counts))}"
+    counted = filled(f"faults, {data.means(scenes)}: {', '.join(counts)}")
+    key = f"{data.at_ratio(scenes, ratio)}; waiting included\n{counted}"
     return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view, row)}, key)
 
 
@@ -105,7 +106,7 @@ def fragmentation(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         told += f" For 2 MiB: {huge[0]['preset']} {low} to {huge[-1]['preset']} {high}." if low != high else ""
         told += f" For 2 MiB: {low} of it under every preset." if low == high else ""
     title = f"{scenes[0].name} at {ratio_label(ratio)}: unusable free memory"
-    key = f"{data.at_ratio(scenes, ratio)}; lower is better"
+    key = f"{data.at_ratio(scenes, ratio)}; lower is better\n{data.means(scenes)}"
     return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
 
 
@@ -193,7 +194,7 @@ def _over_time(
     row = {"field": "preset", "type": "nominal", "title": None, "sort": names, "header": header}
     view = {"width": PANEL // len(runs), "height": 60, "layer": layers}
     title = f"{scenes[0].name} at {ratio_label(ratio)}: {what[0]}"
-    key = f"{data.at_ratio(scenes, ratio)}; dots: measuring begins{what[1]}"
+    key = f"{data.at_ratio(scenes, ratio)}; dots: measuring begins\n{_one_seed(scenes)}{what[1]}"
     return figure(title, told, PANEL, {"data": {"values": rows}, "spacing": 8, **by_run(runs, view, row)}, key)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
+from math import inf, log
 from typing import Any
 
+from memvirt.report.columns import bounds
 from memvirt.report.figures import data
 from memvirt.report.figures.data import Scene
 from memvirt.report.figures.style import (
     CUT,
     GROUND,
     INK,
-    LEAST_SPREAD,
     Figure,
     Rows,
     by_run,
@@ -28,14 +28,27 @@ from memvirt.report.figures.style import (
 from memvirt.report.statistics import MIN_SEEDS
 from memvirt.report.summary import figures, ratio_label
 
+HEIGHT = 240  # of a trade-off, in pixels
 PANEL = 380  # pixels beside each other, of all panels together
 HALO: dict[str, Any] = {
     "fill": GROUND,
     "stroke": GROUND,
     "strokeWidth": 3,
 }  # behind a text, so that lines do not cross it
-FRONT_KEY = f"numbers: memory promised / host memory; dashes: Pareto front\n{CUT}"
-LABEL = (0.18, 0.08)  # of the width and height: how much of a panel a label takes
+LABEL_KEY = "numbers: memory promised / host memory; "
+APART = (0.18, 0.08)  # of a panel's width and height: how far from each other labels are
+LABEL = (0.09, 0.05)  # how much of it one takes
+MARK = (0.015, 0.015)  # and half a mark
+PLACES = {  # of a label beside its mark: pixels to the right and down, and where its text is aligned
+    "a": (0, -11, "center"),
+    "b": (0, 10, "center"),
+    "c": (-7, 0, "right"),
+    "d": (7, 0, "left"),
+    "e": (-6, -8, "right"),
+    "f": (6, 8, "left"),
+    "g": (6, -8, "left"),
+    "h": (-6, 8, "right"),
+}
 
 
 def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
@@ -44,8 +57,10 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     if not rows:
         return "no preset has both an effective overcommit and a slowdown in this scenario"
     names, runs = data.names_of(scenes), [scene.run for scene in scenes]
-    x = {**number("overcommit", "effective overcommit, ×", zero=False, nice=True, padding=12), "axis": {"tickCount": 5}}
-    y = ratio_axis(rows, "slowdown", data.SLOWDOWN_OF_WORK if scenes[0].timed else data.SLOWDOWN)
+    x = {**_linear(rows), "axis": {"tickCount": 5}}
+    y = ratio_axis(rows, "slowdown", data.SLOWDOWN_OF_WORK if scenes[0].timed else data.SLOWDOWN, (1.0, inf))
+    _label_front(rows, x["scale"]["domain"], y["scale"], len(runs))
+    places = sorted({row["place"] for row in rows if row["label"]})
     color = coloured("preset", names, rows)
     front = {"filter": {"field": "front", "equal": True}}
     layers: list[dict[str, Any]] = [
@@ -59,6 +74,7 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
             "encoding": {"x": x, "y": y, "order": _quantity("overcommit")},
         },
         *_error_bars(rows, x, y),
+        *(_ratio_labels(x, y, place, HALO) for place in places),  # below the marks, which it would erase
         {
             "mark": {"type": "point", "opacity": 1},
             "encoding": {
@@ -69,20 +85,29 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
                 "tooltip": _told(rows[0]),
             },
         },
-        _ratio_labels(x, y, HALO),
-        _ratio_labels(x, y, {}),
+        *(_ratio_labels(x, y, place, {}) for place in places),
     ]
-    _label_front(rows)
-    view = {"width": PANEL // len(runs), "height": 240, "layer": layers}
+    view = {"width": PANEL // len(runs), "height": HEIGHT, "layer": layers}
     title = f"{scenes[0].name}: effective overcommit against slowdown"
-    return figure(title, _trade_told(rows, scenes), PANEL, {"data": {"values": rows}, **by_run(runs, view)}, FRONT_KEY)
+    bars = ", bars: 95 % intervals" if max(row["n"] for row in rows) >= MIN_SEEDS else ""
+    key = f"{LABEL_KEY if places else ''}dashes: Pareto front\nlower right is better; {data.means(scenes)}{bars}\n{CUT}"
+    return figure(title, _trade_told(rows, scenes), PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
 
 
-def _ratio_labels(x: dict[str, Any], y: dict[str, Any], look: dict[str, Any]) -> dict[str, Any]:
-    """The ratios beside points of the front."""
+def _linear(rows: Rows) -> dict[str, Any]:
+    """The axis of effective overcommit, from near the least one."""
+    ends = [row[field] for row in rows for field in ("overcommit", "overcommit_low", "overcommit_high")]
+    room = 0.06 * (max(ends) - min(ends) or 1.0)
+    domain = [max(0.0, min(ends) - room), max(ends) + room]
+    return number("overcommit", "effective overcommit, ×", zero=False, domain=domain, nice=False)
+
+
+def _ratio_labels(x: dict[str, Any], y: dict[str, Any], place: str, look: dict[str, Any]) -> dict[str, Any]:
+    """The ratios at one side of points of the front."""
+    right, down, align = PLACES[place]
     return {
-        "transform": [{"filter": {"field": "label", "valid": True}}],
-        "mark": {"type": "text", "dy": -9, **look},
+        "transform": [{"filter": {"and": [{"field": "label", "valid": True}, {"field": "place", "equal": place}]}}],
+        "mark": {"type": "text", "dx": right, "dy": down, "align": align, "baseline": "middle", **look},
         "encoding": {"x": x, "y": y, "text": {"field": "label", "type": "nominal"}},
     }
 
@@ -91,24 +116,37 @@ def _quantity(field: str) -> dict[str, Any]:
     return {"field": field, "type": "quantitative"}
 
 
-def _label_front(rows: Rows) -> None:
-    """Give points of the front their ratio as a label, the hardest first, none where it would lie on another."""
-    x_span = (max(row["overcommit"] for row in rows) - min(row["overcommit"] for row in rows)) or 1.0
-    y_span = max(
-        log(max(row["slowdown"] for row in rows) / min(row["slowdown"] for row in rows)), log(1 + LEAST_SPREAD)
-    )
-    labelled: Rows = []
-    for row in sorted(rows, key=lambda row: (-row["ratio"], row["slowdown"])):
-        row["label"] = None
-        near = (
-            abs(row["overcommit"] - other["overcommit"]) < x_span * LABEL[0]
-            and abs(log(row["slowdown"] / other["slowdown"])) < y_span * LABEL[1]
-            for other in labelled
-            if other["run"] == row["run"]
+def _label_front(rows: Rows, across: Sequence[float], y: dict[str, Any], runs: int) -> None:
+    """Give points of the front their ratio as a label and a `place` for it where no mark and no other label lies, the
+    hardest first; none where there is no such place, or one is near."""
+    scale = log if y.get("type") == "log" else float
+    low, high = map(scale, y["domain"])
+    at = [
+        (
+            (row["overcommit"] - across[0]) / (across[1] - across[0]) / runs,
+            (scale(row["slowdown"]) - low) / (high - low),
         )
-        if row["front"] and not any(near):
-            row["label"] = f"{row['ratio']:.2f}"
-            labelled.append(row)
+        for row in rows
+    ]
+    taken: list[tuple[str, float, float]] = []
+    for i in sorted(range(len(rows)), key=lambda i: (-rows[i]["ratio"], rows[i]["slowdown"])):
+        row, run = rows[i], rows[i]["run"]
+        row["label"] = row["place"] = None
+        marks = [place for place, other in zip(at, rows, strict=True) if other["run"] == run]
+        labels = [(one, other) for whose, one, other in taken if whose == run]
+        for place, (right, down, _) in PLACES.items() if row["front"] else ():
+            side = (right > 0) - (right < 0)
+            middle = at[i][0] + side * (2 * MARK[0] + LABEL[0] / 2), at[i][1] - down / HEIGHT
+            inside = LABEL[0] / 2 <= middle[0] <= 1 / runs - LABEL[0] / 2 and 0 <= middle[1] - LABEL[1] / 2 <= 0.95
+            free = not any(_near(middle, mark, (LABEL[0] / 2 + MARK[0], LABEL[1] / 2 + MARK[1])) for mark in marks)
+            if inside and free and not any(_near(middle, label, APART) for label in labels):
+                row |= {"label": f"{row['ratio']:.2f}", "place": place}
+                taken.append((run, *middle))
+                break
+
+
+def _near(one: tuple[float, float], other: tuple[float, float], room: tuple[float, float]) -> bool:
+    return abs(one[0] - other[0]) < room[0] and abs(one[1] - other[1]) < room[1]
 
 
 def _trade_told(rows: Rows, scenes: Sequence[Scene]) -> str:
@@ -122,7 +160,8 @@ def _trade_told(rows: Rows, scenes: Sequence[Scene]) -> str:
     return (
         "Lower is faster; farther right, more content lies in each byte of the host. A mark is a preset at one ratio of "
         "memory promised to memory there; the ratios of a preset are joined. The dashed line is the Pareto front, "
-        f"which nothing beats in both; numbers on it are ratios. On it: {'; '.join(best)}."
+        f"which nothing beats in both; of marks within 1 % of each other in both it has one. Numbers are ratios. "
+        f"On it: {'; '.join(best)}."
         + _bars_told(rows)
         + (f" Not drawn, without numbers: {left_out}." if left_out else "")
     )
@@ -177,11 +216,22 @@ def miss_ratios(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     optimum = [row.preset for row in scenes[0].groups[0].rows if row.role == "baseline"]
     told = (
         f"{'Lower is better. ' if not optimum else f'Lower is better; {optimum[0]} knows what comes, the others do not. '}"
-        f"At the smallest memory, {sizes[0]:.0%} of the pages, the fewest misses: "
-        f"{hardest[0]['preset']} {hardest[0]['value']:.1f} %; the most: {hardest[-1]['preset']} "
-        f"{hardest[-1]['value']:.1f} %." + _bars_told(rows).partition(";")[0].rstrip(".") + "."
+        f"At the smallest memory, {sizes[0]:.0%} of the pages: {_misses_told(hardest)}."
+        + _bars_told(rows).partition(";")[0].rstrip(".")
+        + "."
     )
-    return figure(f"{scenes[0].name}: miss ratios", told, PANEL, {"data": {"values": rows}, **by_run(runs, view)})
+    key = f"{data.means(scenes)}\naxis of memory is logarithmic"
+    return figure(f"{scenes[0].name}: miss ratios", told, PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
+
+
+def _misses_told(rows: Rows) -> str:
+    """Who misses least and most of rows in that order; those that print alike are not told apart."""
+    low, high = (f"{row['value']:.1f} %" for row in (rows[0], rows[-1]))
+    if low == high:
+        return f"no difference, {low} missed under every order"
+    fewest, most = ([row["preset"] for row in rows if f"{row['value']:.1f} %" == end] for end in (low, high))
+    least, worst = (names[0] if len(names) == 1 else f"{len(names)} orders" for names in (fewest, most))
+    return f"the fewest misses: {least} {low}; the most: {worst} {high}"
 
 
 def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
@@ -198,7 +248,7 @@ def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     runs = [scene.run for scene in scenes]
     names = [name for name in data.names_of(scenes) if any(row["preset"] == name for row in rows)]
     ends = [{**row, "value_low": row.get("low"), "value_high": row.get("high")} for row in rows]  # of intervals
-    x = ratio_axis(ends, "value", f"{column.title}{f', {column.unit}' if column.unit else ''}")
+    x = ratio_axis(ends, "value", f"{column.title}{f', {column.unit}' if column.unit else ''}", bounds(column.name))
     y = {"field": "preset", "type": "nominal", "sort": names, "title": None}
     interval = {"x": {**x, "field": "low", "aggregate": "min"}, "x2": {"field": "high", "aggregate": "max"}, "y": y}
     mean = {"x": {**x, "field": "mean", "aggregate": "mean"}, "y": y}
@@ -212,23 +262,19 @@ def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     ]
     view = {"width": PANEL // len(runs), "height": {"step": 22}, "layer": layers}
     title = f"{scenes[0].name} at {ratio_label(ratio)}: {column.title} by seed"
-    told = f"{column.title.capitalize()} at ratio {ratio_label(ratio)} {_seeds_told(rows, seeds)}"
+    told = f"{column.title.capitalize()} at ratio {ratio_label(ratio)} {_seeds_told(rows, seeds, column.unit)}"
     line = "; line: 95 % interval" if seeds >= MIN_SEEDS else ""
     key = f"{data.at_ratio(scenes, ratio)}\nstroke: a seed; diamond: their mean{line}"
     key += cut(x, min(row["value"] for row in rows))
     return figure(title, told, PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
 
 
-def _seeds_told(rows: Rows, seeds: int) -> str:
-    widest = max(rows, key=_apart)
+def _seeds_told(rows: Rows, seeds: int, unit: str) -> str:
+    widest = max(rows, key=lambda row: abs(row["value"] - row["mean"]))
     few = "; five seeds are needed for an interval"
+    value, mean = (f"{figures(widest[name])}{f' {unit}' if unit else ''}" for name in ("value", "mean"))
     return (
         f"under {seeds} seeds: a stroke is a seed, a diamond their mean"
-        f"{', a line its 95 % interval' if seeds >= MIN_SEEDS else few}. "
-        f"Farthest from its mean: {widest['preset']}, by {_apart(widest):.1%}."
+        f"{', a line its 95 % interval' if seeds >= MIN_SEEDS else few}."
+        + (f" Farthest from its mean: {widest['preset']}, {value} with a mean of {mean}." if value != mean else "")
     )
-
-
-def _apart(row: dict[str, Any]) -> float:
-    """How far a seed's value lies from the mean, as a share of it."""
-    return abs(float(row["value"]) / float(row["mean"]) - 1) if row["mean"] else 0.0

@@ -20,7 +20,7 @@ from memvirt.report.figures.style import Rows
 from memvirt.report.runs import Run
 from memvirt.report.statistics import MIN_SEEDS, Interval, mean_interval
 from memvirt.report.summary import Group, Row, ratio_label
-from memvirt.report.verdict import Score, front
+from memvirt.report.verdict import TIE
 from memvirt.results.derived import fault_latencies
 from memvirt.results.manifest import Asked
 from memvirt.results.record import Histogram, Record
@@ -128,6 +128,12 @@ def at_ratio(scenes: Sequence[Scene], ratio: str) -> str:
     return f"{ratio_label(ratio)}: {whole}"
 
 
+def means(scenes: Sequence[Scene]) -> str:
+    """What a mark is of, in seeds: of a key."""
+    seeds = max(len(group.seeds) for each in scenes for group in each.groups)
+    return f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+
+
 def missing(scenes: Iterable[Scene], ratio: str | None = None) -> str:
     """Which presets have no numbers, and how they ended; "" when all have."""
     told: dict[str, list[str]] = {}
@@ -153,16 +159,29 @@ def spread(values: Sequence[float], name: str) -> tuple[float, Interval | None]:
 
 def tradeoff(scene: Scene) -> Rows:
     """A row for each preset and ratio that finished: effective overcommit and slowdown, with intervals where there are
-    any, and whether nothing beats it in both (`verdict.front`; by however little, or a line along it would turn back)."""
+    any, and whether it is on the Pareto front (`_front`)."""
     rows: Rows = []
     for group in scene.groups:
         for row in group.columns_only():
             if row.done and row.values.get("effective_overcommit") and row.values.get("slowdown"):
                 rows.append(_trade(scene, group, row))
-    scores = [Score(str(i), row["slowdown"], row["overcommit"], ()) for i, row in enumerate(rows)]
-    for i in map(int, front(scores, tie=0)):
-        rows[i]["front"] = True
+    for best in _front(rows):
+        best["front"] = True
     return rows
+
+
+def _front(rows: Rows) -> Rows:
+    """Rows that none of the front equals in both, slowdown and overcommit; within a tie they are equal.
+
+    Best first, by the ratio of the two: so a row that is beaten by however little is beaten by one of the front, and a
+    line along it never turns back.
+    """
+    found: Rows = []
+    for row in sorted(rows, key=lambda row: row["slowdown"] / row["overcommit"]):
+        slowest, least = row["slowdown"] * (1 + TIE), row["overcommit"] / (1 + TIE)
+        if not any(best["slowdown"] <= slowest and best["overcommit"] >= least for best in found):
+            found.append(row)
+    return found
 
 
 def _trade(scene: Scene, group: Group, row: Row) -> dict[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from memvirt.report.columns import bounds
 from memvirt.report.escape import plain
 from memvirt.report.figures import data
 from memvirt.report.figures.data import Scene
@@ -35,7 +36,7 @@ def levels(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     if len(ratios) == 1:  # marks on one line would lie on each other
         there = [name for name in names if any(row["preset"] == name for row in rows)]
         x = {"field": "preset", "type": "nominal", "title": None, "sort": there, "axis": {"labelAngle": 0}}
-    y = ratio_axis(rows, "value", "slowdown p99, ×")
+    y = ratio_axis(rows, "value", "slowdown p99, ×", bounds(METRIC))
     layers = marked_lines(x, y, names, rows)
     if len(ratios) == 1:
         layers = layers[-1:]  # nothing to join
@@ -49,7 +50,7 @@ def levels(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         _told(rows, scenes),
         PANEL,
         {"data": {"values": rows}, **panels},
-        KEY + cut(y, min(row["value"] for row in rows)),
+        f"{KEY}\n{data.means(scenes)}" + cut(y, min(row["value"] for row in rows)),
     )
 
 

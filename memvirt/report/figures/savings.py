@@ -43,6 +43,7 @@ def savings(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     view = {"hconcat": [{**by_run(runs, amounts, row), **own}, {**by_run(runs, cost, bare), **own}]}
     title = f"{scenes[0].name} at {ratio_label(ratio)}: what was saved, and its cost"
     key = f"{data.at_ratio(scenes, ratio)}; grey: what remains"
+    key += f"\n{data.means(scenes)}"
     key += f"\n{GIVEN_UP_KEY}" if any(row["sign"] == "given up" for row in rows) else ""
     key += "\nall N: one cost, of N steps together" if any(row["shared"] > 1 for row in rows) else ""
     return figure(title, _savings_told(rows, ratio, unit), across, {"data": {"values": values}, **view}, key)

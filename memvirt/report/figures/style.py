@@ -12,7 +12,7 @@ it into a given width multiplies the panels' widths alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, floor, log10
+from math import ceil, floor, inf, log10
 from textwrap import wrap
 from typing import Any
 
@@ -22,7 +22,8 @@ Rows = list[dict[str, Any]]
 
 COLOURS = 8
 WIDE_SPREAD = 10  # of ratios, largest to least: from here on their axis is logarithmic
-LEAST_SPREAD = 0.002  # of the least value: an axis spans no less
+LEAST_SPREAD = 0.02  # of the least value: an axis spans no less
+MARGIN = 0.05  # of a span: how far beyond its values an axis goes
 CUT = "axes begin near the least value, not at 0"
 DECADES = 2  # of a logarithmic axis: of more only powers of ten are marked
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
@@ -151,16 +152,18 @@ def logarithm(field: str, title: str | None, low: float, high: float) -> dict[st
     return {**channel, "scale": scale, "axis": {"values": shown, "format": ",~r"}}  # no exponent
 
 
-def ratio_axis(rows: Rows, field: str, title: str) -> dict[str, Any]:
+def ratio_axis(rows: Rows, field: str, title: str, bounds: tuple[float, float] = (-inf, inf)) -> dict[str, Any]:
     """A linear axis, or a logarithmic one where the largest value is many times the least. `field`_low and `field`_high
-    of the rows, where they have them, lie on it, too."""
+    of the rows, where they have them, lie on it, too. It ends at `bounds`: beyond them nothing can be."""
     ends = [(row.get(f"{field}_low") or row[field], row.get(f"{field}_high") or row[field]) for row in rows]
     low, high = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
     if 0 < low * WIDE_SPREAD < high:
         return logarithm(field, title, low, high)
-    room = max(0.0, LEAST_SPREAD * abs(low) - (high - low))  # differences of a thousandth are not drawn large
-    span = {"domain": [low, high + room], "nice": True} if room else {}
-    return number(field, title, zero=False, padding=5, **span)
+    least = LEAST_SPREAD * abs(low) or 1.0  # differences of a thousandth are not drawn large
+    margin = MARGIN * max(high - low, least)
+    end = min(max(bounds[1], high), max(high, low + least) + margin)
+    start = max(min(bounds[0], low), min(low - margin, end - least))
+    return number(field, title, zero=False, domain=[start, end], nice=False)
 
 
 def by_run(runs: Sequence[str], layers: Mapping[str, Any], row: Mapping[str, Any] | None = None) -> dict[str, Any]:
