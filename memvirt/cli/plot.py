@@ -21,7 +21,11 @@ def plot(
     columns: Annotated[int, typer.Option(min=1, max=2, help="Columns of a paper that a figure is as wide as.")] = 1,
     scenario: Annotated[str, typer.Option(help="The scenario to draw. All of the suite, unless given.")] = "",
     ratio: Annotated[
-        str, typer.Option(help="Ratio of figures that show one: the hardest that most presets finished, unless given.")
+        str,
+        typer.Option(
+            help="Ratio of figures that show one; unless given, the hardest that at least half of the presets finished, of "
+            "those that finished any."
+        ),
     ] = "",
     title: Annotated[bool, typer.Option("--title/--no-title", help="Above the figure, what it shows.")] = True,
     out: Annotated[Path, typer.Option(help="Folder to write to; made if need be.")] = Path(),

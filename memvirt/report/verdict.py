@@ -104,14 +104,14 @@ def _geometric(values: Sequence[float]) -> float:
     return exp(fsum(log(value) for value in values) / len(values))
 
 
-def front(scores: Sequence[Score], tie: float = TIE) -> list[str]:
+def front(scores: Sequence[Score]) -> list[str]:
     """Presets not dominated in (effective overcommit, slowdown), the lowest slowdown first."""
-    return [score.preset for score in scores if not any(_dominates(other, score, tie) for other in scores)]
+    return [score.preset for score in scores if not any(_dominates(other, score) for other in scores)]
 
 
-def _dominates(one: Score, other: Score, tie: float) -> bool:
+def _dominates(one: Score, other: Score) -> bool:
     """No worse in both, and better by more than a tie in one."""
-    better = other.slowdown > one.slowdown * (1 + tie) or one.overcommit > other.overcommit * (1 + tie)
+    better = other.slowdown > one.slowdown * (1 + TIE) or one.overcommit > other.overcommit * (1 + TIE)
     return one.slowdown <= other.slowdown and one.overcommit >= other.overcommit and better
 
 
