@@ -8,6 +8,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from memvirt.engine.content.content cimport Bytes, Content
+from memvirt.engine.mapping.leaf cimport Look
 from memvirt.engine.memory.frames cimport FRAME_GUEST, Frames
 from memvirt.engine.host.cloning cimport share
 from memvirt.engine.host.engine cimport Engine
@@ -91,19 +92,22 @@ def scan_ns(Engine engine not None, bint shuffled=False):
 
 def leaf_copy_ns(Engine engine not None, Vm vm not None):
     """Give the VM leaves of its own below every 2 MiB that it shares: the engine's own copy, without the fault."""
-    cdef uint32_t region, slot, need, copied = 0
+    cdef uint32_t region, copied = 0
     cdef int64_t start, spent = 0
+    cdef Look at
     engine.enter()
-    for region in range(vm.nr_pages // LEAF_ENTRIES):
-        slot = engine.mapping.leaves.slot_of(vm.id, region * LEAF_ENTRIES)
-        start = limits_now_ns()
-        need = engine.mapping.tables.frames_to_copy_leaf(engine.mapping.leaves.slot(slot).leaf)
-        if engine.reclaim.secure(vm.id, 0, need) == NO_FRAME:
-            raise MemoryError("no frame for a leaf")
-        engine.mapping.tables.copy_leaf(slot)
-        spent += limits_now_ns() - start
-        copied += 1
-    engine.leave()
+    try:
+        for region in range(vm.nr_pages // LEAF_ENTRIES):
+            if not engine.mapping.leaves.look(vm.id, region * LEAF_ENTRIES, &at):
+                raise ValueError(f"there is no leaf below page {region * LEAF_ENTRIES}")
+            start = limits_now_ns()
+            if engine.reclaim.secure(vm.id, 0, engine.mapping.tables.frames_to_copy_leaf(at.id)) == NO_FRAME:
+                raise MemoryError("no frame for a leaf")
+            engine.mapping.tables.copy_leaf(at.slot)
+            spent += limits_now_ns() - start
+            copied += 1
+    finally:
+        engine.leave()
     return <double>spent / copied
 
 
