@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 import memvirt
 from memvirt.engine.testing.contents import PageProbe
-from memvirt.engine.testing.host import locate
+from memvirt.engine.testing.host import is_pinned, locate
 from memvirt.engine.testing.stores import SwapProbe, ZpoolProbe
 from memvirt.errors import AdmissionError
 from oracle import host as reference
@@ -96,7 +96,7 @@ class HostMachine(RuleBasedStateMachine):
     def make_host(self):
         self.host = memvirt.Host(corpus=CORPUS, readahead=0, **self.settings_of_host)
         self.oracle = reference.Oracle(self.host, CORPUS[1:])
-        self.pairs, self.names = [], 0
+        self.pairs, self.names, self.pins = [], 0, {}
 
     def pair(self, number):
         return self.pairs[number % len(self.pairs)]
@@ -208,6 +208,10 @@ class HostMachine(RuleBasedStateMachine):
         first = min(first, vm.pages - pages)
         done = vm.pin(first, pages) if pinned else vm.unpin(first, pages)
         assert done == self.oracle.pin(twin, first, pages, pinned)
+        for page in range(first, first + done):
+            self.pins.pop((vm, page), None)
+            if pinned:
+                self.pins[vm, page] = locate(self.host.engine, vm.engine_vm, page)
 
     @rule(pages=st.sampled_from([None, None, 1, 30, 500]))
     @precondition(lambda self: self.oracle.sharing)
@@ -261,6 +265,15 @@ class HostMachine(RuleBasedStateMachine):
     @invariant()
     def recounts(self):
         self.host.check()
+
+    @invariant()
+    def pinned_pages_are_where_they_were(self):
+        """Held against what was asked for, and not against the oracle, which could let go as the host does."""
+        alive = {vm for vm, _ in self.pairs}
+        self.pins = {(vm, page): place for (vm, page), place in self.pins.items() if vm in alive}
+        for (vm, page), place in self.pins.items():
+            assert locate(self.host.engine, vm.engine_vm, page) == place, f"{vm.name} page {page}"
+            assert is_pinned(self.host.engine, vm.engine_vm, page), f"{vm.name} page {page}"
 
     @invariant()
     def same_memory(self):

@@ -364,10 +364,10 @@ class Oracle(Faults):
             if vm.outcome != OK:
                 break
             frame = vm.cached[page][0]
-            frame.pinned = pinned
+            before, frame.pinned = frame.pinned, pinned
             if pinned:
                 self.order_out(frame)
-                if self.aside() and self.memory.nr_free < self.min + self.aside() and not self.direct(self.min):
+                if not before and not self.keep_aside():
                     frame.pinned = False
                     self.order_in(frame)
                     vm.outcome = NO_FRAME

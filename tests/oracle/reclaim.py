@@ -36,6 +36,12 @@ class Reclaim(Mapping):
         self.now, self.background = caller, self.now
         return enough
 
+    def keep_aside(self):
+        """What is set aside is there, or can be had."""
+        if not self.aside() or self.memory.nr_free >= self.min + self.aside():
+            return True
+        return self.could_free(self.min) and self.direct(self.min)
+
     def may_take(self, vm, tables):
         needed = tables + self.min
         if self.memory.nr_free < needed + self.aside() and not self.could_free(needed):

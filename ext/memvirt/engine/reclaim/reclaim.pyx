@@ -176,10 +176,13 @@ cdef class Reclaim(Actor):
         return foretell(self.mapping, self.eviction, frames, but, self.charges.providing)
 
     cdef int keep_aside(self) except -1 nogil:
-        """OK: what is set aside is there, or can be had, after pages have become such that cannot go. Else NO_FRAME."""
+        """OK: what is set aside is there, or can be had, after pages have become such that cannot go. Else NO_FRAME, and
+        nobody's page has gone where that was known beforehand."""
         cdef uint32_t aside = self.charges.aside(NONE16)
         if aside == 0 or self.frames.buddy.nr_free >= self.frames.min_pages + aside:
             return OK
+        if not self.could_free(self.frames.min_pages, NONE16):
+            return NO_FRAME
         return self._direct(NONE16, self.frames.min_pages)
 
     cdef int keep_limits(self) except -1 nogil:
