@@ -34,7 +34,7 @@ from ..memory.frames cimport FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_PINNED
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
 from ..mapping.spaces cimport map_zeros
 from .reclaim cimport Reclaim
-from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t,
+from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, backing_t, gfn_t, hfn_t,
                       int64_t, leaf_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
 cdef extern from "mapping/access.h" nogil:
