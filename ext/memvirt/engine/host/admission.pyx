@@ -15,6 +15,7 @@ from ..guests.guest_disk cimport GuestDisk
 from ..guests.host_hardware cimport HostHardware
 from ..mapping.spaces cimport open_space
 from ..reclaim.fault cimport THICK
+from ..reclaim.populate cimport populate
 from ..splitmix cimport mix
 from ..types cimport MAX_VMS, OK, vmid_t
 from .ending cimport destroy_vm
@@ -118,7 +119,7 @@ cdef int _populate(Engine engine, Vm vm) except -1:
     engine.enter()
     engine.clock.now = vm.now_ns
     try:
-        if engine.faults.populate(vm.id) != OK:
+        if populate(engine.faults, vm.id) != OK:
             engine.clock.interrupt.deliver()
             raise AdmissionError(f"VM '{vm.name}' is provisioned thick and needs {vm.nr_pages} frames; "
                                  f"only {vm.charged} could be had")
