@@ -371,11 +371,13 @@ cdef class Faults:
         cdef uint64_t tables = (pages >> LEAF_SHIFT) * 33 / 32 + 3
         cdef bint fits = self.frames.buddy.nr_free >= pages + tables + self.frames.high_pages + self.charges.aside(vm)
         self.reclaim.providing = vm
+        self.reclaim.foretold = True
         try:
             if fits or self.reclaim.could_free(pages + self.frames.min_pages, vm):
                 outcome = self._populate(vm)
         finally:
             self.reclaim.providing = NONE16
+            self.reclaim.foretold = False
         return outcome
 
     cdef int _populate(self, vmid_t vm) except -1 nogil:

@@ -38,6 +38,7 @@ cdef class Reclaim(Actor):
     cdef uint64_t swap_ins_seen                 # swap_pages_in when the pool was last eased
     cdef gfn_t hand[MAX_VMS]                    # where the VM's own clock stands
 
+    cdef bint foretold                          # what is reclaimed for is known to be there
     cdef vmid_t providing                       # all its pages are being brought in, and stay; NONE16: no VM's
 
     # OK: guest_frames + table_frames frames can be taken now. AGAIN: they can, and entries may have changed on the way.
