@@ -229,6 +229,13 @@ class HostMachine(RuleBasedStateMachine):
         vm, twin = self.pair(number)
         assert self.host.engine.reclaim_from(vm.engine_vm, pages) == self.oracle.reclaim_from(twin, pages)
 
+    @rule(number=numbers, limit=st.sampled_from([None, 25, 30, 60, 100, 2000]))
+    @precondition(some)
+    def set_limit(self, number, limit):
+        vm, twin = self.pair(number)
+        if limit is None or limit >= twin.reservation:
+            assert vm.set_limit(limit and limit * PAGE) == PAGE * self.oracle.lower(twin, limit)
+
     @rule(
         seed=seeds,
         n=lengths,

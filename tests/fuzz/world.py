@@ -19,6 +19,7 @@ class Meddler:
 
     def __init__(self, seed, until):
         self.draw, self.interval_ns = Draw(seed), max(40_000, until // 100)
+        self.wants_ages = seed % 8 == 0  # they are most of what asking costs
 
     def decide(self, snapshot):
         draw, wanted = self.draw, {}

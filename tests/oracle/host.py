@@ -54,10 +54,7 @@ class Oracle(Faults):
         frames = engine.frames
         self.min, self.low, self.high = frames.min_pages, frames.low_pages, frames.high_pages
         self.memory = Memory(config.memory)
-        options = config.replacement_options if config.replacement == "twolist" else {}  # others: their defaults
-        self.order = ORDERS[config.replacement](config.memory, **options)
-        if config.replacement == "random":
-            self.order.seed = config.seed
+        self.order = self.make_order(config.memory)
         self.frames = {}  # number -> Frame, of guests
         self.count, self.cpu = dict.fromkeys(host.counters(), 0), dict.fromkeys(host.cpu_ns(), 0)
         self.faults = {}  # kind -> [how many, their ns]
@@ -74,6 +71,13 @@ class Oracle(Faults):
             self.backings.most = config.swap
         self.take_fixed(self.host_bytes())
         self.sharing = Sharing(self) if config.sharing else None
+
+    def make_order(self, capacity):
+        options = self.config.replacement_options if self.config.replacement == "twolist" else {}  # others: defaults
+        order = ORDERS[self.config.replacement](capacity, **options)
+        if self.config.replacement == "random":
+            order.seed = self.config.seed
+        return order
 
     def host_bytes(self):
         """Of a frame: record, age, bits in the free map, place in the order; of 512: what compaction finds in them; of a
@@ -158,7 +162,8 @@ class Oracle(Faults):
         if thick and limit is not None and pages > limit:
             raise Refused
         vm = self.new_vm(name, pages, tag_base, 0, reservation, self.filling(pages) if thick else 0)
-        vm.limit, vm.reservation, vm.domain = limit, reservation, domain
+        vm.reservation, vm.domain = reservation, domain
+        self.set_limit(vm, limit)
         self.set_aside(vm)
         if thick:
             self.now = vm.now
@@ -220,7 +225,8 @@ class Oracle(Faults):
         self.promise(parent.pages, parent.reservation, parent.limit)
         first = self.directories.frames_needed(len(parent.directory))
         vm = self.new_vm(name, parent.pages, tag_base, first, parent.reservation, self.pinned_of(parent))
-        vm.limit, vm.reservation, vm.domain = parent.limit, parent.reservation, parent.domain
+        vm.reservation, vm.domain = parent.reservation, parent.domain
+        self.set_limit(vm, parent.limit)
         self.now = parent.now
         self.set_aside(vm)
         needed = self.directories.frames_needed(len(parent.directory))
@@ -282,19 +288,7 @@ class Oracle(Faults):
     def destroy(self, vm):
         self.entries += 1
         self.now = min(vm.now, self.reached)
-        for region, leaf in sorted(vm.leaves.items()):
-            leaf.holders.remove(vm)
-            del vm.leaves[region]
-            for index, entry in enumerate(leaf.entries):
-                if entry is not None and not leaf.holders:
-                    self.unmap(leaf, index)
-                elif entry is not None and entry.present and entry.what.payer is vm:
-                    self.recharge(entry.what)
-            if not leaf.holders:
-                if not leaf.huge:
-                    self.memory.give("table", leaf.table)
-                self.leaf_slab.give(leaf.number)
-                del self.leaves[leaf.number]
+        self.let_go(vm)
         for _ in vm.directory:
             self.directories.give(None)
         for first, order in vm.fixed:
@@ -303,6 +297,28 @@ class Oracle(Faults):
         del self.vms[vm.name]
         if self.over:
             self.keep_limits()
+
+    def let_go(self, vm):
+        """It holds no leaf any more: first what others hold is left, then what nobody holds is emptied."""
+        for region, leaf in sorted(vm.leaves.items()):
+            if not leaf.shared:
+                continue
+            leaf.holders.remove(vm)
+            del vm.leaves[region]
+            for entry in leaf.entries:
+                if entry is not None and entry.present and entry.what.payer is vm:
+                    self.recharge(entry.what)
+        for leaf in vm.leaves.values():
+            leaf.holders.clear()
+        for region, leaf in sorted(vm.leaves.items()):
+            del vm.leaves[region]
+            for index, entry in enumerate(leaf.entries):
+                if entry is not None:
+                    self.unmap(leaf, index)
+            if not leaf.huge:
+                self.memory.give("table", leaf.table)
+            self.leaf_slab.give(leaf.number)
+            del self.leaves[leaf.number]
 
     # ---- what VMs do
 

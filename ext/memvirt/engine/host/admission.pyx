@@ -118,7 +118,7 @@ cdef int _join(Engine engine, Vm vm) except -1:
     vm.alive = True
     vm.now_ns = engine.reached_ns
     engine.stalls.open(vm.id, vm.now_ns)
-    engine.reclaim.hand[vm.id] = 0
+    engine.reclaim.sweep.hand[vm.id] = 0
     engine.reclaim.readahead.open(vm.id)
     engine.faults.names[vm.id] = vm.name
     return 0

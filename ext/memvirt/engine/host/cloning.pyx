@@ -20,7 +20,7 @@ from ..guests.guest cimport Guest
 from ..guests.host_hardware cimport HostHardware
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
-from ..mapping.spaces cimport clear_space
+from ..mapping.spaces cimport clear_space, set_limit
 from ..memory.frames cimport FRAME_GUEST, FRAME_PINNED
 from ..types cimport AGAIN, LEAF_ENTRIES, NO_FRAME, NONE, OK, gfn_t, hfn_t, uint32_t, uint64_t
 from .admission cimport admit, draws_of, give_guest, new_vm, set_aside, undo_vm
@@ -41,11 +41,12 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, bint
     mapping.charges.of[vm.id].shares = mapping.charges.of[parent.id].shares
     mapping.charges.of[vm.id].domain = mapping.charges.of[parent.id].domain
     if runs:                                # a snapshot is promised nothing
-        mapping.charges.of[vm.id].limit = mapping.charges.of[parent.id].limit
         mapping.charges.reserve(vm.id, mapping.charges.of[parent.id].reservation)
     engine.enter()
     engine.clock.now = parent.now_ns
     try:
+        if runs:
+            set_limit(mapping, vm.id, mapping.charges.of[parent.id].limit)
         set_aside(engine, vm)
         if parent.guest is not None:
             vm.hardware = HostHardware(engine.faults, vm.id)

@@ -86,6 +86,7 @@ cdef class Engine:
                    "the host's frame records and maps")
         pool = None if zpool is None else Zpool(self.frames, aged=swap is not None, **zpool)
         self.mapping = Mapping(self.frames, self.order, self.clock, pool, swap)
+        self.mapping.recency.set_recipe(order, order_options, seed)
         self.reclaim = Reclaim(self.mapping, device, readahead, readahead_by_address, psi_linux, harvest_interval_ns,
                                zpool_shrinker, zeros_only)
         self.stalls = self.reclaim.stalls
@@ -247,11 +248,12 @@ cdef class Engine:
         """Let the scanner look at that many pages at a time (0: none), and sleep that long between."""
         self.scanning.set_pace(pages, sleep_ns, self.reached_ns)
 
-    def reclaim_from(self, Vm vm not None, uint32_t pages):
+    def reclaim_from(self, Vm vm not None, uint32_t pages, bint for_limit=False):
         """Evict up to `pages` of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
-        how many went."""
+        how many went. for_limit: it is above its limit, and its own order says which."""
         self.own(vm)
         self.reclaim.whose = vm.id
+        self.reclaim.for_limit = for_limit
         try:
             return self.run_as(self.reclaim, vm.now_ns, pages)
         finally:

@@ -5,8 +5,10 @@ from .mapping cimport Mapping
 # A VM that maps nothing yet; nr_vpns 0: it will never run (a snapshot).
 cdef int open_space(Mapping mapping, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gfns) except -1
 # The VM gives up everything it maps, and ends.
-cdef int close_space(Mapping mapping, vmid_t vm) except -1 nogil
+cdef int close_space(Mapping mapping, vmid_t vm) except -1
 # The VM maps nothing any more. Its directory pages stay.
+# Of what it pays for, no more than that; NONE: no limit.
+cdef int set_limit(Mapping mapping, vmid_t vm, uint32_t pages) except -1
 cdef int clear_space(Mapping mapping, vmid_t vm) except -1 nogil
 # No page of the VM is pinned any more, whether a vpn names it or not.
 cdef int unpin_space(Mapping mapping, vmid_t vm) except -1 nogil

@@ -22,19 +22,30 @@ cdef int open_space(Mapping mapping, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gf
     return 0
 
 
-cdef int close_space(Mapping mapping, vmid_t vm) except -1 nogil:
+cdef int close_space(Mapping mapping, vmid_t vm) except -1:
     mapping.charges.reserve(vm, 0)
     _empty_all(mapping, vm)
     mapping.leaves.close(vm)
     mapping.tcache.close(vm)
     mapping.charges.of[vm].open = 0
+    return mapping.recency.end(vm)
+
+
+cdef int set_limit(Mapping mapping, vmid_t vm, uint32_t pages) except -1:
+    """Who can reach its limit is served by an order of its own; see Recency."""
+    cdef uint32_t nr_pages = mapping.leaves.directory[vm].nr_pages
+    if pages < nr_pages:
+        mapping.recency.begin(vm, nr_pages, pages)
+    else:
+        mapping.recency.end(vm)
+    mapping.charges.of[vm].limit = pages
     return 0
 
 
 cdef int clear_space(Mapping mapping, vmid_t vm) except -1 nogil:
     _empty_all(mapping, vm)
     mapping.tcache.forget_all(vm)
-    return 0
+    return mapping.recency.forget_history(vm)
 
 
 cdef int _empty_all(Mapping mapping, vmid_t vm) except -1 nogil:

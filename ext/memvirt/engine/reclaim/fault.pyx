@@ -291,7 +291,7 @@ cdef class Faults:
         cdef Backing *backing = self.mapping.backings.at(id)
         cdef BackingKind kind = self.mapping.backings.kind(backing)
         cdef int64_t began = self.clock.now
-        cdef bint counts = not self.reclaim.stalls.as_linux or self.mapping.order.thrashes(id)
+        cdef bint counts = not self.reclaim.stalls.as_linux or self.mapping.recency.thrashes(access.vm, access.gfn, id)
         cdef int outcome
         if kind == BACKING_SAME:
             self.content.fill_same(frame, self.mapping.backings.value(backing))
@@ -370,13 +370,13 @@ cdef class Faults:
         cdef uint64_t pages = self.leaves.directory[vm].nr_pages
         cdef uint64_t tables = (pages >> LEAF_SHIFT) * 33 / 32 + 3
         cdef bint fits = self.frames.buddy.nr_free >= pages + tables + self.frames.high_pages + self.charges.aside(vm)
-        self.reclaim.providing = vm
+        self.charges.providing = vm
         self.reclaim.foretold = True
         try:
             if fits or self.reclaim.could_free(pages + self.frames.min_pages, vm):
                 outcome = self._populate(vm)
         finally:
-            self.reclaim.providing = NONE16
+            self.charges.providing = NONE16
             self.reclaim.foretold = False
         return outcome
 
