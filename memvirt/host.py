@@ -30,7 +30,7 @@ from memvirt.units import PAGE_SIZE, suggest
 from memvirt.vm import RunOutcome, SavedState, Vm
 
 Face = TypeVar("Face", Vm, SavedState)
-PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
+PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2, "on-write": 3}
 
 
 class Host:

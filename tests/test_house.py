@@ -27,7 +27,7 @@ replacement: slru mq lirs clockpro wtinylfu belady registry distances replay
 mapping: backing leaf tcache ages rmap recency charges tables listener mapping spaces
 -: stall
 sharing: shareindex
-reclaim: readahead swapout writeback evict foresight sweep harvest marks reclaim fault lookahead
+reclaim: readahead swapout writeback evict foresight sweep harvest marks reclaim fault populate lookahead
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
 guests: guest_memory guest_disk hardware ring guest balloon_driver balloon reporting host_hardware

@@ -183,7 +183,7 @@ def host(draw, profile):
         if profile == "lockstep" and settings["sharing"] == "ksm":  # its trees are ordered by content
             settings |= {"sharing": "hash", "sharing_options": {}}
     settings["on_exhausted"] = draw.choice(["stop", "stop", "kill", "wait"])
-    settings["provisioning"] = draw.choice(["thin", "thin", "thin", "thin-huge", "thick"])
+    settings["provisioning"] = draw.choice(["thin", "thin", "thin", "thin-huge", "thick", "on-write"])
     settings["commit"] = draw.choice(["always", "always", "heuristic", "nominal", "strict"])
     settings["harvest_interval"] = draw.choice([20_000, 1_000_000, 100_000_000])
     if draw.maybe(0.3):

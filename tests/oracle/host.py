@@ -28,6 +28,7 @@ from oracle.parts import (
     READ,
     WRITE,
     Device,
+    Frame,
     Memory,
     Refused,
     Slab,
@@ -70,6 +71,10 @@ class Oracle(Faults):
         if config.commit == "strict":  # no more records than slots
             self.backings.most = config.swap
         self.take_fixed(self.host_bytes())
+        self.zeros = None  # the frame of zeros that untouched pages share while they are only read
+        if config.provisioning == "on-write":
+            self.zeros = Frame(self.memory.take("fixed"), bytearray(PAGE))
+            self.zeros.is_zero_frame = True
         self.sharing = Sharing(self) if config.sharing else None
 
     def make_order(self, capacity):

@@ -7,6 +7,7 @@ from memvirt.engine.device import Device
 from memvirt.engine.host.vm import Vm
 from memvirt.engine.mapping.mapping import Mapping
 from memvirt.engine.memory.frames import Frames
+from memvirt.engine.reclaim.fault import Faults
 from memvirt.engine.sharing.scanner import Scanner
 from memvirt.engine.sharing.shareindex import ShareIndex
 from memvirt.engine.stall import Stalls
@@ -21,6 +22,8 @@ class Engine:
     mapping: Mapping
     meter: Meter
     nr_fixed: int
+    maps_zeros: bool
+    faults: Faults
     scanner: Scanner | None
     snapshots: list[Vm]
     stalls: Stalls

@@ -26,6 +26,7 @@ from ..guests.host_hardware cimport HostHardware
 from ..mapping.leaf cimport DIRECTORY_SHIFT
 from ..mapping.spaces cimport close_space, open_space
 from ..reclaim.fault cimport THICK
+from ..reclaim.populate cimport populate
 from ..splitmix cimport mix
 from ..types cimport HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, MAX_ORDER, MAX_VMS, NONE16, OK, vmid_t
 from .ending cimport destroy_vm
@@ -180,7 +181,7 @@ cdef int _populate(Engine engine, Vm vm) except -1:
     engine.enter()
     engine.clock.now = vm.now_ns
     try:
-        if engine.faults.populate(vm.id) != OK:
+        if populate(engine.faults, vm.id) != OK:
             engine.clock.interrupt.deliver()
             raise AdmissionError(f"VM '{vm.name}' is provisioned thick and needs {vm.nr_pages} frames; "
                                  f"only {vm.charged} could be had")

@@ -20,7 +20,7 @@ from ..device cimport Device
 from ..guests.reporting cimport Reporting
 from ..mapping.mapping cimport Mapping
 from ..memory.frames cimport FRAME_FIXED, Frames
-from ..reclaim.fault cimport Faults
+from ..reclaim.fault cimport ON_WRITE, Faults
 from ..reclaim.reclaim cimport Reclaim
 from ..replacement.registry import make_order
 from ..sharing.registry import make_scanner
@@ -91,6 +91,8 @@ cdef class Engine:
                                zpool_shrinker, zeros_only)
         self.stalls = self.reclaim.stalls
         self.faults = Faults(self.reclaim, provisioning, {})
+        if self.faults.provisioning == ON_WRITE:
+            self.faults.keep_zeros()
         if sharing is not None:
             self._share(make_scanner(sharing, self.mapping, sharing_options, seed))
         self.compactor = Compactor(self.mapping, COMPACT_NEVER if compact_threshold is None else compact_threshold)
@@ -167,6 +169,11 @@ cdef class Engine:
         self.reporting.look(vm.id, self.reached_ns)
         self.compactor.look(vm.now_ns)
         return 0
+
+    @property
+    def maps_zeros(self):
+        """Reads of pages that were never written map one frame of zeros."""
+        return self.faults.zero_frame != NONE
 
     cpdef int64_t sim_ns(self):
         """How far simulated time has come."""

@@ -6,7 +6,7 @@ one those are emptied, and each frame loses all its sites under such leaves in o
 """
 
 from ..memory.frames cimport FRAME_INDEXED, FRAME_ZERO, Frame
-from ..types cimport LEAF_ENTRIES, NONE, leaf_t
+from ..types cimport LEAF_ENTRIES, NONE, hfn_t, leaf_t
 from .leaf cimport PTE_PRESENT, PTE_WHERE, SLOTS_PER_PAGE, Leaf, Look
 
 
@@ -31,10 +31,19 @@ cdef int close_space(Mapping mapping, vmid_t vm) except -1:
     return mapping.recency.end(vm)
 
 
+cdef int map_zeros(Mapping mapping, leaf_t id, uint32_t index, hfn_t zeros) except -1 nogil:
+    cdef Leaf *leaf = mapping.leaves.at(id)
+    assert leaf.entries[index] == 0 and mapping.frames.frame[zeros].flags & FRAME_ZERO
+    mapping.rmap.add(zeros, id * LEAF_ENTRIES + index)
+    leaf.entries[index] = PTE_PRESENT | zeros
+    leaf.live += 1
+    return 0
+
+
 cdef int set_limit(Mapping mapping, vmid_t vm, uint32_t pages) except -1:
     """Who can reach its limit is served by an order of its own; see Recency."""
     cdef uint32_t nr_pages = mapping.leaves.directory[vm].nr_pages
-    if pages < nr_pages:
+    if pages <= nr_pages:           # at one of all its pages, too: what a family shares is charged to one of it
         mapping.recency.begin(vm, nr_pages, pages)
     else:
         mapping.recency.end(vm)
