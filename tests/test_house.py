@@ -30,7 +30,8 @@ sharing: shareindex
 reclaim: readahead swapout writeback evict foresight sweep harvest marks reclaim fault populate lookahead
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
-guests: guest_memory guest_disk hardware ring guest balloon_driver balloon reporting host_hardware
+guests: guest_memory guest_disk hardware ring guest elastic balloon_driver huge_balloon virtio_mem hyperalloc ways balloon
+guests: reporting host_hardware
 host: gate batch stream vm fixed engine promises sample readback accesses ending admission cloning schedule
 host: contiguity savings audit
 testing: agendas orders guests contents memory stores host

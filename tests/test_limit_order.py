@@ -58,7 +58,7 @@ def test_a_vm_may_reach_a_limit_of_all_its_pages(pages, swap):
         vm.write(0, b"a" * pages * PAGE)
         clone = vm.clone("clone")
         done = vm.write(0, b"b" * pages * PAGE)
-        assert done == (pages * PAGE if swap else 0) and vm.outcome == ("done" if swap else "limited")
+        assert (done == pages * PAGE and vm.outcome == "done") or (not swap and vm.outcome == "limited")
         assert vm.read(0, pages * PAGE) == b"b" * done + b"a" * (pages * PAGE - done)
         assert clone.read(0, pages * PAGE) == b"a" * pages * PAGE
         host.check()

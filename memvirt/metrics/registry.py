@@ -10,7 +10,7 @@ Families stand for a metric per member: `sim_ns.KIND` per fault kind, `cpu_ns.ME
 from collections.abc import Iterable
 
 from memvirt.errors import ConfigError
-from memvirt.metrics.guests import GUEST_EVENTS
+from memvirt.metrics.guests import GIVEN, GUEST_EVENTS
 from memvirt.metrics.levels import LEVELS_KEPT
 from memvirt.metrics.metric import Better, Kind, Metric
 from memvirt.metrics.sharing import SHARING, SHARING_TIMES
@@ -363,7 +363,7 @@ def _families() -> list[Metric]:
             )
         ]
     rows += [Metric(f"guest.{name}", unit, Kind.COUNTER, text, better) for name, unit, better, text in GUEST_EVENTS]
-    return rows
+    return [*rows, *GIVEN]
 
 
 REGISTRY: dict[str, Metric] = {

@@ -141,7 +141,7 @@ def create_vm(Engine engine not None, str name not None, uint32_t nr_pages, *, l
         first = frames_of_guest(nr_pages, addresses)
         if first > engine.frames.nr_frames:     # before this machine makes tables of that size
             _refuse(engine, vm, first)
-        hardware = HostHardware(engine.faults, vm.id, None if disk is None else GuestDisk(disk))
+        hardware = HostHardware(engine.faults, vm.id, engine.giving, None if disk is None else GuestDisk(disk))
         model = Guest(hardware, addresses, nr_pages, seed=draws_of(vm), **guest)
         first = frames_of(model.metadata_bytes() + hardware.metadata_bytes())
     admit(engine, vm, first, reservation, _filling(engine, vm, first) if thick else 0)
@@ -205,7 +205,8 @@ cdef int set_aside(Engine engine, Vm vm) except -1:
 cdef int give_guest(Engine engine, Vm vm, Guest guest) except -1:
     vm.fixed += take_fixed(engine.frames, engine.reclaim, engine.reached_ns,
                            guest.metadata_bytes() + vm.hardware.metadata_bytes(), f"the guest model of VM '{vm.name}'")
-    vm.guest = vm.worker.guest = guest
+    vm.worker.serve(guest)
+    vm.guest = guest
     vm.hardware.rehome(guest.memory.vpn)
     return 0
 
