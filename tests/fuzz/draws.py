@@ -12,7 +12,7 @@ from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.names import DECIDERS, SCANNERS
 from memvirt.settings import costs as cost_models
-from memvirt.settings.costs import CostModel
+from memvirt.settings.costs import CostModel, GivingCosts
 from memvirt.settings.orders import ORDERS
 
 PAGE = 4096
@@ -143,7 +143,9 @@ def costs(draw):
     if draw.maybe(0.3):
         return draw.choice(cost_models.names())
     dear = draw.choice([[0], [0, 1], [0, 1, 700, 40_000]])
-    model = {key: draw.choice(dear) for key in CostModel.model_fields}
+    model = {key: draw.choice(dear) for key in CostModel.model_fields if key != "giving"}
+    if draw.maybe(0.5):
+        model["giving"] = {key: draw.choice(dear) for key in GivingCosts.model_fields}
     return model | {"wait_quantum": draw.choice([1_000, 1_000_000])}
 
 
