@@ -158,7 +158,9 @@ class Oracle(Faults):
         kept = -(-self.vm_bytes(pages) // PAGE) + LEAF
         blocks = max(0, self.memory.huge_blocks() - kept // LEAF)
         blocks = min(blocks, max(0, free - kept - self.high - self.aside()) // LEAF, pages // LEAF)
-        tables = leaves + self.leaf_slab.frames_needed(leaves) + self.directories.frames_needed(-(-pages // (LEAF * 256)))
+        tables = (
+            leaves + self.leaf_slab.frames_needed(leaves) + self.directories.frames_needed(-(-pages // (LEAF * 256)))
+        )
         return pages + tables - blocks + 2
 
     def create_vm(self, name, pages, tag_base, *, limit=None, reservation=0, domain=0):
