@@ -30,7 +30,7 @@ from ..reclaim.populate cimport populate
 from ..splitmix cimport mix
 from ..types cimport HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, MAX_ORDER, MAX_VMS, NONE16, OK, vmid_t
 from .ending cimport destroy_vm
-from .fixed cimport bytes_of_vm, frames_of, frames_of_guest, give_fixed, take_fixed
+from .fixed cimport bytes_of_vm, frames_of, frames_of_guest, take_fixed
 
 cdef enum:
     LEAST_FLOOR = 2                 # frames that allocations leave where the min watermark is 0 (Reclaim._floor)
@@ -99,8 +99,8 @@ cdef int _foresee(Engine engine, Vm vm, uint64_t first, uint32_t reservation, ui
 cdef int _refuse(Engine engine, Vm vm, uint64_t frames, uint32_t reservation=0) except -1:
     engine.clock.interrupt.deliver()
     beside = f", and {reservation} reserved pages cannot be set aside beside them" if reservation else ""
-    raise AdmissionError(f"VM '{vm.name}' needs {frames} frames to begin with{beside}; {engine.frames.buddy.nr_free} are free, "
-                         f"and others cannot give back enough")
+    raise AdmissionError(f"VM '{vm.name}' needs {frames} frames to begin with{beside}; "
+                         f"{engine.frames.buddy.nr_free} are free, and others cannot give back enough")
 
 
 cdef int _join(Engine engine, Vm vm) except -1:
