@@ -49,7 +49,8 @@ def cells(row: Row) -> tuple[str, ...]:
     engine, kernel, difference = ("–" if number is None else f"{number:,}" for number in numbers)
     tolerance = "–" if row.verdict == SKIPPED else f"±{row.tolerance * 100:g} %" if row.tolerance else "equal"
     unit = f", {row.unit}" if row.unit else ""
-    return f"  {row.what}{unit}", engine, kernel, difference, tolerance, row.verdict + ("*" if row.reason else "")
+    ways = f" ({row.ways} ways)" if row.ways > 1 else ""
+    return f"  {row.what}{unit}{ways}", engine, kernel, difference, tolerance, row.verdict + ("*" if row.reason else "")
 
 
 def _line(told: Sequence[str], widths: Sequence[int]) -> str:
