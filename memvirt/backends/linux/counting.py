@@ -103,7 +103,7 @@ def huge(name: str, way: Way) -> Iterator[Row]:
         yield equal(name, pair)
     with _pair(way, pages) as pair:
         engine, minor = pair.drive(touched, FILL, sources[touched])
-        yield Row(mechanism=name, what="faults of the same where they are refused", engine=engine, kernel=minor)
+        yield Row(mechanism=name, what="the same where they are refused", engine=engine, kernel=minor)
         yield Row(mechanism=name, what="pages held there", engine=pair.frames(), kernel=pair.resident()[0])
 
 

@@ -56,7 +56,7 @@ def _rows(mechanism: str, governed: Governed, names: tuple[str, ...], pages: int
         ("events on stores to protected pages", STORE_FAULTS, "store"),
     ):
         yield Row(mechanism=mechanism, what=what, engine=governed.faults(kinds), kernel=events[key])
-    yield Row(mechanism=mechanism, what="accesses that were an event for one side", engine=0, kernel=governed.apart)
+    yield Row(mechanism=mechanism, what="accesses that one side alone found", engine=0, kernel=governed.apart)
     ours, theirs = governed.frames()
     yield Row(mechanism=mechanism, what="frames held in the end", engine=ours, kernel=theirs)
     stored = governed.host.counters()["evicted_zpool"]

@@ -109,7 +109,7 @@ def _over(
     mean = round(100_000 * sum(apart) / len(apart))
     pages = max(load.pages for load in loads.values())
     row = Row(
-        mechanism=NAME, what=f"{device}: 100,000 less the mean distance: {KERNELS}",
+        mechanism=NAME, what=f"{device}: 100,000 less mean distance",
         engine=100_000 - mean, kernel=100_000, tolerance=MEAN * max(1.0, MEAN_PAGES / pages),
     )  # fmt: skip
     yield row.unless_within(WRITTEN_FIRST, DISK_MEAN_COVERED) if device == DISK else row
@@ -173,5 +173,5 @@ def _with_its_pool(name: str, load: Load, hosts: dict[str, Sized], theirs: Found
             continue
         seen = {"zram": fuller[min(fuller)], DISK: disk}
         ours = {device: hosts[device].having(found["resident"])["ns"] for device, found in seen.items()}
-        what = f"{name} {upper} %, pool inside: faster than a disk"
+        what = f"{name} {upper} %, pool inside: faster"
         yield same_order(what, ours, {device: found["ns"] for device, found in seen.items()}, 1.0)

@@ -54,6 +54,7 @@ DEVICES: dict[str, tuple[Callable[[Changes, int], Any], dict[str, Any]]] = {
     "zswap": (areas.compressed_cache, {**POOL, "same_filled": "zero"}),
     "swap file": (areas.plain_file, {"same_filled": "zero"}),
 }
+FIXED_FRAMES = 96  # of a host, for what it needs itself; and a page table for 512 pages, and records of what is out
 POOL_FRAMES, POOL_SLOPE = 0.6, 0.4  # of a page that is out; frames of a host for one page more, at first
 
 
@@ -205,11 +206,13 @@ class Sized:
         near = self._near(resident)[:2]
         if not near:
             out = self._load.pages - resident
-            return max(self._least, resident + 256 + (int(POOL_FRAMES * out) + 256 if self._pooled else 0))
+            own = FIXED_FRAMES + self._load.pages // 256
+            return max(self._least, resident + own + (int(POOL_FRAMES * out) if self._pooled else 0))
         missing = resident - self._tried[near[0]]["resident"]
         if abs(missing) * CLOSE <= resident:
             return near[0]
-        slope = POOL_SLOPE if self._pooled else 1.0
+        whole = self._tried[near[0]]["resident"] == self._load.pages  # nothing is out: it says little of how far to go
+        slope = POOL_SLOPE if self._pooled and not whole else 1.0
         if self._pooled and len(near) == 2:
             apart = self._tried[near[0]]["resident"] - self._tried[near[1]]["resident"]
             slope = min(1.0, max(0.2, (near[0] - near[1]) / apart)) if apart else slope
