@@ -43,6 +43,10 @@ def validate(
     machine lacks, each with its reason. Settings that are changed are put back at the end; after a kill, by 'memvirt
     restore'.
 
+    What must be exact is counted in six ways, three mixes of contents by two orders of pages; the row is that of the way in
+    which the two sides are furthest apart. The grid (--full, or --only grid) has five loads with 90, 75, 50 and 25 % of
+    their pages resident, over zram, zswap and a swap file, beside every replacement order.
+
     Exit code 4 when a row fails: its numbers are further apart than its tolerance, and it states no reason, or they are
     further apart than the reason covers (--json: covered, a share of the kernel's number). Under a memory limit the order
     twolist must be within its tolerance; any other may be apart by 50 % in faults and 60 % in pages that leave.

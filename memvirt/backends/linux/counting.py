@@ -34,7 +34,7 @@ ZERO_FRAME = "the kernel maps its one zero page for a read of untouched memory; 
 
 
 def _pair(way: Way, pages: int | None = None, **settings: Any) -> Pair:
-    return Pair(pages or way.pages, way.corpus, **settings)
+    return Pair(pages or way.pages, way.corpus, tenant=way.process(), **settings)
 
 
 def _filled(pair: Pair, way: Way, pages: Pages) -> tuple[int, int]:

@@ -2,9 +2,9 @@
 
 The kernel counts it for each control group of version 2 (memory.pressure; Documentation/accounting/psi.rst): *some* is the
 time in which a task of the group is in reclaim, or waits for a page that had been active when it went; *full* the time in
-which no task of it does anything else. Of one process alone the two are the same. Beside a second one that computes, *some*
-is the first one's, and *full* what is left of it: the kernel weighs the two processors by how busy they are, where the
-engine has as many as it has VMs.
+which no task of it does anything else. Of one process alone, as here, the two are the same on both sides. (Of several they
+would not be comparable on a busy machine: the kernel weighs processors by how busy they are, and the engine's VMs have one
+each.)
 
 Shares are per mille of the time that the accesses took. Two things are compared, for they can be wrong apart: how many pages
 came back that had been active, which is a count, and the share of time, which hangs on costs: the model's, and this machine's

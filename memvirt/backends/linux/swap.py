@@ -84,8 +84,8 @@ def _zswap(codec: str, name: str, way: Way) -> Iterator[Row]:
 def _pool(way: Way, **settings: Any) -> Pair:
     """A VM whose pages go to a compressed cache, filled."""
     pair = Pair(
-        way.pages, way.corpus, frames=4 * way.pages + 2048, swap=2 * way.pages * PAGE_SIZE, zpool_percent=50,
-        zpool_reject_above=4095, watermarks=MARKS, readahead=0, **settings,
+        way.pages, way.corpus, tenant=way.process(), frames=4 * way.pages + 2048, swap=2 * way.pages * PAGE_SIZE,
+        zpool_percent=50, zpool_reject_above=4095, watermarks=MARKS, readahead=0, **settings,
     )  # fmt: skip
     pair.fill(way.sources)
     return pair

@@ -96,13 +96,20 @@ class _Served:
 
     def make(self, pages: int, tag_base: int = 0, huge: bool = False) -> None:
         """Memory of so many pages, in the place of what there was."""
+        self._forget_file()
         self._memory = Memory(pages, huge=huge, tag_base=tag_base)
 
     def make_template(self, pages: int, tag_base: int = 0) -> None:
         """Memory that is a file of no name, shared with whoever maps it."""
+        self._forget_file()
         self._file = kernel.memory_file("memvirt-template")
         os.ftruncate(self._file, pages * PAGE_SIZE)
         self._memory = Memory(pages, file=self._file, shared=True, tag_base=tag_base)
+
+    def _forget_file(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def map_template(self) -> None:
         """A private mapping of that file is the memory from now on."""

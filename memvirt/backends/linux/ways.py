@@ -8,15 +8,17 @@ furthest apart; all of them are equal when it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.pair import contents
-from memvirt.backends.linux.tenant import TenantError
+from memvirt.backends.linux.tenant import Tenant, TenantError
 from memvirt.backends.rows import Row
 from memvirt.inputs.bits import Bits
 from memvirt.inputs.corpus import Corpus
@@ -79,6 +81,7 @@ class Way:
     order: str
     pages: int
     seed: int
+    process: Callable[[], Tenant]  # stands for the VM of every way, one after the other; it holds the corpus
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -110,9 +113,10 @@ def by_all_ways(name: str, story: Story, pages: int, seed: int) -> Iterator[Row]
     what was found so far is told first."""
     found: dict[str, list[Row]] = {}
     try:
-        for mix in MIXES:
-            for order in ORDERS:
-                for row in story(name, Way(name, mix, order, max(64, pages // SHARE), seed)):
+        with ExitStack() as opened:
+            process = cache(lambda: opened.enter_context(Tenant(np.ascontiguousarray(contents(seed).pages))))
+            for mix, order in product(MIXES, ORDERS):
+                for row in story(name, Way(name, mix, order, max(64, pages // SHARE), seed, process)):
                     found.setdefault(row.what, []).append(row)
     except (Missing, TenantError, OSError):
         yield from map(furthest, found.values())
