@@ -1,6 +1,7 @@
 # make run    the main job: the suite `quick` on this machine's own pages
 # make test   the tests
 # make check  lint, format, types
+# make bench  every figure of speed beside its peer or limit, ten minutes on a quiet machine; bench-smoke: each once, no answers
 # make fuzz   a million random steps of each profile on random hosts, in at most an hour: FUZZ_STEPS, FUZZ_SECONDS, FUZZ_JOBS
 # make fuzz-sanitized   the same with the engine under sanitizers
 # make soak   an hour on one host that is never closed, under sanitizers; memory and descriptors stay flat: SOAK_SECONDS
@@ -19,7 +20,7 @@ FUZZ_JOBS ?= 2
 SOAK_SECONDS ?= 3600
 FUZZ = --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS)
 
-.PHONY: run test reproduce fuzz fuzz-sanitized fuzz-inputs soak check bench check-dist test-sanitized sanitized clean
+.PHONY: run test reproduce fuzz fuzz-sanitized fuzz-inputs soak check bench bench-smoke check-dist test-sanitized sanitized clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("memvirt needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -61,6 +62,9 @@ fuzz: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python bench/ratios.py
+
+bench-smoke: $(VENV)/installed-dev
+	$(BIN)/python bench/ratios.py --repeats 1
 
 # The wheel is built from the sdist, installed into an environment of its own, and has to work there. It has no faces for
 # tests. Nothing is timed in it, so the compiler need not take its time either (-O0).

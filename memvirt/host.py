@@ -30,7 +30,7 @@ from memvirt.units import PAGE_SIZE, suggest
 from memvirt.vm import RunOutcome, SavedState, Vm
 
 Face = TypeVar("Face", Vm, SavedState)
-PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2}
+PROVISIONING = {"thin": 0, "thick": 1, "thin-huge": 2, "on-write": 3}
 
 
 class Host:
@@ -91,7 +91,7 @@ class Host:
             compact_threshold=config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
             quantum_ns=config.quantum,
-            costs=costs.for_codec(config.costs, config.codec),
+            **costs.for_engine(config.costs, config.codec),
             seed=config.seed,
         )
         self._faces: dict[EngineVm, Any] = {}  # of the engine's VMs and snapshots; what there is, it knows

@@ -65,7 +65,8 @@ def device(setting: SwapDevice) -> Device:
 
 
 def events(engine: Engine) -> dict[str, int]:
-    """What the compressed cache counts, requests to all disks of swap and guests (as iostat has them), discards."""
+    """What the compressed cache counts, requests to all disks of swap and guests (as iostat has them), discards;
+    and reads that the zero frame served, where there is one."""
     pool = engine.mapping.zpool
     counted = {} if pool is None else pool.stats()
     found = areas(engine)
@@ -78,6 +79,7 @@ def events(engine: Engine) -> dict[str, int]:
         "device_pages_written": sum(disk.pages_written for disk in disks),
         "device_queued_ns": sum(disk.queued_ns for disk in disks),
         "swap_clusters_discarded": sum(area.discards for area in found),
+        **({"fault_zero_read": engine.faults.nr_zero_reads} if engine.maps_zeros else {}),
     }
 
 

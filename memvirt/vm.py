@@ -174,10 +174,23 @@ class Vm:
         """Move the balloon towards `target` (text, or bytes) and return what it holds now, in bytes."""
         return accesses.balloon(self.host.engine, self._engine_vm, parse_pages(target, allow_zero=True)) * PAGE_SIZE
 
+    def set_balloon(self, target: str | int) -> None:
+        """From now on the balloon is to hold `target` (text, or bytes): it moves there beside the VM, while simulated time
+        passes, in the guest's way (guest option elastic). ConfigError without a guest."""
+        engine_vm = self.engine_vm
+        engine_vm.require()
+        if engine_vm.guest is None:
+            raise ConfigError(f"VM '{self.name}' has no guest: only a guest has a balloon. Create it with guest=True")
+        pages = parse_pages(target, allow_zero=True)
+        if pages > self.pages:
+            raise ConfigError(f"VM '{self.name}': a balloon of {format_pages(pages)} is more than it is configured for")
+        accesses.set_balloon_target(self.host.engine, engine_vm, pages)
+
     def set_limit(self, limit: str | int | None) -> int:
         """From now on the VM gets at most `limit` of host memory (text, or bytes; None: as much as there is). What it holds
-        beyond that goes at once, on the background reclaimer's time, as far as there is where it can go to. A clock of
-        its own says which of its pages go, whatever the host's replacement order.
+        beyond that goes at once, on the background reclaimer's time, as far as there is where it can go to. Which of
+        its pages go an order of its own says, of the kind of the host's (`replacement`), as in Linux each memory cgroup
+        has its lists; it plans with the first limit that it is made for.
         Returns the bytes that went. ConfigError for a limit below the VM's reservation."""
         pages = None if limit is None else parse_pages(limit)
         engine, vm = self.host.engine, self.engine_vm
@@ -188,7 +201,7 @@ class Vm:
             )
         vm.set_account(limit=pages)
         beyond = 0 if pages is None else max(0, vm.charged - pages)
-        return engine.reclaim_from(vm, beyond) * PAGE_SIZE if beyond else 0
+        return engine.reclaim_from(vm, beyond, for_limit=True) * PAGE_SIZE if beyond else 0
 
     def pin(self, first: int, pages: int) -> int:
         """Keep pages in memory, as passthrough and mlock do: what the host does with clones, sharing and reclaim, and a

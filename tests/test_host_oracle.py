@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 import memvirt
 from memvirt.engine.testing.contents import PageProbe
-from memvirt.engine.testing.host import locate
+from memvirt.engine.testing.host import is_pinned, locate
 from memvirt.engine.testing.stores import SwapProbe, ZpoolProbe
 from memvirt.errors import AdmissionError
 from oracle import host as reference
@@ -96,7 +96,7 @@ class HostMachine(RuleBasedStateMachine):
     def make_host(self):
         self.host = memvirt.Host(corpus=CORPUS, readahead=0, **self.settings_of_host)
         self.oracle = reference.Oracle(self.host, CORPUS[1:])
-        self.pairs, self.names = [], 0
+        self.pairs, self.names, self.pins = [], 0, {}
 
     def pair(self, number):
         return self.pairs[number % len(self.pairs)]
@@ -208,6 +208,10 @@ class HostMachine(RuleBasedStateMachine):
         first = min(first, vm.pages - pages)
         done = vm.pin(first, pages) if pinned else vm.unpin(first, pages)
         assert done == self.oracle.pin(twin, first, pages, pinned)
+        for page in range(first, first + done):
+            self.pins.pop((vm, page), None)
+            if pinned:
+                self.pins[vm, page] = locate(self.host.engine, vm.engine_vm, page)
 
     @rule(pages=st.sampled_from([None, None, 1, 30, 500]))
     @precondition(lambda self: self.oracle.sharing)
@@ -224,6 +228,13 @@ class HostMachine(RuleBasedStateMachine):
     def reclaim_from(self, number, pages):
         vm, twin = self.pair(number)
         assert self.host.engine.reclaim_from(vm.engine_vm, pages) == self.oracle.reclaim_from(twin, pages)
+
+    @rule(number=numbers, limit=st.sampled_from([None, 25, 30, 60, 100, 2000]))
+    @precondition(some)
+    def set_limit(self, number, limit):
+        vm, twin = self.pair(number)
+        if limit is None or limit >= twin.reservation:
+            assert vm.set_limit(limit and limit * PAGE) == PAGE * self.oracle.lower(twin, limit)
 
     @rule(
         seed=seeds,
@@ -254,6 +265,15 @@ class HostMachine(RuleBasedStateMachine):
     @invariant()
     def recounts(self):
         self.host.check()
+
+    @invariant()
+    def pinned_pages_are_where_they_were(self):
+        """Held against what was asked for, and not against the oracle, which could let go as the host does."""
+        alive = {vm for vm, _ in self.pairs}
+        self.pins = {(vm, page): place for (vm, page), place in self.pins.items() if vm in alive}
+        for (vm, page), place in self.pins.items():
+            assert locate(self.host.engine, vm.engine_vm, page) == place, f"{vm.name} page {page}"
+            assert is_pinned(self.host.engine, vm.engine_vm, page), f"{vm.name} page {page}"
 
     @invariant()
     def same_memory(self):
@@ -307,6 +327,9 @@ HOSTS = {
     "sharing": {**SMALL, "sharing": "hash", "sharing_options": {"pages_to_scan": 20, "sleep_ns": 100_000}},
     "sharing bounded": {**SMALL, "sharing": "hash", "sharing_options": {"max_page_sharing": 3, "pages_to_scan": 50}},
     "sharing lru": {"memory": 300 * PAGE, "swap": 64 * PAGE, "replacement": "lru", "sharing": "hash"},
+    "on write": {**SMALL, "provisioning": "on-write", "sharing": "hash"},
+    "on write, no swap": {"memory": 256 * PAGE, "provisioning": "on-write", "on_exhausted": "kill"},
+    "on write twolist": {**SMALL, "provisioning": "on-write", "replacement": "twolist", "harvest_interval": 100_000},
     "zeros alone": {**SMALL, "same_filled": "zero"},
     "zeros alone, nowhere to write": {"memory": 256 * PAGE, "same_filled": "zero"},
     "old statistics": {**SMALL, "replacement": "twolist", "replacement_options": {"stats_ns": 300_000}},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt.engine.testing.host import locate
+from memvirt.engine.testing.host import is_pinned, locate
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.base import Targets
 
@@ -259,6 +259,31 @@ def test_a_pinned_page_stays_pinned_and_in_place_through_copies(copy, huge):
         pressure_again.write(0, noise(2000, 5))
         assert [frame_of(parent, page) for page in pinned] == frames, "the clone's unpin is not its parent's"
     assert parent.read(0, 600 * PAGE) == noise(600, 1)
+    host.check()
+
+
+def test_a_pin_that_is_asked_for_again_stands_whatever_comes_of_the_question():
+    """The first page of a reservation takes tables beside it, so what is set aside is not quite there any more. That is a
+    reason to pin nothing more, and none to let go what is pinned."""
+    host = host_of(memory=512 * PAGE)
+    reserved, vm = host.create_vm("r", "4MiB", reservation=200 * PAGE), host.create_vm("a", "2MiB")
+    vm.write(0, noise(512))
+    assert vm.outcome == "no_frame" and vm.pin(0, 8) == 8
+    assert fill(reserved, 1, 512).reason == "done"
+    assert vm.pin(8, 1) == 0 and vm.outcome == "no_frame"
+    assert vm.pin(0, 8) == 8 and vm.outcome == "done"
+    assert [page for page in range(260) if is_pinned(host.engine, vm.engine_vm, page)] == list(range(8))
+    host.check()
+
+
+def test_a_pin_that_would_take_what_is_reserved_evicts_nobody():
+    """What cannot be pinned is known before anything goes for it."""
+    host = host_of(memory=512 * PAGE, swap=100 * PAGE)
+    reserved, vm = host.create_vm("r", "1MiB", reservation=200 * PAGE), host.create_vm("a", "2MiB")
+    vm.write(0, noise(330))
+    assert vm.pin(0, 330) == 264 and vm.outcome == "no_frame"
+    assert host.counters()["evicted"] == 0 and charged(vm) == 330
+    assert fill(reserved, 200).reason == "done"
     host.check()
 
 

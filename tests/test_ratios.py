@@ -15,6 +15,8 @@ import pytest
 import ratios
 from harness import Absent, Answer, Reference, Unlike, answer, bounded, compare, enough, exact
 
+import memvirt
+from memvirt.engine.host.admission import create_vm
 from memvirt.errors import ConfigError
 from memvirt.inputs import synthetic
 from memvirt.report.statistics import Comparison, Interval
@@ -314,6 +316,18 @@ def test_limit_loops_name_what_there_is():
             assert (ENGINE / f"{name.replace('.', '/')}.pxd").exists(), f"{path.name}: {name}"
         for name in re.findall(r'(?:extern from|#include) "([\w./]+)"', text):
             assert any((base / name).exists() for base in (BENCH / "limits", ENGINE)), f"{path.name}: {name}"
+
+
+def test_limit_loops_reach_into_the_engine_as_it_is():
+    """A function of the engine's that went is found when the loop is run, not when it is compiled: Cython looks it up."""
+    limit = importlib.import_module("limits.build").load("page_limit")
+    with memvirt.Host(memory="16MiB", sharing="hash") as host:
+        parent = host.create_vm("parent", "4MiB")
+        parent.write(0, bytes(4 << 20))
+        assert limit.scan_ns(host.engine) > 0
+        assert limit.leaf_copy_ns(host.engine, parent.clone("clone").engine_vm) > 0
+        child = create_vm(host.engine, "child", parent.pages)
+        assert limit.clone_share_ns(host.engine, parent.engine_vm, child) > 0
 
 
 def test_the_distance_is_one_of_logarithms():

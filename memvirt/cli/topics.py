@@ -152,6 +152,10 @@ RULES = (
     ("provisioning=thin", "a frame is given at the first touch of a page"),
     ("provisioning=thick", "all frames are given when the VM is created"),
     ("provisioning=thin-huge", "2 MiB are given at the first touch, where an aligned block is free"),
+    (
+        "provisioning=on-write",
+        "a frame is given at the first write; a read before that maps one frame of zeros (do_anonymous_page, mm/memory.c)",
+    ),
     ("commit=always", "every VM is admitted"),
     ("commit=heuristic", "a VM is refused that is larger than all of the host's memory and swap"),
     ("commit=nominal", "VMs are refused whose sum is larger than the host's memory and swap"),

@@ -110,7 +110,9 @@ class HostConfig(Model):
     sharing: Scanner = Field(default=None, description="page-sharing scanner; none = off")
     sharing_options: dict[str, int | str | bool] = Field(default={}, description="options of the scanner")
     on_exhausted: Literal["stop", "wait", "kill"] = Field(default="stop", description="when no frame can be found")
-    provisioning: Literal["thin", "thick", "thin-huge"] = Field(default="thin", description="when frames are given")
+    provisioning: Literal["thin", "thick", "thin-huge", "on-write"] = Field(
+        default="thin", description="when frames are given"
+    )
     compact_threshold: Annotated[
         Annotated[int, Field(strict=True, ge=0, le=1000)] | None, BeforeValidator(none_from_text)
     ] = Field(

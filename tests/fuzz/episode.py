@@ -13,6 +13,7 @@ from fuzz.world import World
 from memvirt.errors import AdmissionError
 
 PROFILES = ("plain", "tiny", "faults", "lockstep", "signals")
+READ_AGAIN = 40  # steps; reading is an access, so this is part of what an episode is
 WRITE = ("write", "access", "run", "revert")  # operations that change what VMs hold
 
 
@@ -24,7 +25,8 @@ def drawn(profile, seed, steps):
 
 
 def play(profile, settings, operations, every=5):
-    """Do it; what is wrong raises. Returns {"steps": how many, "digest": …}; no steps if the host itself is refused."""
+    """Do it; what is wrong raises. Returns {"steps": how many, "digest": …}; no steps if the host itself is refused.
+    every: so many steps between two recounts, which change nothing: whatever it is, the same happens."""
     try:
         world = Pair(settings) if profile == "lockstep" else World(settings, faults=profile == "faults")
     except AdmissionError:
@@ -35,7 +37,7 @@ def play(profile, settings, operations, every=5):
         world.check()
         if step % every == 0:
             world.host.check()
-        if step % (8 * every) == 0:
+        if step % READ_AGAIN == 0:
             world.verify()
     world.verify()
     digest = digest_of(world.host)

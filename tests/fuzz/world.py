@@ -7,7 +7,7 @@ import numpy as np
 import memvirt
 from fuzz.draws import CORPUS, MIXES, PAGE, PLAIN_MIXES, Draw, contents
 from fuzz.shadow import Shadow
-from memvirt.engine.testing.host import locate
+from memvirt.engine.testing.host import is_pinned, locate
 from memvirt.errors import AdmissionError, ConfigError, StoreError
 from memvirt.policies.base import Targets
 
@@ -19,6 +19,7 @@ class Meddler:
 
     def __init__(self, seed, until):
         self.draw, self.interval_ns = Draw(seed), max(40_000, until // 100)
+        self.wants_ages = seed % 8 == 0  # they are most of what asking costs
 
     def decide(self, snapshot):
         draw, wanted = self.draw, {}
@@ -350,6 +351,7 @@ class World:
         assert kept, f"{vm} holds {held}, its limit is {limit}"
         for page, place in shadow.pinned.items():
             assert self.place(shadow, page) == place, f"{vm} page {page} was pinned in {place}"
+            assert is_pinned(self.host.engine, vm.engine_vm, page), f"{vm} page {page} is pinned no more"
 
     def verify(self):
         """Recount everything, and compare every page of every VM."""

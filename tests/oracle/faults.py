@@ -69,7 +69,7 @@ class Faults(Reclaim):
             self.spend("copy", self.costs["leaf_copy"])
             return self.copy_leaf(vm, leaf)
         if kind == "zero":
-            return self.zero(vm, page)
+            return self.zero(vm, page, write)
         if kind == "reuse":
             self.unshare(entry.what)
             entry.writable = True
@@ -88,8 +88,17 @@ class Faults(Reclaim):
         self.count["fault_" + kind] += 1
         return OK
 
-    def zero(self, vm, page):
+    def zero(self, vm, page, write=True):
         evictions = self.evictions
+        if self.zeros is not None and not write:
+            outcome = OK if page // LEAF in vm.leaves else self.secure(vm, 0, self.frames_to_reach(vm, page))
+            if outcome != OK or self.evictions != evictions:
+                return outcome
+            leaf = self.reach(vm, page)
+            leaf.entries[page % LEAF] = Entry(self.zeros)
+            self.zeros.sites.add((leaf, page % LEAF))
+            self.count["fault_zero_read"] += 1
+            return OK
         if self.config.provisioning == "thin-huge" and page // LEAF not in vm.leaves:
             if self.zero_huge(vm, page):
                 return OK
@@ -124,10 +133,10 @@ class Faults(Reclaim):
 
     def break_cow(self, vm, leaf, index, shared):
         copy = self.take_guest(shared.data)
-        self.spend("copy", self.costs["copy_page"])
+        self.spend(*("zero", self.costs["zero_page"]) if shared is self.zeros else ("copy", self.costs["copy_page"]))
         shared.sites.remove((leaf, index))
         self.drop_cached(leaf, index)
-        self.count["cow_breaks_shared"] += shared.stable or shared.is_zero_frame
+        self.count["cow_breaks_shared"] += shared.stable or (shared.is_zero_frame and shared is not self.zeros)
         self.recharge(shared)
         self.map(vm, leaf, index, copy, True)
 

@@ -28,6 +28,7 @@ from oracle.parts import (
     READ,
     WRITE,
     Device,
+    Frame,
     Memory,
     Refused,
     Slab,
@@ -54,10 +55,7 @@ class Oracle(Faults):
         frames = engine.frames
         self.min, self.low, self.high = frames.min_pages, frames.low_pages, frames.high_pages
         self.memory = Memory(config.memory)
-        options = config.replacement_options if config.replacement == "twolist" else {}  # others: their defaults
-        self.order = ORDERS[config.replacement](config.memory, **options)
-        if config.replacement == "random":
-            self.order.seed = config.seed
+        self.order = self.make_order(config.memory)
         self.frames = {}  # number -> Frame, of guests
         self.count, self.cpu = dict.fromkeys(host.counters(), 0), dict.fromkeys(host.cpu_ns(), 0)
         self.faults = {}  # kind -> [how many, their ns]
@@ -72,7 +70,18 @@ class Oracle(Faults):
         if config.commit == "strict":  # no more records than slots
             self.backings.most = config.swap
         self.take_fixed(self.host_bytes())
+        self.zeros = None  # the frame of zeros that untouched pages share while they are only read
+        if config.provisioning == "on-write":
+            self.zeros = Frame(self.memory.take("fixed"), bytearray(PAGE))
+            self.zeros.is_zero_frame = True
         self.sharing = Sharing(self) if config.sharing else None
+
+    def make_order(self, capacity):
+        options = self.config.replacement_options if self.config.replacement == "twolist" else {}  # others: defaults
+        order = ORDERS[self.config.replacement](capacity, **options)
+        if self.config.replacement == "random":
+            order.seed = self.config.seed
+        return order
 
     def host_bytes(self):
         """Of a frame: record, age, bits in the free map, place in the order; of 512: what compaction finds in them; of a
@@ -138,7 +147,8 @@ class Oracle(Faults):
         if thick and limit is not None and pages > limit:
             raise Refused
         vm = self.new_vm(name, pages, tag_base, pages if thick else 0)
-        vm.limit, vm.reservation, vm.domain = limit, reservation, domain
+        vm.reservation, vm.domain = reservation, domain
+        self.set_limit(vm, limit)
         self.set_aside(vm)
         if thick:
             self.now = vm.now
@@ -201,7 +211,8 @@ class Oracle(Faults):
         pinned = sum(frame.pinned and frame.payer is parent for frame in self.frames.values())
         further = pinned + self.directories.frames_needed(len(parent.directory))
         vm = self.new_vm(name, parent.pages, tag_base, further)
-        vm.limit, vm.reservation, vm.domain = parent.limit, parent.reservation, parent.domain
+        vm.reservation, vm.domain = parent.reservation, parent.domain
+        self.set_limit(vm, parent.limit)
         self.now = parent.now
         self.set_aside(vm)
         needed = self.directories.frames_needed(len(parent.directory))
@@ -253,19 +264,7 @@ class Oracle(Faults):
     def destroy(self, vm):
         self.entries += 1
         self.now = min(vm.now, self.reached)
-        for region, leaf in sorted(vm.leaves.items()):
-            leaf.holders.remove(vm)
-            del vm.leaves[region]
-            for index, entry in enumerate(leaf.entries):
-                if entry is not None and not leaf.holders:
-                    self.unmap(leaf, index)
-                elif entry is not None and entry.present and entry.what.payer is vm:
-                    self.recharge(entry.what)
-            if not leaf.holders:
-                if not leaf.huge:
-                    self.memory.give("table", leaf.table)
-                self.leaf_slab.give(leaf.number)
-                del self.leaves[leaf.number]
+        self.let_go(vm)
         for _ in vm.directory:
             self.directories.give(None)
         for first, order in vm.fixed:
@@ -274,6 +273,28 @@ class Oracle(Faults):
         del self.vms[vm.name]
         if self.over:
             self.keep_limits()
+
+    def let_go(self, vm):
+        """It holds no leaf any more: first what others hold is left, then what nobody holds is emptied."""
+        for region, leaf in sorted(vm.leaves.items()):
+            if not leaf.shared:
+                continue
+            leaf.holders.remove(vm)
+            del vm.leaves[region]
+            for entry in leaf.entries:
+                if entry is not None and entry.present and entry.what.payer is vm:
+                    self.recharge(entry.what)
+        for leaf in vm.leaves.values():
+            leaf.holders.clear()
+        for region, leaf in sorted(vm.leaves.items()):
+            del vm.leaves[region]
+            for index, entry in enumerate(leaf.entries):
+                if entry is not None:
+                    self.unmap(leaf, index)
+            if not leaf.huge:
+                self.memory.give("table", leaf.table)
+            self.leaf_slab.give(leaf.number)
+            del self.leaves[leaf.number]
 
     # ---- what VMs do
 
@@ -348,10 +369,10 @@ class Oracle(Faults):
             if vm.outcome != OK:
                 break
             frame = vm.cached[page][0]
-            frame.pinned = pinned
+            before, frame.pinned = frame.pinned, pinned
             if pinned:
                 self.order_out(frame)
-                if self.aside() and self.memory.nr_free < self.min + self.aside() and not self.direct(self.min):
+                if not before and not self.keep_aside():
                     frame.pinned = False
                     self.order_in(frame)
                     vm.outcome = NO_FRAME

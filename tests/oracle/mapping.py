@@ -33,9 +33,11 @@ class Mapping:
     def charge(self, frame, vm):
         if frame.payer is not None:
             frame.payer.charged -= 1
+            self.part(frame)
         frame.payer = vm
         if vm is not None:
             vm.charged += 1
+            self.join(frame)
 
     def recharge(self, frame):
         """Whoever pays must map the frame; else the lowest VM that does, and has room, takes over; or the lowest of all."""
@@ -56,15 +58,70 @@ class Mapping:
         for page in [page for page in vm.cached if page // LEAF == region]:
             del vm.cached[page]
 
-    def order_in(self, frame, key=None):
+    # ---- the order of all pages, and that of the pages of a VM with a limit
+
+    def join(self, frame, page=None):
+        """Into the order of who pays; `page`: of that VM, as which it comes back."""
+        vm = frame.payer
+        if frame.ordered and vm is not None and vm.order is not None:
+            frame.place = vm.places.pop()
+            vm.left.discard(page)
+            vm.order.insert(frame.place, page)
+
+    def part(self, frame):
+        if frame.place is not None:
+            frame.payer.order.forget(frame.place)
+            self.leave_place(frame)
+
+    def leave_place(self, frame):
+        frame.payer.places.append(frame.place)
+        frame.place = None
+
+    def tell_own(self, frame, what):
+        if frame.place is not None:
+            getattr(frame.payer.order, what)(frame.place)
+
+    def touch_order(self, frame):
+        if frame.ordered:
+            self.order.touch(frame.number)
+            self.tell_own(frame, "touch")
+
+    def spare(self, frame):
+        self.order.spare(frame.number)
+        self.tell_own(frame, "spare")
+
+    def set_limit(self, vm, limit):
+        """Who can reach its limit has an order of its own, which begins with its coldest pages."""
+        vm.limit = limit
+        if limit is None or limit >= vm.pages:
+            for frame in self.frames.values():
+                frame.place = None if frame.payer is vm else frame.place
+            vm.order = None
+        elif vm.order is None:
+            vm.order, vm.places, vm.left = self.make_order(limit), list(range(vm.pages - 1, -1, -1)), set()
+            mine = {frame: page for page, frame in self.frames_of(vm) if frame.payer is vm and frame.ordered}
+            for frame in sorted(mine, key=lambda frame: (0 if frame.touched else -frame.age, mine[frame])):
+                self.join(frame)
+
+    def frames_of(self, vm):
+        """(page, frame) from the last page to the first."""
+        for region, leaf in sorted(vm.leaves.items(), reverse=True):
+            for index in range(LEAF - 1, -1, -1):
+                entry = leaf.entries[index]
+                if entry is not None and entry.present:
+                    yield region * LEAF + index, entry.what
+
+    def order_in(self, frame, key=None, page=None):
         if not (frame.ordered or frame.pinned or frame.is_zero_frame):
             frame.ordered = True
             self.order.insert(frame.number, key)
+            self.join(frame, page)
 
     def order_out(self, frame):
         if frame.ordered:
-            frame.ordered = False
             self.order.forget(frame.number)
+            self.part(frame)
+            frame.ordered = False
 
     def take_guest(self, data):
         number = self.memory.take("guest")
@@ -75,7 +132,7 @@ class Mapping:
         frame.sites.add((leaf, index))
         self.charge(frame, vm)
         leaf.entries[index] = Entry(frame, writable)
-        self.order_in(frame, key)
+        self.order_in(frame, key, None if key is None else leaf.region * LEAF + index)
 
     def release(self, backing):
         if backing.slot is not None:

@@ -85,6 +85,7 @@ class Frame:
         self.backing = self.payer = None
         self.stable = self.pinned = self.ordered = self.isolated = False
         self.is_zero_frame = False
+        self.place = None  # its number in the order of who pays for it, if that has one
         self.age, self.touched = 0, True
 
 
@@ -146,6 +147,7 @@ class Vm:
         self.revoked = set()  # regions whose cached write permission does not count
         self.charged = self.stall = self.sequence = self.reservation = self.domain = self.active = 0
         self.limit, self.hand, self.ages = None, 0, []
+        self.order, self.places, self.left = None, [], set()  # of its own pages; numbers that none has; pages that went
         self.busy, self.began, self.asleep_until, self.latencies = 0, None, None, []
         self.alive, self.fixed, self.outcome, self.waits_since = True, [], OK, None
 

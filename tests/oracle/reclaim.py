@@ -36,6 +36,12 @@ class Reclaim(Mapping):
         self.now, self.background = caller, self.now
         return enough
 
+    def keep_aside(self):
+        """What is set aside is there, or can be had."""
+        if not self.aside() or self.memory.nr_free >= self.min + self.aside():
+            return True
+        return self.could_free(self.min) and self.direct(self.min)
+
     def may_take(self, vm, tables):
         needed = tables + self.min
         if self.memory.nr_free < needed + self.aside() and not self.could_free(needed):
@@ -48,7 +54,7 @@ class Reclaim(Mapping):
         caller, self.now = self.now, max(self.background, self.now)
         for vm in sorted(self.vms.values(), key=lambda vm: vm.id):
             while vm.limit is not None and vm.charged > vm.limit:
-                if not self.shrink_vm(vm, vm.charged - vm.limit, 0, 0):
+                if not self.shrink_own(vm, vm.charged - vm.limit):
                     self.count["limit_unmet"] += vm.charged - vm.limit
                     break
         self.now, self.background = caller, self.now
@@ -59,7 +65,7 @@ class Reclaim(Mapping):
         if guest and vm.limit is not None:
             began = self.now
             while vm.charged + guest > vm.limit:
-                gone = self.shrink_vm(vm, max(min(CLUSTER, vm.limit // 8), vm.charged + guest - vm.limit), 0, 0)
+                gone = self.shrink_own(vm, max(min(CLUSTER, vm.limit // 8), vm.charged + guest - vm.limit))
                 self.count["reclaim_limit"] += gone
                 if not gone:
                     break
@@ -128,10 +134,6 @@ class Reclaim(Mapping):
         self.next_harvest += self.config.harvest_interval
         self.harvest()
 
-    def touch_order(self, frame):
-        if frame.ordered:
-            self.order.touch(frame.number)
-
     def harvest(self):
         for vm in self.vms.values():
             vm.active = 0
@@ -182,10 +184,19 @@ class Reclaim(Mapping):
         return found
 
     def unmark(self, number):
-        """An order moves this page between its lists."""
+        """The order moves this page between its lists. That of a VM is told of the mark, as that of all is below."""
+        if self.unmark_frame(self.frames[number]):
+            self.tell_own(self.frames[number], "touch")
+
+    def unmark_own(self, vm, place):
+        frame = next(frame for frame in self.frames.values() if frame.payer is vm and frame.place == place)
+        if self.unmark_frame(frame):
+            self.order.touch(frame.number)
+
+    def unmark_frame(self, frame):
         self.count["reclaim_scanned"] += 1
         self.spend("reclaim", self.costs["reclaim_visit"])
-        self.referenced(self.frames[number])
+        return self.referenced(frame)
 
     def shrink(self, want):
         """Evict about `want` pages, anyone's; how many went."""
@@ -204,11 +215,13 @@ class Reclaim(Mapping):
             if frame.isolated or reserved:
                 self.count["reclaim_spared_reserved"] += reserved and not frame.isolated
                 self.order.spare(number)
+                if frame.isolated:
+                    self.tell_own(frame, "spare")
                 continue
             if frame is not insisted and self.referenced(frame):
                 self.count["reclaim_spared_accessed"] += 1
                 insisted = frame
-                self.order.touch(number)
+                self.touch_order(frame)
                 continue
             gone += self.evict_or_isolate(frame)
             if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
@@ -219,6 +232,36 @@ class Reclaim(Mapping):
         for vm in sorted(self.vms.values(), key=lambda vm: vm.id):  # the order names reserved pages alone
             gone += self.shrink_vm(vm, want - gone, 0, vm.reservation) if gone < want else 0
         return gone
+
+    def shrink_own(self, vm, want):
+        """The same of the pages of a VM at its limit, as its own order names them."""
+        patience, gone, insisted = (
+            2 * sum(frame.place is not None and frame.payer is vm for frame in self.frames.values()),
+            0,
+            None,
+        )
+        patience += CLUSTER
+        vm.order.pass_time(self.now)
+        while gone < want and patience > 0 and self.may_lose(vm, 0):
+            patience -= 1
+            place = vm.order.choose(lambda place: self.unmark_own(vm, place))
+            if place is None:
+                break
+            frame = next(frame for frame in self.frames.values() if frame.payer is vm and frame.place == place)
+            self.count["reclaim_scanned"] += 1
+            self.spend("reclaim", self.costs["reclaim_visit"])
+            if frame.isolated:
+                self.spare(frame)
+                continue
+            if frame is not insisted and self.referenced(frame):
+                self.count["reclaim_spared_accessed"] += 1
+                insisted = frame
+                self.touch_order(frame)
+                continue
+            gone += self.evict_or_isolate(frame)
+            if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
+                gone += self.flush()
+        return gone + (self.flush() if self.batch else 0)
 
     def may_lose(self, vm, keep):
         leaving = sum(frame.payer is vm for frame in self.batch)
@@ -239,7 +282,7 @@ class Reclaim(Mapping):
             self.spend("reclaim", self.costs["reclaim_visit"])
             if self.referenced(frame):
                 self.count["reclaim_spared_accessed"] += 1
-                self.order.touch(frame.number)
+                self.touch_order(frame)
                 continue
             if (0 if frame.touched else frame.age) < min_age:
                 continue
@@ -257,7 +300,7 @@ class Reclaim(Mapping):
         leaf, _ = next(iter(frame.sites))
         if leaf.huge:
             if self.memory.nr_free == 0:
-                self.order.spare(frame.number)
+                self.spare(frame)
                 return 0
             self.split(leaf)
         self.evictions += 1
@@ -265,12 +308,12 @@ class Reclaim(Mapping):
             return self.evict(frame, frame.backing, "clean")
         if not self.backings.reserve(len(self.batch) + 1):
             self.count["reject_backing_frame"] += 1
-            self.order.spare(frame.number)
+            self.spare(frame)
             return 0
         self.spend("reclaim", self.costs["same_filled"])
         if self.is_value(frame.data):
             return self.evict(frame, Backing(self.backings.take(), bytes(frame.data), None), "same")
-        self.order.spare(frame.number)
+        self.spare(frame)
         if self.slots is not None:
             frame.isolated = True
             self.batch.append(frame)
@@ -281,6 +324,8 @@ class Reclaim(Mapping):
         self.count["evicted"] += 1
         self.count["evicted_" + how] += 1
         frame.backing = backing.frame = None
+        vm = frame.payer
+        page = min((leaf.region * LEAF + index for leaf, index in frame.sites if vm in leaf.holders), default=None)
         for leaf, index in frame.sites:
             leaf.entries[index] = Entry(backing)
             self.drop_cached(leaf, index)
@@ -289,6 +334,12 @@ class Reclaim(Mapping):
         if frame.ordered:
             frame.ordered = False
             self.order.take(frame.number, backing.number)
+            if frame.place is not None:
+                if page in vm.left:
+                    vm.order.forget_key(page)
+                vm.left.add(page)
+                vm.order.take(frame.place, page)
+                self.leave_place(frame)
         self.free_frame(frame)
         return 1
 
@@ -310,6 +361,18 @@ class Reclaim(Mapping):
             self.count["swap_pages_out"] += 1
         self.count["evict_failed"] += len(batch) - len(got)
         return len(got)
+
+    def lower(self, vm, limit):
+        """The VM's limit is this from now on; what it has beyond that goes at once. How many."""
+        self.set_limit(vm, limit)
+        beyond = 0 if limit is None else max(0, vm.charged - limit)
+        if beyond:
+            self.entries += 1
+            self.now = max(self.background, vm.now)
+            beyond = self.shrink_own(vm, beyond)
+            self.count["reclaim_limit"] += beyond
+            self.background = self.now
+        return beyond
 
     def reclaim_from(self, vm, pages):
         self.entries += 1

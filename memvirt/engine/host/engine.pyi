@@ -7,6 +7,7 @@ from memvirt.engine.device import Device
 from memvirt.engine.host.vm import Vm
 from memvirt.engine.mapping.mapping import Mapping
 from memvirt.engine.memory.frames import Frames
+from memvirt.engine.reclaim.fault import Faults
 from memvirt.engine.sharing.scanner import Scanner
 from memvirt.engine.sharing.shareindex import ShareIndex
 from memvirt.engine.stall import Stalls
@@ -21,6 +22,8 @@ class Engine:
     mapping: Mapping
     meter: Meter
     nr_fixed: int
+    maps_zeros: bool
+    faults: Faults
     scanner: Scanner | None
     snapshots: list[Vm]
     stalls: Stalls
@@ -50,6 +53,7 @@ class Engine:
         collapse_interval_ns: int,
         quantum_ns: int,
         costs: dict[str, int],
+        giving: dict[str, int],
         seed: int,
     ) -> None: ...
     def look(self) -> int: ...
@@ -57,7 +61,7 @@ class Engine:
     def scan(self, pages: int | None = None) -> int: ...
     def idle(self) -> None: ...
     def set_pace(self, pages: int, sleep_ns: int) -> None: ...
-    def reclaim_from(self, vm: Vm, pages: int) -> int: ...
+    def reclaim_from(self, vm: Vm, pages: int, for_limit: bool = ...) -> int: ...
     def compact(self, blocks: int | None = None) -> int: ...
     def collapse(self) -> int: ...
     def harvest(self) -> None: ...

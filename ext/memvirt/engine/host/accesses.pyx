@@ -19,6 +19,7 @@ from ..counters cimport CPU_ACCESS
 from ..guests.guest cimport Translation
 from ..mapping.spaces cimport unpin_space
 from ..mapping.tcache cimport TC_FRAME
+from ..memory.frames cimport FRAME_PINNED
 from ..reclaim.lookahead cimport look_ahead
 from ..types cimport NO_FRAME, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, gfn_t, uint8_t, uint64_t
 from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, PIECE, check_lengths
@@ -234,6 +235,7 @@ def unpin(Engine engine not None, Vm vm not None, uint32_t first, uint32_t pages
 cdef uint32_t _pin(Engine engine, Vm vm, uint32_t first, uint32_t pages, bint pinned) except? 0xFFFFFFFF:
     cdef uint32_t vpn, done = 0
     cdef hfn_t frame
+    cdef bint before
     vm.require_running()
     if <uint64_t>first + pages > vm.nr_vpns:
         raise ConfigError(f"VM '{vm.name}': pages {first}..{<uint64_t>first + pages - 1} reach beyond {vm.nr_vpns}")
@@ -243,8 +245,10 @@ cdef uint32_t _pin(Engine engine, Vm vm, uint32_t first, uint32_t pages, bint pi
             vm.outcome = touch(engine, vm, vpn, pinned, &frame)
             if vm.outcome != OK or engine.clock.interrupt.asked():
                 break
+            before = engine.frames.frame[frame].flags & FRAME_PINNED
             engine.mapping.set_pinned(frame, pinned)
-            if pinned and engine.reclaim.keep_aside() != OK:    # others could not have what is reserved for them
+            # Others could not have what is reserved for them; what was pinned before takes nothing from them.
+            if pinned and not before and engine.reclaim.keep_aside() != OK:
                 engine.mapping.set_pinned(frame, False)
                 vm.outcome = NO_FRAME
                 break
@@ -272,7 +276,7 @@ def balloon(Engine engine not None, Vm vm not None, uint32_t target_pages, uint3
     engine.clock.now = vm.now_ns
     try:
         vm.guest.set_target(target_pages)
-        while moved and vm.guest.memory.nr_balloon != target_pages and not engine.clock.interrupt.asked():
+        while moved and vm.guest.memory.nr_balloon != vm.guest.balloon_target and not engine.clock.interrupt.asked():
             moved = vm.worker.work(step)
             vm.outcome = vm.worker.outcome
         engine.keep_limits()
@@ -286,7 +290,7 @@ def balloon(Engine engine not None, Vm vm not None, uint32_t target_pages, uint3
 
 def set_balloon_target(Engine engine not None, Vm vm not None, uint32_t pages):
     """The size that the balloon is to have; its worker moves it there. True if that is another than before."""
-    if not vm.alive or vm.guest is None or vm.guest.balloon_target == pages:
+    if not vm.alive or vm.guest is None or vm.guest.balloon_target == vm.guest.in_units(pages):
         return False
     vm.guest.set_target(pages)
     vm.worker.look(engine.reached_ns)

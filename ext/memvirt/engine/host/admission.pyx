@@ -15,6 +15,7 @@ from ..guests.guest_disk cimport GuestDisk
 from ..guests.host_hardware cimport HostHardware
 from ..mapping.spaces cimport open_space
 from ..reclaim.fault cimport THICK
+from ..reclaim.populate cimport populate
 from ..splitmix cimport mix
 from ..types cimport MAX_VMS, OK, vmid_t
 from .ending cimport destroy_vm
@@ -81,7 +82,7 @@ cdef int _join(Engine engine, Vm vm) except -1:
     vm.alive = True
     vm.now_ns = engine.reached_ns
     engine.stalls.open(vm.id, vm.now_ns)
-    engine.reclaim.hand[vm.id] = 0
+    engine.reclaim.sweep.hand[vm.id] = 0
     engine.reclaim.readahead.open(vm.id)
     engine.faults.names[vm.id] = vm.name
     return 0
@@ -102,7 +103,7 @@ def create_vm(Engine engine not None, str name not None, uint32_t nr_pages, *, l
         vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
         set_aside(engine, vm)
         if guest is not None:
-            vm.hardware = HostHardware(engine.faults, vm.id, None if disk is None else GuestDisk(disk))
+            vm.hardware = HostHardware(engine.faults, vm.id, engine.giving, None if disk is None else GuestDisk(disk))
             give_guest(engine, vm, Guest(vm.hardware, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
         if thick:
             _populate(engine, vm)
@@ -118,7 +119,7 @@ cdef int _populate(Engine engine, Vm vm) except -1:
     engine.enter()
     engine.clock.now = vm.now_ns
     try:
-        if engine.faults.populate(vm.id) != OK:
+        if populate(engine.faults, vm.id) != OK:
             engine.clock.interrupt.deliver()
             raise AdmissionError(f"VM '{vm.name}' is provisioned thick and needs {vm.nr_pages} frames; "
                                  f"only {vm.charged} could be had")
@@ -142,7 +143,8 @@ cdef int set_aside(Engine engine, Vm vm) except -1:
 cdef int give_guest(Engine engine, Vm vm, Guest guest) except -1:
     vm.fixed += take_fixed(engine.frames, engine.reclaim, engine.reached_ns,
                            guest.metadata_bytes() + vm.hardware.metadata_bytes(), f"the guest model of VM '{vm.name}'")
-    vm.guest = vm.worker.guest = guest
+    vm.worker.serve(guest)
+    vm.guest = guest
     vm.hardware.rehome(guest.memory.vpn)
     return 0
 

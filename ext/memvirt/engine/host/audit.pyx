@@ -39,7 +39,7 @@ def check(Engine engine not None):
     engine.frames.check()
     mapping.leaves.check()
     mapping.backings.check()
-    engine.order.check()
+    mapping.recency.check()
     engine.stalls.check()
     engine.device.check()
     engine.reclaim.readahead.check()

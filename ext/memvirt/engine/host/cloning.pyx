@@ -20,7 +20,7 @@ from ..guests.guest cimport Guest
 from ..guests.host_hardware cimport HostHardware
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
-from ..mapping.spaces cimport clear_space
+from ..mapping.spaces cimport clear_space, set_limit
 from ..memory.frames cimport FRAME_GUEST, FRAME_PINNED
 from ..types cimport AGAIN, LEAF_ENTRIES, NO_FRAME, NONE, OK, gfn_t, hfn_t, uint32_t, uint64_t
 from .admission cimport draws_of, give_guest, new_vm, set_aside, undo_vm
@@ -39,14 +39,15 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, bint
     mapping.charges.of[vm.id].shares = mapping.charges.of[parent.id].shares
     mapping.charges.of[vm.id].domain = mapping.charges.of[parent.id].domain
     if runs:                                # a snapshot is promised nothing
-        mapping.charges.of[vm.id].limit = mapping.charges.of[parent.id].limit
         mapping.charges.reserve(vm.id, mapping.charges.of[parent.id].reservation)
     engine.enter()
     engine.clock.now = parent.now_ns
     try:
+        if runs:
+            set_limit(mapping, vm.id, mapping.charges.of[parent.id].limit)
         set_aside(engine, vm)
         if parent.guest is not None:
-            vm.hardware = HostHardware(engine.faults, vm.id)
+            vm.hardware = HostHardware(engine.faults, vm.id, engine.giving)
             vm.hardware.share_disk(parent.hardware, None)
             give_guest(engine, vm, parent.guest.copy_for(vm.hardware, draws_of(vm)))
         if share(engine, parent.id, vm.id) != OK:
@@ -121,7 +122,7 @@ cdef int _check_same_kind(Engine engine, Vm vm, Vm snapshot) except -1:
         problem = f"it is of a VM {'without' if snapshot.guest is None else 'with'} a guest, and this one has " + (
             "none" if vm.guest is None else "one")
     elif vm.guest is not None:
-        differs = vm.guest.differs_from(snapshot.guest)
+        differs = _difference(vm.guest, snapshot.guest)
         problem = None if differs is None else f"their guests differ in {differs}"
     if problem is None and engine.mapping.charges.of[vm.id].pinned:
         problem = f"{engine.mapping.charges.of[vm.id].pinned} of its pages are pinned; unpin them first"
@@ -130,10 +131,21 @@ cdef int _check_same_kind(Engine engine, Vm vm, Vm snapshot) except -1:
     return 0
 
 
+cdef _difference(Guest mine, Guest its):
+    """What sets two guests apart that were made with other arguments: "name: this, that"; None if nothing does."""
+    for name in ("elastic", "nr_vpns", "nr_pages", "cache_border", "swap_slots", "kernel_pages", "low_pages", "high_pages",
+                 "balloon_floor", "oom_deflate_pages", "report_order", "replacement", "replacement_options",
+                 "report_delay_ns", "swappiness", "reports"):
+        here, there = (getattr(guest if hasattr(guest, name) else guest.memory, name) for guest in (mine, its))
+        if here != there:
+            return f"{name}: {here}, {there}"
+    return None
+
+
 cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot) except -1:
     """Guest and hardware of the snapshot take the place of the VM's own, once they are whole. Nothing is evicted
     meanwhile: the VM's translations are its own guest's until the end."""
-    cdef HostHardware hardware = HostHardware(engine.faults, vm.id)
+    cdef HostHardware hardware = HostHardware(engine.faults, vm.id, engine.giving)
     cdef Guest guest
     try:
         hardware.share_disk(snapshot.hardware, vm.hardware)
@@ -145,7 +157,8 @@ cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot) except -1:
     guest.go_on_counting(vm.guest)
     vm.guest.end()
     vm.hardware.end()
-    vm.guest = vm.worker.guest = guest
+    vm.worker.serve(guest)
+    vm.guest = guest
     vm.hardware = hardware
     hardware.rehome(guest.memory.vpn)
     return 0

@@ -20,7 +20,7 @@ from ..device cimport Device
 from ..guests.reporting cimport Reporting
 from ..mapping.mapping cimport Mapping
 from ..memory.frames cimport FRAME_FIXED, Frames
-from ..reclaim.fault cimport Faults
+from ..reclaim.fault cimport ON_WRITE, Faults
 from ..reclaim.reclaim cimport Reclaim
 from ..replacement.registry import make_order
 from ..sharing.registry import make_scanner
@@ -46,7 +46,7 @@ cdef class Engine:
     order, order_options: of the replacement order; watermarks in frames; zpool: Zpool's arguments, None: no compressed
     cache; sharing: a scanner's name, None: no page sharing; provisioning: see Provisioning; readahead: page cluster;
     compact_threshold: per mille, None: only when asked; collapse_interval_ns: 0: only when asked; costs: ns, by
-    name.
+    name; giving: the same of guests that give memory (HostHardware).
     """
 
     def __cinit__(self, *arguments, **options):
@@ -62,13 +62,14 @@ cdef class Engine:
                  dict sharing_options, int provisioning, uint32_t readahead, bint readahead_by_address, bint psi_linux,
                  bint zpool_shrinker, bint zeros_only,
                  int64_t harvest_interval_ns, compact_threshold, int64_t collapse_interval_ns, int64_t quantum_ns,
-                 dict costs not None, uint64_t seed):
+                 dict costs not None, dict giving not None, uint64_t seed):
         if content.nr_frames > MOST_FRAMES:
             raise ConfigError(f"{content.nr_frames} frames; the most is {MOST_FRAMES}: entries have 28 bits for one")
         self.gate = Gate()
         self.content = content
         self.device = device
         self.seed = seed
+        self.giving = giving
         self.batch = Batch()
         self.vms = {}
         self.snapshots = []
@@ -86,10 +87,13 @@ cdef class Engine:
                    "the host's frame records and maps")
         pool = None if zpool is None else Zpool(self.frames, aged=swap is not None, **zpool)
         self.mapping = Mapping(self.frames, self.order, self.clock, pool, swap)
+        self.mapping.recency.set_recipe(order, order_options, seed)
         self.reclaim = Reclaim(self.mapping, device, readahead, readahead_by_address, psi_linux, harvest_interval_ns,
                                zpool_shrinker, zeros_only)
         self.stalls = self.reclaim.stalls
         self.faults = Faults(self.reclaim, provisioning, {})
+        if self.faults.provisioning == ON_WRITE:
+            self.faults.keep_zeros()
         if sharing is not None:
             self._share(make_scanner(sharing, self.mapping, sharing_options, seed))
         self.compactor = Compactor(self.mapping, COMPACT_NEVER if compact_threshold is None else compact_threshold)
@@ -166,6 +170,11 @@ cdef class Engine:
         self.reporting.look(vm.id, self.reached_ns)
         self.compactor.look(vm.now_ns)
         return 0
+
+    @property
+    def maps_zeros(self):
+        """Reads of pages that were never written map one frame of zeros."""
+        return self.faults.zero_frame != NONE
 
     cpdef int64_t sim_ns(self):
         """How far simulated time has come."""
@@ -247,11 +256,12 @@ cdef class Engine:
         """Let the scanner look at that many pages at a time (0: none), and sleep that long between."""
         self.scanning.set_pace(pages, sleep_ns, self.reached_ns)
 
-    def reclaim_from(self, Vm vm not None, uint32_t pages):
+    def reclaim_from(self, Vm vm not None, uint32_t pages, bint for_limit=False):
         """Evict up to `pages` of a VM's pages ahead of need, coldest first, on the background reclaimer's time. Returns
-        how many went."""
+        how many went. for_limit: it is above its limit, and its own order says which."""
         self.own(vm)
         self.reclaim.whose = vm.id
+        self.reclaim.for_limit = for_limit
         try:
             return self.run_as(self.reclaim, vm.now_ns, pages)
         finally:

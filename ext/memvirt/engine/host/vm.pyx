@@ -9,6 +9,7 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import ConfigError
 
 from ..counters cimport histogram_dict
+from ..mapping.spaces cimport set_limit
 from ..types cimport NONE, int64_t
 from .batch cimport Batch
 
@@ -110,7 +111,7 @@ cdef class Vm:
         self.require()
         self.gate.pass_by()                     # not in the middle of a call
         if limit != -1:
-            self.mapping.charges.of[self.id].limit = NONE if limit is None else limit
+            set_limit(self.mapping, self.id, NONE if limit is None else limit)
         if reservation is not None:
             self.mapping.charges.reserve(self.id, reservation)
         if shares is not None:

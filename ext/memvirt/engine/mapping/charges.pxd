@@ -4,6 +4,7 @@ from ..stores.swapspace cimport SwapSpace
 from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE16, hfn_t, uint8_t, uint32_t, uint64_t, vmid_t
 from .ages cimport Ages
 from .leaf cimport SLOTS_PER_PAGE, Leaf, Leaves
+from .recency cimport Recency
 from .rmap cimport ReverseMap
 
 # What the host knows of a VM beside its tables.
@@ -30,6 +31,7 @@ cdef class Charges:
     cdef Leaves leaves
     cdef ReverseMap rmap
     cdef Ages ages
+    cdef Recency recency
     cdef SwapSpace swap                     # may be None
     cdef Meter meter
     cdef Account of[MAX_VMS]
@@ -38,6 +40,12 @@ cdef class Charges:
     cdef readonly uint32_t ahead_vms        # VMs whose frames those are
     cdef readonly uint64_t loose            # frames that VMs hold and may lose: neither reserved nor pinned
     cdef bint over                          # a VM may have been charged beyond its limit since this was last cleared
+
+    cdef vmid_t providing                   # all its pages are being brought in, and stay; NONE16: no VM's
+
+    cdef inline bint may_lose(self, vmid_t vm, uint32_t keep) noexcept nogil:
+        """True if this VM has more than it is to keep. False for the VM whose pages are just being brought in."""
+        return self.of[vm].charged - self.of[vm].leaving > keep and vm != self.providing
 
     cdef inline uint32_t aside(self, vmid_t but, bint gone=False) noexcept nogil:
         """Frames to leave free for the reservations of all VMs, or of all but one: those they do not hold yet, tables for
@@ -124,9 +132,9 @@ cdef class Charges:
 
     cdef void open(self, vmid_t vm) noexcept nogil
     cdef void reserve(self, vmid_t vm, uint32_t pages) noexcept nogil
-    cdef void charge(self, hfn_t frame, vmid_t vm) noexcept nogil
-    cdef void pass_on(self, hfn_t frame) noexcept nogil
-    cdef void leave(self, Leaf *leaf, vmid_t vm) noexcept nogil
+    cdef int charge(self, hfn_t frame, vmid_t vm) except -1 nogil
+    cdef int pass_on(self, hfn_t frame) except -1 nogil
+    cdef int leave(self, Leaf *leaf, vmid_t vm) except -1 nogil
     cdef void _find_heirs(self, Leaf *leaf, Heirs *heirs) noexcept nogil
-    cdef void _inherit(self, hfn_t frame, Heirs *heirs) noexcept nogil
+    cdef int _inherit(self, hfn_t frame, Heirs *heirs) except -1 nogil
     cdef bint _has_room(self, uint32_t vm) noexcept nogil

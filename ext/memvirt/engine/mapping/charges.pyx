@@ -12,11 +12,12 @@ themselves nor pinned, and have a free slot of swap each; never for tables, whic
 from libc.string cimport memset
 
 from ..counters cimport Meter
-from ..memory.frames cimport FRAME_PINNED, FRAME_ZERO, Frame, Frames
+from ..memory.frames cimport FRAME_ORDERED, FRAME_PINNED, FRAME_ZERO, Frame, Frames
 from ..stores.swapspace cimport SwapSpace
 from ..types cimport LEAF_ENTRIES, NONE, NONE16
 from .ages cimport Ages
 from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Leaves, Slot
+from .recency cimport Recency
 from .rmap cimport ReverseMap, Walk
 
 
@@ -24,13 +25,15 @@ cdef class Charges:
     """frame -> its payer; and the account of every VM."""
 
     def __cinit__(self, Frames frames not None, Leaves leaves not None, ReverseMap rmap not None, Ages ages not None,
-                  SwapSpace swap, Meter meter not None):
+                  Recency recency not None, SwapSpace swap, Meter meter not None):
         self.frames = frames
         self.leaves = leaves
         self.rmap = rmap
         self.ages = ages
+        self.recency = recency
         self.swap = swap
         self.meter = meter
+        self.providing = NONE16
         memset(self.of, 0, sizeof(self.of))
 
     cdef void open(self, vmid_t vm) noexcept nogil:
@@ -54,9 +57,12 @@ cdef class Charges:
             self.ahead_tables += self._tables(vm, pages - account.charged)
             self.ahead_vms += 1
 
-    cdef void charge(self, hfn_t frame, vmid_t vm) noexcept nogil:
+    cdef int charge(self, hfn_t frame, vmid_t vm) except -1 nogil:
         """This VM pays for the frame from now on; NONE16: nobody does."""
         cdef Frame *record = &self.frames.frame[frame]
+        cdef bint ordered = self.recency.nr_own != 0 and record.flags & FRAME_ORDERED
+        if ordered:
+            self.recency.part(frame)
         if record.charge == NONE16:
             self.ages.begin(frame)
         else:
@@ -66,8 +72,9 @@ cdef class Charges:
         record.charge = vm
         if vm != NONE16:
             self.pay(vm, 1)
+        return self.recency.join(frame, NONE) if ordered else 0
 
-    cdef void pass_on(self, hfn_t frame) noexcept nogil:
+    cdef int pass_on(self, hfn_t frame) except -1 nogil:
         """The VM that paid maps the frame no more: one that does takes over."""
         cdef Walk walk
         cdef Heirs heirs = Heirs(NONE, NONE)
@@ -76,7 +83,7 @@ cdef class Charges:
             self._find_heirs(walk.leaf, &heirs)
             if not self.rmap.next(&walk):
                 break
-        self._inherit(frame, &heirs)
+        return self._inherit(frame, &heirs)
 
     cdef void _find_heirs(self, Leaf *leaf, Heirs *heirs) noexcept nogil:
         """The holders of the leaf may pay, too."""
@@ -89,13 +96,13 @@ cdef class Charges:
                 heirs.with_room = slot.vm
             slot_id = slot.next
 
-    cdef void _inherit(self, hfn_t frame, Heirs *heirs) noexcept nogil:
+    cdef int _inherit(self, hfn_t frame, Heirs *heirs) except -1 nogil:
         if heirs.with_room == NONE and heirs.lowest != NONE:
             self.meter.ev.charged_over_limit += 1
             self.over = True
-        self.charge(frame, <vmid_t>(heirs.lowest if heirs.with_room == NONE else heirs.with_room))
+        return self.charge(frame, <vmid_t>(heirs.lowest if heirs.with_room == NONE else heirs.with_room))
 
-    cdef void leave(self, Leaf *leaf, vmid_t vm) noexcept nogil:
+    cdef int leave(self, Leaf *leaf, vmid_t vm) except -1 nogil:
         """The VM holds this leaf no more, and others do. Who of these pays for the frames that only the leaf names is
         looked for again only when one has no room any more, not for each frame: a clone may leave a thousand others."""
         cdef Heirs heirs = Heirs(NONE, NONE)
@@ -115,6 +122,7 @@ cdef class Charges:
                 heirs.with_room = NONE
                 self._find_heirs(leaf, &heirs)
             self._inherit(frame, &heirs)
+        return 0
 
     cdef bint _has_room(self, uint32_t vm) noexcept nogil:
         return self.of[vm].charged < self.of[vm].limit

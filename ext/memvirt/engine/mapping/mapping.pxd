@@ -1,16 +1,16 @@
 from ..content.content cimport Content
 from ..counters cimport Meter
 from ..memory.frames cimport Frames
-from ..replacement.order cimport Order
 from ..simtime cimport Clock
 from ..stores.swapspace cimport SwapSpace
 from ..stores.zpool cimport Zpool
-from ..types cimport NONE, backing_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
+from ..types cimport NONE, backing_t, gfn_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
 from .ages cimport Ages
 from .backing cimport Backing, Backings
 from .charges cimport Charges
 from .leaf cimport Leaves
 from .listener cimport Listener
+from .recency cimport Recency
 from .rmap cimport ReverseMap
 from .tables cimport Tables
 from .tcache cimport Tcache
@@ -22,7 +22,7 @@ cdef class Mapping:
     cdef readonly Leaves leaves
     cdef readonly Backings backings
     cdef readonly Tcache tcache
-    cdef readonly Order order
+    cdef readonly Recency recency               # in which order pages go
     cdef readonly Zpool zpool                   # may be None
     cdef readonly SwapSpace swap                # may be None
     cdef readonly Meter meter
@@ -34,7 +34,7 @@ cdef class Mapping:
     cdef Listener listener                      # or None
     cdef bint copy_merged                       # a merged frame is copied even for its last entry, as Linux does
 
-    cdef int _order_in(self, hfn_t frame, uint32_t key) except -1 nogil
+    cdef int _order_in(self, hfn_t frame, uint32_t key, gfn_t gfn=*) except -1 nogil
     cdef int _order_out(self, hfn_t frame) except -1 nogil
     cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil
     cdef int _uncache(self, backing_t backing, hfn_t frame) except -1 nogil

@@ -37,6 +37,7 @@ from .ages cimport Ages
 from .backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing, BackingKind, Backings
 from .charges cimport Charges
 from .leaf cimport PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Leaves
+from .recency cimport Recency
 from .rmap cimport ReverseMap, Walk
 from .tables cimport Tables
 from .tcache cimport TC_NOTHING, TC_READS, Tcache
@@ -59,7 +60,6 @@ cdef class Mapping:
                   SwapSpace swap=None):
         self.frames = frames
         self.content = frames.content
-        self.order = order
         self.clock = clock
         self.meter = clock.meter
         self.zpool = zpool
@@ -69,8 +69,10 @@ cdef class Mapping:
         self.tcache = Tcache(self.leaves)
         self.ages = Ages(frames.nr_frames)
         self.rmap = ReverseMap(frames, self.leaves)
-        self.charges = Charges(frames, self.leaves, self.rmap, self.ages, swap, self.meter)
-        self.tables = Tables(frames, self.leaves, self.backings, self.tcache, self.rmap, order, self.ages, self.meter)
+        self.recency = Recency(order, frames, self.leaves, self.rmap, self.ages)
+        self.charges = Charges(frames, self.leaves, self.rmap, self.ages, self.recency, swap, self.meter)
+        self.tables = Tables(frames, self.leaves, self.backings, self.tcache, self.rmap, self.recency, self.ages,
+                             self.meter)
 
     # ---- records
 
@@ -83,7 +85,7 @@ cdef class Mapping:
             self.zpool.free(self.backings.where(record))
         elif kind == BACKING_SWAP:
             self.swap.give(self.backings.where(record))
-        self.order.forget_key(id)
+        self.recency.order.forget_key(id)
         self.backings.destroy(id)
         return 0
 
@@ -138,19 +140,19 @@ cdef class Mapping:
 
     # ---- recency and pins
 
-    cdef int _order_in(self, hfn_t frame, uint32_t key) except -1 nogil:
+    cdef int _order_in(self, hfn_t frame, uint32_t key, gfn_t gfn=NONE) except -1 nogil:
         cdef Frame *record = &self.frames.frame[frame]
         if record.flags & (FRAME_ORDERED | FRAME_PINNED | FRAME_ZERO):
             return 0
         record.flags |= FRAME_ORDERED
-        return self.order.insert(frame, key)
+        return self.recency.insert(frame, key, gfn)
 
     cdef int _order_out(self, hfn_t frame) except -1 nogil:
         cdef Frame *record = &self.frames.frame[frame]
         if not record.flags & FRAME_ORDERED:
             return 0
         record.flags &= ~FRAME_ORDERED
-        return self.order.forget(frame)
+        return self.recency.forget(frame)
 
     cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil:
         """A pinned frame is neither reclaimed nor merged nor moved. It is one VM's own, and that pays for it."""
@@ -196,7 +198,7 @@ cdef class Mapping:
             self.ages.come_back(<uint16_t>self.frames.frame[frame].where, vm)
             self.charges.charge(frame, vm)
             self._order_out(frame)              # comes in again as what it is, known from before it was evicted
-            self._order_in(frame, backing_id)
+            self._order_in(frame, backing_id, leaf.region * LEAF_ENTRIES + index)
         self.rmap.add(frame, id * LEAF_ENTRIES + index)
         backing.refs -= 1
         leaf.entries[index] = PTE_PRESENT | frame
@@ -236,7 +238,7 @@ cdef class Mapping:
         self.ages.come_back(self.backings.noted(backing_id), vm)
         leaf.entries[index] = PTE_PRESENT | frame
         backing.refs -= 1
-        self._order_in(frame, backing_id)
+        self._order_in(frame, backing_id, leaf.region * LEAF_ENTRIES + index)
         if backing.refs == 0:
             leaf.entries[index] |= PTE_WRITABLE
         if self._keeps_copy(backing):
@@ -319,6 +321,7 @@ cdef class Mapping:
         """
         cdef Frame *record = &self.frames.frame[frame]
         cdef Backing *backing = self.backings.at(id)
+        cdef gfn_t gfn = self.recency.page_of(frame)
         cdef Walk walk
         if record.backing == id:
             record.backing = NONE
@@ -334,7 +337,7 @@ cdef class Mapping:
         record.refs = 0
         if record.flags & FRAME_ORDERED:
             record.flags &= ~FRAME_ORDERED
-            self.order.take(frame, id)
+            self.recency.take(frame, id, gfn)
         return self.free_frame(frame)
 
     cdef void write_protect(self, hfn_t frame) noexcept nogil:
@@ -385,7 +388,7 @@ cdef class Mapping:
             if not self.rmap.next(&walk):
                 break
         if old.flags & FRAME_ORDERED:
-            self.order.rename(source, target)
+            self.recency.rename(source, target)
         self.ages.move(source, target)
         new[0] = old[0]
         old.flags = 0

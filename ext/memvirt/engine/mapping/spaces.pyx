@@ -5,8 +5,8 @@ searched for. In the first round leaves that others hold are left, and the VM's 
 one those are emptied, and each frame loses all its sites under such leaves in one walk.
 """
 
-from ..memory.frames cimport FRAME_INDEXED, FRAME_ZERO, Frame
-from ..types cimport LEAF_ENTRIES, NONE, leaf_t
+from ..memory.frames cimport FRAME_INDEXED, FRAME_PINNED, FRAME_ZERO, Frame
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE, hfn_t, leaf_t
 from .leaf cimport PTE_PRESENT, PTE_WHERE, SLOTS_PER_PAGE, Leaf, Look
 
 
@@ -22,19 +22,39 @@ cdef int open_space(Mapping mapping, vmid_t vm, uint32_t nr_vpns, uint32_t nr_gf
     return 0
 
 
-cdef int close_space(Mapping mapping, vmid_t vm) except -1 nogil:
+cdef int close_space(Mapping mapping, vmid_t vm) except -1:
     mapping.charges.reserve(vm, 0)
     _empty_all(mapping, vm)
     mapping.leaves.close(vm)
     mapping.tcache.close(vm)
     mapping.charges.of[vm].open = 0
+    return mapping.recency.end(vm)
+
+
+cdef int map_zeros(Mapping mapping, leaf_t id, uint32_t index, hfn_t zeros) except -1 nogil:
+    cdef Leaf *leaf = mapping.leaves.at(id)
+    assert leaf.entries[index] == 0 and mapping.frames.frame[zeros].flags & FRAME_ZERO
+    mapping.rmap.add(zeros, id * LEAF_ENTRIES + index)
+    leaf.entries[index] = PTE_PRESENT | zeros
+    leaf.live += 1
+    return 0
+
+
+cdef int set_limit(Mapping mapping, vmid_t vm, uint32_t pages) except -1:
+    """Who can reach its limit is served by an order of its own; see Recency."""
+    cdef uint32_t nr_pages = mapping.leaves.directory[vm].nr_pages
+    if pages < nr_pages:
+        mapping.recency.begin(vm, nr_pages, pages)
+    else:
+        mapping.recency.end(vm)
+    mapping.charges.of[vm].limit = pages
     return 0
 
 
 cdef int clear_space(Mapping mapping, vmid_t vm) except -1 nogil:
     _empty_all(mapping, vm)
     mapping.tcache.forget_all(vm)
-    return 0
+    return mapping.recency.forget_history(vm)
 
 
 cdef int _empty_all(Mapping mapping, vmid_t vm) except -1 nogil:
@@ -97,6 +117,20 @@ cdef int _empty(Mapping mapping, vmid_t vm, leaf_t id) except -1 nogil:
     if leaf.entries == NULL:
         leaf.live = 0
     return 0
+
+
+cdef bint drop_region(Mapping mapping, vmid_t vm, uint32_t region) except? -1 nogil:
+    """No table is needed for that: the leaf goes with its frames."""
+    cdef uint32_t i
+    cdef Look at
+    if not mapping.leaves.look(vm, region << LEAF_SHIFT, &at) or at.leaf.entries != NULL or at.leaf.nr_holders != 1:
+        return False
+    for i in range(LEAF_ENTRIES if mapping.charges.of[vm].pinned else 0):
+        if mapping.frames.frame[(at.entry & PTE_WHERE) + i].flags & FRAME_PINNED:
+            return False
+    mapping.tcache.drop_region(vm, region)
+    _let_go(mapping, vm, at.slot, True)
+    return True
 
 
 cdef int unpin_space(Mapping mapping, vmid_t vm) except -1 nogil:

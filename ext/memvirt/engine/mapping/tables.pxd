@@ -1,10 +1,10 @@
 from ..counters cimport Meter
 from ..memory.frames cimport Frames
-from ..replacement.order cimport Order
 from ..types cimport gfn_t, hfn_t, leaf_t, uint32_t, vmid_t
 from .ages cimport Ages
 from .backing cimport Backings
 from .leaf cimport Leaves
+from .recency cimport Recency
 from .rmap cimport ReverseMap
 from .tcache cimport Tcache
 
@@ -15,7 +15,7 @@ cdef class Tables:
     cdef Backings backings
     cdef Tcache tcache
     cdef ReverseMap rmap
-    cdef Order order
+    cdef Recency recency
     cdef Ages ages
     cdef Meter meter
 

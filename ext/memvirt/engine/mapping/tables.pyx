@@ -10,11 +10,11 @@ cannot run out.
 from ..counters cimport Meter
 from ..memory.frames cimport FRAME_INDEXED, FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame, Frames
 from ..prefetch cimport prefetch_write
-from ..replacement.order cimport Order
 from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE, gfn_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
 from .ages cimport Ages
 from .backing cimport Backings
 from .leaf cimport PTE_ACCESSED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Leaves, Look, Slot
+from .recency cimport Recency
 from .rmap cimport ReverseMap, Walk
 from .tcache cimport TC_NOTHING, Tcache
 
@@ -53,13 +53,13 @@ cdef class Tables:
     """Leaf tables of one host, with what hangs on their entries."""
 
     def __cinit__(self, Frames frames not None, Leaves leaves not None, Backings backings not None, Tcache tcache not None,
-                  ReverseMap rmap not None, Order order not None, Ages ages not None, Meter meter not None):
+                  ReverseMap rmap not None, Recency recency not None, Ages ages not None, Meter meter not None):
         self.frames = frames
         self.leaves = leaves
         self.backings = backings
         self.tcache = tcache
         self.rmap = rmap
-        self.order = order
+        self.recency = recency
         self.ages = ages
         self.meter = meter
 
@@ -205,7 +205,7 @@ cdef class Tables:
                 for i in range(LEAF_ENTRIES):
                     self.ages.touch(base + i)
                     if i != walk.index and self.frames.frame[base + i].flags & FRAME_ORDERED:
-                        self.order.touch(base + i)
+                        self.recency.touch(base + i)
             if not self.rmap.next(&walk):
                 return accessed
 
@@ -223,7 +223,7 @@ cdef class Tables:
                 frame = (leaf.huge & PTE_WHERE) + i
                 self.ages.touch(frame)
                 if self.frames.frame[frame].flags & FRAME_ORDERED:
-                    self.order.touch(frame)
+                    self.recency.touch(frame)
             return LEAF_ENTRIES
         for i in range(LEAF_ENTRIES):
             if (leaf.entries[i] & (PTE_PRESENT | PTE_ACCESSED)) == (PTE_PRESENT | PTE_ACCESSED):
@@ -232,6 +232,6 @@ cdef class Tables:
                 frame = leaf.entries[i] & PTE_WHERE
                 self.ages.touch(frame)
                 if self.frames.frame[frame].flags & FRAME_ORDERED:
-                    self.order.touch(frame)
+                    self.recency.touch(frame)
                 found += 1
         return found

@@ -1,8 +1,8 @@
 from ..content.content cimport Content
 from ..counters cimport Meter
 from ..mapping.mapping cimport Mapping
+from ..mapping.recency cimport Recency
 from ..memory.frames cimport Frames
-from ..replacement.order cimport Order
 from ..sharing.shareindex cimport ShareIndex
 from ..simtime cimport Clock
 from ..stores.zpool cimport Zpool
@@ -15,7 +15,7 @@ cdef class Eviction:
     cdef Mapping mapping
     cdef Frames frames
     cdef Content content
-    cdef Order order
+    cdef Recency recency
     cdef Clock clock
     cdef Meter meter
     cdef Zpool zpool                            # None: pages are not compressed

@@ -37,7 +37,7 @@ cdef class Eviction:
         self.mapping = mapping
         self.frames = mapping.frames
         self.content = mapping.content
-        self.order = mapping.order
+        self.recency = mapping.recency
         self.clock = mapping.clock
         self.meter = mapping.meter
         self.zpool = mapping.zpool
@@ -66,7 +66,7 @@ cdef class Eviction:
         self.mapping.rmap.walk(frame, &walk)
         if walk.leaf.entries == NULL:           # its 2 MiB neighbours stay: the mapping becomes small first
             if not self.frames.can_take(1, 0):
-                self.order.spare(frame)
+                self.recency.spare(frame)
                 return REJECTED
             self.mapping.tables.split(walk.id)
         self.changes += 1
@@ -76,7 +76,7 @@ cdef class Eviction:
             return OK
         if self.mapping.backings.records.reserve(self.nr_batch + 1, 0) != OK:
             self.meter.ev.reject_backing_frame += 1
-            self.order.spare(frame)
+            self.recency.spare(frame)
             return REJECTED
         self.clock.spend(CPU_RECLAIM, self.clock.costs.same_filled)
         if self.is_value(frame, &value):
@@ -85,7 +85,7 @@ cdef class Eviction:
             return self._gone(frame, backing, &self.meter.ev.evicted_same)
         if self.zpool is not None and self._to_zpool(frame) == OK:
             return OK
-        self.order.spare(frame)
+        self.recency.spare(frame)
         if self.swapout is None:                # there is nothing that could be full
             return REJECTED
         self.mapping.charges.isolate(frame)

@@ -16,6 +16,7 @@ cdef enum Provisioning:
     THIN = 0                    # a frame at first touch
     THICK = 1                   # everything at creation, in 2 MiB blocks where there are any
     THIN_HUGE = 2               # a 2 MiB block at first touch while one is free
+    ON_WRITE = 3                # a frame at the first write; until then one frame of zeros stands for all
 
 # One access that the translation cache cannot serve, on its way through the handlers.
 cdef struct Access:
@@ -43,6 +44,8 @@ cdef class Faults:
     cdef dict names
     cdef ShareIndex index                       # page sharing is told of pages that come; None without it
     cdef uint64_t *ticks                        # the meter's: faults seen per kind
+    cdef hfn_t zero_frame                       # of ON_WRITE; else NONE
+    cdef readonly uint64_t nr_zero_reads        # faults that it served
 
     # Make (vm, gfn) accessible and cache vpn -> frame. OK, NO_FRAME, LIMITED; StoreError if bytes do not come back.
     # may_write: False keeps write permission out of the cached translation (the guest wants to see the first store).
@@ -51,8 +54,6 @@ cdef class Faults:
     cdef int reach(self, vmid_t vm, gfn_t gfn, bint write, hfn_t *frame) except -1 nogil
     # Give up the page: nothing is mapped there any more (balloon, discard). OK, NO_FRAME (a shared leaf must be copied).
     cdef int release(self, vmid_t vm, gfn_t gfn) except -1 nogil
-    cdef int populate(self, vmid_t vm) except -1 nogil
-    cdef int _populate(self, vmid_t vm) except -1 nogil
     cdef bint is_pinned(self, uint32_t entry) noexcept nogil
     cdef bint pinned(self, vmid_t vm, gfn_t gfn) noexcept nogil
     cdef bint holds(self, vmid_t vm, gfn_t gfn) noexcept nogil
@@ -65,7 +66,9 @@ cdef class Faults:
     # Steps. OK: the entry serves the access now; AGAIN: classify again, for more may be needed.
     cdef int _step(self, Access *access, Fault kind) except -1 nogil
     cdef int _own_leaf(self, Access *access) except -1 nogil
+    cdef int keep_zeros(self) except -1
     cdef int _zero(self, Access *access) except -1 nogil
+    cdef int _map_zeros(self, Access *access) except -1 nogil
     cdef int _zero_huge(self, vmid_t vm, gfn_t gfn) except -1 nogil
     cdef int _cow(self, Access *access) except -1 nogil
     cdef int _map_cached(self, Access *access, backing_t backing) except -1 nogil

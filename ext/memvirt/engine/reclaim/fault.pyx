@@ -1,7 +1,8 @@
 """Faults: name the fault from the entry alone, then one handler each.
 
     entry                         access    fault
-    nothing there                 any       ZERO    a cleared frame (HUGE: a cleared 2 MiB block, where that is wanted)
+    nothing there                 any       ZERO    a cleared frame (HUGE: a cleared 2 MiB block, where that is wanted);
+                                                    ON_WRITE: for a read, the one frame of zeros
     names a backing               any       CACHED  a frame has the bytes already   SAME   recreate   ZPOOL   decompress
                                             SWAP    read
     present, not writable         write     REUSE   nobody else names the frame     COW    copy
@@ -22,17 +23,18 @@ Latency: the whole fault, waiting included, goes into the histogram of the kind 
 One fault in WALL_EVERY of a kind is also timed with this machine's clock.
 """
 
-from memvirt.errors import StoreError
+from memvirt.errors import AdmissionError, StoreError
 
 from ..mapping.backing cimport (BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL,
                                 Backing, BackingKind)
 from ..counters cimport (CPU_ACCESS, CPU_COPY, CPU_FAULT, CPU_ZERO, FAULT_CACHED, FAULT_COW,
                          FAULT_HUGE, FAULT_NONE, FAULT_REUSE, FAULT_SAME, FAULT_SWAP, FAULT_ZERO, FAULT_ZPOOL,
                          WALL_EVERY, Fault, hist_add)
-from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_PINNED
+from ..memory.frames cimport FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_PINNED, FRAME_ZERO
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Look
+from ..mapping.spaces cimport map_zeros
 from .reclaim cimport Reclaim
-from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t,
+from ..types cimport (AGAIN, HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, NONE, OK, backing_t, gfn_t, hfn_t,
                       int64_t, leaf_t, uint32_t, uint64_t, vmid_t, vpn_t)
 
 cdef extern from "mapping/access.h" nogil:
@@ -61,6 +63,7 @@ cdef class Faults:
         self.meter = self.mapping.meter
         self.ticks = self.meter.wall_tick
         self.provisioning = <Provisioning>provisioning
+        self.zero_frame = NONE
         self.names = names
 
     cdef Fault classify(self, Access *access) noexcept nogil:
@@ -182,11 +185,36 @@ cdef class Faults:
         if self.index is not None:
             self.index.since_ns[frame] = self.clock.now
 
+    cdef int keep_zeros(self) except -1:
+        """Pages that are read before they are written will share one frame, which the host gives now."""
+        if self.frames.take(0, FRAME_FIXED, 0, &self.zero_frame) != OK:
+            raise AdmissionError("no frame for the zeros of untouched pages")
+        self.content.clear(self.zero_frame)
+        self.frames.frame[self.zero_frame].refs = 0
+        self.frames.frame[self.zero_frame].flags = FRAME_ZERO
+        return 0
+
+    cdef int _map_zeros(self, Access *access) except -1 nogil:
+        """A read of a page that was never written: the zero frame, read-only (do_anonymous_page)."""
+        cdef bint bare = access.at.leaf == NULL
+        cdef int outcome = OK
+        if bare:
+            outcome = self.reclaim.secure(access.vm, 0, self.tables.frames_to_reach(access.vm, access.gfn))
+        if outcome != OK:
+            return outcome
+        map_zeros(self.mapping, self.tables.reach(access.vm, access.gfn) if bare else access.at.id, access.at.index,
+                  self.zero_frame)
+        self.nr_zero_reads += 1
+        access.at.entry = PTE_PRESENT | self.zero_frame
+        return AGAIN if bare else OK
+
     cdef int _zero(self, Access *access) except -1 nogil:
         cdef bint bare = access.at.leaf == NULL
         cdef leaf_t id = access.at.id
         cdef hfn_t frame
         cdef int outcome
+        if self.zero_frame != NONE and not access.write:
+            return self._map_zeros(access)
         if bare and self.provisioning == THIN_HUGE:
             outcome = self._zero_huge(access.vm, access.gfn)
             if outcome == OK:
@@ -237,9 +265,14 @@ cdef class Faults:
         if outcome != OK:
             return outcome
         self.frames.claim(0, FRAME_GUEST, &copy)
-        self.content.copy_around(copy, access.at.entry & PTE_WHERE, mv_word(access.vpn))
+        if access.at.entry & PTE_WHERE == self.zero_frame:
+            self.content.clear_around(copy, mv_word(access.vpn))
+            self.clock.spend(CPU_ZERO, self.clock.costs.zero_page)
+            self.meter.ev.cow_breaks_shared -= 1        # as break_cow is about to count it: nothing was merged here
+        else:
+            self.content.copy_around(copy, access.at.entry & PTE_WHERE, mv_word(access.vpn))
+            self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
         self.content.expect(copy + 1, mv_word(access.vpn + 1))
-        self.clock.spend(CPU_COPY, self.clock.costs.copy_page)
         self.mapping.break_cow(access.vm, access.at.id, access.at.index, copy)
         self._born(copy)
         self.meter.ev.fault_cow += 1
@@ -291,7 +324,7 @@ cdef class Faults:
         cdef Backing *backing = self.mapping.backings.at(id)
         cdef BackingKind kind = self.mapping.backings.kind(backing)
         cdef int64_t began = self.clock.now
-        cdef bint counts = not self.reclaim.stalls.as_linux or self.mapping.order.thrashes(id)
+        cdef bint counts = not self.reclaim.stalls.as_linux or self.mapping.recency.thrashes(access.vm, access.gfn, id)
         cdef int outcome
         if kind == BACKING_SAME:
             self.content.fill_same(frame, self.mapping.backings.value(backing))
@@ -359,41 +392,3 @@ cdef class Faults:
             else:
                 self.tables.split(at.id)
         return OK
-
-    cdef int populate(self, vmid_t vm) except -1 nogil:
-        """Thick provisioning: map everything now, in 2 MiB blocks where there are any. OK or what ran out.
-
-        Reclaim may have to make room among other VMs. None of this VM's own pages go meanwhile, and none at all
-        if it is known beforehand that there would not be room.
-        """
-        cdef int outcome = NO_FRAME
-        cdef uint64_t pages = self.leaves.directory[vm].nr_pages
-        cdef uint64_t tables = (pages >> LEAF_SHIFT) * 33 / 32 + 3
-        cdef bint fits = self.frames.buddy.nr_free >= pages + tables + self.frames.high_pages + self.charges.aside(vm)
-        self.reclaim.providing = vm
-        try:
-            if fits or self.reclaim.could_free(pages + self.frames.min_pages, vm):
-                outcome = self._populate(vm)
-        finally:
-            self.reclaim.providing = NONE16
-        return outcome
-
-    cdef int _populate(self, vmid_t vm) except -1 nogil:
-        cdef gfn_t gfn = 0
-        cdef Access access
-        cdef int outcome
-        access.vm = vm
-        access.write = access.has_window = False
-        while gfn < self.leaves.directory[vm].nr_pages and not self.clock.interrupt.asked():
-            if gfn % LEAF_ENTRIES == 0:
-                if self._zero_huge(vm, gfn) == OK:
-                    gfn += LEAF_ENTRIES
-                    continue
-                self.meter.ev.huge_missed += 1
-            access.gfn = access.vpn = gfn
-            while self.classify(&access) == FAULT_ZERO:
-                outcome = self._zero(&access)
-                if outcome != OK and outcome != AGAIN:
-                    return outcome
-            gfn += 1
-        return OK if self.charges.of[vm].charged >= self.leaves.directory[vm].nr_pages else NO_FRAME

@@ -5,11 +5,12 @@ from .harvest cimport Harvester
 from ..mapping.charges cimport Charges
 from ..mapping.leaf cimport Leaves
 from ..mapping.mapping cimport Mapping
+from ..mapping.recency cimport Recency
 from ..mapping.tables cimport Tables
 from ..memory.frames cimport Frames
 from .marks cimport TableMarks
 from .readahead cimport Readahead
-from ..replacement.order cimport Order
+from .sweep cimport Sweep
 from ..simtime cimport Actor
 from ..stall cimport Stalls
 from ..stores.zpool cimport Zpool
@@ -29,16 +30,15 @@ cdef class Reclaim(Actor):
     cdef readonly Writeback shrinker            # of the zpool
     cdef readonly Eviction eviction             # how a page goes
     cdef Frames frames
-    cdef Order order
+    cdef Recency recency
+    cdef Sweep sweep                            # of a VM's pages by address
     cdef TableMarks marks
     cdef Zpool zpool
     cdef Meter meter
     cdef vmid_t whose                           # whose pages go: NONE16: anyone's
+    cdef bint for_limit                         # because its limit is so low, and not because they are cold
     cdef readonly bint ease_pool                # the pool bears its share before it is full
     cdef uint64_t swap_ins_seen                 # swap_pages_in when the pool was last eased
-    cdef gfn_t hand[MAX_VMS]                    # where the VM's own clock stands
-
-    cdef vmid_t providing                       # all its pages are being brought in, and stay; NONE16: no VM's
 
     # OK: guest_frames + table_frames frames can be taken now. AGAIN: they can, and entries may have changed on the way.
     # Else NO_FRAME or LIMITED. The only step of a fault that reclaims.
@@ -58,12 +58,9 @@ cdef class Reclaim(Actor):
     cdef int pass_time(self, int64_t now) except -1 nogil
     cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil
     cdef uint32_t _shrink_who_may_lose(self, uint32_t want) except? 0xFFFFFFFF nogil
-    cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age,
-                            uint32_t keep) except? 0xFFFFFFFF nogil
-    cdef bint _may_lose(self, vmid_t vm, uint32_t keep) noexcept nogil
+    cdef uint32_t shrink_own(self, vmid_t vm, uint32_t want) except? 0xFFFFFFFF nogil
     cdef int _ease_pool(self) except -1 nogil
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil
     cdef int _own_limit(self, vmid_t vm, uint32_t guest_frames) except -1 nogil
+    cdef bint _asked_of(self, hfn_t frame, hfn_t *insisted) except? True nogil
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil
-    cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil
-    cdef bint _idle(self, hfn_t frame, uint32_t min_age, hfn_t *asked) except? True nogil

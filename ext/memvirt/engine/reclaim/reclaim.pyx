@@ -19,17 +19,13 @@ was just referenced (fifo, random) gets its way.
 Reservations. A VM whose charged frames, less those that wait in the batch for swap, are no more than its reservation
 loses none, whoever asks: an allocation, an admission, a decider. Only its own limit makes it replace them.
 
-One VM's pages. The order knows nothing of VMs, so a VM at its limit, and a decider that asks for a VM's coldest pages,
-are served by a clock of the VM's own: a hand that sweeps its pages by address and gives those with an accessed mark
-another round. It costs at most two rounds over the VM, however large the host; a decider's pages must also have reached
-the age that leaves enough of them (see `ages`).
+One VM's pages. A VM at its limit loses those that the order of its own names (see Recency), which is of the host's kind. A
+decider that asks for a VM's coldest pages goes by their ages (see Sweep).
 
 The shrinker (optional, as zswap's) writes old compressed pages back before the pool is full: for each batch of pages
 that the background reclaimer evicts, as many as the pool's share of reclaimable memory, less the pages that had to be
 read back from swap since; objects loaded since they were stored get another round.
 """
-
-from libc.string cimport memset
 
 from ..agenda cimport FOREVER
 from ..counters cimport CPU_RECLAIM
@@ -37,22 +33,21 @@ from ..device cimport Device
 from .evict cimport Eviction
 from .foresight cimport foretell
 from .harvest cimport Harvester
-from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, FRAME_ORDERED, Frame
+from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, Frame
 from ..mapping.backing cimport BACKING_SWAP
-from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.charges cimport Account
 from .marks cimport TableMarks
+from ..mapping.recency cimport Own
 from .readahead cimport Readahead
+from ..replacement.order cimport Order
 from ..simtime cimport Actor
 from ..stall cimport Stalls
+from .sweep cimport Sweep
 from .swapout cimport SwapOut
-from ..types cimport (AGAIN, LEAF_ENTRIES, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t,
+from ..types cimport (AGAIN, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, backing_t, gfn_t, hfn_t, int64_t,
                       uint32_t, uint64_t, vmid_t)
 from .writeback cimport CLUSTER, Writeback
-
-cdef enum:
-    ASKED = 64                  # frames whose marks a round through a VM's pages remembers to have asked for
 
 
 cdef class Reclaim(Actor):
@@ -69,7 +64,7 @@ cdef class Reclaim(Actor):
         self.leaves = mapping.leaves
         self.device = device
         self.frames = mapping.frames
-        self.order = mapping.order
+        self.recency = mapping.recency
         self.zpool = mapping.zpool
         self.clock = mapping.clock
         self.meter = mapping.meter
@@ -79,12 +74,12 @@ cdef class Reclaim(Actor):
             swapout = SwapOut(mapping, self.readahead)
         self.shrinker = Writeback(mapping, swapout)
         self.eviction = Eviction(mapping, swapout, self.shrinker, zeros_only)
+        self.sweep = Sweep(mapping, self.eviction)
         self.marks = TableMarks(mapping)
         self.harvester = Harvester(mapping, harvest_interval_ns)
         self.share = CLUSTER
         self.whose = NONE16
         self.ease_pool = ease_pool and mapping.zpool is not None and mapping.swap is not None
-        self.providing = NONE16
 
     # ---- securing frames
 
@@ -178,13 +173,16 @@ cdef class Reclaim(Actor):
         return self.frames.buddy.nr_free >= needed + self.charges.aside(NONE16) or self.could_free(needed, NONE16)
 
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil:
-        return foretell(self.mapping, self.eviction, frames, but, self.providing)
+        return foretell(self.mapping, self.eviction, frames, but, self.charges.providing)
 
     cdef int keep_aside(self) except -1 nogil:
-        """OK: what is set aside is there, or can be had, after pages have become such that cannot go. Else NO_FRAME."""
+        """OK: what is set aside is there, or can be had, after pages have become such that cannot go. Else NO_FRAME, and
+        nobody's page has gone where that was known beforehand."""
         cdef uint32_t aside = self.charges.aside(NONE16)
         if aside == 0 or self.frames.buddy.nr_free >= self.frames.min_pages + aside:
             return OK
+        if not self.could_free(self.frames.min_pages, NONE16):
+            return NO_FRAME
         return self._direct(NONE16, self.frames.min_pages)
 
     cdef int keep_limits(self) except -1 nogil:
@@ -198,7 +196,7 @@ cdef class Reclaim(Actor):
         for vm in range(MAX_VMS):
             account = &self.charges.of[vm]
             while account.open and account.charged > account.limit:
-                if self.shrink_vm(<vmid_t>vm, account.charged - account.limit, 0, 0) == 0:
+                if self.shrink_own(<vmid_t>vm, account.charged - account.limit) == 0:
                     if self.clock.interrupt.asked():    # another time
                         self.charges.over = True
                         break
@@ -216,7 +214,7 @@ cdef class Reclaim(Actor):
         cdef int64_t began = self.clock.now
         cdef int outcome = OK
         while self.charges.of[vm].charged + guest_frames > limit:
-            freed = self.shrink_vm(vm, max(batch, self.charges.of[vm].charged + guest_frames - limit), 0, 0)
+            freed = self.shrink_own(vm, max(batch, self.charges.of[vm].charged + guest_frames - limit))
             self.meter.ev.reclaim_limit += freed
             if freed == 0:
                 outcome = LIMITED
@@ -241,12 +239,16 @@ cdef class Reclaim(Actor):
         return self.now_ns if self.awake else FOREVER
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
-        """One batch; sleeps at the high watermark, or when nothing goes. With `whose`: that VM's coldest, ahead of need.
-        Returns pages that went."""
+        """One batch; sleeps at the high watermark, or when nothing goes. With `whose`: that VM's coldest, ahead of
+        need, or those that its limit does not leave it. Returns pages that went."""
         cdef uint32_t freed
+        if self.whose != NONE16 and self.for_limit:
+            freed = self.shrink_own(self.whose, want)
+            self.meter.ev.reclaim_limit += freed
+            return freed
         if self.whose != NONE16:
-            freed = self.shrink_vm(self.whose, want, self.mapping.ages.age_for(self.whose, want),
-                                   self.charges.of[self.whose].reservation) if want else 0
+            freed = self.sweep.work(self.whose, want, self.mapping.ages.age_for(self.whose, want),
+                                    self.charges.of[self.whose].reservation) if want else 0
             self.meter.ev.reclaim_proactive += freed
             return freed
         if self.ease_pool:
@@ -278,15 +280,16 @@ cdef class Reclaim(Actor):
         zspages fill. Ends when done, when nobody is left to ask, or after two rounds of the order without a page to
         evict; so a caller repeats until there are enough frames, or 0 is returned.
         """
-        cdef uint32_t patience = 2 * self.order.nr_resident + CLUSTER
+        cdef uint32_t patience = 2 * self.recency.order.nr_resident + CLUSTER
         cdef uint32_t gone = 0
         cdef uint64_t spared = self.meter.ev.reclaim_spared_reserved
         cdef hfn_t frame, insisted = NONE
         self.eviction.put_back()
-        self.order.pass_time(self.clock.now)
+        self.recency.order.pass_time(self.clock.now)
+        self.marks.whose = NONE16
         while gone < want and patience > 0 and not self.clock.interrupt.asked():
             patience -= 1
-            frame = self.order.choose(self.marks)
+            frame = self.recency.order.choose(self.marks)
             if frame == NONE:
                 break
             self.meter.ev.reclaim_scanned += 1
@@ -297,6 +300,28 @@ cdef class Reclaim(Actor):
         gone += self.eviction.flush()
         return gone if gone or self.meter.ev.reclaim_spared_reserved == spared else self._shrink_who_may_lose(want)
 
+    cdef uint32_t shrink_own(self, vmid_t vm, uint32_t want) except? 0xFFFFFFFF nogil:
+        """Evict about `want` of the pages that this VM pays for, in the order of its own, for it is at its limit. Returns
+        how many went; ends after two rounds."""
+        cdef Own *own = &self.recency.own[vm]
+        cdef uint32_t patience = 2 * (own.ids - own.nr_spare) + CLUSTER, gone = 0, id
+        cdef hfn_t frame, insisted = NONE
+        assert own.order != NULL
+        self.eviction.put_back()
+        (<Order>own.order).pass_time(self.clock.now)
+        self.marks.whose = vm
+        while gone < want and patience > 0 and self.charges.may_lose(vm, 0) and not self.clock.interrupt.asked():
+            patience -= 1
+            id = (<Order>own.order).choose(self.marks)
+            if id == NONE:
+                break
+            frame = own.frame_of[id]
+            self.meter.ev.reclaim_scanned += 1
+            self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
+            if self._asked_of(frame, &insisted):
+                gone += self.eviction.evict(frame, want - gone)
+        return gone + self.eviction.flush()
+
     cdef uint32_t _shrink_who_may_lose(self, uint32_t want) except? 0xFFFFFFFF nogil:
         """An order with several queues may name pages of one alone, and they may all be reserved. Then it is asked no more:
         the VMs that may lose pages do, the lowest first."""
@@ -305,7 +330,7 @@ cdef class Reclaim(Actor):
             if gone >= want:
                 break
             if self.charges.of[vm].open:
-                gone += self.shrink_vm(<vmid_t>vm, want - gone, 0, self.charges.of[vm].reservation)
+                gone += self.sweep.work(<vmid_t>vm, want - gone, 0, self.charges.of[vm].reservation)
         return gone
 
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:
@@ -313,73 +338,21 @@ cdef class Reclaim(Actor):
         cdef Frame *record = &self.frames.frame[frame]
         if record.state == FRAME_CACHE:
             return True
-        if record.flags & FRAME_ISOLATED:
-            self.order.spare(frame)
-            return False
-        if not self._may_lose(record.charge, self.charges.of[record.charge].reservation):
+        if not record.flags & FRAME_ISOLATED and not self.charges.may_lose(record.charge,
+                                                                           self.charges.of[record.charge].reservation):
             self.meter.ev.reclaim_spared_reserved += 1
-            self.order.spare(frame)
+            self.recency.order.spare(frame)
+            return False
+        return self._asked_of(frame, insisted)
+
+    cdef bint _asked_of(self, hfn_t frame, hfn_t *insisted) except? True nogil:
+        """The same, of a page that its VM may lose."""
+        if self.frames.frame[frame].flags & FRAME_ISOLATED:
+            self.recency.spare(frame)
             return False
         if frame != insisted[0] and self.tables.test_and_clear_accessed(frame):
             self.meter.ev.reclaim_spared_accessed += 1
             insisted[0] = frame
-            self.order.touch(frame)
+            self.recency.touch(frame)
             return False
         return True
-
-    cdef bint _may_lose(self, vmid_t vm, uint32_t keep) noexcept nogil:
-        """True if this VM has more than it is to keep. False for the VM whose pages are just being brought in."""
-        cdef Account *account = &self.charges.of[vm]
-        return account.charged - account.leaving > keep and vm != self.providing
-
-    cdef uint32_t shrink_vm(self, vmid_t vm, uint32_t want, uint32_t min_age,
-                            uint32_t keep) except? 0xFFFFFFFF nogil:
-        """Evict about `want` of the pages that this VM pays for, those idle for at least min_age harvests, from where
-        its hand stands, but leave it `keep`. Returns how many went; ends after two rounds."""
-        cdef uint32_t nr_pages = self.mapping.leaves.directory[vm].nr_pages, gone = 0, step
-        cdef uint64_t left = 2 * <uint64_t>nr_pages
-        cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
-        cdef hfn_t frame
-        cdef hfn_t asked[ASKED]
-        memset(asked, 0xFF, sizeof(asked))
-        self.eviction.put_back()
-        while gone < want and left > 0 and self._may_lose(vm, keep) and not self.clock.interrupt.asked():
-            frame = self._page_of(vm, gfn, &step)
-            step = min(step, nr_pages - gfn)
-            left -= min(left, <uint64_t>step)
-            gfn = gfn + step if gfn + step < nr_pages else 0
-            if frame == NONE or not self._idle(frame, min_age, &asked[frame % ASKED]):
-                continue
-            gone += self.eviction.evict(frame, want - gone)
-        gone += self.eviction.flush()
-        self.hand[vm] = gfn
-        return gone
-
-    cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil:
-        """The frame at this page if the VM pays for it and it may go, or NONE; *step: pages to the next worth asking."""
-        cdef Look at
-        cdef Frame *record
-        step[0] = 1
-        if not self.mapping.leaves.look(vm, gfn, &at):
-            step[0] = LEAF_ENTRIES - at.index
-        if not at.entry & PTE_PRESENT:
-            return NONE
-        record = &self.frames.frame[at.entry & PTE_WHERE]
-        if record.charge != vm or (record.flags & (FRAME_ORDERED | FRAME_ISOLATED)) != FRAME_ORDERED:
-            return NONE
-        return at.entry & PTE_WHERE
-
-    cdef bint _idle(self, hfn_t frame, uint32_t min_age, hfn_t *asked) except? True nogil:
-        """Not accessed since it was last asked, and for long enough. `asked`: a frame that has been asked in this call,
-        which no VM can access meanwhile; a page that is merged often is met at each of its sites, and has them all walked
-        once."""
-        self.meter.ev.reclaim_scanned += 1
-        self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
-        if asked[0] == frame:
-            return self.mapping.ages.idle(frame) >= min_age
-        asked[0] = frame
-        if self.tables.test_and_clear_accessed(frame):
-            self.meter.ev.reclaim_spared_accessed += 1
-            self.order.touch(frame)
-            return False
-        return self.mapping.ages.idle(frame) >= min_age

@@ -34,6 +34,12 @@ def locate(Engine engine not None, Vm vm not None, gfn_t gfn):
     return "zpool" if mapping.backings.kind(record) == BACKING_ZPOOL else "swap", mapping.backings.where(record)
 
 
+def is_pinned(Engine engine not None, Vm vm not None, gfn_t gfn):
+    """True if the guest-physical page is pinned."""
+    engine.own(vm)
+    return engine.faults.pinned(vm.id, gfn)
+
+
 def fixed_bytes(Engine engine not None):
     """Bytes of the host's tables of fixed size, without page sharing's."""
     return bytes_of_host(engine.frames, engine.order, engine.mapping.swap, engine.reclaim.readahead.nr_slots != 0)

@@ -1,0 +1,77 @@
+"""The sweep of one VM's pages by address: how its coldest go, and how it loses pages that no order names.
+
+A decider that asks for a VM's coldest pages goes by their ages. A hand sweeps the VM's pages; those with an accessed mark
+are given another round, and of the others those go that have reached the age that leaves enough of them (see `ages`).
+That costs at most two rounds over the VM, however large the host.
+"""
+
+from libc.string cimport memset
+
+from ..counters cimport CPU_RECLAIM
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
+from ..memory.frames cimport FRAME_ISOLATED, FRAME_ORDERED, Frame
+from ..types cimport LEAF_ENTRIES, NONE, uint64_t
+
+cdef enum:
+    ASKED = 64                  # frames whose marks a round through a VM's pages remembers to have asked for
+
+
+cdef class Sweep:
+    """Sweeps the pages of one host's VMs."""
+
+    def __cinit__(self, Mapping mapping not None, Eviction eviction not None):
+        self.mapping = mapping
+        self.charges = mapping.charges
+        self.clock = mapping.clock
+        self.eviction = eviction
+
+    cdef uint32_t work(self, vmid_t vm, uint32_t want, uint32_t min_age, uint32_t keep) except? 0xFFFFFFFF nogil:
+        """Evict about `want` of the pages that this VM pays for, those idle for at least min_age harvests, from where
+        its hand stands, but leave it `keep`. Returns how many went; ends after two rounds."""
+        cdef uint32_t nr_pages = self.mapping.leaves.directory[vm].nr_pages, gone = 0, step
+        cdef uint64_t left = 2 * <uint64_t>nr_pages
+        cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
+        cdef hfn_t frame
+        cdef hfn_t asked[ASKED]
+        memset(asked, 0xFF, sizeof(asked))
+        self.eviction.put_back()
+        while gone < want and left > 0 and self.charges.may_lose(vm, keep) and not self.clock.interrupt.asked():
+            frame = self._page_of(vm, gfn, &step)
+            step = min(step, nr_pages - gfn)
+            left -= min(left, <uint64_t>step)
+            gfn = gfn + step if gfn + step < nr_pages else 0
+            if frame == NONE or not self._idle(frame, min_age, &asked[frame % ASKED]):
+                continue
+            gone += self.eviction.evict(frame, want - gone)
+        gone += self.eviction.flush()
+        self.hand[vm] = gfn
+        return gone
+
+    cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil:
+        """The frame at this page if the VM pays for it and it may go, or NONE; *step: pages to the next worth asking."""
+        cdef Look at
+        cdef Frame *record
+        step[0] = 1
+        if not self.mapping.leaves.look(vm, gfn, &at):
+            step[0] = LEAF_ENTRIES - at.index
+        if not at.entry & PTE_PRESENT:
+            return NONE
+        record = &self.mapping.frames.frame[at.entry & PTE_WHERE]
+        if record.charge != vm or (record.flags & (FRAME_ORDERED | FRAME_ISOLATED)) != FRAME_ORDERED:
+            return NONE
+        return at.entry & PTE_WHERE
+
+    cdef bint _idle(self, hfn_t frame, uint32_t min_age, hfn_t *asked) except? True nogil:
+        """Not accessed since it was last asked, and for long enough. `asked`: a frame that has been asked in this call,
+        which no VM can access meanwhile; a page that is merged often is met at each of its sites, and has them all walked
+        once."""
+        self.mapping.meter.ev.reclaim_scanned += 1
+        self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
+        if asked[0] == frame:
+            return self.mapping.ages.idle(frame) >= min_age
+        asked[0] = frame
+        if self.mapping.tables.test_and_clear_accessed(frame):
+            self.mapping.meter.ev.reclaim_spared_accessed += 1
+            self.mapping.recency.touch(frame)
+            return False
+        return self.mapping.ages.idle(frame) >= min_age

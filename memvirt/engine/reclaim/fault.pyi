@@ -1,0 +1,2 @@
+class Faults:
+    nr_zero_reads: int
