@@ -59,8 +59,9 @@ experiment: expected plan prediction preflight trace_cell sampler driver filling
 experiment: cell pool elsewhere executors loop
 experiment: bisection objectives first_guess capacity sizing searching
 timing: hook samples worker
-report: statistics escape choice columns summary machine check scope claims verdict runs
-report.figures: style traces corpora data waterfall savings costs conditions sizes levels catalog drawing plotting
+report: statistics standing escape choice columns summary machine check scope claims verdict conclusion runs
+report.figures: looks style traces corpora data moments waterfall savings costs latency conditions sizes levels
+report.figures: catalog drawing plotting
 report: capacity
 report: aging_table unused notes document markup beside export terminal
 report: likeness comparison comparison_text
