@@ -22,7 +22,7 @@ from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.spaces cimport clear_space, set_limit
 from ..memory.frames cimport FRAME_GUEST, FRAME_PINNED
-from ..types cimport AGAIN, LEAF_ENTRIES, NO_FRAME, NONE, OK, gfn_t, hfn_t, uint32_t, uint64_t
+from ..types cimport AGAIN, LEAF_ENTRIES, NONE, OK, gfn_t, hfn_t, uint32_t, uint64_t
 from .admission cimport admit, draws_of, give_guest, new_vm, set_aside, undo_vm
 from .fixed cimport frames_of
 from .vm cimport Vm
