@@ -1,7 +1,8 @@
 """Which colour and which shape a preset has: the same in every figure of every report.
 
 Presets that ship, and the columns of suites that do, have looks of their own here, so that two reports that are laid beside
-each other, or a report and a figure of a paper, agree. No two have both alike, and no two of one suite have one colour, as
+each other, or a report and a figure of a paper, agree. No two have both alike (but inline and
+hyperalloc-soft: there are 64 looks and 65 names), and no two of one suite have one colour, as
 long as there are colours for all of them. Any other name takes, in the order in which names are shown, what is left.
 """
 
@@ -23,8 +24,9 @@ FIXED: Mapping[str, Look] = {
     "ksm-6": (3, 1), "ksmtuned": (4, 2), "mom": (5, 3), "random": (0, 4), "fifo": (4, 0), "clock": (1, 7),
     "lru": (2, 1), "twolist": (3, 2), "mglru": (5, 4), "sieve": (6, 6), "s3fifo": (7, 3), "2q": (0, 5),
     "arc": (3, 0), "lfu": (4, 3), "hash-tenants": (2, 0), "ksm-zero": (7, 2), "esx": (6, 3), "esx-salted": (0, 6),
-    "zero-only": (1, 0), "belady": (6, 0), "virtio-fpr": (7, 7), "kubevirt-ksm": (6, 7), "proxmox": (7, 0),
-    "squeezed": (6, 1), "hyperv": (0, 7), "coach": (7, 1), "senpai-poking": (6, 2), "damon-reclaim": (7, 4),
+    "zero-only": (6, 5), "belady": (6, 0), "virtio-fpr": (7, 7), "kubevirt-ksm": (6, 7), "proxmox": (7, 0),
+    "squeezed": (6, 1), "hyperv": (7, 6), "coach": (7, 1), "senpai-poking": (6, 2), "damon-reclaim": (7, 4),
+    "hyperalloc": (6, 4), "virtio-mem": (7, 5), "balloon-huge": (1, 0), "reporting": (0, 7), "hyperalloc-soft": (5, 7),
 }
 # fmt: on
 
