@@ -132,6 +132,7 @@ def guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "balloon_floor": options.balloon_floor,
         "oom_deflate_pages": options.oom_deflate_pages,
         "report_order": options.report_order,
+        "elastic": options.elastic,
         "report_delay_ns": options.report_delay,
         "replacement": options.replacement,
         "replacement_options": options.replacement_options,

@@ -91,7 +91,7 @@ class Host:
             compact_threshold=config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
             quantum_ns=config.quantum,
-            costs=costs.for_codec(config.costs, config.codec),
+            **costs.for_engine(config.costs, config.codec),
             seed=config.seed,
         )
         self._faces: dict[EngineVm, Any] = {}  # of the engine's VMs and snapshots; what there is, it knows

@@ -174,6 +174,18 @@ class Vm:
         """Move the balloon towards `target` (text, or bytes) and return what it holds now, in bytes."""
         return accesses.balloon(self.host.engine, self._engine_vm, parse_pages(target, allow_zero=True)) * PAGE_SIZE
 
+    def set_balloon(self, target: str | int) -> None:
+        """From now on the balloon is to hold `target` (text, or bytes): it moves there beside the VM, while simulated time
+        passes, in the guest's way (guest option elastic). ConfigError without a guest."""
+        engine_vm = self.engine_vm
+        engine_vm.require()
+        if engine_vm.guest is None:
+            raise ConfigError(f"VM '{self.name}' has no guest: only a guest has a balloon. Create it with guest=True")
+        pages = parse_pages(target, allow_zero=True)
+        if pages > self.pages:
+            raise ConfigError(f"VM '{self.name}': a balloon of {format_pages(pages)} is more than it is configured for")
+        accesses.set_balloon_target(self.host.engine, engine_vm, pages)
+
     def set_limit(self, limit: str | int | None) -> int:
         """From now on the VM gets at most `limit` of host memory (text, or bytes; None: as much as there is). What it holds
         beyond that goes at once, on the background reclaimer's time, as far as there is where it can go to. Which of

@@ -57,6 +57,7 @@ def test_the_engine_itself_refuses_more_frames_than_entries_can_name():
             collapse_interval_ns=0,
             quantum_ns=1,
             costs={},
+            giving={},
             seed=0,
         )
 

@@ -179,7 +179,10 @@ def test_a_table_tells_which_claims_held_and_a_folder_s_own_take_the_place_of_th
     records = [made(slowdown="2.000")]
     text = terminal.text(records, 100, shown)
     assert "Expected of this suite: 1 held, 1 failed." in text
-    assert "  held: a: It is fast. (slowdown 2.00×)" in text and "  failed: wrong: It is *slow*." in text
+    assert (
+        "  held: a: It is fast. (zipf at 1.50: swap: slowdown 2.00×)" in text
+        and "  failed: wrong: It is *slow*." in text
+    )
     assert "\n- failed: wrong" in markup.to_markdown(records, shown)
     assert json.loads(export.to_json(records, shown))["claims"][1]["standing"] == "failed"
     place = folder(tmp_path / "run", records)
@@ -193,7 +196,7 @@ def test_claims_that_a_table_cannot_show_are_told_in_one_line():
     counted, lines = told(stated, [made(slowdown="2.000")])
     assert counted == "Expected of this suite: 1 held, 3 not checked."
     assert lines == [
-        "held: a: It is fast. (slowdown 2.00×)",
+        "held: a: It is fast. (zipf at 1.50: swap: slowdown 2.00×)",
         "not checked: b, c (stated for tier full); d (not among the records: zipf at 1.50, none)",
     ]
     assert told(stated[:1], [made(slowdown="2.000")])[1] == lines[:1]
@@ -263,10 +266,12 @@ def test_evidence_calls_metrics_as_tables_do_and_names_them_where_the_words_do_n
     assert standing(made(p99_ns=66_560), metric="fault_p99_us", at_most=99)[1] == (
         "p99 fault latency (fault_p99_us) 66.6 µs"
     )
-    assert standing(made(derived={"waited_ms": "1.5"}), metric="waited_ms")[1] == "waited ms 1.50", "the unit once"
+    assert standing(made(derived={"waited_ms": "1.5"}), metric="waited_ms")[1] == "waited (waited_ms) 1.50 ms", (
+        "the unit once"
+    )
     assert standing(made(counters={"fills": 2}), metric="fills")[1] == "fills 2 pages", "the registry's unit"
     assert standing(made(slowdown=""), metric="cpu_overhead_percent", at_most=50)[1].startswith(
-        "CPU share of memory management (cpu_overhead_percent) 40 %"
+        "CPU to manage memory (cpu_overhead_percent) 40 %"
     )
 
 

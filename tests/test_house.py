@@ -30,7 +30,8 @@ sharing: shareindex
 reclaim: readahead swapout writeback evict foresight sweep harvest marks reclaim fault populate lookahead
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
-guests: guest_memory guest_disk hardware ring guest balloon_driver balloon reporting host_hardware
+guests: guest_memory guest_disk hardware ring guest elastic balloon_driver huge_balloon virtio_mem hyperalloc ways balloon
+guests: reporting host_hardware
 host: gate batch stream vm fixed engine promises sample readback accesses ending admission cloning schedule
 host: contiguity savings audit
 testing: agendas orders guests contents memory stores host
@@ -58,8 +59,9 @@ experiment: expected plan prediction preflight trace_cell sampler driver filling
 experiment: cell pool elsewhere executors loop
 experiment: bisection objectives first_guess capacity sizing searching
 timing: hook samples worker
-report: statistics escape choice columns summary machine check scope claims verdict runs
-report.figures: style traces corpora data waterfall savings costs conditions sizes levels catalog drawing plotting
+report: statistics standing escape choice columns summary machine check scope claims verdict conclusion runs
+report.figures: looks style traces corpora data moments waterfall savings costs latency conditions sizes levels
+report.figures: catalog drawing plotting
 report: capacity
 report: aging_table unused notes document markup beside export terminal
 report: likeness comparison comparison_text

@@ -309,13 +309,15 @@ def test_the_order_is_that_of_a_reader_s_questions(report_path):
 
 
 def test_a_report_asks_what_its_suite_asks():
-    own = run_of([made()], suite="mine", title="t", description="Is <it> fast?")
-    assert content.question(own) == "Is <it> fast?" and "<p><bdi>Is &lt;it&gt; fast?</bdi></p>" in build.html([own])
-    quick = run_of([made()])
-    assert content.question(quick) == suite.load("quick").description, "of a run that did not keep it"
-    assert content.question(run_of([made()], title="another")) == content.QUESTION, (
-        "of a suite with a shipped one's name"
-    )
+    own = run_of([made()], suite="mine", title="t", description="Runs <it>.", shown=Shown(question="Is <it> fast?"))
+    assert content.question(own) == ("Is <it> fast?", "Runs <it>.")
+    assert '<p class="question"><bdi>Is &lt;it&gt; fast?</bdi></p>' in build.html([own])
+    quick, shipped = run_of([made()], shown=Shown()), suite.load("quick")
+    assert content.question(quick) == (shipped.question, shipped.description), "of a run that did not keep it"
+    assert content.question(run_of([made()], title="another", description="", shown=Shown())) == (
+        content.QUESTION,
+        "",
+    ), "of a suite with a shipped one's name"
 
 
 def test_memory_of_the_machine_is_told_in_gib():

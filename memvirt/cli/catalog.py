@@ -283,11 +283,12 @@ def _cost_model(name: str) -> Detail:
     from memvirt.settings import costs
 
     found = costs.file(name)
+    models = [found.costs] if found.costs.giving is None else [found.costs, found.costs.giving]
     rows = [
-        (key, f"{value}", field.description or "", found.source[key])
-        for (key, field), value in zip(
-            costs.CostModel.model_fields.items(), found.costs.model_dump().values(), strict=True
-        )
+        (key, f"{getattr(model, key)}", field.description or "", found.source[key])
+        for model in models
+        for key, field in type(model).model_fields.items()
+        if key != "giving"
     ]
     text = "Name it in 'costs', or a file of your own; 'memvirt calibrate -o FILE.toml' measures this machine's."
     return Detail(text, ("operation", "ns", "what is paid for", "source"), rows)

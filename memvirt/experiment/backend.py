@@ -93,6 +93,9 @@ class Vm(Protocol):
         """Move the balloon of its guest towards `target`; what it holds now, in bytes."""
         return 0
 
+    def set_balloon(self, target: PageCount) -> None:
+        """From now on the balloon of its guest is to hold `target`, and moves there as time passes."""
+
     def requests(self) -> dict[str, Any] | None:
         """Of the parts of batches that had due times: "latency", how long each took from then on ({"buckets": [[simulated
         ns, count], ...]}), and "behind_ns", for how long the first has been due that is not done. None: there were none."""

@@ -188,8 +188,8 @@ def broken_promises(scenario: AnyScenario, column: Column) -> list[str]:
     """What the host could not keep even at the scenario's lowest ratio; at higher ones admission answers for it."""
     percent = min(scenario.points)
     if column.guest is None and scenario.needs_guest:
-        text = f"group {scenario.needs_guest[0]} has files, which a guest reads, and VMs of {column.name} have none"
-        return [f"scenario {scenario.name}: {text}; add --set vm.guest=true, or leave files out"]
+        text = f"{scenario.needs_guest[0]}, and VMs of {column.name} have none"
+        return [f"scenario {scenario.name}: {text}; add --set vm.guest=true, or leave that out"]
     try:
         check_fleet(column.host, scenario.promising(column.promised).vms(percent))
     except ConfigError as error:

@@ -28,6 +28,7 @@ from memvirt.experiment.living import Living
 from memvirt.experiment.working import Working
 from memvirt.inputs import ClassTable
 from memvirt.settings.vm_config import GuestOptions
+from memvirt.units import PageCount
 from memvirt.workloads import Batch, Stream
 from memvirt.workloads.load import Load, name_number, place
 
@@ -141,7 +142,8 @@ class LivingFleet(Generic[AnyVm]):
 
     def _events(self) -> list[tuple[int, int, int]]:
         """(when, event, number of the VM), latest first."""
-        events = [(index, e) for index, e in enumerate(self._spec.events) if e.what in ("set-limit", "restart")]
+        at_cuts = ("set-limit", "set-balloon", "restart")
+        events = [(index, e) for index, e in enumerate(self._spec.events) if e.what in at_cuts]
         return sorted(
             ((at, index, vm) for index, e in events for vm, at in e.happens(self._members[e.group].count)), reverse=True
         )
@@ -162,6 +164,8 @@ class LivingFleet(Generic[AnyVm]):
     def _come(self, members: _Members, number: int, at_ns: int) -> None:
         group, standing = members.group, members.standing[number]
         vm = self._host.create(group.vm(number, self._guest, standing.limit_percent))
+        if group.ballooned_percent:
+            vm.balloon(PageCount(group.memory * group.ballooned_percent // 100))
         working = Working(
             vm,
             members.filling,
@@ -180,6 +184,9 @@ class LivingFleet(Generic[AnyVm]):
             members.standing[number].limit_percent = event.limit_percent
             if life is not None:
                 life.vm.set_limit(members.group.limit(event.limit_percent))
+        elif event.balloon_percent is not None:
+            if life is not None:
+                life.vm.set_balloon(PageCount(members.group.memory * event.balloon_percent // 100))
         elif life is not None:
             life.vm.destroy()
             del self.lives[life.vm.name]

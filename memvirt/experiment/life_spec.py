@@ -137,6 +137,11 @@ class Group(Model):
     reservation_percent: Percent = Field(default=0, description="host memory that is guaranteed to each, of its size")
     limit_percent: Share | None = Field(default=None, description="most host memory that each gets, of its size")
     touched_percent: Share = Field(default=80, description="of the configured memory, filled while booting")
+    ballooned_percent: Percent = Field(
+        default=0,
+        exclude_if=lambda value: value == 0,
+        description="of the configured memory, in the balloon when it comes: what its guest's way can give by then",
+    )
     content: GroupContent = Field(default=GroupContent(), description="what it is filled with; keys below")
     files: Files | None = Field(default=None, description="that their guests read; keys below")
     boot: BootTimes = Field(default=BootTimes(), description="when they come; keys below")
@@ -198,21 +203,26 @@ class Event(Model):
     """A table [[scenarios.events]]: something that happens to a group."""
 
     at: Nanoseconds = Field(description="when it begins")
-    what: Literal["set-load", "set-limit", "rewrite-image", "restart"] = Field(
-        description="set-load: another load; set-limit: another limit, which makes pages go at once; rewrite-image: every "
-        "page of the image is replaced by another, the same in all VMs, as a patch does; restart: the VM ends and boots "
-        "again, with its load, its limit and its patches"
+    what: Literal["set-load", "set-limit", "set-balloon", "rewrite-image", "restart"] = Field(
+        description="set-load: another load; set-limit: another limit, which makes pages go at once; set-balloon: another "
+        "size for the balloon, which its worker moves to; rewrite-image: every page of the image is replaced by another, the "
+        "same in all VMs, as a patch does; restart: the VM ends and boots again, with its load, its limit and its patches"
     )
     group: Name = Field(description="whom it happens to")
     percent: Share = Field(default=100, description="of the group's VMs, the first ones")
     spread: Nanoseconds = Field(default=0, description="from the first VM to the last")
     load: Name | None = Field(default=None, description="of set-load: the other load")
     limit_percent: Share | None = Field(default=None, description="of set-limit: the other limit, of each VM's size")
+    balloon_percent: Percent | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="of set-balloon: what the balloon is to hold, of each VM's size",
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = []
-        for key, what in (("load", "set-load"), ("limit_percent", "set-limit")):
+        for key, what in (("load", "set-load"), ("limit_percent", "set-limit"), ("balloon_percent", "set-balloon")):
             value = getattr(self, key)
             if (value is not None) != (self.what == what):
                 text = f"{what} needs it" if value is None else f"is what {what} sets; {self.what} has none"

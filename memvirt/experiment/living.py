@@ -90,8 +90,13 @@ class Living(Named):
 
     @property
     def needs_guest(self) -> tuple[str, ...]:
-        """Its groups whose VMs need a guest, for they read files."""
-        return tuple(group.name for group in self.groups if group.files is not None)
+        """What it asks of VMs that only a guest can do, as texts."""
+        files = (
+            f"group {group.name} has files, which a guest reads" for group in self.groups if group.files is not None
+        )
+        whose = [group.name for group in self.groups if group.ballooned_percent]
+        whose += [event.group for event in self.events if event.what == "set-balloon"]
+        return (*files, *(f"group {name} has a balloon, which a guest fills" for name in dict.fromkeys(whose)))
 
     def file_pages(self, percent: int) -> int:
         """Pages of files of all VMs at a ratio."""

@@ -80,7 +80,8 @@ class Suite(Model):
     schema_: Literal[1] = Field(description="1", alias="schema")
     name: Name = Field(description="of the suite")
     title: str = Field(description="one line, printed above its tables")
-    description: str = Field(description="the question that it answers")
+    description: str = Field(description="what it runs, in one sentence")
+    question: str = Field(description="what it is to answer, in one sentence; its reports begin with it", default="")
     presets: list[str] = Field(description="columns: names or files of presets", default=[])
     variants: list[Variant] = Field(description="further columns; keys below", default=[])
     seeds: Annotated[list[Count], DISTINCT] = Field(description="each runs every cell", default=[1], min_length=1)
@@ -130,7 +131,7 @@ class Suite(Model):
 
     def shown(self) -> Shown:
         """What tables show of this suite's runs."""
-        return Shown(columns=self.columns, learned=self.learned, claims=self.claims)
+        return Shown(question=self.question, columns=self.columns, learned=self.learned, claims=self.claims)
 
     def seeds_of(self, scenario: Named) -> list[int]:
         """The seeds that a scenario runs with."""

@@ -1,8 +1,20 @@
 """What a VM's guest counts of itself, as rows of the registry."""
 
-from memvirt.metrics.metric import Better
+from memvirt.metrics.metric import Better, Kind, Metric
 
 _UP, _DOWN, _NONE = Better.HIGHER, Better.LOWER, Better.NEITHER
+
+# What a guest counts whose way of giving memory was asked for (guest option elastic).
+GIVING_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
+    ("messages", "events", _DOWN, "messages of a balloon, or requests to unplug or plug, each an exit of the VM"),
+    ("given_freed", "pages", _UP, "of the pages given up, those of which the host held a frame or a copy"),
+    ("unplug_moved", "pages", _DOWN, "pages moved within the guest, to empty 2 MiB"),
+    ("unplug_failed_pinned", "blocks", _DOWN, "2 MiB that could not be emptied: a page of the kernel's, or locked"),
+    ("unplug_failed_room", "blocks", _DOWN, "2 MiB that could not be emptied: no room for what is in them"),
+    ("give_ns", "ns", _DOWN, "simulated time of giving memory, what it waited for included"),
+    ("return_ns", "ns", _DOWN, "simulated time of having it back; what is then touched apart"),
+    ("installed", "blocks", _NONE, "2 MiB that got frames before the guest used them again"),
+)
 
 # As in engine/guests/guest.pxd, in its order: name, unit, better, meaning; registered as guest.NAME.
 GUEST_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
@@ -30,4 +42,30 @@ GUEST_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("report_messages", "events", _NONE, "messages of free page reporting, each an exit of the VM"),
     ("report_freed", "pages", _UP, "of the pages named, those of which the host held a frame or a copy"),
     ("report_failed", "events", _DOWN, "reports that failed below"),
+    *GIVING_EVENTS,
+)
+
+# What follows for tables, of guests whose way of giving memory was asked for.
+GIVEN = (
+    Metric(
+        "give_gib_per_s",
+        "GiB/s",
+        Kind.RATIO,
+        "speed at which guests gave memory",
+        _UP,
+        "ballooned / give_ns, a guest's",
+    ),
+    Metric(
+        "return_gib_per_s",
+        "GiB/s",
+        Kind.RATIO,
+        "speed at which they had it back",
+        _UP,
+        "deflated / return_ns, a guest's",
+    ),
+    Metric("give_ms", "ms", Kind.SIM_TIME, "time in which guests gave memory", _DOWN, "give_ns, summed over guests"),
+    Metric("return_ms", "ms", Kind.SIM_TIME, "time in which they had it back", _DOWN, "return_ns, summed over guests"),
+    Metric("given_percent", "%", Kind.RATIO, "of guests' memory, in balloons at the end", _UP, "balloons / configured"),
+    Metric("freed_percent", "%", Kind.RATIO, "of the pages given, those that freed something", _UP, "freed / given"),
+    Metric("stays_mib", "MiB", Kind.RATIO, "host memory that VMs hold at the end", _DOWN, "usage.guest / 256"),
 )

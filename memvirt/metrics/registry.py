@@ -3,14 +3,13 @@
 Tables take their heads from here; tests ask `unregistered(names)` for what a host reports and no entry explains.
 Kinds: a *counter* only grows; a *gauge* is a state at one moment; a *histogram* holds every value; a *ratio* is derived
 from others; *sim time* is modelled nanoseconds, *wall time* this machine's clock. They never share a column.
-
 Families stand for a metric per member: `sim_ns.KIND` per fault kind, `cpu_ns.MECHANISM`, `usage.STATE`, and so on.
 """
 
 from collections.abc import Iterable
 
 from memvirt.errors import ConfigError
-from memvirt.metrics.guests import GUEST_EVENTS
+from memvirt.metrics.guests import GIVEN, GUEST_EVENTS
 from memvirt.metrics.levels import LEVELS_KEPT
 from memvirt.metrics.metric import Better, Kind, Metric
 from memvirt.metrics.sharing import SHARING, SHARING_TIMES
@@ -114,12 +113,7 @@ _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("pool_rotations", "pages", _NONE, "compressed pages that writeback looked at: sent round, or moved to swap"),
     ("pool_compact_moved", "pages", _DOWN, "compressed pages moved by compaction of the pool"),
     ("pool_compact_freed", "frames", _UP, "frames given back by compaction of the pool"),
-    (
-        "fault_zero_read",
-        "faults",
-        _NONE,
-        "reads of untouched pages, served by one frame of zeros (provisioning on-write)",
-    ),
+    ("fault_zero_read", "faults", _NONE, "reads of untouched pages that the frame of zeros served (on-write)"),
     ("device_read_requests", "requests", _DOWN, "reads from the disks of swap and guests, neighbours in one request"),
     ("device_write_requests", "requests", _DOWN, "writes to the disks of swap and guests, neighbours in one request"),
     ("device_pages_read", "pages", _DOWN, "by these reads: swap-in, readahead, guests' swap-in and page cache"),
@@ -363,7 +357,7 @@ def _families() -> list[Metric]:
             )
         ]
     rows += [Metric(f"guest.{name}", unit, Kind.COUNTER, text, better) for name, unit, better, text in GUEST_EVENTS]
-    return rows
+    return [*rows, *GIVEN]
 
 
 REGISTRY: dict[str, Metric] = {

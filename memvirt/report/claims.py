@@ -50,7 +50,7 @@ class Checked:
         return Check(self.standing, f"claim {self.claim.id}", f"{self.claim.statement} ({self.evidence})")
 
     def __str__(self) -> str:
-        return f"{self.word}: {self.claim.id}: {self.claim.statement} ({self.evidence})"
+        return f"{self.word}: {self.claim.id}: {self.claim.statement} ({self.scope}: {self.evidence})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,18 @@ def told(
     every = check(claims, records)
     if not every:
         return "", []
-    there = set(_by_cell(records if shown is None else shown, "column"))
-    checked = [each for each in every if shown is None or _speaks_of(each.claim, there)]
+    checked = every if shown is None else about(every, shown)
     others = [each for each in every if each not in checked]
     more = f" Of cells that are not shown: {summary(others)}." if others else ""
     lines = [str(each) for each in checked if each.standing is not Standing.SKIP]
     unchecked = _unchecked([each for each in checked if each.standing is Standing.SKIP])
     return f"Expected of this suite: {summary(checked)}.{more}", [*lines, *unchecked]
+
+
+def about(checked: Sequence[Checked], shown: Sequence[Record]) -> list[Checked]:
+    """Those that speak of a cell among the records that are shown."""
+    there = set(_by_cell(shown, "column"))
+    return [each for each in checked if _speaks_of(each.claim, there)]
 
 
 def _speaks_of(claim: Claim, cells: set[str]) -> bool:

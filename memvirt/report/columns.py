@@ -45,19 +45,37 @@ COLUMNS = (
     Column("fault_p99_us", "p99 fault latency", "p99\nfault", "µs", _DOWN),
     Column("swap_traffic_mib", "swap traffic", "swap\ntraffic", "MiB", _DOWN),
     Column("unusable_2mib_percent", "free memory unusable as 2 MiB", "unusable\nas 2 MiB", "%", _DOWN),
-    Column("cpu_overhead_percent", "CPU share of memory management", "CPU\nshare", "%", _DOWN),
+    Column("cpu_overhead_percent", "CPU to manage memory", "CPU to\nmanage", "%", _DOWN),
     Column("simulated_maccesses_per_s", "simulator speed", "simulator\nspeed", "M/s", _UP, wall=True),
 )
 
 
+UNITS = (
+    "×",
+    "%",
+    "ns",
+    "µs",
+    "ms",
+    "s/GiB",
+    "1/ms",
+    "bytes",
+    "1/1000",
+)  # that stand in a head; of others its words tell
+TOLD = {"ns": "ns", "us": "µs", "ms": "ms", "percent": "%", "mib": "MiB"}  # the end of a name that says its unit
+
+
 def _registered(name: str, head: str = "") -> Column:
-    """A column of a metric; its head is its name over two lines, unless given."""
+    """A column of a metric. Its head is its name in words over two lines, unless given: without its unit, which stands
+    beside it, and whose it is (`waited_ms.gold`) below or behind a comma."""
     metric = REGISTRY[name]
-    title = head.replace("\n", " ") or name.replace("_", " ")
-    words = title.split()
-    folded = " ".join(words[: (len(words) + 1) // 2]) + "\n" + " ".join(words[(len(words) + 1) // 2 :])
-    unit = metric.unit if metric.unit in ("×", "%", "ns", "µs", "s/GiB", "1/ms", "bytes", "1/1000") else ""
-    return Column(name, title, head or folded.strip(), unit, metric.better)
+    unit = metric.unit if metric.unit in UNITS else ""
+    base, _, whose = name.partition(".")
+    words = base.split("_")
+    words = words[:-1] if len(words) > 1 and unit and TOLD.get(words[-1]) == unit else words
+    half = len(words) if whose else (len(words) + 1) // 2
+    folded = "\n".join(filter(None, (" ".join(words[:half]), whose or " ".join(words[half:]))))
+    title = head.replace("\n", " ") or " ".join(words) + (f", {whose}" if whose else "")
+    return Column(name, title, head or folded, unit, metric.better)
 
 
 BY_NAME = {
@@ -87,6 +105,7 @@ BY_NAME = {
         _registered("huge_mapped_percent", "mapped\nhuge"),
         _registered("contiguity_pages", "mean run\nof pages"),
         _registered("compact_moved", "compaction\nmoved"),
+        _registered("usage.guest", "frames\nof VMs"),
         *(_registered(f"state_percent.{name}", f"state\n{name}") for name in HOST_STATES),
     )
 }

@@ -93,12 +93,8 @@ def _means(outcome: Compared) -> list[str]:
         lines.append(f"geometric mean of after / before over {most} cells that all have: {', '.join(told)} ({other})")
     if outcome.overall and outcome.left_out:
         lines.append(f"left out of the means: {_some(outcome.left_out)} (--json names them)")
-    partly: dict[tuple[str, ...], list[str]] = {}
-    for metric, without in dict.fromkeys((each.metric, each.without) for each in outcome.overall if each.without):
-        partly.setdefault(without, []).append(metric)
-    if partly:
-        found = "; ".join(f"{', '.join(metrics)} in {_some(cells, 1)}" for cells, metrics in partly.items())
-        lines.append(f"no such number, or none of it: {found} (--json names them)")
+    if any(each.without for each in outcome.overall):
+        lines.append("(of N): the other cells have no such number, or nothing of it on one side (--json names them)")
     return lines
 
 

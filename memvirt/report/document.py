@@ -1,18 +1,20 @@
 """A table as a document: what Markdown, LaTeX and HTML spell each in its own way.
 
-Caption, a sheet for each scenario, the sheets of aging, notes, what was learned, which claims held. Texts are plain, as
-`memvirt.report.escape.plain` leaves them; a writer escapes what its format reads.
+Caption, the suite's question and what the run comes to, a sheet for each scenario, the sheets of aging, notes, what was
+learned, which claims held. Texts are plain, as `memvirt.report.escape.plain` leaves them; a writer escapes what its format
+reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from memvirt.report import aging_table, claims, verdict
+from memvirt.report import aging_table, claims, conclusion, verdict
 from memvirt.report.choice import ALL, Choice
 from memvirt.report.columns import Column
-from memvirt.report.notes import IDLE, caption, notes
+from memvirt.report.escape import plain
+from memvirt.report.notes import IDLE, caption, further, meant
 from memvirt.report.summary import ARROWS, MISSING, SINGLE_RUN, Group, Row, figures, groups, ratio_label, value_text
 from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record
@@ -65,6 +67,14 @@ class Document:
     learned: str
     counted: str  # how many claims held; "" where nothing is claimed
     claims: tuple[str, ...]
+    question: str = ""
+    brief: tuple[str, ...] = ()  # what the run comes to, a sentence or two each
+    meant: tuple[tuple[str, str], ...] = ()  # title of a column -> what it means
+
+    def lines(self, without: Collection[str] = ()) -> list[str]:
+        """The notes, after what heads mean: not of columns that a table is `without`."""
+        told = [text for title, text in self.meant if title not in without]
+        return [*([f"{'. '.join(told)}."] if told else []), *self.notes]
 
 
 def document(
@@ -74,11 +84,20 @@ def document(
     rows = choice.rows(records)
     every = groups(rows, choice.shown(shown))
     counted, told = claims.told(shown.claims, records, rows)
+    answers = conclusion.answers(claims.about(claims.check(shown.claims, records), rows))
     scenarios = dict.fromkeys(group.scenario for group in every)
     sheets = [_sheet([group for group in every if group.scenario == scenario]) for scenario in scenarios]
     sheets += [_aging(block) for block in aging_table.blocks(rows)]
     return Document(
-        caption(rows), tuple(sheets), (*notes(every, rows), *remarks), verdict.line(every), counted, tuple(told)
+        caption(rows),
+        tuple(sheets),
+        (*further(every, rows), *remarks),
+        verdict.line(every),
+        counted,
+        tuple(told),
+        plain(shown.question),
+        tuple(map(plain, (*answers, *conclusion.facts(every)))),
+        tuple(meant(every[0], every[0].columns)),
     )
 
 

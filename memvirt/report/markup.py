@@ -41,6 +41,8 @@ def to_markdown(
 def markdown_of(made: Document) -> str:
     """A document as Markdown."""
     parts = [f"{markdown(made.caption)}\n"]
+    parts += [f"**{markdown(made.question)}**\n"] if made.question else []
+    parts += ["\n".join(f"- {markdown(line)}" for line in made.brief) + "\n"] if made.brief else []
     for sheet in made.sheets:
         heads = [markdown(head.whole) for head in sheet.heads]
         rows = [[_in_markdown(cell) for cell in row] for row in sheet.rows]
@@ -49,7 +51,7 @@ def markdown_of(made: Document) -> str:
         lines.append("|" + "|".join(_rule(head, width) for head, width in zip(sheet.heads, widths, strict=True)) + "|")
         lines += [_line(row, sheet.heads, widths) for row in rows]
         parts.append("\n".join([f"**{markdown(sheet.title)}**\n", *lines]) + "\n")
-    parts.append("\n".join(f"- {markdown(note)}" for note in made.notes) + "\n")
+    parts.append("\n".join(f"- {markdown(note)}" for note in made.lines()) + "\n")
     parts.append(f"{markdown(made.learned)}\n")
     if made.counted:
         parts.append(
@@ -90,10 +92,19 @@ def latex_of(made: Document, span: int) -> str:
     """A document as LaTeX."""
     parts = ["% needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,textcomp}\n"]
     parts += [_in_latex(sheet, made, span) for sheet in made.sheets]
-    lines = [_words(line) for line in (*made.notes, made.learned, *([made.counted] if made.counted else []))]
+    lines = [
+        _words(line)
+        for line in (*made.lines(_absent(made, span)), made.learned, *([made.counted] if made.counted else []))
+    ]
     lines += [_whole(line) for line in made.claims]
     parts.append("\n".join(f"\\par\\noindent{{\\footnotesize {line}}}" for line in lines) + "\n")
     return "\n".join(parts)
+
+
+def _absent(made: Document, span: int) -> set[str]:
+    """The titles of columns that no sheet has room for."""
+    left = [set(_fitting(sheet, span)[1]) for sheet in made.sheets]
+    return set.intersection(*left) if left else set()
 
 
 def _in_latex(sheet: Sheet, made: Document, span: int) -> str:
@@ -182,13 +193,15 @@ def html_of(made: Document) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         f"<title>{html(made.caption)}</title><style>{STYLE}</style></head><body><main>",
         f"<h1>{html(made.caption.split(',')[0])}</h1><p>{html(made.caption)}</p>",
+        *([f"<p><strong>{html(made.question)}</strong></p>"] if made.question else []),
+        *([f"<ul>{''.join(f'<li>{html(line)}</li>' for line in made.brief)}</ul>"] if made.brief else []),
         f"<p>{html(made.learned)}</p>",
     ]
     if made.counted:
         lines = "".join(f"<li>{html(line)}</li>" for line in made.claims)
         parts.append(f"<p>{html(made.counted)}</p>{f'<ul>{lines}</ul>' if lines else ''}")
     parts += [_in_html(sheet) for sheet in made.sheets]
-    parts.append("<ul>" + "".join(f"<li>{html(note)}</li>" for note in made.notes) + "</ul></main></body></html>\n")
+    parts.append("<ul>" + "".join(f"<li>{html(note)}</li>" for note in made.lines()) + "</ul></main></body></html>\n")
     return "\n".join(parts)
 
 

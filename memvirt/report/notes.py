@@ -58,11 +58,12 @@ def _commit(commit: str) -> str:
 
 def notes(every: Sequence[Group], records: Sequence[Record], columns: Sequence[Column] | None = None) -> list[str]:
     """The lines under a table, but for what was learned. `columns`: those that are shown, where they are not all."""
-    return [
-        meanings(every[0], every[0].columns if columns is None else columns),
-        *_marks(every),
-        *caveats(every, records),
-    ]
+    return [meanings(every[0], every[0].columns if columns is None else columns), *further(every, records)]
+
+
+def further(every: Sequence[Group], records: Sequence[Record]) -> list[str]:
+    """The same without what heads mean."""
+    return [*_marks(every), *caveats(every, records)]
 
 
 def caveats(every: Sequence[Group], records: Sequence[Record]) -> list[str]:
@@ -90,24 +91,28 @@ LIVING = {
 USUAL = {
     "effective_overcommit": "effective overcommit: content that VMs hold / host memory that holds it",
     "slowdown": "slowdown: time / time with enough memory",
-    "cpu_overhead_percent": "CPU share: managing memory / all processor time that memory took, background included",
+    "cpu_overhead_percent": "CPU to manage memory: managing it / all processor time that memory took, background included",
 }
 
 
 def meanings(group: Group, shown: Sequence[Column]) -> str:
     """What the heads of the columns that are shown mean, of the usual ones those that do not say it themselves."""
+    return f"{'. '.join(text for _, text in meant(group, shown))}."
+
+
+def meant(group: Group, shown: Sequence[Column]) -> list[tuple[str, str]]:
+    """(title of a column, what it means) of the same; "" for the ratio's, which no table is without."""
     own = LIVING if group.timed else {}
     if group.columns == COLUMNS:
         usual = [
-            f"{column.title}: {own[column.name]}" if column.name in own else USUAL[column.name]
+            (column.title, f"{column.title}: {own[column.name]}" if column.name in own else USUAL[column.name])
             for column in shown
             if column.name in USUAL
         ]
-        return f"{'. '.join(['ratio: memory promised to VMs / host memory', *usual])}."
+        return [("", "ratio: memory promised to VMs / host memory"), *usual]
     trace, fleet = "capacity: pages that fit in memory / pages of the trace", "ratio: memory promised / host memory"
-    ratio = trace if group.simulated else fleet
-    told = [f"{column.title}: {own.get(column.name) or REGISTRY[column.name].meaning}" for column in shown]
-    return f"{'. '.join([ratio, *told])}."
+    told = [(each.title, f"{each.title}: {own.get(each.name) or REGISTRY[each.name].meaning}") for each in shown]
+    return [("", trace if group.simulated else fleet), *told]
 
 
 def _marks(every: Sequence[Group]) -> list[str]:

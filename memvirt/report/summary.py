@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from math import fsum
 
 from memvirt.metrics.metric import Better
-from memvirt.report.columns import COLUMNS, Column, columns_of
+from memvirt.report.columns import COLUMNS, Column, bounds, columns_of
 from memvirt.report.escape import plain
-from memvirt.report.statistics import MIN_SEEDS, mean_interval, told_apart
+from memvirt.report.statistics import MIN_SEEDS, Interval, mean_interval, told_apart
 from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record, Role
 
@@ -84,6 +84,15 @@ def reach(values: Sequence[float]) -> float:
     """How far the 95 % interval of a mean reaches to its farther side."""
     interval, mean = mean_interval(values), fsum(values) / len(values)
     return max(interval.high - mean, mean - interval.low)
+
+
+def averaged(values: Sequence[float], name: str) -> tuple[float, Interval | None]:
+    """The mean of a metric over seeds, and its 95 % interval from five seeds on, cut at what the metric can be."""
+    mean = fsum(values) / len(values)
+    if len(values) < MIN_SEEDS:
+        return mean, None
+    found, (least, most) = mean_interval(values), bounds(name)
+    return mean, Interval(max(found.low, least), min(found.high, most))
 
 
 @dataclass(frozen=True, slots=True)

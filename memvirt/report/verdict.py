@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from math import exp, fsum, log
 
 from memvirt.metrics.metric import Better
-from memvirt.report.columns import Column
-from memvirt.report.statistics import MIN_SEEDS, told_apart
-from memvirt.report.summary import Group, Row, number, ratio_label, reach, spread
+from memvirt.report.columns import Column, bounds
+from memvirt.report.standing import TIE, Standing, standing
+from memvirt.report.statistics import MIN_SEEDS
+from memvirt.report.summary import Group, Row, averaged, number, ratio_label, reach, spread
 
-TIE = 0.01  # of the lower score
 LEARNED = "Learned: "
 
 
@@ -51,8 +51,8 @@ class Finding:
 
     ratio: str
     scores: tuple[Score, ...]  # ascending in slowdown
-    best: tuple[str, ...]  # the lowest, those alike, and those not told apart from it
-    beaten: Score | None  # the lowest of the others; None: no difference, or nothing to compare with
+    standing: Standing | None  # of the scores; None: there are none
+    beaten: Score | None  # the lowest of those that are; None: no difference, or nothing to compare with
 
 
 def findings(groups: Sequence[Group]) -> list[Finding]:
@@ -64,14 +64,9 @@ def findings(groups: Sequence[Group]) -> list[Finding]:
 def _finding(ratio: str, groups: Sequence[Group]) -> Finding:
     scores = sorted(_scores(groups), key=lambda score: (score.slowdown, score.preset))
     if not scores:
-        return Finding(ratio, (), (), None)
-    lowest, *others = scores
-    apart = told_apart(lowest.seeds, [other.seeds for other in others])
-    near = [score.slowdown <= lowest.slowdown * (1 + TIE) for score in others]
-    tied = [score.preset for score, far, close in zip(others, apart, near, strict=True) if close or not far]
-    best = (lowest.preset, *tied)
-    beaten = next((score for score in scores if score.preset not in best), None)
-    return Finding(ratio, tuple(scores), best, beaten)
+        return Finding(ratio, (), None, None)
+    found = standing([score.slowdown for score in scores], [score.seeds for score in scores])
+    return Finding(ratio, tuple(scores), found, scores[found.beaten[0]] if found.beaten else None)
 
 
 def _scores(groups: Sequence[Group]) -> list[Score]:
@@ -164,7 +159,7 @@ def _slowdown_line(groups: Sequence[Group]) -> str:
         return "Learned: nothing, no preset finished every scenario at any ratio."
     compared = [finding for finding in found if len(finding.scores) > 1]
     if not compared:
-        only = ", ".join(f"{finding.best[0]} at {finding.ratio}" for finding in found)
+        only = ", ".join(f"{finding.scores[0].preset} at {finding.ratio}" for finding in found)
         return f"Learned: nothing to compare, one preset alone finished every scenario ({only})."
     over = " (geometric mean over scenarios)" if len({group.scenario for group in groups}) > 1 else ""
     told = [f"Learned: lowest slowdown{over}: {'; '.join(sentence(finding) for finding in found)}."]
@@ -177,12 +172,11 @@ def sentence(finding: Finding) -> str:
     lowest, *others = finding.scores
     if not others:
         return f"at {finding.ratio} only {lowest.preset} finished every scenario ({_with_reach(lowest)})"
-    if finding.beaten is None:
+    if finding.beaten is None or finding.standing is None:
         low, high = f"{lowest.slowdown:.2f}×", f"{others[-1].slowdown:.2f}×"
         return f"at {finding.ratio} no difference ({low if low == high else f'{low} to {high}'})"
-    best = [score for score in finding.scores if score.preset in finding.best]
-    near = [score.slowdown <= lowest.slowdown * (1 + TIE) for score in best]
-    told = _tied([f"{score.preset} ({_with_reach(score)})" for score in best], near, ", not told apart from {}")
+    names = [f"{score.preset} ({_with_reach(score)})" for score in finding.scores]
+    told = _tied(names, finding.standing, ", not told apart from {}")
     by = 100 * (1 - lowest.slowdown / finding.beaten.slowdown)
     beaten = f"{finding.beaten.preset} ({_with_reach(finding.beaten)})"
     return f"at {finding.ratio} {told}, {by:.0f} % below {beaten}"
@@ -204,10 +198,9 @@ def trade(finding: Finding) -> str:
     return f"At {finding.ratio} the best trades of overcommit against slowdown: {_list(undominated)}."
 
 
-def _tied(named: Sequence[str], near: Sequence[bool], frame: str = " (not told apart from {})") -> str:
+def _tied(names: Sequence[str], found: Standing, frame: str = " (not told apart from {})") -> str:
     """The best one with those that are near it, then those whose seeds lie too far apart to tell."""
-    alike = [name for name, close in zip(named, near, strict=True) if close]
-    unsure = [name for name, close in zip(named, near, strict=True) if not close]
+    alike, unsure = ([names[at] for at in places] for places in (found.alike, found.unsure))
     told = f"{_list(alike)} alike" if len(alike) > 1 else alike[0]
     return told + frame.format(_list(unsure)) if unsure else told
 
@@ -239,15 +232,8 @@ def _marks(groups: Sequence[Group], column: Column) -> list[Mark]:
     return sorted(marks, key=lambda mark: (sign * mark.mean, mark.preset))
 
 
-def _best(marks: Sequence[Mark]) -> list[Mark]:
-    """The first mark, those alike, and those that the seeds do not tell apart from it."""
-    first, *others = marks
-    apart = told_apart(first.seeds, [other.seeds for other in others])
-    return [first, *(other for other, far in zip(others, apart, strict=True) if not far or _near(first, other))]
-
-
-def _near(one: Mark, other: Mark) -> bool:
-    return abs(one.mean - other.mean) <= TIE * max(abs(one.mean), abs(other.mean))
+def _stand(marks: Sequence[Mark]) -> Standing:
+    return standing([mark.mean for mark in marks], [mark.seeds for mark in marks])
 
 
 def _standing(marks: Sequence[Mark], column: Column) -> str:
@@ -255,20 +241,30 @@ def _standing(marks: Sequence[Mark], column: Column) -> str:
     unit = f" {column.unit}".replace(" ×", "×") if column.unit else ""
     if len(marks) == 1:
         return f"{_told(marks[0], column, unit)}, nothing to compare with"
-    best = _best(marks)
-    if len(best) == len(marks):
+    found = _stand(marks)
+    if not found.beaten:
         low, high = (number(column, mark.mean) for mark in (marks[0], marks[-1]))
         return f"no difference ({low}{unit})" if low == high else f"no difference ({low} to {high}{unit})"
-    told = _tied([_told(mark, column, unit) for mark in best], [_near(best[0], mark) for mark in best])
-    rest = [mark for mark in marks if mark not in best]
-    shown = dict.fromkeys((rest[0], rest[-1]))
-    return ", ".join([told, *(_told(mark, column, unit) for mark in shown)])
+    told = _tied([_told(mark, column, unit) for mark in marks], found)
+    shown = dict.fromkeys((found.beaten[0], found.beaten[-1]))
+    return ", ".join([told, *(_told(marks[at], column, unit) for at in shown)])
 
 
 def _told(mark: Mark, column: Column, unit: str) -> str:
-    """A preset with its mean, and from five seeds on how far the 95 % interval of that reaches, if it shows."""
-    half = number(column, reach(mark.seeds)) if len(mark.seeds) >= MIN_SEEDS else "0"
-    return f"{mark.preset} {number(column, mark.mean)}{unit}{'' if set(half) <= set('0.') else f'±{half}'}"
+    """A preset with its mean, and from five seeds on how far the 95 % interval of that reaches, if it shows; both ends of
+    it where it is cut at what the column can be."""
+    mean, interval = averaged(mark.seeds, column.name)
+    told = f"{mark.preset} {number(column, mean)}{unit}"
+    if interval is None:
+        return told
+    ends = [number(column, end) for end in (interval.low, interval.high)]
+    if ends[0] == ends[1]:
+        return told
+    half = number(column, interval.high - mean)
+    if set(half) <= set("0."):
+        return told
+    cut = interval.low in bounds(column.name) or interval.high in bounds(column.name)
+    return told + (f" ({ends[0]} to {ends[1]})" if cut else f"±{half}")
 
 
 def _leading_line(groups: Sequence[Group]) -> str:
@@ -309,10 +305,11 @@ def _apart_line(groups: Sequence[Group]) -> str:
 def _leader(group: Group, column: Column) -> str:
     """The best preset of a ratio; "" where none is."""
     marks = _marks([group], column)
-    best = _best(marks) if len(marks) > 1 else []
-    if not best or len(best) == len(marks):
+    found = _stand(marks) if len(marks) > 1 else None
+    if found is None or not found.beaten:
         return ""
-    return f"{_list([mark.preset for mark in best])} {number(column, best[0].mean)} at {ratio_label(group.ratio)}"
+    best = [marks[at].preset for at in found.best]
+    return f"{_list(best)} {number(column, marks[0].mean)} at {ratio_label(group.ratio)}"
 
 
 def _survival_line(groups: Sequence[Group]) -> str:

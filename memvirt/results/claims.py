@@ -13,6 +13,7 @@ preset is refused or runs out of memory is a result, too.
     cells = ["source-125--lz4"]            # SCENARIO-PERCENT--PRESET; * and ? stand for any characters
     relative_to = "swap"                   # a preset: the same scenario and seed there; or a whole cell
     at_most = 0.5                          # and at_least; one of them, or both
+    answer = true                          # of several: those that reports begin with
     minutes = 2                            # what making the evidence takes
 
 Claims of a suite stand in its file. A run takes them along in run.json, where tables find them. A file CLAIMS.toml in a
@@ -61,6 +62,7 @@ class Claim(Model):
     outcome: Status | None = Field(default=None, description="in place of a metric: done, refused or exhausted")
     seeds: Literal["each", "mean"] = Field(default="each", description="each seed has to show it, or their mean")
     tiers: list[Tier] = Field(default=["quick", "full"], description="where it is stated", min_length=1)
+    answer: bool = Field(default=False, description="true: reports begin with its statement, where it holds")
     minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(description="what making the evidence takes")
 
     @model_validator(mode="after")

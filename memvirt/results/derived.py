@@ -20,6 +20,7 @@ QUANTILES = (("p50", 500), ("p99", 990), ("p999", 999))
 WINDOW_QUANTILES = (("p50", 500), ("p99", 990), ("worst", 1000))
 DIGITS_OF_LEVELS = 3
 PAGES_PER_MIB = 256
+GIB_SHIFT = 30
 COLD_NS = 120 * 10**9  # Google's far memory, ASPLOS 2019: the least age at which a page counts as cold
 SHARE_UNITS = 10**6  # of a page for a share
 DIGITS = 6  # of decimals that are not ratios with a custom of their own
@@ -72,6 +73,7 @@ def derived(taken: Taken) -> dict[str, int | str]:
         **_sharing(taken),
         **_lie(taken),
         **saved_frames(taken),
+        **_stays(taken),
         **({} if taken.cold is None else {"cold_percent": ratio_text(100 * taken.cold[0], taken.cold[1], DIGITS)}),
         **_of_counts(taken),
     }
@@ -86,6 +88,7 @@ def _of_counts(taken: Taken) -> dict[str, int | str]:
         **_latencies(taken),
         **_shares(taken),
         **_states(taken),
+        **_given(taken),
         **_backlog(taken),
         **{
             f"sim_ns.{kind}.{name}": value
@@ -206,6 +209,31 @@ def _states(taken: Taken) -> dict[str, int | str]:
     """Of a decider that has states: the part of the time that the host was in each."""
     spent = {name.removeprefix("state_ns."): ns for name, ns in taken.counters.items() if name.startswith("state_ns.")}
     return {f"state_percent.{name}": ratio_text(100 * ns, sum(spent.values()), DIGITS) for name, ns in spent.items()}
+
+
+def _given(taken: Taken) -> dict[str, int | str]:
+    """Of guests whose way of giving memory is counted: how fast, for how long, and what of it freed something."""
+    counters = {name.removeprefix("guest."): count for name, count in taken.counters.items()}
+    if "give_ns" not in counters:
+        return {}
+    gave, back = counters["ballooned"] * PAGE_SIZE, counters["deflated"] * PAGE_SIZE
+    return {
+        "give_gib_per_s": ratio_text(gave * 10**9, counters["give_ns"] << GIB_SHIFT, DIGITS),
+        "return_gib_per_s": ratio_text(back * 10**9, counters["return_ns"] << GIB_SHIFT, DIGITS),
+        "give_ms": ratio_text(counters["give_ns"], 10**6, DIGITS),
+        "return_ms": ratio_text(counters["return_ns"], 10**6, DIGITS),
+        "freed_percent": ratio_text(100 * counters["given_freed"], counters["ballooned"], DIGITS),
+    }
+
+
+def _stays(taken: Taken) -> dict[str, int | str]:
+    """Of the same guests, at the end: what they have given, and what VMs hold."""
+    if "guest.give_ns" not in taken.counters:
+        return {}
+    return {
+        "given_percent": ratio_text(100 * taken.stores.get("balloon", 0), taken.configured_pages, DIGITS),
+        "stays_mib": ratio_text(taken.usage.get("guest", 0), PAGES_PER_MIB, DIGITS),
+    }
 
 
 def _backlog(taken: Taken) -> dict[str, int | str]:

@@ -38,6 +38,7 @@ Rule = Literal["slowdown", "leading", "apart", "survival"]
 class Shown:
     """What tables show of a run."""
 
+    question: str = ""  # what it was run to answer
     columns: list[str] = field(default_factory=list)  # names of metrics, the deciding one first; none: the usual ones
     saved: bool = True  # whether frames saved by mechanism stand there, too
     learned: Rule = "slowdown"  # rule of the last line, memvirt.report.verdict
@@ -129,7 +130,7 @@ class Manifest:
     schema: Literal[2] = SCHEMA  # type: ignore[assignment]
     suite: str
     title: str = ""
-    description: str = ""  # of the suite: what it asks
+    description: str = ""  # of the suite: what it runs
     tier: Tier
     asked: Asked
     shown: Shown = USUAL

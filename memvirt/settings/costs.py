@@ -25,6 +25,26 @@ Nanoseconds = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 OWN_NUMBERS = {"lz4hc": ("compress",), "zstd": ("compress", "decompress")}
 
 
+class GivingCosts(BaseModel):
+    """Nanoseconds of what a guest gives the host, and has back: the guest's part, the host's part and messages apart."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    give_page: Nanoseconds = Field(description="a guest giving up one page: its allocator, its entry in a message")
+    return_page: Nanoseconds = Field(description="having one page back")
+    release_page: Nanoseconds = Field(description="the host freeing the frame behind one page that was given")
+    release_block: Nanoseconds = Field(description="the host freeing 2 MiB that are mapped as one")
+    give_block: Nanoseconds = Field(description="a guest giving up 2 MiB of free memory as one")
+    return_block: Nanoseconds = Field(description="having such 2 MiB back")
+    offline_block: Nanoseconds = Field(description="unplugging 2 MiB; the moving of pages out of it apart (move_page)")
+    online_block: Nanoseconds = Field(description="plugging 2 MiB")
+    claim_block: Nanoseconds = Field(description="the host taking free 2 MiB in the guest's own allocator")
+    restore_block: Nanoseconds = Field(description="the host leaving such 2 MiB to the guest again")
+    message: Nanoseconds = Field(
+        description="a message of a balloon, or a request to unplug or plug, leaving the guest"
+    )
+
+
 class CostModel(BaseModel):
     """Nanoseconds per operation; a field's description says what exactly is paid for."""
 
@@ -54,6 +74,11 @@ class CostModel(BaseModel):
     clone_fixed: Nanoseconds = Field(description="creating the fixed parts of a clone")
     clone_leaf: Nanoseconds = Field(description="sharing one leaf table with a clone")
     balloon_page: Nanoseconds = Field(description="giving up or taking back one page through the balloon")
+    giving: GivingCosts | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="what ballooning and its like cost, split; none = balloon_page for a page, 512 times that for 2 MiB",
+    )
     guest_fault: Nanoseconds = Field(description="the guest kernel's own handling of a fault")
     move_page: Nanoseconds = Field(description="compaction: copying a page and rewriting what names it")
     wait_quantum: Nanoseconds = Field(description="how long a VM that found no memory sleeps before it tries again")
@@ -100,11 +125,26 @@ def by_value(setting: object) -> object:
     return load(setting) if isinstance(setting, str) else setting
 
 
+def for_engine(costs: CostModel, codec: str) -> dict[str, dict[str, int]]:
+    """What the engine takes, by argument."""
+    return {"costs": for_codec(costs, codec), "giving": of_giving(costs)}
+
+
 def for_codec(costs: CostModel, codec: str) -> dict[str, int]:
-    """Operation -> ns, as the engine takes it: compress and decompress are those of the codec."""
+    """Operation -> ns: compress and decompress are those of the codec."""
     model = costs.model_dump()
+    model.pop("giving", None)
     own = {key: model.pop(f"{key}_{codec}") for key in OWN_NUMBERS.get(codec, ())}
     return {key: value for key, value in model.items() if key.rpartition("_")[2] not in OWN_NUMBERS} | own
+
+
+def of_giving(costs: CostModel) -> dict[str, int]:
+    """Operation -> ns of giving memory. Where that is not split a page costs the same whoever has the work, each way."""
+    if costs.giving is not None:
+        return costs.giving.model_dump()
+    blocks = ("give_block", "return_block", "offline_block", "online_block", "claim_block", "restore_block")
+    split = dict.fromkeys(GivingCosts.model_fields, 0) | dict.fromkeys(blocks, 512 * costs.balloon_page)
+    return split | dict.fromkeys(("give_page", "return_page"), costs.balloon_page)
 
 
 def file(name: str) -> CostFile:
@@ -129,7 +169,8 @@ def _read(name: str) -> CostFile:
 def _read_file(path: Path) -> CostFile:
     data, source = read_toml(path)
     file = validate(CostFile, data, source)
-    missing = [Problem(("source", key), "has no source") for key in CostModel.model_fields if key not in file.source]
+    constants = [*CostModel.model_fields.keys() - {"giving"}, *(GivingCosts.model_fields if file.costs.giving else ())]
+    missing = [Problem(("source", key), "has no source") for key in constants if key not in file.source]
     if missing:
         raise report(missing, source)
     return file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -41,6 +41,12 @@ class GuestOptions(Model):
     report_order: Annotated[int, Field(strict=True, ge=0, le=10)] | None = Field(
         default=None,
         description="free page reporting: order of the free blocks that the guest names (Linux: 9); none = off",
+    )
+    elastic: Literal["balloon", "balloon-huge", "virtio-mem", "hyperalloc"] | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="how it gives memory: pages, 2 MiB blocks, blocks it empties first, blocks the host takes in its "
+        "allocator; messages, moves and frames freed are counted; none = pages, and those are not counted",
     )
     report_delay: Interval = Field(
         default=2_000_000_000, description="simulated time from a free block to the pass that reports it; Linux: 2 s"
@@ -124,6 +130,9 @@ class VmConfig(Model):
         if not guest.low_pages <= guest.high_pages < self.memory:
             text = f"low {guest.low_pages} <= high {guest.high_pages} < {self.memory} pages of memory must hold"
             problems.append(Problem(("low_pages",), text))
+        if guest.elastic == "hyperalloc" and guest.report_order not in (None, 9):
+            text = f"{guest.report_order}; the host takes blocks of order 9 in the guest's allocator"
+            problems.append(Problem(("report_order",), text, ("guest", "elastic")))
         if guest.report_delay == 0:
             problems.append(Problem(("report_delay",), "is zero; did you mean 2s?"))
         if guest.balloon_floor > self.memory:

@@ -182,7 +182,9 @@ def guest(draw, pages):
     kernel = draw.choice([0, 0, pages // 8, pages // 2]) if pages > 1 else 0
     high = draw.choice([0, 0, min(8, pages // 4)])
     name, options = order(draw)
+    way = draw.choice([None, None, None, "balloon", "balloon-huge", "virtio-mem", "virtio-mem", "hyperalloc"])
     return {
+        "elastic": way,
         "cache_percent": draw.choice([0, 0, 25, 60, 100]),
         "swap": draw.choice([0, 4, pages, 2 * pages]) * PAGE,
         "kernel": kernel * PAGE,
@@ -190,7 +192,7 @@ def guest(draw, pages):
         "high_pages": high,
         "balloon_floor": draw.choice([0, 0, pages // 4]) * PAGE,
         "oom_deflate_pages": draw.choice([0, 1, 256]),
-        "report_order": draw.choice([None, None, 0, 3]),
+        "report_order": draw.choice([None, None, 0, 3] if way != "hyperalloc" else [None, 9]),
         "report_delay": draw.choice(["1us", "30us", "2ms"]),
         "swappiness": draw.choice([0, 60, 100, 200]),
         "replacement": name,

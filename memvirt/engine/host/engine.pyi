@@ -53,6 +53,7 @@ class Engine:
         collapse_interval_ns: int,
         quantum_ns: int,
         costs: dict[str, int],
+        giving: dict[str, int],
         seed: int,
     ) -> None: ...
     def look(self) -> int: ...

@@ -80,13 +80,19 @@ KINDS: dict[str, Kind] = {
             "latency",
             "How long faults took",
             "percentile curves of fault latency, a panel for each kind of fault",
-            "conditions.latency",
+            "latency.latency",
         ),
         Kind(
             "memory",
             "What host memory was used for",
             "host memory by use over simulated time, a panel for each preset",
             "conditions.memory",
+        ),
+        Kind(
+            "states",
+            "What state the host was in",
+            "the state that a decider says the host is in, as a band over simulated time, a panel for each preset",
+            "conditions.states",
         ),
         Kind(
             "stall",

@@ -13,6 +13,7 @@ from memvirt.report.figures.style import (
     CUT,
     GROUND,
     INK,
+    MUTED,
     Figure,
     Rows,
     by_run,
@@ -28,7 +29,7 @@ from memvirt.report.figures.style import (
 from memvirt.report.statistics import MIN_SEEDS
 from memvirt.report.summary import figures, ratio_label
 
-HEIGHT = 240  # of a trade-off, in pixels
+HEIGHT, LEAST_HEIGHT = 240, 120  # of a trade-off, in pixels
 PANEL = 380  # pixels beside each other, of all panels together
 HALO: dict[str, Any] = {
     "fill": GROUND,
@@ -58,10 +59,12 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         return "no preset has both an effective overcommit and a slowdown in this scenario"
     names, runs = data.names_of(scenes), [scene.run for scene in scenes]
     x = {**_linear(rows), "axis": {"tickCount": 5}}
-    y = ratio_axis(rows, "slowdown", data.SLOWDOWN_OF_WORK if scenes[0].timed else data.SLOWDOWN, (1.0, inf))
+    y = ratio_axis(rows, "slowdown", "slowdown, ×", (1.0, inf))
     _label_front(rows, x["scale"]["domain"], y["scale"], len(runs))
     places = sorted({row["place"] for row in rows if row["label"]})
-    color = coloured("preset", names, rows)
+    told = _told_apart(scenes, ratio, rows)
+    grey = data.others(scenes, told, rows)
+    color = coloured("preset", names, rows, told if grey else ())
     front = {"filter": {"field": "front", "equal": True}}
     layers: list[dict[str, Any]] = [
         {
@@ -75,23 +78,52 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         },
         *_error_bars(rows, x, y),
         *(_ratio_labels(x, y, place, HALO) for place in places),  # below the marks, which it would erase
-        {
-            "mark": {"type": "point", "opacity": 1},
-            "encoding": {
-                "x": x,
-                "y": y,
-                "color": color,
-                "shape": shaped("preset", names, rows),
-                "tooltip": _told(rows[0]),
-            },
-        },
+        *_marks(rows, names, told if grey else (), x, y),
         *(_ratio_labels(x, y, place, {}) for place in places),
     ]
-    view = {"width": PANEL // len(runs), "height": HEIGHT, "layer": layers}
+    view = {"width": PANEL // len(runs), "height": _height(rows, y), "layer": layers}
     title = f"{scenes[0].name}: effective overcommit against slowdown"
     bars = ", bars: 95 % intervals" if max(row["n"] for row in rows) >= MIN_SEEDS else ""
     key = f"{LABEL_KEY if places else ''}dashes: Pareto front\nlower right is better; {data.means(scenes)}{bars}\n{CUT}"
-    return figure(title, _trade_told(rows, scenes), PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
+    key += f"\ngrey: {len(grey)} other presets" if grey else ""
+    key += f"\n{_slowdown(scenes)}"
+    return figure(title, _trade_told(rows, scenes, grey), PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
+
+
+def _marks(rows: Rows, names: Sequence[str], told: Sequence[str], x: Figure, y: Figure) -> list[Figure]:
+    """A mark for each row; those of presets that are not told lie below, small and grey."""
+    looks = {"color": coloured("preset", names, rows, told), "shape": shaped("preset", names, rows, told)}
+    marks = {"mark": {"type": "point", "opacity": 1}, "encoding": {"x": x, "y": y, **looks, "tooltip": _told(rows[0])}}
+    if not told:
+        return [marks]
+    own: Figure = {"field": "preset", "oneOf": list(told)}
+    grey = {"type": "point", "color": MUTED, "size": 14, "opacity": 1}
+    below = {
+        "mark": grey,
+        "encoding": {"x": x, "y": y, "tooltip": _told(rows[0])},
+        "transform": [{"filter": {"not": own}}],
+    }
+    return [below, {**marks, "transform": [{"filter": own}]}]
+
+
+def _told_apart(scenes: Sequence[Scene], ratio: str, rows: Rows) -> list[str]:
+    """Those of `data.told`, and of the front."""
+    chosen = {*data.told(scenes, data.telling_ratio(scenes) or ratio), *(row["preset"] for row in rows if row["front"])}
+    return [name for name in data.names_of(scenes) if name in chosen]
+
+
+def _slowdown(scenes: Sequence[Scene]) -> str:
+    """What slowdown is of."""
+    return data.SLOWDOWN_OF_WORK if scenes[0].timed else data.SLOWDOWN
+
+
+def _height(rows: Rows, y: dict[str, Any]) -> int:
+    """Less where all marks lie in a small part of an axis that is as long as that, so that small differences look small."""
+    if y["scale"].get("type") == "log":
+        return HEIGHT
+    low, high = map(float, y["scale"]["domain"])
+    share = (max(float(row["slowdown_high"]) for row in rows) - low) / (high - low)
+    return max(LEAST_HEIGHT, min(HEIGHT, round(HEIGHT * 1.5 * share)))
 
 
 def _linear(rows: Rows) -> dict[str, Any]:
@@ -149,7 +181,7 @@ def _near(one: tuple[float, float], other: tuple[float, float], room: tuple[floa
     return abs(one[0] - other[0]) < room[0] and abs(one[1] - other[1]) < room[1]
 
 
-def _trade_told(rows: Rows, scenes: Sequence[Scene]) -> str:
+def _trade_told(rows: Rows, scenes: Sequence[Scene], grey: Sequence[str]) -> str:
     """What the trade-off says, in sentences."""
     on_it: dict[float, list[str]] = {}
     for row in sorted(rows, key=lambda row: float(row["slowdown"])):
@@ -158,13 +190,21 @@ def _trade_told(rows: Rows, scenes: Sequence[Scene]) -> str:
     best = [f"at {ratio:.2f} {', '.join(dict.fromkeys(names))}" for ratio, names in sorted(on_it.items())]
     left_out = data.missing(scenes)
     return (
-        "Lower is faster; farther right, more content lies in each byte of the host. A mark is a preset at one ratio of "
-        "memory promised to memory there; the ratios of a preset are joined. The dashed line is the Pareto front, "
-        f"which nothing beats in both; of marks within 1 % of each other in both it has one. Numbers are ratios. "
-        f"On it: {'; '.join(best)}."
+        f"{_slowdown(scenes).capitalize()}. Lower is faster; farther right, more content lies in each byte of the host. A "
+        "mark is a preset at one ratio of memory promised to memory there; the ratios of a preset are joined. The dashed "
+        "line is the Pareto front, which nothing beats in both; of marks within 1 % of each other in both it has one. "
+        f"{'Numbers are ratios. ' if any(row['label'] for row in rows) else ''}On it: {'; '.join(best)}."
         + _bars_told(rows)
+        + _grey_told(scenes, grey, "at the hardest ratio, and those of the front")
         + (f" Not drawn, without numbers: {left_out}." if left_out else "")
     )
+
+
+def _grey_told(scenes: Sequence[Scene], grey: Sequence[str], also: str = "") -> str:
+    """Who is not told apart by looks, and why."""
+    if not grey:
+        return ""
+    return f" In colour: {data.chosen_by(scenes)}{f' {also}' if also else ''}. Grey: {', '.join(grey)}."
 
 
 def _error_bars(rows: Rows, x: dict[str, Any], y: dict[str, Any]) -> list[dict[str, Any]]:
@@ -210,7 +250,9 @@ def miss_ratios(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     x |= {"axis": {"format": "~%", "values": sizes}}
     x["scale"]["domain"] = [sizes[0], max(sizes[-1], sizes[0] * 1.01)]
     y = number("value", "requests that missed, %")
-    layers = marked_lines(x, y, names, rows, _told(rows[0]))
+    apart = data.told(scenes, data.telling_ratio(scenes))
+    grey = data.others(scenes, apart, rows)
+    layers = marked_lines(x, y, names, rows, _told(rows[0]), apart if grey else ())
     view = {"width": PANEL // len(runs), "height": 260, "layer": layers}
     hardest = sorted((row for row in rows if row["ratio"] == sizes[0]), key=lambda row: row["value"])
     optimum = [row.preset for row in scenes[0].groups[0].rows if row.role == "baseline"]
@@ -219,8 +261,10 @@ def miss_ratios(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         f"At the smallest memory, {sizes[0]:.0%} of the pages: {_misses_told(hardest)}."
         + _bars_told(rows).partition(";")[0].rstrip(".")
         + "."
+        + _grey_told(scenes, grey, f"there, and {optimum[0]}" if optimum else "")
     )
     key = f"{data.means(scenes)}\naxis of memory is logarithmic"
+    key += f"\ngrey: {len(grey)} other orders" if grey else ""
     return figure(f"{scenes[0].name}: miss ratios", told, PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
 
 
@@ -239,7 +283,7 @@ def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     column = data.deciding(scenes[0])
     rows = [row for scene in scenes for row in data.over_seeds(scene, ratio, column)]
     if not rows:
-        return f"no preset that finished at ratio {ratio_label(ratio)} has a value for {column.title}"
+        return f"no preset that finished at {data.at(scenes, ratio)} has a value for {column.title}"
     seeds = len({row["seed"] for row in rows})
     if seeds == 1:
         return "one seed was run, and one cannot differ; run with --seed 1 --seed 2 … to see what seeds change"
@@ -262,7 +306,7 @@ def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     ]
     view = {"width": PANEL // len(runs), "height": {"step": 22}, "layer": layers}
     title = f"{scenes[0].name} at {ratio_label(ratio)}: {column.title} by seed"
-    told = f"{column.title.capitalize()} at ratio {ratio_label(ratio)} {_seeds_told(rows, seeds, column.unit)}"
+    told = f"{column.title[:1].upper()}{column.title[1:]} at {data.at(scenes, ratio)} {_seeds_told(rows, seeds, column.unit)}"
     line = "; line: 95 % interval" if seeds >= MIN_SEEDS else ""
     key = f"{data.at_ratio(scenes, ratio)}\nstroke: a seed; diamond: their mean{line}"
     key += cut(x, min(row["value"] for row in rows))

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from math import fsum
 
 from memvirt.metrics.metric import Better
-from memvirt.report.columns import Column, bounds
+from memvirt.report.columns import Column
 from memvirt.report.escape import plain
 from memvirt.report.figures.style import Rows
 from memvirt.report.runs import Run
-from memvirt.report.statistics import MIN_SEEDS, Interval, mean_interval
-from memvirt.report.summary import Group, Row, ratio_label
-from memvirt.report.verdict import TIE
+from memvirt.report.standing import TIE
+from memvirt.report.summary import Group, Row, averaged, ratio_label
 from memvirt.results.derived import fault_latencies
 from memvirt.results.manifest import Asked
 from memvirt.results.record import Histogram, Record
@@ -38,8 +36,8 @@ FAULT_NAMES = {
     "zpool": "decompressed",
     "swap": "read from swap",
 }
-SLOWDOWN = "slowdown: time / time with enough memory, ×"
-SLOWDOWN_OF_WORK = "slowdown: (work + stall) / work, ×"
+SLOWDOWN = "slowdown: time / time with enough memory"
+SLOWDOWN_OF_WORK = "slowdown: (work + stall) / work"
 LEFT_OUT = ("refill",)  # of the translation cache: too many and too short to see beside faults
 FINEST = 10**6  # of 1 / (1 - share): curves end at 99.9999 %
 STEP = 1.02  # points of a curve nearer than this to the last one are left out
@@ -122,6 +120,59 @@ def telling_ratio(scenes: Sequence[Scene]) -> str:
     return max(known, key=lambda ratio: (min(len(finished[ratio]), half), float(ratio)))
 
 
+MANY = 8  # presets: of more a figure tells some, and the others are grey or left out
+ENDS = 3  # of those that are told: the best, and as many of the last
+
+
+def told(scenes: Sequence[Scene], ratio: str) -> list[str]:
+    """The presets that a figure tells apart by looks, in the order of the runs: all, or, of more than MANY, the best and the
+    last ones in the deciding column at a ratio, with the optimum of traces. A rank that many have alike is not wider."""
+    names = [name for name in names_of(scenes) if any(name in _finished(each) for each in scenes)]
+    group = next((group for each in scenes if (group := each.group(ratio)) is not None), None)
+    if len(names) <= MANY or group is None:
+        return names
+    column = deciding(scenes[0])
+    sign = -1 if column.better is Better.HIGHER else 1
+    marks = [
+        (sign * mean, row.preset) for row in group.ranked() if row.done and (mean := row.mean(column.name)) is not None
+    ]
+    ranked = [name for _, name in sorted(marks)]
+    optimum = [row.preset for row in group.rows if row.role == "baseline"]
+    chosen = {*ranked[:ENDS], *ranked[-ENDS:], *optimum}
+    return [name for name in names if name in chosen]
+
+
+def _finished(scene: Scene) -> set[str]:
+    return {row.preset for group in scene.groups for row in group.rows if row.done}
+
+
+def others(scenes: Sequence[Scene], told: Sequence[str], rows: Rows) -> list[str]:
+    """Presets that rows have and that are not told."""
+    there = {row["preset"] for row in rows}
+    return [name for name in names_of(scenes) if name in there and name not in told]
+
+
+def panels(scenes: Sequence[Scene], ratio: str, rows: Rows) -> tuple[list[str], str]:
+    """The presets of rows that have a panel each in a figure, and a sentence about the others, where there are too many."""
+    there = {row["preset"] for row in rows}
+    names = [name for name in names_of(scenes) if name in there]
+    if len(names) <= MANY:
+        return names, ""
+    chosen = [name for name in told(scenes, ratio) if name in there]
+    left = [name for name in names if name not in chosen]
+    return chosen, f" Drawn are {chosen_by(scenes)}; not drawn, for want of room: {', '.join(left)}."
+
+
+def chosen_by(scenes: Sequence[Scene]) -> str:
+    """By what those that are told were chosen."""
+    return f"the best and the last {ENDS} in {deciding(scenes[0]).title}"
+
+
+def at(scenes: Sequence[Scene], ratio: str) -> str:
+    """The ratio in words: of a trace it is a capacity."""
+    return f"{'capacity' if scenes[0].simulated else 'ratio'} {ratio_label(ratio)}"
+
+
 def at_ratio(scenes: Sequence[Scene], ratio: str) -> str:
     """What the ratio in a title is of: a line of the key."""
     whole = "memory / pages of the trace" if scenes[0].simulated else "memory promised / host memory"
@@ -146,15 +197,6 @@ def missing(scenes: Iterable[Scene], ratio: str | None = None) -> str:
 
 
 # ---- numbers over seeds
-
-
-def spread(values: Sequence[float], name: str) -> tuple[float, Interval | None]:
-    """The mean of a metric over seeds, and its 95 % interval from five seeds on, cut at what the metric can be."""
-    mean = fsum(values) / len(values)
-    if len(values) < MIN_SEEDS:
-        return mean, None
-    found, (least, most) = mean_interval(values), bounds(name)
-    return mean, Interval(max(found.low, least), min(found.high, most))
 
 
 def tradeoff(scene: Scene) -> Rows:
@@ -193,7 +235,7 @@ def _trade(scene: Scene, group: Group, row: Row) -> dict[str, object]:
         "front": False,
     }
     for name, column in (("overcommit", "effective_overcommit"), ("slowdown", "slowdown")):
-        mean, interval = spread(row.values[column], column)
+        mean, interval = averaged(row.values[column], column)
         low, high = (interval.low, interval.high) if interval else (mean, mean)
         # Less memory makes nothing faster, unless a seed shows it: an interval that reaches farther down says nothing.
         least = min(1.0, *row.values["slowdown"]) if name == "slowdown" else 0.0
@@ -208,7 +250,7 @@ def over_ratios(scene: Scene, name: str) -> Rows:
         for row in group.rows:
             values = row.values.get(name)
             if row.done and values:
-                mean, interval = spread(values, name)
+                mean, interval = averaged(values, name)
                 rows.append(
                     {
                         "run": scene.run,
@@ -239,7 +281,7 @@ def over_seeds(scene: Scene, ratio: str, column: Column) -> Rows:
         values = row.values.get(column.name)
         if not row.done or not values or group is None:
             continue
-        mean, interval = spread(values, column.name)
+        mean, interval = averaged(values, column.name)
         for seed, value in zip(group.seeds, values, strict=False):
             rows.append(
                 {
@@ -318,69 +360,3 @@ def block_name(order: int) -> str:
     """The size of a block of 2**order pages."""
     size = PAGE_SIZE << order
     return f"{size >> 20} MiB" if size >= 2**20 else f"{size >> 10} KiB"
-
-
-# ---- over simulated time
-
-USES = {
-    "guest": "pages of VMs",
-    "table": "page tables",
-    "zspage": "compressed pool",
-    "swap_cache": "cache of swap",
-    "backing": "backing records",
-    "fixed": "fixed metadata",
-    "free": "free",
-}
-MOST_MOMENTS = {"measured": 64}  # of a phase in a figure; of the others a third
-STALLS = {"stall_some_ns": "some VM waited", "stall_full_ns": "every VM waited"}
-
-
-def moments(record: Record) -> list[tuple[range, float]]:
-    """Rows of a record's time line in groups, evenly, and when each ends: ms from the start of the measured phase."""
-    line = record.timeline
-    measured = line.of_phase("measured")
-    begin = line.sim_ns[measured[0]] if measured else 0
-    found = []
-    for stretch in line.phases:
-        rows = line.of_phase(stretch.phase)
-        most = MOST_MOMENTS.get(stretch.phase, MOST_MOMENTS["measured"] // 3)
-        width = -(-len(rows) // most)
-        groups = [rows[at : at + width] for at in range(0, len(rows), width)]
-        found += [(group, (line.sim_ns[group[-1]] - begin) / 1e6) for group in groups]
-    return [
-        each for i, each in enumerate(found) if i == 0 or each[1] > found[i - 1][1]
-    ]  # a phase begins where one ended
-
-
-def at_first_seed(scene: Scene, ratio: str) -> list[tuple[str, Record]]:
-    """(preset, record of its first seed) of presets that finished and have a time line."""
-    return [(preset, records[0]) for preset, records in scene.at(ratio) if records[0].timeline.sim_ns]
-
-
-def memory_uses(scene: Scene, ratio: str) -> Rows:
-    """A row for each preset, moment and use of host memory, in MiB: of the first seed, states at the end of moments."""
-    rows: Rows = []
-    for preset, record in at_first_seed(scene, ratio):
-        host = record.timeline.host
-        uses = dict.fromkeys([*USES, *(name.removeprefix("usage.") for name in host if name.startswith("usage."))])
-        used = {use: host[f"usage.{use}"] for use in uses if f"usage.{use}" in host}
-        for group, ms in moments(record):
-            place = {"run": scene.run, "preset": preset, "ms": ms}
-            rows += [
-                {**place, "use": USES.get(use, use), "mib": column[group[-1]] / MIB} for use, column in used.items()
-            ]
-    return rows
-
-
-def stalls(scene: Scene, ratio: str) -> Rows:
-    """A row for each preset and moment: the share of the time since the one before in which some VM, and every VM,
-    waited for memory. Of the first seed."""
-    rows: Rows = []
-    for preset, record in at_first_seed(scene, ratio):
-        line = record.timeline
-        for (_, before), (group, ms) in pairwise(moments(record)):
-            for name, who in STALLS.items():
-                gained = sum(line.host[name][row] for row in group) if name in line.host else 0
-                percent = min(100.0, gained / (ms - before) / 1e4)
-                rows.append({"run": scene.run, "preset": preset, "ms": ms, "who": who, "percent": percent})
-    return rows

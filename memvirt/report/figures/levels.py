@@ -37,7 +37,9 @@ def levels(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         there = [name for name in names if any(row["preset"] == name for row in rows)]
         x = {"field": "preset", "type": "nominal", "title": None, "sort": there, "axis": {"labelAngle": 0}}
     y = ratio_axis(rows, "value", "slowdown p99, ×", bounds(METRIC))
-    layers = marked_lines(x, y, names, rows)
+    told = data.told(scenes, data.telling_ratio(scenes))
+    grey = data.others(scenes, told, rows)
+    layers = marked_lines(x, y, names, rows, told=told if grey else ())
     if len(ratios) == 1:
         layers = layers[-1:]  # nothing to join
     view = {"width": PANEL // len(runs), "height": 110, "layer": layers}
@@ -47,10 +49,12 @@ def levels(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     panels = by_run(runs, view, row if len(found) > 1 else None)
     return figure(
         title,
-        _told(rows, scenes),
+        _told(rows, scenes) + (f" In colour: {data.chosen_by(scenes)}. Grey: {', '.join(grey)}." if grey else ""),
         PANEL,
         {"data": {"values": rows}, **panels},
-        f"{KEY}\n{data.means(scenes)}" + cut(y, min(row["value"] for row in rows)),
+        f"{KEY}\n{data.means(scenes)}"
+        + cut(y, min(row["value"] for row in rows))
+        + (f"\ngrey: {len(grey)} other presets" if grey else ""),
     )
 
 

@@ -26,11 +26,13 @@ def savings(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     rows = [row for scene in scenes for row in waterfall.savings(scene, ratio)]
     if not rows:
         return f"no mechanism saved a frame at ratio {ratio_label(ratio)}"
+    names, left_out = data.panels(scenes, ratio, rows)
+    told = _savings_told(rows, ratio, _unit(rows)) + left_out
+    rows = [row for row in rows if row["preset"] in names]
     runs = list(dict.fromkeys(row["run"] for row in rows))
     unit = _unit(rows)
     values = [_labelled(row, unit[1]) for row in rows]
     y = {"field": "step", "type": "nominal", "sort": None, "title": None}  # in the order of the rows
-    names = [name for name in data.names_of(scenes) if any(row["preset"] == name for row in rows)]
     header = {"labelAngle": 0, "labelOrient": "top", "labelAnchor": "start", "labelPadding": 2}
     row = {"field": "preset", "type": "nominal", "title": None, "sort": names, "header": header}
     bare = {**row, "header": {**header, "labelExpr": "''"}}
@@ -46,7 +48,7 @@ def savings(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     key += f"\n{data.means(scenes)}"
     key += f"\n{GIVEN_UP_KEY}" if any(row["sign"] == "given up" for row in rows) else ""
     key += "\nall N: one cost, of N steps together" if any(row["shared"] > 1 for row in rows) else ""
-    return figure(title, _savings_told(rows, ratio, unit), across, {"data": {"values": values}, **view}, key)
+    return figure(title, told, across, {"data": {"values": values}, **view}, key)
 
 
 def _labelled(row: dict[str, Any], unit: float) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def capacity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         **number("size", f"{group} VMs", zero=False, nice=False, padding=12),
         "axis": {"tickMinStep": 1, "format": "d"},
     }
-    y = number("value", "slowdown, ×", zero=False)
+    y = number("value", "slowdown, ×", zero=False, nice=False, padding=8)  # the limit lies on no frame
     *lines, points = marked_lines(x, y, names, rows, _tooltip())
     reach = {"x": x, "color": points["encoding"]["color"], "y": {**y, "field": "low"}, "y2": {"field": "high"}}
     ring = {"type": "point", "shape": "circle", "filled": False, "size": 160, "color": INK, "strokeWidth": 1}
@@ -49,7 +49,8 @@ def capacity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     facet = {"field": "objective", "type": "nominal", "title": None, "sort": order, "header": header}
     panels = {**by_run(runs, view, facet), "resolve": {"scale": {"y": "independent"}}}
     title = f"{scenes[0].name}: how many {group} VMs"
-    return figure(title, _told(found), PANEL, {"data": {"values": rows}, **panels})
+    key = "dashes: what the objective allows; ring: the answer\nbars: least to largest over seeds"
+    return figure(title, _told(found), PANEL, {"data": {"values": rows}, **panels}, key)
 
 
 def _found(scene: Scene) -> Found | None:

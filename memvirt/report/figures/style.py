@@ -11,18 +11,20 @@ it into a given width multiplies the panels' widths alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import ceil, floor, inf, log10
 from textwrap import wrap
 from typing import Any
+
+from memvirt.report.figures import looks
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 Figure = dict[str, Any]
 Rows = list[dict[str, Any]]
 
-COLOURS = 8
+COLOURS = looks.COLOURS
 WIDE_SPREAD = 10  # of ratios, largest to least: from here on their axis is logarithmic
-LEAST_SPREAD = 0.02  # of the least value: an axis spans no less
+LEAST_SPREAD = 0.01  # of the least value: an axis spans no less than what is alike
 MARGIN = 0.05  # of a span: how far beyond its values an axis goes
 CUT = "axes begin near the least value, not at 0"
 DECADES = 2  # of a logarithmic axis: of more only powers of ten are marked
@@ -37,11 +39,12 @@ PAPER = {
     "var(--c5)": "#56B4E9",
     "var(--c6)": "#767676",
     "var(--c7)": "#F0E442",
+    "var(--mute)": "#B5BAC0",
     "var(--ink)": "#000000",
     "var(--faint)": "#E4E4E4",
     "var(--ground)": "#FFFFFF",
 }
-INK, FAINT, GROUND = "var(--ink)", "var(--faint)", "var(--ground)"
+INK, FAINT, GROUND, MUTED = "var(--ink)", "var(--faint)", "var(--ground)", "var(--mute)"
 FONT = "Liberation Sans"  # of the drawing library, so that figures are the same everywhere
 STROKE = 480  # of a legend: the square of how long a dashed stroke is, in pixels
 NAME_LIMIT = 150  # pixels of a name in an axis or a legend, then it ends with three dots
@@ -71,38 +74,71 @@ def colour(index: int) -> str:
     return f"var(--c{index % COLOURS})"
 
 
-def coloured(field: str, names: Sequence[str], rows: Rows, title: str | None = None) -> dict[str, Any]:
-    """Colours by a field: the same for the same list of names; a legend of those that the rows have."""
-    return _channel(field, names, [colour(i) for i in range(len(names))], rows, title)
+def coloured(field: str, names: Sequence[str], rows: Rows, told: Collection[str] = ()) -> dict[str, Any]:
+    """Colours by a field: of presets those that they have everywhere, of others in the order of the names. A legend of those
+    that the rows have. Where there are too many, those that are not `told` are grey and not in the legend."""
+    looks = [
+        MUTED if told and name not in told else colour(at)
+        for name, (at, _) in zip(names, _looks(field, names), strict=True)
+    ]
+    return _channel(field, names, looks, rows, told)
 
 
-def shaped(field: str, names: Sequence[str], rows: Rows, title: str | None = None) -> dict[str, Any]:
+def shaped(field: str, names: Sequence[str], rows: Rows, told: Collection[str] = ()) -> dict[str, Any]:
     """Shapes by a field. Where colours come round again, shapes are shifted by one: no two names have both alike."""
-    return _channel(field, names, [_shifted(SHAPES, i) for i in range(len(names))], rows, title)
+    return _channel(field, names, [SHAPES[at] for _, at in _looks(field, names)], rows, told)
 
 
-def dashed(field: str, names: Sequence[str], rows: Rows, title: str | None = None) -> dict[str, Any]:
-    """Dashes by a field, shifted as shapes are."""
-    return _channel(field, names, [_shifted(DASHES, i) for i in range(len(names))], rows, title)
+def dashed(field: str, names: Sequence[str], rows: Rows, told: Collection[str] = ()) -> dict[str, Any]:
+    """Dashes by a field, as shapes are."""
+    return _channel(field, names, [DASHES[at] for _, at in _looks(field, names)], rows, told)
+
+
+def _looks(field: str, names: Sequence[str]) -> list[looks.Look]:
+    if field == "preset":
+        return looks.of(names)
+    return [(i % COLOURS, (i + i // COLOURS) % len(SHAPES)) for i in range(len(names))]
 
 
 def marked_lines(
-    x: Figure, y: Figure, names: Sequence[str], rows: Rows, tooltip: Sequence[Mapping[str, Any]] = ()
+    x: Figure,
+    y: Figure,
+    names: Sequence[str],
+    rows: Rows,
+    tooltip: Sequence[Mapping[str, Any]] = (),
+    told: Collection[str] = (),
 ) -> list[Figure]:
     """Layers of dashed lines, one for each preset, and of shapes on them, the last. Lines have their looks by value and no
-    legend: in a legend of both, the outlines of shapes would be dashed and look broken."""
-    there, told = {row["preset"] for row in rows}, {"tooltip": list(tooltip)} if tooltip else {}
+    legend: in a legend of both, the outlines of shapes would be dashed and look broken. Where some are `told` the others
+    are grey, plain and below them."""
+    there, hints = {row["preset"] for row in rows}, {"tooltip": list(tooltip)} if tooltip else {}
+    grey = [name for name in names if told and name in there and name not in told]
     lines = [
         {
             "transform": [{"filter": {"field": "preset", "equal": name}}],
-            "mark": {"type": "line", "color": colour(i), "strokeDash": _shifted(DASHES, i)},
+            "mark": {"type": "line", "color": colour(at), "strokeDash": DASHES[dash]},
             "encoding": {"x": x, "y": y},
         }
-        for i, name in enumerate(names)
-        if name in there
+        for name, (at, dash) in zip(names, looks.of(names), strict=True)
+        if name in there and name not in grey
     ]
-    looks = {"color": coloured("preset", names, rows), "shape": shaped("preset", names, rows)}
-    return [*lines, {"mark": {"type": "point", "opacity": 1}, "encoding": {"x": x, "y": y, **looks, **told}}]
+    muted: list[Figure] = [_muted_lines(x, y, grey)] if grey else []
+    marks = {"color": coloured("preset", names, rows, told), "shape": shaped("preset", names, rows, told)}
+    shown = {"transform": [{"filter": {"field": "preset", "oneOf": list(told)}}]} if grey else {}
+    return [
+        *muted,
+        *lines,
+        {**shown, "mark": {"type": "point", "opacity": 1}, "encoding": {"x": x, "y": y, **marks, **hints}},
+    ]
+
+
+def _muted_lines(x: Figure, y: Figure, grey: Sequence[str]) -> Figure:
+    """The lines of presets that are not told apart by looks."""
+    return {
+        "transform": [{"filter": {"field": "preset", "oneOf": list(grey)}}],
+        "mark": {"type": "line", "color": MUTED, "strokeWidth": 1},
+        "encoding": {"x": x, "y": y, "detail": {"field": "preset", "type": "nominal"}},
+    }
 
 
 def long_strokes(channel: Figure) -> Figure:
@@ -122,15 +158,13 @@ def filled(words: str) -> str:
     return "\n".join(wrap(kept, KEY_LETTERS, break_on_hyphens=False)).replace("\u00a0", " ")
 
 
-def _shifted(kinds: Sequence[Any], index: int) -> Any:
-    return kinds[(index + index // COLOURS) % len(kinds)]
-
-
-def _channel(field: str, names: Sequence[str], looks: Sequence[Any], rows: Rows, title: str | None) -> dict[str, Any]:
+def _channel(
+    field: str, names: Sequence[str], looks: Sequence[Any], rows: Rows, told: Collection[str]
+) -> dict[str, Any]:
     there = {row[field] for row in rows}
-    legend = {"values": [name for name in names if name in there]}
+    legend = {"values": [name for name in names if name in there and (not told or name in told)]}
     scale = {"domain": list(names), "range": list(looks)}
-    return {"field": field, "type": "nominal", "title": title, "scale": scale, "legend": legend}
+    return {"field": field, "type": "nominal", "title": None, "scale": scale, "legend": legend}
 
 
 def number(field: str, title: str | None, *, zero: bool = True, **scale: Any) -> dict[str, Any]:

@@ -137,6 +137,8 @@ def _title(runs: Sequence[Run]) -> str:
 
 def _run(run: Run) -> dict[str, Any]:
     compared, heads, rows = content.findings(run)
+    asked, described = content.question(run)
+    answers, facts, line = content.learned(run)
     baselines = sum(record.role == "baseline" for record in run.records)
     seeds = len({record.seed for record in run.records})
     about = run.manifest
@@ -151,9 +153,12 @@ def _run(run: Run) -> dict[str, Any]:
     parts += [f"memvirt {about.versions.get('memvirt', '?')}{f' at {about.commit[:12]}' if about.commit else ''}"]
     return {
         "name": plain(run.name),
-        "question": content.question(run),
+        "question": asked,
+        "described": described,
         "line": plain(f"{run.name}: {', '.join(parts)}"),
-        "learned": content.learned(run),
+        "answers": answers,
+        "facts": facts,
+        "ruled": line,
         "compared": compared,
         "heads": heads,
         "findings": rows,

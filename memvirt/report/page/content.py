@@ -10,16 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from memvirt.experiment import suite
-from memvirt.report import capacity, claims, machine, verdict
+from memvirt.report import capacity, claims, conclusion, machine, verdict
 from memvirt.report.columns import Column
 from memvirt.report.escape import plain
-from memvirt.report.figures.data import deciding, spread
+from memvirt.report.figures.data import deciding
 from memvirt.report.figures.data import scenes as scenes_of
 from memvirt.report.notes import IDLE
 from memvirt.report.page.tables import TableCell, head, ratio_word
 from memvirt.report.runs import Run
-from memvirt.report.statistics import MIN_SEEDS, told_apart
-from memvirt.report.summary import ARROWS, MISSING, Group, Row, number, ratio_label
+from memvirt.report.standing import standing
+from memvirt.report.statistics import MIN_SEEDS
+from memvirt.report.summary import ARROWS, MISSING, Group, Row, averaged, number, ratio_label
 from memvirt.results.record import Record, differences
 from memvirt.settings import presets
 from memvirt.settings.config import HostConfig
@@ -34,23 +35,32 @@ SETTINGS_SHOWN = 60  # of those that differ between two runs
 # ---- what was learned
 
 QUESTION = "How far can memory be overcommitted, by which mechanism, and at what cost?"
+WHOLE = ("slowdown", "survival")  # rules whose line speaks of all scenarios together
 
 
-def question(run: Run) -> str:
-    """What the run was made to find out: the description of its suite. Of runs that did not keep it, a shipped suite of
-    the same name and title has it; else it is the question of all suites."""
+def question(run: Run) -> tuple[str, str]:
+    """What the run was made to answer, and what it runs, in the words of its suite. Of runs that did not keep them, a
+    shipped suite of the same name and title has them; else it is the question of all suites."""
     about = run.manifest
-    if about.description:
-        return plain(about.description)
-    shipped = suite.load(about.suite) if about.suite in suite.names() else None
-    return plain(shipped.description) if shipped and shipped.title == about.title else QUESTION
+    asked, told = about.shown.question, about.description
+    if not (asked and told) and about.suite in suite.names():
+        shipped = suite.load(about.suite)
+        if shipped.title == about.title:
+            asked, told = asked or shipped.question, told or shipped.description
+    return plain(asked or QUESTION), plain(told)
 
 
-def learned(run: Run) -> list[str]:
-    """The answers of a search, and the sentences of the line under the run's table."""
-    said = verdict.line(run.groups()).removeprefix("Learned: ")
+def learned(run: Run) -> tuple[list[str], list[str], str]:
+    """What the suite answers, with the answers of a search; what the columns say; and the line under the run's table."""
+    every = run.groups()
+    checked = claims.check(run.manifest.shown.claims, run.records)
     found = capacity.sentences(run.manifest.asked, run.records)
-    return [*map(plain, found), plain(said[:1].upper() + said[1:])]
+    said = verdict.line(every).removeprefix("Learned: ")
+    said = plain(said[:1].upper() + said[1:])
+    facts = list(map(plain, conclusion.facts(every)))
+    if every and every[0].learned in WHOLE:
+        return [*map(plain, [*found, *conclusion.answers(checked)])], [said, *facts], ""
+    return [*map(plain, [*found, *conclusion.answers(checked)])], facts, said
 
 
 FINDINGS = ("best", "its mean", "95 % interval", "n", "next", "its mean")
@@ -82,7 +92,7 @@ def _finding(group: Group, column: Column) -> list[TableCell]:
     rows.sort(key=lambda row: sign * (row.mean(column.name) or 0))
     first, seeds = rows[0], len(rows[0].values[column.name])
     who, beaten = _standing(rows, column, seeds)
-    mean, interval = spread(first.values[column.name], column.name)
+    mean, interval = averaged(first.values[column.name], column.name)
     between = f"{number(column, interval.low)} to {number(column, interval.high)}" if interval else "five seeds needed"
     return [
         *place,
@@ -98,24 +108,18 @@ def _finding(group: Group, column: Column) -> list[TableCell]:
 def _standing(rows: Sequence[Row], column: Column, seeds: int) -> tuple[str, Row | None]:
     """Who is best in words, with those not told apart from it, and the next one, where there is one. Rows: the best mean
     first."""
-    first, *others = rows
-    if not others:
-        return f"{first.preset} alone finished", None
-    top = first.mean(column.name) or 0
-    near = [
-        abs((row.mean(column.name) or 0) - top) <= verdict.TIE * max(top, row.mean(column.name) or 0) for row in others
-    ]
-    far = told_apart(first.values[column.name], [row.values[column.name] for row in others])
-    alike = [first, *(row for row, close in zip(others, near, strict=True) if close)]
-    unsure = [row for row, close, apart in zip(others, near, far, strict=True) if not close and not apart]
-    if len(alike) + len(unsure) == len(rows):
+    if len(rows) == 1:
+        return f"{rows[0].preset} alone finished", None
+    found = standing([row.mean(column.name) or 0 for row in rows], [row.values[column.name] for row in rows])
+    if not found.beaten:
         return "no difference", None
-    who = ", ".join(row.preset for row in alike) + (" (alike)" if len(alike) > 1 else "")
+    alike, unsure = (", ".join(rows[at].preset for at in places) for places in (found.alike, found.unsure))
+    who = alike + (" (alike)" if len(found.alike) > 1 else "")
     if seeds < MIN_SEEDS:
         who += " (not told apart)"
     elif unsure:
-        who += f" (not told apart from {', '.join(row.preset for row in unsure)})"
-    return who, next(row for row in others if row not in alike and row not in unsure)
+        who += f" (not told apart from {unsure})"
+    return who, rows[found.beaten[0]]
 
 
 def _mean(column: Column, row: Row | None) -> TableCell:

@@ -132,6 +132,16 @@ let settling;
 addEventListener("resize", () => { clearTimeout(settling); settling = setTimeout(drawAll, 200); });
 for (const part of document.querySelectorAll("details")) part.addEventListener("toggle", drawAll);
 
+// On paper what is folded would be lost: what a reader needs is unfolded for it.
+const folded = [];
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details.printed:not([open])")) {
+    part.open = true;
+    folded.push(part);
+  }
+});
+addEventListener("afterprint", () => { for (const part of folded.splice(0)) part.open = false; });
+
 // ---- tables
 
 // A frame that holds more than it shows says so above itself; its edges are shaded, too.

@@ -1,10 +1,12 @@
 from ..types cimport uint32_t
+from .elastic cimport Elastic
 from .guest cimport Guest
 
 
-# Move up to `pages` pages toward the guest's balloon_target. OK: all of them, or the target is reached; else why not:
-# REFUSED (floor), EMPTY (no page), or what the hardware said. *moved counts in every case.
-cdef int balloon_step(Guest guest, uint32_t pages, uint32_t *moved) except -1 nogil
+cdef class PageBalloon(Elastic):
+    pass
+
+
 cdef enum:
     MESSAGE_BLOCKS = 32         # named at a time, and to be free above `low` beside; PAGE_REPORTING_CAPACITY of Linux
 

@@ -4,34 +4,30 @@ The balloon takes free pages, then what reclaim yields, and releases each to the
 than its floor. Its pages form a stack: the last page given up is the first to come back. Free page reporting names
 whole free blocks instead and leaves them free: the guest may use them at any time, and reports a block once until
 then. A freed page is otherwise never mentioned to the hardware, and that is the semantic gap of virtualized memory.
+
+Where the host reads the guest's allocator (hyperalloc) the same pass is the host's own: it takes free blocks of 2 MiB there
+without a message (HyperAlloc's soft reclaim). They stay free, and get frames again before the guest uses one.
 """
 
-from ..types cimport EMPTY, MAX_ORDER, NONE, OK, REFUSED, gfn_t, uint64_t
+from ..types cimport MAX_ORDER, NONE, OK, gfn_t, uint64_t
+from .elastic cimport Elastic
 from .guest cimport HARDWARE_ERRED
 from .guest_memory cimport GuestMemory
+from .hardware cimport WORK_CLAIM_BLOCK, WORK_RETURN_PAGE
 
 
-cdef int balloon_step(Guest guest, uint32_t pages, uint32_t *moved) except -1 nogil:
-    cdef uint32_t room = guest.memory.nr_pages - guest.balloon_floor, wanted
-    cdef int outcome
-    moved[0] = 0
-    guest.own()
-    if guest.memory.nr_balloon >= guest.balloon_target:
-        moved[0] = guest.deflate(min(pages, guest.memory.nr_balloon - guest.balloon_target))
-        return OK
-    wanted = min(pages, guest.balloon_target - guest.memory.nr_balloon)
-    while moved[0] < wanted and guest.memory.nr_balloon < room:
-        guest.count.balloon_refused_machine += 1     # until it has not
-        outcome = _inflate_one(guest)
-        guest.count.balloon_refused_machine -= outcome == OK or outcome == EMPTY
-        if outcome != OK:
-            guest.count.balloon_refused_pages += outcome == EMPTY
-            return outcome
-        moved[0] += 1
-    if moved[0] < wanted:
-        guest.count.balloon_refused_floor += 1
-        return REFUSED
-    return OK
+cdef class PageBalloon(Elastic):
+    """A page at a time, as virtio-balloon."""
+
+    def __cinit__(self):
+        self.per_message = 256
+        self.back_off_ns = self.most_back_off_ns = 200_000_000
+
+    cdef int give(self, Guest guest) except -1 nogil:
+        return _inflate_one(guest)
+
+    cdef void returned(self, Guest guest) noexcept nogil:
+        guest.hardware.pay(WORK_RETURN_PAGE, 1)
 
 
 cdef int _inflate_one(Guest guest) except -1 nogil:
@@ -53,14 +49,13 @@ cdef int _inflate_one(Guest guest) except -1 nogil:
     if outcome != OK:
         return outcome
     guest.memory.push_balloon(gfn)
-    guest.count.ballooned += 1
     return OK
 
 
 cdef uint32_t unreported(Guest guest) noexcept nogil:
     cdef uint32_t blocks = 0
     cdef int order
-    if guest.memory.nr_blocks == 0:
+    if guest.memory.nr_blocks == 0 or not guest.reports:
         return 0
     for order in range(guest.memory.report_order, MAX_ORDER + 1):
         blocks += guest.memory.buddy.free_blocks(order) << (order - guest.memory.report_order)
@@ -69,7 +64,7 @@ cdef uint32_t unreported(Guest guest) noexcept nogil:
 
 cdef bint may_report(Guest guest) noexcept nogil:
     cdef uint64_t least = guest.low_pages + (<uint64_t>MESSAGE_BLOCKS << max(guest.memory.report_order, 0))
-    return guest.memory.nr_blocks != 0 and guest.memory.buddy.nr_free > least
+    return guest.reports and guest.memory.nr_blocks != 0 and (guest.installs or guest.memory.buddy.nr_free > least)
 
 
 cdef int report(Guest guest, uint32_t blocks, uint32_t *reported) except -1 nogil:
@@ -78,12 +73,12 @@ cdef int report(Guest guest, uint32_t blocks, uint32_t *reported) except -1 nogi
     if not may_report(guest) or unreported(guest) == 0:
         return OK
     guest.own()
-    guest.hardware.begin_report()
+    guest.hardware.begin_report(not guest.installs)
     try:
         outcome = _report(guest, guest.memory, blocks, reported)
     finally:
         guest.count.report_freed += guest.hardware.end_report()
-        guest.count.report_messages += 1
+        guest.count.report_messages += not guest.installs
     return outcome
 
 
@@ -109,14 +104,17 @@ cdef int _release_block(Guest guest, GuestMemory memory, uint32_t block) except 
     cdef gfn_t first = block << memory.report_order, gfn
     cdef int outcome = OK
     try:
-        for gfn in range(first, first + (<uint32_t>1 << memory.report_order)):
-            outcome = guest.hardware.release(gfn)
-            if outcome != OK:
-                break
+        if guest.installs:
+            guest.hardware.pay(WORK_CLAIM_BLOCK, 1)
+            outcome = guest.hardware.release_block(first)
+        else:
+            for gfn in range(first, first + (<uint32_t>1 << memory.report_order)):
+                outcome = guest.hardware.release(gfn)
+                if outcome != OK:
+                    break
     finally:
         memory.buddy.give(first, memory.report_order)
     if outcome == OK:
-        memory.reported[block] = 1
-        memory.nr_reported += 1
+        memory.mark_reported(first)
         guest.count.reported += <uint64_t>1 << memory.report_order
     return outcome

@@ -48,6 +48,17 @@ cdef struct GuestCounters:
     uint64_t report_freed               # of the pages, those of which the host held anything
     uint64_t report_failed              # reports the hardware failed
 
+# The same of what it gives and how; counters() has them of a guest that was told how to (`elastic`).
+cdef struct GivingCounters:
+    uint64_t messages                   # that left the guest: of a balloon, or a request to unplug or plug
+    uint64_t given_freed                # pages given up behind which the host held a frame or a copy
+    uint64_t unplug_moved               # pages moved to others, to empty 2 MiB
+    uint64_t unplug_failed_pinned       # blocks that could not be emptied: a page of the kernel's, or locked
+    uint64_t unplug_failed_room         # ... no room for what is in them
+    uint64_t give_ns                    # simulated time of giving, what it waited for included
+    uint64_t return_ns                  # ... of having it back
+    uint64_t installed                  # 2 MiB that the host gave frames to before the guest used them again
+
 
 @cython.final
 cdef class Guest(Marks):
@@ -61,8 +72,14 @@ cdef class Guest(Marks):
     cdef readonly uint32_t balloon_floor        # pages the balloon always leaves to the guest
     cdef readonly uint32_t oom_deflate_pages    # given back when the guest is out of memory; 0: never
     cdef readonly int64_t report_delay_ns       # from a free block to the pass that reports it
-    cdef readonly uint32_t balloon_target       # pages; a step says what of it cannot be
+    cdef readonly uint32_t balloon_target       # pages, in units; a step says what of it cannot be
+    cdef readonly str elastic                   # how it gives memory, see elastic; None: by its balloon, not counted apart
+    cdef readonly uint32_t unit                 # pages it gives at a time: 1 or 512
+    cdef readonly bint reports                  # its free blocks are named to the host
+    cdef readonly bint installs                 # the host reads its allocator, and backs a block before its use
+    cdef uint32_t hand                          # the block that is to be unplugged next; NONE: the last one
     cdef GuestCounters count
+    cdef GivingCounters giving
 
     # The page of vpn, allocated and filled if need be. OK and *out; EMPTY: the guest is out of memory (its own, so
     # waiting for the host does not help); else what the hardware said, and the same call may be made again.
@@ -101,6 +118,7 @@ cdef class Guest(Marks):
     cdef int _bring(self, vpn_t vpn, gfn_t gfn, bint write, uint32_t *copy) except -1 nogil
     cdef int _make_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
     cdef int _take_page(self, gfn_t *gfn) except -1 nogil
+    cdef int _take_free(self, gfn_t *gfn) except -1 nogil
     # Free one mapped page, of the kind whose turn it is. OK, EMPTY or what the hardware said.
     cdef int evict_one(self) except -1 nogil
     cdef bint _anon_is_due(self) noexcept nogil
@@ -109,4 +127,12 @@ cdef class Guest(Marks):
     cdef gfn_t _victim(self, Order order) except? 0xFFFFFFFE nogil
     cdef void go_on_counting(self, Guest before) noexcept
     cdef uint32_t _deflate_for_oom(self) except? 0xFFFFFFFF nogil
-    cdef uint32_t deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil
+
+    cdef inline uint32_t in_units(self, uint32_t pages) noexcept nogil:
+        return pages - pages % self.unit
+
+    # Up to so many pages, and what their units have beside, are free again, last in first out; how many.
+    cdef inline uint32_t deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil:
+        cdef uint32_t given = self.memory.pop_balloon(self.in_units(pages + self.unit - 1))
+        self.count.deflated += given
+        return given

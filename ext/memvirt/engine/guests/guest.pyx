@@ -14,25 +14,22 @@ A guest-physical page is in exactly one state:
         FREE <------------ evicted, discarded
         FREE <-----------> BALLOON             KERNEL: for ever
 
-CLEAN says that the same bytes lie outside memory, in `copy` of its vpn: the file, or a guest swap slot. Such a page
-is read-only to the hardware until resolve(write=True) makes it DIRTY, so the guest learns of the first store as from
-a write-protected page table entry. A slot survives swap-in while more than half of the guest's swap is free (Linux
-does the same), so an unchanged page goes out again without I/O.
+CLEAN says that the same bytes lie outside memory, in `copy` of its vpn: the file, or a guest swap slot. Such a page is
+read-only until resolve(write=True) makes it DIRTY: the guest learns of the first store. A slot survives swap-in while more
+than half of the guest's swap is free (as in Linux), so an unchanged page goes out again without I/O.
 
 Where gfns come from. A fault takes what the buddy allocator chooses: the lowest page of its smallest blocks. If too few
-are free it reclaims first, at most RECLAIM_BATCH a fault, from page cache and anonymous pages, each in its replacement
-order. If nothing is left, the balloon gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest
-is out of memory and says EMPTY.
+are free it reclaims first, at most RECLAIM_BATCH a fault, from both kinds, each in its replacement order. If none is left
+the balloon gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest is out of memory: EMPTY.
 
-Swappiness says how anonymous pages and page cache share reclaim, in the spirit of Linux's get_scan_count (mm/vmscan.c):
-in proportion to pages x weight, anonymous pages weighing `swappiness` and cache 200 - `swappiness`. At 100 both are
-equally dear to bring back; at 0 (and without guest swap to write to) page cache goes as long as there is any; at 200
-anonymous pages do. The kernel's correction by what each list has cost lately is left out: the rule is open loop.
+Swappiness shares reclaim as Linux's get_scan_count (mm/vmscan.c): by pages x weight, `swappiness` for anonymous pages and
+200 - `swappiness` for page cache; without guest swap only cache goes. The kernel's correction by what each list has cost
+lately is left out: the rule is open loop.
 
 The tables and their invariants are in guest_memory.pyx; here is what decides. Every call that will change something makes
-sure that the tables are its own (ring.pxd), then asks the hardware, and changes the tables last. So when the hardware
-fails, by an outcome or by an exception, nothing is half done and a guest fault can be resumed. What stays are evictions
-that succeeded on the way (they lose nothing) and the spare() of a page that could not be evicted: another is tried next.
+sure that the tables are its own (ring.pxd), asks the hardware, and changes the tables last. So when the hardware fails, by
+an outcome or an exception, nothing is half done and a guest fault can be resumed. What stays are evictions that succeeded
+on the way and the spare() of a page that could not be evicted: another is tried next.
 """
 
 cimport cython
@@ -45,13 +42,12 @@ from .guest_memory cimport FILE_ORIGINAL, GuestMemory, whole
 from .hardware cimport Hardware
 from .ring cimport Sharer, join_before, leave_ring, stand_alone
 from ..replacement.order cimport Order
-from ..types cimport EMPTY, NONE, OK, gfn_t, uint32_t, uint64_t, vpn_t
+from ..types cimport EMPTY, HUGE_ORDER, LEAF_ENTRIES, NONE, OK, gfn_t, uint32_t, uint64_t, vpn_t
 
 from memvirt.engine.replacement.registry import ORDERS
 
 cdef enum:
     NOBODY = 0                  # no guest's number
-
 
 cdef Hardware NO_HARDWARE = Hardware()          # of guests whose VM has ended
 cdef uint64_t guests_made = NOBODY              # each has a number of its own
@@ -61,14 +57,14 @@ cdef uint64_t guests_made = NOBODY              # each has a number of its own
 cdef class Guest:
     """A guest with `vpns` pages of address space and `pages` pages of guest-physical memory.
 
-    cache_border: first vpn of the page cache (default: no page cache). report_order: block size for free page
-    reporting (default: off), report_delay_ns: how long after a block is free it is reported. seed: of the draws of a
-    random replacement. All else is pages. parent: whose tables it uses until one of the two changes something.
+    cache_border: first vpn of the page cache (default: none). report_order: of the free blocks that are reported (default:
+    none), after report_delay_ns. elastic: see there. seed: of the draws of a random replacement. All else is pages. parent:
+    whose tables it uses until one of the two changes something.
     """
 
     def __cinit__(self, Hardware hardware not None, vpns, pages, *, low_pages=0, high_pages=0, balloon_floor=0,
-                  oom_deflate_pages=256, swappiness=0, report_delay_ns=2_000_000_000, uint64_t seed=0, Guest parent=None,
-                  **tables):
+                  oom_deflate_pages=256, swappiness=0, report_delay_ns=2_000_000_000, str elastic=None, uint64_t seed=0,
+                  Guest parent=None, **tables):
         global guests_made
         guests_made += 1
         self._ring.number = guests_made
@@ -76,6 +72,13 @@ cdef class Guest:
         self.hardware = hardware
         stand_alone(&self._ring)
         self._ring.guest = <PyObject *>self
+        self.elastic = elastic
+        self.unit = 1 if elastic in (None, "balloon") else LEAF_ENTRIES
+        self.installs = elastic == "hyperalloc"
+        self.reports = tables.get("report_order") is not None if parent is None else parent.reports
+        self.hand = NONE
+        if self.installs:
+            tables["report_order"] = HUGE_ORDER             # its marks say which blocks the host has taken
         if parent is None:
             self.memory = GuestMemory(vpns, pages, seed=seed, **tables)
             self.memory.owner = self._ring.number
@@ -85,6 +88,8 @@ cdef class Guest:
         self.low_pages = whole("low_pages", low_pages, 0, self.high_pages)
         self.balloon_floor = whole("balloon_floor", balloon_floor, 0, pages)
         self.oom_deflate_pages = whole("oom_deflate_pages", oom_deflate_pages, 0, <long long>NONE - 1)
+        if elastic in ("virtio-mem", "hyperalloc"):         # what the host has taken a guest cannot take back
+            self.oom_deflate_pages = 0
         self.swappiness = whole("swappiness", swappiness, 0, 200)
         self.report_delay_ns = report_delay_ns
 
@@ -93,8 +98,7 @@ cdef class Guest:
             leave_ring(&self._ring)
 
     def metadata_bytes(self):
-        """Bytes of its tables: those that it would have alone."""
-        return self.memory.metadata_bytes()
+        return self.memory.metadata_bytes()             # those that it would have alone
 
     def check(self):
         """Recount everything, O(vpns + pages + slots). Raises InvariantError at the first difference."""
@@ -164,7 +168,6 @@ cdef class Guest:
     cdef int _bring(self, vpn_t vpn, gfn_t gfn, bint write, uint32_t *copy) except -1 nogil:
         """Fill gfn with what vpn holds. *copy becomes where a copy lies afterwards."""
         cdef uint32_t slot = copy[0]
-        cdef int outcome
         if self.memory.is_cache(vpn):
             if slot != NONE and slot != FILE_ORIGINAL:
                 return self.hardware.write_in(gfn, slot)
@@ -172,7 +175,7 @@ cdef class Guest:
             return self.hardware.read_file(gfn, vpn)
         if slot == NONE:
             return self.hardware.clear(gfn)
-        outcome = self.hardware.write_in(gfn, slot)
+        cdef int outcome = self.hardware.write_in(gfn, slot)
         if outcome == OK and (write or <uint64_t>self.memory.nr_free_slots() * 2 < self.memory.swap_slots):
             copy[0] = NONE
             return self.hardware.forget_slot(slot)
@@ -190,7 +193,6 @@ cdef class Guest:
     cdef int _take_page(self, gfn_t *gfn) except -1 nogil:
         """A free page, after reclaim if few are left. OK, EMPTY or what the hardware said."""
         cdef int outcome = OK, _evicted
-        cdef uint32_t given
         if self.memory.buddy.nr_free <= self.low_pages:
             for _evicted in range(RECLAIM_BATCH):
                 outcome = self.evict_one()
@@ -199,11 +201,26 @@ cdef class Guest:
         if self.memory.buddy.nr_free == 0:
             if outcome != EMPTY:
                 return outcome
-            given = self._deflate_for_oom()
-            if given == 0:
+            if self._deflate_for_oom() == 0:
                 self.count.oom += 1
                 return EMPTY
-        return self.memory.take(gfn)
+        return self._take_free(gfn)
+
+    cdef int _take_free(self, gfn_t *gfn) except -1 nogil:
+        """If the host has taken the 2 MiB that it is of, those get frames first."""
+        cdef uint32_t before = self.memory.nr_reported
+        cdef int outcome = self.memory.take(gfn)
+        if outcome != OK or not self.installs or self.memory.nr_reported == before:
+            return outcome
+        outcome = HARDWARE_ERRED
+        try:
+            outcome = self.hardware.install(gfn[0] - gfn[0] % LEAF_ENTRIES)
+        finally:
+            if outcome != OK:
+                self.memory.buddy.give(gfn[0], 0)
+                self.memory.mark_reported(gfn[0])
+        self.giving.installed += outcome == OK
+        return outcome
 
     cdef int discard(self, vpn_t vpn) except -1 nogil:
         """Free vpn, in memory and in swap. OK, or what the hardware said with nothing changed."""
@@ -309,11 +326,10 @@ cdef class Guest:
 
     def set_target(self, pages):
         """What balloon steps work toward. Raises ConfigError if it is not in 0 .. nr_pages."""
-        self.balloon_target = whole("balloon_target", pages, 0, self.memory.nr_pages)
+        self.balloon_target = self.in_units(whole("balloon_target", pages, 0, self.memory.nr_pages))
 
     cdef uint32_t _deflate_for_oom(self) except? 0xFFFFFFFF nogil:
-        """The guest overrules the host: a balloon that was as large as it should be has this size for its target now, as
-        a driver that tells its new size and hears nothing. (One that never got there goes on trying.)"""
+        """The guest overrules the host: the target of a balloon that had reached it is its new size. (Another goes on.)"""
         cdef bint there = self.memory.nr_balloon == self.balloon_target
         cdef uint32_t given = self.deflate(self.oom_deflate_pages)
         self.count.oom_deflated += given
@@ -321,23 +337,17 @@ cdef class Guest:
             self.balloon_target = self.memory.nr_balloon
         return given
 
-    cdef uint32_t deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil:
-        cdef uint32_t given = self.memory.pop_balloon(pages)
-        self.count.deflated += given
-        return given
-
     # -- cloning and counters ----------------------------------------------------------------------------------------
 
     cpdef Guest copy_for(self, Hardware hardware, uint64_t seed):
         """The same guest on other hardware, whose pages and slots the caller has copied; its counters start at 0.
 
-        It uses the tables of this one until either changes something. When they part, the replacement orders go round
-        once: pages referenced since the last round lose that mark in parent and copy alike. The copy's have no ghosts.
-        """
+        It uses these tables until either changes something. When they part the orders go round once: pages used since the
+        last round lose that mark in parent and copy alike. The copy's orders have no ghosts."""
         cdef Guest twin = Guest(
             hardware, self.memory.nr_vpns, self.memory.nr_pages, low_pages=self.low_pages, high_pages=self.high_pages,
             balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages, swappiness=self.swappiness,
-            report_delay_ns=self.report_delay_ns, seed=seed, parent=self)
+            report_delay_ns=self.report_delay_ns, elastic=self.elastic, seed=seed, parent=self)
         if ORDERS[self.memory.replacement].draws or self.memory.nr_locked:  # to ask it is to draw; locked is so here alone
             twin.own()
             twin.memory.unlock_all()
@@ -374,27 +384,17 @@ cdef class Guest:
         self.memory = tables
         self.hardware.rehome(tables.vpn)
 
-    def differs_from(self, Guest other not None):
-        """What sets two guests apart that were made with other arguments: "name: this, that"; None if nothing does."""
-        for name in ("nr_vpns", "nr_pages", "cache_border", "swap_slots", "kernel_pages", "low_pages", "high_pages",
-                     "balloon_floor", "oom_deflate_pages", "report_order", "replacement", "replacement_options",
-                     "report_delay_ns", "swappiness"):
-            mine, its = (getattr(guest if hasattr(guest, name) else guest.memory, name) for guest in (self, other))
-            if mine != its:
-                return f"{name}: {mine}, {its}"
-        return None
-
     cdef void go_on_counting(self, Guest before) noexcept:
-        """This guest takes the place of `before` in its VM: what that one has counted, this one has."""
+        """It takes the place of `before` in its VM, which has counted so much."""
         self.count = before.count
+        self.giving = before.giving
 
     cdef void end(self) noexcept:
-        """Keep no disk alive, be copied for no more. Its tables are nobody's: whoever uses them copies before a change."""
+        """Keep no disk alive. Its tables are nobody's: whoever uses them copies before a change."""
         leave_ring(&self._ring)
         if self.memory.owner == self._ring.number:
             self.memory.owner = NOBODY
         self.hardware = NO_HARDWARE
 
-    def counters(self):
-        """Exact event counts since the guest was made: {name: count}."""
-        return dict(self.count)
+    def counters(self):                                  # {name: count} since it was made
+        return dict(self.count) if self.elastic is None else {**self.count, **self.giving}

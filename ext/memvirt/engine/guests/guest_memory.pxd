@@ -8,6 +8,7 @@ cdef enum PageState:            # of a guest-physical page; every gfn is in exac
     PAGE_DIRTY = 2              # mapped, the only place that holds this content
     PAGE_BALLOON = 3            # given up: in the balloon
     PAGE_KERNEL = 4             # the guest kernel's own: never mapped, reclaimed or given up
+    PAGE_ISOLATED = 5           # taken aside while its block is emptied; in no table, and only until that call is over
     PAGE_LOCKED = 0x80          # beside CLEAN or DIRTY: the guest does not evict it (mlock)
 
 cdef enum:
@@ -46,6 +47,13 @@ cdef class GuestMemory:
 
     cdef bint is_cache(self, vpn_t vpn) noexcept nogil
     cdef int take(self, gfn_t *gfn) except -1 nogil                     # a page of the buddy's choice: OK or NO_FRAME
+    cdef int take_block(self, gfn_t *first) except -1 nogil             # 2 MiB of the buddy's choice: OK or NO_FRAME
+    cdef void _used(self, gfn_t first, uint32_t pages) noexcept nogil
+    cdef void mark_reported(self, gfn_t gfn) noexcept nogil             # the block of gfn, all of which is free
+    cdef int isolate(self, gfn_t first) except -1 nogil                 # the free pages of 2 MiB: OK or EMPTY
+    cdef int put_back(self, gfn_t first) except -1 nogil                # what is isolated of them is free again
+    # The page of vpn is at `target` from now on, which take gave; `source` is isolated.
+    cdef int move(self, vpn_t vpn, gfn_t source, gfn_t target) except -1 nogil
     cdef int map(self, vpn_t vpn, gfn_t gfn, uint32_t copy, bint dirty) except -1 nogil
     cdef int unmap(self, vpn_t vpn, gfn_t gfn, uint32_t copy) except -1 nogil   # copy: where it lies now
     cdef int set_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
@@ -56,7 +64,7 @@ cdef class GuestMemory:
     cdef int _out_of_order(self, vpn_t vpn, gfn_t gfn) except -1 nogil
     cdef int take_slot(self, uint32_t *slot) except -1 nogil            # OK or EMPTY
     cdef uint32_t nr_free_slots(self) noexcept nogil
-    cdef void push_balloon(self, gfn_t gfn) noexcept nogil              # a page that take gave
+    cdef void push_balloon(self, gfn_t gfn) noexcept nogil              # a page that take gave, or isolate
     cdef uint32_t pop_balloon(self, uint32_t pages) except? 0xFFFFFFFF nogil
     cdef Order _order(self, uint64_t seed)
     cdef int _make_tables(self, uint64_t seed) except -1

@@ -9,7 +9,8 @@ cloned use the same tables until one of them changes something. Invariants:
 - a guest swap slot is in use if and only if one anonymous vpn has its copy there; slot numbers from swap_slots on are
   blocks of the file, one for each page cache vpn, and need no allocator;
 - a mapped page is CLEAN only if it has a copy; an anonymous one is DIRTY only if it has none;
-- a block marked as reported is free.
+- a block marked as reported is free;
+- no page is ISOLATED but in a call that empties 2 MiB.
 
 9 bytes per guest-physical page and 8 per page of address space, beside the buddy allocators and the orders.
 """
@@ -20,7 +21,7 @@ from libc.string cimport memcpy, memset
 from ..memory.buddy cimport Buddy
 from ..replacement.order cimport Order
 from ..replacement.registry cimport make_order
-from ..types cimport EMPTY, MAX_ORDER, NONE, OK, gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
+from ..types cimport EMPTY, HUGE_ORDER, LEAF_ENTRIES, MAX_ORDER, NONE, OK, gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 
 from memvirt.errors import ConfigError, InvariantError
 
@@ -108,10 +109,58 @@ cdef class GuestMemory:
     cdef int take(self, gfn_t *gfn) except -1 nogil:
         """The page that the buddy allocator chooses. Its block must be reported again once it is free again."""
         cdef int outcome = self.buddy.take(0, gfn)
-        if outcome == OK and self.reported != NULL:
-            self.nr_reported -= self.reported[gfn[0] >> self.report_order]
-            self.reported[gfn[0] >> self.report_order] = 0
+        if outcome == OK:
+            self._used(gfn[0], 1)
         return outcome
+
+    cdef int take_block(self, gfn_t *first) except -1 nogil:
+        """The 2 MiB that the buddy allocator chooses."""
+        cdef int outcome = self.buddy.take(HUGE_ORDER, first)
+        if outcome == OK:
+            self._used(first[0], LEAF_ENTRIES)
+        return outcome
+
+    cdef void _used(self, gfn_t first, uint32_t pages) noexcept nogil:
+        """These pages are free no more: the blocks that they are in are not as they were reported."""
+        cdef uint32_t block
+        if self.reported == NULL:
+            return
+        for block in range(first >> self.report_order, (first + pages - 1 >> self.report_order) + 1):
+            self.nr_reported -= self.reported[block]
+            self.reported[block] = 0
+
+    cdef void mark_reported(self, gfn_t gfn) noexcept nogil:
+        self.nr_reported += not self.reported[gfn >> self.report_order]
+        self.reported[gfn >> self.report_order] = 1
+
+    cdef int isolate(self, gfn_t first) except -1 nogil:
+        cdef gfn_t gfn
+        for gfn in range(first, first + LEAF_ENTRIES):
+            if self.state[gfn] != PAGE_FREE:
+                continue
+            if self.buddy.take_at(gfn, 0) != OK:
+                return EMPTY
+            self._used(gfn, 1)
+            self.state[gfn] = PAGE_ISOLATED
+        return OK
+
+    cdef int put_back(self, gfn_t first) except -1 nogil:
+        cdef gfn_t gfn
+        for gfn in range(first, first + LEAF_ENTRIES):
+            if self.state[gfn] == PAGE_ISOLATED:
+                self.state[gfn] = PAGE_FREE
+                self.buddy.give(gfn, 0)
+        return OK
+
+    cdef int move(self, vpn_t vpn, gfn_t source, gfn_t target) except -1 nogil:
+        """Its place among the others, its copy and its state are what they were."""
+        assert self.gfn[vpn] == source and self.state[target] == PAGE_FREE and not self.state[source] & PAGE_LOCKED
+        self.gfn[vpn] = target
+        self.vpn[target] = vpn
+        self.vpn[source] = NONE
+        self.state[target] = self.state[source]
+        self.state[source] = PAGE_ISOLATED
+        return self.cache.rename(source, target) if self.is_cache(vpn) else self.anon.rename(source, target)
 
     cdef int take_slot(self, uint32_t *slot) except -1 nogil:
         if self.nr_free_slots() == 0 or self.slots.take(0, slot) != OK:
@@ -211,7 +260,7 @@ cdef class GuestMemory:
         return OK
 
     cdef void push_balloon(self, gfn_t gfn) noexcept nogil:
-        assert self.state[gfn] == PAGE_FREE
+        assert self.state[gfn] in (PAGE_FREE, PAGE_ISOLATED)
         self.state[gfn] = PAGE_BALLOON
         self.balloon[self.nr_balloon] = gfn
         self.nr_balloon += 1
@@ -294,6 +343,8 @@ cdef class GuestMemory:
             state &= ~PAGE_LOCKED
             all_locked += locked
             mapped = state in (PAGE_CLEAN, PAGE_DIRTY)
+            if state not in (PAGE_FREE, PAGE_CLEAN, PAGE_DIRTY, PAGE_BALLOON, PAGE_KERNEL):
+                raise InvariantError(f"guest: gfn {gfn} has state {state}, which no page has between calls")
             cache = mapped and vpn != NONE and self.is_cache(vpn)
             if locked and not mapped:
                 raise InvariantError(f"guest: gfn {gfn} has state {state} and is locked")

@@ -7,7 +7,7 @@ own part.
 
 from memvirt.errors import InvariantError
 
-from ..types cimport gfn_t, uint32_t, vpn_t
+from ..types cimport gfn_t, int64_t, uint32_t, vpn_t
 
 
 cdef int undefined(Hardware hardware) except -1 nogil:
@@ -36,10 +36,28 @@ cdef class Hardware:
     cdef int release(self, gfn_t gfn) except -1 nogil:
         return undefined(self)
 
-    cdef int begin_report(self) except -1 nogil:
+    cdef int release_block(self, gfn_t first) except -1 nogil:
+        return undefined(self)
+
+    cdef int move(self, gfn_t source, gfn_t target) except -1 nogil:
+        return undefined(self)
+
+    cdef int install(self, gfn_t first) except -1 nogil:
+        return undefined(self)
+
+    cdef void pay(self, GuestWork work, uint32_t times) noexcept nogil:
+        pass
+
+    cdef int64_t now(self) noexcept nogil:
+        return 0
+
+    cdef int begin_report(self, bint message) except -1 nogil:
         return 0
 
     cdef uint32_t end_report(self) noexcept nogil:
+        return 0
+
+    cdef uint32_t count_freed(self) noexcept nogil:
         return 0
 
     cdef int flush(self, vpn_t vpn) except -1 nogil:

@@ -8,21 +8,29 @@ written again: double paging, as on real hosts.
 The guest's disk is in a file that only the disks of its copies share. Device time is taken from the host's one queue.
 """
 
-from ..counters cimport CPU_BALLOON, CPU_GUEST, CPU_SWAP
+from ..counters cimport CPU_BALLOON, CPU_FAULT, CPU_GUEST, CPU_SWAP
+from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
+from ..mapping.spaces cimport drop_region
 from ..reclaim.fault cimport Faults
 from .guest cimport Guest
 from .guest_disk cimport GuestDisk
-from .hardware cimport Hardware
-from ..types cimport CORRUPT, IO_FAILED, NO_FRAME, OK, gfn_t, hfn_t, int64_t, uint32_t, vmid_t, vpn_t
+from .hardware cimport GuestWork, Hardware
+from ..types cimport (CORRUPT, IO_FAILED, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, OK, gfn_t, hfn_t, int64_t, uint32_t, vmid_t,
+                      vpn_t)
+
+cdef enum:
+    MOVE_TRIES = 8              # to have two pages in memory at once
 
 
 cdef class HostHardware(Hardware):
-    """The hardware of VM `vm`. `disk`: where the guest swaps to; None: nowhere, or `share_disk` will say."""
+    """The hardware of VM `vm`. `giving`: {operation: ns}, one for each field of Giving. `disk`: where the guest swaps to;
+    None: nowhere, or `share_disk` will say."""
 
-    def __cinit__(self, Faults faults not None, vmid_t vm, GuestDisk disk=None):
+    def __cinit__(self, Faults faults not None, vmid_t vm, dict giving not None, GuestDisk disk=None):
         self.faults = faults
         self.content = faults.content
         self.vm = vm
+        self.costs = giving
         self.disk = disk
 
     def metadata_bytes(self):
@@ -102,23 +110,29 @@ cdef class HostHardware(Hardware):
     cdef int forget_slot(self, uint32_t slot) except -1 nogil:
         return self.disk.forget(slot)
 
-    cdef int begin_report(self) except -1 nogil:
-        """The message leaves the guest: an exit."""
+    cdef int begin_report(self, bint message) except -1 nogil:
+        """A message leaves the guest: an exit."""
         self.reporting = True
         self.nr_freed = 0
-        self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.fault)
+        if message:
+            self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.fault)
         return 0
 
     cdef uint32_t end_report(self) noexcept nogil:
         self.reporting = False
-        return self.nr_freed
+        return self.count_freed()
 
-    cdef int _release_reported(self, gfn_t gfn) except -1 nogil:
-        """Of a block at a time: what costs is each frame that comes free, or slot, or compressed object."""
+    cdef uint32_t count_freed(self) noexcept nogil:
+        cdef uint32_t freed = self.nr_freed
+        self.nr_freed = 0
+        return freed
+
+    cdef int _release_held(self, gfn_t gfn, int64_t cost) except -1 nogil:
+        """What costs is a frame that comes free, or a slot, or a compressed object."""
         cdef bint held = self.faults.holds(self.vm, gfn)
         cdef int outcome = self.faults.release(self.vm, gfn)
         if outcome == OK and held and not self.faults.holds(self.vm, gfn):
-            self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.evict)
+            self.faults.clock.spend(CPU_BALLOON, cost)
             self.nr_freed += 1
         return outcome
 
@@ -126,13 +140,74 @@ cdef class HostHardware(Hardware):
         cdef bint stays
         cdef int outcome
         if self.reporting:
-            return self._release_reported(gfn)
+            return self._release_held(gfn, self.faults.clock.costs.evict)
         stays = self.faults.pinned(self.vm, gfn)     # a device may write to it: its frame is not given up
-        outcome = self.faults.release(self.vm, gfn)
-        self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.balloon_page)
+        outcome = self._release_held(gfn, self.costs.release_page)
+        self.faults.clock.spend(CPU_BALLOON, self.costs.give_page)
         if outcome == OK and not stays:
             self.faults.meter.ev.balloon_pages_released += 1
         return outcome
+
+    cdef int release_block(self, gfn_t first) except -1 nogil:
+        """At once if it is mapped as one and nothing of it is pinned, else page by page: then each costs what evicting one
+        does, for one call names all."""
+        cdef uint32_t before = self.nr_freed
+        cdef gfn_t gfn
+        cdef int outcome = OK
+        if drop_region(self.faults.mapping, self.vm, first >> LEAF_SHIFT):
+            self.nr_freed += LEAF_ENTRIES
+            self.faults.clock.spend(CPU_BALLOON, self.costs.release_block)
+        else:
+            for gfn in range(first, first + LEAF_ENTRIES):
+                outcome = self._release_held(gfn, self.faults.clock.costs.evict)
+                if outcome != OK:
+                    break
+        if not self.reporting:
+            self.faults.meter.ev.balloon_pages_released += self.nr_freed - before
+        return outcome
+
+    cdef int move(self, gfn_t source, gfn_t target) except -1 nogil:
+        """Both pages are brought in; to bring one may cost the other its frame."""
+        cdef Look at
+        cdef hfn_t old, new
+        cdef uint32_t _try
+        cdef int outcome = NO_FRAME
+        for _try in range(MOVE_TRIES):
+            outcome = self.faults.reach(self.vm, source, False, &old)
+            if outcome == OK:
+                outcome = self.faults.reach(self.vm, target, True, &new)
+            if outcome != OK:
+                return outcome
+            self.faults.leaves.look(self.vm, source, &at)
+            if at.entry & PTE_PRESENT and (at.entry & PTE_WHERE) == old:
+                self.faults.clock.spend(CPU_BALLOON, self.faults.clock.costs.move_page)
+                self.content.copy(new, old)
+                if self.faults.index is not None:
+                    self.faults.index.arrived(new)
+                return OK
+        return NO_FRAME
+
+    cdef int install(self, gfn_t first) except -1 nogil:
+        """An exit, and frames for all pages that have none: 2 MiB at once where the host maps them so."""
+        cdef hfn_t frame
+        cdef gfn_t gfn
+        cdef int outcome = OK
+        self.faults.clock.spend(CPU_FAULT, self.faults.clock.costs.fault)
+        for gfn in range(first, first + LEAF_ENTRIES):
+            if not self.faults.holds(self.vm, gfn):
+                outcome = self.faults.reach(self.vm, gfn, True, &frame)
+                if outcome != OK:
+                    break
+        return outcome
+
+    cdef int64_t now(self) noexcept nogil:
+        return self.faults.clock.now
+
+    cdef void pay(self, GuestWork work, uint32_t times) noexcept nogil:
+        cdef Giving *costs = &self.costs
+        cdef int64_t[8] price = [costs.message, costs.return_page, costs.give_block, costs.return_block,
+                                 costs.offline_block, costs.online_block, costs.claim_block, costs.restore_block]
+        self.faults.clock.spend(CPU_BALLOON, price[<int>work] * times)
 
     cdef int flush(self, vpn_t vpn) except -1 nogil:
         self.faults.mapping.tcache.drop_vpn(self.vm, vpn)

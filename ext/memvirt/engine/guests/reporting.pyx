@@ -79,6 +79,8 @@ cdef class Reporting(Actor):
     cdef uint32_t _pass(self, uint32_t vm, Guest guest) except? 0xFFFFFFFF nogil:
         cdef uint32_t blocks = unreported(guest), done = 0
         cdef uint32_t messages = 1 + (blocks + guest.memory.nr_reported + FREE_PER_MESSAGE - 1) / FREE_PER_MESSAGE
+        if guest.installs:                  # the host reads all of the table at once
+            messages = 1 + blocks / MESSAGE_BLOCKS
         while messages and blocks and not self.clock.interrupt.asked():
             messages -= 1
             if report(guest, MESSAGE_BLOCKS, &blocks) != OK:        # it tries again, but not at once

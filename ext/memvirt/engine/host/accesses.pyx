@@ -276,7 +276,7 @@ def balloon(Engine engine not None, Vm vm not None, uint32_t target_pages, uint3
     engine.clock.now = vm.now_ns
     try:
         vm.guest.set_target(target_pages)
-        while moved and vm.guest.memory.nr_balloon != target_pages and not engine.clock.interrupt.asked():
+        while moved and vm.guest.memory.nr_balloon != vm.guest.balloon_target and not engine.clock.interrupt.asked():
             moved = vm.worker.work(step)
             vm.outcome = vm.worker.outcome
         engine.keep_limits()
@@ -290,7 +290,7 @@ def balloon(Engine engine not None, Vm vm not None, uint32_t target_pages, uint3
 
 def set_balloon_target(Engine engine not None, Vm vm not None, uint32_t pages):
     """The size that the balloon is to have; its worker moves it there. True if that is another than before."""
-    if not vm.alive or vm.guest is None or vm.guest.balloon_target == pages:
+    if not vm.alive or vm.guest is None or vm.guest.balloon_target == vm.guest.in_units(pages):
         return False
     vm.guest.set_target(pages)
     vm.worker.look(engine.reached_ns)

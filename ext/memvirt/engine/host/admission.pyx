@@ -103,7 +103,7 @@ def create_vm(Engine engine not None, str name not None, uint32_t nr_pages, *, l
         vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
         set_aside(engine, vm)
         if guest is not None:
-            vm.hardware = HostHardware(engine.faults, vm.id, None if disk is None else GuestDisk(disk))
+            vm.hardware = HostHardware(engine.faults, vm.id, engine.giving, None if disk is None else GuestDisk(disk))
             give_guest(engine, vm, Guest(vm.hardware, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
         if thick:
             _populate(engine, vm)
@@ -143,7 +143,8 @@ cdef int set_aside(Engine engine, Vm vm) except -1:
 cdef int give_guest(Engine engine, Vm vm, Guest guest) except -1:
     vm.fixed += take_fixed(engine.frames, engine.reclaim, engine.reached_ns,
                            guest.metadata_bytes() + vm.hardware.metadata_bytes(), f"the guest model of VM '{vm.name}'")
-    vm.guest = vm.worker.guest = guest
+    vm.worker.serve(guest)
+    vm.guest = guest
     vm.hardware.rehome(guest.memory.vpn)
     return 0
 

@@ -47,7 +47,7 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, bint
             set_limit(mapping, vm.id, mapping.charges.of[parent.id].limit)
         set_aside(engine, vm)
         if parent.guest is not None:
-            vm.hardware = HostHardware(engine.faults, vm.id)
+            vm.hardware = HostHardware(engine.faults, vm.id, engine.giving)
             vm.hardware.share_disk(parent.hardware, None)
             give_guest(engine, vm, parent.guest.copy_for(vm.hardware, draws_of(vm)))
         if share(engine, parent.id, vm.id) != OK:
@@ -122,7 +122,7 @@ cdef int _check_same_kind(Engine engine, Vm vm, Vm snapshot) except -1:
         problem = f"it is of a VM {'without' if snapshot.guest is None else 'with'} a guest, and this one has " + (
             "none" if vm.guest is None else "one")
     elif vm.guest is not None:
-        differs = vm.guest.differs_from(snapshot.guest)
+        differs = _difference(vm.guest, snapshot.guest)
         problem = None if differs is None else f"their guests differ in {differs}"
     if problem is None and engine.mapping.charges.of[vm.id].pinned:
         problem = f"{engine.mapping.charges.of[vm.id].pinned} of its pages are pinned; unpin them first"
@@ -131,10 +131,21 @@ cdef int _check_same_kind(Engine engine, Vm vm, Vm snapshot) except -1:
     return 0
 
 
+cdef _difference(Guest mine, Guest its):
+    """What sets two guests apart that were made with other arguments: "name: this, that"; None if nothing does."""
+    for name in ("elastic", "nr_vpns", "nr_pages", "cache_border", "swap_slots", "kernel_pages", "low_pages", "high_pages",
+                 "balloon_floor", "oom_deflate_pages", "report_order", "replacement", "replacement_options",
+                 "report_delay_ns", "swappiness", "reports"):
+        here, there = (getattr(guest if hasattr(guest, name) else guest.memory, name) for guest in (mine, its))
+        if here != there:
+            return f"{name}: {here}, {there}"
+    return None
+
+
 cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot) except -1:
     """Guest and hardware of the snapshot take the place of the VM's own, once they are whole. Nothing is evicted
     meanwhile: the VM's translations are its own guest's until the end."""
-    cdef HostHardware hardware = HostHardware(engine.faults, vm.id)
+    cdef HostHardware hardware = HostHardware(engine.faults, vm.id, engine.giving)
     cdef Guest guest
     try:
         hardware.share_disk(snapshot.hardware, vm.hardware)
@@ -146,7 +157,8 @@ cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot) except -1:
     guest.go_on_counting(vm.guest)
     vm.guest.end()
     vm.hardware.end()
-    vm.guest = vm.worker.guest = guest
+    vm.worker.serve(guest)
+    vm.guest = guest
     vm.hardware = hardware
     hardware.rehome(guest.memory.vpn)
     return 0

@@ -48,6 +48,7 @@ cdef class Engine:
     cdef Batch batch                            # what a VM's access has taken over
     cdef Histogram requests                     # latencies of the requests of all VMs that there have been
     # Turns:
+    cdef dict giving                            # what it costs guests to give memory, {operation: ns}
     cdef list actors                            # what works beside the VMs; of two at the same time the first goes first
     cdef Actor deciding                         # what asks the decider; None before the first run with one
     cdef void **who                             # [NUMBERS]: those who are in the agenda, by number; borrowed

@@ -46,7 +46,7 @@ cdef class Engine:
     order, order_options: of the replacement order; watermarks in frames; zpool: Zpool's arguments, None: no compressed
     cache; sharing: a scanner's name, None: no page sharing; provisioning: see Provisioning; readahead: page cluster;
     compact_threshold: per mille, None: only when asked; collapse_interval_ns: 0: only when asked; costs: ns, by
-    name.
+    name; giving: the same of guests that give memory (HostHardware).
     """
 
     def __cinit__(self, *arguments, **options):
@@ -62,13 +62,14 @@ cdef class Engine:
                  dict sharing_options, int provisioning, uint32_t readahead, bint readahead_by_address, bint psi_linux,
                  bint zpool_shrinker, bint zeros_only,
                  int64_t harvest_interval_ns, compact_threshold, int64_t collapse_interval_ns, int64_t quantum_ns,
-                 dict costs not None, uint64_t seed):
+                 dict costs not None, dict giving not None, uint64_t seed):
         if content.nr_frames > MOST_FRAMES:
             raise ConfigError(f"{content.nr_frames} frames; the most is {MOST_FRAMES}: entries have 28 bits for one")
         self.gate = Gate()
         self.content = content
         self.device = device
         self.seed = seed
+        self.giving = giving
         self.batch = Batch()
         self.vms = {}
         self.snapshots = []

@@ -12,5 +12,7 @@ cdef int map_zeros(Mapping mapping, leaf_t leaf, uint32_t index, hfn_t zeros) ex
 cdef int set_limit(Mapping mapping, vmid_t vm, uint32_t pages) except -1
 # The VM maps nothing any more. Its directory pages stay.
 cdef int clear_space(Mapping mapping, vmid_t vm) except -1 nogil
+# The VM gives up 2 MiB that are mapped as one, for it alone, nothing of it pinned. False: they are not, nothing is done.
+cdef bint drop_region(Mapping mapping, vmid_t vm, uint32_t region) except? -1 nogil
 # No page of the VM is pinned any more, whether a vpn names it or not.
 cdef int unpin_space(Mapping mapping, vmid_t vm) except -1 nogil

@@ -5,8 +5,8 @@ searched for. In the first round leaves that others hold are left, and the VM's 
 one those are emptied, and each frame loses all its sites under such leaves in one walk.
 """
 
-from ..memory.frames cimport FRAME_INDEXED, FRAME_ZERO, Frame
-from ..types cimport LEAF_ENTRIES, NONE, hfn_t, leaf_t
+from ..memory.frames cimport FRAME_INDEXED, FRAME_PINNED, FRAME_ZERO, Frame
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE, hfn_t, leaf_t
 from .leaf cimport PTE_PRESENT, PTE_WHERE, SLOTS_PER_PAGE, Leaf, Look
 
 
@@ -117,6 +117,20 @@ cdef int _empty(Mapping mapping, vmid_t vm, leaf_t id) except -1 nogil:
     if leaf.entries == NULL:
         leaf.live = 0
     return 0
+
+
+cdef bint drop_region(Mapping mapping, vmid_t vm, uint32_t region) except? -1 nogil:
+    """No table is needed for that: the leaf goes with its frames."""
+    cdef uint32_t i
+    cdef Look at
+    if not mapping.leaves.look(vm, region << LEAF_SHIFT, &at) or at.leaf.entries != NULL or at.leaf.nr_holders != 1:
+        return False
+    for i in range(LEAF_ENTRIES if mapping.charges.of[vm].pinned else 0):
+        if mapping.frames.frame[(at.entry & PTE_WHERE) + i].flags & FRAME_PINNED:
+            return False
+    mapping.tcache.drop_region(vm, region)
+    _let_go(mapping, vm, at.slot, True)
+    return True
 
 
 cdef int unpin_space(Mapping mapping, vmid_t vm) except -1 nogil:

@@ -2,11 +2,13 @@
 
 from libc.stdlib cimport calloc, free
 
-from ..guests.balloon_driver cimport balloon_step as drive, report as name_free
+from ..guests.balloon_driver cimport report as name_free
+from ..guests.elastic cimport Elastic
 from ..guests.guest cimport Guest, Translation
-from ..guests.hardware cimport Hardware
+from ..guests.hardware cimport GuestWork, Hardware
 from ..guests.guest_memory cimport FILE_ORIGINAL
-from ..types cimport NONE, OK, gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
+from ..guests.ways cimport way_of
+from ..types cimport LEAF_ENTRIES, NONE, OK, gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
 
 from memvirt.errors import InvariantError, StoreError
 
@@ -29,6 +31,10 @@ cdef class ArrayHardware(Hardware):
     cdef readonly set flushed                   # vpns flushed since it was last cleared
     cdef readonly list released                 # gfns, in order
     cdef readonly list log                      # names of the requests since it was last cleared
+    cdef readonly dict paid                     # {work: times}
+    cdef readonly set installed                 # first pages of blocks that got frames before they were used
+    cdef readonly set taken                     # ... of those that lost theirs, and have none yet
+    cdef uint32_t _freed
 
     def __cinit__(self, uint32_t nr_pages, uint32_t nr_slots=0):
         self.nr_pages, self.nr_slots = nr_pages, nr_slots
@@ -38,7 +44,8 @@ cdef class ArrayHardware(Hardware):
         self._accessed = <uint8_t *>calloc(nr_pages, 1)
         if self._tag == NULL or self._slot == NULL or self._in_use == NULL or self._accessed == NULL:
             raise MemoryError(f"no memory for {nr_pages} pages and {nr_slots} slots")
-        self.flushed, self.released, self.log = set(), [], []
+        self.flushed, self.released, self.log, self.paid = set(), [], [], {}
+        self.installed, self.taken = set(), set()
         for gfn in range(nr_pages):
             self._tag[gfn] = LOST_TAG           # what a page holds before its first use must not matter
 
@@ -104,9 +111,48 @@ cdef class ArrayHardware(Hardware):
         with gil:
             outcome = self._request("release")
             if outcome == OK:
+                self._freed += self._tag[gfn] != <uint64_t>LOST_TAG
                 self._tag[gfn] = LOST_TAG
                 self.released.append(gfn)
             return outcome
+
+    cdef int release_block(self, gfn_t first) except -1 nogil:
+        with gil:
+            outcome = self._request("release_block")
+            for gfn in range(first, first + LEAF_ENTRIES if outcome == OK else first):
+                self._freed += self._tag[gfn] != <uint64_t>LOST_TAG
+                self._tag[gfn] = LOST_TAG
+            if outcome == OK:
+                self.released.append(range(first, first + LEAF_ENTRIES))
+                self.taken.add(first)
+            return outcome
+
+    cdef int move(self, gfn_t source, gfn_t target) except -1 nogil:
+        with gil:
+            outcome = self._request("move")
+            if outcome == OK:
+                self._tag[target], self._tag[source] = self._tag[source], LOST_TAG
+            return outcome
+
+    cdef int install(self, gfn_t first) except -1 nogil:
+        with gil:
+            outcome = self._request("install")
+            if outcome == OK:
+                self.installed.add(first)
+                self.taken.discard(first)
+            return outcome
+
+    cdef void pay(self, GuestWork work, uint32_t times) noexcept nogil:
+        with gil:
+            self.paid[<int>work] = self.paid.get(<int>work, 0) + times
+
+    cdef uint32_t count_freed(self) noexcept nogil:
+        cdef uint32_t freed = self._freed
+        self._freed = 0
+        return freed
+
+    cdef uint32_t end_report(self) noexcept nogil:
+        return self.count_freed()
 
     cdef int flush(self, vpn_t vpn) except -1 nogil:
         with gil:
@@ -144,6 +190,7 @@ cdef class ArrayHardware(Hardware):
         cdef ArrayHardware twin = ArrayHardware(self.nr_pages, self.nr_slots)
         for page in range(self.nr_pages):
             twin._tag[page], twin._accessed[page] = self._tag[page], self._accessed[page]
+        twin.taken.update(self.taken)
         for slot in range(self.nr_slots):
             twin._slot[slot], twin._in_use[slot] = self._slot[slot], self._in_use[slot]
         return twin
@@ -177,9 +224,10 @@ def lookup(Guest guest not None, vpn):
 
 
 def balloon_step(Guest guest not None, uint32_t pages):
-    """(outcome, pages moved)"""
+    """(outcome, pages moved); `pages` of its units are asked for."""
     cdef uint32_t moved = 0
-    outcome = drive(guest, pages, &moved)
+    cdef Elastic way = way_of(guest)
+    outcome = way.step(guest, pages, &moved)
     return outcome, moved
 
 

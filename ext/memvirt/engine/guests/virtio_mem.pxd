@@ -1,0 +1,5 @@
+from .elastic cimport Elastic
+
+
+cdef class VirtioMem(Elastic):
+    pass
