@@ -227,3 +227,17 @@ def test_bytes_survive_whatever_is_given_and_taken(seed):
             except ConfigError:
                 break  # no memory to read it with
         host.check()
+
+
+def test_what_one_guest_counted_stays_when_another_kind_ends():
+    with host_of() as host:
+        first, second = guest_of(host, "balloon-huge", "4MiB", "a"), guest_of(host, "balloon", "4MiB", "b")
+        first.balloon(2 * MIB)
+        host.run({}, until_ns=10**9)
+        counted = host.counters()
+        assert counted["guest.messages"] > 0
+        first.destroy()
+        second.destroy()
+        assert {name: host.counters()[name] for name in counted if name.startswith("guest.")} == {
+            name: count for name, count in counted.items() if name.startswith("guest.")
+        }

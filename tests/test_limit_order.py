@@ -49,10 +49,25 @@ def test_only_pages_of_the_vm_at_its_limit_go(order):
         assert [other.read(page * PAGE, 8) for page in range(256)] == before and host.counters()["fault_swap"] > 100
 
 
+@pytest.mark.parametrize("swap", [0, "8MiB"])
+@pytest.mark.parametrize("pages", [1, 7, 300])
+def test_a_vm_may_reach_a_limit_of_all_its_pages(pages, swap):
+    """It needs a frame more for a moment when it breaks a page that it pays for and a clone has, too."""
+    with memvirt.Host(memory="8MiB", swap=swap, seed=1) as host:
+        vm = host.create_vm("one", pages * PAGE, limit=pages * PAGE)
+        vm.write(0, b"a" * pages * PAGE)
+        clone = vm.clone("clone")
+        done = vm.write(0, b"b" * pages * PAGE)
+        assert (done == pages * PAGE and vm.outcome == "done") or (not swap and vm.outcome == "limited")
+        assert vm.read(0, pages * PAGE) == b"b" * done + b"a" * (pages * PAGE - done)
+        assert clone.read(0, pages * PAGE) == b"a" * pages * PAGE
+        host.check()
+
+
 def test_who_cannot_reach_a_limit_has_no_order_of_its_own():
     with host_with("twolist") as host:
         recency = host.engine.mapping.recency
-        plain, roomy = host.create_vm("plain", "1MiB"), host.create_vm("roomy", "1MiB", limit="1MiB")
+        plain, roomy = host.create_vm("plain", "1MiB"), host.create_vm("roomy", "1MiB", limit="1028KiB")
         assert recency.nr_own == 0
         plain.set_limit("512KiB")
         assert recency.nr_own == 1

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from memvirt.errors import ConfigError
 from memvirt.settings.diagnose import Conflicts, Problem, validate
-from memvirt.settings.fields import DISTINCT, Count, Interval, Model, Name, Pages, PagesOrZero, Shares
+from memvirt.settings.fields import DISTINCT, Count, Lasting, Model, Name, Pages, PagesOrZero, Shares
 from memvirt.settings.vm_config import GuestOptions, VmConfig
 from memvirt.units import PageCount
 
@@ -23,7 +23,7 @@ class Sizes(Model):
 
     memory: Pages = Field(description="host memory")
     swap: PagesOrZero = Field(default=0, description="of the host's swap area, where a preset has one")
-    harvest_interval: Interval | None = Field(
+    harvest_interval: Lasting | None = Field(
         default=None, description="time between two collections of accessed marks, where a preset gives none"
     )
 

@@ -31,7 +31,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from memvirt.settings.diagnose import Conflicts, Problem
-from memvirt.settings.fields import Interval, Model, Nanoseconds
+from memvirt.settings.fields import Lasting, Model, Nanoseconds
 from memvirt.settings.fields import Pages as Size
 from memvirt.units import format_time
 
@@ -48,13 +48,13 @@ class Part(Model):
     """A part of a VM's memory."""
 
     percent: Share = Field(description="of the memory that is filled while booting")
-    every: Interval = Field(description="mean time between two uses of a page of it")
+    every: Lasting = Field(description="mean time between two uses of a page of it")
 
 
 class Day(Model):
     """The table `day` of a load: it is busiest once per period and calmest half a period later."""
 
-    period: Interval = Field(default=24 * 3600 * SECOND_NS, description="from one busiest hour to the next")
+    period: Lasting = Field(default=24 * 3600 * SECOND_NS, description="from one busiest hour to the next")
     low_percent: ShareOrNone = Field(default=30, description="of the load that is left when it is calmest")
     spread: bool = Field(default=False, description="VMs are busiest at different times, evenly spread over the period")
 
@@ -62,8 +62,8 @@ class Day(Model):
 class Bursts(Model):
     """The table `bursts` of a load: from time to time all of it, in between little."""
 
-    every: Interval = Field(description="from the beginning of a burst to that of the next")
-    last: Interval = Field(description="how long a burst lasts")
+    every: Lasting = Field(description="from the beginning of a burst to that of the next")
+    last: Lasting = Field(description="how long a burst lasts")
     low_percent: ShareOrNone = Field(default=10, description="of the load that is left in between")
     spread: bool = Field(default=True, description="VMs have their bursts at different times, evenly spread")
 

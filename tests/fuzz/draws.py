@@ -8,12 +8,17 @@ import random
 
 import numpy as np
 
-from memvirt.names import DECIDERS
+from memvirt import policies
+from memvirt.errors import ConfigError
+from memvirt.names import DECIDERS, SCANNERS
+from memvirt.settings import costs as cost_models
+from memvirt.settings.costs import CostModel, GivingCosts
 from memvirt.settings.orders import ORDERS
 
 PAGE = 4096
 SOURCES = 24
 MIXES = [[0], [1], [0, 1], [2], [0, 1, 2], [0, 1, 2, 3]]
+LEVELS = {"lz4": [1, 9, 65537], "lz4hc": [3, 9, 12], "zstd": [-1, 1, 3]}
 PLAIN_MIXES = MIXES[:3]  # after an error they can be told by the number of writes
 
 
@@ -89,25 +94,59 @@ def order(draw):
     return name, options
 
 
+# What is near to the work of some milliseconds, of options that have no bounds of their own to draw from.
+NEAR = {
+    "pages_to_scan": [1, 20, 200, 4096],
+    "sleep_ns": [30_000, 1_000_000, 20_000_000],
+    "max_page_sharing": [0, 2, 2, 3, 8],
+    "scan_time_ns": [1_000_000, 10_000_000],
+    "pages_per_s": [10_000, 10**6],
+    "vm_pages_per_s": [10_000, 10**6],
+    "advisor_target_ns": [1_000_000, 100_000_000],
+    "advisor_max_cpu": [1, 70, 1000],
+    "advisor_min_pages": [1, 500],
+    "advisor_max_pages": [1, 100, 30_000],
+}
+BUSY = ("pages_to_scan", "sleep_ns", "scan_time_ns", "pages_per_s", "vm_pages_per_s")  # defaults take seconds
+
+
 def scanner(draw):
-    name = draw.choice(["hash", "hash", "ksm", "esx", "zero-only", "inline"])
-    options = {}
-    if name in ("hash", "ksm", "esx", "inline") and draw.maybe(0.4):
-        options["max_page_sharing"] = draw.choice([0, 2, 3, 8] if name != "ksm" else [2, 3, 8])
-    if name in ("hash", "ksm", "esx", "inline") and draw.maybe(0.4):
-        options["salting"] = draw.choice(["global", "tenant", "vm"])
-    if name in ("hash", "ksm", "zero-only"):
-        options |= {
-            "pages_to_scan": draw.choice([1, 20, 200, 4096]),
-            "sleep_ns": draw.choice([30_000, 1_000_000, 20_000_000]),
-        }
-    if name in ("hash", "ksm") and draw.maybe(0.3):
-        options["hints"] = True
-    if name == "ksm":
-        options |= {"use_zero_pages": draw.maybe(0.5), "smart_scan": draw.maybe(0.5), "advisor": draw.maybe(0.2)}
-    if name == "esx":
-        options |= {"scan_time_ns": draw.choice([1_000_000, 10_000_000]), "pages_per_s": 10**6, "vm_pages_per_s": 10**6}
+    """A page-sharing scanner and some of its options."""
+    name, options = draw.choice(["hash", "hash", "ksm", "ksm", "esx", "zero-only", "inline"]), {}
+    for key, option in SCANNERS[name].options.items():
+        if key in BUSY or draw.maybe(0.4):
+            fits = [value for value in NEAR.get(key, ()) if option.problem(value) is None]
+            options[key] = draw.choice(option.choices or fits or [False, True])
     return name, options
+
+
+def decider(draw):
+    """A decider that is asked often enough to be heard, and some of its options, larger and smaller."""
+    name = draw.choice(sorted(DECIDERS))
+    options = {"interval_ns": draw.choice([200_000, 5_000_000])}
+    for key, default in policies.options_of(name, {}).items():
+        if key == "interval_ns" or not draw.maybe(0.3):
+            continue
+        changed = (
+            not default if isinstance(default, bool) else draw.choice([default // 1000, default // 2, 2 * default])
+        )
+        try:
+            policies.build(name, options | {key: changed})
+        except ConfigError:  # it does not go with the others
+            continue
+        options[key] = changed
+    return name, options
+
+
+def costs(draw):
+    """A cost model: by name, or one of one's own in which much is free and something dear."""
+    if draw.maybe(0.3):
+        return draw.choice(cost_models.names())
+    dear = draw.choice([[0], [0, 1], [0, 1, 700, 40_000]])
+    model = {key: draw.choice(dear) for key in CostModel.model_fields if key != "giving"}
+    if draw.maybe(0.5):
+        model["giving"] = {key: draw.choice(dear) for key in GivingCosts.model_fields}
+    return model | {"wait_quantum": draw.choice([1_000, 1_000_000])}
 
 
 def host(draw, profile):
@@ -134,8 +173,13 @@ def host(draw, profile):
             "zpool_shrinker": draw.maybe(0.4),
             "codec": draw.choice(["lz4", "lz4", "lz4hc", "zstd"]),
         }
+        if draw.maybe(0.5):
+            settings["codec_level"] = draw.choice(LEVELS[settings["codec"]])
     settings["same_filled"] = draw.choice(["word", "word", "zero"])
     settings["readahead"] = draw.choice([0, 0, 1, 3, 5])
+    settings["readahead_kind"] = draw.choice(["cluster", "vma"])
+    if settings["replacement"] == "twolist":
+        settings["psi"] = draw.choice(["all-waits", "linux"])
     if draw.maybe(0.5):
         settings["sharing"], settings["sharing_options"] = scanner(draw)
         if profile == "lockstep" and settings["sharing"] == "ksm":  # its trees are ordered by content
@@ -158,7 +202,11 @@ def host(draw, profile):
     if draw.maybe(0.1):
         settings["watermarks"] = {"min": 0, "low": 0, "high": 0}
     if draw.maybe(0.2):
-        settings["balloon"] = draw.choice(sorted(DECIDERS))
+        settings["balloon"], settings["decider_options"] = decider(draw)
+    if draw.maybe(0.3):
+        settings["quantum"] = draw.choice([1_000, 300_000, 20_000_000])
+    if draw.maybe(0.2):
+        settings["costs"] = costs(draw)
     return unhurried(settings)
 
 
@@ -171,8 +219,10 @@ def unhurried(settings):
         settings["harvest_interval"] = max(settings["harvest_interval"], 3_000_000)
         if "collapse_interval" in settings:
             settings["collapse_interval"] = max(settings["collapse_interval"], 3_000_000)
-        if "sleep_ns" in settings.get("sharing_options", ()):
-            settings["sharing_options"]["sleep_ns"] = max(settings["sharing_options"]["sleep_ns"], 3_000_000)
+        settings["quantum"] = max(settings.get("quantum", 0), 50_000)
+        for options, name in (("sharing_options", "sleep_ns"), ("decider_options", "interval_ns")):
+            if name in settings.get(options, ()):
+                settings[options][name] = max(settings[options][name], 3_000_000)
     return settings
 
 
@@ -204,11 +254,13 @@ def new_vm(draw, n):
     pages = draw.choice([1, 5, 40, 40, 120, n // 2 + 1, 2 * n, 530, 1100 if n > 500 else 90])
     limit = draw.choice([None, None, None, draw.randint(1, pages)])
     reservation = draw.choice([0, 0, 0, draw.randint(0, min(pages, n))])
+    made = guest(draw, pages) if draw.maybe(0.35) else False
     return {
         "pages": pages,
         "limit": limit,
         "reservation": min(reservation, limit or reservation),
-        "guest": guest(draw, pages) if draw.maybe(0.35) else False,
+        "guest": made,
+        "files": draw.choice([0, 0, pages // 2, 2 * pages]) if made else 0,
         "shares": draw.choice([0, 1000, 5000]),
         "domain": draw.choice([0, 0, 1, 2]),
     }
@@ -228,7 +280,8 @@ def a_write(draw, n):
 
 
 def a_run(draw, n):
-    """A decider is Python code, and a host that waits in vain asks it ten thousand times: so that has an end in time."""
+    """`pace`: what VMs compute between accesses, and how far apart requests are due. A decider is Python code, and a host
+    that waits in vain asks it ten thousand times: so that has an end in time."""
     batches = [batch(draw) for _ in range(draw.randint(1, 3))]
     decider = draw.choice([None, None, draw.randrange(1 << 16)])
     until = (
@@ -236,7 +289,14 @@ def a_run(draw, n):
         if decider is None
         else draw.choice([20_000, 3_000_000, 40_000_000])
     )
-    return {"vms": draw.randrange(256), "batches": batches, "until": until, "decider": decider}
+    paces = [None, None, {"work": draw.choice([0, 70, 90_000]), "gap": draw.choice([None, 0, 400, 60_000])}]
+    return {
+        "vms": draw.randrange(256),
+        "batches": batches,
+        "until": until,
+        "decider": decider,
+        "pace": draw.choice(paces),
+    }
 
 
 def a_fault(draw, n):

@@ -126,5 +126,5 @@ class Stormy:
         return Shadow(vm, guest, {"limit": vm.view().limit_pages, "reservation": 0})
 
     def reread(self, shadow):
-        found = shadow.vm.read_pages(range(shadow.vm.pages))
+        found = shadow.vm.read_pages(range(shadow.vm.address_pages))
         shadow.pages = {page: bytearray(data.tobytes()) for page, data in enumerate(found) if data.any()}

@@ -42,7 +42,7 @@ class Pair:
             world.host.check()
         ids_of, bytes_of = {}, {}
         for one, other in zip(*(world.vms for world in self.worlds), strict=True):
-            pages = np.array(sorted({*one.pages, 0, one.vm.pages - 1}), np.uint32)
+            pages = np.array(sorted({*one.pages, 0, one.vm.address_pages - 1}), np.uint32)
             for page, data, fingerprint in zip(
                 pages.tolist(), one.vm.read_pages(pages), other.vm.read_pages(pages), strict=True
             ):

@@ -62,6 +62,7 @@ class Oracle(Faults):
         self.now = self.background = self.evictions = self.reached = self.entries = self.waits = 0
         self.awake, self.batch, self.running = False, [], None
         self.over, self.providing = False, None  # a VM may be above its limit; the one whose pages are all brought in
+        self.foretold = False  # what is reclaimed for is known to be there
         self.next_harvest = config.harvest_interval
         self.slots = Slots(config.swap) if config.swap else None
         self.vms, self.leaves = {}, {}
@@ -128,25 +129,46 @@ class Oracle(Faults):
     def vm_bytes(self, pages):
         return pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64 + 2 * 128 * 6
 
-    def new_vm(self, name, pages, tag_base, further=0):
-        """`further`: frames that it needs at once beside its tables; where they cannot be had, nobody's pages go."""
+    def new_vm(self, name, pages, tag_base, first=0, reservation=0, later=0):
+        """`first`: frames that it takes beside its own tables; `later`: more, of its own and for tables of those. Where
+        they cannot be had, nobody's pages go."""
         length = self.vm_bytes(pages)
-        needed = -(-length // PAGE) + further + self.min
-        if self.memory.nr_free < needed + self.aside() and not self.could_free(needed):
-            raise Refused
-        fixed = self.take_fixed(length)
+        first += -(-length // PAGE)
         id = next(i for i in range(len(self.vms) + 1) if all(vm.id != i for vm in self.vms.values()))
         vm = Vm(id, name, pages, tag_base, self.reached)
-        vm.fixed = fixed
-        self.vms[name] = vm
+        if first + later > self.config.memory:
+            raise Refused
+        self.vms[name], vm.reservation = vm, reservation
+        fits = self.could_take(first)
+        vm.reservation = 0
+        fits = fits and (not later or self.could_take(first + later))
+        if fits:
+            try:
+                vm.fixed = self.take_fixed(length)
+            except Refused:
+                fits = False
+        if not fits:
+            del self.vms[name]
+            raise Refused
         return vm
+
+    def filling(self, pages):
+        """What a VM takes that is filled at once: with 2 MiB blocks that are there whatever its tables break."""
+        leaves, free = -(-pages // LEAF), self.memory.nr_free
+        kept = -(-self.vm_bytes(pages) // PAGE) + LEAF
+        blocks = max(0, self.memory.huge_blocks() - kept // LEAF)
+        blocks = min(blocks, max(0, free - kept - self.high - self.aside()) // LEAF, pages // LEAF)
+        tables = (
+            leaves + self.leaf_slab.frames_needed(leaves) + self.directories.frames_needed(-(-pages // (LEAF * 256)))
+        )
+        return pages + tables - blocks + 2
 
     def create_vm(self, name, pages, tag_base, *, limit=None, reservation=0, domain=0):
         self.promise(pages, reservation, limit)
         thick = self.config.provisioning == "thick"
         if thick and limit is not None and pages > limit:
             raise Refused
-        vm = self.new_vm(name, pages, tag_base, pages if thick else 0)
+        vm = self.new_vm(name, pages, tag_base, 0, reservation, self.filling(pages) if thick else 0)
         vm.reservation, vm.domain = reservation, domain
         self.set_limit(vm, limit)
         self.set_aside(vm)
@@ -168,9 +190,9 @@ class Oracle(Faults):
     def populate(self, vm):
         tables = (vm.pages // LEAF) * 33 // 32 + 3
         fits = self.memory.nr_free >= vm.pages + tables + self.high + self.aside(vm)
-        self.providing = vm
+        self.providing, self.foretold = vm, True
         enough = (fits or self.could_free(vm.pages + self.min, vm)) and self.bring_in(vm)
-        self.providing = None
+        self.providing, self.foretold = None, False
         return enough
 
     def bring_in(self, vm):
@@ -208,9 +230,8 @@ class Oracle(Faults):
 
     def clone(self, parent, name, tag_base):
         self.promise(parent.pages, parent.reservation, parent.limit)
-        pinned = sum(frame.pinned and frame.payer is parent for frame in self.frames.values())
-        further = pinned + self.directories.frames_needed(len(parent.directory))
-        vm = self.new_vm(name, parent.pages, tag_base, further)
+        first = self.directories.frames_needed(len(parent.directory))
+        vm = self.new_vm(name, parent.pages, tag_base, first, parent.reservation, self.pinned_of(parent))
         vm.reservation, vm.domain = parent.reservation, parent.domain
         self.set_limit(vm, parent.limit)
         self.now = parent.now
@@ -236,6 +257,16 @@ class Oracle(Faults):
         parent.now, vm.now = self.now, max(vm.now, self.now)
         self.arrive(parent, vm)
         return vm
+
+    def pinned_of(self, parent):
+        """Frames for copies of pinned pages, and of the leaves that have some."""
+        leaves = [
+            leaf
+            for leaf in parent.leaves.values()
+            if any(entry is not None and entry.present and entry.what.pinned for entry in leaf.entries)
+        ]
+        tables = len(leaves) + sum(leaf.huge for leaf in leaves) + self.leaf_slab.frames_needed(len(leaves))
+        return self.nr_pinned(parent) + tables
 
     def copy_pinned(self, parent, child):
         """The child gets copies at once of pages that are pinned; whether there was room."""

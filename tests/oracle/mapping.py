@@ -93,7 +93,7 @@ class Mapping:
     def set_limit(self, vm, limit):
         """Who can reach its limit has an order of its own, which begins with its coldest pages."""
         vm.limit = limit
-        if limit is None or limit >= vm.pages:
+        if limit is None or limit > vm.pages:
             for frame in self.frames.values():
                 frame.place = None if frame.payer is vm else frame.place
             vm.order = None

@@ -164,6 +164,13 @@ class Memory:
     def nr_free(self):
         return self.free.bit_count()
 
+    def huge_blocks(self):
+        """Free aligned blocks of 2 MiB, whatever they lie in."""
+        whole = self.free
+        for k in range(1, 10):
+            whole &= (whole >> (1 << (k - 1))) & self.aligned[k]
+        return whole.bit_count()
+
     def take(self, use, order=0):
         """The first frame of a block, or None."""
         whole = [self.free]
@@ -203,6 +210,10 @@ class Slab:
             self.numbers += range(self.end + self.per_frame - 1, self.end - 1, -1)
             self.end += self.per_frame
         return True
+
+    def room(self):
+        """Records there may be beside those there are."""
+        return self.most - (self.end - len(self.numbers))
 
     def most_frames(self, records):
         """What it comes to with so many records, and never less than now."""

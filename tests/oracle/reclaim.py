@@ -8,22 +8,27 @@ class Reclaim(Mapping):
     """Watermarks, the harvest of accessed marks, eviction to swap."""
 
     def could_free(self, frames, but=None):
-        """Would so many frames be free, beside what is set aside, if all went that may?"""
-        found, gone, dirty = self.memory.nr_free, 0, 0
+        """Would so many frames be free, beside what is set aside, whichever of those pages go first that may?"""
+        found, dirty, wasted, records = self.memory.nr_free, 0, 0, 0
+        slots = self.slots.slots - len(self.slots.taken) if self.slots else 0
         for vm in self.vms.values():
             mine = [frame for frame in self.frames.values() if frame.payer is vm and frame.ordered]
-            easy = (
-                sum(frame.backing is not None or self.is_value(frame.data) for frame in mine)
-                if vm is not self.providing
-                else 0
-            )
-            hard = len(mine) - easy if vm is not self.providing else 0
-            loose = max(0, vm.charged - vm.reservation)
-            gone += min(easy, loose)
-            dirty += min(hard, loose - min(easy, loose))
-        dirty = min(dirty, self.slots.slots - len(self.slots.taken) if self.slots else 0)
-        frames += self.aside(but, gone=True)
-        return found + gone + dirty >= frames + self.backings.frames_needed(gone + dirty)
+            if vm is self.providing:
+                mine = []
+            clean = sum(frame.backing is not None for frame in mine)
+            same = sum(frame.backing is None and self.is_value(frame.data) for frame in mine)
+            huge = {id(leaf) for frame in mine for leaf, _ in frame.sites if leaf.huge}
+            loose, hard = max(0, vm.charged - vm.reservation), len(mine) - clean - same
+            easy = min(clean + same, loose)
+            found += easy - min(len(huge), easy + min(hard, loose - easy))
+            dirty += min(hard, loose - easy)
+            wasted += min(hard, loose) - min(hard, loose - easy)
+            records += min(same, loose)
+        dirty = min(dirty, max(0, slots - wasted))
+        records += dirty
+        beyond = max(0, records - self.backings.room()) if self.backings.most is not None else 0
+        found += dirty - beyond - self.backings.frames_needed(records - beyond)
+        return found >= frames + self.aside(but, gone=True)
 
     def make_room(self, frames, now):
         """For an admission, on the background reclaimer's time: whether so many are free beside what is set aside."""
@@ -32,9 +37,15 @@ class Reclaim(Mapping):
         if not self.could_free(frames):
             return False
         caller, self.now = self.now, max(self.background, now)
+        self.foretold = True
         enough = self.direct(frames)
+        self.foretold = False
         self.now, self.background = caller, self.now
         return enough
+
+    def could_take(self, frames):
+        """Can so many be had for tables?"""
+        return self.memory.nr_free >= frames + self.min + self.aside() or self.could_free(frames + self.min)
 
     def keep_aside(self):
         """What is set aside is there, or can be had."""
@@ -43,10 +54,7 @@ class Reclaim(Mapping):
         return self.could_free(self.min) and self.direct(self.min)
 
     def may_take(self, vm, tables):
-        needed = tables + self.min
-        if self.memory.nr_free < needed + self.aside() and not self.could_free(needed):
-            return False
-        return self.secure(vm, 0, tables) == OK
+        return self.could_take(tables) and self.secure(vm, 0, tables) == OK
 
     def keep_limits(self):
         """Pages of VMs that were left more than their limit go."""
@@ -99,7 +107,7 @@ class Reclaim(Mapping):
             gone = self.shrink(max(missing, CLUSTER))
             self.count["reclaim_direct"] += gone
             more = self.aside(vm)
-            if not gone or (more > aside and frames + more >= self.memory.nr_free + missing):
+            if not gone or (not self.foretold and more > aside and frames + more >= self.memory.nr_free + missing):
                 enough = False
                 break
             aside = more

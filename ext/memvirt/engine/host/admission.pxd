@@ -4,9 +4,13 @@ from .engine cimport Engine
 from .vm cimport Vm
 
 
-# A VM without memory; one that never runs (a snapshot) has no translations and no place among the VMs. `further`: frames
-# that it will need at once, at least; where those cannot be had, nobody's pages go for the rest.
-cdef Vm new_vm(Engine engine, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs, uint64_t further)
+# A VM of this host that is not there yet; one that never runs (a snapshot) has no translations.
+cdef Vm new_vm(Engine engine, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs)
+
+# The host has the VM, without memory, or AdmissionError. `first`: frames that it takes beside its own tables before
+# anything is its own; `later`: others, of its own and for tables of those. Where these cannot be had, nobody's pages go.
+cdef int admit(Engine engine, Vm vm, uint64_t first, uint32_t reservation, uint64_t later) except -1
+
 # AdmissionError unless its reservation can be kept: by free frames, or frames that others can give back.
 cdef int set_aside(Engine engine, Vm vm) except -1
 # The VM gets this guest, whose tables are paid for even while a clone borrows them: it may need them at any moment.

@@ -1,8 +1,18 @@
 """How a host gets a VM, or refuses it.
 
 A VM costs metadata of fixed size at creation (its translations, its directory root, its guest model's tables), taken
-from host memory. A host that has no room for that refuses the VM with AdmissionError and is as it was before. Where it
-is known beforehand that memory will not do, no page goes.
+from host memory. A host that has no room for that refuses the VM with AdmissionError and is as it was before.
+
+A refusal changes nothing, not even who is resident: all that a VM needs at once is known from sizes, and asked for as one
+before the first page goes.
+
+    first       tables of the VM and of its guest; what its reservation sets aside; a clone's directory
+    later       thick provisioning: its pages, and tables for them. A clone: copies of pinned pages and of their leaves
+
+What can be had is foretold (see foresight), so a VM that was refused needlessly would be one that takes 2 MiB blocks
+which come free only as others' pages go. The exceptions, where others' pages have gone and the VM is refused all the
+same: a host with a compressed cache (what pages come to there is known only once they are in it, and to refuse for the
+worst case would refuse what nearly always fits); a store that fails on the way; and a signal that stops the call.
 
 What may fail comes first, and what fails, by an outcome or by an exception, leaves host and VMs as they were.
 """
@@ -13,22 +23,25 @@ from ..agenda cimport FIRST_BALLOON, FIRST_VM
 from ..guests.balloon cimport Balloon
 from ..guests.guest_disk cimport GuestDisk
 from ..guests.host_hardware cimport HostHardware
-from ..mapping.spaces cimport open_space
+from ..mapping.leaf cimport DIRECTORY_SHIFT
+from ..mapping.spaces cimport close_space, open_space
 from ..reclaim.fault cimport THICK
 from ..reclaim.populate cimport populate
 from ..splitmix cimport mix
-from ..types cimport MAX_VMS, OK, vmid_t
+from ..types cimport HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, MAX_ORDER, MAX_VMS, NONE16, OK, vmid_t
 from .ending cimport destroy_vm
-from .fixed cimport bytes_of_vm, frames_of, frames_of_guest, give_fixed, take_fixed
+from .fixed cimport bytes_of_vm, frames_of, frames_of_guest, take_fixed
+
+cdef enum:
+    LEAST_FLOOR = 2                 # frames that allocations leave where the min watermark is 0 (Reclaim._floor)
 
 
 cdef uint64_t draws_of(Vm vm) noexcept:
     return mix(vm.hits.tag_base)
 
 
-cdef Vm new_vm(Engine engine, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs, uint64_t further):
+cdef Vm new_vm(Engine engine, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs):
     cdef Vm vm = Vm.__new__(Vm)
-    cdef uint64_t bytes
     cdef vmid_t id = 0
     engine.gate.pass_by()                       # not in the middle of a call
     if runs and name in engine.vms:
@@ -39,30 +52,55 @@ cdef Vm new_vm(Engine engine, str name, uint32_t nr_pages, uint32_t nr_vpns, bin
             raise AdmissionError(f"a host has room for {MAX_VMS - 1} VMs")
     if nr_pages == 0 or nr_vpns < nr_pages or nr_vpns > <uint32_t>1 << 31:
         raise ConfigError(f"VM '{name}': {nr_pages} pages, {nr_vpns} virtual pages")
-    bytes = bytes_of_vm(nr_pages, nr_vpns, runs, engine.scanner)
-    further += frames_of(bytes)
-    if further > engine.frames.nr_frames or not engine.reclaim.could_take(<uint32_t>further):
-        engine.clock.interrupt.deliver()
-        raise AdmissionError(f"VM '{name}' needs {further} frames to begin with; {engine.frames.buddy.nr_free} are free, "
-                             f"and others cannot give back enough")
-    vm.fixed = take_fixed(engine.frames, engine.reclaim, engine.reached_ns, bytes, f"the tables of VM '{name}'")
     vm.id = id
     vm.name = name
     vm.nr_pages = nr_pages
     vm.nr_vpns = nr_vpns
     vm.frozen = not runs
-    vm.worker = Balloon(engine.clock, id)
-    try:
-        open_space(engine.mapping, id, nr_vpns if runs else 0, nr_pages)
-    except BaseException:
-        give_fixed(engine.frames, vm.fixed)
-        raise
-    _join(engine, vm)
-    if runs:
-        engine.vms[name] = vm
-    else:
-        engine.snapshots.append(vm)
+    vm.hits.tag_base = <uint32_t>mix(engine.seed * 1000003 + mix(engine.nr_created)) & 0x7FFFFFFF
     return vm
+
+
+cdef int admit(Engine engine, Vm vm, uint64_t first, uint32_t reservation, uint64_t later) except -1:
+    cdef uint64_t bytes = bytes_of_vm(vm.nr_pages, vm.nr_vpns, not vm.frozen, engine.scanner)
+    first += frames_of(bytes)
+    if first + later > engine.frames.nr_frames:
+        _refuse(engine, vm, first + later)
+    open_space(engine.mapping, vm.id, 0 if vm.frozen else vm.nr_vpns, vm.nr_pages)
+    try:
+        _foresee(engine, vm, first, reservation, later)
+        vm.fixed = take_fixed(engine.frames, engine.reclaim, engine.reached_ns, bytes, f"the tables of VM '{vm.name}'")
+    except BaseException:
+        close_space(engine.mapping, vm.id)
+        raise
+    vm.worker = Balloon(engine.clock, vm.id)
+    _join(engine, vm)
+    if vm.frozen:
+        engine.snapshots.append(vm)
+    else:
+        engine.vms[vm.name] = vm
+    return 0
+
+
+cdef int _foresee(Engine engine, Vm vm, uint64_t first, uint32_t reservation, uint64_t later) except -1:
+    """AdmissionError if what the VM takes cannot be had, beside what is set aside for others and for itself. `later` comes
+    to be its own, so nothing is set aside for that."""
+    cdef bint fits
+    engine.mapping.charges.reserve(vm.id, reservation)
+    fits = engine.reclaim.could_take(<uint32_t>first)
+    engine.mapping.charges.reserve(vm.id, 0)
+    if not fits:
+        _refuse(engine, vm, first, reservation)
+    if later and not engine.reclaim.could_take(<uint32_t>(first + later)):
+        _refuse(engine, vm, first + later)
+    return 0
+
+
+cdef int _refuse(Engine engine, Vm vm, uint64_t frames, uint32_t reservation=0) except -1:
+    engine.clock.interrupt.deliver()
+    beside = f", and {reservation} reserved pages cannot be set aside beside them" if reservation else ""
+    raise AdmissionError(f"VM '{vm.name}' needs {frames} frames to begin with{beside}; "
+                         f"{engine.frames.buddy.nr_free} are free, and others cannot give back enough")
 
 
 cdef int _join(Engine engine, Vm vm) except -1:
@@ -77,7 +115,6 @@ cdef int _join(Engine engine, Vm vm) except -1:
     vm.hits.writes = engine.mapping.tcache.view[vm.id].writes
     vm.hits.arena = engine.content.arena
     vm.hits.ids = engine.content.ids
-    vm.hits.tag_base = <uint32_t>mix(engine.seed * 1000003 + mix(engine.nr_created)) & 0x7FFFFFFF
     engine.nr_created += 1
     vm.alive = True
     vm.now_ns = engine.reached_ns
@@ -92,19 +129,28 @@ def create_vm(Engine engine not None, str name not None, uint32_t nr_pages, *, l
               domain=0, guest=None, nr_vpns=None, disk=None):
     """A VM of nr_pages pages. guest: None, or the options of Guest; nr_vpns: its virtual pages; disk: guest swap."""
     cdef bint thick = engine.faults.provisioning == THICK
-    cdef uint64_t further = nr_pages if thick else 0
+    cdef uint32_t addresses = nr_pages if guest is None else (nr_vpns or nr_pages)
+    cdef uint64_t first = 0
+    cdef HostHardware hardware
+    cdef Guest model = None
     cdef Vm vm
-    if limit is not None and further > limit:
+    if limit is not None and thick and nr_pages > limit:
         raise AdmissionError(f"VM '{name}' is provisioned thick and needs {nr_pages} frames; its limit is {limit}")
+    vm = new_vm(engine, name, nr_pages, addresses, True)
     if guest is not None:
-        further += frames_of_guest(nr_pages, nr_vpns or nr_pages)
-    vm = new_vm(engine, name, nr_pages, nr_pages if guest is None else (nr_vpns or nr_pages), True, further)
+        first = frames_of_guest(nr_pages, addresses)
+        if first > engine.frames.nr_frames:     # before this machine makes tables of that size
+            _refuse(engine, vm, first)
+        hardware = HostHardware(engine.faults, vm.id, engine.giving, None if disk is None else GuestDisk(disk))
+        model = Guest(hardware, addresses, nr_pages, seed=draws_of(vm), **guest)
+        first = frames_of(model.metadata_bytes() + hardware.metadata_bytes())
+    admit(engine, vm, first, reservation, _filling(engine, vm, first) if thick else 0)
     try:
         vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
         set_aside(engine, vm)
-        if guest is not None:
-            vm.hardware = HostHardware(engine.faults, vm.id, engine.giving, None if disk is None else GuestDisk(disk))
-            give_guest(engine, vm, Guest(vm.hardware, vm.nr_vpns, nr_pages, seed=draws_of(vm), **guest))
+        if model is not None:
+            vm.hardware = hardware
+            give_guest(engine, vm, model)
         if thick:
             _populate(engine, vm)
     except BaseException:
@@ -112,6 +158,22 @@ def create_vm(Engine engine not None, str name not None, uint32_t nr_pages, *, l
         raise
     engine.clock.interrupt.deliver()            # all is done: a signal came too late to stop it
     return vm
+
+
+cdef uint64_t _filling(Engine engine, Vm vm, uint64_t first) except? 0:
+    """Frames that all its pages take, and tables for them; none for 2 MiB blocks that are there now and will be then."""
+    cdef uint64_t leaves = (vm.nr_pages + LEAF_ENTRIES - 1) >> LEAF_SHIFT
+    cdef uint64_t directories = (vm.nr_pages + (<uint64_t>1 << DIRECTORY_SHIFT) - 1) >> DIRECTORY_SHIFT
+    cdef uint64_t tables = leaves + engine.mapping.leaves.records.frames_needed(<uint32_t>leaves)
+    cdef uint64_t free = engine.frames.buddy.nr_free, blocks = 0, kept
+    cdef int order
+    kept = first + frames_of(bytes_of_vm(vm.nr_pages, vm.nr_vpns, True, engine.scanner)) + LEAF_ENTRIES
+    for order in range(HUGE_ORDER, MAX_ORDER + 1):
+        blocks += <uint64_t>engine.frames.buddy.free_blocks(order) << (order - HUGE_ORDER)
+    blocks -= min(blocks, kept >> HUGE_ORDER)   # as many as tables of fixed size may break
+    kept += engine.frames.high_pages + engine.mapping.charges.aside(NONE16)
+    blocks = min(blocks, (free - min(free, kept)) >> HUGE_ORDER, vm.nr_pages >> LEAF_SHIFT)
+    return vm.nr_pages + tables - blocks + engine.mapping.leaves.pages.frames_needed(<uint32_t>directories) + LEAST_FLOOR
 
 
 cdef int _populate(Engine engine, Vm vm) except -1:

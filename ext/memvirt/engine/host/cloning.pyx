@@ -23,7 +23,7 @@ from ..mapping.mapping cimport Mapping
 from ..mapping.spaces cimport clear_space, set_limit
 from ..memory.frames cimport FRAME_GUEST, FRAME_PINNED
 from ..types cimport AGAIN, LEAF_ENTRIES, NO_FRAME, NONE, OK, gfn_t, hfn_t, uint32_t, uint64_t
-from .admission cimport draws_of, give_guest, new_vm, set_aside, undo_vm
+from .admission cimport admit, draws_of, give_guest, new_vm, set_aside, undo_vm
 from .fixed cimport frames_of
 from .vm cimport Vm
 
@@ -35,7 +35,9 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, bint
     cdef Mapping mapping = engine.mapping
     cdef Vm vm
     engine.own(parent)
-    vm = new_vm(engine, name, parent.nr_pages, parent.nr_vpns, runs, _frames_at_once(engine, parent))
+    vm = new_vm(engine, name, parent.nr_pages, parent.nr_vpns, runs)
+    admit(engine, vm, _frames_at_once(engine, parent), mapping.charges.of[parent.id].reservation if runs else 0,
+          _frames_of_pinned(engine, parent))
     mapping.charges.of[vm.id].shares = mapping.charges.of[parent.id].shares
     mapping.charges.of[vm.id].domain = mapping.charges.of[parent.id].domain
     if runs:                                # a snapshot is promised nothing
@@ -70,14 +72,29 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, bint
 
 
 cdef uint64_t _frames_at_once(Engine engine, Vm parent) except? 0:
-    """Frames that a clone needs at once, beside its tables of fixed size: its guest's, its directory, pinned pages."""
+    """Frames that a clone needs at once, beside its tables of fixed size: its guest's, its directory."""
     cdef uint32_t i, pages = 0
-    cdef uint64_t frames = engine.mapping.charges.of[parent.id].pinned
+    cdef uint64_t frames = 0
     for i in range(engine.mapping.leaves.directory[parent.id].nr_roots):
         pages += engine.mapping.leaves.directory[parent.id].root[i] != NONE
     if parent.guest is not None:
-        frames += frames_of(parent.guest.metadata_bytes() + parent.hardware.metadata_bytes())
+        frames = frames_of(parent.guest.metadata_bytes() + parent.hardware.metadata_bytes())
     return frames + engine.mapping.leaves.pages.frames_needed(pages)
+
+
+cdef uint64_t _frames_of_pinned(Engine engine, Vm parent) except? 0:
+    """And for copies of its parent's pinned pages and of the leaves that have some."""
+    cdef uint64_t frames = engine.mapping.charges.of[parent.id].pinned, pinned = frames
+    cdef uint32_t gfn = 0, index, leaves = 0
+    cdef Look at
+    while gfn < engine.mapping.leaves.directory[parent.id].nr_pages and pinned:
+        for index in range(LEAF_ENTRIES if engine.mapping.leaves.look(parent.id, gfn, &at) else 0):
+            if engine.faults.is_pinned(engine.mapping.leaves.entry(at.leaf, index)):
+                frames += 1 + (at.leaf.entries == NULL)
+                leaves += 1
+                break
+        gfn += LEAF_ENTRIES
+    return frames + engine.mapping.leaves.records.frames_needed(leaves)
 
 
 # ---- going back to a snapshot

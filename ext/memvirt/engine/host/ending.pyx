@@ -35,10 +35,12 @@ cpdef object destroy_vm(Engine engine, Vm vm):
 
 
 cdef int _keep_counts(Engine engine, Vm vm) except -1:
-    """The VM's guest goes; what it counted stays."""
+    """The VM's guest goes; what it counted stays, and so does what only others count."""
     if vm.guest is not None:
-        counts = engine.ended or {}
-        engine.ended = {name: counts.get(name, 0) + count for name, count in vm.guest.counters().items()}
+        counts = dict(engine.ended or {})
+        for name, count in vm.guest.counters().items():
+            counts[name] = counts.get(name, 0) + count
+        engine.ended = counts
     return 0
 
 

@@ -43,7 +43,7 @@ cdef int map_zeros(Mapping mapping, leaf_t id, uint32_t index, hfn_t zeros) exce
 cdef int set_limit(Mapping mapping, vmid_t vm, uint32_t pages) except -1:
     """Who can reach its limit is served by an order of its own; see Recency."""
     cdef uint32_t nr_pages = mapping.leaves.directory[vm].nr_pages
-    if pages < nr_pages:
+    if pages <= nr_pages:           # at one of all its pages, too: what a family shares is charged to one of it
         mapping.recency.begin(vm, nr_pages, pages)
     else:
         mapping.recency.end(vm)

@@ -16,11 +16,13 @@ cdef int populate(Faults faults, vmid_t vm) except -1 nogil:
     cdef uint64_t tables = (pages >> LEAF_SHIFT) * 33 / 32 + 3
     cdef bint fits = faults.frames.buddy.nr_free >= pages + tables + faults.frames.high_pages + faults.charges.aside(vm)
     faults.charges.providing = vm
+    faults.reclaim.foretold = True
     try:
         if fits or faults.reclaim.could_free(pages + faults.frames.min_pages, vm):
             outcome = _populate(faults, vm)
     finally:
         faults.charges.providing = NONE16
+        faults.reclaim.foretold = False
     return outcome
 
 

@@ -39,6 +39,7 @@ cdef class Reclaim(Actor):
     cdef bint for_limit                         # because its limit is so low, and not because they are cold
     cdef readonly bint ease_pool                # the pool bears its share before it is full
     cdef uint64_t swap_ins_seen                 # swap_pages_in when the pool was last eased
+    cdef bint foretold                          # what is reclaimed for is known to be there
 
     # OK: guest_frames + table_frames frames can be taken now. AGAIN: they can, and entries may have changed on the way.
     # Else NO_FRAME or LIMITED. The only step of a fault that reclaims.

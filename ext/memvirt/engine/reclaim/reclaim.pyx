@@ -142,8 +142,9 @@ cdef class Reclaim(Actor):
             missing = frames + aside - self.frames.buddy.nr_free
             freed = self.shrink(max(missing, <uint32_t>CLUSTER))
             self.meter.ev.reclaim_direct += freed
-            # A slot that a page goes to is one less to lend frames against: that leads nowhere.
-            if freed == 0 or (self.charges.aside(vm) > aside
+            # A slot that a page goes to is one less to lend frames against: that leads nowhere, unless it is known that
+            # pages follow which need none.
+            if freed == 0 or (not self.foretold and self.charges.aside(vm) > aside
                               and frames + self.charges.aside(vm) >= self.frames.buddy.nr_free + missing):
                 outcome = NO_FRAME
                 break
@@ -162,7 +163,11 @@ cdef class Reclaim(Actor):
         if not self.could_free(frames, NONE16):
             return NO_FRAME
         self.clock.now = max(self.now_ns, now)
-        outcome = self._direct(NONE16, <uint32_t>frames)
+        self.foretold = True
+        try:
+            outcome = self._direct(NONE16, <uint32_t>frames)
+        finally:
+            self.foretold = False
         self.now_ns = self.clock.now
         self.clock.now = caller
         return outcome
