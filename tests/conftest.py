@@ -13,11 +13,11 @@ from helpers import program
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 # Their counts are of whole processes, and a sanitizer is a part of each.
-COUNTING = {"test_comparison", "test_undo", "test_userfault", "test_validate", "test_trace_capture"}
+COUNTING = {"test_comparison", "test_killed", "test_undo", "test_userfault", "test_validate", "test_trace_capture"}
 
 # They change settings of the kernel that its processes share, or count what it does by them: one at a time.
 LEADING = {
-    "test_calibrate", "test_comparison", "test_ksm_kernel", "test_pricing", "test_swap_kernel", "test_undo",
+    "test_calibrate", "test_comparison", "test_killed", "test_ksm_kernel", "test_pricing", "test_swap_kernel", "test_undo",
     "test_userfault", "test_validate",
 }  # fmt: skip
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")

@@ -202,7 +202,7 @@ def test_each_column_and_seed_has_its_answer_and_the_folder_says_it(shop, tmp_pa
     text = terminal.text(records, 120, told.shown, remarks=terminal.opened(tmp_path / "r")[2])
     assert "web.vms" in text and "21 web VMs meet gold.p99=1.05" in " ".join(text.split())
     (run,) = read_runs([tmp_path / "r"])
-    assert learned(run)[0] == sentence
+    assert learned(run)[0][0] == sentence
 
 
 def test_an_interrupted_search_goes_on_without_running_a_cell_twice(shop, tmp_path):

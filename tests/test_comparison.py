@@ -10,7 +10,7 @@ import pytest
 
 import memvirt
 from memvirt.backends import comparison
-from memvirt.backends.linux import counting, swap
+from memvirt.backends.linux import counting, limits
 from memvirt.backends.rows import Row, skipped
 from memvirt.cli import main
 from memvirt.errors import ConfigError, FolderError
@@ -86,7 +86,7 @@ def test_a_reason_covers_what_it_says_and_no_more():
 def test_under_a_limit_the_kernel_s_own_order_must_be_close():
     def rows(**faults):
         found = {name: {"faults": count} for name, count in faults.items()}
-        return {row.what: row for row in swap._beside("m", "faults", "faults", (0.05, 0.2), {"faults": 100}, found)}
+        return {row.what: row for row in limits.beside("m", "faults", "faults", (0.05, 0.2), {"faults": 100}, found)}
 
     apart = rows(clock=85, lru=79, twolist=104)
     assert [row.failed for row in apart.values()] == [False, True, False]
@@ -97,14 +97,14 @@ def test_under_a_limit_the_kernel_s_own_order_must_be_close():
 def test_pages_that_leave_may_be_two_batches_apart():
     def failed(engine, kernel):
         found = {"twolist": {"evicted": engine}}
-        (row,) = swap._beside("m", "pages evicted", "evicted", (0.1, 0.2), {"evicted": kernel}, found)
+        (row,) = limits.beside("m", "pages evicted", "evicted", (0.1, 0.2), {"evicted": kernel}, found)
         return row.failed
 
     assert not failed(336, 400) and failed(335, 400) and not failed(9001, 10_000) and failed(8999, 10_000)
 
 
 def test_a_difference_that_is_known_is_known_to_the_page(monkeypatch):
-    rows = {row.what: row for row in counting.first_touch(64, 0)}
+    rows = {row.what: row for row in counting.MECHANISMS["first touch"](256, 0)}
     held = rows["pages held after reads"]
     assert held.verdict == "differs" and not held.failed and round(held.covered * held.kernel) == held.difference == 32
 

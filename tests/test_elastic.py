@@ -32,8 +32,8 @@ def per_gib(vm, pages, ns):
     return vm.counters()[pages] * PAGE / 2**30 / (vm.counters()[ns] / 1e9)
 
 
-# The rates of hyperalloc-bench that its costs were not made from: what is touched, where 2 MiB are freed at once by
-# whoever gave them. A band of a factor of 1.5 for each, said before; and of 2 for the two ratios of the abstract.
+# The rates of hyperalloc-bench of what is touched: its costs have one number for freeing 2 MiB, whoever gave them, so those
+# of the three ways that give blocks were not put in. Each is held to a factor of 1.5, the abstract's two ratios to one of 2.
 PUBLISHED = {"balloon": 0.9515, "balloon-huge": 136.2, "virtio-mem": 34.50, "hyperalloc": 344.8}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memvirt.backends import validate
-from memvirt.backends.linux import areas, groups, kernel, ksm, swap
+from memvirt.backends.linux import areas, groups, kernel, ksm, loads, ways
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.undo import Changes
 from memvirt.errors import ConfigError
@@ -149,17 +149,17 @@ def test_pages_of_one_word_are_left_out_where_they_would_reach_no_device():
     rows[1] = 7
     rows[2, 4095] = 1
     rows[3].view("<u8")[:] = np.arange(512)
-    assert swap.plain_pages(Corpus.of([("all", rows[1:])], ["test"])).tolist() == [2, 3]
+    assert loads.plain_pages(Corpus.of([("all", rows[1:])], ["test"])).tolist() == [2, 3]
 
 
 # ---- this machine
 
 
-def story(name):
+def story(name, pages=PAGES):
     if os.geteuid():
         pytest.skip("needs root: turns on swap of its own")
     try:
-        rows = list(validate.run([name], validate.Scale(8 * PAGES, 1)))
+        rows = list(validate.run([name], validate.Scale(8 * pages, 1)))
     except ConfigError as busy:
         pytest.skip(str(busy))
     if rows[-1].what in ("all of it", "the rest"):
@@ -170,14 +170,14 @@ def story(name):
 
 
 def test_zram_holds_what_the_engine_s_pool_holds():
-    rows = story("zram: lz4")
+    rows = story("zram: lz4", PAGES * ways.SHARE)
     for what in ("pages compressed", "faults of reading all back", "pages read back equal"):
         assert rows[what].verdict == "exact" and rows[what].kernel > PAGES // 2
     assert rows["bytes of them"].verdict in ("exact", "within")
 
 
 def test_zswap_takes_and_gives_what_the_engine_s_cache_does():
-    rows = story("zswap")
+    rows = story("zswap", PAGES * ways.SHARE)
     for what in ("faults of reading all back", "pages read back equal"):
         assert rows[what].verdict == "exact" and rows[what].kernel == PAGES
 

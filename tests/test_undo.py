@@ -1,13 +1,11 @@
 """A machine is left as it was found: at the end of a run, after an error, after Ctrl-C, and by `restore` after a kill.
 
-Most of it is tested on files that stand for settings. The last tests change this machine: they need root, and kill runs at
-the n-th change, before and after it is made. MEMVIRT_KILLS says how many of those moments are tried (20 in a longer run).
+It is tested on files that stand for settings; test_killed changes this machine.
 """
 
 import errno
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -16,13 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from memvirt.backends.linux import kernel, undo
+from memvirt.backends.linux import undo
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.undo import Changes
 from memvirt.cli import main
 from memvirt.errors import ConfigError, Stopped
-
-KILLS = int(os.environ.get("MEMVIRT_KILLS", "3"))
 
 
 @pytest.fixture
@@ -280,104 +276,3 @@ def test_the_guard_of_the_benchmarks_undoes_by_itself_after_a_kill(place):
     while texts(place)[0] != "a":
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-# ---- this machine
-
-
-SETTINGS = [
-    *(Path("/sys/kernel/mm/ksm") / name for name in (
-        "run", "pages_to_scan", "sleep_millisecs", "smart_scan", "use_zero_pages", "max_page_sharing", "advisor_mode",
-        "stable_node_chains_prune_millisecs", "pages_shared", "pages_sharing",
-    )),
-    *(Path("/sys/module/zswap/parameters") / name for name in ("enabled", "compressor", "max_pool_percent")),
-    Path("/proc/sys/vm/page-cluster"), Path("/proc/swaps"),
-]  # fmt: skip
-
-
-def machine():
-    """All of this machine that a run may change."""
-    from memvirt.environment import swap_folder
-
-    found = {str(path): path.read_text() for path in SETTINGS if path.exists()}
-    found["zram"] = sorted(path.name for path in Path("/sys/block").glob("zram*"))
-    found["files"] = sorted(path.name for path in swap_folder().glob("memvirt-area-*"))
-    found["groups"] = sorted(
-        str(path) for parent in ("memory", ".") for path in Path("/sys/fs/cgroup", parent).glob("memvirt-*")
-    )
-    return found
-
-
-# The run is killed at its n-th moment: each change of the list, and each change of the machine, is one.
-RUN = """
-import os, pathlib, signal, sys
-from memvirt.backends.linux import kernel, undo
-moment, names = int(sys.argv[1]), sys.argv[2:]
-passed = 0
-def counted(plain):
-    def call(*arguments, **named):
-        global passed
-        for when in (0, 1):
-            passed += 1
-            if passed == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if when == 0:
-                result = plain(*arguments, **named)
-        return result
-    return call
-undo._save, undo.write, undo.insist = counted(undo._save), counted(undo.write), counted(undo.insist)
-kernel.swap_on = counted(kernel.swap_on)
-pathlib.Path.mkdir = counted(pathlib.Path.mkdir)
-from memvirt.backends import validate
-for name in names:
-    for row in validate.run([name], validate.Scale(8 * 256, 0)):
-        print(row.verdict, row.reason, flush=True)
-print("moments", passed)
-"""
-
-
-def test_a_killed_run_is_undone_by_restore(monkeypatch):
-    """At random moments, on this machine: sysfs, swap areas, zram devices, groups and files are as they were before."""
-    if os.geteuid():
-        pytest.skip("needs root: changes settings of this machine")
-    names = ["ksm: alike with uniform writes", "zram: lz4", "zswap", "zram: zipf at 75 % resident"]
-    try:
-        undo.restore()
-    except ConfigError as busy:
-        pytest.skip(str(busy))
-    before = machine()
-    whole = subprocess.run([sys.executable, "-c", RUN, "0", *names], capture_output=True, text=True, timeout=120)
-    if "another run" in whole.stderr:
-        pytest.skip("another run is at work")
-    assert whole.returncode == 0, whole.stderr
-    assert machine() == before
-    moments = int(whole.stdout.split()[-1])
-    if moments < 20:
-        pytest.skip(f"this machine lacks what would be changed: {whole.stdout}")
-    changed = False
-    for moment in random.sample(range(2, moments), KILLS):
-        words = [sys.executable, "-c", RUN, str(moment), *names]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-        assert done.returncode == -signal.SIGKILL, (moment, done.stderr)
-        changed = changed or machine() != before
-        _, problems = undo.restore()
-        assert not problems and machine() == before, moment
-    assert changed or KILLS < 3
-
-
-def test_an_interrupted_run_is_undone_by_itself():
-    """Ctrl-C in the middle of the program itself: exit code 130, and all is as it was."""
-    if os.geteuid():
-        pytest.skip("needs root: changes settings of this machine")
-    before = machine()
-    words = [sys.executable, "-m", "memvirt", "validate", "--only", "ksm", "--memory", "16MiB"]
-    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not undo.state_file().exists() and run.poll() is None:
-        time.sleep(0.01)
-    run.send_signal(signal.SIGINT)
-    out, err = run.communicate(timeout=60)
-    if run.returncode in (0, 2):
-        pytest.skip(f"nothing was changed here: {out or err}")
-    assert run.returncode == 130 and "interrupted" in err
-    assert machine() == before and not undo.state_file().exists()
-    assert kernel.setting(Path("/proc/swaps"))

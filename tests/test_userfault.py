@@ -16,11 +16,11 @@ import pytest
 
 from memvirt import Host
 from memvirt.backends import validate
-from memvirt.backends.linux import governing, userfault
+from memvirt.backends.linux import governing, userfault, ways
 from memvirt.backends.linux.governed import STATE_BACKED, STATE_PRESENT, STATE_WHERE, STATE_WRITABLE, Window, states
 from memvirt.backends.linux.kernel import Missing
+from memvirt.backends.linux.loads import plain_pages
 from memvirt.backends.linux.pair import contents
-from memvirt.backends.linux.swap import plain_pages
 from memvirt.backends.linux.userfault import READ_BACK, Governed
 from memvirt.experiment.expected import tag_of, word_of
 from memvirt.workloads.base import FILL, READ, WRITE
@@ -148,13 +148,13 @@ def test_states_are_what_the_engine_holds():
 @pytest.mark.parametrize("name", governing.MECHANISMS)
 @pytest.mark.parametrize("seed", [3, 8])
 def test_the_kernel_s_events_are_the_engine_s_faults(name, seed):
-    rows = list(validate.run([name], validate.Scale(8 * 640, seed)))
+    rows = list(validate.run([name], validate.Scale(8 * 256 * governing.PART * ways.SHARE, seed)))
     if rows[-1].what == "all of it":
         pytest.skip(rows[-1].reason)
     assert [row for row in rows if row.verdict != "exact"] == []
     found = {row.what: row.kernel for row in rows}
     stores = found["events on stores to protected pages"]
-    assert found["events on pages that are absent"] >= 320
+    assert found["events on pages that are absent"] >= 250
     assert stores > 50 if "sharing" in name or "clones" in name else stores == 0, (
         "what came back for one VM is writable"
     )

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from memvirt.backends import comparison, table, validate
-from memvirt.backends.linux import counting, kernel, ksm
+from memvirt.backends.linux import counting, kernel, ksm, ways
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.memory import Memory
 from memvirt.backends.linux.pair import Pair
@@ -27,8 +27,8 @@ from memvirt.cli import main
 from memvirt.errors import ConfigError
 from memvirt.experiment.expected import tag_of, word_of
 
-PAGES = 1536
-SCALE = validate.Scale(8 * PAGES, 3)
+PAGES = 1536  # of a way
+SCALE = validate.Scale(8 * PAGES * ways.SHARE, 3)
 
 
 @pytest.fixture(autouse=True)
@@ -99,10 +99,10 @@ def test_released_pages_are_given_again(name):
 def test_an_engine_that_counts_otherwise_is_found(monkeypatch):
     """Rows that could only say "exact" would be worth nothing."""
     monkeypatch.setattr(Pair, "faults", lambda pair: pair.host.counters()["fault_zero"] // 2)
-    rows = list(counting.first_touch(64, 0))
-    assert rows[0].verdict == "differs" and rows[0].failed and rows[0].difference == -16
+    rows = list(counting.MECHANISMS["first touch"](256, 0))
+    assert rows[0].verdict == "differs" and rows[0].failed and rows[0].difference == -16 and rows[0].ways == 6
     monkeypatch.setattr(Pair, "unequal", lambda pair, twins=(): 1)
-    assert list(counting.first_touch(64, 0))[-1].failed
+    assert list(counting.MECHANISMS["first touch"](256, 0))[-1].failed
 
 
 # ---- rows
@@ -271,7 +271,7 @@ def test_the_command_prints_rows(memvirt):
     rows = json.loads(out)
     assert code == 0 and "[1/4] first touch" in err
     keys = ["mechanism", "what", "engine", "kernel", "difference", "tolerance", "verdict"]
-    assert all(list(row) == [*keys[:2], "unit", *keys[2:], "covered", "reason"] for row in rows)
+    assert all(list(row) == [*keys[:2], "unit", "ways", *keys[2:], "covered", "reason"] for row in rows)
     assert {row["mechanism"].split(":")[0] for row in rows} == {"first touch", "release"}
     code, out, _ = memvirt("validate", "--only", "first", "--memory", "8MiB")
     assert code == 0 and "maps its one zero page" in out and " rows " in out.splitlines()[-1]

@@ -19,7 +19,8 @@ from memvirt.backends.rows import Row
 from memvirt.errors import ConfigError, FolderError
 
 FORMAT = "memvirt-validate"
-SCHEMA = 2
+SCHEMA = 3
+# 3 - in how many ways a row was measured; the trace that was replayed.
 # 2 - how far apart the reason of a row lets its numbers be; the mechanisms asked for; the name of the format.
 # 1 - first version.
 FILE = "validate.json"
@@ -35,6 +36,7 @@ class Comparison:
     asked: tuple[str, ...]  # mechanisms
     seed: int
     pages: int  # that engine and processes took together, about
+    trace: str  # name and hash of the trace that the grid replayed; "" if none
     versions: dict[str, str]
     commit: str
     environment: dict[str, Any]
@@ -46,7 +48,7 @@ class Comparison:
         return [name for name in self.asked if name not in told]
 
 
-def made(rows: list[Row], asked: list[str], seed: int, pages: int) -> Comparison:
+def made(rows: list[Row], asked: list[str], seed: int, pages: int, trace: str = "") -> Comparison:
     """A comparison that this memvirt has made on this machine."""
     from memvirt.environment import collect, source_commit
     from memvirt.versions import versions
@@ -56,6 +58,7 @@ def made(rows: list[Row], asked: list[str], seed: int, pages: int) -> Comparison
         asked=tuple(asked),
         seed=seed,
         pages=pages,
+        trace=trace,
         versions=versions(),
         commit=source_commit(),
         environment=collect(),
@@ -77,13 +80,14 @@ def loads(text: str, source: str) -> Comparison:
         read = Comparison(
             rows=tuple(_row(entry) for entry in found["rows"]),
             asked=tuple(found["asked"]),
-            **{name: found[name] for name in ("seed", "pages", "versions", "commit", "environment")},
+            **{name: found[name] for name in ("seed", "pages", "trace", "versions", "commit", "environment")},
         )
         kinds = (
             (read.seed, int),
             (read.pages, int),
             (read.versions, dict),
             (read.commit, str),
+            (read.trace, str),
             (read.environment, dict),
         )
         if not all(isinstance(value, kind) for value, kind in kinds) or not all(
@@ -96,10 +100,11 @@ def loads(text: str, source: str) -> Comparison:
 
 
 def _row(entry: dict[str, Any]) -> Row:
-    names = ("mechanism", "what", "engine", "kernel", "tolerance", "covered", "unit", "reason")
+    names = ("mechanism", "what", "engine", "kernel", "tolerance", "covered", "unit", "reason", "ways")
     row = Row(**{name: entry[name] for name in names}, apart=entry["difference"])
     texts, shares = (row.mechanism, row.what, row.unit, row.reason), (row.tolerance, row.covered)
     counts = [number for number in (row.engine, row.kernel, row.apart) if number is not None]
+    counts.append(row.ways)
     kinds = ((texts, str), (shares, float | int), (counts, int))
     if (
         not all(isinstance(value, kind) for values, kind in kinds for value in values)

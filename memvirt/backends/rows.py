@@ -22,7 +22,7 @@ VERDICTS = (EXACT, WITHIN, DIFFERS, SKIPPED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One number on both sides. `apart`: the difference where it is another than that of the two numbers, such as the
-    largest of a series whose last value they are."""
+    largest of a series whose last value they are. `ways`: it was measured in so many, and they are furthest apart in this."""
 
     mechanism: str
     what: str
@@ -33,6 +33,7 @@ class Row:
     apart: int | None = None
     covered: float = 0.0  # of the kernel's number: how far apart the reason lets the two be
     reason: str = ""
+    ways: int = 1
 
     @property
     def difference(self) -> int | None:
@@ -66,6 +67,7 @@ class Row:
             "mechanism": self.mechanism,
             "what": self.what,
             "unit": self.unit,
+            "ways": self.ways,
             "engine": self.engine,
             "kernel": self.kernel,
             "difference": self.difference,

@@ -12,7 +12,8 @@ HEADS = ("", "engine", "kernel", "difference", "tolerance", "verdict")
 
 
 def text(rows: Sequence[Row], width: int) -> str:
-    """A table for each mechanism, with what is known of differences below it; then how many rows have which verdict."""
+    """A table for each mechanism, with what is known of differences below it; then how many rows have which verdict. ×6: in
+    the one of six ways in which the two sides are furthest apart."""
     lines_of = [cells(row) for row in rows]
     widths = [max(len(line[column]) for line in [HEADS, *lines_of]) for column in range(len(HEADS))]
     left = iter(lines_of)
@@ -49,7 +50,8 @@ def cells(row: Row) -> tuple[str, ...]:
     engine, kernel, difference = ("–" if number is None else f"{number:,}" for number in numbers)
     tolerance = "–" if row.verdict == SKIPPED else f"±{row.tolerance * 100:g} %" if row.tolerance else "equal"
     unit = f", {row.unit}" if row.unit else ""
-    return f"  {row.what}{unit}", engine, kernel, difference, tolerance, row.verdict + ("*" if row.reason else "")
+    ways = f" ×{row.ways}" if row.ways > 1 else ""
+    return f"  {row.what}{unit}{ways}", engine, kernel, difference, tolerance, row.verdict + ("*" if row.reason else "")
 
 
 def _line(told: Sequence[str], widths: Sequence[int]) -> str:

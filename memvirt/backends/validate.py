@@ -12,31 +12,42 @@ from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
-from memvirt.backends.linux import counting, governing, ksm, pricing, swap
+from memvirt.backends.linux import counting, governing, grid, ksm, limits, pressure, pricing, swap
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.tenant import TenantError
 from memvirt.backends.linux.undo import Changes
 from memvirt.backends.rows import Row, skipped
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, CorpusError
+from memvirt.inputs.traces.trace import content_sha256
 from memvirt.units import PAGE_SIZE, suggest
 
 LEAST_PAGES = 1024
 ANYONE = ChainMap(pricing.ANYONE, governing.MECHANISMS, counting.MECHANISMS)  # it goes through the last one first
-CHANGING = {**ksm.MECHANISMS, **swap.MECHANISMS, **pricing.MECHANISMS, **swap.LONG}  # this machine's settings
+LONG = {"grid": grid.grid}  # takes minutes, and may be given a trace
+CHANGING = {  # this machine's settings
+    **ksm.MECHANISMS,
+    **swap.MECHANISMS,
+    **limits.MECHANISMS,
+    **pressure.MECHANISMS,
+    **pricing.MECHANISMS,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is compared. `pages`: what processes and engine take together, about; a VM has an eighth."""
+    """How much is compared. `pages`: what processes and engine take together, about; a VM has an eighth. `trace`: whose
+    accesses the grid has instead of those that it generates."""
 
     pages: int
     seed: int
+    trace: Path | None = None
 
 
 def mechanisms() -> list[str]:
     """Names of what can be compared."""
-    return [*ANYONE, *CHANGING]
+    return [*ANYONE, *CHANGING, *LONG]
 
 
 def chosen(names: list[str], full: bool = False) -> list[str]:
@@ -49,7 +60,17 @@ def chosen(names: list[str], full: bool = False) -> list[str]:
         if not meant:
             raise ConfigError(f"no mechanism is called '{name}'{suggest(name, known)} (known: {'; '.join(known)})")
         found += [each for each in meant if each not in found]
-    return found or [name for name in known if full or name not in swap.LONG]
+    return found or [name for name in known if full or name not in LONG]
+
+
+def replayed(trace: Path, names: list[str]) -> str:
+    """The trace's name and hash; ConfigError where no mechanism that is asked for replays one, or it cannot be read."""
+    if not any(name in LONG for name in names):
+        raise ConfigError(f"a trace is replayed by '{', '.join(LONG)}' alone: add it to --only, or say --full")
+    try:
+        return f"{trace.name}, sha256 {content_sha256(trace)}"
+    except CorpusError as error:
+        raise ConfigError(str(error)) from error
 
 
 def run(names: list[str], scale: Scale, begun: Callable[[str, int, int], None] | None = None) -> Iterator[Row]:
@@ -76,6 +97,8 @@ def _rows(name: str, scale: Scale, changes: Changes | str) -> Iterator[Row]:
             yield row
     except (Missing, TenantError) as reason:
         yield skipped(name, what, str(reason))
+    except OSError as error:
+        yield skipped(name, what, f"this kernel refuses a call: {error}")
     except MemoryError:
         yield skipped(name, what, f"{scale.pages * PAGE_SIZE >> 20} MiB are more than there is")
 
@@ -87,4 +110,7 @@ def _counted(name: str, scale: Scale, changes: Changes | str) -> Iterator[Row]:
         raise Missing(changes)
     else:
         with changes.apart():
-            yield from CHANGING[name](changes, scale.pages // 8, scale.seed)
+            if name in LONG:
+                yield from LONG[name](changes, scale.pages // 8, scale.seed, scale.trace)
+            else:
+                yield from CHANGING[name](changes, scale.pages // 8, scale.seed)

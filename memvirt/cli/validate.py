@@ -19,8 +19,12 @@ def validate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of contents and accesses.")] = 0,
     full: Annotated[
         bool,
-        typer.Option("--full", help="Four times as much memory, and the grid of loads."),
+        typer.Option("--full", help="Twice as much memory, and the grid of loads."),
     ] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The grid replays this trace in place of the loads that it generates."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -39,13 +43,17 @@ def validate(
     machine lacks, each with its reason. Settings that are changed are put back at the end; after a kill, by 'memvirt
     restore'.
 
+    What must be exact is counted in six ways, three mixes of contents by two orders of pages; the row is that of the way in
+    which the two sides are furthest apart. The grid (--full, or --only grid) has five loads with 90, 75, 50 and 25 % of
+    their pages resident, over zram, zswap and a swap file, beside every replacement order.
+
     Exit code 4 when a row fails: its numbers are further apart than its tolerance, and it states no reason, or they are
     further apart than the reason covers (--json: covered, a share of the kernel's number). Under a memory limit the order
     twolist must be within its tolerance; any other may be apart by 50 % in faults and 60 % in pages that leave.
     """
     from memvirt.backends import comparison, table
 
-    found = list(comparison.read(read).rows) if read is not None else _run(memory, only, seed, full, out)
+    found = list(comparison.read(read).rows) if read is not None else _run(memory, only, seed, full, trace, out)
     if as_json:
         print_json([row.as_dict() for row in found])
     else:
@@ -54,17 +62,18 @@ def validate(
         raise typer.Exit(4)
 
 
-def _run(memory: str, only: str, seed: int, full: bool, out: Path | None) -> "list[Row]":
+def _run(memory: str, only: str, seed: int, full: bool, trace: Path | None, out: Path | None) -> "list[Row]":
     from memvirt.backends import comparison
     from memvirt.backends import validate as compared
     from memvirt.errors import ConfigError
     from memvirt.results.record import write_atomically
     from memvirt.units import parse_pages
 
-    pages = parse_pages(memory) * (4 if full else 1)
+    pages = parse_pages(memory) * (2 if full else 1)
     if pages < compared.LEAST_PAGES:
         raise ConfigError(f"memory: {memory} is too little to compare anything; the least is 4MiB")
     names = compared.chosen([name.strip() for name in only.split(",") if name.strip()], full)
+    replayed = "" if trace is None else compared.replayed(trace, names)
     file = None if out is None else comparison.place(out)
     found: list[Row] = []
     finished = 0
@@ -75,12 +84,12 @@ def _run(memory: str, only: str, seed: int, full: bool, out: Path | None) -> "li
         say(f"[{number:{len(str(total))}}/{total}] {name}")
 
     try:
-        for row in compared.run(names, compared.Scale(pages, seed), begun):
+        for row in compared.run(names, compared.Scale(pages, seed, trace), begun):
             found.append(row)
         finished = len(found)
     finally:  # interrupted: the mechanisms that were finished are kept
         if file is not None and finished:
-            write_atomically(file, comparison.dumps(comparison.made(found[:finished], names, seed, pages)))
+            write_atomically(file, comparison.dumps(comparison.made(found[:finished], names, seed, pages, replayed)))
     return found
 
 

@@ -65,7 +65,8 @@ def caption_of(found: Comparison) -> str:
     kernel = found.environment.get("kernel", "unknown")
     version = found.versions.get("memvirt", "?")
     at = f" at {found.commit[:12]}" if found.commit else ""
-    return plain(f"Linux {kernel}, {format_pages(found.pages)}, seed {found.seed}, memvirt {version}{at}")
+    trace = f", trace {found.trace}" if found.trace else ""
+    return plain(f"Linux {kernel}, {format_pages(found.pages)}, seed {found.seed}{trace}, memvirt {version}{at}")
 
 
 def learned_of(found: Comparison) -> str:

@@ -113,6 +113,31 @@ def no_zswap(changes: Changes) -> None:
         changes.set({ZSWAP / "enabled": "N"})
 
 
+def compressed_device(changes: Changes, pages: int) -> Path:
+    """zram of so many pages as the one way out of memory; its folder in /sys/block."""
+    require_none()
+    one_page_at_a_time(changes)
+    no_zswap(changes)
+    return zram(changes, pages)
+
+
+def compressed_cache(changes: Changes, pages: int) -> str:
+    """zswap in front of a file of so many pages; its codec."""
+    require_none()
+    one_page_at_a_time(changes)
+    codec = zswap(changes)
+    file(changes, pages)
+    return codec
+
+
+def plain_file(changes: Changes, pages: int) -> Path:
+    """A file of so many pages as the one way out of memory."""
+    require_none()
+    one_page_at_a_time(changes)
+    no_zswap(changes)
+    return file(changes, pages)
+
+
 def zram_state(block: Path) -> dict[str, int]:
     """mm_stat of a zram device (Documentation/admin-guide/blockdev/zram.rst)."""
     names = ("orig", "compressed", "used", "limit", "most_used", "same", "compacted", "huge", "huge_since")

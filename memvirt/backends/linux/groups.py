@@ -1,4 +1,8 @@
-"""A memory control group of our own, of version 1 or 2, with a hard limit: a host that has so much memory."""
+"""A memory control group of our own, of version 1 or 2, with a hard limit: a host that has so much memory.
+
+Pressure is told of groups of version 2 alone, whoever has the memory controller. So beside a group of version 1 there is one
+of version 2 that limits nothing, for its memory.pressure; both are joined.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +24,42 @@ MOUNTS = Path("/proc/self/mounts")
 
 
 class Group:
-    """The group, empty. A process joins by writing its number to `joins`."""
+    """The group, empty. A process joins by writing its number to each of `joins`."""
 
     def __init__(self, changes: Changes, pages: int, version: int | None = None) -> None:
         kernel.require_root("a memory control group is made")
         parent, self.version = place() if version is None else place(version)
-        self.path = parent / f"memvirt-{os.getpid()}-{secrets.token_hex(4)}"
-        changes.will_undo("rmdir", str(self.path))
-        try:
-            self.path.mkdir()
-        except OSError as error:
-            raise Missing(f"no control group can be made in {parent}: {error.strerror}") from error
-        self.joins = str(self.path / "cgroup.procs")
+        self.path = _made(changes, parent)
+        self.joins = [str(self.path / "cgroup.procs")]
         limit = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
         if not (self.path / limit).exists():
             raise Missing(f"control groups of {parent} have no memory limit: the controller is not given to them")
         write(self.path / limit, pages * PAGE_SIZE)
+        self._watched: Path | None = self.path
+        if self.version == 1:
+            self._watched = None
+            with suppress(Missing):
+                self._watched = _made(changes, unified())
+                self.joins.append(str(self._watched / "cgroup.procs"))
+
+    def pressure(self) -> dict[str, int]:
+        """For how long, in ns, some tasks of the group have waited for memory, and all of them; nothing where the kernel does
+        not say (Documentation/accounting/psi.rst)."""
+        if self._watched is None:
+            return {}
+        try:
+            lines = kernel.read(self._watched / "memory.pressure").splitlines()
+            told = {line.split()[0]: int(line.rpartition("total=")[2]) * 1000 for line in lines}
+            return {"some_ns": told["some"], "full_ns": told["full"]}
+        except (Missing, ValueError, IndexError, KeyError):
+            return {}
+
+    def unmapped(self) -> int:
+        """Pages of anonymous memory that are charged to the group and mapped by nobody: in the swap cache, on their way out
+        or back. What is about to be written leaves memory only when it has been."""
+        found = kernel.table(self.path / "memory.stat")
+        mapped = found.get("rss" if self.version == 1 else "anon", 0)
+        return max(0, found.get("inactive_anon", 0) + found.get("active_anon", 0) - mapped) // PAGE_SIZE
 
     @contextmanager
     def fresh(self) -> Iterator[None]:
@@ -48,10 +72,14 @@ class Group:
         def reading() -> None:
             with suppress(PermissionError):  # of this thread alone
                 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-            with suppress(Missing):  # then they are as fresh as they are
-                while not done.is_set():
-                    kernel.read(self.path / "memory.stat")
-                    sleep(FRESH_S)
+            with suppress(OSError):  # then they are as fresh as they are
+                file = os.open(self.path / "memory.stat", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    while not done.is_set():
+                        os.pread(file, 64, 0)
+                        sleep(FRESH_S)
+                finally:
+                    os.close(file)
 
         reader = Thread(target=reading, daemon=True)
         reader.start()
@@ -60,6 +88,26 @@ class Group:
         finally:
             done.set()
             reader.join()
+
+
+def _made(changes: Changes, parent: Path) -> Path:
+    """A group of our own."""
+    path = parent / f"memvirt-{os.getpid()}-{secrets.token_hex(4)}"
+    changes.will_undo("rmdir", str(path))
+    try:
+        path.mkdir()
+    except OSError as error:
+        raise Missing(f"no control group can be made in {parent}: {error.strerror}") from error
+    return path
+
+
+def unified() -> Path:
+    """Where groups of version 2 are made, whatever they control."""
+    for line in kernel.read(MOUNTS).splitlines():
+        _, folder, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(folder)
+    raise Missing("no control groups of version 2 are mounted")
 
 
 def place(version: int | None = None) -> tuple[Path, int]:

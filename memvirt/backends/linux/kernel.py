@@ -58,6 +58,15 @@ def table(path: Path) -> dict[str, int]:
     return found
 
 
+def queued_ns() -> int:
+    """For how long this thread could have run, but others had the processor; 0 where the kernel does not say. (Its file:
+    Documentation/scheduler/sched-stats.rst.)"""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def require_root(what: str) -> None:
     """Missing unless this process may do everything."""
     if os.geteuid():
@@ -100,6 +109,14 @@ def _call(name: str, *arguments: bytes | int) -> None:
     if getattr(libc, name)(*arguments) < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def memory_file(name: str) -> int:
+    """A file in memory of no name, open; Missing where there is none to be had."""
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+    except OSError as error:
+        raise Missing(f"memfd_create is refused ({error.strerror}): Linux has it since 3.17") from error
 
 
 def punch_hole(file: int, first: int, length: int) -> None:

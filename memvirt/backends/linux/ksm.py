@@ -14,17 +14,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from memvirt.backends.linux import kernel
 from memvirt.backends.linux.kernel import Missing
+from memvirt.backends.linux.loads import PATTERNS, Pattern
 from memvirt.backends.linux.pair import Pair, contents
 from memvirt.backends.linux.undo import Changes, require_writable, write
+from memvirt.backends.linux.ways import MIXES, Mix
 from memvirt.backends.rows import Row
 from memvirt.inputs.bits import Bits
-from memvirt.inputs.corpus import Corpus
-from memvirt.workloads.zipf import alias_table
 
 KSM = Path("/sys/kernel/mm/ksm")
 MERGEABLE = 12  # MADV_MERGEABLE
@@ -42,9 +39,6 @@ SETTINGS = {
 NEEDED = {"use_zero_pages": "4.12", "max_page_sharing": "4.13"}  # others were not there before they could be turned off
 COMPARED = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "ksm_zero_pages")
 SETTLING, ROUNDS = 4, 4
-
-Sources = NDArray[np.uint32]
-Mix = Callable[[Bits, Corpus, int], Sources]
 
 
 class Ksmd:
@@ -119,48 +113,11 @@ def _thread() -> Path:
     raise Missing("there is no thread ksmd to be seen in /proc")
 
 
-# ---- what memory holds
-
-
-def _alike(bits: Bits, corpus: Corpus, pages: int) -> Sources:
-    """Zeros, few contents that many pages have, and contents of which two are in each VM."""
-    sixteenth = pages // 16
-    few = 1 + bits.below(64, 2 * sixteenth)
-    pairs = 65 + np.arange(pages - 3 * sixteenth) // 2 % (len(corpus) - 65)
-    found = np.concatenate([np.zeros(sixteenth), few, pairs]).astype(np.uint32)
-    return found[bits.permutation(pages)]
-
-
-def _fleet(bits: Bits, corpus: Corpus, pages: int) -> Sources:
-    """Pages of programs and of heaps, as a fleet of one image has them."""
-    return bits.below(len(corpus), pages)
-
-
-def _same(bits: Bits, corpus: Corpus, pages: int) -> Sources:
-    """Three contents in nearly all pages: more users than a frame may have."""
-    few = bits.below(3, pages)
-    rare = bits.below(8, pages) == 0
-    few[rare] = 3 + bits.below(len(corpus) - 3, int(rare.sum()))
-    return few
-
-
-# ---- what is written between passes
-
-
-def _uniform(bits: Bits, pages: int, count: int) -> Sources:
-    return bits.below(pages, count)
-
-
-def _skewed(bits: Bits, pages: int, count: int) -> Sources:
-    """Zipf, the hot pages scattered."""
-    threshold, alias = alias_table(pages, 990)
-    column = bits.below(pages, count).astype(np.int64)
-    rank = np.where(bits.u32(count) < threshold[column], column, alias[column])
-    return bits.permutation(pages)[rank.astype(np.int64)]
+# ---- what memory holds, and what is written between passes
 
 
 def compare(
-    name: str, mix: Mix, pattern: Callable[[Bits, int, int], Sources], options: dict[str, int], changes: Changes,
+    name: str, mix: Mix, pattern: Pattern, options: dict[str, int], changes: Changes,
     pages: int, seed: int,
 ) -> Iterator[Row]:  # fmt: skip
     """A story: fill, passes until it is settled, then accesses and a pass in turn."""
@@ -225,12 +182,12 @@ class _Watched:
 
 
 _MIXES: dict[str, tuple[Mix, dict[str, int]]] = {
-    "alike": (_alike, {"use_zero_pages": 0, "max_page_sharing": 256}),
-    "a fleet": (_fleet, {"use_zero_pages": 1, "max_page_sharing": 256}),
-    "few contents": (_same, {"use_zero_pages": 0, "max_page_sharing": 256}),
-    "smart_scan": (_fleet, {"use_zero_pages": 0, "max_page_sharing": 256, "smart_scan": 1}),
+    "alike": (MIXES["alike"], {"use_zero_pages": 0, "max_page_sharing": 256}),
+    "a fleet": (MIXES["a fleet"], {"use_zero_pages": 1, "max_page_sharing": 256}),
+    "few contents": (MIXES["few contents"], {"use_zero_pages": 0, "max_page_sharing": 256}),
+    "smart_scan": (MIXES["a fleet"], {"use_zero_pages": 0, "max_page_sharing": 256, "smart_scan": 1}),
 }
-_PATTERNS = {"uniform writes": _uniform, "skewed writes": _skewed}
+_PATTERNS = {"uniform writes": PATTERNS["uniform"], "skewed writes": PATTERNS["zipf"]}
 
 MECHANISMS: dict[str, Callable[[Changes, int, int], Iterator[Row]]] = {
     f"ksm: {mix} with {pattern}": partial(compare, f"ksm: {mix} with {pattern}", make, pick, options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,13 +37,15 @@ FAULTS = (
 )
 
 
+@lru_cache(maxsize=2)
 def contents(seed: int, pages: int = CORPUS_PAGES) -> Corpus:
     """What memory is filled with: the same on every machine."""
     return synthetic(pages, seed)
 
 
 class Pair:
-    """Both sides of one VM. With `beside` the VM is of that pair's host; else further keyword arguments are its host's."""
+    """Both sides of one VM. With `beside` the VM is of that pair's host; else further keyword arguments are its host's. A
+    `tenant` that is given holds the corpus already, and outlives the pair."""
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Pair:
         corpus: Corpus | None = None,
         *,
         beside: Pair | None = None,
+        tenant: Tenant | None = None,
         frames: int | None = None,
         guest: bool = False,
         huge: bool = False,
@@ -65,7 +69,8 @@ class Pair:
             self.host = beside.host
         try:
             self.vm = self.host.create_vm(f"vm-{len(self.host.vms)}", pages * PAGE_SIZE, guest=guest)
-            self.tenant = Tenant(None if corpus is None else np.ascontiguousarray(corpus.pages))
+            self._borrowed = tenant is not None
+            self.tenant = tenant or Tenant(None if corpus is None else np.ascontiguousarray(corpus.pages))
         except BaseException:
             self.host.close()
             raise
@@ -80,11 +85,17 @@ class Pair:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        if error is not None and self._borrowed:
+            self.host.close()  # whoever owns the process ends it
+        else:
+            self.close()
 
     def close(self) -> None:
-        """Both sides end."""
-        self.tenant.close()
+        """Both sides end; of a process that was given its memory."""
+        if self._borrowed:
+            self.tenant.ask("make", 1)
+        else:
+            self.tenant.close()
         self.host.close()
 
     def drive(

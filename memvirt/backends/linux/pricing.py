@@ -19,8 +19,9 @@ from memvirt import host as engine
 from memvirt.backends.linux import areas, costs
 from memvirt.backends.linux.counting import HUGE_PAGES
 from memvirt.backends.linux.kernel import Missing
+from memvirt.backends.linux.limits import MARKS, kernel_side
+from memvirt.backends.linux.loads import Load, load_of
 from memvirt.backends.linux.pair import contents
-from memvirt.backends.linux.swap import MARKS, Load, kernel_side, load_of
 from memvirt.backends.linux.undo import Changes
 from memvirt.backends.measured import Measured
 from memvirt.backends.rows import Row, skipped

@@ -96,13 +96,20 @@ class _Served:
 
     def make(self, pages: int, tag_base: int = 0, huge: bool = False) -> None:
         """Memory of so many pages, in the place of what there was."""
+        self._forget_file()
         self._memory = Memory(pages, huge=huge, tag_base=tag_base)
 
     def make_template(self, pages: int, tag_base: int = 0) -> None:
         """Memory that is a file of no name, shared with whoever maps it."""
-        self._file = os.memfd_create("memvirt-template", os.MFD_CLOEXEC)
+        self._forget_file()
+        self._file = kernel.memory_file("memvirt-template")
         os.ftruncate(self._file, pages * PAGE_SIZE)
         self._memory = Memory(pages, file=self._file, shared=True, tag_base=tag_base)
+
+    def _forget_file(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def map_template(self) -> None:
         """A private mapping of that file is the memory from now on."""
@@ -133,11 +140,15 @@ class _Served:
         """Accesses for later: what a process holds before it joins a group is not charged to that."""
         self._kept[name] = pages, ops, sources
 
-    def drive_kept(self, name: str, first: int, last: int) -> tuple[int, int, int]:
-        """Accesses first .. last - 1 of what was kept by the name."""
+    def drive_kept(self, name: str, first: int, last: int) -> tuple[int, int, int, int]:
+        """Accesses first .. last - 1 of what was kept by the name: as of `drive`, and the ns for which this process ran or
+        waited for something else than a processor."""
         pages, ops, sources = self._kept[name]
         part = slice(first, last)
-        return self.drive(pages[part], ops[part], None if sources is None else sources[part])
+        began, queued = time.perf_counter_ns(), kernel.queued_ns()
+        found = self.drive(pages[part], ops[part], None if sources is None else sources[part])
+        queued = kernel.queued_ns() - queued
+        return *found, time.perf_counter_ns() - began - queued
 
     def advise(self, first: int, count: int, advice: int) -> None:
         """madvise."""

@@ -38,6 +38,7 @@ from memvirt.interrupts import SIGNALS
 
 SCHEMA = 1
 FOLDER = "MEMVIRT_STATE_DIR"
+ZRAM = Path("/sys/class/zram-control")
 PATIENCE_S = 15.0  # groups and devices empty some time after their last user has ended
 KINDS = {"write": (str, str), "swapoff": (str,), "unlink": (str,), "rmdir": (str,), "zram": (int, bool)}
 LASTING = ("unlink",)  # what a boot does not undo
@@ -139,7 +140,7 @@ class Changes:
 
     def new_zram(self) -> int:
         """The number of a zram device of our own."""
-        control = Path("/sys/class/zram-control")
+        control = ZRAM
         if not control.exists():
             raise kernel.Missing("this kernel has no zram, or its module is not loaded ('modprobe zram')")
         require_writable(control / "hot_remove")  # hot_add is read, which nothing forbids
@@ -253,7 +254,7 @@ def _undo(kind: str, *arguments: Any) -> None:
         number, sure = arguments
         size = Path(f"/sys/block/zram{number}/disksize").read_text(encoding="ascii")
         if sure or size.strip() == "0":
-            Path("/sys/class/zram-control/hot_remove").write_text(str(number), encoding="ascii")
+            (ZRAM / "hot_remove").write_text(str(number), encoding="ascii")
 
 
 def locked() -> int:

@@ -13,9 +13,9 @@ those before, and what changed is done to real memory, content included; the rep
 A frame that nobody names any more is a hole in the file of frames. So there are three things that could differ and must not:
 an access that is an event for one side alone, a frame held by one side alone, and a byte.
 
-A store to an absent page can be two faults of the engine: it comes back protected, and is then made writable or copied. The
-entry between the two is not to be seen from outside, so real memory goes through it, too: placed protected, and let go at
-the event.
+A store can be two faults of the engine: an absent page comes back protected, and is then made writable or copied; and a page
+that is to be copied may go itself, when a frame is looked for, so that it has to come back first. The entry between the two
+is not to be seen from outside, so real memory goes through it, too, until the event.
 
 The engine must change nothing between two faults, or the kernel would not be told: no background reclaimer (min, low and
 high are one mark), and scans are asked for by hand.
@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -83,7 +85,11 @@ class _Store:
 
     def __init__(self) -> None:
         self._codec = open_codec("lz4")
-        self._file = os.open(swap_folder(), os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        folder = swap_folder()
+        try:
+            self._file = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Missing(f"{folder} takes no file without a name: {error.strerror}") from error
         self._held: dict[int, int | bytes | tuple[int]] = {}  # one word, a block, or (slot,) of the file
         self._free: list[int] = []
         self._slots = 0
@@ -107,7 +113,10 @@ class _Store:
                 self._free.append(self._slots)
                 self._slots += 1
             slot = self._free.pop()
-            os.pwrite(self._file, content, slot * PAGE_SIZE)
+            try:
+                os.pwrite(self._file, content, slot * PAGE_SIZE)
+            except OSError as error:
+                raise Missing(f"a page cannot be written to a file in {swap_folder()}: {error.strerror}") from error
             self._held[record] = (slot,)
             self.counted["written"] += 1
 
@@ -141,16 +150,23 @@ class Governed:
 
     def __init__(self, frames: int, corpus: Corpus, **settings: Any) -> None:
         marks = {"min": 8, "low": 8, "high": 8}
-        self._watch = watch()
-        try:
-            self.host = engine.Host(memory=frames * PAGE_SIZE, corpus=corpus, watermarks=marks, readahead=0, **settings)
-        except ConfigError as error:
-            self._watch.close()
-            raise Missing(str(error)) from error
+        with ExitStack() as opened:
+            self._watch = watch()
+            opened.callback(self._watch.close)
+            self._file = kernel.memory_file("memvirt-frames")
+            opened.callback(os.close, self._file)
+            os.ftruncate(self._file, frames * PAGE_SIZE)
+            self._store = _Store()
+            opened.callback(self._store.close)
+            try:
+                self.host = engine.Host(
+                    memory=frames * PAGE_SIZE, corpus=corpus, watermarks=marks, readahead=0, **settings
+                )
+            except ConfigError as error:
+                raise Missing(str(error)) from error
+            opened.callback(self.host.close)
+            self._opened = opened.pop_all()
         self._corpus = np.ascontiguousarray(corpus.pages)
-        self._file = os.memfd_create("memvirt-frames", os.MFD_CLOEXEC)
-        os.ftruncate(self._file, frames * PAGE_SIZE)
-        self._store = _Store()
         self._sides: dict[str, tuple[Vm, Window]] = {}
         self._held: dict[str, States] = {}
         self.events: Counter[str] = Counter()  # of the kernel: "absent" and "store"
@@ -162,10 +178,7 @@ class Governed:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._sides.clear()
-        self._watch.close()
-        os.close(self._file)
-        self._store.close()
-        self.host.close()
+        self._opened.close()
 
     def create(self, name: str, pages: int) -> None:
         """A VM."""
@@ -201,19 +214,33 @@ class Governed:
                 break
             absent = not self._held[name][pages[at], 0] & STATE_PRESENT
             self.events["absent" if absent else "store"] += 1
-            protected = self.faults(STORE_FAULTS)
+            before = self.faults(ABSENT_FAULTS), self.faults(STORE_FAULTS)
             self.apart += self._engine(vm, pages, told, sources, at, at + 1) == 0
             self.follow()
             upto = at + 1
             parts = pages[:upto], ops[:upto], None if sources is None else sources[:upto]
             kept = None if out is None else out[:upto]
-            if absent and self.faults(STORE_FAULTS) > protected:
-                window.protect(pages[at], True)
-                self.events["store"] += window.replay(*parts, self._corpus, kept, at) == at
-                window.protect(pages[at], False)
+            between = [self.faults(ABSENT_FAULTS) - before[0], self.faults(STORE_FAULTS) - before[1]]
+            between[not absent] -= 1
+            for kind in self._between(name, int(pages[at]), *between):
+                self.events[kind] += window.replay(*parts, self._corpus, kept, at) == at
             done = window.replay(*parts, self._corpus, kept, at)
             if done == at:
                 raise RuntimeError(f"page {pages[at]} of '{name}' is an event again")
+
+    def _between(self, name: str, page: int, absents: int, stores: int) -> Iterator[str]:
+        """Put real memory into each state that the engine passed through within one access, as long as the caller looks at
+        it; in the end it is what the engine holds."""
+        window, entry = self._sides[name][1], int(self._held[name][page, 0])
+        writable = bool(entry & STATE_WRITABLE)
+        for _ in range(absents):
+            window.place(page, -1, False)
+            yield "absent"
+            window.place(page, entry & STATE_WHERE, writable)
+        for _ in range(stores):
+            window.protect(page, True)
+            yield "store"
+            window.protect(page, not writable)
 
     def _engine(
         self,

@@ -8,8 +8,9 @@ from .vm cimport Vm
 cdef Vm new_vm(Engine engine, str name, uint32_t nr_pages, uint32_t nr_vpns, bint runs)
 
 # The host has the VM, without memory, or AdmissionError. `first`: frames that it takes beside its own tables before
-# anything is its own; `later`: others, of its own and for tables of those. Where these cannot be had, nobody's pages go.
-cdef int admit(Engine engine, Vm vm, uint64_t first, uint32_t reservation, uint64_t later) except -1
+# anything is its own; `later`: others, of its own and for tables of those; `secured`: it gets some of both by `secure`,
+# which leaves more free than tables of fixed size have to. Where all this cannot be had, nobody's pages go.
+cdef int admit(Engine engine, Vm vm, uint64_t first, uint32_t reservation, uint64_t later, bint secured) except -1
 
 # AdmissionError unless its reservation can be kept: by free frames, or frames that others can give back.
 cdef int set_aside(Engine engine, Vm vm) except -1

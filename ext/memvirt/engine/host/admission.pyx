@@ -61,14 +61,14 @@ cdef Vm new_vm(Engine engine, str name, uint32_t nr_pages, uint32_t nr_vpns, bin
     return vm
 
 
-cdef int admit(Engine engine, Vm vm, uint64_t first, uint32_t reservation, uint64_t later) except -1:
+cdef int admit(Engine engine, Vm vm, uint64_t first, uint32_t reservation, uint64_t later, bint secured) except -1:
     cdef uint64_t bytes = bytes_of_vm(vm.nr_pages, vm.nr_vpns, not vm.frozen, engine.scanner)
     first += frames_of(bytes)
     if first + later > engine.frames.nr_frames:
         _refuse(engine, vm, first + later)
     open_space(engine.mapping, vm.id, 0 if vm.frozen else vm.nr_vpns, vm.nr_pages)
     try:
-        _foresee(engine, vm, first, reservation, later)
+        _foresee(engine, vm, first, reservation, later, secured)
         vm.fixed = take_fixed(engine.frames, engine.reclaim, engine.reached_ns, bytes, f"the tables of VM '{vm.name}'")
     except BaseException:
         close_space(engine.mapping, vm.id)
@@ -82,16 +82,16 @@ cdef int admit(Engine engine, Vm vm, uint64_t first, uint32_t reservation, uint6
     return 0
 
 
-cdef int _foresee(Engine engine, Vm vm, uint64_t first, uint32_t reservation, uint64_t later) except -1:
+cdef int _foresee(Engine engine, Vm vm, uint64_t first, uint32_t reservation, uint64_t later, bint secured) except -1:
     """AdmissionError if what the VM takes cannot be had, beside what is set aside for others and for itself. `later` comes
     to be its own, so nothing is set aside for that."""
     cdef bint fits
     engine.mapping.charges.reserve(vm.id, reservation)
-    fits = engine.reclaim.could_take(<uint32_t>first)
+    fits = engine.reclaim.could_take(<uint32_t>first, secured)
     engine.mapping.charges.reserve(vm.id, 0)
     if not fits:
         _refuse(engine, vm, first, reservation)
-    if later and not engine.reclaim.could_take(<uint32_t>(first + later)):
+    if later and not engine.reclaim.could_take(<uint32_t>(first + later), secured):
         _refuse(engine, vm, first + later)
     return 0
 
@@ -144,7 +144,7 @@ def create_vm(Engine engine not None, str name not None, uint32_t nr_pages, *, l
         hardware = HostHardware(engine.faults, vm.id, engine.giving, None if disk is None else GuestDisk(disk))
         model = Guest(hardware, addresses, nr_pages, seed=draws_of(vm), **guest)
         first = frames_of(model.metadata_bytes() + hardware.metadata_bytes())
-    admit(engine, vm, first, reservation, _filling(engine, vm, first) if thick else 0)
+    admit(engine, vm, first, reservation, _filling(engine, vm, first) if thick else 0, False)
     try:
         vm.set_account(limit=limit, reservation=reservation, shares=shares, domain=domain)
         set_aside(engine, vm)

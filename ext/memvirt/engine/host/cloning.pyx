@@ -22,7 +22,7 @@ from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
 from ..mapping.spaces cimport clear_space, set_limit
 from ..memory.frames cimport FRAME_GUEST, FRAME_PINNED
-from ..types cimport AGAIN, LEAF_ENTRIES, NO_FRAME, NONE, OK, gfn_t, hfn_t, uint32_t, uint64_t
+from ..types cimport AGAIN, LEAF_ENTRIES, NONE, OK, gfn_t, hfn_t, uint32_t, uint64_t
 from .admission cimport admit, draws_of, give_guest, new_vm, set_aside, undo_vm
 from .fixed cimport frames_of
 from .vm cimport Vm
@@ -33,11 +33,13 @@ from .vm cimport Vm
 def clone_vm(Engine engine not None, Vm parent not None, str name not None, bint runs=True):
     """A COW clone (runs=False: a snapshot); AdmissionError when there is no memory for its fixed parts or tables."""
     cdef Mapping mapping = engine.mapping
+    cdef uint32_t pages
     cdef Vm vm
     engine.own(parent)
+    pages = _nr_directory_pages(engine, parent)
     vm = new_vm(engine, name, parent.nr_pages, parent.nr_vpns, runs)
-    admit(engine, vm, _frames_at_once(engine, parent), mapping.charges.of[parent.id].reservation if runs else 0,
-          _frames_of_pinned(engine, parent))
+    admit(engine, vm, _frames_at_once(engine, parent, pages), mapping.charges.of[parent.id].reservation if runs else 0,
+          _frames_of_pinned(engine, parent), pages > 0)
     mapping.charges.of[vm.id].shares = mapping.charges.of[parent.id].shares
     mapping.charges.of[vm.id].domain = mapping.charges.of[parent.id].domain
     if runs:                                # a snapshot is promised nothing
@@ -52,7 +54,8 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, bint
             vm.hardware = HostHardware(engine.faults, vm.id, engine.giving)
             vm.hardware.share_disk(parent.hardware, None)
             give_guest(engine, vm, parent.guest.copy_for(vm.hardware, draws_of(vm)))
-        if share(engine, parent.id, vm.id) != OK:
+        if (pages and not _may_take(engine, vm.id, mapping.leaves.pages.frames_needed(pages))
+                or share(engine, parent.id, vm.id) != OK):
             engine.clock.interrupt.deliver()
             raise AdmissionError(f"no memory for the tables of clone '{name}'")
     except BaseException:
@@ -71,12 +74,16 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, bint
     return vm
 
 
-cdef uint64_t _frames_at_once(Engine engine, Vm parent) except? 0:
-    """Frames that a clone needs at once, beside its tables of fixed size: its guest's, its directory."""
+cdef uint32_t _nr_directory_pages(Engine engine, Vm parent) noexcept:
     cdef uint32_t i, pages = 0
-    cdef uint64_t frames = 0
     for i in range(engine.mapping.leaves.directory[parent.id].nr_roots):
         pages += engine.mapping.leaves.directory[parent.id].root[i] != NONE
+    return pages
+
+
+cdef uint64_t _frames_at_once(Engine engine, Vm parent, uint32_t pages) except? 0:
+    """Frames that a clone needs at once, beside its tables of fixed size: its guest's, pages of its directory."""
+    cdef uint64_t frames = 0
     if parent.guest is not None:
         frames = frames_of(parent.guest.metadata_bytes() + parent.hardware.metadata_bytes())
     return frames + engine.mapping.leaves.pages.frames_needed(pages)
@@ -120,7 +127,7 @@ def revert_vm(Engine engine not None, Vm vm not None, Vm snapshot not None):
             _revert_guest(engine, vm, snapshot)
         clear_space(mapping, vm.id)
         if share(engine, snapshot.id, vm.id) != OK:
-            raise InvariantError(f"VM '{vm.name}': directory pages of its own did not suffice for a revert")
+            raise InvariantError(f"VM '{vm.name}': it has pinned pages after all")
         vm.hits.sequence = snapshot.hits.sequence
         engine.keep_limits()
     finally:
@@ -184,11 +191,11 @@ cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot) except -1:
 # ---- leaves
 
 cdef int share(Engine engine, vmid_t parent, vmid_t child) except -1 nogil:
-    cdef uint32_t pages = _directory_pages(engine, parent, child), i, leaves = 0
+    """The child holds all leaves of the parent; frames for the directory pages that it lacks are secured. OK, or what ran
+    out for copies of pinned pages."""
+    cdef uint32_t i, leaves = 0
     cdef uint32_t *root = engine.mapping.leaves.directory[parent].root
-    if pages and not _may_take(engine, child, engine.mapping.leaves.pages.frames_needed(pages)):
-        return NO_FRAME
-    engine.mapping.leaves.pages.make_room(pages)
+    engine.mapping.leaves.pages.make_room(_directory_pages(engine, parent, child))
     for i in range(engine.mapping.leaves.directory[parent].nr_roots):
         if root[i] != NONE:
             leaves += engine.mapping.leaves.hold_all(parent, child, i)
@@ -210,9 +217,15 @@ cdef uint32_t _directory_pages(Engine engine, vmid_t parent, vmid_t child) noexc
 
 cdef bint _may_take(Engine engine, vmid_t vm, uint32_t frames) except? False nogil:
     """True if `frames` frames for tables are secured. Where it is known that they are too few, no page has gone."""
-    if not engine.reclaim.could_take(frames):
+    cdef int outcome
+    if not engine.reclaim.could_take(frames, True):
         return False
-    return engine.reclaim.secure(vm, 0, frames) in (OK, AGAIN)
+    engine.reclaim.foretold = True
+    try:
+        outcome = engine.reclaim.secure(vm, 0, frames)
+    finally:
+        engine.reclaim.foretold = False
+    return outcome == OK or outcome == AGAIN
 
 
 cdef int _copy_pinned(Engine engine, vmid_t parent, vmid_t child) except -1 nogil:

@@ -46,13 +46,14 @@ cdef class Reclaim(Actor):
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
     cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil
     cdef uint32_t _floor(self) noexcept nogil
+    cdef uint32_t _highest_floor(self) noexcept nogil
     cdef int _free_up(self, vmid_t vm, uint32_t want) except -1 nogil
     # Before a page comes back for the VM: if from swap, room for what its window holds, as far as it can be had; *done: it
     # was asked for. OK, or AGAIN.
     cdef int make_room_ahead(self, vmid_t vm, gfn_t gfn, backing_t backing, bint *done) except -1 nogil
     # True if `frames` frames are free, or would be once every page has gone that may go.
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil
-    cdef bint could_take(self, uint32_t frames) noexcept nogil
+    cdef bint could_take(self, uint32_t frames, bint secured) noexcept nogil
     cdef int make_room(self, uint64_t frames, int64_t now) except -1
     cdef int keep_aside(self) except -1 nogil
     cdef int keep_limits(self) except -1 nogil

@@ -109,6 +109,11 @@ cdef class Reclaim(Actor):
         return max(self.frames.min_pages,
                    <uint32_t>(self.mapping.backings.records.frames_needed(1) == 1) + (self.leaves.nr_huge > 0))
 
+    cdef uint32_t _highest_floor(self) noexcept nogil:
+        """The same, whatever goes meanwhile: each page that goes may take the last record of a frame."""
+        cdef bint grows = self.mapping.backings.records.nr_used < self.mapping.backings.records.most
+        return max(self.frames.min_pages, <uint32_t>grows + (self.leaves.nr_huge > 0))
+
     cdef int _free_up(self, vmid_t vm, uint32_t want) except -1 nogil:
         """So many frames are free beside the floor, and what reclaims in the background has been looked after."""
         if (self.frames.buddy.nr_free >= want + max(self.frames.low_pages, self._floor()) + self.charges.aside(vm)
@@ -172,10 +177,12 @@ cdef class Reclaim(Actor):
         self.clock.now = caller
         return outcome
 
-    cdef bint could_take(self, uint32_t frames) noexcept nogil:
-        """True if `frames` frames could be secured for tables."""
-        cdef uint64_t needed = <uint64_t>frames + self.frames.min_pages
-        return self.frames.buddy.nr_free >= needed + self.charges.aside(NONE16) or self.could_free(needed, NONE16)
+    cdef bint could_take(self, uint32_t frames, bint secured) noexcept nogil:
+        """True if `frames` frames could be had for tables: all of them of fixed size, down to the min watermark; or some by
+        `secure`, which leaves the floor's, and that may rise while pages go."""
+        cdef uint64_t now = <uint64_t>frames + (self._floor() if secured else self.frames.min_pages)
+        cdef uint64_t then = <uint64_t>frames + (self._highest_floor() if secured else self.frames.min_pages)
+        return self.frames.buddy.nr_free >= now + self.charges.aside(NONE16) or self.could_free(then, NONE16)
 
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil:
         return foretell(self.mapping, self.eviction, frames, but, self.charges.providing)
