@@ -6,6 +6,10 @@ is used, and the engine is given a page at most once per *epoch*. Leaving repeat
 is shorter than what anyone can see: a fifth of the interval at which accessed marks are collected, and the time that a
 page stays in memory. (Leaving accesses out by chance, one in ten, is wrong by orders of magnitude: warm pages look cold.)
 
+How nearly nothing: VMs of 8 MiB, 3 of every 4 pages of them in memory, 240 s, epochs of 1 s against every use (each 200 ms).
+Over six seeds faults differ by -0.6 % and stall by -0.9 %, with 95 % intervals of 2.2 and 2.3 points: no difference, as
+far as this tells. A single seed lies up to 3.5 % off, for its 8,000 faults come in another order. Stall follows faults.
+
     part        so many per cent of the pages, all of them used once every so often: the mean time between two uses of a
                 page. Where that is shorter than an epoch it is an epoch
     cycle       one such round. The blocks of a part are gone through in an order of their own in each cycle, so the time
