@@ -393,7 +393,7 @@ def test_neighbours_of_a_large_fleet_are_rows_of_their_own(shop, tmp_path):
         ({"--preset": "swop"}, "unknown preset 'swop'"),
         ({"--set": "zpool=1", "suite": "day", "--slo": "gold.p99=2"}, "no setting is called 'zpool'"),
         ({"--set": "harvest_interval=1s"}, "is shorter than 5 epochs of 1s"),
-        ({"suite": "quick"}, "take one of: boot-storm, "),
+        ({"suite": "clone-storm"}, "take one of: boot-storm, "),
         ({"suite": "dai"}, "did you mean 'day'?"),
     ],
 )

@@ -355,8 +355,9 @@ def test_suite_errors_have_lines(tmp_path):
     line = next(number for number, line in enumerate(lines, 1) if line.startswith("title"))
     assert f"suite.toml:{line}: titel: unknown key 'titel'; did you mean 'title'?" in found
     assert "title: is required" in found
-    line = next(number for number, line in enumerate(lines, 1) if line.startswith("vms"))
-    assert f"suite.toml:{line}: scenarios[0].fleet.vms: " in found
+    fleet = lines.index("[scenarios.fleet]")
+    line = next(number for number, line in enumerate(lines, 1) if number > fleet and line.startswith("vms"))
+    assert f"suite.toml:{line}: scenarios[1].fleet.vms: " in found
     path.write_text(text.replace('["none", "swap"', '["swap", "swap"'))
     with pytest.raises(ConfigError, match=r"presets\[1\]: 'swap' is given twice"):
         validate(Suite, *read_toml(path))

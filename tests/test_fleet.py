@@ -454,7 +454,7 @@ def test_suite_files(tmp_path: Path, old: str, new: str, what: str | None) -> No
     file = tmp_path / "mine.toml"
     file.write_text(MINIMAL.replace(old, new, 1))
     if what is None:
-        assert suites.load(file).all_variants()[0].preset == "swap"
+        assert suites.load(file).variants_of(suites.load(file).scenarios[0])[0].preset == "swap"
         return
     with pytest.raises(ConfigError, match=what) as caught:
         suites.load(file)

@@ -73,8 +73,14 @@ def _suite(name: str) -> Detail:
         (scenario.name, ", ".join(f"{percent / 100:g}" for percent in scenario.points), scenario.description)
         for scenario in read.scenarios
     ]
-    columns = ", ".join(variant.name for variant in read.all_variants())
-    text = f"{read.description}\nColumns: {columns}. Host: {format_pages(read.host.memory)}."
+    told: dict[str, list[str]] = {}  # columns and host -> scenarios
+    for each in read.scenarios:
+        columns = ", ".join(variant.name for variant in read.variants_of(each))
+        told.setdefault(f"{columns}. Host: {format_pages(read.host_of(each).memory)}.", []).append(each.name)
+    lines = [
+        f"Columns{f' of {names[0]}' if len(names) == 1 < len(told) else ''}: {text}" for text, names in told.items()
+    ]
+    text = "\n".join([read.description, *lines])
     return Detail(text, ("scenario", "ratios", "what it does"), rows)
 
 

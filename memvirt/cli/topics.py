@@ -292,13 +292,13 @@ def _rows(*parts: Mapping[str, tuple[str, str]]) -> list[tuple[str, ...]]:
 
 
 def _suite_rows() -> Iterator[tuple[str, ...]]:
-    from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
+    from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec, Sizes
     from memvirt.experiment.life_spec import BootTimes, Event, Files, Group, GroupContent, Lifetime, Time
     from memvirt.experiment.living import Living
     from memvirt.experiment.pace import Pace
     from memvirt.experiment.scenario import Scenario, Tier
     from memvirt.experiment.simulated import Simulated, TraceSpec
-    from memvirt.experiment.suite import Sizes, Suite, Variant
+    from memvirt.experiment.suite import Suite, Variant
     from memvirt.results.claims import Claim
     from memvirt.workloads.load import Bursts, Day, Growth, Load, Part, Requests, Shrinking
 

@@ -13,6 +13,7 @@ from typing import Any
 from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
+from memvirt.experiment.fleet_spec import Sizes
 from memvirt.experiment.suite import AnyScenario, Suite, Variant
 from memvirt.experiment.sweep import NO_POINT, Point, column_name, overrides_of
 from memvirt.inputs.files import file_sha256
@@ -49,10 +50,32 @@ class Column:
     origins: Mapping[str, str]
 
 
-def chosen(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Variant]:
-    """The columns to run; what cannot be one is added to the problems."""
-    own = sized.all_variants()
-    table = {variant.name: variant for variant in own}
+Chosen = Mapping[str, Sequence[Variant]]  # scenario -> its columns
+
+
+def chosen(sized: Suite, only: Sequence[str], problems: list[str]) -> Chosen:
+    """The columns of each scenario that are to be run; what cannot be one is added to the problems.
+
+    Named columns run where a scenario has them. A preset that no scenario has runs in those with the suite's columns, for
+    others have theirs with a reason; or in all, where each has its own."""
+    own = {scenario.name: sized.variants_of(scenario) for scenario in sized.scenarios}
+    table = {variant.name: variant for each in own.values() for variant in each}
+    asked = _named(table, only, problems)
+    foreign = [variant for name, variant in asked.items() if variant != table.get(name)]
+    replaced = {variant.name for variant in foreign}
+    common = [scenario.name for scenario in sized.scenarios if scenario.presets is None] or list(own)
+    beside = all(suite.is_own(name) for name in only)  # the suite's own
+    found: dict[str, list[Variant]] = {}
+    for name, variants in own.items():
+        kept = [each for each in variants if (beside or each.name in asked) and each.name not in replaced]
+        if not beside:  # in the order they are named in
+            kept.sort(key=lambda variant: list(asked).index(variant.name))
+        found[name] = [*kept, *(foreign if name in common else ())]
+    return found
+
+
+def _named(table: Mapping[str, Variant], only: Sequence[str], problems: list[str]) -> dict[str, Variant]:
+    """The columns that are named, by name; `table`: the suite's own."""
     known = list(dict.fromkeys([*table, *presets.names()]))
     columns: dict[str, Variant] = {}
     for name in only:
@@ -67,19 +90,23 @@ def chosen(sized: Suite, only: Sequence[str], problems: list[str]) -> list[Varia
             problems.append(
                 f"--preset names two columns '{column.name}': {both}; rename one of the files, or leave it out"
             )
-    if all(suite.is_own(name) for name in only):  # beside the suite's own
-        return [*(variant for variant in own if variant.name not in columns), *columns.values()]
-    return list(columns.values())
+    return columns
 
 
 def resolve(
-    sized: Suite, column: Variant, seed: int, overrides: Sequence[str], asked: bool, point: Point = NO_POINT
+    sized: Suite,
+    column: Variant,
+    seed: int,
+    overrides: Sequence[str],
+    asked: bool,
+    point: Point = NO_POINT,
+    host: Sizes | None = None,
 ) -> Column:
     """A column's settings at a point of a sweep, each with its origin, and the files that they name. `asked`: the user
-    chose the seed."""
+    chose the seed. `host`: in place of the suite's."""
     swept = overrides_of(point)
     try:
-        found = _resolve(sized, column, seed, [*overrides, *swept], asked)
+        found = _resolve(sized, host or sized.host, column, seed, [*overrides, *swept], asked)
     except ConfigError as error:
         raise ConfigError(_as_swept(str(error), swept)) from None
     return replace(
@@ -97,13 +124,13 @@ def _as_swept(text: str, swept: Sequence[str]) -> str:
     return text
 
 
-def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str], asked: bool) -> Column:
-    sizes: dict[str, Any] = {"memory": PageCount(sized.host.memory)}
-    if sized.host.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
-        sizes["swap"] = PageCount(sized.host.swap)
+def _resolve(sized: Suite, given: Sizes, column: Variant, seed: int, overrides: Sequence[str], asked: bool) -> Column:
+    sizes: dict[str, Any] = {"memory": PageCount(given.memory)}
+    if given.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
+        sizes["swap"] = PageCount(given.swap)
     usual = HostConfig.model_fields["harvest_interval"].default
-    if sized.host.harvest_interval and presets.resolve(column.preset).harvest_interval == usual:
-        sizes["harvest_interval"] = sized.host.harvest_interval
+    if given.harvest_interval and presets.resolve(column.preset).harvest_interval == usual:
+        sizes["harvest_interval"] = given.harvest_interval
     between: list[tuple[str, Mapping[str, Any]]] = [
         (f"suite {sized.name}", sizes),
         (f"column {column.name} of suite {sized.name}", column.set),
@@ -127,22 +154,23 @@ def _resolve(sized: Suite, column: Variant, seed: int, overrides: Sequence[str],
     )
 
 
-def alike(sized: Suite, columns: Sequence[Column]) -> list[str]:
-    """Columns that are one and the same under two names, as when an override changes what they differ in."""
-
-    def cells(column: Column) -> list[Any]:
-        return [
-            (each.host(each.points[0], column.host), (column.guest, column.promised) if each.has_vms else None)
-            for each in sized.scenarios
-        ]
-
-    first: dict[str, str] = {}  # what cells are -> the first column that has them
+def alike(sized: Suite, by_scenario: Mapping[str, Sequence[Column]]) -> list[str]:
+    """Columns that are one and the same under two names, as when an override changes what they differ in, in every
+    scenario that has both."""
+    cells: dict[tuple[tuple[str, ...], str], list[Any]] = {}  # names that stand beside each other, one of them
+    for each in sized.scenarios:
+        columns = by_scenario[each.name]
+        beside = tuple(column.name for column in columns)
+        for column in columns:
+            own = (each.host(each.points[0], column.host), (column.guest, column.promised) if each.has_vms else None)
+            cells.setdefault((beside, column.name), []).append(own)
+    first: dict[tuple[tuple[str, ...], str], str] = {}  # what cells are -> the first column that has them
     problems = []
-    for column in columns:
-        before = first.setdefault(repr(cells(column)), column.name)
-        if before != column.name:
+    for (beside, name), found in cells.items():
+        before = first.setdefault((beside, repr(found)), name)
+        if before != name:
             problems.append(
-                f"columns '{before}' and '{column.name}' are the same with these settings; leave one of them "
+                f"columns '{before}' and '{name}' are the same with these settings; leave one of them "
                 "out by --preset, or the --set that makes them so"
             )
     return problems
@@ -197,24 +225,42 @@ def lines(problem: str) -> list[str]:
 
 def resolve_all(
     sized: Suite,
-    variants: Sequence[Variant],
+    variants: Chosen,
     seeds: Sequence[int],
     overrides: Sequence[str],
     problems: list[str],
     every: Sequence[Point] = (NO_POINT,),
-) -> dict[int, list[Column]]:
-    """Every column at every point with every seed, by seed. What is wrong with one, or with them together, is added to
-    the problems. `seeds`: those that the user chose; none: the suite's."""
-    resolved: dict[int, list[Column]] = {}
-    for seed in dict.fromkeys(seeds or [seed for each in sized.scenarios for seed in sized.seeds_of(each)]):
-        resolved[seed] = []
-        for point in every:
-            for variant in variants:
-                try:
-                    resolved[seed].append(resolve(sized, variant, seed, overrides, bool(seeds), point))
-                except ConfigError as error:
-                    problems.append(str(error))
-    by_name = {column.name: column for columns in resolved.values() for column in columns}
-    problems += for_no_guest(overrides, list(by_name.values())) + alike(sized, list(by_name.values()))
-    problems += [text for each in by_name.values() for one in sized.scenarios for text in broken_promises(one, each)]
+) -> dict[tuple[str, int], list[Column]]:
+    """Every column of every scenario at every point with every seed, by scenario and seed. What is wrong with one, or with
+    them together, is added to the problems. `seeds`: those that the user chose; none: the suite's."""
+    known: dict[Any, Column | None] = {}  # a column is resolved once for all scenarios with the same host
+
+    def one(scenario: AnyScenario, variant: Variant, seed: int, point: Point) -> Column | None:
+        host = sized.host_of(scenario)
+        key = (host.model_dump_json(), variant.name, seed, point)
+        if key not in known:
+            try:
+                known[key] = resolve(sized, variant, seed, overrides, bool(seeds), point, host)
+            except ConfigError as error:
+                problems.append(str(error))
+                known[key] = None
+        return known[key]
+
+    resolved = {}
+    for each in sized.scenarios:
+        for seed in seeds or sized.seeds_of(each):
+            found = [one(each, variant, seed, point) for point in every for variant in variants[each.name]]
+            resolved[each.name, seed] = [column for column in found if column is not None]
+    by_scenario = {each.name: _of_any_seed(resolved, each.name) for each in sized.scenarios}
+    problems += for_no_guest(overrides, [column for columns in by_scenario.values() for column in columns])
+    problems += alike(sized, by_scenario)
+    problems += [
+        text for one in sized.scenarios for each in by_scenario[one.name] for text in broken_promises(one, each)
+    ]
     return resolved
+
+
+def _of_any_seed(resolved: Mapping[tuple[str, int], Sequence[Column]], scenario: str) -> list[Column]:
+    """The columns of a scenario, each with one seed."""
+    own = (columns for (name, _), columns in resolved.items() if name == scenario)
+    return list({column.name: column for columns in own for column in columns}.values())

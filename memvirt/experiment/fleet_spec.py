@@ -3,14 +3,14 @@ what scenarios of all kinds have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from memvirt.errors import ConfigError
 from memvirt.settings.diagnose import Conflicts, Problem, validate
-from memvirt.settings.fields import DISTINCT, Count, Model, Name, Pages, Shares
+from memvirt.settings.fields import DISTINCT, Count, Lasting, Model, Name, Pages, PagesOrZero, Shares
 from memvirt.settings.vm_config import GuestOptions, VmConfig
 from memvirt.units import PageCount
 
@@ -18,13 +18,38 @@ Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 InTurn = Annotated[tuple[Percent, ...], Field(min_length=1, max_length=64)]
 
 
+class Sizes(Model):
+    """A table `host` of a suite: the host of all scenarios, or of one; everything else about it is the variant's."""
+
+    memory: Pages = Field(description="host memory")
+    swap: PagesOrZero = Field(default=0, description="of the host's swap area, where a preset has one")
+    harvest_interval: Lasting | None = Field(
+        default=None, description="time between two collections of accessed marks, where a preset gives none"
+    )
+
+    def scaled(self, percent: int) -> Sizes:
+        """A host of so many per cent of the memory; times stay what they are."""
+        return self.grown(lambda pages: pages * percent // 100)
+
+    def grown(self, changed: Callable[[int], int]) -> Sizes:
+        """The host with what is made of its sizes (pages)."""
+        return self.model_copy(update={"memory": max(1, changed(self.memory)), "swap": changed(self.swap)})
+
+
 class Named(Model):
-    """What scenarios of all kinds have."""
+    """What scenarios of all kinds have. Its own host and columns are told in a cell's host, so a cell does not repeat
+    them."""
 
     name: Name = Field(description="of the scenario; its ratio is appended")
     description: str = Field(description="one sentence, printed above its table")
     seeds: Annotated[list[Count], DISTINCT] | None = Field(
         default=None, description="in place of the suite's, unless the tier names some", exclude=True
+    )
+    presets: Annotated[list[str], DISTINCT] | None = Field(
+        default=None, description="columns, in place of the suite's", exclude=True, min_length=1
+    )
+    own_host: Sizes | None = Field(
+        default=None, alias="host", description="in place of the suite's; keys as there", exclude=True
     )
 
 

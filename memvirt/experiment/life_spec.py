@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from memvirt.inputs.bits import Bits
 from memvirt.settings.diagnose import Conflicts, Problem, validate
-from memvirt.settings.fields import Interval, Model, Name, Nanoseconds, Pages, Shares
+from memvirt.settings.fields import Lasting, Model, Name, Nanoseconds, Pages, Shares
 from memvirt.settings.vm_config import GuestOptions, VmConfig
 from memvirt.units import PageCount, format_time, suggest
 from memvirt.workloads.load import SECOND_NS, Load
@@ -36,12 +36,12 @@ class Time(Model):
     """The table [scenarios.time]."""
 
     settle: Nanoseconds = Field(default=0, description="before the measured phase, under the same loads")
-    duration: Interval = Field(description="of the measured phase")
-    epoch: Interval = Field(
+    duration: Lasting = Field(description="of the measured phase")
+    epoch: Lasting = Field(
         default=2 * SECOND_NS,
         description="a page is touched at most about once in it; at most a fifth of harvest_interval",
     )
-    window: Interval = Field(default=SECOND_NS, description="slowdown is told for every VM and window")
+    window: Lasting = Field(default=SECOND_NS, description="slowdown is told for every VM and window")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -92,7 +92,7 @@ class GroupContent(Model):
 class Lifetime(Model):
     """The table `lifetime` of a group: how long its VMs stay, drawn for each."""
 
-    mean: Interval = Field(description="of an exponential distribution: half of them leave within seven tenths of it")
+    mean: Lasting = Field(description="of an exponential distribution: half of them leave within seven tenths of it")
 
     def drawn_ns(self, seed: int, group: str, number: int) -> int:
         """That of VM `number`: exact, by comparing random numbers alone (von Neumann, "Various techniques used in
@@ -115,7 +115,7 @@ class Files(Model):
     memory holds or more. They are the same in all VMs of the same classes, and nobody writes to them."""
 
     size: Pages = Field(description="of all of them")
-    every: Interval = Field(description="mean time between two uses of a page of them")
+    every: Lasting = Field(description="mean time between two uses of a page of them")
     classes: tuple[str, ...] = Field(default=("libraries", "source"), min_length=1, description="what they hold")
 
 
@@ -145,7 +145,7 @@ class Group(Model):
     content: GroupContent = Field(default=GroupContent(), description="what it is filled with; keys below")
     files: Files | None = Field(default=None, description="that their guests read; keys below")
     boot: BootTimes = Field(default=BootTimes(), description="when they come; keys below")
-    stay: Interval | None = Field(default=None, description="how long each stays; else to the end")
+    stay: Lasting | None = Field(default=None, description="how long each stays; else to the end")
     lifetime: Lifetime | None = Field(default=None, description="how long each stays, drawn; keys below")
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ from typing import Any
 from memvirt.errors import ConfigError
 from memvirt.experiment import suite
 from memvirt.experiment import sweep as sweeps
-from memvirt.experiment.column import Column, FileRead, all_files, chosen, lines, resolve_all
+from memvirt.experiment.column import Chosen, Column, FileRead, all_files, chosen, lines, resolve_all
 from memvirt.experiment.overrides import sort_out
 from memvirt.experiment.replayed import Streams, with_trace
 from memvirt.experiment.scenario import TierName
@@ -215,10 +215,10 @@ def make(
     usable, wrong = sort_out(overrides, taken)
     problems += wrong
     columns = chosen(sized, only, problems)
-    if problems and not columns:
-        columns = [suite.column("none")]  # so that what is wrong with the overrides is reported as well
+    if problems and not any(columns.values()):  # so that what is wrong with the overrides is reported as well
+        columns = {each: [suite.column("none")] for each in columns}
     over = axes(sized.sweep, swept, problems)
-    _require_few(sized, over, len(columns), seeds, most_cells)
+    _require_few(sized, over, columns, seeds, most_cells)
     problems += sweeps.check(over, overrides, taken)
     every = points(over) if not problems else [NO_POINT]
     resolved = resolve_all(sized, columns, seeds, usable, problems, every)
@@ -234,7 +234,7 @@ def make(
         for scenario in sized.scenarios
         for percent in scenario.points
         for seed in seeds or sized.seeds_of(scenario)
-        for column in resolved[seed]
+        for column in resolved[scenario.name, seed]
     )
     return Plan(sized, asked, cells)
 
@@ -248,9 +248,11 @@ def _replaying(sized: Suite, tier: TierName, trace: str, streams: Streams, paced
     return sized
 
 
-def _require_few(sized: Suite, over: Axes, columns: int, seeds: Sequence[int], most_cells: int) -> None:
+def _require_few(sized: Suite, over: Axes, columns: Chosen, seeds: Sequence[int], most_cells: int) -> None:
     """ConfigError where a sweep makes more cells, baselines apart, than there may be; before any is made."""
-    cells = columns * sum(len(each.points) * len(seeds or sized.seeds_of(each)) for each in sized.scenarios)
+    cells = sum(
+        len(columns[each.name]) * len(each.points) * len(seeds or sized.seeds_of(each)) for each in sized.scenarios
+    )
     if over:
         require_few(cells * prod(map(len, over.values())), most_cells or MOST_CELLS)
 

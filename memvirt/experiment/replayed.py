@@ -84,10 +84,12 @@ def with_trace(
     alike: dict[str, AnyScenario] = {}
     for scenario in sorted(replaced, key=lambda each: not each.has_vms):  # those with hosts first
         made = REPLAYED[scenario.kind](scenario, replay)
-        alike.setdefault(made.model_copy(update={"name": "", "description": ""}).model_dump_json(), made)
-    host = {"memory": replay.grown(sized.host.memory), "swap": replay.grown(sized.host.swap)}
+        own = made.own_host and made.own_host.grown(replay.grown)
+        made = made.model_copy(update={"own_host": own})
+        what = made.model_copy(update={"name": "", "description": ""}).model_dump_json()
+        alike.setdefault(f"{what} {own!r} {made.presets}", made)
     scenarios = _named(list(alike.values()), file)
-    return sized.model_copy(update={"host": sized.host.model_copy(update=host), "scenarios": scenarios})
+    return sized.model_copy(update={"host": sized.host.grown(replay.grown), "scenarios": scenarios})
 
 
 def footprint(trace: Trace, streams: Streams) -> int:

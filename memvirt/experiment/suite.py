@@ -6,16 +6,19 @@ shorter or longer: smoke for tests, quick for a first look, full for numbers tha
 
 A scenario is a fleet on a host, or a trace of page numbers held against the variants' orders of replacement alone
 (`simulate`): then the share of the trace's pages that fits in memory takes the place of the overcommit ratio.
+
+A scenario may have columns and a host of its own: policies whose intervals are seconds have nothing to do in a scenario of
+milliseconds, and a host that is large enough for one kind is too large for the other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from memvirt.errors import ConfigError
-from memvirt.experiment.fleet_spec import Named
+from memvirt.experiment.fleet_spec import Named, Sizes
 from memvirt.experiment.living import Living
 from memvirt.experiment.scenario import Scenario, Tier, TierName
 from memvirt.experiment.simulated import Simulated
@@ -24,20 +27,10 @@ from memvirt.results.claims import Claim, doubles
 from memvirt.results.manifest import Rule, Shown
 from memvirt.results.record import Kind
 from memvirt.settings.diagnose import Conflicts, Problem, read_toml, validate
-from memvirt.settings.fields import DISTINCT, Count, Interval, Model, Name, Pages, PagesOrZero
+from memvirt.settings.fields import DISTINCT, Count, Model, Name
 from memvirt.settings.presets import VmSettings
 from memvirt.shipped import SUITES
 from memvirt.units import suggest
-
-
-class Sizes(Model):
-    """The host of all scenarios; everything else about it is the variant's."""
-
-    memory: Pages = Field(description="host memory")
-    swap: PagesOrZero = Field(default=0, description="of the host's swap area, where a preset has one")
-    harvest_interval: Interval | None = Field(
-        default=None, description="time between two collections of accessed marks, where a preset gives none"
-    )
 
 
 class Variant(Model):
@@ -118,9 +111,9 @@ class Suite(Model):
         if self.learned in ("leading", "apart") and not self.columns:
             text = f"'{self.learned}' compares the first of columns: name some"
             problems.append(Problem(("learned",), text, ("columns",)))
-        if not self.presets and not self.variants:
+        if not self.presets and not self.variants and any(each.presets is None for each in self.scenarios):
             problems.append(Problem(("presets",), "give presets or variants", ("variants",)))
-        if "host" not in self.model_fields_set and any(each.has_vms for each in self.scenarios):
+        if "host" not in self.model_fields_set and any(each.has_vms and not each.own_host for each in self.scenarios):
             problems.append(Problem(("host",), "is required by scenarios with a fleet", ("scenarios",)))
         columns = [(column(preset).name, preset) for preset in self.presets]
         for key, taken, given in (
@@ -128,11 +121,10 @@ class Suite(Model):
             ("variants", columns, [(variant.name, variant.preset) for variant in self.variants]),
             ("scenarios", [], [(scenario.name, scenario.name) for scenario in self.scenarios]),
         ):
-            for index, (name, value) in enumerate(given):
-                before = next((other for known, other in [*taken, *given[:index]] if known == name), None)
-                if before is not None:
-                    both = f" ({before} and {value})" if before != value else ""
-                    problems.append(Problem((key, index), f"'{name}' is given twice{both}"))
+            problems += _doubles((key,), taken, given)
+        for index, scenario in enumerate(self.scenarios):
+            own = [(column(preset).name, preset) for preset in scenario.presets or ()]
+            problems += _doubles(("scenarios", index, "presets"), [], own)
         if problems:
             raise Conflicts(problems)
         return self
@@ -145,27 +137,46 @@ class Suite(Model):
         """The seeds that a scenario runs with."""
         return scenario.seeds or self.seeds
 
-    def all_variants(self) -> list[Variant]:
-        """Presets and variants alike, presets first."""
-        return [*(column(preset) for preset in self.presets), *self.variants]
+    def variants_of(self, scenario: Named) -> list[Variant]:
+        """The columns of a scenario: presets and variants alike, presets first. A variant of the suite is called by its
+        name."""
+        if scenario.presets is None:
+            return [*(column(preset) for preset in self.presets), *self.variants]
+        named = {variant.name: variant for variant in self.variants}
+        return [named.get(preset) or column(preset) for preset in scenario.presets]
+
+    def host_of(self, scenario: Named) -> Sizes:
+        """The host of a scenario."""
+        return scenario.own_host or self.host
 
     def at(self, tier: TierName) -> "Suite":
         """The suite as this tier runs it; a tier the file does not mention changes nothing."""
         change = self.tiers.get(tier, Tier())
-        host = {
-            "memory": max(1, self.host.memory * change.memory_percent // 100),
-            "swap": self.host.swap * change.memory_percent // 100,
-        }
+        percent = change.memory_percent
+
+        def scaled(scenario: AnyScenario) -> AnyScenario:
+            host = scenario.own_host and scenario.own_host.scaled(percent)
+            changed = {"own_host": host, "seeds": None if change.seeds else scenario.seeds}
+            return scenario.scaled(change).model_copy(update=changed)
+
         return self.model_copy(
             update={
-                "host": self.host.model_copy(update=host),
+                "host": self.host.scaled(percent),
                 "seeds": change.seeds or self.seeds,
-                "scenarios": [
-                    scenario.scaled(change).model_copy(update={"seeds": None if change.seeds else scenario.seeds})
-                    for scenario in self.scenarios
-                ],
+                "scenarios": [scaled(scenario) for scenario in self.scenarios],
             }
         )
+
+
+def _doubles(
+    place: tuple[str | int, ...], taken: Sequence[tuple[str, str]], given: Sequence[tuple[str, str]]
+) -> Iterator[Problem]:
+    """Names that are given twice, or taken, among (name, what it stands for)."""
+    for index, (name, value) in enumerate(given):
+        before = next((other for known, other in [*taken, *given[:index]] if known == name), None)
+        if before is not None:
+            both = f" ({before} and {value})" if before != value else ""
+            yield Problem((*place, index), f"'{name}' is given twice{both}")
 
 
 def names() -> list[str]:

@@ -8,6 +8,9 @@ paired, as every preset ran the same seeds (`statistics.told_apart`). If no pres
 At the highest ratio with a comparison the line also names the Pareto front: presets that no other beats in one of
 effective overcommit and slowdown without losing in the other, by more than the same 1 %.
 
+Scenarios with other presets, or whose slowdown is of work that takes time of its own, have a sentence of their own: a mean
+over both would be of nothing.
+
 That is the rule "slowdown". A suite may ask for another one; the same 1 % and the same seeds make a tie.
 
     leading     the first column: means over all scenarios at each ratio, optimum and columns without a value left out
@@ -27,6 +30,8 @@ from memvirt.report.columns import Column, bounds
 from memvirt.report.standing import TIE, Standing, standing
 from memvirt.report.statistics import MIN_SEEDS
 from memvirt.report.summary import Group, Row, averaged, number, ratio_label, reach, spread
+
+LEARNED = "Learned: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,30 @@ def _dominates(one: Score, other: Score) -> bool:
 
 
 def line(groups: Sequence[Group]) -> str:
-    """The one line, by the rule that the suite asks for."""
+    """The one line, by the rule that the suite asks for. Scenarios that cannot be averaged speak one after another."""
+    parts = _comparable(groups)
+    if len(parts) < 2:
+        return _line(groups)
+    told = []
+    for part in parts:
+        scenarios = list(dict.fromkeys(group.scenario for group in part))
+        told.append(f"in {_list(scenarios)}: {_line(part).removeprefix(LEARNED)}")
+    return LEARNED + " ".join([told[0], *(each[:1].upper() + each[1:] for each in told[1:])])
+
+
+def _comparable(groups: Sequence[Group]) -> list[list[Group]]:
+    """The groups of scenarios that have the same presets and mean the same by slowdown, in the order of the run."""
+    presets: dict[str, frozenset[str]] = {}
+    for group in groups:
+        own = frozenset(row.preset for row in group.rows)
+        presets[group.scenario] = presets.get(group.scenario, frozenset()) | own
+    parts: dict[tuple[frozenset[str], bool], list[Group]] = {}
+    for group in groups:
+        parts.setdefault((presets[group.scenario], group.timed), []).append(group)
+    return list(parts.values())
+
+
+def _line(groups: Sequence[Group]) -> str:
     rules = {"leading": _leading_line, "apart": _apart_line, "survival": _survival_line}
     told = rules.get(groups[0].learned if groups else "", _slowdown_line)(groups)
     seeds = sorted({len(group.seeds) for group in groups})

@@ -25,12 +25,19 @@ PagesOrZero = Annotated[
 ]
 Nanoseconds = Annotated[int, BeforeValidator(parse_time), PlainSerializer(format_time, return_type=str)]
 Interval = Annotated[int, BeforeValidator(parse_interval), PlainSerializer(format_time, return_type=str)]
+Lasting = Annotated[Interval, AfterValidator(lambda time: _lasts(time))]  # an interval that is not nothing
 Percent = Annotated[int, BeforeValidator(parse_percent)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 Shares = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 NAME = re.compile(NAME_PATTERN)
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Replacement = Annotated[str, BeforeValidator(orders.known)]
+
+
+def _lasts(time: int) -> int:
+    if not time:
+        raise ConfigError("lasts nothing; give a time, as 2s or 500ms, or leave the key out where it may be")
+    return time
 
 
 def _distinct(values: Sequence[Any]) -> Sequence[Any]:

@@ -6,6 +6,10 @@ is used, and the engine is given a page at most once per *epoch*. Leaving repeat
 is shorter than what anyone can see: a fifth of the interval at which accessed marks are collected, and the time that a
 page stays in memory. (Leaving accesses out by chance, one in ten, is wrong by orders of magnitude: warm pages look cold.)
 
+How nearly nothing: VMs of 8 MiB, 3 of every 4 pages of them in memory, 240 s, epochs of 1 s against every use (each 200 ms).
+Over six seeds faults differ by -0.6 % and stall by -0.9 %, with 95 % intervals of 2.2 and 2.3 points: no difference, as
+far as this tells. A single seed lies up to 3.5 % off, for its 8,000 faults come in another order. Stall follows faults.
+
     part        so many per cent of the pages, all of them used once every so often: the mean time between two uses of a
                 page. Where that is shorter than an epoch it is an epoch
     cycle       one such round. The blocks of a part are gone through in an order of their own in each cycle, so the time
@@ -31,7 +35,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from memvirt.settings.diagnose import Conflicts, Problem
-from memvirt.settings.fields import Interval, Model, Nanoseconds
+from memvirt.settings.fields import Lasting, Model, Nanoseconds
 from memvirt.settings.fields import Pages as Size
 from memvirt.units import format_time
 
@@ -48,13 +52,13 @@ class Part(Model):
     """A part of a VM's memory."""
 
     percent: Share = Field(description="of the memory that is filled while booting")
-    every: Interval = Field(description="mean time between two uses of a page of it")
+    every: Lasting = Field(description="mean time between two uses of a page of it")
 
 
 class Day(Model):
     """The table `day` of a load: it is busiest once per period and calmest half a period later."""
 
-    period: Interval = Field(default=24 * 3600 * SECOND_NS, description="from one busiest hour to the next")
+    period: Lasting = Field(default=24 * 3600 * SECOND_NS, description="from one busiest hour to the next")
     low_percent: ShareOrNone = Field(default=30, description="of the load that is left when it is calmest")
     spread: bool = Field(default=False, description="VMs are busiest at different times, evenly spread over the period")
 
@@ -62,8 +66,8 @@ class Day(Model):
 class Bursts(Model):
     """The table `bursts` of a load: from time to time all of it, in between little."""
 
-    every: Interval = Field(description="from the beginning of a burst to that of the next")
-    last: Interval = Field(description="how long a burst lasts")
+    every: Lasting = Field(description="from the beginning of a burst to that of the next")
+    last: Lasting = Field(description="how long a burst lasts")
     low_percent: ShareOrNone = Field(default=10, description="of the load that is left in between")
     spread: bool = Field(default=True, description="VMs have their bursts at different times, evenly spread")
 
