@@ -23,7 +23,7 @@ def test_lines_cross_where_they_do():
 def test_it_runs_quick_s_zipf_and_nothing_else(tmp_path, scale):
     path = tmp_path / "one.toml"
     path.write_text(breakeven.scenario_alone(scale))
-    (scenario,), (quick, *_) = suite.load(path).scenarios, suite.load("quick").scenarios
+    (scenario,), (_, quick, *_) = suite.load(path).scenarios, suite.load("quick").scenarios
     assert scenario.name == quick.name == "zipf" and scenario.fleet == quick.fleet
     assert list(scenario.overcommit_percent) == [150]
 

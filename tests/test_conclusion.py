@@ -140,7 +140,11 @@ def test_no_two_suites_ask_the_same():
 
 
 def test_all_that_ship_have_a_look_of_their_own():
-    columns = {name: [each.name for each in suite.load(name).all_variants()] for name in suite.names()}
+    columns = {
+        (name, scenario.name): [each.name for each in whole.variants_of(scenario)]
+        for name, whole in ((name, suite.load(name)) for name in suite.names())
+        for scenario in whole.scenarios
+    }
     known = {*PRESETS.names(), *(name for names in columns.values() for name in names)}
     assert known <= set(looks.FIXED)
     assert len(set(looks.FIXED.values())) == min(len(looks.FIXED), looks.COLOURS * looks.SHAPES)

@@ -179,7 +179,7 @@ def test_ignored_from_the_start_it_stays_ignored():
 
 def test_a_cell_that_took_it_for_a_failure_is_not_kept(watched, tmp_path):
     """An engine call that is interrupted may end in an error of its own, or the interrupt be dropped."""
-    made, context = plan.make("quick", "smoke", only=["swap"]), prepare(synthetic(8192, 1))
+    made, context = plan.make("clone-storm", "smoke", only=["swap"]), prepare(synthetic(8192, 1))
 
     def spoiled(run, cell, baseline):
         if cell.is_baseline:
@@ -191,7 +191,7 @@ def test_a_cell_that_took_it_for_a_failure_is_not_kept(watched, tmp_path):
     with Results(tmp_path / "out", manifest(made, context)) as results:
         with pytest.raises(Stopped):
             list(run_plan(made, context, results, measure=spoiled))
-        assert results.kept() == ["zipf-100--baseline--s1--baseline"]
+        assert results.kept() == ["dirty-10-200--baseline--s1--baseline"]
 
 
 def test_time_that_is_up_is_not_lost_either(watched):

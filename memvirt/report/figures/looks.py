@@ -17,7 +17,7 @@ Look = tuple[int, int]  # places in the lists of colours, and of shapes and dash
 FIXED: Mapping[str, Look] = {
     "swap": (0, 0), "zcache": (1, 1), "balloon": (2, 2), "sharing": (3, 3), "all": (4, 4), "none": (5, 5),
     "conservative": (3, 4), "esx-2002": (4, 5), "esxi-6": (1, 2), "guest-swap": (5, 6), "hash": (0, 1),
-    "hash-hints": (2, 3), "ksm": (3, 5), "ksm-hints": (4, 6), "inline": (5, 7), "senpai": (2, 4), "tmo": (0, 2),
+    "hash-hints": (2, 3), "ksm": (3, 5), "ksm-hints": (4, 6), "inline": (5, 7), "senpai": (2, 4), "tmo": (7, 4),
     "far-memory": (3, 6), "lz4": (1, 3), "lz4hc": (2, 5), "zstd": (4, 7), "zram": (5, 1), "off": (1, 4),
     "hash-and-swap": (2, 6), "thin": (0, 3), "thin-compact": (5, 0), "thin-huge": (1, 5),
     "thin-huge-compact": (3, 7), "thick": (4, 1), "thick-balloon": (2, 7), "tax-0": (1, 6), "tax-75": (5, 2),
@@ -25,7 +25,7 @@ FIXED: Mapping[str, Look] = {
     "lru": (2, 1), "twolist": (3, 2), "mglru": (5, 4), "sieve": (6, 6), "s3fifo": (7, 3), "2q": (0, 5),
     "arc": (3, 0), "lfu": (4, 3), "hash-tenants": (2, 0), "ksm-zero": (7, 2), "esx": (6, 3), "esx-salted": (0, 6),
     "zero-only": (6, 5), "belady": (6, 0), "virtio-fpr": (7, 7), "kubevirt-ksm": (6, 7), "proxmox": (7, 0),
-    "squeezed": (6, 1), "hyperv": (7, 6), "coach": (7, 1), "senpai-poking": (6, 2), "damon-reclaim": (7, 4),
+    "squeezed": (6, 1), "hyperv": (7, 6), "coach": (7, 1), "senpai-poking": (6, 2), "damon-reclaim": (0, 2),
     "hyperalloc": (6, 4), "virtio-mem": (7, 5), "balloon-huge": (1, 0), "reporting": (0, 7), "hyperalloc-soft": (5, 7),
 }
 # fmt: on
