@@ -103,6 +103,52 @@ def test_what_is_reserved_is_there_when_it_is_asked_for(first, zpool):
     assert other.read(0, wrote) == noise(4096)[:wrote]
 
 
+def test_a_revert_leaves_what_is_reserved_with_its_vm():
+    """The snapshot has the VM's pages meanwhile, and gives them back: a full host's reservation is held as before."""
+    host = host_of(memory=100 * PAGE)
+    vm = host.create_vm("kept", 80 * PAGE, reservation=60 * PAGE)
+    assert fill(vm, 60).reason == "done"
+    saved = vm.snapshot()
+    assert fill(host.create_vm("other", 80 * PAGE), 80).reason == "no_frame"
+    vm.revert(saved)
+    assert charged(vm) == 60 and saved.engine_vm.charged == 0 and host.counters()["reservation_unmet"] == 0
+    host.check()
+
+
+@pytest.mark.parametrize("limit", [None, 30])
+def test_a_revert_takes_back_no_more_than_is_reserved_or_fits_and_nothing_from_who_needs_it(limit):
+    """A clone that holds no more than it was promised keeps it; the snapshot, which was promised nothing, gives."""
+    host = host_of()
+    vm = host.create_vm("kept", 80 * PAGE, reservation=(limit or 40) * PAGE, limit=limit and limit * PAGE)
+    vm.write(0, noise(limit or 60))
+    clone = vm.clone("clone")
+    saved = vm.snapshot()
+    vm.revert(saved)
+    assert charged(vm) + charged(clone) + saved.engine_vm.charged == (limit or 60)
+    assert charged(vm) + charged(clone) >= (limit or 40) and charged(vm) <= (limit or 40)
+    assert vm.read(0, PAGE) == clone.read(0, PAGE) == noise(limit or 60)[:PAGE]
+    host.check()
+
+
+def test_what_was_lent_for_good_is_counted():
+    """Without swap a page that another keeps, merged with it, does not come back: its VM asks in vain, and that is said."""
+    host = host_of(memory=100 * PAGE, sharing="ksm")
+    twin, other = host.create_vm("twin", 40 * PAGE), host.create_vm("other", 200 * PAGE)
+    vm = host.create_vm("kept", 40 * PAGE, reservation=30 * PAGE)
+    saved = vm.snapshot()
+    for each in (twin, vm):
+        each.write(0, noise(30))
+        host.scan()
+        host.scan()
+    assert host.counters()["merges"] == 30 and charged(vm) == 30
+    assert fill(other, 200).reason == fill(vm, 1).reason == "no_frame"
+    assert host.counters()["reservation_unmet"] == 0  # it has what it was promised, and asks for one more
+    vm.revert(saved)
+    assert charged(vm) == 0 and charged(twin) == 30
+    assert fill(vm, 1).reason == "no_frame" and host.counters()["reservation_unmet"] == 1
+    host.check()
+
+
 def test_with_swap_others_may_use_what_is_reserved_until_it_is_asked_for():
     host = host_of(swap="64MiB")
     vm, other = host.create_vm("a", "4MiB", reservation=512 * PAGE), host.create_vm("b", "16MiB")

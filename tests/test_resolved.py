@@ -96,17 +96,14 @@ def test_every_default_is_in_the_record_by_value(made, context, tmp_path):
     assert "shown" not in as_dict(record)
 
 
-UNSPLIT = {"giving", "elastic"}  # None: what giving costs is not split, and nothing of it is counted
-
-
 def test_no_setting_is_left_out_of_a_record_at_its_default(made):
     for cell in made().in_order():
         config = cell.config()
         assert set(config["host"]) == set(HostConfig.model_fields)
-        assert set(config["host"]["costs"]) == set(CostModel.model_fields) - UNSPLIT
+        assert set(config["host"]["costs"]) == set(CostModel.model_fields)
         assert HostConfig(**config["host"]) == cell.host
     *_, last = made(overrides=["vm.guest=true"]).in_order()
-    assert set(last.config()["guest"]) == set(GuestOptions.model_fields) - UNSPLIT
+    assert set(last.config()["guest"]) == set(GuestOptions.model_fields)
 
 
 def changed_cost(monkeypatch, tmp_path):

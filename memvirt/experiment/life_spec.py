@@ -139,7 +139,6 @@ class Group(Model):
     touched_percent: Share = Field(default=80, description="of the configured memory, filled while booting")
     ballooned_percent: Percent = Field(
         default=0,
-        exclude_if=lambda value: value == 0,
         description="of the configured memory, in the balloon when it comes: what its guest's way can give by then",
     )
     content: GroupContent = Field(default=GroupContent(), description="what it is filled with; keys below")
@@ -215,7 +214,6 @@ class Event(Model):
     limit_percent: Share | None = Field(default=None, description="of set-limit: the other limit, of each VM's size")
     balloon_percent: Percent | None = Field(
         default=None,
-        exclude_if=lambda value: value is None,
         description="of set-balloon: what the balloon is to hold, of each VM's size",
     )
 

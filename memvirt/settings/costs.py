@@ -76,7 +76,6 @@ class CostModel(BaseModel):
     balloon_page: Nanoseconds = Field(description="giving up or taking back one page through the balloon")
     giving: GivingCosts | None = Field(
         default=None,
-        exclude_if=lambda value: value is None,
         description="what ballooning and its like cost, split; none = balloon_page for a page, 512 times that for 2 MiB",
     )
     guest_fault: Nanoseconds = Field(description="the guest kernel's own handling of a fault")

@@ -24,7 +24,7 @@ class SourceNote(Model):
 def default_source(key: str, config: HostConfig) -> SourceNote | None:
     """The source of a default, by the setting's dotted name; None for what needs none, such as a switch that is off."""
     first, _, rest = key.partition(".")
-    if first == "costs":
+    if first == "costs" and rest != "giving":  # which is not split by default
         return SourceNote(text=costs.source("default", rest), tag="chosen")
     if first == "swap_device":
         return SourceNote(text=DEVICE_SOURCES[config.swap_device.name], tag="chosen")

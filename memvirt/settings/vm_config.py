@@ -44,7 +44,6 @@ class GuestOptions(Model):
     )
     elastic: Literal["balloon", "balloon-huge", "virtio-mem", "hyperalloc"] | None = Field(
         default=None,
-        exclude_if=lambda value: value is None,
         description="how it gives memory: pages, 2 MiB blocks, blocks it empties first, blocks the host takes in its "
         "allocator; messages, moves and frames freed are counted; none = pages, and those are not counted",
     )

@@ -161,7 +161,7 @@ class Oracle(Faults):
         tables = (
             leaves + self.leaf_slab.frames_needed(leaves) + self.directories.frames_needed(-(-pages // (LEAF * 256)))
         )
-        return pages + tables - blocks + 2
+        return pages + tables - blocks + self.highest_floor(huge=True) - self.min
 
     def create_vm(self, name, pages, tag_base, *, limit=None, reservation=0, domain=0):
         self.promise(pages, reservation, limit)

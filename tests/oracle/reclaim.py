@@ -87,6 +87,7 @@ class Reclaim(Mapping):
         while self.memory.nr_free < guest + tables + self.floor() + self.aside(vm):
             if not self.direct(guest + tables + self.floor(), vm):
                 self.count["exhausted_no_frame"] += 1
+                self.count["reservation_unmet"] += bool(guest and vm.charged < vm.reservation)
                 return NO_FRAME
         return OK
 
@@ -94,6 +95,11 @@ class Reclaim(Mapping):
         """What no allocation gets: min, or what reclaim itself needs for a record and to split a huge leaf."""
         huge = any(leaf.huge for leaf in self.leaves.values())
         return max(self.min, (self.backings.frames_needed(1) == 1) + huge)
+
+    def highest_floor(self, huge):
+        """The same, whatever goes meanwhile."""
+        grows = self.backings.most is None or self.backings.room() > 0
+        return max(self.min, grows + huge)
 
     def stalled(self, began):
         """The running VM waited for memory."""

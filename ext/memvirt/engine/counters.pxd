@@ -82,6 +82,7 @@ cdef struct Events:
     uint64_t exhausted_limit
     uint64_t charged_over_limit
     uint64_t limit_unmet
+    uint64_t reservation_unmet
     uint64_t stops
     uint64_t waits
     uint64_t kills

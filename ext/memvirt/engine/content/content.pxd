@@ -81,6 +81,7 @@ cdef class Bytes(Content):
     cdef const uint8_t *_corpus           # (nr_sources - 1) * 4096 bytes, borrowed from _corpus_owner
     cdef object _corpus_owner
     cdef void *_reserved                  # the mapping around the arena
+    cdef size_t _mapped                   # bytes of the arena: nr_frames pages, or more where it is one that was kept
     cdef uint8_t *_scratch                # one compressed block
     cdef readonly bint huge_pages         # the kernel backs every whole 2 MiB of the arena with huge pages
     cdef readonly uint64_t huge_bytes     # how much of the arena it does back with them

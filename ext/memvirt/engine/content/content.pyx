@@ -53,7 +53,7 @@ cdef bint _keeping = False
 
 
 def keep_arena(keep) -> None:
-    """From now on the memory of a host that ends is kept for one of the same size, or no longer. To populate 64 MiB takes
+    """From now on the memory of a host that ends is kept for one that is no larger, or no longer. To populate 64 MiB takes
     as long as a short cell. What is kept holds what it held: no more is known of a frame that was freed."""
     global _keeping
     _keeping = keep
@@ -158,27 +158,27 @@ cdef class Bytes(Content):
         if self._scratch == NULL:
             raise MemoryError("compression scratch")
         cdef size_t bytes_ = <size_t>nr_frames << PAGE_SHIFT
-        if _kept.reserved != NULL and _kept.bytes == bytes_:
+        if _kept.reserved != NULL and _kept.bytes >= bytes_:
             self._reserved, self.arena, self.huge_bytes = _kept.reserved, _kept.arena, _kept.huge_bytes
+            self._mapped = _kept.bytes
             _kept.reserved = NULL
         else:
             _give_back_kept()
             _map(self, bytes_)
         self.has_bytes = True
-        self.huge_pages = 0 < bytes_ // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES <= self.huge_bytes
+        self.huge_pages = 0 < self._mapped // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES <= self.huge_bytes
 
     def __dealloc__(self):
         free(self._scratch)
         self.release()
 
     cdef void release(self) noexcept:
-        cdef size_t bytes_ = <size_t>self.nr_frames << PAGE_SHIFT
         if self._reserved != NULL and _keeping:
             _give_back_kept()
-            _kept.reserved, _kept.arena, _kept.bytes = self._reserved, self.arena, bytes_
+            _kept.reserved, _kept.arena, _kept.bytes = self._reserved, self.arena, self._mapped
             _kept.huge_bytes = self.huge_bytes
         elif self._reserved != NULL:
-            mv_unmap(self._reserved, mv_arena_reserved(bytes_))
+            mv_unmap(self._reserved, mv_arena_reserved(self._mapped))
         self._reserved = self.arena = NULL
         self.has_bytes = False
         self.nr_frames = 0
@@ -302,6 +302,7 @@ cdef object _map(Bytes self, size_t bytes_):
         mv_unmap(self._reserved, mv_arena_reserved(bytes_))
         self._reserved = self.arena = NULL
         raise ConfigError(f"host memory of {bytes_} bytes: {os.strerror(failed)}")
+    self._mapped = bytes_
     self.huge_bytes = huge_bytes_at(<uintptr_t>self.arena)
 
 

@@ -32,10 +32,6 @@ from ..types cimport HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, MAX_ORDER, MAX_VMS, N
 from .ending cimport destroy_vm
 from .fixed cimport bytes_of_vm, frames_of, frames_of_guest, take_fixed
 
-cdef enum:
-    LEAST_FLOOR = 2                 # frames that allocations leave where the min watermark is 0 (Reclaim._floor)
-
-
 cdef uint64_t draws_of(Vm vm) noexcept:
     return mix(vm.hits.tag_base)
 
@@ -166,6 +162,7 @@ cdef uint64_t _filling(Engine engine, Vm vm, uint64_t first) except? 0:
     cdef uint64_t directories = (vm.nr_pages + (<uint64_t>1 << DIRECTORY_SHIFT) - 1) >> DIRECTORY_SHIFT
     cdef uint64_t tables = leaves + engine.mapping.leaves.records.frames_needed(<uint32_t>leaves)
     cdef uint64_t free = engine.frames.buddy.nr_free, blocks = 0, kept
+    cdef uint64_t floor = engine.reclaim.highest_floor(True) - engine.frames.min_pages
     cdef int order
     kept = first + frames_of(bytes_of_vm(vm.nr_pages, vm.nr_vpns, True, engine.scanner)) + LEAF_ENTRIES
     for order in range(HUGE_ORDER, MAX_ORDER + 1):
@@ -173,7 +170,7 @@ cdef uint64_t _filling(Engine engine, Vm vm, uint64_t first) except? 0:
     blocks -= min(blocks, kept >> HUGE_ORDER)   # as many as tables of fixed size may break
     kept += engine.frames.high_pages + engine.mapping.charges.aside(NONE16)
     blocks = min(blocks, (free - min(free, kept)) >> HUGE_ORDER, vm.nr_pages >> LEAF_SHIFT)
-    return vm.nr_pages + tables - blocks + engine.mapping.leaves.pages.frames_needed(<uint32_t>directories) + LEAST_FLOOR
+    return vm.nr_pages + tables - blocks + engine.mapping.leaves.pages.frames_needed(<uint32_t>directories) + floor
 
 
 cdef int _populate(Engine engine, Vm vm) except -1:

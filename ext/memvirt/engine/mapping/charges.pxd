@@ -135,6 +135,8 @@ cdef class Charges:
     cdef int charge(self, hfn_t frame, vmid_t vm) except -1 nogil
     cdef int pass_on(self, hfn_t frame) except -1 nogil
     cdef int leave(self, Leaf *leaf, vmid_t vm) except -1 nogil
+    cdef int regain(self, vmid_t vm) except -1 nogil
+    cdef bint _may_regain(self, Frame *record, vmid_t vm) noexcept nogil
     cdef void _find_heirs(self, Leaf *leaf, Heirs *heirs) noexcept nogil
     cdef int _inherit(self, hfn_t frame, Heirs *heirs) except -1 nogil
     cdef bint _has_room(self, uint32_t vm) noexcept nogil

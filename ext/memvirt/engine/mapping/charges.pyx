@@ -7,6 +7,11 @@ some of its pages go (`keep_limits`); that is counted (charged_over_limit), and 
 Reservation: what a VM holds of it, reclaim leaves alone. What it does not hold yet is set aside (`aside`), with tables for
 it. Others may use those frames only as far as they can be made to give them back: for pages that are neither reserved
 themselves nor pinned, and have a free slot of swap each; never for tables, which do not come back.
+
+What a VM pays for it holds, whoever maps it beside. So a page that it shares with a clone or a snapshot is held, and to
+write to it takes one frame more: that is asked for like any beyond the reservation. A VM that goes back to a snapshot
+pays for its pages again (`regain`). A VM that lets go of a page which others keep, merged with it, has lent them the frame
+for good where there is no swap: what it then asks for in vain, of its reservation, is counted (reservation_unmet).
 """
 
 from libc.string cimport memset
@@ -14,9 +19,9 @@ from libc.string cimport memset
 from ..counters cimport Meter
 from ..memory.frames cimport FRAME_ORDERED, FRAME_PINNED, FRAME_ZERO, Frame, Frames
 from ..stores.swapspace cimport SwapSpace
-from ..types cimport LEAF_ENTRIES, NONE, NONE16
+from ..types cimport LEAF_ENTRIES, NONE, NONE16, gfn_t
 from .ages cimport Ages
-from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Leaves, Slot
+from .leaf cimport PTE_PRESENT, PTE_WHERE, Leaf, Leaves, Look, Slot
 from .recency cimport Recency
 from .rmap cimport ReverseMap, Walk
 
@@ -123,6 +128,26 @@ cdef class Charges:
                 self._find_heirs(leaf, &heirs)
             self._inherit(frame, &heirs)
         return 0
+
+    cdef int regain(self, vmid_t vm) except -1 nogil:
+        """The VM maps pages that it had left to others: it pays for them again, until its reservation is held, where who
+        pays has more than it was promised."""
+        cdef gfn_t gfn = 0
+        cdef uint32_t index, entry
+        cdef Look at
+        while gfn < self.leaves.directory[vm].nr_pages and self.of[vm].charged < self.of[vm].reservation:
+            for index in range(LEAF_ENTRIES if self.leaves.look(vm, gfn, &at) else 0):
+                entry = self.leaves.entry(at.leaf, index)
+                if entry & PTE_PRESENT and self._may_regain(&self.frames.frame[entry & PTE_WHERE], vm):
+                    self.charge(entry & PTE_WHERE, vm)
+            gfn += LEAF_ENTRIES
+        return 0
+
+    cdef bint _may_regain(self, Frame *record, vmid_t vm) noexcept nogil:
+        if record.charge == vm or record.charge == NONE16 or record.flags & (FRAME_ZERO | FRAME_PINNED):
+            return False
+        return (self.of[record.charge].charged > self.of[record.charge].reservation and self._has_room(vm)
+                and self.of[vm].charged < self.of[vm].reservation)
 
     cdef bint _has_room(self, uint32_t vm) noexcept nogil:
         return self.of[vm].charged < self.of[vm].limit

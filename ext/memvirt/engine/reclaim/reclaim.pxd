@@ -46,7 +46,7 @@ cdef class Reclaim(Actor):
     cdef int secure(self, vmid_t vm, uint32_t guest_frames, uint32_t table_frames) except -1 nogil
     cdef int _secure(self, vmid_t vm, uint32_t guest_frames, uint32_t want) except -1 nogil
     cdef uint32_t _floor(self) noexcept nogil
-    cdef uint32_t _highest_floor(self) noexcept nogil
+    cdef uint32_t highest_floor(self, bint huge) noexcept nogil
     cdef int _free_up(self, vmid_t vm, uint32_t want) except -1 nogil
     # Before a page comes back for the VM: if from swap, room for what its window holds, as far as it can be had; *done: it
     # was asked for. OK, or AGAIN.

@@ -100,6 +100,8 @@ cdef class Reclaim(Actor):
                 return LIMITED
         if self._free_up(vm, want) != OK:
             self.meter.ev.exhausted_no_frame += 1
+            if guest_frames and self.charges.of[vm].charged < self.charges.of[vm].reservation:
+                self.meter.ev.reservation_unmet += 1
             return NO_FRAME
         return OK
 
@@ -109,10 +111,11 @@ cdef class Reclaim(Actor):
         return max(self.frames.min_pages,
                    <uint32_t>(self.mapping.backings.records.frames_needed(1) == 1) + (self.leaves.nr_huge > 0))
 
-    cdef uint32_t _highest_floor(self) noexcept nogil:
-        """The same, whatever goes meanwhile: each page that goes may take the last record of a frame."""
+    cdef uint32_t highest_floor(self, bint huge) noexcept nogil:
+        """The same, whatever goes meanwhile: each page that goes may take the last record of a frame. `huge`: there will be
+        huge leaves, too."""
         cdef bint grows = self.mapping.backings.records.nr_used < self.mapping.backings.records.most
-        return max(self.frames.min_pages, <uint32_t>grows + (self.leaves.nr_huge > 0))
+        return max(self.frames.min_pages, <uint32_t>grows + (huge or self.leaves.nr_huge > 0))
 
     cdef int _free_up(self, vmid_t vm, uint32_t want) except -1 nogil:
         """So many frames are free beside the floor, and what reclaims in the background has been looked after."""
@@ -181,7 +184,7 @@ cdef class Reclaim(Actor):
         """True if `frames` frames could be had for tables: all of them of fixed size, down to the min watermark; or some by
         `secure`, which leaves the floor's, and that may rise while pages go."""
         cdef uint64_t now = <uint64_t>frames + (self._floor() if secured else self.frames.min_pages)
-        cdef uint64_t then = <uint64_t>frames + (self._highest_floor() if secured else self.frames.min_pages)
+        cdef uint64_t then = <uint64_t>frames + (self.highest_floor(False) if secured else self.frames.min_pages)
         return self.frames.buddy.nr_free >= now + self.charges.aside(NONE16) or self.could_free(then, NONE16)
 
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil:
