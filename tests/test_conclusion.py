@@ -7,7 +7,7 @@ import pytest
 from helpers.made_records import made
 from memvirt.experiment import suite
 from memvirt.report import claims, conclusion, verdict
-from memvirt.report.figures import looks
+from memvirt.report.figures import looks, style
 from memvirt.report.page import content
 from memvirt.report.standing import TIE, near, standing
 from memvirt.report.statistics import told_apart
@@ -147,10 +147,18 @@ def test_all_that_ship_have_a_look_of_their_own():
     }
     known = {*PRESETS.names(), *(name for names in columns.values() for name in names)}
     assert known <= set(looks.FIXED)
-    assert len(set(looks.FIXED.values())) == min(len(looks.FIXED), looks.COLOURS * looks.SHAPES)
+    assert len(set(looks.FIXED.values())) == len(looks.FIXED)
     for name, names in columns.items():
         colours = {looks.FIXED[each][0] for each in names}
         assert len(colours) == min(len(names), looks.COLOURS) or len(names) > looks.COLOURS, name
+
+
+def test_there_are_as_many_colours_shapes_and_dashes_as_looks_name():
+    colours = [name for name in style.PAPER if name.startswith("var(--c")]
+    assert len(set(style.SHAPES)) == len(style.DASHES) == len({*map(str, style.DASHES)}) == looks.SHAPES
+    assert len({style.PAPER[name] for name in colours}) == style.COLOURS == looks.COLOURS
+    names = [f"mechanism-{at}" for at in range(looks.COLOURS * looks.SHAPES)]
+    assert len(set(style._looks("mechanism", names))) == len(names)
 
 
 def test_looks_do_not_depend_on_who_is_beside():

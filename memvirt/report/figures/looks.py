@@ -1,8 +1,7 @@
 """Which colour and which shape a preset has: the same in every figure of every report.
 
 Presets that ship, and the columns of suites that do, have looks of their own here, so that two reports that are laid beside
-each other, or a report and a figure of a paper, agree. No two have both alike (but inline and
-hyperalloc-soft: there are 64 looks and 65 names), and no two of one suite have one colour, as
+each other, or a report and a figure of a paper, agree. No two have both alike, and no two of one suite have one colour, as
 long as there are colours for all of them. Any other name takes, in the order in which names are shown, what is left.
 """
 
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-COLOURS = SHAPES = 8  # of memvirt.report.figures.style
+COLOURS, SHAPES = 8, 9  # of memvirt.report.figures.style
 Look = tuple[int, int]  # places in the lists of colours, and of shapes and dashes
 
 # fmt: off
@@ -26,7 +25,7 @@ FIXED: Mapping[str, Look] = {
     "arc": (3, 0), "lfu": (4, 3), "hash-tenants": (2, 0), "ksm-zero": (7, 2), "esx": (6, 3), "esx-salted": (0, 6),
     "zero-only": (6, 5), "belady": (6, 0), "virtio-fpr": (7, 7), "kubevirt-ksm": (6, 7), "proxmox": (7, 0),
     "squeezed": (6, 1), "hyperv": (7, 6), "coach": (7, 1), "senpai-poking": (6, 2), "damon-reclaim": (0, 2),
-    "hyperalloc": (6, 4), "virtio-mem": (7, 5), "balloon-huge": (1, 0), "reporting": (0, 7), "hyperalloc-soft": (5, 7),
+    "hyperalloc": (6, 4), "virtio-mem": (7, 5), "balloon-huge": (1, 0), "reporting": (0, 7), "hyperalloc-soft": (5, 8),
 }
 # fmt: on
 

@@ -28,8 +28,19 @@ LEAST_SPREAD = 0.01  # of the least value: an axis spans no less than what is al
 MARGIN = 0.05  # of a span: how far beyond its values an axis goes
 CUT = "axes begin near the least value, not at 0"
 DECADES = 2  # of a logarithmic axis: of more only powers of ten are marked
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
-DASHES = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3], [1, 3], [6, 2, 1, 2, 1, 2])
+STAR = "M0-1L.3-.4.95-.3.5.15.6.8 0 .5-.6.8-.5.15-.95-.3-.3-.4Z"
+SHAPES = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+    STAR,
+)
+DASHES = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3], [1, 3], [6, 2, 1, 2, 1, 2], [12, 6])
 PAPER = {
     "var(--c0)": "#0072B2",
     "var(--c1)": "#D55E00",
@@ -97,7 +108,7 @@ def dashed(field: str, names: Sequence[str], rows: Rows, told: Collection[str] =
 def _looks(field: str, names: Sequence[str]) -> list[looks.Look]:
     if field == "preset":
         return looks.of(names)
-    return [(i % COLOURS, (i + i // COLOURS) % len(SHAPES)) for i in range(len(names))]
+    return [(i % COLOURS, (i % COLOURS + i // COLOURS) % len(SHAPES)) for i in range(len(names))]
 
 
 def marked_lines(
