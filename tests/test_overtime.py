@@ -38,7 +38,9 @@ def test_rows_are_presets_with_medians_over_seeds() -> None:
     ]
     (table,) = aging_table.tables(records)
     cells = [[str(cell) for cell in column.cells] for column in table.columns]
-    assert [str(column.header) for column in table.columns][1:6] == ["10", "20", "30", "40", "50"]
+    heads = [str(column.header) for column in table.columns]
+    assert heads[1:6] == [f"after\n{cycle}\n%" for cycle in (10, 20, 30, 40, 50)]
+    assert heads[-3:] == ["measured\nunusable\n%", "measured\nmoved\npages/cycle", "measured\nmapped huge\n%"]
     assert cells[0] == ["thin", "thick"]
     assert cells[3] == ["20.0", "0.0"] and cells[5] == ["–", "99.0"]  # thin had settled by then
     assert cells[-4] == ["30", "30"] and cells[-3] == ["20.0", "60.0"]

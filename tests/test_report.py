@@ -328,6 +328,9 @@ def test_memory_of_the_machine_is_told_in_gib():
     assert ["machine: memory total", "23.5 GiB", "2.4 GiB"] in rows
 
 
+APART = (("swap", "2.000"), ("sharing", "3.000"))
+
+
 def test_findings_have_intervals_and_seeds():
     records = [
         made(preset=preset, seed=seed, slowdown=f"{slowdown + seed / 1000:.3f}")
@@ -337,13 +340,17 @@ def test_findings_have_intervals_and_seeds():
     head, heads, ((*row,),) = content.findings(run_of(records))
     assert [name for name, _ in heads][:3] == ["scenario", "ratio", "best"] and len(heads) == len(row)
     assert head == "slowdown, × ↓"
-    assert [cell.text for cell in row] == ["zipf", "1.50", "swap", "2.00", "2.00 to 2.00", "5", "sharing", "3.00"]
+    assert [cell.text for cell in row] == ["zipf", "1.50", "swap", "2.00", "2.001 to 2.005", "5", "sharing", "3.00"]
     *_, ((*row,),) = content.findings(run_of([each for each in records if each.seed == 2]))
-    assert [cell.text for cell in row][2:6] == ["swap (not told apart)", "2.00", "five seeds needed", "1"]
+    assert [cell.text for cell in row][2:6] == ["swap (too few seeds to tell)", "2.00", "five seeds needed", "1"]
     refused = [made(status="refused", reason="no room")]
     assert content.findings(run_of(refused))[2][0][2].text == "nobody finished"
     without = [made(seed=seed, slowdown="") for seed in range(1, 6)]  # done, and about something else
-    assert content.findings(run_of(without))[2][0][2].text == "no slowdown there"
+    _, heads, ((*row,),) = content.findings(run_of(without))
+    assert row[2].text == "no slowdown there" and [cell.text for cell in row[3:]] == ["–"] * 5
+    assert [cell.number for cell in row] == [number for _, number in heads], "dashes stand under their heads"
+    agreed = [made(preset=name, seed=seed, slowdown=each) for seed in range(1, 6) for name, each in APART]
+    assert content.findings(run_of(agreed))[2][0][4].text == "seeds agree"
 
 
 def test_those_not_told_apart_from_the_best_are_named_and_the_next_is_told():
@@ -363,9 +370,10 @@ def test_those_not_told_apart_from_the_best_are_named_and_the_next_is_told():
     assert [cell.text for cell in row][2] == "no difference"
     near = [replace(each, preset="near", derived={**each.derived, "slowdown": "1.086"}) for each in records[:5]]
     *_, ((*row,),) = content.findings(run_of([*records, *near]))
-    assert [cell.text for cell in row][2] == "a, near (alike) (not told apart from b)", (
-        "as the line of what was learned"
-    )
+    assert [cell.text for cell in row][2] == "a, near (alike; not told apart from b)"
+    near = [replace(each, derived={**each.derived, "slowdown": "1.095"}) for each in near]
+    *_, ((*row,),) = content.findings(run_of([each for each in [*records, *near] if each.seed < 3]))
+    assert [cell.text for cell in row][2] == "near, a, b (alike; too few seeds to tell)"
 
 
 def test_a_row_without_numbers_says_so_where_the_first_number_would_be():

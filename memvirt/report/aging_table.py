@@ -23,6 +23,12 @@ from memvirt.results.derived import settled
 from memvirt.results.record import Record
 
 COLUMNS = 5  # cycles shown, the last one included
+MEASURED = (
+    ("settled\nby cycle", ""),
+    ("measured\nunusable", "%"),
+    ("measured\nmoved", "pages/cycle"),
+    ("measured\nmapped huge", "%"),
+)
 MISSING = "–"
 
 
@@ -37,7 +43,7 @@ class Block:
 
     scenario: str
     title: str
-    heads: tuple[str, ...]  # "preset" first
+    heads: tuple[tuple[str, str], ...]  # of what stands behind the preset: in narrow lines, and its unit
     rows: tuple[tuple[str, ...], ...]
 
 
@@ -57,8 +63,8 @@ def _block(scenario: str, records: Sequence[Record]) -> Block:
         for preset in dict.fromkeys(record.preset for record in records)
     ]
     name = plain(scenario)
-    title = f"{name}: free memory unusable as 2 MiB, %, by cycle; then: after it has settled"
-    return Block(name, title, ("preset", *map(str, shown), "settled", "then", "moved", "huge %"), tuple(rows))
+    title = f"{name}: free memory unusable as 2 MiB, by cycle of aging; behind it the measured cycles"
+    return Block(name, title, (*((f"after\n{cycle}", "%") for cycle in shown), *MEASURED), tuple(rows))
 
 
 def tables(records: Sequence[Record]) -> list[Table]:
@@ -68,9 +74,9 @@ def tables(records: Sequence[Record]) -> list[Table]:
 
 def _table(block: Block) -> Table:
     table = Table(title=block.title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column(block.heads[0], min_width=max(len(short(row[0])) for row in block.rows))
-    for name in block.heads[1:]:
-        table.add_column(name, justify="right")
+    table.add_column("\n\npreset", min_width=max(len(short(row[0])) for row in block.rows))
+    for name, unit in block.heads:
+        table.add_column(f"{name}\n{unit}", justify="right")
     for preset, *cells in block.rows:
         table.add_row(Text(short(preset)), *cells)
     return table

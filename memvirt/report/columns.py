@@ -50,32 +50,31 @@ COLUMNS = (
 )
 
 
-UNITS = (
-    "×",
-    "%",
-    "ns",
-    "µs",
-    "ms",
-    "s/GiB",
-    "1/ms",
-    "bytes",
-    "1/1000",
-)  # that stand in a head; of others its words tell
-TOLD = {"ns": "ns", "us": "µs", "ms": "ms", "percent": "%", "mib": "MiB"}  # the end of a name that says its unit
+# How names end that say their unit, which stands beside them instead; longer endings first.
+TOLD = {
+    "_gib_per_s": "GiB/s", "_per_s": "1/s", "_percent": "%", "_frames": "frames", "_pages": "pages", "_bytes": "bytes",
+    "_mib": "MiB", "_ns": "ns", "_us": "µs", "_ms": "ms",
+}  # fmt: skip
+SILENT = ("events", "calls", "attempts", "index", "state")  # units that tell nothing beside a name
 
 
 def _registered(name: str, head: str = "") -> Column:
     """A column of a metric. Its head is its name in words over two lines, unless given: without its unit, which stands
-    beside it, and whose it is (`waited_ms.gold`) below or behind a comma."""
+    beside it unless the words say it, and whose it is (`waited_ms.gold`) below or behind a comma."""
     metric = REGISTRY[name]
-    unit = metric.unit if metric.unit in UNITS else ""
     base, _, whose = name.partition(".")
-    words = base.split("_")
-    words = words[:-1] if len(words) > 1 and unit and TOLD.get(words[-1]) == unit else words
+    if base == "guest":
+        base, whose = whose.removeprefix("guest_"), "in guests"
+    ending = next((each for each, unit in TOLD.items() if base.endswith(each) and unit in (metric.unit, "ns")), "")
+    words = base.removesuffix(ending).split("_")
     half = len(words) if whose else (len(words) + 1) // 2
-    folded = "\n".join(filter(None, (" ".join(words[:half]), whose or " ".join(words[half:]))))
-    title = head.replace("\n", " ") or " ".join(words) + (f", {whose}" if whose else "")
-    return Column(name, title, head or folded, unit, metric.better)
+    lines = head.split("\n") if head else [" ".join(words[:half]), " ".join(words[half:])]
+    title = " ".join(filter(None, lines))
+    if whose and (not head or metric.unit == "×"):
+        lines, title = [title, whose.replace("_", " ")], f"{title}, {whose.replace('_', ' ')}"
+    said = metric.unit in SILENT or {metric.unit, metric.unit.removesuffix("s")} & {*title.split()}
+    unit = "" if said else metric.unit
+    return Column(name, title, "\n".join(filter(None, lines)), unit, metric.better)
 
 
 BY_NAME = {
@@ -89,24 +88,40 @@ BY_NAME = {
         _registered("pages_sharing", "pages\nsharing"),
         _registered("zero_pages", "zero\npages"),
         _registered("saved_net_frames", "frames\nsaved net"),
-        _registered("saved_zero_pages", "zero pages\nsaved"),
-        _registered("saved_intra_pages", "within\nVMs"),
-        _registered("saved_inter_pages", "between\nVMs"),
+        _registered("saved_zero_pages", "saved as\nzeros"),
+        _registered("saved_intra_pages", "saved\nwithin VMs"),
+        _registered("saved_inter_pages", "saved\nbetween VMs"),
+        _registered("saved_sharing_frames", "saved by\nsharing"),
+        _registered("saved_cloning_frames", "saved by\ncloning"),
+        _registered("saved_zpool_frames", "saved by\ncompression"),
+        _registered("cow_breaks_shared", "merges undone\nby writes"),
         _registered("sharing_debt_frames", "sharing\ndebt"),
         _registered("scan_s_per_gib_saved", "CPU per\nGiB saved"),
         _registered("merge_delay_us", "time to\nmerge"),
         _registered("storm_frames_per_ms", "frames\ndemanded"),
-        _registered("stall_percent", "stalled"),
+        _registered("stall_percent", "some VM\nstalled"),
         _registered("vms_stalled_percent", "VMs\nstalled"),
-        _registered("worst_stall_percent", "worst\nstalled"),
+        _registered("worst_stall_percent", "worst VM\nstalled"),
         _registered("cow_p999_us", "p99.9\nCOW write"),
         _registered("pool_ratio", "pool\nratio"),
         _registered("zpool_waste_percent", "pool\nwaste"),
         _registered("huge_mapped_percent", "mapped\nhuge"),
         _registered("contiguity_pages", "mean run\nof pages"),
-        _registered("compact_moved", "compaction\nmoved"),
+        _registered("compact_moved", "moved by\ncompaction"),
+        _registered("compact_blocks", "2 MiB\nblocks made"),
+        _registered("huge_missed", "huge first\ntouches missed"),
+        _registered("harvested", "accessed\nmarks found"),
+        _registered("cold_percent", "cold\npages"),
+        _registered("stays_mib", "held at\nthe end"),
+        _registered("give_gib_per_s", "giving\nspeed"),
+        _registered("give_ms", "time to\ngive"),
+        _registered("return_gib_per_s", "return\nspeed"),
+        _registered("return_ms", "time to\nreturn"),
+        _registered("guest.messages", "messages\nof guests"),
+        _registered("guest.unplug_moved", "moved to\nunplug"),
         _registered("usage.guest", "frames\nof VMs"),
-        *(_registered(f"state_percent.{name}", f"state\n{name}") for name in HOST_STATES),
+        *(_registered(f"slowdown_worst{whose}", "worst\nslowdown") for whose in ("", ".gold", ".silver", ".bronze")),
+        *(_registered(f"state_percent.{name}", f"time in\nstate {name}") for name in HOST_STATES),
     )
 }
 

@@ -111,7 +111,7 @@ def _sheet(members: Sequence[Group]) -> Sheet:
         *(_head(column) for column in first.columns),
     ]
     if first.saved:
-        heads.append(Head("frames saved", ("frames", "saved"), right=False))
+        heads.append(Head("frames saved by mechanism", ("frames saved", "by mechanism"), right=False))
     rows: list[tuple[TableCell, ...]] = []
     sections = []
     for group in members:
@@ -152,6 +152,7 @@ def _value(column: Column, row: Row, first: bool, best: bool) -> TableCell:
 
 
 def _aging(block: aging_table.Block) -> Sheet:
-    heads = [Head("preset", ("preset",), right=False, kept=True), *(Head(name, (name,)) for name in block.heads[1:])]
+    heads = [Head("preset", ("preset",), right=False, kept=True)]
+    heads += [Head(name.replace("\n", " "), tuple(name.split("\n")), unit) for name, unit in block.heads]
     rows = tuple(tuple(TableCell(text) for text in row) for row in block.rows)
     return Sheet(f"{block.scenario}-aging", block.title, tuple(heads), rows)

@@ -19,7 +19,7 @@ from memvirt.report.notes import IDLE
 from memvirt.report.page.tables import TableCell, head, ratio_word
 from memvirt.report.runs import Run
 from memvirt.report.standing import standing
-from memvirt.report.statistics import MIN_SEEDS
+from memvirt.report.statistics import MIN_SEEDS, Interval
 from memvirt.report.summary import ARROWS, MISSING, Group, Row, averaged, number, ratio_label
 from memvirt.results.record import Record, differences
 from memvirt.settings import presets
@@ -63,7 +63,15 @@ def learned(run: Run) -> tuple[list[str], list[str], str]:
     return [*map(plain, [*found, *conclusion.answers(checked)])], facts, said
 
 
-FINDINGS = ("best", "its mean", "95 % interval", "n", "next", "its mean")
+# Heads behind scenario and ratio, and which are of numbers.
+FINDINGS = (
+    ("best", False),
+    ("its mean", True),
+    ("95 % interval", True),
+    ("n", True),
+    ("next", False),
+    ("its mean", True),
+)
 
 
 def findings(run: Run) -> tuple[str, list[tuple[str, bool]], list[list[TableCell]]]:
@@ -77,7 +85,7 @@ def findings(run: Run) -> tuple[str, list[tuple[str, bool]], list[list[TableCell
             idle = ", ".join(f"{row.preset}{IDLE}" for row in group.rows if row.idle)
             rows.append([*_finding(group, column), *([TableCell(idle or MISSING)] * unranked)])
     heads = [("scenario", False), (ratio_word(every), True)]
-    heads += [(name, name in ("its mean", "n")) for name in FINDINGS]
+    heads += FINDINGS
     heads += [("not ranked", False)] * unranked
     return (head(column) if column else ""), heads, rows
 
@@ -87,22 +95,34 @@ def _finding(group: Group, column: Column) -> list[TableCell]:
     rows = [row for row in group.ranked() if row.done and row.mean(column.name) is not None]
     if not rows:
         why = f"no {column.title} there" if any(row.done for row in group.ranked()) else "nobody finished"
-        return [*place, TableCell(why), *[TableCell(MISSING)] * 5]
+        return [*place, TableCell(why), *(TableCell(MISSING, number=number) for _, number in FINDINGS[1:])]
     sign = -1 if ARROWS[column.better] == "↑" else 1
     rows.sort(key=lambda row: sign * (row.mean(column.name) or 0))
     first, seeds = rows[0], len(rows[0].values[column.name])
     who, beaten = _standing(rows, column, seeds)
     mean, interval = averaged(first.values[column.name], column.name)
-    between = f"{number(column, interval.low)} to {number(column, interval.high)}" if interval else "five seeds needed"
+    between = _between(column, interval) if interval else "five seeds needed"
     return [
         *place,
         TableCell(who),
         TableCell(number(column, mean), f"{mean}", True),
-        TableCell(between),
+        TableCell(between, number=True),
         TableCell(str(seeds), number=True),
         TableCell(beaten.preset if beaten else MISSING),
         _mean(column, beaten),
     ]
+
+
+def _between(column: Column, interval: Interval) -> str:
+    """Both ends of an interval, with as many digits as tell them apart."""
+    low, high = number(column, interval.low), number(column, interval.high)
+    if interval.low == interval.high:
+        return "seeds agree"
+    digits = 1
+    while low == high and digits < 5:
+        low, high = f"{interval.low:,.{digits}f}", f"{interval.high:,.{digits}f}"
+        digits += 1
+    return f"{low} to {high}"
 
 
 def _standing(rows: Sequence[Row], column: Column, seeds: int) -> tuple[str, Row | None]:
@@ -114,11 +134,10 @@ def _standing(rows: Sequence[Row], column: Column, seeds: int) -> tuple[str, Row
     if not found.beaten:
         return "no difference", None
     alike, unsure = (", ".join(rows[at].preset for at in places) for places in (found.alike, found.unsure))
-    who = alike + (" (alike)" if len(found.alike) > 1 else "")
-    if seeds < MIN_SEEDS:
-        who += " (not told apart)"
-    elif unsure:
-        who += f" (not told apart from {unsure})"
+    notes = ["alike"] if len(found.alike) > 1 else []
+    notes += ["too few seeds to tell"] if seeds < MIN_SEEDS else []
+    notes += [f"not told apart from {unsure}"] if unsure else []
+    who = f"{alike} ({'; '.join(notes)})" if notes else alike
     return who, rows[found.beaten[0]]
 
 
