@@ -37,9 +37,9 @@ HALO: dict[str, Any] = {
     "strokeWidth": 3,
 }  # behind a text, so that lines do not cross it
 LABEL_KEY = "numbers: memory promised / host memory; "
-APART = (0.18, 0.08)  # of a panel's width and height: how far from each other labels are
-LABEL = (0.09, 0.05)  # how much of it one takes
-MARK = (0.015, 0.015)  # and half a mark
+APART = (0.18, 19)  # of a panel's width, and pixels of its height: how far from each other labels are
+LABEL = (0.09, 12)  # how much of it one takes
+MARK = (0.015, 3.6)  # and half a mark
 PLACES = {  # of a label beside its mark: pixels to the right and down, and where its text is aligned
     "a": (0, -11, "center"),
     "b": (0, 10, "center"),
@@ -60,7 +60,8 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     names, runs = data.names_of(scenes), [scene.run for scene in scenes]
     x = {**_linear(rows), "axis": {"tickCount": 5}}
     y = ratio_axis(rows, "slowdown", "slowdown, ×", (1.0, inf))
-    _label_front(rows, x["scale"]["domain"], y["scale"], len(runs))
+    height = _height(rows, y)
+    _label_front(rows, x["scale"]["domain"], y["scale"], len(runs), height)
     places = sorted({row["place"] for row in rows if row["label"]})
     told = _told_apart(scenes, ratio, rows)
     grey = data.others(scenes, told, rows)
@@ -81,10 +82,11 @@ def tradeoff(scenes: Sequence[Scene], ratio: str) -> Figure | str:
         *_marks(rows, names, told if grey else (), x, y),
         *(_ratio_labels(x, y, place, {}) for place in places),
     ]
-    view = {"width": PANEL // len(runs), "height": _height(rows, y), "layer": layers}
+    view = {"width": PANEL // len(runs), "height": height, "layer": layers}
     title = f"{scenes[0].name}: effective overcommit against slowdown"
     bars = ", bars: 95 % intervals" if max(row["n"] for row in rows) >= MIN_SEEDS else ""
-    key = f"{LABEL_KEY if places else ''}dashes: Pareto front\nlower right is better; {data.means(scenes)}{bars}\n{CUT}"
+    line = "dashes: Pareto front" if _joined(rows) else "one mark is the front"
+    key = f"{LABEL_KEY if places else ''}{line}\nlower right is better; {data.means(scenes)}{bars}\n{CUT}"
     key += f"\ngrey: {len(grey)} other presets" if grey else ""
     key += f"\n{_slowdown(scenes)}"
     return figure(title, _trade_told(rows, scenes, grey), PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
@@ -148,7 +150,7 @@ def _quantity(field: str) -> dict[str, Any]:
     return {"field": field, "type": "quantitative"}
 
 
-def _label_front(rows: Rows, across: Sequence[float], y: dict[str, Any], runs: int) -> None:
+def _label_front(rows: Rows, across: Sequence[float], y: dict[str, Any], runs: int, height: int) -> None:
     """Give points of the front their ratio as a label and a `place` for it where no mark and no other label lies, the
     hardest first; none where there is no such place, or one is near."""
     scale = log if y.get("type") == "log" else float
@@ -156,7 +158,7 @@ def _label_front(rows: Rows, across: Sequence[float], y: dict[str, Any], runs: i
     at = [
         (
             (row["overcommit"] - across[0]) / (across[1] - across[0]) / runs,
-            (scale(row["slowdown"]) - low) / (high - low),
+            height * (scale(row["slowdown"]) - low) / (high - low),
         )
         for row in rows
     ]
@@ -168,8 +170,9 @@ def _label_front(rows: Rows, across: Sequence[float], y: dict[str, Any], runs: i
         labels = [(one, other) for whose, one, other in taken if whose == run]
         for place, (right, down, _) in PLACES.items() if row["front"] else ():
             side = (right > 0) - (right < 0)
-            middle = at[i][0] + side * (2 * MARK[0] + LABEL[0] / 2), at[i][1] - down / HEIGHT
-            inside = LABEL[0] / 2 <= middle[0] <= 1 / runs - LABEL[0] / 2 and 0 <= middle[1] - LABEL[1] / 2 <= 0.95
+            middle = at[i][0] + side * (2 * MARK[0] + LABEL[0] / 2), at[i][1] - down
+            within = LABEL[1] / 2 <= middle[1] <= height - LABEL[1] / 2
+            inside = within and LABEL[0] / 2 <= middle[0] <= 1 / runs - LABEL[0] / 2
             free = not any(_near(middle, mark, (LABEL[0] / 2 + MARK[0], LABEL[1] / 2 + MARK[1])) for mark in marks)
             if inside and free and not any(_near(middle, label, APART) for label in labels):
                 row |= {"label": f"{row['ratio']:.2f}", "place": place}
@@ -181,6 +184,12 @@ def _near(one: tuple[float, float], other: tuple[float, float], room: tuple[floa
     return abs(one[0] - other[0]) < room[0] and abs(one[1] - other[1]) < room[1]
 
 
+def _joined(rows: Rows) -> bool:
+    """Whether the front of a run has more marks than one, and so a line."""
+    runs = [row["run"] for row in rows if row["front"]]
+    return len(runs) > len(set(runs))
+
+
 def _trade_told(rows: Rows, scenes: Sequence[Scene], grey: Sequence[str]) -> str:
     """What the trade-off says, in sentences."""
     on_it: dict[float, list[str]] = {}
@@ -189,10 +198,11 @@ def _trade_told(rows: Rows, scenes: Sequence[Scene], grey: Sequence[str]) -> str
             on_it.setdefault(row["ratio"], []).append(row["preset"])
     best = [f"at {ratio:.2f} {', '.join(dict.fromkeys(names))}" for ratio, names in sorted(on_it.items())]
     left_out = data.missing(scenes)
+    front = "The dashed line is the Pareto front" if _joined(rows) else "A single mark is the Pareto front"
     return (
         f"{_slowdown(scenes).capitalize()}. Lower is faster; farther right, more content lies in each byte of the host. A "
-        "mark is a preset at one ratio of memory promised to memory there; the ratios of a preset are joined. The dashed "
-        "line is the Pareto front, which nothing beats in both; of marks within 1 % of each other in both it has one. "
+        "mark is a preset at one ratio of memory promised to memory there; the ratios of a preset are joined. "
+        f"{front}, which nothing beats in both; of marks within 1 % of each other in both it has one. "
         f"{'Numbers are ratios. ' if any(row['label'] for row in rows) else ''}On it: {'; '.join(best)}."
         + _bars_told(rows)
         + _grey_told(scenes, grey, "at the hardest ratio, and those of the front")
@@ -247,7 +257,7 @@ def miss_ratios(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     names, runs = data.names_of(scenes), [scene.run for scene in scenes]
     sizes = sorted({row["ratio"] for row in rows})
     x = logarithm("ratio", "memory, share of the trace's pages", sizes[0], sizes[-1])
-    x |= {"axis": {"format": "~%", "values": sizes}}
+    x |= {"axis": {"labelExpr": "format(100 * datum.value, '.3~r') + ' %'", "values": sizes}}
     x["scale"]["domain"] = [sizes[0], max(sizes[-1], sizes[0] * 1.01)]
     y = number("value", "requests that missed, %")
     apart = data.told(scenes, data.telling_ratio(scenes))
@@ -258,9 +268,10 @@ def miss_ratios(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     optimum = [row.preset for row in scenes[0].groups[0].rows if row.role == "baseline"]
     told = (
         f"{'Lower is better. ' if not optimum else f'Lower is better; {optimum[0]} knows what comes, the others do not. '}"
-        f"At the smallest memory, {sizes[0]:.0%} of the pages: {_misses_told(hardest)}."
+        f"At the smallest memory, {100 * sizes[0]:.3g} % of the pages: {_misses_told(hardest)}."
         + _bars_told(rows).partition(";")[0].rstrip(".")
         + "."
+        + _hidden_told(rows, apart)
         + _grey_told(scenes, grey, f"there, and {optimum[0]}" if optimum else "")
     )
     key = f"{data.means(scenes)}\naxis of memory is logarithmic"
@@ -276,6 +287,19 @@ def _misses_told(rows: Rows) -> str:
     fewest, most = ([row["preset"] for row in rows if f"{row['value']:.1f} %" == end] for end in (low, high))
     least, worst = (names[0] if len(names) == 1 else f"{len(names)} orders" for names in (fewest, most))
     return f"the fewest misses: {least} {low}; the most: {worst} {high}"
+
+
+def _hidden_told(rows: Rows, shown: Sequence[str]) -> str:
+    """Whose lines lie on each other, so that one is seen: those that print alike at every size."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        lines.setdefault((row["run"], row["preset"]), []).append(f"{row['ratio']} {row['value']:.1f}")
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for (run, preset), values in lines.items():
+        if preset in shown:
+            alike.setdefault((run, *values), []).append(preset)
+    told = [f"{', '.join(names[:-1])} and {names[-1]}" for names in alike.values() if len(names) > 1]
+    return f" On one line lie {'; '.join(dict.fromkeys(told))}." if told else ""
 
 
 def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:

@@ -17,6 +17,7 @@ from memvirt.report.summary import figures, ratio_label
 PANEL = 380  # pixels beside each other, of all panels together
 WHOLE = {"invalid": None}  # of marks whose rows all have numbers: nothing is filtered, and layers have one source
 NARROWEST = {"mib": 94, "cost": 57}  # points: the panels of savings in one column of a paper
+LEAST_COST = 0.001  # s/GiB: less is told as less, and not by an exponent
 HOLLOW = 0.2  # how much of its colour a bar of frames has that guests gave up
 GIVEN_UP_KEY = "hollow, balloon: given up by guests, content or not;\neffective overcommit does not count it"
 
@@ -64,7 +65,8 @@ def _cost_text(cost: float | None, shared: int) -> str:
     """A cost, and how many steps it is of when it is of several: beside the other ones (0) stands nothing."""
     if cost is None:
         return "–" if shared else ""
-    return (f"{cost:.2g}" if cost < 1 else figures(cost)) + (f", all {shared}" if shared > 1 else "")
+    amount = "<0.001" if 0 < cost < LEAST_COST else f"{cost:.2g}" if cost < 1 else figures(cost)
+    return amount + (f", all {shared}" if shared > 1 else "")
 
 
 def _short(amount: float) -> str:
