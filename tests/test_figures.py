@@ -453,9 +453,9 @@ def test_lines_that_lie_on_each_other_are_named():
         for name, values in lines.items()
         for ratio, value in zip((0.05, 0.5), values, strict=True)
     ]
-    assert costs._hidden_told(rows, list(lines)) == " On one line lie fifo, lru and sieve."
-    assert costs._hidden_told(rows, ["fifo", "sieve", "s3fifo"]) == " On one line lie fifo and sieve."
-    assert costs._hidden_told(rows, ["lru", "s3fifo"]) == ""
+    assert costs._on_one_line(rows, list(lines)) == ["fifo, lru, sieve"]
+    assert costs._on_one_line(rows, ["fifo", "sieve", "s3fifo"]) == ["fifo, sieve"]
+    assert costs._on_one_line(rows, ["lru", "s3fifo"]) == []
 
 
 def test_what_was_lost_net_is_negative():

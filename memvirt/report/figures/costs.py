@@ -20,6 +20,7 @@ from memvirt.report.figures.style import (
     coloured,
     cut,
     figure,
+    filled,
     logarithm,
     marked_lines,
     number,
@@ -266,15 +267,17 @@ def miss_ratios(scenes: Sequence[Scene], ratio: str) -> Figure | str:
     view = {"width": PANEL // len(runs), "height": 260, "layer": layers}
     hardest = sorted((row for row in rows if row["ratio"] == sizes[0]), key=lambda row: row["value"])
     optimum = [row.preset for row in scenes[0].groups[0].rows if row.role == "baseline"]
+    hidden = _on_one_line(rows, apart)
     told = (
         f"{'Lower is better. ' if not optimum else f'Lower is better; {optimum[0]} knows what comes, the others do not. '}"
         f"At the smallest memory, {100 * sizes[0]:.3g} % of the pages: {_misses_told(hardest)}."
         + _bars_told(rows).partition(";")[0].rstrip(".")
         + "."
-        + _hidden_told(rows, apart)
+        + (f" On one line lie {'; '.join(hidden)}." if hidden else "")
         + _grey_told(scenes, grey, f"there, and {optimum[0]}" if optimum else "")
     )
     key = f"{data.means(scenes)}\naxis of memory is logarithmic"
+    key += "".join(f"\n{filled(f'on one line: {names}')}" for names in hidden)
     key += f"\ngrey: {len(grey)} other orders" if grey else ""
     return figure(f"{scenes[0].name}: miss ratios", told, PANEL, {"data": {"values": rows}, **by_run(runs, view)}, key)
 
@@ -289,8 +292,8 @@ def _misses_told(rows: Rows) -> str:
     return f"the fewest misses: {least} {low}; the most: {worst} {high}"
 
 
-def _hidden_told(rows: Rows, shown: Sequence[str]) -> str:
-    """Whose lines lie on each other, so that one is seen: those that print alike at every size."""
+def _on_one_line(rows: Rows, shown: Sequence[str]) -> list[str]:
+    """Those whose lines lie on each other, so that one is seen: they print alike at every size."""
     lines: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         lines.setdefault((row["run"], row["preset"]), []).append(f"{row['ratio']} {row['value']:.1f}")
@@ -298,8 +301,7 @@ def _hidden_told(rows: Rows, shown: Sequence[str]) -> str:
     for (run, preset), values in lines.items():
         if preset in shown:
             alike.setdefault((run, *values), []).append(preset)
-    told = [f"{', '.join(names[:-1])} and {names[-1]}" for names in alike.values() if len(names) > 1]
-    return f" On one line lie {'; '.join(dict.fromkeys(told))}." if told else ""
+    return list(dict.fromkeys(", ".join(names) for names in alike.values() if len(names) > 1))
 
 
 def sensitivity(scenes: Sequence[Scene], ratio: str) -> Figure | str:
