@@ -45,3 +45,11 @@ def test_units_stand_in_every_format():
     made = Document("suite a", (Sheet("a", "a", (head,), ((TableCell("1"),),)),), (), "", "", ())
     assert "giving speed (GiB/s) ↑" in markup.markdown_of(made) and "giving speed (GiB/s) ↑" in markup.html_of(made)
     assert "GiB/s" in markup.latex_of(made, 1)
+
+
+def test_a_unit_takes_room_in_a_column_of_latex():
+    """A column is as wide as its longest line, and that may be its unit's."""
+    name = Head("preset", ("preset",), right=False, kept=True)
+    narrow, wide = (Head("n", ("n",), unit) for unit in ("%", "leaf tables for each gibibyte that was saved by it"))
+    sheets = [Sheet("a", "a", (name, head), ((TableCell("swap"), TableCell("1")),)) for head in (narrow, wide)]
+    assert [markup._fitting(sheet, 1)[1] for sheet in sheets] == [[], ["n"]]

@@ -230,6 +230,7 @@ def test_in_print_it_is_black_on_white_and_whole(browser, report_path):
         assert opened.page.evaluate(style.format("body", "color")) == "rgb(0, 0, 0)"
         assert opened.page.evaluate(style.format(".chart svg text", "fill")) == "rgb(0, 0, 0)"
         assert not opened.page.locator("nav").is_visible() and not opened.page.locator("#cells-filter").is_visible()
+        assert not opened.page.get_by_text("Press a head to sort").is_visible()
         assert len(opened.page.pdf(format="A4")) > 100_000
     finally:
         opened.context.close()

@@ -154,9 +154,14 @@ def _set(cell: TableCell) -> str:
 
 
 def _stacked(head: Head) -> str:
-    unit = f"{head.unit} {head.arrow}".strip()
-    lines = " \\\\ ".join(latex(line) for line in (*head.lines, *([unit] if unit else [])))
+    lines = " \\\\ ".join(map(latex, _lines(head)))
     return f"\\shortstack[{'r' if head.right else 'l'}]{{{lines}}}"
+
+
+def _lines(head: Head) -> list[str]:
+    """A head in narrow lines, its unit in one of its own."""
+    unit = f"{head.unit} {head.arrow}".strip()
+    return [*head.lines, *([unit] if unit else [])]
 
 
 def _fitting(sheet: Sheet, span: int) -> tuple[list[int], list[str]]:
@@ -164,7 +169,7 @@ def _fitting(sheet: Sheet, span: int) -> tuple[list[int], list[str]]:
     wide = [
         BETWEEN
         + CHARACTER
-        * max(*(len(line) for line in head.lines), *(latex_length(short(row[at].text)) for row in sheet.rows))
+        * max(*(len(line) for line in _lines(head)), *(latex_length(short(row[at].text)) for row in sheet.rows))
         for at, head in enumerate(sheet.heads)
     ]
     kept = [at for at, head in enumerate(sheet.heads) if head.kept]

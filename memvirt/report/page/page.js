@@ -148,6 +148,7 @@ addEventListener("afterprint", () => { for (const part of folded.splice(0)) part
 function hints() {
   for (const frame of document.querySelectorAll(".scroll")) {
     const ways = [frame.scrollWidth > frame.clientWidth + 1 && "sideways", frame.scrollHeight > frame.clientHeight + 1 && "down"].filter(Boolean);
+    frame.classList.toggle("sideways", ways.includes("sideways"));
     let hint = frame.previousElementSibling;
     if (!hint || !hint.classList.contains("hint")) {
       hint = document.createElement("p");
