@@ -112,7 +112,7 @@ BY_NAME = {
         _registered("huge_missed", "huge first\ntouches missed"),
         _registered("harvested", "accessed\nmarks found"),
         _registered("cold_percent", "cold\npages"),
-        _registered("stays_mib", "held at\nthe end"),
+        _registered("stays_mib", "memory held\nat the end"),
         _registered("give_gib_per_s", "giving\nspeed"),
         _registered("give_ms", "time to\ngive"),
         _registered("return_gib_per_s", "return\nspeed"),
