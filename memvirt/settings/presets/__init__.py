@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 
 from memvirt.errors import ConfigError
 from memvirt.settings.config import HostConfig
-from memvirt.settings.diagnose import Conflicts, Place, Problem, Source, line_of, read_toml, report, validate
+from memvirt.settings.diagnose import Conflicts, Place, Problem, Source, dotted, line_of, read_toml, report, validate
 from memvirt.settings.fields import Model, Percent
 from memvirt.settings.sources import SourceNote, default_source
 from memvirt.settings.vm_config import Guest, GuestOptions
@@ -147,10 +147,11 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class _Layers(Source):
-    """Finds a host setting in the overrides first, then in the preset, then in its ancestors."""
+    """Finds a host setting in the overrides first, then in what lies between, then in the preset and its ancestors."""
 
     layers: tuple[Source, ...] = ()
     overrides: Mapping[Place, str] = field(default_factory=dict)
+    between: tuple[tuple[str, Mapping[str, Any]], ...] = ()  # (origin, settings): a suite's, a column's own
 
     def at(self, place: Place) -> str:
         for changed, text in self.overrides.items():
@@ -159,6 +160,9 @@ class _Layers(Source):
         for length in range(len(place), 0, -1):
             if place[:length] in self.overrides:
                 return f"--set {self.overrides[place[:length]]}"
+            for origin, settings in reversed(self.between):
+                if _has(settings, ".".join(map(str, place[:length]))):
+                    return f"{origin}: {dotted(('host', *place))}"
             for source in self.layers:
                 if line_of(source.text, ("host", *place[:length])) not in (None, line_of(source.text, ("host",))):
                     return source.at(("host", *place))
@@ -206,7 +210,8 @@ def resolve_layers(
         dropped = [key for key in set_by if not _has(host, key)]
         set_by = {key: before for key, before in set_by.items() if key not in {*replaced, *dropped}}
         set_by |= dict.fromkeys(_leaves(layer.host), index)
-    return Resolved(validate(HostConfig, host, _Layers(preset, "", chain.sources, changed)), tuple(layers), set_by)
+    found_in = _Layers(preset, "", chain.sources, changed, tuple(between))
+    return Resolved(validate(HostConfig, host, found_in), tuple(layers), set_by)
 
 
 def _leaves(table: Mapping[str, Any], before: str = "") -> Iterator[str]:
