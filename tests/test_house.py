@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import memvirt
+from memvirt import errors
 from memvirt.settings.orders import ORDERS
 
 ROOT = Path(__file__).parents[1]
@@ -425,6 +426,18 @@ def test_tests_import_what_they_use_like_anyone(path):
     """Folders that tests import from stand in pyproject.toml; none is added on the way, and no file is run as a module."""
     asked = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
     assert not asked & {"sys.path.insert", "sys.path.append", "importlib.util.spec_from_file_location"}
+
+
+def test_the_tree_of_errors_names_all_that_is_raised():
+    known = {"Exception", "BaseException", "RuntimeError", "PydanticCustomError", *vars(errors)}
+    own = {
+        node.name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base) in known for base in node.bases)
+    }
+    assert {"ConfigError", "TimeUp", "TooLong"} <= own
+    assert own - {"MemvirtError"} <= set(re.findall(r"\w+", errors.__doc__.partition("MemvirtError\n")[2]))
 
 
 @pytest.mark.parametrize("path", list(sources()), ids=lambda path: path.name)
