@@ -60,7 +60,7 @@ Speed = Annotated[
     ),
 ]
 PerSecond = Annotated[
-    int | None, typer.Option(min=1, max=10**9, help="So many touches of the trace are due in a second, for each VM.")
+    int | None, typer.Option(min=1, max=10**9, help="Touches of the trace that are due in a second, for each VM.")
 ]
 StreamsOf = Annotated[Streams, typer.Option(help="Each VM replays the whole trace (all) or a stream of it (each).")]
 Fill = Annotated[
