@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memvirt.cli.progress import LINE_EVERY_S
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
 from memvirt.cli.trace_info import info
 
@@ -28,7 +29,6 @@ COMMANDS = typer.Typer(
 )
 
 Fetches = Annotated[bool, typer.Option(help="Take instruction fetches as reads, or drop them.")]
-LINE_EVERY_S = 2.0
 STREAMS_SHOWN = 8
 
 

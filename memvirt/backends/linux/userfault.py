@@ -52,7 +52,6 @@ from memvirt.inputs.corpus import Corpus
 from memvirt.units import PAGE_SIZE
 from memvirt.vm import Vm
 
-UNPRIVILEGED = "/proc/sys/vm/unprivileged_userfaultfd"
 READ_BACK = 3  # op of a window
 SAME, COMPRESSED, SWAPPED = 1, 2, 3  # kinds of backing records
 ABSENT_FAULTS = ("fault_zero", "fault_cached", "fault_same", "fault_zpool", "fault_swap")
