@@ -257,7 +257,7 @@ def new_vm(draw, n):
     reservation = draw.choice([0, 0, 0, draw.randint(0, min(pages, n))])
     made = guest(draw, pages) if draw.maybe(0.35) else False
     if isinstance(made, dict) and made["elastic"] in IN_BLOCKS and draw.maybe(0.5):
-        pages = draw.choice([1024, 1100, 1700])  # of less there are no blocks to give
+        pages = max(pages, draw.choice([1024, 1100, 1700]))  # of less there are no blocks to give
     return {
         "pages": pages,
         "limit": limit,
