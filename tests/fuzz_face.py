@@ -62,7 +62,7 @@ FUZZ = Fuzz(
     seed=1,
     unit="steps",
     batch=200,
-    each_s=20,
+    each_s=120,  # where no page can go any more, each fault tries, and compresses, every one there is
     profiles=episode.PROFILES,
     explain=explain,
 )
