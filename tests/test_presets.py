@@ -100,17 +100,6 @@ def test_every_error_names_where_it_came_from(tmp_path):
     assert "--set seeed=3: unknown key 'seeed'; did you mean 'seed'?" in text
 
 
-def test_what_a_column_or_a_suite_set_is_not_blamed_on_the_preset():
-    """The preset's own file is right, and nobody finds the mistake there."""
-    between = [("suite mine", {"swap": "1Gb"}), ("column tight of suite mine", {"zpool_percent": 200})]
-    with pytest.raises(ConfigError) as caught:
-        presets.resolve_layers("zcache", ["seeed=3"], between=between)
-    text = str(caught.value)
-    assert "suite mine: host.swap: size '1Gb'" in text
-    assert "column tight of suite mine: host.zpool_percent: percentage 200 is outside 0..100" in text
-    assert "--set seeed=3: unknown key" in text and ".toml" not in text
-
-
 def test_bad_overrides_are_named_together():
     with pytest.raises(ConfigError) as caught:
         presets.resolve("swap", ["zpool", "=3"])
