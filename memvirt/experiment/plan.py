@@ -108,7 +108,7 @@ class Cell:
 
 def _name_only(config: dict[str, Any], file: FileRead) -> None:
     """Where the configuration names a file, leave its name: in which folder it lies changes nothing."""
-    *tables, key = file.place.split(".")
+    *tables, key = file.keys
     table: Any = config
     for name in tables:
         table = table[name]
@@ -315,7 +315,7 @@ def _baseline(cell: Cell) -> Cell:
         preset="-".join([cell.spec.baseline, *marks]),
         host=cell.spec.baseline_host(cell.overcommit_percent, host),
         spec=cell.spec.with_promises({}),
-        files=tuple(file for file in cell.files if file.place.startswith("scenario.")),
+        files=tuple(file for file in cell.files if file.keys[0] == "scenario"),
         asked={},
         origins={},
     )
