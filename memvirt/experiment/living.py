@@ -147,8 +147,9 @@ class Living(Named):
         if column.harvest_interval < HARVEST_EPOCHS * self.time.epoch:
             raise ConfigError(
                 f"scenario {self.name}: harvest_interval {format_time(column.harvest_interval)} is shorter than "
-                f"{HARVEST_EPOCHS} epochs of {format_time(self.time.epoch)}: warm pages would look cold; give a shorter "
-                f"epoch, or --set harvest_interval={format_time(HARVEST_EPOCHS * self.time.epoch)}"
+                f"{HARVEST_EPOCHS} epochs of {format_time(self.time.epoch)}: warm pages would look cold; give "
+                f"{format_time(HARVEST_EPOCHS * self.time.epoch)} or more, a shorter epoch in the suite's file, or name the "
+                f"scenarios to run: --scenario"
             )
         self._refuse_inert(column)
         self._refuse_unservable(percent, column.costs.hit)
