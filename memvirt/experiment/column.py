@@ -90,11 +90,16 @@ def _named(table: Mapping[str, Variant], only: Sequence[str], problems: list[str
         other = columns.get(column.name)
         columns[column.name] = column
         if other is not None:
-            both = f"{other.preset} and {column.preset}" if other.preset != column.preset else f"{name}, twice"
-            problems.append(
-                f"--preset names two columns '{column.name}': {both}; rename one of the files, or leave it out"
-            )
+            alike = other == column
+            both = f"{name}, twice; leave one" if alike else f"{_of(other)} and {_of(column)}; rename one, or leave it"
+            problems.append(f"--preset names two columns '{column.name}': {both} out")
     return columns
+
+
+def _of(column: Variant) -> str:
+    """What was typed for a column: a preset, or a decider in a file."""
+    decider = column.set.get("balloon", "")
+    return decider if suite.is_own(decider) else column.preset
 
 
 def resolve(
@@ -135,9 +140,10 @@ def _resolve(sized: Suite, given: Sizes, column: Variant, seed: int, overrides: 
     usual = HostConfig.model_fields["harvest_interval"].default
     if given.harvest_interval and presets.resolve(column.preset).harvest_interval == usual:
         sizes["harvest_interval"] = given.harvest_interval
+    typed = _of(column)
     between: list[tuple[str, Mapping[str, Any]]] = [
         (f"suite {sized.name}", sizes),
-        (f"column {column.name} of suite {sized.name}", column.set),
+        (f"--policy {typed}" if suite.is_own(typed) else f"column {column.name} of suite {sized.name}", column.set),
         (f"--seed {seed}" if asked else f"suite {sized.name}", {"seed": seed}),
     ]
     found = presets.resolve_layers(column.preset, overrides, between=between)
