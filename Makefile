@@ -6,7 +6,8 @@
 # make fuzz-sanitized   the same with the engine under sanitizers
 # make soak   an hour on one host that is never closed, under sanitizers; memory and descriptors stay flat: SOAK_SECONDS
 # make reproduce   every suite that ships again, into results/, with its table and its claims checked: an hour and more
-# make fuzz-inputs   a million damaged trace files, and as many of page contents, each in at most an hour
+# make fuzz-inputs   a million damaged trace files, and as many of page contents, each in at most an hour; and FUZZ_FILES of each
+#             other kind of file (records, run.json, presets, suites, cost models, claims, bundles), cut at every byte, too
 # All of them set up a virtual environment in .venv first; nothing else is needed but Python >= 3.11, pip and a C compiler.
 
 PYTHON ?= python3
@@ -15,6 +16,7 @@ BIN := $(VENV)/bin
 
 FUZZ_STEPS ?= 1000000
 FUZZ_INPUTS ?= 1000000
+FUZZ_FILES ?= 20000
 FUZZ_SECONDS ?= 3600
 FUZZ_JOBS ?= 2
 SOAK_SECONDS ?= 3600
@@ -56,6 +58,7 @@ check: $(VENV)/installed-dev
 fuzz-inputs: $(VENV)/installed-dev
 	$(BIN)/python tests/fuzz_traces.py --inputs $(FUZZ_INPUTS) $(FUZZ)
 	$(BIN)/python tests/fuzz_corpora.py --inputs $(FUZZ_INPUTS) $(FUZZ)
+	MEMVIRT_EXAMPLES=$(FUZZ_FILES) $(BIN)/python -m pytest -n $(FUZZ_JOBS) tests/test_damage.py
 
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python tests/fuzz_face.py --steps $(FUZZ_STEPS) $(FUZZ)

@@ -61,8 +61,8 @@ FUZZ = Fuzz(
     trying=trying,
     seed=1,
     unit="steps",
-    batch=50,
-    each_s=20,
+    batch=200,
+    each_s=120,  # where no page can go any more, each fault tries, and compresses, every one there is
     profiles=episode.PROFILES,
     explain=explain,
 )

@@ -10,17 +10,24 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from helpers.damage import cuts, mutants
+from helpers.made_records import folder, made
 from memvirt.errors import InvariantError, MemvirtError
 from memvirt.experiment import plan
 from memvirt.report import terminal
+from memvirt.report.bundle.contents import MADE, Wish, bundle
+from memvirt.report.bundle.verify import Rerun, verify
 from memvirt.report.terminal import WRITERS
+from memvirt.results import claims
 from memvirt.results.record import read
-from memvirt.settings import presets
+from memvirt.settings import costs, presets
+from memvirt.settings.config import HostConfig
+from memvirt.settings.diagnose import validate
 
 ROOT = Path(__file__).parents[1]
 QUICK = ROOT / "results" / "quick"
@@ -72,11 +79,56 @@ def read_cell(path):
     terminal.table_command(path.parents[1])
 
 
-# Kind: (the file's name below the folder, its bytes or None for the folder's own, reader).
+def read_costs(path):
+    """A cost model, and the disk that a calibration puts beside it."""
+    costs.load(str(path))
+    validate(HostConfig, {"memory": "4MiB", "costs": str(path)})
+    validate(HostConfig, {"memory": "4MiB", "swap": "4MiB", "swap_device": str(path)})
+
+
+def read_bundle(path):
+    verify(path, Rerun(lambda name: None))
+
+
+def small_bundle():
+    """A bundle of one record, without figures, which take a second."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.delitem(MADE, "figures")
+        bundle(folder(Path(name) / "run", [made()], title="A tiny run"), Path(name) / "a.zip", Wish())
+        return (Path(name) / "a.zip").read_bytes()
+
+
+COSTS = (
+    (costs.DIRECTORY / "default.toml").read_bytes()
+    + b"""
+[swap_device]
+read_latency_ns = 44000
+write_latency_ns = 20000
+read_page_ns = 2100
+write_page_ns = 2100
+channels = 16
+"""
+)
+CLAIMS = b"""
+schema = 1
+[[claims]]
+id = "zcache-wins"
+statement = "The cache is faster."
+metric = "slowdown"
+cells = ["zipf-150--zcache"]
+relative_to = "swap"
+at_most = 0.9
+minutes = 1
+"""
+
+# Kind: (the file's name below the folder, its bytes, what makes them, or None for the folder's own, reader).
 KINDS = {
     "record": (f"run/cells/{CELLS[0]}.json", None, read_cell),
     "run.json": ("run/run.json", None, read_folder),
     "preset": ("mine.toml", (ROOT / "memvirt/settings/presets/esx-2002.toml").read_bytes(), read_preset),
+    "cost model": ("costs.toml", COSTS, read_costs),
+    "claims": ("CLAIMS.toml", CLAIMS, claims.read),
+    "bundle": ("a.crate.zip", small_bundle, read_bundle),
     "suite": ("tiny.toml", SUITE.encode(), lambda path: plan.make(str(path), "smoke")),
 }
 
@@ -120,6 +172,9 @@ def start(kind, tmp_path):
     name, data, reader = KINDS[kind]
     small_folder(tmp_path / "run")
     path = tmp_path / name
+    if callable(data):
+        pytest.importorskip("rocrate")
+        data = data()
     return path, path.read_bytes() if data is None else data, reader
 
 

@@ -1,5 +1,6 @@
 """Deciders of one's own, good and bad: what a bad one does ends in a sentence with its file and line, and in its cell."""
 
+import signal
 import subprocess
 import sys
 
@@ -75,6 +76,8 @@ def test_an_answer_that_cannot_be_done_is_named(made, answer, said):
         ("raise ValueError('boom')", "ValueError: boom"),
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("import sys; sys.exit()", "SystemExit"),
+        ("raise GeneratorExit", "GeneratorExit"),  # no Exception, and no signal's
+        ("raise type('Own', (BaseException,), {})('mine')", "Own: mine"),
         ("raise ValueError('two\\nlines')", "ValueError: two lines"),
         ("return self.decide(snapshot)", "RecursionError: maximum recursion depth exceeded"),
         ("snapshot.now_ns = 3", "FrozenInstanceError: cannot assign to field 'now_ns'"),
@@ -91,6 +94,22 @@ def test_what_a_decider_raises_names_it_and_the_line(made, statement, said):
 def test_being_told_to_stop_is_not_the_deciders_doing(made):
     with pytest.raises(KeyboardInterrupt):
         Asked(made(rule("raise KeyboardInterrupt"))).answer(SHOT)
+
+
+class Rung(BaseException):
+    """What a program's own signal handler raises."""
+
+
+def test_what_a_programs_handler_raises_in_the_middle_of_an_answer_passes(made):
+    def ring(number, frame):
+        raise Rung
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    try:
+        with pytest.raises(Rung):
+            Asked(made(rule("import signal; signal.raise_signal(signal.SIGUSR1)"))).answer(SHOT)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize("interval", ['"1ms"', "0", "-5", "1 << 63", "True", "None", "1.5"])

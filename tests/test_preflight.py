@@ -18,6 +18,23 @@ from memvirt.settings.costs import load
 
 QUICK = ("run", "quick", "--tier", "smoke", "--corpus", "synthetic", "--preset", "swap,zcache")
 
+OWN = """
+schema = 1
+name = "own"
+title = "Own"
+description = "A column that lacks something"
+variants = [{ name = "low", preset = "swap", set = { watermarks = { low = 9 } } }]
+[host]
+memory = "8MiB"
+swap = "32MiB"
+[[scenarios]]
+name = "zipf"
+description = "Few pages are hot."
+overcommit_percent = [150]
+fleet = { vms = 2, memory = "4MiB", touched_percent = 90 }
+measured = { workload = "zipf", accesses = 4000, write_percent = 30 }
+"""
+
 
 def memvirt(*words, cwd, **environment_):
     command = [sys.executable, "-m", "memvirt", *words]
@@ -78,6 +95,11 @@ def test_a_class_that_the_corpus_lacks_is_found_by_a_dry_run(tmp_path):
         ("touched_percent=3", r"belongs to a scenario; put it under \[scenarios.fleet\]"),
         ("aging.cycles=3", r"belongs to a scenario; put it under \[scenarios.aging\]"),
         ("host.zpool_percent=3", "write --set zpool_percent=3"),
+        ("host.x=1", "no setting is called 'x'"),
+        ("host.guest=true", "is a VM's; write --set vm.guest=true, or put it under"),
+        ("limit_percent=90", "is a VM's; write --set vm.limit_percent=90"),
+        ("warm_up.accesses=3", r"belongs to a scenario; put it under \[scenarios.warm_up\]"),
+        ("costs.hit=3", "is one number of a cost model, and a model is whole"),
         ("seed=5", "write --seed 5"),
         ("zpool_percnt=3", "no setting is called 'zpool_percnt'; did you mean 'zpool_percent'"),
         ("zpool_percent", "is not KEY=VALUE"),
@@ -94,6 +116,39 @@ def test_a_remedy_that_is_named_works():
         plan.make("quick", "smoke", only=["balloon"], overrides=["vm.guest.swappiness=10"]).cells[0].guest.swappiness
         == 10
     )
+
+
+def test_who_refuses_a_setting_is_named_and_the_others_run_without_it():
+    """quick's fleet has epochs of 6 s; its other scenarios have no objection to marks every second."""
+    setting = ["harvest_interval=1s"]
+    with pytest.raises(
+        ConfigError, match="^scenario fleet: harvest_interval 1s is shorter .*; give 30s or more, .*--scenario$"
+    ):
+        plan.make("quick", "smoke", overrides=setting)
+    rest = [scenario.name for scenario in plan.make("quick", "smoke").suite.scenarios if scenario.name != "fleet"]
+    made = plan.make("quick", "smoke", scenarios=rest, overrides=setting)
+    assert {cell.host.harvest_interval for cell in made.cells} == {10**9}
+    assert made.asked.words()[4:] == [word for name in rest for word in ("--scenario", name)] + ["--set", *setting]
+
+
+def test_a_scenario_alone_has_the_cells_that_it_has_in_its_suite():
+    for name in ("quick", "sharing"):
+        whole = {cell.name: cell.sha256() for cell in plan.make(name, "smoke").in_order()}
+        one = plan.make(name, "smoke").suite.scenarios[1].name
+        alone = {cell.name: cell.sha256() for cell in plan.make(name, "smoke", scenarios=[one]).in_order()}
+        assert alone.items() < whole.items() and len({cell.rpartition("-s")[0] for cell in alone}) > 1
+    with pytest.raises(
+        ConfigError, match=r"^--scenario zpf: suite 'quick' has none .*; did you mean 'zipf'\? \(there are: fl"
+    ):
+        plan.make("quick", "smoke", scenarios=["zpf"])
+
+
+def test_the_command_line_takes_scenarios(tmp_path):
+    words = ("run", "quick", "--tier", "smoke", "--preset", "swap", "--dry-run", "--json", "--corpus", "synthetic")
+    done = memvirt(*words, "--scenario", "zipf,scan", "--set", "harvest_interval=1s", cwd=tmp_path)
+    assert done.returncode == 0 and '"zipf-100--swap--s1"' in done.stdout and "fleet" not in done.stdout, done.stderr
+    done = memvirt(*words, "--scenario", ",", cwd=tmp_path)
+    assert done.returncode == 2 and "--scenario: names no scenario; leave it out" in done.stderr
 
 
 def test_a_key_given_twice_is_refused():
@@ -116,6 +171,60 @@ def test_guests_settings_without_guests_are_refused():
 def test_the_error_of_a_nested_override_names_the_override():
     with pytest.raises(ConfigError, match=r"^--set decider_options.foo=3: given, but no decider is"):
         plan.make("quick", "smoke", only=["swap"], overrides=["decider_options.foo=3"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("watermarks.low=3", ["watermarks.min: is required", "watermarks.high: is required"]),
+        ("watermarks={min=3}", ["watermarks.low: is required", "watermarks.high: is required"]),
+        ("swap_device.read_latency_ns=3", ["swap_device.write_latency_ns: is required"]),
+        ("sharing_options={foo=1}", ["given, but sharing is off"]),
+    ],
+)
+def test_what_an_override_lacks_is_told_of_it_and_of_no_shipped_file(text, said):
+    with pytest.raises(ConfigError) as caught:
+        plan.make("quick", "smoke", only=["swap", "sharing"], overrides=[text])
+    assert all(f"--set {text}: {each}" in str(caught.value) for each in said) and ".toml" not in str(caught.value)
+
+
+def test_what_a_suite_sets_is_told_of_its_column(tmp_path):
+    suite = tmp_path / "own.toml"
+    suite.write_text(OWN)
+    with pytest.raises(ConfigError, match="^column low of suite own: watermarks.min: is required") as caught:
+        plan.make(str(suite), "smoke")
+    assert "presets/" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("    interval_ns = 0\n    def decide(self, snapshot): ...\n", "interval_ns is 0"),
+        ("    def decide(self): ...\n", "decide(self, snapshot) is needed"),
+        (
+            "    interval_ns = 9\n    def __init__(self): raise ValueError('no')\n    def decide(self, snapshot): ...\n",
+            "ValueError: no (own.py:3)",
+        ),
+    ],
+)
+def test_a_policy_that_cannot_be_is_told_of_the_option_that_named_it(tmp_path, body, said):
+    file = tmp_path / "own.py"
+    file.write_text(f"class Mine:\n{body}")
+    with pytest.raises(ConfigError) as caught:
+        plan.make("quick", "smoke", only=[f"{file}:Mine"])
+    assert str(caught.value).startswith(f"--policy {file}:Mine: ") and said in str(caught.value)
+    assert ".toml" not in str(caught.value)
+
+
+def test_two_columns_of_one_name_are_told_by_what_was_typed(tmp_path):
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("class Mine:\n    def decide(self, snapshot): ...\n")
+    with pytest.raises(
+        ConfigError, match=r"two columns 'Mine': .*a.py:Mine and .*b.py:Mine; rename one, or leave it out"
+    ):
+        plan.make("quick", "smoke", only=[f"{tmp_path}/a.py:Mine", f"{tmp_path}/b.py:Mine"])
+    with pytest.raises(ConfigError, match="two columns 'swap': swap, twice; leave one out"):
+        plan.make("quick", "smoke", only=["swap", "swap"])
 
 
 def test_two_runs_at_once_have_a_folder_each(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import memvirt.cli
-from memvirt.cli import topics
+from memvirt.cli import catalog, topics
 from memvirt.experiment import plan
 from memvirt.policies import Snapshot, Targets, VmView
 
@@ -48,6 +48,17 @@ def test_every_variable_is_told():
     }
     found = {text for text in texts if text.startswith("MEMVIRT_")}
     assert found and found <= {name for name, _, _ in topics.ENVIRONMENT}
+
+
+def test_a_name_that_texts_send_a_reader_to_is_described():
+    texts = [ROOT / "README.md", *(path for end in ("py", "toml") for path in (ROOT / "memvirt").rglob(f"*.{end}"))]
+    named = {
+        name
+        for path in texts
+        for name in re.findall(r"(?:memvirt|[a-z]:) describe ([a-z][\w-]*)", path.read_text(encoding="utf-8"))
+    }
+    assert {"snapshot", "decider-file"} <= named
+    assert all(catalog.find(name) for name in named)
 
 
 def test_the_decider_that_is_shown_runs(tmp_path):

@@ -27,9 +27,13 @@ from memvirt.units import PageCount, suggest
 class FileRead:
     """A file that a cell reads: at which place of the configuration it is named, and what was in it."""
 
-    place: str  # "host.balloon", "scenario.measured.file"
+    keys: tuple[str, ...]  # ("host", "balloon"), ("scenario", "measured", "file")
     path: str
     sha256: str
+
+    @property
+    def place(self) -> str:
+        return ".".join(self.keys)
 
     def check(self) -> None:
         """ConfigError when the file is no longer what it was."""
@@ -86,11 +90,16 @@ def _named(table: Mapping[str, Variant], only: Sequence[str], problems: list[str
         other = columns.get(column.name)
         columns[column.name] = column
         if other is not None:
-            both = f"{other.preset} and {column.preset}" if other.preset != column.preset else f"{name}, twice"
-            problems.append(
-                f"--preset names two columns '{column.name}': {both}; rename one of the files, or leave it out"
-            )
+            alike = other == column
+            both = f"{name}, twice; leave one" if alike else f"{_of(other)} and {_of(column)}; rename one, or leave it"
+            problems.append(f"--preset names two columns '{column.name}': {both} out")
     return columns
+
+
+def _of(column: Variant) -> str:
+    """What was typed for a column: a preset, or a decider in a file."""
+    decider = column.set.get("balloon", "")
+    return decider if suite.is_own(decider) else column.preset
 
 
 def resolve(
@@ -131,9 +140,10 @@ def _resolve(sized: Suite, given: Sizes, column: Variant, seed: int, overrides: 
     usual = HostConfig.model_fields["harvest_interval"].default
     if given.harvest_interval and presets.resolve(column.preset).harvest_interval == usual:
         sizes["harvest_interval"] = given.harvest_interval
+    typed = _of(column)
     between: list[tuple[str, Mapping[str, Any]]] = [
         (f"suite {sized.name}", sizes),
-        (f"column {column.name} of suite {sized.name}", column.set),
+        (f"--policy {typed}" if suite.is_own(typed) else f"column {column.name} of suite {sized.name}", column.set),
         (f"--seed {seed}" if asked else f"suite {sized.name}", {"seed": seed}),
     ]
     found = presets.resolve_layers(column.preset, overrides, between=between)
@@ -148,7 +158,7 @@ def _resolve(sized: Suite, given: Sizes, column: Variant, seed: int, overrides: 
         host=host,
         guest=guest_of(wanted.guest),
         promised={key: (value,) for key, value in promised.items() if value is not None},
-        files=() if decider is None else (FileRead("host.balloon", str(decider), file_sha256(decider)),),
+        files=() if decider is None else (FileRead(("host", "balloon"), str(decider), file_sha256(decider)),),
         asked={"preset": column.preset, "set": column.set, **own, "settings": list(overrides)},
         origins=found.origins,
     )
@@ -209,11 +219,11 @@ def all_files(sized: Suite, problems: list[str]) -> dict[str, tuple[FileRead, ..
 
 
 def _files_of(scenario: AnyScenario) -> tuple[FileRead, ...]:
-    """The files that a scenario's workloads read."""
+    """The files that a scenario's workloads and loads read."""
     return tuple(
-        FileRead(f"scenario.{place}.{parameter}", str(getattr(workload, parameter)), sha256)
-        for place, workload in scenario.workloads.items()
-        for parameter, sha256 in workload.file_hashes().items()
+        FileRead(("scenario", *keys, parameter), str(getattr(reader, parameter)), sha256)
+        for keys, reader in scenario.readers.items()
+        for parameter, sha256 in reader.file_hashes().items()
     )
 
 

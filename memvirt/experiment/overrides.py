@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from memvirt.errors import ConfigError
 from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec
 from memvirt.experiment.pace import Pace
+from memvirt.experiment.scenario import Scenario
 from memvirt.settings.config import HostConfig
 from memvirt.settings.fields import Model
-from memvirt.settings.presets import parse_override
+from memvirt.settings.presets import VmSettings, parse_override
 from memvirt.settings.vm_config import GuestOptions
 from memvirt.units import suggest
 
@@ -49,12 +50,20 @@ def _problem(text: str, taken: Collection[str]) -> str:
     key, value = _key(text), text.partition("=")[2]
     first, rest = str(place[0]), key.partition(".")[2]
     if first == "host" and rest:
-        return f"write --set {rest}={value}"
+        return _problem(f"{rest}={value}", taken) or f"write --set {rest}={value}"
     if first == "seed":
         return f"write --seed {value}"
     if (first == "guest" and rest) or (first not in HostConfig.model_fields and first in GuestOptions.model_fields):
         return f"is a guest's; write --set vm.guest.{rest or key}={value}, or put it under [vm.guest] of a preset"
+    if first in VmSettings.model_fields:
+        return f"is a VM's; write --set vm.{key}={value}, or put it under [vm] of a preset"
+    if first == "costs" and rest:
+        return (
+            "is one number of a cost model, and a model is whole: change it in a file, as 'memvirt calibrate -o FILE' "
+            "writes one, and give --set costs=FILE"
+        )
     table = next((name for name, model in _SUITES.items() if first == name or first in model.model_fields), "")
+    table = first if rest and first in Scenario.model_fields else table  # [scenarios.warm_up], which pace has as a time
     if table and first not in HostConfig.model_fields:
         return f"belongs to a scenario; put it under [scenarios.{table}] of a suite of your own"
     if first != "vm" and first not in HostConfig.model_fields:

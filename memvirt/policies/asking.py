@@ -18,7 +18,7 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
-from memvirt.errors import ConfigError, DeciderError, InvariantError
+from memvirt.errors import ConfigError, DeciderError, InvariantError, Stopped
 from memvirt.names import HOST_STATES
 from memvirt.policies.base import Snapshot, Targets
 from memvirt.units import suggest
@@ -91,14 +91,17 @@ def interval_of(decider: object) -> int:
 
 @contextmanager
 def guarded(what: str, file: str, kind: type[Exception] = DeciderError) -> Iterator[None]:
-    """Turn whatever the code of a decider raises into one `kind` of error: what, the exception, and the line of `file`."""
+    """Turn whatever the code of a decider raises into one `kind` of error: what, the exception, and the line of `file`.
+    What is no Exception and was not raised in that file is a signal's, by a handler of the program: that passes."""
     try:
         yield
-    except InvariantError:  # memvirt itself is broken
+    except (InvariantError, KeyboardInterrupt, Stopped):  # memvirt itself is broken, or is to end
         raise
     except TooLong as error:
         raise kind(f"{what} {error}") from None
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not isinstance(error, (Exception, SystemExit)) and not _raised_in(error, file):
+            raise
         said = str(error.msg if isinstance(error, SyntaxError) else error)
         text = f"{type(error).__name__}: {said}" if said else type(error).__name__
         raise kind(f"{what}: {' '.join(text.split())}{_line(error, file)}") from error
@@ -152,6 +155,10 @@ def _line(error: BaseException, file: str) -> str:
         lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     theirs = [line for line in lines if line[0] == file] or [line for line in lines if not line[0].startswith(_OWN)]
     return f" ({Path(theirs[-1][0]).name}:{theirs[-1][1]})" if theirs and file else ""
+
+
+def _raised_in(error: BaseException, file: str) -> bool:
+    return [frame.filename for frame in traceback.extract_tb(error.__traceback__)][-1:] == [file]
 
 
 def _checked(targets: Targets, snapshot: Snapshot, seen: set[str]) -> Targets:

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memvirt.report.escape import plain, short
+from memvirt.report.summary import MISSING
 from memvirt.results.derived import settled
 from memvirt.results.record import Record
 
@@ -29,7 +30,6 @@ MEASURED = (
     ("measured\nmoved", "pages/cycle"),
     ("measured\nmapped huge", "%"),
 )
-MISSING = "–"
 
 
 def shown_cycles(cycles: int) -> list[int]:

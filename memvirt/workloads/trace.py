@@ -21,10 +21,10 @@ from memvirt.engine.traces.renumber import Renumber
 from memvirt.errors import CorpusError
 from memvirt.inputs.files import file_sha256
 from memvirt.inputs.traces import Trace, open_trace
+from memvirt.inputs.traces.trace import MOST_PAGES
 
 from .base import BATCH, WRITE, Batch, Share, Space, Stream, Workload
 
-MOST_PAGES = 1 << 31
 LONGEST_NS = 1 << 60  # some 36 years of simulated time
 
 Speed = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
@@ -51,6 +51,14 @@ def replay(pages: NDArray[np.integer], ops: NDArray[np.integer] | None = None) -
 def _cut(pages: NDArray[np.uint32], ops: NDArray[np.uint8]) -> Iterator[Batch]:
     for start in range(0, len(pages), BATCH):
         yield Batch(pages[start : start + BATCH], ops[start : start + BATCH])
+
+
+def due_after(time_ns: NDArray[np.uint64], first_ns: int, speed_percent: int) -> NDArray[np.int64]:
+    """When touches with these stamps are due, in ns from the first one: at the speed, rounded down."""
+    after = (time_ns - np.uint64(first_ns)).astype(np.int64)
+    whole, part = np.divmod(after, np.int64(speed_percent))
+    due: NDArray[np.int64] = whole * 100 + part * 100 // speed_percent
+    return due
 
 
 class Touches(NamedTuple):
@@ -121,17 +129,11 @@ class RecordedTrace(Workload):
                 return
             due = None
             if self.times and chunk.time_ns is not None:
-                due = np.maximum.accumulate(np.maximum(self._due(trace, chunk.time_ns[:left]), latest))
+                due = due_after(chunk.time_ns[:left], trace.info.first_ns or 0, self.speed_percent)
+                due = np.maximum.accumulate(np.maximum(due, latest))
                 latest = int(due[-1])
             yield Touches(chunk.pages[:left], chunk.ops[:left], chunk.stream[:left], due)
             left -= len(chunk.pages)
-
-    def _due(self, trace: Trace, time_ns: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """When touches with these stamps are due, in ns from the beginning: at the speed, rounded down."""
-        after = (time_ns - np.uint64(trace.info.first_ns or 0)).astype(np.int64)
-        whole, part = np.divmod(after, np.int64(self.speed_percent))
-        due: NDArray[np.int64] = whole * 100 + part * 100 // self.speed_percent
-        return due
 
     def check_times(self, trace: Trace) -> None:
         """CorpusError where it needs times and there are none, or a touch is due beyond what a clock holds."""

@@ -19,6 +19,7 @@ PAGE = 4096
 SOURCES = 24
 MIXES = [[0], [1], [0, 1], [2], [0, 1, 2], [0, 1, 2, 3]]
 LEVELS = {"lz4": [1, 9, 65537], "lz4hc": [3, 9, 12], "zstd": [-1, 1, 3]}
+IN_BLOCKS = ("balloon-huge", "virtio-mem", "hyperalloc")
 PLAIN_MIXES = MIXES[:3]  # after an error they can be told by the number of writes
 
 
@@ -255,6 +256,8 @@ def new_vm(draw, n):
     limit = draw.choice([None, None, None, draw.randint(1, pages)])
     reservation = draw.choice([0, 0, 0, draw.randint(0, min(pages, n))])
     made = guest(draw, pages) if draw.maybe(0.35) else False
+    if isinstance(made, dict) and made["elastic"] in IN_BLOCKS and draw.maybe(0.5):
+        pages = max(pages, draw.choice([1024, 1100, 1700]))  # of less there are no blocks to give
     return {
         "pages": pages,
         "limit": limit,

@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 
 from memvirt.errors import ConfigError
 from memvirt.settings.config import HostConfig
-from memvirt.settings.diagnose import Conflicts, Place, Problem, Source, line_of, read_toml, report, validate
+from memvirt.settings.diagnose import Conflicts, Place, Problem, Source, dotted, line_of, read_toml, report, validate
 from memvirt.settings.fields import Model, Percent
 from memvirt.settings.sources import SourceNote, default_source
 from memvirt.settings.vm_config import Guest, GuestOptions
@@ -145,24 +145,43 @@ class Resolved:
         return Row(key, value, origin, *((note.text, note.tag) if note else ()))
 
 
+_CHOOSES = {"decider_options": "balloon", "sharing_options": "sharing", "replacement_options": "replacement"}
+
+
 @dataclass(frozen=True, slots=True)
 class _Layers(Source):
-    """Finds a host setting in the overrides first, then in the preset, then in its ancestors."""
+    """Finds a host setting in what was given beside the preset first, then in the preset, then in its ancestors."""
 
     layers: tuple[Source, ...] = ()
-    overrides: Mapping[Place, str] = field(default_factory=dict)
+    given: Mapping[Place, str] = field(default_factory=dict)  # "--set zpool_percent=20", "column mine of suite quick"
 
     def at(self, place: Place) -> str:
-        for changed, text in self.overrides.items():
+        for changed, text in self.given.items():
             if changed[: len(place)] == place and len(changed) > len(place):
-                return f"--set {text}"
+                return text
+        if len(place) == 1 and place not in self.given and (_CHOOSES.get(str(place[0])),) in self.given:
+            return self.given[(_CHOOSES[str(place[0])],)]  # who chose a decider answers for what it lacks
         for length in range(len(place), 0, -1):
-            if place[:length] in self.overrides:
-                return f"--set {self.overrides[place[:length]]}"
+            if place[:length] in self.given:
+                return self._of(self.given[place[:length]], place)
             for source in self.layers:
-                if line_of(source.text, ("host", *place[:length])) not in (None, line_of(source.text, ("host",))):
+                if _spells(source, ("host", *place[:length])):
                     return source.at(("host", *place))
+            beside = next((text for key, text in self.given.items() if len(key) > 1 and key[:-1] == place[:-1]), "")
+            if beside and length == len(place):  # what is lacking beside what was given of its table
+                return self._of(beside, place)
         return self.layers[0].at(("host", *place)) if self.layers else Source.at(self, place)
+
+    @staticmethod
+    def _of(given: str, place: Place) -> str:
+        """What was given, and which setting of it, where that does not name it."""
+        return given if str(place[-1]) in given or given.startswith("--policy") else f"{given}: {dotted(place)}"
+
+
+def _spells(source: Source, place: Place) -> bool:
+    """Whether a file has the key itself: in a line of its own, or within the line of the table around it."""
+    line, around = (line_of(source.text, place[:length]) for length in (len(place), len(place) - 1))
+    return line is not None and (line != around or str(place[-1]) in source.text.splitlines()[line - 1])
 
 
 def names() -> list[str]:
@@ -194,7 +213,7 @@ def resolve_layers(
             problems.append(Problem((), str(error)))
             continue
         if place[0] != "vm":  # those are vm_settings' to judge
-            changed[place] = text
+            changed[place] = f"--set {text}"
             layers.append(_Layer(f"--set {text}", _nested(place, value)))
     if problems:
         raise report(problems)
@@ -206,6 +225,7 @@ def resolve_layers(
         dropped = [key for key in set_by if not _has(host, key)]
         set_by = {key: before for key, before in set_by.items() if key not in {*replaced, *dropped}}
         set_by |= dict.fromkeys(_leaves(layer.host), index)
+    changed = {(key,): origin for origin, settings in between for key in settings} | changed
     return Resolved(validate(HostConfig, host, _Layers(preset, "", chain.sources, changed)), tuple(layers), set_by)
 
 
@@ -240,7 +260,7 @@ def vm_settings(preset: str, overrides: Sequence[str] = (), *, settings: Mapping
         place, value = parse_override(text)
         if place[0] != "vm" or (place[1:2] == ("guest",) and place[2:] and not wanted.get("guest")):
             continue
-        changed[place[1:]] = text
+        changed[place[1:]] = f"--set {text}"
         wanted = _merge(wanted, _nested(place[1:], value))
     if not changed and not settings:
         return own
@@ -271,7 +291,7 @@ def parse_override(text: str) -> tuple[Place, Any]:
 def explain(preset: str) -> list[Row]:
     """Every setting of a preset by value, whether it is memvirt's default, and where the value is from."""
     found = resolve_layers(preset)
-    rows = [found.row(key, value) for key, value in _flat(found.config.resolved())]
+    rows = [found.row(key, value) for key, value in flat(found.config.resolved())]
     chain = _load(preset)
     asked = vm_settings(preset)
     options = asked.guest.model_dump(mode="json", exclude_unset=True) if isinstance(asked.guest, GuestOptions) else {}
@@ -304,11 +324,11 @@ def _under(key: str, setting: str) -> bool:
     return key == setting or key.startswith(f"{setting}.")
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of nested tables; an empty table is left out."""
     for key, value in table.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{key}.")
+            yield from flat(value, f"{before}{key}.")
         else:
             yield f"{before}{key}", value
 

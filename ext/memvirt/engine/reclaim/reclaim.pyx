@@ -49,6 +49,9 @@ from ..types cimport (AGAIN, LIMITED, MAX_VMS, NO_FRAME, NONE, NONE16, OK, backi
                       uint32_t, uint64_t, vmid_t)
 from .writeback cimport CLUSTER, Writeback
 
+cdef enum:
+    MOST_FLOOR = 2              # what the floor comes to at most where the min watermark is 0
+
 
 cdef class Reclaim(Actor):
     """Frees frames of one host; as an actor, in the background. `readahead`: page cluster, `by_address`: its kind;
@@ -119,8 +122,10 @@ cdef class Reclaim(Actor):
 
     cdef int _free_up(self, vmid_t vm, uint32_t want) except -1 nogil:
         """So many frames are free beside the floor, and what reclaims in the background has been looked after."""
-        if (self.frames.buddy.nr_free >= want + max(self.frames.low_pages, self._floor()) + self.charges.aside(vm)
-                and not self.awake and not self.shrinker.awake):
+        cdef uint32_t beside = want + self.charges.aside(vm)
+        if not self.awake and not self.shrinker.awake and (
+                self.frames.buddy.nr_free >= beside + max(self.frames.low_pages, MOST_FLOOR)    # nearly always
+                or self.frames.buddy.nr_free >= beside + max(self.frames.low_pages, self._floor())):
             return OK
         self.pass_time(self.clock.now)
         while self.frames.buddy.nr_free < want + self._floor() + self.charges.aside(vm):
