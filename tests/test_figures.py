@@ -380,31 +380,6 @@ def test_labels_of_ratios_lie_on_no_mark():
     assert halos and max(halos) < points, "a halo behind marks erases none"
 
 
-def test_labels_of_a_low_panel_lie_within_it():
-    """Where differences are small the panel is half as high, and a label takes twice as much of it."""
-    records = [made(ratio="1.00", preset=name, slowdown="1.000", overcommit="1.0") for name in ("a", "b")]
-    records += [made(ratio="2.50", preset="a", slowdown="1.001", overcommit="2.0")]
-    records += [made(ratio="2.50", preset="b", slowdown="1.0015", overcommit="2.0")]
-    ((_, drawn),) = figures_of(records, kinds=["tradeoff"])
-    figure = drawn.figure
-    low, high = figure["layer"][0]["encoding"]["y"]["scale"]["domain"]
-    assert figure["height"] == costs.LEAST_HEIGHT < costs.HEIGHT
-    for row in figure["data"]["values"]:
-        if row["label"]:
-            from_below = figure["height"] * (row["slowdown"] - low) / (high - low) - costs.PLACES[row["place"]][1]
-            assert costs.LABEL[1] / 2 <= from_below <= figure["height"] - costs.LABEL[1] / 2, row
-    assert any(row["label"] for row in figure["data"]["values"])
-
-
-def test_a_front_of_one_mark_has_no_line_that_a_key_could_speak_of():
-    one = [made(preset="a", slowdown="1.0", overcommit="2.0"), made(preset="b", slowdown="2.0", overcommit="1.5")]
-    ((_, drawn),) = figures_of(one, kinds=["tradeoff"])
-    assert "dashes" not in str(drawn.figure["title"]) and "dashed" not in drawn.figure["description"]
-    two = [one[0], made(preset="b", slowdown="2.0", overcommit="3.0")]
-    ((_, drawn),) = figures_of(two, kinds=["tradeoff"])
-    assert "dashes: Pareto front" in str(drawn.figure["title"]) and "dashed" in drawn.figure["description"]
-
-
 def test_a_key_speaks_of_numbers_where_there_are_any():
     """Where a dozen marks lie on each other there is no place for one."""
     for count, told in ((1, True), (160, False)):
@@ -443,19 +418,6 @@ def test_orders_that_miss_alike_are_not_told_apart():
     assert told(99.96, 100.0, 100.0) == "no difference, 100.0 % missed under every order"
     assert told(95.6, 100.0, 100.0) == "the fewest misses: a 95.6 %; the most: 2 orders 100.0 %"
     assert told(1.0, 2.0, 3.0) == "the fewest misses: a 1.0 %; the most: c 3.0 %"
-
-
-def test_lines_that_lie_on_each_other_are_named():
-    """Ten orders that miss every request are one line, whose colour is that of the last one drawn."""
-    lines = {"fifo": (100.0, 100.0), "lru": (99.99, 100.0), "sieve": (100.0, 100.0), "s3fifo": (100.0, 61.0)}
-    rows = [
-        {"run": "a", "preset": name, "ratio": ratio, "value": value}
-        for name, values in lines.items()
-        for ratio, value in zip((0.05, 0.5), values, strict=True)
-    ]
-    assert costs._on_one_line(rows, list(lines)) == ["fifo, lru, sieve"]
-    assert costs._on_one_line(rows, ["fifo", "sieve", "s3fifo"]) == ["fifo, sieve"]
-    assert costs._on_one_line(rows, ["lru", "s3fifo"]) == []
 
 
 def test_what_was_lost_net_is_negative():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from helpers.made_records import made
-from memvirt.report.figures import data
+from memvirt.report.figures import costs, data
 from memvirt.report.figures.catalog import KINDS, make
 from memvirt.report.figures.drawing import WIDTHS, draw, sized
 from memvirt.report.figures.style import CUT, LETTER, LETTERS
@@ -110,3 +110,40 @@ def test_stalls_of_a_few_per_cent_are_seen_and_the_end_of_their_axis_is_told(sce
     few = figure_of("stall", [made(timeline=line)])
     assert few["spec"]["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 5]
     assert "axes of stalls end at 5 %" in few["title"]["subtitle"]
+
+
+def test_labels_of_a_low_panel_lie_within_it():
+    """Where differences are small the panel is half as high, and a label takes twice as much of it."""
+    records = [made(ratio="1.00", preset=name, slowdown="1.000", overcommit="1.0") for name in ("a", "b")]
+    records += [made(ratio="2.50", preset="a", slowdown="1.001", overcommit="2.0")]
+    records += [made(ratio="2.50", preset="b", slowdown="1.0015", overcommit="2.0")]
+    figure = figure_of("tradeoff", records)
+    low, high = figure["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert figure["height"] == costs.LEAST_HEIGHT < costs.HEIGHT
+    for row in figure["data"]["values"]:
+        if row["label"]:
+            from_below = figure["height"] * (row["slowdown"] - low) / (high - low) - costs.PLACES[row["place"]][1]
+            assert costs.LABEL[1] / 2 <= from_below <= figure["height"] - costs.LABEL[1] / 2, row
+    assert any(row["label"] for row in figure["data"]["values"])
+
+
+def test_a_front_of_one_mark_has_no_line_that_a_key_could_speak_of():
+    one = [made(preset="a", slowdown="1.0", overcommit="2.0"), made(preset="b", slowdown="2.0", overcommit="1.5")]
+    figure = figure_of("tradeoff", one)
+    assert "dashes" not in str(figure["title"]) and "dashed" not in figure["description"]
+    two = [one[0], made(preset="b", slowdown="2.0", overcommit="3.0")]
+    figure = figure_of("tradeoff", two)
+    assert "dashes: Pareto front" in str(figure["title"]) and "dashed" in figure["description"]
+
+
+def test_lines_that_lie_on_each_other_are_named():
+    """Ten orders that miss every request are one line, whose colour is that of the last one drawn."""
+    lines = {"fifo": (100.0, 100.0), "lru": (99.99, 100.0), "sieve": (100.0, 100.0), "s3fifo": (100.0, 61.0)}
+    rows = [
+        {"run": "a", "preset": name, "ratio": ratio, "value": value}
+        for name, values in lines.items()
+        for ratio, value in zip((0.05, 0.5), values, strict=True)
+    ]
+    assert costs._on_one_line(rows, list(lines)) == ["fifo, lru, sieve"]
+    assert costs._on_one_line(rows, ["fifo", "sieve", "s3fifo"]) == ["fifo, sieve"]
+    assert costs._on_one_line(rows, ["lru", "s3fifo"]) == []
