@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import memvirt.cli
-from memvirt.cli import topics
+from memvirt.cli import catalog, topics
 from memvirt.experiment import plan
 from memvirt.policies import Snapshot, Targets, VmView
 
@@ -48,6 +48,14 @@ def test_every_variable_is_told():
     }
     found = {text for text in texts if text.startswith("MEMVIRT_")}
     assert found and found <= {name for name, _, _ in topics.ENVIRONMENT}
+
+
+def test_whatever_we_say_can_be_described_is():
+    """In README, in help and in messages; where a part is filled in, it is no name."""
+    texts = [path.read_text() for path in (ROOT / "memvirt").rglob("*.py")] + [(ROOT / "README.md").read_text()]
+    named = {name for text in texts for name in re.findall(r"memvirt describe ([a-z][a-z0-9_-]*)", text)}
+    assert {"suite-file", "snapshot", "targets", "decider-file", "tags", "default"} <= named
+    assert [name for name in sorted(named) if not catalog.find(name)] == []
 
 
 def test_the_decider_that_is_shown_runs(tmp_path):

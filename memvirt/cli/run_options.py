@@ -27,7 +27,9 @@ Presets = Annotated[list[str] | None, typer.Option(help="Only these columns, or 
 Policies = Annotated[
     list[str] | None,
     typer.Option(
-        "--policy", metavar="FILE.py:CLASS", help="A decider of your own as one more column: describe decider."
+        "--policy",
+        metavar="FILE.py:CLASS",
+        help="A decider of your own as one more column: memvirt describe decider-file",
     ),
 ]
 Settings = Annotated[
