@@ -136,6 +136,7 @@ def test_a_dry_run_runs_nothing(memvirt, tmp_path, monkeypatch):
     cells = json.loads(out)
     assert code == 0 and len(cells) == 2 + 2 * 12 and not list(tmp_path.iterdir())
     assert len({cell["config_sha256"] for cell in cells}) == len(cells)
+    assert all(isinstance(cell["accesses"], int) and isinstance(cell["seconds"], float) for cell in cells)
 
 
 def test_corpus_capture_and_info(memvirt, tmp_path):

@@ -55,6 +55,8 @@ def memvirt(*words, cwd, **environment_):
         (("--seed", "99999999999999999999999"), "--seed 99999999999999999999999: a seed is a whole number, 0 to"),
         (("--seed", "1,x"), "--seed x: a seed is a whole number"),
         (("--preset", "nosuch", "--set", "nosuch=1"), "no setting is called 'nosuch'"),
+        (("--executor", "nosuch:x"), "--executor nosuch:x: cannot be imported: ModuleNotFoundError"),
+        (("--executor", "dask://nowhere"), "--executor dask://nowhere: names no place"),
     ],
 )
 @pytest.mark.parametrize("dry", [True, False])
