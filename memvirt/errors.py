@@ -11,7 +11,8 @@ MemvirtError
 ├── StoreError       bytes that left memory did not come back: names VM, page, store and slot
 ├── CorpusError      a corpus or trace file cannot be used: names the file and what is wrong (also ValueError)
 ├── RecordError      a record cannot be read or written: names the file (also ValueError)
-└── TimingError      a wall time could not be taken or read: names the cell or the file
+├── TimingError      a wall time could not be taken or read: names the cell or the file
+└── TenantError      a process that stands for a VM beside this machine's kernel has ended before its time
 
 Exhaustion (no frame, no slot, a full pool, a refused balloon) is never an error: the engine returns it as a value,
 counted by reason. Three exceptions (of Exception alone) carry an end to where it is reported, and no user sees them:
@@ -24,6 +25,9 @@ Being told to stop is no error either, and nothing that handles errors may take 
 
 Stopped              by Ctrl-C, SIGTERM or SIGHUP
 └── TimeUp           by the clock
+
+Some stay where they are raised, and their folders have them: Conflicts of settings, Missing and TooSmall of a
+comparison with this machine's kernel, TooLong of a decider that never answers.
 """
 
 import os
@@ -86,6 +90,10 @@ class RecordError(MemvirtError, ValueError):
 
 class TimingError(MemvirtError):
     """A sample that could not be taken or read: names the cell or the file, and what its process said last."""
+
+
+class TenantError(MemvirtError):
+    """A process that stood for a VM has ended before its time."""
 
 
 class Exhausted(Exception):

@@ -1,10 +1,10 @@
 """The end of a command by Ctrl-C, SIGTERM, SIGHUP or the clock: one line, an exit code of its own, whatever was running.
 
-Python's KeyboardInterrupt appears in whatever line runs, and libraries do with it as they like: pydantic's serializers
-turn it into a PydanticSerializationError, a module that was being imported into an ImportError, a destructor or a weak
-reference's callback drops it with a traceback, and parsers of command lines each have another exit code for it. So the
-program `watch`es: its handlers raise Stopped, which is no KeyboardInterrupt, and remember it; what was remembered
-decides, whatever arrives. Before anything is kept `check` asks whether it was lost on the way.
+Python's KeyboardInterrupt appears in whatever line runs, and libraries do with it as they like. pydantic's serializers
+turn it into a PydanticSerializationError, and a module that is being imported into an ImportError. A destructor or a weak
+reference's callback drops it with a traceback. Parsers of command lines each have another exit code for it. So the program
+`watch`es: its handlers raise Stopped, which is no KeyboardInterrupt, and remember it. What was remembered decides,
+whatever arrives. Before anything is kept `check` asks whether it was lost on the way.
 """
 
 import signal

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import memvirt
+from memvirt import errors
 from memvirt.settings.orders import ORDERS
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +44,7 @@ PYTHON_ORDER = """
 metrics: metric sharing guests fairness levels states registry
 policies: base asking esx far_memory ksmtuned kubevirt proportional proxmox senpai mom squeezed hyperv damon poking coach
 settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
+engine:
 -: environment versions
 inputs: bits files heap corpus masim measure synthetic fingerprints model similarity store summary fit
 inputs.sources: runs files process dumps named
@@ -52,7 +55,13 @@ inputs.traces.capture: kernel process inject faults lackey writes pageout
 workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb load touches
 simulation: trace reuse curve profile own face
 -: border admission vm stores streams deciding host
-backends:
+backends: measured rows table
+backends.linux: kernel loads disk undo tenant groups userfault
+backends: comparison
+backends.linux: pair areas ways limits counting ksm grid pressure swap governing costs
+backends: calibrate
+backends.linux: pricing
+backends: validate
 results: timeline record claims manifest shelf run_folder frames shards derived
 experiment: fleet_spec life_spec service pace scenario simulated living backend fleet suite overrides sweep replayed column
 experiment: expected plan prediction preflight trace_cell sampler driver filling working life life_driver
@@ -92,14 +101,17 @@ def engine_modules():
     }
 
 
+IMPORTED = r"(\*|\([^)]*\)|[\w, ]+)"  # names in a line, or in brackets over several
+
+
 def engine_imports(path, text=None):
     """Engine modules that a .pyx or .pxd imports, as dotted names below memvirt.engine."""
     here = path.relative_to(ENGINE).parent.parts
     text = path.read_text() if text is None else text
-    for dots, name, imported in re.findall(r"^\s*from (\.+)([\w.]*) c?import ([\w, ]+)", text, re.MULTILINE):
+    for dots, name, imported in re.findall(rf"^\s*from (\.+)([\w.]*) c?import {IMPORTED}", text, re.MULTILINE):
         above = here[: len(here) - (len(dots) - 1)]
         yield from modules_of(".".join((*above, *filter(None, name.split(".")))), imported)
-    for name, imported in re.findall(r"^\s*from memvirt\.engine\.?([\w.]*) c?import ([\w, ]+)", text, re.MULTILINE):
+    for name, imported in re.findall(rf"^\s*from memvirt\.engine\.?([\w.]*) c?import {IMPORTED}", text, re.MULTILINE):
         yield from modules_of(name, imported)
     yield from re.findall(r"^\s*c?import memvirt\.engine\.([\w.]+)", text, re.MULTILINE)
 
@@ -107,7 +119,8 @@ def engine_imports(path, text=None):
 def modules_of(name, imported):
     """The modules that `from NAME import IMPORTED` reaches: the one of the name, or those of a folder."""
     if not name or (ENGINE / name.replace(".", "/")).is_dir():
-        yield from (f"{name}.{each.split()[0]}".lstrip(".") for each in imported.split(",") if each.strip())
+        each_name = (each.split() for each in imported.strip("()").split(","))
+        yield from (f"{name}.{words[0]}".lstrip(".") for words in each_name if words)
     else:
         yield name
 
@@ -134,13 +147,50 @@ def test_engine_imports_point_upwards_in_the_list(path):
         ("from memvirt.engine.host cimport vm", "host.vm"),
         ("cimport memvirt.engine.host.vm", "host.vm"),
         ("import memvirt.engine.host.vm as vm", "host.vm"),
+        ("from ..host.vm cimport (Vm,\n    VmId)", "host.vm"),
+        ("from ..host cimport (\n    vm as machine,\n)", "host.vm"),
+        ("from ..host.vm cimport *", "host.vm"),
     ],
 )
 def test_an_engine_import_that_points_downwards_is_seen(line, imported):
-    """However it is written: relative or absolute, of a module or from one, or inside a function."""
+    """However it is written: relative or absolute, of a module or from one, in brackets, or inside a function."""
     order = list(in_order(ENGINE_ORDER))
     assert list(engine_imports(ENGINE / "mapping" / "rmap.pyx", line)) == [imported]
     assert order.index(imported) > order.index("mapping.rmap")
+
+
+def python_imports_of_engine(text):
+    """What a .pyx or .pxd imports of memvirt's Python, as dotted names below it."""
+    for name, imported in re.findall(rf"^\s*from memvirt\b\.?([\w.]*) import {IMPORTED}", text, re.MULTILINE):
+        if name.split(".")[0] != "engine":
+            each_name = (each.split() for each in imported.strip("()").split(","))
+            yield from (home_of(f"{name}.{words[0]}".lstrip(".")) for words in each_name if words)
+    yield from re.findall(r"^\s*import memvirt\.(?!engine\b)([\w.]+)", text, re.MULTILINE)
+
+
+def check_python_imports_of_engine(name, text):
+    for imported in python_imports_of_engine(text):
+        assert python_place(imported) < python_place("engine"), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("path", sorted([*ENGINE.rglob("*.pyx"), *ENGINE.rglob("*.pxd")]), ids=lambda path: path.name)
+def test_the_engine_imports_of_python_only_what_it_stands_on(path):
+    check_python_imports_of_engine(path.name, path.read_text())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from memvirt.report import terminal",
+        "from memvirt.inputs.corpus import Corpus",
+        "def later():\n    from memvirt.host import Host",
+        "from memvirt import Host",
+        "import memvirt.cli.run",
+    ],
+)
+def test_an_engine_module_that_imports_what_stands_on_it_is_seen(line):
+    with pytest.raises(AssertionError, match=r"rmap\.pyx imports"):
+        check_python_imports_of_engine("rmap.pyx", line)
 
 
 def test_no_engine_module_is_dead():
@@ -164,6 +214,14 @@ def python_modules():
             yield ".".join(parts), path
 
 
+def python_packages():
+    """Folders that can be imported, with the file that is run then; memvirt itself is the face of all."""
+    for path in sorted(PACKAGE.rglob("__init__.py")):
+        parts = path.relative_to(PACKAGE).parent.parts
+        if parts and parts[0] != "engine":
+            yield ".".join(parts), path
+
+
 def python_place(name):
     """Where a dotted name below memvirt stands in the list; None: it names no module of ours."""
     order = list(in_order(PYTHON_ORDER))
@@ -172,6 +230,11 @@ def python_place(name):
             return order.index(known)
     packages = [place for place, known in enumerate(order) if known.startswith(name + ".")]
     return packages[0] if packages else None  # a package as a whole: its first module stands for it
+
+
+def home_of(name):
+    """The module that a name of the library's face is from: `from memvirt import Host` imports memvirt.host."""
+    return memvirt._HOMES.get(name, "memvirt." + name).removeprefix("memvirt.")
 
 
 def python_imports(path, text=None):
@@ -195,7 +258,7 @@ def python_imports(path, text=None):
             modules = [f"{base}.{alias.name}" for alias in node.names]
         else:
             continue
-        yield from (module.removeprefix("memvirt.") for module in modules if module.startswith("memvirt."))
+        yield from (home_of(module.removeprefix("memvirt.")) for module in modules if module.startswith("memvirt."))
 
 
 def check_python_imports(name, path, text=None):
@@ -203,14 +266,39 @@ def check_python_imports(name, path, text=None):
     assert place is not None, f"{path.name}: give it a place in PYTHON_ORDER"
     for imported in python_imports(path, text):
         above = python_place(imported)
-        own = imported.split(".")[0] == name.split(".")[0] and name.split(".")[0] in in_order(PYTHON_ORDER)
-        if above is not None and not own and imported.rpartition(".")[0] != name and imported != name:
+        if above is not None and imported.rpartition(".")[0] != name and imported != name:
             assert above < place, f"{name} imports {imported}"
 
 
 @pytest.mark.parametrize(("name", "path"), list(python_modules()), ids=lambda value: getattr(value, "name", value))
 def test_python_imports_point_upwards_in_the_list(name, path):
     check_python_imports(name, path)
+
+
+def check_imports_of_package(name, path, text=None):
+    """A folder's __init__ may import the folder's modules, and what stands above the last of them."""
+    inner = [place for place, known in enumerate(in_order(PYTHON_ORDER)) if f"{known}.".startswith(f"{name}.")]
+    for imported in python_imports(path, text):
+        above = python_place(imported)
+        if above is not None and not imported.startswith(f"{name}."):
+            assert inner and above < inner[-1], f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize(("name", "path"), list(python_packages()), ids=lambda value: getattr(value, "name", value))
+def test_imports_of_packages_point_upwards_too(name, path):
+    check_imports_of_package(name, path)
+
+
+def test_the_order_names_nothing_that_is_gone():
+    """Modules, and folders that stand in the list as a whole."""
+    order = list(in_order(PYTHON_ORDER))
+    assert len(set(order)) == len(order)
+    assert set(order) - {name for name, _ in python_modules()} == {
+        "engine",
+        "settings.presets",
+        "inputs.traces.formats",
+    }
+    assert all((PACKAGE / name.replace(".", "/")).is_dir() for name in ("engine", "settings/presets", "inputs/traces"))
 
 
 @pytest.mark.parametrize(
@@ -222,12 +310,16 @@ def test_python_imports_point_upwards_in_the_list(name, path):
         "from .. import report",
         "def later():\n    from memvirt.experiment import plan",
         "def later():\n    from ..experiment.cell import run_cell",
+        "from memvirt import read_results",
     ],
 )
 def test_an_import_that_points_downwards_is_seen(line):
-    """However it is written: absolute, relative, or inside a function."""
+    """However it is written: absolute, relative, or inside a function; in a module, or in the folder's own file."""
     with pytest.raises(AssertionError, match="results.record imports"):
         check_python_imports("results.record", PACKAGE / "results" / "record.py", line)
+    if "read_results" not in line:
+        with pytest.raises(AssertionError, match="results imports"):
+            check_imports_of_package("results", PACKAGE / "results" / "__init__.py", line)
 
 
 def sources():
@@ -334,6 +426,18 @@ def test_tests_import_what_they_use_like_anyone(path):
     """Folders that tests import from stand in pyproject.toml; none is added on the way, and no file is run as a module."""
     asked = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
     assert not asked & {"sys.path.insert", "sys.path.append", "importlib.util.spec_from_file_location"}
+
+
+def test_the_tree_of_errors_names_all_that_is_raised():
+    known = {"Exception", "BaseException", "RuntimeError", "PydanticCustomError", *vars(errors)}
+    own = {
+        node.name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base) in known for base in node.bases)
+    }
+    assert {"ConfigError", "TimeUp", "TooLong"} <= own
+    assert own - {"MemvirtError"} <= set(re.findall(r"\w+", errors.__doc__.partition("MemvirtError\n")[2]))
 
 
 @pytest.mark.parametrize("path", list(sources()), ids=lambda path: path.name)

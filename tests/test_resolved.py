@@ -256,7 +256,8 @@ def test_a_decider_that_changes_between_a_run_and_its_resumption_is_noticed(made
     assert not records[0].config["files"], "the baseline has no decider"
     assert records[1].asked["settings"] == settings["overrides"]
     file.write_text(DECIDER + "# edited\n")
-    with pytest.raises(FolderError, match=r"configuration of u-100--swap--s1 changed; files.host.balloon: \w+ there"):
+    said = r"swap--s1 changed; the file of host.balloon, mine\.py:Mine: sha256 \w{12} there, \w{12} now\); use another --out"
+    with pytest.raises(FolderError, match=said):
         run(made(**settings), context, tmp_path / "a", resume=True)
 
 

@@ -21,10 +21,10 @@ from memvirt.backends.linux import counting, kernel, ksm, ways
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.memory import Memory
 from memvirt.backends.linux.pair import Pair
-from memvirt.backends.linux.tenant import Tenant, TenantError
+from memvirt.backends.linux.tenant import Tenant
 from memvirt.backends.rows import Row, counted, skipped
 from memvirt.cli import main
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, TenantError
 from memvirt.experiment.expected import tag_of, word_of
 
 PAGES = 1536  # of a way

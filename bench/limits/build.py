@@ -25,7 +25,7 @@ def target(name: str) -> Path:
 
 
 def stale(name: str) -> bool:
-    """Is the module missing, or older than its source, any header, or any part of the engine's contract?"""
+    """True if the module is missing, or older than its source, any header, or any part of the engine's contract."""
     built = target(name)
     if not built.exists():
         return True

@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from memvirt import environment
 from memvirt.backends.linux import costs, disk
 from memvirt.backends.linux.kernel import Missing
-from memvirt.backends.linux.tenant import TenantError
 from memvirt.backends.measured import Measured
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, TenantError
 from memvirt.settings.costs import CostFile, CostModel, Spread
 from memvirt.settings.costs import file as model_file
 from memvirt.versions import versions

@@ -16,10 +16,9 @@ from pathlib import Path
 
 from memvirt.backends.linux import counting, governing, grid, ksm, limits, pressure, pricing, swap
 from memvirt.backends.linux.kernel import Missing
-from memvirt.backends.linux.tenant import TenantError
 from memvirt.backends.linux.undo import Changes
 from memvirt.backends.rows import Row, skipped
-from memvirt.errors import ConfigError, CorpusError
+from memvirt.errors import ConfigError, CorpusError, TenantError
 from memvirt.inputs.traces.trace import content_sha256
 from memvirt.units import PAGE_SIZE, suggest
 

@@ -90,8 +90,8 @@ def verify(
 ) -> None:
     """Check a bundle: sums, description, records, tables and figures made again, claims; with --rerun cells, too.
 
-    Prints PASS, FAIL or SKIP a line, and ends with code 4 if anything failed. Nothing is written but into a temporary
-    folder, and nothing that is in an archive is executed.
+    Prints PASS, FAIL or SKIP a line, and ends with code 4 if anything failed. It writes only into a temporary
+    folder, and executes nothing that is in an archive.
     """
     from memvirt.cli.corpora import opened
     from memvirt.errors import ConfigError, absence

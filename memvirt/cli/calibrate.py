@@ -21,12 +21,13 @@ def calibrate(
 ) -> None:
     """Measure this machine's costs: a cost model that simulated time can use, in under a minute.
 
-    Measured are the kernel's faults (first touch of 4 KiB and 2 MiB, a copy after a fork), copying, clearing, hashing and
-    comparing a page, the codecs by kind of content, what comes from zram, and a disk by depth and size of requests, through
-    a file in MEMVIRT_SWAP_DIR or the folder for temporary files. Each with the median of its batches and the interval in
-    which that lies at 95 %. What needs root or is not there is skipped, and the file says so; a constant that cannot be
-    measured keeps its value. Interrupted, nothing is written. Use it with '--set costs=FILE.toml', and '--set
-    swap_device=FILE.toml' for the disk.
+    It times the kernel's faults (first touch of 4 KiB and 2 MiB, a copy after a fork) and what comes from zram. It times
+    copying, clearing, hashing and comparing a page, and the codecs by kind of content. The disk is timed by depth and size
+    of requests, through a file in MEMVIRT_SWAP_DIR or the folder for temporary files.
+
+    The file has the median of each, with its 95 % interval. What needs root or is not there is skipped, and the file says
+    so; a constant that cannot be measured keeps its value. An interrupted run writes nothing. Use the file with '--set
+    costs=FILE.toml', and '--set swap_device=FILE.toml' for the disk.
     """
     from memvirt.backends import calibrate as calibrated
     from memvirt.errors import ConfigError

@@ -9,7 +9,7 @@ import typer
 from memvirt import interrupts
 from memvirt.cli.corpora import opened
 from memvirt.cli.jobs import Executor, Jobs, Where, opened_crew, where
-from memvirt.cli.run import preset_names
+from memvirt.cli.run import BASE, preset_names
 from memvirt.cli.run_options import CorpusOf, Out, Presets, Resume, Settings, Tier, TierOf, Timeout
 from memvirt.cli.show import Json, examples, print_columns, print_json, program, say
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 FAILED, UNBOUNDED, NONE_FITS = 1, 2, 4
 MOST_SEEDS = 100
-BASE = Path("results")
 
 SuiteOf = Annotated[
     str, typer.Argument(metavar="SUITE", help="A suite with a fleet that lives, or the path of its file.")

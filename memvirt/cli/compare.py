@@ -9,7 +9,9 @@ from memvirt.errors import ConfigError
 
 
 def compare(
-    paths: Annotated[list[str], typer.Argument(help="Results folders, or pyperf files; the first is compared with.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Results folders, or pyperf files; the others are compared with the first.")
+    ],
     threshold: Annotated[
         str, typer.Option(metavar="PERCENT", help="List what is worse by more, and end with code 3: 5%.")
     ] = "",

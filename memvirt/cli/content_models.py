@@ -46,7 +46,7 @@ def fit(
     later: Annotated[
         str, typer.Option(help="A later capture of the same source: what changed in between is the volatility.")
     ] = "",
-    name: Annotated[str, typer.Option(help="What to call the model. Unless given: as FILE is called.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the model. Unless given: that of FILE.")] = "",
     out: Annotated[
         Path | None, typer.Option(help="File to write, JSON. Unless given, only the differences are printed.")
     ] = None,

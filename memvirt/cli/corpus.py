@@ -47,7 +47,7 @@ def capture(
         str, typer.Option("--format", help="Of files: raw, elf-core, lime. Recognised from content, unless given.")
     ] = "",
     as_prints: Annotated[
-        bool, typer.Option("--fingerprints", help="Write fingerprints, and the bytes nowhere.")
+        bool, typer.Option("--fingerprints", help="Write fingerprints; the bytes are written nowhere.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice among files, or of the sample.")] = 1,
     out: Annotated[Path | None, typer.Option(help="File to write. Unless given: the cache folder.")] = None,
@@ -58,8 +58,8 @@ def capture(
     """Capture a corpus: pages of processes, files, dumps and folders, or of this machine at large.
 
     A dump is an ELF core (of the kernel, gcore, QEMU's dump-guest-memory), LiME, or raw memory (pmemsave, Firecracker).
-    A class is named by you, or else after the file; of a process after its mappings: heap, stack, anonymous, shared,
-    libraries, program, files. What was left out, and why, is part of the corpus and printed.
+    You may name a class. Otherwise it has the name of the file; the classes of a process are named after its mappings:
+    heap, stack, anonymous, shared, libraries, program, files. What was left out, and why, is part of the corpus and printed.
     """
     from memvirt.errors import ConfigError
     from memvirt.inputs import capture as capturing

@@ -18,16 +18,16 @@ def plot(
         typer.Option("--figure", metavar="NAME,...", help="Figures to draw: memvirt list figures. All, unless given."),
     ] = "",
     form: Annotated[str, typer.Option("--format", help="svg, pdf, png, or json for Vega-Lite.")] = "svg",
-    columns: Annotated[int, typer.Option(min=1, max=2, help="Columns of a paper that a figure is as wide as.")] = 1,
+    columns: Annotated[int, typer.Option(min=1, max=2, help="Width of a figure, in columns of a paper.")] = 1,
     scenario: Annotated[str, typer.Option(help="The scenario to draw. All of the suite, unless given.")] = "",
     ratio: Annotated[
         str,
         typer.Option(
-            help="Ratio of figures that show one; unless given, the hardest that at least half of the presets finished, of "
-            "those that finished any."
+            help="The ratio, where a figure shows one. Unless given: the hardest that at least half of the presets "
+            "finished, leaving out those that finished none."
         ),
     ] = "",
-    title: Annotated[bool, typer.Option("--title/--no-title", help="Above the figure, what it shows.")] = True,
+    title: Annotated[bool, typer.Option("--title/--no-title", help="Print above the figure what it shows.")] = True,
     out: Annotated[Path, typer.Option(help="Folder to write to; made if need be.")] = Path(),
 ) -> None:
     """Draw figures of results folders into files, one for each scenario, and print the name of each as it is written.

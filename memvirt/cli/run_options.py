@@ -27,9 +27,7 @@ Presets = Annotated[list[str] | None, typer.Option(help="Only these columns, or 
 Policies = Annotated[
     list[str] | None,
     typer.Option(
-        "--policy",
-        metavar="FILE.py:CLASS",
-        help="A decider of your own as one more column: memvirt describe decider-file",
+        "--policy", metavar="FILE.py:CLASS", help="A decider of your own as one more column: describe decider-file."
     ),
 ]
 Settings = Annotated[
@@ -62,7 +60,7 @@ Speed = Annotated[
     ),
 ]
 PerSecond = Annotated[
-    int | None, typer.Option(min=1, max=10**9, help="So many touches of the trace are due in a second, for each VM.")
+    int | None, typer.Option(min=1, max=10**9, help="Touches of the trace that are due in a second, for each VM.")
 ]
 StreamsOf = Annotated[Streams, typer.Option(help="Each VM replays the whole trace (all) or a stream of it (each).")]
 Fill = Annotated[

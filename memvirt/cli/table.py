@@ -24,12 +24,14 @@ def table(
     scenario: Annotated[str, typer.Option(metavar="A,B", help="These scenarios only.")] = "",
     ratio: Annotated[str, typer.Option(metavar="X,Y", help="These ratios only.")] = "",
     span: Annotated[
-        int, typer.Option(min=1, max=2, help="Of LaTeX: columns that the table takes of an article's two.")
+        int, typer.Option(min=1, max=2, help="For LaTeX: how many of an article's two columns the table takes.")
     ] = 2,
     width: Width = None,
 ) -> None:
-    """Make the table of a results folder again, from its records and nothing else. Of what 'memvirt validate' has kept it is
-    that of engine and kernel."""
+    """Make the table of a results folder again, from its records and nothing else.
+
+    A folder of 'memvirt validate' gives the table of engine and kernel.
+    """
     from memvirt.backends import comparison
     from memvirt.errors import ConfigError
     from memvirt.report import beside, terminal

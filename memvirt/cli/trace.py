@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memvirt.cli.progress import LINE_EVERY_S
 from memvirt.cli.show import Json, examples, print_columns, print_json, say
 from memvirt.cli.trace_info import info
 
@@ -28,12 +29,11 @@ COMMANDS = typer.Typer(
 )
 
 Fetches = Annotated[bool, typer.Option(help="Take instruction fetches as reads, or drop them.")]
-LINE_EVERY_S = 2.0
 STREAMS_SHOWN = 8
 
 
 def import_(
-    file: Annotated[str, typer.Argument(help="The trace; .gz .zst .xz .bz2 .lz4 are read through, - is stdin.")],
+    file: Annotated[str, typer.Argument(help="The trace, also as .gz .zst .xz .bz2 .lz4; - is stdin.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write: memvirt's own format, Parquet.")],
     form: Annotated[str, typer.Option("--format", help="Its format. Unless given: what it looks like.")] = "",
     option: Annotated[
@@ -100,7 +100,8 @@ def capture(
         typer.Option(help="lackey (programs), faults, writes, pageout. Unless given: lackey, or writes with --pid."),
     ] = "",
     seconds: Annotated[
-        float | None, typer.Option(min=0.01, help="For so long. Unless given: a program to its end, a process 10 s.")
+        float | None,
+        typer.Option(min=0.01, help="How long to capture. Unless given: a program to its end, a process for 10 s."),
     ] = None,
     interval: Annotated[str, typer.Option(help="How finely writes and pageout look.")] = "100ms",
     fetches: Fetches = True,

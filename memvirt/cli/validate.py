@@ -43,13 +43,13 @@ def validate(
     machine lacks, each with its reason. Settings that are changed are put back at the end; after a kill, by 'memvirt
     restore'.
 
-    What must be exact is counted in six ways, three mixes of contents by two orders of pages; the row is that of the way in
-    which the two sides are furthest apart. The grid (--full, or --only grid) has five loads with 90, 75, 50 and 25 % of
+    What must be exact is counted in six ways: three mixes of contents by two orders of pages. The row shows the way in
+    which the two sides differ most. The grid (--full, or --only grid) has five loads with 90, 75, 50 and 25 % of
     their pages resident, over zram, zswap and a swap file, beside every replacement order.
 
-    Exit code 4 when a row fails: its numbers are further apart than its tolerance, and it states no reason, or they are
-    further apart than the reason covers (--json: covered, a share of the kernel's number). Under a memory limit the order
-    twolist must be within its tolerance; any other may be apart by 50 % in faults and 60 % in pages that leave.
+    Exit code 4 when a row fails: its numbers differ by more than its tolerance, and no stated reason covers that. --json
+    says how much a reason covers, as a share of the kernel's number (covered). Under a memory limit the order twolist must
+    be within its tolerance; any other may differ by 50 % in faults and 60 % in pages that leave.
     """
     from memvirt.backends import comparison, table
 
@@ -94,10 +94,10 @@ def _run(memory: str, only: str, seed: int, full: bool, trace: Path | None, out:
 
 
 def restore(as_json: Json = False) -> None:
-    """Put back what a run of validate has changed that was killed.
+    """Put back what a killed run of validate had changed.
 
-    Every change is written down before it is made; this undoes what is left of the list, last change first. Without one
-    it does nothing. Exit code 1 when something could not be undone: it stays on the list.
+    Every change is written down before it is made; this undoes what is left of the list, last change first. Without a
+    list it does nothing. Exit code 1 when something could not be undone: it stays on the list.
     """
     from memvirt.backends.linux import undo
 

@@ -1,4 +1,4 @@
-"""How large may something become before it breaks? A search that asks for one size after another, and knows nothing else.
+"""A search for the largest size at which something does not break. It asks for one size after another, and knows no more.
 
 There are sizes from `low` to `high`. Each meets what is wanted or does not, and asking is dear: an answer may take a minute.
 Where small sizes meet and large ones do not, the answer is the largest that meets, and bisection finds it.

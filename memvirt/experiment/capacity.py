@@ -1,4 +1,4 @@
-"""How many VMs may a host take? The search of one column over sizes and seeds, and what it came to.
+"""How many VMs a host may take: the search of one column over sizes and seeds, and what it came to.
 
 The same seeds are run at every size (common random numbers): a VM's load depends on seed, group and number, so two sizes
 differ by the VMs that one of them has more, and by nothing else. Each seed has an answer of its own: the largest size at

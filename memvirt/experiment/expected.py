@@ -1,10 +1,10 @@
 """What every VM must read back: the content of each page, kept beside the engine and compared after the record closed.
 
-The shadow sees the same batches as the engine and nothing of its state. Per page it needs three numbers, because the
-content of a page is defined by three: the corpus page it was last filled from (or none: zeros), the tag of the last
-access write after that, and the word the tag is in, which follows from the page number alone (`word_of`). A discard
-gives the page up. A guest remembers that, and what is read afterwards is zeros; without a guest nothing below learns of
-it, so the bytes stay where they are, but they are no content any more.
+The shadow sees the same batches as the engine and nothing of its state. Three numbers define the content of a page: the
+corpus page it was last filled from (or none: zeros), the tag of the last access write after that, and the word the tag is
+in. The word follows from the page number alone (`word_of`). A discard gives the page up. A guest remembers that, and what
+is read afterwards is zeros. Without a guest nothing below learns of it: the bytes stay where they are, but they are no
+content any more.
 
     tag of the n-th write of a VM, n from 1:  (tag_base + n) & 0x7fffffff, or 1 where that is 0
 

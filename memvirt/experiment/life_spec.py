@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from memvirt.experiment.fleet_spec import Percent
 from memvirt.inputs.bits import Bits
 from memvirt.settings.diagnose import Conflicts, Problem, validate
 from memvirt.settings.fields import Lasting, Model, Name, Nanoseconds, Pages, Shares
@@ -23,7 +24,6 @@ from memvirt.settings.vm_config import GuestOptions, VmConfig
 from memvirt.units import PageCount, format_time, suggest
 from memvirt.workloads.load import SECOND_NS, Load
 
-Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 Share = Annotated[int, Field(strict=True, ge=1, le=100)]
 ServiceLevel = Literal["gold", "silver", "bronze"]
 

@@ -2,8 +2,8 @@
 
 All of them are computed over arrays of pages, in chunks that stay in the cache. Sizes of single pages come from the
 engine's own codec, so a run that is given them stores exactly what it would have stored of the bytes. Units of 16 and 64
-KiB are what one gains where pages are compressed together (zram and zswap do not, EROFS and btrfs do): such a unit is so
-many pages of one class that lie side by side, the last one shorter, and its size never counts as more than its bytes.
+KiB show what is gained where pages are compressed together (EROFS and btrfs do that, zram and zswap do not). Such a unit is
+4 or 16 pages of one class that lie side by side; the last one may be shorter. Its size never counts as more than its bytes.
 
     entropy   of the bytes of a page, in 32nds of a bit: 0 (one value) to 255 (8 bits, less a trifle)
     sketch    8 values; the share of equal ones estimates the resemblance (Jaccard) of two pages' sets of 64-byte blocks.

@@ -19,11 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from memvirt.report.escape import plain, short
+from memvirt.report.summary import MISSING
 from memvirt.results.derived import settled
 from memvirt.results.record import Record
 
 COLUMNS = 5  # cycles shown, the last one included
-MISSING = "–"
 
 
 def shown_cycles(cycles: int) -> list[int]:

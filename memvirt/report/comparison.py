@@ -1,9 +1,9 @@
 """Two runs or more against the first: what became better, what worse, what is the same.
 
 Results folders are compared in their simulated metrics, cell by cell, the same seed on both sides. These numbers have
-no noise: equal code gives equal digits, so a difference is a difference for the seeds that were run; what it is over
-seeds in general needs five of them and an interval. pyperf files are compared in wall times, by the means of their
-processes: the ratio is one of geometric means. Timings in folders are compared when all of them have some. p values are
+no noise: equal code gives equal digits, so a difference holds for the seeds that were run. What holds over seeds in
+general takes five of them, and an interval. pyperf files are compared in wall times, by the means of their processes: the
+ratio is one of geometric means. Timings in folders are compared when all of them have some. p values are
 corrected across the whole table.
 
 What a pair of runs differs in besides is said first (`memvirt.report.likeness`), and unlike runs are refused; for wall

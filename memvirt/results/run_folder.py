@@ -268,7 +268,7 @@ def _require_same(folder: Path, shelf: Shelf, there: Manifest, wanted: Manifest,
     for part in manifests.differing(there, wanted):
         before, now = getattr(there, part), getattr(wanted, part)
         if part != "cells":
-            told.append(f"{part}: {before} there, {now} now")
+            told.append(f"{part}: {before or 'none'} there, {now or 'none'} now")
             continue
         cells, changed = _cells_apart(before, now)
         told += [*cells, *_settings_apart(shelf, changed, config_of)]
@@ -287,9 +287,22 @@ def _settings_apart(shelf: Shelf, changed: Sequence[str], config_of: ConfigOf | 
             before = shelf.read(name).config
         except (RecordError, FolderError):
             continue
-        found = list(differences(before, config_of(name)))
-        yield from (f"{place}: {one} there, {other} now" for place, one, other in found[:SHOWN])
+        now = config_of(name)
+        for place, one, other in list(differences(before, now))[:SHOWN]:
+            yield _setting_apart(place, one, other, now)
         return
+
+
+def _setting_apart(place: str, one: Any, other: Any, config: Mapping[str, Any]) -> str:
+    """A setting that changed; of a file that another setting names, which file that is."""
+    first, _, setting = place.partition(".")
+    if first != "files":
+        return f"{place}: {one} there, {other} now"
+    named: Any = config
+    for part in setting.split("."):
+        named = named.get(part) if isinstance(named, Mapping) else None
+    file = f"{setting}, {named}" if named else setting
+    return f"the file of {file}: sha256 {one[:12] or 'none'} there, {other[:12] or 'none'} now"
 
 
 def _cells_apart(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], list[str]]:

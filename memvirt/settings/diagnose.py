@@ -1,10 +1,11 @@
 """From what pydantic and tomllib say to one ConfigError that names every problem with its place and what would do.
 
-A problem's place is a path of keys, such as host.memory or scenario[0].fleet[1].shares; where the setting came from a
-TOML file the line is found by a small scan of its text, since tomllib keeps no positions. Cross checks between settings
-raise `Conflicts`, which may hold several problems at once. pydantic runs them only when every field is valid, so
-`validate` sets the invalid fields aside and asks again: the user sees the conflicts among the others in the same run,
-unless a required field was among the invalid ones.
+A problem's place is a path of keys, such as host.memory or scenario[0].fleet[1].shares. Where the setting came from a
+TOML file, a small scan of its text finds the line, since tomllib keeps no positions.
+
+Cross checks between settings raise `Conflicts`, which may hold several problems at once. pydantic runs them only when every
+field is valid, so `validate` sets the invalid fields aside and asks again. The user then sees the conflicts among the
+others in the same run, unless a required field was among the invalid ones.
 """
 
 import copy

@@ -21,10 +21,10 @@ from memvirt.engine.traces.renumber import Renumber
 from memvirt.errors import CorpusError
 from memvirt.inputs.files import file_sha256
 from memvirt.inputs.traces import Trace, open_trace
+from memvirt.inputs.traces.trace import MOST_PAGES
 
 from .base import BATCH, WRITE, Batch, Share, Space, Stream, Workload
 
-MOST_PAGES = 1 << 31
 LONGEST_NS = 1 << 60  # some 36 years of simulated time
 
 Speed = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]

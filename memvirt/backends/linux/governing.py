@@ -1,8 +1,8 @@
 """The engine's own policies on real frames, without a right of root: what the kernel tells of, and what memory holds.
 
-Every event of the kernel must be a fault of the engine, of the same kind and at the same access, and every fault an event;
-the frames that are held and the bytes in them must be the engine's, by every way: three mixes of contents, and accesses of
-two patterns. See memvirt.backends.linux.userfault.
+Every event of the kernel must be a fault of the engine, of the same kind and at the same access, and every fault an event.
+The frames that are held and the bytes in them must be the engine's. This is shown by every way: three mixes of contents, and
+accesses of two patterns. See memvirt.backends.linux.userfault.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@ order. How far `twolist` is off in the mean is a row of each device. A load's
 accesses are generated, or those of a trace.
 
 The other thing that a simulation is asked for is which preset is the faster one. So the time of an access over zram and over
-zswap is held against that over a swap file, with as many pages resident: where the kernel's two lie apart, the engine's
-must lie the same way round. (zram and zswap are not held against each other: with one codec nothing that takes time is
-different between them in the engine, and this kernel's zswap may have another.) And with equal memory: there the compressed
-pages of zram are charged to it, as they would be on a host of that size, so that it has fewer pages resident than the swap
-file has. Which is first then hangs on how slow the disk is.
+zswap is held against that over a swap file, with as many pages resident. Where the kernel's two lie apart, the engine's must
+lie the same way round. zram and zswap are not held against each other: with one codec they take the same time in the engine,
+and this kernel's zswap may have another codec.
+
+zram is also held against the swap file with equal memory. Its compressed pages are charged to it then, as they would be on a
+host of that size, so fewer of its pages are resident. Which of the two is first depends on how slow the disk is.
 """
 
 from __future__ import annotations

@@ -63,10 +63,10 @@ class Group:
 
     @contextmanager
     def fresh(self) -> Iterator[None]:
-        """Its statistics are kept fresh. The kernel decides by them which list to shrink, and adds them up every two
-        seconds, or when somebody reads them: in a run of seconds it would matter when that falls, and the group might run
-        out of memory for want of pages that are known to be inactive. Whoever reads must come between two batches of 32
-        pages, on a busy machine, too: a reader that waits its turn for milliseconds moves major faults by 5 %."""
+        """Its statistics are kept fresh. The kernel decides by them which list to shrink. It adds them up every two
+        seconds, or when they are read. A run of seconds would depend on when that happens, and the group might run out of
+        memory because too few pages are known to be inactive. A read must come between two batches of 32 pages, on a busy
+        machine, too: a reader that waits its turn for milliseconds moves major faults by 5 %."""
         done = Event()
 
         def reading() -> None:

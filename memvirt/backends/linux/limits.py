@@ -106,10 +106,10 @@ def kernel_side(
     version: int | None = None,
     pool: Path | None = None,
 ) -> dict[str, int]:
-    """Of the accesses that count: major faults, pages written, pages that were in memory in the mean (also those that are on
-    their way to a disk, or back), refaults of pages that had been active, ns of an access, and of all the time (elapsed_ns)
-    that in which the group's tasks waited for memory, some of them and all (some_ns, full_ns; absent where the kernel has no
-    PSI). An access's ns are without the time for which others had its processor.
+    """What the kernel says of the accesses that count. Counts: major faults, pages written, refaults of pages that had been
+    active. In the mean: pages in memory, those on their way to a disk or back included, and ns of an access, without the
+    time for which others had its processor. Times: all (elapsed_ns), and that in which some or all of the group's tasks
+    waited for memory (some_ns, full_ns; absent where the kernel has no PSI).
 
     `version`: of control groups; None: the one that has the memory controller. `pool`: a zram device, whose frames are told,
     too."""

@@ -1,15 +1,14 @@
 """Pressure: the share of time that the engine says its VMs wait for memory (psi = "linux"), beside the kernel's own PSI.
 
-The kernel counts it for each control group of version 2 (memory.pressure; Documentation/accounting/psi.rst): *some* is the
-time in which a task of the group is in reclaim, or waits for a page that had been active when it went; *full* the time in
-which no task of it does anything else. Of one process alone, as here, the two are the same on both sides. (Of several they
+The kernel counts it for each control group of version 2 (memory.pressure; Documentation/accounting/psi.rst). *some* is the
+time in which a task of the group is in reclaim, or waits for a page that had been active when it went. *full* is the time in
+which no task of it does anything else. Of one process alone, as here, the two are the same on both sides. Of several they
 would not be comparable on a busy machine: the kernel weighs processors by how busy they are, and the engine's VMs have one
-each.)
+each.
 
-Shares are per mille of the time that the accesses took. Two things are compared, for they can be wrong apart: how many pages
-came back that had been active, which is a count, and the share of time, which hangs on costs: the model's, and this machine's
-of the hour. So the share has a wide tolerance, and the count a narrow one: it may be wrong for three of a hundred pages that
-came back.
+Shares are per mille of the time that the accesses took. Two things are compared, for each can be wrong alone. The count is of
+pages that came back and had been active. The share of time depends on costs: the model's, and this machine's of the hour. So
+the share has a wide tolerance, and the count a narrow one: it may be wrong for three of a hundred pages that came back.
 """
 
 from __future__ import annotations

@@ -28,14 +28,10 @@ from numpy.typing import NDArray
 
 from memvirt.backends.linux import kernel
 from memvirt.backends.linux.memory import Memory, end_with_parent, lock_present
-from memvirt.errors import MemvirtError
+from memvirt.errors import TenantError
 from memvirt.units import PAGE_SIZE
 
 ENDED_S = 10.0
-
-
-class TenantError(MemvirtError):
-    """A process that stood for a VM has ended before its time."""
 
 
 class Tenant:

@@ -13,9 +13,9 @@ those before, and what changed is done to real memory, content included; the rep
 A frame that nobody names any more is a hole in the file of frames. So there are three things that could differ and must not:
 an access that is an event for one side alone, a frame held by one side alone, and a byte.
 
-A store can be two faults of the engine: an absent page comes back protected, and is then made writable or copied; and a page
-that is to be copied may go itself, when a frame is looked for, so that it has to come back first. The entry between the two
-is not to be seen from outside, so real memory goes through it, too, until the event.
+A store can be two faults of the engine. An absent page comes back protected, and is then made writable or copied. Or a page
+that is to be copied goes itself, when a frame is looked for, and has to come back first. The entry between the two cannot be
+seen from outside, so real memory goes through it, too, until the event.
 
 The engine must change nothing between two faults, or the kernel would not be told: no background reclaimer (min, low and
 high are one mark), and scans are asked for by hand.
@@ -52,7 +52,6 @@ from memvirt.inputs.corpus import Corpus
 from memvirt.units import PAGE_SIZE
 from memvirt.vm import Vm
 
-UNPRIVILEGED = "/proc/sys/vm/unprivileged_userfaultfd"
 READ_BACK = 3  # op of a window
 SAME, COMPRESSED, SWAPPED = 1, 2, 3  # kinds of backing records
 ABSENT_FAULTS = ("fault_zero", "fault_cached", "fault_same", "fault_zpool", "fault_swap")

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.pair import contents
-from memvirt.backends.linux.tenant import Tenant, TenantError
+from memvirt.backends.linux.tenant import Tenant
 from memvirt.backends.rows import Row
+from memvirt.errors import TenantError
 from memvirt.inputs.bits import Bits
 from memvirt.inputs.corpus import Corpus
 

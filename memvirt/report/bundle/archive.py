@@ -1,10 +1,10 @@
 """Folders into zip archives and back, the way back through hands one does not know.
 
 Packing is deterministic: files in the order of their names, one date, one mode. Unpacking trusts nothing that an archive
-says of itself. Before a byte is written, every entry has to have a name that stays inside and that a bundle may have, to
-be a plain file, and to be there once; and all of them together may not take more room than LEAST_ROOM, or ROOM_FOR_EACH
-times the archive's own size, whichever is more. While entries are written they are cut off at the size they claimed.
-Nothing in an archive is ever run: files of programs are refused as any other kind is that no bundle has.
+says of itself. Every entry is checked before a byte is written: it is a plain file, it is there once, and its name is one
+that a bundle may have and stays inside. All entries together may take LEAST_ROOM, or ROOM_FOR_EACH times the archive's own
+size, whichever is more. While entries are written they are cut off at the size they claimed. Nothing in an archive is ever
+run: files of programs are refused, as is any other kind that no bundle has.
 """
 
 from __future__ import annotations

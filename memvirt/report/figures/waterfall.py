@@ -84,8 +84,10 @@ def _others(records: Sequence[Record]) -> list[Step]:
 def _costs(
     records: Sequence[Record], steps: Sequence[Step], amounts: Mapping[str, float]
 ) -> dict[str, tuple[float | None, int]]:
-    """Step -> (processor seconds of its mechanisms for each GiB that all their steps save, how many steps those are), of
-    the first step of each set of mechanisms; the others have (None, 0): drawn at every step, a cost would be added up."""
+    """Step -> (processor seconds of its mechanisms for each GiB that all their steps save, how many steps those are).
+
+    Only the first step of each set of mechanisms has them; the others have (None, 0). A cost that is drawn at every step
+    would be read as a sum."""
     gross = fsum(amounts.values())
     found: dict[str, tuple[float | None, int]] = {}
     for mechanisms in dict.fromkeys(by for *_, by in steps if by):

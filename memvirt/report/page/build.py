@@ -1,8 +1,8 @@
 """The page of a report, put together: words and tables, figures, their shared data, styles and scripts in one file.
 
-It asks nothing of any network. Its own policy forbids that, and forbids every script but the two it was made with, named
-by their hashes: even if the name of a preset got past the escaping, nothing in it could run. (`unsafe-eval` is for
-Vega, which compiles the expressions of figures; those are memvirt's own, names are never part of one.)
+It asks nothing of any network; its own policy forbids that. The policy also forbids every script but the two that the page
+was made with, named by their hashes. So even if the name of a preset got past the escaping, nothing in it could run.
+`unsafe-eval` is for Vega, which compiles the expressions of figures: those are memvirt's own, and no name is part of one.
 
 The drawing library, the figures, their data and the numbers to download are packed (`memvirt.report.page.packing`).
 """

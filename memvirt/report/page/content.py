@@ -251,7 +251,7 @@ def _settings(record: Record) -> list[tuple[str, str, str, str]]:
     known = _sources(record.preset)
     config = _config(record)
     rows = []
-    for key, value in _flat(record.config):
+    for key, value in presets.flat(record.config):
         first, _, inner = key.partition(".")
         if first in ("scenario", "files"):
             continue
@@ -286,14 +286,6 @@ def _config(record: Record) -> HostConfig | None:
         return HostConfig.model_validate(record.config.get("host", {}))
     except ValueError:
         return None
-
-
-def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value
 
 
 # ---- commands

@@ -291,7 +291,7 @@ def parse_override(text: str) -> tuple[Place, Any]:
 def explain(preset: str) -> list[Row]:
     """Every setting of a preset by value, whether it is memvirt's default, and where the value is from."""
     found = resolve_layers(preset)
-    rows = [found.row(key, value) for key, value in _flat(found.config.resolved())]
+    rows = [found.row(key, value) for key, value in flat(found.config.resolved())]
     chain = _load(preset)
     asked = vm_settings(preset)
     options = asked.guest.model_dump(mode="json", exclude_unset=True) if isinstance(asked.guest, GuestOptions) else {}
@@ -324,11 +324,11 @@ def _under(key: str, setting: str) -> bool:
     return key == setting or key.startswith(f"{setting}.")
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of nested tables; an empty table is left out."""
     for key, value in table.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{key}.")
+            yield from flat(value, f"{before}{key}.")
         else:
             yield f"{before}{key}", value
 

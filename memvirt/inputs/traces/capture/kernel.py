@@ -16,11 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memvirt.errors import CorpusError
+from memvirt.inputs.sources.process import PAGEMAP_SCAN, SCAN
 
-PAGEMAP_SCAN = 0xC0606610
-SCAN = struct.Struct(
-    "<12Q"
-)  # size, flags, start, end, walk end, vec, vec length, max pages, inverted, all, any, return
 WP_MATCHING, CHECK_WPASYNC = 1, 2
 WRITTEN, PRESENT = 2, 8
 REGION = np.dtype([("start", "<u8"), ("end", "<u8"), ("categories", "<u8")])

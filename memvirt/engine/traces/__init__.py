@@ -1,0 +1,1 @@
+"""Page numbers of a trace, made dense."""
