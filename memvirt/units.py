@@ -131,7 +131,8 @@ def format_time(time_ns: int) -> str:
 
 
 def suggest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """ "; did you mean 'x'?" for a near miss, else ""."""
+    """ "; did you mean 'x'?" for a near miss, else ""; never the word itself, which is known elsewhere and wrong here."""
+    known = [name for name in known if name != word]
     close = get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
     found = next((name for name in known if close and name.lower() == close[0]), None)
     return f"; did you mean '{found}'?" if found else ""

@@ -52,7 +52,7 @@ inputs: capture written
 inputs.traces: requests source trace registry text writer exporter importer
 inputs.traces.formats:
 inputs.traces.capture: kernel process inject faults lackey writes pageout
-workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb load touches
+workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb recorded load touches
 simulation: trace reuse curve profile own face
 -: border admission vm stores streams deciding host
 backends: measured rows table

@@ -120,6 +120,39 @@ def test_a_remedy_that_is_named_works():
     )
 
 
+def test_who_refuses_a_setting_is_named_and_the_others_run_without_it():
+    """quick's fleet has epochs of 6 s; its other scenarios have no objection to marks every second."""
+    setting = ["harvest_interval=1s"]
+    with pytest.raises(
+        ConfigError, match="^scenario fleet: harvest_interval 1s is shorter .*; give 30s or more, .*--scenario$"
+    ):
+        plan.make("quick", "smoke", overrides=setting)
+    rest = [scenario.name for scenario in plan.make("quick", "smoke").suite.scenarios if scenario.name != "fleet"]
+    made = plan.make("quick", "smoke", scenarios=rest, overrides=setting)
+    assert {cell.host.harvest_interval for cell in made.cells} == {10**9}
+    assert made.asked.words()[4:] == [word for name in rest for word in ("--scenario", name)] + ["--set", *setting]
+
+
+def test_a_scenario_alone_has_the_cells_that_it_has_in_its_suite():
+    for name in ("quick", "sharing"):
+        whole = {cell.name: cell.sha256() for cell in plan.make(name, "smoke").in_order()}
+        one = plan.make(name, "smoke").suite.scenarios[1].name
+        alone = {cell.name: cell.sha256() for cell in plan.make(name, "smoke", scenarios=[one]).in_order()}
+        assert alone.items() < whole.items() and len({cell.rpartition("-s")[0] for cell in alone}) > 1
+    with pytest.raises(
+        ConfigError, match=r"^--scenario zpf: suite 'quick' has none .*; did you mean 'zipf'\? \(there are: fl"
+    ):
+        plan.make("quick", "smoke", scenarios=["zpf"])
+
+
+def test_the_command_line_takes_scenarios(tmp_path):
+    words = ("run", "quick", "--tier", "smoke", "--preset", "swap", "--dry-run", "--json", "--corpus", "synthetic")
+    done = memvirt(*words, "--scenario", "zipf,scan", "--set", "harvest_interval=1s", cwd=tmp_path)
+    assert done.returncode == 0 and '"zipf-100--swap--s1"' in done.stdout and "fleet" not in done.stdout, done.stderr
+    done = memvirt(*words, "--scenario", ",", cwd=tmp_path)
+    assert done.returncode == 2 and "--scenario: names no scenario; leave it out" in done.stderr
+
+
 def test_a_key_given_twice_is_refused():
     usable, problems = sort_out(["zpool_percent=1", "swap=0", " zpool_percent =2"], set(HostConfig.model_fields))
     assert usable == ["swap=0"] and len(problems) == 2 and "is set twice; keep one of them" in problems[0]

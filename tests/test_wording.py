@@ -6,6 +6,7 @@ from memvirt.errors import ConfigError
 from memvirt.experiment import suite
 from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import validate
+from memvirt.units import suggest
 
 SUITE = """
 schema = 1
@@ -74,3 +75,67 @@ def test_a_host_is_told_what_is_needed_instead(settings, said):
     with pytest.raises(ConfigError, match=said) as caught:
         validate(HostConfig, settings)
     assert not [word for word in FOREIGN if word in str(caught.value)]
+
+
+FLEET = """
+[[scenarios]]
+name = "f"
+description = "d"
+overcommit_percent = [100]
+time = { duration = "10s" }
+[scenarios.loads.day]
+busy_percent = 1
+parts = [{ percent = 1, every = "1s" }]
+[[scenarios.groups]]
+name = "g"
+vms = 1
+memory = "1MiB"
+load = "day"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            'memory = "1MiB"',
+            'memory = "1MiB"\nhost = {}',
+            r"scenarios\[1\]\.groups\[0\]\.host: unknown key 'host' \(known: ballooned_percent, ",
+        ),
+        (
+            'name = "f"',
+            'name = "f"\nhost = { memory = "9MiB", content = "bytes" }',
+            r"scenarios\[1\]\.host\.content: unknown key 'content' \(known: harvest_interval, memory, swap\)",
+        ),
+        (
+            'name = "u"',
+            'name = "u"\ncontent = "bytes"',
+            r"scenarios\[0\]\.content: unknown key 'content' \(known: aging, de",
+        ),
+        ('name = "u"', 'name = "u"\ntime = {}', r"scenarios\[0\]\.time: unknown key 'time' \(known: aging, desc"),
+        ('name = "u"', 'name = "u"\nown_host = {}', r"unknown key 'own_host'; did you mean 'host'\?"),
+        (
+            "busy_percent",
+            "busy_prcent = 3\nbusy_percent",
+            r"loads\.day\.busy_prcent: unknown .* did you mean 'busy_percent'\?",
+        ),
+        (
+            "busy_percent",
+            'period = "1s"\nbusy_percent',
+            r"loads\.day\.period: unknown key 'period' \(known: bursts, busy_p",
+        ),
+    ],
+)
+def test_a_key_is_held_against_those_of_its_own_table_as_users_spell_them(tmp_path, old, new, said):
+    """No suggestion is the word itself, or a key of another table or kind of scenario."""
+    file = tmp_path / "one.toml"
+    assert old in SUITE + FLEET
+    file.write_text((SUITE + FLEET).replace(old, new, 1))
+    with pytest.raises(ConfigError, match=said):
+        suite.load(file)
+
+
+def test_a_suggestion_is_never_the_word_itself():
+    assert suggest("content", ["content"]) == ""
+    assert suggest("content", ["content", "contents"]) == "; did you mean 'contents'?"
+    assert suggest("Content", ["content"]) == "; did you mean 'content'?"

@@ -9,7 +9,7 @@ import typer
 from memvirt import interrupts
 from memvirt.cli.corpora import opened
 from memvirt.cli.jobs import Executor, Jobs, Where, opened_crew, where
-from memvirt.cli.run import BASE, preset_names
+from memvirt.cli.run import BASE, chosen_names
 from memvirt.cli.run_options import CorpusOf, Out, Presets, Resume, Settings, Tier, TierOf, Timeout
 from memvirt.cli.show import Json, examples, print_columns, print_json, program, say
 
@@ -85,7 +85,7 @@ def capacity(
         vary=vary,
         slo=slo,
         scenario=scenario,
-        presets=preset_names(preset),
+        presets=chosen_names("preset", preset),
         settings=settings or (),
         seeds=seeds,
         between=_bounds(between),

@@ -22,6 +22,7 @@ from memvirt.cli.run_options import (
     Policies,
     Presets,
     Resume,
+    Scenarios,
     Seeds,
     Settings,
     Speed,
@@ -52,6 +53,7 @@ BASE = Path("results")  # of folders that were not named
 def run(
     suite: SuiteName = "quick",
     preset: Presets = None,
+    scenario: Scenarios = None,
     policy: Policies = None,
     settings: Settings = None,
     sweep: Sweep = None,
@@ -80,10 +82,11 @@ def run(
 
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
-    names = [*preset_names(preset), *policy_names(policy or ())]
+    names = [*chosen_names("preset", preset), *policy_names(policy or ())]
     inputs: dict[str, Any] = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
     inputs |= {"times": times, "speed": speed, "per_second": per_second}
     inputs |= {"swept": sweep or (), "most_cells": most_cells or 0}
+    inputs |= {"scenarios": chosen_names("scenario", scenario)}
     plan = _plan(suite, tier, names, settings or (), parse_seeds(seed or ()), **inputs)
     if shard:
         plan = part_of(plan, shard)
@@ -112,16 +115,15 @@ def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: boo
         raise typer.Exit(FAILED)
 
 
-def preset_names(given: list[str] | None) -> list[str]:
-    """The names in --preset A,B; ConfigError where it is given and names none."""
+def chosen_names(option: str, given: list[str] | None) -> list[str]:
+    """The names in --preset A,B or --scenario A,B; ConfigError where it is given and names none."""
     from memvirt.errors import ConfigError
 
     names = [name.strip() for text in given or () for name in text.split(",") if name.strip()]
     if given and not names:
-        raise ConfigError(
-            "--preset: names no preset; leave it out for all of the suite's, or see 'memvirt list presets'"
-        )
-    return names
+        where = "'memvirt list presets'" if option == "preset" else "'memvirt describe SUITE'"
+        raise ConfigError(f"--{option}: names no {option}; leave it out for all of the suite's, or see {where}")
+    return list(dict.fromkeys(names)) if option == "scenario" else names
 
 
 def policy_names(given: Sequence[str]) -> list[str]:

@@ -24,6 +24,9 @@ class Streams(StrEnum):
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name, or the path of its TOML file.")]
 Presets = Annotated[list[str] | None, typer.Option(help="Only these columns, or other presets: A,B.")]
+Scenarios = Annotated[
+    list[str] | None, typer.Option("--scenario", metavar="A,B", help="Only these scenarios of the suite.")
+]
 Policies = Annotated[
     list[str] | None,
     typer.Option(

@@ -247,7 +247,8 @@ byte for byte. Who verifies need not trust it: nothing is unpacked that leaves t
 no program that it names is run."""
 _SUITE = """\
 A TOML file; those that come with memvirt lie in memvirt/experiment/suites. `memvirt run mine.toml` runs it.
-Every scenario runs at every ratio, under every preset and variant, with every seed."""
+Every scenario runs at every ratio, under every preset and variant, with every seed. Files that a scenario's workloads and
+loads name are looked for from where the suite's file lies; deciders and presets from where memvirt is started."""
 _CLAIMS = """\
 A TOML file called CLAIMS.toml in a results folder. It takes the place of the claims that the suite of the run states in
 its own file, under the same keys. Tables say which of them held.
@@ -301,6 +302,7 @@ def _suite_rows() -> Iterator[tuple[str, ...]]:
     from memvirt.experiment.suite import Suite, Variant
     from memvirt.results.claims import Claim
     from memvirt.workloads.load import Bursts, Day, Growth, Load, Part, Requests, Shrinking
+    from memvirt.workloads.recorded import Recording
 
     yield from _keys(Suite, "")
     for prefix, model in (
@@ -321,6 +323,7 @@ def _suite_rows() -> Iterator[tuple[str, ...]]:
         ("scenarios[].time.", Time),
         ("scenarios[].loads.NAME.", Load),
         ("scenarios[].loads.NAME.parts[].", Part),
+        ("scenarios[].loads.NAME.trace.", Recording),
         ("scenarios[].loads.NAME.day.", Day),
         ("scenarios[].loads.NAME.bursts.", Bursts),
         ("scenarios[].loads.NAME.grow.", Growth),

@@ -27,9 +27,13 @@ from memvirt.units import PageCount, suggest
 class FileRead:
     """A file that a cell reads: at which place of the configuration it is named, and what was in it."""
 
-    place: str  # "host.balloon", "scenario.measured.file"
+    keys: tuple[str, ...]  # ("host", "balloon"), ("scenario", "measured", "file")
     path: str
     sha256: str
+
+    @property
+    def place(self) -> str:
+        return ".".join(self.keys)
 
     def check(self) -> None:
         """ConfigError when the file is no longer what it was."""
@@ -154,7 +158,7 @@ def _resolve(sized: Suite, given: Sizes, column: Variant, seed: int, overrides: 
         host=host,
         guest=guest_of(wanted.guest),
         promised={key: (value,) for key, value in promised.items() if value is not None},
-        files=() if decider is None else (FileRead("host.balloon", str(decider), file_sha256(decider)),),
+        files=() if decider is None else (FileRead(("host", "balloon"), str(decider), file_sha256(decider)),),
         asked={"preset": column.preset, "set": column.set, **own, "settings": list(overrides)},
         origins=found.origins,
     )
@@ -215,11 +219,11 @@ def all_files(sized: Suite, problems: list[str]) -> dict[str, tuple[FileRead, ..
 
 
 def _files_of(scenario: AnyScenario) -> tuple[FileRead, ...]:
-    """The files that a scenario's workloads read."""
+    """The files that a scenario's workloads and loads read."""
     return tuple(
-        FileRead(f"scenario.{place}.{parameter}", str(getattr(workload, parameter)), sha256)
-        for place, workload in scenario.workloads.items()
-        for parameter, sha256 in workload.file_hashes().items()
+        FileRead(("scenario", *keys, parameter), str(getattr(reader, parameter)), sha256)
+        for keys, reader in scenario.readers.items()
+        for parameter, sha256 in reader.file_hashes().items()
     )
 
 

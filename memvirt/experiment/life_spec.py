@@ -23,6 +23,7 @@ from memvirt.settings.fields import Lasting, Model, Name, Nanoseconds, Pages, Sh
 from memvirt.settings.vm_config import GuestOptions, VmConfig
 from memvirt.units import PageCount, format_time, suggest
 from memvirt.workloads.load import SECOND_NS, Load
+from memvirt.workloads.recorded import Recorded, Recording
 
 Share = Annotated[int, Field(strict=True, ge=1, le=100)]
 ServiceLevel = Literal["gold", "silver", "bronze"]
@@ -56,6 +57,15 @@ class Time(Model):
         if problems:
             raise Conflicts(problems)
         return self
+
+    @property
+    def lasts(self) -> int:
+        """All of it, ns."""
+        return self.settle + self.duration
+
+    def uses_of(self, recording: Recording) -> Recorded:
+        """What of a trace is given to VMs in this time."""
+        return recording.uses(self.epoch, self.window, self.lasts)
 
     def scaled(self, percent: int) -> Time:
         """`percent` as long; what lies in between stays what it is."""

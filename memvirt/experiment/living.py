@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, CorpusError
 from memvirt.experiment.fleet_spec import Named
 from memvirt.experiment.life_spec import HARVEST_EPOCHS, Event, Group, Time, disagreements
 from memvirt.experiment.scenario import Scale, Tier
@@ -17,9 +17,9 @@ from memvirt.settings.config import HostConfig
 from memvirt.settings.diagnose import Conflicts, validate
 from memvirt.settings.fields import DISTINCT, Name
 from memvirt.settings.vm_config import VmConfig
-from memvirt.units import PAGE_SIZE, format_time
-from memvirt.workloads import Workload
+from memvirt.units import PAGE_SIZE, format_pages, format_time
 from memvirt.workloads.load import SECOND_NS, Load
+from memvirt.workloads.recorded import Recorded, Recording
 
 MS_NS = 10**6
 
@@ -114,17 +114,32 @@ class Living(Named):
 
     def accesses(self, percent: int) -> int:
         """About how many operations a cell does."""
-        lasts_ns = self.time.settle + self.time.duration
-        return sum(
-            group.count(percent) * (2 * touched + self.loads[group.load].touches(touched, self.time.epoch, lasts_ns))
-            for group in self.groups
-            for touched in [group.memory * group.touched_percent // 100]
-        )
+        return sum(self._accesses_of(group, group.count(percent)) for group in self.groups)
+
+    def _accesses_of(self, group: Group, vms: int) -> int:
+        load, touched, lasts_ns = self.loads[group.load], group.memory * group.touched_percent // 100, self.time.lasts
+        made = vms * (2 * touched + load.touches(touched, self.time.epoch, lasts_ns))
+        if load.trace is None:
+            return made
+        recorded, again = self._recorded(group.load, load.trace), load.trace.at_end == "again"
+        return made + sum(recorded.touches(number, lasts_ns, again) for number in range(vms))
 
     @property
-    def workloads(self) -> dict[str, Workload]:
-        """None that are read from elsewhere."""
-        return {}
+    def readers(self) -> dict[tuple[str, ...], Recording]:
+        """What of its loads reads files, by its keys."""
+        return {("loads", name, "trace"): load.trace for name, load in self.loads.items() if load.trace is not None}
+
+    def trace_bytes(self) -> int:
+        """What the traces of its loads take of this machine's memory."""
+        traces = {load.trace: name for name, load in self.loads.items() if load.trace is not None}
+        return sum(self._recorded(name, trace).held_bytes for trace, name in traces.items())
+
+    def _recorded(self, load: str, trace: Recording) -> Recorded:
+        """What of a trace its VMs are given; ConfigError where it cannot say that."""
+        try:
+            return self.time.uses_of(trace)
+        except CorpusError as error:
+            raise ConfigError(f"scenario {self.name}: load {load}: {error}") from None
 
     def host(self, percent: int, column: HostConfig) -> HostConfig:
         """The column's host, with the scenario's content. ConfigError where accessed marks are collected more often than
@@ -132,11 +147,12 @@ class Living(Named):
         if column.harvest_interval < HARVEST_EPOCHS * self.time.epoch:
             raise ConfigError(
                 f"scenario {self.name}: harvest_interval {format_time(column.harvest_interval)} is shorter than "
-                f"{HARVEST_EPOCHS} epochs of {format_time(self.time.epoch)}: warm pages would look cold; give a shorter "
-                f"epoch, or --set harvest_interval={format_time(HARVEST_EPOCHS * self.time.epoch)}"
+                f"{HARVEST_EPOCHS} epochs of {format_time(self.time.epoch)}: warm pages would look cold; give "
+                f"{format_time(HARVEST_EPOCHS * self.time.epoch)} or more, a shorter epoch in the suite's file, or name the "
+                f"scenarios to run: --scenario"
             )
         self._refuse_inert(column)
-        self._refuse_unservable(column.costs.hit)
+        self._refuse_unservable(percent, column.costs.hit)
         return validate(HostConfig, {**column.model_dump(mode="json"), "content": self.content})
 
     def _refuse_inert(self, column: HostConfig) -> None:
@@ -144,7 +160,7 @@ class Living(Named):
         decider, time = column.decider(), self.time
         if decider is None:
             return
-        marks_ns, lasts_ns = column.harvest_interval, time.settle + time.duration
+        marks_ns, lasts_ns = column.harvest_interval, time.lasts
         watches_ns, age_ns = getattr(decider, "warmup_ns", 0), getattr(decider, "min_age_ns", 0)
         lasts, marks = format_time(lasts_ns), format_time(marks_ns)
         why = ""
@@ -166,13 +182,16 @@ class Living(Named):
                 f"out, or give another interval"
             )
 
-    def _refuse_unservable(self, hit_ns: int) -> None:
+    def _refuse_unservable(self, percent: int, hit_ns: int) -> None:
         """ConfigError where a VM would be behind for ever, though it had all memory: its work, and its touches, of which each
-        takes `hit_ns`, come to more than the time there is."""
+        takes `hit_ns`, come to more than the time there is; or where a trace touches more than there is."""
         changed = {(event.group, event.load) for event in self.events if event.load is not None}
         for group in self.groups:
             for name in {group.load, *(load for whose, load in changed if whose == group.name)}:
                 load, pages = self.loads[name], group.memory * group.touched_percent // 100
+                if load.trace is not None:
+                    self._refuse_trace(group, name, load.trace, group.count(percent), hit_ns)
+                    continue
                 touches = load.touches(pages, self.time.epoch, SECOND_NS)
                 asked_ns = load.work_ns + touches * hit_ns
                 if asked_ns > SECOND_NS:
@@ -181,6 +200,30 @@ class Living(Named):
                         f"processor can serve: {touches} touches a second take {touches * hit_ns // MS_NS} ms, and the VM "
                         f"computes for {load.work_ns // MS_NS} ms beside; use parts less often, or give a longer epoch"
                     )
+
+    def _refuse_trace(self, group: Group, name: str, trace: Recording, vms: int, hit_ns: int) -> None:
+        """The same of a load that follows a trace, window by window."""
+        recorded, filling = self._recorded(name, trace), group.memory * group.touched_percent // 100
+        room, window_ns = filling - filling * group.content.image_percent // 100, self.time.window
+        where = f"scenario {self.name}: load {name} of group {group.name}"
+        for number in range(min(vms, len(recorded.streams))):
+            uses = recorded.of(number)
+            if uses.footprint > room:
+                whose = f"stream {number} of trace" if len(recorded.streams) > 1 else "trace"
+                raise ConfigError(
+                    f"{where}: {whose} {trace.file} touches {uses.footprint} pages, and a VM fills {room} behind its image "
+                    f"(memory {format_pages(group.memory)}, touched_percent {group.touched_percent}, content.image_percent "
+                    f"{group.content.image_percent}); give the group more memory"
+                )
+            at, touches, work_ns = recorded.busiest(number, self.loads[name].busy_percent, hit_ns)
+            asked_ns = touches * hit_ns + work_ns
+            if asked_ns > window_ns:
+                raise ConfigError(
+                    f"{where} is {asked_ns / window_ns:.3g} times what a processor can serve in window {at} (from 0) of "
+                    f"trace {trace.file}: {touches} touches take {format_time(touches * hit_ns)}, and the VM computes "
+                    f"for {format_time(work_ns)} beside, of {format_time(window_ns)}; give a lower speed_percent or "
+                    f"busy_percent, or a longer epoch"
+                )
 
     def baseline_host(self, percent: int, host: HostConfig) -> HostConfig:
         """The same: there is no baseline."""

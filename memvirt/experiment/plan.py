@@ -108,7 +108,7 @@ class Cell:
 
 def _name_only(config: dict[str, Any], file: FileRead) -> None:
     """Where the configuration names a file, leave its name: in which folder it lies changes nothing."""
-    *tables, key = file.place.split(".")
+    *tables, key = file.keys
     table: Any = config
     for name in tables:
         table = table[name]
@@ -185,6 +185,7 @@ def make(
     tier: TierName = "quick",
     *,
     only: Sequence[str] = (),
+    scenarios: Sequence[str] = (),
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (),
     corpus: str = "",
@@ -198,8 +199,9 @@ def make(
     most_cells: int = 0,
     narrowed: Callable[[Suite], Suite] = lambda sized: sized,
 ) -> Plan:
-    """The plan of a suite; `only` keeps these columns or names other presets, `overrides` are "key=value" for hosts, `fill`
-    says what VMs are filled from in place of the suite's classes: "image=A,B", "private=C".
+    """The plan of a suite; `only` keeps these columns or names other presets, `scenarios` keeps these, with the cells that
+    they have in the whole suite. `overrides` are "key=value" for hosts, `fill` says what VMs are filled from in place of
+    the suite's classes: "image=A,B", "private=C".
 
     `swept` are settings with the values to run every column with, "key=a,b", beside those that the suite sweeps; then
     there may be `most_cells` columns' cells, or sweep.MOST_CELLS. `narrowed` takes what is to be run out of the suite.
@@ -208,9 +210,12 @@ def make(
     ConfigError with every problem of the suite's file, or else of all columns and overrides.
     """
     paced: dict[str, Any] = {"times": times, "speed": speed, "per_second": per_second}
-    sized = _replaying(narrowed(suite.load(name).at(tier)), tier, trace, streams, paced)
+    sized = narrowed(suite.load(name).at(tier))
+    alone = _alone(sized, scenarios)
+    sized = _replaying(alone if trace else sized, tier, trace, streams, paced)
     problems: list[str] = [f"seed {seed} is given twice" for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
     sized = _booting_alike(_filled(sized, fill, problems))
+    sized = sized if trace else _alone(sized, scenarios)
     taken = {key for scenario in sized.scenarios for key in scenario.host_settings}
     usable, wrong = sort_out(overrides, taken)
     problems += wrong
@@ -225,8 +230,8 @@ def make(
     read = all_files(sized, problems)
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(line for problem in problems for line in lines(problem))))
-    lists: dict[str, Any] = {"presets": only, "settings": overrides, "seeds": seeds, "fill": fill, "sweep": swept}
-    lists = {key: list(values) for key, values in lists.items()}
+    lists: dict[str, Any] = {"presets": only, "scenarios": scenarios, "settings": overrides, "seeds": seeds}
+    lists = {key: list(values) for key, values in (lists | {"fill": fill, "sweep": swept}).items()}
     replay: dict[str, Any] = {"trace": trace, "streams": streams, **paced}
     asked = Asked(suite=name, tier=tier, corpus=corpus, most_cells=most_cells, **lists, **replay)
     cells = tuple(
@@ -237,6 +242,19 @@ def make(
         for column in resolved[scenario.name, seed]
     )
     return Plan(sized, asked, cells)
+
+
+def _alone(sized: Suite, scenarios: Sequence[str]) -> Suite:
+    """The suite with these scenarios alone, if any are named."""
+    known = [each.name for each in sized.scenarios]
+    for name in scenarios:
+        if name not in known:
+            raise ConfigError(
+                f"--scenario {name}: suite '{sized.name}' has none that is called so{suggest(name, known)} "
+                f"(there are: {', '.join(known)})"
+            )
+    kept = [each for each in sized.scenarios if each.name in scenarios or not scenarios]
+    return sized.model_copy(update={"scenarios": kept})
 
 
 def _replaying(sized: Suite, tier: TierName, trace: str, streams: Streams, paced: dict[str, Any]) -> Suite:
@@ -315,7 +333,7 @@ def _baseline(cell: Cell) -> Cell:
         preset="-".join([cell.spec.baseline, *marks]),
         host=cell.spec.baseline_host(cell.overcommit_percent, host),
         spec=cell.spec.with_promises({}),
-        files=tuple(file for file in cell.files if file.place.startswith("scenario.")),
+        files=tuple(file for file in cell.files if file.keys[0] == "scenario"),
         asked={},
         origins={},
     )

@@ -72,9 +72,10 @@ def _need_of_host(cell: Cell) -> Need:
 
 
 def _need_of_life(cell: Cell) -> Need:
-    need, files = _need_of_host(cell), cast(Living, cell.spec).file_pages(cell.overcommit_percent)
+    need, spec = _need_of_host(cell), cast(Living, cell.spec)
+    files = spec.file_pages(cell.overcommit_percent)
     disk = files * PAGE_SIZE if cell.host.has_bytes else 0
-    return Need(need.memory_bytes + (PAGE_BYTES + 8) * files, need.disk_bytes + disk)
+    return Need(need.memory_bytes + (PAGE_BYTES + 8) * files + spec.trace_bytes(), need.disk_bytes + disk)
 
 
 def timings_s(cells: Sequence[Cell], processes: int) -> float:

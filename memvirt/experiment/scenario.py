@@ -179,6 +179,11 @@ class Scenario(Named):
         return {name: load for name, load in named.items() if load is not None}
 
     @property
+    def readers(self) -> dict[tuple[str, ...], Workload]:
+        """What may read files, by its keys."""
+        return {(name,): load for name, load in self.workloads.items()}
+
+    @property
     def measures_workload(self) -> bool:
         """Whether its measured phase is a workload, in whose place another one could stand."""
         return self.measured is not None

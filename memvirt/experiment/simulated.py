@@ -96,9 +96,9 @@ class Simulated(Named):
         return []
 
     @property
-    def workloads(self) -> dict[str, Workload]:
-        """The workload that makes the trace, by the setting that names it."""
-        return {"simulate.workload": self.simulate.workload}
+    def readers(self) -> dict[tuple[str, ...], Workload]:
+        """The workload that makes the trace, which may read files, by its keys."""
+        return {("simulate", "workload"): self.simulate.workload}
 
     def host(self, percent: int, column: HostConfig) -> HostConfig:
         """The capacity and the column's order of replacement, which is all there is."""

@@ -193,4 +193,17 @@ def load(suite: str | Path) -> Suite:
             raise ConfigError(f"no suite is called '{suite}'{hint} (suites: {', '.join(names())})")
         path = SUITES.file(str(suite))
     data, source = read_toml(path)
-    return validate(Suite, data, source)
+    placed = {key: beside(value, path.parent) if key == "scenarios" else value for key, value in data.items()}
+    return validate(Suite, placed, source)
+
+
+def beside(value: Any, folder: Path) -> Any:
+    """The tables of a suite in which `file` names files from where the suite lies, and not from here."""
+    if isinstance(value, list):
+        return [beside(each, folder) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: str(folder / each) if key == "file" and isinstance(each, str) else beside(each, folder)
+        for key, each in value.items()
+    }

@@ -2,6 +2,7 @@
 
     closed loop     the batch of a window begins at the VM's place in it. A VM that is not done with one when the next
                     begins leaves that out
+    trace           the same, and what is used in a window follows from the time since the VM began with its load
     open loop       the requests of a window are due at even distances, all of them, however far behind the VM is; between
                     them it uses its parts as in a closed loop. A VM that is more than a window behind leaves the parts out
     files           what its guest reads of them follows, as a closed loop
@@ -22,6 +23,7 @@ from memvirt.experiment.filling import Filling
 from memvirt.experiment.life_spec import Files, Time
 from memvirt.workloads import BATCH, FILL, READ, Batch, Space, Stream
 from memvirt.workloads.load import HUNDRED, SECOND_NS, WHOLE, Load, Part, level_percent
+from memvirt.workloads.recorded import Replay
 from memvirt.workloads.touches import Touches
 
 SLICES = 64  # of a window: groups of requests, each followed by its share of what else the VM does
@@ -45,7 +47,7 @@ class Working:
         self._read = np.zeros(0 if files is None else files.size, np.bool_)  # pages of files that hold something by now
         self._of_files = None if files is None else _touches_of(files, stream, time.epoch)
         self._load: Load | None = None
-        self._touches: Touches | None = None
+        self._touches: Touches | Replay | None = None
         self._done_ns = 0  # of the load's own time
         self._given_ns = 0  # ... up to which parts have been used
         self._filed_ns = 0  # ... and files
@@ -62,7 +64,7 @@ class Working:
         while at_ns + self._offset_ns < ends_ns:
             begins_ns = at_ns + self._offset_ns
             load, version = load_at(begins_ns), patched_at(begins_ns)
-            touches = self._begin(load)
+            touches = self._begin(load, begins_ns)
             began_ns = self._done_ns
             self._done_ns += window_ns * level_percent(load, at_ns, self._number) // HUNDRED
             self._owed += 1
@@ -70,10 +72,9 @@ class Working:
                 if version != patched:
                     yield from self._filling.patched(version, begins_ns)
                     patched = version
-                if batch := touches.batch(began_ns, self._done_ns, begins_ns):
-                    yield batch
+                yield from self._used(touches, began_ns, begins_ns)
                 yield from self._beside(load, begins_ns)
-            elif count := self._requests_since(load, began_ns):
+            elif isinstance(touches, Touches) and (count := self._requests_since(load, began_ns)):
                 yield from self._open(load, touches, count, begins_ns)
                 if version != patched:
                     yield from self._filling.patched(version, None)
@@ -101,11 +102,15 @@ class Working:
         taken = self._vm.requests() if self.asking else None
         return 0 if taken is None else int(taken["behind_ns"])
 
-    def _begin(self, load: Load) -> Touches:
+    def _begin(self, load: Load, begins_ns: int) -> Touches | Replay:
         if load is not self._load or self._touches is None:
             self._load, self._done_ns, self._given_ns, self._filed_ns = load, 0, 0, 0
             space = Space(self._filling.touched, self._filling.image)
-            self._touches = Touches(load, space, self._stream, self._time.epoch)
+            if load.trace is None:
+                self._touches = Touches(load, space, self._stream, self._time.epoch)
+            else:
+                uses = self._time.uses_of(load.trace)
+                self._touches = Replay(uses, load.trace, self._number, space, load.busy_percent, begins_ns)
             self._touches.resident = self._resident
             asks = load.requests is not None
             if asks and not self.asking:
@@ -138,6 +143,13 @@ class Working:
             if beside is not None:
                 share = slice(*(len(beside.pages) * place // slices for place in (number, number + 1)))
                 yield Batch(beside.pages[share], beside.ops[share], None, beside.work_ns, None)
+
+    def _used(self, touches: Touches | Replay, began_ns: int, begins_ns: int) -> Iterator[Batch]:
+        """What it uses in a window, from that time of the load on."""
+        if isinstance(touches, Replay):
+            yield from touches.window(begins_ns)
+        elif batch := touches.batch(began_ns, self._done_ns, begins_ns):
+            yield batch
 
     def _beside(self, load: Load, due_ns: int | None) -> Iterator[Batch]:
         """What it reads of files, grows or shrinks by since the last time."""

@@ -82,6 +82,7 @@ class Asked:
     suite: str  # a name, or the path of a file
     tier: Tier = "quick"
     presets: list[str] = field(default_factory=list)  # the columns asked for; none: all of the suite's
+    scenarios: list[str] = field(default_factory=list)  # those of the suite that are run; none: all
     settings: list[str] = field(default_factory=list)  # "key=value", changed in every column
     seeds: list[int] = field(default_factory=list)  # none: the suite's
     corpus: str = ""  # a path or 'synthetic'; empty: this machine's own
@@ -103,6 +104,7 @@ class Asked:
         words += self.search.words(len(self.seeds)) if self.search else []
         words += ["--preset", ",".join(self.presets)] if self.presets else []
         for option, values in (
+            ("--scenario", self.scenarios),
             ("--set", self.settings),
             ("--sweep", self.sweep),
             ("--seed", [] if self.search else self.seeds),

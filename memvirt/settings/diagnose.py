@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from memvirt.errors import ConfigError
@@ -213,23 +214,38 @@ def _keys_of_user(detail: ErrorDetails, data: Any) -> Place:
 
 
 def _fields_at(model: type[BaseModel], place: Place) -> list[str]:
-    """The keys that the model reached by following `place` knows."""
-    current: list[Any] = [model]
+    """The keys that the model reached by following `place` knows, as users spell them."""
+    current: list[tuple[type[BaseModel], str]] = [(model, "")]  # with the tag that tells it in a union
+    named = False
     for key in place:
-        if isinstance(key, int):
+        if isinstance(key, int) or named:  # a place in a list, or a name that the user gave a table
+            named = False
             continue
-        annotations = [cls.model_fields[key].annotation for cls in current if key in cls.model_fields]
-        following = [cls for annotation in annotations for cls in _models_in(annotation)] or [
-            cls for cls in current if key not in cls.model_fields and _has_kind(cls, key)
+        annotations = [field.annotation for cls, _ in current for name, field in _spelled(cls) if name == key]
+        following = [found for annotation in annotations for found in _models_in(annotation)] or [
+            (cls, tag) for cls, tag in current if key == tag or _has_kind(cls, key)
         ]
+        named = any(_is_by_name(annotation) for annotation in annotations)
         current = following or current  # a tag of a union is no key: stay
-    return sorted({name for cls in current for name in cls.model_fields})
+    return sorted({name for cls, _ in current for name, _ in _spelled(cls)})
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _spelled(cls: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    """Its fields by the keys that a file has for them."""
+    return [(field.alias or name, field) for name, field in cls.model_fields.items()]
+
+
+def _models_in(annotation: Any, tag: str = "") -> list[tuple[type[BaseModel], str]]:
+    """The models that a value may be, each with its tag."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [cls for inner in getattr(annotation, "__args__", ()) for cls in _models_in(inner)]
+        return [(annotation, tag)]
+    tag = next((each.tag for each in getattr(annotation, "__metadata__", ()) if isinstance(each, Tag)), tag)
+    return [found for inner in getattr(annotation, "__args__", ()) for found in _models_in(inner, tag)]
+
+
+def _is_by_name(annotation: Any) -> bool:
+    """Whether it is a table of tables that users name."""
+    return getattr(annotation, "__origin__", None) is dict
 
 
 def _has_kind(cls: type[BaseModel], tag: str) -> bool:

@@ -16,6 +16,8 @@ far as this tells. A single seed lies up to 3.5 % off, for its 8,000 faults come
                 between two uses of a page lies between nothing and twice the mean
     work        the share of its time that a VM computes, spread over the touches: what it waits for memory is added
 
+    trace       in the place of parts: the time stamps of a recording say what is used when (memvirt.workloads.recorded)
+
     request     an open loop beside it: requests arrive at even distances, whether the VM has served the last one or not,
                 and each touches some pages and computes. A page of a part that is used more often is asked for more often
 
@@ -30,6 +32,7 @@ VMs whose days, bursts and seconds shall not begin together are spread by a sequ
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -38,6 +41,8 @@ from memvirt.settings.diagnose import Conflicts, Problem
 from memvirt.settings.fields import Lasting, Model, Nanoseconds
 from memvirt.settings.fields import Pages as Size
 from memvirt.units import format_time
+
+from .recorded import Recording
 
 SECOND_NS = 10**9
 HUNDRED = 100
@@ -106,10 +111,19 @@ class Requests(Model):
 
 
 class Load(Model):
-    """The table [scenarios.loads.NAME]: what the VMs of a group do all the time."""
+    """The table [scenarios.loads.NAME]: what the VMs of a group do all the time. It has parts, or a trace."""
 
     busy_percent: Share = Field(description="of its time that a VM computes when it is busiest; it waits beside that")
-    parts: list[Part] = Field(description="parts of its memory; what no part names is not used", min_length=1)
+    parts: list[Part] = Field(
+        default=[],
+        description="parts of its memory; what no part names is not used. Required, unless there is a trace",
+        min_length=1,
+    )
+    trace: Recording | None = Field(
+        default=None,
+        description="in the place of parts: a trace's own times say what is used when, each page at most once per epoch. It "
+        "is busiest in the window with most touches, idle in those without; who is behind leaves windows out; keys below",
+    )
     write_percent: ShareOrNone = Field(
         default=20, description="of the uses of a page that write; the image is only read"
     )
@@ -126,6 +140,7 @@ class Load(Model):
         if named > HUNDRED:
             text = f"the parts come to {named} % of the memory; 100 % is all there is"
             problems.append(Problem(("parts",), text))
+        problems += self._problems_of_trace()
         if self.grow is not None and self.shrink is not None:
             text = "memory either grows or shrinks; give one, and another load that a set-load event changes to"
             problems.append(Problem(("shrink",), text, ("grow",)))
@@ -139,6 +154,22 @@ class Load(Model):
             raise Conflicts(problems)
         return self
 
+    def _problems_of_trace(self) -> Iterator[Problem]:
+        """Where a trace says what other keys say, too."""
+        if self.trace is None and not self.parts:
+            yield Problem(("parts",), "is required: how often which part is used, or a trace that says it", ("trace",))
+        if self.trace is None:
+            return
+        for key, why in (
+            ("parts", "the trace says what is used"),
+            ("write_percent", "the trace says which uses write"),
+            ("day", "the trace's own times say when there is little to do"),
+            ("bursts", "the trace's own times say when there is little to do"),
+            ("requests", "they use parts, and a trace has none"),
+        ):
+            if key in self.model_fields_set and getattr(self, key) is not None:
+                yield Problem((key,), f"{why}; leave it out, or the trace", ("trace",))
+
     @property
     def work_ns(self) -> int:
         """How long a VM computes in a second, when it is busiest."""
@@ -146,7 +177,8 @@ class Load(Model):
         return asked_ns + self.busy_percent * SECOND_NS // HUNDRED
 
     def touches(self, pages: int, epoch_ns: int, lasts_ns: int) -> int:
-        """About how many touches a VM with so many filled pages makes in that time, when it is busiest."""
+        """About how many touches its parts and requests make in that time, of a VM with so many filled pages, when it is
+        busiest."""
         each = (pages * part.percent * lasts_ns // max(part.every, epoch_ns) // HUNDRED for part in self.parts)
         asked = 0 if self.requests is None else self.requests.per_second * self.requests.touches
         return sum(each) + asked * lasts_ns // SECOND_NS

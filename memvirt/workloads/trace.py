@@ -53,6 +53,14 @@ def _cut(pages: NDArray[np.uint32], ops: NDArray[np.uint8]) -> Iterator[Batch]:
         yield Batch(pages[start : start + BATCH], ops[start : start + BATCH])
 
 
+def due_after(time_ns: NDArray[np.uint64], first_ns: int, speed_percent: int) -> NDArray[np.int64]:
+    """When touches with these stamps are due, in ns from the first one: at the speed, rounded down."""
+    after = (time_ns - np.uint64(first_ns)).astype(np.int64)
+    whole, part = np.divmod(after, np.int64(speed_percent))
+    due: NDArray[np.int64] = whole * 100 + part * 100 // speed_percent
+    return due
+
+
 class Touches(NamedTuple):
     """Successive touches; due_ns counts from the first of the trace, None without times."""
 
@@ -121,17 +129,11 @@ class RecordedTrace(Workload):
                 return
             due = None
             if self.times and chunk.time_ns is not None:
-                due = np.maximum.accumulate(np.maximum(self._due(trace, chunk.time_ns[:left]), latest))
+                due = due_after(chunk.time_ns[:left], trace.info.first_ns or 0, self.speed_percent)
+                due = np.maximum.accumulate(np.maximum(due, latest))
                 latest = int(due[-1])
             yield Touches(chunk.pages[:left], chunk.ops[:left], chunk.stream[:left], due)
             left -= len(chunk.pages)
-
-    def _due(self, trace: Trace, time_ns: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """When touches with these stamps are due, in ns from the beginning: at the speed, rounded down."""
-        after = (time_ns - np.uint64(trace.info.first_ns or 0)).astype(np.int64)
-        whole, part = np.divmod(after, np.int64(self.speed_percent))
-        due: NDArray[np.int64] = whole * 100 + part * 100 // self.speed_percent
-        return due
 
     def check_times(self, trace: Trace) -> None:
         """CorpusError where it needs times and there are none, or a touch is due beyond what a clock holds."""

@@ -42,6 +42,7 @@ def plan_of(manifest: Manifest, suite: str) -> Plan:
         suite,
         asked.tier,
         only=asked.presets,
+        scenarios=asked.scenarios,
         overrides=asked.settings,
         seeds=asked.seeds,
         corpus=asked.corpus,
