@@ -136,7 +136,6 @@ def test_a_dry_run_runs_nothing(memvirt, tmp_path, monkeypatch):
     cells = json.loads(out)
     assert code == 0 and len(cells) == 1 + 2 * 12 and not list(tmp_path.iterdir())
     assert len({cell["config_sha256"] for cell in cells}) == len(cells)
-    assert all(isinstance(cell["accesses"], int) and isinstance(cell["seconds"], float) for cell in cells)
 
 
 def test_corpus_capture_and_info(memvirt, tmp_path):
@@ -256,7 +255,7 @@ BAD = [
     (["corpus", "info", "missing"], "cannot be read"),
     (["corpus", "info", "synthetic", "synthetic"], "two of the files are called synthetic"),
     (["corpus", "info", "synthetic", "--codecs", "lz5"], "--codecs lz5: unknown codec 'lz5'"),
-    (["corpus", "info", "synthetic", "--codecs", "zstd:2"], "must be -1, 1 or 3"),
+    (["corpus", "info", "synthetic", "--codecs", "zstd:2"], "must be one of -1, 1, 3"),
     (["corpus", "info", "synthetic", "--codecs", "zstd:x"], "a level is a number"),
     (["corpus", "info", "synthetic", "--codecs", ","], "names no codec"),
     (["corpus", "capture", "pid:0"], "'0' is no number of a process"),
