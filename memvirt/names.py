@@ -74,12 +74,14 @@ DEVICE_SOURCES: Mapping[str, str] = {
 
 
 class Codec(NamedTuple):
-    """A codec: what its level means, and which levels there are."""
+    """A codec: what its level means, which levels there are, and the package that has it."""
 
     meaning: str
     default: int
     lowest: int
     highest: int
+    few: tuple[int, ...] = ()  # where it has not all from the lowest to the highest: those that it has
+    package: str = "lz4"
 
 
 # lz4: acceleration of LZ4_compress_fast, 65537 its own bound (LZ4_ACCELERATION_MAX). lz4hc: LZ4HC_CLEVEL_MIN 3 ..
@@ -87,11 +89,8 @@ class Codec(NamedTuple):
 CODECS: Mapping[str, Codec] = {
     "lz4": Codec("acceleration", 1, 1, 65537),
     "lz4hc": Codec("level", 9, 3, 12),
-    "zstd": Codec("level", 1, -1, 3),
+    "zstd": Codec("level", 1, -1, 3, (-1, 1, 3), "zstandard"),
 }
-ZSTD_LEVELS = (-1, 1, 3)
-# Of a codec that has not all levels from the lowest to the highest: those that it has.
-FEW_LEVELS: Mapping[str, tuple[int, ...]] = {"zstd": ZSTD_LEVELS}
 
 # ---- what is counted (engine: counters.pxd, memory/frames.pxd, in the order of their enums)
 

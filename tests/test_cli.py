@@ -255,7 +255,7 @@ BAD = [
     (["corpus", "info", "missing"], "cannot be read"),
     (["corpus", "info", "synthetic", "synthetic"], "two of the files are called synthetic"),
     (["corpus", "info", "synthetic", "--codecs", "lz5"], "--codecs lz5: unknown codec 'lz5'"),
-    (["corpus", "info", "synthetic", "--codecs", "zstd:2"], "must be -1, 1 or 3"),
+    (["corpus", "info", "synthetic", "--codecs", "zstd:2"], "must be one of -1, 1, 3"),
     (["corpus", "info", "synthetic", "--codecs", "zstd:x"], "a level is a number"),
     (["corpus", "info", "synthetic", "--codecs", ","], "names no codec"),
     (["corpus", "capture", "pid:0"], "'0' is no number of a process"),

@@ -242,7 +242,7 @@ def test_sizes_that_are_pages_stay_pages():
 
 
 def test_codec_levels_follow_the_ranges():
-    for codec, (_, default, lowest, highest) in CODECS.items():
+    for codec, (_, default, lowest, highest, *_) in CODECS.items():
         assert lowest <= default <= highest
         assert validate(HostConfig, {"codec": codec}).codec_level == default
 

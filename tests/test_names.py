@@ -11,7 +11,7 @@ import pytest
 
 from memvirt import names, policies
 from memvirt.cli.catalog_entry import SINGULAR
-from memvirt.engine.content.codec import open_codec
+from memvirt.engine.content.codec import ROUTES, open_codec
 from memvirt.engine.sharing.registry import CLASSES
 from memvirt.experiment.cell import RUNNERS
 from memvirt.experiment.prediction import POOL_NS, PREDICTIONS
@@ -73,10 +73,11 @@ def test_tables_by_name_have_an_entry_for_each():
     """What is looked up by a name is there for every name."""
     assert set(CLASSES) == set(names.SCANNERS)
     assert set(POOL_NS) == set(COMPRESSORS) == set(names.CODECS)
-    assert set(names.FEW_LEVELS) <= set(names.CODECS) and set(names.DEVICE_SOURCES) == set(names.DEVICES)
+    assert set(names.DEVICE_SOURCES) == set(names.DEVICES)
     assert set(PREDICTIONS) == set(RUNNERS) >= set(REPLAYED)  # a fleet that lives replays no trace
-    for name, few in names.FEW_LEVELS.items():
-        assert {names.CODECS[name].lowest, names.CODECS[name].default, names.CODECS[name].highest} <= set(few)
+    assert set(ROUTES) == set(names.CODECS)
+    for codec in names.CODECS.values():
+        assert not codec.few or {codec.lowest, codec.default, codec.highest} <= set(codec.few)
     assert open_codec("lz4").level == names.CODECS["lz4"].default
 
 

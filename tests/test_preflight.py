@@ -1,5 +1,6 @@
 """What would keep a run from its end is said before its first cell, all at once, and by --dry-run as well."""
 
+import json
 import os
 import subprocess
 import sys
@@ -55,6 +56,8 @@ def memvirt(*words, cwd, **environment_):
         (("--seed", "99999999999999999999999"), "--seed 99999999999999999999999: a seed is a whole number, 0 to"),
         (("--seed", "1,x"), "--seed x: a seed is a whole number"),
         (("--preset", "nosuch", "--set", "nosuch=1"), "no setting is called 'nosuch'"),
+        (("--executor", "nosuch:x"), "--executor nosuch:x: cannot be imported: ModuleNotFoundError"),
+        (("--executor", "dask://nowhere"), "--executor dask://nowhere: names no place"),
     ],
 )
 @pytest.mark.parametrize("dry", [True, False])
@@ -78,6 +81,11 @@ def test_a_dry_run_captures_no_corpus(tmp_path):
     words = ("run", "quick", "--tier", "smoke", "--preset", "swap", "--dry-run")
     done = memvirt(*words, cwd=tmp_path, MEMVIRT_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0 and "nothing was run" in done.stderr and not (tmp_path / "cache").exists()
+
+
+def test_a_dry_run_for_programs_has_numbers(tmp_path):
+    (cell, *_) = json.loads(memvirt(*QUICK, "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert isinstance(cell["accesses"], int) and isinstance(cell["seconds"], float)
 
 
 def test_a_class_that_the_corpus_lacks_is_found_by_a_dry_run(tmp_path):

@@ -88,6 +88,13 @@ def test_a_trace_that_cannot_be_read_is_told_before_anything_runs(tmp_path):
         planning.make("quick", "smoke", trace=str(tmp_path / "none.parquet"))
 
 
+@pytest.mark.parametrize("array", [np.empty(0, np.uint32), np.empty((2, 0), np.uint32)])
+def test_a_trace_of_nothing_cannot_be_replayed(tmp_path, array):
+    np.save(tmp_path / "t.npy", array)
+    with pytest.raises(ConfigError, match=r"t.npy: it holds no page numbers, so there is nothing to replay"):
+        with_trace(suites.load("quick"), "smoke", tmp_path / "t.npy")
+
+
 def test_a_plan_names_the_content_of_its_trace(trace, tmp_path):
     """Another trace under the same name is another cell."""
     before = planning.make("quick", "smoke", only=["swap"], trace=str(trace)).cells[0]

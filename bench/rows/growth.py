@@ -10,7 +10,7 @@ import numpy as np
 from harness import Reference, Row, compare
 
 import memvirt
-from rows.common import PAGE, all_pages, random_bytes, reads, touch, writes
+from rows.common import PAGE, all_pages, random_bytes, reads, shuffled, touch, writes
 
 KIB = 1 << 10
 
@@ -78,12 +78,52 @@ def run_ns(vms: int) -> float:
     return (time.perf_counter_ns() - start) / len(pages) / vms
 
 
+def chain_ns(depth: int) -> float:
+    """Nanoseconds of the next clone in a chain of clones so deep, each of the one before, and of 64 writes to it."""
+    owner = memvirt.Host(memory="512MiB", content="fingerprint")
+    vm = owner.create_vm("clone0", "16MiB")
+    touch(vm, all_pages(vm.pages), writes(vm.pages))
+    pages, spent = all_pages(vm.pages), 0
+    for i in range(1, depth + 1):
+        start = time.perf_counter_ns()
+        vm = vm.clone(f"clone{i}")
+        touch(vm, pages[i % 64 * 64 :][:64], writes(64))
+        spent = spent + time.perf_counter_ns() - start if i > depth // 2 else 0
+    return spent / (depth - depth // 2)
+
+
+def areas_ns(areas: int) -> float:
+    """Nanoseconds of an access where three of four pages are out, on so many swap areas of different priority."""
+    size = 62 * KIB // areas * PAGE
+    owner = memvirt.Host(
+        memory="64MiB", content="fingerprint", swap_areas=[{"size": size, "priority": i} for i in range(areas)]
+    )
+    vm = owner.create_vm("vm", 60 * KIB * PAGE)
+    touch(vm, all_pages(vm.pages), writes(vm.pages))
+    return touch(vm, shuffled(vm.pages), writes(vm.pages))
+
+
+def hosts_ns(hosts: int) -> float:
+    """Nanoseconds of the last quarter of so many hosts one after another, each with a VM that swaps."""
+    start = 0
+    for i in range(hosts):
+        if i == hosts * 3 // 4:
+            start = time.perf_counter_ns()
+        with memvirt.Host(memory="2MiB", swap="4MiB", content="fingerprint") as owner:
+            vm = owner.create_vm("vm", "4MiB")
+            touch(vm, all_pages(vm.pages), writes(vm.pages))
+    return (time.perf_counter_ns() - start) / (hosts - hosts * 3 // 4)
+
+
 ROWS: tuple[tuple[str, Callable[[int], float], int, int, float], ...] = (
-    ("write to a page merged 256 Ki times, oldest first", oldest_first_ns, 256 * KIB, 4 * KIB, 0.1),
+    ("write to a page merged 2^20 times, oldest first", oldest_first_ns, 1 << 20, 4 * KIB, 0.1),
     ("reclaim's round over 64 Ki merged pages", reclaim_ns, 64 * KIB, 4 * KIB, 0.5),
     ("end of each of 1,024 clones", end_ns, 1024, 64, 0.2),
     ("clone, and its end, of a guest with 64 Ki pages on its disk", clone_ns, 64 * KIB, 32 * KIB, 0.35),  # tables only
-    ("hit in run() of 4,000 VMs", run_ns, 4000, 40, 0.1),
+    ("hit in run() of 4,095 VMs", run_ns, 4095, 40, 0.1),
+    ("clone and writes at the end of a chain of 1,000", chain_ns, 1000, 60, 0.35),
+    ("access that swaps, on 31 swap areas", areas_ns, 31, 1, 0.5),
+    ("host with a VM that swaps, after 2,000 others", hosts_ns, 2_000, 100, 0.5),
 )
 
 

@@ -234,12 +234,11 @@ def _replacement(name: str) -> Detail:
 
 
 def _codecs() -> list[Entry]:
-    from memvirt.names import CODECS, FEW_LEVELS
+    from memvirt.names import CODECS
 
     found = []
     for name, codec in CODECS.items():
-        few = ", ".join(map(str, FEW_LEVELS.get(name, ())))
-        levels = few or f"{codec.lowest} to {codec.highest}"
+        levels = ", ".join(map(str, codec.few)) or f"{codec.lowest} to {codec.highest}"
         found.append(Entry(name, f"{codec.meaning} {levels}, by default {codec.default}", partial(_codec, name)))
     return found
 

@@ -225,6 +225,7 @@ def _ready(plan: "Plan", out: Path | None, resume: bool, at: Where, capture: boo
     corpus. ConfigError with everything that would keep the run from its end, as far as it can be known."""
     from memvirt.errors import ConfigError, MemvirtError
     from memvirt.experiment.cell import prepare
+    from memvirt.experiment.executors import require
     from memvirt.experiment.loop import manifest
     from memvirt.experiment.plan import misfits
     from memvirt.experiment.preflight import shortages
@@ -233,6 +234,8 @@ def _ready(plan: "Plan", out: Path | None, resume: bool, at: Where, capture: boo
     problems = [] if at.executor else shortages(list(plan.in_order()))
     folder, run = out or BASE, None
     try:
+        if at.executor:
+            require(at.executor)
         if plan.tier == "full" and not at.executor and not plan.shard:
             from memvirt.timing.samples import require_hook
 
@@ -290,7 +293,11 @@ def _print_plan(plan: "Plan", as_json: bool, at: Where) -> None:
     heads = ("cell", "vms", "host", "accesses", "seconds")
     if as_json:
         named = [dict(zip(heads, row, strict=True)) for row in rows]
-        print_json([{**row, "config_sha256": cell.sha256()} for row, cell in zip(named, cells, strict=True)])
+        numbers = [
+            {"accesses": cell.accesses(), "seconds": round(each, 1)} for cell, each in zip(cells, took, strict=True)
+        ]
+        shas = [{"config_sha256": cell.sha256()} for cell in cells]
+        print_json([row | number | sha for row, number, sha in zip(named, numbers, shas, strict=True)])
         return
     print_columns([heads, *rows])
     jobs, needs = at.jobs, [need(cell) for cell in cells]

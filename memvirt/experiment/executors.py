@@ -36,24 +36,41 @@ def open_executor(text: str, tell: Callable[[str], None] = lambda text: None) ->
     ConfigError: not of a form that is known, does not import, makes no executor, or does not answer within CONNECT_S.
     """
     if text.startswith("dask:"):
-        found = DASK.match(text)
-        if not found:
-            raise ConfigError(f"--executor {text}: names no place; write dask://HOST:PORT, as in dask://10.0.0.1:8786")
-        return _dask(text, found["place"], tell)
+        return _dask(text, _place(text), tell)
     return _made(text), Unaimed()
 
 
-def _made(text: str) -> Executor:
-    """What module:callable makes. The module may lie in the current folder."""
+def require(text: str) -> None:
+    """ConfigError for what can be told of a text before anything is called or connected to."""
+    if text.startswith("dask:"):
+        _place(text)
+    else:
+        _maker(text)
+
+
+def _place(text: str) -> str:
+    found = DASK.match(text)
+    if not found:
+        raise ConfigError(f"--executor {text}: names no place; write dask://HOST:PORT, as in dask://10.0.0.1:8786")
+    return found["place"]
+
+
+def _maker(text: str) -> Callable[[], Any]:
+    """The callable of module:callable. The module may lie in the current folder."""
     module, colon, name = text.partition(":")
     if not colon or not module or not name or not all(part.isidentifier() for part in [*module.split("."), name]):
         raise ConfigError(f"--executor {text}: {FORMS}")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        make = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
     except Exception as error:  # a module may raise whatever it likes
         raise ConfigError(f"--executor {text}: cannot be imported: {type(error).__name__}: {error}") from None
+
+
+def _made(text: str) -> Executor:
+    """What module:callable makes."""
+    make, name = _maker(text), text.partition(":")[2]
     try:
         executor = make()
     except Exception as error:

@@ -67,6 +67,8 @@ def with_trace(
     if speed != 100 and not times:
         raise ConfigError(f"--speed {speed}: is that of a trace's own times; add --times")
     trace = open_trace(file)
+    if not trace.info.touches:
+        raise ConfigError(f"trace {file}: it holds no page numbers, so there is nothing to replay")
     change = sized.tiers.get(tier)
     percent = min(100, change.accesses_percent) if change else 100
     workload = RecordedTrace(file=file, streams=streams, percent=percent)

@@ -14,10 +14,10 @@ presets collect marks every 30 s, so ages go in steps of that. Time is the proce
 from dataclasses import dataclass
 
 from memvirt.policies.base import Positive, Snapshot, Targets, VmView
+from memvirt.units import PAGE_SIZE
 
 _MEMO = "damon"
 _GOAL = 10_000  # of a score, and the quota's parts of a byte
-_PAGE = 4096
 _UNSEEN_PAGES_PER_MS = 1024  # damos_set_effective_quota: PAGE_SIZE * 1024 bytes a ms
 _MS = 1_000_000
 
@@ -69,7 +69,7 @@ class DamonReclaim:
 
     def _quota(self, snapshot: Snapshot, tuned: int) -> int:
         """Pages that may go now."""
-        pages = tuned // _GOAL // _PAGE if self.stall_target_us else snapshot.total_pages
+        pages = tuned // _GOAL // PAGE_SIZE if self.stall_target_us else snapshot.total_pages
         if self.quota_time_ns:
             taken, took_ns = snapshot.reclaimed_pages, snapshot.reclaim_ns
             within = (

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from memvirt import policies
 from memvirt.errors import ConfigError
-from memvirt.names import CODECS, FEW_LEVELS, SCANNERS
+from memvirt.names import CODECS, SCANNERS
 from memvirt.settings import costs as cost_models
 from memvirt.settings import orders as order_table
 from memvirt.settings.costs import CostModel
@@ -235,12 +235,12 @@ class HostConfig(Model):
         return problems
 
     def _codec_problems(self) -> list[Problem]:
-        codec, few = CODECS[self.codec], FEW_LEVELS.get(self.codec, ())
+        codec = CODECS[self.codec]
         level = codec.default if self.codec_level is None else self.codec_level
         if not codec.lowest <= level <= codec.highest:
             text = f"{level} is outside {codec.lowest}..{codec.highest} of codec '{self.codec}'"
-        elif few and level not in few:
-            text = f"{level} is none of the levels of codec '{self.codec}': {', '.join(map(str, few))}"
+        elif codec.few and level not in codec.few:
+            text = f"{level} is none of the levels of codec '{self.codec}': {', '.join(map(str, codec.few))}"
         else:
             return []
         return [Problem(("codec_level",), text, ("codec",))]

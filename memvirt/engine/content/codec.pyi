@@ -1,4 +1,4 @@
-from typing import Literal
+from typing import Any, Literal
 
 class Codec:
     name: str
@@ -10,6 +10,9 @@ class Codec:
 class Lz4(Codec): ...
 class Lz4Python(Codec): ...
 class Zstd(Codec): ...
+
+# Codec -> how its C functions are reached, the kind that calls them, and the kind that does without.
+ROUTES: dict[str, tuple[Any, Any, Any]]
 
 def open_codec(
     name: str = "lz4", level: int | None = None, route: Literal["auto", "c", "python"] = "auto"

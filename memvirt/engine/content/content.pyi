@@ -12,8 +12,6 @@ class Content:
     nr_sources: int
     raw_bytes: Literal[8, 4096]
     codec: Codec
-    codec_name: str
-    codec_route: str
     def check(self) -> None: ...
 
 @final

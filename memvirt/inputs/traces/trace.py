@@ -281,8 +281,6 @@ def mapped(path: Path) -> NDArray[np.integer]:
             f"its shape is {'x'.join(map(str, rows.shape)) or 'that of a single number'}; wanted is one row of page "
             "numbers, or a row of them and one of operations"
         )
-    if not rows.size:
-        raise CorpusError("it holds no page numbers")
     return rows
 
 

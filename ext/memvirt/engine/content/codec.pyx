@@ -21,7 +21,7 @@ from libc.string cimport memcpy
 from ..types cimport PAGE_SIZE
 
 from memvirt.errors import ConfigError
-from memvirt.names import CODECS, ZSTD_LEVELS
+from memvirt.names import CODECS
 
 # Largest block of lz4 and of zstd for one page: incompressible bytes plus headers, with room to spare.
 cdef enum:
@@ -165,36 +165,47 @@ def open_codec(str name="lz4", level=None, str route="auto"):
         raise ConfigError(f"unknown codec {name!r}: choose one of {', '.join(CODECS)}")
     if route not in ("auto", "c", "python"):
         raise ConfigError(f"unknown codec route {route!r}: choose auto, c or python")
-    meaning, default, lowest, highest = CODECS[name]
-    level = default if level is None else level
-    if not lowest <= level <= highest or (name == "zstd" and level not in ZSTD_LEVELS):
-        allowed = "-1, 1 or 3" if name == "zstd" else f"{lowest} to {highest}"
-        raise ConfigError(f"{meaning} {level} of codec {name}: must be {allowed}")
+    codec = CODECS[name]
+    level = codec.default if level is None else level
+    if not codec.lowest <= level <= codec.highest or (codec.few and level not in codec.few):
+        allowed = f"one of {', '.join(map(str, codec.few))}" if codec.few else f"{codec.lowest} to {codec.highest}"
+        raise ConfigError(f"{codec.meaning} {level} of codec {name}: must be {allowed}")
     reasons = []
     for attempt in attempts(name, level, route):
         try:
             return proved(attempt())
         except (ImportError, OSError, AttributeError, ConfigError) as error:
             reasons.append(str(error))
-    package = "zstandard" if name == "zstd" else "lz4"
     raise ConfigError(f"codec {name} by route {route} cannot be reached: {'; '.join(reasons) or 'no such route'}. "
-                      f"Install a wheel that carries it: pip install {package}")
+                      f"Install a wheel that carries it: pip install {codec.package}")
+
+
+def lz4_library():
+    import lz4.block
+    return ctypes.CDLL(lz4.block._block.__file__)
+
+
+def zstd_library():
+    module = importlib.util.find_spec("zstandard._cffi")  # not imported: that would need the cffi package
+    if module is None:
+        raise ConfigError("this zstandard has no cffi module, the only one of its modules that exports zstd")
+    return ctypes.CDLL(module.origin)
+
+
+# Codec -> how its C functions are reached, the kind that calls them, and the kind that does without; None: none does.
+ROUTES = {
+    "lz4": (lz4_library, Lz4, Lz4Python),
+    "lz4hc": (lz4_library, Lz4, Lz4Python),
+    "zstd": (zstd_library, Zstd, None),
+}
 
 
 def attempts(name, level, route):
     """The constructors worth trying, best first."""
-    def through_c():
-        if name == "zstd":
-            module = importlib.util.find_spec("zstandard._cffi")  # not imported: that would need the cffi package
-            if module is None:
-                raise ConfigError("this zstandard has no cffi module, the only one of its modules that exports zstd")
-            return Zstd(name, level, ctypes.CDLL(module.origin))
-        import lz4.block
-        return Lz4(name, level, ctypes.CDLL(lz4.block._block.__file__))
-
-    found = [through_c] if route != "python" else []
-    if route != "c" and name != "zstd":
-        found.append(lambda: Lz4Python(name, level))
+    library, through_c, through_python = ROUTES[name]
+    found = [lambda: through_c(name, level, library())] if route != "python" else []
+    if route != "c" and through_python is not None:
+        found.append(lambda: through_python(name, level))
     return found
 
 

@@ -22,8 +22,6 @@ cdef class Content:
     cdef uint64_t *ids                    # Fingerprints: content id per frame; else NULL. Both are for the hit path alone
     cdef readonly uint32_t nr_sources     # source 0 is the zero page, source r + 1 is row r of the attached corpus
     cdef readonly Codec codec
-    cdef readonly str codec_name          # "lz4", "lz4hc", "zstd"
-    cdef readonly str codec_route         # how the codec is reached, with its version: part of every record
 
     cdef inline uint8_t *page(self, hfn_t frame) noexcept nogil:
         """The frame's 4096 bytes. Only with has_bytes."""

@@ -1,8 +1,8 @@
 """What frames hold, in two forms behind one interface.
 
 *Bytes* keeps real 4096-byte pages in one arena: frame n is the n-th page of it. *Fingerprints* (fingerprints.pyx) keeps
-a 64-bit id per frame. Whoever handles frames asks through Content and need not know which it is; payloads that leave
-memory are opaque to the stores.
+a 64-bit id per frame. Whoever handles frames asks through Content. Only who stores payloads, or hands out raw bytes, asks
+which it is (`has_bytes`); what leaves memory is opaque to the stores.
 
 Hashes and checksums name candidates and find damage. That two pages are equal, only compare() says.
 """
@@ -186,7 +186,6 @@ cdef class Bytes(Content):
     cdef object _attach(self, corpus, Codec codec):
         cdef const uint8_t[:, ::1] rows
         self.codec = open_codec() if codec is None else codec
-        self.codec_name, self.codec_route = self.codec.name, self.codec.route
         self.nr_sources = 1
         if corpus is not None and len(corpus):
             check_corpus(corpus)

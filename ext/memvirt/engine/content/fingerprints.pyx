@@ -52,7 +52,6 @@ cdef class Fingerprints(Content):
         if not 1 <= nr_frames < 2**32 - 1:
             raise ConfigError(f"{nr_frames} frames: must be 1 to {2**32 - 2}")
         self.codec = open_codec() if codec is None else codec
-        self.codec_name, self.codec_route = self.codec.name, self.codec.route
         self.nr_frames, self.raw_bytes = nr_frames, sizeof(uint64_t)
         self.ids = <uint64_t *>new_table(nr_frames, sizeof(uint64_t))
         self.sources = SourceTable(self.codec, corpus, table)
