@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from helpers import program
 
@@ -20,6 +21,9 @@ LEADING = {
     "test_calibrate", "test_comparison", "test_killed", "test_ksm_kernel", "test_pricing", "test_swap_kernel", "test_undo",
     "test_userfault", "test_validate",
 }  # fmt: skip
+# How long an input takes to draw is this machine's load, not a fault of what is tested.
+settings.register_profile("memvirt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("memvirt")
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
