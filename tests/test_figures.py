@@ -595,7 +595,7 @@ def test_plot_names_each_file_when_it_is_written(tmp_path):
         (["--figure", "tradeof"], "unknown figure 'tradeof'; did you mean 'tradeoff'"),
         (["--format", "eps"], "unknown format 'eps'"),
         (["--scenario", "zip"], "no scenario 'zip'; did you mean 'zipf'"),
-        (["--ratio", "3"], "fleet has no ratio '3' (there are: 1.00, 2.00)"),
+        (["--ratio", "3"], "fleet has no ratio '3' (there are: 2.00)"),
         (["--ratio", "x"], "fleet has no ratio 'x'"),
         (["--figure", "miss-ratios"], "none of these figures has anything to draw"),
     ],

@@ -245,7 +245,8 @@ def test_memory_that_is_kept_from_one_host_to_the_next_shows_in_no_record(tiny, 
         assert [comparable(run_cell(context, cell)) for cell in cells] == apart
         PageProbe(Bytes(512)).set_frame_raw(7, b"\xa5" * 4096)
         assert PageProbe(Bytes(512)).frame_raw(7) == b"\xa5" * 4096  # the same memory
-        assert PageProbe(Bytes(1024)).frame_raw(7) == bytes(4096)  # of another size: new memory, all zeros
+        assert PageProbe(Bytes(256)).frame_raw(7) == b"\xa5" * 4096  # and for a smaller host
+        assert PageProbe(Bytes(1 << 15)).frame_raw(7) == bytes(4096)  # of more than was kept: new memory, all zeros
     finally:
         pool.keep_memory(False)
     assert PageProbe(Bytes(512)).frame_raw(7) == bytes(4096)

@@ -108,14 +108,14 @@ def test_the_fleet_has_columns_and_a_host_of_its_own(records):
     fleet = {record.cell: record for record in records.values() if record.kind == "life"}
     rest = of_workloads(records)
     presets = ("none", "swap", "zcache", "ksm-6", "tmo", "esx-2002")
-    assert set(fleet) == {f"fleet-{ratio}--{preset}--s1" for ratio in (100, 200) for preset in presets}
+    assert set(fleet) == {f"fleet-200--{preset}--s1" for preset in presets}
     assert {record.preset for record in rest if record.role == "column"} == set(SHOWN)
     assert {record.config["host"]["memory"] for record in fleet.values()} == {"1GiB"}
     assert {r.config["host"]["memory"] for r in rest if r.role == "column"} == {"64MiB"}
     acted = {name: record.counters.get("decisions_acted", 0) for name, record in fleet.items() if record.counters}
     assert acted["fleet-200--tmo--s1"] > 0 and acted["fleet-200--esx-2002--s1"] > 0
     assert acted["fleet-200--swap--s1"] == 0 < fleet["fleet-200--swap--s1"].counters["evicted"]
-    assert float(fleet["fleet-100--ksm-6--s1"].derived["saved_sharing_frames"]) > 10_000
+    assert float(fleet["fleet-200--ksm-6--s1"].derived["saved_sharing_frames"]) > 10_000
     for record in fleet.values():
         if record.status == "done":
             assert 1 <= float(record.derived["slowdown"]) < 1.02, record.cell

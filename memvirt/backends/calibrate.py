@@ -91,7 +91,7 @@ def _disk(found: Calibration, seed: int) -> Iterator[Measured]:
 def model(found: Calibration) -> CostFile:
     """The cost model that follows."""
     default = model_file("default")
-    values, source = default.costs.model_dump(), {}
+    values, source = default.costs.model_dump(exclude_none=True), {}  # what is not split stays so
     for name in values:
         parts = MADE_OF.get(name, ())
         if parts and all(part.lstrip("-") in found.measured for part in parts):

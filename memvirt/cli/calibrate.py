@@ -58,7 +58,7 @@ def _print(made: "CostFile") -> None:
     rows = [("constant", "default", "here", "of")]
     rows += [
         (name, f"{default[name]:,}", f"{value:,}", made.source[name].removeprefix("measured: "))
-        for name, value in made.costs.model_dump().items()
+        for name, value in made.costs.model_dump(exclude_none=True).items()
         if made.source[name].startswith("measured")
     ]
     print_columns([("", "", "", ""), *rows])
