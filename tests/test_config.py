@@ -15,7 +15,7 @@ from memvirt.names import CODECS, DEVICES, SCANNERS
 from memvirt.results.record import canonical, sha256_of
 from memvirt.settings import costs, orders
 from memvirt.settings.config import HostConfig
-from memvirt.settings.diagnose import Source, line_of, read_toml, validate
+from memvirt.settings.diagnose import Source, changed, line_of, read_toml, validate
 from memvirt.settings.vm_config import PLAIN_GUEST, GuestOptions, VmConfig, check_fleet
 from memvirt.units import PageCount
 
@@ -239,6 +239,15 @@ def test_sizes_that_are_pages_stay_pages():
     assert validate(HostConfig, {"memory": PageCount(16384)}) == HostConfig()
     with pytest.raises(ConfigError, match="is zero"):
         validate(HostConfig, {"memory": PageCount(0)})
+
+
+def test_settings_that_are_changed_are_held_against_each_other_again_and_go_through_no_text():
+    config = validate(HostConfig, {"memory": "8MiB", "swap": "16MiB"})
+    again = changed(config, content="fingerprint")
+    assert again == validate(HostConfig, {"memory": "8MiB", "swap": "16MiB", "content": "fingerprint"})
+    assert again.watermarks is config.watermarks and config.content == "bytes"
+    with pytest.raises(ConfigError, match="^psi: 'linux' needs replacement 'twolist'"):
+        changed(config, psi="linux")
 
 
 def test_codec_levels_follow_the_ranges():

@@ -14,7 +14,7 @@ from memvirt.experiment.scenario import Scale, Tier
 from memvirt.policies.base import OLDEST
 from memvirt.results.record import Kind, ratio_text
 from memvirt.settings.config import HostConfig
-from memvirt.settings.diagnose import Conflicts, validate
+from memvirt.settings.diagnose import Conflicts, changed
 from memvirt.settings.fields import DISTINCT, Name
 from memvirt.settings.vm_config import VmConfig
 from memvirt.units import PAGE_SIZE, format_pages, format_time
@@ -153,7 +153,7 @@ class Living(Named):
             )
         self._refuse_inert(column)
         self._refuse_unservable(percent, column.costs.hit)
-        return validate(HostConfig, {**column.model_dump(mode="json"), "content": self.content})
+        return changed(column, content=self.content)
 
     def _refuse_inert(self, column: HostConfig) -> None:
         """ConfigError where a decider cannot change anything while it is looked at: its row would be another preset's."""

@@ -15,7 +15,7 @@ from memvirt.experiment.fleet_spec import AgingSpec, FleetSpec, Named
 from memvirt.experiment.pace import Pace
 from memvirt.results.record import Kind, ratio_text
 from memvirt.settings.config import HostConfig
-from memvirt.settings.diagnose import Conflicts, Problem, validate
+from memvirt.settings.diagnose import Conflicts, Problem, changed, validate
 from memvirt.settings.fields import DISTINCT, Count, Model
 from memvirt.settings.vm_config import VmConfig
 from memvirt.units import PAGE_SIZE, PageCount
@@ -122,17 +122,13 @@ class Scenario(Named):
 
     def with_promises(self, promised: Mapping[str, tuple[int, ...]]) -> "Scenario":
         """The scenario whose fleet promises its VMs this and nothing else."""
-        changed = {**dict.fromkeys(self.fleet.promised), **promised}
-        if not changed:
-            return self
-        table = self.fleet.model_dump(mode="json", exclude_none=True)
-        table = {key: value for key, value in table.items() if changed.get(key, key) is not None}
-        return self.model_copy(update={"fleet": validate(FleetSpec, {**table, **promised})})
+        promises = {**dict.fromkeys(self.fleet.promised), **promised}
+        return self.model_copy(update={"fleet": changed(self.fleet, **promises)}) if promises else self
 
     def with_contents(self, classes: Mapping[str, Sequence[str]]) -> "Scenario":
         """The scenario whose VMs are filled from other classes: of "image", of "private", or of both."""
-        table = self.fleet.model_dump(mode="json", exclude_none=True)
-        return self.model_copy(update={"fleet": validate(FleetSpec, {**table, **classes})}) if classes else self
+        given = {name: tuple(each) for name, each in classes.items()}
+        return self.model_copy(update={"fleet": changed(self.fleet, **given)}) if given else self
 
     def comparable_with(self, classes: tuple[str, ...]) -> "Scenario":
         """The scenario whose VMs boot as those do that are filled from these private classes; one that names others

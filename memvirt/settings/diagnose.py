@@ -83,6 +83,19 @@ def validate(model: type[Model], data: Mapping[str, Any], source: Source | None 
         raise explain(error, model, data, source) from None
 
 
+def changed(model: Model, **values: Any) -> Model:
+    """The same settings with other values, each of which is valid: all of them are held against each other again, and
+    none goes through text. ConfigError names what does not go together."""
+    again = model.model_copy(update=values)
+    checks = type(model).__pydantic_decorators__.model_validators.items()
+    try:
+        for name in (name for name, check in checks if check.info.mode == "after"):
+            getattr(again, name)()
+    except Conflicts as conflict:
+        raise report((conflict.context or {})["problems"]) from None
+    return again
+
+
 def explain(
     error: ValidationError, model: type[BaseModel], data: Mapping[str, Any], source: Source | None = None
 ) -> ConfigError:
