@@ -10,8 +10,8 @@ In simulated time a clone, a snapshot and a revert cost clone_fixed, clone_leaf 
 pinned pages cost. A guest's own tables and its disk cost nothing, however much is out on the disk.
 
 A snapshot is a clone that never runs: it has no translations and stands in a list of its own. A revert gives a VM the
-leaves of a snapshot instead of its own, and what its
-reservation covers of them is charged to it again. Once the VM is empty there is no way back, so what may fail comes before.
+leaves of a snapshot instead of its own, and what its reservation covers of them is charged to it again. Once the VM is
+empty there is no way back, so what may fail comes before.
 """
 
 from memvirt.errors import AdmissionError, ConfigError, InvariantError
