@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from helpers.bundles import repacked
+from helpers.bundles import CLAIMS, repacked
 from helpers.made_records import folder, made
 from memvirt.cli import APP
 from memvirt.errors import BundleError, ConfigError, FolderError
@@ -23,17 +23,6 @@ from memvirt.results import shelf
 
 pytest.importorskip("rocrate")
 pytest.importorskip("tabulate")
-
-CLAIMS = """
-schema = 1
-[[claims]]
-id = "zcache-wins"
-statement = "The cache is faster."
-metric = "slowdown"
-cells = ["zipf-150--zcache"]
-at_most = {most}
-minutes = 1
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.bundles import CLAIMS
 from helpers.damage import cuts, mutants
 from helpers.made_records import folder, made
 from memvirt.errors import InvariantError, MemvirtError
@@ -109,17 +110,6 @@ write_page_ns = 2100
 channels = 16
 """
 )
-CLAIMS = b"""
-schema = 1
-[[claims]]
-id = "zcache-wins"
-statement = "The cache is faster."
-metric = "slowdown"
-cells = ["zipf-150--zcache"]
-relative_to = "swap"
-at_most = 0.9
-minutes = 1
-"""
 
 # Kind: (the file's name below the folder, its bytes, what makes them, or None for the folder's own, reader).
 KINDS = {
@@ -127,7 +117,7 @@ KINDS = {
     "run.json": ("run/run.json", None, read_folder),
     "preset": ("mine.toml", (ROOT / "memvirt/settings/presets/esx-2002.toml").read_bytes(), read_preset),
     "cost model": ("costs.toml", COSTS, read_costs),
-    "claims": ("CLAIMS.toml", CLAIMS, claims.read),
+    "claims": ("CLAIMS.toml", CLAIMS.format(most='0.9\nrelative_to = "swap"').encode(), claims.read),
     "bundle": ("a.crate.zip", small_bundle, read_bundle),
     "suite": ("tiny.toml", SUITE.encode(), lambda path: plan.make(str(path), "smoke")),
 }
