@@ -149,3 +149,22 @@ def test_pressure_of_a_vm_at_its_limit_is_that_of_its_own_pages():
         host.check()
         assert host.counters()["fault_swap"] > 1000
         assert vm.stall_ns > 0.3 * vm.engine_vm.waited_ns
+
+
+@pytest.mark.parametrize("limit", [None, 64 * PAGE])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_page_that_can_go_does_whatever_the_order_names(order, limit):
+    """Pages of noise have nowhere to go without swap, pages of zeros do. An order of several queues may name those of one
+    queue alone. Whoever is told that there is nothing left has to find nothing but noise resident."""
+    noise = np.random.Generator(np.random.PCG64(1)).bytes(300 * PAGE)
+    with memvirt.Host(memory="1MiB", replacement=order, readahead=0, seed=1) as host:
+        vm, hard, draw = host.create_vm("one", "2MiB", limit=limit), set(), np.random.Generator(np.random.PCG64(2))
+        for turn in range(5000):
+            page = int(draw.integers(0, 20) if turn % 2 else draw.integers(20, 20 + min(300, 1 + turn // 10)))
+            data = bytes(PAGE) if page < 20 else noise[(page - 20) * PAGE : (page - 19) * PAGE]
+            if vm.write(page * PAGE, data) < PAGE:
+                break
+            hard |= {page} - set(range(20))
+        assert vm.outcome == ("no_frame" if limit is None else "limited")
+        assert vm.held_pages == len(hard)
+        host.check()

@@ -15,10 +15,10 @@ MOST_VMS, MOST_SAVED = 9, 5
 
 
 class Meddler:
-    """A decider that wants anything, some hundred times in a run."""
+    """A decider that wants anything, some twenty times in a run."""
 
     def __init__(self, seed, until):
-        self.draw, self.interval_ns = Draw(seed), max(40_000, until // 100)
+        self.draw, self.interval_ns = Draw(seed), max(40_000, until // 20)
         self.wants_ages = seed % 8 == 0  # they are most of what asking costs
 
     def decide(self, snapshot):

@@ -241,10 +241,11 @@ class Reclaim(Mapping):
             if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
                 gone += self.flush()
         gone += self.flush() if self.batch else 0
-        if gone or self.count["reclaim_spared_reserved"] == spared:
+        if gone:
             return gone
-        for vm in sorted(self.vms.values(), key=lambda vm: vm.id):  # the order names reserved pages alone
-            gone += self.shrink_vm(vm, want - gone, 0, vm.reservation) if gone < want else 0
+        used_too = self.count["reclaim_spared_reserved"] == spared
+        for vm in sorted(self.vms.values(), key=lambda vm: vm.id):  # the order may have named those alone that cannot go
+            gone += self.shrink_vm(vm, want - gone, 0, vm.reservation, used_too) if gone < want else 0
         return gone
 
     def shrink_own(self, vm, want):
@@ -275,15 +276,17 @@ class Reclaim(Mapping):
             gone += self.evict_or_isolate(frame)
             if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
                 gone += self.flush()
-        return gone + (self.flush() if self.batch else 0)
+        gone += self.flush() if self.batch else 0
+        return gone or self.shrink_vm(vm, want, 0, 0, True)
 
     def may_lose(self, vm, keep):
         leaving = sum(frame.payer is vm for frame in self.batch)
         return vm.charged - leaving > keep and vm is not self.providing
 
-    def shrink_vm(self, vm, want, min_age, keep):
-        """Evict about `want` pages that this VM pays for, by its own hand, two rounds at most; leave it `keep`."""
-        left, gone, page = 2 * vm.pages, 0, vm.hand if vm.hand < vm.pages else 0
+    def shrink_vm(self, vm, want, min_age, keep, used_too=False):
+        """Evict about `want` pages that this VM pays for, by its own hand, two rounds at most; leave it `keep`. Or
+        whatever can go, used or not, in one."""
+        left, gone, page = (1 if used_too else 2) * vm.pages, 0, vm.hand if vm.hand < vm.pages else 0
         while gone < want and left > 0 and self.may_lose(vm, keep):
             leaf = vm.leaves.get(page // LEAF)
             step = 1 if leaf else min(LEAF - page % LEAF, vm.pages - page)
@@ -294,11 +297,11 @@ class Reclaim(Mapping):
                 continue
             self.count["reclaim_scanned"] += 1
             self.spend("reclaim", self.costs["reclaim_visit"])
-            if self.referenced(frame):
+            if not used_too and self.referenced(frame):
                 self.count["reclaim_spared_accessed"] += 1
                 self.touch_order(frame)
                 continue
-            if (0 if frame.touched else frame.age) < min_age:
+            if not used_too and (0 if frame.touched else frame.age) < min_age:
                 continue
             gone += self.evict_or_isolate(frame)
             if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):

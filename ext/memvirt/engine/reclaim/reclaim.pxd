@@ -59,7 +59,7 @@ cdef class Reclaim(Actor):
     cdef int keep_limits(self) except -1 nogil
     cdef int pass_time(self, int64_t now) except -1 nogil
     cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil
-    cdef uint32_t _shrink_who_may_lose(self, uint32_t want) except? 0xFFFFFFFF nogil
+    cdef uint32_t _shrink_unnamed(self, uint32_t want, bint used_too) except? 0xFFFFFFFF nogil
     cdef uint32_t shrink_own(self, vmid_t vm, uint32_t want) except? 0xFFFFFFFF nogil
     cdef int _ease_pool(self) except -1 nogil
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil

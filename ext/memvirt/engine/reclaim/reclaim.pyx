@@ -268,7 +268,7 @@ cdef class Reclaim(Actor):
             return freed
         if self.whose != NONE16:
             freed = self.sweep.work(self.whose, want, self.mapping.ages.age_for(self.whose, want),
-                                    self.charges.of[self.whose].reservation) if want else 0
+                                    self.charges.of[self.whose].reservation, False) if want else 0
             self.meter.ev.reclaim_proactive += freed
             return freed
         if self.ease_pool:
@@ -318,7 +318,9 @@ cdef class Reclaim(Actor):
                 continue
             gone += self.eviction.evict(frame, want - gone)
         gone += self.eviction.flush()
-        return gone if gone or self.meter.ev.reclaim_spared_reserved == spared else self._shrink_who_may_lose(want)
+        if gone or self.clock.interrupt.asked():
+            return gone
+        return self._shrink_unnamed(want, self.meter.ev.reclaim_spared_reserved == spared)
 
     cdef uint32_t shrink_own(self, vmid_t vm, uint32_t want) except? 0xFFFFFFFF nogil:
         """Evict about `want` of the pages that this VM pays for, in the order of its own, for it is at its limit. Returns
@@ -340,17 +342,20 @@ cdef class Reclaim(Actor):
             self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
             if self._asked_of(frame, &insisted):
                 gone += self.eviction.evict(frame, want - gone)
-        return gone + self.eviction.flush()
+        gone += self.eviction.flush()
+        if gone or self.clock.interrupt.asked():
+            return gone
+        return self.sweep.work(vm, want, 0, 0, True)
 
-    cdef uint32_t _shrink_who_may_lose(self, uint32_t want) except? 0xFFFFFFFF nogil:
-        """An order with several queues may name pages of one alone, and they may all be reserved. Then it is asked no more:
-        the VMs that may lose pages do, the lowest first."""
+    cdef uint32_t _shrink_unnamed(self, uint32_t want, bint used_too) except? 0xFFFFFFFF nogil:
+        """An order with several queues may name pages of one alone, and they may all be reserved, or such that have nowhere
+        to go. Then it is asked no more: the VMs that may lose pages do, the lowest first."""
         cdef uint32_t vm, gone = 0
         for vm in range(MAX_VMS):
             if gone >= want:
                 break
             if self.charges.of[vm].open:
-                gone += self.sweep.work(<vmid_t>vm, want - gone, 0, self.charges.of[vm].reservation)
+                gone += self.sweep.work(<vmid_t>vm, want - gone, 0, self.charges.of[vm].reservation, used_too)
         return gone
 
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:

@@ -12,6 +12,7 @@ cdef class Sweep:
     cdef Eviction eviction
     cdef gfn_t hand[MAX_VMS]                    # where the next sweep of the VM begins
 
-    cdef uint32_t work(self, vmid_t vm, uint32_t want, uint32_t min_age, uint32_t keep) except? 0xFFFFFFFF nogil
+    cdef uint32_t work(self, vmid_t vm, uint32_t want, uint32_t min_age, uint32_t keep,
+                       bint used_too) except? 0xFFFFFFFF nogil
     cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil
     cdef bint _idle(self, hfn_t frame, uint32_t min_age, hfn_t *asked) except? True nogil

@@ -25,11 +25,13 @@ cdef class Sweep:
         self.clock = mapping.clock
         self.eviction = eviction
 
-    cdef uint32_t work(self, vmid_t vm, uint32_t want, uint32_t min_age, uint32_t keep) except? 0xFFFFFFFF nogil:
+    cdef uint32_t work(self, vmid_t vm, uint32_t want, uint32_t min_age, uint32_t keep,
+                       bint used_too) except? 0xFFFFFFFF nogil:
         """Evict about `want` of the pages that this VM pays for, those idle for at least min_age harvests, from where
-        its hand stands, but leave it `keep`. Returns how many went; ends after two rounds."""
+        its hand stands, but leave it `keep`. Returns how many went; ends after two rounds. `used_too`: whatever can go
+        does, used or not, in one round."""
         cdef uint32_t nr_pages = self.mapping.leaves.directory[vm].nr_pages, gone = 0, step
-        cdef uint64_t left = 2 * <uint64_t>nr_pages
+        cdef uint64_t left = (1 if used_too else 2) * <uint64_t>nr_pages
         cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
         cdef hfn_t frame
         cdef hfn_t asked[ASKED]
@@ -40,9 +42,12 @@ cdef class Sweep:
             step = min(step, nr_pages - gfn)
             left -= min(left, <uint64_t>step)
             gfn = gfn + step if gfn + step < nr_pages else 0
-            if frame == NONE or not self._idle(frame, min_age, &asked[frame % ASKED]):
+            if frame == NONE:
                 continue
-            gone += self.eviction.evict(frame, want - gone)
+            self.mapping.meter.ev.reclaim_scanned += 1
+            self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
+            if used_too or self._idle(frame, min_age, &asked[frame % ASKED]):
+                gone += self.eviction.evict(frame, want - gone)
         gone += self.eviction.flush()
         self.hand[vm] = gfn
         return gone
@@ -65,8 +70,6 @@ cdef class Sweep:
         """Not accessed since it was last asked, and for long enough. `asked`: a frame that has been asked in this call,
         which no VM can access meanwhile; a page that is merged often is met at each of its sites, and has them all walked
         once."""
-        self.mapping.meter.ev.reclaim_scanned += 1
-        self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
         if asked[0] == frame:
             return self.mapping.ages.idle(frame) >= min_age
         asked[0] = frame
