@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import memvirt
+from memvirt.engine.testing.host import locate
 from memvirt.settings.orders import ORDERS
 
 PAGE = 4096
@@ -151,20 +152,24 @@ def test_pressure_of_a_vm_at_its_limit_is_that_of_its_own_pages():
         assert vm.stall_ns > 0.3 * vm.engine_vm.waited_ns
 
 
-@pytest.mark.parametrize("limit", [None, 64 * PAGE])
+@pytest.mark.parametrize("settings", [{}, {"limit": 64 * PAGE}, {"reservation": 205 * PAGE}], ids=str)
+@pytest.mark.parametrize("swap", [0, 10 * PAGE, 40 * PAGE])
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_page_that_can_go_does_whatever_the_order_names(order, limit):
-    """Pages of noise have nowhere to go without swap, pages of zeros do. An order of several queues may name those of one
-    queue alone. Whoever is told that there is nothing left has to find nothing but noise resident."""
+def test_a_page_that_can_go_does_whatever_the_order_names(order, swap, settings):
+    """Pages of noise have nowhere to go where swap is full, pages of zeros do, and what was read ahead. An order of several
+    queues may name those of one queue alone. Whoever is told that there is nothing left finds nothing else resident, but for
+    what is reserved."""
     noise = np.random.Generator(np.random.PCG64(1)).bytes(300 * PAGE)
-    with memvirt.Host(memory="1MiB", replacement=order, readahead=0, seed=1) as host:
-        vm, hard, draw = host.create_vm("one", "2MiB", limit=limit), set(), np.random.Generator(np.random.PCG64(2))
-        for turn in range(5000):
-            page = int(draw.integers(0, 20) if turn % 2 else draw.integers(20, 20 + min(300, 1 + turn // 10)))
+    readahead = 3 if swap > 10 * PAGE else 0
+    with memvirt.Host(memory="1MiB", swap=swap, replacement=order, readahead=readahead, seed=1) as host:
+        vm, draw = host.create_vm("one", "2MiB", **settings), np.random.Generator(np.random.PCG64(2))
+        for turn in range(6000):
+            page = int(draw.integers(0, 20) if turn % 3 == 1 else draw.integers(20, 20 + min(300, 1 + turn // 10)))
             data = bytes(PAGE) if page < 20 else noise[(page - 20) * PAGE : (page - 19) * PAGE]
             if vm.write(page * PAGE, data) < PAGE:
                 break
-            hard |= {page} - set(range(20))
-        assert vm.outcome == ("no_frame" if limit is None else "limited")
-        assert vm.held_pages == len(hard)
+        assert vm.outcome == ("limited" if "limit" in settings else "no_frame")
+        resident = [page for page in range(20) if (locate(host.engine, vm.engine_vm, page) or "no")[0] == "frame"]
+        assert not resident or vm.held_pages <= settings.get("reservation", 0) // PAGE
+        assert "limit" in settings or host.usage()["swap_cache"] == 0
         host.check()

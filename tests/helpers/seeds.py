@@ -140,7 +140,9 @@ class Fuzz:
                     slowest = max(came.pop("slowest_ms", 0), counts["slowest_ms"])
                     counts.update(came)
                     counts["slowest_ms"] = slowest
-                    failed += [] if wrong is None else [wrong]
+                    if wrong is not None:
+                        failed.append(wrong)
+                        self._tell(profile, f"seed {wrong[0]}: {wrong[1]}", end="\n")
                 self._tell(
                     profile, f"seeds {asked.seed} to {seed - 1}: {counts_in_words(counts)}, {len(failed)} failed"
                 )

@@ -244,7 +244,9 @@ class Reclaim(Mapping):
         if gone:
             return gone
         used_too = self.count["reclaim_spared_reserved"] == spared
-        for vm in sorted(self.vms.values(), key=lambda vm: vm.id):  # the order may have named those alone that cannot go
+        for vm in sorted(
+            self.vms.values(), key=lambda vm: vm.id
+        ):  # the order may have named those alone that cannot go
             gone += self.shrink_vm(vm, want - gone, 0, vm.reservation, used_too) if gone < want else 0
         return gone
 
@@ -331,7 +333,10 @@ class Reclaim(Mapping):
         if self.is_value(frame.data):
             return self.evict(frame, Backing(self.backings.take(), bytes(frame.data), None), "same")
         self.spare(frame)
-        if self.slots is not None:
+        if self.slots is not None and len(self.slots.taken) + len(self.batch) >= self.slots.slots:
+            self.count["reject_swap_full"] += 1
+            self.count["evict_failed"] += 1
+        elif self.slots is not None:
             frame.isolated = True
             self.batch.append(frame)
         return 0

@@ -7,7 +7,8 @@
        wants to know
     compresses                          into the zpool; a full one declines, and shrinks on its own time (writeback)
     does not, and the pool wants all    into the zpool as it is, so that the oldest page goes to swap and not this one
-    anything else                       isolated, written to swap in batches, and only then unmapped
+    anything else                       isolated, as many as there are slots, written to swap in batches, and only then
+                                        unmapped
     none of these                       stays, counted by reason
 
 Swap-out isolates a batch, writes, then changes entries; pages whose write failed go back to the order as they were. So a
@@ -87,6 +88,10 @@ cdef class Eviction:
             return OK
         self.recency.spare(frame)
         if self.swapout is None:                # there is nothing that could be full
+            return REJECTED
+        if self.swapout.swap.nr_used + self.nr_batch >= self.swapout.swap.nr_slots:
+            self.meter.ev.reject_swap_full += 1
+            self.meter.ev.evict_failed += 1
             return REJECTED
         self.mapping.charges.isolate(frame)
         self.batch[self.nr_batch] = frame

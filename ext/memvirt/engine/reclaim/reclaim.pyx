@@ -349,8 +349,14 @@ cdef class Reclaim(Actor):
 
     cdef uint32_t _shrink_unnamed(self, uint32_t want, bint used_too) except? 0xFFFFFFFF nogil:
         """An order with several queues may name pages of one alone, and they may all be reserved, or such that have nowhere
-        to go. Then it is asked no more: the VMs that may lose pages do, the lowest first."""
+        to go. Then it is asked no more: what was read ahead goes, and the VMs that may lose pages do, the lowest first."""
         cdef uint32_t vm, gone = 0
+        cdef hfn_t frame
+        for frame in range(self.frames.nr_frames):
+            if gone >= want or self.frames.nr_state[<int>FRAME_CACHE] == 0:
+                break
+            if self.frames.frame[frame].state == FRAME_CACHE:
+                gone += self.eviction.evict(frame, want - gone)
         for vm in range(MAX_VMS):
             if gone >= want:
                 break
