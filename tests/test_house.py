@@ -63,8 +63,8 @@ backends: calibrate
 backends.linux: pricing
 backends: validate
 results: timeline record claims manifest shelf run_folder frames shards derived
-experiment: fleet_spec life_spec service pace scenario simulated living backend fleet suite overrides sweep replayed column
-experiment: expected plan prediction preflight trace_cell sampler driver filling working life life_driver
+experiment: fleet_spec life_spec residence service pace scenario simulated living backend fleet suite overrides sweep replayed
+experiment: column expected plan prediction preflight trace_cell sampler driver filling working life life_driver
 experiment: cell pool elsewhere executors loop
 experiment: bisection objectives first_guess capacity sizing searching
 timing: hook samples worker

@@ -324,7 +324,8 @@ def _event(**values):
 
 def test_a_load_beyond_what_a_processor_can_serve_is_said_with_the_factor(tmp_path):
     """Of 16 GiB 60 % a second, and 40 % in thirty: 2.6 million touches of 100 ns, 0.26 s of each second."""
-    big = SUITE.replace('memory = "8MiB"', 'memory = "20GiB"', 1).replace('epoch = "2s"', 'epoch = "1s"')
+    big = SUITE.replace('memory = "24MiB"', 'memory = "64GiB"').replace('epoch = "2s"', 'epoch = "1s"')
+    big = big.replace('memory = "8MiB"', 'memory = "20GiB"', 1)
     big = big.replace(
         '{ percent = 20, every = "200ms" }, { percent = 30, every = "5s" }', '{ percent = 60, every = "1s" }'
     )

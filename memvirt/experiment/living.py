@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from memvirt.errors import ConfigError, CorpusError
+from memvirt.experiment import residence
 from memvirt.experiment.fleet_spec import Named
 from memvirt.experiment.life_spec import HARVEST_EPOCHS, Event, Group, Time, disagreements
 from memvirt.experiment.scenario import Scale, Tier
@@ -55,6 +56,14 @@ class Living(Named):
         return self
 
     timed: ClassVar[bool] = True
+    _sought: bool = PrivateAttr(default=False)
+
+    def sought(self) -> Living:
+        """The scenario as a search for the largest fleet asks for it. Sizes far beyond the answer are run, too, though their
+        pages do not stay for an epoch: they wait even more than is seen."""
+        copy = self.model_copy()
+        copy._sought = True
+        return copy
 
     def scaled(self, tier: Tier) -> Living:
         """The scenario with a tier's memory and durations."""
@@ -143,7 +152,7 @@ class Living(Named):
 
     def host(self, percent: int, column: HostConfig) -> HostConfig:
         """The column's host, with the scenario's content. ConfigError where accessed marks are collected more often than
-        its epochs allow, or whose decider cannot act."""
+        its epochs allow, a decider cannot act, or VMs use more in an epoch than there is room for."""
         if column.harvest_interval < HARVEST_EPOCHS * self.time.epoch:
             raise ConfigError(
                 f"scenario {self.name}: harvest_interval {format_time(column.harvest_interval)} is shorter than "
@@ -153,6 +162,9 @@ class Living(Named):
             )
         self._refuse_inert(column)
         self._refuse_unservable(percent, column.costs.hit)
+        problem = residence.problem(self, percent, column.memory, bool(column.sharing))
+        if problem and not self._sought:
+            raise ConfigError(f"scenario {self.name}: {problem}")
         return changed(column, content=self.content)
 
     def _refuse_inert(self, column: HostConfig) -> None:

@@ -163,6 +163,7 @@ def make(question: Question, jobs: Callable[[Plan], int] = lambda plan: 1) -> Si
 
     def narrowed(whole: Suite) -> Suite:
         one = with_vms(spec, group.name, low).model_copy(update={"overcommit_percent": [100], "seeds": None})
+        one = one.sought()
         shown = [*columns, *(name for name in SHOWN if name not in columns)]
         changed = {"scenarios": [one], "columns": shown, "claims": [], "learned": "slowdown"}
         return whole.model_copy(update=changed)

@@ -183,6 +183,10 @@ class Load(Model):
         asked = 0 if self.requests is None else self.requests.per_second * self.requests.touches
         return sum(each) + asked * lasts_ns // SECOND_NS
 
+    def used(self, pages: int, lasts_ns: int) -> int:
+        """Pages that its parts use in that time, each counted once, of a VM with so many filled pages."""
+        return sum(pages * part.percent * min(lasts_ns, part.every) // (part.every * HUNDRED) for part in self.parts)
+
 
 def level_percent(load: Load, now_ns: int, number: int) -> int:
     """How much of its load VM `number` of a group has at that time, in per cent."""
