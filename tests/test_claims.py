@@ -40,6 +40,13 @@ def test_a_number_inside_its_range_holds_the_claim_and_one_outside_fails_it():
     assert standing(made(slowdown="2.000"), at_most=None, at_least=2.5)[0] == "failed"
 
 
+def test_what_was_published_stands_beside_the_number():
+    found = "2.4 (a paper)"
+    assert standing(made(slowdown="2.000"), published=found) == ("held", "slowdown 2.00×; published: 2.4 (a paper)")
+    assert standing(made(slowdown="3.500"), published=found)[1].endswith("claimed at most 3; published: 2.4 (a paper)")
+    assert "published" not in standing(made("scan"), published=found)[1], "nothing is known that it could stand beside"
+
+
 def test_one_seed_outside_fails_it_unless_the_mean_is_claimed():
     seeds = [made(seed=seed, slowdown=value) for seed, value in ((1, "1.000"), (2, "4.000"))]
     said, evidence = standing(*seeds)
@@ -124,6 +131,7 @@ def test_a_summary_counts_and_a_failure_is_told():
         ({"minutes": 0}, "must be more than 0"),
         ({"minutes": None}, "minutes"),
         ({"statement": "a\nb"}, "holds a control character"),
+        ({"published": "a\nb"}, "holds a control character"),
         ({"id": "a b"}, "is no name"),
         ({"tiers": ["huge"]}, "tiers"),
         ({"surprise": 1}, "surprise"),

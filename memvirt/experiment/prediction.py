@@ -36,6 +36,9 @@ POOL_NS = {"lz4": 6_000, "lz4hc": 65_000, "zstd": 20_000}  # ... is in the compr
 SCAN_NS = 1_500  # a page looked at by a scanner
 GUEST_NS = 300  # more for a page of a guest
 TOUCH_NS = 220  # a touch of a load: nearly all of them miss this machine's caches
+DECISION_NS = 40_000  # a decider is asked
+VIEW_NS = 7_000  # ... and shown a VM
+AGES_NS = 25_000  # ... with the ages of its pages
 TRACE_NS = 40  # a request replayed through an order of replacement
 SHARED = 0.75  # of the pages that are left when equal ones are merged
 PILOT = 1 << 15  # accesses that are replayed
@@ -117,7 +120,16 @@ def _need_of_trace(cell: Cell) -> Need:
 
 def _nanoseconds_of_life(cell: Cell) -> float:
     per_page = FILL_NS + (SCAN_NS if cell.host.sharing else 0)
-    return HOST_NS + cell.accesses() * TOUCH_NS + sum(cell.sizes) * per_page
+    return HOST_NS + cell.accesses() * TOUCH_NS + sum(cell.sizes) * per_page + _deciding_ns(cell)
+
+
+def _deciding_ns(cell: Cell) -> float:
+    """For a decider that is asked at intervals of simulated time."""
+    decider, spec = cell.host.decider(), cast(Living, cell.spec)
+    if decider is None:
+        return 0.0
+    each = VIEW_NS + (AGES_NS if getattr(decider, "wants_ages", True) else 0)
+    return spec.time.lasts / decider.interval_ns * (DECISION_NS + len(cell.sizes) * each)
 
 
 def _nanoseconds_of_host(cell: Cell) -> float:

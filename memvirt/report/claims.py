@@ -5,7 +5,7 @@
     not checked    the claim is stated for another tier, or a cell that it needs is not among the records
 
 A claim of which one cell fails has failed, whatever else is missing. The evidence names the cell that is furthest
-outside; of a claim that held it says how the numbers lie.
+outside; of a claim that held it says how the numbers lie. What was published of it stands beside them.
 """
 
 from __future__ import annotations
@@ -68,10 +68,13 @@ def check(claims: Sequence[Claim], records: Sequence[Record]) -> list[Checked]:
     columns, others = _by_cell(records, "column"), _by_cell(records, "baseline")
     tiers: set[str] = {record.tier for record in records}
     places = scope.Places(records)
-    return [
-        Checked(claim, *_check(claim, columns, {**others, **columns}, tiers, places), places.scope(claim))
-        for claim in claims
-    ]
+    found = []
+    for claim in claims:
+        standing, evidence = _check(claim, columns, {**others, **columns}, tiers, places)
+        if claim.published and standing is not Standing.SKIP:
+            evidence += f"; published: {claim.published}"
+        found.append(Checked(claim, standing, evidence, places.scope(claim)))
+    return found
 
 
 def failed(checked: Sequence[Checked]) -> bool:

@@ -13,6 +13,7 @@ preset is refused or runs out of memory is a result, too.
     cells = ["source-125--lz4"]            # SCENARIO-PERCENT--PRESET; * and ? stand for any characters
     relative_to = "swap"                   # a preset: the same scenario and seed there; or a whole cell
     at_most = 0.5                          # and at_least; one of them, or both
+    published = "0.45 (a paper, its figure)"  # what others found of it, told beside the number; with where it is from
     answer = true                          # of several: those that reports begin with
     minutes = 2                            # what making the evidence takes
 
@@ -62,14 +63,20 @@ class Claim(Model):
     outcome: Status | None = Field(default=None, description="in place of a metric: done, refused or exhausted")
     seeds: Literal["each", "mean"] = Field(default="each", description="each seed has to show it, or their mean")
     tiers: list[Tier] = Field(default=["quick", "full"], description="where it is stated", min_length=1)
+    published: str = Field(
+        default="", description="what others have published of it, and where: told beside the number", max_length=200
+    )
     answer: bool = Field(default=False, description="true: reports begin with its statement, where it holds")
     minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(description="what making the evidence takes")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = []
-        if not self.statement.isprintable():
-            problems.append(Problem(("statement",), "holds a control character; write it as one line of text"))
+        problems += [
+            Problem((key,), "holds a control character; write it as one line of text")
+            for key in ("statement", "published")
+            if not getattr(self, key).isprintable()
+        ]
         if bool(self.metric) == bool(self.outcome):
             problems.append(Problem(("metric",), "give either a metric or an outcome", ("outcome",)))
         if self.metric and self.metric not in REGISTRY:
