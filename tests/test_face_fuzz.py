@@ -137,3 +137,9 @@ def test_every_option_of_scanners_orders_and_deciders_is_drawn():
         drawn = {(name, key) for name, options in (what(draw) for _ in range(6000)) for key in options}
         missing = {(name, key) for name in table for key in of(name)} - drawn
         assert not missing, f"{what.__name__}: {sorted(missing)}"
+
+
+def test_a_clone_that_is_refused_has_cost_nobody_a_page():
+    """A seed that failed: frames were lent against two pages, which the background reclaimer took meanwhile, one of them for
+    a record."""
+    episode.play("lockstep", *episode.drawn("lockstep", 509901, fuzz_face.STEPS))

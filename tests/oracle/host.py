@@ -129,7 +129,7 @@ class Oracle(Faults):
     def vm_bytes(self, pages):
         return pages * 4 + 2 * (pages >> 9) + (pages >> 15) + 64 + 2 * 128 * 6
 
-    def new_vm(self, name, pages, tag_base, first=0, reservation=0, later=0):
+    def new_vm(self, name, pages, tag_base, first=0, reservation=0, later=0, secured=False):
         """`first`: frames that it takes beside its own tables; `later`: more, of its own and for tables of those. Where
         they cannot be had, nobody's pages go."""
         length = self.vm_bytes(pages)
@@ -139,9 +139,9 @@ class Oracle(Faults):
         if first + later > self.config.memory:
             raise Refused
         self.vms[name], vm.reservation = vm, reservation
-        fits = self.could_take(first)
+        fits = self.could_take(first, secured)
         vm.reservation = 0
-        fits = fits and (not later or self.could_take(first + later))
+        fits = fits and (not later or self.could_take(first + later, secured))
         if fits:
             try:
                 vm.fixed = self.take_fixed(length)
@@ -231,7 +231,8 @@ class Oracle(Faults):
     def clone(self, parent, name, tag_base):
         self.promise(parent.pages, parent.reservation, parent.limit)
         first = self.directories.frames_needed(len(parent.directory))
-        vm = self.new_vm(name, parent.pages, tag_base, first, parent.reservation, self.pinned_of(parent))
+        pinned, secured = self.pinned_of(parent), bool(parent.directory)
+        vm = self.new_vm(name, parent.pages, tag_base, first, parent.reservation, pinned, secured)
         vm.reservation, vm.domain = parent.reservation, parent.domain
         self.set_limit(vm, parent.limit)
         self.now = parent.now

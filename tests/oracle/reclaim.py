@@ -43,9 +43,10 @@ class Reclaim(Mapping):
         self.now, self.background = caller, self.now
         return enough
 
-    def could_take(self, frames):
-        """Can so many be had for tables?"""
-        return self.memory.nr_free >= frames + self.min + self.aside() or self.could_free(frames + self.min)
+    def could_take(self, frames, secured=False):
+        """Can so many be had for tables? `secured`: asked for as a fault does, which wakes the background reclaimer."""
+        level = self.min if not secured else max(self.high if self.awake else self.low, self.floor())
+        return self.memory.nr_free >= frames + level + self.aside() or self.could_free(frames + self.min)
 
     def keep_aside(self):
         """What is set aside is there, or can be had."""
@@ -54,7 +55,7 @@ class Reclaim(Mapping):
         return self.could_free(self.min) and self.direct(self.min)
 
     def may_take(self, vm, tables):
-        return self.could_take(tables) and self.secure(vm, 0, tables) == OK
+        return self.could_take(tables, True) and self.secure(vm, 0, tables) == OK
 
     def keep_limits(self):
         """Pages of VMs that were left more than their limit go."""
