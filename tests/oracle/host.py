@@ -251,7 +251,10 @@ class Oracle(Faults):
         parent.revoked |= set(range((parent.pages >> 9) + 1))
         self.spend("clone", self.costs["clone_fixed"] + len(vm.leaves) * self.costs["clone_leaf"])
         self.count["clones"] += 1
-        if not self.copy_pinned(parent, vm):
+        self.foretold = True
+        copied = self.copy_pinned(parent, vm)
+        self.foretold = False
+        if not copied:
             self.destroy(vm)
             raise Refused
         vm.sequence = parent.sequence

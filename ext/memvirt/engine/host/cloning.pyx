@@ -205,7 +205,13 @@ cdef int share(Engine engine, vmid_t parent, vmid_t child) except -1 nogil:
     engine.clock.spend(CPU_CLONE, engine.clock.costs.clone_fixed + leaves * engine.clock.costs.clone_leaf)
     engine.meter.ev.clones += 1
     engine.meter.ev.clone_leaves += leaves
-    return _copy_pinned(engine, parent, child) if engine.mapping.charges.of[parent].pinned else OK
+    if engine.mapping.charges.of[parent].pinned == 0:
+        return OK
+    engine.reclaim.foretold = True              # admission has counted the copies
+    try:
+        return _copy_pinned(engine, parent, child)
+    finally:
+        engine.reclaim.foretold = False
 
 
 cdef uint32_t _directory_pages(Engine engine, vmid_t parent, vmid_t child) noexcept nogil:
