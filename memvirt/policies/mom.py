@@ -5,9 +5,10 @@ The rule (doc/balloon.rules, read 2026): the host is pressed below 20 % free mem
 negative and makes the guest swap. It shrinks by at most 5 % of its size a round. Without pressure a ballooned guest
 grows by 5 %, or at once to 20 % free. A change of at most 0.25 % is not worth it. Inputs are averages of 10 samples.
 
-Two readings of the rule had to be decided. Its later form takes the *smaller* of the guest's minimum and that demand,
-which shrinks busy guests to their minimum whatever they use; memvirt follows the first form, in which the demand is
-the floor, and keeps the reservation as a promise beside it. And samples here are one per decision, every 10 s, not 5 s.
+The rule is published in three forms. The first (aglitke/mom) reckons with a guest's maximum in place of its size. An older
+one of oVirt's takes the smaller of the guest's minimum and its demand, which shrinks busy guests whatever they use; the last
+one takes the larger. memvirt follows the last: the demand is the floor, and the reservation, which every decider keeps, is
+the minimum. Samples here are one per decision, every 10 s, not 5 s.
 
 The rule oscillates around its threshold by design: what it takes at 19.9 % it gives back at 20 %.
 """
