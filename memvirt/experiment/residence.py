@@ -15,6 +15,7 @@ drawn, those of a group whose load changes, and, where a host shares, pages that
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from memvirt.experiment.life_spec import Event, Group, Time
@@ -44,7 +45,7 @@ def problem(scenario: Fleet, percent: int, room: int, shares: bool) -> str:
         told = _told(
             f"each VM of group {group.name} uses",
             scenario.time,
-            lambda epoch_ns, group=group: scenario.loads[group.load].used(_filled(group), epoch_ns),  # type: ignore[misc]
+            partial(scenario.loads[group.load].used, _filled(group)),
             limit,
             f"its limit is {format_pages(limit)}",
         )

@@ -245,9 +245,8 @@ class Reclaim(Mapping):
         if gone:
             return gone
         used_too = self.count["reclaim_spared_reserved"] == spared
-        for vm in sorted(
-            self.vms.values(), key=lambda vm: vm.id
-        ):  # the order may have named those alone that cannot go
+        # the order may have named those alone that cannot go
+        for vm in sorted(self.vms.values(), key=lambda vm: vm.id):
             gone += self.shrink_vm(vm, want - gone, 0, vm.reservation, used_too) if gone < want else 0
         return gone
 

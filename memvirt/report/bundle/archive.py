@@ -81,7 +81,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 _write(archive, packed, entry, folder / PurePosixPath(entry.filename))
     except OSError as error:
         raise BundleError(f"{archive}: cannot be read: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"{archive}: damaged, or no zip archive ({error}); fetch it again") from None

@@ -54,7 +54,7 @@ cdef class Reclaim(Actor):
     # True if `frames` frames are free, or would be once every page has gone that may go.
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil
     cdef bint could_take(self, uint32_t frames, bint secured) noexcept nogil
-    cdef uint32_t high_level(self) noexcept nogil
+    cdef uint32_t _sleep_level(self) noexcept nogil
     cdef int make_room(self, uint64_t frames, int64_t now) except -1
     cdef int keep_aside(self) except -1 nogil
     cdef int keep_limits(self) except -1 nogil

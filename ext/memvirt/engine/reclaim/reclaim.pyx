@@ -189,13 +189,13 @@ cdef class Reclaim(Actor):
         """True if `frames` frames could be had for tables: all of them of fixed size, down to the min watermark; or some by
         `secure`, which leaves the floor's, and that may rise while pages go. It wakes the background reclaimer, too, whose
         pages take records, while frames that were lent against them fall due: so if it works, or will, all is foretold."""
-        cdef uint32_t level = self.high_level() if secured else self.frames.min_pages
+        cdef uint32_t level = self._sleep_level() if secured else self.frames.min_pages
         cdef uint64_t then = <uint64_t>frames + (self.highest_floor(False) if secured else self.frames.min_pages)
         return (self.frames.buddy.nr_free >= <uint64_t>frames + level + self.charges.aside(NONE16)
                 or self.could_free(then, NONE16))
 
-    cdef uint32_t high_level(self) noexcept nogil:
-        """Free frames, beside what is set aside, from which on nothing goes in the background."""
+    cdef uint32_t _sleep_level(self) noexcept nogil:
+        """Free frames, beside what is set aside, from which on the background reclaimer sleeps."""
         return max(self.frames.high_pages if self.awake or self.shrinker.awake else self.frames.low_pages, self._floor())
 
     cdef bint could_free(self, uint64_t frames, vmid_t but) noexcept nogil:
