@@ -231,3 +231,16 @@ def test_the_preset_is_linux_and_a_delay_is_a_time():
     for delay in ("often", 0):
         with pytest.raises(ConfigError, match="report_delay"):
             host_of().create_vm("a", "1MiB", guest={"report_order": 0, "report_delay": delay})
+
+
+def test_a_guest_that_waits_for_memory_is_not_woken_by_what_it_reports_itself():
+    """Its fault takes a free page of its own, finds no frame for it, and gives it back: free anew, it is named to the host,
+    which holds nothing there. 10,000 sleeps were as many looks at every page."""
+    host = host_of(memory="8MiB", on_exhausted="wait")
+    vm = guest_of(host, "16MiB", report_order=0, report_delay="1ms")
+    full = host.run({vm: [(np.arange(4000, dtype=np.uint32), np.full(4000, WRITE, np.uint8))]})[vm]
+    assert full.reason == "no_frame" and host.counters()["waits"] == 10_000
+    counted = vm.counters()
+    assert counted["report_messages"] > 0 and counted["report_freed"] == 0
+    assert counted["guest_faults_failed"] < 100
+    host.check()

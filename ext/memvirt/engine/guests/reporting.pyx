@@ -17,7 +17,7 @@ frame to, or that is pinned, brings none.
 
 from ..agenda cimport FOREVER
 from ..simtime cimport Actor, Clock
-from ..types cimport OK
+from ..types cimport OK, uint64_t
 from .balloon cimport Balloon
 from .balloon_driver cimport MESSAGE_BLOCKS, may_report, report, unreported
 from .guest cimport Guest
@@ -67,7 +67,7 @@ cdef class Reporting(Actor):
         return self.due_ns[self._first()]
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
-        """The pass that is due; blocks named."""
+        """The pass that is due; pages that the host held and holds no more: to name others changes nothing."""
         cdef uint32_t vm = self._first()
         if self.due_ns[vm] == FOREVER:
             return 0
@@ -77,7 +77,8 @@ cdef class Reporting(Actor):
         return self._pass(vm, (<Balloon>self.worker[vm]).guest)
 
     cdef uint32_t _pass(self, uint32_t vm, Guest guest) except? 0xFFFFFFFF nogil:
-        cdef uint32_t blocks = unreported(guest), done = 0
+        cdef uint32_t blocks = unreported(guest)
+        cdef uint64_t before = guest.count.report_freed
         cdef uint32_t messages = 1 + (blocks + guest.memory.nr_reported + FREE_PER_MESSAGE - 1) / FREE_PER_MESSAGE
         if guest.installs:                  # the host reads all of the table at once
             messages = 1 + blocks / MESSAGE_BLOCKS
@@ -86,7 +87,6 @@ cdef class Reporting(Actor):
             if report(guest, MESSAGE_BLOCKS, &blocks) != OK:        # it tries again, but not at once
                 self.clock.wait_until(self.clock.now + self.clock.costs.wait_quantum)
                 break
-            done += blocks
         if not self.clock.interrupt.caught:
             self._plan(vm, guest, self.clock.now)
-        return done
+        return guest.count.report_freed - before
