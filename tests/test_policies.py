@@ -160,6 +160,30 @@ def test_mom_vectors(host_free, size, guest_free, balloon):
     assert targets.balloon_pages == ({} if balloon is None else {"a": balloon})
 
 
+@pytest.mark.parametrize(
+    ("host_free", "size", "guest_free", "balloon"),
+    [
+        (100, 1000, 500, 50),  # 10 % free: used 500 + 10 % of 1000, but at most 5 % down
+        (100, 1000, 120, 20),  # used 880 + 100
+        (100, 800, 500, 240),  # the balloon's 200 count as used, 500 + 100: 5 % of 800 down
+        (100, 700, 250, 150),  # 750 + 100: up to 850, pressed as the host is
+        (100, 700, 50, None),  # 950 + 100 is beyond the maximum: nothing is set
+        (30, 500, 100, 120),  # 3 %, critical: 900 - 2 % of 1000
+        (500, 500, 250, 50),  # no pressure: 750 + 20 % of 1000
+        (500, 500, 800, 475),  # 200 + 200 is less than 5 % up
+        (500, 500, 100, 0),  # never beyond what is configured
+        (500, 1000, 100, None),  # nothing is ballooned
+    ],
+)
+def test_the_first_form_of_mom_reckons_with_the_maximum(host_free, size, guest_free, balloon):
+    """Hand-computed from aglitke/mom doc/balloon.rules, commit 2d66816: shrink_guest and grow_guest."""
+    vm = VmView(
+        name="a", configured_pages=1000, held_pages=size, balloon_pages=1000 - size, guest_free_pages=guest_free
+    )
+    targets = decide("mom", snapshot(host_free, vm, total=1000), of_maximum=True)
+    assert targets.balloon_pages == ({} if balloon is None else {"a": balloon})
+
+
 def test_mom_averages_ten_samples():
     vm = VmView(name="a", configured_pages=1000, held_pages=1000, guest_free_pages=500)
     memo = {}
