@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,7 +17,7 @@ from helpers.cluster import Cluster, Direct, kill, stalling, until
 from helpers.suites import scenario, suite
 from memvirt.errors import ConfigError, ExecutorLost, WorkerDied
 from memvirt.experiment import elsewhere, executors, plan, pool
-from memvirt.experiment.cell import prepare
+from memvirt.experiment.cell import blank, prepare, run_cell
 from memvirt.experiment.elsewhere import MOST_IN_VAIN, TRIES, Elsewhere, routes, terms_of
 from memvirt.experiment.loop import manifest, run_plan, run_plan_beside
 from memvirt.inputs import keep, synthetic
@@ -394,3 +395,25 @@ def test_a_baseline_whose_worker_died_fails_what_is_held_against_it(corpus, tiny
     assert len(steps) == tiny.count() and steps[-1].done == tiny.count()
     assert {step.record.status for step in steps} == {"failed"}
     assert "not run: zipf-150--baseline--s1--baseline has failed" in {step.record.reason for step in steps}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_baseline_that_failed_fails_what_is_held_against_it(corpus, tiny, tmp_path, beside):
+    """Not for good: --resume runs them all, and every column has its slowdown."""
+    context = prepare(corpus)
+
+    def measured(run, cell, baseline):
+        return (
+            replace(blank(run, cell), reason="MemoryError: no") if cell.is_baseline else run_cell(run, cell, baseline)
+        )
+
+    with Results(tmp_path / "out", manifest(tiny, context)) as results:
+        if beside:
+            steps = list(run_plan_beside(tiny, context, results, Direct(partial(measured, context))))
+        else:
+            steps = list(run_plan(tiny, context, results, measure=measured))
+    assert {step.record.status for step in steps} == {"failed"} and len(steps) == tiny.count()
+    with Results(tmp_path / "out", manifest(tiny, context), resume=True) as results:
+        steps = list(run_plan(tiny, context, results))
+    columns = [step.record for step in steps if step.record.role == "column"]
+    assert columns and all(record.derived["slowdown"] for record in columns)

@@ -19,6 +19,7 @@ from memvirt.errors import ConfigError
 from memvirt.experiment import plan, pool
 from memvirt.experiment.cell import prepare, run_cell
 from memvirt.experiment.loop import manifest, run_plan, run_plan_beside
+from memvirt.experiment.prediction import need
 from memvirt.inputs import synthetic
 from memvirt.inputs.store import save
 from memvirt.results.record import comparable
@@ -208,7 +209,7 @@ def test_no_number_of_jobs(tiny, words):
 
 def test_auto_is_bounded_by_cores_and_memory(tiny, monkeypatch):
     cells = list(tiny.in_order())
-    each = max(cell.bytes_needed() for cell in cells) + pool.WORKER_BYTES
+    each = max(need(cell).memory_bytes for cell in cells)
     monkeypatch.setattr(pool, "cores", lambda: 6)
     for room, expected in ((each * 100, 6), (each * 2 + 1, 2), (each, 1), (0, 1)):
         monkeypatch.setattr(pool, "memory_limit", lambda room=room: room)

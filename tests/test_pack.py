@@ -68,6 +68,18 @@ def test_a_run_goes_on_in_the_form_that_it_has(tmp_path):
     assert load(tmp_path / "a") == RECORDS and not (tmp_path / "a" / "cells").exists()
 
 
+def test_what_a_search_asks_next_leaves_what_it_found(tmp_path):
+    """run.json is written anew before every round of a search: in a pack that took the records with it."""
+    packed(tmp_path / "a", RECORDS[:4])
+    with resume(tmp_path / "a") as results:
+        results.extend(manifest(title="more"))
+        assert results.kept() == sorted(record.cell for record in RECORDS[:4])
+        results.write(RECORDS[4])
+        assert results.finished(RECORDS[0].cell, RECORDS[0].config_sha256) == RECORDS[0]
+    assert read_manifest(tmp_path / "a").title == "more"
+    assert [record.cell for record in load(tmp_path / "a")] == [record.cell for record in RECORDS[:5]]
+
+
 def test_of_two_records_of_a_cell_the_later_counts(tmp_path):
     failed = dataclasses.replace(RECORDS[0], status="failed", reason="its worker was killed")
     packed(tmp_path / "a", [failed, *RECORDS])

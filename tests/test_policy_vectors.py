@@ -332,6 +332,15 @@ def test_damon_s_quota_of_time_follows_the_speed_seen(taken, took_ns, pages):
     assert damon(3000, old, reclaimed_pages=taken, reclaim_ns=took_ns).reclaim_pages == {"a": pages}
 
 
+def test_damon_s_tuned_quota_grows_to_a_bound_while_nobody_stalls():
+    """It doubles each second: after fifty it was more than a memo holds, and the cell ended."""
+    old, memo = aged(s120=900), {"damon": (1, 0, 0)}
+    for _ in range(70):
+        targets = damon(3000, old, memo=memo, stall_target_us=1000)
+        memo = targets.memo
+    assert memo["damon"][2] == 2**63 - 1 and targets.reclaim_pages == {"a": 900}
+
+
 @pytest.mark.parametrize(
     ("last", "stall_us", "tuned"),
     [

@@ -10,8 +10,9 @@ import pytest
 from memvirt import environment
 from memvirt.cli.compare import share
 from memvirt.errors import ConfigError
-from memvirt.experiment import plan, prediction
+from memvirt.experiment import plan, pool, prediction
 from memvirt.experiment.overrides import sort_out
+from memvirt.experiment.prediction import need
 from memvirt.experiment.preflight import shortages
 from memvirt.results import run_folder
 from memvirt.settings.config import HostConfig
@@ -253,6 +254,19 @@ def test_a_baseline_that_is_too_large_asks_for_a_smaller_fleet(monkeypatch):
     monkeypatch.setattr("memvirt.experiment.preflight.memory_problem", lambda needed: "needs more")
     (said,) = shortages(cells)
     assert "baseline" in said and "smaller fleet" in said and "--set memory" not in said
+
+
+def test_cells_beside_each_other_have_to_fit_together(monkeypatch):
+    """Fingerprint hosts take no memory for pages, and much for what is known of them: a host of 32 GiB takes gigabytes."""
+    cells = list(plan.make("day", "full", only=["swap"]).in_order())
+    each = max(need(cell).memory_bytes for cell in cells)
+    assert each > 4 << 30
+    monkeypatch.setattr(environment, "meminfo", lambda root: {"MemAvailable": 2 * each})
+    monkeypatch.setattr(pool, "memory_limit", lambda: 2 * each)
+    monkeypatch.setattr(pool, "cores", lambda: 16)
+    assert pool.auto_jobs(cells) == 2 and shortages(cells, 2) == []
+    (said,) = shortages(cells, 3)
+    assert "3 cells at a time" in said and "fewer --jobs, or auto" in said
 
 
 def test_disk_is_that_of_the_folder_of_swap_files(tmp_path, monkeypatch):

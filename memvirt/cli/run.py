@@ -231,7 +231,7 @@ def _ready(plan: "Plan", out: Path | None, resume: bool, at: Where, capture: boo
     from memvirt.experiment.preflight import shortages
     from memvirt.results.run_folder import examine, latest_folder, next_folder
 
-    problems = [] if at.executor else shortages(list(plan.in_order()))
+    problems = [] if at.executor else shortages(list(plan.in_order()), at.jobs)
     folder, run = out or BASE, None
     try:
         if at.executor:

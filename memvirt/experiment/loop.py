@@ -78,8 +78,11 @@ def _each(
         record = results.finished(cell.name, cell.sha256())
         resumed = record is not None
         if record is None:
-            began = clock()
-            record = measure(run, cell, _baseline(plan, cell, baselines))
+            began, baseline = clock(), _baseline(plan, cell, baselines)
+            if baseline is not None and baseline.status == "failed":
+                record = _not_run(run, cell, baseline.cell)
+            else:
+                record = measure(run, cell, baseline)
             interrupts.check()  # before what it may have spoiled is kept
             forecast.note(index, (clock() - began) / 1e9)
             results.write(record)
@@ -127,9 +130,8 @@ def run_plan_beside(
         for future in sorted(ended, key=lambda future: (_is_lost(future), order[running[future].name])):
             cell = running.pop(future)
             closed = [(cell, without_wall(_outcome(run, cell, future)))]
-            if _died(future):  # what is held against it would have nothing to be held against, now and when resumed
-                reason = f"not run: {cell.name} has failed"
-                closed += [(each, replace(blank(run, each), reason=reason)) for each in waiting.behind(cell)]
+            if closed[0][1].status == "failed":
+                closed += [(each, _not_run(run, each, cell.name)) for each in waiting.behind(cell)]
             interrupts.check()
             for each, record in closed:
                 results.write(record)
@@ -197,8 +199,9 @@ def _is_lost(future: Future[Record]) -> bool:
     return isinstance(future.exception(), ExecutorLost)
 
 
-def _died(future: Future[Record]) -> bool:
-    return isinstance(future.exception(), WorkerDied)
+def _not_run(run: RunContext, cell: Cell, baseline: str) -> Record:
+    """What is held against a baseline that has failed would have nothing to be held against, now and when resumed."""
+    return replace(blank(run, cell), reason=f"not run: {baseline} has failed")
 
 
 def _outcome(run: RunContext, cell: Cell, future: Future[Record]) -> Record:

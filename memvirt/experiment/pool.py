@@ -31,11 +31,11 @@ from memvirt.errors import WorkerDied
 from memvirt.experiment.backend import MakeHost
 from memvirt.experiment.cell import RunContext, run_cell
 from memvirt.experiment.plan import Cell
+from memvirt.experiment.prediction import need
 from memvirt.inputs import cache_folder, keep, load
 from memvirt.results.record import Record
 
 T = TypeVar("T")
-WORKER_BYTES = 192 << 20  # of a worker beside its host: Python, NumPy, what the fleet's streams and shadows take
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 WALL = ("wall_ns", "accesses_per_s", "wall_samples")  # in a record's `measured`
 
@@ -62,7 +62,7 @@ def shared(run: RunContext) -> Shared:
 
 def auto_jobs(cells: Sequence[Cell]) -> int:
     """How many cells may run at once: the cores of this process, as far as its memory goes for the largest cells."""
-    largest = sorted((cell.bytes_needed() + WORKER_BYTES for cell in cells), reverse=True)
+    largest = sorted((need(cell).memory_bytes for cell in cells), reverse=True)
     spare, jobs = memory_limit(), 0
     for needed in largest[: max(1, min(cores(), len(cells)))]:
         spare -= needed

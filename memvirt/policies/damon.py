@@ -20,6 +20,7 @@ _MEMO = "damon"
 _GOAL = 10_000  # of a score, and the quota's parts of a byte
 _UNSEEN_PAGES_PER_MS = 1024  # damos_set_effective_quota: PAGE_SIZE * 1024 bytes a ms
 _MS = 1_000_000
+_MOST = (1 << 63) - 1  # of the tuned quota: what a memo holds; the kernel's stops at ULONG_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class DamonReclaim:
         if score >= 2 * _GOAL:
             return _GOAL
         change = last * abs(score - _GOAL) // _GOAL
-        return max(last - change, _GOAL) if score > _GOAL else last + change
+        return max(last - change, _GOAL) if score > _GOAL else min(last + change, _MOST)
 
     def _quota(self, snapshot: Snapshot, tuned: int) -> int:
         """Pages that may go now."""

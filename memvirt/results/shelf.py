@@ -117,7 +117,12 @@ class Pack:
 
     def begin(self, manifest: str) -> None:
         line = json.dumps(json.loads(manifest), ensure_ascii=False) + "\n"
-        write_atomically(self.path, _member(MANIFEST, line.encode()))
+        kept = b""
+        if os.path.exists(self.path):
+            self._look()
+            kept = b"".join(member for name, member in self._texts.items() if name != MANIFEST)
+        write_atomically(self.path, _member(MANIFEST, line.encode()) + kept)
+        self._known_size = -1
 
     def mend(self) -> None:
         data = self.path.read_bytes()
