@@ -48,7 +48,7 @@ engine:
 -: environment versions
 inputs: bits files heap corpus masim measure synthetic fingerprints model similarity store summary fit
 inputs.sources: runs files process dumps named
-inputs: capture written
+inputs: capture written varied
 inputs.traces: requests source trace registry text writer exporter importer
 inputs.traces.formats:
 inputs.traces.capture: kernel process inject faults lackey writes pageout

@@ -12,7 +12,9 @@ from memvirt.experiment import plan
 from memvirt.experiment.filling import WITHIN, Filling
 from memvirt.experiment.life import LivingFleet
 from memvirt.experiment.life_spec import Group, Lifetime
+from memvirt.experiment.scenario import Tier
 from memvirt.experiment.working import SLICES
+from memvirt.settings.config import HostConfig
 from memvirt.settings.vm_config import GuestOptions
 from memvirt.workloads import DISCARD, FILL, READ, WRITE, Space, Stream
 from memvirt.workloads.load import Load
@@ -24,8 +26,9 @@ BUSY = {"busy_percent": 30, "parts": [{"percent": 50, "every": "2s"}, {"percent"
 def fleet(changes=lambda scenario: None, percent=100, seed=1, memory="512MiB"):
     """A fleet on a host with room for all of it, and the host."""
     spec = suite(lambda table: changes(table["scenarios"][0])).scenarios[0]
-    host = memvirt.Host(memory=memory, content="fingerprint", corpus=CORPUS, harvest_interval="10s")
-    return LivingFleet(host, spec, CORPUS, seed, overcommit_percent=percent, guest=None), host
+    corpus = spec.filled_from(CORPUS)
+    host = memvirt.Host(memory=memory, content="fingerprint", corpus=corpus, harvest_interval="10s")
+    return LivingFleet(host, spec, corpus, seed, overcommit_percent=percent, guest=None), host
 
 
 def given(life, batches=60):
@@ -123,7 +126,8 @@ def test_a_restart_keeps_load_patches_and_limit_and_who_comes_later_has_them_too
     for second in range(1, 8):
         made.move_to(second * S, (second + 1) * S)
     assert made.lives["web-0"] is not before
-    filling = Filling(group(), CORPUS)
+    corpus = made._spec.filled_from(CORPUS)
+    filling = Filling(group(), corpus, made._spec.rounds_of(made._spec.groups[0], corpus))
     assert not np.array_equal(filling.image_of(0), filling.image_of(1))
     for name in ("web-0", "web-1"):
         life = made.lives[name]
@@ -381,3 +385,86 @@ def test_files_beyond_memory_make_a_guest_drop_and_read_again(tmp_path):
     with pytest.raises(ConfigError) as caught:
         run(tmp_path, filed.replace('preset = "balloon"', 'preset = "swap"'))
     assert "group web has files, which a guest reads, and VMs of swap have none" in str(caught.value)
+
+
+def test_an_image_larger_than_its_classes_is_the_same_in_all_vms_and_repeats_in_none():
+    """Of the corpus's 1,024 pages some 300 are of an image's classes: it goes on with variants, and a patch with others."""
+
+    def imaged(scenario):
+        scenario["groups"] = [
+            scenario["groups"][0] | {"memory": "8MiB", "content": {"image_percent": 50}},
+            scenario["groups"][1] | {"memory": "4MiB", "content": {"image_percent": 50}},
+        ]
+        scenario["events"] = [{"at": "2s", "what": "rewrite-image", "group": "web"}]
+
+    made, _ = fleet(imaged)
+    spec = made._spec
+    corpus = spec.filled_from(CORPUS)
+    large, small = (Filling(group, corpus, spec.rounds_of(group, corpus)) for group in spec.groups)
+    classes = sum(len(CORPUS.sources([name])) for name in large.group.content.image)
+    assert large.image > 2 * classes
+    before, after = large.image_of(0), large.image_of(1)
+    repeated = CORPUS.canonical[CORPUS.sources(large.group.content.image)]
+    values, counts = np.unique(repeated, return_counts=True)
+    most = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    for image in (before, after):
+        pages, times = np.unique(corpus.canonical[image], return_counts=True)
+        often = {page: count for page, count in zip(pages.tolist(), times.tolist(), strict=True) if page}
+        assert max(often.values()) <= max(count for page, count in most.items() if page)
+    assert set(before.tolist()) & set(after.tolist()) <= {0}, "a patch holds nothing that was there before, but zeros"
+    assert np.array_equal(small.image_of(0), before[: small.image])
+    assert np.array_equal(small.image_of(1), after[: small.image])
+
+
+def test_a_tier_that_lasts_a_fifth_as_long_has_the_same_story():
+    """Who comes, goes and what happens is five times as soon, and half the memory is filled in the same time."""
+
+    def eventful(scenario):
+        first = scenario["groups"][0]
+        scenario["groups"][0] = first | {"boot": {"at": "5s", "every": "1s", "per_second": "2MiB"}, "stay": "10s"}
+        scenario["events"] = [{"at": "20s", "what": "rewrite-image", "group": "web", "spread": "4s"}]
+        scenario["loads"]["busy"]["grow"] = {"per_second": "512KiB"}
+
+    spec = suite(lambda table: eventful(table["scenarios"][0])).scenarios[0]
+    less = spec.scaled(Tier(memory_percent=50, accesses_percent=20))
+    (one, *_), (other, *_) = spec.groups, less.groups
+    assert (other.boot.at, other.boot.every, other.stay) == (S, S // 5, 2 * S)
+    assert 2 * other.boot.per_second == one.boot.per_second and 2 * other.memory == one.memory
+    assert less.loads["busy"].grow.per_second * 2 == spec.loads["busy"].grow.per_second
+    assert (less.events[0].at, less.events[0].spread) == (4 * S, 4 * S // 5)
+
+
+def test_a_vm_that_would_come_after_the_end_is_refused():
+    def late(scenario):
+        scenario["groups"][0]["boot"] = {"every": "10s"}
+
+    spec = suite(lambda table: late(table["scenarios"][0])).scenarios[0]
+    with pytest.raises(ConfigError, match=r"at 200 % VM web-5 would come at 50s, and the scenario ends at 25s"):
+        spec.host(200, HostConfig(memory="512MiB", harvest_interval="10s"))
+
+
+def test_parts_are_what_they_say_in_small_vms_and_a_vm_without_touches_computes():
+    load = Load.model_validate(
+        {"busy_percent": 30, "parts": [{"percent": 1, "every": "1s"}, {"percent": 99, "every": "12h"}]}
+    )
+    touches = Touches(load, Space(3000), Stream(1, 0, "load"), S)
+    assert len(touches.between(0, S)[0]) == pytest.approx(30, abs=15)
+    idle = Load.model_validate({"busy_percent": 30, "parts": [{"percent": 100, "every": "12h"}]})
+    touches = Touches(idle, Space(3000), Stream(1, 0, "load"), S)
+    batches = [touches.batch(second * S, (second + 1) * S, second * S) for second in range(60)]
+    worked = sum(len(batch.pages) * batch.work_ns for batch in batches)
+    assert worked == 60 * S * 30 // 100
+
+
+def test_seeds_write_to_pages_of_their_own():
+    load = Load.model_validate({"busy_percent": 30, "write_percent": 20, "parts": [{"percent": 100, "every": "1s"}]})
+    written = []
+    for seed in (1, 2):
+        pages, ops = Touches(load, Space(20_000), Stream(seed, 0, "load"), S).between(0, S)
+        found = np.zeros(20_000, bool)
+        found[pages[ops == 1]] = True
+        written.append(found)
+    assert written[0].mean() == pytest.approx(0.2, abs=0.01)
+    for shift in range(-3, 4):
+        both = (written[0] & np.roll(written[1], shift)).mean()
+        assert both == pytest.approx(0.04, abs=0.008), "as of two draws"

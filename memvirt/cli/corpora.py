@@ -12,7 +12,7 @@ from memvirt.names import CODECS
 if TYPE_CHECKING:
     from memvirt.inputs import ClassTable, Corpus, Fingerprints
 
-SYNTHETIC_PAGES = 8192  # 32 MiB: every class is longer than what a VM of the suites takes from it
+SYNTHETIC_PAGES = 8192  # 32 MiB
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
 Note = Annotated[
     str, typer.Option(help="What the pages are of. It is published with them, and nothing else about their source is.")

@@ -115,6 +115,7 @@ def _alone(run: RunContext, cell: Cell, record: Record, baseline: Record | None)
 def _over_time(run: RunContext, cell: Cell, record: Record, baseline: Record | None) -> Record:
     """Run a cell whose scenario is a fleet that lives."""
     spec = cast(Living, cell.spec)
+    run = replace(run, corpus=spec.filled_from(run.corpus))
     host = run.make_host(cell.host, corpus=run.corpus, swap_direct=False)
     try:
         guest, rows = cell.guest, MOST_ROWS if cell.tier == "full" else FEW_ROWS

@@ -3,8 +3,9 @@
     page 0                                        touched                       memory                 memory + files
     | image | zeros | within | own                | own, once the VM grows ...  | files of its guest    |
 
-    image     the same in every VM of the same image classes, read-only; each patch puts another page of the corpus in
-              every place
+    image     the same in every VM of the same image classes, read-only. Where it has more pages than those classes have,
+              it goes on with the next round of them (memvirt.inputs.varied); each patch puts a page in every place that
+              no place has held before
     zeros     pages of zeros
     within    a few contents of the VM, each in many of its pages and in no other VM's, as far as the corpus has enough
     own       filled from the private classes and then written to, so that no two are equal
@@ -34,12 +35,14 @@ WITHIN = 8  # contents of a VM that occur many times within it
 class Filling:
     """Of the VMs of one group. Pages are counted, and begin, as the head of this module says."""
 
-    def __init__(self, group: Group, corpus: ClassTable) -> None:
+    def __init__(self, group: Group, corpus: ClassTable, rounds: int = 1) -> None:
+        """`rounds` of its image classes make the largest image of them there is."""
         self.group = group
+        self._variant, self._rounds = corpus.variant, rounds
         content = group.content
         self.memory = group.memory
         self.touched = max(1, group.memory * group.touched_percent // 100)
-        self.image = self.touched * content.image_percent // 100
+        self.image = group.image_pages
         self.zero = self.touched * content.zero_percent // 100
         self.within = self.touched * content.within_percent // 100
         self._image = blend([corpus.canonical[corpus.sources([name])] for name in content.image])
@@ -57,7 +60,8 @@ class Filling:
 
     def image_of(self, version: int) -> Pages:
         """The image after so many patches."""
-        return self._image[(np.arange(self.image) + version) % len(self._image)].astype(np.uint32)
+        around, places = np.divmod(np.arange(self.image), len(self._image))
+        return self._variant(self._image[places].astype(np.uint32), around + version * self._rounds)
 
     def own(self, number: int, pages: NDArray[np.int64]) -> Pages:
         """The corpus pages that the VM's own ones are filled from."""
@@ -66,7 +70,8 @@ class Filling:
 
     def files(self, pages: Pages) -> Pages:
         """The corpus pages that those of its files hold, counted from the first."""
-        return self._files[pages % len(self._files)].astype(np.uint32)
+        around, places = np.divmod(pages.astype(np.int64), len(self._files))
+        return self._variant(self._files[places].astype(np.uint32), around)
 
     def booting(self, number: int, version: int, begins_ns: int) -> Iterator[Batch]:
         """The boot in time: all at once from `begins_ns` on, or at the group's rate. A VM that waited for memory fills

@@ -107,7 +107,11 @@ class LivingFleet(Generic[AnyVm]):
         self._seed = seed
         self._guest = guest
         self._members = {
-            group.name: _Members(group, Filling(group, corpus), self._standing(group, overcommit_percent))
+            group.name: _Members(
+                group,
+                Filling(group, corpus, spec.rounds_of(group, corpus)),
+                self._standing(group, overcommit_percent),
+            )
             for group in spec.groups
         }
         self._to_come = self._comings()

@@ -19,8 +19,8 @@ from memvirt.experiment.driver import Driver, Gathered
 from memvirt.experiment.expected import BatchLike, Shadow
 from memvirt.experiment.life import Life, LivingFleet, Stretch
 from memvirt.experiment.service import Service
-from memvirt.results.derived import COLD_NS, summed
-from memvirt.results.record import Histogram
+from memvirt.results.derived import COLD_NS, WINDOW_QUANTILES, summed
+from memvirt.results.record import Histogram, percentile
 from memvirt.workloads.load import SECOND_NS
 
 PER_MILLE = 1000
@@ -38,6 +38,7 @@ class LifePhase(Generic[AnyVm]):
         self.service = Service()  # of groups with an objective
         self.windows: dict[str, dict[int, int]] = {}  # level -> slowdown in thousandths -> VM-windows
         self.requests: dict[str, dict[int, int]] = {}  # level -> ns from when one was due until it was done -> requests
+        self._of_vm: dict[str, dict[int, int]] = {}  # VM -> slowdown in thousandths -> windows
         self._asked: dict[AnyVm, dict[int, int]] = {}  # the requests of a VM that have been noted
 
     def note(self, life: Life[AnyVm], accesses: int, took_ns: int, worked_ns: int, stalled_ns: int) -> None:
@@ -51,9 +52,19 @@ class LifePhase(Generic[AnyVm]):
         if worked_ns + stalled_ns:
             slowdown = PER_MILLE * (worked_ns + stalled_ns) // worked_ns if worked_ns else MOST_PER_MILLE
             slowdown = min(slowdown, MOST_PER_MILLE)
-            of_level = self.windows.setdefault(life.group.level, {})
-            _add(of_level, slowdown, 1)
+            _add(self.windows.setdefault(life.group.level, {}), slowdown, 1)
+            _add(self._of_vm.setdefault(life.vm.name, {}), slowdown, 1)
         self.service.note(life.group, life.vm.name, life.vm.held_pages, slowdown, stalled_ns)
+
+    def end(self) -> None:
+        """No more windows: how slow each VM was in its own, in thousandths of a window's work. One that was idle all the
+        time has none."""
+        for vm, counts in self._of_vm.items():
+            windows = sorted(counts.items())
+            for name, per_mille in WINDOW_QUANTILES:
+                value = percentile(windows, per_mille)
+                assert value is not None
+                self.gathered.vms[vm][f"slowdown_{name}_milli"] = value
 
     def note_requests(self, lives: Mapping[str, Life[AnyVm]]) -> None:
         """The requests that were done since the last time."""
@@ -94,6 +105,7 @@ class LivingDriver(Driver[AnyVm]):
         if noted.measured:
             self._sample(noted.gathered)
             self._note_backlog(noted.gathered)
+            noted.end()
             self.windows, self.requests, self.service = noted.windows, noted.requests, noted.service
             self.cold = self._host.cold_pages(COLD_NS)
         self.sampler.end(stretch.name)

@@ -6,7 +6,8 @@
     [[scenarios.events]]        what happens to a group at a time
 
 Times are simulated time from the beginning of the scenario, settling included. They never scale with memory: a host of
-half the size still collects accessed marks every 30 s.
+half the size still collects accessed marks every 30 s. What is filled or given up in a second does: half a host is filled in
+the same time. A tier that lasts a fifth as long has the same story: who comes, goes and what happens is five times as soon.
 """
 
 from __future__ import annotations
@@ -79,6 +80,13 @@ class BootTimes(Model):
     at: Nanoseconds = Field(default=0, description="the first")
     every: Nanoseconds = Field(default=0, description="each one after the one before")
     per_second: Pages | None = Field(default=None, description="memory that a VM fills in a second; else at once")
+
+    def scaled(self, memory_percent: int, time_percent: int) -> BootTimes:
+        """Of VMs of another size, in a scenario of another length."""
+        rate = self.per_second
+        filled = None if rate is None else max(1, rate * memory_percent // 100)
+        times = {name: getattr(self, name) * time_percent // 100 for name in ("at", "every")}
+        return self.model_copy(update={**times, "per_second": filled})
 
 
 class GroupContent(Model):
@@ -173,16 +181,30 @@ class Group(Model):
     def vm_name(self, number: int) -> str:
         return f"{self.name}-{number}"
 
+    @property
+    def image_pages(self) -> int:
+        """Of each VM's image."""
+        return max(1, self.memory * self.touched_percent // 100) * self.content.image_percent // 100
+
     def limit(self, percent: int | None) -> PageCount | None:
         """A limit of so many per cent of its size, pages; None: none."""
         return None if percent is None else PageCount(max(1, self.memory * percent // 100))
 
-    def scaled(self, percent: int) -> Group:
-        """VMs, and files, of so many per cent of the size."""
-        files = self.files
+    def scaled(self, percent: int, time_percent: int) -> Group:
+        """VMs, and files, of so many per cent of the size, that come, and go, in a scenario so many per cent as long."""
+        files, stay, lifetime = self.files, self.stay, self.lifetime
         if files is not None:
             files = files.model_copy(update={"size": max(1, files.size * percent // 100)})
-        return self.model_copy(update={"memory": max(LEAST_PAGES, self.memory * percent // 100), "files": files})
+        if lifetime is not None:
+            lifetime = lifetime.model_copy(update={"mean": max(1, lifetime.mean * time_percent // 100)})
+        changed = {
+            "memory": max(LEAST_PAGES, self.memory * percent // 100),
+            "files": files,
+            "boot": self.boot.scaled(percent, time_percent),
+            "stay": None if stay is None else max(1, stay * time_percent // 100),
+            "lifetime": lifetime,
+        }
+        return self.model_copy(update=changed)
 
     def vm(
         self,
@@ -238,6 +260,10 @@ class Event(Model):
         if problems:
             raise Conflicts(problems)
         return self
+
+    def scaled(self, percent: int) -> Event:
+        """In a scenario so many per cent as long."""
+        return self.model_copy(update={name: getattr(self, name) * percent // 100 for name in ("at", "spread")})
 
     def happens(self, vms: int) -> Iterator[tuple[int, int]]:
         """(number of a VM, when) for every VM of the group that it happens to."""

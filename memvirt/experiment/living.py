@@ -12,6 +12,8 @@ from memvirt.experiment import residence
 from memvirt.experiment.fleet_spec import Named
 from memvirt.experiment.life_spec import HARVEST_EPOCHS, Event, Group, Time, disagreements
 from memvirt.experiment.scenario import Scale, Tier
+from memvirt.inputs import ClassTable
+from memvirt.inputs.varied import varied
 from memvirt.policies.base import OLDEST
 from memvirt.results.record import Kind, ratio_text
 from memvirt.settings.config import HostConfig
@@ -67,8 +69,14 @@ class Living(Named):
 
     def scaled(self, tier: Tier) -> Living:
         """The scenario with a tier's memory and durations."""
-        groups = [group.scaled(tier.memory_percent) for group in self.groups]
-        return self.model_copy(update={"groups": groups, "time": self.time.scaled(tier.accesses_percent)})
+        memory, time = tier.memory_percent, tier.accesses_percent
+        changed = {
+            "time": self.time.scaled(time),
+            "loads": {name: load.scaled(memory) for name, load in self.loads.items()},
+            "groups": [group.scaled(memory, time) for group in self.groups],
+            "events": [event.scaled(time) for event in self.events],
+        }
+        return self.model_copy(update=changed)
 
     def promising(self, promised: Mapping[str, tuple[int, ...]]) -> Living:
         """The scenario itself: its groups say what they are promised."""
@@ -117,6 +125,33 @@ class Living(Named):
         own = (name for group in self.groups for name in (*group.content.image, *group.content.private))
         return (*own, *(name for group in self.groups if group.files is not None for name in group.files.classes))
 
+    def rounds_of(self, group: Group, corpus: ClassTable) -> int:
+        """How often its image classes have to be gone through for the largest image of the same classes."""
+        classes = group.content.image
+        largest = max(other.image_pages for other in self.groups if other.content.image == classes)
+        return max(1, -(-largest // sum(len(corpus.sources([name])) for name in classes)))
+
+    def filled_from(self, corpus: ClassTable) -> ClassTable:
+        """The corpus with as many different pages as its images, patched as often as they are, and files have."""
+        rounds: dict[str, int] = {}
+        for group in self.groups:
+            patches = sum(event.what == "rewrite-image" and event.group == group.name for event in self.events)
+            needed = {group.content.image: self.rounds_of(group, corpus) * (1 + patches) - 1}
+            if group.files is not None:
+                pages = sum(len(corpus.sources([name])) for name in group.files.classes)
+                needed[group.files.classes] = max(needed.get(group.files.classes, 0), -(-group.files.size // pages) - 1)
+            for classes, count in needed.items():
+                rounds |= {name: max(rounds.get(name, 0), count) for name in classes}
+        return varied(corpus, rounds)
+
+    def distinct_pages(self) -> int:
+        """At most so many pages are added to a corpus for its images and files."""
+        images = sum(
+            group.image_pages * (1 + sum(event.what == "rewrite-image" for event in self.events))
+            for group in self.groups
+        )
+        return images + sum(group.files.size for group in self.groups if group.files is not None)
+
     def vms(self, percent: int) -> list[VmConfig]:
         """Its VMs at a ratio, without guests."""
         return [group.vm(number, files=False) for group in self.groups for number in range(group.count(percent))]
@@ -162,10 +197,22 @@ class Living(Named):
             )
         self._refuse_inert(column)
         self._refuse_unservable(percent, column.costs.hit)
+        self._refuse_late(percent)
         problem = residence.problem(self, percent, column.memory, bool(column.sharing))
         if problem and not self._sought:
             raise ConfigError(f"scenario {self.name}: {problem}")
         return changed(column, content=self.content)
+
+    def _refuse_late(self, percent: int) -> None:
+        """ConfigError where a VM that is counted as promised never comes."""
+        for group in self.groups:
+            last = group.count(percent) - 1
+            if group.comes_ns(last) >= self.time.lasts and not self._sought:
+                raise ConfigError(
+                    f"scenario {self.name}: at {percent} % VM {group.vm_name(last)} would come at "
+                    f"{format_time(group.comes_ns(last))}, and the scenario ends at {format_time(self.time.lasts)}, settling "
+                    f"included: it is promised memory and never there; let VMs come sooner (boot.every), or measure longer"
+                )
 
     def _refuse_inert(self, column: HostConfig) -> None:
         """ConfigError where a decider cannot change anything while it is looked at: its row would be another preset's."""

@@ -78,7 +78,8 @@ def _need_of_life(cell: Cell) -> Need:
     need, spec = _need_of_host(cell), cast(Living, cell.spec)
     files = spec.file_pages(cell.overcommit_percent)
     disk = files * PAGE_SIZE if cell.host.has_bytes else 0
-    return Need(need.memory_bytes + (PAGE_BYTES + 8) * files + spec.trace_bytes(), need.disk_bytes + disk)
+    variants = PAGE_SIZE * spec.distinct_pages()
+    return Need(need.memory_bytes + variants + (PAGE_BYTES + 8) * files + spec.trace_bytes(), need.disk_bytes + disk)
 
 
 def timings_s(cells: Sequence[Cell], processes: int) -> float:

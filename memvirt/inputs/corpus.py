@@ -66,6 +66,11 @@ class ClassTable(ABC):
     def sha256(self) -> str:
         """The content hash: class table and content, but not the provenance."""
 
+    def variant(self, pages: Pages, rounds: NDArray[np.int64]) -> Pages:
+        """Those pages, each first of its equals, in those rounds (memvirt.inputs.varied): a corpus as it is has round 0
+        alone."""
+        return pages
+
     def sources(self, names: Sequence[str]) -> Pages:
         """Indices of the pages of these classes, in the order named; CorpusError for a class it does not have."""
         table = {entry.name: entry for entry in self.classes}

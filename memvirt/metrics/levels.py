@@ -1,4 +1,4 @@
-"""Metrics of service levels: how long requests take, and of those whose groups have an objective (`slowdown_at_most`)."""
+"""Metrics of service: of the VM that fares worst, and of levels: requests, and objectives (`slowdown_at_most`)."""
 
 from memvirt.metrics.metric import Better, Kind, Metric
 
@@ -6,6 +6,14 @@ _DOWN, _NONE = Better.LOWER, Better.NEITHER
 _ENDINGS = (("", "VMs"), *((f".{level}", f"{level} VMs") for level in ("gold", "silver", "bronze")))
 
 LEVELS_KEPT = (
+    Metric(
+        "slowdown_p99_worst_vm",
+        "×",
+        Kind.RATIO,
+        "99th percentile of slowdown of the VM that fares worst, over its seconds",
+        _DOWN,
+        "most of all VMs of: 99th percentile of a VM's windows",
+    ),
     *(
         Metric(
             f"request_{name}_ms{ending}", "ms", Kind.SIM_TIME, f"{text} of {whose}", _DOWN, "since it was due, complete"

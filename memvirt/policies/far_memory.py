@@ -2,8 +2,9 @@
 
 Every minute, and for each VM, the rule finds the lowest age at which promotions (accesses to pages that had been idle
 for that long) stayed within 0.2 % of the working set a minute: the best age of that minute. The age used in the next
-minute is the K-th percentile of the past best ages, after S seconds of warm-up. The method is published; K and S are
-not, so they are options. Needs the cold-age histogram in the snapshot; without one a VM is left alone.
+minute is the K-th percentile of the past best ages, the minute that has just ended included, after S seconds of
+warm-up. The method is published; K and S are not, so they are options. Needs the cold-age histogram in the snapshot;
+without one a VM is left alone.
 """
 
 from dataclasses import dataclass
@@ -32,13 +33,13 @@ class FarMemory:
         memo: dict[str, tuple[int, ...]] = {}
         for vm in snapshot.vms:
             started, *past = snapshot.memo.get(vm.name, (snapshot.now_ns,))
-            if past and snapshot.now_ns - started >= self.warmup_ns:
-                pages = self._cold_beyond(vm, self._percentile(past))
+            best = self._best_age(vm, snapshot.interval_ns)
+            ages = (past if best is None else [*past, best])[-self.history :]
+            if ages and snapshot.now_ns - started >= self.warmup_ns:
+                pages = self._cold_beyond(vm, self._percentile(ages))
                 if pages > 0:
                     reclaim[vm.name] = pages
-            best = self._best_age(vm, snapshot.interval_ns)
-            ages = past if best is None else [*past, best]
-            memo[vm.name] = (started, *ages[-self.history :])
+            memo[vm.name] = (started, *ages)
         return Targets(reclaim_pages=reclaim, memo=memo)
 
     def _best_age(self, vm: VmView, interval_ns: int) -> int | None:

@@ -120,6 +120,7 @@ BY_NAME = {
         _registered("guest.messages", "messages\nof guests"),
         _registered("guest.unplug_moved", "moved to\nunplug"),
         _registered("usage.guest", "frames\nof VMs"),
+        _registered("slowdown_p99_worst_vm", "slowdown p99,\nworst VM"),
         *(_registered(f"slowdown_worst{whose}", "worst\nslowdown") for whose in ("", ".gold", ".silver", ".bronze")),
         *(_registered(f"state_percent.{name}", f"time in\nstate {name}") for name in HOST_STATES),
     )

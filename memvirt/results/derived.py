@@ -41,7 +41,7 @@ class Taken:
     merge_times: tuple[int, int]  # merges, and the sum of what passed since each page was given its frame, ns
     stores: dict[str, int]
     fragmentation: Mapping[str, Any]
-    vms: Mapping[str, Mapping[str, int]]  # VM -> accesses, sim_ns, stall_ns; where it is timed, work_ns
+    vms: Mapping[str, Mapping[str, int]]  # VM -> accesses, sim_ns, stall_ns; where it is timed, work_ns and more
     timed: bool = False  # how long the phase takes was given: due times, or a time to last
     content_pages: int  # guest-visible pages that have content, summed over the samples of the phase
     used_frames: int  # host frames in use, metadata included, summed over the same samples
@@ -133,7 +133,9 @@ def _slowdown(taken: Taken) -> str:
 
 def _slowdowns(taken: Taken) -> dict[str, int | str]:
     """Of a fleet that lives: how slow VMs were, window by window; all of them, and those of each service level."""
-    return _by_level("slowdown_{}", taken.windows, 1000)
+    alone = [vm["slowdown_p99_milli"] for vm in taken.vms.values() if "slowdown_p99_milli" in vm]
+    worst = {"slowdown_p99_worst_vm": ratio_text(max(alone), 1000, DIGITS_OF_LEVELS)} if alone else {}
+    return {**_by_level("slowdown_{}", taken.windows, 1000), **worst}
 
 
 def _requests(taken: Taken) -> dict[str, int | str]:

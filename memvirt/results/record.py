@@ -83,7 +83,10 @@ class Record:
     sharing: dict[str, int] = field(default_factory=dict)  # the scanner's counters at the end
     stores: dict[str, int] = field(default_factory=dict)  # pages as values, compressed, swapped, ballooned
     cpu_ns: dict[str, int] = field(default_factory=dict)  # simulated CPU time by mechanism
-    vms: dict[str, dict[str, int]] = field(default_factory=dict)  # VM -> accesses, sim_ns, stall_ns; timed: work_ns
+    vms: dict[str, dict[str, int]] = field(
+        default_factory=dict
+    )  # VM -> accesses, sim_ns, stall_ns; timed: work_ns, too
+    # of a fleet that lives: slowdown_p50_milli, _p99_milli and _worst_milli of its windows, and behind_ns of requests
     derived: dict[str, int | str] = field(default_factory=dict)  # what follows; ratios as decimals
     verified: bool = False  # every VM read back what it wrote, checked after the numbers were taken
     verified_pages: int = 0  # how many pages that were

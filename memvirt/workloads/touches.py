@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from memvirt.inputs.bits import Pages
 
-from .base import Batch, Space, Stream, operations
+from .base import READ, Batch, Space, Stream, operations
 from .load import HUNDRED, WHOLE, Load
 
 BLOCK = 512  # pages that are used one after another, as far as a part has so many: 2 MiB
-FEWEST_BLOCKS = 64  # of a VM; smaller VMs have smaller blocks
+FEWEST_BLOCKS = 200  # of a VM, so that each per cent of it is two; smaller VMs have smaller blocks
 RATE_NS = 10**18  # over a time between two uses: a rate in whole numbers
 U64 = np.uint64
 
@@ -34,7 +34,7 @@ class Touches:
         self._space = space
         self._block = max(1, min(BLOCK, space.pages // FEWEST_BLOCKS))
         blocks = stream.layout("parts").permutation(-(-space.pages // self._block))
-        ends = np.cumsum([0, *(part.percent for part in load.parts)]) * len(blocks) // HUNDRED
+        ends = (np.cumsum([0, *(part.percent for part in load.parts)]) * len(blocks) + HUNDRED // 2) // HUNDRED
         self._rates = [RATE_NS // part.every for part in load.parts]
         self._draws = stream.bits("requests")
         self._parts = [
@@ -59,11 +59,15 @@ class Touches:
         return pages[kept], ops[kept]
 
     def batch(self, began_ns: int, until_ns: int, due_ns: int) -> Batch | None:
-        """The same as a batch that begins at `due_ns` and computes between its touches; None when there are none."""
+        """The same as a batch that begins at `due_ns` and computes between its touches. A VM that computes and touches
+        nothing meanwhile reads its first page, which it computes after; None when there is nothing to do."""
         pages, ops = self.between(began_ns, until_ns)
+        work_ns = (until_ns - began_ns) * self._load.busy_percent // HUNDRED
         if not len(pages):
-            return None
-        work_ns = (until_ns - began_ns) * self._load.busy_percent // HUNDRED // len(pages)
+            if not work_ns:
+                return None
+            pages, ops = np.zeros(1, np.uint32), np.full(1, READ, np.uint8)
+        work_ns //= len(pages)
         return Batch(pages, ops, None, work_ns, np.array([due_ns], np.int64))
 
     def asked(self, count: int) -> tuple[Pages, NDArray[np.uint8]]:
@@ -97,6 +101,7 @@ class _Round:
         self._space = space
         self._cycle = -1
         self._order = firsts
+        self._whose = int(stream.bits("writes").u64(1)[0])
 
     def between(self, began_ns: int, until_ns: int, write_percent: int) -> tuple[Pages, NDArray[np.uint8]]:
         pages: list[Pages] = [np.zeros(0, np.uint32)]
@@ -130,7 +135,7 @@ class _Round:
         """Which uses write: a hash of page and cycle, so that it does not depend on how time is cut."""
         if not percent:
             return np.zeros(len(pages), np.uint8)
-        whose = self._stream.seed * 0x9E3779B97F4A7C15 + self._stream.vm * 0x85EBCA6B + cycle * 0xC2B2AE35
+        whose = self._whose + cycle * 0xC2B2AE35
         mixed = pages.astype(U64) * U64(0x9E3779B97F4A7C15) + U64(whose % (1 << 64))
         mixed ^= mixed >> U64(30)
         mixed *= U64(0xBF58476D1CE4E5B9)  # of the SplitMix64 finalizer (Steele, Lea, Flood 2014)
