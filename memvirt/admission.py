@@ -7,7 +7,8 @@
 
 Linux compares in the same way (mm/util.c, __vm_enough_memory): heuristic with all of memory and swap, nominal with
 vm_commit_limit at an overcommit_ratio of 100. It counts none of its own tables, so what these two have admitted may find
-no memory. What strict counts is in memvirt.engine.host.promises.
+no memory. What strict counts is in memvirt.engine.host.promises. What was promised stays so: under strict no limit and no pin
+may be such that others, or the VM itself, could not be filled any more.
 
 A clone and a snapshot are promised as much as their VM. Reservations must fit into memory under every rule: what is left
 of it beside metadata of fixed size, tables for what is reserved, and the high watermark.
@@ -55,6 +56,32 @@ class Admission:
             fixed, limit = promises.fixed_frames_of_copy(engine, vm, runs), vm.account()["limit"] if runs else None
         self._require(engine, name, vm.nr_pages, vm.reservation if runs else 0, limit, fixed)
 
+    def require_limit(self, engine: Engine, vm: Vm) -> None:
+        """The same for a VM whose limit has changed."""
+        if self._rule != "strict":
+            return
+        limit, pinned = vm.account()["limit"], promises.pinned(engine, vm)
+        problem = _not_kept(promises.promised(engine))
+        if limit is not None and pinned >= limit < vm.nr_pages:
+            problem = f"{pinned} of its pages are pinned, and leave none of the limit's frames to the others"
+        if problem:
+            raise AdmissionError(
+                f"VM '{vm.name}': with this limit not all that was promised could be filled; {problem}"
+            )
+
+    def pinnable(self, engine: Engine, vm: Vm, pages: int) -> int:
+        """How many of so many pages of the VM may be pinned now: under strict as many as leave frames for all others to
+        take turns in."""
+        if self._rule != "strict":
+            return pages
+        of_all, pinned, limit = promises.promised(engine), promises.pinned(engine, vm), vm.account()["limit"]
+        if limit is not None and limit < vm.nr_pages:
+            pages = min(pages, max(0, limit - pinned - 1))
+        if of_all["pages"] <= of_all["frames"]:
+            return pages
+        own = max(0, vm.reservation - pinned)
+        return min(pages, max(0, of_all["frames"] - of_all["kept"] - LEAST_TO_TURN_OVER + own))
+
     def _require(self, engine: Engine, name: str, pages: int, reservation: int, limit: int | None, fixed: int) -> None:
         if self._rule == "heuristic" and pages > self._capacity:
             raise AdmissionError(
@@ -88,9 +115,9 @@ def _not_kept(of_all: Mapping[str, int]) -> str | None:
             f"limits keep {of_all['beyond']} of them out of memory, whoever else is on swap by then: that takes a slot for "
             f"each page, and swap has {slots}"
         )
-    if of_all["pages"] > frames and frames < of_all["reserved"] + LEAST_TO_TURN_OVER:
+    if of_all["pages"] > frames and frames < of_all["kept"] + LEAST_TO_TURN_OVER:
         return (
-            f"beside what that costs, and {of_all['reserved']} reserved pages, memory has too few of {frames} frames for "
-            f"the others to take turns in"
+            f"beside what that costs, and {of_all['kept']} pages that are reserved or pinned, memory has too few of {frames} "
+            f"frames for the others to take turns in"
         )
     return None

@@ -95,7 +95,7 @@ class Host:
             seed=config.seed,
         )
         self._faces: dict[EngineVm, Any] = {}  # of the engine's VMs and snapshots; what there is, it knows
-        self._admission = Admission(config, self._engine)
+        self.admission = Admission(config, self._engine)
         self._decider = config.decider()
         self._streams = Streams()
         self._decisions = Decisions()
@@ -154,7 +154,7 @@ class Host:
         engine = self.engine
         guest = border.guest_arguments(config.guest, config.memory) if config.guest else None
         disk = stores.guest_disk(config, engine.content.raw_bytes)
-        self._admission.require_new(engine, config, guest, disk)
+        self.admission.require_new(engine, config, guest, disk)
         vm = admission.create_vm(
             engine,
             config.name,
@@ -175,14 +175,14 @@ class Host:
         self.require(parent)
         if not (isinstance(name, str) and NAME.fullmatch(name)):  # building a model takes longer than a clone
             name = validate(CloneConfig, {"name": name}).name
-        self._admission.require_copy(engine, name, parent.engine_vm, True)
+        self.admission.require_copy(engine, name, parent.engine_vm, True)
         return self._face(Vm, cloning.clone_vm(engine, parent.engine_vm, name))
 
     def save_vm(self, vm: Vm) -> SavedState:
         """What Vm.snapshot does: it reserves nothing, and is promised what its VM is, whose writes need a second place."""
         engine = self.engine
         self.require(vm)
-        self._admission.require_copy(engine, vm.name, vm.engine_vm, False)
+        self.admission.require_copy(engine, vm.name, vm.engine_vm, False)
         return self._face(SavedState, cloning.clone_vm(engine, vm.engine_vm, vm.name, False))
 
     def require(self, vm: object) -> None:

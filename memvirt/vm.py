@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from memvirt.border import op_codes, page_numbers, whole
 from memvirt.engine.host import accesses, cloning, contiguity, ending
 from memvirt.engine.host.vm import Vm as EngineVm
-from memvirt.errors import ConfigError
+from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies.base import ColdAge, VmView
 from memvirt.units import PAGE_SIZE, format_pages, parse_pages
 
@@ -191,7 +191,8 @@ class Vm:
         beyond that goes at once, on the background reclaimer's time, as far as there is where it can go to. Which of
         its pages go an order of its own says, of the kind of the host's (`replacement`), as in Linux each memory cgroup
         has its lists; it plans with the first limit that it is made for.
-        Returns the bytes that went. ConfigError for a limit below the VM's reservation."""
+        Returns the bytes that went. ConfigError for a limit below the VM's reservation, AdmissionError for one under which a
+        host with commit="strict" could not keep what it promised: the limit stays what it was then."""
         pages = None if limit is None else parse_pages(limit)
         engine, vm = self.host.engine, self.engine_vm
         reserved = vm.reservation
@@ -199,16 +200,23 @@ class Vm:
             raise ConfigError(
                 f"VM '{self.name}': a limit of {format_pages(pages)} is below its reservation, {format_pages(reserved)}"
             )
+        before = vm.account()["limit"]
         vm.set_account(limit=pages)
+        try:
+            self.host.admission.require_limit(engine, vm)
+        except AdmissionError:
+            vm.set_account(limit=before)
+            raise
         beyond = 0 if pages is None else max(0, vm.charged - pages)
         return engine.reclaim_from(vm, beyond, for_limit=True) * PAGE_SIZE if beyond else 0
 
     def pin(self, first: int, pages: int) -> int:
         """Keep pages in memory, as passthrough and mlock do: what the host does with clones, sharing and reclaim, and a
-        guest with its own swap and balloon, leaves them where they are. Returns how many could be."""
-        return accesses.pin(
-            self.host.engine, self._engine_vm, whole("first page", first, 32), whole("pages", pages, 32)
-        )
+        guest with its own swap and balloon, leaves them where they are. Returns how many could be: no more than leave what
+        is reserved for others, nor under commit="strict" than leave frames for all others' pages to take turns in."""
+        first, pages = whole("first page", first, 32), whole("pages", pages, 32)
+        engine, vm = self.host.engine, self._engine_vm
+        return accesses.pin(engine, vm, first, pages, self.host.admission.pinnable(engine, vm, pages))
 
     def unpin(self, first: int, pages: int) -> int:
         """Let pages go again; with all pages of the VM, also those that its guest has freed since. Returns how many could

@@ -200,3 +200,80 @@ def test_whatever_is_admitted_can_be_filled(settings, steps):
         for seed in range(3):
             fill(host, seed)
         host.check()
+
+
+# ---- what is changed later
+
+
+def test_pins_leave_frames_for_the_others_to_take_turns_in():
+    """A VM of 10 MiB on 8 MiB pinned all that there was, and its neighbour got not a page with all swap free."""
+    with host_of(memory="8MiB", swap="16MiB") as host:
+        a, b = host.create_vm("a", "10MiB"), host.create_vm("b", "5MiB")
+        pinned = a.pin(0, a.pages)
+        assert 1500 < pinned < 2048 - 100
+        assert a.pin(0, pinned) == pinned, "again: nothing is taken from anybody"
+        assert touch(b, WRITE, np.arange(b.pages)) == "done"
+        assert touch(a, WRITE, np.arange(a.pages)) == "done"
+        with pytest.raises(AdmissionError, match="reserved or pinned"):
+            host.create_vm("c", "2MiB")
+        assert a.unpin(0, a.pages) and host.create_vm("c", "2MiB")
+        host.check()
+
+
+def test_pins_are_not_bounded_where_all_fits_nor_under_another_rule():
+    with host_of(memory="8MiB", swap="16MiB") as host:
+        a = host.create_vm("a", "6MiB")
+        assert a.pin(0, a.pages) == a.pages
+    with host_of(memory="8MiB", swap="16MiB", commit="always") as host:
+        a = host.create_vm("a", "10MiB")
+        assert a.pin(0, a.pages) > 1900
+
+
+def test_a_limit_that_admission_would_refuse_is_refused_later_too():
+    with host_of(memory="8MiB", swap="6MiB") as host:
+        b, a = host.create_vm("b", "5MiB"), host.create_vm("a", "5MiB")
+        for vm in (b, a):
+            assert touch(vm, WRITE, np.arange(vm.pages)) == "done"
+        held = a.counters()["charged_pages"]
+        with pytest.raises(AdmissionError, match="VM 'a': with this limit .* takes a slot for each page"):
+            a.set_limit("256KiB")
+        assert a.view().limit_pages is None and a.counters()["charged_pages"] == held, "a refusal changes nothing"
+        assert touch(a, WRITE, np.arange(a.pages)) == "done"
+        assert a.set_limit("6MiB") == 0
+        host.check()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    sizes=some.lists(some.integers(64, 1500), min_size=1, max_size=4),
+    swap=some.integers(0, 4000),
+    changes=some.lists(
+        some.tuples(some.integers(0, 3), some.sampled_from(("pin", "limit", "fill")), some.integers(1, 1500)),
+        max_size=8,
+    ),
+)
+def test_whatever_is_pinned_or_limited_all_can_be_filled(sizes, swap, changes):
+    with host_of(memory=1500 * PAGE, swap=swap * PAGE) as host:
+        vms = []
+        for number, pages in enumerate(sizes):
+            try:
+                vms.append(host.create_vm(f"v{number}", pages * PAGE))
+            except AdmissionError:
+                continue
+        for which, what, pages in changes:
+            if which >= len(vms):
+                continue
+            vm = vms[which]
+            if what == "pin":
+                vm.pin(0, min(pages, vm.pages))
+            elif what == "limit":
+                try:
+                    vm.set_limit(pages * PAGE)
+                except AdmissionError:
+                    continue
+            else:
+                pinned_out = touch(vm, WRITE, np.arange(min(pages, vm.pages)))
+                assert pinned_out == "done"
+        for vm in vms:
+            assert touch(vm, WRITE, np.arange(vm.pages)) == "done"
+        host.check()

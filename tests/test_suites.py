@@ -36,7 +36,15 @@ def tiny(monkeypatch, name, percent=6):
     """The plan of a suite whose smoke tier is smaller still, at the easiest and the hardest ratio of two scenarios."""
     whole = suite.load(name)
     # Where deciders are asked once a minute, or only watch for five, it lasts that long, or they would be refused.
-    lasts = {"cold": 30, "ksm-52": 5, "textbook": 20, "noisy-neighbour": 20, "policies": 65, "quick": 20, "day": 50}.get(name, 2)
+    lasts = {
+        "cold": 30,
+        "ksm-52": 5,
+        "textbook": 20,
+        "noisy-neighbour": 20,
+        "policies": 65,
+        "quick": 20,
+        "day": 50,
+    }.get(name, 2)
     least = 25 if name == "fragmentation" else 0
     percent = 1 if name == "day" else percent  # half of ten minutes, for so many policies
     small = suite.Tier(memory_percent=max(percent, least), accesses_percent=lasts, seeds=[1])

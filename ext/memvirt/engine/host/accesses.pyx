@@ -221,18 +221,18 @@ def read_pages(Engine engine not None, Vm vm not None, const uint32_t[::1] pages
         engine.end(vm)
 
 
-def pin(Engine engine not None, Vm vm not None, uint32_t first, uint32_t pages):
+def pin(Engine engine not None, Vm vm not None, uint32_t first, uint32_t pages, uint32_t most):
     """Keep pages in memory: neither reclaimed nor merged nor moved (passthrough, mlock), nor given up by a guest that
-    frees them: they are guest-physical pages. Returns pages pinned."""
-    return _pin(engine, vm, first, pages, True)
+    frees them: they are guest-physical pages. `most`: of them that were not pinned before. Returns pages pinned."""
+    return _pin(engine, vm, first, pages, True, most)
 
 
 def unpin(Engine engine not None, Vm vm not None, uint32_t first, uint32_t pages):
     """Let pages go again; with all pages of the VM also those that its guest has freed meanwhile."""
-    return _pin(engine, vm, first, pages, False)
+    return _pin(engine, vm, first, pages, False, 0)
 
 
-cdef uint32_t _pin(Engine engine, Vm vm, uint32_t first, uint32_t pages, bint pinned) except? 0xFFFFFFFF:
+cdef uint32_t _pin(Engine engine, Vm vm, uint32_t first, uint32_t pages, bint pinned, uint32_t most) except? 0xFFFFFFFF:
     cdef uint32_t vpn, done = 0
     cdef hfn_t frame
     cdef bint before
@@ -246,12 +246,18 @@ cdef uint32_t _pin(Engine engine, Vm vm, uint32_t first, uint32_t pages, bint pi
             if vm.outcome != OK or engine.clock.interrupt.asked():
                 break
             before = engine.frames.frame[frame].flags & FRAME_PINNED
-            engine.mapping.set_pinned(frame, pinned)
-            # Others could not have what is reserved for them; what was pinned before takes nothing from them.
-            if pinned and not before and engine.reclaim.keep_aside() != OK:
-                engine.mapping.set_pinned(frame, False)
+            # What was pinned before takes nothing from others.
+            if pinned and not before and most == 0:
                 vm.outcome = NO_FRAME
                 break
+            engine.mapping.set_pinned(frame, pinned)
+            # Others could not have what is reserved for them.
+            if pinned and not before:
+                if engine.reclaim.keep_aside() != OK:
+                    engine.mapping.set_pinned(frame, False)
+                    vm.outcome = NO_FRAME
+                    break
+                most -= 1
             if vm.guest is not None:                # it does not put the page elsewhere either
                 vm.guest.own()
                 vm.guest.memory.lock(vpn) if pinned else vm.guest.memory.unlock(vpn)
