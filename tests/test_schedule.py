@@ -410,7 +410,7 @@ def test_simulated_time_ends_in_words(quantum):
     host = memvirt.Host(memory="4MiB", harvest_interval=10**17, quantum=quantum)
     a, b = host.create_vm("a", "1MiB"), host.create_vm("b", "1MiB")
     host.run({}, until_ns=end - 5 * 10**12)
-    long = [(np.zeros(100), np.ones(100), None, 10**12)]
+    long = [(*writes(np.zeros(100)), None, 10**12)]
     with pytest.raises(ConfigError, match="simulated time is at its end"):
         host.run({a: long, b: long})
     assert 0 < a.writes_done < 100 and end <= host.sim_ns < end + 2 * 10**12
@@ -424,9 +424,9 @@ def test_simulated_time_ends_in_words(quantum):
 
 
 def test_a_run_to_the_end_of_time_ends_there():
-    host = memvirt.Host(memory="4MiB", harvest_interval=10**17, quantum=3**39)
+    host = memvirt.Host(memory="4MiB", harvest_interval=10**17, quantum=10**12 - 1)
     vm = host.create_vm("a", "1MiB")
-    outcome = host.run({vm: [(np.zeros(9), np.ones(9), None, 10**12)]}, until_ns=2**62)[vm]
+    outcome = host.run({vm: [(*writes(np.zeros(9)), None, 10**12)]}, until_ns=2**62)[vm]
     assert (outcome, host.sim_ns) == ((9, "done"), vm.sim_ns)
     host.run({}, until_ns=2**62)
     assert host.sim_ns == 2**62
