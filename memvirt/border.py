@@ -4,7 +4,7 @@ Arrays are looked at here for what NumPy would cut without a word (a negative pa
 engine copies them, and checks what depends on the VM in its copy.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Any
 
@@ -15,16 +15,29 @@ from memvirt.engine.content import content as contents
 from memvirt.errors import ConfigError
 from memvirt.settings.config import HostConfig
 from memvirt.settings.vm_config import GuestOptions
-from memvirt.units import PAGE_SIZE
+from memvirt.units import MAX_TIME, PAGE_SIZE, shown
 
 LAST_OP = 3
+FEWEST_ROWS, MOST_ROWS = 3, 1 << 20  # of samples; a row is half a KiB, and more with many VMs
+A_BATCH = "(pages, ops[, sources[, work_ns[, due_ns]]])"
 
 
 def whole(what: str, value: int, bits: int) -> int:
     """A number of at most that many bits; ConfigError for any other."""
     if not isinstance(value, int | np.integer) or not 0 <= value < 1 << bits:
-        raise ConfigError(f"{what}: {value!r}; 0 to {(1 << bits) - 1} is the range")
+        raise ConfigError(f"{what}: {shown(value)}; 0 to {(1 << bits) - 1} is the range")
     return int(value)
+
+
+def sample_step(rows: int, step_ns: int) -> tuple[int, int]:
+    """How many samples there may be, and how far apart in simulated time; ConfigError for what cannot be."""
+    rows, step_ns = whole("rows", rows, 32), whole("step_ns", step_ns, 63)
+    if not FEWEST_ROWS <= rows <= MOST_ROWS or not 1 <= step_ns <= MAX_TIME:
+        raise ConfigError(
+            f"samples: {rows} rows, {step_ns} ns apart; {FEWEST_ROWS} to {MOST_ROWS} rows and 1 to {MAX_TIME} ns are the "
+            "ranges"
+        )
+    return rows, step_ns
 
 
 def page_numbers(pages: ArrayLike) -> NDArray[np.uint32]:
@@ -66,14 +79,34 @@ def times(what: str, values: ArrayLike) -> NDArray[np.int64]:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-def batches(stream: Iterable[Any]) -> Iterator[tuple[Any, Any, Any, int, Any]]:
-    """What a stream yields: page numbers, ops, sources or None, work after each access, due times or None."""
-    for batch in stream:
-        if not 2 <= len(batch) <= 5:
-            raise ConfigError(f"a batch of {len(batch)} parts; (pages, ops[, sources[, work_ns[, due_ns]]]) is one")
-        parts: list[Any] = [*batch, *(None, 0, None)[len(batch) - 2 :]]
+def of_vms(streams: Mapping[Any, Iterable[Any]]) -> Mapping[Any, Iterable[Any]]:
+    """What a run is told; ConfigError for what is no dict."""
+    if not isinstance(streams, Mapping):
+        raise ConfigError(
+            f"run: an object of type {type(streams).__name__} does not say which VM does what; {{vm: stream}} does"
+        )
+    return streams
+
+
+class Batches(Iterator[tuple[Any, Any, Any, int, Any]]):
+    """What a stream yields: page numbers, ops, sources or None, work after each access, due times or None. No generator,
+    which is over once anything was raised in it: a stream that has raised, or whose batch was refused, is asked again."""
+
+    def __init__(self, what: str, stream: Iterable[Any]) -> None:
+        if not (hasattr(stream, "__iter__") or hasattr(stream, "__getitem__")):
+            raise ConfigError(
+                f"{what}: an object of type {type(stream).__name__} is no stream; an iterable of batches {A_BATCH} is"
+            )
+        self._stream = iter(stream)
+
+    def __next__(self) -> tuple[Any, Any, Any, int, Any]:
+        batch = next(self._stream)
+        size = len(batch) if hasattr(batch, "__len__") else 1
+        if not 2 <= size <= 5:
+            raise ConfigError(f"a batch of {size} parts, of type {type(batch).__name__}; {A_BATCH} is one")
+        parts: list[Any] = [*batch, *(None, 0, None)[size - 2 :]]
         pages, ops, sources, work_ns, due_ns = parts
-        yield (
+        return (
             page_numbers(pages),
             op_codes(ops),
             None if sources is None else page_numbers(sources),
@@ -114,7 +147,7 @@ def swap_path(path: object, config: HostConfig) -> str | None:
     if path is None:
         return None
     name = path if isinstance(path, str | bytes) else path.__fspath__() if isinstance(path, PathLike) else None
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or "\0" in name:
         raise ConfigError(f"swap_path: {path!r} is no path; write text such as '/tmp/swap', or a pathlib.Path")
     if not config.swap:
         raise ConfigError(f"swap_path: {name!r} would be the file of `swap`, and this host has none; set swap")

@@ -26,7 +26,7 @@ from memvirt.settings.diagnose import validate
 from memvirt.settings.fields import NAME
 from memvirt.settings.vm_config import CloneConfig, VmConfig
 from memvirt.streams import Streams
-from memvirt.units import PAGE_SIZE, suggest
+from memvirt.units import PAGE_SIZE, shown, suggest
 from memvirt.vm import RunOutcome, SavedState, Vm
 
 Face = TypeVar("Face", Vm, SavedState)
@@ -173,8 +173,8 @@ class Host:
         """What Vm.clone does: a clone is promised as much as its parent, and admitted by the same rule."""
         engine = self.engine
         self.require(parent)
-        if not (isinstance(name, str) and NAME.fullmatch(name)):  # building a model takes longer than a clone
-            name = validate(CloneConfig, {"name": name}).name
+        if not (type(name) is str and NAME.fullmatch(name)):  # building a model takes longer than a clone
+            name = str(validate(CloneConfig, {"name": name}).name)
         self.admission.require_copy(engine, name, parent.engine_vm, True)
         return self._face(Vm, cloning.clone_vm(engine, parent.engine_vm, name))
 
@@ -226,8 +226,8 @@ class Host:
         decider: Decider | Callable[[Snapshot], Targets] | None = None,
     ) -> dict[Vm, RunOutcome]:
         """Run the VMs side by side in simulated time until their streams end or `until_ns`, which is rounded up to a
-        whole quantum. An iterator that was stopped by that goes on where it was when it is given again. Without streams
-        simulated time passes until then, with all VMs idle.
+        whole quantum. An iterator that was stopped by that, or by what was raised, goes on where it was when it is given
+        again. Without streams simulated time passes until then, with all VMs idle.
 
         A stream yields batches (pages uint32, ops uint8, sources uint32 or None, work_ns, due_ns), of which the last three
         may be left out; ops: 0 read, 1 write, 2 fill from a corpus page, 3 discard (of which only a guest learns). The VM
@@ -239,10 +239,11 @@ class Host:
         goes on from one run to the next. It may ask the host and its VMs, and end VMs; accesses are the streams' business.
         """
         engine = self.engine
-        for vm in streams:
+        for vm in border.of_vms(streams):
             self.require(vm)
         if until_ns is not None:
             until_ns = border.whole("until_ns", until_ns, 63)
+        schedule.require_startable(engine, [vm.engine_vm for vm in streams], until_ns)
         decider = decider or self._decider
         decide = None
         asked = None if decider is None else Asked(decider)
@@ -286,9 +287,7 @@ class Host:
 
     def settle(self, passes: int) -> None:
         """The scanner, if there is one, makes `passes` full passes while all VMs are idle."""
-        for _ in range(passes if self.engine.scanner is not None else 0):
-            self.engine.scan(None)
-        self.engine.idle()
+        self.engine.settle(border.whole("passes", passes, 32))
 
     def set_domains(self, domains: Mapping[str, int]) -> None:
         """Move VMs to other domains: {VM's name: domain}. From now on their pages merge with those of their new domain
@@ -300,7 +299,7 @@ class Host:
             raise ConfigError(f"domains: there is no VM '{name}'{suggest(name, list(vms))}")
         for name, domain in domains.items():
             if isinstance(domain, bool) or not isinstance(domain, int) or not 0 <= domain < 1 << 31:
-                raise ConfigError(f"domains: {domain!r} of VM '{name}'; a domain is a number from 0 to 2^31 - 1")
+                raise ConfigError(f"domains: {shown(domain)} of VM '{name}'; a domain is a number from 0 to 2^31 - 1")
         for name, domain in domains.items():
             vms[name].engine_vm.set_account(domain=domain)
 
@@ -359,7 +358,7 @@ class Host:
 
     def begin_samples(self, rows: int, step_ns: int) -> None:
         """Take samples while VMs run: at most `rows`, evenly, `step_ns` apart at first. See memvirt.engine.host.sample."""
-        self._samples = sample.Samples(self.engine, rows, step_ns)
+        self._samples = sample.Samples(self.engine, *border.sample_step(rows, step_ns))
 
     def end_samples(self) -> tuple[int, list[tuple[int, bytes, tuple[str, ...], bytes]]]:
         """How far apart the last samples were (ns), and all of them, that of the present last: simulated time (ns), packed

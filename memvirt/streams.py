@@ -17,12 +17,15 @@ class Streams:
 
     def begin(self, streams: Mapping[Vm, Iterable[Any]]) -> dict[Vm, Iterator[Any]]:
         """What the engine is to run."""
-        self._stopped = {vm: pair for vm, pair in self._stopped.items() if vm.engine_vm.alive}
-        for vm, stream in streams.items():
-            given, _ = self._stopped.get(vm, (None, None))
-            if given is not stream or iter(stream) is not stream:
-                self._stopped[vm] = (stream, border.batches(stream))
-        return {vm: self._stopped[vm][1] for vm in streams}
+        begun = {vm: self._of(vm, stream) for vm, stream in streams.items()}
+        self._stopped = {vm: pair for vm, pair in self._stopped.items() if vm.engine_vm.alive} | begun
+        return {vm: batches for vm, (_, batches) in begun.items()}
+
+    def _of(self, vm: Vm, stream: Iterable[Any]) -> tuple[Iterable[Any], Iterator[Any]]:
+        stopped = self._stopped.get(vm)
+        if stopped is not None and stopped[0] is stream and iter(stream) is stream:
+            return stopped
+        return stream, border.Batches(f"VM '{vm.name}'", stream)
 
     def end(self, outcomes: Mapping[Vm, RunOutcome]) -> None:
         """The run is over: forget what is done."""

@@ -43,6 +43,8 @@ def fill(vm, first, pages):
         ({"watermarks": {"min": 9, "low": 5, "high": 20}}, "watermarks"),
         ({"watermarks": {"min": 9, "low": 50, "high": 200}}, "half"),
         ({"costs": "cheap"}, "default"),
+        ({"memory": 10**5000}, "memory: size of 16610 bits"),
+        ({"swap_path": "a\0b"}, "swap_path: .* is no path"),
     ],
 )
 def test_a_host_that_cannot_be_is_refused_in_words(settings, words):
@@ -59,6 +61,7 @@ def test_a_host_that_cannot_be_is_refused_in_words(settings, words):
         ({"memory": MIB, "reservation": MIB, "limit": PAGE}, "limit"),
         ({"memory": MIB, "guest": {"swop": "1MiB"}}, "swop"),
         ({"memory": MIB, "guest": {"kernel": "2MiB"}}, "kernel"),
+        ({"memory": MIB, "shares": 10**5000}, "shares: .*a number of 16610 bits"),
     ],
 )
 def test_a_vm_that_cannot_be_is_refused_and_leaves_nothing_behind(settings, words):
@@ -90,6 +93,7 @@ def test_names_are_unique_also_for_clones():
         (lambda vm: vm.read(2**64 - 1, 2), "beyond"),
         (lambda vm: vm.read(-1, 1), "-1"),
         (lambda vm: vm.read(0, -1), "-1"),
+        (lambda vm: vm.read(10**5000, 1), "address: a number of 16610 bits"),
         (lambda vm: vm.write(MIB, b"x"), "beyond"),
         (lambda vm: vm.write(-5, b"x"), "-5"),
         (lambda vm: vm.read_pages([256]), "beyond"),

@@ -12,7 +12,7 @@ import pytest
 import memvirt
 from memvirt.engine.host import accesses, admission, cloning, contiguity, ending
 from memvirt.engine.testing.contents import PageProbe
-from memvirt.errors import ConfigError, InvariantError
+from memvirt.errors import ConfigError, DeciderError, InvariantError
 from memvirt.policies.base import Targets
 
 PAGE = 4096
@@ -246,6 +246,74 @@ def test_a_running_vm_has_no_other_accesses_and_others_do():
 
     assert host.run({vm: [(np.arange(200), np.ones(200))] * 20}, decider=Meddler())[vm].reason == "done"
     assert said
+    host.check()
+
+
+def test_what_is_about_the_whole_of_a_run_is_refused_to_its_decider():
+    """Another run shared the decider with the one that it was in, and ended it: the end was a segmentation fault."""
+    host = host_of(sharing="hash")
+    a, b = host.create_vm("a", MIB), host.create_vm("b", MIB)
+    refused = {
+        "run": lambda: host.run({b: [([0], [1])]}),
+        "run with a decider": lambda: host.run({}, until_ns=10**9, decider=Meddler()),
+        "settle": lambda: host.settle(1),
+        "close": host.close,
+        "freeze": a.freeze,
+    }
+    said = []
+
+    class Meddler:
+        interval_ns = 20_000
+
+        def decide(self, snapshot):
+            for call in refused.values():
+                with pytest.raises(ConfigError, match="in the middle of a run|is running a stream") as error:
+                    call()
+                said.append(str(error.value))
+            host.scan()
+            return Targets()
+
+    streams = {vm: iter([(np.arange(200), np.ones(200))] * 30) for vm in (a, b)}
+    until = host.run(streams, until_ns=200_000, decider=Meddler())
+    assert len(said) == 9 * len(refused)
+    rest = host.run(streams)
+    assert [until[vm].done + rest[vm].done for vm in (a, b)] == [6000, 6000], "the outer run's streams are as they were"
+    assert "run: a host runs one call at a time" in said[0]
+    host.settle(1)
+    host.check()
+
+
+def test_a_decider_that_runs_its_host_is_named():
+    host = host_of()
+    vm = host.create_vm("a", MIB)
+
+    def again(snapshot):
+        host.run({vm: [([0], [1])]})
+        return Targets()
+
+    with pytest.raises(
+        DeciderError, match=r"again: ConfigError: run: a host runs one call at a time.*test_identity.py:"
+    ):
+        host.run({vm: [(np.zeros(100_000), np.ones(100_000))]}, decider=again)
+    assert host.run({vm: [([0], [1])]})[vm] == (1, "done")
+    host.check()
+
+
+def test_a_stream_may_not_run_the_host_that_asks_it():
+    host = host_of()
+    a, b = host.create_vm("a", MIB), host.create_vm("b", MIB)
+    other = iter([(np.zeros(30_000), np.ones(30_000))])
+
+    def stream():
+        for call in (lambda: host.run({b: other}), lambda: host.run({b: [([0], [1])]}), lambda: host.settle(1)):
+            with pytest.raises(InvariantError, match="in the middle of one"):
+                call()
+            yield [0], [1]
+
+    assert host.run({b: other}, until_ns=200_000)[b].reason == "until"
+    before = b.writes_done
+    assert host.run({a: stream()})[a] == (3, "done")
+    assert host.run({b: other})[b] == (30_000 - before, "done"), "its place was kept"
     host.check()
 
 

@@ -152,6 +152,16 @@ def test_upkeep(what):
     host.check()
 
 
+@pytest.mark.parametrize("settings", [{}, {"replacement": "mglru"}, {"sharing": "ksm"}], ids=str)
+def test_check(settings):
+    """It changes nothing, so it may stop anywhere."""
+    host, vm = zeros(3 * GIB, **settings)
+    for after_s in (0.005, 0.05, 0.1):
+        assert interrupted(lambda: [host.check() for _ in range(20)], after_s)
+    host.check()
+    assert vm.access([1], [0]) == (1, "done")
+
+
 def test_reading_writing_and_pinning():
     host, (vm, _) = swapping()
     data = bytes(range(256)) * (vm.pages * PAGE // 256)

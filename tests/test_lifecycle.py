@@ -92,6 +92,7 @@ def test_a_clone_is_refused_in_words():
         with pytest.raises(ConfigError, match="name: "):
             vm.clone(name)
     assert vm.clone(b"bytes").name == "bytes", "as create_vm takes them"
+    assert type(vm.clone(np.str_("numpy")).name) is str
     host.close()
     with pytest.raises(ConfigError, match="the host is closed"):
         vm.clone("b")

@@ -1,12 +1,16 @@
 """What is handed to a host is the host's own from the check to the use: arrays may change, generators may share them."""
 
+import signal
 import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 import memvirt
+from memvirt import simulation
 from memvirt.errors import ConfigError
+from memvirt.simulation.trace import checked_pages
 
 PAGE = 4096
 
@@ -107,6 +111,80 @@ def test_a_batch_of_several_pieces_is_refused_before_its_first_access():
     pages[-1] = 255
     assert vm.access(pages, np.ones(200_000, np.uint8)) == (200_000, "done")
     assert host.counters()["writes"] == 200_000
+
+
+def test_page_numbers_may_lie_in_the_array_that_pages_are_read_into():
+    """The first page that was read was the next page number: a segmentation fault."""
+    host = memvirt.Host(memory="4MiB")
+    vm = host.create_vm("a", "2MiB")
+    vm.write(0, b"\xfe" * 2 * PAGE)
+    out = np.zeros((3, PAGE), np.uint8)
+    pages = out.reshape(-1).view(np.uint32)[:3]
+    pages[:] = [0, 1, 2]
+    assert vm.read_pages(pages, out) is out
+    assert [bytes(page) for page in out] == [b"\xfe" * PAGE, b"\xfe" * PAGE, bytes(PAGE)]
+    host.check()
+
+
+def test_a_signal_s_handler_that_writes_to_the_array_of_a_read_harms_nobody():
+    host = memvirt.Host(memory="64MiB", swap="64MiB")
+    vm = host.create_vm("a", "64MiB")
+    numbers = np.arange(vm.pages, dtype=np.uint32)
+    pages, out, answered = numbers.copy(), np.zeros((vm.pages, PAGE), np.uint8), []
+
+    def spoil(*_):
+        answered.append(True)
+        pages[:] = 2**32 - 1
+
+    before = signal.signal(signal.SIGPROF, spoil)
+    try:
+        for _ in range(5):
+            pages[:] = numbers
+            signal.setitimer(signal.ITIMER_PROF, 0.01)
+            vm.read_pages(pages, out)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    assert answered
+    host.check()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda pages: memvirt.simulate("lru", pages, 100),
+        lambda pages: memvirt.simulate("belady", pages, 100),
+        lambda pages: memvirt.simulate("clock", pages, capacities=[100, 200]),
+        simulation.reuse_distances,
+        simulation.distance_counts,
+    ],
+    ids=["lru", "belady", "curve", "distances", "counts"],
+)
+def test_a_thread_that_writes_to_a_trace_that_is_simulated_harms_nobody(call):
+    pages, going = np.zeros(3_000_000, np.uint32), [True]
+
+    def spoil():
+        while going[0]:
+            pages[:] = 2**32 - 20
+            pages[:] = 5
+
+    other = threading.Thread(target=spoil)
+    other.start()
+    try:
+        for _ in range(20):
+            pages[:] = 5
+            with suppress(ConfigError):  # where it has been spoilt already
+                call(pages)
+    finally:
+        going[0] = False
+        other.join()
+
+
+def test_a_trace_is_copied_before_it_is_looked_at():
+    pages = np.arange(10, dtype=np.uint32)
+    own, ids = checked_pages(pages)
+    pages[:] = 2**31
+    assert own.tolist() == list(range(10)) and ids == 10 and not np.shares_memory(own, pages)
 
 
 @pytest.mark.parametrize("content", ["bytes", "fingerprint"])

@@ -320,6 +320,119 @@ def test_an_iterator_that_a_run_stopped_in_goes_on_where_it_was():
     host.check()
 
 
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        (([1, 2, 3], [1, 1, 1], None, 0, [5, 6]), "cannot be due at 2 times"),
+        (([1, 2, 3], [1, 1, 1], None, 0, [7, 6, 8]), "do not go back"),
+        (([1, 2, 3], [1, 1, 1], None, 10**12 + 1), "work of 1000000000001 ns"),
+        (([1, 2, 999], [1, 1, 1]), "access 2 names page 999"),
+        (([1, 2, 3], [1, 1, 2]), "fills from corpus source None"),
+        (([1, 2, 3], [1, 1]), "3 pages but 2 ops"),
+        (([1.5], [1]), "one of integers"),
+        (([1],), "a batch of 1 parts"),
+        (7, "a batch of 1 parts, of type int"),
+    ],
+)
+def test_a_batch_that_is_refused_is_never_served_and_the_one_after_it_is(batch, said):
+    host = memvirt.Host(memory="4MiB")
+    vm = host.create_vm("a", "1MiB")
+    stream = iter([writes([0]), batch, writes([4, 5])])
+    with pytest.raises(ConfigError, match=said):
+        host.run({vm: stream})
+    assert vm.writes_done == 1
+    assert host.run({vm: stream})[vm] == (2, "done")
+    assert (vm.writes_done, vm.usage()["present_pages"]) == (3, 3) and vm.requests() is None
+    host.check()
+
+
+def test_an_iterator_that_has_raised_is_asked_again():
+    host = memvirt.Host(memory="4MiB")
+    a, b = host.create_vm("a", "1MiB"), host.create_vm("b", "1MiB")
+
+    class Stumbles:
+        asked = 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            self.asked += 1
+            if self.asked == 2:
+                raise RuntimeError("once")
+            if self.asked == 5:
+                raise StopIteration
+            return writes([1, 2, 3])
+
+    def ends():
+        yield writes([1])
+        raise RuntimeError("for good")
+
+    streams = {a: Stumbles(), b: ends()}
+    for said in ("once", "for good"):
+        with pytest.raises(RuntimeError, match=said):
+            host.run(streams)
+    assert host.run(streams) == {a: (6, "done"), b: (0, "done")}, "a generator that has raised is over"
+    assert (a.writes_done, b.writes_done) == (9, 1)
+    host.check()
+
+
+def test_what_one_vm_is_refused_for_no_other_has_run_before():
+    host, elsewhere = memvirt.Host(memory="4MiB"), memvirt.Host(memory="4MiB")
+    a, frozen, ended = (host.create_vm(name, "1MiB") for name in "abc")
+    frozen.freeze()
+    ended.destroy()
+    stopped = iter([writes(np.arange(200)), reads(np.zeros(30_000))])
+    done = host.run({a: stopped}, until_ns=MS)[a].done
+    batches = [writes([0])]
+    for streams, until_ns, said in (
+        ({a: batches, frozen: batches}, None, "'b' is a frozen template"),
+        ({a: batches, ended: batches}, None, "'c' has been destroyed"),
+        ({a: batches, elsewhere.create_vm("d", "1MiB"): batches}, None, "another host"),
+        ({a: 5}, None, "VM 'a': an object of type int is no stream"),
+        ({a: batches}, 2**62 + 1, "until_ns"),
+        ([a], None, "of type list does not say which VM does what"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            host.run(streams, until_ns=until_ns)
+    assert a.writes_done == 200
+    assert host.run({a: stopped})[a] == (30_200 - done, "done"), "it goes on where it was"
+    host.check()
+
+
+# ---- the end of time
+
+
+@pytest.mark.parametrize("quantum", ["50us", "1000s"])
+def test_simulated_time_ends_in_words(quantum):
+    """Next quanta lay beyond 64 bits, and a run went on for ever."""
+    end = 2**62
+    host = memvirt.Host(memory="4MiB", harvest_interval=10**17, quantum=quantum)
+    a, b = host.create_vm("a", "1MiB"), host.create_vm("b", "1MiB")
+    host.run({}, until_ns=end - 5 * 10**12)
+    long = [(*writes(np.zeros(100)), None, 10**12)]
+    with pytest.raises(ConfigError, match="simulated time is at its end"):
+        host.run({a: long, b: long})
+    assert 0 < a.writes_done < 100 and end <= host.sim_ns < end + 2 * 10**12
+    with pytest.raises(ConfigError, match="simulated time is at its end"):
+        host.run({a: [writes([0])]}, decider=Count(end))
+    with pytest.raises(ConfigError, match="VM 'b': simulated time is at its end, .* 0 of 2 accesses"):
+        b.access([1, 2], [1, 1])
+    assert host.run({b: [writes([0])]}, until_ns=end)[b] == (0, "until")
+    assert a.write(0, b"still there") == 11 and a.read(0, 5) == b"still", "what memory holds is not lost"
+    host.check()
+
+
+def test_a_run_to_the_end_of_time_ends_there():
+    host = memvirt.Host(memory="4MiB", harvest_interval=10**17, quantum=10**12 - 1)
+    vm = host.create_vm("a", "1MiB")
+    outcome = host.run({vm: [(*writes(np.zeros(9)), None, 10**12)]}, until_ns=2**62)[vm]
+    assert (outcome, host.sim_ns) == ((9, "done"), vm.sim_ns)
+    host.run({}, until_ns=2**62)
+    assert host.sim_ns == 2**62
+    host.check()
+
+
 def test_who_has_stopped_is_idle_until_the_others_have_come_as_far():
     host = memvirt.Host(memory="4MiB")
     a, b = host.create_vm("a", "1MiB"), host.create_vm("b", "1MiB")

@@ -11,7 +11,7 @@ import memvirt
 from helpers.made_records import made
 from helpers.suites import scenario, suite
 from memvirt.engine.host.sample import Samples
-from memvirt.errors import ConfigError, InvariantError
+from memvirt.errors import ConfigError
 from memvirt.experiment import cell as cells
 from memvirt.experiment import plan
 from memvirt.host import Host
@@ -233,8 +233,12 @@ def test_no_samples_are_taken_before_they_are_begun_nor_after():
 
 
 def test_a_phase_has_room_for_a_few_rows_at_least():
-    with memvirt.Host(memory="4MiB") as host, pytest.raises(InvariantError, match="2 rows"):
-        host.begin_samples(2, STEP_NS)
+    with memvirt.Host(memory="4MiB") as host:
+        for rows, step_ns in ((2, STEP_NS), (2**31, STEP_NS), (8, 0), (8, 2**62 + 1)):
+            with pytest.raises(ConfigError, match=f"{rows} rows, {step_ns} ns apart; 3 to"):
+                host.begin_samples(rows, step_ns)
+        with pytest.raises(ConfigError, match="rows: 8589934592"):
+            host.begin_samples(2**33, STEP_NS)
 
 
 # ---- in records

@@ -7,6 +7,8 @@ numbers; so it says which of them is needed, the bounds, and what was there inst
 from collections.abc import Mapping
 from typing import Any
 
+from memvirt import units
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 _KINDS = {
@@ -72,7 +74,7 @@ def shown(value: object) -> str:
         return " (got a table)"
     if isinstance(value, list | tuple):
         return " (got a list)"
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
     if not isinstance(value, str | int | float | bool):
         return ""
+    text = str(value).lower() if isinstance(value, bool) else units.shown(value)
     return f" (got {text if len(text) <= LONGEST else text[: LONGEST - 3] + '...'})"

@@ -15,6 +15,7 @@ cloned use the same tables until one of them changes something. Invariants:
 9 bytes per guest-physical page and 8 per page of address space, beside the buddy allocators and the orders.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -337,6 +338,7 @@ cdef class GuestMemory:
         if len(balloon) != self.nr_balloon:
             raise InvariantError(f"guest: the balloon counts {self.nr_balloon} pages and holds {len(balloon)}")
         for gfn in range(self.nr_pages):
+            PyErr_CheckSignals()                    # a recount may stop anywhere
             vpn = self.vpn[gfn]
             state = self.state[gfn]
             locked = state & PAGE_LOCKED
@@ -372,6 +374,7 @@ cdef class GuestMemory:
         cdef bint dirty
         used = set()
         for vpn in range(self.nr_vpns):
+            PyErr_CheckSignals()
             gfn, copy = self.gfn[vpn], self.copy[vpn]
             if gfn != NONE and (gfn >= self.nr_pages or self.vpn[gfn] != vpn):
                 raise InvariantError(f"guest: vpn {vpn} says gfn {gfn}, which says otherwise")

@@ -23,6 +23,7 @@ from ..memory.frames cimport FRAME_PINNED
 from ..reclaim.lookahead cimport look_ahead
 from ..types cimport NO_FRAME, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, gfn_t, uint8_t, uint64_t
 from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, PIECE, check_lengths
+from .engine cimport END_NS
 from .readback cimport read_in_place
 from .vm cimport mv_hits
 
@@ -117,7 +118,7 @@ cdef uint32_t serve(Engine engine, Vm vm, Batch batch, uint32_t first, uint32_t 
 # ---- calls for one VM alone
 
 def access(Engine engine not None, Vm vm not None, const uint32_t[::1] pages not None, const uint8_t[::1] ops not None,
-           const uint32_t[::1] sources=None, int64_t until_ns=0x7FFFFFFFFFFFFFFF):
+           const uint32_t[::1] sources=None):
     """Serve the accesses in order; returns how many were done. `outcome_name` says why it stopped."""
     cdef uint64_t n = pages.shape[0], first = 0
     cdef uint32_t nr_sources = engine.content.nr_sources, done = 0
@@ -133,9 +134,12 @@ def access(Engine engine not None, Vm vm not None, const uint32_t[::1] pages not
             batch.own(vm.name, vm.nr_vpns, nr_sources, pages, ops, sources, first, min(n - first, <uint64_t>PIECE))
             first += batch.n
             with nogil:
-                done += serve(engine, vm, batch, 0, batch.n, until_ns)
+                done += serve(engine, vm, batch, 0, batch.n, END_NS)
     finally:
         engine.end(vm)
+    if done < n and vm.outcome == OK:
+        raise ConfigError(f"VM '{vm.name}': simulated time is at its end, after 146 years and {done} of {n} accesses; go on with "
+                          f"a new host")
     return done
 
 
@@ -200,22 +204,21 @@ def read_pages(Engine engine not None, Vm vm not None, const uint32_t[::1] pages
     cdef Py_ssize_t i
     cdef hfn_t frame
     cdef Content content = engine.content
+    cdef Batch batch = Batch()              # the caller's array may lie in `out`, or change while a signal is answered
     if out.shape[0] != pages.shape[0] or out.shape[1] != PAGE_SIZE:
         raise ValueError(f"out must be [{pages.shape[0]}, {PAGE_SIZE}]")
     vm.require()
-    for i in range(pages.shape[0]):
-        if pages[i] >= vm.nr_vpns:
-            raise ConfigError(f"VM '{vm.name}': page {pages[i]} is beyond its {vm.nr_vpns} pages")
+    batch.own_reads(vm.name, vm.nr_vpns, pages)
     engine.begin(vm)
     try:
-        for i in range(pages.shape[0]):
+        for i in range(batch.n):
             if engine.clock.interrupt.asked():
                 break                       # end raises
-            vm.outcome = touch(engine, vm, pages[i], False, &frame)
+            vm.outcome = touch(engine, vm, batch.pages[i], False, &frame)
             if vm.outcome == OK:
                 memcpy(&out[i, 0], content.raw(frame), content.raw_bytes)
             else:
-                read_in_place(engine, vm, pages[i], &out[i, 0])
+                read_in_place(engine, vm, batch.pages[i], &out[i, 0])
                 vm.outcome = OK
     finally:
         engine.end(vm)

@@ -14,8 +14,11 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
   clean frames          hold what their record stands for: a page of one word, or bytes of its checksum
   memory                frames by state sum to the host; tables that grow have frames for their bytes; those of zspages
                         are the zpool's
+
+A recount changes nothing, so it may stop anywhere: its loops look for signals every LOOK steps, and between its parts.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport calloc, free
 
 from memvirt.errors import InvariantError
@@ -31,25 +34,20 @@ from ..mapping.tcache cimport TC_FRAME, TC_VALID, TC_WRITABLE, View
 from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, MAX_VMS, NONE, NONE16, hfn_t, int64_t, leaf_t, site_t, uint32_t, uint64_t
 from ..stores.zspage cimport NO_ZSPAGE
 
+cdef enum:
+    LOOK = 1 << 12              # steps of a recount between two looks for signals: a millisecond or so
+
 
 def check(Engine engine not None):
     """Raise InvariantError on the first difference."""
     engine.look()
     cdef Mapping mapping = engine.mapping
-    engine.frames.check()
-    mapping.leaves.check()
-    mapping.backings.check()
-    mapping.recency.check()
-    engine.stalls.check()
-    engine.device.check()
-    engine.reclaim.readahead.check()
-    if mapping.zpool is not None:
-        mapping.zpool.check()
-    if mapping.swap is not None:
-        mapping.swap.check()
-    if engine.index is not None:
-        engine.index.check()
-        engine.scanner.check()
+    parts = [engine.frames, mapping.leaves, mapping.backings, mapping.recency, engine.stalls, engine.device,
+             engine.reclaim.readahead, mapping.zpool, mapping.swap, engine.index, engine.scanner]
+    for part in parts:
+        if part is not None:
+            part.check()
+            PyErr_CheckSignals()
     fixed = engine.nr_fixed + sum(1 << order for vm in [*engine.vms.values(), *engine.snapshots]
                                   for _, order in (<Vm>vm).fixed)
     fixed += 0 if engine.scanner is None else engine.scanner.metadata_frames()
@@ -81,6 +79,7 @@ def check(Engine engine not None):
     for vm in [*engine.vms.values(), *engine.snapshots]:
         if (<Vm>vm).guest is not None:
             (<Vm>vm).guest.check()
+            PyErr_CheckSignals()
             if mapping.tcache.view[(<Vm>vm).id].vpn_of != (<Vm>vm).guest.memory.vpn:
                 raise InvariantError(f"VM '{vm.name}': its translations are looked up in another guest's reverse map")
 
@@ -107,6 +106,7 @@ cdef int _count_entries(Engine engine, uint32_t *frame_refs, uint32_t *backing_r
         leaf = mapping.leaves.at(id)
         if not leaf.used:
             continue
+        PyErr_CheckSignals()
         for i in range(LEAF_ENTRIES):
             entry = mapping.leaves.entry(leaf, i)
             where = entry & PTE_WHERE
@@ -142,6 +142,8 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
         charged[vm] = pinned[vm] = 0
     for frame in range(engine.frames.nr_frames):
         record = &engine.frames.frame[frame]
+        if not frame % LOOK:
+            PyErr_CheckSignals()
         if record.flags & FRAME_ZERO:
             if record.refs != frame_refs[frame]:
                 raise InvariantError(f"zero frame {frame}: refs {record.refs}, entries {frame_refs[frame]}")
@@ -254,6 +256,8 @@ cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
     cdef hfn_t frame
     free_ids = mapping.backings.records.check()
     for id in range(mapping.backings.records.end()):
+        if not id % LOOK:
+            PyErr_CheckSignals()
         if id in free_ids:
             if backing_refs[id]:
                 raise InvariantError(f"backing {id}: free, yet {backing_refs[id]} entries name it")
@@ -276,6 +280,8 @@ cdef int _check_backings(Engine engine, uint32_t *backing_refs) except -1:
         if record.place & BACKING_CACHED:
             _check_clean(engine, id)
     for frame in range(engine.frames.nr_frames):
+        if not frame % LOOK:
+            PyErr_CheckSignals()
         id = engine.frames.frame[frame].backing
         if id != NONE and (id in free_ids or not mapping.backings.at(id).place & BACKING_CACHED
                            or mapping.backings.at(id).link != frame):
@@ -308,6 +314,8 @@ cdef int _check_translations(Engine engine, Vm vm) except -1:
     cdef Look at
     for vpn in range(view.nr_vpns):
         cached = view.entry[vpn]
+        if not vpn % LOOK:
+            PyErr_CheckSignals()
         if not cached & TC_VALID:
             if cached:
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached {cached:#x} without being valid")

@@ -36,9 +36,13 @@ cdef class Batch:
     # Take over accesses first .. first + n - 1.
     cdef int own(self, str vm, uint32_t nr_vpns, uint32_t nr_sources, const uint32_t[::1] pages,
                  const uint8_t[::1] ops, const uint32_t[::1] sources, uint64_t first, uint64_t n) except -1
+    # The same of accesses that are all reads.
+    cdef int own_reads(self, str vm, uint32_t nr_vpns, const uint32_t[::1] pages) except -1
     # After `own`: ns that the VM works after each access, and when parts begin (None, or one time for each of them).
     cdef int time(self, str vm, int64_t work_ns, const int64_t[::1] due_ns) except -1
     cdef int _make_room(self, uint64_t n, bint with_sources) except -1
+    cdef int _own_pages(self, str vm, uint32_t nr_vpns, const uint32_t[::1] pages, uint64_t first, uint64_t n) except -1
+    cdef int _own_due(self, str vm, uint32_t n, uint32_t parts, const int64_t[::1] due_ns) except -1
 
 
 cdef int check_lengths(str vm, const uint32_t[::1] pages, const uint8_t[::1] ops, const uint32_t[::1] sources) except -1

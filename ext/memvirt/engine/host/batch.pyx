@@ -11,6 +11,7 @@ outside: the VM sleeps until a part is due, and where it is behind the part begi
 """
 
 from libc.stdlib cimport free, realloc
+from libc.string cimport memset
 
 from memvirt.errors import ConfigError
 
@@ -58,18 +59,34 @@ cdef class Batch:
                  const uint8_t[::1] ops, const uint32_t[::1] sources, uint64_t first, uint64_t n) except -1:
         cdef uint64_t i
         cdef int fills = 0
-        self.n = self.nr_parts = 0
-        self.work_ns = 0
-        self._make_room(n, False)
-        i = mv_own_pages(self.pages, &pages[first], n, nr_vpns)
-        if i < n:
-            raise ConfigError(f"VM '{vm}': access {first + i} names page {self.pages[i]}, beyond its {nr_vpns} pages")
+        self._own_pages(vm, nr_vpns, pages, first, n)
         i = mv_own_ops(self.ops, &ops[first], n, OP_DISCARD, OP_FILL, &fills)
         if i < n:
             raise ConfigError(f"VM '{vm}': access {first + i} has op {self.ops[i]}; 0 read, 1 write, 2 fill, 3 discard")
         if fills:
             self._own_sources(vm, nr_sources, sources, first, n)
         self.n = <uint32_t>n
+        return 0
+
+    cdef int own_reads(self, str vm, uint32_t nr_vpns, const uint32_t[::1] pages) except -1:
+        cdef uint64_t n = pages.shape[0]
+        if n > MOST:
+            raise ConfigError(f"VM '{vm}': {n} pages to read; at most 2^31 - 1 go at once")
+        self.n = 0
+        if n:
+            self._own_pages(vm, nr_vpns, pages, 0, n)
+            memset(self.ops, OP_READ, n)
+            self.n = <uint32_t>n
+        return 0
+
+    cdef int _own_pages(self, str vm, uint32_t nr_vpns, const uint32_t[::1] pages, uint64_t first, uint64_t n) except -1:
+        cdef uint64_t i
+        self.n = self.nr_parts = 0
+        self.work_ns = 0
+        self._make_room(n, False)
+        i = mv_own_pages(self.pages, &pages[first], n, nr_vpns)
+        if i < n:
+            raise ConfigError(f"VM '{vm}': access {first + i} names page {self.pages[i]}, beyond its {nr_vpns} pages")
         return 0
 
     def _own_sources(self, str vm, uint32_t nr_sources, const uint32_t[::1] sources, uint64_t first, uint64_t n):
@@ -84,14 +101,21 @@ cdef class Batch:
                                   f"{None if sources is None else self.sources[i]}; there are {nr_sources}")
 
     cdef int time(self, str vm, int64_t work_ns, const int64_t[::1] due_ns) except -1:
-        cdef uint32_t i, parts = 0 if due_ns is None else <uint32_t>due_ns.shape[0]
+        cdef uint32_t n = self.n, parts = 0 if due_ns is None else <uint32_t>due_ns.shape[0]
+        self.n = 0                          # a batch that is refused holds nothing that could be served
         if not 0 <= work_ns <= MOST_WORK_NS:
             raise ConfigError(f"VM '{vm}': work of {work_ns} ns after each access; 0 to {MOST_WORK_NS} is the range")
+        if due_ns is not None:
+            self._own_due(vm, n, parts, due_ns)
+            self.nr_parts = parts
         self.work_ns = work_ns
-        if due_ns is None:
-            return 0
-        if parts == 0 or self.n % parts:
-            raise ConfigError(f"VM '{vm}': {self.n} accesses cannot be due at {parts} times: parts are of one length")
+        self.n = n
+        return 0
+
+    cdef int _own_due(self, str vm, uint32_t n, uint32_t parts, const int64_t[::1] due_ns) except -1:
+        cdef uint32_t i
+        if parts == 0 or n % parts:
+            raise ConfigError(f"VM '{vm}': {n} accesses cannot be due at {parts} times: parts are of one length")
         if parts > self.due_room:
             self.due_room = 0
             self.due_ns = <int64_t *>grown(self.due_ns, <uint64_t>parts * sizeof(int64_t))
@@ -101,7 +125,6 @@ cdef class Batch:
             if not (self.due_ns[i - 1] if i else 0) <= self.due_ns[i] <= LONGEST_NS:
                 raise ConfigError(f"VM '{vm}': part {i} is due at {self.due_ns[i]} ns; times are 0 to {LONGEST_NS} and do "
                                   f"not go back")
-        self.nr_parts = parts
         return 0
 
 

@@ -50,7 +50,7 @@ def close(Engine engine not None):
     if engine.gate.closed:
         return
     if not engine.gate.is_forked():         # a forked child gives back its copies, whatever went on at the fork
-        engine.gate.pass_by()
+        engine.gate.require_idle("close")
     for vm in [*engine.vms.values(), *engine.snapshots]:
         vm.last_stall = vm.stall()
         engine.mapping.tcache.close(vm.id)

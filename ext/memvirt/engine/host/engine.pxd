@@ -18,6 +18,14 @@ from .batch cimport Batch
 from .gate cimport Gate
 from .vm cimport Vm
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #define MEMVIRT_END (INT64_C(1) << 62)
+    """
+    # Simulated time ends here, after 146 years: nothing begins later, and sums of two times stay within 64 bits.
+    const int64_t END_NS "MEMVIRT_END"
+
 
 cdef class Engine:
     # One host.

@@ -244,9 +244,13 @@ cdef class Engine:
             raise ConfigError("this host has no page sharing: create it with sharing='hash'")
         return self.run_as(self.scanning, self.sim_ns(), NONE if pages is None else pages)
 
-    def idle(self):
-        """VMs have been idle until now, however far the scanner has come: what it did lies in their past. Else a scanner
-        that has gone over memory would look at nothing until they have caught up."""
+    def settle(self, uint32_t passes):
+        """`passes` full passes of the scanner, if there is one. VMs have been idle until then, however far the scanner has
+        come: what it did lies in their past. Else a scanner that has gone over memory would look at nothing until they have
+        caught up."""
+        self.gate.require_idle("settle")
+        for _ in range(passes if self.scanner is not None else 0):
+            self.scan()
         if self.scanning is not None:
             self.reached_ns = max(self.reached_ns, self.scanning.now_ns)
         for vm in self.vms.values():

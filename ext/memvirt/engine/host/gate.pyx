@@ -3,6 +3,9 @@
 One thread per host: a second one that enters while a batch runs, or at all, even to look, gets an InvariantError. A host
 that is closed, or that a fork has copied into another process, refuses everything: the child's copy of memory would write
 over the parent's pages in the swap file that both have.
+
+A run lets other calls in while it asks its decider, but none that is about all VMs or the whole of simulated time: another
+run, the end of the host.
 """
 
 from cpython.pythread cimport PyThread_get_thread_ident
@@ -40,6 +43,15 @@ cdef class Gate:
 
     cdef void leave(self) noexcept:
         self.entered = False
+
+    cpdef int require_idle(self, str what) except -1:
+        self.look()
+        if self.entered:
+            raise InvariantError("a host runs one call at a time, and is in the middle of one")
+        if self.running:
+            raise ConfigError(f"{what}: a host runs one call at a time, and is in the middle of a run; do it when that is over "
+                              f"(a decider says in its Targets what is to be done, and accesses are the streams' business)")
+        return 0
 
     cdef int pass_by(self) except -1:
         self.enter()

@@ -28,7 +28,7 @@ from ..simtime cimport Actor
 from ..types cimport NO_FRAME, NONE, OK, int64_t, uint32_t, uint64_t
 from .accesses cimport serve
 from .ending cimport destroy_vm
-from .engine cimport Engine
+from .engine cimport END_NS, Engine
 from .sample cimport Samples
 from .stream cimport Stream
 from .vm cimport Vm
@@ -46,8 +46,6 @@ RULES = {"stop": STOP, "wait": WAIT, "kill": KILL}
 cdef enum:
     SAMPLER = FIRST_BALLOON - 1  # in the agenda: the last number of a host's actors
 
-cdef int64_t LAST_NS = (<int64_t>1) << 62       # no time that is asked for lies beyond: sums of two stay within 64 bits
-
 # Whose turn it is, is known by a number, and C has no class for that: the table has plain pointers.
 ctypedef int (*Turn)(void *engine, void *who, int64_t until) except -1 nogil
 
@@ -62,7 +60,7 @@ cdef class Deciding(Actor):
     cdef int begin(self, Engine engine, object key, object decide, int64_t interval_ns) except -1:
         if key is not self.key or self.key is None:
             self.key = key
-            self.next_ns = engine.reached_ns + interval_ns
+            self.next_ns = min(engine.reached_ns, END_NS - 1) + interval_ns
         self.clock, self.number = engine.clock, DECIDER
         self.engine, self.decide, self.pause_ns = engine, decide, interval_ns
         self.clock.agenda.put(DECIDER, max(self.next_ns, engine.reached_ns))
@@ -96,6 +94,16 @@ cdef class Deciding(Actor):
             self.clock.now = now
 
 
+def require_startable(Engine engine not None, list vms not None, until_ns):
+    """Raise unless such a run can begin: what refuses one of its VMs is known before another has done anything."""
+    cdef Vm vm
+    engine.gate.require_idle("run")
+    for vm in vms:
+        engine.own(vm)
+        vm.require_running()
+    _whole_quanta(engine, until_ns)
+
+
 def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop", until_ns=None, decide=None,
         decider=None, interval_ns=0, Samples samples=None):
     """Run the VMs' streams; {Vm: (accesses done, reason)}.
@@ -105,7 +113,7 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
     streams, time passes until then. decide: called with the time every interval_ns; decider: whom it asks.
     samples: take a row whenever one is due. Reasons: done, until, killed, or why memory could not be had.
     """
-    cdef int64_t until = _whole_quanta(engine, until_ns)
+    cdef int64_t until
     cdef bint idle = not streams and until_ns is not None
     cdef Vm vm
     cdef Deciding deciding
@@ -113,11 +121,12 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
         engine.deciding = Deciding()
         engine.who[DECIDER] = <void *>engine.deciding
     deciding = engine.deciding
-    if decide is not None and not 0 < interval_ns <= LAST_NS:
-        raise ConfigError(f"decider: interval_ns = {interval_ns}; 1 to {LAST_NS} is the range")
-    for vm in streams:
-        engine.own(vm)
+    if decide is not None and not 0 < interval_ns <= END_NS:
+        raise ConfigError(f"decider: interval_ns = {interval_ns}; 1 to {END_NS} is the range")
+    require_startable(engine, list(streams), until_ns)
+    until = _whole_quanta(engine, until_ns)
     engine.enter()
+    engine.gate.running = True
     engine.gate.entries -= 1                         # a run is no change from outside
     try:
         if decide is not None:
@@ -133,6 +142,7 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
             _turns(engine, until, idle)
         engine.clock.interrupt.deliver()
     finally:
+        engine.gate.running = False
         deciding.end()
         engine.clock.agenda.put(SAMPLER, FOREVER)
         _end(engine, list(streams), until, idle)
@@ -140,12 +150,12 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
 
 
 cdef int64_t _whole_quanta(Engine engine, until_ns) except -1:
-    """The end of the quantum in which this time lies."""
+    """The end of the quantum in which this time lies, or of all time."""
     if until_ns is None:
         return FOREVER
-    if not 0 <= until_ns <= LAST_NS:
-        raise ConfigError(f"until_ns = {until_ns}: 0 to {LAST_NS} ns is the range")
-    return -(-until_ns // engine.quantum_ns) * engine.quantum_ns
+    if not 0 <= until_ns <= END_NS:
+        raise ConfigError(f"until_ns = {until_ns}: 0 to {END_NS} ns is the range")
+    return min(-(-until_ns // engine.quantum_ns) * engine.quantum_ns, END_NS)
 
 
 cdef int _begin(Engine engine, Vm vm, batches) except -1:
@@ -201,6 +211,8 @@ cdef int _turns(Engine engine, int64_t until, bint idle) except -1 nogil:
         who = engine.clock.agenda.first(&now)
         if who == NONE or now >= until:
             break
+        if now >= END_NS:
+            _end_of_time(now)
         engine.reached_ns = max(engine.reached_ns, now)
         engine.stalls.book_until(now)
         if who < FIRST_VM:
@@ -208,6 +220,11 @@ cdef int _turns(Engine engine, int64_t until, bint idle) except -1 nogil:
         else:
             vm(<void *>engine, engine.who[who], until)
     return 0
+
+
+cdef int _end_of_time(int64_t now) except -1 nogil:
+    with gil:
+        raise ConfigError(f"simulated time is at its end: {now} ns, after 146 years; go on with a new host")
 
 
 cdef int _turn_of_actor(Engine engine, Actor actor, int64_t until) except -1 nogil:
@@ -220,7 +237,7 @@ cdef int _turn_of_vm(Engine engine, Vm vm, int64_t until) except -1 nogil:
     cdef uint32_t done
     if vm.stream.sleeps:
         _wake(engine, vm)
-    limit = min(until, (vm.now_ns / engine.quantum_ns + 1) * engine.quantum_ns)
+    limit = min(min(until, END_NS), (vm.now_ns / engine.quantum_ns + 1) * engine.quantum_ns)
     while vm.now_ns < limit and not engine.clock.interrupt.caught:
         if vm.stream.at == vm.stream.batch.n and not _refill(engine, vm):
             break

@@ -7,7 +7,7 @@ same iterator are one.
 import cython
 
 from .batch cimport Batch, check_lengths
-from ..types cimport uint8_t, uint32_t
+from ..types cimport int64_t, uint8_t, uint32_t
 
 
 @cython.final
@@ -21,17 +21,19 @@ cdef class Stream:
     cdef bint refill(self, str vm, uint32_t nr_vpns, uint32_t nr_sources) except? False:
         cdef const uint32_t[::1] pages, sources
         cdef const uint8_t[::1] ops
+        cdef const int64_t[::1] due_ns
+        cdef int64_t work_ns
         while self.at == self.batch.n:
             batch = next(self.batches, None)
             if batch is None:
                 return False
             given = [*batch, *(None, 0, None)[len(batch) - 2:]]
-            pages, ops, sources = given[0], given[1], given[2]
+            pages, ops, sources, work_ns, due_ns = given
             check_lengths(vm, pages, ops, sources)
             self.at = self.part_end = self.batch.n = 0
             if pages.shape[0]:
                 self.batch.own(vm, nr_vpns, nr_sources, pages, ops, sources, 0, pages.shape[0])
-                self.batch.time(vm, given[3], given[4])
+                self.batch.time(vm, work_ns, due_ns)
         return True
 
     cdef void next_part(self) noexcept nogil:

@@ -123,6 +123,8 @@ cdef class Vm:
         """It runs no more; clones of it do."""
         self.require()
         self.gate.pass_by()
+        if self.runs:                           # a decider's call: the stream would end in the middle of the run
+            raise ConfigError(f"VM '{self.name}' is running a stream; freeze it when that ends, or take a snapshot")
         self.frozen = True
 
     def sleep_until(self, int64_t ns):

@@ -18,6 +18,8 @@ the record (mapping, through its release hook): this module knows kinds and numb
 Invariants (check): counts per kind; a cached record's frame names the record back (checked by mapping).
 """
 
+from cpython.exc cimport PyErr_CheckSignals
+
 from memvirt.errors import InvariantError
 
 from ..memory.frames cimport FRAME_BACKING, Frames, Slab
@@ -85,6 +87,8 @@ cdef class Backings:
         for id in range(self.records.end()):
             if id in free_ids:
                 continue
+            if not id & 0xFFF:                      # a recount may stop anywhere
+                PyErr_CheckSignals()
             record = self.at(id)
             counted[<int>self.kind(record)] += 1
             cached[<int>self.kind(record)] += record.place & BACKING_CACHED != 0

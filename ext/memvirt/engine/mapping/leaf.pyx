@@ -16,6 +16,7 @@ Invariants (check): slot.leaf = L  <=>  slot is in L's chain; nr_holders = lengt
 for the same region; `live` = entries that are not NONE.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -191,6 +192,7 @@ cdef class Leaves:
         for id in range(self.records.end()):
             if id in free_records:
                 continue
+            PyErr_CheckSignals()                    # a recount may stop anywhere
             leaf = self.at(id)
             small += leaf.entries != NULL
             huge += leaf.entries == NULL

@@ -19,6 +19,7 @@ has two, one of the cgroup instead of one of all.
 Invariant: a frame in the host's order is in that of who pays for it, if there is one; nowhere else (check).
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
@@ -245,6 +246,8 @@ cdef class Recency:
         for frame in range(self.frames.nr_frames if self._id_of != NULL else 0):
             record = &self.frames.frame[frame]
             id = self._id_of[frame]
+            if not frame & 0xFFF:                   # a recount may stop anywhere
+                PyErr_CheckSignals()
             if not record.flags & FRAME_ORDERED or not self.has_own(record.charge):
                 if id != NONE:
                     raise InvariantError(f"frame {frame}: number {id} in the order of a VM that does not pay for it")

@@ -22,6 +22,7 @@ Invariants (check): the counts per state match the frames; free here = free in t
 references, charge, or flags.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
@@ -364,6 +365,8 @@ cdef class Slab:
             if id >= self.end() or id in free_ids:
                 raise InvariantError(f"slab: free list holds {id} twice or past the end {self.end()}")
             free_ids.add(id)
+            if not len(free_ids) & 0xFFF:           # a recount may stop anywhere
+                PyErr_CheckSignals()
             id = (<uint32_t *>self.at(id))[0]
         if len(free_ids) + self.nr_used != self.end():
             raise InvariantError(f"slab: {len(free_ids)} free + {self.nr_used} used != {self.end()}")

@@ -30,6 +30,8 @@ and if it is written to after all, that is a break like any other.
 Items (ksm_items.pyx) and stable nodes are charged to the host as they are taken.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
+
 from memvirt.errors import InvariantError
 
 from ..counters cimport CPU_SCAN
@@ -353,6 +355,7 @@ cdef class KsmScanner(Scanner):
                 if self.items.root[vm][i] == NONE:
                     continue
                 chunks += 1
+                PyErr_CheckSignals()                # a recount may stop anywhere
                 for k in range(ITEMS_PER_CHUNK):
                     id = self.items.root[vm][i] * ITEMS_PER_CHUNK + k
                     if self.items.at(id).state != ITEM_ABSENT:

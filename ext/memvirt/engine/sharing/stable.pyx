@@ -16,6 +16,7 @@ Where this differs from mm/ksm.c: a node disappears the moment its frame does (t
 and a chain has no record of its own.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -167,6 +168,7 @@ cdef class StableTree:
             if before != NONE and self.order(self.node(before).frame, self.node(before).salt,
                                              self.node(id).frame, self.node(id).salt) >= 0:
                 raise InvariantError(f"stable tree: node {before} does not sort before node {id}")
+            PyErr_CheckSignals()                    # a recount may stop anywhere
             length = 0
             at = id
             while at != NONE:

@@ -8,6 +8,8 @@ of ksm the content of a page may have changed since it was inserted, and only it
 Invariants (checked by the user, who knows the order): parent and child links agree, no child has a higher priority.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
+
 from memvirt.errors import InvariantError
 
 from ..memory.frames cimport Slab
@@ -142,6 +144,8 @@ cdef class Treap:
         cdef uint32_t id = self.first(), count = 0, child
         while id != NONE:
             count += 1
+            if not count & 0xFFF:                   # a recount may stop anywhere
+                PyErr_CheckSignals()
             if count > self.nr:
                 raise InvariantError(f"tree: more than its {self.nr} records are linked")
             for child in (self.link(id).left, self.link(id).right):

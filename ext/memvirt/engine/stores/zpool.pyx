@@ -22,6 +22,8 @@ Kept, and recounted by check():
 - frames * 4096 = stored + rounding waste + sparse waste + tail waste.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
+
 cimport cython
 
 from ..memory.frames cimport pages_of
@@ -298,6 +300,7 @@ cdef class Zpool:
         for size_class in range(self.zspages.nr_classes):
             for group in range(NR_GROUPS):
                 for zspage in members_of(self.zspages, size_class, group):
+                    PyErr_CheckSignals()            # a recount may stop anywhere
                     for slot in range(self.zspages.classes[size_class].objects):
                         if spare_of(self.zspages.at(zspage).cells[slot]) == SPARE_FREE:
                             continue
@@ -319,6 +322,8 @@ cdef class Zpool:
         while handle in live and (nr_aged == 0 or handle != self._oldest):
             older, handle = handle, self.zspages.age(handle).prev
             nr_aged += 1
+            if not nr_aged & 0xFFF:
+                PyErr_CheckSignals()
             if handle not in live or self.zspages.age(handle).next != older or nr_aged > self.nr_objects:
                 raise InvariantError(f"order: {handle} after {older} holds no object, names another, or comes twice")
         if self.zspages.aged and nr_aged != self.nr_objects:

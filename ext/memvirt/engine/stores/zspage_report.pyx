@@ -1,5 +1,7 @@
 """What the zspages of a pool hold: accounts, their layout, and the recount of all that is kept of them."""
 
+from cpython.exc cimport PyErr_CheckSignals
+
 from ..memory.frames cimport FRAME_ZSPAGE
 from ..types cimport PAGE_SIZE, uint32_t, uint64_t
 from .sizeclass cimport SizeClass
@@ -64,6 +66,7 @@ def check(Zspages pool not None):
             prev = NO_ZSPAGE
             zspage = pool.head[size_class][group]
             while zspage != NO_ZSPAGE:
+                PyErr_CheckSignals()                # a recount may stop anywhere
                 _check_listed(pool, zspage, size_class, seen)
                 _check_one(pool, zspage, HEAD | prev, group)
                 nr_zspages += 1
