@@ -27,7 +27,8 @@ Stopped              by Ctrl-C, SIGTERM or SIGHUP
 └── TimeUp           by the clock
 
 Some stay where they are raised, and their folders have them: Conflicts of settings, Missing and TooSmall of a
-comparison with this machine's kernel, TooLong of a decider that never answers.
+comparison with this machine's kernel, TooLong and Unfit of a decider that never answers, or answers what cannot be,
+and Excess of files that hold more than any of memvirt's.
 """
 
 import os

@@ -1,8 +1,9 @@
 """Suites, presets and cost models that come with memvirt: TOML files, known by name, each with a line on itself."""
 
-import tomllib
 from pathlib import Path
 from typing import NamedTuple
+
+from memvirt.untrusted import toml_table
 
 
 class Shipped(NamedTuple):
@@ -21,7 +22,7 @@ class Shipped(NamedTuple):
 
     def lines(self) -> dict[str, str]:
         """Name -> what the file says of itself in one line."""
-        return {name: str(tomllib.loads(self.file(name).read_text("utf-8"))[self.key]) for name in self.names()}
+        return {name: str(toml_table(self.file(name).read_text("utf-8"))[self.key]) for name in self.names()}
 
 
 HERE = Path(__file__).parent

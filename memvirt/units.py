@@ -14,7 +14,7 @@ from memvirt.errors import ConfigError
 PAGE_SIZE = 4096
 MAX_TIME = 1 << 62  # ns, 146 years: sums of two times fit into 64 bits
 MAX_PAGES = (1 << 32) - 2  # page numbers are 32 bits wide and the last one means "none"
-LONGEST_SHOWN = 500  # bits of a number that a message shows digit by digit
+MOST_TEXT, MOST_BITS = 100, 1000  # of a quantity, as text and as a number: no message shows more
 HUGE_ORDER = 9  # a 2 MiB block is 2^9 pages
 
 
@@ -141,7 +141,7 @@ def suggest(word: str, known: list[str] | tuple[str, ...]) -> str:
 
 def shown(value: object) -> str:
     """A value in a message. Python gives integers of thousands of digits no text."""
-    if isinstance(value, int) and value.bit_length() > LONGEST_SHOWN:
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
         return f"a number of {value.bit_length()} bits"
     return repr(value)
 
@@ -150,8 +150,9 @@ def _split(value: object, units: Mapping[str, int], what: str, example: str) -> 
     base = min(units, key=lambda unit: units[unit])
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise ConfigError(f'{what} {value!r} is a {type(value).__name__}; write text such as "{example}" or an integer')
-    if isinstance(value, int) and value.bit_length() > LONGEST_SHOWN:
-        raise ConfigError(f"{what} of {value.bit_length()} bits: no such number can be")
+    long = value.bit_length() > MOST_BITS if isinstance(value, int) else len(value) > MOST_TEXT
+    if long:
+        raise ConfigError(f'{what}: is far too long to be one; write it like "{example}"')
     if isinstance(value, int):
         return Decimal(value), base
     match = _QUANTITY.match(value)

@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 import sys
+import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -310,6 +311,48 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MOST_FILES", 1)
     with pytest.raises(BundleError, match="holds 2 files"):
         archive.unpack(zipped(tmp_path / "a.zip", ["a.json", "b.json"]), tmp_path / "in")
+
+
+def test_what_is_packed_within_an_archive_counts_too(tmp_path, monkeypatch):
+    """A packed run of a kilobyte may inflate to any size, and to many members of a size that each may have."""
+    member = shelf._member("a.json", b" " * (1 << 20))
+    for data, left in ((member * 4, 1 << 20), (member, 1 << 19)):
+        monkeypatch.setattr(archive, "LEAST_ROOM", left + len(data))
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as made:
+            made.writestr("run/run.jsonl.gz", data)
+        with (
+            tempfile.TemporaryDirectory() as inside,
+            pytest.raises(BundleError, match=r"run.jsonl.gz is no run: at byte \d+ it inflates to more than"),
+        ):
+            archive.unpack(tmp_path / "a.zip", Path(inside))
+    monkeypatch.setattr(archive, "LEAST_ROOM", (4 << 20) + len(member) * 4)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("run/run.jsonl.gz", member * 4)
+    archive.unpack(tmp_path / "a.zip", tmp_path / "in")
+    assert (tmp_path / "in/run/run.jsonl.gz").read_bytes() == member * 4
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_only_deflate_is_undone(tmp_path, packing):
+    """Whole or damaged: no decoder of another kind sees a byte."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packing) as made:
+        made.writestr("run.json", bytes(range(256)) * 20)
+    data = (tmp_path / "a.zip").read_bytes()
+    for damaged in (data, data[:60] + bytes(each ^ 0x5A for each in data[60:100]) + data[100:]):
+        (tmp_path / "a.zip").write_bytes(damaged)
+        with pytest.raises(BundleError, match="'run.json' is packed in another way than by deflate"):
+            archive.unpack(tmp_path / "a.zip", tmp_path / "in")
+    assert not (tmp_path / "in").exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", crate.FILE])
+def test_a_file_nested_deep_in_an_archive_is_told(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("SHA256SUMS", "")
+        made.writestr(name, "[" * 200_000)
+    found = list(verify(tmp_path / "a.zip", Rerun(lambda name: None)))
+    assert [check.standing.name for check in found][-1] == "FAIL"
+    assert "stand in one another" in found[-1].evidence or name == crate.FILE
 
 
 def test_a_file_is_cut_off_at_the_size_it_claims(tmp_path):

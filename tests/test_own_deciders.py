@@ -112,6 +112,114 @@ def test_what_a_programs_handler_raises_in_the_middle_of_an_answer_passes(made):
         signal.signal(signal.SIGUSR1, before)
 
 
+HOSTILE = """
+import itertools
+from collections.abc import Mapping
+from memvirt.policies import Targets
+class Mute(Exception):
+    def __str__(self): return self.args[1]
+class Endless(Exception):
+    def __str__(self):
+        while True: pass
+class Nameless(type):
+    @property
+    def __name__(cls): raise RuntimeError("name")
+class Hidden(Exception, metaclass=Nameless): pass
+class Table(Mapping):
+    def __getitem__(self, key): raise RuntimeError("get")
+    def __iter__(self): return iter(["vm0"])
+    def __len__(self): return 1
+class Unlisted(Table):
+    def __iter__(self): raise RuntimeError("iter")
+class Odd(Table):
+    def __iter__(self): return iter([[]])
+    def __getitem__(self, key): return 1
+class Forever(Table):
+    def __iter__(self): return itertools.repeat("vm0")
+    def __getitem__(self, key): return 1
+class Number:
+    def __index__(self): raise RuntimeError("index")
+class Shy(int):
+    def __repr__(self): raise RuntimeError("repr")
+class Name(str):
+    def __repr__(self): raise RuntimeError("repr")
+    def __str__(self): raise RuntimeError("str")
+class Row(tuple):
+    def __iter__(self): return itertools.repeat(1)
+class Late(Targets):
+    def __getattribute__(self, name): raise RuntimeError("memo")
+class Masked:
+    __class__ = property(lambda self: 1 / 0)
+class Mine:
+    interval_ns = 100_000
+    time_limit_s = 0.3
+    def decide(self, snapshot):
+        STATEMENT
+"""
+
+
+def hostile(statement):
+    return HOSTILE.replace("STATEMENT", statement)
+
+
+ODDITIES = [
+    ("raise Mute('only one')", r"Mute \(mine.py:43\)"),
+    ("raise Endless", r"Endless \(mine.py:43\)"),
+    ("raise Hidden('x')", r"Hidden: x \(mine.py:43\)"),
+    ("raise StopIteration(3)", r"StopIteration: 3 \(mine.py:43\)"),
+    ("raise ValueError('\\ud800')", r"ValueError: \\ud800 \(mine.py:43\)"),
+    ("raise ValueError('x' * 10**6)", r"ValueError: x{500} \(mine.py:43\)"),
+    ("raise SyntaxError('x', (7, 1, 1, 'x'))", r"SyntaxError: x \(mine.py:43\)"),
+    ("return Targets(balloon_pages=Table())", r"RuntimeError: get \(mine.py:15\)"),
+    ("return Targets(reclaim_pages=Unlisted())", r"RuntimeError: iter \(mine.py:19\)"),
+    ("return Targets(balloon_pages=Odd())", r"balloon_pages names a list; there is no such VM"),
+    ("return Targets(balloon_pages=Forever())", r"has not answered within 0.3 s"),
+    ("return Targets(memo=Forever())", r"memo has 'vm0': 1; text and a tuple"),
+    ("return Targets(memo=Unlisted())", r"RuntimeError: iter \(mine.py:19\)"),
+    ("return Targets(reclaim_pages={'vm0': Number()})", r"RuntimeError: index \(mine.py:27\)"),
+    ("return Targets(scan_pages=Number())", r"RuntimeError: index \(mine.py:27\)"),
+    ("return Targets(memo={'x': (Number(),)})", r"RuntimeError: index \(mine.py:27\)"),
+    ("return Targets(reclaim_pages={'vm0': Shy(-5)})", r"reclaim_pages of VM 'vm0' is -5; 0 to"),
+    ("return Targets(reclaim_pages={Name('vm9'): 1})", r"reclaim_pages names a Name; there is no such VM"),
+    ("return Targets(state=Name('x'))", "state is a Name; one of"),
+    ("return Late()", r"RuntimeError: memo \(mine.py:36\)"),
+    ("return Masked()", r"ZeroDivisionError: .* \(mine.py:38\)"),
+    ("return 10**5000", r"decide\(\) returned beyond all bounds; return"),
+]
+
+
+@pytest.mark.parametrize(("statement", "said"), ODDITIES)
+def test_what_an_answer_runs_when_it_is_looked_at_is_the_deciders_doing(tmp_path, statement, said):
+    """Texts of exceptions, mappings, numbers: all may be classes of the user's."""
+    (tmp_path / "mine.py").write_text(hostile(statement))
+    with pytest.raises(DeciderError, match=f"^decider mine.py:Mine:? {said}") as caught:
+        Asked(policies.build(f"{tmp_path}/mine.py:Mine", {})).answer(SHOT)
+    str(caught.value).encode()
+
+
+def test_nothing_of_a_users_classes_goes_further_than_the_answer(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        hostile("return Targets(balloon_pages={Name('vm0'): Shy(3)}, memo={Name('a'): Row((Shy(1), 2))})")
+    )
+    targets = Asked(policies.build(f"{tmp_path}/mine.py:Mine", {})).answer(SHOT)
+    assert targets == Targets(balloon_pages={"vm0": 3}, memo={"a": (1, 2)})
+    ((name, pages),), ((key, row),) = targets.balloon_pages.items(), targets.memo.items()
+    assert [type(each) for each in (name, pages, key, row, row[0])] == [str, int, str, tuple, int]
+
+
+@pytest.mark.parametrize("name", ["time_limit_s", "wants_ages", "interval_ns", "decide"])
+def test_a_property_that_raises_is_told_with_its_line(tmp_path, name):
+    class Mine:
+        interval_ns = 1
+
+        def decide(self, snapshot):
+            return Targets()
+
+    setattr(Mine, name, property(lambda self: 1 / 0))
+    with pytest.raises(ConfigError, match=r"^decider.*: ZeroDivisionError: division by zero"):
+        Asked(Mine())
+
+
 @pytest.mark.parametrize("interval", ['"1ms"', "0", "-5", "1 << 63", "True", "None", "1.5"])
 def test_an_interval_that_no_clock_can_keep_is_refused_before_anything_runs(made, interval):
     with pytest.raises(ConfigError, match="^decider mine.py:Mine: interval_ns is "):
@@ -187,11 +295,20 @@ fleet = {{ vms = 2, memory = "2MiB" }}
 """
 
 
-@pytest.mark.parametrize("statement", ["raise ValueError('boom')", "import sys; sys.exit(3)", "return None"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "raise ValueError('boom')",
+        "import sys; sys.exit(3)",
+        "return None",
+        "raise Mute('only one')",
+        "raise ValueError('\\ud800')",
+        "return Targets(balloon_pages=Unlisted())",
+        "return Targets(balloon_pages=Forever())",
+    ],
+)
 def test_a_decider_that_errs_fails_its_cells_and_no_others(tmp_path, statement):
-    (tmp_path / "mine.py").write_text(
-        "from memvirt.policies import Targets\nclass Mine:\n" + rule(statement, "100_000")
-    )
+    (tmp_path / "mine.py").write_text(hostile(statement))
     (tmp_path / "own.toml").write_text(SUITE.format(file=tmp_path / "mine.py"))
     command = [sys.executable, "-m", "memvirt", "run", "own.toml", "--corpus", "synthetic", "--out", "o"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

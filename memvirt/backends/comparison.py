@@ -17,6 +17,7 @@ from typing import Any
 
 from memvirt.backends.rows import Row
 from memvirt.errors import ConfigError, FolderError
+from memvirt.untrusted import json_value
 
 FORMAT = "memvirt-validate"
 SCHEMA = 3
@@ -74,7 +75,7 @@ def dumps(comparison: Comparison) -> str:
 def loads(text: str, source: str) -> Comparison:
     """The comparison in `text`; ConfigError names `source` for what is none."""
     try:
-        found = json.loads(text)
+        found = json_value(text)
         if (found["format"], found["schema"]) != (FORMAT, SCHEMA):
             raise ValueError("it is of another version; run it again")
         read = Comparison(

@@ -77,9 +77,12 @@ def how_many(asked: str, plan: "Plan") -> int:
         from memvirt.experiment.pool import auto_jobs
 
         return auto_jobs(list(plan.in_order()))
-    if not asked.isdecimal() or not 1 <= int(asked) <= MOST:
+    from memvirt.untrusted import whole
+
+    number = whole(asked, MOST)
+    if not number:
         raise ConfigError(f"--jobs {asked}: give auto, or a number from 1 to {MOST}")
-    return min(int(asked), plan.count())
+    return min(number, plan.count())
 
 
 def part_of(plan: "Plan", text: str) -> "Plan":

@@ -149,12 +149,14 @@ def _plan(
 def parse_seeds(texts: Sequence[str]) -> list[int]:
     """The seeds of "1,2" and "3"; ConfigError names every one that is none."""
     from memvirt.errors import ConfigError
+    from memvirt.untrusted import whole
 
     words = [word.strip() for text in texts for word in text.split(",")]
-    wrong = [word for word in words if not (word.isascii() and word.isdigit() and int(word[:20]) <= MOST_SEED)]
+    found = {word: whole(word, MOST_SEED) for word in words}
+    wrong = [word for word in words if found[word] is None]
     if wrong:
         raise ConfigError("\n".join(f"--seed {word}: a seed is a whole number, 0 to {MOST_SEED}" for word in wrong))
-    return [int(word) for word in words]
+    return [seed for word in words if (seed := found[word]) is not None]
 
 
 def _print_failures(failed: Sequence["Record"]) -> None:

@@ -39,7 +39,7 @@ from memvirt.units import PageCount, suggest
 RATIO_DIGITS = 4  # tables tell sizes apart by their ratios, and neighbours of a large fleet have nearly the same
 MOST = 4096  # VMs of a group, as [[scenarios.groups]] allows
 SHOWN = ("slowdown", "effective_overcommit", "swap_traffic_mib", "cpu_overhead_percent")  # behind the objectives
-NAME = re.compile(r"\.vms=(\d+)--(.+)--s(\d+)\Z")  # the end of a cell's name: size, column, seed
+NAME = re.compile(r"\.vms=([0-9]{1,19})--(.+)--s([0-9]{1,19})\Z")  # the end of a cell's name: size, column, seed
 NO_LIMIT = "--between"
 LOST = ", one host lost"  # ends the name of a column's second search
 ARRIVAL = PageCount(256 * 256)  # that an arriving VM fills in a second: 256 MiB, as in suite host-failure

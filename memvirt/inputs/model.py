@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from memvirt.errors import CorpusError
 from memvirt.units import suggest
+from memvirt.untrusted import json_value
 
 from .bits import Bits
 from .corpus import PAGE_SIZE, Corpus, PageBytes, class_name_problem, table_of
@@ -123,10 +124,13 @@ def read_model(text: str | bytes) -> ContentModel:
     if len(text) > MOST_BYTES:
         raise CorpusError(f"{len(text)} bytes are no content model; the most is {MOST_BYTES}")
     try:
+        json_value(text)
         return ContentModel.model_validate_json(text)
     except ValidationError as error:
         found = [f"{'.'.join(map(str, problem['loc'])) or 'model'}: {problem['msg']}" for problem in error.errors()[:5]]
         raise CorpusError("no content model: " + "; ".join(found)) from error
+    except ValueError as error:
+        raise CorpusError(f"no content model: {error}") from None
 
 
 def mixes() -> dict[str, ContentModel]:

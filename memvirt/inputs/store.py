@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from memvirt.environment import memory_problem
 from memvirt.errors import CorpusError
+from memvirt.untrusted import json_value
 
 from .corpus import PAGE_SIZE, ClassTable, Corpus, PageClass
 from .fingerprints import Column, Fingerprints, columns_of, from_columns
@@ -153,9 +154,12 @@ def _read(file: BinaryIO, mapped: bool) -> Corpus | Fingerprints:
     if hashlib.sha256(text).digest() != digest:
         raise CorpusError("damaged: the header does not match its hash")
     try:
+        json_value(text)
         header = (_Header if magic == PAGES_MAGIC else _PrintsHeader).model_validate_json(text)
     except ValidationError as error:
         raise CorpusError(f"damaged: the header is not valid ({error.error_count()} errors)") from error
+    except ValueError as error:
+        raise CorpusError(f"damaged: the header is not valid ({error})") from None
     padding = -(PREFIX.size + header_bytes) % PAGE_SIZE
     if file.read(padding) != bytes(padding):
         raise CorpusError("truncated or damaged between header and pages")

@@ -4,7 +4,9 @@ A decider may be a user's code. What it does wrong ends in one sentence that nam
 the run of its host, never the program: an exception, an exit, an answer that is no `Targets`, a VM that does not exist, a
 number that cannot be. Being told to stop (Ctrl-C, --timeout) is not the decider's doing and passes through.
 
-`Asked.answer` returns the targets with all numbers as plain integers: NumPy's would be cut to 64 bits somewhere.
+So is all that comes from it, and runs when it is looked at: the mappings and numbers of an answer, the text of an exception.
+They are looked at where exceptions are caught and time is limited (`guarded`, `limited`), and nothing of them goes further:
+`Asked.answer` returns targets of plain dicts, names, tuples and integers. NumPy's would be cut to 64 bits somewhere.
 """
 
 import inspect
@@ -13,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,10 @@ from memvirt.units import suggest
 
 USUAL_INTERVAL_NS = 1_000_000  # of a plain function
 MOST_SECONDS = 10.0  # of this machine's clock, that a decider of a user's may think; its time_limit_s says otherwise
+WORDS_SECONDS = 1.0  # for what an exception says of itself
+MOST_WORDS = 500  # characters of that
 AGAIN_SECONDS = 0.1  # one that catches the end of its time is told again
+SYNTAX_ERRORS = (SyntaxError, IndentationError, TabError)  # that tell a line of their own
 MOST_NS = 1 << 62
 MOST_SCAN_PAGES = (1 << 32) - 2
 MOST_MEMO = 1 << 63
@@ -36,57 +41,59 @@ class Asked:
     interval that can be kept."""
 
     def __init__(self, decider: object) -> None:
-        rule = getattr(decider, "decide", decider)
-        if not callable(rule):
-            raise ConfigError(f"decider: {decider!r} has no method decide(snapshot) -> Targets, and is no function")
-        self.name = name_of(decider)
-        self._rule: Callable[[Snapshot], object] = rule
-        self._file = file_of(decider)
+        self.name, self._file = name_of(decider), file_of(decider)
         self.interval_ns = interval_of(decider)
         own = not self._file.startswith(_OWN)
-        self.limit_s = _seconds(decider) if own else 0.0  # 0: those of memvirt end
+        with guarded("decider", self._file, ConfigError):
+            rule = getattr(decider, "decide", decider)
+            if not callable(rule):
+                raise Unfit(f"{_shown(decider)} has no method decide(snapshot) -> Targets, and is no function")
+        self._rule: Callable[[Snapshot], object] = rule
+        with guarded(f"decider {self.name}", self._file, ConfigError):
+            self.limit_s = _seconds(decider) if own else 0.0  # 0: those of memvirt end
+            self.wants_ages = bool(getattr(decider, "wants_ages", True))  # they are most of what a snapshot costs
         self._seen: set[str] = set()  # names of all VMs that it was ever shown
-        self.wants_ages = bool(getattr(decider, "wants_ages", True))  # they are most of what a snapshot costs
 
     def answer(self, snapshot: Snapshot) -> Targets:
         """What it wants. DeciderError for whatever it does wrong."""
         self._seen.update(vm.name for vm in snapshot.vms)
         with guarded(f"decider {self.name}", self._file), limited(self.limit_s):
             targets = self._rule(snapshot)
-        if not isinstance(targets, Targets):
-            raise DeciderError(
-                f"decider {self.name}: decide() returned {_shown(targets)}; return memvirt.policies.Targets, "
-                "Targets() where nothing is to change"
-            )
-        try:
+            if not isinstance(targets, Targets):
+                raise Unfit(
+                    f"decide() returned {_shown(targets)}; return memvirt.policies.Targets, "
+                    "Targets() where nothing is to change"
+                )
             return _checked(targets, snapshot, self._seen)
-        except ValueError as error:
-            raise DeciderError(f"decider {self.name}: {error}") from None
 
 
 def name_of(decider: object) -> str:
     """ "mine.py:Mine", or the name alone of what comes with memvirt."""
-    kind = decider if inspect.isroutine(decider) or inspect.isclass(decider) else type(decider)
-    file, name = file_of(decider), getattr(kind, "__qualname__", type(decider).__qualname__)
+    kind = decider if isinstance(decider, type) or inspect.isroutine(decider) else type(decider)
+    name = (
+        _class_name(kind, "__qualname__") if isinstance(kind, type) else str(getattr(kind, "__qualname__", "function"))
+    )
+    file = file_of(decider)
     return f"{Path(file).name}:{name}" if file and not file.startswith(_OWN) else name
 
 
 def file_of(decider: object) -> str:
     """The file its rule is written in; "" where there is none."""
-    rule = getattr(decider, "decide", decider)
-    code = getattr(getattr(rule, "__func__", rule), "__code__", None)
-    return str(getattr(code, "co_filename", ""))
+    rule = inspect.getattr_static(decider, "decide", decider)  # as it is written: nothing of a user's is run
+    if isinstance(rule, property):
+        rule = rule.fget
+    with suppress(Exception):  # a rule that is an object of the user's may answer in any way when it is looked at
+        code = getattr(getattr(rule, "__func__", rule), "__code__", None)
+        return str(getattr(code, "co_filename", ""))
+    return ""
 
 
 def interval_of(decider: object) -> int:
     """How often to ask it, ns. ConfigError for anything but a whole number that a simulated clock can add."""
     with guarded(f"decider {name_of(decider)}: interval_ns", file_of(decider), ConfigError):
         interval = getattr(decider, "interval_ns", USUAL_INTERVAL_NS)
-    try:
-        return _whole(interval, 1, MOST_NS)
-    except ValueError as error:
-        hint = "; 1 ms is 1_000_000" if isinstance(interval, str) else ""
-        raise ConfigError(f"decider {name_of(decider)}: interval_ns {error}{hint}") from None
+    with guarded(f"decider {name_of(decider)}", file_of(decider), ConfigError):
+        return _number("interval_ns", interval, 1, MOST_NS, "; 1 ms is 1_000_000" if type(interval) is str else "")
 
 
 @contextmanager
@@ -99,12 +106,18 @@ def guarded(what: str, file: str, kind: type[Exception] = DeciderError) -> Itera
         raise
     except TooLong as error:
         raise kind(f"{what} {error}") from None
+    except Unfit as error:
+        raise kind(f"{what}: {error}") from None
     except BaseException as error:
-        if not isinstance(error, (Exception, SystemExit)) and not _raised_in(error, file):
+        if _passes(error, file):
             raise
-        said = str(error.msg if isinstance(error, SyntaxError) else error)
-        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        raise kind(f"{what}: {' '.join(text.split())}{_line(error, file)}") from error
+        said = _words(error, file)
+        name = _class_name(type(error))
+        raise kind(f"{what}: {f'{name}: {said}' if said else name}{_line(error, file)}") from error
+
+
+class Unfit(Exception):
+    """What a decider answered, or is, that cannot be: the end of a sentence on it."""
 
 
 class TooLong(BaseException):
@@ -136,10 +149,10 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def _seconds(decider: object) -> float:
-    """time_limit_s of a user's decider; ConfigError for what is no time."""
+    """time_limit_s of a user's decider; Unfit for what is no time."""
     seconds = getattr(decider, "time_limit_s", MOST_SECONDS)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e6:
-        raise ConfigError(f"decider {name_of(decider)}: time_limit_s is {_shown(seconds)}; seconds above 0 are needed")
+        raise Unfit(f"time_limit_s is {_shown(seconds)}; seconds above 0 are needed")
     return float(seconds)
 
 
@@ -149,20 +162,50 @@ _OWN = str(Path(__file__).parent)
 def _line(error: BaseException, file: str) -> str:
     """ " (mine.py:5)": the innermost line of the file that the exception passed, or of any file but memvirt's."""
     lines: list[tuple[str, int | None]]
-    if isinstance(error, SyntaxError) and error.filename:
+    if type(error) in SYNTAX_ERRORS and isinstance(error, SyntaxError) and type(error.filename) is str:
         lines = [(error.filename, error.lineno)]
     else:
-        lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        lines = [(frame.filename, frame.lineno) for frame in _frames(error)]
     theirs = [line for line in lines if line[0] == file] or [line for line in lines if not line[0].startswith(_OWN)]
     return f" ({Path(theirs[-1][0]).name}:{theirs[-1][1]})" if theirs and file else ""
 
 
+def _passes(error: BaseException, file: str) -> bool:
+    """Whether it is no doing of the decider's: the end of the program, by a signal."""
+    return not isinstance(error, (Exception, SystemExit, TooLong)) and not _raised_in(error, file)
+
+
+def _words(error: BaseException, file: str) -> str:
+    """What an exception says of itself in one line; "" where that fails, for its class may be a user's, too."""
+    try:
+        with limited(WORDS_SECONDS):
+            said = error.msg if isinstance(error, SyntaxError) else str(error)
+            line = " ".join(str.split(said[:MOST_WORDS]))
+    except (InvariantError, KeyboardInterrupt, Stopped):
+        raise
+    except BaseException as another:
+        if _passes(another, file):
+            raise
+        return ""
+    return line.encode(errors="backslashreplace").decode()  # a record's file cannot hold half a pair of surrogates
+
+
+def _class_name(kind: type, what: str = "__name__") -> str:
+    """Its name as it was written: a class of a class of a user's may say anything else."""
+    return str(type.__dict__[what].__get__(kind))
+
+
 def _raised_in(error: BaseException, file: str) -> bool:
-    return [frame.filename for frame in traceback.extract_tb(error.__traceback__)][-1:] == [file]
+    return [frame.filename for frame in _frames(error)][-1:] == [file]
+
+
+def _frames(error: BaseException) -> traceback.StackSummary:
+    """Where it passed, which its class cannot hide."""
+    return traceback.extract_tb(BaseException.__dict__["__traceback__"].__get__(error))
 
 
 def _checked(targets: Targets, snapshot: Snapshot, seen: set[str]) -> Targets:
-    """The targets in plain integers; ValueError names the first that cannot be."""
+    """The targets in plain integers; Unfit names the first that cannot be."""
     vms = {vm.name: vm.configured_pages for vm in snapshot.vms}
     pages = {
         what: _pages(what, getattr(targets, what), vms, seen) for what in ("balloon_pages", "reclaim_pages")
@@ -181,74 +224,74 @@ def _checked(targets: Targets, snapshot: Snapshot, seen: set[str]) -> Targets:
 
 
 def _state(state: object) -> str | None:
-    if state is None or (isinstance(state, str) and state in HOST_STATES):
-        return state
-    near = suggest(state, list(HOST_STATES)) if isinstance(state, str) else ""
-    raise ValueError(f"state is {_shown(state)}{near}; one of {', '.join(HOST_STATES)} is needed, or None")
+    if state is None:
+        return None
+    name = _plain(state)
+    if name in HOST_STATES:
+        return name
+    near = suggest(name, list(HOST_STATES)) if name is not None else ""
+    raise Unfit(f"state is {_shown(state)}{near}; one of {', '.join(HOST_STATES)} is needed, or None")
 
 
 def _pages(what: str, wanted: object, vms: Mapping[str, int], seen: set[str]) -> dict[str, int]:
     if not isinstance(wanted, Mapping):
-        raise ValueError(f"{what} is {_shown(wanted)}; a dict from names of VMs to pages is needed")
-    for name in wanted:
-        if name not in vms:
+        raise Unfit(f"{what} is {_shown(wanted)}; a dict from names of VMs to pages is needed")
+    kept: dict[str, int] = {}
+    for key, value in wanted.items():
+        name = _plain(key)
+        if name is None or name not in vms:
             known = list(vms)
             if name in seen:
-                raise ValueError(
-                    f"{what} names {name!r}, which has ended; name VMs of the snapshot that is being answered"
-                )
-            near = suggest(name, known) if isinstance(name, str) else ""
-            raise ValueError(
-                f"{what} names {name!r}; there is no such VM{near} (there are {', '.join(known) or 'none'})"
+                raise Unfit(f"{what} names '{name}', which has ended; name VMs of the snapshot that is being answered")
+            near = suggest(name, known) if name is not None else ""
+            raise Unfit(
+                f"{what} names {_shown(key)}; there is no such VM{near} (there are {', '.join(known) or 'none'})"
             )
-    return {
-        name: value
-        if type(value) is int and 0 <= value <= vms[name]
-        else _number(f"{what} of VM '{name}'", value, 0, vms[name])
-        for name, value in wanted.items()
-    }
+        fine = type(value) is int and 0 <= value <= vms[name]
+        kept[name] = value if fine else _number(f"{what} of VM '{name}'", value, 0, vms[name])
+    return kept
 
 
 def _memo(memo: object) -> dict[str, tuple[int, ...]]:
     if not isinstance(memo, Mapping):
-        raise ValueError(f"memo is {_shown(memo)}; a dict from text to tuples of integers is needed")
-    kept = {}
+        raise Unfit(f"memo is {_shown(memo)}; a dict from text to tuples of integers is needed")
+    kept: dict[str, tuple[int, ...]] = {}
     for key, values in memo.items():
-        if not isinstance(key, str) or not isinstance(values, tuple):
-            raise ValueError(f"memo has {key!r}: {_shown(values)}; text and a tuple of integers are needed")
-        if all(type(value) is int and -MOST_MEMO <= value < MOST_MEMO for value in values):
-            kept[key] = values  # as nearly always: a policy of 1,000 VMs remembers thousands of numbers
+        name = _plain(key)
+        if name is None or not isinstance(values, tuple):
+            raise Unfit(f"memo has {_shown(key)}: {_shown(values)}; text and a tuple of integers are needed")
+        numbers = tuple.__getitem__(values, slice(None))  # as it is, whatever a class of a user's says it is
+        if all(type(value) is int and -MOST_MEMO <= value < MOST_MEMO for value in numbers):
+            kept[name] = numbers  # as nearly always: a policy of 1,000 VMs remembers thousands of numbers
             continue
-        kept[key] = tuple(_number(f"memo {key!r}", value, -MOST_MEMO, MOST_MEMO - 1) for value in values)
+        kept[name] = tuple(_number(f"memo {_shown(key)}", value, -MOST_MEMO, MOST_MEMO - 1) for value in numbers)
     return kept
 
 
-def _number(what: str, value: object, least: int, most: int) -> int:
-    try:
-        return _whole(value, least, most)
-    except ValueError as error:
-        raise ValueError(f"{what} {error}") from None
+def _plain(text: object) -> str | None:
+    """The text without what a class of a user's adds to it; None for what is none."""
+    return str.__str__(text) if isinstance(text, str) else None
 
 
-def _whole(value: Any, least: int, most: int) -> int:
-    """The number as a plain integer; ValueError for any other, and for what is no integer."""
+def _number(what: str, value: Any, least: int, most: int, hint: str = "") -> int:
+    """The number as a plain integer; Unfit for any other, and for what is no integer."""
     try:
         number = None if isinstance(value, bool) else index(value)
     except TypeError:
         number = None
     if number is None:
-        raise ValueError(f"is {_shown(value)}; a whole number is needed, {least} to {most}")
+        raise Unfit(f"{what} is {_shown(value)}; a whole number is needed, {least} to {most}{hint}")
     if not least <= number <= most:
-        raise ValueError(
-            f"is {number if number.bit_length() < 200 else 'beyond all bounds'}; {least} to {most} is the range"
-        )
+        raise Unfit(f"{what} is {_shown(number)}; {least} to {most} is the range")
     return number
 
 
 def _shown(value: object) -> str:
-    """A value in a message: short, and whatever its __repr__ does."""
-    if value is None or isinstance(value, bool | int | float):
+    """A value in a message: short, and without its __repr__ where its class may be a user's."""
+    if type(value) is int and value.bit_length() >= 200:
+        return "beyond all bounds"
+    if value is None or type(value) in (bool, int, float):
         return repr(value)
-    if isinstance(value, str):
+    if type(value) is str:
         return repr(value if len(value) < 40 else value[:37] + "...")
-    return f"a {type(value).__name__}"
+    return f"a {_class_name(type(value))}"

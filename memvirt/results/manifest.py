@@ -21,6 +21,8 @@ from pydantic.dataclasses import dataclass
 from memvirt.errors import FolderError
 from memvirt.results.claims import Claim
 from memvirt.results.record import Tier
+from memvirt.results.timeline import Whole
+from memvirt.untrusted import Excess, json_value
 
 FORMAT = "memvirt-run"
 SCHEMA = 2
@@ -55,11 +57,11 @@ class Search:
     scenario: str
     group: str  # whose VMs are counted
     slo: list[str]  # objectives, as memvirt.experiment.objectives reads them
-    low: int  # VMs, the bounds of the search
-    high: int
+    low: Whole  # VMs, the bounds of the search
+    high: Whole
     limit: str  # what the upper bound is of
-    starts: dict[str, int]  # column -> VMs of the first guess
-    hosts: int  # N + 1: the answer beside is for so many, one of which may fail
+    starts: dict[str, Whole]  # column -> VMs of the first guess
+    hosts: Whole  # N + 1: the answer beside is for so many, one of which may fail
     failover: bool = False  # and it is searched for, with the VMs of the host that failed
 
     @property
@@ -84,17 +86,17 @@ class Asked:
     presets: list[str] = field(default_factory=list)  # the columns asked for; none: all of the suite's
     scenarios: list[str] = field(default_factory=list)  # those of the suite that are run; none: all
     settings: list[str] = field(default_factory=list)  # "key=value", changed in every column
-    seeds: list[int] = field(default_factory=list)  # none: the suite's
+    seeds: list[Whole] = field(default_factory=list)  # none: the suite's
     corpus: str = ""  # a path or 'synthetic'; empty: this machine's own
     trace: str = ""  # a file that VMs replay; empty: the suite's own workloads
     streams: Literal["all", "each"] = "all"  # what of it a VM replays
     times: bool = False  # its time stamps say when touches are due
-    speed: int = 100  # with times: per cent of that speed
-    per_second: int | None = None  # touches of it that are due in a second
+    speed: Whole = 100  # with times: per cent of that speed
+    per_second: Whole | None = None  # touches of it that are due in a second
     sweep: list[str] = field(
         default_factory=list
     )  # "key=a,b": settings that every column runs with, beside the suite's
-    most_cells: int = 0  # of a sweep; 0: as many as there may be unasked
+    most_cells: Whole = 0  # of a sweep; 0: as many as there may be unasked
     fill: list[str] = field(default_factory=list)  # "image=A,B", "private=C": classes in place of the suite's
     search: Search | None = None  # of `memvirt capacity`, whose cells depend on what others came to
 
@@ -154,7 +156,9 @@ def dumps(manifest: Manifest) -> str:
 def loads(text: str | bytes, source: str) -> Manifest:
     """The manifest in `text`; FolderError names `source` and everything that is wrong with it."""
     try:
-        raw = json.loads(text)
+        raw = json_value(text)
+    except Excess as error:
+        raise FolderError(f"{source}: damaged: {error}; use another folder") from None
     except ValueError:
         raise FolderError(f"{source}: damaged: not a whole JSON file; use another folder") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:

@@ -23,7 +23,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator, 
 from pydantic.dataclasses import dataclass
 
 from memvirt.errors import RecordError
-from memvirt.results.timeline import Timeline
+from memvirt.results.timeline import Timeline, Whole
+from memvirt.untrusted import Excess, json_value
 
 SCHEMA: Final = 3
 INDICES = ("external", "unusable")  # of fragmentation, each a list by order
@@ -43,8 +44,8 @@ Role = Literal["column", "baseline"]  # baseline: what columns are held against,
 Kind = Literal[
     "fleet", "life", "trace"
 ]  # VMs on a host, the same over real time, or page numbers through an order alone
-DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?\Z")
-Histogram = list[tuple[int, int]]
+DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?\Z")  # no longer than a quotient of two numbers of 64 bits
+Histogram = list[tuple[Whole, Whole]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=ConfigDict(extra="forbid", strict=True))
@@ -58,7 +59,7 @@ class Record:
     preset: str
     role: Role
     kind: Kind
-    seed: int
+    seed: Whole
     tier: Tier
     status: Status
     reason: str = ""  # why it is not done; empty when it is
@@ -70,26 +71,25 @@ class Record:
     inputs: dict[str, str]  # name -> content hash of the corpus
     versions: dict[str, str]  # memvirt, numpy, lz4 and the route to it
     commit: str = ""  # of the source tree, "" outside one, "+" appended when it was edited
-    accesses: int = 0  # done in the measured phase, all VMs together
-    sim_ns: int = 0  # sum over VMs of the simulated time of the measured phase
-    counters: dict[str, int] = field(default_factory=dict)  # events of the measured phase; guest.NAME: of all guests
+    accesses: Whole = 0  # done in the measured phase, all VMs together
+    sim_ns: Whole = 0  # sum over VMs of the simulated time of the measured phase
+    counters: dict[str, Whole] = field(default_factory=dict)  # events of the measured phase; guest.NAME: of all guests
     histograms: dict[str, Histogram] = field(default_factory=dict)  # fault kind -> (sim_ns, count), ascending
-    usage: dict[str, int] = field(default_factory=dict)  # frames by use at the end, summing to host memory
+    usage: dict[str, Whole] = field(default_factory=dict)  # frames by use at the end, summing to host memory
     fragmentation: dict[str, Any] = field(default_factory=dict)  # the engine's indices at the end
-    samples: list[dict[str, int]] = field(
+    samples: list[dict[str, Whole]] = field(
         default_factory=list
     )  # aging: what the host's memory looked like after each cycle
     timeline: Timeline = field(default_factory=Timeline)  # of all phases; empty: a trace, or a record of schema 2
-    sharing: dict[str, int] = field(default_factory=dict)  # the scanner's counters at the end
-    stores: dict[str, int] = field(default_factory=dict)  # pages as values, compressed, swapped, ballooned
-    cpu_ns: dict[str, int] = field(default_factory=dict)  # simulated CPU time by mechanism
-    vms: dict[str, dict[str, int]] = field(
-        default_factory=dict
-    )  # VM -> accesses, sim_ns, stall_ns; timed: work_ns, too
-    # of a fleet that lives: slowdown_p50_milli, _p99_milli and _worst_milli of its windows, and behind_ns of requests
-    derived: dict[str, int | str] = field(default_factory=dict)  # what follows; ratios as decimals
+    sharing: dict[str, Whole] = field(default_factory=dict)  # the scanner's counters at the end
+    stores: dict[str, Whole] = field(default_factory=dict)  # pages as values, compressed, swapped, ballooned
+    cpu_ns: dict[str, Whole] = field(default_factory=dict)  # simulated CPU time by mechanism
+    # VM -> accesses, sim_ns, stall_ns; timed: work_ns, too; of a fleet that lives: slowdown_p50_milli, _p99_milli and
+    # _worst_milli of its windows, and behind_ns of requests
+    vms: dict[str, dict[str, Whole]] = field(default_factory=dict)
+    derived: dict[str, Whole | str] = field(default_factory=dict)  # what follows; ratios as decimals
     verified: bool = False  # every VM read back what it wrote, checked after the numbers were taken
-    verified_pages: int = 0  # how many pages that were
+    verified_pages: Whole = 0  # how many pages that were
     environment: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -303,8 +303,10 @@ def dumps_line(record: Record) -> str:
 def loads(text: str | bytes, source: str) -> Record:
     """The record in `text`; RecordError names `source` and everything that is wrong with it."""
     try:
-        raw = json.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:
+        raw = json_value(text)
+    except Excess as error:
+        raise RecordError(f"{source}: damaged ({error}); delete it and run again with --resume") from None
+    except ValueError as error:
         raise RecordError(f"{source}: not a whole JSON file ({error}); delete it and run again with --resume") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise RecordError(f"{source}: not a memvirt record (no format {FORMAT!r})")

@@ -252,7 +252,7 @@ def latest_folder(base: Path, suite: str) -> Path:
 
 def _numbers(base: Path, suite: str) -> list[int]:
     endings = [path.name.removeprefix(f"{suite}-") for path in base.glob(f"{suite}-*") if os.path.isdir(path)]
-    return sorted(int(ending) for ending in endings if ending.isdigit())
+    return sorted(int(ending) for ending in endings if ending.isdecimal())
 
 
 def _is_ours_unborn(entry: Path) -> bool:

@@ -27,6 +27,7 @@ from memvirt.results import manifest as manifests
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, comparable, differences
 from memvirt.results.run_folder import TIMINGS, Results, load, read_manifest
+from memvirt.untrusted import whole
 
 MOST = 100_000
 
@@ -41,12 +42,13 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """The part that "3/64" stands for; ConfigError for anything else."""
-        number, slash, count = text.partition("/")
-        if not slash or not number.isdecimal() or not count.isdecimal() or int(count) > MOST:
+        first, _, second = text.partition("/")
+        number, count = whole(first, MOST), whole(second, MOST)
+        if number is None or count is None:
             raise ConfigError(f"--shard {text}: give the number of a part and of all parts, as in 3/64")
-        if not 1 <= int(number) <= int(count):
+        if not 1 <= number <= count:
             raise ConfigError(f"--shard {text}: parts are numbered 1 to {count}")
-        return cls(int(number), int(count))
+        return cls(number, count)
 
     def holds(self, cell: str) -> bool:
         """Whether a cell is of this part."""

@@ -17,7 +17,6 @@ import gzip
 import io
 import json
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,11 +26,13 @@ from typing import Protocol
 from memvirt.errors import FolderError, RecordError
 from memvirt.results.record import Record, dumps_line, loads, read, write_atomically
 from memvirt.results.record import dumps as dumps_record
+from memvirt.untrusted import Excess, gzip_member, json_value
 
 MANIFEST = "run.json"
 CELLS = "cells"
 PACK = "run.jsonl.gz"
-CHUNK = 1 << 15  # bytes unpacked at once
+MOST_MANIFEST = 64 << 20  # bytes that a run.json in a pack may have; one of 100,000 cells has a fifth of it
+MOST_RECORD = 256 << 20  # the same of a record; of 1,000 VMs, looked at as often as may be, it has a third of it
 HEAD = b"\x1f\x8b\x08\x08\0\0\0\0"  # of every member: gzip, deflate, with a name, no time
 
 
@@ -116,7 +117,7 @@ class Pack:
         self._known_size = -1
 
     def begin(self, manifest: str) -> None:
-        line = json.dumps(json.loads(manifest), ensure_ascii=False) + "\n"
+        line = json.dumps(json_value(manifest), ensure_ascii=False) + "\n"
         kept = b""
         if os.path.exists(self.path):
             self._look()
@@ -134,8 +135,15 @@ class Pack:
 
     def manifest(self) -> bytes:
         data = self.path.read_bytes()
-        first = _whole(data, 0)
-        return zlib.decompress(data[: first.end], 31) if first and first.name == MANIFEST else b""
+        try:
+            text, end = gzip_member(data, 0, MOST_MANIFEST)
+        except Excess as error:
+            raise FolderError(
+                f"{self.path}: damaged: its first line, which says what the run is: {error}; use another --out"
+            ) from None
+        except ValueError:
+            return b""
+        return text if _name(data, 0, end) == MANIFEST else b""
 
     def names(self) -> set[str]:
         self._look()
@@ -148,11 +156,15 @@ class Pack:
         self._look()
         if f"{cell}.json" not in self._texts:
             raise RecordError(f"{self.place(cell)}: is not there")
-        return loads(zlib.decompress(self._texts[f"{cell}.json"], 31), self.place(cell))
+        text, _ = gzip_member(self._texts[f"{cell}.json"], 0, MOST_RECORD)  # whole, as `_look` has found
+        return loads(text, self.place(cell))
 
     def write(self, record: Record) -> Path:
         name, size = f"{record.cell}.json", self.path.stat().st_size
-        packed = _member(name, dumps_line(record).encode())
+        text = dumps_line(record).encode()
+        if len(text) > MOST_RECORD:
+            raise RecordError(f"{self.path}: a record of {len(text)} bytes is not kept: {MOST_RECORD} are the most")
+        packed = _member(name, text)
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             view = memoryview(packed)
@@ -208,16 +220,17 @@ def _members(data: bytes) -> Iterator[_Member]:
 
 
 def _whole(data: bytes, start: int) -> _Member | None:
-    """The member that begins there, if its checksum says that it is one."""
-    name_at = start + 10  # after what zlib calls xfl and os
-    name_end = data.find(b"\0", name_at)
-    unpacked, at = zlib.decompressobj(31), start
+    """The member that begins there, if its checksum says that it is one, and it is no larger than one may be."""
     try:
-        while not unpacked.eof and at < len(data):
-            unpacked.decompress(data[at : at + CHUNK])
-            at = min(at + CHUNK, len(data))
-    except zlib.error:
+        _, end = gzip_member(data, start, MOST_RECORD)
+    except ValueError:
         return None
-    if not unpacked.eof or name_end < 0:
-        return None
-    return _Member(data[name_at:name_end].decode("latin-1"), start, at - len(unpacked.unused_data))
+    name = _name(data, start, end)
+    return None if name is None else _Member(name, start, end)
+
+
+def _name(data: bytes, start: int, end: int) -> str | None:
+    """What a member calls itself."""
+    at = start + 10  # after what zlib calls xfl and os
+    name_end = data.find(b"\0", at, end)
+    return None if name_end < 0 else data[at:name_end].decode("latin-1")

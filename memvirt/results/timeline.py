@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import field
 from itertools import accumulate, groupby
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from memvirt.names import SAMPLED_COUNTS, SAMPLED_OF_VM, SAMPLED_STATES
@@ -31,6 +31,9 @@ MOST_ROWS = 512  # of a phase
 FEW_ROWS = 64  # of one that is a first look: tiers smoke and quick, whose records are to stay small
 STEP_NS = 1 << 18  # shortest; what a fleet does in it takes this machine about as long, a look a hundredth of that
 STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]  # what an engine counts: 64 bits, as files of tables have them
 
 
 class Sample(NamedTuple):
@@ -47,8 +50,8 @@ class Stretch:
     """The rows of one phase."""
 
     phase: str
-    rows: int
-    step_ns: int  # between two rows, at least
+    rows: Whole
+    step_ns: Whole  # between two rows, at least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -56,9 +59,9 @@ class Timeline:
     """Rows of all phases one after the other, by column."""
 
     phases: list[Stretch] = field(default_factory=list)
-    sim_ns: list[int] = field(default_factory=list)
-    host: dict[str, list[int]] = field(default_factory=dict)  # metric -> value a row
-    vms: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # VM -> the same
+    sim_ns: list[Whole] = field(default_factory=list)
+    host: dict[str, list[Whole]] = field(default_factory=dict)  # metric -> value a row
+    vms: dict[str, dict[str, list[Whole]]] = field(default_factory=dict)  # VM -> the same
 
     @model_validator(mode="after")
     def _whole(self) -> Timeline:

@@ -10,7 +10,6 @@ others in the same run, unless a required field was among the invalid ones.
 
 import copy
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from memvirt.errors import ConfigError
 from memvirt.settings.wording import sentence, shown
 from memvirt.units import suggest
+from memvirt.untrusted import Excess, toml_table
 
 MOST_KEYS = 8  # of a table, that a message lists
 
@@ -68,8 +68,10 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Source]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     try:
-        return tomllib.loads(text), Source(str(path), text)
-    except tomllib.TOMLDecodeError as error:
+        return toml_table(text), Source(str(path), text)
+    except Excess as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except ValueError as error:
         found = re.search(r"\(at line (\d+), column \d+\)", str(error))
         where = f"{path}:{found[1]}" if found else str(path)
         raise ConfigError(f"{where}: not valid TOML: {error}") from error

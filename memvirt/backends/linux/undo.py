@@ -35,6 +35,7 @@ from typing import Any, Self
 from memvirt.backends.linux import kernel
 from memvirt.errors import ConfigError
 from memvirt.interrupts import SIGNALS
+from memvirt.untrusted import json_value
 
 SCHEMA = 1
 FOLDER = "MEMVIRT_STATE_DIR"
@@ -203,7 +204,7 @@ def read_steps() -> tuple[list[Step], str]:
     """The steps of the state file and the boot it is of; ConfigError for a file that is none of ours."""
     path = state_file()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_value(path.read_text(encoding="utf-8"))
         steps, boot = found["steps"], found["boot"]
         if found["schema"] != SCHEMA or not isinstance(boot, str) or not all(_is_step(step) for step in steps):
             raise ValueError("it is of another version")

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from memvirt.errors import CorpusError
+from memvirt.untrusted import json_value
 
 from .requests import U8, U32, U64, WRITE
 
@@ -59,8 +60,8 @@ class TraceInfo(BaseModel):
     writes: int = Field(ge=0)
     pages: int = Field(ge=0, le=MOST_PAGES)  # different ones: page numbers are below
     streams: list[str]  # by number; a name may be empty
-    first_ns: int | None = None  # of times; None where there are none
-    last_ns: int | None = None
+    first_ns: int | None = Field(default=None, ge=0, lt=1 << 64)  # of times; None where there are none
+    last_ns: int | None = Field(default=None, ge=0, lt=1 << 64)
     source: str = ""
     source_sha256: str = ""
     format: str = "npy"
@@ -176,9 +177,12 @@ class ParquetTrace(Trace):
     @cached_property
     def info(self) -> TraceInfo:
         try:
+            json_value(self._metadata)
             info = TraceInfo.model_validate_json(self._metadata)
         except ValidationError as error:
             raise CorpusError(f"damaged: what it says of itself is not valid ({error.error_count()} errors)") from error
+        except ValueError as error:
+            raise CorpusError(f"damaged: what it says of itself is not valid ({error})") from None
         if info.touches != self._rows:
             raise CorpusError(f"damaged: {self._rows} rows, but it speaks of {info.touches}")
         return info

@@ -3,8 +3,9 @@
 Packing is deterministic: files in the order of their names, one date, one mode. Unpacking trusts nothing that an archive
 says of itself. Every entry is checked before a byte is written: it is a plain file, it is there once, and its name is one
 that a bundle may have and stays inside. All entries together may take LEAST_ROOM, or ROOM_FOR_EACH times the archive's own
-size, whichever is more. While entries are written they are cut off at the size they claimed. Nothing in an archive is ever
-run: files of programs are refused, as is any other kind that no bundle has.
+size, whichever is more; what a packed run inflates to counts, too. While entries are written they are cut off at the size
+they claimed. Only deflate is undone: other ways of packing have no bound on what a few bytes of theirs ask for. Nothing in
+an archive is ever run: files of programs are refused, as is any other kind that no bundle has.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from memvirt.errors import BundleError
+from memvirt.results.shelf import MOST_RECORD
+from memvirt.untrusted import Excess, gzip_member
 
 LEAST_ROOM = 256 << 20
 ROOM_FOR_EACH = 50  # bytes unpacked for each of the archive: records take about a sixth of their size
@@ -25,8 +28,10 @@ CHUNK = 1 << 20
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows
 MODE = 0o100644 << 16
 PART = re.compile(r"[A-Za-z0-9_+@=][A-Za-z0-9_.+@=,~-]*\Z")
+GZIP = ".gz"
 KINDS = (".json", ".jsonl.gz", ".toml", ".md", ".csv", ".tex", ".html", ".svg", ".txt", ".mvcorpus", ".mvprints")
 PLAIN = ("SHA256SUMS",)
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
 
 
@@ -76,18 +81,22 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as packed:
             entries = packed.infolist()
-            _require_harmless(archive, entries)
+            left = _require_harmless(archive, entries)
             for entry in entries:
-                _write(archive, packed, entry, folder / PurePosixPath(entry.filename))
+                path = folder / PurePosixPath(entry.filename)
+                _write(archive, packed, entry, path)
+                if path.suffix == GZIP:
+                    left -= _inflated(archive, path, left)
     except OSError as error:
         raise BundleError(f"{archive}: cannot be read: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"{archive}: damaged, or no zip archive ({error}); fetch it again") from None
 
 
-def _require_harmless(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
+def _require_harmless(archive: Path, entries: list[zipfile.ZipInfo]) -> int:
+    """Bytes that its entries leave of what they may take together."""
     if len(entries) > MOST_FILES:
         raise BundleError(f"{archive}: holds {len(entries)} files, more than {MOST_FILES}; nothing was unpacked")
     names: set[str] = set()
@@ -99,6 +108,8 @@ def _require_harmless(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
             why = "is a link or a device"
         if not why and entry.flag_bits & ENCRYPTED:
             why = "is encrypted"
+        if not why and entry.compress_type not in PACKINGS:
+            why = "is packed in another way than by deflate"
         if why:
             raise BundleError(f"{archive}: its file {shown} {why}; nothing was unpacked, for no bundle has such a file")
         names.add(entry.filename)
@@ -109,6 +120,7 @@ def _require_harmless(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
             f"{archive}: {size} bytes that would unpack to {asked}; a bundle of this size takes {room} at most. "
             "Nothing was unpacked"
         )
+    return room - asked
 
 
 def _write(archive: Path, packed: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
@@ -120,3 +132,20 @@ def _write(archive: Path, packed: zipfile.ZipFile, entry: zipfile.ZipInfo, path:
             if left < 0:
                 raise BundleError(f"{archive}: {entry.filename} is longer than it claims; unpacking was given up")
             target.write(chunk)
+
+
+def _inflated(archive: Path, path: Path, left: int) -> int:
+    """Bytes that the gzip members of a file inflate to, up to the first damage, behind which nobody reads. BundleError
+    where that is more than is `left`, or than a record may have."""
+    data, at, size = path.read_bytes(), 0, 0
+    try:
+        while at < len(data):
+            text, at = gzip_member(data, at, min(MOST_RECORD, left - size))
+            size += len(text)
+    except Excess as error:
+        raise BundleError(
+            f"{archive}: its file {path.name} is no run: at byte {at} {error}; unpacking was given up"
+        ) from None
+    except ValueError:
+        pass
+    return size

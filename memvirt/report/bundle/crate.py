@@ -16,6 +16,7 @@ from typing import Any
 
 from memvirt.errors import ConfigError
 from memvirt.results.manifest import Manifest
+from memvirt.untrusted import json_value
 
 FILE = "ro-crate-metadata.json"
 VERSION = "1.1"
@@ -157,9 +158,9 @@ def _text(generated: dict[str, Any]) -> str:
 def problems(text: str, files: Mapping[str, Sum]) -> list[str]:
     """What is wrong with a description of these files, each a sentence."""
     try:
-        crate = json.loads(text)
+        crate = json_value(text)
         entities = {entity["@id"]: entity for entity in crate["@graph"]}
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return [f"{FILE} is no JSON with a graph of entities that have an @id"]
     context = crate.get("@context")
     found = (

@@ -17,6 +17,7 @@ from typing import Any
 from memvirt.results import run_folder, shelf
 from memvirt.results.claims import FILE as CLAIMS
 from memvirt.results.record import spelled
+from memvirt.untrusted import json_value
 
 NAME = "hostname"  # what a record's environment and pyperf's metadata call it
 
@@ -43,13 +44,13 @@ def without(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _record(data: bytes) -> bytes:
-    parts = json.loads(data)
+    parts = json_value(data)
     return spelled({**parts, "environment": without(parts.get("environment", {}))}).encode()
 
 
 def _timing(data: bytes) -> bytes:
     """A pyperf file, as pyperf spells them."""
-    return (json.dumps(_bare(json.loads(data)), sort_keys=True, separators=(",", ":")) + "\n").encode()
+    return (json.dumps(_bare(json_value(data)), sort_keys=True, separators=(",", ":")) + "\n").encode()
 
 
 def _bare(part: Any) -> Any:

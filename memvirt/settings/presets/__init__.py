@@ -15,7 +15,6 @@ A preset is a TOML file beside this one:
 """
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from memvirt.settings.sources import SourceNote, default_source
 from memvirt.settings.vm_config import Guest, GuestOptions
 from memvirt.shipped import PRESETS
 from memvirt.units import suggest
+from memvirt.untrusted import Excess, toml_table
 
 # Settings that name a thing, and the tables of that thing's own options.
 _OPTIONS = (("sharing", "sharing_options"), ("balloon", "decider_options"), ("replacement", "replacement_options"))
@@ -281,8 +281,10 @@ def parse_override(text: str) -> tuple[Place, Any]:
     if not equals or not all(re.fullmatch(r"[A-Za-z0-9_-]+", str(part)) for part in place):
         raise ConfigError(f"--set {text}: is not KEY=VALUE; write it like --set zpool_percent=20")
     try:
-        return place, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        return place, toml_table(f"value = {value}")["value"]
+    except Excess as error:
+        raise ConfigError(f"--set {key}: {error}") from None
+    except ValueError:
         if re.fullmatch(r"\s*[^\s\"'\[\]{}#]+\s*", value) is None:
             raise ConfigError(f"--set {text}: {value!r} is not a TOML value; quote it if it is text") from None
         return place, value.strip()

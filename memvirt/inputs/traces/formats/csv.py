@@ -27,6 +27,7 @@ from pydantic import Field
 
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.units import suggest
+from memvirt.untrusted import whole
 
 from ..registry import Certainty, Format, Head
 from ..requests import MODIFY, PAGE_SHIFT, READ, U64, WRITE, Names, Reading, Requests, Where, span, span_of_sectors
@@ -152,8 +153,8 @@ def _column(key: str, wanted: str, names: Sequence[str], headed: bool) -> int:
     """The column that an option names, from 0."""
     if wanted in names and headed:
         return names.index(wanted)
-    if wanted.isdigit() and 1 <= int(wanted) <= len(names):
-        return int(wanted) - 1
+    if number := whole(wanted, len(names)):
+        return number - 1
     raise ConfigError(
         f"option {key}: there is no column '{wanted}'{suggest(wanted, list(names))} (columns: {', '.join(names)})"
     )

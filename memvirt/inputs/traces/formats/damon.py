@@ -11,7 +11,6 @@ Each target is a stream and an address space. Source: damo's _damo_records.py.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from memvirt.errors import CorpusError
+from memvirt.untrusted import json_value
 
 from ..registry import Format, Head
 from ..requests import Reading, Requests, Where, span
@@ -86,8 +86,8 @@ def _recorded(source: Source, reading: Reading) -> Iterator[Requests]:
             f"damo's JSON is read at once, and this is more than {MOST_JSON} bytes: record less at a time"
         )
     try:
-        records = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        records = json_value(text)
+    except ValueError as error:
         raise CorpusError(f"the JSON is damaged or cut: {error}") from error
     for record in _items(records, "the file"):
         target = str(_entry(record, "target_id")).encode()

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memvirt.untrusted import whole
+
 from ..registry import Format, Head
 from ..requests import PAGE_SHIFT, READ, U8, U32, U64, WRITE, Reading, Requests, Where
 from ..source import Source
@@ -133,13 +135,14 @@ def _traced(block: Block, reading: Reading) -> _Faults:
         if TRACED not in line or (found := TRACEPOINT.fullmatch(line)) is None:
             continue
         said = SAID.fullmatch(found[3])
-        whole, _, fraction = found[2].partition(b".")
-        if said is None or not whole.isdigit() or not fraction.isdigit() or int(whole) >= (1 << 64) // SECOND:
+        before, _, fraction = found[2].partition(b".")
+        seconds = whole(before.decode(), (1 << 64) // SECOND - 1)
+        if said is None or seconds is None or not fraction.isdigit():
             block.refuse(row, "a time, an address and an error code are needed")
         rows.append(row)
         address.append(int(said[1], 16))
         ops.append(WRITE if int(said[2], 16) & WRITTEN else READ)
-        time.append(int(whole) * SECOND + int(fraction[:9].ljust(9, b"0")))
+        time.append(seconds * SECOND + int(fraction[:9].ljust(9, b"0")))
         stream.append(reading.stream(found[1].partition(b"/")[0]))
     return _columns(rows, address, ops, time, stream)
 
