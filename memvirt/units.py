@@ -95,10 +95,11 @@ def parse_time(value: object) -> int:
 
 
 def parse_interval(value: object) -> int:
-    """As parse_time, for a time whose name does not end in _ns. ConfigError also for a plain integer of 1 to 999: no one
-    means so few nanoseconds, and a unit that was forgotten would change a host by a factor of a million."""
+    """As parse_time, for a time whose name does not end in _ns. ConfigError also for 1 to 999 without a unit, a number or
+    a text: no one means so few nanoseconds, and a unit that was forgotten would change a host by a factor of a million."""
     time = parse_time(value)
-    if isinstance(value, int) and 0 < time < TIME_UNITS["us"]:
+    bare = isinstance(value, int) or (isinstance(value, str) and value.strip()[-1:].isdigit())
+    if bare and 0 < time < TIME_UNITS["us"]:
         raise ConfigError(f"time {value!r} has no unit, and would be {time}ns; did you mean {time}ms? write the unit")
     return time
 

@@ -123,6 +123,7 @@ def test_a_conflict_that_may_stem_from_an_invalid_field_is_not_invented():
         ({"harvest_interval": 0}, "did you mean 100ms?"),
         ({"harvest_interval": 10}, "time 10 has no unit, and would be 10ns; did you mean 10ms? write the unit"),
         ({"collapse_interval": 999}, "time 999 has no unit"),
+        ({"harvest_interval": "10"}, "time '10' has no unit, and would be 10ns; did you mean 10ms? write the unit"),
         ({"on_exhausted": "explode"}, "(known: stop, wait, kill)"),
         ({"content": "finger-print"}, "did you mean 'fingerprint'?"),
     ],

@@ -155,6 +155,19 @@ def test_a_table_of_vms_that_compute_nothing_says_so_above_it():
     assert micro in terminal.text([made()], 150).splitlines()[0]
     for load in (made(kind="life"), made(vms={"vm0": {"accesses": 1, "sim_ns": 1, "stall_ns": 0, "work_ns": 1}})):
         assert micro not in terminal.text([load], 150)
+    mixed = [made(kind="life", scenario="fleet"), made(scenario="scan"), made(scenario="zipf")]
+    assert terminal.text(mixed, 150).splitlines()[0].endswith(f", {micro} in scan and zipf")
+
+
+def test_what_means_two_things_in_one_table_has_both_meanings_each_with_where_it_holds():
+    computes, plain = "(work + waiting for memory) / work, of all that VMs compute", "time / time with enough memory"
+    living, scan = made(kind="life", scenario="fleet"), made(scenario="scan")
+    for records in ([living, scan], [scan, living]):
+        said = " ".join(terminal.text(records, 150).split())
+        assert f"in fleet: {computes}" in said and f"in scan: {plain}" in said and said.count("slowdown: in ") == 1
+        assert f"in scan: {plain}" in terminal.WRITERS["md"](records, USUAL)
+        assert said.count("effective overcommit: content that VMs hold") == 1, "it means the same in both"
+    assert f"slowdown: {plain}. " in " ".join(terminal.text([scan], 150).split())
 
 
 def test_wall_times_are_never_called_best():

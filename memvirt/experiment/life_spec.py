@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from memvirt.experiment.fleet_spec import Percent
 from memvirt.inputs.bits import Bits
 from memvirt.settings.diagnose import Conflicts, Problem, validate
-from memvirt.settings.fields import Lasting, Model, Name, Nanoseconds, Pages, Shares
+from memvirt.settings.fields import Interval, Lasting, Model, Name, Pages, Shares
 from memvirt.settings.vm_config import GuestOptions, VmConfig
 from memvirt.units import PageCount, format_time, suggest
 from memvirt.workloads.load import SECOND_NS, Load
@@ -37,7 +37,7 @@ HARVEST_EPOCHS = 5  # epochs there must be between two harvests: a longer epoch 
 class Time(Model):
     """The table [scenarios.time]."""
 
-    settle: Nanoseconds = Field(default=0, description="before the measured phase, under the same loads")
+    settle: Interval = Field(default=0, description="before the measured phase, under the same loads")
     duration: Lasting = Field(description="of the measured phase")
     epoch: Lasting = Field(
         default=2 * SECOND_NS,
@@ -77,8 +77,8 @@ class Time(Model):
 class BootTimes(Model):
     """The table `boot` of a group: when its VMs come."""
 
-    at: Nanoseconds = Field(default=0, description="the first")
-    every: Nanoseconds = Field(default=0, description="each one after the one before")
+    at: Interval = Field(default=0, description="the first")
+    every: Interval = Field(default=0, description="each one after the one before")
     per_second: Pages | None = Field(default=None, description="memory that a VM fills in a second; else at once")
 
     def scaled(self, memory_percent: int, time_percent: int) -> BootTimes:
@@ -233,7 +233,7 @@ class Group(Model):
 class Event(Model):
     """A table [[scenarios.events]]: something that happens to a group."""
 
-    at: Nanoseconds = Field(description="when it begins")
+    at: Interval = Field(description="when it begins")
     what: Literal["set-load", "set-limit", "set-balloon", "rewrite-image", "restart"] = Field(
         description="set-load: another load; set-limit: another limit, which makes pages go at once; set-balloon: another "
         "size for the balloon, which its worker moves to; rewrite-image: every page of the image is replaced by another, the "
@@ -241,7 +241,7 @@ class Event(Model):
     )
     group: Name = Field(description="whom it happens to")
     percent: Share = Field(default=100, description="of the group's VMs, the first ones")
-    spread: Nanoseconds = Field(default=0, description="from the first VM to the last")
+    spread: Interval = Field(default=0, description="from the first VM to the last")
     load: Name | None = Field(default=None, description="of set-load: the other load")
     limit_percent: Share | None = Field(default=None, description="of set-limit: the other limit, of each VM's size")
     balloon_percent: Percent | None = Field(

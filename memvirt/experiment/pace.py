@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from memvirt.settings.diagnose import Conflicts, Problem
-from memvirt.settings.fields import Model, Nanoseconds
+from memvirt.settings.fields import Interval, Model
 from memvirt.workloads.base import BATCH, Batch, Stream
 
 SECOND_NS = 10**9
@@ -31,7 +31,7 @@ Requests = Annotated[int, Field(strict=True, ge=1, le=SECOND_NS)]
 class Pace(Model):
     """The table [scenarios.pace]: how time passes between the accesses of warm-up and measured phase."""
 
-    think: Nanoseconds = Field(default=0, description="time that a VM computes after each access")
+    think: Interval = Field(default=0, description="time that a VM computes after each access")
     per_second: Requests | None = Field(
         default=None,
         description="requests that are due in a second, for each VM; without it an access follows the last",
@@ -39,8 +39,8 @@ class Pace(Model):
     request: Annotated[int, Field(strict=True, ge=1, le=BATCH)] = Field(
         default=1, description="accesses of a request; the last may have fewer"
     )
-    warm_up: Nanoseconds = Field(default=0, description="how long the warm-up lasts; 0: until all accesses are done")
-    measured: Nanoseconds = Field(
+    warm_up: Interval = Field(default=0, description="how long the warm-up lasts; 0: until all accesses are done")
+    measured: Interval = Field(
         default=0, description="how long the measured phase lasts; 0: until all accesses are done"
     )
 

@@ -97,7 +97,7 @@ def document(
         tuple(told),
         plain(shown.question),
         tuple(map(plain, (*answers, *conclusion.facts(every)))),
-        tuple(meant(every[0], every[0].columns)),
+        tuple(meant(every, every[0].columns)),
     )
 
 

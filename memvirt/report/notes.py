@@ -17,7 +17,7 @@ from memvirt.metrics.registry import REGISTRY
 from memvirt.report.columns import COLUMNS, Column
 from memvirt.report.escape import plain
 from memvirt.report.statistics import MIN_SEEDS
-from memvirt.report.summary import Group, idle, is_timed, ratio_label
+from memvirt.report.summary import Group, idle, is_timed, listed, ratio_label
 from memvirt.report.unused import unused
 from memvirt.results.record import Record
 
@@ -35,13 +35,20 @@ def caption(records: Sequence[Record]) -> str:
     told.append(f"memvirt {first.versions.get('memvirt', 'of unknown version')}{_commit(first.commit)}")
     changed = dict.fromkeys(text for record in records for text in record.asked.get("settings", []))
     told += [f"--set {text}" for text in changed]
-    told += ["a microbenchmark of mechanisms"] if _computes_nothing(records) else []
+    scenarios = dict.fromkeys(record.base_scenario for record in records)
+    idle = _computing_nothing(records)
+    if idle:
+        where = "" if len(idle) == len(scenarios) else f" in {listed(idle)}"
+        told.append(f"a microbenchmark of mechanisms{where}")
     return plain(", ".join(told))
 
 
-def _computes_nothing(records: Sequence[Record]) -> bool:
-    """Whether VMs do nothing but access memory in all of them, so that a slowdown is no service's; or there are none."""
-    return not any(record.kind == "life" or is_timed(record) for record in records)
+def _computing_nothing(records: Sequence[Record]) -> list[str]:
+    """The scenarios whose VMs do nothing but access memory, so that a slowdown is no service's; or that have none."""
+    own: dict[str, bool] = {}
+    for record in records:
+        own[record.base_scenario] = own.get(record.base_scenario, False) or record.kind == "life" or is_timed(record)
+    return [scenario for scenario, computes in own.items() if not computes]
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -58,7 +65,7 @@ def _commit(commit: str) -> str:
 
 def notes(every: Sequence[Group], records: Sequence[Record], columns: Sequence[Column] | None = None) -> list[str]:
     """The lines under a table, but for what was learned. `columns`: those that are shown, where they are not all."""
-    return [meanings(every[0], every[0].columns if columns is None else columns), *further(every, records)]
+    return [meanings(every, every[0].columns if columns is None else columns), *further(every, records)]
 
 
 def further(every: Sequence[Group], records: Sequence[Record]) -> list[str]:
@@ -89,30 +96,43 @@ LIVING = {
 
 # What heads of the usual columns mean that do not say it themselves.
 USUAL = {
-    "effective_overcommit": "effective overcommit: content that VMs hold / host memory that holds it",
-    "slowdown": "slowdown: time / time with enough memory",
-    "cpu_overhead_percent": "CPU to manage memory: managing it / all processor time that memory took, background included",
+    "effective_overcommit": "content that VMs hold / host memory that holds it",
+    "slowdown": "time / time with enough memory",
+    "cpu_overhead_percent": "managing it / all processor time that memory took, background included",
 }
 
 
-def meanings(group: Group, shown: Sequence[Column]) -> str:
+def meanings(every: Sequence[Group], shown: Sequence[Column]) -> str:
     """What the heads of the columns that are shown mean, of the usual ones those that do not say it themselves."""
-    return f"{'. '.join(text for _, text in meant(group, shown))}."
+    return f"{'. '.join(text for _, text in meant(every, shown))}."
 
 
-def meant(group: Group, shown: Sequence[Column]) -> list[tuple[str, str]]:
-    """(title of a column, what it means) of the same; "" for the ratio's, which no table is without."""
+def meant(every: Sequence[Group], shown: Sequence[Column]) -> list[tuple[str, str]]:
+    """(title of a column, what it means) of the same; "" for the ratio's, which no table is without. What means one thing
+    in some scenarios and another in others has both, each with where it holds."""
+    kinds: dict[tuple[bool, bool], list[Group]] = {}
+    for group in every:
+        kinds.setdefault((group.timed, group.simulated), []).append(group)
+    texts = [_texts(alike[0], shown) for alike in kinds.values()]
+    where = [listed(list(dict.fromkeys(group.scenario for group in alike))) for alike in kinds.values()]
+    told = []
+    for title in texts[0]:
+        found = [text[title] for text in texts]
+        each = [f"in {place}: {text}" for place, text in zip(where, found, strict=True)]
+        said = found[0] if len(set(found)) == 1 else "; ".join(each)
+        told.append((title, f"{title}: {said}" if title else said))
+    return told
+
+
+def _texts(group: Group, shown: Sequence[Column]) -> dict[str, str]:
+    """Title of a column -> what it means in a group."""
     own = LIVING if group.timed else {}
     if group.columns == COLUMNS:
-        usual = [
-            (column.title, f"{column.title}: {own[column.name]}" if column.name in own else USUAL[column.name])
-            for column in shown
-            if column.name in USUAL
-        ]
-        return [("", "ratio: memory promised to VMs / host memory"), *usual]
+        usual = {column.title: own.get(column.name) or USUAL[column.name] for column in shown if column.name in USUAL}
+        return {"": "ratio: memory promised to VMs / host memory", **usual}
     trace, fleet = "capacity: pages that fit in memory / pages of the trace", "ratio: memory promised / host memory"
-    told = [(each.title, f"{each.title}: {own.get(each.name) or REGISTRY[each.name].meaning}") for each in shown]
-    return [("", trace if group.simulated else fleet), *told]
+    told = {each.title: own.get(each.name) or REGISTRY[each.name].meaning for each in shown}
+    return {"": trace if group.simulated else fleet, **told}
 
 
 def _marks(every: Sequence[Group]) -> list[str]:

@@ -276,3 +276,8 @@ def figures(value: float) -> str:
 def ratio_label(ratio: str) -> str:
     """A ratio as sections are named."""
     return f"{float(ratio):.2f}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -29,7 +29,7 @@ from memvirt.metrics.metric import Better
 from memvirt.report.columns import Column, bounds
 from memvirt.report.standing import TIE, Standing, standing
 from memvirt.report.statistics import MIN_SEEDS
-from memvirt.report.summary import Group, Row, averaged, number, ratio_label, reach, spread
+from memvirt.report.summary import Group, Row, averaged, listed, number, ratio_label, reach, spread
 
 LEARNED = "Learned: "
 
@@ -122,7 +122,7 @@ def line(groups: Sequence[Group]) -> str:
     told = []
     for part in parts:
         scenarios = list(dict.fromkeys(group.scenario for group in part))
-        told.append(f"in {_list(scenarios)}: {_line(part).removeprefix(LEARNED)}")
+        told.append(f"in {listed(scenarios)}: {_line(part).removeprefix(LEARNED)}")
     return LEARNED + " ".join([told[0], *(each[:1].upper() + each[1:] for each in told[1:])])
 
 
@@ -195,18 +195,14 @@ def trade(finding: Finding) -> str:
         return f"At {finding.ratio} no preset has a higher effective overcommit than {undominated[0]} either."
     if len(undominated) == len(finding.scores):
         return f"At {finding.ratio} no preset beats another in both overcommit and slowdown."
-    return f"At {finding.ratio} the best trades of overcommit against slowdown: {_list(undominated)}."
+    return f"At {finding.ratio} the best trades of overcommit against slowdown: {listed(undominated)}."
 
 
 def _tied(names: Sequence[str], found: Standing, frame: str = " (not told apart from {})") -> str:
     """The best one with those that are near it, then those whose seeds lie too far apart to tell."""
     alike, unsure = ([names[at] for at in places] for places in (found.alike, found.unsure))
-    told = f"{_list(alike)} alike" if len(alike) > 1 else alike[0]
-    return told + frame.format(_list(unsure)) if unsure else told
-
-
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    told = f"{listed(alike)} alike" if len(alike) > 1 else alike[0]
+    return told + frame.format(listed(unsure)) if unsure else told
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +305,7 @@ def _leader(group: Group, column: Column) -> str:
     if found is None or not found.beaten:
         return ""
     best = [marks[at].preset for at in found.best]
-    return f"{_list(best)} {number(column, marks[0].mean)} at {ratio_label(group.ratio)}"
+    return f"{listed(best)} {number(column, marks[0].mean)} at {ratio_label(group.ratio)}"
 
 
 def _survival_line(groups: Sequence[Group]) -> str:

@@ -38,7 +38,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from memvirt.settings.diagnose import Conflicts, Problem
-from memvirt.settings.fields import Lasting, Model, Nanoseconds
+from memvirt.settings.fields import Interval, Lasting, Model
 from memvirt.settings.fields import Pages as Size
 from memvirt.units import format_time
 
@@ -107,7 +107,7 @@ class Requests(Model):
     touches: Annotated[int, Field(strict=True, ge=1, le=4096)] = Field(
         description="pages that each uses, of each part in proportion to how often it is used"
     )
-    work: Nanoseconds = Field(default=0, description="time that each computes")
+    work: Interval = Field(default=0, description="time that each computes")
 
 
 class Load(Model):
