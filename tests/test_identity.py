@@ -294,7 +294,7 @@ def test_a_decider_that_runs_its_host_is_named():
     with pytest.raises(
         DeciderError, match=r"again: ConfigError: run: a host runs one call at a time.*test_identity.py:"
     ):
-        host.run({vm: [(np.zeros(100_000, int), np.ones(100_000))]}, decider=again)
+        host.run({vm: [(np.zeros(100_000, np.uint32), np.ones(100_000))]}, decider=again)
     assert host.run({vm: [([0], [1])]})[vm] == (1, "done")
     host.check()
 
@@ -302,7 +302,7 @@ def test_a_decider_that_runs_its_host_is_named():
 def test_a_stream_may_not_run_the_host_that_asks_it():
     host = host_of()
     a, b = host.create_vm("a", MIB), host.create_vm("b", MIB)
-    other = iter([(np.zeros(30_000, int), np.ones(30_000))])
+    other = iter([(np.zeros(30_000, np.uint32), np.ones(30_000))])
 
     def stream():
         for call in (lambda: host.run({b: other}), lambda: host.run({b: [([0], [1])]}), lambda: host.settle(1)):

@@ -360,7 +360,7 @@ def test_an_iterator_that_has_raised_is_asked_again():
             self.asked += 1
             if self.asked == 2:
                 raise RuntimeError("once")
-            if self.asked == 5:
+            if self.asked >= 5:
                 raise StopIteration
             return writes([1, 2, 3])
 
@@ -372,7 +372,7 @@ def test_an_iterator_that_has_raised_is_asked_again():
     for said in ("once", "for good"):
         with pytest.raises(RuntimeError, match=said):
             host.run(streams)
-    assert host.run(streams) == {a: (6, "done"), b: (0, "done")}, "a generator that has raised is over"
+    assert host.run(streams) == dict.fromkeys((a, b), (0, "done")), "a generator that has raised is over"
     assert (a.writes_done, b.writes_done) == (9, 1)
     host.check()
 

@@ -138,8 +138,8 @@ def access(Engine engine not None, Vm vm not None, const uint32_t[::1] pages not
     finally:
         engine.end(vm)
     if done < n and vm.outcome == OK:
-        raise ConfigError(f"VM '{vm.name}': simulated time is at its end, after 146 years and {done} of {n} accesses; go on with "
-                          f"a new host")
+        raise ConfigError(f"VM '{vm.name}': simulated time is at its end, after 146 years and {done} of {n} accesses; go "
+                          f"on with a new host")
     return done
 
 

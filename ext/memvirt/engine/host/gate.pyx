@@ -49,8 +49,8 @@ cdef class Gate:
         if self.entered:
             raise InvariantError("a host runs one call at a time, and is in the middle of one")
         if self.running:
-            raise ConfigError(f"{what}: a host runs one call at a time, and is in the middle of a run; do it when that is over "
-                              f"(a decider says in its Targets what is to be done, and accesses are the streams' business)")
+            raise ConfigError(f"{what}: a host runs one call at a time, and is in the middle of a run; do it when that is "
+                              f"over (a decider says in its Targets what to do; accesses are the streams' business)")
         return 0
 
     cdef int pass_by(self) except -1:
