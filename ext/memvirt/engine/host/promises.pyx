@@ -60,9 +60,9 @@ def fixed_frames_of_copy(Engine engine not None, Vm vm not None, bint runs):
 def promised(Engine engine not None, uint32_t pages=0, uint32_t reservation=0, limit=None, uint64_t fixed=0):
     """What is promised to all VMs and snapshots, and to one more of so many pages, which takes `fixed` frames.
 
-    {"pages", "reserved", "kept": pages that are reserved or pinned, "beyond": pages that limits keep out of memory, "frames":
-    for pages, at worst (below 0: none), "slots": of swap, "fixed": frames of fixed size, "margin": frames beside those
-    reserved}
+    {"pages", "reserved", "kept": pages that are reserved or pinned, "beyond": pages that limits keep out of memory,
+    "frames": for pages, at worst (below 0: none), "slots": of swap, "fixed": frames of fixed size, "margin": frames beside
+    those reserved}
     """
     cdef uint64_t total = pages, reserved = reservation, kept = reservation, beyond = 0, leaves = 0, directories = 0, tables
     cdef uint64_t slots, held, beside, margin
@@ -97,7 +97,8 @@ def promised(Engine engine not None, uint32_t pages=0, uint32_t reservation=0, l
     margin = _margin(engine, pages, reservation)
     beside += margin
     return {
-        "pages": total, "reserved": reserved, "kept": kept, "beyond": beyond, "slots": slots, "fixed": held, "margin": margin,
+        "pages": total, "reserved": reserved, "kept": kept, "beyond": beyond, "slots": slots, "fixed": held,
+        "margin": margin,
         "frames": engine.frames.nr_frames - <long long>(held + beside + engine.frames.min_pages),
     }
 
