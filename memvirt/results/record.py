@@ -23,6 +23,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator, 
 from pydantic.dataclasses import dataclass
 
 from memvirt.errors import RecordError
+from memvirt.results.shapes import shaped
 from memvirt.results.timeline import Timeline, Whole
 from memvirt.untrusted import Excess, json_value
 
@@ -98,6 +99,11 @@ class Record:
         if place is not None:
             raise ValueError(f"a float at {place}: only environment and measured may hold one")
         return part
+
+    @field_validator("asked", "fragmentation", "measured")
+    @classmethod
+    def _shaped(cls, part: dict[str, Any]) -> dict[str, Any]:
+        return shaped(part)
 
     @field_validator("config")
     @classmethod
