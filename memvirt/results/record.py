@@ -128,21 +128,12 @@ class Record:
             raise ValueError(f"no decimal number: {', '.join(wrong)}")
         return derived
 
-    @field_validator("fragmentation")
+    @field_validator("vms")
     @classmethod
-    def _indices(cls, fragmentation: dict[str, Any]) -> dict[str, Any]:
-        for index in INDICES:
-            values = fragmentation.get(index, [])
-            if not isinstance(values, list) or not all(type(value) is int for value in values):
-                raise ValueError(f"{index} is no list of integers")
-        return fragmentation
-
-    @field_validator("measured")
-    @classmethod
-    def _speed(cls, measured: dict[str, Any]) -> dict[str, Any]:
-        if type(measured.get("accesses_per_s", 0)) is not int:
-            raise ValueError("accesses_per_s is no integer")
-        return measured
+    def _timed(cls, vms: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+        if wrong := [name for name, times in vms.items() if not {"sim_ns", "stall_ns"} <= set(times)]:
+            raise ValueError(f"no times of {', '.join(wrong)}")
+        return vms
 
     @field_validator("counters")
     @classmethod

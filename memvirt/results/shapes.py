@@ -6,33 +6,27 @@ file may lack; it is looked at here, when a record is made or read, and nowhere 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from memvirt.results.timeline import Whole
 
-_SHAPES: dict[str, TypeAdapter[Any]] = {
-    "settings": TypeAdapter(list[str]),  # asked
-    "sweep": TypeAdapter(dict[str, Any]),
-    "external": TypeAdapter(list[Whole]),  # fragmentation
-    "unusable": TypeAdapter(list[Whole]),
-    "accesses_per_s": TypeAdapter(Whole | Annotated[float, Field(allow_inf_nan=False)]),  # measured
+_NUMBERS: TypeAdapter[Any] = TypeAdapter(list[Whole])
+_SHAPES: dict[str, tuple[TypeAdapter[Any], str]] = {
+    "settings": (TypeAdapter(list[str]), "list of texts"),  # asked
+    "external": (_NUMBERS, "list of integers"),  # fragmentation
+    "unusable": (_NUMBERS, "list of integers"),
+    "accesses_per_s": (TypeAdapter(Whole), "integer"),  # measured
 }
 
 
 def shaped(part: dict[str, Any]) -> dict[str, Any]:
     """The part again; ValueError names what in it is read and has another shape."""
-    wrong = [name for name, shape in _SHAPES.items() if name in part and not _fits(shape, part, name)]
-    if wrong:
-        raise ValueError(f"of another shape than memvirt writes: {', '.join(wrong)}")
+    for name, (shape, words) in _SHAPES.items():
+        try:
+            if name in part:
+                shape.validate_python(part[name], strict=True)
+        except ValidationError:
+            raise ValueError(f"{name} is no {words}") from None
     return part
-
-
-def _fits(shape: TypeAdapter[Any], part: Mapping[str, Any], name: str) -> bool:
-    try:
-        shape.validate_python(part[name], strict=True)
-    except ValidationError:
-        return False
-    return True
