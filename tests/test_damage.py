@@ -265,7 +265,7 @@ def test_a_damaged_record_is_run_again_and_does_not_stop_its_run(tmp_path, text)
 def test_a_setting_of_many_digits_or_brackets_is_refused_in_words(key, value):
     with pytest.raises(ConfigError) as caught:
         presets.resolve("swap", [f"{key}={value}"])
-    assert f"{key}" in str(caught.value)
+    assert f"{key}" in str(caught.value) and len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("digits", [LONG, "0" * 20 + LONG, "²", "-1", "1_000", ""])
