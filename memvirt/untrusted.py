@@ -54,11 +54,20 @@ def toml_table(text: str) -> dict[str, Any]:
 def gzip_member(data: bytes, start: int, most: int) -> tuple[bytes, int]:
     """What the gzip member that begins at `start` inflates to, and where it ends. Excess where that is more than `most`
     bytes, of which no more are ever held; another ValueError for a member that is torn or damaged."""
-    inflater, parts, size, at = zlib.decompressobj(31), [], 0, start
+    parts: list[bytes] = []
+    _, end = gzip_size(data, start, most, parts)
+    return b"".join(parts), end
+
+
+def gzip_size(data: bytes, start: int, most: int, parts: list[bytes] | None = None) -> tuple[int, int]:
+    """The same with how many bytes these are in their place, which go to `parts`, or are let go."""
+    inflater, size, at = zlib.decompressobj(31), 0, start
     try:
         while not inflater.eof and at < len(data):
-            parts.append(inflater.decompress(data[at : at + CHUNK], most + 1 - size))
-            size += len(parts[-1])
+            part = inflater.decompress(data[at : at + CHUNK], most + 1 - size)
+            size += len(part)
+            if parts is not None:
+                parts.append(part)
             if size > most:
                 raise Excess(f"it inflates to more than {most} bytes")
             at = min(at + CHUNK, len(data))
@@ -66,7 +75,7 @@ def gzip_member(data: bytes, start: int, most: int) -> tuple[bytes, int]:
         raise ValueError(f"it is damaged: {error}") from None
     if not inflater.eof:
         raise ValueError("it is torn")
-    return b"".join(parts), at - len(inflater.unused_data)
+    return size, at - len(inflater.unused_data)
 
 
 def whole(text: str, most: int) -> int | None:

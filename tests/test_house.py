@@ -62,7 +62,7 @@ backends.linux: pair areas ways limits counting ksm grid pressure swap governing
 backends: calibrate
 backends.linux: pricing
 backends: validate
-results: timeline record claims manifest shelf run_folder frames shards derived
+results: timeline shapes record claims manifest shelf run_folder frames shards derived
 experiment: fleet_spec life_spec residence service pace scenario simulated living backend fleet suite overrides sweep replayed
 experiment: column expected plan prediction preflight trace_cell sampler driver filling working life life_driver
 experiment: cell pool elsewhere executors loop

@@ -13,7 +13,7 @@ from memvirt.experiment.pace import Pace
 from memvirt.experiment.scenario import Scenario
 from memvirt.settings.config import HostConfig
 from memvirt.settings.fields import Model
-from memvirt.settings.presets import VmSettings, parse_override
+from memvirt.settings.presets import VmSettings, as_typed, parse_override
 from memvirt.settings.vm_config import GuestOptions
 from memvirt.units import suggest
 
@@ -31,7 +31,7 @@ def sort_out(overrides: Sequence[str], taken: Collection[str]) -> tuple[list[str
         if not problem and places[_key(text)] > 1:
             problem = f"{_key(text)} is set {'twice' if places[_key(text)] == 2 else 'several times'}; keep one of them"
         if problem:
-            problems.append(f"--set {text}: {problem}")
+            problems.append(f"{as_typed(text)}: {problem}")
         else:
             usable.append(text)
     return usable, problems
@@ -46,7 +46,7 @@ def _problem(text: str, taken: Collection[str]) -> str:
     try:
         place, _ = parse_override(text)
     except ConfigError as error:
-        return str(error).removeprefix(f"--set {text}: ")
+        return str(error).removeprefix(f"{as_typed(text)}: ")
     key, value = _key(text), text.partition("=")[2]
     first, rest = str(place[0]), key.partition(".")[2]
     if first == "host" and rest:

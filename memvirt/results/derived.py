@@ -105,7 +105,11 @@ def again(record: Record, baseline_ns: int) -> dict[str, int | str]:
         counters=record.counters,
         histograms=record.histograms,
         cpu_ns=record.cpu_ns,
-        stall={name: int(value) for name, value in record.derived.items() if name.startswith("stall_some")},
+        stall={
+            name: value if isinstance(value, int) else 0  # no engine writes text there: it will not follow
+            for name, value in record.derived.items()
+            if name.startswith("stall_some")
+        },
         usage={},
         sharing={},
         merge_times=(0, 0),

@@ -23,6 +23,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator, 
 from pydantic.dataclasses import dataclass
 
 from memvirt.errors import RecordError
+from memvirt.results.shapes import shaped
 from memvirt.results.timeline import Timeline, Whole
 from memvirt.untrusted import Excess, json_value
 
@@ -101,6 +102,11 @@ class Record:
             raise ValueError(f"a float at {place}: only environment and measured may hold one")
         return part
 
+    @field_validator("asked", "fragmentation", "measured")
+    @classmethod
+    def _shaped(cls, part: dict[str, Any]) -> dict[str, Any]:
+        return shaped(part)
+
     @field_validator("config")
     @classmethod
     def _with_a_scenario(cls, config: dict[str, Any]) -> dict[str, Any]:
@@ -124,21 +130,12 @@ class Record:
             raise ValueError(f"no decimal number: {', '.join(wrong)}")
         return derived
 
-    @field_validator("fragmentation")
+    @field_validator("vms")
     @classmethod
-    def _indices(cls, fragmentation: dict[str, Any]) -> dict[str, Any]:
-        for index in INDICES:
-            values = fragmentation.get(index, [])
-            if not isinstance(values, list) or not all(type(value) is int for value in values):
-                raise ValueError(f"{index} is no list of integers")
-        return fragmentation
-
-    @field_validator("measured")
-    @classmethod
-    def _speed(cls, measured: dict[str, Any]) -> dict[str, Any]:
-        if type(measured.get("accesses_per_s", 0)) is not int:
-            raise ValueError("accesses_per_s is no integer")
-        return measured
+    def _timed(cls, vms: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+        if wrong := [name for name, times in vms.items() if not {"sim_ns", "stall_ns"} <= set(times)]:
+            raise ValueError(f"no times of {', '.join(wrong)}")
+        return vms
 
     @field_validator("counters")
     @classmethod

@@ -26,7 +26,7 @@ from typing import Protocol
 from memvirt.errors import FolderError, RecordError
 from memvirt.results.record import Record, dumps_line, loads, read, write_atomically
 from memvirt.results.record import dumps as dumps_record
-from memvirt.untrusted import Excess, gzip_member, json_value
+from memvirt.untrusted import Excess, gzip_member, gzip_size, json_value
 
 MANIFEST = "run.json"
 CELLS = "cells"
@@ -222,7 +222,7 @@ def _members(data: bytes) -> Iterator[_Member]:
 def _whole(data: bytes, start: int) -> _Member | None:
     """The member that begins there, if its checksum says that it is one, and it is no larger than one may be."""
     try:
-        _, end = gzip_member(data, start, MOST_RECORD)
+        _, end = gzip_size(data, start, MOST_RECORD)
     except ValueError:
         return None
     name = _name(data, start, end)

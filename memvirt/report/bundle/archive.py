@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from memvirt.errors import BundleError
 from memvirt.results.shelf import MOST_RECORD
-from memvirt.untrusted import Excess, gzip_member
+from memvirt.untrusted import Excess, gzip_size
 
 LEAST_ROOM = 256 << 20
 ROOM_FOR_EACH = 50  # bytes unpacked for each of the archive: records take about a sixth of their size
@@ -140,8 +140,8 @@ def _inflated(archive: Path, path: Path, left: int) -> int:
     data, at, size = path.read_bytes(), 0, 0
     try:
         while at < len(data):
-            text, at = gzip_member(data, at, min(MOST_RECORD, left - size))
-            size += len(text)
+            more, at = gzip_size(data, at, min(MOST_RECORD, left - size))
+            size += more
     except Excess as error:
         raise BundleError(
             f"{archive}: its file {path.name} is no run: at byte {at} {error}; unpacking was given up"

@@ -35,6 +35,7 @@ from memvirt.untrusted import Excess, toml_table
 # Settings that name a thing, and the tables of that thing's own options.
 _OPTIONS = (("sharing", "sharing_options"), ("balloon", "decider_options"), ("replacement", "replacement_options"))
 
+MOST_TYPED = 200  # characters of an override that messages repeat
 DEFAULT = "default"  # origin of what no layer sets
 
 
@@ -213,8 +214,8 @@ def resolve_layers(
             problems.append(Problem((), str(error)))
             continue
         if place[0] != "vm":  # those are vm_settings' to judge
-            changed[place] = f"--set {text}"
-            layers.append(_Layer(f"--set {text}", _nested(place, value)))
+            changed[place] = as_typed(text)
+            layers.append(_Layer(as_typed(text), _nested(place, value)))
     if problems:
         raise report(problems)
     host: dict[str, Any] = {}
@@ -260,7 +261,7 @@ def vm_settings(preset: str, overrides: Sequence[str] = (), *, settings: Mapping
         place, value = parse_override(text)
         if place[0] != "vm" or (place[1:2] == ("guest",) and place[2:] and not wanted.get("guest")):
             continue
-        changed[place[1:]] = f"--set {text}"
+        changed[place[1:]] = as_typed(text)
         wanted = _merge(wanted, _nested(place[1:], value))
     if not changed and not settings:
         return own
@@ -274,19 +275,25 @@ def _nested(place: Place, value: Any) -> Any:
     return value
 
 
+def as_typed(text: str) -> str:
+    """An override in messages: as it was typed, unless that would fill a screen."""
+    return f"--set {text}" if len(text) <= MOST_TYPED else f"--set {text[:MOST_TYPED]}..."
+
+
 def parse_override(text: str) -> tuple[Place, Any]:
     """("decider_options", "samples"), 5 from "decider_options.samples=5". A value that is no TOML is taken as text."""
     key, equals, value = text.partition("=")
     place: Place = tuple(part.strip() for part in key.split("."))
     if not equals or not all(re.fullmatch(r"[A-Za-z0-9_-]+", str(part)) for part in place):
-        raise ConfigError(f"--set {text}: is not KEY=VALUE; write it like --set zpool_percent=20")
+        raise ConfigError(f"{as_typed(text)}: is not KEY=VALUE; write it like --set zpool_percent=20")
     try:
         return place, toml_table(f"value = {value}")["value"]
     except Excess as error:
-        raise ConfigError(f"--set {key}: {error}") from None
+        raise ConfigError(f"{as_typed(text)}: {error}") from None
     except ValueError:
         if re.fullmatch(r"\s*[^\s\"'\[\]{}#]+\s*", value) is None:
-            raise ConfigError(f"--set {text}: {value!r} is not a TOML value; quote it if it is text") from None
+            shown = repr(value) if len(value) <= MOST_TYPED else "what it sets"
+            raise ConfigError(f"{as_typed(text)}: {shown} is not a TOML value; quote it if it is text") from None
         return place, value.strip()
 
 
