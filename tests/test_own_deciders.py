@@ -1,5 +1,6 @@
 """Deciders of one's own, good and bad: what a bad one does ends in a sentence with its file and line, and in its cell."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -313,5 +314,5 @@ def test_a_decider_that_errs_fails_its_cells_and_no_others(tmp_path, statement):
     command = [sys.executable, "-m", "memvirt", "run", "own.toml", "--corpus", "synthetic", "--out", "o"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert run.returncode == 1 and "Traceback" not in run.stderr
-    assert "failed: u-100--mine--s1 and 1 more: decider mine.py:Mine" in run.stderr
+    assert re.search("failed: u-1[05]0--mine--s1 and 1 more: decider mine.py:Mine", run.stderr), "whichever ended first"
     assert len(list((tmp_path / "o" / "cells").glob("u-*--swap--s1*.json"))) == 2
