@@ -43,7 +43,7 @@ def fill(vm, first, pages):
         ({"watermarks": {"min": 9, "low": 5, "high": 20}}, "watermarks"),
         ({"watermarks": {"min": 9, "low": 50, "high": 200}}, "half"),
         ({"costs": "cheap"}, "default"),
-        ({"memory": 10**5000}, "memory: size of 16610 bits"),
+        ({"memory": 10**5000}, "memory: size: is far too long to be one"),
         ({"swap_path": "a\0b"}, "swap_path: .* is no path"),
     ],
 )
