@@ -43,7 +43,7 @@ def sample_step(rows: int, step_ns: int) -> tuple[int, int]:
 def page_numbers(pages: ArrayLike) -> NDArray[np.uint32]:
     """Page numbers as the engine takes them (it copies them); ConfigError for what is none."""
     array = np.asarray(pages)
-    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):  # a timedelta64 is an np.integer
         raise ConfigError(
             f"page numbers: an array of {array.dtype} with {array.ndim} dimensions; one of integers is needed"
         )
@@ -115,15 +115,26 @@ class Batches(Iterator[tuple[Any, Any, Any, int, Any]]):
         )
 
 
+def _is_fixed(pages: NDArray[Any]) -> bool:
+    """Whether nobody can write to an array's memory, through itself or through what it is a view of."""
+    owner: Any = pages
+    while isinstance(owner, np.ndarray | memoryview):
+        if memoryview(owner).readonly is False:
+            return False
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    return owner is None or memoryview(owner).readonly
+
+
 def corpus_pages(corpus: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The pages of a corpus, read-only, so that what was looked at is what is used; ConfigError for what is none."""
+    """The pages of a corpus, read-only, so that what was looked at is what is used; ConfigError for what is none. They
+    are copied unless their memory is read-only: a frozen array, bytes, a file mapped for reading."""
     pages = np.asarray(getattr(corpus, "pages", corpus))
     if pages.ndim != 2 or pages.shape[1] != PAGE_SIZE or pages.dtype != np.uint8 or not len(pages) or pages[0].any():
         raise ConfigError(
             f"corpus: an array of {pages.dtype} of shape {pages.shape}; uint8 [n, {PAGE_SIZE}] with a zero page first "
             f"is needed"
         )
-    if pages.flags.writeable or not pages.flags.c_contiguous:
+    if not _is_fixed(pages) or not pages.flags.c_contiguous:
         pages = pages.copy()
         pages.flags.writeable = False
     return pages

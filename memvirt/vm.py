@@ -281,6 +281,6 @@ class SavedState:
         return f"<memvirt.SavedState of '{self.name}'>"
 
     def drop(self) -> None:
-        """Give it up; what only it held is free again."""
+        """Give it up; what only it held is free again. As of Vm.destroy, no part of that is left out."""
         ending.destroy_vm(self.host.engine, self.engine_vm)
         self.host.forget(self.engine_vm)

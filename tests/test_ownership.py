@@ -187,11 +187,27 @@ def test_a_trace_is_copied_before_it_is_looked_at():
     assert own.tolist() == list(range(10)) and ids == 10 and not np.shares_memory(own, pages)
 
 
+def read_only(array):
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 @pytest.mark.parametrize("content", ["bytes", "fingerprint"])
-def test_a_corpus_that_is_changed_afterwards_is_not_what_pages_are_filled_from(content):
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.asarray,
+        read_only,
+        lambda array: read_only(array)[:],
+        lambda array: np.frombuffer(memoryview(array).cast("B").toreadonly(), np.uint8).reshape(2, PAGE),
+    ],
+    ids=["writable", "read-only view", "view of a view", "read-only memoryview"],
+)
+def test_a_corpus_that_is_changed_afterwards_is_not_what_pages_are_filled_from(content, given):
     corpus = np.zeros((2, PAGE), np.uint8)
     corpus[1] = np.arange(PAGE) % 251
-    host = memvirt.Host(memory="4MiB", corpus=corpus, content=content)
+    host = memvirt.Host(memory="4MiB", corpus=given(corpus), content=content)
     vm = host.create_vm("a", "1MiB")
     vm.access([0], [2], [1])
     before = vm.read_pages([0])
@@ -222,6 +238,17 @@ def test_ops_that_are_none_are_refused_in_words(ops, said):
     with pytest.raises(ConfigError):
         host.run({vm: [([1], ops)]})
     assert host.counters()["writes"] == host.counters()["reads"] == 0
+
+
+@pytest.mark.parametrize(
+    "pages", [[1.5], ["1"], np.array([1], "m8[s]"), np.array([1], "M8[s]"), [True], [-1], [1 << 32]]
+)
+def test_page_numbers_that_are_none_are_refused_in_words(pages):
+    host = memvirt.Host(memory="4MiB")
+    vm = host.create_vm("a", "1MiB")
+    with pytest.raises(ConfigError, match="page numbers: "):
+        vm.access(pages, [1])
+    assert host.counters()["writes"] == 0
 
 
 @pytest.mark.parametrize("ops", [[True], [1], [1.0], np.ones(1), np.array([1], np.int64), np.array([1], ">u2")])

@@ -184,9 +184,10 @@ def test_zswap_takes_and_gives_what_the_engine_s_cache_does():
 
 @pytest.mark.parametrize("name", ["zram: zipf at 75 % resident", "zram: loop at 75 % resident"])
 def test_under_a_limit_faults_are_those_of_an_order(name):
-    """A loop over more than there is room for misses always; for the others the kernel is free within bounds."""
+    """A loop over more than there is room for misses always, but for what the kernel spares at its ends; for the others
+    it is free within bounds."""
     rows = story(name)
     faults = rows["major faults: clock"]
     assert abs(faults.difference) <= 0.2 * faults.kernel and faults.kernel > 100
     if "loop" in name:
-        assert faults.kernel >= 0.99 * 6 * PAGES and faults.engine >= 0.99 * 6 * PAGES
+        assert faults.kernel >= (1 - faults.tolerance) * 6 * PAGES and faults.engine >= 0.99 * 6 * PAGES

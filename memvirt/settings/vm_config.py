@@ -63,6 +63,11 @@ class GuestOptions(Model):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = order_problems(self.replacement, self.replacement_options)
+        if self.low_pages > self.high_pages:
+            text = f"{self.low_pages} is above high_pages, {self.high_pages}"
+            problems.append(Problem(("low_pages",), text, ("high_pages",)))
+        if self.report_delay == 0:
+            problems.append(Problem(("report_delay",), "is zero; did you mean 2s?"))
         if problems:
             raise Conflicts(problems)
         every = order_table.resolved(self.replacement, self.replacement_options)
@@ -126,14 +131,12 @@ class VmConfig(Model):
         problems = []
         if guest.kernel >= self.memory:
             problems.append(Problem(("kernel",), f"takes all of the VM's memory, {format_pages(self.memory)}"))
-        if not guest.low_pages <= guest.high_pages < self.memory:
-            text = f"low {guest.low_pages} <= high {guest.high_pages} < {self.memory} pages of memory must hold"
-            problems.append(Problem(("low_pages",), text))
+        if guest.high_pages >= self.memory:
+            text = f"{guest.high_pages} leaves a VM of {self.memory} pages of memory none to use"
+            problems.append(Problem(("high_pages",), text))
         if guest.elastic == "hyperalloc" and guest.report_order not in (None, 9):
             text = f"{guest.report_order}; the host takes blocks of order 9 in the guest's allocator"
             problems.append(Problem(("report_order",), text, ("guest", "elastic")))
-        if guest.report_delay == 0:
-            problems.append(Problem(("report_delay",), "is zero; did you mean 2s?"))
         if guest.balloon_floor > self.memory:
             problems.append(Problem(("balloon_floor",), f"is more than the VM's memory, {format_pages(self.memory)}"))
         return problems
