@@ -5,6 +5,7 @@ engine copies them, and checks what depends on the VM in its copy.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from mmap import mmap
 from os import PathLike
 from typing import Any
 
@@ -115,14 +116,18 @@ class Batches(Iterator[tuple[Any, Any, Any, int, Any]]):
         )
 
 
-def _is_fixed(pages: NDArray[Any]) -> bool:
+def _is_fixed(owner: Any) -> bool:
     """Whether nobody can write to an array's memory, through itself or through what it is a view of."""
-    owner: Any = pages
-    while isinstance(owner, np.ndarray | memoryview):
-        if memoryview(owner).readonly is False:
-            return False
-        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
-    return owner is None or memoryview(owner).readonly
+    match owner:
+        case None | bytes():
+            return True
+        case np.ndarray():
+            return not owner.flags.writeable and _is_fixed(owner.base)
+        case memoryview():
+            return owner.readonly and _is_fixed(owner.obj)
+        case mmap():
+            return memoryview(owner).readonly
+    return False
 
 
 def corpus_pages(corpus: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:

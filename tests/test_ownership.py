@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import memvirt
-from memvirt import simulation
+from memvirt import border, simulation
 from memvirt.errors import ConfigError
+from memvirt.inputs import store
+from memvirt.inputs.corpus import Corpus
 from memvirt.simulation.trace import checked_pages
 
 PAGE = 4096
@@ -238,6 +240,13 @@ def test_ops_that_are_none_are_refused_in_words(ops, said):
     with pytest.raises(ConfigError):
         host.run({vm: [([1], ops)]})
     assert host.counters()["writes"] == host.counters()["reads"] == 0
+
+
+def test_a_corpus_of_a_file_is_not_copied_by_each_host(tmp_path):
+    corpus = Corpus.of([("words", np.full((3, PAGE), 7, np.uint8))])
+    store.save(corpus, tmp_path / "c.mvc")
+    for given in (corpus, store.load(tmp_path / "c.mvc"), store.load(tmp_path / "c.mvc", mapped=True)):
+        assert np.shares_memory(border.corpus_pages(given), given.pages)
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,9 @@ def _payload(file: BinaryIO, wanted: int, what: str, mapped: bool = False) -> ND
         raise CorpusError(f"{how}: {there} bytes of pages, but {what} are {wanted}")
     if mapped:
         return np.memmap(file, dtype=np.uint8, mode="r", offset=file.tell(), shape=(wanted,))
-    return np.fromfile(file, dtype=np.uint8, count=wanted)
+    read = np.fromfile(file, dtype=np.uint8, count=wanted)
+    read.flags.writeable = False
+    return read
 
 
 def _read_pages(file: BinaryIO, header: _Header, mapped: bool) -> Corpus:
