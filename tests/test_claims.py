@@ -197,6 +197,10 @@ def test_a_table_tells_which_claims_held_and_a_folder_s_own_take_the_place_of_th
     assert "Expected" not in terminal.table_command(place)
     (place / "CLAIMS.toml").write_text(claims.dumps([claim(id="mine")]))
     assert "held: mine" in terminal.table_command(place)
+    (place / "CLAIMS.toml").write_text(claims.dumps([claim(id="mine", cells=["zipf-150--swpa"])]))
+    for form in ("text", "md", "latex"):
+        text = " ".join(terminal.table_command(place, form).split())
+        assert "no cell of this run is called so; did you mean 'zipf-150--swap'" in text.replace("\\", ""), form
 
 
 def test_claims_that_a_table_cannot_show_are_told_in_one_line():

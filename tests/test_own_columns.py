@@ -94,6 +94,29 @@ def test_a_preset_file_takes_the_place_of_the_column_of_its_name(two, tmp_path):
     assert list(hosts) == ["plain-100--zcache"] and hosts["plain-100--zcache"].zpool_percent == 7
 
 
+def test_a_preset_s_file_gives_its_own_swap_and_no_memory_of_the_host(two, tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('description = "mine"\nextends = "swap"\n[host]\nswap = "8MiB"\n')
+    assert planned(plan.make(two(), only=[str(mine)]))["plain-100--mine"].swap == 2048
+    mine.write_text('description = "mine"\nextends = "swap"\n[host]\nmemory = "8MiB"\n')
+    with pytest.raises(ConfigError, match="mine.toml: memory: columns have the suite's host"):
+        plan.make(two(), only=[str(mine)])
+
+
+def test_an_option_reaches_the_columns_that_have_it_and_is_refused_where_none_has(two):
+    found = {}
+    for cell in plan.make(two(), only=["swap", "tmo", "sharing"], overrides=["decider_options.interval_ns=7000"]).cells:
+        found[cell.preset] = cell.host.decider_options.get("interval_ns"), cell.asked["settings"]
+    assert found["tmo"] == (7000, ["decider_options.interval_ns=7000"])
+    assert found["swap"] == (None, []) == found["sharing"]
+    with pytest.raises(ConfigError, match="swap|no decider is"):
+        plan.make(two(), only=["swap", "tmo"], overrides=["decider_options.nope=7"])
+    both = ["decider_options.interval_ns=7000", "zpool_percent=5"]
+    made = plan.make(two(), only=["swap", "tmo"], overrides=both)
+    assert {cell.host.zpool_percent for cell in made.cells} == {5}
+    assert [cell.asked["settings"] for cell in made.cells if cell.preset == "swap"] == [both[1:]] * 2
+
+
 def test_a_scenario_may_name_a_variant_of_the_suite(two):
     variant = '[[variants]]\nname = "zcache"\npreset = "zcache"\nset = { zpool_percent = 9 }\n[host]\nmemory = "16MiB"'
     hosts = planned(plan.make(two('[host]\nmemory = "16MiB"', variant)))

@@ -173,8 +173,18 @@ def test_explain_tells_the_options_of_the_replacement_order(tmp_path):
 
 def test_missing_sources_are_reported(tmp_path):
     path = tmp_path / "p.toml"
-    path.write_text('description = "p"\n[host]\nseed = 3\n[source]\nswapp = {text = "x", tag = "chosen"}\n')
-    assert presets.check_sources(str(path)) == ["seed", "swapp"]
+    path.write_text(
+        'description = "p"\n[host]\nseed = 3\n[source]\n"sharing_options.x" = {text = "x", tag = "chosen"}\n'
+    )
+    assert presets.check_sources(str(path)) == ["seed", "sharing_options.x"]
+
+
+@pytest.mark.parametrize("key", ["swapp", '"vm.gest"', '"host.swap"'])
+def test_a_source_of_what_is_no_setting_is_refused_with_its_line(tmp_path, key):
+    path = tmp_path / "p.toml"
+    path.write_text(f'description = "p"\n[source]\n{key} = {{text = "x", tag = "chosen"}}\n')
+    with pytest.raises(ConfigError, match=r"p.toml:3: source.*no setting is called"):
+        presets.resolve(str(path))
 
 
 ZSWAP = ["zpool_percent=20", "zpool_reject_above=4096", "zpool_incompressible=keep"]  # what zcache adds to swap

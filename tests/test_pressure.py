@@ -149,21 +149,31 @@ def test_a_decider_that_is_never_asked_is_told_of():
         config = {"host": {"balloon": balloon}}
         return [
             SimpleNamespace(
-                preset=preset, config=config, status="done", counters={"decisions": asked, "decisions_acted": acted}
+                preset=preset,
+                config=config,
+                status="done",
+                asked={"preset": preset},
+                counters={"decisions": asked, "decisions_acted": acted},
+                timeline=SimpleNamespace(vms={"a": {"balloon_pages": [0, *filled]}}),
             )
-            for asked, acted in decisions
+            for asked, acted, *filled in decisions
         ]
 
-    never, nothing = idle_deciders(
+    never, nothing, own = idle_deciders(
         [
             *cells("tmo", "tmo", (0, 0), (0, 0)),
             *cells("mom", "mom", (0, 0), (3, 1)),
             *cells("senpai", "senpai", (0, 0), (3, 0)),
             *cells("swap", None, (0, 0)),
+            *cells("esx", "esx", (3, 0, 8)),  # what it put into balloons before is there
+            *cells("Mine", "mine.py:Mine", (3, 0, 8, 0)),
         ]
     )
     assert "'tmo' of tmo was never asked" in never and "interval_ns" in never
-    assert "'senpai' of senpai was asked 3 times and changed nothing" in nothing
+    assert (
+        "'senpai' of senpai was asked 3 times and changed nothing" in nothing and "'memvirt explain senpai'" in nothing
+    )
+    assert "'mine.py:Mine' of Mine was asked 3 times and changed nothing" in own and "explain" not in own
 
 
 def test_a_decider_acts_when_it_changes_something_and_not_when_it_repeats_itself():

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
+    from memvirt.experiment.scenario import TierName
+    from memvirt.experiment.suite import Suite
     from memvirt.inputs.model import ContentModel
 
 HAVE_OPTIONS = ("formats", "deciders", "scanners", "replacements")
@@ -76,12 +78,22 @@ def _suite(name: str) -> Detail:
     told: dict[str, list[str]] = {}  # columns and host -> scenarios
     for each in read.scenarios:
         columns = ", ".join(variant.name for variant in read.variants_of(each))
-        told.setdefault(f"{columns}. Host: {format_pages(read.host_of(each).memory)}.", []).append(each.name)
+        told.setdefault(f"{columns}. Host: {_host(read, each.name)}.", []).append(each.name)
     lines = [
         f"Columns{f' of {names[0]}' if len(names) == 1 < len(told) else ''}: {text}" for text, names in told.items()
     ]
     text = "\n".join([read.description, *lines])
     return Detail(text, ("scenario", "ratios", "what it does"), rows)
+
+
+def _host(suite: "Suite", scenario: str) -> str:
+    """The memory of a scenario's host: one size, or that of tier quick and that of tier full."""
+    tiers: tuple[TierName, ...] = ("quick", "full")
+    sizes = []
+    for sized in map(suite.at, tiers):
+        own = next(each for each in sized.scenarios if each.name == scenario)
+        sizes.append(format_pages(sized.host_of(own).memory))
+    return sizes[0] if sizes[0] == sizes[1] else f"{sizes[0]}, in tier full {sizes[1]}"
 
 
 def _presets() -> list[Entry]:

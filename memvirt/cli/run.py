@@ -1,7 +1,9 @@
 """run: a suite's cells, one record each, a table at the end."""
 
+import os
 import re
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,12 +97,27 @@ def run(
             if as_json:
                 print_json([])
             return
+    _say_where_not(plan)
     at = where(jobs, executor, plan)
     if dry_run:
         _ready(plan, out, resume, at, capture=False)
         _print_plan(plan, as_json, at)
         return
     _print_all(_run_all(plan, out, resume, timeout, at, pack), plan, width, as_json)
+
+
+def _say_where_not(plan: "Plan") -> None:
+    """A line for the columns that were asked for and are not in every scenario."""
+    columns: dict[str, list[str]] = {}
+    for cell in plan.cells if plan.asked.presets else ():
+        columns.setdefault(cell.preset, []).append(cell.spec.name)
+    every = [each.name for each in plan.suite.scenarios]
+    lacking: dict[str, list[str]] = {}
+    for preset, names in columns.items():
+        if without := [name for name in every if name not in names]:
+            lacking.setdefault(", ".join(without), []).append(preset)
+    for scenarios, presets in lacking.items():
+        say(f"note: {', '.join(presets)}: not in {scenarios}, which has columns of its own")
 
 
 def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: bool) -> None:
@@ -179,6 +196,8 @@ def _run_all(
     from memvirt.results.run_folder import Results, claimed_folder
 
     folder, context = _ready(plan, out, resume, at)
+    if resume and not os.path.exists(folder):
+        say(f"{folder}: no run is there to go on with; this begins one")
     with opened_crew(at) as crew:
         if out is None and not resume:
             folder = claimed_folder(BASE, plan.suite.name)
@@ -285,7 +304,7 @@ def _print_plan(plan: "Plan", as_json: bool, at: Where) -> None:
     rows = [
         (
             cell.name,
-            f"{len(cell.sizes)} x {format_pages(cell.sizes[0])}",
+            _sizes(cell.sizes),
             format_pages(cell.host.memory),
             str(cell.accesses()),
             f"{each:.1f}",
@@ -314,6 +333,16 @@ def _print_plan(plan: "Plan", as_json: bool, at: Where) -> None:
         done += f", then about {_duration(timings_s(cells, PROCESSES))} for {PROCESSES} processes a cell"
     each = " a cell" if at.executor else ""
     say(f"{done}; up to {memory >> 20} MiB of memory and {disk >> 20} MiB of disk{each}; nothing was run")
+
+
+def _sizes(pages: Sequence[int]) -> str:
+    """VMs and their memory: "8 x 4MiB", "8 x 4MiB + 2 x 8MiB", of more sizes the least and the most."""
+    from memvirt.units import format_pages
+
+    counts = Counter(pages)
+    if len(counts) > 2:
+        return f"{len(pages)} of {format_pages(min(pages))} to {format_pages(max(pages))}"
+    return " + ".join(f"{count} x {format_pages(size)}" for size, count in counts.items())
 
 
 def _duration(seconds: float) -> str:

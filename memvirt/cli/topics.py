@@ -253,6 +253,8 @@ _CLAIMS = """\
 A TOML file called CLAIMS.toml in a results folder. It takes the place of the claims that the suite of the run states in
 its own file, under the same keys. Tables say which of them held.
 
+    schema = 1
+
     [[claims]]
     id = "swap-is-slower"
     statement = "At 1.50 swap takes at least twice the time of zcache."

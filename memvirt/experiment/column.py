@@ -126,6 +126,36 @@ def resolve(
     )
 
 
+OPTIONS = ("decider_options", "sharing_options", "replacement_options")
+
+
+def reaching(
+    sized: Suite, variants: Chosen, overrides: Sequence[str], seed: int
+) -> dict[tuple[str, str], Sequence[str]]:
+    """The overrides that each column takes, by scenario and column. One of a decider's, a scanner's or an order's options
+    reaches the columns that have that option; where no column has, it stays everybody's, and each says what is wrong."""
+    options = [text for text in overrides if presets.parse_override(text)[0][0] in OPTIONS]
+    columns = [(each, variant) for each in sized.scenarios for variant in variants[each.name]]
+    if not options:
+        return {(each.name, variant.name): overrides for each, variant in columns}
+    others = [text for text in overrides if text not in options]
+    taken: dict[tuple[str, str], set[str]] = {}
+    for each, variant in columns:
+        try:
+            host = _resolve(sized, sized.host_of(each), variant, seed, others, False).host.resolved()
+        except ConfigError:  # told when the column is made
+            host = {}
+        places = {text: presets.parse_override(text)[0] for text in options}
+        taken[each.name, variant.name] = {
+            text for text, (table, *key) in places.items() if {*key} <= {*host.get(str(table), ())}
+        }
+    reached = set().union(*taken.values())
+    return {
+        name: [text for text in overrides if text in others or text in own or text not in reached]
+        for name, own in taken.items()
+    }
+
+
 def _as_swept(text: str, swept: Sequence[str]) -> str:
     """What says "--set" of a value that is swept."""
     for value in swept:
@@ -135,10 +165,13 @@ def _as_swept(text: str, swept: Sequence[str]) -> str:
 
 def _resolve(sized: Suite, given: Sizes, column: Variant, seed: int, overrides: Sequence[str], asked: bool) -> Column:
     sizes: dict[str, Any] = {"memory": PageCount(given.memory)}
-    if given.swap and "swap" not in column.set and presets.resolve(column.preset).swap:
+    before = presets.resolve_layers(column.preset)
+    _require_no_size(before.origins)
+    theirs = before.origins.get("swap", "").startswith("file ")
+    if given.swap and "swap" not in column.set and before.config.swap and not theirs:
         sizes["swap"] = PageCount(given.swap)
     usual = HostConfig.model_fields["harvest_interval"].default
-    if given.harvest_interval and presets.resolve(column.preset).harvest_interval == usual:
+    if given.harvest_interval and before.config.harvest_interval == usual:
         sizes["harvest_interval"] = given.harvest_interval
     typed = _of(column)
     between: list[tuple[str, Mapping[str, Any]]] = [
@@ -162,6 +195,14 @@ def _resolve(sized: Suite, given: Sizes, column: Variant, seed: int, overrides: 
         asked={"preset": column.preset, "set": column.set, **own, "settings": list(overrides)},
         origins=found.origins,
     )
+
+
+def _require_no_size(origins: Mapping[str, str]) -> None:
+    """ConfigError where a preset says how large the host is, which the suite does."""
+    if "memory" in origins:
+        raise ConfigError(
+            f"{origins['memory']}: memory: columns have the suite's host; leave it out, or change all: --set memory=..."
+        )
 
 
 def alike(sized: Suite, by_scenario: Mapping[str, Sequence[Column]]) -> list[str]:
@@ -244,13 +285,15 @@ def resolve_all(
     """Every column of every scenario at every point with every seed, by scenario and seed. What is wrong with one, or with
     them together, is added to the problems. `seeds`: those that the user chose; none: the suite's."""
     known: dict[Any, Column | None] = {}  # a column is resolved once for all scenarios with the same host
+    takes = reaching(sized, variants, overrides, next(iter(seeds), 1))
 
     def one(scenario: AnyScenario, variant: Variant, seed: int, point: Point) -> Column | None:
         host = sized.host_of(scenario)
         key = (host.model_dump_json(), variant.name, seed, point)
         if key not in known:
             try:
-                known[key] = resolve(sized, variant, seed, overrides, bool(seeds), point, host)
+                own = takes[scenario.name, variant.name]
+                known[key] = resolve(sized, variant, seed, own, bool(seeds), point, host)
             except ConfigError as error:
                 problems.append(str(error))
                 known[key] = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from memvirt.errors import ConfigError
+from memvirt.metrics.metric import Kind
 from memvirt.metrics.registry import REGISTRY
 from memvirt.results.manifest import Shown
 from memvirt.results.record import Record
@@ -30,6 +31,11 @@ class Choice:
         if wrong:
             known = [*REGISTRY, SAVED]
             raise ConfigError("\n".join(f"no metric is called '{name}'{suggest(name, known)}" for name in wrong))
+        drawn = [name for name in self.columns if name in REGISTRY and REGISTRY[name].kind is Kind.HISTOGRAM]
+        if drawn:
+            raise ConfigError(
+                "\n".join(f"'{name}' is a histogram, no number; 'memvirt plot' draws it" for name in drawn)
+            )
         metrics = [name for name in self.columns if name != SAVED]
         return replace(shown, columns=metrics or shown.columns, saved=SAVED in self.columns) if self.columns else shown
 

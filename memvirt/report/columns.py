@@ -6,10 +6,11 @@ Every metric can be a column. The ones below have heads of their own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
-from memvirt.metrics.metric import Better
+from memvirt.metrics.metric import Better, Kind
 from memvirt.metrics.registry import REGISTRY
 from memvirt.names import HOST_STATES
 from memvirt.results.manifest import Shown
@@ -29,12 +30,20 @@ class Column:
 
     def value(self, record: Record) -> float | None:
         """The number in a record; None: this cell has none (no fault, no baseline)."""
-        return _speed(record) if self.wall else record.number(self.name)
+        if self.wall:
+            return _clocked(record, self.name)
+        return float(record.sim_ns) if self.name == "sim_ns" else record.number(self.name)
 
 
-def _speed(record: Record) -> float | None:
-    speed = record.measured.get("accesses_per_s")
-    return None if speed is None else speed / 1e6
+def _clocked(record: Record, name: str) -> float | None:
+    """A number of this machine's clock."""
+    found = record.measured.get("accesses_per_s" if name == SPEED else name)
+    if isinstance(found, Mapping):  # phase -> ns
+        found = found.get("measured")
+    return None if found is None else found / 1e6 if name == SPEED else float(found)
+
+
+SPEED = "simulated_maccesses_per_s"
 
 
 _UP, _DOWN = Better.HIGHER, Better.LOWER
@@ -46,7 +55,7 @@ COLUMNS = (
     Column("swap_traffic_mib", "swap traffic", "swap\ntraffic", "MiB", _DOWN),
     Column("unusable_2mib_percent", "free memory unusable as 2 MiB", "unusable\nas 2 MiB", "%", _DOWN),
     Column("cpu_overhead_percent", "CPU to manage memory", "CPU to\nmanage", "%", _DOWN),
-    Column("simulated_maccesses_per_s", "simulator speed", "simulator\nspeed", "M/s", _UP, wall=True),
+    Column(SPEED, "simulator speed", "simulator\nspeed", "M/s", _UP, wall=True),
 )
 
 
@@ -74,7 +83,7 @@ def _registered(name: str, head: str = "") -> Column:
         lines, title = [title, whose.replace("_", " ")], f"{title}, {whose.replace('_', ' ')}"
     said = metric.unit in SILENT or {metric.unit, metric.unit.removesuffix("s")} & {*title.split()}
     unit = "" if said else metric.unit
-    return Column(name, title, "\n".join(filter(None, lines)), unit, metric.better)
+    return Column(name, title, "\n".join(filter(None, lines)), unit, metric.better, metric.kind is Kind.WALL_TIME)
 
 
 BY_NAME = {

@@ -33,14 +33,24 @@ def caption(records: Sequence[Record]) -> str:
     told = [f"suite {first.suite}", f"tier {first.tier}", _seeds(seeds)]
     told += [f"{name} {value[:HASH]}" for name, value in sorted(first.inputs.items())]
     told.append(f"memvirt {first.versions.get('memvirt', 'of unknown version')}{_commit(first.commit)}")
-    changed = dict.fromkeys(text for record in records for text in record.asked.get("settings", []))
-    told += [f"--set {text}" for text in changed]
+    told += [f"--set {text}" for text in _changed(records)]
     scenarios = dict.fromkeys(record.base_scenario for record in records)
     idle = _computing_nothing(records)
     if idle:
         where = "" if len(idle) == len(scenarios) else f" in {listed(idle)}"
         told.append(f"a microbenchmark of mechanisms{where}")
     return plain(", ".join(told))
+
+
+def _changed(records: Sequence[Record]) -> list[str]:
+    """What --set changed, with the presets that it changed where those are not all."""
+    columns = [record for record in records if record.role == "column"] or list(records)
+    every = dict.fromkeys(record.preset for record in columns)
+    told = []
+    for text in dict.fromkeys(text for record in columns for text in record.asked.get("settings", [])):
+        own = dict.fromkeys(record.preset for record in columns if text in record.asked.get("settings", []))
+        told.append(text if len(own) == len(every) else f"{text} ({listed(list(own))})")
+    return told
 
 
 def _computing_nothing(records: Sequence[Record]) -> list[str]:
@@ -169,19 +179,23 @@ def _tier(record: Record) -> list[str]:
 
 def idle_deciders(records: Sequence[Record]) -> list[str]:
     """A line for each column whose decider slept through every measured phase, or changed nothing in any."""
-    never = "was never asked: its interval is longer than the measured phases; shorten it with"
-    nothing = (
-        "was asked {} times and changed nothing: its thresholds and floors are for larger hosts, or nothing was wanting"
-    )
-    return [
-        (
-            f"the decider '{decider}' of {preset} {never} --set decider_options.interval_ns=..."
-            if not asked
-            else f"the decider '{decider}' of {preset} {nothing.format(asked)}; see 'memvirt explain {preset}'"
-        )
-        + ". Its rows are not ranked."
-        for preset, (decider, asked) in idle(records).items()
-    ]
+    shipped = {record.preset: record.asked.get("preset", record.preset) for record in records}
+    told = []
+    for preset, (decider, asked) in idle(records).items():
+        who, own = f"the decider '{decider}' of {preset}", ".py:" in decider
+        if not asked:
+            why = "was never asked: its interval is longer than the measured phases"
+            how = "shorten interval_ns" if own else "shorten it with --set decider_options.interval_ns=..."
+        else:
+            why = f"was asked {asked} times and changed nothing"
+            how = (
+                "nothing was wanting, by its own rule"
+                if own
+                else "its thresholds and floors are for larger hosts, or nothing was wanting; see "
+                f"'memvirt explain {shipped[preset]}'"
+            )
+        told.append(f"{who} {why}: {how}. Its rows are not ranked.")
+    return told
 
 
 def _unseen(records: Sequence[Record]) -> list[str]:

@@ -164,17 +164,22 @@ def groups(records: Iterable[Record], shown: Shown = USUAL) -> list[Group]:
 
 
 def idle(records: Iterable[Record]) -> dict[str, tuple[str, int]]:
-    """Presets whose decider slept through every measured phase, or changed nothing in any: its name, and how many times
-    it was asked."""
+    """Presets whose decider slept through every measured phase, or changed nothing in any and left no balloon filled: its
+    name, and how many times it was asked."""
     counted: dict[tuple[str, str], tuple[int, int]] = {}
     for record in records:
         decider = record.config.get("host", {}).get("balloon")
         if decider and record.status == "done" and "decisions" in record.counters:
             asked, acted = counted.get((record.preset, decider), (0, 0))
             # A record without the second counter is of a version that did not count it: nothing is said of it.
-            own = record.counters.get("decisions_acted", record.counters["decisions"])
+            own = record.counters.get("decisions_acted", record.counters["decisions"]) + _holds(record)
             counted[record.preset, decider] = asked + record.counters["decisions"], acted + own
     return {preset: (str(decider), asked) for (preset, decider), (asked, acted) in counted.items() if not acted}
+
+
+def _holds(record: Record) -> bool:
+    """Whether a balloon holds at the end what a decider has put there before the measured phase."""
+    return any(line["balloon_pages"][-1] for line in record.timeline.vms.values() if line.get("balloon_pages"))
 
 
 def _group(scenario: str, ratio: str, records: list[Record], shown: Shown, sleeping: set[str]) -> Group:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -36,6 +36,7 @@ from memvirt.report.summary import (
     ratio_label,
     value_text,
 )
+from memvirt.results import claims as own_claims
 from memvirt.results import run_folder
 from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record, require_alike
@@ -62,7 +63,7 @@ DISPENSABLE = (
     "saved",
     "fault_p99_us",
 )
-AFTER_SAVED = "slowdown"  # the column that frames saved stand behind
+BEFORE_SAVED = "slowdown"  # the column that frames saved stand behind; where it is none of them, behind the last
 GAP = 2  # between columns
 LONGEST_PRESET = 30  # characters; of longer names the middle is left out
 SHOWN_SAVING = 0.01  # of a row's savings: smaller ones stand in the exports only
@@ -75,6 +76,13 @@ class _Layout:
     columns: tuple[Column, ...]
     widths: dict[str, int]  # also of "ratio", "preset" and, unless hidden, "saved"
     hidden: tuple[str, ...]
+
+    @property
+    def before_saved(self) -> Column | None:
+        """The column that frames saved stand behind; None where they are not shown."""
+        if "saved" not in self.widths:
+            return None
+        return next((column for column in self.columns if column.name == BEFORE_SAVED), self.columns[-1])
 
 
 def table_command(
@@ -107,8 +115,18 @@ def opened(folder: str | os.PathLike[str]) -> Opened:
     run_folder.require_finished(folder, records)
     missing, cells = run_folder.unfinished(folder)
     partial = f"{missing} of {cells} cells are not run yet; the table speaks of the others."
-    found = capacity.sentences(run_folder.read_manifest(folder).asked, records)
+    manifest = run_folder.read_manifest(folder)
+    found = [*_of_no_cell(shown, manifest.cells)] if shown.claims != manifest.shown.claims else []
+    found += capacity.sentences(manifest.asked, records)
     return records, shown, [*([partial] if missing else []), *map(plain, found)]
+
+
+def _of_no_cell(shown: Shown, cells: Iterable[str]) -> Iterator[str]:
+    """A line for each claim of the folder's own that names what the run has no cell of."""
+    columns = [name.rpartition("--s")[0] for name in cells if not name.endswith("--baseline")]
+    for claim, pattern in own_claims.of_no_cell(shown.claims, columns):
+        near = suggest(pattern, columns)
+        yield f"{own_claims.FILE}: claim '{claim}' names '{pattern}', and no cell of this run is called so{near or '.'}"
 
 
 def text(
@@ -160,7 +178,7 @@ def _layout(every: Sequence[Group], width: int) -> _Layout:
     for key in every[0].swept:
         values = [len(row.value_of(key)) for group in every for row in group.rows]
         widths[_swept(key)] = max([*values, *map(len, _swept_head(key).split("\n"))])
-    if every[0].saved and any(column.name == AFTER_SAVED for column in shown):
+    if every[0].saved:
         widths["saved"] = SAVED_WIDTHS[0]
     for column in shown:
         cells = [cell(column, row, group.is_best(row, group.best(column))) for group in every for row in group.rows]
@@ -196,7 +214,7 @@ def _block(members: Sequence[Group], layout: _Layout) -> Table:
     table.add_column("preset", width=widths["preset"], no_wrap=True)
     for column in layout.columns:
         table.add_column(_head(column), justify="right", width=widths[column.name], no_wrap=True)
-        if column.name == AFTER_SAVED and "saved" in widths:
+        if column is layout.before_saved:
             table.add_column("frames saved\nby mechanism", width=widths["saved"])
     for group in members:
         for section in group.sections():
@@ -217,7 +235,7 @@ def _cells(group: Group, row: Row, layout: _Layout, section: Sequence[Row]) -> l
         if not row.done:
             shown = f"{row.status} " if column is layout.columns[0] else f"{MISSING} "
         cells.append(Text(shown, style="bold green" if best else ""))
-        if column.name == AFTER_SAVED and "saved" in layout.widths:
+        if column is layout.before_saved:
             cells.append(Text(saved_text(row, layout.widths["saved"]) if row.done else row.ending))
     return cells
 

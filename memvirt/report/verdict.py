@@ -1,7 +1,8 @@
 """The line under a table: what the records say about which preset is cheapest, by a rule that may say "no difference".
 
 The rule. At each overcommit ratio, a preset takes part when it finished every scenario with a slowdown, under every
-seed. Its score is the geometric mean of its slowdowns over the scenarios. A preset within 1 % of the lowest score is
+seed. Its score is the geometric mean of its slowdowns over the scenarios, of each seed, and of those the mean: in one
+scenario alone what the table shows. A preset within 1 % of the lowest score is
 alike. From five seeds on, one that the seeds do not tell apart from it is named beside it, wherever its mean lies:
 paired, as every preset ran the same seeds (`statistics.told_apart`). If no preset is left, there is no difference.
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, fsum, log
+from statistics import fmean
 
 from memvirt.metrics.metric import Better
 from memvirt.report.columns import Column, bounds
@@ -39,7 +41,7 @@ class Score:
     """A preset at one ratio, over all scenarios."""
 
     preset: str
-    slowdown: float  # geometric mean over scenarios and seeds
+    slowdown: float  # mean over seeds of the geometric mean over scenarios
     overcommit: float  # effective, the same
     seeds: tuple[float, ...]  # slowdown for each seed
     whole: bool = True  # whether every scenario ran with all of them; else their spread is not that of the mean
@@ -83,7 +85,7 @@ def _score(preset: str, rows: Sequence[Row]) -> Score:
     slowdowns = _per_seed(rows, "slowdown")
     overcommits = _per_seed(rows, "effective_overcommit")
     whole = len({len(row.values["slowdown"]) for row in rows}) == 1
-    return Score(preset, _geometric(slowdowns), _geometric(overcommits), tuple(slowdowns), whole)
+    return Score(preset, fmean(slowdowns), fmean(overcommits), tuple(slowdowns), whole)
 
 
 def _per_seed(rows: Sequence[Row], column: str) -> list[float]:
@@ -160,7 +162,8 @@ def _slowdown_line(groups: Sequence[Group]) -> str:
     compared = [finding for finding in found if len(finding.scores) > 1]
     if not compared:
         only = ", ".join(f"{finding.scores[0].preset} at {finding.ratio}" for finding in found)
-        return f"Learned: nothing to compare, one preset alone finished every scenario ({only})."
+        ranked = " of those that are ranked" if any(row.idle for group in groups for row in group.rows) else ""
+        return f"Learned: nothing to compare, one preset alone{ranked} finished every scenario ({only})."
     over = " (geometric mean over scenarios)" if len({group.scenario for group in groups}) > 1 else ""
     told = [f"Learned: lowest slowdown{over}: {'; '.join(sentence(finding) for finding in found)}."]
     told += [trade(finding) for finding in compared[-1:] if finding.beaten is not None]

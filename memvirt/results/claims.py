@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -120,6 +121,17 @@ def doubles(claims: Sequence[Claim]) -> list[Problem]:
     ids = [claim.id for claim in claims]
     return [
         Problem(("claims", index), f"'{name}' is given twice") for index, name in enumerate(ids) if name in ids[:index]
+    ]
+
+
+def of_no_cell(claims: Sequence[Claim], cells: Iterable[str]) -> list[tuple[str, str]]:
+    """(id, pattern) of what claims name and no cell is called, of cells SCENARIO-PERCENT--PRESET."""
+    known = list(dict.fromkeys(cells))
+    return [
+        (claim.id, pattern)
+        for claim in claims
+        for pattern in claim.cells
+        if not any(fnmatchcase(cell, pattern) for cell in known)
     ]
 
 

@@ -71,6 +71,19 @@ class PresetConfig(Model):
     vm: VmSettings = Field(default=VmSettings(), description="what every VM is given; keys below")
     source: dict[str, SourceNote] = Field(description="setting -> where its value is from; keys below", default={})
 
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        known = [*HostConfig.model_fields, *(f"vm.{name}" for name in VmSettings.model_fields)]
+        problems = []
+        for key in self.source:
+            first = key.split(".")[:2] if key.startswith("vm.") else key.split(".")[:1]
+            if ".".join(first) not in known:
+                text = f"no setting is called '{key}'{suggest(key, known)}; a source is of one: memvirt list settings"
+                problems.append(Problem(("source", key), text))
+        if problems:
+            raise Conflicts(problems)
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
