@@ -39,6 +39,8 @@ TOUCH_NS = 220  # a touch of a load: nearly all of them miss this machine's cach
 DECISION_NS = 40_000  # a decider is asked
 VIEW_NS = 7_000  # ... and shown a VM
 AGES_NS = 25_000  # ... with the ages of its pages
+SOURCE_NS = 40_000  # fingerprint content: a page of the corpus, or a variant of one, is hashed and compressed
+CORPUS_PAGES = 1 << 13  # of a corpus, which a plan does not know
 TRACE_NS = 40  # a request replayed through an order of replacement
 SHARED = 0.75  # of the pages that are left when equal ones are merged
 PILOT = 1 << 15  # accesses that are replayed
@@ -121,7 +123,13 @@ def _need_of_trace(cell: Cell) -> Need:
 
 def _nanoseconds_of_life(cell: Cell) -> float:
     per_page = FILL_NS + (SCAN_NS if cell.host.sharing else 0)
-    return HOST_NS + cell.accesses() * TOUCH_NS + sum(cell.sizes) * per_page + _deciding_ns(cell)
+    used = HOST_NS + cell.accesses() * TOUCH_NS + sum(cell.sizes) * per_page
+    return used + _sources_ns(cell, cast(Living, cell.spec).distinct_pages()) + _deciding_ns(cell)
+
+
+def _sources_ns(cell: Cell, variants: int = 0) -> float:
+    """For the tables that a host whose content is fingerprints has of what its VMs are filled from."""
+    return 0.0 if cell.host.has_bytes else (CORPUS_PAGES + variants) * SOURCE_NS
 
 
 def _deciding_ns(cell: Cell) -> float:
@@ -145,7 +153,7 @@ def _nanoseconds_of_host(cell: Cell) -> float:
     misses = _missed(spec, cell.seed, layout, kept) * max(0, accesses) + max(0.0, 1 - kept) * filled * cycles
     per_page = FILL_NS + (GUEST_NS if cell.guest is not None else 0)
     per_page += SCAN_NS * (1 + spec.settle_passes) if host.sharing else 0
-    return HOST_NS + accesses * ACCESS_NS + filled * cycles * per_page + misses * _miss_ns(host)
+    return HOST_NS + _sources_ns(cell) + accesses * ACCESS_NS + filled * cycles * per_page + misses * _miss_ns(host)
 
 
 def _held(host: HostConfig, touched: int) -> float:
