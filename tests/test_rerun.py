@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -156,3 +157,23 @@ def test_pages_are_bundled_with_a_warning(results, tmp_path, monkeypatch):
     monkeypatch.setattr("memvirt.cli.corpora.opened", lambda name, capture=True: synthetic(400, seed=1))
     done = CliRunner().invoke(APP, ["bundle", str(results), "-o", str(tmp_path / "a.zip"), "--with-pages"])
     assert done.exit_code == 0 and "warning" in done.stderr and "passwords" in done.stderr
+
+
+def test_a_trace_is_looked_for_where_it_was_named_from_and_is_the_same_file(tmp_path, monkeypatch):
+    """The path of a trace is what was typed: somewhere else the file is not there, and another file is no rerun."""
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "one.toml").write_text(SUITE)
+    np.save(there / "t.npy", np.arange(500, dtype=np.uint32) % 40)
+    monkeypatch.chdir(there)
+    made, run = plan.make("one.toml", corpus="synthetic", trace="t.npy"), cells.prepare(corpus_of("synthetic"))
+    with Results(there / "run", manifest(made, run)) as kept:
+        for _ in run_plan(made, run, kept):
+            pass
+    assert {standing for standing, _ in reruns(there / "run", 1).values()} == {"PASS"}
+    np.save(there / "t.npy", np.arange(500, dtype=np.uint32) % 41)
+    ((standing, evidence),) = reruns(there / "run", 1).values()
+    assert standing == "FAIL" and "another configuration" in evidence and "files" in evidence
+    monkeypatch.chdir(tmp_path)
+    ((standing, evidence),) = reruns(there / "run", 1).values()
+    assert standing == "SKIP" and "t.npy" in evidence
