@@ -196,6 +196,18 @@ def test_a_window_is_given_at_64_moments_and_takes_its_share_of_the_work(tmp_pat
     assert not list(replay.window(7 * S)) and not list(replay.window(400 * S))
 
 
+def test_a_window_whose_uses_are_drawn_elsewhere_computes_all_the_same(tmp_path):
+    """One page, used in every second and given once in an epoch of four."""
+    file = write_trace(tmp_path, [(at * S, 5, 1) for at in range(8)])
+    recording = Recording.model_validate({"file": str(file)})
+    uses = recording.uses(4 * S, S, 100 * S)
+    replay = Replay(uses, recording, 0, Space(32, 8), 40, 0)
+    windows = [list(replay.window(second * S)) for second in range(9)]
+    given = [[(batch.pages.tolist(), batch.ops.tolist()) for batch in window] for window in windows]
+    assert given.count([([8], [1])]) == 2 and given.count([([0], [0])]) == 6 and given[8] == []
+    assert [sum(batch.work_ns * len(batch.pages) for batch in window) for window in windows] == [400 * MS] * 8 + [0]
+
+
 def test_beyond_its_end_a_trace_is_idle_or_begins_again_with_a_window(tmp_path):
     recorded = uses_of(write_trace(tmp_path, [(0, 0, 0), (2 * S + 1, 1, 0)]))
     assert recorded.period_ns == 3 * S

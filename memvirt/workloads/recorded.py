@@ -9,7 +9,8 @@ is enough). So within an epoch, counted from the trace's beginning, one use of a
     when       as long after the VM began with its load as it came after the first touch of the trace, at the speed. A
                window's touches begin at up to 64 moments of it: a wait for every single one would cost five times as much
     work       each touch of the trace, whatever became of it, computes for so long that the window with most touches in it
-               computes for busy_percent of its time. A window without any is idle
+               computes for busy_percent of its time. A window without any is idle; one whose uses were all drawn elsewhere
+               reads the VM's first page, which it computes after
 
 A VM that is behind goes on with the window that it finds, as under any load: what is due meanwhile is left out.
 
@@ -35,7 +36,7 @@ from memvirt.inputs.files import file_sha256
 from memvirt.inputs.traces import Trace, open_trace
 from memvirt.settings.fields import Model
 
-from .base import Batch, Space
+from .base import READ, Batch, Space
 from .trace import Speed, due_after
 
 HUNDRED = 100
@@ -165,9 +166,12 @@ class Replay:
         if self.resident < self._image + uses.footprint:
             kept = pages < self.resident
             pages, ops, due_ns = pages[kept], ops[kept], due_ns[kept]
+        work_ns = self._recorded.work_ns(uses, number, self._busy_percent)
         if not len(pages):
+            if work_ns:
+                yield Batch(np.zeros(1, np.uint32), np.full(1, READ, np.uint8), None, work_ns, np.array([begins_ns]))
             return
-        work_ns = self._recorded.work_ns(uses, number, self._busy_percent) // len(pages)
+        work_ns //= len(pages)
         length = -(-len(pages) // SLICES)
         whole = len(pages) // length * length  # what begins together is of one length
         for first, end in ((0, whole), (whole, len(pages))):
