@@ -121,6 +121,8 @@ def disk_problem(needed_bytes: int) -> str:
     folder = swap_folder()
     try:
         space = os.statvfs(folder)
+        if not os.path.isdir(folder):
+            return f"swap files cannot be made in {folder}: it is no folder"
     except OSError as error:
         return f"swap files cannot be made in {folder}: {error.strerror}"
     available = space.f_bavail * space.f_frsize

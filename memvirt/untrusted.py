@@ -4,16 +4,24 @@ A file may be damaged, or made by somebody who means harm. Python's own readers 
 nests deep ends in a RecursionError, a number of many digits in an OverflowError wherever it becomes a float, and a kilobyte
 of gzip in a gigabyte of memory. So whatever reads such text asks here. What is beyond the bounds is `Excess`, a ValueError
 as is that of text that is no JSON or TOML at all: who asks catches ValueError, and says whose text it was.
+
+And nothing of it is run: who looks at results does so in `looking`, where a decider that lies in a file is refused.
 """
 
 import json
+import os
 import re
+import stat
 import tomllib
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 MOST_DEPTH = 64  # lists and tables in one another; memvirt's own files have 8
 MOST_DIGITS = 300  # of a whole number in a file: a float can still stand for it
+MOST_FILE = 1 << 30  # bytes of a file that is read whole
 MOST_TOML = 4 << 20  # characters, which take seconds; memvirt's own files have thousands
 CHUNK = 1 << 15  # bytes inflated at once
 
@@ -22,8 +30,44 @@ _PART = r"[^\s.=\[\]{},#]"  # of a key of tables, for which tomllib takes the sq
 _DOTTED = re.compile(rf"(?<!{_PART}){_PART}+(?:[ \t]*\.[ \t]*{_PART}+){{{MOST_DEPTH}}}")
 
 
+_LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """Meanwhile results are looked at, which may be anybody's: no program that they name, a decider's file, is run."""
+    before = _LOOKING.set(True)
+    try:
+        yield
+    finally:
+        _LOOKING.reset(before)
+
+
+def is_looking() -> bool:
+    """Whether somebody's results are looked at."""
+    return _LOOKING.get()
+
+
 class Excess(ValueError):
     """More than any file of memvirt's has, in the words of a message's end."""
+
+
+def require_plain(path: str | os.PathLike[str]) -> None:
+    """OSError for what is there and is no plain file: a pipe is waited for until somebody writes, a device never ends."""
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind):
+        what = "a folder" if stat.S_ISDIR(kind) else "a pipe, a socket or a device"
+        raise OSError(None, f"is {what}, not a file", os.fspath(path))
+
+
+def file_bytes(path: str | os.PathLike[str], most: int = MOST_FILE) -> bytes:
+    """What is in a plain file. OSError where it cannot be read, Excess where it has more than `most` bytes."""
+    require_plain(path)
+    with open(path, "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise Excess(f"it has more than {most} bytes")
+    return data
 
 
 def json_value(text: str | bytes) -> Any:

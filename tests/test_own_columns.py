@@ -99,7 +99,7 @@ def test_a_preset_s_file_gives_its_own_swap_and_no_memory_of_the_host(two, tmp_p
     mine.write_text('description = "mine"\nextends = "swap"\n[host]\nswap = "8MiB"\n')
     assert planned(plan.make(two(), only=[str(mine)]))["plain-100--mine"].swap == 2048
     mine.write_text('description = "mine"\nextends = "swap"\n[host]\nmemory = "8MiB"\n')
-    with pytest.raises(ConfigError, match="mine.toml: memory: columns have the suite's host"):
+    with pytest.raises(ConfigError, match="mine.toml: memory: columns have that of the suite"):
         plan.make(two(), only=[str(mine)])
 
 

@@ -45,7 +45,7 @@ def test_members_of_families_are_numbers_too():
         ({"status": "failed"}, "needs a reason"),
         ({"derived": {"slowdown": 1.5}}, "derived.slowdown"),
         ({"config": {"scenario": {"name": "a"}, "a": [1, {"b": 0.5}]}}, r"a float at a\[1\].b"),
-        ({"config": {"scenario": "zipf"}}, "config.scenario.name is missing"),
+        ({"config": {"scenario": "zipf"}}, "scenario is no description of a scenario"),
         ({"derived": {"slowdown": "quick"}}, "no decimal number: slowdown"),
         ({"fragmentation": {"unusable": {"9": 3}}}, "unusable is no list of integers"),
         ({"fragmentation": {"external": [True]}}, "external is no list of integers"),

@@ -119,22 +119,33 @@ def test_pages_in_a_bundle_are_used(results, tmp_path):
     assert reruns(tmp_path / "b.zip", 1, open_corpus=from_file_only)["rerun u-200--zcache--s1"][0] == "PASS"
 
 
-@pytest.mark.parametrize("place", ["settings", "suite", "presets"])
+@pytest.mark.parametrize("place", ["settings", "sweep", "presets", "suite", "spelled", "variant", "preset of a suite"])
 def test_programs_that_results_name_are_not_run(packed, tmp_path, place):
-    """Neither a decider in --set, nor one in the suite's file, nor whatever a preset's file names."""
-    evil = tmp_path / "evil.py"
+    """A decider in --set or --sweep, in the suite's file, whatever its spelling, or in a preset's file."""
+    evil, preset = tmp_path / "evil.py", tmp_path / "p.toml"
     evil.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine:\n    pass\n")
+    preset.write_text(f'description = "p"\n[host]\nballoon = "{evil}:Mine"\n')
+    asked = {"settings": f"balloon={evil}:Mine", "sweep": f"balloon={evil}:Mine,proportional", "presets": str(preset)}
+    variant = '[[variants]]\nname = "mine"\npreset = "swap"\nset = {{ balloon = "{}:Mine" }}\n[[scenarios]]'
+    written = {
+        "suite": ("[[scenarios]]", variant.format(evil)),
+        "spelled": ("[[scenarios]]", variant.format(str(evil).replace(".", "\\u002e"))),
+        "variant": ("[[scenarios]]", variant.format(evil).replace('preset = "swap"', f'preset = "{preset}"')),
+        "preset of a suite": ('"zcache"', f'"{preset}"'),
+    }
 
     def forge(files):
         told = json.loads(files["run/run.json"])
-        if place == "suite":
-            files["settings/suite.toml"] += f'# balloon = "{evil}:Mine"\n'.encode()
+        if place in asked:
+            told["asked"][place] = [asked[place]]
         else:
-            told["asked"][place] = [f"balloon={evil}:Mine" if place == "settings" else str(tmp_path / "p.toml")]
+            old, new = (text.encode() for text in written[place])
+            assert old in files["settings/suite.toml"]
+            files["settings/suite.toml"] = files["settings/suite.toml"].replace(old, new, 1)
         files["run/run.json"] = json.dumps(told).encode()
 
     ((standing, evidence),) = reruns(repacked(packed, tmp_path / "b.zip", forge, mend=True)).values()
-    assert standing == "SKIP" and "which verify does not run" in evidence
+    assert standing == "SKIP" and "is a program, and is not run" in evidence and "if you trust" in evidence
     assert not (tmp_path / "ran").exists()
 
 

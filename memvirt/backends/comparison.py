@@ -17,7 +17,7 @@ from typing import Any
 
 from memvirt.backends.rows import Row
 from memvirt.errors import ConfigError, FolderError
-from memvirt.untrusted import json_value
+from memvirt.untrusted import Excess, file_bytes, json_value
 
 FORMAT = "memvirt-validate"
 SCHEMA = 3
@@ -25,6 +25,7 @@ SCHEMA = 3
 # 2 - how far apart the reason of a row lets its numbers be; the mechanisms asked for; the name of the format.
 # 1 - first version.
 FILE = "validate.json"
+MOST_BYTES = 64 << 20  # of that; some hundred rows have a thousandth of it
 
 PathLike = str | os.PathLike[str]
 
@@ -106,6 +107,8 @@ def _row(entry: dict[str, Any]) -> Row:
     texts, shares = (row.mechanism, row.what, row.unit, row.reason), (row.tolerance, row.covered)
     counts = [number for number in (row.engine, row.kernel, row.apart) if number is not None]
     counts.append(row.ways)
+    if not all(isinstance(count, int) and abs(count) < 1 << 63 for count in counts) or not row.ways > 0:
+        raise ValueError(f"a row whose numbers are not of 64 bits: {entry}")
     kinds = ((texts, str), (shares, float | int), (counts, int))
     if (
         not all(isinstance(value, kind) for values, kind in kinds for value in values)
@@ -124,9 +127,9 @@ def read(path: PathLike) -> Comparison:
     """The comparison of a folder, or of a file; ConfigError for what is none."""
     file = Path(path) / FILE if os.path.isdir(path) else Path(path)
     try:
-        return loads(file.read_text(encoding="utf-8"), str(file))
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+        return loads(file_bytes(file, MOST_BYTES).decode("utf-8"), str(file))
+    except (OSError, Excess) as error:
+        raise ConfigError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is no comparison that 'memvirt validate --out' has written: {error}") from error
 

@@ -8,12 +8,13 @@ error: memvirt is broken, and its traceback is what a report needs.
     1   some cells failed, or the executor was lost, or a record or the output could not be written
     2   usage or configuration
     3   regression beyond the threshold
-    4   a claim failed, or not even the smallest fleet met its objectives
+    4   a claim failed, or what verify looks at, a row of validate differs, or not even the smallest fleet met its objectives
     124 timeout
     130 interrupted (Ctrl-C, SIGTERM, SIGHUP), with everything finished so far kept
 """
 
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -37,6 +38,9 @@ from memvirt.cli import (
     trace,
     validate,
 )
+from memvirt.untrusted import looking
+
+LOOKING = ("compare", "merge", "table", "plot", "report", "export", "timeline", "bundle", "verify")  # at results
 
 APP = typer.Typer(
     name="memvirt",
@@ -66,11 +70,13 @@ def _version(asked: bool) -> None:
 
 @APP.callback()
 def _program(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Package, commit and codec route.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand in LOOKING:
+        context.with_resource(looking())
 
 
 for module in (
@@ -98,6 +104,9 @@ def main() -> None:
     """The program. Exit codes: see the module."""
     from memvirt.errors import InvariantError, MemvirtError
 
+    for name in ("COLUMNS", "LINES"):  # libraries take any digits of Unicode for a number, and however many
+        if not re.fullmatch("[0-9]{1,6}", os.environ.get(name, "0")):
+            del os.environ[name]
     try:
         try:
             APP()

@@ -32,6 +32,8 @@ def bundle(
 
     Equal runs give equal archives. 'memvirt verify' checks one. The machine's name stays out of it.
     """
+    from zipfile import is_zipfile as is_archive
+
     from memvirt.errors import ConfigError
     from memvirt.report.bundle.contents import Wish
     from memvirt.report.bundle.contents import bundle as pack
@@ -45,6 +47,8 @@ def bundle(
         raise ConfigError(
             f"--license {license_}: is no SPDX identifier, as CC-BY-4.0 or CC0-1.0 are (spdx.org/licenses)"
         )
+    if os.path.exists(out) and not is_archive(out):
+        raise ConfigError(f"--out {out}: is there already and is no zip archive; give another name")
     keep = None
     if with_pages:
         keep = _pages(run_folder.read_manifest(folder))
@@ -98,6 +102,7 @@ def verify(
     from memvirt.report.bundle.verify import Rerun
     from memvirt.report.bundle.verify import verify as checks
     from memvirt.report.check import Standing
+    from memvirt.report.escape import plain
 
     if why := absence(path):
         raise ConfigError(f"{path}: {why}; give a bundle or a results folder")
@@ -105,7 +110,7 @@ def verify(
     for check in checks(path, Rerun(opened, rerun, corpus)):
         found.append(check)
         if not as_json:
-            typer.echo(str(check))
+            typer.echo(plain(str(check)))
     counts = {standing: sum(check.standing is standing for check in found) for standing in Standing}
     if as_json:
         print_json([{"standing": each.standing, "check": each.name, "evidence": each.evidence} for each in found])

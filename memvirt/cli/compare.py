@@ -13,8 +13,8 @@ def compare(
         list[str], typer.Argument(help="Results folders, or pyperf files; the others are compared with the first.")
     ],
     threshold: Annotated[
-        str, typer.Option(metavar="PERCENT", help="List what is worse by more, and end with code 3: 5%.")
-    ] = "",
+        str | None, typer.Option(metavar="PERCENT", help="List what is worse by more, and end with code 3: 5%.")
+    ] = None,
     width: Width = None,
     as_json: Json = False,
 ) -> None:
@@ -25,7 +25,7 @@ def compare(
     from memvirt.report.comparison_text import compare_command
 
     form = "json" if as_json else "text"
-    text, code = compare_command(paths, share(threshold) if threshold else None, form, text_width(width))
+    text, code = compare_command(paths, None if threshold is None else share(threshold), form, text_width(width))
     typer.echo(text.rstrip("\n"))
     raise typer.Exit(code)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memvirt.cli.catalog_entry import SINGULAR
+from memvirt.report.escape import plain
 
 if TYPE_CHECKING:
     from memvirt.cli.catalog_entry import Entry
@@ -42,7 +43,7 @@ def text_width(asked: int | None = None) -> int:
 def print_columns(rows: Iterable[Sequence[str]], indent: str = "") -> None:
     """Rows of text on stdout, every column as wide as its widest cell. Where a width is known (a terminal, COLUMNS), the
     last column is wrapped to it; into a pipe each row stays one line."""
-    table = [tuple(row) for row in rows]
+    table = [tuple(map(plain, row)) for row in rows]
     if not table:
         return
     *before, last = (max(map(len, column)) for column in zip(*table, strict=True))
@@ -82,8 +83,8 @@ def write_or_print(text: str, out: Path | None) -> None:
 
 
 def say(text: str) -> None:
-    """A message to the person, on stderr."""
-    typer.echo(text, err=True)
+    """A message to the person, on stderr. It may quote names of others, which must not move a cursor."""
+    typer.echo("\n".join(map(plain, text.split("\n"))), err=True)
 
 
 def say_places(out: Path, folders: Iterable[str | os.PathLike[str]]) -> None:

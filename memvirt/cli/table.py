@@ -18,11 +18,11 @@ def table(
     folder: Annotated[str, typer.Argument(help="A results folder.")],
     form: Annotated[str, typer.Option("--format", help="text, md, csv, latex, json or html.")] = "text",
     columns: Annotated[
-        str, typer.Option(metavar="A,B", help="These metrics, and 'saved' for frames saved by mechanism.")
-    ] = "",
-    preset: Annotated[str, typer.Option(metavar="A,B", help="Rows of these presets only.")] = "",
-    scenario: Annotated[str, typer.Option(metavar="A,B", help="These scenarios only.")] = "",
-    ratio: Annotated[str, typer.Option(metavar="X,Y", help="These ratios only.")] = "",
+        str | None, typer.Option(metavar="A,B", help="These metrics, and 'saved' for frames saved by mechanism.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="A,B", help="Rows of these presets only.")] = None,
+    scenario: Annotated[str | None, typer.Option(metavar="A,B", help="These scenarios only.")] = None,
+    ratio: Annotated[str | None, typer.Option(metavar="X,Y", help="These ratios only.")] = None,
     span: Annotated[
         int, typer.Option(min=1, max=2, help="For LaTeX: how many of an article's two columns the table takes.")
     ] = 2,
@@ -38,13 +38,14 @@ def table(
     from memvirt.report.choice import Choice
 
     if comparison.is_folder(folder):
-        if columns or preset or scenario or ratio:
+        if any(given is not None for given in (columns, preset, scenario, ratio)):
             raise ConfigError(
                 f"{folder}: holds a comparison with a kernel: there are no metrics, presets, scenarios or ratios"
             )
         typer.echo(beside.written(folder, form, text_width(width), span).rstrip("\n"))
         return
-    choice = Choice(*(_names(text) for text in (columns, preset, scenario, ratio)))
+    given = {"columns": columns, "preset": preset, "scenario": scenario, "ratio": ratio}
+    choice = Choice(*(_names(option, text) for option, text in given.items()))
     if form == "text":
         records, shown, remarks = terminal.opened(folder)
         print_table(records, shown, width, choice, remarks)
@@ -52,8 +53,14 @@ def table(
         typer.echo(terminal.table_command(folder, form, choice=choice, span=span).rstrip("\n"))
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _names(option: str, text: str | None) -> tuple[str, ...]:
+    """What an option names; ConfigError where it is given and names nothing."""
+    from memvirt.errors import ConfigError
+
+    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    if text is not None and not names:
+        raise ConfigError(f"--{option}: names nothing; leave it out for everything")
+    return names
 
 
 def print_table(

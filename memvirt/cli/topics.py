@@ -28,7 +28,7 @@ SNAPSHOT: Mapping[str, tuple[str, str]] = {
     "reclaimed_pages": ("pages", "taken by reclaim_pages since the host was made"),
     "reclaim_ns": ("ns", "simulated processor time that this took"),
     "vms": ("VmView", "the VMs, in the order in which they were created; fields below"),
-    "memo": ("name -> integers", "what the decider's last answer held in Targets.memo"),
+    "memo": ("name -> tuple of integers", "what the decider's last answer held in Targets.memo"),
 }
 VM_VIEW: Mapping[str, tuple[str, str]] = {
     "name": ("", "the VM's name; targets use it"),
@@ -48,6 +48,8 @@ VM_VIEW: Mapping[str, tuple[str, str]] = {
     "balloonable": ("bool", "False: it has no guest, so only the host can reclaim from it"),
     "cold_ages": ("ColdAge", "(age_ns, cold_pages, promoted_pages) by ascending age: pages idle for at least that long, and "
                   "those used again after it in the last interval"),
+    "size_pages": ("pages", "what its guest may use now: configured_pages less balloon_pages"),
+    "balloon_bounds()": ("pages", "(smallest, largest) balloon that keeps it between its reservation and its limit"),
 }  # fmt: skip
 TARGETS: Mapping[str, tuple[str, str]] = {
     "balloon_pages": ("name -> pages", "size the balloon should have"),
@@ -131,8 +133,8 @@ EXIT_CODES = (
     ("3", "compare --threshold: a regression beyond the threshold"),
     (
         "4",
-        "a claim failed; validate: a row differs, and its reason is not known; capacity: not even the fewest VMs meet the "
-        "objectives",
+        "a claim failed; verify: anything of a bundle did; validate: a row differs, and its reason is not "
+        "known; capacity: not even the fewest VMs meet the objectives",
     ),
     ("124", "the time of --timeout was over; everything finished is kept"),
     ("130", "interrupted by Ctrl-C, SIGTERM or SIGHUP; everything finished is kept"),

@@ -126,34 +126,42 @@ def resolve(
     )
 
 
-OPTIONS = ("decider_options", "sharing_options", "replacement_options")
-
-
 def reaching(
-    sized: Suite, variants: Chosen, overrides: Sequence[str], seed: int
-) -> dict[tuple[str, str], Sequence[str]]:
-    """The overrides that each column takes, by scenario and column. One of a decider's, a scanner's or an order's options
-    reaches the columns that have that option; where no column has, it stays everybody's, and each says what is wrong."""
-    options = [text for text in overrides if presets.parse_override(text)[0][0] in OPTIONS]
-    columns = [(each, variant) for each in sized.scenarios for variant in variants[each.name]]
+    sized: Suite, variants: Chosen, overrides: Sequence[str], seed: int, every: Sequence[Point]
+) -> dict[tuple[str, str, Point], Sequence[str]]:
+    """The overrides that each column takes, by scenario, column and point of a sweep. One of a decider's, a scanner's or an
+    order's options reaches the columns that have that option; where no column has, it stays everybody's, and each says what
+    is wrong."""
+    options = {text: _keys_of_options(text) for text in overrides if presets.is_option(text)}
+    columns = [(each, variant, at) for each in sized.scenarios for variant in variants[each.name] for at in every]
     if not options:
-        return {(each.name, variant.name): overrides for each, variant in columns}
+        return {(each.name, variant.name, at): overrides for each, variant, at in columns}
     others = [text for text in overrides if text not in options]
-    taken: dict[tuple[str, str], set[str]] = {}
-    for each, variant in columns:
+    taken: dict[tuple[str, str, Point], set[str]] = {}
+    for each, variant, at in columns:
+        given = [*others, *overrides_of(at)]
         try:
-            host = _resolve(sized, sized.host_of(each), variant, seed, others, False).host.resolved()
+            host = _resolve(sized, sized.host_of(each), variant, seed, given, False).host.resolved()
         except ConfigError:  # told when the column is made
             host = {}
-        places = {text: presets.parse_override(text)[0] for text in options}
-        taken[each.name, variant.name] = {
-            text for text, (table, *key) in places.items() if {*key} <= {*host.get(str(table), ())}
+        taken[each.name, variant.name, at] = {
+            text for text, (table, keys) in options.items() if keys and keys <= {*host.get(table, ())}
         }
     reached = set().union(*taken.values())
     return {
         name: [text for text in overrides if text in others or text in own or text not in reached]
         for name, own in taken.items()
     }
+
+
+def _keys_of_options(text: str) -> tuple[str, set[str]]:
+    """The table and the options in it that an override sets: one, or those of a table of TOML."""
+    try:
+        (table, *place), value = presets.parse_override(text)
+    except ConfigError:  # told when a column is made
+        return "", set()
+    keys = place[:1] if place else value if isinstance(value, Mapping) else ()
+    return str(table), {str(key) for key in keys}
 
 
 def _as_swept(text: str, swept: Sequence[str]) -> str:
@@ -198,11 +206,12 @@ def _resolve(sized: Suite, given: Sizes, column: Variant, seed: int, overrides: 
 
 
 def _require_no_size(origins: Mapping[str, str]) -> None:
-    """ConfigError where a preset says how large the host is, which the suite does."""
-    if "memory" in origins:
-        raise ConfigError(
-            f"{origins['memory']}: memory: columns have the suite's host; leave it out, or change all: --set memory=..."
-        )
+    """ConfigError where a preset says how large the host is, or by which seed it is run, which the suite does."""
+    for key, how in (("memory", "--set memory=..."), ("seed", "--seed ...")):
+        if key in origins:
+            raise ConfigError(
+                f"{origins[key]}: {key}: columns have that of the suite; leave it out, or change all: {how}"
+            )
 
 
 def alike(sized: Suite, by_scenario: Mapping[str, Sequence[Column]]) -> list[str]:
@@ -285,14 +294,14 @@ def resolve_all(
     """Every column of every scenario at every point with every seed, by scenario and seed. What is wrong with one, or with
     them together, is added to the problems. `seeds`: those that the user chose; none: the suite's."""
     known: dict[Any, Column | None] = {}  # a column is resolved once for all scenarios with the same host
-    takes = reaching(sized, variants, overrides, next(iter(seeds), 1))
+    takes = reaching(sized, variants, overrides, next(iter(seeds), 1), every)
 
     def one(scenario: AnyScenario, variant: Variant, seed: int, point: Point) -> Column | None:
         host = sized.host_of(scenario)
         key = (host.model_dump_json(), variant.name, seed, point)
         if key not in known:
             try:
-                own = takes[scenario.name, variant.name]
+                own = takes[scenario.name, variant.name, point]
                 known[key] = resolve(sized, variant, seed, own, bool(seeds), point, host)
             except ConfigError as error:
                 problems.append(str(error))

@@ -261,8 +261,10 @@ def _replaying(sized: Suite, tier: TierName, trace: str, streams: Streams, paced
     """The suite with a trace for its workloads, if one is named."""
     if trace:
         return with_trace(sized, tier, Path(trace), streams, **paced)
-    if paced["times"] or paced["speed"] != 100 or paced["per_second"] is not None:
-        raise ConfigError("--times, --speed and --per-second say how a trace is replayed; name it with --trace FILE")
+    if paced["times"] or paced["speed"] != 100 or paced["per_second"] is not None or streams != "all":
+        raise ConfigError(
+            "--times, --speed, --per-second and --streams say how a trace is replayed; name it with --trace FILE"
+        )
     return sized
 
 
@@ -271,6 +273,8 @@ def _require_few(sized: Suite, over: Axes, columns: Chosen, seeds: Sequence[int]
     cells = sum(
         len(columns[each.name]) * len(each.points) * len(seeds or sized.seeds_of(each)) for each in sized.scenarios
     )
+    if most_cells and not over:
+        raise ConfigError("--most-cells is of a sweep, and nothing is swept: leave it out, or sweep a setting")
     if over:
         require_few(cells * prod(map(len, over.values())), most_cells or MOST_CELLS)
 

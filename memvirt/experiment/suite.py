@@ -22,10 +22,10 @@ from memvirt.experiment.fleet_spec import Named, Sizes
 from memvirt.experiment.living import Living
 from memvirt.experiment.scenario import Scenario, Tier, TierName
 from memvirt.experiment.simulated import Simulated
-from memvirt.metrics.registry import REGISTRY
 from memvirt.results.claims import Claim, doubles
 from memvirt.results.manifest import Rule, Shown
 from memvirt.results.record import Kind
+from memvirt.results.shapes import column_problems
 from memvirt.settings.diagnose import Conflicts, Problem, read_toml, validate
 from memvirt.settings.fields import DISTINCT, Count, Model, Name
 from memvirt.settings.presets import VmSettings
@@ -104,9 +104,7 @@ class Suite(Model):
     @model_validator(mode="after")
     def _agree_in_names(self) -> Self:
         problems = doubles(self.claims) + [
-            Problem(("columns", index), f"no metric is called '{name}'{suggest(name, list(REGISTRY))}")
-            for index, name in enumerate(self.columns)
-            if name not in REGISTRY
+            Problem(("columns", index), text) for index, text in column_problems(self.columns)
         ]
         if self.learned in ("leading", "apart") and not self.columns:
             text = f"'{self.learned}' compares the first of columns: name some"

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from memvirt.errors import CorpusError
 from memvirt.units import suggest
-from memvirt.untrusted import json_value
+from memvirt.untrusted import json_value, require_plain
 
 from .bits import Bits
 from .corpus import PAGE_SIZE, Corpus, PageBytes, class_name_problem, table_of
@@ -151,6 +151,7 @@ def mix(name: str) -> ContentModel:
 def load_model(path: Path) -> ContentModel:
     """The model in a file; CorpusError names the file and what is wrong."""
     try:
+        require_plain(path)
         with open(path, "rb") as file:
             return read_model(file.read(MOST_BYTES + 1))
     except OSError as error:

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from memvirt.environment import memory_problem
 from memvirt.errors import CorpusError
-from memvirt.untrusted import json_value
+from memvirt.untrusted import json_value, require_plain
 
 from .corpus import PAGE_SIZE, ClassTable, Corpus, PageClass
 from .fingerprints import Column, Fingerprints, columns_of, from_columns
@@ -119,6 +119,7 @@ def load(path: Path, *, mapped: bool = False) -> Corpus | Fingerprints:
     map it share them; so do those that this machine's memory has no room for. CorpusError names the file, what is wrong
     with it, and what to do."""
     try:
+        require_plain(path)
         with open(path, "rb") as file:
             return _read(file, mapped)
     except OSError as error:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from memvirt import untrusted
 from memvirt.errors import ConfigError, absence
 from memvirt.names import DECIDERS
 from memvirt.policies.asking import guarded, interval_of
@@ -122,8 +123,14 @@ def _option(value: object, parameter: inspect.Parameter) -> object:
 def _load_file(path: str, class_name: str) -> type[Decider]:
     """The named class of a user's file, run as a module of its own."""
     file = Path(path)
+    if untrusted.is_looking():
+        raise ConfigError(f"decider '{path}:{class_name}' is a program, and is not run for somebody else's files")
     if why := absence(file):
         raise ConfigError(f"decider file '{path}' {why} (looked in {Path.cwd()})")
+    try:
+        untrusted.require_plain(file)
+    except OSError as error:
+        raise ConfigError(f"decider file '{path}' {error.strerror}") from None
     spec = importlib.util.spec_from_file_location(f"memvirt_user_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"decider file '{path}' is not a Python file")

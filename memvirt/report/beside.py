@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 from memvirt.backends import comparison, table
 from memvirt.backends.comparison import Comparison
@@ -34,7 +35,7 @@ def written(folder: str, form: str, width: int, span: int = 2) -> str:
         raise ConfigError(f"unknown format '{form}'{suggest(form, FORMATS)} (known: {', '.join(FORMATS)})")
     found = comparison.read(folder)
     if form == "text":
-        return "\n".join([table.text(found.rows, width), *_missing(found)])
+        return "\n".join([table.text(list(map(_plain, found.rows)), width), *_missing(found)])
     if form == "json":
         return comparison.dumps(found)
     if form == "csv":
@@ -43,6 +44,11 @@ def written(folder: str, form: str, width: int, span: int = 2) -> str:
     if form == "latex":
         return markup.latex_of(made, span)
     return markup.markdown_of(made) if form == "md" else markup.html_of(made)
+
+
+def _plain(row: Row) -> Row:
+    mechanism, what, unit, reason = map(plain, (row.mechanism, row.what, row.unit, row.reason))
+    return replace(row, mechanism=mechanism, what=what, unit=unit, reason=reason)
 
 
 def page(found: Sequence[Comparison]) -> str:

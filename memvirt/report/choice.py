@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from memvirt.errors import ConfigError
-from memvirt.metrics.metric import Kind
-from memvirt.metrics.registry import REGISTRY
 from memvirt.results.manifest import Shown
 from memvirt.results.record import Record
+from memvirt.results.shapes import column_problems
 from memvirt.units import suggest
 
 SAVED = "saved"  # names the column of frames saved by mechanism
@@ -27,16 +26,9 @@ class Choice:
 
     def shown(self, shown: Shown) -> Shown:
         """The run's columns, or the chosen ones; ConfigError for names that are no metrics."""
-        wrong = [name for name in self.columns if name not in REGISTRY and name != SAVED]
-        if wrong:
-            known = [*REGISTRY, SAVED]
-            raise ConfigError("\n".join(f"no metric is called '{name}'{suggest(name, known)}" for name in wrong))
-        drawn = [name for name in self.columns if name in REGISTRY and REGISTRY[name].kind is Kind.HISTOGRAM]
-        if drawn:
-            raise ConfigError(
-                "\n".join(f"'{name}' is a histogram, no number; 'memvirt plot' draws it" for name in drawn)
-            )
         metrics = [name for name in self.columns if name != SAVED]
+        if problems := column_problems(metrics, SAVED):
+            raise ConfigError("\n".join(text for _, text in problems))
         return replace(shown, columns=metrics or shown.columns, saved=SAVED in self.columns) if self.columns else shown
 
     def rows(self, records: Sequence[Record]) -> list[Record]:

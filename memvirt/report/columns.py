@@ -30,9 +30,7 @@ class Column:
 
     def value(self, record: Record) -> float | None:
         """The number in a record; None: this cell has none (no fault, no baseline)."""
-        if self.wall:
-            return _clocked(record, self.name)
-        return float(record.sim_ns) if self.name == "sim_ns" else record.number(self.name)
+        return _clocked(record, self.name) if self.wall else record.number(self.name)
 
 
 def _clocked(record: Record, name: str) -> float | None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from memvirt.errors import ConfigError
+from memvirt.report.escape import plain
 from memvirt.results.record import Histogram, Record
 
 LARGEST_NS = 1 << 47  # the engine's last bucket begins below
@@ -38,7 +39,7 @@ def dumps(records: Sequence[Record]) -> str:
             _fill(histogram, pairs)
             histogram.set_start_time_stamp(begin_ns / NS_PER_MS)
             histogram.set_end_time_stamp(end_ns / NS_PER_MS)
-            out.write(f"Tag={record.cell}.{kind},")
+            out.write(f"Tag={plain(record.cell)}.{plain(kind)},")
             writer.output_interval_histogram(histogram, max_value_unit_ratio=1)  # it divides to whole units
     return out.getvalue()
 

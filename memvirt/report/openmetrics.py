@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from memvirt.metrics.metric import Kind
 from memvirt.metrics.registry import REGISTRY
+from memvirt.report.escape import plain
 from memvirt.results.record import Histogram, Record
 
 NS_DIGITS = 9
@@ -121,4 +122,4 @@ def _text(labels: Labels) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return "\n".join(map(plain, text.split("\n"))).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -66,6 +66,7 @@ DISPENSABLE = (
 BEFORE_SAVED = "slowdown"  # the column that frames saved stand behind; where it is none of them, behind the last
 GAP = 2  # between columns
 LONGEST_PRESET = 30  # characters; of longer names the middle is left out
+SUGGESTED = 3  # patterns of claims that fit no cell for which one is sought that they are near
 SHOWN_SAVING = 0.01  # of a row's savings: smaller ones stand in the exports only
 
 
@@ -124,8 +125,8 @@ def opened(folder: str | os.PathLike[str]) -> Opened:
 def _of_no_cell(shown: Shown, cells: Iterable[str]) -> Iterator[str]:
     """A line for each claim of the folder's own that names what the run has no cell of."""
     columns = [name.rpartition("--s")[0] for name in cells if not name.endswith("--baseline")]
-    for claim, pattern in own_claims.of_no_cell(shown.claims, columns):
-        near = suggest(pattern, columns)
+    for number, (claim, pattern) in enumerate(own_claims.of_no_cell(shown.claims, columns)):
+        near = suggest(pattern, columns) if number < SUGGESTED else ""  # each takes a look at every cell
         yield f"{own_claims.FILE}: claim '{claim}' names '{pattern}', and no cell of this run is called so{near or '.'}"
 
 

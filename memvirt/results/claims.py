@@ -32,8 +32,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from memvirt.metrics.metric import Kind
 from memvirt.metrics.registry import REGISTRY
-from memvirt.results.record import Status, Tier
+from memvirt.results.record import Tier
 from memvirt.settings.diagnose import Conflicts, Problem, read_toml, validate
 from memvirt.settings.fields import Model, Name
 from memvirt.units import suggest
@@ -41,6 +42,7 @@ from memvirt.units import suggest
 FILE = "CLAIMS.toml"
 SEPARATOR = "--"  # between scenario and preset
 LONGEST = 500  # characters of a statement
+MOST_CLAIMS, MOST_PATTERNS = 256, 64  # of a file, and of a claim: each pattern is held against every cell
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
@@ -52,7 +54,9 @@ class Claim(Model):
     id: Name = Field(description="a name, which messages use")
     statement: str = Field(description="one sentence in words", min_length=1, max_length=LONGEST)
     cells: list[Pattern] = Field(
-        description="a list of cells by SCENARIO-PERCENT--PRESET; * and ? stand for any characters", min_length=1
+        description="a list of cells by SCENARIO-PERCENT--PRESET; * and ? stand for any characters",
+        min_length=1,
+        max_length=MOST_PATTERNS,
     )
     metric: str = Field(default="", description="a metric's name")
     at_least: Number | None = Field(default=None, description="the metric, or its ratio, is not less")
@@ -61,7 +65,9 @@ class Claim(Model):
         default="",
         description="a preset, for the same scenario and seed there, or a whole cell: the ratio to it counts",
     )
-    outcome: Status | None = Field(default=None, description="in place of a metric: done, refused or exhausted")
+    outcome: Literal["done", "refused", "exhausted"] | None = Field(
+        default=None, description="in place of a metric: done, refused or exhausted"
+    )
     seeds: Literal["each", "mean"] = Field(default="each", description="each seed has to show it, or their mean")
     tiers: list[Tier] = Field(default=["quick", "full"], description="where it is stated", min_length=1)
     published: str = Field(
@@ -83,6 +89,8 @@ class Claim(Model):
         if self.metric and self.metric not in REGISTRY:
             text = f"no metric is called '{self.metric}'{suggest(self.metric, list(REGISTRY))}"
             problems.append(Problem(("metric",), text))
+        elif self.metric and REGISTRY[self.metric].kind in (Kind.HISTOGRAM, Kind.WALL_TIME):
+            problems.append(Problem(("metric",), f"'{self.metric}' is no number that equal runs agree in"))
         bounds = [bound for bound in (self.at_least, self.at_most) if bound is not None]
         if self.metric and not bounds:
             problems.append(Problem(("at_most",), "give at_least, at_most or both", ("at_least",)))
@@ -107,7 +115,7 @@ class Claims(Model):
     """A file CLAIMS.toml."""
 
     schema_: Literal[1] = Field(alias="schema", description="1")
-    claims: list[Claim] = Field(description="what is claimed", min_length=1)
+    claims: list[Claim] = Field(description="what is claimed", min_length=1, max_length=MOST_CLAIMS)
 
     @model_validator(mode="after")
     def _agree_in_ids(self) -> Self:

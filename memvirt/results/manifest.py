@@ -13,15 +13,18 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import field
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 
 from memvirt.errors import FolderError
 from memvirt.results.claims import Claim
 from memvirt.results.record import Tier
+from memvirt.results.shapes import column_problems, is_file_name
 from memvirt.results.timeline import Whole
+from memvirt.settings.diagnose import dotted
 from memvirt.untrusted import Excess, json_value
 
 FORMAT = "memvirt-run"
@@ -45,6 +48,13 @@ class Shown:
     saved: bool = True  # whether frames saved by mechanism stand there, too
     learned: Rule = "slowdown"  # rule of the last line, memvirt.report.verdict
     claims: list[Claim] = field(default_factory=list)  # what the suite expects, memvirt.report.claims
+
+    @field_validator("columns")
+    @classmethod
+    def _of_metrics(cls, columns: list[str]) -> list[str]:
+        if problems := column_problems(columns):
+            raise ValueError(problems[0][1])
+        return columns
 
 
 USUAL = Shown()
@@ -144,6 +154,13 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""
 
+    @field_validator("cells", "part")
+    @classmethod
+    def _of_files(cls, cells: Any) -> Any:
+        if wrong := next((cell for cell in cells if not is_file_name(cell)), None):
+            raise ValueError(f"{wrong!r} can be no cell: its record could be no file's name")
+        return cells
+
 
 _ADAPTER: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
@@ -158,20 +175,27 @@ def loads(text: str | bytes, source: str) -> Manifest:
     try:
         raw = json_value(text)
     except Excess as error:
-        raise FolderError(f"{source}: damaged: {error}; use another folder") from None
+        raise FolderError(f"{source}: damaged: {error}; its run has to be run again") from None
     except ValueError:
-        raise FolderError(f"{source}: damaged: not a whole JSON file; use another folder") from None
+        raise FolderError(f"{source}: damaged: not a whole JSON file; its run has to be run again") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise FolderError(f"{source}: not of a memvirt run")
     if raw.get("schema") != SCHEMA:
         old = " (whose records held no defaults, options and costs)" if raw.get("schema") == 1 else ""
-        said = f"schema {raw.get('schema')!r}{old}, this memvirt reads {SCHEMA}; run it again into another folder"
-        raise FolderError(f"{source}: {said}")
+        told = f"schema {raw.get('schema')!r}{old}, this memvirt reads {SCHEMA}; run it again into another folder"
+        raise FolderError(f"{source}: {told}")
     try:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'run'}: {each['msg']}" for each in error.errors())
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'run'}: {_said(each)}" for each in error.errors())
         raise FolderError(f"{source}: damaged: {wrong}") from None
+
+
+def _said(detail: ErrorDetails) -> str:
+    """What one of pydantic's details says; of settings that do not go together, each."""
+    problems = detail.get("ctx", {}).get("problems", ())
+    told = [": ".join(filter(None, (dotted(each.place), each.message))) for each in problems]
+    return "; ".join(told) or detail["msg"]
 
 
 def differing(one: Manifest, other: Manifest) -> list[str]:

@@ -23,9 +23,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator, 
 from pydantic.dataclasses import dataclass
 
 from memvirt.errors import RecordError
-from memvirt.results.shapes import shaped
+from memvirt.results.shapes import is_file_name, shaped
 from memvirt.results.timeline import Timeline, Whole
-from memvirt.untrusted import Excess, json_value
+from memvirt.untrusted import Excess, file_bytes, json_value
 
 SCHEMA: Final = 3
 INDICES = ("external", "unusable")  # of fragmentation, each a list by order
@@ -102,7 +102,7 @@ class Record:
             raise ValueError(f"a float at {place}: only environment and measured may hold one")
         return part
 
-    @field_validator("asked", "fragmentation", "measured")
+    @field_validator("asked", "config", "fragmentation", "measured")
     @classmethod
     def _shaped(cls, part: dict[str, Any]) -> dict[str, Any]:
         return shaped(part)
@@ -110,16 +110,15 @@ class Record:
     @field_validator("config")
     @classmethod
     def _with_a_scenario(cls, config: dict[str, Any]) -> dict[str, Any]:
-        scenario = config.get("scenario")
-        if not isinstance(scenario, dict) or not isinstance(scenario.get("name"), str):
+        if "scenario" not in config:
             raise ValueError("config.scenario.name is missing")
         return config
 
     @field_validator("ratio")
     @classmethod
     def _a_decimal(cls, ratio: str) -> str:
-        if not _is_decimal(ratio):
-            raise ValueError(f"no decimal number: {ratio!r}")
+        if not _is_decimal(ratio) or float(ratio) <= 0:
+            raise ValueError(f"no positive decimal number: {ratio!r}")
         return ratio
 
     @field_validator("derived")
@@ -156,6 +155,10 @@ class Record:
 
     @model_validator(mode="after")
     def _consistent(self) -> Record:
+        if not is_file_name(self.cell):
+            raise ValueError(f"{self.cell!r} can be no cell: its record could be no file's name")
+        if self.samples and "aging" not in self.config["scenario"]:
+            raise ValueError("samples of aging, and a scenario without")
         if self.status != "done" and not self.reason:
             raise ValueError(f"status {self.status} needs a reason")
         if self.config_sha256 != sha256_of(self.config):
@@ -193,6 +196,8 @@ class Record:
         parts: tuple[Mapping[str, int | str], ...] = (self.derived, self.counters, self.sharing)
         family, _, member = name.partition(".")
         families: dict[str, Mapping[str, int]] = {"usage": self.usage, "stores": self.stores, "cpu_ns": self.cpu_ns}
+        if name == "sim_ns":
+            return float(self.sim_ns)
         found = next((part[name] for part in parts if name in part), families.get(family, {}).get(member, ""))
         return None if found == "" else float(found)
 
@@ -302,9 +307,9 @@ def loads(text: str | bytes, source: str) -> Record:
     try:
         raw = json_value(text)
     except Excess as error:
-        raise RecordError(f"{source}: damaged ({error}); delete it and run again with --resume") from None
+        raise RecordError(f"{source}: damaged ({error}); --resume runs its cell again") from None
     except ValueError as error:
-        raise RecordError(f"{source}: not a whole JSON file ({error}); delete it and run again with --resume") from None
+        raise RecordError(f"{source}: not a whole JSON file ({error}); --resume runs its cell again") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise RecordError(f"{source}: not a memvirt record (no format {FORMAT!r})")
     if raw.get("schema") not in (SCHEMA, *OLDER):
@@ -324,9 +329,9 @@ def loads(text: str | bytes, source: str) -> Record:
 def read(path: str | os.PathLike[str]) -> Record:
     """The record in a file, or RecordError naming the file."""
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise RecordError(f"{os.fspath(path)}: cannot be read: {error.strerror}") from None
+        data = file_bytes(path)
+    except (OSError, Excess) as error:
+        raise RecordError(f"{os.fspath(path)}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return loads(data, os.fspath(path))
 
 

@@ -30,6 +30,8 @@ from memvirt.results.manifest import Manifest, Shown
 from memvirt.results.record import Record, differences
 from memvirt.results.shelf import MANIFEST, PACK, Files, Pack, Shelf, shelf_of
 
+NAME_MAX = 255  # bytes of a file's name
+SHOWN_PATH = 80  # characters of a path that is too long
 SHOWN = 5  # names listed in messages, at most
 TIMINGS = "timings"  # the folder of pyperf files
 
@@ -128,6 +130,8 @@ def examine(folder: Path, wanted: Manifest | None, *, resume: bool, config_of: C
     the run there must be to be resumed; None: not known yet."""
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise FolderError(f"{folder}: is a file, not a folder; use another --out")
+    if any(len(os.fsencode(part)) > NAME_MAX for part in folder.parts):
+        raise FolderError(f"{str(folder)[:SHOWN_PATH]}...: a name of more than {NAME_MAX} bytes; use another --out")
     there = next(parent for parent in (folder, *folder.absolute().parents) if os.path.exists(parent))
     if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
         why = "nothing can be written there" if os.path.isdir(there) else f"{there} is a file"

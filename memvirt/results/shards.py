@@ -27,7 +27,7 @@ from memvirt.results import manifest as manifests
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, comparable, differences
 from memvirt.results.run_folder import TIMINGS, Results, load, read_manifest
-from memvirt.untrusted import whole
+from memvirt.untrusted import file_bytes, whole
 
 MOST = 100_000
 
@@ -99,9 +99,13 @@ def _beside(folders: Sequence[Path], cells: set[str]) -> dict[Path, Path]:
     for folder in folders:
         timed = [file for file in sorted((folder / TIMINGS).glob("[!.]*.json")) if file.stem in cells]
         for file in [*timed, *folder.glob(claims.FILE)]:
+            if os.path.islink(file):
+                raise FolderError(
+                    f"{file}: is a link, and what it names would be copied; put the file itself in its place"
+                )
             place = file.relative_to(folder)
             before = found.setdefault(place, file)
-            if before.read_bytes() != file.read_bytes():
+            if file_bytes(before) != file_bytes(file):
                 what = "timings are not pooled" if file in timed else "claims are those of a whole run"
                 raise FolderError(f"{file}: is not the same as {before}; {what}: remove one of the two")
     return found

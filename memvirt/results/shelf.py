@@ -26,12 +26,13 @@ from typing import Protocol
 from memvirt.errors import FolderError, RecordError
 from memvirt.results.record import Record, dumps_line, loads, read, write_atomically
 from memvirt.results.record import dumps as dumps_record
-from memvirt.untrusted import Excess, gzip_member, gzip_size, json_value
+from memvirt.untrusted import Excess, file_bytes, gzip_member, gzip_size, json_value
 
 MANIFEST = "run.json"
 CELLS = "cells"
 PACK = "run.jsonl.gz"
 MOST_MANIFEST = 64 << 20  # bytes that a run.json in a pack may have; one of 100,000 cells has a fifth of it
+MOST_PACK = 1 << 34  # bytes of a pack
 MOST_RECORD = 256 << 20  # the same of a record; of 1,000 VMs, looked at as often as may be, it has a third of it
 HEAD = b"\x1f\x8b\x08\x08\0\0\0\0"  # of every member: gzip, deflate, with a name, no time
 
@@ -75,7 +76,7 @@ class Files:
         pass
 
     def manifest(self) -> bytes:
-        return (self._folder / MANIFEST).read_bytes()
+        return file_bytes(self._folder / MANIFEST)
 
     def names(self) -> set[str]:
         try:
@@ -126,7 +127,7 @@ class Pack:
         self._known_size = -1
 
     def mend(self) -> None:
-        data = self.path.read_bytes()
+        data = file_bytes(self.path, MOST_PACK)
         members = list(_members(data))
         if not members or members[0].name != MANIFEST:
             raise FolderError(f"{self.path}: damaged: its first line, which says what the run is; use another --out")
@@ -134,7 +135,7 @@ class Pack:
             write_atomically(self.path, b"".join(data[each.start : each.end] for each in members))
 
     def manifest(self) -> bytes:
-        data = self.path.read_bytes()
+        data = file_bytes(self.path, MOST_PACK)
         try:
             text, end = gzip_member(data, 0, MOST_MANIFEST)
         except Excess as error:
@@ -185,7 +186,7 @@ class Pack:
         end is not there."""
         if self._known_size == self.path.stat().st_size:
             return
-        data = self.path.read_bytes()
+        data = file_bytes(self.path, MOST_PACK)
         members = list(_members(data))
         gaps = [one.end for one, other in pairwise(members) if one.end != other.start]
         if gaps or not members or members[0].start or members[0].name != MANIFEST:

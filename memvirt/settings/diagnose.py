@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from memvirt.errors import ConfigError
 from memvirt.settings.wording import sentence, shown
 from memvirt.units import suggest
-from memvirt.untrusted import Excess, toml_table
+from memvirt.untrusted import MOST_TOML, Excess, file_bytes, toml_table
 
 MOST_KEYS = 8  # of a table, that a message lists
 
@@ -64,9 +64,10 @@ class Source:
 def read_toml(path: Path) -> tuple[dict[str, Any], Source]:
     """A TOML file's contents and its Source; ConfigError when it cannot be read or is not TOML."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = file_bytes(path, 4 * MOST_TOML).decode("utf-8")
+    except (OSError, Excess, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    text = text.replace("\r\n", "\n")
     try:
         return toml_table(text), Source(str(path), text)
     except Excess as error:

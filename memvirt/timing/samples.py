@@ -34,7 +34,7 @@ from memvirt.errors import ConfigError, TimingError
 from memvirt.experiment.plan import Cell
 from memvirt.results.record import Record
 from memvirt.results.run_folder import TIMINGS
-from memvirt.untrusted import json_value
+from memvirt.untrusted import file_bytes, json_value
 
 PROCESSES = 20  # samples of a cell; five are the least for a verdict
 TIMEOUT_S = 900  # of one sample
@@ -95,7 +95,7 @@ def load(path: Path) -> dict[str, Timed]:
     import pyperf  # type: ignore[import-untyped]
 
     try:
-        json_value(path.read_bytes())  # pyperf has no bounds of its own
+        json_value(file_bytes(path))  # pyperf has no bounds of its own
         benchmarks = pyperf.BenchmarkSuite.load(str(path)).get_benchmarks()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TimingError(f"{path}: not a pyperf file: {error}") from None

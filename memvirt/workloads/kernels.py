@@ -15,6 +15,7 @@ from memvirt.errors import ConfigError, CorpusError
 from memvirt.inputs import masim
 from memvirt.inputs.bits import Pages
 from memvirt.inputs.files import file_sha256
+from memvirt.untrusted import file_bytes
 
 from .base import BATCH, READ, WRITE, Accesses, Batch, Percent, Pick, Share, Space, Stream, Workload, share_of
 
@@ -159,7 +160,7 @@ class MasimPhases(Workload):
 
     def _config(self) -> masim.Config:
         try:
-            return masim.parse(self.file.read_bytes())
+            return masim.parse(file_bytes(self.file))
         except OSError as error:
             raise CorpusError(f"masim configuration {self.file}: {error.strerror or error}") from error
         except CorpusError as error:

@@ -148,7 +148,7 @@ class RecordedTrace(Workload):
         if last_ns >= LONGEST_NS:
             raise CorpusError(
                 f"trace {self.file}: at {self.speed_percent} % of its speed its last touch is due after {last_ns} ns; "
-                f"{LONGEST_NS} is the most; replay it faster: speed_percent"
+                f"{LONGEST_NS} is the most; replay it faster: speed_percent, or 'memvirt run' --speed"
             )
 
     def _of_stream(self, trace: Trace, number: int, space: Space, room: int) -> Iterator[Batch]:

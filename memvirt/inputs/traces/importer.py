@@ -17,6 +17,7 @@ import numpy as np
 
 from memvirt.engine.traces.renumber import Renumber
 from memvirt.errors import CorpusError, absence
+from memvirt.untrusted import require_plain
 
 from . import registry, source
 from .registry import Format
@@ -139,8 +140,20 @@ def require_place(path: Path, source: str = "-") -> None:
         raise CorpusError(f"{path} is a folder; name a file")
     if not os.path.isdir(path.parent) or not os.access(path.parent, os.W_OK | os.X_OK):
         raise CorpusError(f"{path} cannot be written: nothing can be put into {path.parent}; name another place")
+    if os.path.exists(path) and os.path.getsize(path) and not _is_ours(path):
+        raise CorpusError(f"{path} is there already and is no trace; give another name")
     if source != "-" and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
         raise CorpusError(f"{path} is the file that is read; write to another")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is one that is written here: Parquet, as traces and maps of pages are."""
+    try:
+        require_plain(path)
+        with open(path, "rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return False
 
 
 def _write_map(path: Path, table: Renumber, spaces: list[str], labels: Mapping[bytes, int] | None) -> None:

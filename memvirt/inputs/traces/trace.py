@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from memvirt.errors import CorpusError
-from memvirt.untrusted import json_value
+from memvirt.untrusted import json_value, require_plain
 
 from .requests import U8, U32, U64, WRITE
 
@@ -292,6 +292,7 @@ def open_trace(path: Path | str) -> Trace:
     """The trace in a file, known by its first bytes. CorpusError names the file, what is wrong, and what to do."""
     path = Path(path)
     try:
+        require_plain(path)
         with open(path, "rb") as file:
             magic = file.read(4)
         return ParquetTrace(path) if magic == b"PAR1" else NpyTrace(path)

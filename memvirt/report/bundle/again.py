@@ -2,8 +2,8 @@
 
 Before that everything is compared that may rightly change a digit: LZ4 and the route to it, the pages, the configuration
 that this memvirt makes of what was asked for. What differs is named, and the cells are not run: a difference would tell
-nothing. Results may come from anyone, so nothing that they name is executed: a run with a decider's file, or a preset's
-file that may name one, is not run again.
+nothing. Results may come from anyone, so nothing that they name is executed: where a column, wherever it says so, has a
+decider in a file, the run is not run again.
 
 The cells are taken in the order of the hashes of their names: spread over the run, and the same for everyone.
 """
@@ -24,6 +24,7 @@ from memvirt.experiment.plan import Cell, Plan
 from memvirt.report.check import SHOWN, Check, Standing, skipped
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, comparable, differences
+from memvirt.untrusted import looking
 from memvirt.versions import versions
 
 MAY_DIFFER = ("commit", "versions")
@@ -60,7 +61,8 @@ def plan_of(manifest: Manifest, suite: str) -> Plan:
 def is_of(manifest: Manifest, suite: str) -> bool:
     """Whether this suite is what was run: all its cells have the configuration that run.json says."""
     try:
-        return {cell.name: cell.sha256() for cell in plan_of(manifest, suite).whole()} == manifest.cells
+        with looking():
+            return {cell.name: cell.sha256() for cell in plan_of(manifest, suite).whole()} == manifest.cells
     except MemvirtError:
         return False
 
@@ -75,15 +77,13 @@ def run_again(
     if [manifest.versions.get(key) for key in DECIDING] != [here[key] for key in DECIDING]:
         yield skipped(name, f"{'; '.join(other)}: compressed sizes may differ, so a difference would mean nothing")
         return
-    if own := _programs(manifest, suite):
-        command = shlex.join(["memvirt", *manifest.asked.words()])
-        yield skipped(name, f"the run names {own}, which verify does not run; if you trust it: {command}")
-        return
     try:
-        planned = plan_of(manifest, suite)
+        with looking():
+            planned = plan_of(manifest, suite)
         run = prepare(open_corpus(corpus))
     except MemvirtError as error:
-        yield skipped(name, f"cannot be set up: {error}")
+        again = shlex.join(["memvirt", *manifest.asked.words()])
+        yield skipped(name, f"cannot be set up: {error}; if you trust what the run names: {again}")
         return
     wanted = manifest.inputs.get("corpus", "")
     if run.corpus.sha256 != wanted:
@@ -96,7 +96,8 @@ def run_again(
     cells, by_name = {cell.name: cell for cell in planned.cells}, {record.cell: record for record in records}
 
     def ran(cell: Cell) -> Record:
-        return run_cell(run, cell, by_name.get(planned.baseline_of(cell).name))
+        with looking():
+            return run_cell(run, cell, by_name.get(planned.baseline_of(cell).name))
 
     for record in chosen(records, count):
         yield _again(record, cells.get(record.cell), ran)
@@ -106,17 +107,6 @@ def chosen(records: Sequence[Record], count: int) -> list[Record]:
     """The records whose cells are run again: of columns, and of such that came to an end."""
     ended = [record for record in records if record.role == "column" and record.status != "failed"]
     return sorted(ended, key=lambda record: hashlib.sha256(record.cell.encode()).digest())[:count]
-
-
-def _programs(manifest: Manifest, suite: str) -> str:
-    """The file of a program that a run names, or a file that may name one; "" where there is none."""
-    asked = manifest.asked
-    found = [setting for setting in asked.settings if ".py" in setting]
-    found += [preset for preset in asked.presets if preset.endswith(".toml")]
-    if suite.endswith(".toml"):
-        path = Path(suite)
-        found += [path.name] if not os.path.isfile(path) or ".py" in path.read_text(errors="replace") else []
-    return ", ".join(found)
 
 
 def _again(record: Record, cell: Cell | None, run: Callable[[Cell], Record]) -> Check:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from memvirt.errors import BundleError
 from memvirt.results.shelf import MOST_RECORD
-from memvirt.untrusted import Excess, gzip_size
+from memvirt.untrusted import Excess, gzip_size, require_plain
 
 LEAST_ROOM = 256 << 20
 ROOM_FOR_EACH = 50  # bytes unpacked for each of the archive: records take about a sixth of their size
@@ -79,6 +79,7 @@ def pack(folder: Path, archive: Path) -> None:
 def unpack(archive: Path, folder: Path) -> None:
     """Write the files of an archive below a folder, which is empty. BundleError names what is wrong with the archive."""
     try:
+        require_plain(archive)
         with zipfile.ZipFile(archive) as packed:
             entries = packed.infolist()
             left = _require_harmless(archive, entries)

@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from memvirt.errors import FolderError
 from memvirt.results import run_folder, shelf
 from memvirt.results.claims import FILE as CLAIMS
 from memvirt.results.record import spelled
-from memvirt.untrusted import json_value
+from memvirt.untrusted import file_bytes, json_value
 
 NAME = "hostname"  # what a record's environment and pyperf's metadata call it
 
@@ -25,12 +26,15 @@ NAME = "hostname"  # what a record's environment and pyperf's metadata call it
 def copy(folder: Path, to: Path) -> None:
     """The parts of a results folder that memvirt wrote, below `to`."""
     packed = folder / shelf.PACK
-    if os.path.exists(packed):
-        _pack(shelf.Pack(folder), shelf.Pack(to))
     plain = [folder / name for name in (shelf.MANIFEST, CLAIMS) if os.path.exists(folder / name)]
     cells, timings = (sorted((folder / name).glob("[!.]*.json")) for name in (shelf.CELLS, run_folder.TIMINGS))
+    for path in [packed, *plain, *cells, *timings]:
+        if os.path.islink(path):
+            raise FolderError(f"{path}: is a link, and what it names would be sent; put the file itself in its place")
+    if os.path.exists(packed):
+        _pack(shelf.Pack(folder), shelf.Pack(to))
     for path in [*plain, *cells, *timings]:
-        data = path.read_bytes()
+        data = file_bytes(path)
         if path.parent != folder and NAME.encode() in data:
             data = _record(data) if path.parent.name == shelf.CELLS else _timing(data)
         target = to / path.relative_to(folder)

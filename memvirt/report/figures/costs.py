@@ -158,7 +158,7 @@ def _label_front(rows: Rows, across: Sequence[float], y: dict[str, Any], runs: i
     low, high = map(scale, y["domain"])
     at = [
         (
-            (row["overcommit"] - across[0]) / (across[1] - across[0]) / runs,
+            (row["overcommit"] - across[0]) / ((across[1] - across[0]) or 1.0) / runs,
             height * (scale(row["slowdown"]) - low) / (high - low),
         )
         for row in rows

@@ -205,7 +205,7 @@ def tradeoff(scene: Scene) -> Rows:
     rows: Rows = []
     for group in scene.groups:
         for row in group.columns_only():
-            if row.done and row.values.get("effective_overcommit") and row.values.get("slowdown"):
+            if row.done and all(min(row.values.get(name, (0,))) > 0 for name in ("effective_overcommit", "slowdown")):
                 rows.append(_trade(scene, group, row))
     for best in _front(rows):
         best["front"] = True

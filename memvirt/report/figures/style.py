@@ -27,6 +27,7 @@ WIDE_SPREAD = 10  # of ratios, largest to least: from here on their axis is loga
 LEAST_SPREAD = 0.01  # of the least value: an axis spans no less than what is alike
 MARGIN = 0.05  # of a span: how far beyond its values an axis goes
 CUT = "axes begin near the least value, not at 0"
+TINY = 1e-12  # in place of what has no logarithm
 DECADES = 2  # of a logarithmic axis: of more only powers of ten are marked
 STAR = "M0-1L.3-.4.95-.3.5.15.6.8 0 .5-.6.8-.5.15-.95-.3-.3-.4Z"
 SHAPES = (
@@ -186,6 +187,7 @@ def number(field: str, title: str | None, *, zero: bool = True, **scale: Any) ->
 def logarithm(field: str, title: str | None, low: float, high: float) -> dict[str, Any]:
     """A channel on a logarithmic scale from at most low to at least high, both positive: it begins and ends at 1, 2 or 5
     times a power of ten. Ticks are there, or at the powers alone when there are many."""
+    low, high = max(low, TINY), max(high, TINY)  # of a damaged record they may be anything
     first, last = floor(log10(low) + 1e-9), ceil(log10(high) - 1e-9)
     many = last - first > DECADES
     ticks = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]

@@ -25,6 +25,7 @@ from memvirt.results.record import Record, differences
 from memvirt.settings import presets
 from memvirt.settings.config import HostConfig
 from memvirt.settings.sources import default_source
+from memvirt.untrusted import looking
 
 NAME = "hostname"  # of a machine: a page is sent, and the name tells nothing of results
 # Of an environment: what was so at that moment only, and differs between any two runs.
@@ -302,7 +303,8 @@ def _sources(preset: str) -> dict[str, tuple[str, str]]:
 def _config(record: Record) -> HostConfig | None:
     """The host's settings as a model, where this memvirt still takes them."""
     try:
-        return HostConfig.model_validate(record.config.get("host", {}))
+        with looking():
+            return HostConfig.model_validate(record.config.get("host", {}))
     except ValueError:
         return None
 

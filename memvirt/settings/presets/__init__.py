@@ -32,8 +32,8 @@ from memvirt.shipped import PRESETS
 from memvirt.units import suggest
 from memvirt.untrusted import Excess, toml_table
 
-# Settings that name a thing, and the tables of that thing's own options.
-_OPTIONS = (("sharing", "sharing_options"), ("balloon", "decider_options"), ("replacement", "replacement_options"))
+# Tables of options, and the settings that name the thing whose they are.
+_CHOOSES = {"sharing_options": "sharing", "decider_options": "balloon", "replacement_options": "replacement"}
 
 MOST_TYPED = 200  # characters of an override that messages repeat
 DEFAULT = "default"  # origin of what no layer sets
@@ -74,12 +74,12 @@ class PresetConfig(Model):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         known = [*HostConfig.model_fields, *(f"vm.{name}" for name in VmSettings.model_fields)]
-        problems = []
-        for key in self.source:
-            first = key.split(".")[:2] if key.startswith("vm.") else key.split(".")[:1]
-            if ".".join(first) not in known:
-                text = f"no setting is called '{key}'{suggest(key, known)}; a source is of one: memvirt list settings"
-                problems.append(Problem(("source", key), text))
+        named = {key: ".".join(key.split(".")[: 1 + key.startswith("vm.")]) for key in self.source}
+        problems = [
+            Problem(("source", key), f"no setting is called '{key}'{suggest(key, known)}; see memvirt list settings")
+            for key, name in named.items()
+            if name not in known
+        ]
         if problems:
             raise Conflicts(problems)
         return self
@@ -159,9 +159,6 @@ class Resolved:
         return Row(key, value, origin, *((note.text, note.tag) if note else ()))
 
 
-_CHOOSES = {"decider_options": "balloon", "sharing_options": "sharing", "replacement_options": "replacement"}
-
-
 @dataclass(frozen=True, slots=True)
 class _Layers(Source):
     """Finds a host setting in what was given beside the preset first, then in the preset, then in its ancestors."""
@@ -220,7 +217,7 @@ def resolve_layers(
     layers = [*chain.layers(), *(_Layer(origin, settings) for origin, settings in between)]
     changed: dict[Place, str] = {}
     problems = []
-    for text in overrides:
+    for text in sorted(overrides, key=is_option):  # who chooses a decider after its options would drop them
         try:
             place, value = parse_override(text)
         except ConfigError as error:
@@ -288,6 +285,11 @@ def _nested(place: Place, value: Any) -> Any:
     return value
 
 
+def is_option(text: str) -> bool:
+    """Whether an override is of the options of a decider, a scanner or an order, whichever it is."""
+    return any(re.match(rf"\s*{options}\s*[.=]", text) for options in _CHOOSES)
+
+
 def as_typed(text: str) -> str:
     """An override in messages: as it was typed, unless that would fill a screen."""
     return f"--set {text}" if len(text) <= MOST_TYPED else f"--set {text[:MOST_TYPED]}..."
@@ -296,6 +298,8 @@ def as_typed(text: str) -> str:
 def parse_override(text: str) -> tuple[Place, Any]:
     """("decider_options", "samples"), 5 from "decider_options.samples=5". A value that is no TOML is taken as text."""
     key, equals, value = text.partition("=")
+    if not value.isprintable():
+        raise ConfigError(f"{as_typed(repr(text))}: holds a control character; write it in one line")
     place: Place = tuple(part.strip() for part in key.split("."))
     if not equals or not all(re.fullmatch(r"[A-Za-z0-9_-]+", str(part)) for part in place):
         raise ConfigError(f"{as_typed(text)}: is not KEY=VALUE; write it like --set zpool_percent=20")
@@ -386,7 +390,7 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     """Tables are merged key by key, anything else is replaced. Naming another scanner, decider or replacement order
     drops the options of the one before."""
     merged = dict(base)
-    for owner, options in _OPTIONS:
+    for options, owner in _CHOOSES.items():
         if owner in change and change[owner] != base.get(owner):
             merged.pop(options, None)
     for key, value in change.items():
