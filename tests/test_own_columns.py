@@ -111,10 +111,55 @@ def test_an_option_reaches_the_columns_that_have_it_and_is_refused_where_none_ha
     assert found["swap"] == (None, []) == found["sharing"]
     with pytest.raises(ConfigError, match="swap|no decider is"):
         plan.make(two(), only=["swap", "tmo"], overrides=["decider_options.nope=7"])
+    table = plan.make(two(), only=["swap", "sharing"], overrides=["sharing_options={pages_to_scan=5}"]).cells
+    found = {cell.preset: cell.host.sharing_options.get("pages_to_scan") for cell in table}
+    assert found == {"swap": None, "sharing": 5}
     both = ["decider_options.interval_ns=7000", "zpool_percent=5"]
     made = plan.make(two(), only=["swap", "tmo"], overrides=both)
     assert {cell.host.zpool_percent for cell in made.cells} == {5}
     assert [cell.asked["settings"] for cell in made.cells if cell.preset == "swap"] == [both[1:]] * 2
+
+
+def test_an_option_is_of_what_is_chosen_whichever_is_typed_first(two):
+    chosen = ["sharing=hash", "sharing_options.pages_to_scan=5"]
+    for overrides in (chosen, chosen[::-1]):
+        (cell, *_) = plan.make(two(), only=["swap"], overrides=overrides).cells
+        assert cell.host.sharing == "hash" and cell.host.sharing_options["pages_to_scan"] == 5
+
+
+def test_an_option_reaches_what_a_sweep_chooses(two):
+    made = plan.make(
+        two(),
+        only=["swap", "balloon"],
+        swept=["balloon=proportional,proxmox"],
+        overrides=["decider_options.interval_ns=5000000"],
+    )
+    hosts = {cell.preset: cell for cell in made.cells}
+    assert len(hosts) == 4
+    for cell in hosts.values():
+        assert cell.host.decider_options["interval_ns"] == 5 * 10**6 and cell.asked["settings"]
+    made = plan.make(two(), only=["swap"], swept=["sharing=hash,none"], overrides=["sharing_options.pages_to_scan=5"])
+    asked = {
+        cell.preset: (cell.host.sharing_options.get("pages_to_scan"), cell.asked["settings"]) for cell in made.cells
+    }
+    assert asked == {
+        "swap@sharing=hash": (5, ["sharing_options.pages_to_scan=5"]),
+        "swap@sharing=none": (None, []),
+    }
+
+
+def test_a_swept_option_is_swept_in_the_columns_that_have_it(two):
+    made = plan.make(two(), only=["swap", "balloon"], swept=["decider_options.interval_ns=1ms,2ms"])
+    asked = {
+        cell.preset: (cell.host.decider_options.get("interval_ns"), cell.asked.get("sweep")) for cell in made.cells
+    }
+    assert asked == {
+        "swap": (None, None),
+        "balloon@decider_options.interval_ns=1ms": (10**6, {"decider_options.interval_ns": "1ms"}),
+        "balloon@decider_options.interval_ns=2ms": (2 * 10**6, {"decider_options.interval_ns": "2ms"}),
+    }
+    with pytest.raises(ConfigError, match="no decider is"):
+        plan.make(two(), only=["swap"], swept=["decider_options.interval_ns=1ms,2ms"])
 
 
 def test_a_scenario_may_name_a_variant_of_the_suite(two):

@@ -282,6 +282,33 @@ def test_what_would_be_ignored_is_refused(run, memvirt):
         assert code == 2 and said in err, err
 
 
+def test_a_dry_run_finds_what_the_run_would(tmp_path, memvirt, monkeypatch):
+    (tmp_path / "file").touch()
+    for name, said in (("MEMVIRT_CACHE", "no folder that can be written to"), ("MEMVIRT_SWAP_DIR", "it is no folder")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, str(tmp_path / "file"))
+            code, _, err = memvirt("run", "quick", "--dry-run")
+            assert code == 2 and said in err, err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise GeneratorExit", "fails to run: GeneratorExit (mine.py:1)"),
+        ("class B(BaseException): pass\nraise B('x')", "fails to run: B: x (mine.py:2)"),
+        (
+            "class Mine:\n    interval_ns = 5\n    time_limit_s = 'x'\n    def decide(self, s): ...",
+            "time_limit_s is 'x'",
+        ),
+    ],
+)
+def test_a_decider_s_file_that_cannot_be_is_told_before_anything_runs(tmp_path, memvirt, monkeypatch, text, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(text)
+    code, _, err = memvirt("run", "quick", "--policy", "mine.py:Mine", "--dry-run")
+    assert code == 2 and said in err, err
+
+
 def test_a_damaged_record_of_a_pack_is_not_to_be_deleted(run):
     with pytest.raises(RecordError) as error:
         record.loads("{", f"{run}/run.jsonl.gz (cell)")

@@ -101,7 +101,10 @@ def opened(text: str, capture: bool = True) -> "Corpus | Fingerprints":
     from memvirt.inputs import load, store, synthetic
     from memvirt.inputs.model import generate, load_model, mixes
 
-    if text == "synthetic" or not (text or capture or store.has_default()):
+    later = not (text or capture or store.has_default())
+    if later:
+        store.require_makeable(store.cache_folder())
+    if text == "synthetic" or later:
         return synthetic(SYNTHETIC_PAGES, seed=1)
     if text and not os.path.exists(text) and text in (known := mixes()):
         return generate(known[text], SYNTHETIC_PAGES, seed=1)

@@ -36,7 +36,8 @@ def plot(
     """
     from memvirt.report.figures import plotting
 
-    wanted = plotting.Wanted([name.strip() for name in names.split(",") if name.strip()], scenario, ratio)
+    figures = dict.fromkeys(name.strip() for name in names.split(",") if name.strip())
+    wanted = plotting.Wanted(list(figures), scenario, ratio)
     for file in plotting.plot(folders, wanted, out, form=form, columns=columns, title=title, tell=say):
         typer.echo(file)
         sys.stdout.flush()  # drawing takes a while: whoever reads a pipe sees how far it is

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 MOST_SEED = (1 << 63) - 1
+MOST_TYPED = 40  # characters of a seed that a message repeats
 BASE = Path("results")  # of folders that were not named
 
 
@@ -172,7 +173,9 @@ def parse_seeds(texts: Sequence[str]) -> list[int]:
     found = {word: whole(word, MOST_SEED) for word in words}
     wrong = [word for word in words if found[word] is None]
     if wrong:
-        raise ConfigError("\n".join(f"--seed {word}: a seed is a whole number, 0 to {MOST_SEED}" for word in wrong))
+        raise ConfigError(
+            "\n".join(f"--seed {word[:MOST_TYPED]}: a seed is a whole number, 0 to {MOST_SEED}" for word in wrong)
+        )
     return [seed for word in words if (seed := found[word]) is not None]
 
 

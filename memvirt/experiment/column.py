@@ -7,6 +7,7 @@ promised. What is wrong with one becomes a problem on a list, for a plan reports
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,30 +129,31 @@ def resolve(
 
 def reaching(
     sized: Suite, variants: Chosen, overrides: Sequence[str], seed: int, every: Sequence[Point]
-) -> dict[tuple[str, str, Point], Sequence[str]]:
-    """The overrides that each column takes, by scenario, column and point of a sweep. One of a decider's, a scanner's or an
-    order's options reaches the columns that have that option; where no column has, it stays everybody's, and each says what
-    is wrong."""
-    options = {text: _keys_of_options(text) for text in overrides if presets.is_option(text)}
-    columns = [(each, variant, at) for each in sized.scenarios for variant in variants[each.name] for at in every]
-    if not options:
-        return {(each.name, variant.name, at): overrides for each, variant, at in columns}
-    others = [text for text in overrides if text not in options]
+) -> dict[tuple[str, str, Point], tuple[list[str], Point]]:
+    """What each column takes of the overrides and of a point of a sweep, by scenario, column and point. An option of a
+    decider, a scanner or an order reaches the columns that have it; where no column has, it stays everybody's, and each says
+    what is wrong."""
+    texts = dict.fromkeys([*overrides, *(text for at in every for text in overrides_of(at))])
+    options = {text: _keys_of_options(text) for text in texts if presets.is_option(text)}
     taken: dict[tuple[str, str, Point], set[str]] = {}
-    for each, variant, at in columns:
-        given = [*others, *overrides_of(at)]
-        try:
-            host = _resolve(sized, sized.host_of(each), variant, seed, given, False).host.resolved()
-        except ConfigError:  # told when the column is made
-            host = {}
-        taken[each.name, variant.name, at] = {
-            text for text, (table, keys) in options.items() if keys and keys <= {*host.get(table, ())}
-        }
-    reached = set().union(*taken.values())
-    return {
-        name: [text for text in overrides if text in others or text in own or text not in reached]
-        for name, own in taken.items()
-    }
+    for each in sized.scenarios:
+        for variant in variants[each.name]:
+            for at in every:
+                host: Mapping[str, Any] = {}
+                if options:
+                    given = [text for text in (*overrides, *overrides_of(at)) if text not in options]
+                    with suppress(ConfigError):  # told when the column is made
+                        host = _resolve(sized, sized.host_of(each), variant, seed, given, False).host.resolved()
+                taken[each.name, variant.name, at] = {
+                    text for text, (table, keys) in options.items() if keys and keys <= {*host.get(table, ())}
+                }
+    left_out = {text for text in options if any(text in own for own in taken.values())}
+    found = {}
+    for name, own in taken.items():
+        kept = [text for text in overrides if text in own or text not in left_out]
+        pairs = zip(name[2], overrides_of(name[2]), strict=True)
+        found[name] = kept, tuple(pair for pair, text in pairs if text in own or text not in left_out)
+    return found
 
 
 def _keys_of_options(text: str) -> tuple[str, set[str]]:
@@ -301,8 +303,8 @@ def resolve_all(
         key = (host.model_dump_json(), variant.name, seed, point)
         if key not in known:
             try:
-                own = takes[scenario.name, variant.name, point]
-                known[key] = resolve(sized, variant, seed, own, bool(seeds), point, host)
+                own, at = takes[scenario.name, variant.name, point]
+                known[key] = resolve(sized, variant, seed, own, bool(seeds), at, host)
             except ConfigError as error:
                 problems.append(str(error))
                 known[key] = None
@@ -312,7 +314,7 @@ def resolve_all(
     for each in sized.scenarios:
         for seed in seeds or sized.seeds_of(each):
             found = [one(each, variant, seed, point) for point in every for variant in variants[each.name]]
-            resolved[each.name, seed] = [column for column in found if column is not None]
+            resolved[each.name, seed] = list({column.name: column for column in found if column is not None}.values())
     by_scenario = {each.name: _of_any_seed(resolved, each.name) for each in sized.scenarios}
     problems += for_no_guest(overrides, [column for columns in by_scenario.values() for column in columns])
     problems += alike(sized, by_scenario)

@@ -251,6 +251,13 @@ def make_folder(folder: Path) -> None:
         raise CorpusError(f"{folder} cannot be written: {error.strerror or error}; {remedy}") from error
 
 
+def require_makeable(folder: Path) -> None:
+    """CorpusError when a cache folder cannot be there; makes none."""
+    there = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+        raise _not_written(folder, OSError(None, f"{there} is no folder that can be written to"))
+
+
 def require_writable(path: Path, *, force: bool = False) -> None:
     """CorpusError when `path` cannot be written, or is there and `force` is not given: known before pages are captured
     for it."""

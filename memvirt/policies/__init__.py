@@ -16,7 +16,7 @@ from typing import cast
 from memvirt import untrusted
 from memvirt.errors import ConfigError, absence
 from memvirt.names import DECIDERS
-from memvirt.policies.asking import guarded, interval_of
+from memvirt.policies.asking import guarded, interval_of, limit_of
 from memvirt.policies.base import Bounds, ColdAge, Decider, Percent, Positive, Snapshot, Targets, VmView
 from memvirt.units import parse_pages, parse_time, suggest
 
@@ -57,6 +57,7 @@ def build(name: str, options: Mapping[str, object]) -> Decider:
     with guarded(f"decider '{name}' cannot be made", name.rpartition(":")[0], ConfigError):
         decider = cls(**arguments)
     interval_of(decider)
+    limit_of(decider, name)
     return decider
 
 

@@ -34,7 +34,7 @@ class Choice:
     def rows(self, records: Sequence[Record]) -> list[Record]:
         """The chosen records in their order; ConfigError for a name that none of them has, and where none is left."""
         problems = [
-            *_unknown("preset", self.presets, (record.preset for record in records)),
+            *_unknown("preset", self.presets, (record.preset for record in records if record.role == "column")),
             *_unknown("scenario", self.scenarios, (record.base_scenario for record in records)),
             *_unknown("ratio", self.ratios, (record.ratio for record in records if record.role == "column")),
         ]
