@@ -64,8 +64,9 @@ def file_bytes(path: str | os.PathLike[str], most: int = MOST_FILE) -> bytes:
     """What is in a plain file. OSError where it cannot be read, Excess where it has more than `most` bytes."""
     require_plain(path)
     with open(path, "rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > most else file.read(size + 1)  # a read takes memory for all it may give
+    if max(size, len(data)) > most:
         raise Excess(f"it has more than {most} bytes")
     return data
 

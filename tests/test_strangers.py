@@ -42,7 +42,8 @@ def changed(folder, **config):
     path = sorted((folder / "cells").iterdir())[0]
     parts = json.loads(path.read_text())
     for key, value in config.items():
-        (parts if key in parts else parts["config"])[key] = value
+        whole = key in parts and not (key == "scenario" and isinstance(value, dict))
+        (parts if whole else parts["config"])[key] = value
     parts["config_sha256"] = record.sha256_of(parts["config"])
     told["cells"][path.stem] = parts["config_sha256"]
     (folder / "run.json").write_text(json.dumps(told))
@@ -80,7 +81,6 @@ def commands(folder, out, command):
         {"scenario": {"name": "zipf", "groups": [1]}},
         {"scenario": {"name": "zipf", "groups": "x"}},
         {"scenario": {"name": 3}},
-        {"samples": [{"unusable_9": 1}]},
         {"measured": {"wall_ns": "abc"}},
         {"measured": {"wall_ns": {"measured": "x"}}},
         {"measured": {"wall_ns": [1]}},
@@ -97,6 +97,13 @@ def commands(folder, out, command):
 def test_a_record_whose_parts_have_other_shapes_is_a_sentence(run, tmp_path, memvirt, config, command):
     code, _, err = memvirt(*commands(changed(run, **config), tmp_path, command))
     assert code == 2 and "not a valid record" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("samples", [[{"unusable_9": 1}], [{}] * 9, [{"unusable_9": 1, "compact_moved": 1}] * 9])
+@pytest.mark.parametrize("scenario", [{"name": "zipf"}, {"name": "zipf", "aging": {"measured_cycles": 3}}])
+def test_samples_that_tell_too_little_are_left_out(run, memvirt, samples, scenario):
+    code, out, err = memvirt("table", changed(run, samples=samples, scenario=scenario))
+    assert code == 0 and "swap" in out, err
 
 
 @pytest.mark.parametrize("place", ["host", "guest"])

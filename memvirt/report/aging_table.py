@@ -37,6 +37,9 @@ def shown_cycles(cycles: int) -> list[int]:
     return sorted({max(1, cycles * column // COLUMNS) for column in range(1, COLUMNS + 1)})
 
 
+READ = {"unusable_9", "compact_moved", "huge_pages", "present_pages"}  # of a sample
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """What one scenario did over time."""
@@ -49,11 +52,17 @@ class Block:
 
 def blocks(records: Sequence[Record]) -> list[Block]:
     """One block for each scenario with samples, in the order of the records; baselines are left out."""
-    aged = [record for record in records if record.samples and record.role == "column"]
+    aged = [record for record in records if record.role == "column" and _has_aged(record)]
     return [
         _block(scenario, [record for record in aged if record.scenario == scenario])
         for scenario in dict.fromkeys(record.scenario for record in aged)
     ]
+
+
+def _has_aged(record: Record) -> bool:
+    """Whether it has samples of all that is told of them: a damaged record may lack some."""
+    aging = record.config["scenario"].get("aging")
+    return bool(aging) and len(record.samples) > _measured(record) and all(set(each) >= READ for each in record.samples)
 
 
 def _block(scenario: str, records: Sequence[Record]) -> Block:

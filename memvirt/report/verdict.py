@@ -85,7 +85,7 @@ def _score(preset: str, rows: Sequence[Row]) -> Score:
     slowdowns = _per_seed(rows, "slowdown")
     overcommits = _per_seed(rows, "effective_overcommit")
     whole = len({len(row.values["slowdown"]) for row in rows}) == 1
-    return Score(preset, fmean(slowdowns), fmean(overcommits), tuple(slowdowns), whole)
+    return Score(preset, fmean(slowdowns), fmean(overcommits or [0.0]), tuple(slowdowns), whole)
 
 
 def _per_seed(rows: Sequence[Row], column: str) -> list[float]:

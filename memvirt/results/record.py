@@ -157,8 +157,6 @@ class Record:
     def _consistent(self) -> Record:
         if not is_file_name(self.cell):
             raise ValueError(f"{self.cell!r} can be no cell: its record could be no file's name")
-        if self.samples and "aging" not in self.config["scenario"]:
-            raise ValueError("samples of aging, and a scenario without")
         if self.status != "done" and not self.reason:
             raise ValueError(f"status {self.status} needs a reason")
         if self.config_sha256 != sha256_of(self.config):
