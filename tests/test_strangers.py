@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from helpers import made_records
+from memvirt.backends import comparison
 from memvirt.errors import FolderError, RecordError
 from memvirt.report import terminal
 from memvirt.report.bundle.contents import Wish, bundle
@@ -254,6 +255,48 @@ def test_a_report_of_any_numbers_is_made(tmp_path, memvirt, number):
     folder = made_records.folder(tmp_path / "run", [found, made(preset="zcache")])
     code, _, err = memvirt("report", folder, "-o", tmp_path / "r.html")
     assert code == 0 and "Traceback" not in err, err
+
+
+ESCAPE = "\x1b]0;X\x07"
+
+
+def validated(folder, **row):
+    folder.mkdir()
+    first = {"mechanism": "ksm", "what": "pages", "unit": "", "ways": 1, "engine": 5, "kernel": 4, "difference": 1}
+    first |= {"tolerance": 0.0, "verdict": "differs", "covered": 0.0, "reason": ""}
+    about = {
+        "format": comparison.FORMAT,
+        "schema": comparison.SCHEMA,
+        "rows": [first | row],
+        "asked": ["ksm"],
+        "seed": 1,
+    }
+    about |= {"pages": 1, "trace": "", "versions": {}, "commit": "", "environment": {}}
+    (folder / comparison.FILE).write_text(json.dumps(about))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["mechanism", "what", "unit", "reason"])
+def test_a_comparison_moves_no_cursor(tmp_path, memvirt, name):
+    code, out, err = memvirt("table", validated(tmp_path / "v", **{name: ESCAPE}))
+    assert code == 0 and "\x1b" not in out and "\\x1b" in out, err
+
+
+@pytest.mark.parametrize("row", [{"engine": 10**299}, {"kernel": -(1 << 63)}, {"ways": 0}])
+def test_a_comparison_of_numbers_that_no_column_holds_is_refused(tmp_path, memvirt, row):
+    code, _, err = memvirt("table", validated(tmp_path / "v", **row))
+    assert code == 2 and "is no comparison" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("form", ["hdr", "openmetrics", "bencher"])
+def test_an_export_moves_no_cursor(tmp_path, memvirt, form):
+    parts = record.as_dict(made(preset="swap"))
+    parts["preset"] = f"a{ESCAPE}"
+    parts["counters"][f"b{ESCAPE}"] = 3
+    parts["histograms"] = {f"c{ESCAPE}": [[1, 2]]}
+    folder = made_records.folder(tmp_path / "run", [record.loads(json.dumps(parts), "x")])
+    code, out, err = memvirt("export", folder, "--format", form)
+    assert code == 0 and "\x1b" not in out, err
 
 
 def test_a_file_that_is_no_archive_is_not_replaced_by_a_bundle(run, tmp_path, memvirt):
