@@ -16,7 +16,7 @@ from typing import cast
 from memvirt import untrusted
 from memvirt.errors import ConfigError, absence
 from memvirt.names import DECIDERS
-from memvirt.policies.asking import guarded, interval_of, limit_of
+from memvirt.policies.asking import Asked, guarded, interval_of
 from memvirt.policies.base import Bounds, ColdAge, Decider, Percent, Positive, Snapshot, Targets, VmView
 from memvirt.units import parse_pages, parse_time, suggest
 
@@ -54,10 +54,11 @@ def build(name: str, options: Mapping[str, object]) -> Decider:
     """An instance of the named decider; ConfigError names every option that does not fit."""
     cls = load(name)
     arguments = _arguments(name, cls, options)
-    with guarded(f"decider '{name}' cannot be made", name.rpartition(":")[0], ConfigError):
+    with guarded(f"decider '{name}' cannot be made", _whole(name.rpartition(":")[0]), ConfigError):
         decider = cls(**arguments)
     interval_of(decider)
-    limit_of(decider, name)
+    if file_of(name) is not None:
+        Asked(decider)  # what it says of itself is looked at before anything runs
     return decider
 
 
@@ -73,6 +74,11 @@ def options_of(name: str, given: Mapping[str, object]) -> dict[str, object]:
 def file_of(name: str) -> Path | None:
     """The file that a decider is read from; None for a built-in one."""
     return None if name in DECIDERS else Path(name.rsplit(":", 1)[0])
+
+
+def _whole(path: str) -> str:
+    """A user's file as its code knows it; "" for none."""
+    return str(Path(path).absolute()) if path else ""
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -136,7 +142,7 @@ def _load_file(path: str, class_name: str) -> type[Decider]:
     if spec is None or spec.loader is None:
         raise ConfigError(f"decider file '{path}' is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    with guarded(f"decider file '{path}' fails to run", path, ConfigError):
+    with guarded(f"decider file '{path}' fails to run", _whole(path), ConfigError):
         spec.loader.exec_module(module)
     classes = {name: value for name, value in vars(module).items() if inspect.isclass(value)}
     cls = classes.get(class_name)

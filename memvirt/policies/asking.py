@@ -10,7 +10,6 @@ They are looked at where exceptions are caught and time is limited (`guarded`, `
 """
 
 import inspect
-import os
 import signal
 import threading
 import time
@@ -44,13 +43,14 @@ class Asked:
     def __init__(self, decider: object) -> None:
         self.name, self._file = name_of(decider), file_of(decider)
         self.interval_ns = interval_of(decider)
+        own = not self._file.startswith(_OWN)
         with guarded("decider", self._file, ConfigError):
             rule = getattr(decider, "decide", decider)
             if not callable(rule):
                 raise Unfit(f"{_shown(decider)} has no method decide(snapshot) -> Targets, and is no function")
-        self.limit_s = limit_of(decider, self.name)
         self._rule: Callable[[Snapshot], object] = rule
         with guarded(f"decider {self.name}", self._file, ConfigError):
+            self.limit_s = _seconds(decider) if own else 0.0  # 0: those of memvirt end
             self.wants_ages = bool(getattr(decider, "wants_ages", True))  # they are most of what a snapshot costs
         self._seen: set[str] = set()  # names of all VMs that it was ever shown
 
@@ -148,15 +148,6 @@ def limited(seconds: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, max(1e-6, left - (time.monotonic() - began)), every)
 
 
-def limit_of(decider: object, name: str) -> float:
-    """Seconds of this machine's clock that a decider may think; 0: those of memvirt end. ConfigError for what is no time."""
-    file = file_of(decider)
-    if file.startswith(_OWN):
-        return 0.0
-    with guarded(f"decider {name}", file, ConfigError):
-        return _seconds(decider)
-
-
 def _seconds(decider: object) -> float:
     """time_limit_s of a user's decider; Unfit for what is no time."""
     seconds = getattr(decider, "time_limit_s", MOST_SECONDS)
@@ -205,8 +196,7 @@ def _class_name(kind: type, what: str = "__name__") -> str:
 
 
 def _raised_in(error: BaseException, file: str) -> bool:
-    places = [frame.filename for frame in _frames(error)]
-    return bool(places) and places[-1] in (file, os.path.abspath(file))  # a module knows its file by the whole path
+    return [frame.filename for frame in _frames(error)][-1:] == [file]
 
 
 def _frames(error: BaseException) -> traceback.StackSummary:
