@@ -1,4 +1,4 @@
-"""What others wrote, read within bounds: JSON, TOML, gzip members and whole numbers.
+"""What others wrote, read within bounds: plain files, JSON, TOML, gzip members and whole numbers.
 
 A file may be damaged, or made by somebody who means harm. Python's own readers then take the program with them: text that
 nests deep ends in a RecursionError, a number of many digits in an OverflowError wherever it becomes a float, and a kilobyte
@@ -30,12 +30,14 @@ _PART = r"[^\s.=\[\]{},#]"  # of a key of tables, for which tomllib takes the sq
 _DOTTED = re.compile(rf"(?<!{_PART}){_PART}+(?:[ \t]*\.[ \t]*{_PART}+){{{MOST_DEPTH}}}")
 
 
+PROGRAM = "is a program, and is not run when results are looked at"  # said of a decider in a file
 _LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
 
 
 @contextmanager
 def looking() -> Iterator[None]:
-    """Meanwhile results are looked at, which may be anybody's: no program that they name, a decider's file, is run."""
+    """Meanwhile results are looked at, which may be anybody's: no program that they name, a decider's file, is run. Of
+    this thread alone; also a decorator."""
     before = _LOOKING.set(True)
     try:
         yield
@@ -65,10 +67,13 @@ def file_bytes(path: str | os.PathLike[str], most: int = MOST_FILE) -> bytes:
     require_plain(path)
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        data = b"" if size > most else file.read(size + 1)  # a read takes memory for all it may give
-    if max(size, len(data)) > most:
+        parts = [b"" if size > most else file.read(size + 1)]  # a read takes memory for all it may give
+        while parts[-1] and size <= most:  # it grows meanwhile, or is of a file system that tells no sizes
+            size = max(size, sum(map(len, parts)))
+            parts.append(file.read(CHUNK))
+    if size > most:
         raise Excess(f"it has more than {most} bytes")
-    return data
+    return b"".join(parts)
 
 
 def json_value(text: str | bytes) -> Any:

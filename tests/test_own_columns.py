@@ -109,7 +109,7 @@ def test_an_option_reaches_the_columns_that_have_it_and_is_refused_where_none_ha
         found[cell.preset] = cell.host.decider_options.get("interval_ns"), cell.asked["settings"]
     assert found["tmo"] == (7000, ["decider_options.interval_ns=7000"])
     assert found["swap"] == (None, []) == found["sharing"]
-    with pytest.raises(ConfigError, match="swap|no decider is"):
+    with pytest.raises(ConfigError, match="decider 'tmo' has no option 'nope'"):
         plan.make(two(), only=["swap", "tmo"], overrides=["decider_options.nope=7"])
     table = plan.make(two(), only=["swap", "sharing"], overrides=["sharing_options={pages_to_scan=5}"]).cells
     found = {cell.preset: cell.host.sharing_options.get("pages_to_scan") for cell in table}
@@ -146,6 +146,25 @@ def test_an_option_reaches_what_a_sweep_chooses(two):
         "swap@sharing=hash": (5, ["sharing_options.pages_to_scan=5"]),
         "swap@sharing=none": (None, []),
     }
+
+
+def test_options_of_any_kind_reach_a_decider_of_one_s_own(two, tmp_path):
+    """Those whose defaults no record holds, and those that have none."""
+    rule = "    interval_ns = 10**9\n    def decide(self, snapshot): ...\n"
+    heads = {"Half": "ratio=0.5", "Whole": "ratio=1", "Asked": "ratio", "None_": "ratio=None", "Other": "more=1"}
+    text = "".join(f"class {name}:\n    def __init__(self, {head}): ...\n{rule}" for name, head in heads.items())
+    (tmp_path / "mine.py").write_text(text)
+    only = ["swap", *(f"{tmp_path}/mine.py:{name}" for name in heads)]
+    made = plan.make(two(), only=only, overrides=["decider_options.ratio=7"])
+    found = {cell.preset: cell.host.decider_options for cell in made.cells}
+    assert {name for name, options in found.items() if options.get("ratio") == 7} == {"Half", "Whole", "Asked", "None_"}
+
+
+def test_a_guest_s_order_takes_its_options_whichever_is_typed_first(two):
+    chosen = ["vm.guest=true", "vm.guest.replacement=slru", "vm.guest.replacement_options.segments=3"]
+    for overrides in (chosen, [chosen[0], chosen[2], chosen[1]]):
+        (cell, *_) = plan.make(two(), only=["swap"], overrides=overrides).cells
+        assert cell.guest.replacement == "slru" and cell.guest.replacement_options["segments"] == 3
 
 
 def test_a_swept_option_is_swept_in_the_columns_that_have_it(two):

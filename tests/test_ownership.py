@@ -1,5 +1,6 @@
 """What is handed to a host is the host's own from the check to the use: arrays may change, generators may share them."""
 
+import pickle
 import signal
 import threading
 from contextlib import suppress
@@ -245,7 +246,8 @@ def test_ops_that_are_none_are_refused_in_words(ops, said):
 def test_a_corpus_of_a_file_is_not_copied_by_each_host(tmp_path):
     corpus = Corpus.of([("words", np.full((3, PAGE), 7, np.uint8))])
     store.save(corpus, tmp_path / "c.mvc")
-    for given in (corpus, store.load(tmp_path / "c.mvc"), store.load(tmp_path / "c.mvc", mapped=True)):
+    sent = pickle.loads(pickle.dumps(corpus))
+    for given in (corpus, sent, store.load(tmp_path / "c.mvc"), store.load(tmp_path / "c.mvc", mapped=True)):
         assert np.shares_memory(border.corpus_pages(given), given.pages)
 
 

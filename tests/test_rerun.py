@@ -177,7 +177,10 @@ def test_a_trace_is_looked_for_where_it_was_named_from_and_is_the_same_file(tmp_
     (there / "one.toml").write_text(SUITE)
     np.save(there / "t.npy", np.arange(500, dtype=np.uint32) % 40)
     monkeypatch.chdir(there)
-    made, run = plan.make("one.toml", corpus="synthetic", trace="t.npy"), cells.prepare(corpus_of("synthetic"))
+    made, run = (
+        plan.make(str(there / "one.toml"), corpus="synthetic", trace="t.npy"),
+        cells.prepare(corpus_of("synthetic")),
+    )
     with Results(there / "run", manifest(made, run)) as kept:
         for _ in run_plan(made, run, kept):
             pass

@@ -183,6 +183,14 @@ def test_any_number_of_a_record_can_be_a_column_and_a_histogram_none():
         terminal.text([record], 150, choice=Choice(("sim_ns.swap",)))
 
 
+def test_a_scenario_without_a_point_of_the_sweep_stands_beside_one_with_it():
+    """As where options are swept and a scenario's columns have none."""
+    swept = made("scan", preset="tmo@k=1", asked={"sweep": {"k": "1"}})
+    for records in ([made(preset="swap"), swept], [swept, made(preset="swap")]):
+        text = terminal.text(records, 150)
+        assert "tmo" in text and "swap" in text
+
+
 def test_a_row_counts_only_when_every_seed_is_done():
     records = [made(seed=1), made(seed=2, status="exhausted", reason=STOPPED)]
     (row,) = groups(records)[0].rows

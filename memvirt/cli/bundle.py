@@ -47,7 +47,7 @@ def bundle(
         raise ConfigError(
             f"--license {license_}: is no SPDX identifier, as CC-BY-4.0 or CC0-1.0 are (spdx.org/licenses)"
         )
-    if os.path.exists(out) and not is_archive(out):
+    if os.path.exists(out) and not (os.path.isfile(out) and (os.path.getsize(out) == 0 or is_archive(out))):
         raise ConfigError(f"--out {out}: is there already and is no zip archive; give another name")
     keep = None
     if with_pages:
@@ -62,6 +62,8 @@ def bundle(
         say(f"{folder}: {missing} of {cells} cells are not run yet; the bundle speaks of the others")
     say(f"{out}: {out.stat().st_size >> 10} KiB, SHA-256 {sha256}; check it by: memvirt verify {out}")
     say_places(out, [folder])
+    if any(".py:" in str(record.config.get("host", {}).get("balloon")) for record in run_folder.load(folder)):
+        say("note: the suite's file is not in it: whether it is still the run's, a decider's program would have to say")
     absent = [option for option, given in (("--license", license_), ("--author", author)) if not given]
     if absent:
         say(
@@ -110,7 +112,7 @@ def verify(
     for check in checks(path, Rerun(opened, rerun, corpus)):
         found.append(check)
         if not as_json:
-            typer.echo(plain(str(check)))
+            typer.echo("; ".join(plain(line.strip()) for line in str(check).splitlines()))
     counts = {standing: sum(check.standing is standing for check in found) for standing in Standing}
     if as_json:
         print_json([{"standing": each.standing, "check": each.name, "evidence": each.evidence} for each in found])

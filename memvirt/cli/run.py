@@ -85,7 +85,11 @@ def run(
 
     Every cell is written when it ends: Ctrl-C loses the running one only, and --resume goes on.
     """
+    from memvirt.errors import ConfigError
+
     names = [*chosen_names("preset", preset), *policy_names(policy or ())]
+    if streams is not Streams.ALL and not trace:
+        raise ConfigError("--streams says how a trace is replayed; name it with --trace FILE")
     inputs: dict[str, Any] = {"corpus": corpus, "fill": fill or (), "trace": trace, "streams": streams.value}
     inputs |= {"times": times, "speed": speed, "per_second": per_second}
     inputs |= {"swept": sweep or (), "most_cells": most_cells or 0}
@@ -98,6 +102,8 @@ def run(
             if as_json:
                 print_json([])
             return
+    if most_cells and not any("sweep" in cell.asked for cell in plan.cells):
+        raise ConfigError("--most-cells is of a sweep, and nothing is swept: leave it out, or sweep a setting")
     _say_where_not(plan)
     at = where(jobs, executor, plan)
     if dry_run:
@@ -109,16 +115,23 @@ def run(
 
 def _say_where_not(plan: "Plan") -> None:
     """A line for the columns that were asked for and are not in every scenario."""
-    columns: dict[str, list[str]] = {}
-    for cell in plan.cells if plan.asked.presets else ():
-        columns.setdefault(cell.preset, []).append(cell.spec.name)
-    every = [each.name for each in plan.suite.scenarios]
+    from memvirt.experiment import suite
+
+    names = plan.asked.presets
+    if all(map(suite.is_own, names)):  # a decider in a file beside the suite's own columns
+        asked = {suite.column(name).name for name in names}
+    else:
+        asked = {cell.preset.partition("@")[0] for cell in plan.cells}
+    there: dict[str, set[str]] = {}
+    for cell in plan.cells:
+        there.setdefault(cell.preset.partition("@")[0], set()).add(cell.spec.name)
     lacking: dict[str, list[str]] = {}
-    for preset, names in columns.items():
-        if without := [name for name in every if name not in names]:
+    for preset, own in there.items():
+        without = [each.name for each in plan.suite.scenarios if each.name not in own]
+        if without and preset in asked:
             lacking.setdefault(", ".join(without), []).append(preset)
     for scenarios, presets in lacking.items():
-        say(f"note: {', '.join(presets)}: not in {scenarios}, which has columns of its own")
+        say(f"note: {', '.join(presets)}: not in {scenarios}, where other columns stand")
 
 
 def _print_all(records: list["Record"], plan: "Plan", width: Width, as_json: bool) -> None:

@@ -34,7 +34,8 @@ Policies = Annotated[
     ),
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A host setting changed in every column.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A host setting changed in every column that has it."),
 ]
 Sweep = Annotated[
     list[str] | None,

@@ -6,7 +6,7 @@ promised. What is wrong with one becomes a problem on a list, for a plan reports
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,8 +18,9 @@ from memvirt.experiment.fleet_spec import Sizes
 from memvirt.experiment.suite import AnyScenario, Suite, Variant
 from memvirt.experiment.sweep import NO_POINT, Point, column_name, overrides_of
 from memvirt.inputs.files import file_sha256
-from memvirt.settings import presets
+from memvirt.settings import orders, presets
 from memvirt.settings.config import HostConfig
+from memvirt.settings.scanner_options import defaults
 from memvirt.settings.vm_config import GuestOptions, check_fleet, guest_of
 from memvirt.units import PageCount, suggest
 
@@ -128,42 +129,84 @@ def resolve(
 
 
 def reaching(
-    sized: Suite, variants: Chosen, overrides: Sequence[str], seed: int, every: Sequence[Point]
+    variants: Chosen, overrides: Sequence[str], every: Sequence[Point]
 ) -> dict[tuple[str, str, Point], tuple[list[str], Point]]:
     """What each column takes of the overrides and of a point of a sweep, by scenario, column and point. An option of a
     decider, a scanner or an order reaches the columns that have it; where no column has, it stays everybody's, and each says
     what is wrong."""
     texts = dict.fromkeys([*overrides, *(text for at in every for text in overrides_of(at))])
-    options = {text: _keys_of_options(text) for text in texts if presets.is_option(text)}
+    options = {text: keys for text in texts if (keys := _keys_of_options(text))[1]}
+    chosen_by = {text: _chooses(text) for text in texts}
+    known: dict[tuple[str, Any], Collection[str] | None] = {}  # (table, what was chosen) -> its options
+    usual: dict[str, dict[str, Any]] = {}  # column -> what it chooses by itself
+
+    def has(text: str, chosen: Mapping[str, Any]) -> bool:
+        table, keys = options[text]
+        key = table, chosen.get(table)
+        if key not in known:
+            known[key] = _options_of(*key)
+        its = known[key]
+        return its is None or keys <= {*its}
+
     taken: dict[tuple[str, str, Point], set[str]] = {}
-    for each in sized.scenarios:
-        for variant in variants[each.name]:
+    for scenario, columns in variants.items():
+        for variant in columns if options else ():
+            if variant.name not in usual:
+                usual[variant.name] = _chosen_by(variant)
             for at in every:
-                host: Mapping[str, Any] = {}
-                if options:
-                    given = [text for text in (*overrides, *overrides_of(at)) if text not in options]
-                    with suppress(ConfigError):  # told when the column is made
-                        host = _resolve(sized, sized.host_of(each), variant, seed, given, False).host.resolved()
-                taken[each.name, variant.name, at] = {
-                    text for text, (table, keys) in options.items() if keys and keys <= {*host.get(table, ())}
-                }
-    left_out = {text for text in options if any(text in own for own in taken.values())}
+                typed = (*overrides, *overrides_of(at))
+                chosen = usual[variant.name] | dict(filter(None, map(chosen_by.get, typed)))
+                taken[scenario, variant.name, at] = {text for text in typed if text in options and has(text, chosen)}
+    left_out = set().union(*taken.values())  # by the columns that have them not
     found = {}
-    for name, own in taken.items():
-        kept = [text for text in overrides if text in own or text not in left_out]
-        pairs = zip(name[2], overrides_of(name[2]), strict=True)
-        found[name] = kept, tuple(pair for pair, text in pairs if text in own or text not in left_out)
+    for scenario, columns in variants.items():
+        for variant in columns:
+            for at in every:
+                own = taken.get((scenario, variant.name, at), set())
+                kept = [text for text in overrides if text in own or text not in left_out]
+                pairs = zip(at, overrides_of(at), strict=True)
+                point = tuple(pair for pair, text in pairs if text in own or text not in left_out)
+                found[scenario, variant.name, at] = kept, point
     return found
 
 
-def _keys_of_options(text: str) -> tuple[str, set[str]]:
-    """The table and the options in it that an override sets: one, or those of a table of TOML."""
+def _chosen_by(variant: Variant) -> dict[str, Any]:
+    """Table of options -> the decider, scanner or order of a column before any override; where it cannot be made without,
+    as a decider whose options have no defaults, what the column names."""
+    with suppress(ConfigError):
+        host = presets.resolve_layers(variant.preset, between=[("", variant.set)]).config
+        return {table: getattr(host, owner) for table, owner in presets.CHOOSES.items()}
+    return {table: variant.set.get(owner) for table, owner in presets.CHOOSES.items()}
+
+
+def _chooses(text: str) -> tuple[str, Any] | None:
+    """(table of options, decider, scanner or order) where an override chooses one."""
+    with suppress(ConfigError):  # told when a column is made
+        place, value = presets.parse_override(text)
+        return next(((table, value) for table, owner in presets.CHOOSES.items() if place == (owner,)), None)
+    return None
+
+
+def _options_of(table: str, chosen: Any) -> Collection[str] | None:
+    """The options that a table has for what was chosen; None for what cannot be told, as of a file that errs."""
+    if chosen in (None, "none", ""):
+        return ()
     try:
+        if table == "decider_options":
+            return policies.parameters_of(chosen)
+        return defaults(chosen) if table == "sharing_options" else orders.options_of(chosen)
+    except (ConfigError, KeyError):
+        return None
+
+
+def _keys_of_options(text: str) -> tuple[str, frozenset[str]]:
+    """The table and the options in it that an override sets, one or those of a table of TOML; none of anything else."""
+    with suppress(ConfigError):
         (table, *place), value = presets.parse_override(text)
-    except ConfigError:  # told when a column is made
-        return "", set()
-    keys = place[:1] if place else value if isinstance(value, Mapping) else ()
-    return str(table), {str(key) for key in keys}
+        keys = place[:1] if place else value if isinstance(value, Mapping) else ()
+        if table in presets.CHOOSES:
+            return str(table), frozenset(map(str, keys))
+    return "", frozenset()
 
 
 def _as_swept(text: str, swept: Sequence[str]) -> str:
@@ -296,7 +339,7 @@ def resolve_all(
     """Every column of every scenario at every point with every seed, by scenario and seed. What is wrong with one, or with
     them together, is added to the problems. `seeds`: those that the user chose; none: the suite's."""
     known: dict[Any, Column | None] = {}  # a column is resolved once for all scenarios with the same host
-    takes = reaching(sized, variants, overrides, next(iter(seeds), 1), every)
+    takes = reaching(variants, overrides, every)
 
     def one(scenario: AnyScenario, variant: Variant, seed: int, point: Point) -> Column | None:
         host = sized.host_of(scenario)

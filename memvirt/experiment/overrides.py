@@ -1,7 +1,7 @@
 """`--set KEY=VALUE` before any preset sees it: what is no setting of a host, and where it belongs instead.
 
-An override goes to every column. So what is wrong with it whatever the column is said once, about the words that were
-typed, and the columns judge the rest.
+An override goes to every column, one of options to those that have them. So what is wrong with it whatever the column is
+said once, about the words that were typed, and the columns judge the rest.
 """
 
 from collections import Counter

@@ -32,6 +32,7 @@ from memvirt.experiment.sweep import MOST_CELLS, NO_POINT, Axes, axes, points, r
 from memvirt.inputs import ClassTable, Fingerprints
 from memvirt.results.manifest import Asked
 from memvirt.results.record import Role, cell_name, ratio_text, sha256_of
+from memvirt.results.shapes import is_file_name
 from memvirt.results.shards import Shard
 from memvirt.settings.config import HostConfig
 from memvirt.settings.costs import load as cost_model
@@ -261,10 +262,8 @@ def _replaying(sized: Suite, tier: TierName, trace: str, streams: Streams, paced
     """The suite with a trace for its workloads, if one is named."""
     if trace:
         return with_trace(sized, tier, Path(trace), streams, **paced)
-    if paced["times"] or paced["speed"] != 100 or paced["per_second"] is not None or streams != "all":
-        raise ConfigError(
-            "--times, --speed, --per-second and --streams say how a trace is replayed; name it with --trace FILE"
-        )
+    if paced["times"] or paced["speed"] != 100 or paced["per_second"] is not None:
+        raise ConfigError("--times, --speed and --per-second say how a trace is replayed; name it with --trace FILE")
     return sized
 
 
@@ -273,8 +272,6 @@ def _require_few(sized: Suite, over: Axes, columns: Chosen, seeds: Sequence[int]
     cells = sum(
         len(columns[each.name]) * len(each.points) * len(seeds or sized.seeds_of(each)) for each in sized.scenarios
     )
-    if most_cells and not over:
-        raise ConfigError("--most-cells is of a sweep, and nothing is swept: leave it out, or sweep a setting")
     if over:
         require_few(cells * prod(map(len, over.values())), most_cells or MOST_CELLS)
 
@@ -283,6 +280,9 @@ def _cell(
     sized: Suite, scenario: AnyScenario, percent: int, tier: TierName, column: Column, read: tuple[FileRead, ...]
 ) -> Cell:
     asked_for = {key: where for key, where in column.origins.items() if key.split(".")[0] in scenario.host_settings}
+    name = cell_name(f"{scenario.name}-{percent}", column.name, column.host.seed)
+    if not is_file_name(name):
+        raise ConfigError(f"cell {name}: no file can be called so; give the scenario or the preset a shorter name")
     return Cell(
         suite=sized.name,
         scenario=f"{scenario.name}-{percent}",

@@ -22,7 +22,7 @@ from memvirt.experiment.fleet_spec import Named, Sizes
 from memvirt.experiment.living import Living
 from memvirt.experiment.scenario import Scenario, Tier, TierName
 from memvirt.experiment.simulated import Simulated
-from memvirt.results.claims import Claim, doubles
+from memvirt.results.claims import Claim, problems_of
 from memvirt.results.manifest import Rule, Shown
 from memvirt.results.record import Kind
 from memvirt.results.shapes import column_problems
@@ -103,7 +103,7 @@ class Suite(Model):
 
     @model_validator(mode="after")
     def _agree_in_names(self) -> Self:
-        problems = doubles(self.claims) + [
+        problems = problems_of(self.claims) + [
             Problem(("columns", index), text) for index, text in column_problems(self.columns)
         ]
         if self.learned in ("leading", "apart") and not self.columns:

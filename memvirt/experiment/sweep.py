@@ -6,8 +6,9 @@
 
 Six columns come of each one there was, named zcache@zpool_percent=5,codec=lz4 and so on. A value is an override as
 `--set` has it, checked in the same way, so whatever can be set can be swept: vm.guest.swap and decider_options.samples,
-too. What is swept on the command line takes the place of what the suite sweeps under the same name. A record says its
-point under `asked.sweep`; tables lay rows out by it.
+too. Options are swept in the columns that have them; the others stand there once. What is swept on the command line takes
+the place of what the suite sweeps under the same name. A record says its point under `asked.sweep`; tables lay rows out
+by it.
 """
 
 from __future__ import annotations

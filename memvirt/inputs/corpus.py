@@ -100,6 +100,10 @@ class Corpus(ClassTable):
         self.pages.flags.writeable = False
         self._sha256 = sha256
 
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.pages.flags.writeable = False
+
     @classmethod
     def of(cls, parts: Sequence[tuple[str, PageBytes]], provenance: Sequence[str] = ()) -> "Corpus":
         """A corpus from the pages of each class; the zero page is put in front."""

@@ -32,6 +32,7 @@ __all__ = [
     "file_of",
     "load",
     "options_of",
+    "parameters_of",
 ]
 
 FOLDER = "memvirt.policies"
@@ -69,6 +70,11 @@ def options_of(name: str, given: Mapping[str, object]) -> dict[str, object]:
     every = {key: value.default for key, value in _parameters(cls).items()}
     every |= _arguments(name, cls, given)
     return {key: value for key, value in every.items() if isinstance(value, (int, str))}
+
+
+def parameters_of(name: str) -> frozenset[str]:
+    """The names of all options of the named decider."""
+    return frozenset(_parameters(load(name)))
 
 
 def file_of(name: str) -> Path | None:
@@ -131,7 +137,7 @@ def _load_file(path: str, class_name: str) -> type[Decider]:
     """The named class of a user's file, run as a module of its own."""
     file = Path(path)
     if untrusted.is_looking():
-        raise ConfigError(f"decider '{path}:{class_name}' is a program, and is not run for somebody else's files")
+        raise ConfigError(f"decider '{path}:{class_name}' {untrusted.PROGRAM}")
     if why := absence(file):
         raise ConfigError(f"decider file '{path}' {why} (looked in {Path.cwd()})")
     try:

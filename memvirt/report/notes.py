@@ -45,12 +45,12 @@ def caption(records: Sequence[Record]) -> str:
 def _changed(records: Sequence[Record]) -> list[str]:
     """What --set changed, with the presets that it changed where those are not all."""
     columns = [record for record in records if record.role == "column"] or list(records)
-    every = dict.fromkeys(record.preset for record in columns)
-    told = []
-    for text in dict.fromkeys(text for record in columns for text in record.asked.get("settings", [])):
-        own = dict.fromkeys(record.preset for record in columns if text in record.asked.get("settings", []))
-        told.append(text if len(own) == len(every) else f"{text} ({listed(list(own))})")
-    return told
+    every = {record.preset for record in columns}
+    changed: dict[str, dict[str, None]] = {}  # override -> presets
+    for record in columns:
+        for text in record.asked.get("settings", []):
+            changed.setdefault(text, {})[record.preset] = None
+    return [text if len(own) == len(every) else f"{text} ({listed(list(own))})" for text, own in changed.items()]
 
 
 def _computing_nothing(records: Sequence[Record]) -> list[str]:

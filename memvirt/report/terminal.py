@@ -38,6 +38,7 @@ from memvirt.report.summary import (
 )
 from memvirt.results import claims as own_claims
 from memvirt.results import run_folder
+from memvirt.results.claims import Claim
 from memvirt.results.manifest import USUAL, Shown
 from memvirt.results.record import Record, require_alike
 from memvirt.units import suggest
@@ -117,15 +118,16 @@ def opened(folder: str | os.PathLike[str]) -> Opened:
     missing, cells = run_folder.unfinished(folder)
     partial = f"{missing} of {cells} cells are not run yet; the table speaks of the others."
     manifest = run_folder.read_manifest(folder)
-    found = [*_of_no_cell(shown, manifest.cells)] if shown.claims != manifest.shown.claims else []
+    own = [claim for claim in shown.claims if claim not in manifest.shown.claims and manifest.tier in claim.tiers]
+    found = list(_of_no_cell(own, manifest.cells))
     found += capacity.sentences(manifest.asked, records)
     return records, shown, [*([partial] if missing else []), *map(plain, found)]
 
 
-def _of_no_cell(shown: Shown, cells: Iterable[str]) -> Iterator[str]:
+def _of_no_cell(own: Sequence[Claim], cells: Iterable[str]) -> Iterator[str]:
     """A line for each claim of the folder's own that names what the run has no cell of."""
-    columns = [name.rpartition("--s")[0] for name in cells if not name.endswith("--baseline")]
-    for number, (claim, pattern) in enumerate(own_claims.of_no_cell(shown.claims, columns)):
+    columns = list(dict.fromkeys(name.rpartition("--s")[0] for name in cells if not name.endswith("--baseline")))
+    for number, (claim, pattern) in enumerate(own_claims.of_no_cell(own, columns)):
         near = suggest(pattern, columns) if number < SUGGESTED else ""  # each takes a look at every cell
         yield f"{own_claims.FILE}: claim '{claim}' names '{pattern}', and no cell of this run is called so{near or '.'}"
 
@@ -176,7 +178,7 @@ def _layout(every: Sequence[Group], width: int) -> _Layout:
         "ratio": max([len(_ratio_name(every)), *(len(ratio_label(group.ratio)) for group in every)]),
         "preset": max([len("preset"), *(len(_preset(row)) for group in every for row in group.rows)]),
     }
-    for key in every[0].swept:
+    for key in dict.fromkeys(key for group in every for key in group.swept):
         values = [len(row.value_of(key)) for group in every for row in group.rows]
         widths[_swept(key)] = max([*values, *map(len, _swept_head(key).split("\n"))])
     if every[0].saved:
@@ -210,7 +212,8 @@ def _block(members: Sequence[Group], layout: _Layout) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     widths = layout.widths
     table.add_column(f"{_ratio_name(members)}\n\n×", justify="right", width=widths["ratio"], no_wrap=True)
-    for key in members[0].swept:
+    swept = list(dict.fromkeys(key for group in members for key in group.swept))
+    for key in swept:
         table.add_column(_swept_head(key), justify="right", width=widths[_swept(key)], no_wrap=True)
     table.add_column("preset", width=widths["preset"], no_wrap=True)
     for column in layout.columns:
@@ -221,14 +224,14 @@ def _block(members: Sequence[Group], layout: _Layout) -> Table:
         for section in group.sections():
             table.add_section()
             for row in section:
-                table.add_row(*_cells(group, row, layout, section), style="" if row.done else "dim")
+                table.add_row(*_cells(group, row, layout, section, swept), style="" if row.done else "dim")
     return table
 
 
-def _cells(group: Group, row: Row, layout: _Layout, section: Sequence[Row]) -> list[Text]:
+def _cells(group: Group, row: Row, layout: _Layout, section: Sequence[Row], swept: Sequence[str]) -> list[Text]:
     cells = [Text(ratio_label(group.ratio) if row is group.rows[0] else "")]
     once = row is section[0] or section is group.rows
-    cells += [Text(row.value_of(key) if once else "") for key in group.swept]
+    cells += [Text(row.value_of(key) if once else "") for key in swept]
     cells.append(Text(_preset(row)))
     for column in layout.columns:
         best = group.is_best(row, group.best(column))

@@ -34,7 +34,7 @@ from pydantic import Field, model_validator
 
 from memvirt.metrics.metric import Kind
 from memvirt.metrics.registry import REGISTRY
-from memvirt.results.record import Tier
+from memvirt.results.record import Status, Tier
 from memvirt.settings.diagnose import Conflicts, Problem, read_toml, validate
 from memvirt.settings.fields import Model, Name
 from memvirt.units import suggest
@@ -65,9 +65,7 @@ class Claim(Model):
         default="",
         description="a preset, for the same scenario and seed there, or a whole cell: the ratio to it counts",
     )
-    outcome: Literal["done", "refused", "exhausted"] | None = Field(
-        default=None, description="in place of a metric: done, refused or exhausted"
-    )
+    outcome: Status | None = Field(default=None, description="in place of a metric: done, refused or exhausted")
     seeds: Literal["each", "mean"] = Field(default="each", description="each seed has to show it, or their mean")
     tiers: list[Tier] = Field(default=["quick", "full"], description="where it is stated", min_length=1)
     published: str = Field(
@@ -89,8 +87,6 @@ class Claim(Model):
         if self.metric and self.metric not in REGISTRY:
             text = f"no metric is called '{self.metric}'{suggest(self.metric, list(REGISTRY))}"
             problems.append(Problem(("metric",), text))
-        elif self.metric and REGISTRY[self.metric].kind in (Kind.HISTOGRAM, Kind.WALL_TIME):
-            problems.append(Problem(("metric",), f"'{self.metric}' is no number that equal runs agree in"))
         bounds = [bound for bound in (self.at_least, self.at_most) if bound is not None]
         if self.metric and not bounds:
             problems.append(Problem(("at_most",), "give at_least, at_most or both", ("at_least",)))
@@ -119,17 +115,24 @@ class Claims(Model):
 
     @model_validator(mode="after")
     def _agree_in_ids(self) -> Self:
-        if problems := doubles(self.claims):
+        if problems := problems_of(self.claims):
             raise Conflicts(problems)
         return self
 
 
-def doubles(claims: Sequence[Claim]) -> list[Problem]:
-    """A problem for every claim whose id an earlier one has."""
+def problems_of(claims: Sequence[Claim]) -> list[Problem]:
+    """What is wrong with claims that are stated now, beside what no claim can be: an id that an earlier one has, and what
+    no run can show."""
     ids = [claim.id for claim in claims]
-    return [
-        Problem(("claims", index), f"'{name}' is given twice") for index, name in enumerate(ids) if name in ids[:index]
-    ]
+    found = [Problem(("claims", at), f"'{name}' is given twice") for at, name in enumerate(ids) if name in ids[:at]]
+    for at, claim in enumerate(claims):
+        if claim.metric and REGISTRY[claim.metric].kind in (Kind.HISTOGRAM, Kind.WALL_TIME):
+            text = f"'{claim.metric}' is no number that equal runs agree in"
+            found.append(Problem(("claims", at, "metric"), text))
+        if claim.outcome == "failed":
+            text = "a cell that failed shows nothing; done, refused and exhausted are results"
+            found.append(Problem(("claims", at, "outcome"), text))
+    return found
 
 
 def of_no_cell(claims: Sequence[Claim], cells: Iterable[str]) -> list[tuple[str, str]]:

@@ -20,9 +20,10 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
 from memvirt.errors import FolderError
+from memvirt.metrics.registry import REGISTRY
 from memvirt.results.claims import Claim
 from memvirt.results.record import Tier
-from memvirt.results.shapes import column_problems, is_file_name
+from memvirt.results.shapes import is_file_name
 from memvirt.results.timeline import Whole
 from memvirt.settings.diagnose import dotted
 from memvirt.untrusted import Excess, json_value
@@ -52,8 +53,8 @@ class Shown:
     @field_validator("columns")
     @classmethod
     def _of_metrics(cls, columns: list[str]) -> list[str]:
-        if problems := column_problems(columns):
-            raise ValueError(problems[0][1])
+        if unknown := [name for name in columns if name not in REGISTRY]:
+            raise ValueError(f"no metric is called '{unknown[0]}'")
         return columns
 
 
@@ -95,7 +96,7 @@ class Asked:
     tier: Tier = "quick"
     presets: list[str] = field(default_factory=list)  # the columns asked for; none: all of the suite's
     scenarios: list[str] = field(default_factory=list)  # those of the suite that are run; none: all
-    settings: list[str] = field(default_factory=list)  # "key=value", changed in every column
+    settings: list[str] = field(default_factory=list)  # "key=value", changed in every column that has them
     seeds: list[Whole] = field(default_factory=list)  # none: the suite's
     corpus: str = ""  # a path or 'synthetic'; empty: this machine's own
     trace: str = ""  # a file that VMs replay; empty: the suite's own workloads
@@ -157,8 +158,8 @@ class Manifest:
     @field_validator("cells", "part")
     @classmethod
     def _of_files(cls, cells: Any) -> Any:
-        if wrong := next((cell for cell in cells if not is_file_name(cell)), None):
-            raise ValueError(f"{wrong!r} can be no cell: its record could be no file's name")
+        if wrong := [cell for cell in cells if not is_file_name(cell)]:
+            raise ValueError(f"{wrong[0]!r} can be no cell: its record could be no file's name")
         return cells
 
 

@@ -99,7 +99,7 @@ def _beside(folders: Sequence[Path], cells: set[str]) -> dict[Path, Path]:
     for folder in folders:
         timed = [file for file in sorted((folder / TIMINGS).glob("[!.]*.json")) if file.stem in cells]
         for file in [*timed, *folder.glob(claims.FILE)]:
-            if os.path.islink(file):
+            if os.path.islink(file) or os.path.islink(folder / TIMINGS):
                 raise FolderError(
                     f"{file}: is a link, and what it names would be copied; put the file itself in its place"
                 )

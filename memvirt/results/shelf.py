@@ -23,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
+from memvirt.environment import memory_problem
 from memvirt.errors import FolderError, RecordError
 from memvirt.results.record import Record, dumps_line, loads, read, write_atomically
 from memvirt.results.record import dumps as dumps_record
@@ -32,7 +33,6 @@ MANIFEST = "run.json"
 CELLS = "cells"
 PACK = "run.jsonl.gz"
 MOST_MANIFEST = 64 << 20  # bytes that a run.json in a pack may have; one of 100,000 cells has a fifth of it
-MOST_PACK = 1 << 34  # bytes of a pack
 MOST_RECORD = 256 << 20  # the same of a record; of 1,000 VMs, looked at as often as may be, it has a third of it
 HEAD = b"\x1f\x8b\x08\x08\0\0\0\0"  # of every member: gzip, deflate, with a name, no time
 
@@ -127,7 +127,7 @@ class Pack:
         self._known_size = -1
 
     def mend(self) -> None:
-        data = file_bytes(self.path, MOST_PACK)
+        data = self._bytes()
         members = list(_members(data))
         if not members or members[0].name != MANIFEST:
             raise FolderError(f"{self.path}: damaged: its first line, which says what the run is; use another --out")
@@ -135,7 +135,7 @@ class Pack:
             write_atomically(self.path, b"".join(data[each.start : each.end] for each in members))
 
     def manifest(self) -> bytes:
-        data = file_bytes(self.path, MOST_PACK)
+        data = self._bytes()
         try:
             text, end = gzip_member(data, 0, MOST_MANIFEST)
         except Excess as error:
@@ -181,12 +181,18 @@ class Pack:
             self._texts[name], self._known_size = packed, size + len(packed)
         return self.path
 
+    def _bytes(self) -> bytes:
+        size = os.path.getsize(self.path)
+        if problem := memory_problem(size):
+            raise FolderError(f"{self.path}: to be read it {problem}")
+        return file_bytes(self.path, max(size, MOST_RECORD))
+
     def _look(self) -> None:
         """Read the file if it has changed. FolderError for damage that is followed by a whole member; what is torn at the
         end is not there."""
         if self._known_size == self.path.stat().st_size:
             return
-        data = file_bytes(self.path, MOST_PACK)
+        data = self._bytes()
         members = list(_members(data))
         gaps = [one.end for one, other in pairwise(members) if one.end != other.start]
         if gaps or not members or members[0].start or members[0].name != MANIFEST:

@@ -67,7 +67,7 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Source]:
         text = file_bytes(path, 4 * MOST_TOML).decode("utf-8")
     except (OSError, Excess, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    text = text.replace("\r\n", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     try:
         return toml_table(text), Source(str(path), text)
     except Excess as error:

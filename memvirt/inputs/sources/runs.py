@@ -175,6 +175,7 @@ def take(
         raise CorpusError(f"capturing {format_pages(taking.pages)} {problem}; take a sample of it: --size 1GiB")
     into = _Rows(taking.pages)
     classes, provenance = taking.read(into, progress)
+    into.rows.flags.writeable = False  # else hosts would copy them: somebody might write to them
     return Corpus(into.rows[: into.filled], classes, provenance)
 
 

@@ -24,7 +24,7 @@ from memvirt.experiment.plan import Cell, Plan
 from memvirt.report.check import SHOWN, Check, Standing, skipped
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record, comparable, differences
-from memvirt.untrusted import looking
+from memvirt.untrusted import PROGRAM, looking
 from memvirt.versions import versions
 
 MAY_DIFFER = ("commit", "versions")
@@ -33,8 +33,10 @@ DECIDING = ("lz4", "lz4_route")
 OpenCorpus = Callable[[str], Any]
 
 
+@looking()
 def plan_of(manifest: Manifest, suite: str) -> Plan:
-    """The plan that this memvirt makes of what was asked for; `suite` is a name or a file."""
+    """The plan that this memvirt makes of what was asked for; `suite` is a name or a file. ConfigError where a column has
+    a decider in a file, which is not run."""
     asked = manifest.asked
     if asked.search is not None:
         made = sizing.again(asked, suite)
@@ -61,8 +63,7 @@ def plan_of(manifest: Manifest, suite: str) -> Plan:
 def is_of(manifest: Manifest, suite: str) -> bool:
     """Whether this suite is what was run: all its cells have the configuration that run.json says."""
     try:
-        with looking():
-            return {cell.name: cell.sha256() for cell in plan_of(manifest, suite).whole()} == manifest.cells
+        return {cell.name: cell.sha256() for cell in plan_of(manifest, suite).whole()} == manifest.cells
     except MemvirtError:
         return False
 
@@ -78,12 +79,13 @@ def run_again(
         yield skipped(name, f"{'; '.join(other)}: compressed sizes may differ, so a difference would mean nothing")
         return
     try:
-        with looking():
-            planned = plan_of(manifest, suite)
+        planned = plan_of(manifest, suite)
         run = prepare(open_corpus(corpus))
     except MemvirtError as error:
-        again = shlex.join(["memvirt", *manifest.asked.words()])
-        yield skipped(name, f"cannot be set up: {error}; if you trust what the run names: {again}")
+        told = "; ".join(line.strip() for line in str(error).splitlines())
+        if PROGRAM in told:
+            told += f"; if you trust it: {shlex.join(['memvirt', *manifest.asked.words()])}"
+        yield skipped(name, f"cannot be set up: {told}")
         return
     wanted = manifest.inputs.get("corpus", "")
     if run.corpus.sha256 != wanted:

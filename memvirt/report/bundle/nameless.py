@@ -28,7 +28,7 @@ def copy(folder: Path, to: Path) -> None:
     packed = folder / shelf.PACK
     plain = [folder / name for name in (shelf.MANIFEST, CLAIMS) if os.path.exists(folder / name)]
     cells, timings = (sorted((folder / name).glob("[!.]*.json")) for name in (shelf.CELLS, run_folder.TIMINGS))
-    for path in [packed, *plain, *cells, *timings]:
+    for path in [packed, *plain, folder / shelf.CELLS, folder / run_folder.TIMINGS, *cells, *timings]:
         if os.path.islink(path):
             raise FolderError(f"{path}: is a link, and what it names would be sent; put the file itself in its place")
     if os.path.exists(packed):

@@ -304,7 +304,12 @@ def _config(record: Record) -> HostConfig | None:
     """The host's settings as a model, where this memvirt still takes them."""
     try:
         with looking():
-            return HostConfig.model_validate(record.config.get("host", {}))
+            host = {
+                **record.config.get("host", {}),
+                "balloon": None,
+                "decider_options": {},
+            }  # neither has defaults of ours
+            return HostConfig.model_validate(host)
     except ValueError:
         return None
 

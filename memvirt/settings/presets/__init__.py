@@ -15,6 +15,7 @@ A preset is a TOML file beside this one:
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ from memvirt.units import suggest
 from memvirt.untrusted import Excess, toml_table
 
 # Tables of options, and the settings that name the thing whose they are.
-_CHOOSES = {"sharing_options": "sharing", "decider_options": "balloon", "replacement_options": "replacement"}
+CHOOSES = {"sharing_options": "sharing", "decider_options": "balloon", "replacement_options": "replacement"}
 
 MOST_TYPED = 200  # characters of an override that messages repeat
 DEFAULT = "default"  # origin of what no layer sets
@@ -170,8 +171,8 @@ class _Layers(Source):
         for changed, text in self.given.items():
             if changed[: len(place)] == place and len(changed) > len(place):
                 return text
-        if len(place) == 1 and place not in self.given and (_CHOOSES.get(str(place[0])),) in self.given:
-            return self.given[(_CHOOSES[str(place[0])],)]  # who chose a decider answers for what it lacks
+        if len(place) == 1 and place not in self.given and (CHOOSES.get(str(place[0])),) in self.given:
+            return self.given[(CHOOSES[str(place[0])],)]  # who chose a decider answers for what it lacks
         for length in range(len(place), 0, -1):
             if place[:length] in self.given:
                 return self._of(self.given[place[:length]], place)
@@ -267,7 +268,7 @@ def vm_settings(preset: str, overrides: Sequence[str] = (), *, settings: Mapping
     own = next((found.vm for found in chain.presets if found.vm.model_fields_set), VmSettings())
     wanted = _merge(own.model_dump(mode="json", exclude_unset=True), settings or {})
     changed: dict[Place, str] = {}
-    for text in overrides:
+    for text in sorted(overrides, key=is_option):
         place, value = parse_override(text)
         if place[0] != "vm" or (place[1:2] == ("guest",) and place[2:] and not wanted.get("guest")):
             continue
@@ -286,8 +287,8 @@ def _nested(place: Place, value: Any) -> Any:
 
 
 def is_option(text: str) -> bool:
-    """Whether an override is of the options of a decider, a scanner or an order, whichever it is."""
-    return any(re.match(rf"\s*{options}\s*[.=]", text) for options in _CHOOSES)
+    """Whether an override is of the options of a decider, a scanner or an order, the host's or a guest's."""
+    return any(re.match(rf"\s*(vm\s*\.\s*guest\s*\.\s*)?{options}\s*[.=]", text) for options in CHOOSES)
 
 
 def as_typed(text: str) -> str:
@@ -298,7 +299,7 @@ def as_typed(text: str) -> str:
 def parse_override(text: str) -> tuple[Place, Any]:
     """("decider_options", "samples"), 5 from "decider_options.samples=5". A value that is no TOML is taken as text."""
     key, equals, value = text.partition("=")
-    if not value.isprintable():
+    if any(unicodedata.category(letter) == "Cc" and letter != "\t" for letter in value):
         raise ConfigError(f"{as_typed(repr(text))}: holds a control character; write it in one line")
     place: Place = tuple(part.strip() for part in key.split("."))
     if not equals or not all(re.fullmatch(r"[A-Za-z0-9_-]+", str(part)) for part in place):
@@ -390,7 +391,7 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     """Tables are merged key by key, anything else is replaced. Naming another scanner, decider or replacement order
     drops the options of the one before."""
     merged = dict(base)
-    for options, owner in _CHOOSES.items():
+    for options, owner in CHOOSES.items():
         if owner in change and change[owner] != base.get(owner):
             merged.pop(options, None)
     for key, value in change.items():
