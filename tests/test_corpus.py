@@ -197,7 +197,7 @@ def test_other_formats_and_versions(file: Path, tmp_path: Path) -> None:
     file.write_bytes(raw + bytes(PAGE))
     broken(file, "damaged: .* bytes of pages")
     broken(tmp_path / "nowhere", "cannot be read: No such file")
-    broken(tmp_path, "cannot be read: Is a directory")
+    broken(tmp_path, "cannot be read: is a folder")
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def _bounds(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     if not comma or not all(word.isascii() and word.isdigit() and len(word) < 10 for word in (low, high)):
-        raise ConfigError(f"--between {text}: give two numbers of VMs, of nine digits at most: --between 1,40")
+        raise ConfigError(f"--between {text}: give two numbers of VMs, as in --between 1,40; nine digits are the most")
     return int(low), int(high)
 
 

@@ -174,16 +174,15 @@ def _payload(file: BinaryIO, wanted: int, what: str, mapped: bool = False) -> ND
         raise CorpusError(f"{how}: {there} bytes of pages, but {what} are {wanted}")
     if mapped:
         return np.memmap(file, dtype=np.uint8, mode="r", offset=file.tell(), shape=(wanted,))
-    read = np.fromfile(file, dtype=np.uint8, count=wanted)
-    read.flags.writeable = False
-    return read
+    return np.fromfile(file, dtype=np.uint8, count=wanted)
 
 
 def _read_pages(file: BinaryIO, header: _Header, mapped: bool) -> Corpus:
     wanted = header.pages * PAGE_SIZE
     mapped = mapped or bool(memory_problem(wanted))
-    pages = _payload(file, wanted, f"{header.pages} pages", mapped).reshape(-1, PAGE_SIZE)
-    corpus = Corpus(pages, _classes(header), header.provenance)
+    payload = _payload(file, wanted, f"{header.pages} pages", mapped)
+    payload.flags.writeable = False  # else each host would copy it: somebody might write to it
+    corpus = Corpus(payload.reshape(-1, PAGE_SIZE), _classes(header), header.provenance)
     return _matching(corpus, header)
 
 

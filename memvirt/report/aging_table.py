@@ -61,8 +61,9 @@ def blocks(records: Sequence[Record]) -> list[Block]:
 
 def _has_aged(record: Record) -> bool:
     """Whether it has samples of all that is told of them: a damaged record may lack some."""
-    aging = record.config["scenario"].get("aging")
-    return bool(aging) and len(record.samples) > _measured(record) and all(set(each) >= READ for each in record.samples)
+    if not record.samples or not record.config["scenario"].get("aging"):
+        return False
+    return len(record.samples) > _measured(record) and all(set(each) >= READ for each in record.samples)
 
 
 def _block(scenario: str, records: Sequence[Record]) -> Block:

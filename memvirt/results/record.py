@@ -155,8 +155,6 @@ class Record:
 
     @model_validator(mode="after")
     def _consistent(self) -> Record:
-        if not is_file_name(self.cell):
-            raise ValueError(f"{self.cell!r} can be no cell: its record could be no file's name")
         if self.status != "done" and not self.reason:
             raise ValueError(f"status {self.status} needs a reason")
         if self.config_sha256 != sha256_of(self.config):
@@ -321,6 +319,8 @@ def loads(text: str | bytes, source: str) -> Record:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'record'}: {e['msg']}" for e in error.errors())
         raise RecordError(f"{source}: not a valid record: {wrong}") from None
+    if not is_file_name(record.cell):
+        raise RecordError(f"{source}: not a valid record: {record.cell!r} can be no cell: no file can be called so")
     return record if record.schema == SCHEMA else replace(record, schema=SCHEMA)
 
 

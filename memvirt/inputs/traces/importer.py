@@ -140,10 +140,10 @@ def require_place(path: Path, source: str = "-") -> None:
         raise CorpusError(f"{path} is a folder; name a file")
     if not os.path.isdir(path.parent) or not os.access(path.parent, os.W_OK | os.X_OK):
         raise CorpusError(f"{path} cannot be written: nothing can be put into {path.parent}; name another place")
-    if os.path.exists(path) and os.path.getsize(path) and not _is_ours(path):
-        raise CorpusError(f"{path} is there already and is no trace; give another name")
     if source != "-" and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
         raise CorpusError(f"{path} is the file that is read; write to another")
+    if os.path.exists(path) and os.path.getsize(path) and not _is_ours(path):
+        raise CorpusError(f"{path} is there already and is no trace; give another name")
 
 
 def _is_ours(path: Path) -> bool:
