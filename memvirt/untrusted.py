@@ -45,9 +45,11 @@ def looking() -> Iterator[None]:
         _LOOKING.reset(before)
 
 
-def is_looking() -> bool:
-    """Whether somebody's results are looked at."""
-    return _LOOKING.get()
+def require_runnable(path: str | os.PathLike[str]) -> None:
+    """OSError for a user's program that is not to be run: results are looked at, or it is no plain file."""
+    if _LOOKING.get():
+        raise OSError(None, PROGRAM, os.fspath(path))
+    require_plain(path)
 
 
 class Excess(ValueError):

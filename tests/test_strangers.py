@@ -8,12 +8,14 @@ import signal
 import pytest
 
 from helpers import made_records
+from memvirt import policies
 from memvirt.backends import comparison
-from memvirt.errors import FolderError, RecordError
+from memvirt.errors import ConfigError, FolderError, RecordError
 from memvirt.report import terminal
 from memvirt.report.bundle.contents import Wish, bundle
 from memvirt.results import manifest, record, run_folder, shards
-from memvirt.untrusted import Excess, file_bytes
+from memvirt.simulation.own import load_order
+from memvirt.untrusted import Excess, file_bytes, looking
 
 made = made_records.made
 
@@ -120,6 +122,19 @@ def test_no_program_that_a_record_names_is_run(run, tmp_path, memvirt, command, 
     code, _, err = memvirt(*commands(run, tmp_path, command))
     assert "Traceback" not in err and not (tmp_path / "ran").exists(), err
     assert code == 0, err
+
+
+@pytest.mark.parametrize("load", [policies.load, load_order])
+def test_whoever_looks_at_results_runs_no_user_s_class(tmp_path, load):
+    """A decider's file, or an order's: both ways that there are."""
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: ...\n")
+    with looking(), pytest.raises(ConfigError, match="is a program, and is not run"):
+        load(f"{evil}:Mine")
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(ConfigError):
+        load(f"{evil}:Mine")
+    assert (tmp_path / "ran").exists(), "it would have been"
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from memvirt import untrusted
 from memvirt.errors import ConfigError, absence
 from memvirt.names import DECIDERS
 from memvirt.policies.asking import Asked, guarded, interval_of
 from memvirt.policies.base import Bounds, ColdAge, Decider, Percent, Positive, Snapshot, Targets, VmView
 from memvirt.units import parse_pages, parse_time, suggest
+from memvirt.untrusted import require_runnable
 
 __all__ = [
     "ColdAge",
@@ -136,12 +136,10 @@ def _option(value: object, parameter: inspect.Parameter) -> object:
 def _load_file(path: str, class_name: str) -> type[Decider]:
     """The named class of a user's file, run as a module of its own."""
     file = Path(path)
-    if untrusted.is_looking():
-        raise ConfigError(f"decider '{path}:{class_name}' {untrusted.PROGRAM}")
     if why := absence(file):
         raise ConfigError(f"decider file '{path}' {why} (looked in {Path.cwd()})")
     try:
-        untrusted.require_plain(file)
+        require_runnable(file)
     except OSError as error:
         raise ConfigError(f"decider file '{path}' {error.strerror}") from None
     spec = importlib.util.spec_from_file_location(f"memvirt_user_{file.stem}", file)

@@ -32,6 +32,7 @@ import numpy as np
 from memvirt.errors import ConfigError, absence
 from memvirt.simulation.trace import Pages
 from memvirt.units import suggest
+from memvirt.untrusted import require_runnable
 
 METHODS = ("expect", "insert", "touch", "candidate", "take")
 
@@ -137,6 +138,10 @@ def _from_file(path: str, class_name: str) -> object:
     file = Path(path)
     if why := absence(file):
         raise ConfigError(f"order file '{path}' {why} (looked in {Path.cwd()})")
+    try:
+        require_runnable(file)
+    except OSError as error:
+        raise ConfigError(f"order file '{path}' {error.strerror}") from None
     spec = importlib.util.spec_from_file_location(f"memvirt_user_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"order file '{path}' is not a Python file")

@@ -25,7 +25,6 @@ from memvirt.results.record import Record, differences
 from memvirt.settings import presets
 from memvirt.settings.config import HostConfig
 from memvirt.settings.sources import default_source
-from memvirt.untrusted import looking
 
 NAME = "hostname"  # of a machine: a page is sent, and the name tells nothing of results
 # Of an environment: what was so at that moment only, and differs between any two runs.
@@ -303,13 +302,9 @@ def _sources(preset: str) -> dict[str, tuple[str, str]]:
 def _config(record: Record) -> HostConfig | None:
     """The host's settings as a model, where this memvirt still takes them."""
     try:
-        with looking():
-            host = {
-                **record.config.get("host", {}),
-                "balloon": None,
-                "decider_options": {},
-            }  # neither has defaults of ours
-            return HostConfig.model_validate(host)
+        # Nothing of a decider is a default of memvirt's, and one in a file would be run to be known.
+        host = {**record.config.get("host", {}), "balloon": None, "decider_options": {}}
+        return HostConfig.model_validate(host)
     except ValueError:
         return None
 
