@@ -17,6 +17,7 @@ of it beside metadata of fixed size, tables for what is reserved, and the high w
 from collections.abc import Mapping
 from typing import Any
 
+from memvirt import border
 from memvirt.engine.host import promises
 from memvirt.engine.host.engine import Engine
 from memvirt.engine.host.vm import Vm
@@ -48,6 +49,12 @@ class Admission:
             vpns = config.memory + config.files
             fixed = promises.fixed_frames(engine, config.memory, guest=guest, nr_vpns=vpns, disk=disk)
         self._require(engine, config.name, config.memory, config.reservation, config.limit, fixed)
+
+    def needs(self, engine: Engine, config: VmConfig) -> int:
+        """Frames that such a VM takes or has set aside when it is admitted; those of its guest's disk are left out."""
+        vpns = config.memory + config.files
+        guest = None if config.guest is None else border.guest_arguments(config.guest, config.memory)
+        return config.reservation + promises.fixed_frames(engine, config.memory, guest=guest, nr_vpns=vpns)
 
     def require_copy(self, engine: Engine, name: str, vm: Vm, runs: bool) -> None:
         """The same for a clone of the VM, or (runs=False) a snapshot, which reserves nothing and has no limit."""

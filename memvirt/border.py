@@ -16,7 +16,7 @@ from memvirt.engine.content import content as contents
 from memvirt.errors import ConfigError
 from memvirt.settings.config import HostConfig
 from memvirt.settings.vm_config import GuestOptions
-from memvirt.units import MAX_TIME, PAGE_SIZE, shown
+from memvirt.units import MAX_TIME, PAGE_SIZE, shown, suggest
 
 LAST_OP = 3
 FEWEST_ROWS, MOST_ROWS = 3, 1 << 20  # of samples; a row is half a KiB, and more with many VMs
@@ -156,6 +156,16 @@ def content(config: HostConfig, corpus: Any, codec: Any) -> Any:
     pages = None if corpus is None else corpus_pages(corpus)
     kind = contents.Bytes if config.has_bytes else Fingerprints
     return kind(config.memory, None if pages is None else pages[1:], codec)
+
+
+def domains_of(domains: Mapping[str, int], vms: Mapping[str, object]) -> Mapping[str, int]:
+    """VMs' domains; ConfigError for a VM that is not there, and for what is no domain."""
+    for name, domain in domains.items():
+        if name not in vms:
+            raise ConfigError(f"domains: there is no VM '{name}'{suggest(name, list(vms))}")
+        if isinstance(domain, bool) or not isinstance(domain, int) or not 0 <= domain < 1 << 31:
+            raise ConfigError(f"domains: {shown(domain)} of VM '{name}'; a domain is a number from 0 to 2^31 - 1")
+    return domains
 
 
 def swap_path(path: object, config: HostConfig) -> str | None:

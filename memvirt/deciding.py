@@ -1,9 +1,10 @@
 """A host's decisions: what the decider is shown, and what is done of what it wants."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from memvirt import stores
-from memvirt.engine.host import accesses
+from memvirt.engine.host import accesses, promises
 from memvirt.engine.host.engine import Engine
 from memvirt.errors import DeciderError
 from memvirt.names import HOST_STATES
@@ -11,6 +12,8 @@ from memvirt.policies.asking import Asked
 from memvirt.policies.base import OLDEST, Snapshot, Targets
 from memvirt.units import format_time
 from memvirt.vm import Vm
+
+ALWAYS_RUNS = 0xFFFFFFFF  # frames: more than any VM holds
 
 
 class Decisions:
@@ -24,12 +27,15 @@ class Decisions:
         self._reclaim_ns = 0  # processor time of what was reclaimed because the decider asked
         self._memo: Mapping[str, tuple[int, ...]] = {}
         self._state: str | None = None  # as of the last decision
+        self._awaited = 0  # frames that VMs need to be admitted which wait for that
+        self._blocks = False  # the last decision kept VMs from running
         self._in_state: dict[str, int] = {}  # simulated time spent in each; empty while the decider has said none
 
-    def counters(self) -> dict[str, int]:
-        """What is counted of decisions; targets_clipped only if there were some, and how long the host was in which state,
-        up to the last decision, if the decider has said so."""
-        clipped = {"targets_clipped": self.clipped} if self.clipped else {}
+    def counters(self, blocked_ns: int) -> dict[str, int]:
+        """What is counted of decisions; targets_clipped and blocked_ns only if there were some, and how long the host was in
+        which state, up to the last decision, if the decider has said so."""
+        rare = {"targets_clipped": self.clipped, "blocked_ns": blocked_ns}
+        clipped = {name: count for name, count in rare.items() if count}
         states = {f"state_ns.{name}": spent_ns for name, spent_ns in self._in_state.items()}
         return {"decisions": self.made, "decisions_acted": self.acted, **clipped, **states}
 
@@ -51,9 +57,16 @@ class Decisions:
             swapped_out_pages=events["swap_pages_out"],
             reclaimed_pages=events["reclaim_proactive"],
             reclaim_ns=self._reclaim_ns,
+            wanted_pages=promises.lacking(engine, self._awaited) if self._awaited else 0,
             vms=tuple(vm.view(ages) for vm in vms.values()),
             memo=self._memo,
         )
+
+    def wait_for(self, engine: Engine, needs: Sequence[int]) -> list[int]:
+        """VMs wait to be admitted, which need so many frames each: what is missing for each and those before it. A decider is
+        told what is missing for all."""
+        self._awaited = sum(needs)
+        return [promises.lacking(engine, frames) for frames in accumulate(needs)]
 
     def make(self, asked: Asked, engine: Engine, vms: Mapping[str, Vm], now_ns: int) -> None:
         """Ask, and do what is wanted."""
@@ -76,7 +89,8 @@ class Decisions:
         for a VM."""
         self._memo = targets.memo
         self._enter(targets.state, engine)
-        acted = False
+        engine.wake_below = targets.wake_below_pages
+        acted = self._block(targets.block_above_pages, vms)
         for name, pages in targets.balloon_pages.items():
             if name in vms:
                 vm = vms[name].engine_vm
@@ -100,6 +114,19 @@ class Decisions:
             if pace != before:
                 engine.set_pace(*pace)
                 acted = True
+        return acted
+
+    def _block(self, above: Mapping[str, int], vms: Mapping[str, Vm]) -> bool:
+        """Which VMs do not run while they hold more than that; whether anything changed. None is kept from what is reserved
+        for it."""
+        acted = False
+        for name, vm in vms.items() if above or self._blocks else ():
+            pages = above.get(name, ALWAYS_RUNS)
+            least = vm.engine_vm.reservation
+            self.clipped += pages < least
+            acted |= vm.engine_vm.block_above != max(pages, least)
+            vm.engine_vm.block_above = max(pages, least)
+        self._blocks = bool(above)
         return acted
 
     def _enter(self, state: str | None, engine: Engine) -> None:

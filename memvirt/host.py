@@ -3,7 +3,7 @@
 Sizes are text ("64MiB") or bytes, page numbers are NumPy arrays, one call of memvirt.engine does thousands of accesses.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import sub
 from os import PathLike
 from typing import Any, Self, TypeVar
@@ -26,7 +26,7 @@ from memvirt.settings.diagnose import validate
 from memvirt.settings.fields import NAME
 from memvirt.settings.vm_config import CloneConfig, VmConfig
 from memvirt.streams import Streams
-from memvirt.units import PAGE_SIZE, shown, suggest
+from memvirt.units import PAGE_SIZE
 from memvirt.vm import RunOutcome, SavedState, Vm
 
 Face = TypeVar("Face", Vm, SavedState)
@@ -87,6 +87,7 @@ class Host:
             psi_linux=config.psi == "linux",
             zpool_shrinker=config.zpool_shrinker,
             zeros_only=config.same_filled == "zero",
+            victims_by_shares=config.victims == "shares",
             harvest_interval_ns=config.harvest_interval,
             compact_threshold=config.compact_threshold,
             collapse_interval_ns=config.collapse_interval or 0,
@@ -168,6 +169,12 @@ class Host:
             disk=disk,
         )
         return self._face(Vm, vm)
+
+    def wait_for(self, configs: Sequence[VmConfig]) -> list[int]:
+        """VMs that are to be admitted, in this order: frames that would have to be taken from others for each and those
+        before it. Until this is called again, the decider is told what all of them lack (Snapshot.wanted_pages)."""
+        needs = [self.admission.needs(self.engine, config) for config in configs]
+        return self._decisions.wait_for(self.engine, needs)
 
     def clone_vm(self, parent: Vm, name: str) -> Vm:
         """What Vm.clone does: a clone is promised as much as its parent, and admitted by the same rule."""
@@ -293,14 +300,7 @@ class Host:
         """Move VMs to other domains: {VM's name: domain}. From now on their pages merge with those of their new domain
         (with salting "tenant"); what is merged already stays so until it is written to."""
         vms = self._named()
-        unknown = [name for name in domains if name not in vms]
-        if unknown:
-            name = unknown[0]
-            raise ConfigError(f"domains: there is no VM '{name}'{suggest(name, list(vms))}")
-        for name, domain in domains.items():
-            if isinstance(domain, bool) or not isinstance(domain, int) or not 0 <= domain < 1 << 31:
-                raise ConfigError(f"domains: {shown(domain)} of VM '{name}'; a domain is a number from 0 to 2^31 - 1")
-        for name, domain in domains.items():
+        for name, domain in border.domains_of(domains, vms).items():
             vms[name].engine_vm.set_account(domain=domain)
 
     def harvest(self) -> None:
@@ -317,8 +317,9 @@ class Host:
     def counters(self) -> dict[str, int]:
         """Exact event counts; memvirt.metrics.registry describes each. What guests count of themselves (guest.NAME) is summed
         over all that there have been, and left out without any."""
+        decisions = self._decisions.counters(self.engine.blocked_ns)
         guests = {f"guest.{name}": int(count) for name, count in self.engine.guest_events().items()}
-        return {**self.engine.meter.events(), **stores.events(self.engine), **self._decisions.counters(), **guests}
+        return {**self.engine.meter.events(), **stores.events(self.engine), **decisions, **guests}
 
     def swap(self) -> list[dict[str, Any]]:
         """Every swap area, that of highest priority first: its slots, its device, whether this machine let it have

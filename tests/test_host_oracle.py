@@ -133,6 +133,7 @@ class HostMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.pairs) < 5)
     def create(self, pages, limit, reservation, domain):
         name, pages = self.new_name(), self.vm_pages[pages]
+        shares = (1000, 0, 3000)[self.names % 3]
         try:
             vm = self.host.create_vm(
                 name,
@@ -140,12 +141,13 @@ class HostMachine(RuleBasedStateMachine):
                 limit=limit and limit * PAGE,
                 reservation=reservation * PAGE,
                 domain=domain,
+                shares=shares,
             )
         except AdmissionError:
             vm = None
         try:
             twin = self.oracle.create_vm(
-                name, pages, vm and vm.tag_base, limit=limit, reservation=reservation, domain=domain
+                name, pages, vm and vm.tag_base, limit=limit, reservation=reservation, domain=domain, shares=shares
             )
         except reference.Refused:
             twin = None
@@ -334,6 +336,14 @@ HOSTS = {
     "on write": {**SMALL, "provisioning": "on-write", "sharing": "hash"},
     "on write, no swap": {"memory": 256 * PAGE, "provisioning": "on-write", "on_exhausted": "kill"},
     "on write twolist": {**SMALL, "provisioning": "on-write", "replacement": "twolist", "harvest_interval": 100_000},
+    "by shares": {**SMALL, "victims": "shares", "sharing": "hash", "harvest_interval": 100_000},
+    "by shares, few slots": {**SMALL, "victims": "shares", "swap": 100 * PAGE, "on_exhausted": "kill"},
+    "by shares thin-huge": {
+        "memory": 2048 * PAGE,
+        "swap": 500 * PAGE,
+        "provisioning": "thin-huge",
+        "victims": "shares",
+    },
     "zeros alone": {**SMALL, "same_filled": "zero"},
     "zeros alone, nowhere to write": {"memory": 256 * PAGE, "same_filled": "zero"},
     "old statistics": {**SMALL, "replacement": "twolist", "replacement_options": {"stats_ns": 300_000}},
@@ -348,7 +358,14 @@ HOSTS = {
     "strict thin-huge": {"memory": 2048 * PAGE, "swap": 500 * PAGE, "provisioning": "thin-huge", "commit": "strict"},
     "thick": {"memory": 1500 * PAGE, "swap": 500 * PAGE, "provisioning": "thick", "on_exhausted": "kill"},
 }
-LARGE = ("thin-huge", "no watermarks thin-huge", "twolist thin-huge", "strict thin-huge", "thick")
+LARGE = (
+    "thin-huge",
+    "by shares thin-huge",
+    "no watermarks thin-huge",
+    "twolist thin-huge",
+    "strict thin-huge",
+    "thick",
+)
 ORDERS = tuple(name for name in parts.ORDERS if name not in HOSTS)
 HOSTS |= {name: {**SMALL, "replacement": name, "harvest_interval": 100_000} for name in ORDERS}
 

@@ -468,3 +468,84 @@ def test_seeds_write_to_pages_of_their_own():
     for shift in range(-3, 4):
         both = (written[0] & np.roll(written[1], shift)).mean()
         assert both == pytest.approx(0.04, abs=0.008), "as of two draws"
+
+
+# ---- waiting to be admitted
+
+
+class Giving:
+    """A decider that has the first VM's balloon hold what is wanted, and notes what that was."""
+
+    interval_ns = S // 4
+
+    def __init__(self, gives=True):
+        self.gives, self.wanted = gives, []
+
+    def decide(self, snapshot):
+        self.wanted.append(snapshot.wanted_pages)
+        if not (self.gives and snapshot.wanted_pages):
+            return memvirt.policies.Targets()
+        first = snapshot.vms[0]
+        return memvirt.policies.Targets(balloon_pages={first.name: first.balloon_pages + snapshot.wanted_pages})
+
+
+def waiting_fleet(patience_ns):
+    """A VM that fills a host, and another that comes after 3 s and has half of it reserved."""
+
+    def two(scenario):
+        first = scenario["groups"][0]
+        scenario["groups"] = [
+            {**first, "name": "old", "vms": 1, "memory": "24MiB", "touched_percent": 100},
+            {**first, "name": "new", "vms": 1, "memory": "8MiB", "reservation_percent": 100, "boot": {"at": "3s"}},
+        ]
+        scenario["events"] = []
+
+    spec = suite(lambda table: two(table["scenarios"][0])).scenarios[0]
+    corpus = spec.filled_from(CORPUS)
+    host = memvirt.Host(memory="26MiB", swap="200%", content="fingerprint", corpus=corpus, harvest_interval="10s")
+    guest = GuestOptions.model_validate({"swap": "24MiB"})
+    made = LivingFleet(host, spec, corpus, 1, overcommit_percent=100, guest=guest, admission_wait_ns=patience_ns)
+    return made, host
+
+
+def lived(made, host, decider, seconds=12):
+    """Second by second: who is there, and pages written to swap by then."""
+    seen = []
+    for second in range(seconds):
+        made.move_to(second * S, (second + 1) * S)
+        seen.append((list(made.lives), host.counters()["swap_pages_out"]))
+        host.run({life.vm: life.stream for life in made.lives.values()}, (second + 1) * S, decider)
+    host.check()
+    return seen
+
+
+def test_a_vm_waits_until_balloons_have_given_what_it_needs():
+    made, host = waiting_fleet(60 * S)
+    decider = Giving()
+    seen = lived(made, host, decider)
+    came = [names for names, _ in seen].index(["old-0", "new-0"])
+    assert 3 < came < 8 and seen[came][1] == 0, "by then nothing was written to swap"
+    life = made.lives["new-0"]
+    assert life.waited_ns == (came - 3) * S
+    needs = host.admission.needs(host.engine, made._config(made._members["new"], 0))
+    assert 2048 < needs < 2048 + 250, "its reservation and its tables"
+    assert 0 < max(decider.wanted) < needs
+    assert decider.wanted[-1] == 0, "it does not wait any more"
+
+
+def test_it_waits_no_longer_than_it_may_and_not_at_all_where_nobody_says():
+    for patience_ns, comes in ((2 * S, 5), (0, 3)):
+        made, host = waiting_fleet(patience_ns)
+        decider = Giving(gives=False)
+        seen = lived(made, host, decider)
+        came = [len(names) for names, _ in seen].index(2)
+        assert came == comes and seen[-1][1] > 1000, "the host takes what it needs"
+        assert made.lives["new-0"].waited_ns == (comes - 3) * S
+        assert (max(decider.wanted) > 0) == (patience_ns > 0)
+
+
+def test_a_wait_for_admission_needs_a_decider():
+    with pytest.raises(ConfigError, match="admission_wait: there is no decider that could free anything meanwhile"):
+        memvirt.Host(admission_wait="30s")
+    assert HostConfig(admission_wait="30s", balloon="esx").admission_wait == 30 * S
+    assert HostConfig(admission_wait="none").admission_wait is None

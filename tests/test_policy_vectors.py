@@ -171,6 +171,45 @@ def test_esx_acts_every_15_s_when_states_change_and_at_each_look_while_it_pages(
     assert decide("esx", snapshot(300, *pair, vm("new"), memo=memo, now_s=1)).balloon_pages, "a VM has come"
 
 
+def test_esx_asks_to_be_woken_below_the_next_threshold():
+    """Of 10,000 pages: 400, 200 and 100. Whether it acts or not."""
+    pair = esx_pair()
+    for free, below in ((9000, 400), (400, 400), (399, 200), (200, 200), (199, 100), (99, 0), (0, 0)):
+        first = decide("esx", snapshot(free, *pair))
+        assert first.wake_below_pages == below
+        again = decide("esx", snapshot(free, *pair, memo=first.memo, now_s=1))
+        assert again.wake_below_pages == below
+    assert decide("esx", snapshot(9000)).wake_below_pages == 400, "without VMs, too"
+
+
+def test_esx_keeps_vms_that_hold_more_than_their_allocation_from_running_in_the_low_state_alone():
+    """660 of 10,000 are to be free (600 and a tenth): of 8,000 held and 99 free 7,439 are left, 3,719 each; with 3,900
+    reserved for b, 3,539 for a. Without hysteresis 7,499: 3,749."""
+    assert decide("esx", snapshot(99, *esx_pair()), **PLAIN).block_above_pages == {"a": 3749, "b": 3749}
+    low = decide("esx", snapshot(99, *esx_pair(reservation_pages=3900)), idle_tax_percent=0)
+    assert low.block_above_pages == {"a": 3539, "b": 3900}
+    assert low.state == "low" and low.reclaim_pages == {"a": 461, "b": 100}
+    for free in (100, 200, 399, 9000):
+        assert decide("esx", snapshot(free, *esx_pair())).block_above_pages == {}
+
+
+def test_esx_asks_balloons_for_a_vm_that_waits_to_be_admitted_in_every_state():
+    """High: 300 wanted of two that hold 4,000 of 9,000 each in all; what is free stays as it is."""
+    pair = esx_pair()
+    waits = snapshot(500, *pair, total=10_000, wanted_pages=300)
+    targets = decide("esx", waits, **PLAIN)
+    assert targets.balloon_pages == {"a": 150, "b": 150} and targets.reclaim_pages == {} and targets.state == "high"
+    again = decide("esx", replace(waits, memo=targets.memo, now_ns=S), **PLAIN)
+    assert again.balloon_pages == {"a": 150, "b": 150}, "as long as it waits, at each look"
+    # soft: 201 to be free of again, and 100 more
+    assert decide("esx", snapshot(399, *pair, wanted_pages=100), **PLAIN).balloon_pages == {"a": 150, "b": 150}
+    given = vm("c", 3000, 2000, balloon_pages=1000)
+    back = decide("esx", snapshot(9000, given, total=12_000, wanted_pages=8300), **PLAIN)
+    assert back.balloon_pages["c"] > 700, (
+        "no balloon gets smaller by what is wanted: 9,000 less 480 and 8,300 are spare"
+    )
+
+
 def test_esx_refuses_thresholds_that_contradict_each_other():
     with pytest.raises(ConfigError, match="hard_percent is 5, above soft_percent, 4"):
         policies.build("esx", {"hard_percent": 5})

@@ -27,6 +27,7 @@ SNAPSHOT: Mapping[str, tuple[str, str]] = {
     "swapped_out_pages": ("pages", "written to swap since the host was made"),
     "reclaimed_pages": ("pages", "taken by reclaim_pages since the host was made"),
     "reclaim_ns": ("ns", "simulated processor time that this took"),
+    "wanted_pages": ("pages", "frames that VMs lack which wait to be admitted (setting admission_wait)"),
     "vms": ("VmView", "the VMs, in the order in which they were created; fields below"),
     "memo": ("name -> tuple of integers", "what the decider's last answer held in Targets.memo"),
 }
@@ -56,6 +57,15 @@ TARGETS: Mapping[str, tuple[str, str]] = {
     "reclaim_pages": ("name -> pages", "frames that the host should take itself, coldest first"),
     "scan_pages": ("pages", "looked at per wake-up of the sharing scanner; 0 stops it; None leaves it alone"),
     "scan_sleep_ns": ("ns", "sleep of the sharing scanner; None leaves it alone"),
+    "block_above_pages": (
+        "name -> pages",
+        "a VM does not run while it holds more than that, or than is reserved for it; who is not named runs",
+    ),
+    "wake_below_pages": (
+        "pages",
+        "free host frames below which to ask again at the next turn; 0: at the interval alone. At most 16 times in an "
+        "interval, which goes on as it was",
+    ),
     "state": (
         "text",
         "what the host's state is called: high, clear, soft, hard or low; None: no name. It is recorded (time "

@@ -127,6 +127,11 @@ class Host(Protocol[AnyVm]):
 
     # ---- may: the state of things, now
 
+    def wait_for(self, configs: Sequence[VmConfig]) -> list[int]:
+        """VMs that are to be admitted, in this order: frames that would have to be taken from others for each and those
+        before it. What decides of memory is told of all of them until this is called again."""
+        return [0] * len(configs)
+
     @property
     def sim_ns(self) -> int:
         """Simulated time: that of the VM that is ahead."""

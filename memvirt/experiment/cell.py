@@ -120,7 +120,15 @@ def _over_time(run: RunContext, cell: Cell, record: Record, baseline: Record | N
     try:
         guest, rows = cell.guest, MOST_ROWS if cell.tier == "full" else FEW_ROWS
         percent = cell.overcommit_percent
-        fleet = LivingFleet(host, spec, run.corpus, cell.seed, overcommit_percent=percent, guest=guest)
+        fleet = LivingFleet(
+            host,
+            spec,
+            run.corpus,
+            cell.seed,
+            overcommit_percent=percent,
+            guest=guest,
+            admission_wait_ns=cell.host.admission_wait or 0,
+        )
         driver = LivingDriver(host, fleet, guest=guest is not None, rows=rows)
         return _measured(run, record, host, fleet, driver, baseline)
     finally:

@@ -9,6 +9,8 @@ Its streams depend on (seed, group, number) and on time alone, so VMs of other g
 without changing what the others do (common random numbers).
 
     coming      at the cut before its time, so that it can begin at its time; a VM that ends within a run leaves at a cut
+    waiting     a VM that what is free does not suffice for, while the host's setting admission_wait lasts: the decider is
+                told what it lacks. It begins at the cut at which it is admitted
     standing    what events change about VM number n of a group: its load, its limit, how often its image was patched. It
                 outlives a restart, and waits for a VM that is yet to come. Events are known beforehand, so a VM that is
                 given the work of a second ahead of it is given that of the load which it has then
@@ -27,7 +29,7 @@ from memvirt.experiment.life_spec import Event, Group
 from memvirt.experiment.living import Living
 from memvirt.experiment.working import Working
 from memvirt.inputs import ClassTable
-from memvirt.settings.vm_config import GuestOptions
+from memvirt.settings.vm_config import GuestOptions, VmConfig
 from memvirt.units import PageCount
 from memvirt.workloads import Batch, Stream
 from memvirt.workloads.load import Load, name_number, place
@@ -57,6 +59,7 @@ class Life(Generic[AnyVm]):
     group: Group
     number: int
     standing: Standing
+    waited_ns: int  # for its admission
     vm: AnyVm
     stream: Iterator[Batch]
     working: Working
@@ -97,6 +100,7 @@ class LivingFleet(Generic[AnyVm]):
         *,
         overcommit_percent: int,
         guest: GuestOptions | None,
+        admission_wait_ns: int = 0,
     ) -> None:
         self.lives: dict[str, Life[AnyVm]] = {}
         self.window_ns = spec.time.window
@@ -114,7 +118,9 @@ class LivingFleet(Generic[AnyVm]):
             )
             for group in spec.groups
         }
+        self._patience_ns = admission_wait_ns
         self._to_come = self._comings()
+        self._waiting: list[tuple[int, str, int]] = []  # (since when, group, number): who is to be admitted
         self._to_happen = self._events()
         time = spec.time
         settles = [Stretch("warm-up", 0, time.settle)] if time.settle else []
@@ -163,11 +169,27 @@ class LivingFleet(Generic[AnyVm]):
             self._happen(self._spec.events[index], number, now_ns)
         while self._to_come and self._to_come[-1][0] < until_ns:
             at_ns, _, name, number = self._to_come.pop()
-            self._come(self._members[name], number, at_ns)
+            self._waiting.append((at_ns, name, number))
+        self._admit(now_ns)
 
-    def _come(self, members: _Members, number: int, at_ns: int) -> None:
+    def _admit(self, now_ns: int) -> None:
+        """Who is to come does, at once where memory is free or may not be waited for."""
+        waiting, self._waiting = self._waiting, []
+        for at_ns, name, number in waiting:
+            config = self._config(self._members[name], number)
+            if self._patience_ns and now_ns - at_ns < self._patience_ns and self._host.wait_for([config])[0]:
+                self._waiting.append((at_ns, name, number))
+            else:
+                self._come(self._members[name], number, max(at_ns, now_ns), max(0, now_ns - at_ns))
+        if self._patience_ns:
+            self._host.wait_for([self._config(self._members[name], number) for _, name, number in self._waiting])
+
+    def _config(self, members: _Members, number: int) -> VmConfig:
+        return members.group.vm(number, self._guest, members.standing[number].limit_percent)
+
+    def _come(self, members: _Members, number: int, at_ns: int, waited_ns: int = 0) -> None:
         group, standing = members.group, members.standing[number]
-        vm = self._host.create(group.vm(number, self._guest, standing.limit_percent))
+        vm = self._host.create(self._config(members, number))
         if group.ballooned_percent:
             vm.balloon(PageCount(group.memory * group.ballooned_percent // 100))
         working = Working(
@@ -179,7 +201,9 @@ class LivingFleet(Generic[AnyVm]):
             place(group.name, number),
         )
         stream = self._stream(members.filling, number, working, standing, at_ns)
-        self.lives[vm.name] = Life(group, number, standing, vm, stream, working, group.goes_ns(number, self._seed))
+        self.lives[vm.name] = Life(
+            group, number, standing, waited_ns, vm, stream, working, group.goes_ns(number, self._seed)
+        )
 
     def _happen(self, event: Event, number: int, now_ns: int) -> None:
         members = self._members[event.group]

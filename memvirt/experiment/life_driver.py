@@ -137,8 +137,10 @@ class LivingDriver(Driver[AnyVm]):
             noted.note_requests(self._living.lives)
 
     def _note_backlog(self, gathered: Gathered) -> None:
-        """For how long, at the end, each VM that has requests has one to do."""
+        """For how long, at the end, each VM that has requests has one to do; and how long who is there waited to come."""
         for life in self._living.lives.values():
+            if life.waited_ns:
+                gathered.vms[life.vm.name]["admission_ns"] = life.waited_ns
             if life.working.asking:
                 gathered.vms[life.vm.name]["behind_ns"] = life.working.behind_ns()
 

@@ -128,6 +128,7 @@ _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
         _NONE,
         "targets of the decider beyond what a VM can give; left out without any",
     ),
+    ("blocked_ns", "ns", _DOWN, "time in which the decider kept VMs from running; left out without any"),
     ("swap_clusters_discarded", "clusters", _NONE, "clusters of slots given back to the file system"),
 )
 

@@ -208,7 +208,8 @@ def _checked(targets: Targets, snapshot: Snapshot, seen: set[str]) -> Targets:
     """The targets in plain integers; Unfit names the first that cannot be."""
     vms = {vm.name: vm.configured_pages for vm in snapshot.vms}
     pages = {
-        what: _pages(what, getattr(targets, what), vms, seen) for what in ("balloon_pages", "reclaim_pages")
+        what: _pages(what, getattr(targets, what), vms, seen)
+        for what in ("balloon_pages", "reclaim_pages", "block_above_pages")
     }  # of each VM
     pace: dict[str, int | None] = {}
     for what, most in (("scan_pages", MOST_SCAN_PAGES), ("scan_sleep_ns", MOST_NS)):
@@ -218,6 +219,7 @@ def _checked(targets: Targets, snapshot: Snapshot, seen: set[str]) -> Targets:
         **pages,
         scan_pages=pace["scan_pages"],
         scan_sleep_ns=pace["scan_sleep_ns"],
+        wake_below_pages=_number("wake_below_pages", targets.wake_below_pages, 0, snapshot.total_pages),
         state=_state(targets.state),
         memo=_memo(targets.memo),
     )

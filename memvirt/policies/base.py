@@ -99,6 +99,7 @@ class Snapshot:
     swapped_out_pages: int = 0  # written to swap since the host was made
     reclaimed_pages: int = 0  # taken because a decider asked, since the host was made
     reclaim_ns: int = 0  # processor time that this took
+    wanted_pages: int = 0  # frames that VMs wait for before they are admitted
     vms: tuple[VmView, ...] = ()
     memo: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -111,6 +112,9 @@ class Targets:
     reclaim_pages: Mapping[str, int] = field(default_factory=dict)  # frames the host should take itself, coldest first
     scan_pages: int | None = None  # pages per wake-up of the sharing scanner; 0 stops it; None leaves it alone
     scan_sleep_ns: int | None = None
+    # frames above which a VM does not run; one that is not named runs
+    block_above_pages: Mapping[str, int] = field(default_factory=dict)
+    wake_below_pages: int = 0  # free frames below which to ask again at once; 0: at the next interval
     state: str | None = (
         None  # what the decider calls the host's state, of names.HOST_STATES: recorded, and nothing more
     )

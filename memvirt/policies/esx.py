@@ -8,8 +8,7 @@ free memory is `hysteresis_percent` above that of the next. Every reclaiming sta
 
     high    nothing is taken                     soft    balloons; the host pages where a balloon cannot help
     clear   as high (ESXi: it begins to share)
-    hard    the host pages                       low     the same; what ESX does beside it, blocking VMs that are above
-                                                         their target, is the host's doing and not expressed here
+    hard    the host pages                       low     the same, and a VM that holds more than its target does not run
 
 **Targets.** Each VM is due an allocation: as though every VM had all that it asks for, and memory were taken back page by
 page from the one that pays least for what it holds (min-funding revocation), down to its reservation. What it pays is
@@ -26,8 +25,9 @@ soon as it is touched and idle only after a while. The engine's accessed marks s
 anew, as touched with the probability that marks give. The preset collects marks as often as ESX ends a period; what the
 unfinished period has seen is then no newer than they. A VM that was not yet watched for a period counts as using all.
 
-**When.** The rule looks every `interval_ns`, as the balloon driver asks for its target each second; it acts every
-`rebalance_ns`, when the state changes, when a VM has come or gone, and at each look in the states that page.
+**When.** The rule looks every `interval_ns`, as the balloon driver asks for its target each second, and at once when free
+memory falls below the next threshold; it acts every `rebalance_ns`, when the state changes, when a VM has come or gone, at
+each look in the states that page, and while a VM waits to be admitted: for that balloons are asked first, in every state.
 
 In integers: P * (f + k * (1 - f)) = (A * (100 - tau) + (P - A) * 100) / (100 - tau) with A = f * P.
 """
@@ -89,25 +89,32 @@ class Esx:
         state = self._state(was, snapshot.free_pages, marks)
         fleet = crc32("\0".join(vm.name for vm in vms).encode())
         memo, active = self._estimate(snapshot, period[0], period[1])
-        due = state != was or fleet != seen_vms or snapshot.now_ns - balanced_ns >= self.rebalance_ns
+        wanted = snapshot.wanted_pages
+        due = state != was or fleet != seen_vms or snapshot.now_ns - balanced_ns >= self.rebalance_ns or wanted > 0
         head = (state, snapshot.now_ns if due else balanced_ns, fleet, *memo.pop("esx"))
         memo["esx"] = head
         told = self._told(state, snapshot.free_pages, marks)
+        below = marks[state + 1] if state < _LOW else 0
         if not vms or not (due or state >= _HARD):
-            return Targets(state=told, memo=memo)
+            return Targets(state=told, wake_below_pages=below, memo=memo)
         held = _row(vm.held_pages for vm in vms)
         aim = marks[_HIGH] * (100 + self.hysteresis_percent) // 100
-        allocation = self._allocations(vms, active * held // _PPM, int(held.sum()) + snapshot.free_pages - aim)
-        given = self._given(vms, allocation, snapshot.free_pages - marks[_SOFT])
-        take = self._taken(held - allocation, aim - snapshot.free_pages) if state != _HIGH else 0 * held
-        balloons, reclaim = self._how(vms, take, state)
+        left = snapshot.free_pages - wanted
+        allocation = self._allocations(vms, active * held // _PPM, int(held.sum()) + left - aim)
+        given = self._given(vms, allocation, left - marks[_SOFT])
+        take = self._taken(held - allocation, aim - left if state != _HIGH else wanted)
+        balloons, reclaim = self._how(vms, take, max(state, _SOFT))
         for vm, pages in zip(vms, given.tolist(), strict=True):
             if pages:
                 balloons[vm.name] = vm.balloon_pages - pages
         return Targets(
             balloon_pages=changed_balloons(vms, balloons, self.balloon_max_percent),
             reclaim_pages=reclaim,
+            block_above_pages=dict(zip((vm.name for vm in vms), allocation.tolist(), strict=True))
+            if state == _LOW
+            else {},
             state=told,
+            wake_below_pages=below,
             memo=memo,
         )
 

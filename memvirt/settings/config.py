@@ -107,6 +107,10 @@ class HostConfig(Model):
     )
     replacement: Replacement = Field(default="clock", description="order in which pages go")
     replacement_options: dict[str, int | str] = Field(default={}, description="options of that order")
+    victims: Literal["order", "shares"] = Field(
+        default="order",
+        description="whose pages go where frames are short: as the order names them, or of the VM with fewest shares a page",
+    )
     sharing: Scanner = Field(default=None, description="page-sharing scanner; none = off")
     sharing_options: dict[str, int | str | bool] = Field(default={}, description="options of the scanner")
     on_exhausted: Literal["stop", "wait", "kill"] = Field(default="stop", description="when no frame can be found")
@@ -131,6 +135,10 @@ class HostConfig(Model):
         default=None, description="decider by name, or file.py:ClassName; none = balloons move by hand only"
     )
     decider_options: dict[str, int | str | bool] = Field(default={}, description="options of the decider")
+    admission_wait: Annotated[Interval | None, BeforeValidator(none_from_text)] = Field(
+        default=None,
+        description="how long a VM of a fleet that lives waits for the decider to free what it needs; none = not at all",
+    )
     watermarks: Annotated[Watermarks, LEFT_OPEN] = Field(
         default=OPEN, description="min, low, high in free frames; none = Linux's formula"
     )
@@ -253,6 +261,9 @@ class HostConfig(Model):
         return [Problem(("sharing_options", key), wrong, ("sharing",)) for key, wrong in found if wrong]
 
     def _decider_problems(self) -> list[Problem]:
+        if self.admission_wait is not None and self.balloon is None:
+            text = "there is no decider that could free anything meanwhile; set balloon, for instance to 'proportional'"
+            return [Problem(("admission_wait",), text, ("balloon",))]
         if self.balloon is None:
             text = "given, but no decider is; set balloon, for instance to 'proportional'"
             return [Problem(("decider_options",), text, ("balloon",))] if self.decider_options else []

@@ -185,6 +185,7 @@ def host(draw, profile):
         settings["sharing"], settings["sharing_options"] = scanner(draw)
         if profile == "lockstep" and settings["sharing"] == "ksm":  # its trees are ordered by content
             settings |= {"sharing": "hash", "sharing_options": {}}
+    settings["victims"] = random.Random(f"victims {settings['seed']}").choice(["order", "order", "shares"])
     settings["on_exhausted"] = draw.choice(["stop", "stop", "kill", "wait"])
     settings["provisioning"] = draw.choice(["thin", "thin", "thin", "thin-huge", "thick", "on-write"])
     settings["commit"] = draw.choice(["always", "always", "heuristic", "nominal", "strict"])

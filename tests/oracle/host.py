@@ -163,13 +163,13 @@ class Oracle(Faults):
         )
         return pages + tables - blocks + self.highest_floor(huge=True) - self.min
 
-    def create_vm(self, name, pages, tag_base, *, limit=None, reservation=0, domain=0):
+    def create_vm(self, name, pages, tag_base, *, limit=None, reservation=0, domain=0, shares=1000):
         self.promise(pages, reservation, limit)
         thick = self.config.provisioning == "thick"
         if thick and limit is not None and pages > limit:
             raise Refused
         vm = self.new_vm(name, pages, tag_base, 0, reservation, self.filling(pages) if thick else 0)
-        vm.reservation, vm.domain = reservation, domain
+        vm.reservation, vm.domain, vm.shares = reservation, domain, shares
         self.set_limit(vm, limit)
         self.set_aside(vm)
         if thick:
@@ -252,7 +252,7 @@ class Oracle(Faults):
         self.spend("clone", self.costs["clone_fixed"] + len(vm.leaves) * self.costs["clone_leaf"])
         self.count["clones"] += 1
         self.foretold = True
-        copied = self.copy_pinned(parent, vm)
+        copied, vm.shares = self.copy_pinned(parent, vm), parent.shares
         self.foretold = False
         if not copied:
             self.destroy(vm)

@@ -146,7 +146,7 @@ class Vm:
         self.cached = {}  # page -> [frame, writable]
         self.revoked = set()  # regions whose cached write permission does not count
         self.charged = self.stall = self.sequence = self.reservation = self.domain = self.active = 0
-        self.limit, self.hand, self.ages = None, 0, []
+        self.limit, self.hand, self.ages, self.shares = None, 0, [], 1000
         self.order, self.places, self.left = None, [], set()  # of its own pages; numbers that none has; pages that went
         self.busy, self.began, self.asleep_until, self.latencies = 0, None, None, []
         self.alive, self.fixed, self.outcome, self.waits_since = True, [], OK, None

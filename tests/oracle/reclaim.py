@@ -1,5 +1,7 @@
 """The oracle: how frames come back."""
 
+from fractions import Fraction
+
 from oracle.mapping import Mapping
 from oracle.parts import CLUSTER, LEAF, LIMITED, NO_FRAME, OK, PAGE, SWAP_BATCH, Backing, Entry, same_filled
 
@@ -216,6 +218,8 @@ class Reclaim(Mapping):
     def shrink(self, want):
         """Evict about `want` pages, anyone's; how many went."""
         patience, gone, insisted = 2 * sum(frame.ordered for frame in self.frames.values()) + CLUSTER, 0, None
+        if self.config.victims == "shares":
+            patience, gone = 0, self.by_shares(want)
         spared = self.count["reclaim_spared_reserved"]
         self.order.pass_time(self.now)
         while gone < want and patience > 0:
@@ -248,6 +252,20 @@ class Reclaim(Mapping):
         # the order may have named those alone that cannot go
         for vm in sorted(self.vms.values(), key=lambda vm: vm.id):
             gone += self.shrink_vm(vm, want - gone, 0, vm.reservation, used_too) if gone < want else 0
+        return gone
+
+    def by_shares(self, want):
+        """The same, of whoever pays least for a frame, 32 at a time, of those that have more than is reserved or pinned."""
+        gone, passed = 0, set()
+        while gone < want:
+            may = [vm for vm in self.vms.values() if vm.charged > max(vm.reservation, self.nr_pinned(vm))]
+            may = [vm for vm in may if vm not in passed]
+            if not may:
+                break
+            least = min(may, key=lambda vm: (Fraction(vm.shares, vm.charged), vm.id))
+            freed = self.shrink_vm(least, min(want - gone, CLUSTER), 0, least.reservation)
+            passed |= set() if freed else {least}
+            gone += freed
         return gone
 
     def shrink_own(self, vm, want):

@@ -14,6 +14,7 @@ from memvirt.engine.stall import Stalls
 from memvirt.engine.stores.swapspace import SwapSpace
 
 class Engine:
+    blocked_ns: int
     content: Content
     decider_state: int
     device: Device
@@ -28,6 +29,7 @@ class Engine:
     snapshots: list[Vm]
     stalls: Stalls
     vms: dict[str, Vm]
+    wake_below: int
     def __init__(
         self,
         content: Content,
@@ -48,6 +50,7 @@ class Engine:
         psi_linux: bool,
         zpool_shrinker: bool,
         zeros_only: bool,
+        victims_by_shares: bool,
         harvest_interval_ns: int,
         compact_threshold: int | None,
         collapse_interval_ns: int,

@@ -18,6 +18,7 @@ class Vm:
     nr_pages: int
     nr_vpns: int
     alive: bool
+    block_above: int
     frozen: bool
     now_ns: int
     guest: Guest | None

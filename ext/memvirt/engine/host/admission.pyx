@@ -28,7 +28,7 @@ from ..mapping.spaces cimport close_space, open_space
 from ..reclaim.fault cimport THICK
 from ..reclaim.populate cimport populate
 from ..splitmix cimport mix
-from ..types cimport HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, MAX_ORDER, MAX_VMS, NONE16, OK, vmid_t
+from ..types cimport HUGE_ORDER, LEAF_ENTRIES, LEAF_SHIFT, MAX_ORDER, MAX_VMS, NONE, NONE16, OK, vmid_t
 from .ending cimport destroy_vm
 from .fixed cimport bytes_of_vm, frames_of, frames_of_guest, take_fixed
 
@@ -53,6 +53,7 @@ cdef Vm new_vm(Engine engine, str name, uint32_t nr_pages, uint32_t nr_vpns, bin
     vm.nr_pages = nr_pages
     vm.nr_vpns = nr_vpns
     vm.frozen = not runs
+    vm.block_above = NONE
     vm.hits.tag_base = <uint32_t>mix(engine.seed * 1000003 + mix(engine.nr_created)) & 0x7FFFFFFF
     return vm
 

@@ -38,6 +38,8 @@ cdef class Engine:
     cdef readonly Reclaim reclaim
     cdef readonly Stalls stalls
     cdef public int64_t decider_state       # as its decider calls it, in names.HOST_STATES from 1; 0: it has not
+    cdef public uint32_t wake_below         # free frames below which its decider is asked at once; 0: at its interval alone
+    cdef public int64_t blocked_ns          # time in which its decider has kept VMs from running, of all VMs together
     cdef readonly Faults faults
     cdef readonly Compactor compactor
     cdef readonly Collapser collapser
@@ -64,6 +66,7 @@ cdef class Engine:
     cdef int64_t quantum_ns                     # VMs take turns at multiples of this
     cdef uint32_t nr_running                    # VMs with work in the run that goes on
     cdef uint32_t nr_waits                      # sleeps of VMs without memory since anything moved
+    cdef uint32_t nr_blocks                     # turns that VMs were not let have, since one had an access served
     cdef int rule                               # what becomes of them
 
     cdef int _share(self, Scanner scanner) except -1

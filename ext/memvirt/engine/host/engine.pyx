@@ -60,7 +60,7 @@ cdef class Engine:
     def __init__(self, Content content not None, Device device not None, SwapSpace swap=None, *, str order not None,
                  order_options, uint32_t min_pages, uint32_t low_pages, uint32_t high_pages, dict zpool, str sharing,
                  dict sharing_options, int provisioning, uint32_t readahead, bint readahead_by_address, bint psi_linux,
-                 bint zpool_shrinker, bint zeros_only,
+                 bint zpool_shrinker, bint zeros_only, bint victims_by_shares,
                  int64_t harvest_interval_ns, compact_threshold, int64_t collapse_interval_ns, int64_t quantum_ns,
                  dict costs not None, dict giving not None, uint64_t seed):
         if content.nr_frames > MOST_FRAMES:
@@ -89,7 +89,7 @@ cdef class Engine:
         self.mapping = Mapping(self.frames, self.order, self.clock, pool, swap)
         self.mapping.recency.set_recipe(order, order_options, seed)
         self.reclaim = Reclaim(self.mapping, device, readahead, readahead_by_address, psi_linux, harvest_interval_ns,
-                               zpool_shrinker, zeros_only)
+                               zpool_shrinker, zeros_only, victims_by_shares)
         self.stalls = self.reclaim.stalls
         self.faults = Faults(self.reclaim, provisioning, {})
         if self.faults.provisioning == ON_WRITE:

@@ -31,7 +31,7 @@ from ..memory.frames cimport FRAME_FIXED, Slab
 from ..mapping.leaf cimport DIRECTORY_SHIFT, SLOTS_PER_PAGE
 from ..reclaim.fault cimport THIN
 from ..stores.swapspace cimport SwapSpace
-from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, uint32_t, uint64_t
+from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE16, uint32_t, uint64_t
 from .engine cimport Engine
 from .fixed cimport bytes_of_vm, frames_of
 from .vm cimport Vm
@@ -106,6 +106,12 @@ def promised(Engine engine not None, uint32_t pages=0, uint32_t reservation=0, l
 def pinned(Engine engine not None, Vm vm not None):
     """Pages that a VM has pinned."""
     return engine.mapping.charges.of[vm.id].pinned
+
+
+def lacking(Engine engine not None, uint64_t frames):
+    """Frames that are missing until so many are free beside what is set aside for others and the low watermark."""
+    cdef uint64_t beside = engine.mapping.charges.aside(NONE16) + engine.frames.low_pages
+    return max(0, <long long>(frames + beside) - <long long>engine.frames.buddy.nr_free)
 
 
 def bound_records(Engine engine not None):

@@ -17,10 +17,14 @@ When a VM's access finds no memory, the host's rule decides: `stop` ends its str
 is reserved for it (of equals: for most frames, the lowest; if nobody pays for any such, the one that asks) and goes on. A
 VM that waits tries again only once anything has changed: what failed fails again, after a look at every page.
 
+The decider is asked at its interval, and once more at the next turn when free memory falls below the level that it gave
+(Engine.wake_below; at most MOST_WAKES times in an interval, which goes on as it was). A VM that holds more than the decider
+lets it run with (Vm.block_above) waits, and looks again after the same sleep, until it holds less or is let run.
+
 All of it runs without the interpreter's lock, which is taken for a batch, for a decision, and for the end of a stream.
 """
 
-from memvirt.errors import ConfigError
+from memvirt.errors import ConfigError, DeciderError
 
 from ..agenda cimport DECIDER, FIRST_BALLOON, FIRST_VM, FOREVER
 from ..counters cimport hist_add
@@ -35,6 +39,8 @@ from .vm cimport Vm
 
 cdef enum:
     WAIT_LIMIT = 10000          # sleeps in a row, all VMs together, before `wait` gives up
+    MOST_WAKES = 16             # times a decider is asked between two times that are due
+    BLOCK_LIMIT = 10000         # decisions in a row that let no VM run, and keep one from it, before that is an error
 
 cdef enum Rule:
     STOP = 0
@@ -51,16 +57,26 @@ ctypedef int (*Turn)(void *engine, void *who, int64_t until) except -1 nogil
 
 
 cdef class Deciding(Actor):
-    """Asks the decider at its interval, in no time. One that is given again goes on with the interval it was in."""
+    """Asks the decider at its interval, and below its level of free memory, in no time. One that is given again goes on
+    with the interval it was in."""
     cdef Engine engine          # during a run
     cdef object key             # who is asked
     cdef object decide          # how; None: no run is going on
     cdef int64_t next_ns        # between runs: when it is asked next
+    cdef int64_t due_ns         # when its interval ends
+    cdef bint armed             # free memory has been at the level, and the decider is asked when it falls below
+    cdef uint32_t wakes         # how often that may still be before the interval ends
+    cdef uint32_t blocks        # Engine.nr_blocks at the last decision
+    cdef uint32_t idle          # decisions in a row since which no VM has run
 
     cdef int begin(self, Engine engine, object key, object decide, int64_t interval_ns) except -1:
+        cdef Vm vm
         if key is not self.key or self.key is None:
             self.key = key
-            self.next_ns = min(engine.reached_ns, END_NS - 1) + interval_ns
+            self.next_ns = self.due_ns = min(engine.reached_ns, END_NS - 1) + interval_ns
+            self.armed, self.wakes, self.idle, engine.wake_below = False, MOST_WAKES, 0, 0
+            for vm in engine.vms.values():
+                vm.block_above = NONE
         self.clock, self.number = engine.clock, DECIDER
         self.engine, self.decide, self.pause_ns = engine, decide, interval_ns
         self.clock.agenda.put(DECIDER, max(self.next_ns, engine.reached_ns))
@@ -73,12 +89,36 @@ cdef class Deciding(Actor):
         self.engine = self.decide = None
         return 0
 
+    cdef bint look(self, int64_t now) noexcept nogil:
+        """Whether free memory has fallen below the decider's level: then it is asked now."""
+        if self.engine.frames.buddy.nr_free >= self.engine.wake_below:
+            self.armed = True
+        elif self.armed and self.wakes:
+            self.armed = False
+            self.wakes -= 1
+            self.clock.agenda.put(self.number, min(now, self.clock.agenda.at(self.number)))
+            return True
+        return False
+
     cdef int64_t rest(self) noexcept nogil:
-        return self.now_ns + self.pause_ns
+        if self.now_ns >= self.due_ns:
+            self.due_ns = self.now_ns + self.pause_ns
+            self.wakes = MOST_WAKES
+        return self.due_ns
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
         with gil:
+            self._require_progress()
             self.ask(self.clock.now)
+        return 0
+
+    cdef int _require_progress(self) except -1:
+        """Whoever keeps all VMs from running does so for ever: nothing else would end a run without an end."""
+        self.idle = self.idle + 1 if self.engine.nr_blocks != self.blocks and self.engine.nr_blocks else 0
+        self.blocks = self.engine.nr_blocks
+        if self.idle > BLOCK_LIMIT:
+            raise DeciderError(f"the decider has let no VM run for {BLOCK_LIMIT} decisions in a row "
+                               f"(Targets.block_above_pages); let one run, or give less above which it may not")
         return 0
 
     cdef object ask(self, int64_t now):
@@ -92,6 +132,7 @@ cdef class Deciding(Actor):
             if self.engine.gate.entries == entries + 1:
                 self.engine.gate.entries = entries
             self.clock.now = now
+            self.armed = self.engine.frames.buddy.nr_free >= self.engine.wake_below
 
 
 def require_startable(Engine engine not None, list vms not None, until_ns):
@@ -131,6 +172,8 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
     try:
         if decide is not None:
             deciding.begin(engine, decider, decide, interval_ns)
+        for vm in engine.vms.values() if decide is None else ():
+            vm.block_above = NONE
         if samples is not None:
             samples.number = SAMPLER
             engine.who[SAMPLER] = <void *>samples
@@ -139,7 +182,7 @@ def run(Engine engine not None, dict streams not None, *, str on_exhausted="stop
         for vm, batches in streams.items():
             _begin(engine, vm, batches)
         with nogil:
-            _turns(engine, until, idle)
+            _turns(engine, deciding, until, idle)
         engine.clock.interrupt.deliver()
     finally:
         engine.gate.running = False
@@ -202,7 +245,7 @@ cdef int _retire(Engine engine, Vm vm, str reason) except -1:
 
 # ---- turns
 
-cdef int _turns(Engine engine, int64_t until, bint idle) except -1 nogil:
+cdef int _turns(Engine engine, Deciding deciding, int64_t until, bint idle) except -1 nogil:
     """One after the other, until no VM has work or the time has come."""
     cdef int64_t now = 0
     cdef uint32_t who
@@ -215,6 +258,8 @@ cdef int _turns(Engine engine, int64_t until, bint idle) except -1 nogil:
             _end_of_time(now)
         engine.reached_ns = max(engine.reached_ns, now)
         engine.stalls.book_until(now)
+        if deciding.decide is not None and deciding.look(now):
+            continue
         if who < FIRST_VM:
             actor(<void *>engine, engine.who[who], until)
         else:
@@ -237,6 +282,8 @@ cdef int _turn_of_vm(Engine engine, Vm vm, int64_t until) except -1 nogil:
     cdef uint32_t done
     if vm.stream.sleeps:
         _wake(engine, vm)
+    if engine.mapping.charges.of[vm.id].charged > vm.block_above:
+        return _block(engine, vm)
     limit = min(min(until, END_NS), (vm.now_ns / engine.quantum_ns + 1) * engine.quantum_ns)
     while vm.now_ns < limit and not engine.clock.interrupt.caught:
         if vm.stream.at == vm.stream.batch.n and not _refill(engine, vm):
@@ -253,7 +300,7 @@ cdef int _turn_of_vm(Engine engine, Vm vm, int64_t until) except -1 nogil:
             hist_add(vm.latency, vm.now_ns - vm.stream.due_ns)
             hist_add(&engine.requests, vm.now_ns - vm.stream.due_ns)
         if done:
-            engine.nr_waits = 0
+            engine.nr_waits = engine.nr_blocks = 0
         vm.waits = vm.outcome != OK
         if vm.waits:
             vm.changes = engine.changes()
@@ -290,6 +337,16 @@ cdef int _wake(Engine engine, Vm vm) except -1 nogil:
     vm.stream.sleeps = False
     vm.now_ns = max(vm.now_ns, vm.stream.due_ns)
     return engine.stalls.start(vm.id, vm.now_ns)
+
+
+cdef int _block(Engine engine, Vm vm) except -1 nogil:
+    """It holds more than the decider lets it run with: it waits, and looks again."""
+    cdef int64_t began = vm.now_ns
+    vm.now_ns += max(engine.clock.costs.wait_quantum, <int64_t>1)
+    engine.blocked_ns += vm.now_ns - began
+    engine.nr_blocks += 1
+    engine.clock.agenda.put(FIRST_VM + vm.id, vm.now_ns)
+    return engine.stalls.wait(vm.id, began, vm.now_ns)
 
 
 cdef bint _refill(Engine engine, Vm vm) except? False nogil:

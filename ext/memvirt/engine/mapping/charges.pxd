@@ -130,6 +130,9 @@ cdef class Charges:
         record.flags &= ~FRAME_ISOLATED
         self.of[record.charge].leaving -= 1
 
+    # Of the VMs and snapshots that have more than their reservation, but for those marked in `passed` [MAX_VMS]: who pays
+    # least for a frame, the lowest of equals. NONE: nobody is left.
+    cdef uint32_t pays_least(self, const uint8_t *passed) noexcept nogil
     cdef void open(self, vmid_t vm) noexcept nogil
     cdef void reserve(self, vmid_t vm, uint32_t pages) noexcept nogil
     cdef int charge(self, hfn_t frame, vmid_t vm) except -1 nogil

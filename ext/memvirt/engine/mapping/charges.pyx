@@ -62,6 +62,18 @@ cdef class Charges:
             self.ahead_tables += self._tables(vm, pages - account.charged)
             self.ahead_vms += 1
 
+    cdef uint32_t pays_least(self, const uint8_t *passed) noexcept nogil:
+        cdef uint32_t vm, least = NONE
+        cdef Account *account
+        for vm in range(MAX_VMS):
+            account = &self.of[vm]
+            if not account.open or passed[vm] or account.charged <= max(account.reservation, account.pinned):
+                continue
+            if least == NONE or (<uint64_t>account.charged * self.of[least].shares
+                                 > <uint64_t>self.of[least].charged * account.shares):
+                least = vm
+        return least
+
     cdef int charge(self, hfn_t frame, vmid_t vm) except -1 nogil:
         """This VM pays for the frame from now on; NONE16: nobody does."""
         cdef Frame *record = &self.frames.frame[frame]

@@ -39,6 +39,7 @@ cdef class Reclaim(Actor):
     cdef bint for_limit                         # because its limit is so low, and not because they are cold
     cdef readonly bint ease_pool                # the pool bears its share before it is full
     cdef uint64_t swap_ins_seen                 # swap_pages_in when the pool was last eased
+    cdef readonly bint by_shares                # pages go of the VM that pays least for a frame
     cdef bint foretold                          # what is reclaimed for is known to be there
 
     # OK: guest_frames + table_frames frames can be taken now. AGAIN: they can, and entries may have changed on the way.
@@ -60,7 +61,6 @@ cdef class Reclaim(Actor):
     cdef int keep_limits(self) except -1 nogil
     cdef int pass_time(self, int64_t now) except -1 nogil
     cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil
-    cdef uint32_t _shrink_unnamed(self, uint32_t want, bint used_too) except? 0xFFFFFFFF nogil
     cdef uint32_t shrink_own(self, vmid_t vm, uint32_t want) except? 0xFFFFFFFF nogil
     cdef int _ease_pool(self) except -1 nogil
     cdef int _direct(self, vmid_t vm, uint32_t frames) except -1 nogil

@@ -56,10 +56,11 @@ cdef enum:
 cdef class Reclaim(Actor):
     """Frees frames of one host; as an actor, in the background. `readahead`: page cluster, `by_address`: its kind;
     `psi_linux`: which waits are pressure; `harvest_interval_ns`: simulated, 0 = never; `ease_pool`: write old compressed
-    pages back before the pool is full; `zeros_only`: pages of another word are like any other."""
+    pages back before the pool is full; `zeros_only`: pages of another word are like any other; `by_shares`: whose pages go
+    is not the order's to say (see Sweep)."""
 
     def __cinit__(self, Mapping mapping not None, Device device not None, readahead, bint by_address, bint psi_linux,
-                  int64_t harvest_interval_ns, bint ease_pool, bint zeros_only):
+                  int64_t harvest_interval_ns, bint ease_pool, bint zeros_only, bint by_shares):
         cdef SwapOut swapout = None
         self.mapping = mapping
         self.charges = mapping.charges
@@ -82,6 +83,7 @@ cdef class Reclaim(Actor):
         self.harvester = Harvester(mapping, harvest_interval_ns)
         self.share = CLUSTER
         self.whose = NONE16
+        self.by_shares = by_shares
         self.ease_pool = ease_pool and mapping.zpool is not None and mapping.swap is not None
 
     # ---- securing frames
@@ -300,14 +302,14 @@ cdef class Reclaim(Actor):
     # ---- choosing
 
     cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil:
-        """Evict about `want` pages, anyone's, in the replacement order. Returns how many went.
+        """Evict about `want` pages, anyone's, in the replacement order, or by_shares. Returns how many went.
 
         That is not how many frames came free: the zpool may have taken some of them, and gives more back later, as its
         zspages fill. Ends when done, when nobody is left to ask, or after two rounds of the order without a page to
         evict; so a caller repeats until there are enough frames, or 0 is returned.
         """
-        cdef uint32_t patience = 2 * self.recency.order.nr_resident + CLUSTER
-        cdef uint32_t gone = 0
+        cdef uint32_t patience = 0 if self.by_shares else 2 * self.recency.order.nr_resident + CLUSTER
+        cdef uint32_t gone = self.sweep.by_shares(want) if self.by_shares else 0
         cdef uint64_t spared = self.meter.ev.reclaim_spared_reserved
         cdef hfn_t frame, insisted = NONE
         self.eviction.put_back()
@@ -326,7 +328,7 @@ cdef class Reclaim(Actor):
         gone += self.eviction.flush()
         if gone or self.clock.interrupt.asked():
             return gone
-        return self._shrink_unnamed(want, self.meter.ev.reclaim_spared_reserved == spared)
+        return self.sweep.unnamed(want, self.meter.ev.reclaim_spared_reserved == spared)
 
     cdef uint32_t shrink_own(self, vmid_t vm, uint32_t want) except? 0xFFFFFFFF nogil:
         """Evict about `want` of the pages that this VM pays for, in the order of its own, for it is at its limit. Returns
@@ -352,23 +354,6 @@ cdef class Reclaim(Actor):
         if gone or self.clock.interrupt.asked():
             return gone
         return self.sweep.work(vm, want, 0, 0, True)
-
-    cdef uint32_t _shrink_unnamed(self, uint32_t want, bint used_too) except? 0xFFFFFFFF nogil:
-        """An order with several queues may name pages of one alone, and they may all be reserved, or such that have nowhere
-        to go. Then it is asked no more: what was read ahead goes, and the VMs that may lose pages do, the lowest first."""
-        cdef uint32_t vm, gone = 0
-        cdef hfn_t frame
-        for frame in range(self.frames.nr_frames):
-            if gone >= want or self.frames.nr_state[<int>FRAME_CACHE] == 0:
-                break
-            if self.frames.frame[frame].state == FRAME_CACHE:
-                gone += self.eviction.evict(frame, want - gone)
-        for vm in range(MAX_VMS):
-            if gone >= want:
-                break
-            if self.charges.of[vm].open:
-                gone += self.sweep.work(<vmid_t>vm, want - gone, 0, self.charges.of[vm].reservation, used_too)
-        return gone
 
     cdef bint _evictable(self, hfn_t frame, hfn_t *insisted) except? True nogil:
         """True if this candidate may go. Else it has been spared, and the order will name another."""

@@ -3,14 +3,22 @@
 A decider that asks for a VM's coldest pages goes by their ages. A hand sweeps the VM's pages; those with an accessed mark
 are given another round, and of the others those go that have reached the age that leaves enough of them (see `ages`).
 That costs at most two rounds over the VM, however large the host.
+
+By shares (`by_shares`): pages go of whoever pays least for a frame, S / P for S shares and P frames, until somebody else
+does (min-funding revocation: Waldspurger, OSDI 2002, 5.1), and none below its reservation. A snapshot has its VM's shares.
+Of that VM those go which the hand comes to and finds not accessed: the order has no part in it.
+
+An order with several queues may name pages of one alone, and they may all be reserved, or such that have nowhere to go.
+Then it is asked no more (`unnamed`): what was read ahead goes, and the VMs that may lose pages do, the lowest first.
 """
 
 from libc.string cimport memset
 
 from ..counters cimport CPU_RECLAIM
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
-from ..memory.frames cimport FRAME_ISOLATED, FRAME_ORDERED, Frame
-from ..types cimport LEAF_ENTRIES, NONE, uint64_t
+from ..memory.frames cimport FRAME_CACHE, FRAME_ISOLATED, FRAME_ORDERED, Frame
+from ..types cimport LEAF_ENTRIES, MAX_VMS, NONE, uint8_t, uint64_t
+from .writeback cimport CLUSTER
 
 cdef enum:
     ASKED = 64                  # frames whose marks a round through a VM's pages remembers to have asked for
@@ -50,6 +58,35 @@ cdef class Sweep:
                 gone += self.eviction.evict(frame, want - gone)
         gone += self.eviction.flush()
         self.hand[vm] = gfn
+        return gone
+
+    cdef uint32_t by_shares(self, uint32_t want) except? 0xFFFFFFFF nogil:
+        """Evict about `want` pages, a batch at a time of the VM that pays least for a frame. Returns how many went."""
+        cdef uint32_t gone = 0, freed, vm
+        cdef uint8_t passed[MAX_VMS]
+        memset(passed, 0, sizeof(passed))
+        while gone < want and not self.clock.interrupt.asked():
+            vm = self.charges.pays_least(passed)
+            if vm == NONE:
+                break
+            freed = self.work(<vmid_t>vm, min(want - gone, <uint32_t>CLUSTER), 0, self.charges.of[vm].reservation, False)
+            passed[vm] = freed == 0
+            gone += freed
+        return gone
+
+    cdef uint32_t unnamed(self, uint32_t want, bint used_too) except? 0xFFFFFFFF nogil:
+        cdef uint32_t vm, gone = 0
+        cdef hfn_t frame
+        for frame in range(self.mapping.frames.nr_frames):
+            if gone >= want or self.mapping.frames.nr_state[<int>FRAME_CACHE] == 0:
+                break
+            if self.mapping.frames.frame[frame].state == FRAME_CACHE:
+                gone += self.eviction.evict(frame, want - gone)
+        for vm in range(MAX_VMS):
+            if gone >= want:
+                break
+            if self.charges.of[vm].open:
+                gone += self.work(<vmid_t>vm, want - gone, 0, self.charges.of[vm].reservation, used_too)
         return gone
 
     cdef hfn_t _page_of(self, vmid_t vm, gfn_t gfn, uint32_t *step) noexcept nogil:
