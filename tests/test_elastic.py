@@ -86,7 +86,8 @@ def test_a_balloon_costs_what_its_parts_cost():
 
 
 def test_where_costs_are_not_split_a_page_costs_what_it_did():
-    plain, asked = (guest_of(host_of(content="fingerprint"), way) for way in (None, "balloon"))
+    unsplit = {**costs.load("default").model_dump(), "giving": None}
+    plain, asked = (guest_of(host_of(content="fingerprint", costs=unsplit), way) for way in (None, "balloon"))
     for vm in (plain, asked):
         do(vm, WRITE, np.arange(1000))
         do(vm, DISCARD, np.arange(100, 1000))

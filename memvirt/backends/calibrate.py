@@ -42,6 +42,7 @@ MADE_OF: dict[str, tuple[str, ...]] = {
     "swap_submit": ("submit",),
     "evict": ("release",),
     "balloon_page": ("release",),
+    "release_page": ("release",),
     "hash_page": ("hash",),
     "compare_page": ("compare",),
     "move_page": ("copy", "release"),
@@ -91,12 +92,13 @@ def _disk(found: Calibration, seed: int) -> Iterator[Measured]:
 def model(found: Calibration) -> CostFile:
     """The cost model that follows."""
     default = model_file("default")
-    values, source = default.costs.model_dump(exclude_none=True), {}  # what is not split stays so
-    for name in values:
+    values, source = default.costs.model_dump(), {}
+    giving = values.pop("giving")
+    for name in (*values, *giving):
         parts = MADE_OF.get(name, ())
         if parts and all(part.lstrip("-") in found.measured for part in parts):
             signed = [(-1 if part.startswith("-") else 1, found.measured[part.lstrip("-")]) for part in parts]
-            values[name] = max(0, sum(sign * each.median for sign, each in signed))
+            (giving if name in giving else values)[name] = max(0, sum(sign * each.median for sign, each in signed))
             source[name] = "measured: " + ", ".join(
                 f"{'less' if sign < 0 else 'plus' if i else ''} {_told(each)}".strip()
                 for i, (sign, each) in enumerate(signed)
@@ -110,7 +112,7 @@ def model(found: Calibration) -> CostFile:
     )
     return CostFile(
         description=f"Measured by memvirt calibrate: {machine}, load {facts['load_1min']}",
-        costs=CostModel(**values),
+        costs=CostModel(**values, giving=giving),
         source=source,
         swap_device=disk.device(found.points) if found.points else None,
         spread={name: _spread(each) for name, each in found.measured.items()},
@@ -134,6 +136,7 @@ def dumps(made: CostFile) -> str:
     """The text of the file."""
     told = made.model_dump(exclude_none=True)
     lines = [f"description = {_text(told.pop('description'))}", ""]
+    told = {"costs": told["costs"], "costs.giving": told["costs"].pop("giving"), **told}
     for name, table in told.items():
         if name == "spread":
             for key, inner in table.items():

@@ -53,12 +53,12 @@ def _begun(name: str, number: int, total: int) -> None:
 def _print(made: "CostFile") -> None:
     from memvirt.settings.costs import load
 
-    default = load("default").model_dump()
+    default = load("default").flat()
     typer.echo(made.description)
     rows = [("constant", "default", "here", "of")]
     rows += [
         (name, f"{default[name]:,}", f"{value:,}", made.source[name].removeprefix("measured: "))
-        for name, value in made.costs.model_dump(exclude_none=True).items()
+        for name, value in made.costs.flat().items()
         if made.source[name].startswith("measured")
     ]
     print_columns([("", "", "", ""), *rows])

@@ -82,6 +82,11 @@ class CostModel(BaseModel):
     move_page: Nanoseconds = Field(description="compaction: copying a page and rewriting what names it")
     wait_quantum: Nanoseconds = Field(description="how long a VM that found no memory sleeps before it tries again")
 
+    def flat(self) -> dict[str, int]:
+        """Operation -> ns, those of giving beside the others."""
+        table = self.model_dump()
+        return table | (table.pop("giving") or {})
+
 
 class Spread(BaseModel):
     """How sure a measured time is: the median over batches, and the interval in which it lies at 95 %."""
@@ -152,8 +157,8 @@ def file(name: str) -> CostFile:
 
 
 def source(name: str, operation: str) -> str:
-    """Where an operation's constant is from."""
-    return _read(name).source[operation]
+    """Where an operation's constant is from; of giving.NAME, too."""
+    return _read(name).source[operation.removeprefix("giving.")]
 
 
 def _read(name: str) -> CostFile:

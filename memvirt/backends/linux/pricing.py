@@ -27,6 +27,7 @@ from memvirt.backends.measured import Measured
 from memvirt.backends.rows import Row, skipped
 from memvirt.inputs.corpus import Corpus
 from memvirt.settings.costs import load as cost_model
+from memvirt.settings.costs import of_giving
 from memvirt.units import PAGE_SIZE
 from memvirt.workloads.base import FILL, WRITE
 
@@ -55,7 +56,8 @@ def faults(pages: int, seed: int) -> Iterator[Row]:
     for key, ours in _simulated(min(pages, 8 * HUGE_PAGES)).items():
         if key in found:
             yield _row(name, found[key].what, ours, found[key].median)
-    yield _row(name, found["release"].what, cost_model("default").balloon_page, found["release"].median)
+    giving = of_giving(cost_model("default"))
+    yield _row(name, found["release"].what, giving["release_page"], found["release"].median)
 
 
 def _simulated(pages: int) -> dict[str, float]:
