@@ -6,6 +6,7 @@ import pytest
 import memvirt
 from helpers.made_records import made
 from memvirt.report.unused import unused
+from memvirt.settings.config import HostConfig
 
 PAGE = 4096
 
@@ -40,19 +41,27 @@ def test_a_cache_that_took_no_page_is_named():
 
 
 def test_decisions_on_marks_of_long_ago_are_named():
-    host = {"balloon": "proportional", "decider_options": {"interval_ns": 1_000_000}, "harvest_interval": 100_000_000}
+    host = {"balloon": "proportional", "decider_options": {"interval_ns": 1_000_000}, "harvest_interval": "100ms"}
     said = unused([of("balloon", host)])
     assert len(said) == 1 and "collected every 100ms, and is asked every 1ms" in said[0]
-    assert unused([of("balloon", {**host, "harvest_interval": 1_000_000})]) == []
+    assert unused([of("balloon", {**host, "harvest_interval": "1ms"})]) == []
     assert unused([of("tmo", {**host, "balloon": "tmo"})]) == [], "it does not weigh them"
 
 
 def test_ages_to_which_nothing_is_counted_are_named():
     """Far memory looks at ages from 120 s on; 127 harvests of 100 ms are 12.7 s."""
     host = {"balloon": "far-memory", "decider_options": {"interval_ns": 60 * 10**9, "min_age_ns": 120 * 10**9}}
-    (said,) = unused([of("far-memory", {**host, "harvest_interval": 100_000_000})])
+    (said,) = unused([of("far-memory", {**host, "harvest_interval": "100ms"})])
     assert "looks at ages from 2min on" in said and "are counted to 12700ms" in said
-    assert unused([of("far-memory", {**host, "harvest_interval": 30 * 10**9})]) == []
+    assert unused([of("far-memory", {**host, "harvest_interval": "30s"})]) == []
+
+
+def test_a_host_s_settings_are_told_as_records_have_them():
+    """Not as a test would write them: intervals are text there."""
+    resolved = HostConfig(balloon="proportional", decider_options={"interval_ns": 1_000_000}).resolved()
+    assert len(unused([of("balloon", resolved)])) == 1
+    young = HostConfig(balloon="far-memory", harvest_interval="100ms").resolved()
+    assert len(unused([of("far-memory", young)])) == 1
 
 
 @pytest.mark.parametrize("sharing", ["hash", "ksm", "esx", "zero-only"])

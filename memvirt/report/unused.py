@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memvirt import policies
+from memvirt.errors import ConfigError
 from memvirt.names import DECIDERS
 from memvirt.policies.base import OLDEST
 from memvirt.report.escape import plain
 from memvirt.results.record import Record
-from memvirt.units import format_time
+from memvirt.units import format_time, parse_time
 
 SHOWN = 3  # columns named in one line
 
@@ -103,9 +104,9 @@ def _old_marks(columns: Mapping[str, Sequence[Record]]) -> list[str]:
     for name, own in columns.items():
         host = _host(own[0])
         decider, every = host.get("balloon"), host.get("decider_options", {}).get("interval_ns")
-        marks = host.get("harvest_interval")
+        marks = _marks_ns(host)
         weighs = decider in DECIDERS and getattr(policies.load(str(decider)), "weighs_marks", False)
-        if weighs and isinstance(every, int) and isinstance(marks, int) and every < marks:
+        if weighs and isinstance(every, int) and marks is not None and every < marks:
             lines.append(
                 f"The decider '{decider}' of {plain(name)} weighs accessed marks, which are collected every "
                 f"{format_time(marks)}, and is asked every {format_time(every)}: most of its decisions know no more "
@@ -119,14 +120,22 @@ def _young_marks(columns: Mapping[str, Sequence[Record]]) -> list[str]:
     lines = []
     for name, own in columns.items():
         host = _host(own[0])
-        least, marks = host.get("decider_options", {}).get("min_age_ns"), host.get("harvest_interval")
-        if isinstance(least, int) and isinstance(marks, int) and least > OLDEST * marks:
+        least, marks = host.get("decider_options", {}).get("min_age_ns"), _marks_ns(host)
+        if isinstance(least, int) and marks is not None and least > OLDEST * marks:
             lines.append(
                 f"The decider '{host.get('balloon')}' of {plain(name)} looks at ages from {format_time(least)} on, and "
                 f"accessed marks that are collected every {format_time(marks)} are counted to {format_time(OLDEST * marks)}: "
                 f"nothing is ever that old. Let them be collected less often: --set harvest_interval=30s."
             )
     return lines
+
+
+def _marks_ns(host: Mapping[str, Any]) -> int | None:
+    """How often accessed marks are collected, which a record has as text, "30s". None: it does not say."""
+    try:
+        return parse_time(host.get("harvest_interval"))
+    except ConfigError:
+        return None
 
 
 def _where(columns: Mapping[str, Sequence[Record]], unused: Callable[[Record], bool]) -> str:
