@@ -1,11 +1,16 @@
 """The same workload on real bytes and on fingerprints: counters agree exactly wherever content does not matter, what is
 shared agrees exactly, and the compressed length of a page within 1 %."""
 
+import gc
+
 import numpy as np
 import pytest
 
 import memvirt
-from memvirt.inputs import synthetic
+from memvirt import border
+from memvirt.engine.content.source_table import SPARE_SOURCES
+from memvirt.engine.testing.contents import PageProbe
+from memvirt.inputs import Corpus, synthetic
 
 CORPUS = synthetic(512, 1)
 
@@ -121,3 +126,89 @@ def test_a_page_of_one_word_that_is_shared_stays_that_page():
     twin.access([0], [1])
     host.check()
     assert np.array_equal(vm.read_pages([0]), before)
+
+
+# -- what is known of a corpus's pages is kept for the next host ---------------------------------------------------------
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """The tables that are kept, none at first."""
+    monkeypatch.setattr(border, "_tables", {})
+    return border._tables
+
+
+def of_random_pages(n, seed=1):
+    words = np.random.Philox(key=seed).random_raw(n * 512).reshape(n, 512)
+    return Corpus.of([("random", words.view(np.uint8).reshape(n, 4096))])
+
+
+def host_on(corpus, **settings):
+    return memvirt.Host(memory="1MiB", content="fingerprint", corpus=corpus, **settings)
+
+
+def test_hosts_of_one_corpus_take_the_table_of_the_first_as_it_was(kept):
+    corpus = of_random_pages(4)
+    first = host_on(corpus)
+    ((_, table),) = kept.values()
+    before = table.nr_all
+    PageProbe(first.engine.content).fill_frame_same(0, 77)  # which the corpus does not have
+    second = host_on(corpus)
+    assert [each for _, each in kept.values()] == [table]
+    counts = [first.engine.content.nr_all_sources, second.engine.content.nr_all_sources, table.nr_all]
+    assert counts == [before + 1, before, before]
+    PageProbe(second.engine.content).fill_frame_same(0, 78)
+    assert (first.engine.content.nr_all_sources, table.nr_all) == (before + 1, before)
+    assert table is not first.engine.content.sources and table is not second.engine.content.sources
+
+
+def test_each_codec_and_level_and_corpus_has_a_table_of_its_own(kept):
+    corpus, other = of_random_pages(4), of_random_pages(4)
+    settings = [{}, {"codec": "zstd"}, {"codec": "zstd", "codec_level": 3}]
+    for _ in range(2):
+        for each in settings:
+            host_on(corpus, zpool_percent=20, swap="1MiB", **each)
+        host_on(other)
+    assert sorted(key[1:3] for key in kept) == [("lz4", 1), ("lz4", 1), ("zstd", 1), ("zstd", 3)]
+    assert len({key[0] for key in kept}) == 2
+
+
+def test_a_table_goes_with_its_corpus(kept):
+    corpus, other = of_random_pages(4), of_random_pages(4, seed=2)
+    host = host_on(corpus)
+    host_on(other)
+    del corpus
+    gc.collect()
+    assert len(kept) == 2, "the host has the pages yet"
+    del host
+    gc.collect()
+    assert [known() is other.pages for known, _ in kept.values()] == [True]
+
+
+def test_pages_that_may_change_are_looked_at_by_each_host(kept):
+    """Writable ones, and an array that was frozen by the caller, who can thaw it."""
+    pages = of_random_pages(2).pages.copy()
+    host_on(pages)
+    pages.flags.writeable = False
+    before = host_on(pages).engine.content.sources
+    pages.flags.writeable = True
+    pages[2] = pages[1]
+    pages.flags.writeable = False
+    assert host_on(pages).engine.content.sources is not before and not kept
+    writable = of_random_pages(2)
+    writable.pages = writable.pages.copy()
+    host_on(writable)
+    host_on(None)
+    assert not kept
+    memvirt.Host(memory="1MiB", corpus=of_random_pages(2))
+    assert not kept, "bytes have no table"
+
+
+def test_tables_that_are_kept_have_a_bound(kept, monkeypatch):
+    monkeypatch.setattr(border, "KEPT_SOURCES", 2 * (SPARE_SOURCES + 5))
+    corpora = [of_random_pages(4) for _ in range(3)]
+    for corpus in corpora:
+        host_on(corpus)
+    assert [key[0] for key in kept] == [id(corpus.pages) for corpus in corpora[1:]], "the oldest went"
+    host_on(of_random_pages(SPARE_SOURCES + 20))
+    assert len(kept) == 2, "it would not fit alone"

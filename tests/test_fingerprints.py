@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memvirt import border
 from memvirt.errors import ConfigError, CorpusError
 from memvirt.experiment import plan as planning
 from memvirt.experiment.cell import prepare, run_cell
 from memvirt.host import Host
-from memvirt.inputs import Corpus, Fingerprints, fingerprints, keep, load, merged, save, synthetic
+from memvirt.inputs import Corpus, Fingerprints, fingerprints, keep, load, merged, save, synthetic, varied
 from memvirt.inputs.summary import summarize
+from memvirt.results.record import comparable
 
 PAGE = 4096
 KEY = bytes(range(32))
@@ -244,6 +246,27 @@ def test_a_suite_shares_on_fingerprints_what_it_shares_on_bytes(corpus: Corpus, 
         for field in ("counters", "sharing", "usage", "sim_ns", "histograms", "cpu_ns"):
             assert getattr(other, field) == getattr(same, field), (other.cell, field)
     assert sum(record.sharing.get("pages_sharing", 0) for record in real) > 1000
+
+
+@pytest.mark.parametrize(
+    ("suite", "columns", "settings"),
+    [("noisy-neighbour", ["zcache", "esx-2002"], []), ("sharing", ["ksm"], ["content=fingerprint"])],
+)
+def test_what_is_kept_of_a_corpus_changes_no_record(
+    corpus: Corpus, suite: str, columns: list[str], settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells that find out for themselves what the pages are, and cells that are told by the one before."""
+    told = records(corpus, suite, columns, *settings)
+    assert len(border._tables) > 0
+    monkeypatch.setattr(border, "KEPT_SOURCES", 0)
+    monkeypatch.setattr(border, "_tables", {})
+    monkeypatch.setattr(varied, "KEPT_PAGES", 0)
+    varied._last.clear()
+    alone = records(corpus, suite, columns, *settings)
+    assert not border._tables and not varied._last
+    for one, other in zip(told, alone, strict=True):
+        assert (one.status, one.verified) == ("done", True), one.reason
+        assert comparable(one) == comparable(other)
 
 
 @pytest.mark.parametrize("scanner", ["ksm", "hash", "esx"])

@@ -294,6 +294,21 @@ def test_the_samples_of_tier_full_are_counted():
     assert prediction.timings_s(cells, 20) == pytest.approx(20 * sum(prediction.seconds(cell) + 1.5 for cell in first))
 
 
+def test_what_cells_know_of_the_pages_that_they_are_filled_from_is_found_out_once():
+    """Of the cells that are filled from the same pages only the first makes a table; where content is bytes, none does."""
+    for suite, column, firsts in (
+        ("noisy-neighbour", "swap", {"leak-100--swap--s1", "greedy-100--swap--s1"}),
+        ("sharing", "ksm", None),
+    ):
+        cells = list(plan.make(suite, "quick", only=[column]).in_order())
+        for cell, each in zip(cells, prediction.seconds_after_another(cells), strict=True):
+            alone = prediction.seconds(cell)
+            if firsts is None or cell.name in firsts:
+                assert each == alone
+            else:
+                assert 0.5 < alone - each < 0.8 and 0.4 < each < 0.6
+
+
 def test_a_run_that_is_slower_than_predicted_takes_longer_to_its_end():
     cells = list(plan.make("quick", "smoke", only=["swap"]).in_order())
     pace = prediction.Forecast(cells)

@@ -5,7 +5,7 @@ import pytest
 
 import memvirt
 from memvirt.inputs import fingerprints, synthetic
-from memvirt.inputs.varied import WORDS, varied
+from memvirt.inputs.varied import KEPT_PAGES, WORDS, varied
 
 CORPUS = synthetic(1024, seed=1)
 PRINTS = fingerprints(CORPUS, [("lz4", None)], key=bytes(32))
@@ -74,3 +74,13 @@ def test_hosts_take_them(corpus):
         found = host.sharing()
         assert (found["pages_shared"], found["pages_sharing"]) == (16, 16)
         host.check()
+
+
+def test_the_last_is_kept_if_it_is_small():
+    more = varied(CORPUS, {CLASS: 1, "heap": 2})
+    assert varied(CORPUS, {"heap": 2, CLASS: 1}) is more
+    other = varied(CORPUS, {"heap": 2})
+    assert len(other) < len(more) and varied(CORPUS, {"heap": 2}) is other
+    assert varied(synthetic(1024, seed=1), {"heap": 2}) is not other
+    large = {CLASS: KEPT_PAGES // (len(bases(PRINTS)) - 1) + 1}
+    assert len(varied(PRINTS, large)) > KEPT_PAGES and varied(PRINTS, large) is not varied(PRINTS, large)

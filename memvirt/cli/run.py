@@ -311,12 +311,12 @@ def _with_progress(plan: "Plan", context: Any, results: "Results", crew: RunCell
 
 
 def _print_plan(plan: "Plan", as_json: bool, at: Where) -> None:
-    from memvirt.experiment.prediction import need, seconds, timings_s
+    from memvirt.experiment.prediction import need, seconds_after_another, timings_s
     from memvirt.timing.samples import PROCESSES
     from memvirt.units import format_pages
 
     cells = list(plan.in_order())
-    took = [seconds(cell) for cell in cells]
+    took = seconds_after_another(cells)
     rows = [
         (
             cell.name,

@@ -12,7 +12,7 @@ from memvirt.errors import ExecutorLost, WorkerDied
 from memvirt.experiment.cell import RunContext, blank, run_cell
 from memvirt.experiment.plan import Cell, Plan
 from memvirt.experiment.pool import keep_memory, run_here, without_wall
-from memvirt.experiment.prediction import Forecast, seconds
+from memvirt.experiment.prediction import Forecast, seconds_after_another
 from memvirt.results.manifest import Manifest
 from memvirt.results.record import Record
 from memvirt.results.run_folder import Results
@@ -180,7 +180,8 @@ class _SharedForecast:
     """How long cells that run beside each other will go on: as much longer as more of the prediction is left."""
 
     def __init__(self, cells: Sequence[Cell], clock: Callable[[], float]) -> None:
-        self._weight = {cell.name: seconds(cell) for cell in cells}
+        took = seconds_after_another(cells)
+        self._weight = {cell.name: each for cell, each in zip(cells, took, strict=True)}
         self._total, self._finished = sum(self._weight.values()), 0.0
         self._clock, self._began = clock, clock()
 

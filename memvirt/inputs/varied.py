@@ -25,6 +25,7 @@ from .fingerprints import Fingerprints, Table
 
 NAME = "variants"  # of the class that they are
 WORDS = (170, 340)  # that differ
+KEPT_PAGES = 1 << 16  # 256 MiB
 U64 = np.uint64
 OWN = U64(1 << 63)  # no tag, and so no written page, has this bit
 STEP = U64(0x9E3779B97F4A7C15)  # of the SplitMix64 generator (Steele, Lea, Flood 2014), and its finalizer below
@@ -100,8 +101,26 @@ class VariedPrints(Varied):
         )
 
 
-def varied(corpus: ClassTable, rounds: Mapping[str, int]) -> ClassTable:
-    """The corpus, with so many rounds of each class beside round 0."""
+_last: dict[tuple[ClassTable, tuple[tuple[str, int], ...]], Varied] = {}  # at most one
+
+
+def varied(corpus: ClassTable, rounds: Mapping[str, int]) -> Varied:
+    """The corpus, with so many rounds of each class beside round 0.
+
+    The last one is kept, if it is small: the next cell of a run is of the same scenario as a rule, and all that hosts find
+    out of its pages stays known with it.
+    """
+    key = corpus, tuple(sorted(rounds.items()))
+    found = _last.get(key)
+    if found is None:
+        _last.clear()  # first: the memory of a run is that of one
+        found = _made(corpus, rounds)
+        if len(found) <= KEPT_PAGES:
+            _last[key] = found
+    return found
+
+
+def _made(corpus: ClassTable, rounds: Mapping[str, int]) -> Varied:
     if isinstance(corpus, Fingerprints):
         return VariedPrints(corpus, rounds)
     assert isinstance(corpus, Corpus)

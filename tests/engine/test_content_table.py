@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 import memvirt
 from memvirt.engine.content.codec import open_codec
 from memvirt.engine.content.fingerprints import Fingerprints
+from memvirt.engine.content.source_table import SourceTable
 from memvirt.engine.content.sources import measured
 from memvirt.engine.testing.contents import PageProbe
-from memvirt.errors import ConfigError, CorpusError
+from memvirt.errors import ConfigError, CorpusError, InvariantError
 
 PAGE, NO_FIT = 4096, 4097
 
@@ -104,6 +105,74 @@ def test_ids_of_are_the_ids_that_frames_get():
             content.ids_of(*(np.array([x], np.uint32) for x in wrong))
     with pytest.raises(ValueError, match="one length"):
         content.ids_of(np.zeros(2, np.uint32), np.zeros(1, np.uint32), np.zeros(2, np.uint32))
+
+
+def twins_and_all():
+    """Pages of every kind, two that differ in a word alone, and one of a value all over but for a word."""
+    pages = np.concatenate([pages_of_every_kind(), np.zeros((3, PAGE), np.uint8)])
+    words = pages.view("<u8")
+    words[9] = words[10] = words[8]
+    words[9, 7], words[10, 7] = 11, 12
+    words[11], words[11, 7] = 99, 5
+    return pages
+
+
+def said_of(content):
+    """All that can be asked of a table: ids of tagged pages, lengths, values, whether they are same-filled."""
+    sources = np.repeat(np.arange(content.nr_sources, dtype=np.uint32), 5)
+    words, tags = (
+        np.resize(np.array(values, np.uint32), len(sources)) for values in ([0, 7, 7, 7, 7], [0, 5, 11, 12, 99])
+    )
+    told = [content.ids_of(sources, words, tags).tolist(), content.nr_all_sources]
+    for source in range(content.nr_sources):
+        content.fill_frame(0, source)
+        told += [content.compress_frame(0), content.frame_same_filled(0)]
+        content.tag_word(0, 7, 12)
+        told += [content.compress_frame(0), content.frame_raw(0)]
+    return told
+
+
+@pytest.mark.parametrize("name", ["lz4", "zstd"])
+def test_a_copy_of_a_table_is_as_good_as_the_table(name):
+    pages, codec = twins_and_all(), open_codec(name)
+    made = Fingerprints(2, pages[1:], codec)
+    copied = PageProbe(Fingerprints(2, pages[1:], open_codec(name), made.sources.copied()))
+    assert said_of(copied) == said_of(PageProbe(made)) and made.nr_all_sources > len(pages)
+    copied.check()
+    told = Fingerprints(2, codec=codec, table=table_of(pages, codec))
+    again = PageProbe(Fingerprints(2, codec=codec, table=told.sources))
+    assert said_of(again) == said_of(PageProbe(told))
+
+
+def test_a_copy_that_grows_is_the_only_one_that_does():
+    pages, codec = twins_and_all(), open_codec()
+    kept = SourceTable(codec, pages[1:], None).copied()
+    before = kept.nr_all
+    one, other = (PageProbe(Fingerprints(2, pages[1:], codec, kept)) for _ in range(2))
+    expected = said_of(other)
+    for value in range(1000, 1000 + 4096):
+        one.fill_frame_same(0, value)
+    with pytest.raises(InvariantError, match="4096 same-filled pages"):
+        one.fill_frame_same(0, 9)
+    assert (one.nr_all_sources, other.nr_all_sources, kept.nr_all) == (before + 4096, before, before)
+    other.fill_frame_same(1, 77)
+    assert other.nr_all_sources == before + 1
+    fresh = PageProbe(Fingerprints(2, pages[1:], codec, kept))
+    assert said_of(fresh) == expected
+    grown = PageProbe(Fingerprints(2, pages[1:], codec, other.sources))
+    assert grown.nr_all_sources == before + 1
+    for content in (one, other, fresh, grown):
+        content.check()
+
+
+def test_a_table_is_copied_for_its_own_codec_and_pages_alone():
+    pages = twins_and_all()
+    kept = SourceTable(open_codec("zstd", 3), pages[1:], None).copied()
+    for codec, named in ((open_codec("zstd", 1), "zstd:1"), (open_codec(), "lz4:1")):
+        with pytest.raises(ConfigError, match=f"under zstd:3 is none under {named}"):
+            Fingerprints(2, pages[1:], codec, kept)
+    with pytest.raises(CorpusError, match="a table of 11 pages is none of a corpus of 10"):
+        Fingerprints(2, pages[2:], open_codec("zstd", 3), kept)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ class Fingerprints(Content):
             npt.NDArray[np.uint16],
             npt.NDArray[np.uint16],
         ]
+        | SourceTable
         | None = None,
     ) -> None: ...
     def ids_of(

@@ -42,7 +42,8 @@ cdef class Fingerprints(Content):
     codec      a Codec, by default open_codec("lz4"); measures the lengths
     table      instead of a corpus: five arrays over all sources, the zero page included. uint32 canonical, the first
                source with the same bytes; uint8, 1 for same-filled; uint64, its value; uint16 twice, the compressed
-               length as it is and with a tag, 4097 for one that does not fit
+               length as it is and with a tag, 4097 for one that does not fit. Or a SourceTable of this corpus under
+               this codec, beside it or instead of it: a copy is taken, which costs a thousandth of making it
 
     Raises ConfigError for sizes out of range, CorpusError for an array of another shape, too many pages, or a table
     that contradicts itself.

@@ -58,9 +58,12 @@ cdef class SourceTable:
     cdef void measure(self, uint32_t source) noexcept nogil
     cdef object _make_tables(self, nr_corpus, nr_extra)
     cdef object _adopt(self, canonical, same, value, length, tagged)
-    cdef object _attach(self, corpus, words, extra)
+    cdef object _copy(self, SourceTable other)
+    cdef object _attach(self, words, extra)
+    cdef object _borrow(self, corpus)
     cdef object _describe(self, uint32_t source, row)
     cdef object _set_twins(self, list classes, words)
+    cdef object _make_twins(self, uint32_t nr_twins, uint32_t nr_aliases)
     cpdef object check(self)
 
 

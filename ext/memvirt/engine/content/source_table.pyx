@@ -19,6 +19,9 @@ Compressed lengths are measured with the real codec, once for a source and once 
 Instead of a corpus there may be a *table*: what is known of one whose bytes are not there (published fingerprints).
 Then nothing is known of words: sources have no twins, and no tag meets what a word held. So a merge of two pages that
 the same tag in the same word made equal is missed, none is wrong.
+
+To make a table takes 30 us a page, to copy one next to nothing. A table grows as its host meets values that it did not
+know, so hosts that are filled from the same pages have a copy each of one that none of them has: see `copied`.
 """
 
 import hashlib
@@ -44,10 +47,17 @@ SPARE_SOURCES = 4096        # same-filled pages that may come by fill_same; the 
 
 
 cdef class SourceTable:
-    """Of a corpus, uint8 [n, 4096], whose row r is source r + 1 and which is borrowed; or of a table, see Fingerprints."""
+    """Of a corpus, uint8 [n, 4096], whose row r is source r + 1 and which is borrowed; or of a table, see Fingerprints.
+
+    Of another SourceTable: a copy, which grows on its own. It knows words only if the same corpus comes with it."""
 
     def __cinit__(self, Codec codec not None, corpus, table):
         self.codec = codec
+        if isinstance(table, SourceTable):
+            self._copy(table)
+            if corpus is not None:
+                self._borrow(corpus)
+            return
         if table is not None:
             canonical, same, value, length, tagged = table
             self._adopt(canonical, same, value, length, tagged)
@@ -58,7 +68,8 @@ cdef class SourceTable:
         words = corpus.view(numpy.uint64)
         extra = almost_same_values(words)
         self._make_tables(len(corpus), len(extra))
-        self._attach(corpus, words, extra)
+        self._borrow(corpus)
+        self._attach(words, extra)
 
     def __dealloc__(self):
         free(self.canonical)
@@ -120,13 +131,44 @@ cdef class SourceTable:
             raise CorpusError("source 0 of a table must be the zero page")
         self._set_twins([], None)
 
-    cdef object _attach(self, corpus, words, extra):
-        """Fill the tables: which sources are equal, same-filled, twins; how long each is compressed."""
-        cdef const uint8_t[:, ::1] rows = corpus
-        cdef uint32_t source
+    def copied(self):
+        """The same table, of no corpus: no page is kept alive by it."""
+        return SourceTable(self.codec, None, self)
+
+    cdef object _copy(self, SourceTable other):
+        """Fill the tables with what another one knows. Lengths are those of its codec, so this one's must be the same."""
+        if (self.codec.name, self.codec.level) != (other.codec.name, other.codec.level):
+            raise ConfigError(f"a table of lengths under {other.codec.name}:{other.codec.level} is none under "
+                              f"{self.codec.name}:{self.codec.level}")
+        self._make_tables(other.nr - 1, other._capacity - SPARE_SOURCES - other.nr)
+        self.nr_all = other.nr_all
+        memcpy(self.canonical, other.canonical, self.nr_all * sizeof(uint32_t))
+        memcpy(self.length, other.length, self.nr_all * sizeof(uint16_t))
+        memcpy(self.length_tagged, other.length_tagged, self.nr_all * sizeof(uint16_t))
+        memcpy(self.same, other.same, self.nr_all)
+        memcpy(self.same_value, other.same_value, self.nr_all * sizeof(uint64_t))
+        memcpy(self._special, other._special, <size_t>self.nr_all * (PAGE_WORDS // 8))
+        memcpy(self._value_slot, other._value_slot, (<size_t>self._value_mask + 1) * sizeof(uint32_t))
+        self._make_twins(other._nr_twins, other._nr_aliases)
+        memcpy(self._twin_key, other._twin_key, self._nr_twins * sizeof(uint64_t))
+        memcpy(self._twin_first, other._twin_first, self._nr_twins * sizeof(uint32_t))
+        memcpy(self._alias_id, other._alias_id, self._nr_aliases * sizeof(uint64_t))
+        memcpy(self._alias_source, other._alias_source, self._nr_aliases * sizeof(uint32_t))
+
+    cdef object _borrow(self, corpus):
+        """Ask this corpus from now on what its words are."""
+        cdef const uint8_t[:, ::1] rows
+        check_corpus(corpus)
+        if len(corpus) != self.nr - 1:
+            raise CorpusError(f"a table of {self.nr - 1} pages is none of a corpus of {len(corpus)}")
+        rows = corpus
         self._owner = memoryview(corpus)
         if len(corpus):
             self._words = <const uint64_t *>&rows[0, 0]
+
+    cdef object _attach(self, words, extra):
+        """Fill the tables: which sources are equal, same-filled, twins; how long each is compressed."""
+        cdef uint32_t source
         for i, value in enumerate(extra):
             self.same_value[self.nr + i] = value
         sources = []
@@ -167,15 +209,18 @@ cdef class SourceTable:
                 value = int(self.row(source, words)[word])
                 if 1 <= value < 2**31:
                     aliases[twins[0] << SOURCE_SHIFT | word << WORD_SHIFT | value] = source
-        self._nr_twins, self._nr_aliases = len(keys), len(aliases)
-        self._twin_key = <uint64_t *>new_table(self._nr_twins, sizeof(uint64_t))
-        self._twin_first = <uint32_t *>new_table(self._nr_twins, sizeof(uint32_t))
-        self._alias_id = <uint64_t *>new_table(self._nr_aliases, sizeof(uint64_t))
-        self._alias_source = <uint32_t *>new_table(self._nr_aliases, sizeof(uint32_t))
+        self._make_twins(len(keys), len(aliases))
         for i, key in enumerate(sorted(keys)):
             self._twin_key[i], self._twin_first[i] = key, keys[key]
         for i, key in enumerate(sorted(aliases)):
             self._alias_id[i], self._alias_source[i] = key, aliases[key]
+
+    cdef object _make_twins(self, uint32_t nr_twins, uint32_t nr_aliases):
+        self._nr_twins, self._nr_aliases = nr_twins, nr_aliases
+        self._twin_key = <uint64_t *>new_table(nr_twins, sizeof(uint64_t))
+        self._twin_first = <uint32_t *>new_table(nr_twins, sizeof(uint32_t))
+        self._alias_id = <uint64_t *>new_table(nr_aliases, sizeof(uint64_t))
+        self._alias_source = <uint32_t *>new_table(nr_aliases, sizeof(uint32_t))
 
     cdef uint64_t value_of(self, uint32_t source, uint32_t word) noexcept nogil:
         """What a source holds in a word; of a table, only same-filled ones are known."""
