@@ -58,7 +58,7 @@ class Decisions:
             reclaimed_pages=events["reclaim_proactive"],
             reclaim_ns=self._reclaim_ns,
             wanted_pages=promises.lacking(engine, self._awaited) if self._awaited else 0,
-            vms=tuple(vm.view(ages) for vm in vms.values()),
+            vms=tuple([vm.seen_of(engine, ages) for vm in vms.values()]),
             memo=self._memo,
         )
 

@@ -11,10 +11,12 @@ from memvirt.border import op_codes, page_numbers, whole
 from memvirt.engine.host import accesses, cloning, contiguity, ending
 from memvirt.engine.host.vm import Vm as EngineVm
 from memvirt.errors import AdmissionError, ConfigError
+from memvirt.policies import drafts
 from memvirt.policies.base import ColdAge, VmView
 from memvirt.units import PAGE_SIZE, format_pages, parse_pages
 
 if TYPE_CHECKING:
+    from memvirt.engine.host.engine import Engine
     from memvirt.host import Host
 
 
@@ -35,7 +37,8 @@ class Vm:
         self.pages: int = engine_vm.nr_pages
         self.address_pages: int = engine_vm.nr_vpns  # that its accesses may name: its memory, and files behind it
         self._stalled_before_ns = self._stalled_seen_ns = 0  # when the last decision was made; as the last view saw it
-        self._promoted_before: dict[int, int] = {}
+        self._promoted_before: list[int] = []  # by age, likewise
+        self._promoted_seen: list[int] = []
 
     @property
     def engine_vm(self) -> EngineVm:
@@ -44,23 +47,15 @@ class Vm:
         return self._engine_vm
 
     def mark(self, ages: bool = True) -> None:
-        """A decision is made on the last view: the next one reports what happens from there on; of ages if somebody wants
+        """A decision is made on the last view: the next one reports what happens from there on; of ages if that view had
         them."""
         self._stalled_before_ns = self._stalled_seen_ns
         if ages:
-            self._promoted_before = {age: promoted for age, _, promoted in self._ages()}
+            self._promoted_before = self._promoted_seen
 
     def _ages(self) -> list[tuple[int, int, int]]:
         """(age in harvests, pages at least that old, promotions at least that old), ages rising."""
-        return list(self.host.engine.mapping.ages.of_vm(self.engine_vm.id)) if self.engine_vm.alive else []
-
-    def _cold_ages(self) -> tuple[ColdAge, ...]:
-        interval = self.host.config.harvest_interval
-        before = self._promoted_before
-        return tuple(
-            ColdAge(age_ns=age * interval, cold_pages=cold, promoted_pages=promoted - before.get(age, 0))
-            for age, cold, promoted in self._ages()
-        )
+        return self.host.engine.mapping.ages.of_vm(self.engine_vm.id) if self.engine_vm.alive else []
 
     def __repr__(self) -> str:
         return f"<memvirt.Vm '{self.name}', {self.pages} pages>"
@@ -237,30 +232,20 @@ class Vm:
 
     def view(self, ages: bool = True) -> VmView:
         """This VM as a decider sees it; without `ages` its cold_ages are empty, which saves most of the time."""
-        engine_vm = self.engine_vm
-        account = engine_vm.account()
-        guest = engine_vm.guest
-        stall = engine_vm.stall()
-        self._stalled_seen_ns = stall["stall_some_ns"]
-        stalled_ns = self._stalled_seen_ns - self._stalled_before_ns
-        return VmView(
-            name=self.name,
-            configured_pages=self.pages,
-            held_pages=account["charged"],
-            balloon_pages=0 if guest is None else guest.memory.nr_balloon,
-            active_pages=account["active"],
-            shares=account["shares"],
-            reservation_pages=account["reservation"],
-            limit_pages=account["limit"],
-            guest_free_pages=0 if guest is None else guest.memory.buddy.nr_free,
-            guest_cache_pages=engine_vm.cache_pages,
-            stall_some_ns=stalled_ns,
-            stall_full_ns=stalled_ns,
-            stall_avg10=stall["stall_some_avg10"],
-            stall_avg60=stall["stall_some_avg60"],
-            balloonable=guest is not None,
-            cold_ages=self._cold_ages() if ages else (),
-        )
+        return self.seen_of(self.host.engine, ages)
+
+    def seen_of(self, engine: Engine, ages: bool) -> VmView:
+        """The same for who has just asked the host for its engine, and asks all VMs."""
+        engine_vm = self._engine_vm
+        seen = engine_vm.seen()
+        before, self._stalled_seen_ns = self._stalled_before_ns, seen[8]
+        cold: tuple[ColdAge, ...] = ()
+        if ages:
+            rows = engine.mapping.ages.of_vm(engine_vm.id)
+            self._promoted_seen = [promoted for _, _, promoted in rows]
+            if rows:
+                cold = drafts.cold_ages(rows, self._promoted_before, self.host.config.harvest_interval)
+        return drafts.view(self.name, self.pages, seen, before, engine_vm.guest is not None, cold)
 
     def destroy(self) -> None:
         """The VM ends; what only it held is free again. No part of that is left out: Ctrl-C is answered when it is done,

@@ -43,6 +43,8 @@ cdef class Stalls:
     cpdef int64_t busy(self, vmid_t vm, int64_t now) noexcept
     # How long it has waited for memory in all.
     cpdef int64_t waited(self, vmid_t vm) noexcept
+    # What a VM whose clock is at `now` has stalled, its averages up to date.
+    cdef Pressure *look(self, vmid_t vm, int64_t now) noexcept nogil
     cpdef int open(self, vmid_t vm, int64_t now) except -1
     # Room for what one fault can note; False without memory for it. Comes before `note`, which cannot fail.
     cdef bint make_room(self) noexcept nogil
@@ -59,3 +61,7 @@ cdef class Stalls:
     cdef void _pop(self) noexcept nogil
     cdef void _spend(self, int64_t until) noexcept nogil
     cpdef object check(self)
+
+
+# The average over one of the windows, in hundredths of a per cent.
+cdef uint32_t hundredths(const Pressure *pressure, int window) noexcept nogil

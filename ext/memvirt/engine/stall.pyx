@@ -95,12 +95,16 @@ cdef void clear(Pressure *pressure, int64_t now) noexcept nogil:
         pressure.average[i] = 0
 
 
+cdef uint32_t hundredths(const Pressure *pressure, int window) noexcept nogil:
+    """The two digits that /proc/pressure shows."""
+    return pressure.average[window] * 100 / FIXED_1
+
+
 cdef dict report(str state, Pressure *pressure):
-    """Averages in hundredths of a per cent, the two digits that /proc/pressure shows."""
     cdef int i
     found = {f"stall_{state}_ns": pressure.total_ns}
     for i in range(STALL_WINDOWS):
-        found[f"stall_{state}_{WINDOWS[i]}"] = pressure.average[i] * 100 / FIXED_1
+        found[f"stall_{state}_{WINDOWS[i]}"] = hundredths(pressure, i)
     return found
 
 
@@ -266,12 +270,16 @@ cdef class Stalls:
 
     # ---- what there is to see
 
+    cdef Pressure *look(self, vmid_t vm, int64_t now) noexcept nogil:
+        advance(&self.vm[vm], now)
+        return &self.vm[vm]
+
     def of_vm(self, vmid_t vm, int64_t now):
         """{"stall_some_ns", "stall_some_avg10" … "stall_full_avg300"} of a VM whose clock is at `now`. Averages are
         in 1/100 %."""
         if vm >= MAX_VMS:
             raise ValueError(f"VM {vm}: ids are below {MAX_VMS}")
-        advance(&self.vm[vm], now)
+        self.look(vm, now)
         return report("some", &self.vm[vm]) | report("full", &self.vm[vm])
 
     def of_host(self):
