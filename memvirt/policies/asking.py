@@ -14,8 +14,10 @@ import signal
 import threading
 import time
 import traceback
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -257,17 +259,31 @@ def _pages(what: str, wanted: object, vms: Mapping[str, int], seen: set[str]) ->
 def _memo(memo: object) -> dict[str, tuple[int, ...]]:
     if not isinstance(memo, Mapping):
         raise Unfit(f"memo is {_shown(memo)}; a dict from text to tuples of integers is needed")
+    if type(memo) is dict and _is_plain(copy := memo.copy()):
+        return copy
     kept: dict[str, tuple[int, ...]] = {}
     for key, values in memo.items():
         name = _plain(key)
         if name is None or not isinstance(values, tuple):
             raise Unfit(f"memo has {_shown(key)}: {_shown(values)}; text and a tuple of integers are needed")
         numbers = tuple.__getitem__(values, slice(None))  # as it is, whatever a class of a user's says it is
-        if all(type(value) is int and -MOST_MEMO <= value < MOST_MEMO for value in numbers):
-            kept[name] = numbers  # as nearly always: a policy of 1,000 VMs remembers thousands of numbers
-            continue
         kept[name] = tuple(_number(f"memo {_shown(key)}", value, -MOST_MEMO, MOST_MEMO - 1) for value in numbers)
     return kept
+
+
+def _is_plain(memo: dict[Any, Any]) -> bool:
+    """Whether it is nothing but text and tuples of 64-bit integers, as nearly always: a policy of 1,000 VMs remembers
+    thousands of numbers, so they are looked at all at once. Types are asked for as such: a user's may say anything."""
+    values = memo.values()
+    if [name for name in memo if type(name) is not str] or [each for each in values if type(each) is not tuple]:
+        return False
+    numbers = list(chain.from_iterable(values))
+    if [number for number in numbers if type(number) is not int]:
+        return False
+    with suppress(OverflowError):
+        array("q", numbers)
+        return True
+    return False
 
 
 def _plain(text: object) -> str | None:

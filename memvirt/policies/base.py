@@ -77,10 +77,10 @@ class VmView:
         cap_percent bounds the balloon to that part of the configured size; where it conflicts with the limit it wins,
         and the host reclaims the rest itself.
         """
-        limit = self.configured_pages if self.limit_pages is None else min(self.limit_pages, self.configured_pages)
-        largest = max(0, self.configured_pages - self.reservation_pages)
-        largest = min(largest, self.configured_pages * cap_percent // 100)
-        return min(self.configured_pages - limit, largest), largest
+        configured, limit = self.configured_pages, self.limit_pages
+        largest, most = configured - self.reservation_pages, configured * cap_percent // 100
+        largest = most if most < largest else max(0, largest)
+        return (0 if limit is None or limit >= configured else min(configured - limit, largest)), largest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +148,10 @@ def changed_balloons(vms: tuple[VmView, ...], wanted: Mapping[str, int], cap_per
     targets = {}
     for vm in vms:
         if vm.balloonable:
-            target = clamp(wanted.get(vm.name, vm.balloon_pages), *vm.balloon_bounds(cap_percent))
-            if target != vm.balloon_pages:
+            now, (smallest, largest) = vm.balloon_pages, vm.balloon_bounds(cap_percent)
+            target = wanted.get(vm.name, now)
+            target = smallest if target < smallest else min(target, largest)
+            if target != now:
                 targets[vm.name] = target
     return targets
 

@@ -14,6 +14,7 @@ from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView
 
 _PPM = 1_000_000
 _MINUTE_NS = 60_000_000_000
+_RATE = _MINUTE_NS * _PPM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +45,14 @@ class FarMemory:
 
     def _best_age(self, vm: VmView, interval_ns: int) -> int | None:
         """The lowest age within the SLO; the oldest bucket's when none is; None without a histogram."""
-        ages = [bucket for bucket in vm.cold_ages if bucket.age_ns >= self.min_age_ns]
-        for bucket in ages:
-            if bucket.promoted_pages * _MINUTE_NS * _PPM <= vm.active_pages * self.slo_ppm * interval_ns:
-                return bucket.age_ns
-        return ages[-1].age_ns if ages else None
+        allowed, oldest = vm.active_pages * self.slo_ppm * interval_ns, None
+        for bucket in vm.cold_ages:
+            age = bucket.age_ns
+            if age >= self.min_age_ns:
+                if bucket.promoted_pages * _RATE <= allowed:
+                    return age
+                oldest = age
+        return oldest
 
     def _percentile(self, past: list[int]) -> int:
         """Nearest rank."""

@@ -70,9 +70,10 @@ class HyperV:
         left = max(0, memory - sum(vm.reservation_pages for vm in vms))
         sizes: dict[str, int] = {}
         for _, group in groupby(sorted(vms, key=lambda vm: -vm.shares), key=lambda vm: vm.shares):
-            above = {vm: wanted[vm.name] - vm.reservation_pages for vm in group}
-            whole, part = sum(above.values()), min(left, sum(above.values()))
-            for vm, pages in above.items():
+            above = [(vm, wanted[vm.name] - vm.reservation_pages) for vm in group]
+            whole = sum(pages for _, pages in above)
+            part = min(left, whole)
+            for vm, pages in above:
                 sizes[vm.name] = vm.reservation_pages + (pages * part // whole if whole else 0)
             left -= part
         return sizes

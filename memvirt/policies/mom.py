@@ -18,7 +18,7 @@ The rule oscillates around its threshold by design: what it takes at 19.9 % it g
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memvirt.policies.base import Percent, Positive, PositivePercent, Snapshot, Targets, VmView, changed_balloons
+from memvirt.policies.base import Percent, Positive, PositivePercent, Snapshot, Targets, changed_balloons
 from memvirt.policies.ksmtuned import KsmTuned
 
 _PPM = 1_000_000
@@ -42,19 +42,23 @@ class Mom:
     tune_ksm: bool = True  # MOM's ksm.rules beside its balloon.rules
 
     def decide(self, snapshot: Snapshot) -> Targets:
-        memo: dict[str, tuple[int, ...]] = {"host": self._remember(snapshot, "host", snapshot.free_pages)}
-        for vm in snapshot.vms:
-            if vm.balloonable:
-                memo[f"size:{vm.name}"] = self._remember(snapshot, f"size:{vm.name}", self._whole(vm))
-                memo[f"free:{vm.name}"] = self._remember(snapshot, f"free:{vm.name}", vm.guest_free_pages)
-        host_free = _mean(memo["host"]) * _PPM // snapshot.total_pages
+        past = snapshot.memo
+        memo: dict[str, tuple[int, ...]] = {"host": self._remembered(past.get("host", ()), snapshot.free_pages)}
+        goal = self._goal(_mean(memo["host"]) * _PPM // snapshot.total_pages)
         wanted = {}
         for vm in snapshot.vms:
             if vm.balloonable:
-                used = _mean(memo[f"size:{vm.name}"]) - _mean(memo[f"free:{vm.name}"])
-                size = self._size(vm, used, host_free)
-                if abs(size - vm.size_pages) * _PPM > self.min_step_ppm * vm.size_pages:
-                    wanted[vm.name] = vm.configured_pages - size
+                of_size, of_free, size = f"size:{vm.name}", f"free:{vm.name}", vm.size_pages
+                whole = vm.configured_pages if self.of_maximum else size  # shares are of it, and use is counted from it
+                sizes = memo[of_size] = self._remembered(past.get(of_size, ()), whole)
+                free = memo[of_free] = self._remembered(past.get(of_free, ()), vm.guest_free_pages)
+                used = _mean(sizes) - _mean(free)
+                if goal is None:
+                    aim = min(vm.configured_pages, self._grown(size, used + whole * self.guest_free_percent // 100))
+                else:
+                    aim = self._shrunk(size, whole, used + whole * goal // _PPM)
+                if abs(aim - size) * _PPM > self.min_step_ppm * size:
+                    wanted[vm.name] = vm.configured_pages - aim
         ksm = _KSM.decide(snapshot) if self.tune_ksm else Targets()
         return Targets(
             balloon_pages=changed_balloons(snapshot.vms, wanted),
@@ -63,25 +67,26 @@ class Mom:
             memo={**memo, **ksm.memo},
         )
 
-    def _size(self, vm: VmView, used: int, host_free: int) -> int:
-        """The size this guest should have; host_free in parts per million of the host."""
-        size, whole = vm.size_pages, self._whole(vm)
+    def _goal(self, host_free: int) -> int | None:
+        """What every guest should have free, ppm of it, where so much of the host is; None: there is no pressure."""
         if host_free >= self.pressure_percent * 10_000:
-            demand = used + whole * self.guest_free_percent // 100
-            return min(vm.configured_pages, max(demand, size * (100 + self.max_step_percent) // 100))
+            return None
         if host_free <= self.critical_percent * 10_000:
-            goal = host_free - self.critical_percent * 10_000
-        else:
-            goal = self.guest_free_percent * host_free // self.pressure_percent
-        wanted = max(used + whole * goal // _PPM, size * (100 - self.max_step_percent) // 100)
+            return host_free - self.critical_percent * 10_000
+        return self.guest_free_percent * host_free // self.pressure_percent
+
+    def _grown(self, size: int, demand: int) -> int:
+        step = size * (100 + self.max_step_percent) // 100
+        return demand if demand > step else step
+
+    def _shrunk(self, size: int, whole: int, demand: int) -> int:
+        step = size * (100 - self.max_step_percent) // 100
+        wanted = demand if demand > step else step
         return wanted if wanted <= whole else size
 
-    def _whole(self, vm: VmView) -> int:
-        """What shares are taken of, and what a guest uses is counted from."""
-        return vm.configured_pages if self.of_maximum else vm.size_pages
-
-    def _remember(self, snapshot: Snapshot, key: str, value: int) -> tuple[int, ...]:
-        return (*snapshot.memo.get(key, ()), value)[-self.samples :]
+    def _remembered(self, before: tuple[int, ...], value: int) -> tuple[int, ...]:
+        beyond = len(before) + 1 - self.samples
+        return (before[beyond:] if beyond > 0 else before) + (value,)
 
 
 def _mean(samples: tuple[int, ...]) -> int:
