@@ -10,6 +10,8 @@ row of draws, request after request.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,8 @@ BLOCK = 512  # pages that are used one after another, as far as a part has so ma
 FEWEST_BLOCKS = 200  # of a VM, so that each per cent of it is two; smaller VMs have smaller blocks
 RATE_NS = 10**18  # over a time between two uses: a rate in whole numbers
 U64 = np.uint64
+
+Used = tuple[Pages, int]  # pages of one cycle of a part, and what tells its writes from those of other cycles
 
 
 class Touches:
@@ -51,12 +55,28 @@ class Touches:
 
     def between(self, began_ns: int, until_ns: int) -> tuple[Pages, NDArray[np.uint8]]:
         """Pages that are used in that time, in order, and whether each use writes (0 or 1)."""
-        found = [part.between(began_ns, until_ns, self._load.write_percent) for part in self._parts]
-        pages, ops = (np.concatenate([each[column] for each in found]) for column in (0, 1))
+        found = [use for part in self._parts for use in part.between(began_ns, until_ns)]
+        pages = np.concatenate([used for used, _ in found]) if found else np.zeros(0, np.uint32)
+        ops = self._writes(pages, found)
         if self.resident >= self._space.pages:
             return pages, ops
         kept = pages < self.resident
         return pages[kept], ops[kept]
+
+    def _writes(self, pages: Pages, found: list[Used]) -> NDArray[np.uint8]:
+        """Which uses write: a hash of page and cycle, so that it does not depend on how time is cut."""
+        percent = self._load.write_percent
+        if not percent:
+            return np.zeros(len(pages), np.uint8)
+        mixed = pages.astype(U64)
+        mixed *= U64(0x9E3779B97F4A7C15)
+        mixed += np.repeat(np.array([whose for _, whose in found], U64), [len(used) for used, _ in found])
+        mixed ^= mixed >> U64(30)
+        mixed *= U64(0xBF58476D1CE4E5B9)  # of the SplitMix64 finalizer (Steele, Lea, Flood 2014)
+        writes = mixed < U64((percent << 16) // HUNDRED << 48) if percent < HUNDRED else np.ones(len(pages), np.bool_)
+        if self._space.read_only:
+            writes &= pages >= self._space.read_only
+        return writes.view(np.uint8)
 
     def batch(self, began_ns: int, until_ns: int, due_ns: int) -> Batch | None:
         """The same as a batch that begins at `due_ns` and computes between its touches. A VM that computes and touches
@@ -98,25 +118,24 @@ class _Round:
         self._every_ns = every_ns
         self._stream = stream
         self._number = number
-        self._space = space
+        self._limit = np.uint32(space.pages)
+        self._whole = not len(firsts) or int(firsts.max()) + block <= space.pages  # no block reaches beyond
+        self._within = np.arange(block, dtype=np.uint32)
         self._cycle = -1
         self._order = firsts
         self._whose = int(stream.bits("writes").u64(1)[0])
 
-    def between(self, began_ns: int, until_ns: int, write_percent: int) -> tuple[Pages, NDArray[np.uint8]]:
-        pages: list[Pages] = [np.zeros(0, np.uint32)]
-        ops: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)]
+    def between(self, began_ns: int, until_ns: int) -> Iterator[Used]:
+        """What is used in that time, cycle by cycle."""
         at_ns = began_ns
         while at_ns < until_ns and self.count:
             cycle, into_ns = divmod(at_ns, self._every_ns)
             end_ns = min(until_ns, (cycle + 1) * self._every_ns)
             first = self.count * into_ns // self._every_ns
             end = self.count * (end_ns - cycle * self._every_ns) // self._every_ns
-            used = self._used(cycle, first, end)
-            pages.append(used)
-            ops.append(self._writes(used, cycle, write_percent))
+            if end > first:
+                yield self._used(cycle, first, end), (self._whose + cycle * 0xC2B2AE35) % (1 << 64)
             at_ns = end_ns
-        return np.concatenate(pages), np.concatenate(ops)
 
     def at(self, places: NDArray[np.uint64]) -> Pages:
         """The pages at those places of the part; beyond the last block's end, of another."""
@@ -127,19 +146,7 @@ class _Round:
         if cycle != self._cycle:
             self._cycle = cycle
             self._order = self._firsts[self._stream.bits(f"load/{self._number}/{cycle}").permutation(len(self._firsts))]
-        place = np.arange(first, end, dtype=np.uint32)
-        pages = self._order[place // np.uint32(self._block)] + place % np.uint32(self._block)
-        return np.asarray(pages[pages < self._space.pages], np.uint32)
-
-    def _writes(self, pages: Pages, cycle: int, percent: int) -> NDArray[np.uint8]:
-        """Which uses write: a hash of page and cycle, so that it does not depend on how time is cut."""
-        if not percent:
-            return np.zeros(len(pages), np.uint8)
-        whose = self._whose + cycle * 0xC2B2AE35
-        mixed = pages.astype(U64) * U64(0x9E3779B97F4A7C15) + U64(whose % (1 << 64))
-        mixed ^= mixed >> U64(30)
-        mixed *= U64(0xBF58476D1CE4E5B9)  # of the SplitMix64 finalizer (Steele, Lea, Flood 2014)
-        writes = (mixed >> U64(48)) < U64((percent << 16) // HUNDRED)
-        if self._space.read_only:
-            writes &= pages >= self._space.read_only
-        return writes.view(np.uint8)
+        top = first // self._block
+        blocks = self._order[top : -(-end // self._block), np.newaxis] + self._within
+        pages = blocks.ravel()[first - top * self._block : end - top * self._block]
+        return pages if self._whole else pages[pages < self._limit]
