@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from memvirt.errors import ContentError, InvariantError
 from memvirt.units import PAGE_SIZE
-from memvirt.workloads.base import DISCARD, FILL, WRITE
+from memvirt.workloads.base import DISCARD, FILL, READ, WRITE
 
 PAGE_WORDS = PAGE_SIZE // 8
 NO_SOURCE = 0xFFFFFFFF
@@ -84,6 +84,7 @@ class Shadow:
         self._named: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
         self._content: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
         self._nr_content: int | None = 0  # None: to be counted again
+        self._settled = 0  # pages below that are named and have content: accesses that write at most change neither
         self._pending: deque[_Pending] = deque()
 
     def clone(self, name: str, tag_base: int, writes: int = 0) -> Shadow:
@@ -92,7 +93,7 @@ class Shadow:
         twin.operations = self.operations
         for field in ("_source", "_tag", "_reset_at", "_write_at", "_given_up_at", "_named", "_content"):
             setattr(twin, field, getattr(self, field).copy())
-        twin._nr_content = self._nr_content
+        twin._nr_content, twin._settled = self._nr_content, self._settled
         return twin
 
     def watch(self, stream: Iterable[BatchLike]) -> Iterator[BatchLike]:
@@ -125,21 +126,41 @@ class Shadow:
         self._apply(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
 
     def _apply(self, batch: _Pending) -> None:
-        self._named[batch.pages] = True
-        changing = np.flatnonzero(batch.ops)  # a read leaves nothing behind
-        pages, ops, when = batch.pages[changing], batch.ops[changing], self.operations + changing
-        self.operations += len(batch.pages)
-        writes = ops == WRITE
-        written = pages[writes]
-        self._write_at[written] = when[writes]
-        self._tag[written] = tag_of(self.tag_base, self.writes + 1 + np.arange(len(written)))
-        self.writes += len(written)
-        if len(written) == len(pages):
+        began, done, last = self.operations, len(batch.pages), batch.ops.max(initial=READ)
+        self.operations += done
+        known = not done or batch.pages.max() < self._settled
+        if not known:
+            self._named[batch.pages] = True
+        changing = (batch.ops != READ).nonzero()[0]  # a read leaves nothing behind
+        pages, when = batch.pages[changing].astype(np.intp), began + changing
+        if last <= WRITE:
+            self._write(pages, when)
+            if known:
+                return
             self._content[pages] = True
         else:
+            ops = batch.ops[changing]
+            writes = ops == WRITE
+            self._write(pages[writes], when[writes])
             self._give_up_and_fill(batch, changing, when)
-            self._content[pages] = self._has_content(pages)
+            self._content[pages] = has_content = self._has_content(pages)
+            if not has_content.all():
+                self._settled = 0
         self._nr_content = None
+        self._settle()
+
+    def _write(self, pages: npt.NDArray[np.intp], when: I64) -> None:
+        """The VM's next writes are to these pages."""
+        self._write_at[pages] = when
+        self._tag[pages] = tag_of(self.tag_base, self.writes + 1 + np.arange(len(pages)))
+        self.writes += len(pages)
+
+    def _settle(self) -> None:
+        """Look how much further the pages reach that all have content."""
+        rest = self._content[self._settled :]
+        if len(rest):
+            without = int(rest.argmin())
+            self._settled += len(rest) if rest[without] else without
 
     def _give_up_and_fill(self, batch: _Pending, changing: I64, when: I64) -> None:
         pages, ops = batch.pages[changing], batch.ops[changing]
