@@ -57,12 +57,67 @@ def run(order, pages, refault_every=0):
     [(8300, (1, 2, 5, 11, 22)), (65600, (2, 5, 11, 22)), ((1 << 17) + 99, (5, 11, 22))],
 )
 def test_a_round_takes_of_both_lists_what_the_priority_says(size, amounts):
-    """(8300 >> p) * 30 / 170 of either list for p = 10, 9 ..., until 32 are gone; nothing is due before."""
+    """(8300 >> p) * 89 / 508 of either list for p = 10, 9 ..., until 32 are gone; nothing is due before."""
     order = two_lists(size, size)
     found = run(order, 200, refault_every=8)
     cycle = [event for amount in amounts for event in (("out", amount), ("down", amount))]
     start = next(at for at in range(len(found)) if found[at : at + len(cycle)] == cycle)
     assert start <= 2 * len(cycle) and found[start : start + 3 * len(cycle)] == 3 * cycle
+
+
+def call(order, want=32, accessed=()):
+    """One call of reclaim, as a host makes it: pages that went, of those that were deactivated the last ones after them."""
+    gone, events = [], []
+
+    def clear(id):
+        events.append("down")
+        return False
+
+    while len(gone) < want or order.goes_on(clear):
+        id = order.choose(clear)
+        if id in accessed:
+            accessed.remove(id)
+            order.touch(id)
+            continue
+        order.take(id, id)
+        gone.append(id)
+        events.append("out")
+    return gone, [(event, len(list(group))) for event, group in groupby(events)]
+
+
+def test_a_call_ends_with_the_batch_and_what_comes_after_it():
+    """1 + 2 + 5 + 11 + 22 pages: 41 go where 32 are wanted, and as many active ones are deactivated before time passes."""
+    order = two_lists(8300, 8400)
+    gone, _ = call(order)
+    for _ in range(3):
+        order.insert(gone[0], gone[0])  # a refault: both lists are asked
+        gone, events = call(order)
+        assert events == [(event, pages) for pages in (1, 2, 5, 11, 22) for event in ("out", "down")]
+        assert not order.goes_on(lambda id: pytest.fail("the call is over"))
+
+
+def test_what_went_in_earlier_priorities_does_not_end_a_later_one():
+    """Of the 41 pages of the first ones 20 were accessed. Of the 45 that are due then 20 go in the first batch of 32: that
+    makes 41, but in this priority 20 are not enough, and the second batch follows."""
+    order = two_lists(0, 8350)
+    call(order)
+    first = order.candidate()
+    gone, _ = call(order, accessed={first + place for place in (*range(1, 21), *range(41, 53))})
+    assert len(gone) == 21 + 20 + 13
+
+
+@pytest.mark.parametrize(("new", "went"), [(30, 1 + 4 + 8 + 16 + 32), (31, 1 + 2 + 4 + 8 + 16 + 32)])
+def test_new_pages_wait_to_be_counted(new, went):
+    """Of 6,134 pages nothing is due at priority 10, of 6,144 one is. New ones count when there are 31, or reclaim looks."""
+    order = two_lists(0, 6300)
+    call(order)
+    while order.order.nr_resident > 6134:
+        order.forget(order.candidate())
+    call_over = order.goes_on(lambda id: False)
+    assert not call_over
+    for id in range(6300, 6300 + new):
+        order.insert(id)
+    assert len(call(order)[0]) == went
 
 
 def test_without_refaults_the_active_list_is_left_alone_while_inactive_is_not_low():
@@ -129,9 +184,7 @@ def test_the_mark_in_the_tables_goes_when_a_page_is_deactivated():
     cleared = []
     first = order.choose(lambda id: cleared.append(id) or True)
     assert first == 0 and cleared == list(range(len(cleared))) and len(cleared) >= 32
-    for id in cleared:
-        assert order.choose(lambda id: pytest.fail("nothing more is due")) == id if id < 20 else True
-        order.take(order.candidate())
+    assert order.choose(lambda id: pytest.fail("it has been named")) == 0
 
 
 def test_what_was_told_of_an_access_loses_the_mark_that_came_after_it():
@@ -253,11 +306,13 @@ class Tables:
         return found
 
     def reclaim(self, pages):
-        """So many go, at most; their numbers."""
+        """So many go, at most, and what the order wants beside them; their numbers."""
         gone = []
         for _ in range(600):
+            if len(gone) >= pages and not self.order.goes_on(self.clear):
+                break
             id = self.order.choose(self.clear)
-            if id is None or len(gone) == pages:
+            if id is None:
                 break
             if id in self.marked:
                 self.marked.discard(id)

@@ -27,6 +27,10 @@ class Naive:
         """The candidate, for who has page tables: `marks` clears the accessed marks of a page."""
         return self.candidate()
 
+    def goes_on(self, marks):
+        """Whether who has enough is to go on, as a batch has begun."""
+        return False
+
     def pass_time(self, now):
         pass
 
@@ -312,25 +316,29 @@ class NaiveTwoList(Naive):
     def __init__(self, capacity, stats_ns=0):
         super().__init__(capacity)
         self.inactive, self.active, self.accessed, self.referenced = [], [], set(), set()
-        self.age, self.shadow, self.refaults, self.gone = 0, {}, 0, 0
-        self.marks, self.met, self.reclaim = None, None, self.calls()
+        self.age, self.shadow, self.refaults, self.gone, self.gone_here = 0, {}, 0, 0, 0
+        self.waiting = []  # new pages that lists do not count yet, and what list each is on
+        self.marks, self.met, self.reclaim, self.over = None, None, self.calls(), True
         self.stats_ns, self.period, self.flushed = stats_ns, None, None
         self.were_active, self.restored = set(), 0  # PG_workingset; refaults of such pages that were near
 
     def pass_time(self, now):
         if self.stats_ns and now // self.stats_ns != self.period:
-            self.flushed, self.period = (len(self.inactive), len(self.active), self.refaults), now // self.stats_ns
+            self.flushed, self.period = (*self.sizes(), self.refaults), now // self.stats_ns
+
+    def sizes(self):
+        return tuple(max(0, len(pages) - self.waiting.count(i)) for i, pages in enumerate((self.inactive, self.active)))
 
     def statistics(self):
-        return self.flushed or (len(self.inactive), len(self.active), self.refaults)
+        return self.flushed or (*self.sizes(), self.refaults)
 
     def inactive_is_low(self):
         inactive, active, _ = self.statistics()
         return inactive * max(1, isqrt(10 * (inactive + active >> 18))) < active
 
     def calls(self):
-        """Call after call of try_to_free_pages."""
-        before = last = self.refaults
+        """Call after call of try_to_free_pages: True for each page that may go, False at the end of a call."""
+        before = last = 0
         while True:
             before, last = last, self.statistics()[2]
             self.gone = 0
@@ -340,23 +348,25 @@ class NaiveTwoList(Naive):
                     break
             if not self.inactive:  # the kernel is out of memory
                 self.shrink_active(32)
+            yield False
 
     def shrink_lruvec(self, priority, before):
+        if priority == 0:
+            self.waiting = []
         may_deactivate = self.statistics()[2] != before or self.inactive_is_low()
-        due, active_due = (
-            len(pages) if priority == 0 else (len(pages) >> priority) * 30 // 170
-            for pages in (self.inactive, self.active)
-        )
-        while due and self.inactive and self.gone < 32:
+        due, active_due = (size if priority == 0 else (size >> priority) * 89 // 508 for size in self.sizes())
+        self.gone_here = 0
+        while due and self.inactive and self.gone_here < 32:
             yield from self.shrink_inactive(min(due, 32, len(self.inactive)))
             due -= min(due, 32)
-            if may_deactivate:
+            if may_deactivate and active_due:
                 self.shrink_active(min(active_due, 32))
             active_due -= min(active_due, 32)
         if self.inactive_is_low():
             self.shrink_active(32)
 
     def shrink_inactive(self, pages):
+        self.waiting = []
         for _ in range(pages):
             if not self.inactive:
                 break
@@ -364,9 +374,11 @@ class NaiveTwoList(Naive):
             if id in self.accessed and self.marks:
                 self.marks(id)
             self.met = id
-            if id not in self.accessed:
-                yield
+            if named := id not in self.accessed:
+                self.count_gone(1)
+                yield True
             if self.met == id:  # it is there still, and accessed
+                self.count_gone(-named)
                 again = id in self.referenced
                 self.spare(id)
                 self.referenced.add(id)
@@ -374,7 +386,12 @@ class NaiveTwoList(Naive):
                     self.active.append(self.inactive.pop())
                     self.age += 1
 
+    def count_gone(self, pages):
+        self.gone += pages
+        self.gone_here += pages
+
     def shrink_active(self, pages):
+        self.waiting = []
         for id in self.active[:pages]:
             referenced = id in self.referenced
             self.spare(id)
@@ -395,6 +412,7 @@ class NaiveTwoList(Naive):
                 self.were_active.add(id)
         else:
             self.inactive.append(id)
+        self.waiting = [*self.waiting, int(id in self.active)] if len(self.waiting) < 30 else []
 
     def thrashes(self, key):
         evicted_at, was_active = self.shadow.get(key, (None, False))
@@ -411,8 +429,16 @@ class NaiveTwoList(Naive):
         if not self.inactive and not self.active:
             return None
         while self.met is None or self.met in self.accessed:
-            next(self.reclaim)
+            self.over = not next(self.reclaim)
         return self.met
+
+    def goes_on(self, marks):
+        self.marks = marks
+        while (self.inactive or self.active) and (self.met is None or self.met in self.accessed):
+            if self.over:
+                return False
+            self.over = not next(self.reclaim)
+        return bool(self.inactive or self.active)
 
     def spare(self, id):
         was_active = id in self.were_active
@@ -425,7 +451,6 @@ class NaiveTwoList(Naive):
         if key is not None:
             self.shadow[key] = self.age, id in self.were_active
         self.age += 1
-        self.gone += 1
         self.forget(id)
 
     def forget(self, id):

@@ -222,7 +222,7 @@ class Reclaim(Mapping):
             patience, gone = 0, self.by_shares(want)
         spared = self.count["reclaim_spared_reserved"]
         self.order.pass_time(self.now)
-        while gone < want and patience > 0:
+        while (gone < want or self.order.goes_on(self.unmark)) and patience > 0:
             patience -= 1
             number = self.order.choose(self.unmark)
             if number is None:
@@ -243,8 +243,7 @@ class Reclaim(Mapping):
                 self.touch_order(frame)
                 continue
             gone += self.evict_or_isolate(frame)
-            if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
-                gone += self.flush()
+            gone += self.flush() if self.batch and len(self.batch) >= self.written_at(want, gone) else 0
         gone += self.flush() if self.batch else 0
         if gone:
             return gone
@@ -277,9 +276,10 @@ class Reclaim(Mapping):
         )
         patience += CLUSTER
         vm.order.pass_time(self.now)
-        while gone < want and patience > 0 and self.may_lose(vm, 0):
+        marks = lambda place: self.unmark_own(vm, place)  # noqa: E731
+        while (gone < want or vm.order.goes_on(marks)) and patience > 0 and self.may_lose(vm, 0):
             patience -= 1
-            place = vm.order.choose(lambda place: self.unmark_own(vm, place))
+            place = vm.order.choose(marks)
             if place is None:
                 break
             frame = next(frame for frame in self.frames.values() if frame.payer is vm and frame.place == place)
@@ -294,10 +294,13 @@ class Reclaim(Mapping):
                 self.touch_order(frame)
                 continue
             gone += self.evict_or_isolate(frame)
-            if len(self.batch) == SWAP_BATCH or (self.batch and gone + len(self.batch) >= want):
-                gone += self.flush()
+            gone += self.flush() if self.batch and len(self.batch) >= self.written_at(want, gone) else 0
         gone += self.flush() if self.batch else 0
         return gone or self.shrink_vm(vm, want, 0, 0, True)
+
+    def written_at(self, want, gone):
+        """So many isolated pages are written at once."""
+        return min(SWAP_BATCH, want - gone) if gone < want else CLUSTER
 
     def may_lose(self, vm, keep):
         leaving = sum(frame.payer is vm for frame in self.batch)

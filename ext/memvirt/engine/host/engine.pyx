@@ -290,6 +290,11 @@ cdef class Engine:
 
     # ---- what there is to see
 
+    def order_of(self, Vm vm not None):
+        """The order of the pages that a VM pays for, or None: it has no limit, or none that it can reach."""
+        self.own(vm)
+        return self.mapping.recency.order_of(vm.id)
+
     def request_latencies(self):
         """Histogram of all requests so far; None if there were none."""
         return histogram_dict(&self.requests) if self.requests.total else None

@@ -304,7 +304,8 @@ cdef class Reclaim(Actor):
     cdef uint32_t shrink(self, uint32_t want) except? 0xFFFFFFFF nogil:
         """Evict about `want` pages, anyone's, in the replacement order, or by_shares. Returns how many went.
 
-        That is not how many frames came free: the zpool may have taken some of them, and gives more back later, as its
+        More may go than are wanted: an order that looks at pages in batches has a batch finished (goes_on). What went
+        is not how many frames came free: the zpool may have taken some of them, and gives more back later, as its
         zspages fill. Ends when done, when nobody is left to ask, or after two rounds of the order without a page to
         evict; so a caller repeats until there are enough frames, or 0 is returned.
         """
@@ -315,7 +316,8 @@ cdef class Reclaim(Actor):
         self.eviction.put_back()
         self.recency.order.pass_time(self.clock.now)
         self.marks.whose = NONE16
-        while gone < want and patience > 0 and not self.clock.interrupt.asked():
+        while ((gone < want or self.recency.order.goes_on(self.marks)) and patience > 0
+               and not self.clock.interrupt.asked()):
             patience -= 1
             frame = self.recency.order.choose(self.marks)
             if frame == NONE:
@@ -324,7 +326,7 @@ cdef class Reclaim(Actor):
             self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
             if not self._evictable(frame, &insisted):
                 continue
-            gone += self.eviction.evict(frame, want - gone)
+            gone += self.eviction.evict(frame, want - gone if gone < want else <uint32_t>CLUSTER)
         gone += self.eviction.flush()
         if gone or self.clock.interrupt.asked():
             return gone
@@ -340,7 +342,8 @@ cdef class Reclaim(Actor):
         self.eviction.put_back()
         (<Order>own.order).pass_time(self.clock.now)
         self.marks.whose = vm
-        while gone < want and patience > 0 and self.charges.may_lose(vm, 0) and not self.clock.interrupt.asked():
+        while ((gone < want or (<Order>own.order).goes_on(self.marks)) and patience > 0
+               and self.charges.may_lose(vm, 0) and not self.clock.interrupt.asked()):
             patience -= 1
             id = (<Order>own.order).choose(self.marks)
             if id == NONE:
@@ -349,7 +352,7 @@ cdef class Reclaim(Actor):
             self.meter.ev.reclaim_scanned += 1
             self.clock.spend(CPU_RECLAIM, self.clock.costs.reclaim_visit)
             if self._asked_of(frame, &insisted):
-                gone += self.eviction.evict(frame, want - gone)
+                gone += self.eviction.evict(frame, want - gone if gone < want else <uint32_t>CLUSTER)
         gone += self.eviction.flush()
         if gone or self.clock.interrupt.asked():
             return gone

@@ -27,6 +27,8 @@ cdef class Order:
     cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil              # who should go next (stays in); NONE: nobody
     # The same of who has page tables: an order that moves pages between lists may clear their marks on the way.
     cdef uint32_t choose(self, Marks marks) except? 0xFFFFFFFE nogil
+    # Of who has as many as it wants: whether more pages are to be asked for now, as the order looks at several at a time.
+    cdef bint goes_on(self, Marks marks) except? True nogil
     cdef void pass_time(self, int64_t now) noexcept nogil               # simulated time, for an order that goes by it
     cdef int spare(self, uint32_t id) except -1 nogil                   # the candidate may not go now: next one, please
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil      # id is evicted and leaves `key` behind

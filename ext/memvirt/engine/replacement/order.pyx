@@ -20,7 +20,8 @@ the caller counts. take() and forget() accept any resident, not just the candida
 
 What an order is told of with touch() a host finds in page tables, where a mark stays until somebody clears it. An order
 that wants it cleared without asking for it (Linux does so when it deactivates a page) does that in choose(), which is
-candidate() for those who have tables.
+candidate() for those who have tables. Who lets pages go several at a time asks goes_on() when it has enough: an order that
+looks at pages in batches wants a batch to be finished, and what follows its last page to be done before time passes.
 
 Misuse (inserting a resident, touching an absent id) is a bug of the caller: asserted here, and raised as
 InvariantError by the Python face in testing/orders.pyx.
@@ -77,6 +78,9 @@ cdef class Order:
 
     cdef uint32_t choose(self, Marks marks) except? 0xFFFFFFFE nogil:
         return self.candidate()
+
+    cdef bint goes_on(self, Marks marks) except? True nogil:
+        return False
 
     cdef void pass_time(self, int64_t now) noexcept nogil:
         pass

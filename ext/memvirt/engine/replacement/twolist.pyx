@@ -10,15 +10,22 @@ deactivated: one mark brings it back (folio_check_references). The active list i
 deactivated, their marks in the page tables cleared (shrink_active_list calls folio_referenced), so that a mark found on
 the inactive list is younger than that. Who has tables passes them to `choose` for this.
 
-Rounds. A call of the kernel's reclaim is a round here; it goes on from one call of `choose` to the next, until 32 pages
-have gone. Priority falls from 12 to 0. In each as many pages of a list are due as (its size >> priority) * 30 / 170
-(get_scan_count: swappiness 60 and nothing on the file lists), at 0 all of them. They are looked at in batches of 32, an
-inactive one and an active one in turn. The active one is deactivated if inactive is low (inactive * ratio < active, with
-ratio = int_sqrt(10 * GiB) and at least 1), or if refaults have activated pages since the round before last began: then
-the active pages compete with those that came back, however many they are. After a priority 32 more are deactivated if
-inactive is low. Between two calls of the kernel nothing happens but faults, and none within one; a round that lasts from
-fault to fault makes the same decisions if it compares with the round before last. Where the kernel kills a process, for
-there is nothing on the inactive list and its statistics do not say so, pages are deactivated here.
+Rounds. A call of the kernel's reclaim is a round here. Priority falls from 12 to 0, until 32 pages have gone. In each
+as many pages of a list are due as (its size >> priority) * 89 / 508, at 0 all of them. (get_scan_count, in whole
+numbers: swappiness 60, nothing on the file lists, and a cost of anonymous pages that has long grown.) They are looked
+at in batches of 32, an inactive one and an active one in turn, until 32 have gone in this priority: what went in those
+before is not counted (shrink_lruvec). The active one is deactivated if inactive is low (inactive * ratio < active, with
+ratio = int_sqrt(10 * GiB) and at least 1), or if refaults have activated pages since the round before began: then the
+active pages compete with those that came back, however many they are. After a priority 32 more are deactivated if
+inactive is low.
+
+A batch that has begun is looked at to its end, so more than 32 pages may go. Who evicts as the kernel does asks
+goes_on() when it has what it wants; in that is also what a round does after its last page. Others (one page at a time)
+have rounds that last from fault to fault. Where the kernel kills a process, for there is nothing on the inactive list
+and its statistics do not say so, pages are deactivated here.
+
+New pages wait, up to 31 of them, before they are put on the lists: at the latest when reclaim looks at these. They are
+on their list here, but until then not counted in its size (folio_add_lru, lru_add_drain).
 
 Refault distance. `age` counts evictions and activations: both move inactive pages one slot towards their end. A shadow
 holds the age at eviction, so at the refault
@@ -64,8 +71,9 @@ cdef enum:
     ACTIVE_LIST = 1
     DEF_PRIORITY = 12
     CLUSTER = 32                        # SWAP_CLUSTER_MAX: pages of a batch, and pages that a round is to evict
-    SHARE = 30                          # of ALL: swappiness 60, the cost of anonymous pages alone having grown
-    ALL = 170
+    ADD_BATCH = 31                      # PAGEVEC_SIZE: new pages that a processor puts on the lists at once
+    SHARE = 89                          # of ALL: swappiness 60, the cost of anonymous pages alone having grown
+    ALL = 508
 
 
 @cython.final
@@ -85,7 +93,7 @@ cdef class TwoList(Order):
         self._met = NONE
         self._stats_ns = stats_ns
         self._period = -1
-        self._begin_round()
+        self._over = True
 
     def __dealloc__(self):
         free(self._links)
@@ -110,8 +118,8 @@ cdef class TwoList(Order):
         cdef Sizes now
         if self._period >= 0:
             return self._flushed
-        now.inactive = self.nr_resident - self.nr_active
-        now.active = self.nr_active
+        now.inactive = self._listed(INACTIVE_LIST)
+        now.active = self._listed(ACTIVE_LIST)
         now.activated = self.nr_activated
         return now
 
@@ -157,6 +165,9 @@ cdef class TwoList(Order):
         self._state[id] = state
         links_push(self._links, self.ids + near, id)
         self.nr_resident += 1
+        self._waiting[near] += 1
+        if self._waiting[INACTIVE_LIST] + self._waiting[ACTIVE_LIST] == ADD_BATCH:
+            self._put_on_lists()
         return 0
 
     cdef int touch(self, uint32_t id) except -1 nogil:
@@ -166,48 +177,59 @@ cdef class TwoList(Order):
 
     # ---- rounds
 
+    cdef uint32_t _listed(self, uint32_t list_) noexcept nogil:
+        cdef uint32_t pages = self.nr_active if list_ == ACTIVE_LIST else self.nr_resident - self.nr_active
+        return pages - min(pages, self._waiting[list_])
+
+    cdef void _put_on_lists(self) noexcept nogil:
+        self._waiting[INACTIVE_LIST] = self._waiting[ACTIVE_LIST] = 0
+
     cdef void _begin_priority(self) noexcept nogil:
-        cdef uint32_t size[2]
         cdef uint32_t list_
-        size[INACTIVE_LIST] = self.nr_resident - self.nr_active
-        size[ACTIVE_LIST] = self.nr_active
+        if self._priority == 0:         # else where all pages wait nothing would ever be due
+            self._put_on_lists()
         for list_ in range(2):
-            self._due[list_] = size[list_]
+            self._due[list_] = self._listed(list_)
             if self._priority:
-                self._due[list_] = <uint32_t>(<uint64_t>(size[list_] >> self._priority) * SHARE // ALL)
+                self._due[list_] = <uint32_t>(<uint64_t>(self._due[list_] >> self._priority) * SHARE // ALL)
+        self._gone_here = 0
         self._may_deactivate = self._statistics().activated != self._began_before or self._inactive_is_low()
 
     cdef void _begin_round(self) noexcept nogil:
+        self._over = False
         self._began_before = self._began
         self._began = self._statistics().activated
-        self._taken = 0
+        self._gone = 0
         self._priority = DEF_PRIORITY
         self._begin_priority()
 
     cdef int _begin_batch(self, Marks marks) except -1 nogil:
-        """The active batch that goes with the inactive one that has ended, then the next inactive one. Ends where there
-        are residents: at the latest in a second round, of which each puts pages on an inactive list that is empty."""
-        cdef uint32_t active = min(self._due[ACTIVE_LIST], <uint32_t>CLUSTER)
-        self._due[ACTIVE_LIST] -= active
-        if self._may_deactivate:
-            self._deactivate(active, marks)
-        while self._taken >= CLUSTER or self._due[INACTIVE_LIST] == 0 or self.nr_resident == self.nr_active:
+        """The next inactive batch of this round, or its end: there is none. At that end there is somebody inactive."""
+        while self._gone_here >= CLUSTER or self._due[INACTIVE_LIST] == 0 or self.nr_resident == self.nr_active:
             if self._inactive_is_low():
                 self._deactivate(CLUSTER, marks)
-            if self._taken < CLUSTER and self._priority:
-                self._priority -= 1
-                self._begin_priority()
-                continue
-            if self.nr_resident == self.nr_active:
-                self._deactivate(CLUSTER, marks)
-            self._begin_round()
+            if self._gone >= CLUSTER or self._priority == 0:
+                if self.nr_resident == self.nr_active:
+                    self._deactivate(CLUSTER, marks)
+                self._over = True
+                return 0
+            self._priority -= 1
+            self._begin_priority()
         self._batch = min(self._due[INACTIVE_LIST], <uint32_t>CLUSTER)
         self._due[INACTIVE_LIST] -= self._batch
         self._batch = min(self._batch, self.nr_resident - self.nr_active)
+        self._put_on_lists()
         return 0
+
+    cdef int _end_batch(self, Marks marks) except -1 nogil:
+        """The active batch that goes with the inactive one that has ended."""
+        cdef uint32_t active = min(self._due[ACTIVE_LIST], <uint32_t>CLUSTER)
+        self._due[ACTIVE_LIST] -= active
+        return self._deactivate(active, marks) if self._may_deactivate and active else 0
 
     cdef int _deactivate(self, uint32_t pages, Marks marks) except -1 nogil:
         cdef uint32_t id
+        self._put_on_lists()
         for _ in range(min(pages, self.nr_active)):
             id = links_oldest(self._links, self.ids + ACTIVE_LIST)
             self._move(id, self.ids + INACTIVE_LIST, RESIDENT | WORKINGSET | self._state[id] & REFERENCED)
@@ -217,32 +239,66 @@ cdef class TwoList(Order):
         return 0
 
     cdef uint32_t candidate(self) except? 0xFFFFFFFE nogil:
-        return self.choose(None)
+        return self._look(None, False)
 
     cdef uint32_t choose(self, Marks marks) except? 0xFFFFFFFE nogil:
-        """Ends: a round down to priority 0 looks at all inactive pages, and clears every mark it meets."""
+        return self._look(marks, False)
+
+    cdef bint goes_on(self, Marks marks) except? True nogil:
+        return self._look(marks, True) != NONE
+
+    cdef uint32_t _look(self, Marks marks, bint in_round) except? 0xFFFFFFFE nogil:
+        """Who goes next; NONE: nobody is left, or, if asked for this round, it is over. Ends: a round down to priority 0
+        looks at all inactive pages, and clears every mark it meets."""
         cdef uint32_t id
-        cdef uint8_t kept
         while self.nr_resident:
-            id = links_oldest(self._links, self.ids + INACTIVE_LIST)
-            if id != self._met or id == NONE:
-                if self._batch == 0 or id == NONE:
+            id = self._met
+            if id == NONE:
+                if self._batch == 0:
+                    if not self._over:
+                        self._end_batch(marks)
+                    elif in_round:
+                        return NONE
+                    else:
+                        self._begin_round()
                     self._begin_batch(marks)
-                    id = links_oldest(self._links, self.ids + INACTIVE_LIST)
-                self._batch -= 1
-                self._met = id
-                if self._state[id] & ACCESSED and marks is not None:    # who has told of that may have seen it again
-                    marks.clear(id)
+                    continue
+                id = self._meet(marks)
+                if id == NONE:
+                    continue
             if not self._state[id] & ACCESSED:
+                self._count_gone(1 - self._named)
+                self._named = True
                 return id
+            self._count_gone(-self._named)
             self._met = NONE
-            kept = RESIDENT | REFERENCED | self._state[id] & WORKINGSET
-            if self._state[id] & REFERENCED:
-                self._move(id, self.ids + ACTIVE_LIST, kept | ACTIVE)
-                self._grow_older()
-            else:
-                self._move(id, self.ids + INACTIVE_LIST, kept)
+            self._keep(id)
         return NONE
+
+    cdef uint32_t _meet(self, Marks marks) except? 0xFFFFFFFE nogil:
+        """The next page of the batch; NONE: it ends early, others have taken what was there."""
+        self._met = links_oldest(self._links, self.ids + INACTIVE_LIST)
+        self._named = False
+        self._batch = 0 if self._met == NONE else self._batch - 1
+        if self._met != NONE and self._state[self._met] & ACCESSED and marks is not None:
+            marks.clear(self._met)          # who has told of that may have seen it again
+        return self._met
+
+    cdef void _count_gone(self, int more) noexcept nogil:
+        """A page counts from when it is named on: who writes pages in batches takes it later. One that turns out to have
+        been accessed does not."""
+        self._gone += more
+        self._gone_here += more
+
+    cdef int _keep(self, uint32_t id) except -1 nogil:
+        """An accessed page goes around, or becomes active."""
+        cdef uint8_t kept = RESIDENT | REFERENCED | self._state[id] & WORKINGSET
+        if self._state[id] & REFERENCED:
+            self._move(id, self.ids + ACTIVE_LIST, kept | ACTIVE)
+            self._grow_older()
+        else:
+            self._move(id, self.ids + INACTIVE_LIST, kept)
+        return 0
 
     cdef int spare(self, uint32_t id) except -1 nogil:
         """To the new end of the inactive list, where reclaim puts back what it could not free."""
@@ -256,7 +312,6 @@ cdef class TwoList(Order):
         if key < self.keys:
             self._shadow[key] = self.age | (WAS_ACTIVE if self._state[id] & WORKINGSET else 0)
         self._grow_older()
-        self._taken += 1
         return self.forget(id)
 
     cdef int forget(self, uint32_t id) except -1 nogil:

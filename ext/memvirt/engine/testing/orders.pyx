@@ -76,6 +76,10 @@ cdef class Probe:
         cdef uint32_t id = self.order.choose(Told(clear))
         return None if id == NONE else id
 
+    def goes_on(self, clear):
+        """Whether who has enough asks for more, of an order that may clear marks in tables on the way."""
+        return self.order.goes_on(Told(clear))
+
     def pass_time(self, int64_t now):
         """It is `now`, in ns."""
         self.order.pass_time(now)
