@@ -100,33 +100,20 @@ def program(memvirt):
 
 @pytest.mark.parametrize("settings", [{}, limits.POOL])
 @pytest.mark.parametrize("percent", [90, 50, 25])
-def test_a_host_has_as_many_pages_as_it_should(settings, percent):
+def test_a_vm_has_as_many_pages_as_it_should(settings, percent):
     load = loads.load_of("zipf", 4 * PAGES, 0, CORPUS)
-    host = limits.Sized(load, CORPUS, limits.ORDERS["twolist"] | settings)
-    resident = 4 * PAGES * percent // 100
-    found = host.having(resident)
-    assert abs(found["resident"] - resident) <= 24, "no further than a batch"
-    assert found["faults"] > 0 and found["ns"] > 100 and host.frames(resident) in host._tried
-    tried = len(host._tried)
-    host.having(resident)
-    assert len(host._tried) - tried <= limits.TRIES
+    vm = limits.Limited(load, CORPUS, limits.ORDERS["twolist"] | settings)
+    room = 4 * PAGES * percent // 100
+    found = vm.having(room)
+    assert room - 64 <= found["resident"] <= room, "no fewer than two batches leave"
+    assert found["faults"] > 0 and found["ns"] > 100
+    assert vm.having(room) is found and vm.having(room + 100)["faults"] < found["faults"]
 
 
-def test_a_host_that_is_too_small_is_made_larger(monkeypatch):
+def test_a_vm_whose_limit_is_all_its_pages_has_no_faults():
     load = loads.load_of("zipf", PAGES, 0, CORPUS)
-    asked = []
-
-    def run(load, frames, corpus, settings):
-        asked.append(frames)
-        if frames < 700:
-            raise limits.TooSmall("no_frame")
-        return {"resident": frames - 200}
-
-    monkeypatch.setattr(limits, "run", run)
-    assert limits.Sized(load, CORPUS, {}).having(500)["resident"] >= 500 and asked[:3] == sorted(asked[:3])
-    monkeypatch.setattr(limits, "run", lambda *_: run(load, 0, CORPUS, {}))
-    with pytest.raises(Missing, match="finds no host"):
-        limits.Sized(load, CORPUS, {}).having(500)
+    found = limits.run(load, PAGES, CORPUS, limits.ORDERS["twolist"])
+    assert (found["faults"], found["restored"], found["resident"]) == (0, 0, PAGES)
 
 
 def test_an_engine_that_stops_is_no_result():
@@ -144,7 +131,7 @@ def made_up(monkeypatch):
     told = {}
 
     def kernel_side(changes, load, percent, corpus, version=None, pool=None):
-        found = limits.run(load, load.pages * percent // 100 + 120, corpus, {"replacement": "twolist"})
+        found = limits.run(load, load.pages * percent // 100, corpus, {"replacement": "twolist"})
         return {**found, "pool": 300, **told}
 
     class Changes:
@@ -170,7 +157,7 @@ def test_a_kernel_that_is_the_engine_does_not_fail(made_up):
     rows = list(grid.grid(changes, PAGES, 0))
     own = [row for row in rows if row.what.endswith(("twolist", "distance"))]
     assert len(own) == 3 * (2 * 2 + 1)
-    assert all(abs(row.difference) <= 0.04 * row.kernel for row in own), "the host is found but for a page or two"
+    assert all(abs(row.difference) <= 0.04 * row.kernel for row in own), "it is the same VM"
     orders = {row.what.rpartition(": ")[2] for row in rows if row.what.startswith("zram, zipf 75 %")}
     assert orders == {"twolist", *grid.others()} and len(orders) > 14
     assert all(not row.failed for row in rows)

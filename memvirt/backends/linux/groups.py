@@ -35,6 +35,7 @@ class Group:
         if not (self.path / limit).exists():
             raise Missing(f"control groups of {parent} have no memory limit: the controller is not given to them")
         write(self.path / limit, pages * PAGE_SIZE)
+        self.limit = pages
         self._watched: Path | None = self.path
         if self.version == 1:
             self._watched = None
@@ -53,6 +54,11 @@ class Group:
             return {"some_ns": told["some"], "full_ns": told["full"]}
         except (Missing, ValueError, IndexError, KeyError):
             return {}
+
+    def charged(self) -> int:
+        """Pages that the group pays for, of the kernel's own, too, and those that a processor has been given in advance."""
+        name = "memory.usage_in_bytes" if self.version == 1 else "memory.current"
+        return int(kernel.setting(self.path / name)) // PAGE_SIZE
 
     def unmapped(self) -> int:
         """Pages of anonymous memory that are charged to the group and mapped by nobody: in the swap cache, on their way out

@@ -93,6 +93,11 @@ def pagemap(address: int, pages: int, pid: int | str = "self") -> NDArray[np.uin
     return np.frombuffer(data, np.uint64)
 
 
+def present(address: int, pages: int, pid: int) -> int:
+    """How many of a process's pages from this address on are in memory and mapped."""
+    return int(((pagemap(address, pages, pid) & PAGEMAP_PRESENT) != 0).sum())
+
+
 def swap_on(path: str, priority: int) -> None:
     """swapon(2)."""
     _call("swapon", path.encode(), 0x8000 | priority)  # SWAP_FLAG_PREFER

@@ -3,9 +3,9 @@
 Under a limit the kernel chooses what goes: its major faults are held against those of the order `twolist`, which follows
 the kernel's rules, and of others for comparison.
 
-The group's statistics are kept fresh, for the kernel decides by them. The engine's host has as many frames for pages as
-the process was found to have: a control group also pays for page tables. Both are means of several looks, as 32 pages go
-at a time. How many frames a host needs for that is found by trying; what was tried serves the next question, too.
+The group's statistics are kept fresh, for the kernel decides by them. The engine's VM has a limit, too: the most pages that
+the process could have in memory. A control group pays for more than those: page tables, pages that a processor was given in
+advance and has not used. How many these are is the median of several looks at what it pays for and what the process has.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from memvirt import host as engine
-from memvirt.backends.linux import areas, groups
-from memvirt.backends.linux.kernel import VMSTAT, Missing, table
+from memvirt.backends.linux import areas, groups, kernel
+from memvirt.backends.linux.kernel import VMSTAT, table
 from memvirt.backends.linux.loads import Load, load_of
 from memvirt.backends.linux.pair import contents
 from memvirt.backends.linux.tenant import Tenant
@@ -28,11 +29,12 @@ from memvirt.backends.linux.undo import Changes
 from memvirt.backends.rows import Row
 from memvirt.inputs.corpus import Corpus
 from memvirt.units import PAGE_SIZE
-from memvirt.vm import RunOutcome
+from memvirt.vm import RunOutcome, Vm
 from memvirt.workloads.base import FILL
 
 BATCH = 32  # pages that reclaim takes at a time
-PARTS, TRIES, CLOSE = 16, 5, 2000  # looks at what is resident; hosts that are tried; of the pages one part apart
+PARTS = 16  # looks at what is resident
+SPARE_FRAMES = 512  # of a host, for its own tables
 MARKS = {"min": 8, "low": 8, "high": 8}  # a control group reclaims when it must, and has no background reclaimer
 KERNELS = "twolist"  # the order that is to be like this kernel
 HARVEST = {"harvest_interval": "10ms"}  # without it an order that hears of hits late would not see what is used
@@ -54,8 +56,6 @@ DEVICES: dict[str, tuple[Callable[[Changes, int], Any], dict[str, Any]]] = {
     "zswap": (areas.compressed_cache, {**POOL, "same_filled": "zero"}),
     "swap file": (areas.plain_file, {"same_filled": "zero"}),
 }
-FIXED_FRAMES = 96  # of a host, for what it needs itself; and a page table for 512 pages, and records of what is out
-POOL_FRAMES, POOL_SLOPE = 0.6, 0.4  # of a page that is out; frames of a host for one page more, at first
 
 
 def limited(
@@ -70,7 +70,7 @@ def limited(
     load = load_of(pattern, pages, seed, corpus)
     DEVICES[device][0](changes, pages)
     theirs = kernel_side(changes, load, percent, corpus, version)
-    found = {order: Sized(load, corpus, settings).having(theirs["resident"]) for order, settings in ORDERS.items()}
+    found = {order: run(load, theirs["room"], corpus, settings) for order, settings in ORDERS.items()}
     away = "written" if device == "swap file" else "evicted"
     yield from beside(name, "major faults", "faults", (FAULTS_APART, FAULTS_COVERED), theirs, found)
     yield from beside(name, f"pages {away}", away, (WRITES_APART, WRITES_COVERED), theirs, found)
@@ -106,10 +106,11 @@ def kernel_side(
     version: int | None = None,
     pool: Path | None = None,
 ) -> dict[str, int]:
-    """What the kernel says of the accesses that count. Counts: major faults, pages written, refaults of pages that had been
-    active. In the mean: pages in memory, those on their way to a disk or back included, and ns of an access, without the
-    time for which others had its processor. Times: all (elapsed_ns), and that in which some or all of the group's tasks
-    waited for memory (some_ns, full_ns; absent where the kernel has no PSI).
+    """What the kernel says of the accesses that count. Counts: major faults, pages written, refaults of pages that
+    had been active. `room`: the most pages that it can have in memory. In the mean: pages in memory, those on their
+    way to a disk or back included, and ns of an access, without the time for which others had its processor. Times:
+    all (elapsed_ns), and that in which some or all of the group's tasks waited for memory (some_ns, full_ns; absent
+    where the kernel has no PSI).
 
     `version`: of control groups; None: the one that has the memory controller. `pool`: a zram device, whose frames are told,
     too."""
@@ -121,15 +122,17 @@ def kernel_side(
         tenant.ask("keep", "load", load.order, load.ops, None)
         tenant.ask("join", group.joins)
         tenant.ask("make", load.pages)
+        address = tenant.ask("address")
         tenant.ask("drive_kept", "fill", 0, load.pages)
         tenant.ask("drive_kept", "load", 0, load.warm)
         before = _state(group)
         totals = np.zeros(4, np.int64)
-        resident = 0
+        resident, beside = [], []
         ends = np.linspace(load.warm, len(load.order), PARTS + 1).astype(int)
         for first, last in pairwise(ends):
             totals += tenant.ask("drive_kept", "load", int(first), int(last))
-            resident += tenant.ask("resident")[0] + group.unmapped()
+            resident.append(kernel.present(address, load.pages, tenant.process.pid) + group.unmapped())
+            beside.append(group.charged() - resident[-1])
         after = _state(group)
         held = {} if pool is None else {"pool": areas.zram_state(pool)["used"] // PAGE_SIZE}
     _, faults, elapsed, spent = map(int, totals)
@@ -138,7 +141,8 @@ def kernel_side(
     return {**changed, **held} | {
         "faults": faults,
         "evicted": changed["written"] + changed["zpool"],
-        "resident": resident // PARTS,
+        "resident": sum(resident) // PARTS,
+        "room": group.limit - int(median(beside)),
         "elapsed_ns": elapsed,
         "ns": spent // counted,
     }
@@ -158,88 +162,41 @@ class TooSmall(RuntimeError):
     """A host has too few frames for what it is to do."""
 
 
-class Sized:
-    """Hosts of the engine for a load, each with another number of frames."""
+class Limited:
+    """The engine's VM under limits, with one load. What was found is kept."""
 
     def __init__(self, load: Load, corpus: Corpus, settings: dict[str, Any]) -> None:
         self._load, self._corpus, self._settings = load, corpus, settings
-        self._pooled = "zpool_percent" in settings
-        self._tried: dict[int, dict[str, int]] = {}
-        self._least = 0  # frames; with fewer it stops
+        self._found: dict[int, dict[str, int]] = {}
 
-    def having(self, resident: int) -> dict[str, int]:
-        """What is counted of the host that had so many pages resident in the mean, or nearly."""
-        for _ in range(TRIES):
-            frames = self._frames(resident)
-            if frames in self._tried:
-                break
-            try:
-                self._tried[frames] = run(self._load, frames, self._corpus, self._settings)
-            except TooSmall:
-                self._least = max(self._least, frames + frames // 16)
-                continue
-            if abs(self._tried[frames]["resident"] - resident) * CLOSE <= resident:
-                break
-        if not self._tried:
-            raise Missing(
-                f"the engine finds no host in which {resident} pages are resident: it has no frame for the others"
-            )
-        return self._tried[self._near(resident)[0]]
-
-    def frames(self, resident: int) -> int:
-        """How many frames that host has."""
-        self.having(resident)
-        return self._near(resident)[0]
-
-    def _near(self, resident: int) -> list[int]:
-        """What was tried, the nearest first; of two that are as near (all pages may be resident in both) that whose frames
-        are."""
-
-        def distance(frames: int) -> tuple[int, int]:
-            more = self._tried[frames]["resident"] - resident
-            return abs(more), frames if more > 0 else -frames
-
-        return sorted(self._tried, key=distance)
-
-    def _frames(self, resident: int) -> int:
-        """The next host to try: along the line through the two nearest."""
-        near = self._near(resident)[:2]
-        if not near:
-            out = self._load.pages - resident
-            own = FIXED_FRAMES + self._load.pages // 256
-            return max(self._least, resident + own + (int(POOL_FRAMES * out) if self._pooled else 0))
-        missing = resident - self._tried[near[0]]["resident"]
-        if abs(missing) * CLOSE <= resident:
-            return near[0]
-        whole = self._tried[near[0]]["resident"] == self._load.pages  # nothing is out: it says little of how far to go
-        slope = POOL_SLOPE if self._pooled and not whole else 1.0
-        if self._pooled and len(near) == 2:
-            apart = self._tried[near[0]]["resident"] - self._tried[near[1]]["resident"]
-            slope = min(1.0, max(0.2, (near[0] - near[1]) / apart)) if apart else slope
-        return max(self._least, near[0] + (round(missing * slope) or (1 if missing > 0 else -1)))
+    def having(self, room: int) -> dict[str, int]:
+        """What is counted where its limit is so many pages."""
+        if room not in self._found:
+            self._found[room] = run(self._load, room, self._corpus, self._settings)
+        return self._found[room]
 
 
-def run(load: Load, frames: int, corpus: Corpus, settings: dict[str, Any]) -> dict[str, int]:
-    """The same of a host with so many frames."""
+def run(load: Load, room: int, corpus: Corpus, settings: dict[str, Any]) -> dict[str, int]:
+    """The same of a VM that may have so many pages in memory. Its host has enough for it, what is compressed included."""
+    frames = load.pages + max(0, load.pages - room) + load.pages // 8 + SPARE_FRAMES
     swapped: dict[str, Any] = {
         "memory": frames * PAGE_SIZE, "swap": 2 * load.pages * PAGE_SIZE, "watermarks": MARKS, "readahead": 0,
         "content": "fingerprint",  # which page goes is no matter of its bytes
     }  # fmt: skip
     with engine.Host(corpus=corpus, **(swapped | settings)) as host:
-        vm = host.create_vm("vm", load.pages * PAGE_SIZE)
+        vm = host.create_vm("vm", load.pages * PAGE_SIZE, limit=room * PAGE_SIZE)
         _whole(vm.access(np.arange(load.pages), np.full(load.pages, FILL, np.uint8), load.sources), load.pages)
         _whole(vm.access(load.order[: load.warm], load.ops[: load.warm]), load.warm)
-        before = counted(host)
+        before = counted(host, vm)
         held = []
         ends = np.linspace(load.warm, len(load.order), PARTS + 1).astype(int)
         for first, last in pairwise(ends):
             _whole(vm.access(load.order[first:last], load.ops[first:last]), int(last - first))
-            usage = host.usage()
-            held.append(usage["guest"] + usage["swap_cache"])
-        after = counted(host)
+            held.append(vm.engine_vm.charged)
+        after = counted(host, vm)
         found = {key: after[key] - before[key] for key in before}
         accesses = max(1, len(load.order) - load.warm)
-        return found | {"resident": sum(held) // len(held), "ns": found["elapsed_ns"] // accesses}
+        return found | {"room": room, "resident": sum(held) // len(held), "ns": found["elapsed_ns"] // accesses}
 
 
 def _whole(outcome: RunOutcome, accesses: int) -> None:
@@ -247,10 +204,10 @@ def _whole(outcome: RunOutcome, accesses: int) -> None:
         raise TooSmall(f"the engine stopped after {outcome.done} of {accesses} accesses: {outcome.reason}")
 
 
-def counted(host: engine.Host) -> dict[str, int]:
+def counted(host: engine.Host, vm: Vm) -> dict[str, int]:
     """What a host has counted so far, by the names of the kernel's side."""
     counters, stall = host.counters(), host.stall()
-    order = getattr(host.engine, "order", None)
+    order = host.engine.order_of(vm.engine_vm)
     return {
         "faults": counters["fault_swap"] + counters["fault_zpool"],
         "written": counters["swap_pages_out"],

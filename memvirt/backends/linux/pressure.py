@@ -19,7 +19,7 @@ from typing import Any
 
 from memvirt.backends.linux import groups
 from memvirt.backends.linux.kernel import Missing
-from memvirt.backends.linux.limits import DEVICES, KERNELS, ORDERS, Sized, kernel_side
+from memvirt.backends.linux.limits import DEVICES, KERNELS, ORDERS, kernel_side, run
 from memvirt.backends.linux.loads import load_of
 from memvirt.backends.linux.pair import contents
 from memvirt.backends.linux.undo import Changes
@@ -48,7 +48,7 @@ def pressed(device: str, changes: Changes, pages: int, seed: int) -> Iterator[Ro
         theirs = kernel_side(changes, load, percent, corpus)
         if "some_ns" not in theirs:
             raise Missing("nothing is said of pressure in groups (CONFIG_PSI, psi=1, control groups of version 2)")
-        ours = Sized(load, corpus, settings).having(theirs["resident"])
+        ours = run(load, theirs["room"], corpus, settings)
         yield from rows(name, f"{pattern} {percent} %", ours, theirs)
 
 

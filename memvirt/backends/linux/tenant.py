@@ -162,6 +162,10 @@ class _Served:
         self._memory.advise(first, count, advice)
         return time.thread_time_ns() - began
 
+    def address(self) -> int:
+        """Where its memory begins: others can look at the kernel's entries of it."""
+        return self._memory.address
+
     def content(self) -> NDArray[np.uint8]:
         """Every page."""
         rows = np.empty((self._memory.pages, PAGE_SIZE), np.uint8)
