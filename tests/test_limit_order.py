@@ -126,7 +126,8 @@ def test_pages_left_by_a_vm_that_ends_come_into_the_heir_s_order():
         child.set_limit(50 * PAGE)
         assert child.engine_vm.charged == 0
         parent.destroy()
-        assert child.engine_vm.charged == 50 and host.counters()["evicted"] == 206
+        kept = child.engine_vm.charged
+        assert 0 < kept <= 50 and host.counters()["evicted"] == 256 - kept, "batches of 32 that have begun are finished"
         host.check()
         assert [int.from_bytes(child.read(page * PAGE, 2), "little") for page in range(256)] == list(range(256))
         host.check()
