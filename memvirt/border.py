@@ -236,6 +236,8 @@ def guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "oom_deflate_pages": options.oom_deflate_pages,
         "report_order": options.report_order,
         "elastic": options.elastic,
+        "partition": options.partition or 0,
+        "base": pages * options.base_percent // 100,
         "report_delay_ns": options.report_delay,
         "replacement": options.replacement,
         "replacement_options": options.replacement_options,

@@ -32,7 +32,8 @@ sharing: shareindex
 reclaim: readahead swapout writeback evict foresight sweep harvest marks reclaim fault populate lookahead
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
-guests: guest_memory guest_disk hardware ring guest elastic balloon_driver huge_balloon virtio_mem hyperalloc ways balloon
+guests: guest_memory guest_disk hardware partitions ring guest elastic balloon_driver huge_balloon virtio_mem hyperalloc
+guests: squeezy ways balloon
 guests: reporting host_hardware
 host: gate batch stream vm fixed engine promises sample readback accesses ending admission cloning schedule
 host: contiguity savings audit
@@ -53,7 +54,7 @@ inputs: capture written varied
 inputs.traces: requests source trace registry text writer exporter importer
 inputs.traces.formats:
 inputs.traces.capture: kernel process inject faults lackey writes pageout
-workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb recorded load touches
+workloads: base registry aging boot patterns kernels storms trace zipf mixed ycsb recorded instances load touches
 simulation: trace reuse curve profile own face
 -: border admission vm stores streams deciding host
 backends: measured rows table

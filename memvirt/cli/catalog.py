@@ -299,7 +299,7 @@ def _cost_model(name: str) -> Detail:
         (key, f"{getattr(model, key)}", field.description or "", found.source[key])
         for model in models
         for key, field in type(model).model_fields.items()
-        if key != "giving"
+        if key != "giving" and getattr(model, key) is not None
     ]
     text = "Name it in 'costs', or a file of your own; 'memvirt calibrate -o FILE.toml' measures this machine's."
     return Detail(text, ("operation", "ns", "what is paid for", "source"), rows)

@@ -315,6 +315,7 @@ def _suite_rows() -> Iterator[tuple[str, ...]]:
     from memvirt.experiment.simulated import Simulated, TraceSpec
     from memvirt.experiment.suite import Suite, Variant
     from memvirt.results.claims import Claim
+    from memvirt.workloads.instances import Instances
     from memvirt.workloads.load import Bursts, Day, Growth, Load, Part, Requests, Shrinking
     from memvirt.workloads.recorded import Recording
 
@@ -342,6 +343,7 @@ def _suite_rows() -> Iterator[tuple[str, ...]]:
         ("scenarios[].loads.NAME.bursts.", Bursts),
         ("scenarios[].loads.NAME.grow.", Growth),
         ("scenarios[].loads.NAME.shrink.", Shrinking),
+        ("scenarios[].loads.NAME.instances.", Instances),
         ("scenarios[].loads.NAME.requests.", Requests),
         ("scenarios[].groups[].", Group),
         ("scenarios[].groups[].content.", GroupContent),

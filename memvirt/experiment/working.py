@@ -6,7 +6,8 @@
     open loop       the requests of a window are due at even distances, all of them, however far behind the VM is; between
                     them it uses its parts as in a closed loop. A VM that is more than a window behind leaves the parts out
     files           what its guest reads of them follows, as a closed loop
-    changes         a patched image is written as soon as a window begins; what a load grows or shrinks by, in each window
+    changes         a patched image is written as soon as a window begins; what a load grows or shrinks by, or its instances
+                    fill and free, in each window
 
 A batch has a due time for one of two reasons: so that the VM sleeps until a window begins, or because a request is due.
 The host counts both; `requests` counts those that are of requests alone.
@@ -22,6 +23,7 @@ import numpy as np
 from memvirt.experiment.filling import Filling
 from memvirt.experiment.life_spec import Files, Time
 from memvirt.workloads import BATCH, FILL, READ, Batch, Space, Stream
+from memvirt.workloads.instances import Places
 from memvirt.workloads.load import HUNDRED, SECOND_NS, WHOLE, Load, Part, level_percent
 from memvirt.workloads.recorded import Replay
 from memvirt.workloads.touches import Touches
@@ -48,6 +50,7 @@ class Working:
         self._of_files = None if files is None else _touches_of(files, stream, time.epoch)
         self._load: Load | None = None
         self._touches: Touches | Replay | None = None
+        self._places: Places | None = None  # of its instances
         self._done_ns = 0  # of the load's own time
         self._given_ns = 0  # ... up to which parts have been used
         self._filed_ns = 0  # ... and files
@@ -112,6 +115,8 @@ class Working:
                 uses = self._time.uses_of(load.trace)
                 self._touches = Replay(uses, load.trace, self._number, space, load.busy_percent, begins_ns)
             self._touches.resident = self._resident
+            instances, filling = load.instances, self._filling
+            self._places = None if instances is None else Places(instances, filling.touched, filling.memory)
             asks = load.requests is not None
             if asks and not self.asking:
                 self._before = self._counted()
@@ -176,6 +181,11 @@ class Working:
             more = load.grow.per_second * lasts_ns // SECOND_NS
             self._resident = max(before, min(before + more, memory * load.grow.to_percent // HUNDRED))
             yield from self._filling.grown(self._number, before, self._resident, due_ns)
+        elif self._places is not None:
+            for first, end in self._places.ended(self._done_ns):
+                yield from self._filling.shrunk(first, end, due_ns)
+            for first, end in self._places.grown(self._done_ns):
+                yield from self._filling.grown(self._number, first, end, due_ns)
         elif load.shrink is not None:
             less = load.shrink.per_second * lasts_ns // SECOND_NS
             self._resident = min(before, max(before - less, memory * load.shrink.to_percent // HUNDRED))

@@ -16,6 +16,11 @@ GIVING_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("installed", "blocks", _NONE, "2 MiB that got frames before the guest used them again"),
 )
 
+# ... whose memory has partitions (elastic squeezy).
+PARTITION_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
+    ("plugged_on_demand", "partitions", _NONE, "partitions plugged because an instance began in them"),
+)
+
 # As in engine/guests/guest.pxd, in its order: name, unit, better, meaning; registered as guest.NAME.
 GUEST_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("guest_faults", "faults", _NONE, "faults the guest served"),
@@ -43,6 +48,7 @@ GUEST_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("report_freed", "pages", _UP, "of the pages named, those of which the host held a frame or a copy"),
     ("report_failed", "events", _DOWN, "reports that failed below"),
     *GIVING_EVENTS,
+    *PARTITION_EVENTS,
 )
 
 # What follows for tables, of guests whose way of giving memory was asked for.

@@ -24,6 +24,9 @@ Nanoseconds = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 # Of a codec: the operations for which the numbers of lz4 do not stand.
 OWN_NUMBERS = {"lz4hc": ("compress",), "zstd": ("compress", "decompress")}
 
+# Of giving memory: what may be left out, and whose number then stands for it.
+AS_OF = {"unplug_block": "offline_block", "plug_block": "online_block"}
+
 
 class GivingCosts(BaseModel):
     """Nanoseconds of what a guest gives the host, and has back: the guest's part, the host's part and messages apart."""
@@ -40,6 +43,12 @@ class GivingCosts(BaseModel):
     online_block: Nanoseconds = Field(description="plugging 2 MiB")
     claim_block: Nanoseconds = Field(description="the host taking free 2 MiB in the guest's own allocator")
     restore_block: Nanoseconds = Field(description="the host leaving such 2 MiB to the guest again")
+    unplug_block: Nanoseconds | None = Field(
+        default=None, description="unplugging 2 MiB of a partition that is free (squeezy); none = offline_block"
+    )
+    plug_block: Nanoseconds | None = Field(
+        default=None, description="plugging 2 MiB of a partition; none = online_block"
+    )
     message: Nanoseconds = Field(
         description="a message of a balloon, or a request to unplug or plug, leaving the guest"
     )
@@ -145,8 +154,9 @@ def for_codec(costs: CostModel, codec: str) -> dict[str, int]:
 def of_giving(costs: CostModel) -> dict[str, int]:
     """Operation -> ns of giving memory. Where that is not split a page costs the same whoever has the work, each way."""
     if costs.giving is not None:
-        return costs.giving.model_dump()
-    blocks = ("give_block", "return_block", "offline_block", "online_block", "claim_block", "restore_block")
+        split = costs.giving.model_dump()
+        return {key: split[AS_OF[key]] if value is None else value for key, value in split.items()}
+    blocks = (*(f"{both}_block" for both in ("give", "return", "offline", "online", "claim", "restore")), *AS_OF)
     split = dict.fromkeys(GivingCosts.model_fields, 0) | dict.fromkeys(blocks, 512 * costs.balloon_page)
     return split | dict.fromkeys(("give_page", "return_page"), costs.balloon_page)
 
@@ -173,7 +183,8 @@ def _read(name: str) -> CostFile:
 def _read_file(path: Path) -> CostFile:
     data, source = read_toml(path)
     file = validate(CostFile, data, source)
-    constants = [*CostModel.model_fields.keys() - {"giving"}, *(GivingCosts.model_fields if file.costs.giving else ())]
+    giving = {} if file.costs.giving is None else file.costs.giving.model_dump(exclude_none=True)
+    constants = [*CostModel.model_fields.keys() - {"giving"}, *giving]
     missing = [Problem(("source", key), "has no source") for key in constants if key not in file.source]
     if missing:
         raise report(missing, source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -26,6 +26,8 @@ from memvirt.settings.fields import (
 from memvirt.units import format_pages
 
 MOST_PAGES = 1 << 31  # the engine's numbers of a VM's pages, taken twice over, have 32 bits
+BLOCK_PAGES = 512  # of 2 MiB, in which memory is unplugged
+BASE_PERCENT = 10
 
 
 class GuestOptions(Model):
@@ -42,10 +44,21 @@ class GuestOptions(Model):
         default=None,
         description="free page reporting: order of the free blocks that the guest names (Linux: 9); none = off",
     )
-    elastic: Literal["balloon", "balloon-huge", "virtio-mem", "hyperalloc"] | None = Field(
+    elastic: Literal["balloon", "balloon-huge", "virtio-mem", "hyperalloc", "squeezy"] | None = Field(
         default=None,
         description="how it gives memory: pages, 2 MiB blocks, blocks it empties first, blocks the host takes in its "
-        "allocator; messages, moves and frames freed are counted; none = pages, and those are not counted",
+        "allocator, partitions whose instances have ended; messages, moves and frames freed are counted; none = pages, and "
+        "those are not counted",
+    )
+    partition: Pages | None = Field(
+        default=None,
+        description="of squeezy: memory of each instance, a multiple of 2 MiB. So much of the address space is an "
+        "instance, from its end down; it has its pages in its partition alone, which is plugged when it begins",
+    )
+    base_percent: Percent = Field(
+        default=BASE_PERCENT,
+        description="of squeezy: of the VM's memory, the least that is in no partition: page cache, files, the kernel, "
+        "what runs beside the instances",
     )
     report_delay: Interval = Field(
         default=2_000_000_000, description="simulated time from a free block to the pass that reports it; Linux: 2 s"
@@ -68,11 +81,40 @@ class GuestOptions(Model):
             problems.append(Problem(("low_pages",), text, ("high_pages",)))
         if self.report_delay == 0:
             problems.append(Problem(("report_delay",), "is zero; did you mean 2s?"))
+        problems += self._partition_problems()
         if problems:
             raise Conflicts(problems)
         every = order_table.resolved(self.replacement, self.replacement_options)
         object.__setattr__(self, "replacement_options", every)  # filled in before anyone has seen it
         return self
+
+    def shared_of(self, memory: int) -> int:
+        """Of a VM of so many pages, those that are in no partition, at least."""
+        return max(self.kernel + memory * self.cache_percent // 100, memory * self.base_percent // 100)
+
+    def partitions_of(self, memory: int) -> int:
+        """How many such a VM has."""
+        free = memory // BLOCK_PAGES * BLOCK_PAGES - self.shared_of(memory)
+        return 0 if self.partition is None else max(0, free) // self.partition
+
+    def _partition_problems(self) -> Iterator[Problem]:
+        if self.elastic != "squeezy":
+            if self.partition is not None:
+                text = 'is of elastic = "squeezy" alone; leave it out, or set that'
+                yield Problem(("partition",), text, ("elastic",))
+            if self.base_percent != BASE_PERCENT:
+                text = 'is of elastic = "squeezy" alone; leave it out, or set that'
+                yield Problem(("base_percent",), text, ("elastic",))
+            return
+        if self.partition is None:
+            yield Problem(("partition",), 'is what elastic = "squeezy" needs; give a size, as 64MiB', ("elastic",))
+        elif self.partition % BLOCK_PAGES:
+            more = format_pages((self.partition // BLOCK_PAGES + 1) * BLOCK_PAGES)
+            text = f"{format_pages(self.partition)} is no multiple of 2 MiB; did you mean {more}?"
+            yield Problem(("partition",), text)
+        if self.swap:
+            text = "pages of instances stay in their partitions (elastic squeezy); leave it out"
+            yield Problem(("swap",), text, ("elastic",))
 
 
 PLAIN_GUEST = GuestOptions(cache_percent=0)  # what `guest = true` stands for
@@ -137,6 +179,12 @@ class VmConfig(Model):
         if guest.elastic == "hyperalloc" and guest.report_order not in (None, 9):
             text = f"{guest.report_order}; the host takes blocks of order 9 in the guest's allocator"
             problems.append(Problem(("report_order",), text, ("guest", "elastic")))
+        if guest.partition is not None and not guest.partitions_of(self.memory):
+            text = (
+                f"{format_pages(guest.partition)} is more than a VM of {format_pages(self.memory)} has beside its kernel, "
+                f"page cache and base_percent: {format_pages(max(0, self.memory - guest.shared_of(self.memory)))}"
+            )
+            problems.append(Problem(("partition",), text, ("memory",)))
         if guest.balloon_floor > self.memory:
             problems.append(Problem(("balloon_floor",), f"is more than the VM's memory, {format_pages(self.memory)}"))
         return problems

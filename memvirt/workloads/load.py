@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -46,6 +46,7 @@ from memvirt.settings.fields import Interval, Lasting, Model
 from memvirt.settings.fields import Pages as Size
 from memvirt.units import format_time
 
+from .instances import Instances
 from .recorded import Recording
 
 SECOND_NS = 10**9
@@ -135,6 +136,9 @@ class Load(Model):
     bursts: Bursts | None = Field(default=None, description="short times of all of it; keys below")
     grow: Growth | None = Field(default=None, description="memory that is filled as time passes")
     shrink: Shrinking | None = Field(default=None, description="memory that is given up as time passes; keys below")
+    instances: Instances | None = Field(
+        default=None, description="functions that come, fill a part of the memory each, and end; keys below"
+    )
     requests: Requests | None = Field(default=None, description="an open loop beside its parts; keys below")
 
     @model_validator(mode="after")
@@ -148,6 +152,9 @@ class Load(Model):
         if self.grow is not None and self.shrink is not None:
             text = "memory either grows or shrinks; give one, and another load that a set-load event changes to"
             problems.append(Problem(("shrink",), text, ("grow",)))
+        if self.instances is not None and (self.grow is not None or self.shrink is not None):
+            text = "instances fill and free the memory that grow and shrink speak of; give one"
+            problems.append(Problem(("instances",), text, ("grow", "shrink")))
         if self.requests is not None and self.work_ns > SECOND_NS:
             text = (
                 f"{self.work_ns / SECOND_NS:.3g} times what a processor can serve: per_second × work, and busy_percent, "
@@ -176,11 +183,13 @@ class Load(Model):
 
     def scaled(self, percent: int) -> Load:
         """Of a VM of so many per cent of the size: what it grows or shrinks by in a second is as much of it as before."""
-        changed = {
+        changed: dict[str, Any] = {
             key: rate.model_copy(update={"per_second": max(1, rate.per_second * percent // HUNDRED)})
             for key, rate in (("grow", self.grow), ("shrink", self.shrink))
             if rate is not None
         }
+        if self.instances is not None:
+            changed["instances"] = self.instances.scaled(percent)
         return self.model_copy(update=changed)
 
     @property

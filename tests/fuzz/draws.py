@@ -19,7 +19,7 @@ PAGE = 4096
 SOURCES = 24
 MIXES = [[0], [1], [0, 1], [2], [0, 1, 2], [0, 1, 2, 3]]
 LEVELS = {"lz4": [1, 9, 65537], "lz4hc": [3, 9, 12], "zstd": [-1, 1, 3]}
-IN_BLOCKS = ("balloon-huge", "virtio-mem", "hyperalloc")
+IN_BLOCKS = ("balloon-huge", "virtio-mem", "hyperalloc", "squeezy")
 PLAIN_MIXES = MIXES[:3]  # after an error they can be told by the number of writes
 
 
@@ -234,7 +234,7 @@ def guest(draw, pages):
     kernel = draw.choice([0, 0, pages // 8, pages // 2]) if pages > 1 else 0
     high = draw.choice([0, 0, min(8, pages // 4)])
     name, options = order(draw)
-    way = draw.choice([None, None, None, "balloon", "balloon-huge", "virtio-mem", "virtio-mem", "hyperalloc"])
+    way = draw.choice([None, None, None, "balloon", "balloon-huge", "virtio-mem", "squeezy", "hyperalloc"])
     return {
         "elastic": way,
         "cache_percent": draw.choice([0, 0, 25, 60, 100]),
@@ -252,6 +252,22 @@ def guest(draw, pages):
     }
 
 
+def partitioned(made, pages):
+    """The guest with partitions, and a size of its VM in which there are some: of draws of its own, so that all others are
+    what they would be."""
+    own = Draw(f"partitions {made} {pages}")
+    pages = own.choice([1024, 1100, 1700, 2100])
+    made |= {
+        "swap": 0,
+        "kernel": own.choice([0, 70]) * PAGE,
+        "balloon_floor": own.choice([0, 0, pages // 4]) * PAGE,
+        "cache_percent": own.choice([0, 25]),
+        "base_percent": own.choice([0, 10, 30]),
+        "partition": own.choice([512, 512, 1024 if pages > 2000 else 512]) * PAGE,
+    }
+    return made, pages
+
+
 def new_vm(draw, n):
     pages = draw.choice([1, 5, 40, 40, 120, n // 2 + 1, 2 * n, 530, 1100 if n > 500 else 90])
     limit = draw.choice([None, None, None, draw.randint(1, pages)])
@@ -259,6 +275,8 @@ def new_vm(draw, n):
     made = guest(draw, pages) if draw.maybe(0.35) else False
     if isinstance(made, dict) and made["elastic"] in IN_BLOCKS and draw.maybe(0.5):
         pages = max(pages, draw.choice([1024, 1100, 1700]))  # of less there are no blocks to give
+    if isinstance(made, dict) and made["elastic"] == "squeezy":
+        made, pages = partitioned(made, pages)
     return {
         "pages": pages,
         "limit": limit,

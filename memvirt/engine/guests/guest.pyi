@@ -13,6 +13,8 @@ class Guest:
     balloon_target: int
     report_delay_ns: Final[int]
     elastic: Final[str | None]
+    partition: Final[int]
+    partitions: Final[int]
     unit: Final[int]
     reports: Final[bool]
     installs: Final[bool]
@@ -34,6 +36,8 @@ class Guest:
         swappiness: int = 0,
         report_delay_ns: int = 2_000_000_000,
         elastic: str | None = None,
+        partition: int = 0,
+        base: int = 0,
     ) -> None: ...
     def metadata_bytes(self) -> int: ...
     def check(self) -> None: ...

@@ -5,10 +5,12 @@
     balloon-huge   2 MiB    the guest: free blocks             a message for 256 blocks
     virtio-mem     2 MiB    the guest's driver, from the end   empties it: moves its pages; a request for each
     hyperalloc     2 MiB    the host, in the guest's table     nothing in the guest
+    squeezy        as set   the guest: free partitions         a request for each; nothing moves
 
 What a guest has given is its balloon, whatever the way: its pages have the state PAGE_BALLOON and lie on a stack, and the
 host sets a target for their number. With a unit of 2 MiB the stack holds whole blocks, each in ascending order, and targets
-are rounded down to blocks. Deciders, admission and samples therefore ask none of them which way it is.
+are rounded down to blocks; a partition is such a unit, too. Deciders, admission and samples therefore ask none of them
+which way it is.
 
 What is paid for. Work on a unit, messages, and pages moved are paid as they happen (Hardware.pay, move); what the host does
 to free the frames behind a unit is paid per frame that was there, or for 2 MiB at once where they are mapped as one.

@@ -1,10 +1,11 @@
 cimport cython
 
-from .guest_memory cimport PAGE_CLEAN, PAGE_DIRTY, PAGE_LOCKED, GuestMemory
-from .hardware cimport Hardware
+from .guest_memory cimport PAGE_BALLOON, PAGE_CLEAN, PAGE_DIRTY, PAGE_LOCKED, GuestMemory
+from .hardware cimport WORK_MESSAGE, WORK_PLUG_BLOCK, Hardware
+from .partitions cimport Partitions
 from .ring cimport Sharer
 from ..replacement.order cimport Marks, Order
-from ..types cimport gfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
+from ..types cimport LEAF_SHIFT, gfn_t, int64_t, uint8_t, uint32_t, uint64_t, vpn_t
 
 cdef enum:
     HARDWARE_ERRED = 255        # beside the outcomes: what a request has come to until it has answered
@@ -67,14 +68,20 @@ cdef class Guest(Marks):
     cdef uint64_t _seed                             # of the draws of a random replacement
     cdef Hardware hardware
     cdef readonly uint32_t low_pages, high_pages    # a fault that finds <= low free pages reclaims until > high
-    cdef readonly uint32_t swappiness           # 0 .. 200: weight of anonymous pages in reclaim, of 200
+    # 0 .. 200: weight of anonymous pages in reclaim, of 200. It shares reclaim as Linux's get_scan_count (mm/vmscan.c): by
+    # pages x weight, `swappiness` for anonymous pages and 200 - `swappiness` for page cache; without guest swap only cache
+    # goes. The kernel's correction by what each list has cost lately is left out: the rule is open loop.
+    cdef readonly uint32_t swappiness
     cdef uint32_t _anon_share                   # anonymous pages due, in 65536ths of a page; below one
     cdef readonly uint32_t balloon_floor        # pages the balloon always leaves to the guest
     cdef readonly uint32_t oom_deflate_pages    # given back when the guest is out of memory; 0: never
     cdef readonly int64_t report_delay_ns       # from a free block to the pass that reports it
     cdef readonly uint32_t balloon_target       # pages, in units; a step says what of it cannot be
     cdef readonly str elastic                   # how it gives memory, see elastic; None: by its balloon, not counted apart
-    cdef readonly uint32_t unit                 # pages it gives at a time: 1 or 512
+    cdef readonly uint32_t unit                 # pages it gives at a time: 1, 512, or those of a partition
+    cdef readonly Partitions parts              # of its memory, each for one instance; None: there are none
+    cdef readonly uint32_t partition, partitions    # pages of each, and how many there are
+    cdef uint64_t plugged_on_demand             # partitions that were plugged as an instance began
     cdef readonly bint reports                  # its free blocks are named to the host
     cdef readonly bint installs                 # the host reads its allocator, and backs a block before its use
     cdef uint32_t hand                          # the block that is to be unplugged next; NONE: the last one
@@ -117,7 +124,7 @@ cdef class Guest(Marks):
     cdef int _fault(self, vpn_t vpn, bint write, Translation *out) except -1 nogil
     cdef int _bring(self, vpn_t vpn, gfn_t gfn, bint write, uint32_t *copy) except -1 nogil
     cdef int _make_dirty(self, vpn_t vpn, gfn_t gfn) except -1 nogil
-    cdef int _take_page(self, gfn_t *gfn) except -1 nogil
+    cdef int _take_page(self, vpn_t vpn, gfn_t *gfn) except -1 nogil
     cdef int _take_free(self, gfn_t *gfn) except -1 nogil
     # Free one mapped page, of the kind whose turn it is. OK, EMPTY or what the hardware said.
     cdef int evict_one(self) except -1 nogil
@@ -125,14 +132,45 @@ cdef class Guest(Marks):
     cdef int _evict_anon(self) except -1 nogil
     cdef int _evict(self, Order order, gfn_t gfn) except -1 nogil
     cdef gfn_t _victim(self, Order order) except? 0xFFFFFFFE nogil
-    cdef void go_on_counting(self, Guest before) noexcept
-    cdef uint32_t _deflate_for_oom(self) except? 0xFFFFFFFF nogil
 
-    cdef inline uint32_t in_units(self, uint32_t pages) noexcept nogil:
-        return pages - pages % self.unit
+    cdef inline void go_on_counting(self, Guest before) noexcept:
+        """It takes the place of `before` in its VM, which has counted so much."""
+        self.count = before.count
+        self.giving = before.giving
+        self.plugged_on_demand = before.plugged_on_demand
+
+    cdef inline uint32_t nr_free(self) noexcept nogil:                 # that a fault may have, of an instance's apart
+        return self.memory.buddy.nr_free if self.parts is None else self.parts.shared_free(self.memory)
+
+    cdef inline uint32_t in_units(self, uint32_t pages) noexcept nogil:     # of all that there are of them
+        pages -= pages % self.unit
+        return pages if self.parts is None else min(pages, self.parts.number * self.unit)
 
     # Up to so many pages, and what their units have beside, are free again, last in first out; how many.
     cdef inline uint32_t deflate(self, uint32_t pages) except? 0xFFFFFFFF nogil:
         cdef uint32_t given = self.memory.pop_balloon(self.in_units(pages + self.unit - 1))
         self.count.deflated += given
         return given
+
+    cdef inline uint32_t deflate_for_oom(self) except? 0xFFFFFFFF nogil:
+        """The guest overrules the host: the target of a balloon that had reached it is its new size. (Another goes on.)"""
+        cdef bint there = self.memory.nr_balloon == self.balloon_target
+        cdef uint32_t given = self.deflate(self.oom_deflate_pages)
+        self.count.oom_deflated += given
+        if there:
+            self.balloon_target = self.memory.nr_balloon
+        return given
+
+    # An instance begins: the partition that begins there is plugged, if it is not, and the instance waits for it.
+    cdef inline int begin_in(self, gfn_t first) except -1 nogil:
+        if self.memory.state[first] != PAGE_BALLOON:
+            return 0
+        self.giving.return_ns -= self.hardware.now()
+        self.memory.lift(first, self.unit)
+        self.deflate(self.unit)
+        self.hardware.pay(WORK_MESSAGE, 1)
+        self.hardware.pay(WORK_PLUG_BLOCK, self.unit >> LEAF_SHIFT)
+        self.giving.messages += 1
+        self.giving.return_ns += self.hardware.now()
+        self.plugged_on_demand += 1
+        return 0

@@ -20,11 +20,8 @@ than half of the guest's swap is free (as in Linux), so an unchanged page goes o
 
 Where gfns come from. A fault takes what the buddy allocator chooses: the lowest page of its smallest blocks. If too few
 are free it reclaims first, at most RECLAIM_BATCH a fault, from both kinds, each in its replacement order. If none is left
-the balloon gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest is out of memory: EMPTY.
-
-Swappiness shares reclaim as Linux's get_scan_count (mm/vmscan.c): by pages x weight, `swappiness` for anonymous pages and
-200 - `swappiness` for page cache; without guest swap only cache goes. The kernel's correction by what each list has cost
-lately is left out: the rule is open loop.
+the balloon gives pages back (virtio-balloon's deflate-on-oom, 256 pages); else the guest is out of memory: EMPTY. Where
+memory has partitions an instance's fault takes the lowest free page of its own, and nothing is reclaimed for it.
 
 The tables and their invariants are in guest_memory.pyx; here is what decides. Every call that will change something makes
 sure that the tables are its own (ring.pxd), asks the hardware, and changes the tables last. So when the hardware fails, by
@@ -40,6 +37,7 @@ from memvirt.errors import InvariantError
 
 from .guest_memory cimport FILE_ORIGINAL, GuestMemory, whole
 from .hardware cimport Hardware
+from .partitions cimport Partitions
 from .ring cimport Sharer, join_before, leave_ring, stand_alone
 from ..replacement.order cimport Order
 from ..types cimport EMPTY, HUGE_ORDER, LEAF_ENTRIES, NONE, OK, gfn_t, uint32_t, uint64_t, vpn_t
@@ -58,13 +56,13 @@ cdef class Guest:
     """A guest with `vpns` pages of address space and `pages` pages of guest-physical memory.
 
     cache_border: first vpn of the page cache (default: none). report_order: of the free blocks that are reported (default:
-    none), after report_delay_ns. elastic: see there. seed: of the draws of a random replacement. All else is pages. parent:
-    whose tables it uses until one of the two changes something.
+    none), after report_delay_ns. elastic: see there; partition, base: of squeezy, see Partitions. seed: of the draws of a
+    random replacement. All else is pages. parent: whose tables it uses until one of the two changes something.
     """
 
     def __cinit__(self, Hardware hardware not None, vpns, pages, *, low_pages=0, high_pages=0, balloon_floor=0,
-                  oom_deflate_pages=256, swappiness=0, report_delay_ns=2_000_000_000, str elastic=None, uint64_t seed=0,
-                  Guest parent=None, **tables):
+                  oom_deflate_pages=256, swappiness=0, report_delay_ns=2_000_000_000, str elastic=None, partition=0, base=0,
+                  uint64_t seed=0, Guest parent=None, **tables):
         global guests_made
         guests_made += 1
         self._ring.number = guests_made
@@ -84,11 +82,15 @@ cdef class Guest:
             self.memory.owner = self._ring.number
         else:
             self._join(parent)
+        if elastic == "squeezy":
+            self.parts = Partitions(self.memory, partition, base) if parent is None else parent.parts
+            self.unit = self.partition = self.parts.pages
+            self.partitions = self.parts.number
         self.high_pages = whole("high_pages", high_pages, 0, <long long>pages - self.memory.kernel_pages - 1)
         self.low_pages = whole("low_pages", low_pages, 0, self.high_pages)
         self.balloon_floor = whole("balloon_floor", balloon_floor, 0, pages)
         self.oom_deflate_pages = whole("oom_deflate_pages", oom_deflate_pages, 0, <long long>NONE - 1)
-        if elastic in ("virtio-mem", "hyperalloc"):         # what the host has taken a guest cannot take back
+        if elastic in ("virtio-mem", "hyperalloc", "squeezy"):         # what the host has taken a guest cannot take back
             self.oom_deflate_pages = 0
         self.swappiness = whole("swappiness", swappiness, 0, 200)
         self.report_delay_ns = report_delay_ns
@@ -140,7 +142,7 @@ cdef class Guest:
         """Secure a page, fill it, and only then map it."""
         cdef gfn_t gfn = NONE
         cdef uint32_t before = self.memory.copy[vpn], copy = before
-        cdef int outcome = self._take_page(&gfn)
+        cdef int outcome = self._take_page(vpn, &gfn)
         if outcome != OK:
             return outcome
         outcome = HARDWARE_ERRED
@@ -190,18 +192,24 @@ cdef class Guest:
             self.memory.set_dirty(vpn, gfn)
         return outcome
 
-    cdef int _take_page(self, gfn_t *gfn) except -1 nogil:
+    cdef int _take_page(self, vpn_t vpn, gfn_t *gfn) except -1 nogil:
         """A free page, after reclaim if few are left. OK, EMPTY or what the hardware said."""
         cdef int outcome = OK, _evicted
-        if self.memory.buddy.nr_free <= self.low_pages:
+        cdef gfn_t first = NONE if self.parts is None else self.parts.of(vpn, self.memory)
+        if first != NONE:
+            self.begin_in(first)
+            outcome = self.parts.take(self.memory, first, gfn)
+            self.count.oom += outcome != OK
+            return outcome
+        if self.nr_free() <= self.low_pages:
             for _evicted in range(RECLAIM_BATCH):
                 outcome = self.evict_one()
-                if outcome != OK or self.memory.buddy.nr_free > self.high_pages:
+                if outcome != OK or self.nr_free() > self.high_pages:
                     break
-        if self.memory.buddy.nr_free == 0:
+        if self.nr_free() == 0:
             if outcome != EMPTY:
                 return outcome
-            if self._deflate_for_oom() == 0:
+            if self.deflate_for_oom() == 0:
                 self.count.oom += 1
                 return EMPTY
         return self._take_free(gfn)
@@ -209,7 +217,7 @@ cdef class Guest:
     cdef int _take_free(self, gfn_t *gfn) except -1 nogil:
         """If the host has taken the 2 MiB that it is of, those get frames first."""
         cdef uint32_t before = self.memory.nr_reported
-        cdef int outcome = self.memory.take(gfn)
+        cdef int outcome = self.memory.take(gfn) if self.parts is None else self.parts.take(self.memory, NONE, gfn)
         if outcome != OK or not self.installs or self.memory.nr_reported == before:
             return outcome
         outcome = HARDWARE_ERRED
@@ -328,15 +336,6 @@ cdef class Guest:
         """What balloon steps work toward. Raises ConfigError if it is not in 0 .. nr_pages."""
         self.balloon_target = self.in_units(whole("balloon_target", pages, 0, self.memory.nr_pages))
 
-    cdef uint32_t _deflate_for_oom(self) except? 0xFFFFFFFF nogil:
-        """The guest overrules the host: the target of a balloon that had reached it is its new size. (Another goes on.)"""
-        cdef bint there = self.memory.nr_balloon == self.balloon_target
-        cdef uint32_t given = self.deflate(self.oom_deflate_pages)
-        self.count.oom_deflated += given
-        if there:
-            self.balloon_target = self.memory.nr_balloon
-        return given
-
     # -- cloning and counters ----------------------------------------------------------------------------------------
 
     cpdef Guest copy_for(self, Hardware hardware, uint64_t seed):
@@ -384,11 +383,6 @@ cdef class Guest:
         self.memory = tables
         self.hardware.rehome(tables.vpn)
 
-    cdef void go_on_counting(self, Guest before) noexcept:
-        """It takes the place of `before` in its VM, which has counted so much."""
-        self.count = before.count
-        self.giving = before.giving
-
     cdef void end(self) noexcept:
         """Keep no disk alive. Its tables are nobody's: whoever uses them copies before a change."""
         leave_ring(&self._ring)
@@ -397,4 +391,5 @@ cdef class Guest:
         self.hardware = NO_HARDWARE
 
     def counters(self):                                  # {name: count} since it was made
-        return dict(self.count) if self.elastic is None else {**self.count, **self.giving}
+        more = {} if self.parts is None else {"plugged_on_demand": self.plugged_on_demand}
+        return dict(self.count) if self.elastic is None else {**self.count, **self.giving, **more}

@@ -1,3 +1,6 @@
+cimport cython
+from libc.string cimport memmove
+
 from ..memory.buddy cimport Buddy
 from ..replacement.order cimport Order
 from ..types cimport gfn_t, uint8_t, uint32_t, uint64_t, vpn_t
@@ -66,6 +69,17 @@ cdef class GuestMemory:
     cdef uint32_t nr_free_slots(self) noexcept nogil
     cdef void push_balloon(self, gfn_t gfn) noexcept nogil              # a page that take gave, or isolate
     cdef uint32_t pop_balloon(self, uint32_t pages) except? 0xFFFFFFFF nogil
+
+    # What lies together on the balloon's stack in ascending order, from `first` on, is its last: the next that comes back.
+    @cython.final
+    cdef inline void lift(self, gfn_t first, uint32_t pages) noexcept nogil:
+        cdef uint32_t at = 0
+        while self.balloon[at] != first:
+            at += pages                         # whoever lifts gives as many at a time
+        memmove(self.balloon + at, self.balloon + at + pages, (self.nr_balloon - at - pages) * sizeof(gfn_t))
+        for at in range(pages):
+            self.balloon[self.nr_balloon - pages + at] = first + at
+
     cdef Order _order(self, uint64_t seed)
     cdef int _make_tables(self, uint64_t seed) except -1
     cdef GuestMemory copied(self, uint64_t seed)

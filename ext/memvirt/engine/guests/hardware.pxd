@@ -11,6 +11,8 @@ cdef enum GuestWork:
     WORK_ONLINE_BLOCK = 5
     WORK_CLAIM_BLOCK = 6        # the host takes 2 MiB in the guest's allocator
     WORK_RESTORE_BLOCK = 7
+    WORK_UNPLUG_BLOCK = 8       # 2 MiB of a partition are unplugged
+    WORK_PLUG_BLOCK = 9
 
 
 cdef class Hardware:

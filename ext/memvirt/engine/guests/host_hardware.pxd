@@ -18,6 +18,8 @@ cdef struct Giving:
     int64_t online_block        # ... plugs them
     int64_t claim_block         # the host takes a free 2 MiB in the guest's own allocator
     int64_t restore_block       # ... and leaves it to the guest again
+    int64_t unplug_block        # a guest unplugs 2 MiB of a partition that is free
+    int64_t plug_block          # ... plugs them
     int64_t message             # a message of one of these leaves the guest
 
 

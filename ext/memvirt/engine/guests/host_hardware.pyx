@@ -205,8 +205,9 @@ cdef class HostHardware(Hardware):
 
     cdef void pay(self, GuestWork work, uint32_t times) noexcept nogil:
         cdef Giving *costs = &self.costs
-        cdef int64_t[8] price = [costs.message, costs.return_page, costs.give_block, costs.return_block,
-                                 costs.offline_block, costs.online_block, costs.claim_block, costs.restore_block]
+        cdef int64_t[10] price = [costs.message, costs.return_page, costs.give_block, costs.return_block,
+                                  costs.offline_block, costs.online_block, costs.claim_block, costs.restore_block,
+                                  costs.unplug_block, costs.plug_block]
         self.faults.clock.spend(CPU_BALLOON, price[<int>work] * times)
 
     cdef int flush(self, vpn_t vpn) except -1 nogil:

@@ -5,12 +5,13 @@ from .elastic cimport Elastic
 from .guest cimport Guest
 from .huge_balloon cimport HugeBalloon
 from .hyperalloc cimport HyperAlloc
+from .squeezy cimport Squeezy
 from .virtio_mem cimport VirtioMem
 
 from memvirt.errors import ConfigError
 
 WAYS = {None: PageBalloon(), "balloon": PageBalloon(), "balloon-huge": HugeBalloon(), "virtio-mem": VirtioMem(),
-        "hyperalloc": HyperAlloc()}
+        "hyperalloc": HyperAlloc(), "squeezy": Squeezy()}
 
 
 cdef Elastic way_of(Guest guest):

@@ -1,0 +1,5 @@
+from .elastic cimport Elastic
+
+
+cdef class Squeezy(Elastic):
+    pass
