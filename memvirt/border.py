@@ -237,6 +237,7 @@ def guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
         "report_order": options.report_order,
         "elastic": options.elastic,
         "partition": options.partition or 0,
+        "driver": options.driver,
         "base": pages * options.base_percent // 100,
         "report_delay_ns": options.report_delay,
         "replacement": options.replacement,

@@ -117,8 +117,14 @@ class Vm:
     @property
     def work_ns(self) -> int:
         """Simulated time in which this VM had work and did not wait for memory. What it is slowed down by is
-        (work_ns + stall_ns) / work_ns. Sleep is neither: see Host.run and sleep_until."""
-        return self.engine_vm.busy_ns - self.stall_ns
+        (work_ns + stall_ns + driver_ns) / work_ns. Sleep is neither: see Host.run and sleep_until."""
+        return self.engine_vm.busy_ns - self.stall_ns - self.driver_ns
+
+    @property
+    def driver_ns(self) -> int:
+        """Simulated time by which this VM went on later because the driver in its guest had its processor; 0 unless the
+        guest option driver is "vcpu"."""
+        return self.engine_vm.driver_ns
 
     def sleep_until(self, sim_ns: int) -> None:
         """The VM is idle until that simulated time; nothing if its clock has come further already. ConfigError while it

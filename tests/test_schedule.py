@@ -12,6 +12,7 @@ from helpers.world import PAGE
 from memvirt.engine.host.accesses import set_balloon_target
 from memvirt.errors import ConfigError
 from memvirt.policies import Targets
+from memvirt.settings import costs
 
 MS, QUANTUM = 1_000_000, 50_000
 
@@ -243,7 +244,8 @@ def test_an_interval_that_is_none_is_refused(interval):
 
 def test_balloons_move_by_time_and_not_by_turns():
     """A VM without a stream gives its pages while another computes; a message of 256 pages takes 64 us."""
-    host = memvirt.Host(memory="64MiB")
+    unsplit = {**costs.load("default").model_dump(), "giving": None}
+    host = memvirt.Host(memory="64MiB", costs=unsplit)
     vm, other = host.create_vm("a", "16MiB", guest=True), host.create_vm("b", "1MiB")
     set_balloon_target(host.engine, vm.engine_vm, 4000)
     host.run({other: [reads(np.zeros(5000))]})

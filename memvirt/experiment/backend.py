@@ -89,6 +89,11 @@ class Vm(Protocol):
         """Simulated time in which it had work and did not wait for memory; sleep is neither."""
         return 0
 
+    @property
+    def driver_ns(self) -> int:
+        """Simulated time in which it had work and the driver in its guest had its processor."""
+        return 0
+
     def balloon(self, target: PageCount) -> int:
         """Move the balloon of its guest towards `target`; what it holds now, in bytes."""
         return 0

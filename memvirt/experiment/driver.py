@@ -97,7 +97,7 @@ class Driver(Generic[AnyVm]):
             watched = phase if sampled else None
             streams = {vm: self._watched(vm, stream, watched, now) for vm, stream in step.items()}
             before = {vm: (max(vm.sim_ns, now), self._shadows[vm].operations, vm.stall_ns) for vm in streams}
-            worked = {vm: vm.work_ns for vm in streams}
+            worked = {vm: (vm.work_ns, vm.driver_ns) for vm in streams}
             began = time.perf_counter_ns()
             outcomes = self._host.run(streams, until_ns=now + lasts_ns) if lasts_ns else self._host.run(streams)
             phase.wall_ns += time.perf_counter_ns() - began
@@ -114,7 +114,9 @@ class Driver(Generic[AnyVm]):
                 entry["sim_ns"] += took
                 entry["stall_ns"] += vm.stall_ns - before[vm][2]
                 if self.timed:
-                    entry["work_ns"] = entry.get("work_ns", 0) + vm.work_ns - worked[vm]
+                    entry["work_ns"] = entry.get("work_ns", 0) + vm.work_ns - worked[vm][0]
+                if driven := vm.driver_ns - worked[vm][1]:
+                    entry["driver_ns"] = entry.get("driver_ns", 0) + driven
                 phase.accesses += outcome.done
                 phase.sim_ns += took
             for vm, outcome in outcomes.items():

@@ -4,6 +4,7 @@ The run is cut at windows (a second). At each cut VMs come and go, events happen
 worked in the window and how long it has waited:
 
     slowdown of a VM in a window = (work + stall) / work        0 / 0: it was idle, there is none
+                                   and what the driver in its guest took of its processor, as stall
     requests                     how long each took from when it was due, by the service level of its VM
 """
 
@@ -41,16 +42,21 @@ class LifePhase(Generic[AnyVm]):
         self._of_vm: dict[str, dict[int, int]] = {}  # VM -> slowdown in thousandths -> windows
         self._asked: dict[AnyVm, dict[int, int]] = {}  # the requests of a VM that have been noted
 
-    def note(self, life: Life[AnyVm], accesses: int, took_ns: int, worked_ns: int, stalled_ns: int) -> None:
-        """What a VM did in a window."""
+    def note(
+        self, life: Life[AnyVm], accesses: int, took_ns: int, worked_ns: int, stalled_ns: int, driven_ns: int = 0
+    ) -> None:
+        """What a VM did in a window; `driven_ns`: for so long its driver had its processor."""
         entry = self.gathered.vms.setdefault(life.vm.name, dict.fromkeys(PARTS, 0))
         for part, value in zip(PARTS, (accesses, took_ns, stalled_ns, worked_ns), strict=True):
             entry[part] += value
+        if driven_ns:
+            entry["driver_ns"] = entry.get("driver_ns", 0) + driven_ns
         self.gathered.accesses += accesses
         self.gathered.sim_ns += took_ns
         slowdown: int | None = None
-        if worked_ns + stalled_ns:
-            slowdown = PER_MILLE * (worked_ns + stalled_ns) // worked_ns if worked_ns else MOST_PER_MILLE
+        took_in_all_ns = worked_ns + stalled_ns + driven_ns
+        if took_in_all_ns:
+            slowdown = PER_MILLE * took_in_all_ns // worked_ns if worked_ns else MOST_PER_MILLE
             slowdown = min(slowdown, MOST_PER_MILLE)
             _add(self.windows.setdefault(life.group.level, {}), slowdown, 1)
             _add(self._of_vm.setdefault(life.vm.name, {}), slowdown, 1)
@@ -121,15 +127,16 @@ class LivingDriver(Driver[AnyVm]):
     def _window(self, noted: LifePhase[AnyVm], until_ns: int) -> None:
         lives = {life.vm: life for life in self._living.lives.values()}
         streams = {vm: self._stream_of(life) for vm, life in lives.items()}
-        before = {vm: (vm.sim_ns, self._shadows[vm].operations, vm.work_ns, vm.stall_ns) for vm in lives}
+        before = {vm: (vm.sim_ns, self._shadows[vm].operations, vm.work_ns, vm.stall_ns, vm.driver_ns) for vm in lives}
         began = time.perf_counter_ns()
         outcomes = self._host.run(streams, until_ns=until_ns)
         noted.gathered.wall_ns += time.perf_counter_ns() - began
         for vm, outcome in outcomes.items():
-            clock, operations, work, stall = before[vm]
+            clock, operations, work, stall, driven = before[vm]
             shadow = self._shadows[vm]
             shadow.commit(outcome.done - (shadow.operations - operations), go_on=True)
-            noted.note(lives[vm], outcome.done, vm.sim_ns - clock, vm.work_ns - work, vm.stall_ns - stall)
+            times = (vm.sim_ns - clock, vm.work_ns - work, vm.stall_ns - stall, vm.driver_ns - driven)
+            noted.note(lives[vm], outcome.done, *times)
             if outcome.reason not in ("done", "until"):
                 raise Exhausted(f"{vm.name} stopped at {until_ns // SECOND_NS} s: {outcome.reason}")
         noted.service.end_window()

@@ -21,6 +21,16 @@ PARTITION_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("plugged_on_demand", "partitions", _NONE, "partitions plugged because an instance began in them"),
 )
 
+# ... whose driver works on the VM's own processor (driver = "vcpu").
+DRIVER_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
+    (
+        "driver_ns",
+        "ns",
+        _DOWN,
+        "processor time of VMs that drivers in their guests took to give memory and have it back",
+    ),
+)
+
 # As in engine/guests/guest.pxd, in its order: name, unit, better, meaning; registered as guest.NAME.
 GUEST_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("guest_faults", "faults", _NONE, "faults the guest served"),
@@ -49,6 +59,7 @@ GUEST_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("report_failed", "events", _DOWN, "reports that failed below"),
     *GIVING_EVENTS,
     *PARTITION_EVENTS,
+    *DRIVER_EVENTS,
 )
 
 # What follows for tables, of guests whose way of giving memory was asked for.

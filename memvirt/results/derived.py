@@ -128,11 +128,12 @@ def again(record: Record, baseline_ns: int) -> dict[str, int | str]:
 
 def _slowdown(taken: Taken) -> str:
     """Time over that with enough memory. Where the time is given, how much of it VMs wait says the same of their work:
-    (work + stall) / work."""
+    (work + stall) / work; what drivers in guests took of their processors counts as stall there."""
     if not taken.timed:
         return ratio_text(taken.sim_ns, taken.baseline_ns, 3)
-    work, stall = (sum(vm[part] for vm in taken.vms.values()) for part in ("work_ns", "stall_ns"))
-    return ratio_text(work + stall, work, 3)
+    parts = ("work_ns", "stall_ns", "driver_ns")
+    work, stall, driven = (sum(vm.get(part, 0) for vm in taken.vms.values()) for part in parts)
+    return ratio_text(work + stall + driven, work, 3)
 
 
 def _slowdowns(taken: Taken) -> dict[str, int | str]:

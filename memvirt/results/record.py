@@ -85,8 +85,8 @@ class Record:
     sharing: dict[str, Whole] = field(default_factory=dict)  # the scanner's counters at the end
     stores: dict[str, Whole] = field(default_factory=dict)  # pages as values, compressed, swapped, ballooned
     cpu_ns: dict[str, Whole] = field(default_factory=dict)  # simulated CPU time by mechanism
-    # VM -> accesses, sim_ns, stall_ns; timed: work_ns, too; of a fleet that lives: slowdown_p50_milli, _p99_milli and
-    # _worst_milli of its windows, behind_ns of requests, and admission_ns where it waited to be admitted
+    # VM -> accesses, sim_ns, stall_ns; timed: work_ns, too, and driver_ns if there was some; of a fleet that lives:
+    # slowdown_p50_milli, _p99_milli and _worst_milli of its windows, behind_ns of requests, and admission_ns where it waited
     vms: dict[str, dict[str, Whole]] = field(default_factory=dict)
     derived: dict[str, Whole | str] = field(default_factory=dict)  # what follows; ratios as decimals
     verified: bool = False  # every VM read back what it wrote, checked after the numbers were taken

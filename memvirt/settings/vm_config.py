@@ -60,6 +60,11 @@ class GuestOptions(Model):
         description="of squeezy: of the VM's memory, the least that is in no partition: page cache, files, the kernel, "
         "what runs beside the instances",
     )
+    driver: Literal["beside", "vcpu"] = Field(
+        default="beside",
+        description="where the driver in the guest works that gives memory: beside the VM, in no time of its; or on its "
+        "processor, so that it goes on later. What the host does for it is beside the VM in any case",
+    )
     report_delay: Interval = Field(
         default=2_000_000_000, description="simulated time from a free block to the pass that reports it; Linux: 2 s"
     )

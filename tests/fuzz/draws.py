@@ -268,6 +268,11 @@ def partitioned(made, pages):
     return made, pages
 
 
+def driven(made):
+    """Where its driver works, by a draw of its own."""
+    return made | {"driver": Draw(f"driver {made}").choice(["beside", "vcpu"])}
+
+
 def new_vm(draw, n):
     pages = draw.choice([1, 5, 40, 40, 120, n // 2 + 1, 2 * n, 530, 1100 if n > 500 else 90])
     limit = draw.choice([None, None, None, draw.randint(1, pages)])
@@ -277,6 +282,8 @@ def new_vm(draw, n):
         pages = max(pages, draw.choice([1024, 1100, 1700]))  # of less there are no blocks to give
     if isinstance(made, dict) and made["elastic"] == "squeezy":
         made, pages = partitioned(made, pages)
+    if isinstance(made, dict):
+        made = driven(made)
     return {
         "pages": pages,
         "limit": limit,

@@ -13,6 +13,7 @@ class Guest:
     balloon_target: int
     report_delay_ns: Final[int]
     elastic: Final[str | None]
+    driver: Final[str]
     partition: Final[int]
     partitions: Final[int]
     unit: Final[int]
@@ -38,6 +39,7 @@ class Guest:
         elastic: str | None = None,
         partition: int = 0,
         base: int = 0,
+        driver: str = "beside",
     ) -> None: ...
     def metadata_bytes(self) -> int: ...
     def check(self) -> None: ...

@@ -21,6 +21,7 @@ class Vm:
     block_above: int
     frozen: bool
     now_ns: int
+    driver_ns: int
     guest: Guest | None
     tag_base: int
     sequence: int

@@ -26,7 +26,8 @@ FIXED: Mapping[str, Look] = {
     "zero-only": (6, 5), "belady": (6, 0), "virtio-fpr": (7, 7), "kubevirt-ksm": (6, 7), "proxmox": (7, 0),
     "squeezed": (6, 1), "hyperv": (7, 6), "coach": (7, 1), "senpai-poking": (6, 2), "damon-reclaim": (0, 2),
     "hyperalloc": (6, 4), "virtio-mem": (7, 5), "balloon-huge": (1, 0), "reporting": (0, 7), "hyperalloc-soft": (5, 8),
-    "mom-first": (0, 8), "squeezy": (4, 8),
+    "mom-first": (0, 8), "squeezy": (4, 8), "balloon-vcpu": (2, 8), "virtio-mem-vcpu": (7, 8),
+    "hyperalloc-vcpu": (6, 8), "squeezy-vcpu": (3, 8),
 }
 # fmt: on
 

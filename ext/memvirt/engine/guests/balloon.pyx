@@ -1,4 +1,4 @@
-"""The balloon's worker: moves a guest's balloon to its target, a message at a time, beside the VMs.
+"""The balloon's worker: moves a guest's balloon to its target, a message at a time, beside the VM or on its processor.
 
 How is the guest's way (elastic.pyx). A message takes its time, the next one follows it. After one that guest or host
 refused the worker rests before it tries again, as long as that way's driver does. It sleeps where the balloon is what it

@@ -15,9 +15,14 @@ which way it is.
 What is paid for. Work on a unit, messages, and pages moved are paid as they happen (Hardware.pay, move); what the host does
 to free the frames behind a unit is paid per frame that was there, or for 2 MiB at once where they are mapped as one.
 So pages given and frames freed are two numbers, and two costs.
+
+Whose time it is. A driver works on a clock of its own, beside the VM. Under `driver = "vcpu"` what it does in the guest
+(its work on units, messages, moves, what reclaim computes) is taken from the VM's processor as well: the VM goes on that
+much later, unless it slept meanwhile (Guest.drove, settle). What the host does, and waiting for the guest's disk, takes
+nothing from it. The driver itself is not slowed down by the VM, and free page reporting works beside it in any case.
 """
 
-from ..types cimport EMPTY, HUGE_ORDER, LEAF_ENTRIES, OK, REFUSED, gfn_t, uint32_t, uint64_t
+from ..types cimport EMPTY, HUGE_ORDER, LEAF_ENTRIES, OK, REFUSED, gfn_t, int64_t, uint32_t, uint64_t
 from .guest cimport HARDWARE_ERRED, Guest
 from .hardware cimport WORK_MESSAGE
 
@@ -29,13 +34,15 @@ cdef class Elastic:
 
     cdef int step(self, Guest guest, uint32_t units, uint32_t *moved) except -1 nogil:
         cdef uint64_t *took = &guest.giving.give_ns
+        cdef int64_t began = guest.hardware.now()
         cdef int outcome
         moved[0] = 0
         guest.own()
         guest.hardware.count_freed()
+        guest.hardware.count_aside()
         if guest.memory.nr_balloon > guest.balloon_target:
             took = &guest.giving.return_ns
-        took[0] -= guest.hardware.now()
+        took[0] -= began
         try:
             outcome = self._step(guest, units, moved)
         finally:
@@ -45,6 +52,7 @@ cdef class Elastic:
                 guest.giving.messages += units
                 guest.hardware.pay(WORK_MESSAGE, units)
             took[0] += guest.hardware.now()
+            guest.drove(began, guest.hardware.now() - began - guest.hardware.count_aside())
         return outcome
 
     cdef int _step(self, Guest guest, uint32_t units, uint32_t *moved) except -1 nogil:

@@ -82,6 +82,12 @@ cdef class Guest(Marks):
     cdef readonly Partitions parts              # of its memory, each for one instance; None: there are none
     cdef readonly uint32_t partition, partitions    # pages of each, and how many there are
     cdef uint64_t plugged_on_demand             # partitions that were plugged as an instance began
+    cdef readonly str driver                    # "beside": works on a processor of its own; "vcpu": on the VM's
+    cdef bint on_vcpu                           # the same
+    cdef uint64_t driver_ns                     # on_vcpu: what it has taken of the VM's processor
+    cdef int64_t owed_ns                        # ... and the VM's clock has not been moved on for yet
+    cdef int64_t owed_since_ns                  # when it began with that
+    cdef int64_t driver_free_ns                 # when it would be done with all it did, alone on the processor
     cdef readonly bint reports                  # its free blocks are named to the host
     cdef readonly bint installs                 # the host reads its allocator, and backs a block before its use
     cdef uint32_t hand                          # the block that is to be unplugged next; NONE: the last one
@@ -138,6 +144,8 @@ cdef class Guest(Marks):
         self.count = before.count
         self.giving = before.giving
         self.plugged_on_demand = before.plugged_on_demand
+        self.driver_ns, self.owed_ns = before.driver_ns, before.owed_ns
+        self.owed_since_ns, self.driver_free_ns = before.owed_since_ns, before.driver_free_ns
 
     cdef inline uint32_t nr_free(self) noexcept nogil:                 # that a fault may have, of an instance's apart
         return self.memory.buddy.nr_free if self.parts is None else self.parts.shared_free(self.memory)
@@ -174,3 +182,19 @@ cdef class Guest(Marks):
         self.giving.return_ns += self.hardware.now()
         self.plugged_on_demand += 1
         return 0
+
+    # The driver began then, and took the processor for so long.
+    cdef inline void drove(self, int64_t began_ns, int64_t ns) noexcept nogil:
+        if not self.on_vcpu or ns <= 0:
+            return
+        if self.owed_ns == 0:
+            self.owed_since_ns = began_ns
+        self.driver_free_ns = max(self.driver_free_ns, began_ns) + ns
+        self.owed_ns += ns
+        self.driver_ns += ns
+
+    # How much later a VM goes on that has work since then: by all of it. What was done while it slept costs it nothing.
+    cdef inline int64_t settle(self, int64_t awake_ns) noexcept nogil:
+        cdef int64_t owed = self.owed_ns
+        self.owed_ns = 0
+        return owed if awake_ns <= self.owed_since_ns else min(owed, max(<int64_t>0, self.driver_free_ns - awake_ns))

@@ -62,7 +62,7 @@ cdef class Guest:
 
     def __cinit__(self, Hardware hardware not None, vpns, pages, *, low_pages=0, high_pages=0, balloon_floor=0,
                   oom_deflate_pages=256, swappiness=0, report_delay_ns=2_000_000_000, str elastic=None, partition=0, base=0,
-                  uint64_t seed=0, Guest parent=None, **tables):
+                  str driver="beside", uint64_t seed=0, Guest parent=None, **tables):
         global guests_made
         guests_made += 1
         self._ring.number = guests_made
@@ -71,6 +71,8 @@ cdef class Guest:
         stand_alone(&self._ring)
         self._ring.guest = <PyObject *>self
         self.elastic = elastic
+        self.driver = driver
+        self.on_vcpu = driver == "vcpu"
         self.unit = 1 if elastic in (None, "balloon") else LEAF_ENTRIES
         self.installs = elastic == "hyperalloc"
         self.reports = tables.get("report_order") is not None if parent is None else parent.reports
@@ -346,7 +348,7 @@ cdef class Guest:
         cdef Guest twin = Guest(
             hardware, self.memory.nr_vpns, self.memory.nr_pages, low_pages=self.low_pages, high_pages=self.high_pages,
             balloon_floor=self.balloon_floor, oom_deflate_pages=self.oom_deflate_pages, swappiness=self.swappiness,
-            report_delay_ns=self.report_delay_ns, elastic=self.elastic, seed=seed, parent=self)
+            report_delay_ns=self.report_delay_ns, elastic=self.elastic, driver=self.driver, seed=seed, parent=self)
         if ORDERS[self.memory.replacement].draws or self.memory.nr_locked:  # to ask it is to draw; locked is so here alone
             twin.own()
             twin.memory.unlock_all()
@@ -392,4 +394,6 @@ cdef class Guest:
 
     def counters(self):                                  # {name: count} since it was made
         more = {} if self.parts is None else {"plugged_on_demand": self.plugged_on_demand}
-        return dict(self.count) if self.elastic is None else {**self.count, **self.giving, **more}
+        if self.on_vcpu:
+            more["driver_ns"] = self.driver_ns
+        return {**self.count, **more} if self.elastic is None else {**self.count, **self.giving, **more}

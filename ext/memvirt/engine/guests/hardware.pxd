@@ -30,6 +30,7 @@ cdef class Hardware:
     cdef int install(self, gfn_t first) except -1 nogil                 # 2 MiB are to have frames before they are used
     cdef void pay(self, GuestWork work, uint32_t times) noexcept nogil
     cdef int64_t now(self) noexcept nogil                               # simulated time of who works
+    cdef int64_t count_aside(self) noexcept nogil       # of it, since the last call, what left the guest's processor free
     # What is released until the end is named at once: by a message, or by the host that reads it in the guest.
     cdef int begin_report(self, bint message) except -1 nogil
     cdef uint32_t end_report(self) noexcept nogil                       # pages of which the host held something

@@ -51,6 +51,9 @@ cdef class Hardware:
     cdef int64_t now(self) noexcept nogil:
         return 0
 
+    cdef int64_t count_aside(self) noexcept nogil:
+        return 0
+
     cdef int begin_report(self, bint message) except -1 nogil:
         return 0
 

@@ -32,9 +32,11 @@ cdef class HostHardware(Hardware):
     cdef readonly GuestDisk disk            # guest swap and written file blocks, or None
     cdef bint reporting                     # what is released is named by a message of free page reporting
     cdef uint32_t nr_freed                  # pages behind which the host held something, and does no more
+    cdef int64_t aside_ns                   # time in which the host worked, or the guest waited for its disk
 
     cdef int end(self) except -1
     cdef void _waited_since(self, int64_t began) noexcept nogil
+    cdef void _host_spends(self, int64_t ns) noexcept nogil
     cdef int _release_held(self, gfn_t gfn, int64_t cost) except -1 nogil
     # Get a disk that holds what the other's does. `instead`: hardware that ends when this is in its place, or None.
     cdef int share_disk(self, HostHardware other, HostHardware instead) except -1

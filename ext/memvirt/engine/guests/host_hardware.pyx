@@ -14,7 +14,7 @@ from ..mapping.spaces cimport drop_region
 from ..reclaim.fault cimport Faults
 from .guest cimport Guest
 from .guest_disk cimport GuestDisk
-from .hardware cimport GuestWork, Hardware
+from .hardware cimport WORK_CLAIM_BLOCK, WORK_RESTORE_BLOCK, GuestWork, Hardware
 from ..types cimport (CORRUPT, IO_FAILED, LEAF_ENTRIES, LEAF_SHIFT, NO_FRAME, OK, gfn_t, hfn_t, int64_t, uint32_t, vmid_t,
                       vpn_t)
 
@@ -71,7 +71,13 @@ cdef class HostHardware(Hardware):
 
     cdef void _waited_since(self, int64_t began) noexcept nogil:
         """For its own swap: the guest's pressure, not the host's, where that is the kernel's."""
+        self.aside_ns += self.faults.clock.now - began - self.faults.clock.costs.swap_submit
         self.faults.reclaim.stalls.note(began, self.faults.clock.now, not self.faults.reclaim.stalls.as_linux)
+
+    cdef void _host_spends(self, int64_t ns) noexcept nogil:
+        """On what a guest has given: a processor of the host's own does it."""
+        self.faults.clock.spend(CPU_BALLOON, ns)
+        self.aside_ns += ns
 
     cdef int read_out(self, gfn_t gfn, uint32_t slot) except -1 nogil:
         cdef hfn_t frame
@@ -132,7 +138,7 @@ cdef class HostHardware(Hardware):
         cdef bint held = self.faults.holds(self.vm, gfn)
         cdef int outcome = self.faults.release(self.vm, gfn)
         if outcome == OK and held and not self.faults.holds(self.vm, gfn):
-            self.faults.clock.spend(CPU_BALLOON, cost)
+            self._host_spends(cost)
             self.nr_freed += 1
         return outcome
 
@@ -156,7 +162,7 @@ cdef class HostHardware(Hardware):
         cdef int outcome = OK
         if drop_region(self.faults.mapping, self.vm, first >> LEAF_SHIFT):
             self.nr_freed += LEAF_ENTRIES
-            self.faults.clock.spend(CPU_BALLOON, self.costs.release_block)
+            self._host_spends(self.costs.release_block)
         else:
             for gfn in range(first, first + LEAF_ENTRIES):
                 outcome = self._release_held(gfn, self.faults.clock.costs.evict)
@@ -208,7 +214,15 @@ cdef class HostHardware(Hardware):
         cdef int64_t[10] price = [costs.message, costs.return_page, costs.give_block, costs.return_block,
                                   costs.offline_block, costs.online_block, costs.claim_block, costs.restore_block,
                                   costs.unplug_block, costs.plug_block]
-        self.faults.clock.spend(CPU_BALLOON, price[<int>work] * times)
+        if work == WORK_CLAIM_BLOCK or work == WORK_RESTORE_BLOCK:
+            self._host_spends(price[<int>work] * times)
+        else:
+            self.faults.clock.spend(CPU_BALLOON, price[<int>work] * times)
+
+    cdef int64_t count_aside(self) noexcept nogil:
+        cdef int64_t ns = self.aside_ns
+        self.aside_ns = 0
+        return ns
 
     cdef int flush(self, vpn_t vpn) except -1 nogil:
         self.faults.mapping.tcache.drop_vpn(self.vm, vpn)

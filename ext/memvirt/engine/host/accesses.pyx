@@ -281,6 +281,7 @@ def balloon(Engine engine not None, Vm vm not None, uint32_t target_pages, uint3
         raise ConfigError(f"VM '{vm.name}' has no guest: only a guest can give pages to a balloon. "
                           f"Create it with guest=True")
     cdef uint32_t moved = 1
+    cdef int64_t owed = vm.guest.owed_ns
     engine.enter()
     engine.clock.now = vm.now_ns
     try:
@@ -290,6 +291,7 @@ def balloon(Engine engine not None, Vm vm not None, uint32_t target_pages, uint3
             vm.outcome = vm.worker.outcome
         engine.keep_limits()
     finally:
+        vm.guest.owed_ns = owed                     # this has been the VM's own time
         vm.now_ns = engine.clock.now
         engine.reach(vm)
         engine.leave()

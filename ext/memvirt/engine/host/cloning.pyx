@@ -161,7 +161,7 @@ cdef _difference(Guest mine, Guest its):
     """What sets two guests apart that were made with other arguments: "name: this, that"; None if nothing does."""
     for name in ("elastic", "partition", "partitions", "nr_vpns", "nr_pages", "cache_border", "swap_slots", "kernel_pages",
                  "low_pages", "high_pages", "balloon_floor", "oom_deflate_pages", "report_order", "replacement",
-                 "replacement_options", "report_delay_ns", "swappiness", "reports"):
+                 "replacement_options", "report_delay_ns", "swappiness", "reports", "driver"):
         here, there = (getattr(guest if hasattr(guest, name) else guest.memory, name) for guest in (mine, its))
         if here != there:
             return f"{name}: {here}, {there}"

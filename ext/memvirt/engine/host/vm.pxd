@@ -29,6 +29,7 @@ cdef class Vm:
     cdef public bint frozen                     # a template or snapshot: it is cloned, but does not run
     cdef public int64_t now_ns                  # its clock
     cdef public uint32_t block_above            # it has no turns while it pays for more frames; NONE: it always has
+    cdef readonly int64_t driver_ns             # that it went on later, for the driver in its guest had the processor
     cdef readonly Guest guest                   # or None
     cdef readonly HostHardware hardware         # that its guest runs on
     cdef Balloon worker                         # of its guest's balloon
