@@ -35,7 +35,7 @@ sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
 guests: guest_memory guest_disk hardware partitions ring guest elastic balloon_driver huge_balloon virtio_mem hyperalloc
 guests: squeezy ways balloon
 guests: reporting host_hardware
-host: gate batch stream vm fixed engine promises sample readback accesses ending admission cloning schedule
+host: gate batch stream vm fixed engine promises sample readback accesses ending admission cloning deciding schedule
 host: contiguity savings audit
 testing: agendas orders guests contents memory stores host
 """

@@ -92,7 +92,7 @@ def _disk(found: Calibration, seed: int) -> Iterator[Measured]:
 def model(found: Calibration) -> CostFile:
     """The cost model that follows."""
     default = model_file("default")
-    values, source = default.costs.model_dump(), {}
+    values, source = default.costs.model_dump(exclude_none=True), {}
     giving = values.pop("giving")
     for name in (*values, *giving):
         parts = MADE_OF.get(name, ())

@@ -7,7 +7,7 @@ two machines with the same model get the same `sim_ns`.
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -93,8 +93,9 @@ class CostModel(BaseModel):
 
     def flat(self) -> dict[str, int]:
         """Operation -> ns, those of giving beside the others."""
-        table = self.model_dump()
-        return table | (table.pop("giving") or {})
+        table: dict[str, Any] = self.model_dump(exclude_none=True)
+        giving: dict[str, int] = table.pop("giving", {})
+        return table | giving
 
 
 class Spread(BaseModel):

@@ -24,13 +24,14 @@ lets it run with (Vm.block_above) waits, and looks again after the same sleep, u
 All of it runs without the interpreter's lock, which is taken for a batch, for a decision, and for the end of a stream.
 """
 
-from memvirt.errors import ConfigError, DeciderError
+from memvirt.errors import ConfigError
 
 from ..agenda cimport DECIDER, FIRST_BALLOON, FIRST_VM, FOREVER
 from ..counters cimport hist_add
 from ..simtime cimport Actor
-from ..types cimport NO_FRAME, NONE, OK, int64_t, uint32_t, uint64_t
+from ..types cimport NO_FRAME, NONE, OK, int64_t, uint32_t
 from .accesses cimport serve
+from .deciding cimport Deciding
 from .ending cimport destroy_vm
 from .engine cimport END_NS, Engine
 from .sample cimport Samples
@@ -39,8 +40,6 @@ from .vm cimport Vm
 
 cdef enum:
     WAIT_LIMIT = 10000          # sleeps in a row, all VMs together, before `wait` gives up
-    MOST_WAKES = 16             # times a decider is asked between two times that are due
-    BLOCK_LIMIT = 10000         # decisions in a row that let no VM run, and keep one from it, before that is an error
 
 cdef enum Rule:
     STOP = 0
@@ -54,85 +53,6 @@ cdef enum:
 
 # Whose turn it is, is known by a number, and C has no class for that: the table has plain pointers.
 ctypedef int (*Turn)(void *engine, void *who, int64_t until) except -1 nogil
-
-
-cdef class Deciding(Actor):
-    """Asks the decider at its interval, and below its level of free memory, in no time. One that is given again goes on
-    with the interval it was in."""
-    cdef Engine engine          # during a run
-    cdef object key             # who is asked
-    cdef object decide          # how; None: no run is going on
-    cdef int64_t next_ns        # between runs: when it is asked next
-    cdef int64_t due_ns         # when its interval ends
-    cdef bint armed             # free memory has been at the level, and the decider is asked when it falls below
-    cdef uint32_t wakes         # how often that may still be before the interval ends
-    cdef uint32_t blocks        # Engine.nr_blocks at the last decision
-    cdef uint32_t idle          # decisions in a row since which no VM has run
-
-    cdef int begin(self, Engine engine, object key, object decide, int64_t interval_ns) except -1:
-        cdef Vm vm
-        if key is not self.key or self.key is None:
-            self.key = key
-            self.next_ns = self.due_ns = min(engine.reached_ns, END_NS - 1) + interval_ns
-            self.armed, self.wakes, self.idle, engine.wake_below = False, MOST_WAKES, 0, 0
-            for vm in engine.vms.values():
-                vm.block_above = NONE
-        self.clock, self.number = engine.clock, DECIDER
-        self.engine, self.decide, self.pause_ns = engine, decide, interval_ns
-        self.clock.agenda.put(DECIDER, max(self.next_ns, engine.reached_ns))
-        return 0
-
-    cdef int end(self) except -1:
-        if self.decide is not None:
-            self.next_ns = self.clock.agenda.at(DECIDER)
-            self.clock.agenda.put(DECIDER, FOREVER)
-        self.engine = self.decide = None
-        return 0
-
-    cdef bint look(self, int64_t now) noexcept nogil:
-        """Whether free memory has fallen below the decider's level: then it is asked now."""
-        if self.engine.frames.buddy.nr_free >= self.engine.wake_below:
-            self.armed = True
-        elif self.armed and self.wakes:
-            self.armed = False
-            self.wakes -= 1
-            self.clock.agenda.put(self.number, min(now, self.clock.agenda.at(self.number)))
-            return True
-        return False
-
-    cdef int64_t rest(self) noexcept nogil:
-        if self.now_ns >= self.due_ns:
-            self.due_ns = self.now_ns + self.pause_ns
-            self.wakes = MOST_WAKES
-        return self.due_ns
-
-    cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
-        with gil:
-            self._require_progress()
-            self.ask(self.clock.now)
-        return 0
-
-    cdef int _require_progress(self) except -1:
-        """Whoever keeps all VMs from running does so for ever: nothing else would end a run without an end."""
-        self.idle = self.idle + 1 if self.engine.nr_blocks != self.blocks and self.engine.nr_blocks else 0
-        self.blocks = self.engine.nr_blocks
-        if self.idle > BLOCK_LIMIT:
-            raise DeciderError(f"the decider has let no VM run for {BLOCK_LIMIT} decisions in a row "
-                               f"(Targets.block_above_pages); let one run, or give less above which it may not")
-        return 0
-
-    cdef object ask(self, int64_t now):
-        """Whoever has done nothing by then, but to be asked, has changed nothing."""
-        cdef uint64_t entries = self.engine.gate.entries
-        self.engine.leave()
-        try:
-            self.decide(now)
-        finally:
-            self.engine.enter()
-            if self.engine.gate.entries == entries + 1:
-                self.engine.gate.entries = entries
-            self.clock.now = now
-            self.armed = self.engine.frames.buddy.nr_free >= self.engine.wake_below
 
 
 def require_startable(Engine engine not None, list vms not None, until_ns):
