@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PageBytes = np.ndarray[Any, np.dtype[np.uint8]]
 TableKey = tuple[int, str, int, str]  # the id of a corpus's pages; the codec's name, level and route
 
-LAST_OP = 3
+DISCARD, DISCARD_LAZILY = 3, 4  # ops; the last that there are
 FEWEST_ROWS, MOST_ROWS = 3, 1 << 20  # of samples; a row is half a KiB, and more with many VMs
 KEPT_SOURCES = 1 << 19  # in all tables that are kept, their spare ones included: 50 MB
 A_BATCH = "(pages, ops[, sources[, work_ns[, due_ns]]])"
@@ -76,10 +76,10 @@ def op_codes(ops: ArrayLike) -> NDArray[np.uint8]:
         return np.ascontiguousarray(array).view(np.uint8)
     if array.size and array.dtype.kind not in "iuf":
         raise ConfigError(f"ops: an array of {array.dtype}; one op or bool per access is needed")
-    wrong = ~((array >= 0) & (array <= LAST_OP) & (array == np.floor(array))) if array.size else array
+    wrong = ~((array >= 0) & (array <= DISCARD_LAZILY) & (array == np.floor(array))) if array.size else array
     if wrong.any():
         at = int(wrong.argmax())
-        raise ConfigError(f"ops[{at}] is {array[at]}; 0 read, 1 write, 2 fill, 3 discard")
+        raise ConfigError(f"ops[{at}] is {array[at]}; 0 read, 1 write, 2 fill, 3 discard, 4 discard lazily")
     return array.astype(np.uint8)
 
 

@@ -167,14 +167,14 @@ class Host:
             guest=guest,
             nr_vpns=config.memory + config.files,
             disk=disk,
+            hints=bool(config.guest and config.guest.hinting),
         )
         return self._face(Vm, vm)
 
     def wait_for(self, configs: Sequence[VmConfig]) -> list[int]:
         """VMs that are to be admitted, in this order: frames that would have to be taken from others for each and those
         before it. Until this is called again, the decider is told what all of them lack (Snapshot.wanted_pages)."""
-        needs = [self.admission.needs(self.engine, config) for config in configs]
-        return self._decisions.wait_for(self.engine, needs)
+        return self._decisions.wait_for(self.engine, [self.admission.needs(self.engine, config) for config in configs])
 
     def clone_vm(self, parent: Vm, name: str) -> Vm:
         """What Vm.clone does: a clone is promised as much as its parent, and admitted by the same rule."""
@@ -237,7 +237,7 @@ class Host:
         again. Without streams simulated time passes until then, with all VMs idle.
 
         A stream yields batches (pages uint32, ops uint8, sources uint32 or None, work_ns, due_ns), of which the last three
-        may be left out; ops: 0 read, 1 write, 2 fill from a corpus page, 3 discard (of which only a guest learns). The VM
+        may be left out; ops: 0 read, 1 write, 2 fill from a corpus page, 3 discard, 4 discard lazily (see Vm.discard). The VM
         computes for work_ns after each access (0: nothing). due_ns, one simulated time or a row of them, none earlier than
         the one before: so many parts of equal length begin then. Until the next part is due the VM sleeps; if it is
         behind, the part begins late, and its latency (Vm.requests) counts from when it was due.
@@ -316,7 +316,7 @@ class Host:
 
     def counters(self) -> dict[str, int]:
         """Exact event counts; memvirt.metrics.registry describes each. What guests count of themselves (guest.NAME) is summed
-        over all that there have been, and left out without any."""
+        over all there have been; that, and counts of lazily freed pages (lazy_NAME), are left out without any."""
         decisions = self._decisions.counters(self.engine.blocked_ns)
         guests = {f"guest.{name}": int(count) for name, count in self.engine.guest_events().items()}
         return {**self.engine.meter.events(), **stores.events(self.engine), **decisions, **guests}

@@ -66,7 +66,7 @@ def device(setting: SwapDevice) -> Device:
 
 def events(engine: Engine) -> dict[str, int]:
     """What the compressed cache counts, requests to all disks of swap and guests (as iostat has them), discards;
-    and reads that the zero frame served, where there is one."""
+    reads that the zero frame served, where there is one; and lazily freed pages, once there was one."""
     pool = engine.mapping.zpool
     counted = {} if pool is None else pool.stats()
     found = areas(engine)
@@ -80,6 +80,7 @@ def events(engine: Engine) -> dict[str, int]:
         "device_queued_ns": sum(disk.queued_ns for disk in disks),
         "swap_clusters_discarded": sum(area.discards for area in found),
         **({"fault_zero_read": engine.faults.nr_zero_reads} if engine.maps_zeros else {}),
+        **engine.mapping.recency.lazies.events(),
     }
 
 

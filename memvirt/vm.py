@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from memvirt.border import op_codes, page_numbers, whole
+from memvirt.border import DISCARD, DISCARD_LAZILY, op_codes, page_numbers, whole
 from memvirt.engine.host import accesses, cloning, contiguity, ending
 from memvirt.engine.host.vm import Vm as EngineVm
 from memvirt.errors import AdmissionError, ConfigError
@@ -89,6 +89,16 @@ class Vm:
         origin = None if sources is None else page_numbers(sources)
         done = accesses.access(self.host.engine, self._engine_vm, numbers, op_codes(writes), origin)
         return RunOutcome(done, self.engine_vm.outcome_name)
+
+    def discard(self, pages: ArrayLike, *, lazy: bool = False) -> RunOutcome:
+        """The VM needs these pages no more. With a guest they are free in it, and the host learns of that by its balloon or
+        its reports alone. Without one nothing happens, unless `lazy`: then the host is told, as by madvise(MADV_FREE). It
+        keeps the pages, mapped and with their bytes, until it is short of frames, and takes them first then: without I/O,
+        whether there is swap or not; what is touched there afterwards is zeros. A write before that keeps a page; a clone or
+        a snapshot keeps them all. Pages that others have a part in (merged, cloned) and pinned ones stay as they are; what
+        is out of memory is forgotten at once."""
+        numbers = page_numbers(pages)
+        return self.access(numbers, np.full(len(numbers), DISCARD_LAZILY if lazy else DISCARD, np.uint8))
 
     @property
     def outcome(self) -> str:

@@ -26,10 +26,10 @@ memory: fragmentation buddy frames
 stores: sizeclass zspage zspage_report zpool swapspace slots swap swapset
 replacement: lists ghosts order random fifo clock lru twolist mglru sieve s3fifo twoq arc lfu
 replacement: slru mq lirs clockpro wtinylfu belady registry distances replay
-mapping: backing leaf tcache ages rmap recency charges tables listener mapping spaces
+mapping: backing leaf tcache ages rmap lazylist recency charges tables listener mapping spaces
 -: stall
 sharing: shareindex
-reclaim: readahead swapout writeback evict foresight sweep harvest marks reclaim fault populate lookahead
+reclaim: readahead swapout writeback evict foresight lazyfree sweep harvest marks reclaim fault giveup populate lookahead
 upkeep: compact collapse
 sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
 guests: guest_memory guest_disk hardware partitions ring guest elastic balloon_driver huge_balloon virtio_mem hyperalloc

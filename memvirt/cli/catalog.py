@@ -336,7 +336,9 @@ def _fields(model: "type[BaseModel]", prefix: str, text: str, least: Mapping[str
 def _field(model: "type[BaseModel]", key: str, field: "FieldInfo", text: str, least: Mapping[str, Any]) -> Detail:
     defaults = model.model_validate(least).model_dump(mode="json")
     schema = model.model_json_schema()
-    rows = [("default", "required" if field.is_required() else _shown(defaults.get(key)))]  # left out: None
+    rows = [
+        ("default", "required" if field.is_required() else _shown(defaults.get(key, field.default)))
+    ]  # left out: its default
     rows += [(name, value) for name, value in _bounds(schema["properties"][key], schema.get("$defs", {}))]
     return Detail(text, ("property", "value"), rows)
 

@@ -116,19 +116,19 @@ _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("device_pages_written", "pages", _DOWN, "by these writes: swap-out, guests' swap-out and dirty page cache"),
     ("device_queued_ns", "ns", _DOWN, "simulated time that requests waited for a free channel"),
     ("decisions", "decisions", _NONE, "times the decider was asked"),
+    ("decisions_acted", "decisions", _NONE, "of these, those that changed a balloon, a VM's frames or its turns, a pace"),
+    ("targets_clipped", "targets", _NONE, "targets of the decider beyond what a VM can give; left out without any"),
     (
-        "decisions_acted",
-        "decisions",
+        "lazy_marked",
+        "pages",
         _NONE,
-        "of these, the ones that moved a balloon, reclaimed or set the scanner's pace",
-    ),
-    (
-        "targets_clipped",
-        "targets",
-        _NONE,
-        "targets of the decider beyond what a VM can give; left out without any",
+        "given up lazily (free page hinting, MADV_FREE); left out, as the next four, without any",
     ),
     ("blocked_ns", "ns", _DOWN, "time in which the decider kept VMs from running; left out without any"),
+    ("lazy_kept", "pages", _NONE, "of these, the ones written, pinned, merged or cloned before the host took them"),
+    ("lazy_freed", "pages", _UP, "of these, the ones the host took for want of frames: without I/O, nothing kept"),
+    ("lazy_released", "pages", _NONE, "of these, the ones given up for good, or gone with their VM, before that"),
+    ("lazy_skipped", "pages", _NONE, "not given up lazily: merged, or others map them or their copy, too"),
     ("swap_clusters_discarded", "clusters", _NONE, "clusters of slots given back to the file system"),
 )
 

@@ -44,6 +44,12 @@ class GuestOptions(Model):
         default=None,
         description="free page reporting: order of the free blocks that the guest names (Linux: 9); none = off",
     )
+    hinting: bool = Field(
+        default=False,
+        strict=True,
+        description="free page hinting: of what it reports the host takes nothing until it is short of frames, then that "
+        "first and for nothing, as after madvise(MADV_FREE); what is written again by then stays; false = at once",
+    )
     elastic: Literal["balloon", "balloon-huge", "virtio-mem", "hyperalloc", "squeezy"] | None = Field(
         default=None,
         description="how it gives memory: pages, 2 MiB blocks, blocks it empties first, blocks the host takes in its "
@@ -87,6 +93,13 @@ class GuestOptions(Model):
         if self.report_delay == 0:
             problems.append(Problem(("report_delay",), "is zero; did you mean 2s?"))
         problems += self._partition_problems()
+        if self.hinting and self.report_order is None:
+            problems.append(
+                Problem(("hinting",), "is of blocks that are reported: set report_order", ("report_order",))
+            )
+        if self.hinting and self.elastic == "hyperalloc":
+            text = "the host of hyperalloc has taken what it reads in the guest's allocator, and needs no hint"
+            problems.append(Problem(("hinting",), text, ("elastic",)))
         if problems:
             raise Conflicts(problems)
         every = order_table.resolved(self.replacement, self.replacement_options)

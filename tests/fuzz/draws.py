@@ -17,7 +17,7 @@ from memvirt.settings.orders import ORDERS
 
 PAGE = 4096
 SOURCES = 24
-MIXES = [[0], [1], [0, 1], [2], [0, 1, 2], [0, 1, 2, 3]]
+MIXES = [[0], [1], [0, 1], [2], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [0, 2, 4]]
 LEVELS = {"lz4": [1, 9, 65537], "lz4hc": [3, 9, 12], "zstd": [-1, 1, 3]}
 IN_BLOCKS = ("balloon-huge", "virtio-mem", "hyperalloc", "squeezy")
 PLAIN_MIXES = MIXES[:3]  # after an error they can be told by the number of writes
@@ -235,6 +235,7 @@ def guest(draw, pages):
     high = draw.choice([0, 0, min(8, pages // 4)])
     name, options = order(draw)
     way = draw.choice([None, None, None, "balloon", "balloon-huge", "virtio-mem", "squeezy", "hyperalloc"])
+    reports = draw.choice([None, None, 0, 3] if way != "hyperalloc" else [None, 9])
     return {
         "elastic": way,
         "cache_percent": draw.choice([0, 0, 25, 60, 100]),
@@ -244,7 +245,8 @@ def guest(draw, pages):
         "high_pages": high,
         "balloon_floor": draw.choice([0, 0, pages // 4]) * PAGE,
         "oom_deflate_pages": draw.choice([0, 1, 256]),
-        "report_order": draw.choice([None, None, 0, 3] if way != "hyperalloc" else [None, 9]),
+        "report_order": reports,
+        "hinting": reports is not None and way != "hyperalloc" and draw.maybe(0.5),
         "report_delay": draw.choice(["1us", "30us", "2ms"]),
         "swappiness": draw.choice([0, 60, 100, 200]),
         "replacement": name,
@@ -345,6 +347,7 @@ OPERATIONS = {
     "freeze": (1, a_vm),
     "write": (18, a_write),
     "access": (18, lambda draw, n: {"vm": draw.randrange(64), **batch(draw)}),
+    "discard": (8, lambda draw, n: a_place(draw, [1, 5, 40, 600])),
     "read": (8, lambda draw, n: a_place(draw, [1, 4, 30])),
     "run": (8, a_run),
     "pin": (2, lambda draw, n: a_place(draw, range(1, 10))),

@@ -10,6 +10,7 @@ from fuzz.draws import PAGE, Draw
 from fuzz.lockstep import Pair
 from fuzz.shadow import Shadow
 from fuzz.world import World
+from memvirt.engine.testing.host import is_lazy
 from memvirt.errors import AdmissionError
 
 PROFILES = ("plain", "tiny", "faults", "lockstep", "signals")
@@ -128,3 +129,7 @@ class Stormy:
     def reread(self, shadow):
         found = shadow.vm.read_pages(range(shadow.vm.address_pages))
         shadow.pages = {page: bytearray(data.tobytes()) for page, data in enumerate(found) if data.any()}
+        shadow.others, shadow.fading = {}, set()
+        for page in shadow.pages if shadow.guest is False else ():
+            if is_lazy(self.world.host.engine, shadow.vm.engine_vm, page):
+                shadow.fade(page)

@@ -45,6 +45,7 @@ class Faults(Reclaim):
             tally[0] += 1
             tally[1] += self.now - began
         if write:
+            self.keep(entry.what)
             self.detach(entry.what)
         region = page // LEAF
         if region in vm.revoked:
@@ -55,7 +56,8 @@ class Faults(Reclaim):
         if leaf.huge:
             leaf.huge_accessed = True
         entry.accessed = True
-        vm.cached[page] = [entry.what, entry.writable and not leaf.shared and entry.what.backing is None]
+        clean = entry.what.backing is not None or entry.what.lazy
+        vm.cached[page] = [entry.what, entry.writable and not leaf.shared and not clean]
         return OK
 
     def step(self, vm, page, write, kind, leaf, entry):

@@ -18,6 +18,7 @@ from oracle.parts import (
     DISCARD,
     FILL,
     FOREVER,
+    LAZY,
     LEAF,
     NO_FRAME,
     OK,
@@ -61,6 +62,7 @@ class Oracle(Faults):
         self.faults = {}  # kind -> [how many, their ns]
         self.now = self.background = self.evictions = self.reached = self.entries = self.waits = 0
         self.awake, self.batch, self.running = False, [], None
+        self.begin_lazy()
         self.over, self.providing = False, None  # a VM may be above its limit; the one whose pages are all brought in
         self.foretold = False  # what is reclaimed for is known to be there
         self.next_harvest = config.harvest_interval
@@ -241,6 +243,7 @@ class Oracle(Faults):
         if (needed and not self.may_take(vm, needed)) or not self.directories.reserve(len(parent.directory)):
             self.destroy(vm)
             raise Refused
+        self.keep_all(parent)
         for region, leaf in sorted(parent.leaves.items()):
             self.enter_directory(vm, region)
             vm.leaves[region] = leaf
@@ -353,7 +356,7 @@ class Oracle(Faults):
             if hit and op == WRITE:
                 hit = vm.cached[page][1] and page // LEAF not in vm.revoked
             if not hit and op != DISCARD:
-                vm.outcome = self.serve(vm, page, op != READ)
+                vm.outcome = self.give_up(vm, page) if op == LAZY else self.serve(vm, page, op != READ)
                 if vm.outcome != OK:
                     break
             self.spend("access", self.costs["hit"])
@@ -371,7 +374,7 @@ class Oracle(Faults):
         return outcome
 
     def store(self, vm, page, op, source):
-        self.count[("reads", "writes", "fills", "discards")[op]] += 1
+        self.count[("reads", "writes", "fills", "discards", "discards")[op]] += 1
         if op == WRITE:
             vm.sequence += 1
             word = word_of(page) * 8

@@ -1,9 +1,10 @@
 """The oracle: who maps what, and who pays for it."""
 
+from oracle.lazy import Lazy
 from oracle.parts import LEAF, OK, Entry, Frame, Leaf
 
 
-class Mapping:
+class Mapping(Lazy):
     """Entries, frames, backings and leaves, changed together."""
 
     def mappers(self, frame):
@@ -118,6 +119,7 @@ class Mapping:
             self.join(frame, page)
 
     def order_out(self, frame):
+        self.lazy_ends(frame, "released")
         if frame.ordered:
             self.order.forget(frame.number)
             self.part(frame)

@@ -57,7 +57,7 @@ QUANTUM = 50_000  # VMs take turns at multiples of this
 CLUSTER = 32  # pages reclaimed at a time
 SWAP_BATCH = 256  # pages written to swap at a time
 OK, NO_FRAME, LIMITED = "done", "no_frame", "limited"
-READ, WRITE, FILL, DISCARD = range(4)
+READ, WRITE, FILL, DISCARD, LAZY = range(5)
 FOREVER = 2**63 - 1
 
 
@@ -84,7 +84,7 @@ class Frame:
         self.sites = set()  # (leaf, index)
         self.backing = self.payer = None
         self.stable = self.pinned = self.ordered = self.isolated = False
-        self.is_zero_frame = False
+        self.is_zero_frame = self.lazy = False
         self.place = None  # its number in the order of who pays for it, if that has one
         self.age, self.touched = 0, True
 
@@ -150,6 +150,7 @@ class Vm:
         self.order, self.places, self.left = None, [], set()  # of its own pages; numbers that none has; pages that went
         self.busy, self.began, self.asleep_until, self.latencies = 0, None, None, []
         self.alive, self.fixed, self.outcome, self.waits_since = True, [], OK, None
+        self.lazy = []  # frames that were given up lazily, in that order
 
 
 class Memory:

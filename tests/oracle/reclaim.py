@@ -14,11 +14,11 @@ class Reclaim(Mapping):
         found, dirty, wasted, records = self.memory.nr_free, 0, 0, 0
         slots = self.slots.slots - len(self.slots.taken) if self.slots else 0
         for vm in self.vms.values():
-            mine = [frame for frame in self.frames.values() if frame.payer is vm and frame.ordered]
+            mine = [frame for frame in self.frames.values() if frame.payer is vm and (frame.ordered or frame.lazy)]
             if vm is self.providing:
                 mine = []
-            clean = sum(frame.backing is not None for frame in mine)
-            same = sum(frame.backing is None and self.is_value(frame.data) for frame in mine)
+            kept = [frame for frame in mine if frame.backing is None and not frame.lazy]
+            clean, same = len(mine) - len(kept), sum(self.is_value(frame.data) for frame in kept)
             huge = {id(leaf) for frame in mine for leaf, _ in frame.sites if leaf.huge}
             loose, hard = max(0, vm.charged - vm.reservation), len(mine) - clean - same
             easy = min(clean + same, loose)
@@ -218,9 +218,10 @@ class Reclaim(Mapping):
     def shrink(self, want):
         """Evict about `want` pages, anyone's; how many went."""
         patience, gone, insisted = 2 * sum(frame.ordered for frame in self.frames.values()) + CLUSTER, 0, None
-        if self.config.victims == "shares":
-            patience, gone = 0, self.by_shares(want)
         spared = self.count["reclaim_spared_reserved"]
+        gone = self.free_lazy_of_all(want)
+        if self.config.victims == "shares":
+            patience, gone = 0, gone + (self.by_shares(want - gone) if gone < want else 0)
         self.order.pass_time(self.now)
         while (gone < want or self.order.goes_on(self.unmark)) and patience > 0:
             patience -= 1
@@ -275,6 +276,7 @@ class Reclaim(Mapping):
             None,
         )
         patience += CLUSTER
+        gone = self.free_lazy(vm, want, 0)
         vm.order.pass_time(self.now)
         marks = lambda place: self.unmark_own(vm, place)  # noqa: E731
         while (gone < want or vm.order.goes_on(marks)) and patience > 0 and self.may_lose(vm, 0):
@@ -309,7 +311,8 @@ class Reclaim(Mapping):
     def shrink_vm(self, vm, want, min_age, keep, used_too=False):
         """Evict about `want` pages that this VM pays for, by its own hand, two rounds at most; leave it `keep`. Or
         whatever can go, used or not, in one."""
-        left, gone, page = (1 if used_too else 2) * vm.pages, 0, vm.hand if vm.hand < vm.pages else 0
+        left, page = (1 if used_too else 2) * vm.pages, vm.hand if vm.hand < vm.pages else 0
+        gone = self.free_lazy(vm, want, keep)
         while gone < want and left > 0 and self.may_lose(vm, keep):
             leaf = vm.leaves.get(page // LEAF)
             step = 1 if leaf else min(LEAF - page % LEAF, vm.pages - page)

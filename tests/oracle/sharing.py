@@ -108,6 +108,7 @@ class Sharing:
         for leaf in huge:
             if leaf.huge:
                 oracle.split(leaf)
+        oracle.keep(kept)
         for leaf, index in kept.sites if not kept.is_zero_frame else ():
             leaf.entries[index].writable = False
             for vm in leaf.holders:

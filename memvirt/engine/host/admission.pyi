@@ -16,4 +16,5 @@ def create_vm(
     guest: dict[str, Any] | None = None,
     nr_vpns: int | None = None,
     disk: SwapSpace | None = None,
+    hints: bool = False,
 ) -> Vm: ...

@@ -31,6 +31,7 @@ cdef class HostHardware(Hardware):
     cdef Giving costs
     cdef readonly GuestDisk disk            # guest swap and written file blocks, or None
     cdef bint reporting                     # what is released is named by a message of free page reporting
+    cdef readonly bint hints                # what is named so is only a hint: the host takes it when it needs a frame
     cdef uint32_t nr_freed                  # pages behind which the host held something, and does no more
     cdef int64_t aside_ns                   # time in which the host worked, or the guest waited for its disk
 

@@ -5,6 +5,9 @@ handlers as the guest's own loads and stores. So a guest that clears a page whic
 read it first (the host cannot know), and a guest that swaps out such a page makes the host bring it in only to be
 written again: double paging, as on real hosts.
 
+What a message of free page reporting names is given up at once, or lazily (`hints`): then it stays mapped, and the guest
+has it back by a write.
+
 The guest's disk is in a file that only the disks of its copies share. Device time is taken from the host's one queue.
 """
 
@@ -12,6 +15,7 @@ from ..counters cimport CPU_BALLOON, CPU_FAULT, CPU_GUEST, CPU_SWAP
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.spaces cimport drop_region
 from ..reclaim.fault cimport Faults
+from ..reclaim.giveup cimport give_up_lazily
 from .guest cimport Guest
 from .guest_disk cimport GuestDisk
 from .hardware cimport WORK_CLAIM_BLOCK, WORK_RESTORE_BLOCK, GuestWork, Hardware
@@ -24,14 +28,15 @@ cdef enum:
 
 cdef class HostHardware(Hardware):
     """The hardware of VM `vm`. `giving`: {operation: ns}, one for each field of Giving. `disk`: where the guest swaps to;
-    None: nowhere, or `share_disk` will say."""
+    None: nowhere, or `share_disk` will say. `hints`: blocks that the guest reports are given up lazily."""
 
-    def __cinit__(self, Faults faults not None, vmid_t vm, dict giving not None, GuestDisk disk=None):
+    def __cinit__(self, Faults faults not None, vmid_t vm, dict giving not None, GuestDisk disk=None, bint hints=False):
         self.faults = faults
         self.content = faults.content
         self.vm = vm
         self.costs = giving
         self.disk = disk
+        self.hints = hints
 
     def metadata_bytes(self):
         """What the host keeps of the guest's disk: checksums and the maps of its slots. (What its files hold is known
@@ -143,8 +148,12 @@ cdef class HostHardware(Hardware):
         return outcome
 
     cdef int release(self, gfn_t gfn) except -1 nogil:
-        cdef bint stays
+        cdef bint stays, freed
         cdef int outcome
+        if self.reporting and self.hints:
+            outcome = give_up_lazily(self.faults, self.vm, gfn, &freed)
+            self.nr_freed += freed
+            return outcome
         if self.reporting:
             return self._release_held(gfn, self.faults.clock.costs.evict)
         stays = self.faults.pinned(self.vm, gfn)     # a device may write to it: its frame is not given up

@@ -1,3 +1,4 @@
+from ..mapping.lazylist cimport LazyList
 from ..simtime cimport Actor
 from .balloon cimport Balloon
 from .guest cimport Guest
@@ -6,6 +7,7 @@ from ..types cimport MAX_VMS, int64_t, uint32_t, vmid_t
 
 cdef class Reporting(Actor):
     # Who asks the guests of a host for their free blocks.
+    cdef LazyList lazies
     cdef void *worker[MAX_VMS]      # the Balloon of each VM, which knows its guest; borrowed. NULL: no VM
     cdef int64_t due_ns[MAX_VMS]    # when the VM's next pass begins; FOREVER: nothing is to be reported
 

@@ -13,9 +13,14 @@ Each VM's passes run on a clock of their own, as each has its worker in its own 
 another. What a pass costs: an exit for each message (costs.fault), and for each frame that comes free what giving it back
 costs (costs.evict). Pages that were named and frames that came free are counted apart: a page that the host never gave a
 frame to, or that is pinned, brings none.
+
+Where reports are hints (HostHardware.hints), the host takes nothing at once: the pages are given up lazily, stay mapped,
+and go before any other when frames are short. A guest that uses one first has it back without a frame or a cleared page,
+for a walk of the tables that sees the write. That is what a host does which answers hints with madvise(MADV_FREE).
 """
 
 from ..agenda cimport FOREVER
+from ..mapping.lazylist cimport LazyList
 from ..simtime cimport Actor, Clock
 from ..types cimport OK, uint64_t
 from .balloon cimport Balloon
@@ -29,9 +34,10 @@ cdef enum:
 cdef class Reporting(Actor):
     """Of one host."""
 
-    def __cinit__(self, Clock clock not None):
+    def __cinit__(self, Clock clock not None, LazyList lazies not None):
         cdef uint32_t vm
         self.clock = clock
+        self.lazies = lazies
         for vm in range(MAX_VMS):
             self.due_ns[vm] = FOREVER
 
@@ -67,7 +73,7 @@ cdef class Reporting(Actor):
         return self.due_ns[self._first()]
 
     cdef uint32_t work(self, uint32_t want) except? 0xFFFFFFFF nogil:
-        """The pass that is due; pages that the host held and holds no more: to name others changes nothing."""
+        """The pass that is due; pages that the host held and holds no more, or may take: to name others changes nothing."""
         cdef uint32_t vm = self._first()
         if self.due_ns[vm] == FOREVER:
             return 0
@@ -78,7 +84,7 @@ cdef class Reporting(Actor):
 
     cdef uint32_t _pass(self, uint32_t vm, Guest guest) except? 0xFFFFFFFF nogil:
         cdef uint32_t blocks = unreported(guest)
-        cdef uint64_t before = guest.count.report_freed
+        cdef uint64_t before = guest.count.report_freed + self.lazies.marked
         cdef uint32_t messages = 1 + (blocks + guest.memory.nr_reported + FREE_PER_MESSAGE - 1) / FREE_PER_MESSAGE
         if guest.installs:                  # the host reads all of the table at once
             messages = 1 + blocks / MESSAGE_BLOCKS
@@ -89,4 +95,4 @@ cdef class Reporting(Actor):
                 break
         if not self.clock.interrupt.caught:
             self._plan(vm, guest, self.clock.now)
-        return guest.count.report_freed - before
+        return guest.count.report_freed + self.lazies.marked - before

@@ -20,9 +20,10 @@ from ..guests.guest cimport Translation
 from ..mapping.spaces cimport unpin_space
 from ..mapping.tcache cimport TC_FRAME
 from ..memory.frames cimport FRAME_PINNED
+from ..reclaim.giveup cimport give_up_lazily
 from ..reclaim.lookahead cimport look_ahead
 from ..types cimport NO_FRAME, NONE16, OK, PAGE_SHIFT, PAGE_SIZE, gfn_t, uint8_t, uint64_t
-from .batch cimport OP_DISCARD, OP_FILL, OP_READ, OP_WRITE, PIECE, check_lengths
+from .batch cimport OP_DISCARD, OP_FILL, OP_LAZY, OP_READ, OP_WRITE, PIECE, check_lengths
 from .engine cimport END_NS
 from .readback cimport read_in_place
 from .vm cimport mv_hits
@@ -58,10 +59,13 @@ cdef int _miss(Engine engine, Vm vm, vpn_t vpn, uint8_t op, const uint32_t *sour
     """An access that is not a hit."""
     cdef hfn_t frame
     cdef int outcome
-    if op == OP_DISCARD:
+    cdef bint freed
+    if op == OP_DISCARD or op == OP_LAZY:
         engine.meter.ev.discards += 1
-        # Without a guest model nobody tells the host what is no longer needed: the page stays as it is.
-        return vm.guest.discard(vpn) if vm.guest is not None else OK
+        if vm.guest is not None:
+            return vm.guest.discard(vpn)
+        # Without a guest model nobody tells the host what is no longer needed, unless it is asked to: the page stays.
+        return give_up_lazily(engine.faults, vm.id, vpn, &freed) if op == OP_LAZY else OK
     outcome = touch(engine, vm, vpn, op != OP_READ, &frame)
     if outcome != OK:
         return outcome

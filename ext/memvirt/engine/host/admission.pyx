@@ -123,8 +123,9 @@ cdef int _join(Engine engine, Vm vm) except -1:
 
 
 def create_vm(Engine engine not None, str name not None, uint32_t nr_pages, *, limit=None, reservation=0, shares=1000,
-              domain=0, guest=None, nr_vpns=None, disk=None):
-    """A VM of nr_pages pages. guest: None, or the options of Guest; nr_vpns: its virtual pages; disk: guest swap."""
+              domain=0, guest=None, nr_vpns=None, disk=None, hints=False):
+    """A VM of nr_pages pages. guest: None, or the options of Guest; nr_vpns: its virtual pages; disk: guest swap; hints:
+    see HostHardware."""
     cdef bint thick = engine.faults.provisioning == THICK
     cdef uint32_t addresses = nr_pages if guest is None else (nr_vpns or nr_pages)
     cdef uint64_t first = 0
@@ -138,7 +139,7 @@ def create_vm(Engine engine not None, str name not None, uint32_t nr_pages, *, l
         first = frames_of_guest(nr_pages, addresses)
         if first > engine.frames.nr_frames:     # before this machine makes tables of that size
             _refuse(engine, vm, first)
-        hardware = HostHardware(engine.faults, vm.id, engine.giving, None if disk is None else GuestDisk(disk))
+        hardware = HostHardware(engine.faults, vm.id, engine.giving, None if disk is None else GuestDisk(disk), hints)
         model = Guest(hardware, addresses, nr_pages, seed=draws_of(vm), **guest)
         first = frames_of(model.metadata_bytes() + hardware.metadata_bytes())
     admit(engine, vm, first, reservation, _filling(engine, vm, first) if thick else 0, False)

@@ -8,7 +8,8 @@ Each part checks itself (frames, leaves, records, stores, orders); here are the 
   stores                swap slots in use and zpool objects = records of that kind; an object's owner is the record that
                         names it; users of a slot on guests' disks = disks with a place there
   translations          cached only what entry, leaf and frame allow; valid implies the accessed mark
-  recency               ordered <=> a guest frame that is neither pinned nor the zero frame
+  recency               ordered <=> a guest frame that is neither pinned, nor given up lazily, nor the zero frame
+  lazily freed          one VM's own, not merged, without a record, and in that VM's list
   charge                per VM: charged = frames charged to it; who pays maps the frame; what reservations lack
   pins                  a pinned frame has one entry, which nobody shares; its VM counts it
   clean frames          hold what their record stands for: a page of one word, or bytes of its checksum
@@ -24,8 +25,8 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import InvariantError
 
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_SWAP, BACKING_ZPOOL, Backing
-from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_INDEXED, FRAME_ISOLATED, FRAME_ORDERED,
-                              FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
+from ..memory.frames cimport (FRAME_CACHE, FRAME_FIXED, FRAME_GUEST, FRAME_INDEXED, FRAME_ISOLATED, FRAME_LAZY,
+                              FRAME_ORDERED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, FRAME_ZSPAGE, Frame)
 from .engine cimport Engine
 from .vm cimport Vm
 from ..mapping.leaf cimport PTE_ACCESSED, PTE_BACKED, PTE_PRESENT, PTE_WHERE, PTE_WRITABLE, Leaf, Look
@@ -135,11 +136,11 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
     cdef Frame *record
     cdef uint32_t charged[MAX_VMS]
     cdef uint32_t pinned[MAX_VMS]
+    cdef uint32_t lazy[MAX_VMS]
     cdef uint64_t ahead = 0, tables = 0, loose = 0
     cdef uint32_t vm, kept, ahead_vms = 0
-    cdef bint wanted
     for vm in range(MAX_VMS):
-        charged[vm] = pinned[vm] = 0
+        charged[vm] = pinned[vm] = lazy[vm] = 0
     for frame in range(engine.frames.nr_frames):
         record = &engine.frames.frame[frame]
         if not frame % LOOK:
@@ -161,22 +162,16 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
         if record.refs != frame_refs[frame] or record.refs == 0:
             raise InvariantError(f"frame {frame}: refs {record.refs}, entries {frame_refs[frame]}")
         _check_sites(mapping, frame)
-        wanted = not record.flags & FRAME_PINNED
-        if bool(record.flags & FRAME_ORDERED) != wanted or engine.order.holds(frame) != wanted:
-            raise InvariantError(f"frame {frame}: flags {record.flags}, in the order {engine.order.holds(frame)}, "
-                                 f"should be {wanted}")
-        if record.flags & FRAME_PINNED:
-            _check_pinned(mapping, frame)
-        if record.flags & FRAME_ISOLATED:
-            raise InvariantError(f"frame {frame}: isolated outside reclaim")
+        _check_place(engine, frame)
         if record.charge == NONE16 or not mapping.charges.of[record.charge].open:
             raise InvariantError(f"frame {frame}: charged to VM {record.charge}, which does not exist")
         if not mapping.rmap.maps(frame, record.charge):
             raise InvariantError(f"frame {frame}: charged to VM {record.charge}, which does not map it")
         charged[record.charge] += 1
         pinned[record.charge] += record.flags & FRAME_PINNED != 0
+        lazy[record.charge] += record.flags & FRAME_LAZY != 0
     for vm in range(MAX_VMS):
-        _check_account(mapping, vm, charged[vm], pinned[vm])
+        _check_account(mapping, vm, charged[vm], pinned[vm], lazy[vm])
         kept = max(mapping.charges.of[vm].reservation, pinned[vm])
         loose += max(0, <int64_t>charged[vm] - <int64_t>kept)
         if mapping.charges.of[vm].reservation > charged[vm]:
@@ -191,22 +186,45 @@ cdef int _check_frames(Engine engine, uint32_t *frame_refs) except -1:
     return 0
 
 
-cdef int _check_account(Mapping mapping, uint32_t vm, uint32_t charged, uint32_t pinned) except -1:
+cdef int _check_place(Engine engine, hfn_t frame) except -1:
+    """A guest frame is in the order, or in a list of lazily freed pages, or pinned."""
+    cdef Frame *record = &engine.frames.frame[frame]
+    cdef bint wanted
+    wanted = not record.flags & (FRAME_PINNED | FRAME_LAZY)
+    if bool(record.flags & FRAME_ORDERED) != wanted or engine.order.holds(frame) != wanted:
+        raise InvariantError(f"frame {frame}: flags {record.flags}, in the order {engine.order.holds(frame)}, "
+                             f"should be {wanted}")
+    if record.flags & (FRAME_PINNED | FRAME_LAZY):
+        _check_own(engine.mapping, frame)
+    if engine.mapping.recency.lazies.holds(frame) != (record.flags & FRAME_LAZY != 0):
+        raise InvariantError(f"frame {frame}: flags {record.flags}, in a list of lazily freed pages "
+                             f"{engine.mapping.recency.lazies.holds(frame)}")
+    if record.flags & FRAME_ISOLATED:
+        raise InvariantError(f"frame {frame}: isolated outside reclaim")
+    return 0
+
+
+cdef int _check_account(Mapping mapping, uint32_t vm, uint32_t charged, uint32_t pinned, uint32_t lazy) except -1:
     if mapping.charges.of[vm].charged != charged or mapping.charges.of[vm].pinned != pinned:
         raise InvariantError(f"VM {vm}: charged {mapping.charges.of[vm].charged}, {mapping.charges.of[vm].pinned} of them "
                              f"pinned; recount {charged} and {pinned}")
+    if mapping.recency.lazies.of[vm] != lazy:
+        raise InvariantError(f"VM {vm}: {mapping.recency.lazies.of[vm]} lazily freed pages in its list, recount "
+                             f"{lazy}")
     if mapping.charges.of[vm].leaving:
         raise InvariantError(f"VM {vm}: {mapping.charges.of[vm].leaving} pages on their way out, outside reclaim")
     return 0
 
 
-cdef int _check_pinned(Mapping mapping, hfn_t frame) except -1:
-    """A pinned frame is one VM's own: named by one entry, which nobody shares, and not merged."""
+cdef int _check_own(Mapping mapping, hfn_t frame) except -1:
+    """A pinned frame is one VM's own: named by one entry, which nobody shares, and not merged. So is a lazily freed one."""
     cdef Frame *record = &mapping.frames.frame[frame]
     cdef Leaf *leaf = mapping.leaves.at(record.where / LEAF_ENTRIES)
     if record.refs != 1 or leaf.nr_holders != 1 or record.flags & FRAME_STABLE or record.backing != NONE:
-        raise InvariantError(f"frame {frame}: pinned, yet refs {record.refs}, {leaf.nr_holders} holders, flags "
-                             f"{record.flags}, backing {record.backing}")
+        raise InvariantError(f"frame {frame}: pinned or lazily freed, yet refs {record.refs}, {leaf.nr_holders} holders, "
+                             f"flags {record.flags}, backing {record.backing}")
+    if record.flags & FRAME_LAZY and (record.flags & FRAME_PINNED or leaf.entries == NULL):
+        raise InvariantError(f"frame {frame}: lazily freed, yet flags {record.flags}, or under a huge leaf")
     return 0
 
 
@@ -333,7 +351,8 @@ cdef int _check_translations(Engine engine, Vm vm) except -1:
             if not at.entry & PTE_WRITABLE or at.leaf.nr_holders > 1 or mapping.is_clean(at.entry & PTE_WHERE):
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable; entry {at.entry:#x}, "
                                      f"{at.leaf.nr_holders} holders, "
-                                     f"backing {mapping.frames.frame[at.entry & PTE_WHERE].backing}")
+                                     f"backing {mapping.frames.frame[at.entry & PTE_WHERE].backing}, "
+                                     f"flags {mapping.frames.frame[at.entry & PTE_WHERE].flags}")
             if vm.guest is not None and not vm.guest.may_write(gfn):
                 raise InvariantError(f"VM '{vm.name}' vpn {vpn}: cached as writable, but the guest wants to see writes")
     return 0

@@ -5,6 +5,7 @@ cdef enum Op:
     OP_WRITE = 1
     OP_FILL = 2                 # the whole page becomes a corpus page
     OP_DISCARD = 3              # the owner needs the page no more
+    OP_LAZY = 4                 # the same; without a guest the host may take the page, until it is written again
 
 cdef enum:
     PIECE = 1 << 16             # accesses that Vm.access takes over at a time: they stay in this machine's cache

@@ -60,9 +60,10 @@ cdef class Batch:
         cdef uint64_t i
         cdef int fills = 0
         self._own_pages(vm, nr_vpns, pages, first, n)
-        i = mv_own_ops(self.ops, &ops[first], n, OP_DISCARD, OP_FILL, &fills)
+        i = mv_own_ops(self.ops, &ops[first], n, OP_LAZY, OP_FILL, &fills)
         if i < n:
-            raise ConfigError(f"VM '{vm}': access {first + i} has op {self.ops[i]}; 0 read, 1 write, 2 fill, 3 discard")
+            raise ConfigError(f"VM '{vm}': access {first + i} has op {self.ops[i]}; 0 read, 1 write, 2 fill, 3 discard, "
+                              f"4 discard lazily")
         if fills:
             self._own_sources(vm, nr_sources, sources, first, n)
         self.n = <uint32_t>n

@@ -2,9 +2,10 @@
 touched. Its guest's disk is the parent's in the same way: slots are counted, none is read (guest_disk.pyx).
 
 So a clone costs what the number of leaf tables costs (512 of them per GiB), whatever they hold: pages in memory,
-merged, compressed, or on swap. Only pinned pages are copied at once, and their leaves with them: they stay the parent's,
-where they are. Write permission disappears for both sides because the leaf has two holders; what the parent has cached
-of it is revoked wholesale, one byte per 2 MiB, and settled region by region as it writes.
+merged, compressed, or on swap. Pages that the parent has given up lazily are like any other from then on (a fork of
+Linux leaves them to be taken from both). Only pinned pages are copied at once, and their leaves with them: they stay the
+parent's, where they are. Write permission disappears for both sides because the leaf has two holders; what the parent has
+cached of it is revoked wholesale, one byte per 2 MiB, and settled region by region as it writes.
 
 In simulated time a clone, a snapshot and a revert cost clone_fixed, clone_leaf for each leaf table, and what copies of
 pinned pages cost. A guest's own tables and its disk cost nothing, however much is out on the disk.
@@ -52,7 +53,7 @@ def clone_vm(Engine engine not None, Vm parent not None, str name not None, bint
             set_limit(mapping, vm.id, mapping.charges.of[parent.id].limit)
         set_aside(engine, vm)
         if parent.guest is not None:
-            vm.hardware = HostHardware(engine.faults, vm.id, engine.giving)
+            vm.hardware = HostHardware(engine.faults, vm.id, engine.giving, None, parent.hardware.hints)
             vm.hardware.share_disk(parent.hardware, None)
             give_guest(engine, vm, parent.guest.copy_for(vm.hardware, draws_of(vm)))
         if (pages and not _may_take(engine, vm.id, mapping.leaves.pages.frames_needed(pages))
@@ -148,7 +149,7 @@ cdef int _check_same_kind(Engine engine, Vm vm, Vm snapshot) except -1:
         problem = f"it is of a VM {'without' if snapshot.guest is None else 'with'} a guest, and this one has " + (
             "none" if vm.guest is None else "one")
     elif vm.guest is not None:
-        differs = _difference(vm.guest, snapshot.guest)
+        differs = _difference(vm, snapshot)
         problem = None if differs is None else f"their guests differ in {differs}"
     if problem is None and engine.mapping.charges.of[vm.id].pinned:
         problem = f"{engine.mapping.charges.of[vm.id].pinned} of its pages are pinned; unpin them first"
@@ -157,12 +158,13 @@ cdef int _check_same_kind(Engine engine, Vm vm, Vm snapshot) except -1:
     return 0
 
 
-cdef _difference(Guest mine, Guest its):
+cdef _difference(Vm mine, Vm its):
     """What sets two guests apart that were made with other arguments: "name: this, that"; None if nothing does."""
     for name in ("elastic", "partition", "partitions", "nr_vpns", "nr_pages", "cache_border", "swap_slots", "kernel_pages",
                  "low_pages", "high_pages", "balloon_floor", "oom_deflate_pages", "report_order", "replacement",
-                 "replacement_options", "report_delay_ns", "swappiness", "reports", "driver"):
-        here, there = (getattr(guest if hasattr(guest, name) else guest.memory, name) for guest in (mine, its))
+                 "replacement_options", "report_delay_ns", "swappiness", "reports", "driver", "hints"):
+        here, there = (next(getattr(part, name) for part in (vm.guest, vm.guest.memory, vm.hardware) if hasattr(part, name))
+                       for vm in (mine, its))
         if here != there:
             return f"{name}: {here}, {there}"
     return None
@@ -171,7 +173,7 @@ cdef _difference(Guest mine, Guest its):
 cdef int _revert_guest(Engine engine, Vm vm, Vm snapshot) except -1:
     """Guest and hardware of the snapshot take the place of the VM's own, once they are whole. Nothing is evicted
     meanwhile: the VM's translations are its own guest's until the end."""
-    cdef HostHardware hardware = HostHardware(engine.faults, vm.id, engine.giving)
+    cdef HostHardware hardware = HostHardware(engine.faults, vm.id, engine.giving, None, snapshot.hardware.hints)
     cdef Guest guest
     try:
         hardware.share_disk(snapshot.hardware, vm.hardware)
@@ -197,6 +199,8 @@ cdef int share(Engine engine, vmid_t parent, vmid_t child) except -1 nogil:
     out for copies of pinned pages."""
     cdef uint32_t i, leaves = 0
     cdef uint32_t *root = engine.mapping.leaves.directory[parent].root
+    while engine.mapping.recency.lazies.of[parent]:     # two will rely on what is read there
+        engine.mapping.recency.keep(engine.mapping.recency.lazies.oldest(parent))
     engine.mapping.leaves.pages.make_room(_directory_pages(engine, parent, child))
     for i in range(engine.mapping.leaves.directory[parent].nr_roots):
         if root[i] != NONE:

@@ -98,7 +98,7 @@ cdef class Engine:
             self._share(make_scanner(sharing, self.mapping, sharing_options, seed))
         self.compactor = Compactor(self.mapping, COMPACT_NEVER if compact_threshold is None else compact_threshold)
         self.collapser = Collapser(self.mapping, collapse_interval_ns)
-        self.reporting = Reporting(self.clock)
+        self.reporting = Reporting(self.clock, self.mapping.recency.lazies)
         self._hire_all(harvest_interval_ns, collapse_interval_ns)
         self.nr_fixed = self.frames.nr_state[<int>FRAME_FIXED]
 

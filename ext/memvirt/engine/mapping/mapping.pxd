@@ -1,6 +1,6 @@
 from ..content.content cimport Content
 from ..counters cimport Meter
-from ..memory.frames cimport Frames
+from ..memory.frames cimport FRAME_LAZY, Frames
 from ..simtime cimport Clock
 from ..stores.swapspace cimport SwapSpace
 from ..stores.zpool cimport Zpool
@@ -34,8 +34,6 @@ cdef class Mapping:
     cdef Listener listener                      # or None
     cdef bint copy_merged                       # a merged frame is copied even for its last entry, as Linux does
 
-    cdef int _order_in(self, hfn_t frame, uint32_t key, gfn_t gfn=*) except -1 nogil
-    cdef int _order_out(self, hfn_t frame) except -1 nogil
     cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil
     cdef int _uncache(self, backing_t backing, hfn_t frame) except -1 nogil
     cdef int release_backing(self, backing_t backing) except -1 nogil
@@ -54,12 +52,15 @@ cdef class Mapping:
     cdef int own(self, leaf_t leaf, uint32_t index) except -1 nogil
 
     cdef inline bint is_clean(self, hfn_t frame) noexcept nogil:
-        """True if the frame still equals its backing record."""
-        return self.frames.frame[frame].backing != NONE
+        """True if its first write has to be seen: it still equals its backing record, or its page was given up lazily."""
+        return self.frames.frame[frame].backing != NONE or self.frames.frame[frame].flags & FRAME_LAZY
 
     cdef inline int dirty(self, hfn_t frame) except -1 nogil:
-        """A writable page is written: what it was a clean copy of goes, if no other entry names it."""
-        return self._detach(frame) if self.is_clean(frame) else 0
+        """A writable page is written: what it was a clean copy of goes, if no other entry names it; given up, it is not."""
+        if not self.is_clean(frame):
+            return 0
+        self.recency.keep(frame)
+        return self._detach(frame)
 
     cdef int break_cow(self, vmid_t vm, leaf_t leaf, uint32_t index, hfn_t copy) except -1 nogil
     cdef int lost_sites(self, hfn_t frame, site_t near=*) except -1 nogil

@@ -132,7 +132,7 @@ cdef class Mapping:
         assert record.refs == 0
         if record.flags & FRAME_ZERO:
             return 0
-        self._order_out(frame)
+        self.recency.leave(frame)
         self._detach(frame)
         self._unmerge(frame)
         self.charges.charge(frame, NONE16)
@@ -140,28 +140,15 @@ cdef class Mapping:
 
     # ---- recency and pins
 
-    cdef int _order_in(self, hfn_t frame, uint32_t key, gfn_t gfn=NONE) except -1 nogil:
-        cdef Frame *record = &self.frames.frame[frame]
-        if record.flags & (FRAME_ORDERED | FRAME_PINNED | FRAME_ZERO):
-            return 0
-        record.flags |= FRAME_ORDERED
-        return self.recency.insert(frame, key, gfn)
-
-    cdef int _order_out(self, hfn_t frame) except -1 nogil:
-        cdef Frame *record = &self.frames.frame[frame]
-        if not record.flags & FRAME_ORDERED:
-            return 0
-        record.flags &= ~FRAME_ORDERED
-        return self.recency.forget(frame)
-
     cdef int set_pinned(self, hfn_t frame, bint pinned) except -1 nogil:
         """A pinned frame is neither reclaimed nor merged nor moved. It is one VM's own, and that pays for it."""
         cdef Frame *record = &self.frames.frame[frame]
         if record.state != FRAME_GUEST or record.flags & FRAME_ZERO or pinned == (record.flags & FRAME_PINNED != 0):
             return 0
         assert not pinned or record.refs == 1
+        self.recency.keep(frame)
         self.charges.pin(frame, pinned)
-        return self._order_out(frame) if pinned else self._order_in(frame, NONE)
+        return self.recency.leave(frame) if pinned else self.recency.enter(frame, NONE, NONE)
 
     # ---- entries
 
@@ -172,7 +159,7 @@ cdef class Mapping:
         settle(self, frame, id * LEAF_ENTRIES + index, vm)
         leaf.entries[index] = PTE_PRESENT | PTE_WRITABLE | frame
         leaf.live += 1
-        return self._order_in(frame, NONE)
+        return self.recency.enter(frame, NONE, NONE)
 
     cdef int map_huge(self, vmid_t vm, uint32_t slot_id, uint32_t region, hfn_t base) except -1 nogil:
         """Map an aligned block of 512 freshly taken guest frames where no leaf was."""
@@ -182,7 +169,7 @@ cdef class Mapping:
         self.leaves.hold(id, slot_id)
         for i in range(LEAF_ENTRIES):
             settle(self, base + i, id * LEAF_ENTRIES + i, vm)
-            self._order_in(base + i, NONE)
+            self.recency.enter(base + i, NONE, NONE)
         return 0
 
     cdef int map_cached(self, vmid_t vm, leaf_t id, uint32_t index, backing_t backing_id) except -1 nogil:
@@ -197,8 +184,8 @@ cdef class Mapping:
             self.frames.turn(frame, FRAME_GUEST)
             self.ages.come_back(<uint16_t>self.frames.frame[frame].where, vm)
             self.charges.charge(frame, vm)
-            self._order_out(frame)              # comes in again as what it is, known from before it was evicted
-            self._order_in(frame, backing_id, leaf.region * LEAF_ENTRIES + index)
+            self.recency.leave(frame)              # comes in again as what it is, known from before it was evicted
+            self.recency.enter(frame, backing_id, leaf.region * LEAF_ENTRIES + index)
         self.rmap.add(frame, id * LEAF_ENTRIES + index)
         backing.refs -= 1
         leaf.entries[index] = PTE_PRESENT | frame
@@ -217,7 +204,7 @@ cdef class Mapping:
         self.frames.frame[frame].where = self.backings.noted(id)    # when the page was last accessed
         self.frames.frame[frame].backing = id
         self.backings.cache_in(id, frame)
-        return self._order_in(frame, NONE)
+        return self.recency.enter(frame, NONE, NONE)
 
     cdef int drop_ahead(self, hfn_t frame) except -1 nogil:
         """Nobody has asked for them: the record stands alone again."""
@@ -238,7 +225,7 @@ cdef class Mapping:
         self.ages.come_back(self.backings.noted(backing_id), vm)
         leaf.entries[index] = PTE_PRESENT | frame
         backing.refs -= 1
-        self._order_in(frame, backing_id, leaf.region * LEAF_ENTRIES + index)
+        self.recency.enter(frame, backing_id, leaf.region * LEAF_ENTRIES + index)
         if backing.refs == 0:
             leaf.entries[index] |= PTE_WRITABLE
         if self._keeps_copy(backing):
@@ -279,7 +266,7 @@ cdef class Mapping:
             self.free_frame(shared)
         elif record.charge == vm and not record.flags & FRAME_ZERO and not self.rmap.maps(shared, vm, near):
             self.charges.pass_on(shared)
-        return self._order_in(copy, NONE)
+        return self.recency.enter(copy, NONE, NONE)
 
     cdef int lost_sites(self, hfn_t frame, site_t near=0xFFFFFFFF) except -1 nogil:
         """Entries name this frame no more: it is free if none is left, and paid for by one that is. `near`: as maps has
@@ -387,10 +374,9 @@ cdef class Mapping:
             self.tcache.limit_leaf(walk.leaf, walk.index, TC_NOTHING)
             if not self.rmap.next(&walk):
                 break
-        if old.flags & FRAME_ORDERED:
-            self.recency.rename(source, target)
         self.ages.move(source, target)
         new[0] = old[0]
+        self.recency.rename(source, target)
         old.flags = 0
         old.refs = 0
         if new.backing != NONE:

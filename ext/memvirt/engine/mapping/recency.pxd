@@ -2,6 +2,7 @@ from ..memory.frames cimport Frames
 from ..replacement.order cimport Order
 from ..types cimport MAX_VMS, NONE, NONE16, gfn_t, hfn_t, uint8_t, uint32_t, vmid_t
 from .ages cimport Ages
+from .lazylist cimport LazyList
 from .leaf cimport Leaves
 from .rmap cimport ReverseMap
 
@@ -17,6 +18,7 @@ cdef struct Own:
 
 cdef class Recency:
     cdef readonly Order order                   # of all pages; its ids are frames, its keys backing records
+    cdef readonly LazyList lazies               # pages that were given up lazily; they are in no order
     cdef readonly uint32_t nr_own               # VMs that have an order of their own
     cdef Own own[MAX_VMS]
     cdef Frames frames
@@ -47,9 +49,18 @@ cdef class Recency:
         self.order.spare(frame)
         return self.spare_own(frame) if self.nr_own else 0
 
+    # The frame may be reclaimed from now on: it is in the orders. key, gfn: as insert has them.
+    cdef int enter(self, hfn_t frame, uint32_t key, gfn_t gfn) except -1 nogil
+    # It may not, or is about to be free: it is in no order, and in no list.
+    cdef int leave(self, hfn_t frame) except -1 nogil
+    # Its page is given up lazily: from the orders into the list.
+    cdef int give_up(self, hfn_t frame) except -1 nogil
+    # If it was, it is like any other from now on: a newcomer in the orders.
+    cdef int keep(self, hfn_t frame) except -1 nogil
     # The VM's page (the lowest) at which the payer of this frame will miss it, asked before the frame loses its entries.
     cdef gfn_t page_of(self, hfn_t frame) noexcept nogil
     cdef int take(self, hfn_t frame, uint32_t key, gfn_t gfn) except -1 nogil
+    # The page is in another frame; `new` has the flags of the old already.
     cdef int rename(self, hfn_t frame, hfn_t new) except -1 nogil
     # Of the order of who pays for the frame, if there is one.
     cdef int join(self, hfn_t frame, gfn_t gfn) except -1 nogil

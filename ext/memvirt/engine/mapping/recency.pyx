@@ -9,6 +9,8 @@ in a page table is one, so whoever clears it tells the other.
     a limit that it can reach                          from then on, with the pages it has, the coldest first
     no limit any more, or the VM ends                  gone, with what it knew
 
+A page that was given up lazily is in no order, until it is written: it goes before any that an order names (lazylist).
+
 In an order of its own, ids are numbers given out one by one, as many as the VM has pages: a VM pays only for what it maps.
 They are kept beside the frame, so that a page that is moved is not renamed. Keys are the VM's page numbers. A page that
 goes away while it is out leaves its key behind until another page goes out from there; nothing comes back by it.
@@ -16,7 +18,8 @@ goes away while it is out leaves its key behind until another page goes out from
 The order plans with the limit that it was made for. The host is charged nothing for it: a kernel has one list where this
 has two, one of the cgroup instead of one of all.
 
-Invariant: a frame in the host's order is in that of who pays for it, if there is one; nowhere else (check).
+Invariants: a frame in the host's order is in that of who pays for it, if there is one; nowhere else. A frame in an order is
+in no list of lazily freed pages (check).
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -24,9 +27,10 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from ..memory.frames cimport FRAME_ORDERED, Frame
+from ..memory.frames cimport FRAME_LAZY, FRAME_ORDERED, FRAME_PINNED, FRAME_ZERO, Frame
 from ..replacement.registry cimport make_order
 from .ages cimport AGES
+from .lazylist cimport LazyList
 from .leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from .rmap cimport Walk
 
@@ -43,6 +47,7 @@ cdef class Recency:
         self.leaves = leaves
         self.rmap = rmap
         self.ages = ages
+        self.lazies = LazyList(frames.nr_frames)
         self._kept = {}
         memset(self.own, 0, sizeof(self.own))
 
@@ -57,6 +62,42 @@ cdef class Recency:
         self._recipe = (name, options, seed)
 
     # ---- what happens to a page
+
+    cdef int enter(self, hfn_t frame, uint32_t key, gfn_t gfn) except -1 nogil:
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.flags & (FRAME_ORDERED | FRAME_PINNED | FRAME_ZERO):
+            return 0
+        record.flags |= FRAME_ORDERED
+        return self.insert(frame, key, gfn)
+
+    cdef int leave(self, hfn_t frame) except -1 nogil:
+        cdef Frame *record = &self.frames.frame[frame]
+        if record.flags & FRAME_LAZY:
+            record.flags &= ~FRAME_LAZY
+            self.lazies.remove(frame, record.charge)
+            self.lazies.released += 1
+        if not record.flags & FRAME_ORDERED:
+            return 0
+        record.flags &= ~FRAME_ORDERED
+        return self.forget(frame)
+
+    cdef int give_up(self, hfn_t frame) except -1 nogil:
+        cdef Frame *record = &self.frames.frame[frame]
+        assert record.flags & FRAME_ORDERED
+        self.lazies.add(frame, record.charge)       # what may fail comes first
+        self.leave(frame)
+        record.flags |= FRAME_LAZY
+        self.lazies.marked += 1
+        return 0
+
+    cdef int keep(self, hfn_t frame) except -1 nogil:
+        cdef Frame *record = &self.frames.frame[frame]
+        if not record.flags & FRAME_LAZY:
+            return 0
+        record.flags &= ~FRAME_LAZY
+        self.lazies.remove(frame, record.charge)
+        self.lazies.kept += 1
+        return self.enter(frame, NONE, NONE)
 
     cdef gfn_t page_of(self, hfn_t frame) noexcept nogil:
         cdef vmid_t vm = self.frames.frame[frame].charge
@@ -93,11 +134,15 @@ cdef class Recency:
         return 0
 
     cdef int rename(self, hfn_t frame, hfn_t new) except -1 nogil:
+        if self.frames.frame[new].flags & FRAME_LAZY:
+            self.lazies.rename(frame, new)
+        if not self.frames.frame[new].flags & FRAME_ORDERED:
+            return 0
         self.order.rename(frame, new)
-        if self.has_own(self.frames.frame[frame].charge):
+        if self.has_own(self.frames.frame[new].charge):
             self._id_of[new] = self._id_of[frame]
             self._id_of[frame] = NONE
-            self.own[self.frames.frame[frame].charge].frame_of[self._id_of[new]] = new
+            self.own[self.frames.frame[new].charge].frame_of[self._id_of[new]] = new
         return 0
 
     cdef int join(self, hfn_t frame, gfn_t gfn) except -1 nogil:
@@ -242,6 +287,7 @@ cdef class Recency:
         cdef Frame *record
         cdef uint32_t id
         self.order.check()
+        self.lazies.check()
         counted = dict.fromkeys(self._kept, 0)
         for frame in range(self.frames.nr_frames if self._id_of != NULL else 0):
             record = &self.frames.frame[frame]

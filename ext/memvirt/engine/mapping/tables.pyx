@@ -8,7 +8,8 @@ cannot run out.
 """
 
 from ..counters cimport Meter
-from ..memory.frames cimport FRAME_INDEXED, FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame, Frames
+from ..memory.frames cimport (FRAME_INDEXED, FRAME_LAZY, FRAME_ORDERED, FRAME_STABLE, FRAME_TABLE, FRAME_ZERO, Frame,
+                              Frames)
 from ..prefetch cimport prefetch_write
 from ..types cimport LEAF_ENTRIES, LEAF_SHIFT, NONE, gfn_t, hfn_t, leaf_t, site_t, uint32_t, vmid_t
 from .ages cimport Ages
@@ -122,7 +123,7 @@ cdef class Tables:
             if not leaf.entries[i] & PTE_PRESENT or (leaf.entries[i] & PTE_WHERE) != base + i:
                 return False
             record = &self.frames.frame[base + i]
-            if record.refs != 1 or record.flags & (FRAME_STABLE | FRAME_ZERO) or record.backing != NONE:
+            if record.refs != 1 or record.flags & (FRAME_STABLE | FRAME_ZERO | FRAME_LAZY) or record.backing != NONE:
                 return False
         return True
 

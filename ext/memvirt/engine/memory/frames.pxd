@@ -20,6 +20,7 @@ cdef enum FrameFlag:
     FRAME_ORDERED = 8           # in the replacement order
     FRAME_ZERO = 16             # the one zero frame: no reverse map, never reclaimed
     FRAME_INDEXED = 32          # mapped so often that each site knows the one before it: see mapping/rmap.pyx
+    FRAME_LAZY = 64             # given up lazily and not written since: reclaim takes it, and keeps nothing
 
 # One frame, 16 bytes so that four share a cache line and a fault touches one.
 cdef struct Frame:

@@ -2,7 +2,8 @@
 
 Counted is what is certain, whatever the order in which pages go:
 
-    as it is        a page whose record has its bytes still, a page of one word (which takes a record)
+    as it is        a page whose record has its bytes still, one that was given up lazily, a page of one word (which takes a
+                    record)
     into a slot     any other, as long as there are slots. A VM that keeps a part of its pages may lose those that take
                     slots first, and have them wasted on it
     less            a table for each 2 MiB mapping that has to become small, frames for new records, and pages that no
@@ -15,14 +16,14 @@ from libc.string cimport memset
 
 from ..mapping.mapping cimport Mapping
 from ..mapping.rmap cimport Walk
-from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ORDERED, Frame
+from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_LAZY, FRAME_ORDERED, Frame
 from .evict cimport Eviction
 from ..types cimport HUGE_ORDER, MAX_VMS, NONE, hfn_t, int64_t, uint32_t, uint64_t, vmid_t
 
 
 # A VM's pages that may go.
 cdef struct Loose:
-    uint32_t clean              # out already, as they are
+    uint32_t clean              # out already, as they are; or given up lazily
     uint32_t same               # of one word
     uint32_t hard               # of anything else
     uint32_t huge               # 2 MiB mappings that have such pages
@@ -44,10 +45,11 @@ cdef bint foretell(Mapping mapping, Eviction eviction, uint64_t frames, vmid_t b
             return False
         record = &mapping.frames.frame[frame]
         found += record.state == FRAME_CACHE
-        if record.state != FRAME_GUEST or not record.flags & FRAME_ORDERED or record.charge == providing:
+        if (record.state != FRAME_GUEST or not record.flags & (FRAME_ORDERED | FRAME_LAZY)
+                or record.charge == providing):
             continue
         own = &of[record.charge]
-        if record.backing != NONE:
+        if record.backing != NONE or record.flags & FRAME_LAZY:
             own.clean += 1
         elif eviction.is_value(frame, &value):
             own.same += 1

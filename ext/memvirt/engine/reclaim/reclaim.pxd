@@ -2,6 +2,7 @@ from ..counters cimport Meter
 from ..device cimport Device
 from .evict cimport Eviction
 from .harvest cimport Harvester
+from .lazyfree cimport LazyFree
 from ..mapping.charges cimport Charges
 from ..mapping.leaf cimport Leaves
 from ..mapping.mapping cimport Mapping
@@ -32,6 +33,7 @@ cdef class Reclaim(Actor):
     cdef Frames frames
     cdef Recency recency
     cdef Sweep sweep                            # of a VM's pages by address
+    cdef LazyFree lazyfree                      # of pages that were given up: they go first
     cdef TableMarks marks
     cdef Zpool zpool
     cdef Meter meter

@@ -7,7 +7,7 @@
     0
 
 All may be 0: then nothing reclaims in the background, and an allocation may take the last frame that reclaim itself does
-not need.
+not need. What was given up lazily goes first (see lazyfree), whoever asks.
 
 All of them rise by what is set aside for reservations (see charges). How a page goes is in `evict`; here is which, when,
 and on whose time. Reclaim never nests: nothing in here waits for a frame that is not already free.
@@ -33,6 +33,7 @@ from ..device cimport Device
 from .evict cimport Eviction
 from .foresight cimport foretell
 from .harvest cimport Harvester
+from .lazyfree cimport LazyFree
 from ..memory.frames cimport FRAME_CACHE, FRAME_GUEST, FRAME_ISOLATED, Frame
 from ..mapping.backing cimport BACKING_SWAP
 from ..mapping.mapping cimport Mapping
@@ -78,7 +79,8 @@ cdef class Reclaim(Actor):
             swapout = SwapOut(mapping, self.readahead)
         self.shrinker = Writeback(mapping, swapout)
         self.eviction = Eviction(mapping, swapout, self.shrinker, zeros_only)
-        self.sweep = Sweep(mapping, self.eviction)
+        self.lazyfree = LazyFree(mapping, self.eviction)
+        self.sweep = Sweep(mapping, self.eviction, self.lazyfree)
         self.marks = TableMarks(mapping)
         self.harvester = Harvester(mapping, harvest_interval_ns)
         self.share = CLUSTER
@@ -310,10 +312,13 @@ cdef class Reclaim(Actor):
         evict; so a caller repeats until there are enough frames, or 0 is returned.
         """
         cdef uint32_t patience = 0 if self.by_shares else 2 * self.recency.order.nr_resident + CLUSTER
-        cdef uint32_t gone = self.sweep.by_shares(want) if self.by_shares else 0
+        cdef uint32_t gone
         cdef uint64_t spared = self.meter.ev.reclaim_spared_reserved
         cdef hfn_t frame, insisted = NONE
         self.eviction.put_back()
+        gone = self.lazyfree.of_all(want)
+        if self.by_shares and gone < want:
+            gone += self.sweep.by_shares(want - gone)
         self.recency.order.pass_time(self.clock.now)
         self.marks.whose = NONE16
         while ((gone < want or self.recency.order.goes_on(self.marks)) and patience > 0
@@ -336,10 +341,11 @@ cdef class Reclaim(Actor):
         """Evict about `want` of the pages that this VM pays for, in the order of its own, for it is at its limit. Returns
         how many went; ends after two rounds."""
         cdef Own *own = &self.recency.own[vm]
-        cdef uint32_t patience = 2 * (own.ids - own.nr_spare) + CLUSTER, gone = 0, id
+        cdef uint32_t patience = 2 * (own.ids - own.nr_spare) + CLUSTER, gone, id
         cdef hfn_t frame, insisted = NONE
         assert own.order != NULL
         self.eviction.put_back()
+        gone = self.lazyfree.of_vm(vm, want, 0)
         (<Order>own.order).pass_time(self.clock.now)
         self.marks.whose = vm
         while ((gone < want or (<Order>own.order).goes_on(self.marks)) and patience > 0

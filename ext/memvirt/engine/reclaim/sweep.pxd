@@ -3,6 +3,7 @@ from ..mapping.mapping cimport Mapping
 from ..simtime cimport Clock
 from ..types cimport MAX_VMS, gfn_t, hfn_t, uint32_t, vmid_t
 from .evict cimport Eviction
+from .lazyfree cimport LazyFree
 
 
 cdef class Sweep:
@@ -10,6 +11,7 @@ cdef class Sweep:
     cdef Charges charges
     cdef Clock clock
     cdef Eviction eviction
+    cdef LazyFree lazyfree
     cdef gfn_t hand[MAX_VMS]                    # where the next sweep of the VM begins
 
     cdef uint32_t work(self, vmid_t vm, uint32_t want, uint32_t min_age, uint32_t keep,

@@ -2,7 +2,7 @@
 
 A decider that asks for a VM's coldest pages goes by their ages. A hand sweeps the VM's pages; those with an accessed mark
 are given another round, and of the others those go that have reached the age that leaves enough of them (see `ages`).
-That costs at most two rounds over the VM, however large the host.
+That costs at most two rounds over the VM, however large the host. What the VM has given up lazily goes before.
 
 By shares (`by_shares`): pages go of whoever pays least for a frame, S / P for S shares and P frames, until somebody else
 does (min-funding revocation: Waldspurger, OSDI 2002, 5.1), and none below its reservation. A snapshot has its VM's shares.
@@ -27,24 +27,26 @@ cdef enum:
 cdef class Sweep:
     """Sweeps the pages of one host's VMs."""
 
-    def __cinit__(self, Mapping mapping not None, Eviction eviction not None):
+    def __cinit__(self, Mapping mapping not None, Eviction eviction not None, LazyFree lazyfree not None):
         self.mapping = mapping
         self.charges = mapping.charges
         self.clock = mapping.clock
         self.eviction = eviction
+        self.lazyfree = lazyfree
 
     cdef uint32_t work(self, vmid_t vm, uint32_t want, uint32_t min_age, uint32_t keep,
                        bint used_too) except? 0xFFFFFFFF nogil:
         """Evict about `want` of the pages that this VM pays for, those idle for at least min_age harvests, from where
         its hand stands, but leave it `keep`. Returns how many went; ends after two rounds. `used_too`: whatever can go
         does, used or not, in one round."""
-        cdef uint32_t nr_pages = self.mapping.leaves.directory[vm].nr_pages, gone = 0, step
+        cdef uint32_t nr_pages = self.mapping.leaves.directory[vm].nr_pages, gone, step
         cdef uint64_t left = (1 if used_too else 2) * <uint64_t>nr_pages
         cdef gfn_t gfn = self.hand[vm] if self.hand[vm] < nr_pages else 0
         cdef hfn_t frame
         cdef hfn_t asked[ASKED]
         memset(asked, 0xFF, sizeof(asked))
         self.eviction.put_back()
+        gone = self.lazyfree.of_vm(vm, want, keep)
         while gone < want and left > 0 and self.charges.may_lose(vm, keep) and not self.clock.interrupt.asked():
             frame = self._page_of(vm, gfn, &step)
             step = min(step, nr_pages - gfn)

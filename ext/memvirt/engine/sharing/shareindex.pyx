@@ -249,6 +249,7 @@ cdef class ShareIndex(Listener):
         self._split(duplicate)
         self._split(kept)
         if not record.flags & FRAME_STABLE:         # else it has been protected, however many pages it is by now
+            self.mapping.recency.keep(kept)         # others are about to rely on it
             self.mapping.write_protect(kept)
             record.flags |= FRAME_STABLE
             self.since_ns[kept] = self.clock.now

@@ -8,6 +8,7 @@ from ..host.vm cimport Vm
 from ..mapping.backing cimport BACKING_CACHED, BACKING_SAME, BACKING_ZPOOL, Backing
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Look
 from ..mapping.mapping cimport Mapping
+from ..memory.frames cimport FRAME_LAZY
 from ..sharing.shareindex cimport ShareIndex
 from ..types cimport LEAF_ENTRIES, gfn_t, hfn_t, site_t, uint32_t, uint64_t
 
@@ -38,6 +39,14 @@ def is_pinned(Engine engine not None, Vm vm not None, gfn_t gfn):
     """True if the guest-physical page is pinned."""
     engine.own(vm)
     return engine.faults.pinned(vm.id, gfn)
+
+
+def is_lazy(Engine engine not None, Vm vm not None, gfn_t gfn):
+    """True if the guest-physical page was given up lazily and is still there."""
+    cdef Look at
+    engine.own(vm)
+    engine.mapping.leaves.look(vm.id, gfn, &at)
+    return bool(at.entry & PTE_PRESENT and engine.frames.frame[at.entry & PTE_WHERE].flags & FRAME_LAZY)
 
 
 def fixed_bytes(Engine engine not None):

@@ -5,8 +5,8 @@
     anything else                                      stays small
 
 Private: named by this one entry, not merged, without a clean copy in a store; an entry that maps nothing, a page that
-is out and a pinned page keep the leaf small too (Linux fills up to max_ptes_none holes with zeros; here none). A leaf
-that several VMs hold may become huge: that shares as well as a small one.
+is out, a pinned page and one that was given up lazily keep the leaf small too (Linux fills up to max_ptes_none holes with
+zeros; here none). A leaf that several VMs hold may become huge: that shares as well as a small one.
 
 A block is taken only from what lies above the low watermark: this must not wake reclaim. A leaf that found no block is
 counted as missed, and that is what sets off compaction where the host has a threshold for it.
@@ -16,7 +16,7 @@ Cost: CPU_COMPACT, costs.move_page for each page copied; looking is free of char
 
 from ..agenda cimport FOREVER
 from ..counters cimport CPU_COMPACT
-from ..memory.frames cimport FRAME_GUEST, FRAME_ISOLATED, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame
+from ..memory.frames cimport FRAME_GUEST, FRAME_ISOLATED, FRAME_LAZY, FRAME_PINNED, FRAME_STABLE, FRAME_ZERO, Frame
 from ..mapping.leaf cimport PTE_PRESENT, PTE_WHERE, Leaf
 from ..types cimport HUGE_ORDER, LEAF_ENTRIES, NONE, NONE16, OK, hfn_t, int64_t
 
@@ -64,7 +64,7 @@ cdef class Collapser:
                 return False
             record = &self.frames.frame[leaf.entries[i] & PTE_WHERE]
             if (record.refs != 1 or record.backing != NONE
-                    or record.flags & (FRAME_STABLE | FRAME_ZERO | FRAME_PINNED | FRAME_ISOLATED)):
+                    or record.flags & (FRAME_STABLE | FRAME_ZERO | FRAME_PINNED | FRAME_ISOLATED | FRAME_LAZY)):
                 return False
         return True
 

@@ -1,0 +1,3 @@
+class LazyList:
+    nr: int
+    def events(self) -> dict[str, int]: ...

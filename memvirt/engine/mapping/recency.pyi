@@ -1,0 +1,4 @@
+from memvirt.engine.mapping.lazylist import LazyList
+
+class Recency:
+    lazies: LazyList
