@@ -20,8 +20,7 @@ from memvirt.backends.linux.counting import HUGE_PAGES, THP
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.loads import plain_pages
 from memvirt.backends.linux.memory import Memory
-from memvirt.backends.linux.pair import contents
-from memvirt.backends.linux.swap import PAGEOUT
+from memvirt.backends.linux.pair import PAGEOUT, contents
 from memvirt.backends.linux.tenant import Tenant
 from memvirt.backends.linux.timed import OPERATIONS, packed, per_page, unpacked
 from memvirt.backends.linux.undo import Changes

@@ -16,14 +16,12 @@ import numpy as np
 from memvirt.backends.linux import kernel
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.pair import Pair
-from memvirt.backends.linux.tenant import Tenant
 from memvirt.backends.linux.ways import Pages, Story, Way, by_all_ways
 from memvirt.backends.rows import Row
-from memvirt.workloads.base import FILL, READ, WRITE
+from memvirt.workloads.base import FILL, READ
 
 HUGE_PAGES = 512
 POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14
-FREE = 8  # MADV_FREE, Linux 4.5
 THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 LEAF_PAGES = 512  # of a page table
 WHOLE_LEAF = (
@@ -192,20 +190,23 @@ def hole(name: str, way: Way) -> Iterator[Row]:
         yield equal(name, pair)
 
 
-def lazily(pages: int, seed: int) -> Iterator[Row]:
-    """MADV_FREE: what is given up is held until memory is short."""
-    with Tenant() as tenant:
-        tenant.ask("make", pages)
-        tenant.ask("drive", np.arange(pages, dtype=np.uint32), np.full(pages, WRITE, np.uint8), None)
-        try:
-            tenant.ask("advise", 0, pages, FREE)
-        except OSError as error:
-            raise Missing(f"MADV_FREE is refused ({error.strerror}): Linux has it since 4.5") from error
-        held = tenant.ask("resident")[0]
-    reason = "the engine has no memory that is freed lazily"
-    yield Row(
-        mechanism="release: MADV_FREE", what=f"pages held after {pages} were given up", kernel=held, reason=reason
-    )
+def lazily(name: str, way: Way) -> Iterator[Row]:
+    """Pages are given up by MADV_FREE, and some are written again; then the kernel is told to page all of them out."""
+    gone = way.pages // 2
+    with _pair(way) as pair:
+        pair.tenant.ask("stay")  # a processor's last few new pages, and given up ones, have not come into its lists yet
+        _filled(pair, way, way.some(way.pages))
+        pair.give_up(gone)
+        kept = pair.tenant.ask("kept")
+        yield Row(mechanism=name, what=f"pages held after {gone} were given up", engine=pair.frames(), kernel=kept)
+        engine, minor = pair.drive(way.some(gone, gone), READ)
+        yield Row(mechanism=name, what="faults of reading them", engine=engine, kernel=minor)
+        engine, minor = pair.drive(way.some(gone // 4, gone))
+        yield Row(mechanism=name, what=f"faults of writing {gone // 4} of them", engine=engine, kernel=minor)
+        pair.page_out(gone, gone - gone // 4)
+        kept = pair.tenant.ask("kept")
+        yield Row(mechanism=name, what="pages kept when they are paged out", engine=pair.frames(), kernel=kept)
+        yield equal(name, pair)
 
 
 def equal(name: str, pair: Pair) -> Row:
@@ -222,8 +223,8 @@ _STORIES: dict[str, Story] = {
     "copy-on-write: template": template,
     "release: MADV_DONTNEED": balloon,
     "release: hole in a file": hole,
+    "release: MADV_FREE": lazily,
 }
 MECHANISMS: dict[str, Callable[[int, int], Iterator[Row]]] = {
-    **{name: partial(by_all_ways, name, story) for name, story in _STORIES.items()},
-    "release: MADV_FREE": lazily,
+    name: partial(by_all_ways, name, story) for name, story in _STORIES.items()
 }

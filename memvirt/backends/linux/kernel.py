@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from memvirt.environment import chosen
 
 PAGEMAP_PRESENT = np.uint64(1 << 63)  # Documentation/admin-guide/mm/pagemap.rst
+PAGEMAP_SWAPPED = np.uint64(1 << 62)
 PAGEMAP_EXCLUSIVE = np.uint64(1 << 56)
 SWAPS = Path("/proc/swaps")
 VMSTAT = Path("/proc/vmstat")

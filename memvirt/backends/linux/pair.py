@@ -25,6 +25,8 @@ from memvirt.units import PAGE_SIZE
 from memvirt.workloads.base import DISCARD, FILL, WRITE
 
 CORPUS_PAGES = 2048
+FREE = 8  # MADV_FREE, Linux 4.5
+PAGEOUT = 21  # MADV_PAGEOUT, Linux 5.4
 FAULTS = (
     "fault_zero",
     "fault_huge",
@@ -146,6 +148,23 @@ class Pair:
             self.tenant.ask("punch", 0, count)
         else:
             self.tenant.ask("advise", 0, count, mmap.MADV_DONTNEED)
+
+    def give_up(self, count: int) -> None:
+        """Pages 0 to count - 1 are given up lazily."""
+        self.vm.discard(np.arange(count), lazy=True)
+        try:
+            self.tenant.ask("advise", 0, count, FREE)
+            self.tenant.ask("advise", 0, 1, FREE)  # a call begins with what the last one put off
+        except OSError as error:
+            raise Missing(f"MADV_FREE is refused ({error.strerror}): Linux has it since 4.5") from error
+
+    def page_out(self, count: int, gone: int) -> None:
+        """The kernel is told that pages 0 to count - 1 are to go; of the engine's VM `gone` pages do."""
+        self.host.engine.reclaim_from(self.vm.engine_vm, gone)
+        try:
+            self.tenant.ask("advise", 0, count, PAGEOUT)
+        except OSError as error:
+            raise Missing(f"MADV_PAGEOUT is refused ({error.strerror}): Linux has it since 5.4") from error
 
     def deflate(self) -> None:
         """The balloon gives back what it holds."""

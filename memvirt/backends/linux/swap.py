@@ -17,7 +17,7 @@ import numpy as np
 from memvirt.backends.linux import areas
 from memvirt.backends.linux.kernel import Missing
 from memvirt.backends.linux.limits import MARKS
-from memvirt.backends.linux.pair import Pair
+from memvirt.backends.linux.pair import PAGEOUT, Pair
 from memvirt.backends.linux.undo import Changes
 from memvirt.backends.linux.ways import Way, by_all_ways
 from memvirt.backends.rows import Row
@@ -25,7 +25,6 @@ from memvirt.environment import meminfo
 from memvirt.units import PAGE_SIZE
 from memvirt.workloads.base import READ
 
-PAGEOUT = 21  # MADV_PAGEOUT, Linux 5.4
 BYTES_APART, POOL_APART = 0.01, 0.03
 OLDER = "a page that does not compress stays in zswap since Linux 6.18, and only since 6.12 one of a repeated word goes there"
 

@@ -183,6 +183,14 @@ class _Served:
         own = present & ((entries & kernel.PAGEMAP_EXCLUSIVE) != 0)
         return int(present.sum()), int(own.sum())
 
+    def kept(self) -> int:
+        """Pages that are anywhere: present, or in swap."""
+        return int(((self.pagemap() & (kernel.PAGEMAP_PRESENT | kernel.PAGEMAP_SWAPPED)) != 0).sum())
+
+    def stay(self) -> None:
+        """On one processor from now on: the kernel puts off for each of them what it does with the last few pages."""
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
     def join(self, groups: Sequence[str]) -> None:
         """Go into control groups, named by the files that take process numbers. What is held so far stays in memory."""
         lock_present()
