@@ -43,6 +43,22 @@ class Group:
                 self._watched = _made(changes, unified())
                 self.joins.append(str(self._watched / "cgroup.procs"))
 
+    def squeeze(self) -> None:
+        """All goes that can without swap: more is asked for than can. Then the group may have as much as before."""
+        if self.version == 1:
+            write(self.path / "memory.swappiness", 0)  # of a group that means never
+            limit = self.path / "memory.limit_in_bytes"
+            before = kernel.read(limit).strip()
+            with suppress(Missing):  # it is busy: there is something that cannot go
+                write(limit, 0)
+            write(limit, before)
+            return
+        write(self.path / "memory.swap.max", 0)
+        if not (self.path / "memory.reclaim").exists():
+            raise Missing("groups of version 2 take pages when told to since Linux 5.19 (memory.reclaim)")
+        with suppress(Missing):
+            write(self.path / "memory.reclaim", kernel.read(self.path / "memory.current").strip())
+
     def pressure(self) -> dict[str, int]:
         """For how long, in ns, some tasks of the group have waited for memory, and all of them; nothing where the kernel does
         not say (Documentation/accounting/psi.rst)."""

@@ -23,10 +23,11 @@ from memvirt import host as engine
 from memvirt.backends.linux import areas, groups, kernel
 from memvirt.backends.linux.kernel import VMSTAT, table
 from memvirt.backends.linux.loads import Load, load_of
-from memvirt.backends.linux.pair import contents
+from memvirt.backends.linux.pair import Pair, contents
 from memvirt.backends.linux.tenant import Tenant
 from memvirt.backends.linux.undo import Changes
 from memvirt.backends.rows import Row
+from memvirt.inputs.bits import Bits
 from memvirt.inputs.corpus import Corpus
 from memvirt.units import PAGE_SIZE
 from memvirt.vm import RunOutcome, Vm
@@ -93,6 +94,34 @@ def beside(
             tolerance=max(apart[0], batches),
         )  # fmt: skip
         yield row if order == KERNELS else row.unless_within(OTHER, apart[1])
+
+
+def lazily(changes: Changes, pages: int, seed: int) -> Iterator[Row]:
+    """Half of the pages are given up by MADV_FREE, a quarter of these written again; then the group may have nothing for a
+    moment, and no swap, so that all goes that may."""
+    name = "limit: MADV_FREE"
+    gone, written = pages // 2, pages // 8
+    corpus = contents(seed)
+    group = groups.Group(changes, 8 * pages + 4096)  # of which the process needs some to tell what it holds
+    with Tenant(np.ascontiguousarray(corpus.pages)) as tenant:
+        tenant.ask("join", group.joins)
+        tenant.ask("stay")
+        with Pair(pages, corpus, tenant=tenant) as pair:
+            pair.fill(Bits("validate", seed, name).below(len(corpus), pages).astype(np.uint32))
+            pair.give_up(gone)
+            pair.drive(np.arange(0, gone, gone // written)[:written])
+            group.squeeze()
+            pair.vm.set_limit((pages - gone + written) * PAGE_SIZE)
+            counted, there = pair.host.counters(), pair.resident()[0]
+            yield Row(
+                mechanism=name,
+                what=f"pages held of {pages}, {gone - written} given up",
+                engine=pair.frames(),
+                kernel=there,
+            )
+            swapped = tenant.ask("kept") - there
+            yield Row(mechanism=name, what="pages in swap", engine=counted["swap_pages_out"], kernel=swapped)
+            yield Row(mechanism=name, what="pages read back equal", engine=pages, kernel=pages - pair.unequal())
 
 
 # ---- the kernel
@@ -237,4 +266,5 @@ MECHANISMS: dict[str, Callable[[Changes, int, int], Iterator[Row]]] = {
         f"control groups of version {version}": partial(limited, "zram", "zipf", 50, version=version)
         for version in (1, 2)
     },
+    "limit: MADV_FREE": lazily,
 }
