@@ -116,7 +116,7 @@ _STORE_EVENTS: tuple[tuple[str, str, Better, str], ...] = (
     ("device_pages_written", "pages", _DOWN, "by these writes: swap-out, guests' swap-out and dirty page cache"),
     ("device_queued_ns", "ns", _DOWN, "simulated time that requests waited for a free channel"),
     ("decisions", "decisions", _NONE, "times the decider was asked"),
-    ("decisions_acted", "decisions", _NONE, "of these, those that changed a balloon, a VM's frames or its turns, a pace"),
+    ("decisions_acted", "decisions", _NONE, "of these, those that changed a balloon, frames, turns or a pace"),
     ("targets_clipped", "targets", _NONE, "targets of the decider beyond what a VM can give; left out without any"),
     (
         "lazy_marked",
