@@ -77,7 +77,7 @@ class Decisions:
         self._stalled_before_ns += snapshot.stall_some_ns
         self.made += 1
         for vm in vms.values():
-            vm.mark(asked.wants_ages)
+            vm.mark(engine, asked.wants_ages)
         try:
             targets = asked.answer(snapshot)
         except DeciderError as error:

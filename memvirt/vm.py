@@ -12,7 +12,8 @@ from memvirt.engine.host import accesses, cloning, contiguity, ending
 from memvirt.engine.host.vm import Vm as EngineVm
 from memvirt.errors import AdmissionError, ConfigError
 from memvirt.policies import drafts
-from memvirt.policies.base import ColdAge, VmView
+from memvirt.policies.ages import Aged
+from memvirt.policies.base import VmView
 from memvirt.units import PAGE_SIZE, format_pages, parse_pages
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ class Vm:
         self.pages: int = engine_vm.nr_pages
         self.address_pages: int = engine_vm.nr_vpns  # that its accesses may name: its memory, and files behind it
         self._stalled_before_ns = self._stalled_seen_ns = 0  # when the last decision was made; as the last view saw it
-        self._promoted_before: list[int] = []  # by age, likewise
-        self._promoted_seen: list[int] = []
 
     @property
     def engine_vm(self) -> EngineVm:
@@ -46,12 +45,12 @@ class Vm:
         _ = self.host.engine
         return self._engine_vm
 
-    def mark(self, ages: bool = True) -> None:
-        """A decision is made on the last view: the next one reports what happens from there on; of ages if that view had
-        them."""
+    def mark(self, engine: Engine, ages: bool) -> None:
+        """A decision is made on the last view, and nothing has happened since: the next one reports what happens from here
+        on; of ages if that view had them."""
         self._stalled_before_ns = self._stalled_seen_ns
         if ages:
-            self._promoted_before = self._promoted_seen
+            engine.mapping.ages.mark(self._engine_vm.id)
 
     def _ages(self) -> list[tuple[int, int, int]]:
         """(age in harvests, pages at least that old, promotions at least that old), ages rising."""
@@ -247,7 +246,7 @@ class Vm:
         return contiguity.usage_of_vm(self.host.engine, self._engine_vm)
 
     def view(self, ages: bool = True) -> VmView:
-        """This VM as a decider sees it; without `ages` its cold_ages are empty, which saves most of the time."""
+        """This VM as a decider sees it; without `ages` its cold_ages are empty."""
         return self.seen_of(self.host.engine, ages)
 
     def seen_of(self, engine: Engine, ages: bool) -> VmView:
@@ -255,13 +254,10 @@ class Vm:
         engine_vm = self._engine_vm
         seen = engine_vm.seen()
         before, self._stalled_seen_ns = self._stalled_before_ns, seen[8]
-        cold: tuple[ColdAge, ...] = ()
+        aged = None
         if ages:
-            rows = engine.mapping.ages.of_vm(engine_vm.id)
-            self._promoted_seen = [promoted for _, _, promoted in rows]
-            if rows:
-                cold = drafts.cold_ages(rows, self._promoted_before, self.host.config.harvest_interval)
-        return drafts.view(self.name, self.pages, seen, before, engine_vm.guest is not None, cold)
+            aged = Aged(self.host.config.harvest_interval, *engine.mapping.ages.seen(engine_vm.id))
+        return drafts.view(self.name, self.pages, seen, before, engine_vm.guest is not None, aged)
 
     def destroy(self) -> None:
         """The VM ends; what only it held is free again. No part of that is left out: Ctrl-C is answered when it is done,

@@ -43,7 +43,7 @@ testing: agendas orders guests contents memory stores host
 PYTHON_ORDER = """
 -: errors interrupts untrusted units names shipped
 metrics: metric sharing guests fairness levels states registry
-policies: base drafts asking esx far_memory ksmtuned kubevirt proportional proxmox senpai mom squeezed hyperv damon
+policies: base drafts ages asking esx far_memory ksmtuned kubevirt proportional proxmox senpai mom squeezed hyperv damon
 policies: poking coach
 settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 engine:

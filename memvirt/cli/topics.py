@@ -106,8 +106,8 @@ by SHA-256.
 Sizes are pages of 4 KiB, times nanoseconds. Targets name VMs of the snapshot that is answered; a balloon or a reclaim of
 more than a VM has beyond its reservation is cut to that, and counted (targets_clipped). A decider that raises, answers
 what cannot be, or has not answered after 10 seconds of this machine's clock (time_limit_s of the class) ends its cell:
-the record says which decider, at which decision and simulated time, and why. wants_ages = False in the class leaves out
-vms[].cold_ages, which take most of the time that a snapshot of many VMs takes."""
+the record says which decider, at which decision and simulated time, and why. vms[].cold_ages are made when they are looked
+at, which for many VMs takes longer than all else of a decision; wants_ages = False in the class leaves them out."""
 
 TAGS = (
     ("verified", "read in the program or paper that the source names"),

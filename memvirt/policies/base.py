@@ -10,7 +10,7 @@ All quantities are integers: pages of 4 KiB, nanoseconds of simulated time.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, runtime_checkable
 
 OLDEST = 127  # harvests of accessed marks that a page's age is counted to
 
@@ -45,8 +45,31 @@ class ColdAge:
     promoted_pages: int  # pages accessed in the last interval after at least age_ns of idleness
 
 
+class Columns(Protocol):
+    """A histogram of cold ages before anyone has looked at it; see memvirt.policies.ages."""
+
+    def buckets(self) -> tuple[ColdAge, ...]: ...
+
+
+class _Aged:
+    """What a host's view has in place of its cold_ages until they are looked at: a snapshot of 1,000 VMs has 100,000 of
+    them, and its rules go by columns. A view that is made by hand has none of it."""
+
+    __slots__ = ("columns",)
+    columns: Columns
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):  # of what is not there
+            if name != "cold_ages":
+                raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
+            made = self.columns.buckets()
+            object.__setattr__(self, name, made)
+            return made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VmView:
+class VmView(_Aged):
     """One VM as the host and its guest report it."""
 
     name: str

@@ -13,6 +13,9 @@ presets collect marks every 30 s, so ages go in steps of that. Time is the proce
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from memvirt.policies.ages import table_of
 from memvirt.policies.base import Positive, Snapshot, Targets, VmView
 from memvirt.units import PAGE_SIZE
 
@@ -81,16 +84,14 @@ class DamonReclaim:
 
     def _oldest(self, vms: tuple[VmView, ...], quota: int) -> dict[str, int]:
         """Pages of each VM: of the greatest age that there is first, of VMs with equal ages the first one's."""
-        ages = sorted(
-            {each.age_ns for vm in vms for each in vm.cold_ages if each.age_ns >= self.min_age_ns}, reverse=True
-        )
-        cold = {vm.name: {each.age_ns: each.cold_pages for each in vm.cold_ages} for vm in vms}
-        room = {vm.name: max(0, vm.held_pages - vm.reservation_pages) for vm in vms}
-        taken = dict.fromkeys(room, 0)
-        for age in ages:
-            for name in room:
-                more = min(quota, min(cold[name].get(age, 0), room[name]) - taken[name])
-                if more > 0:
-                    taken[name] += more
-                    quota -= more
-        return {name: pages for name, pages in taken.items() if pages}
+        table = table_of(vms)
+        room = np.array([max(0, vm.held_pages - vm.reservation_pages) for vm in vms], np.int64)
+        old = table.cold[:, table.age_ns >= self.min_age_ns][:, ::-1]  # a column for each age, falling
+        old = np.maximum.accumulate(np.clip(old, 0, room[:, np.newaxis]), axis=1)
+        whole = int(np.searchsorted(old.sum(axis=0), quota, side="right"))  # ages of which the quota has room for all
+        taken = old[:, whole - 1] if whole else np.zeros_like(room)
+        if whole < old.shape[1]:
+            more = old[:, whole] - taken
+            left = quota - taken.sum() - (more.cumsum() - more)  # of the quota, when a VM's turn comes
+            taken = taken + np.clip(left, 0, more)
+        return {vm.name: pages for vm, pages in zip(vms, taken.tolist(), strict=True) if pages}

@@ -13,6 +13,7 @@ cdef class Ages:
     cdef uint32_t _end                      # VMs there have been, by id
     cdef uint32_t *_cold                    # [MAX_VMS][AGES]: pages of that age at the last harvest
     cdef uint64_t *_promoted                # [MAX_VMS][AGES]: pages accessed at that age, since the VM began
+    cdef uint64_t *_marked                  # [MAX_VMS][AGES]: the same as of the VM's last mark
 
     cdef inline void touch(self, hfn_t frame) noexcept nogil:
         self._age[frame] |= AGE_TOUCHED

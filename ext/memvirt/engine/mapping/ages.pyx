@@ -16,8 +16,9 @@ harvests is taken for younger.
 
 import cython
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from ..types cimport MAX_VMS, hfn_t, uint16_t, uint32_t, uint64_t, vmid_t
 
@@ -31,13 +32,15 @@ cdef class Ages:
         self._age = <uint8_t *>calloc(nr_frames, 1)
         self._cold = <uint32_t *>calloc(<size_t>MAX_VMS * AGES, sizeof(uint32_t))
         self._promoted = <uint64_t *>calloc(<size_t>MAX_VMS * AGES, sizeof(uint64_t))
-        if self._age == NULL or self._cold == NULL or self._promoted == NULL:
+        self._marked = <uint64_t *>calloc(<size_t>MAX_VMS * AGES, sizeof(uint64_t))
+        if self._age == NULL or self._cold == NULL or self._promoted == NULL or self._marked == NULL:
             raise MemoryError("ages of frames")
 
     def __dealloc__(self):
         free(self._age)
         free(self._cold)
         free(self._promoted)
+        free(self._marked)
 
     cdef uint16_t leave(self, hfn_t frame) noexcept nogil:
         return <uint16_t>(self.harvests - self.idle(frame))
@@ -64,6 +67,7 @@ cdef class Ages:
         self._end = max(self._end, <uint32_t>vm + 1)
         memset(&self._cold[<size_t>vm * AGES], 0, AGES * sizeof(uint32_t))
         memset(&self._promoted[<size_t>vm * AGES], 0, AGES * sizeof(uint64_t))
+        memset(&self._marked[<size_t>vm * AGES], 0, AGES * sizeof(uint64_t))
 
     cdef uint32_t age_for(self, vmid_t vm, uint32_t pages) noexcept nogil:
         cdef uint32_t age = AGE_MASK, found = self._cold[<size_t>vm * AGES + AGE_MASK]
@@ -86,3 +90,32 @@ cdef class Ages:
             if cold or promoted:
                 rows.append((age, cold, promoted))
         return rows[::-1]
+
+    def seen(self, uint32_t vm):
+        """The same for a snapshot of many VMs, with no object for each age: a column of pages, and one of promotions since
+        `mark`. Both are int64 in bytes, of age 1 and up."""
+        if vm >= MAX_VMS:
+            raise ValueError(f"VM {vm}: ids are below {MAX_VMS}")
+        cdef const uint32_t *cold = &self._cold[<size_t>vm * AGES]
+        cdef const uint64_t *promoted = &self._promoted[<size_t>vm * AGES]
+        cdef const uint64_t *marked = &self._marked[<size_t>vm * AGES]
+        cdef uint32_t age, oldest = AGE_MASK
+        while oldest > 0 and cold[oldest] == 0 and promoted[oldest] == 0:
+            oldest -= 1
+        cdef bytes cold_column = PyBytes_FromStringAndSize(NULL, oldest * sizeof(uint64_t))
+        cdef bytes promoted_column = PyBytes_FromStringAndSize(NULL, oldest * sizeof(uint64_t))
+        cdef uint64_t *as_cold = <uint64_t *>PyBytes_AS_STRING(cold_column)
+        cdef uint64_t *as_promoted = <uint64_t *>PyBytes_AS_STRING(promoted_column)
+        cdef uint64_t pages = 0, since = 0
+        for age in range(oldest, 0, -1):
+            pages += cold[age]
+            since += promoted[age] - marked[age]
+            as_cold[age - 1] = pages
+            as_promoted[age - 1] = since
+        return cold_column, promoted_column
+
+    def mark(self, uint32_t vm):
+        """From now on `seen` tells of promotions that come."""
+        if vm >= MAX_VMS:
+            raise ValueError(f"VM {vm}: ids are below {MAX_VMS}")
+        memcpy(&self._marked[<size_t>vm * AGES], &self._promoted[<size_t>vm * AGES], AGES * sizeof(uint64_t))
