@@ -103,7 +103,7 @@ def test_names_are_unique_also_for_clones():
         (lambda vm: vm.unpin(0, 257), "beyond"),
         (lambda vm: vm.access([0, 256], [0, 0]), "access 1 names page 256"),
         (lambda vm: vm.access([0, 1], [0]), "2 pages but 1 ops"),
-        (lambda vm: vm.access([0], [4]), r"ops\[0\] is 4"),
+        (lambda vm: vm.access([0], [5]), r"ops\[0\] is 5"),
         (lambda vm: vm.access([0], [2]), "source"),
         (lambda vm: vm.access([0], [2], [1]), "source 1"),
         (lambda vm: vm.access([0], [2], [0, 0]), "2 sources"),

@@ -10,7 +10,7 @@ All quantities are integers: pages of 4 KiB, nanoseconds of simulated time.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 OLDEST = 127  # harvests of accessed marks that a page's age is counted to
 
@@ -58,14 +58,24 @@ class _Aged:
     __slots__ = ("columns",)
     columns: Columns
 
-    if not TYPE_CHECKING:
 
-        def __getattr__(self, name):  # of what is not there
-            if name != "cold_ages":
-                raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
-            made = self.columns.buckets()
-            object.__setattr__(self, name, made)
-            return made
+class _MadeWhenSeen:
+    """The field cold_ages of views, whose slot is empty at first. A __getattr__ would make all other fields slow."""
+
+    def __init__(self, slot: Any) -> None:
+        self._get, self._set = slot.__get__, slot.__set__
+
+    def __get__(self, view: Any, kind: type) -> Any:
+        if view is None:
+            return self
+        try:
+            return self._get(view)
+        except AttributeError:
+            self._set(view, view.columns.buckets())
+            return self._get(view)
+
+    def __set__(self, view: Any, ages: Any) -> None:
+        self._set(view, ages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +114,9 @@ class VmView(_Aged):
         largest, most = configured - self.reservation_pages, configured * cap_percent // 100
         largest = most if most < largest else max(0, largest)
         return (0 if limit is None or limit >= configured else min(configured - limit, largest)), largest
+
+
+type.__setattr__(VmView, "cold_ages", _MadeWhenSeen(VmView.__dict__["cold_ages"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
