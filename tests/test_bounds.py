@@ -52,6 +52,7 @@ def test_the_engine_itself_refuses_more_frames_than_entries_can_name():
             psi_linux=False,
             zpool_shrinker=False,
             zeros_only=False,
+            victims_by_shares=False,
             harvest_interval_ns=1,
             compact_threshold=None,
             collapse_interval_ns=0,

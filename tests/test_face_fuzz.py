@@ -104,6 +104,7 @@ LEFT_OUT = {
     "corpus": "one that has all kinds of pages, for every host",
     "swap_path": "an unnamed file as good as any; test_swap_areas and test_lifecycle name some",
     "swap_direct": "another route to the same file, which not every file system has; engine/test_swap takes both",
+    "admission_wait": "of fleets that live, which the experiments make; a host alone admits at once",
     "name": "VMs are told apart by it, and numbered",
 }
 

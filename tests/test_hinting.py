@@ -6,7 +6,6 @@ import pytest
 import memvirt
 from memvirt.errors import ConfigError
 from memvirt.settings.costs import load
-from memvirt.settings.vm_config import GuestOptions
 
 PAGE = 4096
 MS = 1_000_000
@@ -141,10 +140,3 @@ def test_a_vm_that_waits_for_memory_finds_what_another_hints():
 def test_a_hint_that_cannot_be_is_refused(options, said):
     with pytest.raises(ConfigError, match=said):
         host_of().create_vm("a", "16MiB", guest=options)
-
-
-def test_a_guest_without_it_is_recorded_as_before_there_was_any():
-    assert "hinting" not in GuestOptions(report_order=9).model_dump(mode="json")
-    assert GuestOptions(report_order=9, hinting=True).model_dump(mode="json")["hinting"] is True
-    again = GuestOptions.model_validate(GuestOptions(report_order=9, hinting=True).model_dump(mode="json"))
-    assert again.hinting and not GuestOptions.model_validate(GuestOptions().model_dump(mode="json")).hinting

@@ -23,7 +23,19 @@ from memvirt.environment import meminfo, swap_folder
 from memvirt.errors import ConfigError
 
 KILLS = int(os.environ.get("MEMVIRT_KILLS", "20"))
-FAMILIES = ("ksm", "zram", "zswap", "swap file", "control groups", "pressure", "cost", "order", "grid", "huge pages")
+FAMILIES = (
+    "ksm",
+    "zram",
+    "zswap",
+    "swap file",
+    "control groups",
+    "pressure",
+    "cost",
+    "order",
+    "grid",
+    "huge pages",
+    "limit",
+)
 COUNTERS = {"full_scans", "pages_scanned", "pages_skipped", "pages_collapsed", "general_profit", "stat_refresh"}
 FOLDERS = ("/sys/kernel/mm/ksm", "/sys/kernel/mm/transparent_hugepage", "/sys/module/zswap/parameters", "/proc/sys/vm")
 

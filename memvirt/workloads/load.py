@@ -8,7 +8,7 @@ page stays in memory. (Leaving accesses out by chance, one in ten, is wrong by o
 
 How nearly nothing: fleets that differ by nothing but what is left out (tests/test_every_use.py), VMs of 64 MiB, 3 of
 every 4 pages of them in memory, 240 s, the hot pages used every 200 ms. Under swap with its two lists, over twelve
-seeds, epochs of 1 s have faults 0.08 % and stall 0.15 % off, of 10 s less than 0.5 %. A seed by itself lies up to 1.5 %
+seeds, epochs of 1 s have faults 0.08 % and stall 0.15 % off, of 10 s 0.6 and 0.1 %. A seed by itself lies up to 1.5 %
 off, and so do two full streams: which of two pages goes decides in what order all later faults come (a 95 % interval is
 0.3 points at 1 s, 0.5 at 10 s; with a compressed cache 1.2 of faults, and no difference is seen). Orders that follow
 each use more closely see more: `clock` 0.3 and 0.4 % at 1 s, at 10 s -0.7 % of major faults and -1.6 % of stall; `lru`

@@ -15,7 +15,7 @@ from memvirt.errors import AdmissionError
 
 PROFILES = ("plain", "tiny", "faults", "lockstep", "signals")
 READ_AGAIN = 40  # steps; reading is an access, so this is part of what an episode is
-WRITE = ("write", "access", "run", "revert")  # operations that change what VMs hold
+WRITE = ("write", "access", "run", "revert", "discard")  # operations that change what VMs hold
 
 
 def drawn(profile, seed, steps):
@@ -76,6 +76,9 @@ class Stormy:
 
     def __init__(self, world):
         self.world, self.draw = world, Draw(1)
+        world.lazy = (
+            False  # what may turn to zeros later is more than the shadow can take over from an interrupted call
+        )
         self.interrupted, self.armed = 0, False
 
     def do(self, name, arguments):
