@@ -23,11 +23,11 @@ FIXED: Mapping[str, Look] = {
     "ksm-6": (3, 1), "ksmtuned": (4, 2), "mom": (5, 3), "random": (0, 4), "fifo": (4, 0), "clock": (1, 7),
     "lru": (2, 1), "twolist": (3, 2), "mglru": (5, 4), "sieve": (6, 6), "s3fifo": (7, 3), "2q": (0, 5),
     "arc": (3, 0), "lfu": (4, 3), "hash-tenants": (2, 0), "ksm-zero": (7, 2), "esx": (6, 3), "esx-salted": (0, 6),
-    "zero-only": (6, 5), "virtio-fpr": (7, 7), "kubevirt-ksm": (6, 7), "proxmox": (7, 0),
+    "zero-only": (6, 5), "belady": (6, 0), "virtio-fpr": (7, 7), "kubevirt-ksm": (6, 7), "proxmox": (7, 0),
     "squeezed": (6, 1), "hyperv": (7, 6), "coach": (7, 1), "senpai-poking": (6, 2), "damon-reclaim": (0, 2),
     "hyperalloc": (6, 4), "virtio-mem": (7, 5), "balloon-huge": (1, 0), "reporting": (0, 7), "hyperalloc-soft": (5, 8),
-    "mom-first": (0, 8), "squeezy": (4, 8), "balloon-vcpu": (2, 8), "virtio-mem-vcpu": (7, 8),
-    "hyperalloc-vcpu": (6, 8), "squeezy-vcpu": (3, 8), "hinting": (1, 8), "swap-by-shares": (6, 0),
+    "mom-first": (2, 8), "squeezy": (4, 8), "balloon-vcpu": (0, 8), "virtio-mem-vcpu": (7, 8),
+    "hyperalloc-vcpu": (6, 8), "squeezy-vcpu": (3, 8), "hinting": (1, 8),
 }
 # fmt: on
 
