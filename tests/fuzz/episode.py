@@ -76,9 +76,6 @@ class Stormy:
 
     def __init__(self, world):
         self.world, self.draw = world, Draw(1)
-        world.lazy = (
-            False  # what may turn to zeros later is more than the shadow can take over from an interrupted call
-        )
         self.interrupted, self.armed = 0, False
 
     def do(self, name, arguments):
@@ -130,9 +127,11 @@ class Stormy:
         return Shadow(vm, guest, {"limit": vm.view().limit_pages, "reservation": 0})
 
     def reread(self, shadow):
-        found = shadow.vm.read_pages(range(shadow.vm.address_pages))
+        engine, pages = self.world.host.engine, range(shadow.vm.address_pages)
+        # Before they are read: to bring one page back another may go, which has been read by then.
+        lazy = [page for page in pages if shadow.guest is False and is_lazy(engine, shadow.vm.engine_vm, page)]
+        found = shadow.vm.read_pages(pages)
         shadow.pages = {page: bytearray(data.tobytes()) for page, data in enumerate(found) if data.any()}
         shadow.others, shadow.fading = {}, set()
-        for page in shadow.pages if shadow.guest is False else ():
-            if is_lazy(self.world.host.engine, shadow.vm.engine_vm, page):
-                shadow.fade(page)
+        for page in lazy:
+            shadow.fade(page)

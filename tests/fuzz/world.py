@@ -38,7 +38,6 @@ class World:
         self.faults, self.bytes, self.frames = faults, content == "bytes", settings["memory"] // PAGE
         self.vms, self.saved, self.made = [], [], 0
         self.interrupted = False
-        self.lazy = True  # pages are given up lazily
         self.before, self.touched = {}, []  # counters; the VMs of the operation that runs
 
     # ---- doing
@@ -55,8 +54,6 @@ class World:
     def batch(self, shadow, seed, n, mix, spread):
         draws = np.random.Generator(np.random.PCG64(seed))
         kinds = np.array((PLAIN_MIXES[mix % len(PLAIN_MIXES)] if self.faults else MIXES[mix]), np.uint8)
-        if not self.lazy:
-            kinds = kinds[kinds != 4]
         pages = shadow.vm.address_pages
         numbers = int(draws.integers(0, pages)) + draws.integers(0, min(spread, pages), n)
         if seed % 5 == 0:
@@ -176,7 +173,7 @@ class World:
 
     def do_discard(self, vm, at, pages):
         shadow = self.some(vm)
-        if shadow is None or not self.lazy:
+        if shadow is None:
             return
         pages = min(pages, shadow.vm.address_pages)
         first = at % (shadow.vm.address_pages - pages + 1)
