@@ -17,6 +17,9 @@ A store can be two faults of the engine. An absent page comes back protected, an
 that is to be copied goes itself, when a frame is looked for, and has to come back first. The entry between the two cannot be
 seen from outside, so real memory goes through it, too, until the event.
 
+Within one fault pages may go through a full compressed cache on to swap, and are not seen in it. Of those that are on swap
+then, as many are compressed as the engine has, and written decompressed.
+
 The engine must change nothing between two faults, or the kernel would not be told: no background reclaimer (min, low and
 high are one mark), and scans are asked for by hand.
 """
@@ -119,6 +122,12 @@ class _Store:
             self._held[record] = (slot,)
             self.counted["written"] += 1
 
+    def packed(self, content: bytes) -> bytes | None:
+        """The content, compressed and decompressed; None where it does not compress."""
+        if (block := self._codec.pack(content)) is not None:
+            self.counted["compressed"] += 1
+        return block and self._codec.unpack(block)
+
     def give(self, record: int) -> bytes:
         """The content of a record."""
         held = self._held[record]
@@ -171,6 +180,7 @@ class Governed:
         self.events: Counter[str] = Counter()  # of the kernel: "absent" and "store"
         self.apart = 0  # accesses that were an event for one side alone
         self.unequal_merges = 0
+        self._stored = 0  # pages that the engine had compressed by the last change
 
     def __enter__(self) -> Self:
         return self
@@ -281,9 +291,8 @@ class Governed:
         """How many pages of a VM's window are not what the engine reads of it."""
         vm, _ = self._sides[name]
         wrong = 0
-        for page in range(
-            vm.pages
-        ):  # one by one: what was just read is there, and reading it in the engine changes nothing
+        # One by one: what was just read is there, and reading it in the engine changes nothing.
+        for page in range(vm.pages):
             out = np.empty((1, PAGE_SIZE), np.uint8)
             self.replay(name, np.array([page], np.uint32), np.array([READ_BACK], np.uint8), None, out)
             wrong += not np.array_equal(vm.read_pages([page]), out)
@@ -306,7 +315,12 @@ class Governed:
         stay = _kept(self._held, now, STATE_PRESENT)
         filled = self._filled(changes, stay)
         leaving = self._leaving(changes, _kept(self._held, now, STATE_BACKED))
+        stored = self.host.counters()["evicted_zpool"]
+        through = stored - self._stored - sum(kind == COMPRESSED for kind, _ in leaving.values())
+        self._stored = stored
         for record, (kind, content) in leaving.items():
+            if kind == SWAPPED and through and (packed := self._store.packed(content)):
+                content, through = packed, through - 1
             self._store.take(record, kind, content)
         for frame, content in filled.items():
             os.pwrite(self._file, content, frame * PAGE_SIZE)
