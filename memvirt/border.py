@@ -229,7 +229,7 @@ def guest_arguments(options: GuestOptions, pages: int) -> dict[str, Any]:
     return {
         "cache_border": pages - pages * options.cache_percent // 100,
         "swap_slots": options.swap,
-        "kernel_pages": options.kernel,
+        "kernel_pages": options.kernel_of(pages),
         "low_pages": options.low_pages,
         "high_pages": options.high_pages,
         "balloon_floor": options.balloon_floor,

@@ -129,6 +129,11 @@ def test_what_follows_from_counts():
     assert found["saved_sharing_frames"] == 9 and found["saved_cloning_frames"] == 6
     assert found["saved_zpool_frames"] == 7 and found["saved_same_frames"] == 1
     assert found["saved_swap_frames"] == 5 and found["saved_balloon_frames"] == 6
+    assert (
+        found["shared_percent"] == found["saved_by_sharing_percent"] == "112.500000"
+    )  # 9 of 8 pages: no frame is told
+    shared = derived.derived(taken(sharing={"saved_gross_frames": 3, "pages_shared": 2}))
+    assert (shared["shared_percent"], shared["saved_by_sharing_percent"]) == ("62.500000", "37.500000")
     assert found["sim_ns.swap.p50"] == found["sim_ns.swap.p99"] == 100 and found["sim_ns.swap.p999"] == 900
 
 

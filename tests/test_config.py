@@ -196,6 +196,7 @@ def test_configs_are_immutable():
         ({"name": "a\n"}, "name: "),
         ({"shares": -1}, "did you mean 0?"),
         ({"guest": {"kernel": "8MiB"}}, "guest.kernel: takes all"),
+        ({"guest": {"kernel_percent": 100}}, "guest.kernel_percent: takes all"),
         ({"guest": {"low_pages": 9, "high_pages": 3}}, "guest.low_pages: 9 is above high_pages, 3"),
         ({"guest": {"low_pages": 1, "high_pages": 2048}}, "guest.high_pages: 2048 leaves a VM of 2048 pages"),
         ({"guest": {"report_delay": 0}}, "guest.report_delay: is zero"),

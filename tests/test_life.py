@@ -1,6 +1,7 @@
 """Fleets that live: loads in time, VMs that come and go, slowdown of their work."""
 
 import itertools
+import re
 import tomllib
 
 import numpy as np
@@ -416,6 +417,23 @@ def test_so_are_days_bursts_stays_and_files(model, table, where):
     with pytest.raises(ConfigError) as caught:
         validate(model, table)
     assert f"{where}: lasts nothing" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"size": "1MiB"}, "files.every: give either every, for all of them, or parts"),
+        ({"size": "1MiB", "every": "1s", "parts": [{"percent": 5, "every": "2s"}]}, "files.every: give either every"),
+        ({"size": "1MiB", "parts": []}, "files.parts"),
+        (
+            {"size": "1MiB", "parts": [{"percent": 60, "every": "2s"}, {"percent": 41, "every": "2s"}]},
+            "files.parts: come to 101 % of the files",
+        ),
+    ],
+)
+def test_files_say_once_how_often_they_are_used(files, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        validate(Group, {"name": "a", "vms": 1, "memory": "1MiB", "load": "a", "files": files})
 
 
 def test_ages_that_marks_do_not_reach_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """A fleet that lives, by itself: who comes when, what each VM is given to do, and what a change of one leaves alone."""
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from test_life import CORPUS, SUITE, S, run, suite
 
 import memvirt
 from memvirt.errors import ConfigError
-from memvirt.experiment import plan
+from memvirt.experiment import plan, working
 from memvirt.experiment.filling import WITHIN, Filling
 from memvirt.experiment.life import LivingFleet
 from memvirt.experiment.life_spec import Group, Lifetime
@@ -373,6 +374,24 @@ def test_files_are_filled_once_and_read_again_and_lie_behind_the_memory():
             assert not (ops == WRITE).any()
     assert (filled == 1).all(), "each page has been given its content once"
     assert 2 * 3072 <= read.sum() <= 4 * 3072, "and was read once every six seconds"
+
+
+def test_parts_of_files_are_used_as_often_as_they_say():
+    """Half of them every 6 s and a quarter every 24 s; of the rest nobody reads a page."""
+
+    def parted(scenario):
+        parts = [{"percent": 50, "every": "6s"}, {"percent": 25, "every": "24s"}]
+        scenario["groups"][0].update(vms=1, files={"size": "12MiB", "parts": parts})
+
+    uses = Counter()
+    spec = suite(lambda table: parted(table["scenarios"][0])).scenarios[0]
+    files = spec.groups[0].files
+    touches = working._touches_of(files, Stream(1, 0, "work"), spec.time.epoch)
+    pages, _ = touches.between(0, 48 * 10**9)
+    uses.update(pages.tolist())
+    often = Counter(uses.values())
+    assert sum(often.values()) == pytest.approx(files.size * 3 / 4, abs=16)
+    assert often[8] == pytest.approx(files.size / 2, abs=16) and often[2] == pytest.approx(files.size / 4, abs=16)
 
 
 def test_files_beyond_memory_make_a_guest_drop_and_read_again(tmp_path):

@@ -23,7 +23,7 @@ from memvirt.settings.diagnose import Conflicts, Problem, validate
 from memvirt.settings.fields import Interval, Lasting, Model, Name, Pages, Shares
 from memvirt.settings.vm_config import GuestOptions, VmConfig
 from memvirt.units import PageCount, format_time, suggest
-from memvirt.workloads.load import SECOND_NS, Load
+from memvirt.workloads.load import HUNDRED, SECOND_NS, Load, Part
 from memvirt.workloads.recorded import Recorded, Recording
 
 Share = Annotated[int, Field(strict=True, ge=1, le=100)]
@@ -133,8 +133,26 @@ class Files(Model):
     memory holds or more. They are the same in all VMs of the same classes, and nobody writes to them."""
 
     size: Pages = Field(description="of all of them")
-    every: Lasting = Field(description="mean time between two uses of a page of them")
+    every: Lasting | None = Field(default=None, description="mean time between two uses of a page of them; or parts")
+    parts: list[Part] = Field(
+        default=[], description="in its place: so many per cent of the files are used once in so long", min_length=1
+    )
     classes: tuple[str, ...] = Field(default=("libraries", "source"), min_length=1, description="what they hold")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if (self.every is None) == (not self.parts):
+            text = "give either every, for all of them, or parts"
+            raise Conflicts([Problem(("every",), text, ("parts",))])
+        if (named := sum(part.percent for part in self.parts)) > HUNDRED:
+            text = f"come to {named} % of the files; 100 % is all there is"
+            raise Conflicts([Problem(("parts",), text)])
+        return self
+
+    @property
+    def used(self) -> list[Part]:
+        """How often what part of them is."""
+        return self.parts if self.every is None else [Part(percent=HUNDRED, every=self.every)]
 
 
 class Group(Model):

@@ -24,7 +24,7 @@ from memvirt.experiment.filling import Filling
 from memvirt.experiment.life_spec import Files, Time
 from memvirt.workloads import BATCH, FILL, READ, Batch, Space, Stream
 from memvirt.workloads.instances import Places
-from memvirt.workloads.load import HUNDRED, SECOND_NS, WHOLE, Load, Part, level_percent
+from memvirt.workloads.load import HUNDRED, SECOND_NS, WHOLE, Load, level_percent
 from memvirt.workloads.recorded import Replay
 from memvirt.workloads.touches import Touches
 
@@ -195,5 +195,5 @@ class Working:
 
 
 def _touches_of(files: Files, stream: Stream, epoch_ns: int) -> Touches:
-    load = Load(busy_percent=1, parts=[Part(percent=HUNDRED, every=files.every)], write_percent=0)
+    load = Load(busy_percent=1, parts=files.used, write_percent=0)
     return Touches(load, Space(files.size), Stream(stream.seed, stream.vm, "files"), epoch_ns)

@@ -25,7 +25,7 @@ from .fingerprints import Fingerprints, Table
 
 NAME = "variants"  # of the class that they are
 WORDS = (170, 340)  # that differ
-KEPT_PAGES = 1 << 16  # 256 MiB
+KEPT_PAGES = 3 << 15  # 384 MiB
 U64 = np.uint64
 OWN = U64(1 << 63)  # no tag, and so no written page, has this bit
 STEP = U64(0x9E3779B97F4A7C15)  # of the SplitMix64 generator (Steele, Lea, Flood 2014), and its finalizer below

@@ -182,6 +182,8 @@ _STATES: tuple[Metric, ...] = (
     Metric("compression_ratio", "×", Kind.RATIO, "compression of what is stored", _UP, "4096 · objects / their bytes"),
     Metric("zpool_rounding_bytes", "bytes", Kind.GAUGE, "lost by rounding to size classes", _DOWN, "Σ class - length"),
     Metric("zpool_sparse_bytes", "bytes", Kind.GAUGE, "lost in unfilled zspages", _DOWN, "Σ free objects · class"),
+    Metric("shared_percent", "%", Kind.RATIO, "of VMs' memory, in shared frames", _UP, "(frames + saved) / configured"),
+    Metric("saved_by_sharing_percent", "%", Kind.RATIO, "of VMs' memory, saved by merging", _UP, "saved / configured"),
     Metric("saved_sharing_frames", "frames", Kind.GAUGE, "saved by merging", _UP, "saved_gross_frames"),
     Metric("saved_cloning_frames", "frames", Kind.GAUGE, "saved by shared leaves", _UP, "Σ (holders - 1) · entries"),
     Metric("saved_zpool_frames", "frames", Kind.GAUGE, "saved by compression", _UP, "pages in the pool - its frames"),

@@ -26,6 +26,8 @@ from memvirt.results.record import Record
 Cells = Mapping[str, Mapping[int, Record]]  # scenario--preset -> seed -> record
 
 
+NEARLY_ONE = 0.05  # a ratio that lies no further from 1 is told with two digits of what it differs by
+
 # What a claim's standing is called.
 WORDS = {Standing.PASS: "held", Standing.FAIL: "failed", Standing.SKIP: "not checked"}
 
@@ -228,7 +230,9 @@ def _metric(claim: Claim) -> str:
 
 
 def _amount(claim: Claim, value: float) -> str:
-    return f"{value:.3g}" if claim.relative_to else number(column(claim.metric), value)
+    if not claim.relative_to:
+        return number(column(claim.metric), value)
+    return f"{value:.4f}" if 0 < abs(value - 1) < NEARLY_ONE else f"{value:.3g}"
 
 
 def _unit(claim: Claim, against: str) -> str:

@@ -99,6 +99,8 @@ BY_NAME = {
         _registered("saved_intra_pages", "saved\nwithin VMs"),
         _registered("saved_inter_pages", "saved\nbetween VMs"),
         _registered("saved_sharing_frames", "saved by\nsharing"),
+        _registered("shared_percent", "in shared\nframes"),
+        _registered("saved_by_sharing_percent", "saved by\nsharing"),
         _registered("saved_cloning_frames", "saved by\ncloning"),
         _registered("saved_zpool_frames", "saved by\ncompression"),
         _registered("cow_breaks_shared", "merges undone\nby writes"),

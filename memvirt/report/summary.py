@@ -130,6 +130,11 @@ class Group:
         """The rows that are compared: neither the optimum nor one whose decider had no part in it."""
         return tuple(row for row in self.columns_only() if not row.idle)
 
+    @property
+    def why_none(self) -> str:
+        """Why it has no best row."""
+        return "nobody finished" if self.ranked() or not self.rows else "nobody is ranked"
+
     def best(self, column: Column) -> set[str]:
         """The preset that is best in a column, with those that print alike; empty where it is not told apart from all the
         others, or where there are none: of two equal numbers, one must not be marked."""

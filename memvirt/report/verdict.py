@@ -292,7 +292,7 @@ def _apart_line(groups: Sequence[Group]) -> str:
         marks = _marks([hardest], column)
         if not marks and any(row.done for row in hardest.ranked()):
             continue  # what it is about is another column
-        told = f"{scenario} at {hardest.ratio}: {_standing(marks, column) if marks else 'nobody finished'}"
+        told = f"{scenario} at {hardest.ratio}: {_standing(marks, column) if marks else hardest.why_none}"
         ended = [f"{row.preset} {row.status}" for row in hardest.ranked() if marks and not row.done]
         before = [text for each in every if each is not hardest and (text := _leader(each, column))]
         found.append(", ".join([told, *ended]) + (f" (before: {', '.join(before)})" if before else ""))

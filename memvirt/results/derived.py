@@ -73,6 +73,7 @@ def derived(taken: Taken) -> dict[str, int | str]:
         **_sharing(taken),
         **_lie(taken),
         **saved_frames(taken),
+        **_shared(taken),
         **_stays(taken),
         **({} if taken.cold is None else {"cold_percent": ratio_text(100 * taken.cold[0], taken.cold[1], DIGITS)}),
         **_of_counts(taken),
@@ -297,6 +298,16 @@ def _sharing(taken: Taken) -> dict[str, int | str]:
         "merge_delay_ns": "" if delay_ns is None else delay_ns,
         "merge_delay_us": "" if delay_ns is None else ratio_text(delay_ns, 1000, 3),
         "scan_s_per_gib_saved": ratio_text(spent_ns, 10**9, DIGITS) if spent_ns else "",
+    }
+
+
+def _shared(taken: Taken) -> dict[str, int | str]:
+    """Of all memory of the VMs, what lies in a frame with another page, and what that saves: as ESX tells it."""
+    sharing = taken.sharing
+    saved = sharing.get("saved_gross_frames", 0)
+    return {
+        "shared_percent": ratio_text(100 * (saved + sharing.get("pages_shared", 0)), taken.configured_pages, DIGITS),
+        "saved_by_sharing_percent": ratio_text(100 * saved, taken.configured_pages, DIGITS),
     }
 
 

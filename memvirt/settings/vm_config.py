@@ -36,6 +36,10 @@ class GuestOptions(Model):
     cache_percent: Percent = Field(default=25, description="of the guest's virtual pages, the part that is page cache")
     swap: PagesOrZero = Field(default=0, description="the guest's own swap, on a disk of its own; 0 = none")
     kernel: PagesOrZero = Field(default=0, description="what its kernel keeps for itself")
+    kernel_percent: Percent = Field(
+        default=0,
+        description="beside that, of the VM's memory: tables whose size follows from the memory it booted with",
+    )
     low_pages: Count = Field(default=0, description="free pages below which it reclaims")
     high_pages: Count = Field(default=0, description="free pages up to which it reclaims")
     balloon_floor: PagesOrZero = Field(default=0, description="what the balloon leaves the guest")
@@ -108,7 +112,11 @@ class GuestOptions(Model):
 
     def shared_of(self, memory: int) -> int:
         """Of a VM of so many pages, those that are in no partition, at least."""
-        return max(self.kernel + memory * self.cache_percent // 100, memory * self.base_percent // 100)
+        return max(self.kernel_of(memory) + memory * self.cache_percent // 100, memory * self.base_percent // 100)
+
+    def kernel_of(self, memory: int) -> int:
+        """What the kernel of a VM of so many pages keeps."""
+        return self.kernel + memory * self.kernel_percent // 100
 
     def partitions_of(self, memory: int) -> int:
         """How many such a VM has."""
@@ -189,8 +197,9 @@ class VmConfig(Model):
 
     def _guest_problems(self, guest: GuestOptions) -> list[Problem]:
         problems = []
-        if guest.kernel >= self.memory:
-            problems.append(Problem(("kernel",), f"takes all of the VM's memory, {format_pages(self.memory)}"))
+        if guest.kernel_of(self.memory) >= self.memory:
+            place = "kernel" if guest.kernel >= self.memory else "kernel_percent"
+            problems.append(Problem((place,), f"takes all of the VM's memory, {format_pages(self.memory)}"))
         if guest.high_pages >= self.memory:
             text = f"{guest.high_pages} leaves a VM of {self.memory} pages of memory none to use"
             problems.append(Problem(("high_pages",), text))

@@ -94,7 +94,7 @@ def _finding(group: Group, column: Column) -> list[TableCell]:
     place = [TableCell(group.scenario), TableCell(ratio_label(group.ratio), group.ratio, True)]
     rows = [row for row in group.ranked() if row.done and row.mean(column.name) is not None]
     if not rows:
-        why = f"no {column.title} there" if any(row.done for row in group.ranked()) else "nobody finished"
+        why = f"no {column.title} there" if any(row.done for row in group.ranked()) else group.why_none
         return [*place, TableCell(why), *(TableCell(MISSING, number=number) for _, number in FINDINGS[1:])]
     sign = -1 if ARROWS[column.better] == "↑" else 1
     rows.sort(key=lambda row: sign * (row.mean(column.name) or 0))
