@@ -107,11 +107,9 @@ def _decision(host: memvirt.Host, name: str, turns: int) -> Took:
 
 
 def _long_remembered(vms: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """When it began, and a best age between 2 and 40 minutes for each of the past 120; an age is one object in a minute, as
-    the rule has it."""
+    """When it began, and a best age between 2 and 40 minutes for each of the past 120, as the rule has it."""
     rng = np.random.default_rng(1)
-    minutes = [[age * 30_000_000_000 for age in range(4, HARVESTS)] for _ in range(120)]
     return {
-        name: (-(10**13), *(minute[at] for minute, at in zip(minutes, rng.integers(0, HARVESTS - 4, 120), strict=True)))
+        name: (-(10**13), 120, int.from_bytes((rng.integers(4, HARVESTS, 120) * 30_000_000_000).tobytes(), "little"))
         for name in vms
     }

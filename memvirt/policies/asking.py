@@ -11,7 +11,6 @@ They are looked at where exceptions are caught and time is limited (`guarded`, `
 
 import inspect
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from memvirt.errors import ConfigError, DeciderError, InvariantError, Stopped
-from memvirt.names import DECIDERS, HOST_STATES
+from memvirt.names import HOST_STATES
 from memvirt.policies.base import Snapshot, Targets
 from memvirt.units import suggest
 
@@ -35,7 +34,7 @@ AGAIN_SECONDS = 0.1  # one that catches the end of its time is told again
 SYNTAX_ERRORS = (SyntaxError, IndentationError, TabError)  # that tell a line of their own
 MOST_NS = 1 << 62
 MOST_SCAN_PAGES = (1 << 32) - 2
-MOST_MEMO = 1 << 63
+MOST_MEMO = 1 << 65_536  # a rule may pack what it remembers into one number
 
 
 class Asked:
@@ -54,7 +53,6 @@ class Asked:
         with guarded(f"decider {self.name}", self._file, ConfigError):
             self.limit_s = _seconds(decider) if own else 0.0  # 0: those of memvirt end
             self.wants_ages = bool(getattr(decider, "wants_ages", True))  # they cost a snapshot something
-        self._remembers_plainly = _remembers_plainly(type(decider))
         self._seen: set[str] = set()  # names of all VMs that it was ever shown
 
     def answer(self, snapshot: Snapshot) -> Targets:
@@ -67,7 +65,7 @@ class Asked:
                     f"decide() returned {_shown(targets)}; return memvirt.policies.Targets, "
                     "Targets() where nothing is to change"
                 )
-            return _checked(targets, snapshot, self._seen, self._remembers_plainly)
+            return _checked(targets, snapshot, self._seen)
 
 
 def name_of(decider: object) -> str:
@@ -207,7 +205,7 @@ def _frames(error: BaseException) -> traceback.StackSummary:
     return traceback.extract_tb(BaseException.__dict__["__traceback__"].__get__(error))
 
 
-def _checked(targets: Targets, snapshot: Snapshot, seen: set[str], plain_memo: bool) -> Targets:
+def _checked(targets: Targets, snapshot: Snapshot, seen: set[str]) -> Targets:
     """The targets in plain integers; Unfit names the first that cannot be."""
     vms = {vm.name: vm.configured_pages for vm in snapshot.vms}
     pages = {
@@ -224,7 +222,7 @@ def _checked(targets: Targets, snapshot: Snapshot, seen: set[str], plain_memo: b
         scan_sleep_ns=pace["scan_sleep_ns"],
         wake_below_pages=_number("wake_below_pages", targets.wake_below_pages, 0, snapshot.total_pages),
         state=_state(targets.state),
-        memo=dict(targets.memo) if plain_memo else _memo(targets.memo),
+        memo=_memo(targets.memo),
     )
 
 
@@ -273,7 +271,7 @@ def _memo(memo: object) -> dict[str, tuple[int, ...]]:
 
 
 def _is_plain(memo: dict[Any, Any]) -> bool:
-    """Whether it is nothing but text and tuples of 64-bit integers, as nearly always: a policy of 1,000 VMs remembers
+    """Whether it is nothing but text and tuples of integers in range, as nearly always: a policy of 1,000 VMs remembers
     thousands of numbers, so they are looked at all at once. Types are asked for as such: a user's may say anything."""
     values = memo.values()
     if [name for name in memo if type(name) is not str] or [each for each in values if type(each) is not tuple]:
@@ -282,16 +280,6 @@ def _is_plain(memo: dict[Any, Any]) -> bool:
     if [number for number in numbers if type(number) is not int]:
         return False
     return not numbers or (min(numbers) >= -MOST_MEMO and max(numbers) < MOST_MEMO)
-
-
-def _remembers_plainly(kind: type) -> bool:
-    """Whether it is a rule of memvirt's, and no class of a user's that is made like one, and says that its memo is plain:
-    that of far-memory for 1,000 VMs has 121,000 numbers, and looking at each took half as long as the rest."""
-    modules = [sys.modules.get(f"{__package__}.{each.module}") for each in DECIDERS.values()]
-    ours = any(
-        kind is getattr(module, each.name, None) for module, each in zip(modules, DECIDERS.values(), strict=True)
-    )
-    return ours and getattr(kind, "plain_memo", False)
 
 
 def _plain(text: object) -> str | None:
@@ -306,10 +294,15 @@ def _number(what: str, value: Any, least: int, most: int, hint: str = "") -> int
     except TypeError:
         number = None
     if number is None:
-        raise Unfit(f"{what} is {_shown(value)}; a whole number is needed, {least} to {most}{hint}")
+        raise Unfit(f"{what} is {_shown(value)}; a whole number is needed, {_range(least, most)}{hint}")
     if not least <= number <= most:
-        raise Unfit(f"{what} is {_shown(number)}; {least} to {most} is the range")
+        raise Unfit(f"{what} is {_shown(number)}; {_range(least, most)} is the range")
     return number
+
+
+def _range(least: int, most: int) -> str:
+    bits = most.bit_length()
+    return f"{least} to {most}" if bits <= 64 else f"of at most {bits:,} bits"
 
 
 def _shown(value: object) -> str:
