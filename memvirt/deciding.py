@@ -9,7 +9,7 @@ from memvirt.engine.host.engine import Engine
 from memvirt.errors import DeciderError
 from memvirt.names import HOST_STATES
 from memvirt.policies.asking import Asked
-from memvirt.policies.base import OLDEST, Snapshot, Targets
+from memvirt.policies.base import OLDEST, Memo, Snapshot, Targets
 from memvirt.units import format_time
 from memvirt.vm import Vm
 
@@ -25,7 +25,7 @@ class Decisions:
         self._last_ns = 0
         self._stalled_before_ns = 0
         self._reclaim_ns = 0  # processor time of what was reclaimed because the decider asked
-        self._memo: Mapping[str, tuple[int, ...]] = {}
+        self._memo: Memo = {}
         self._state: str | None = None  # as of the last decision
         self._awaited = 0  # frames that VMs need to be admitted which wait for that
         self._blocks = False  # the last decision kept VMs from running

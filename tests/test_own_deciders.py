@@ -55,6 +55,7 @@ RETURNS = [
     ("Targets(balloon_pages={'vm0': True})", "is True; a whole number is needed"),
     ("Targets(memo=7)", "memo is 7; a dict"),
     ("Targets(memo={'a': [1]})", "memo has 'a': a list"),
+    ("Targets(memo={'a': bytearray(8)})", "memo has 'a': a bytearray"),
     ("Targets(memo={'a': (1, 'b')})", "memo 'a' is 'b'"),
     ("Targets(memo={1: (1,)})", "memo has 1: a tuple"),
     ("Targets(scan_pages=-1)", "scan_pages is -1"),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -293,8 +294,8 @@ def test_tmo_vectors(stall_us, pages):
 
 
 def packed(*ages_ns):
-    """Best ages, the oldest first, as far-memory remembers them."""
-    return sum(age_ns << 64 * place for place, age_ns in enumerate(reversed(ages_ns)))
+    """When it began, and best ages, the oldest first, as far-memory remembers them."""
+    return np.array(ages_ns, "<i8").tobytes()
 
 
 @given(
@@ -303,7 +304,8 @@ def packed(*ages_ns):
 )
 def test_far_memory_s_percentile_is_the_nearest_rank(pasts, percentile):
     rule = FarMemory(percentile=percentile, history=12)
-    found = rule._percentiles([(0, len(ages), packed(*ages)) for ages in pasts])
+    began, counts, found = rule._percentiles([packed(-7, *ages) for ages in pasts])
+    assert set(began.tolist()) == {-7} and counts.tolist() == [len(ages) for ages in pasts]
     for ages, age in zip(pasts, found.tolist(), strict=True):
         if ages:
             rank = max(1, -(-percentile * len(ages) // 100))
@@ -319,17 +321,17 @@ def test_far_memory_takes_a_percentile_of_past_best_ages():
     vm = VmView(name="a", configured_pages=2000, held_pages=1500, active_pages=1000, cold_ages=ages)
     first = decide("far-memory", snapshot(0, vm, interval_ns=minute))
     assert first.reclaim_pages == {}
-    assert first.memo["a"] == (0, 1, 4 * minute)  # 2 promotions are 0.2 % of 1000; the age of 1 min is too young
-    warm = {"a": (0, 4, packed(2 * minute, 3 * minute, 4 * minute, 5 * minute))}
+    assert first.memo["a"] == packed(0, 4 * minute)  # 2 promotions are 0.2 % of 1000; the age of 1 min is too young
+    warm = {"a": packed(0, 2 * minute, 3 * minute, 4 * minute, 5 * minute)}
     later = snapshot(0, vm, interval_ns=minute, now_ns=5 * minute, memo=warm)
     assert decide("far-memory", later, percentile=50).reclaim_pages == {"a": 600}, "of 2, 3, 4, 4 and 5 minutes"
     assert decide("far-memory", later, percentile=98).reclaim_pages == {"a": 500}
     assert decide("far-memory", replace(later, now_ns=5 * minute - 1)).reclaim_pages == {}
     blind = replace(later, vms=(replace(vm, cold_ages=()),))
     assert decide("far-memory", blind).reclaim_pages == {}
-    assert decide("far-memory", later, history=2).memo["a"] == (0, 2, packed(5 * minute, 4 * minute))
+    assert decide("far-memory", later, history=2).memo["a"] == packed(0, 5 * minute, 4 * minute)
     spike = replace(vm, cold_ages=tuple(replace(age, promoted_pages=500) for age in ages))
-    calm = {"a": (0, 2, packed(2 * minute, 2 * minute))}
+    calm = {"a": packed(0, 2 * minute, 2 * minute)}
     assert decide("far-memory", replace(later, vms=(spike,), memo=calm)).reclaim_pages == {"a": 500}, "not 800"
 
 

@@ -34,7 +34,7 @@ AGAIN_SECONDS = 0.1  # one that catches the end of its time is told again
 SYNTAX_ERRORS = (SyntaxError, IndentationError, TabError)  # that tell a line of their own
 MOST_NS = 1 << 62
 MOST_SCAN_PAGES = (1 << 32) - 2
-MOST_MEMO = 1 << 65_536  # a rule may pack what it remembers into one number
+MOST_MEMO = 1 << 63
 
 
 class Asked:
@@ -255,28 +255,32 @@ def _pages(what: str, wanted: object, vms: Mapping[str, int], seen: set[str]) ->
     return kept
 
 
-def _memo(memo: object) -> dict[str, tuple[int, ...]]:
+def _memo(memo: object) -> dict[str, tuple[int, ...] | bytes]:
     if not isinstance(memo, Mapping):
-        raise Unfit(f"memo is {_shown(memo)}; a dict from text to tuples of integers is needed")
+        raise Unfit(f"memo is {_shown(memo)}; a dict from text to tuples of integers, or bytes, is needed")
     if type(memo) is dict and _is_plain(copy := memo.copy()):
         return copy
-    kept: dict[str, tuple[int, ...]] = {}
+    kept: dict[str, tuple[int, ...] | bytes] = {}
     for key, values in memo.items():
         name = _plain(key)
-        if name is None or not isinstance(values, tuple):
-            raise Unfit(f"memo has {_shown(key)}: {_shown(values)}; text and a tuple of integers are needed")
+        if name is None or not isinstance(values, (tuple, bytes)):
+            raise Unfit(f"memo has {_shown(key)}: {_shown(values)}; text and a tuple of integers, or bytes, are needed")
+        if isinstance(values, bytes):
+            kept[name] = bytes.__getitem__(values, slice(None))
+            continue
         numbers = tuple.__getitem__(values, slice(None))  # as it is, whatever a class of a user's says it is
         kept[name] = tuple(_number(f"memo {_shown(key)}", value, -MOST_MEMO, MOST_MEMO - 1) for value in numbers)
     return kept
 
 
 def _is_plain(memo: dict[Any, Any]) -> bool:
-    """Whether it is nothing but text and tuples of integers in range, as nearly always: a policy of 1,000 VMs remembers
-    thousands of numbers, so they are looked at all at once. Types are asked for as such: a user's may say anything."""
-    values = memo.values()
-    if [name for name in memo if type(name) is not str] or [each for each in values if type(each) is not tuple]:
+    """Whether it is nothing but text, and bytes or tuples of 64-bit integers, as nearly always: a policy of 1,000 VMs
+    remembers thousands of numbers, so they are looked at all at once. Types are asked for as such: a user's may say
+    anything."""
+    rows = [each for each in memo.values() if type(each) is not bytes]
+    if [name for name in memo if type(name) is not str] or [each for each in rows if type(each) is not tuple]:
         return False
-    numbers = list(chain.from_iterable(values))
+    numbers = list(chain.from_iterable(rows))
     if [number for number in numbers if type(number) is not int]:
         return False
     return not numbers or (min(numbers) >= -MOST_MEMO and max(numbers) < MOST_MEMO)
@@ -294,15 +298,10 @@ def _number(what: str, value: Any, least: int, most: int, hint: str = "") -> int
     except TypeError:
         number = None
     if number is None:
-        raise Unfit(f"{what} is {_shown(value)}; a whole number is needed, {_range(least, most)}{hint}")
+        raise Unfit(f"{what} is {_shown(value)}; a whole number is needed, {least} to {most}{hint}")
     if not least <= number <= most:
-        raise Unfit(f"{what} is {_shown(number)}; {_range(least, most)} is the range")
+        raise Unfit(f"{what} is {_shown(number)}; {least} to {most} is the range")
     return number
-
-
-def _range(least: int, most: int) -> str:
-    bits = most.bit_length()
-    return f"{least} to {most}" if bits <= 64 else f"of at most {bits:,} bits"
 
 
 def _shown(value: object) -> str:

@@ -14,6 +14,8 @@ from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 OLDEST = 127  # harvests of accessed marks that a page's age is counted to
 
+Memo = Mapping[str, Any]  # tuples of integers, or bytes, as its rule has it; nothing else
+
 
 class Bounds(NamedTuple):
     """Which numbers an option takes, as part of its type."""
@@ -137,7 +139,7 @@ class Snapshot:
     reclaim_ns: int = 0  # processor time that this took
     wanted_pages: int = 0  # frames that VMs wait for before they are admitted
     vms: tuple[VmView, ...] = ()
-    memo: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    memo: Memo = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +156,7 @@ class Targets:
     state: str | None = (
         None  # what the decider calls the host's state, of names.HOST_STATES: recorded, and nothing more
     )
-    memo: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    memo: Memo = field(default_factory=dict)
 
 
 @runtime_checkable
