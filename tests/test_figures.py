@@ -119,7 +119,9 @@ def test_a_waterfall_adds_up_to_what_the_record_says(scenes):
         rows = waterfall.savings(each[0], "1.50")
         for preset, records in each[0].at("1.50"):
             steps = {row["step"]: row for row in rows if row["preset"] == preset}
-            found = [int(value) for one in records for key, value in one.derived.items() if key.startswith("saved_")]
+            found = [
+                int(value) for one in records for key, value in one.derived.items() if waterfall.SAVED.fullmatch(key)
+            ]
             saved = sum(found) / len(records)
             if not saved:
                 assert not steps

@@ -424,7 +424,7 @@ def test_so_are_days_bursts_stays_and_files(model, table, where):
     [
         ({"size": "1MiB"}, "files.every: give either every, for all of them, or parts"),
         ({"size": "1MiB", "every": "1s", "parts": [{"percent": 5, "every": "2s"}]}, "files.every: give either every"),
-        ({"size": "1MiB", "parts": []}, "files.parts"),
+        ({"size": "1MiB", "parts": []}, "files.every: give either every"),
         (
             {"size": "1MiB", "parts": [{"percent": 60, "every": "2s"}, {"percent": 41, "every": "2s"}]},
             "files.parts: come to 101 % of the files",

@@ -135,7 +135,7 @@ class Files(Model):
     size: Pages = Field(description="of all of them")
     every: Lasting | None = Field(default=None, description="mean time between two uses of a page of them; or parts")
     parts: list[Part] = Field(
-        default=[], description="in its place: so many per cent of the files are used once in so long", min_length=1
+        default=[], description="in its place: so many per cent of the files are used once in so long"
     )
     classes: tuple[str, ...] = Field(default=("libraries", "source"), min_length=1, description="what they hold")
 

@@ -271,8 +271,9 @@ def partitioned(made, pages):
 
 
 def driven(made):
-    """Where its driver works, by a draw of its own."""
-    return made | {"driver": Draw(f"driver {made}").choice(["beside", "vcpu"])}
+    """Where its driver works, and what its kernel keeps of all memory, by draws of their own."""
+    own = Draw(f"driver {made}")
+    return made | {"driver": own.choice(["beside", "vcpu"]), "kernel_percent": own.choice([0, 0, 5])}
 
 
 def new_vm(draw, n):
