@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from memvirt import stores
-from memvirt.engine.host import accesses, promises
+from memvirt.engine.host import accesses, promises, views
 from memvirt.engine.host.engine import Engine
 from memvirt.errors import DeciderError
 from memvirt.names import HOST_STATES
 from memvirt.policies.asking import Asked
 from memvirt.policies.base import OLDEST, Memo, Snapshot, Targets
 from memvirt.units import format_time
-from memvirt.vm import Vm
+from memvirt.vm import Vm, seen
 
 ALWAYS_RUNS = 0xFFFFFFFF  # frames: more than any VM holds
 
@@ -19,7 +19,8 @@ ALWAYS_RUNS = 0xFFFFFFFF  # frames: more than any VM holds
 class Decisions:
     """The decisions of one host. A decider's memo, and the moment from which VMs are reported, go on from run to run."""
 
-    def __init__(self) -> None:
+    def __init__(self, harvest_interval_ns: int) -> None:
+        self._harvest_interval_ns = harvest_interval_ns
         self.made = self.acted = 0  # times the decider was asked; of these, the ones that changed something
         self.clipped = 0  # targets that were more than can be: cut to what a VM has beyond its reservation
         self._last_ns = 0
@@ -39,7 +40,7 @@ class Decisions:
         states = {f"state_ns.{name}": spent_ns for name, spent_ns in self._in_state.items()}
         return {"decisions": self.made, "decisions_acted": self.acted, **clipped, **states}
 
-    def snapshot(self, engine: Engine, vms: Mapping[str, Vm], now_ns: int, ages: bool = True) -> Snapshot:
+    def snapshot(self, engine: Engine, now_ns: int, ages: bool = True) -> Snapshot:
         """The host between two turns, and what VMs did since the last decision; without their ages if nobody wants them."""
         frames = engine.frames
         events = engine.meter.events()
@@ -58,7 +59,7 @@ class Decisions:
             reclaimed_pages=events["reclaim_proactive"],
             reclaim_ns=self._reclaim_ns,
             wanted_pages=promises.lacking(engine, self._awaited) if self._awaited else 0,
-            vms=tuple([vm.seen_of(engine, ages) for vm in vms.values()]),
+            vms=seen(list(engine.vms.values()), self._harvest_interval_ns, ages),  # type: ignore[arg-type] # until looked at
             memo=self._memo,
         )
 
@@ -70,14 +71,13 @@ class Decisions:
 
     def make(self, asked: Asked, engine: Engine, vms: Mapping[str, Vm], now_ns: int) -> None:
         """Ask, and do what is wanted."""
-        snapshot = self.snapshot(engine, vms, now_ns, asked.wants_ages)
+        snapshot = self.snapshot(engine, now_ns, asked.wants_ages)
         if self._state is not None:
             self._in_state[self._state] += snapshot.interval_ns
         self._last_ns = now_ns
         self._stalled_before_ns += snapshot.stall_some_ns
         self.made += 1
-        for vm in vms.values():
-            vm.mark(engine, asked.wants_ages)
+        views.mark(list(engine.vms.values()), asked.wants_ages)
         try:
             targets = asked.answer(snapshot)
         except DeciderError as error:

@@ -99,7 +99,7 @@ class Host:
         self.admission = Admission(config, self._engine)
         self._decider = config.decider()
         self._streams = Streams()
-        self._decisions = Decisions()
+        self._decisions = Decisions(config.harvest_interval)
         self._samples: sample.Samples | None = None
 
     @property
@@ -277,7 +277,7 @@ class Host:
 
     def snapshot(self, now_ns: int | None = None) -> Snapshot:
         """What a decider is given: the host between two quanta, and what VMs did since the last decision."""
-        return self._decisions.snapshot(self.engine, self._named(), self.sim_ns if now_ns is None else now_ns)
+        return self._decisions.snapshot(self.engine, self.sim_ns if now_ns is None else now_ns)
 
     def scan(self, pages: int | None = None) -> int:
         """Returns how many pages were merged: the scanner looks at `pages` pages, or at everything once."""

@@ -8,16 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memvirt.border import DISCARD, DISCARD_LAZILY, op_codes, page_numbers, whole
-from memvirt.engine.host import accesses, cloning, contiguity, ending
+from memvirt.engine.host import accesses, cloning, contiguity, ending, views
 from memvirt.engine.host.vm import Vm as EngineVm
 from memvirt.errors import AdmissionError, ConfigError
-from memvirt.policies import drafts
-from memvirt.policies.ages import Aged
+from memvirt.policies.ages import by_interval, no_ages
 from memvirt.policies.base import VmView
+from memvirt.policies.columns import FIELDS, Columns
 from memvirt.units import PAGE_SIZE, format_pages, parse_pages
 
 if TYPE_CHECKING:
-    from memvirt.engine.host.engine import Engine
     from memvirt.host import Host
 
 
@@ -37,20 +36,12 @@ class Vm:
         self.name: str = engine_vm.name
         self.pages: int = engine_vm.nr_pages
         self.address_pages: int = engine_vm.nr_vpns  # that its accesses may name: its memory, and files behind it
-        self._stalled_before_ns = self._stalled_seen_ns = 0  # when the last decision was made; as the last view saw it
 
     @property
     def engine_vm(self) -> EngineVm:
         """The engine's VM. ConfigError once the host is closed, or in a process that was forked from its own."""
         _ = self.host.engine
         return self._engine_vm
-
-    def mark(self, engine: Engine, ages: bool) -> None:
-        """A decision is made on the last view, and nothing has happened since: the next one reports what happens from here
-        on; of ages if that view had them."""
-        self._stalled_before_ns = self._stalled_seen_ns
-        if ages:
-            engine.mapping.ages.mark(self._engine_vm.id)
 
     def _ages(self) -> list[tuple[int, int, int]]:
         """(age in harvests, pages at least that old, promotions at least that old), ages rising."""
@@ -247,23 +238,21 @@ class Vm:
 
     def view(self, ages: bool = True) -> VmView:
         """This VM as a decider sees it; without `ages` its cold_ages are empty."""
-        return self.seen_of(self.host.engine, ages)
-
-    def seen_of(self, engine: Engine, ages: bool) -> VmView:
-        """The same for who has just asked the host for its engine, and asks all VMs."""
-        engine_vm = self._engine_vm
-        seen = engine_vm.seen()
-        before, self._stalled_seen_ns = self._stalled_before_ns, seen[8]
-        aged = None
-        if ages:
-            aged = Aged(self.host.config.harvest_interval, *engine.mapping.ages.seen(engine_vm.id))
-        return drafts.view(self.name, self.pages, seen, before, engine_vm.guest is not None, aged)
+        return seen([self.engine_vm], self.host.config.harvest_interval, ages).made()[0]
 
     def destroy(self) -> None:
         """The VM ends; what only it held is free again. No part of that is left out: Ctrl-C is answered when it is done,
         some 0.1 s per 10 GiB later."""
         ending.destroy_vm(self.host.engine, self._engine_vm)
         self.host.forget(self._engine_vm)
+
+
+def seen(vms: list[EngineVm], harvest_interval_ns: int, ages: bool) -> Columns:
+    """These VMs of one host as a decider sees them. Where `ages` are not wanted they have none."""
+    numbers = np.empty((len(FIELDS), len(vms)), np.int64)
+    views.see(vms, numbers)
+    table = by_interval(harvest_interval_ns, *views.see_ages(vms)) if ages else no_ages(len(vms))
+    return Columns([vm.name for vm in vms], table, *numbers)
 
 
 class SavedState:

@@ -10,26 +10,48 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import memvirt
-from memvirt.policies import ColdAge, VmView, drafts
-from memvirt.policies.ages import Aged, table_of
+from memvirt import policies
+from memvirt.engine.host import views
+from memvirt.errors import ConfigError
+from memvirt.names import DECIDERS
+from memvirt.policies import ColdAge, Snapshot, VmView, drafts
+from memvirt.policies.ages import by_bucket, by_interval
+from memvirt.policies.columns import FIELDS, columns_of
+from memvirt.policies.drafts import NO_LIMIT
 
-SEEN = (40, 3, 5, 700, 6, None, 8, 9, 1000, 12, 13)
+NUMBERS = (50, 40, 3, 5, 700, 6, NO_LIMIT, 8, 9, 600, 12, 13, 0)
+AGES = (ColdAge(age_ns=20, cold_pages=7, promoted_pages=2), ColdAge(age_ns=40, cold_pages=1, promoted_pages=0))
 
 
-def column(*numbers):
-    return np.array(numbers, np.int64).tobytes()
+def shown(*pairs, of=1, interval_ns=20):
+    """Views of so many VMs with the same histogram, as a host makes them."""
+    columns = np.array(pairs, np.int64).reshape(len(pairs), 2).T
+    table = by_interval(interval_ns, np.full(of, len(pairs)), *(np.tile(column, (of, 1)) for column in columns))
+    return drafts.views([f"vm{number}" for number in range(of)], [NUMBERS] * of, table.rows())
+
+
+def test_the_engine_and_the_views_mean_the_same_numbers():
+    assert FIELDS == views.FIELDS and views.NO_LIMIT == NO_LIMIT
+    with memvirt.Host(memory="16MiB") as host:
+        vms = [host.create_vm("a", "4MiB").engine_vm]
+        for table in (np.zeros((13, 2), np.int64), np.zeros((12, 1), np.int64)):
+            with pytest.raises(ValueError, match="a table of 13 x 1 is needed"):
+                views.see(vms, table)
+        host.vms[0].destroy()
+        for asked in (lambda: views.see(vms, np.zeros((13, 1), np.int64)), lambda: views.see_ages(vms),
+                      lambda: views.mark(vms, True)):  # fmt: skip
+            with pytest.raises(ConfigError, match="VM 'a' has been destroyed"):
+                asked()
 
 
 def test_a_view_has_every_field_where_it_belongs():
-    ages = (ColdAge(age_ns=20, cold_pages=7, promoted_pages=2), ColdAge(age_ns=40, cold_pages=1, promoted_pages=0))
-    aged = Aged(20, column(7, 1), column(2, 0))
-    assert aged.buckets() == ages
-    assert drafts.view("a", 50, SEEN, 400, False, None).cold_ages == ()
-    assert drafts.view("a", 50, SEEN, 400, False, aged) == VmView(
-        name="a", configured_pages=50, held_pages=40, balloon_pages=3, active_pages=5, shares=700, reservation_pages=6,
+    made = VmView(
+        name="vm0", configured_pages=50, held_pages=40, balloon_pages=3, active_pages=5, shares=700, reservation_pages=6,
         limit_pages=None, guest_free_pages=8, guest_cache_pages=9, stall_some_ns=600, stall_full_ns=600, stall_avg10=12,
-        stall_avg60=13, balloonable=False, cold_ages=ages,
+        stall_avg60=13, balloonable=False, cold_ages=AGES,
     )  # fmt: skip
+    assert shown() == (replace(made, cold_ages=()),) and shown()[0].cold_ages == ()
+    assert shown((7, 2), (1, 0)) == (made,)
 
 
 def test_a_host_s_view_is_one_like_any_other():
@@ -38,46 +60,77 @@ def test_a_host_s_view_is_one_like_any_other():
         vm.access(np.arange(200), np.ones(200, np.uint8))
         host.harvest()
         host.harvest()
-        shown = host.snapshot().vms[0]
+        seen = host.snapshot().vms[0]
         account, stall = vm.engine_vm.account(), vm.stall()
-        assert vm.view(ages=False) == replace(shown, cold_ages=())
-    assert type(shown) is VmView and all(type(each) is ColdAge for each in shown.cold_ages) and shown.cold_ages
-    again = VmView(**{field.name: getattr(shown, field.name) for field in fields(shown)})
-    assert (again, hash(again), repr(again)) == (shown, hash(shown), repr(shown))
-    assert asdict(again) == asdict(shown)
-    assert (shown.held_pages, shown.active_pages, shown.limit_pages) == (account["charged"], account["active"], 768)
-    assert (shown.stall_avg10, shown.stall_avg60) == (stall["stall_some_avg10"], stall["stall_some_avg60"])
-    for made in (shown, shown.cold_ages[0]):
+        assert vm.view(ages=False) == replace(seen, cold_ages=())
+    assert type(seen) is VmView and all(type(each) is ColdAge for each in seen.cold_ages) and seen.cold_ages
+    again = VmView(**{field.name: getattr(seen, field.name) for field in fields(seen)})
+    assert (again, hash(again), repr(again)) == (seen, hash(seen), repr(seen))
+    assert asdict(again) == asdict(seen)
+    assert (seen.held_pages, seen.active_pages, seen.limit_pages) == (account["charged"], account["active"], 768)
+    assert (seen.stall_avg10, seen.stall_avg60) == (stall["stall_some_avg10"], stall["stall_some_avg60"])
+    for made in (seen, seen.cold_ages[0]):
         with pytest.raises(FrozenInstanceError):
             setattr(made, fields(made)[0].name, "other")
 
 
-@st.composite
-def histograms(draw):
-    pairs = draw(st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 2**62)), max_size=6))
-    return Aged(draw(st.sampled_from([20, 30])), *(column(*(pair[at] for pair in pairs)) for at in (0, 1)))
+def test_a_snapshot_is_the_same_to_a_rule_whoever_made_it():
+    """A host's has columns, and one that is made by hand the views: each rule answers both alike, and views are made when
+    they are looked at, once."""
+    with memvirt.Host(memory="24MiB", swap="8MiB", content="fingerprint", harvest_interval="30s", seed=4) as host:
+        rng = np.random.default_rng(3)
+        for number in range(9):
+            limit = None if number % 3 else "3MiB"
+            vm = host.create_vm(f"vm{number}", "4MiB", guest=number % 4 > 0, reservation="100KiB", limit=limit)
+            for _ in range(6):
+                pages = rng.integers(0, 600, rng.integers(1, 300))
+                vm.access(pages, np.ones(len(pages), np.uint8))
+                host.harvest()
+        shot = host.snapshot(now_ns=10**12)
+        by_hand = replace(shot, vms=tuple(replace(view) for view in shot.vms))
+        assert shot == by_hand and shot.vms is shot.vms and not hasattr(by_hand, "columns")
+        again, hand = columns_of(host.snapshot()), columns_of(by_hand)
+        for name in FIELDS:
+            assert getattr(again, name).tolist() == getattr(hand, name).tolist(), name
+        assert again.names == hand.names and again.limit_pages.max() == NO_LIMIT
+        for cap in (0, 30, 100):
+            bounds = [view.balloon_bounds(cap) for view in shot.vms]
+            assert list(zip(*(each.tolist() for each in again.balloon_bounds(cap)), strict=True)) == bounds
+        table, wanted = again.ages, hand.ages
+        assert all(np.array_equal(*pair) for pair in zip(table, wanted, strict=True)) and table.there.any()
+        for name in DECIDERS:
+            rule = policies.build(name, {})
+            free = shot.total_pages // 100
+            assert rule.decide(replace(by_hand, free_pages=free)) == rule.decide(
+                Snapshot(**{field.name: getattr(shot, field.name) for field in fields(shot)} | {"free_pages": free})
+            )
 
 
-@given(st.lists(histograms(), max_size=5))
-def test_a_table_is_that_of_the_views_made_by_hand(histograms):
-    """Whether or not all have one interval, and as many buckets."""
-    shown = [drafts.view(str(at), 50, SEEN, 400, True, each) for at, each in enumerate(histograms)]
-    found, wanted = table_of(shown), table_of([replace(view) for view in shown])
-    assert found.there.any() == wanted.there.any()
-    if wanted.there.any():
-        assert all(np.array_equal(*pair) for pair in zip(found, wanted, strict=True))
-
-
-def test_ages_are_made_when_they_are_looked_at_and_then_there():
+def test_views_and_ages_are_made_when_they_are_looked_at_and_then_there():
     """In whatever way: the view is what it was made from by hand, and a copy of it is."""
-    ages = (ColdAge(age_ns=20, cold_pages=7, promoted_pages=2),)
-    made = replace(drafts.view("a", 50, SEEN, 400, True, None), cold_ages=ages)
+    (made,) = (replace(view, cold_ages=AGES[:1]) for view in shown())
     for look in (repr, hash, asdict, copy.copy, copy.deepcopy, lambda view: pickle.loads(pickle.dumps(view))):
-        shown = drafts.view("a", 50, SEEN, 400, True, Aged(20, column(7), column(2)))
-        assert look(shown) == look(made)
-        assert shown == made and shown.cold_ages is shown.cold_ages
+        (view,) = shown((7, 2))
+        assert look(view) == look(made)
+        assert view == made and view.cold_ages is view.cold_ages
     with pytest.raises(AttributeError, match="'VmView' object has no attribute 'cold'"):
-        _ = shown.cold
+        _ = view.cold
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 2**62)), max_size=6), max_size=5))
+def test_a_table_is_that_of_the_views_made_by_hand(histograms):
+    """Of VMs with as many buckets or not: the numbers of those that are not there are 0."""
+    width = max(map(len, histograms), default=0)
+    cold, promoted = (
+        np.array([[pair[at] for pair in rows] + [0] * (width - len(rows)) for rows in histograms], np.int64)
+        for at in (0, 1)
+    )
+    oldest = np.array([len(rows) for rows in histograms], np.int64)
+    table = by_interval(30, oldest, cold.reshape(len(histograms), width), promoted.reshape(len(histograms), width))
+    vms = drafts.views(map(str, range(len(histograms))), [NUMBERS] * len(histograms), table.rows())
+    wanted = by_bucket([replace(view) for view in vms])
+    assert table.there.any() == wanted.there.any()
+    assert all(np.array_equal(*pair) for pair in zip(table, wanted, strict=True))
 
 
 def test_promotions_are_those_since_the_last_decision():
@@ -96,6 +149,6 @@ def test_promotions_are_those_since_the_last_decision():
                 for age, cold, promoted in rows
             )
             wanted = bool(rng.integers(2))
-            vm.mark(host.engine, ages=wanted)
+            views.mark([vm.engine_vm], wanted)
             before = {age: promoted for age, _, promoted in rows} if wanted else before
     assert len(rows) == 127 and any(before.values())

@@ -35,7 +35,7 @@ sharing: scanner hash inline esx treap stable advisor ksm_items ksm registry
 guests: guest_memory guest_disk hardware partitions ring guest elastic balloon_driver huge_balloon virtio_mem hyperalloc
 guests: squeezy ways balloon
 guests: reporting host_hardware
-host: gate batch stream vm fixed engine promises sample readback accesses ending admission cloning deciding schedule
+host: gate batch stream vm views fixed engine promises sample readback accesses ending admission cloning deciding schedule
 host: contiguity savings audit
 testing: agendas orders guests contents memory stores host
 """
@@ -43,8 +43,8 @@ testing: agendas orders guests contents memory stores host
 PYTHON_ORDER = """
 -: errors interrupts untrusted units names shipped
 metrics: metric sharing guests fairness levels states registry
-policies: base drafts ages asking esx far_memory ksmtuned kubevirt proportional proxmox senpai mom squeezed hyperv damon
-policies: poking coach
+policies: base drafts ages columns asking esx far_memory ksmtuned kubevirt proportional proxmox senpai mom squeezed hyperv
+policies: damon poking coach
 settings: wording diagnose orders fields devices watermarks costs scanner_options config vm_config sources presets
 engine:
 -: environment versions

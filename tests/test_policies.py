@@ -11,7 +11,7 @@ from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.names import DECIDERS
 from memvirt.policies import ColdAge, Snapshot, Targets, VmView
-from memvirt.policies.base import inflation
+from memvirt.policies.columns import columns_of, inflations
 from memvirt.policies.far_memory import FarMemory
 
 MB = 256  # pages
@@ -72,7 +72,7 @@ def test_proportional_rests_between_low_and_high_and_deflates_above():
 )
 def test_a_balloon_is_sized_by_what_the_host_gets_from_it(held, guest_free, pages, grows_by):
     vm = VmView(name="a", configured_pages=1200, held_pages=held, balloon_pages=200, guest_free_pages=guest_free)
-    assert inflation(vm, pages) == grows_by
+    assert inflations(columns_of(snapshot(0, vm)), np.array([pages])).tolist() == [grows_by]
 
 
 # -- proxmox -----------------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_mom_averages_ten_samples():
         if targets.balloon_pages:
             pressed_at.append(turn)
     assert pressed_at[0] == 7  # 9 - 0.9 a turn: 18 % at the eighth
-    assert all(len(samples) <= 10 for samples in memo.values())
+    assert len(memo["host"]) == 10 and len(memo["vm:a"]) == 10 * 2 * 8
 
 
 # -- ksmtuned ----------------------------------------------------------------------------------------------------------
@@ -293,9 +293,9 @@ def test_tmo_vectors(stall_us, pages):
     assert targets.reclaim_pages == ({"a": pages} if pages else {})
 
 
-def packed(*ages_ns):
-    """When it began, and best ages, the oldest first, as far-memory remembers them."""
-    return np.array(ages_ns, "<i8").tobytes()
+def past(began_ns, *ages_ns):
+    """What far-memory remembers of VM "a": when it began, how many best ages there were, and those."""
+    return {"vms": b"a", "pasts": np.array([began_ns, len(ages_ns), *ages_ns], "<i8").tobytes()}
 
 
 @given(
@@ -303,13 +303,14 @@ def packed(*ages_ns):
     st.integers(0, 100),
 )
 def test_far_memory_s_percentile_is_the_nearest_rank(pasts, percentile):
-    rule = FarMemory(percentile=percentile, history=12)
-    began, counts, found = rule._percentiles([packed(-7, *ages) for ages in pasts])
-    assert set(began.tolist()) == {-7} and counts.tolist() == [len(ages) for ages in pasts]
+    rows = np.array([ages + [0] * (12 - len(ages)) for ages in pasts])
+    found = FarMemory(percentile=percentile)._percentiles(rows, np.array([len(ages) for ages in pasts]))
     for ages, age in zip(pasts, found.tolist(), strict=True):
         if ages:
             rank = max(1, -(-percentile * len(ages) // 100))
             assert age == sorted(ages)[rank - 1]
+        else:
+            assert age == 0
 
 
 def test_far_memory_takes_a_percentile_of_past_best_ages():
@@ -321,18 +322,36 @@ def test_far_memory_takes_a_percentile_of_past_best_ages():
     vm = VmView(name="a", configured_pages=2000, held_pages=1500, active_pages=1000, cold_ages=ages)
     first = decide("far-memory", snapshot(0, vm, interval_ns=minute))
     assert first.reclaim_pages == {}
-    assert first.memo["a"] == packed(0, 4 * minute)  # 2 promotions are 0.2 % of 1000; the age of 1 min is too young
-    warm = {"a": packed(0, 2 * minute, 3 * minute, 4 * minute, 5 * minute)}
+    assert first.memo == past(0, 4 * minute)  # 2 promotions are 0.2 % of 1000; the age of 1 min is too young
+    warm = past(0, 2 * minute, 3 * minute, 4 * minute, 5 * minute)
     later = snapshot(0, vm, interval_ns=minute, now_ns=5 * minute, memo=warm)
     assert decide("far-memory", later, percentile=50).reclaim_pages == {"a": 600}, "of 2, 3, 4, 4 and 5 minutes"
     assert decide("far-memory", later, percentile=98).reclaim_pages == {"a": 500}
     assert decide("far-memory", replace(later, now_ns=5 * minute - 1)).reclaim_pages == {}
     blind = replace(later, vms=(replace(vm, cold_ages=()),))
     assert decide("far-memory", blind).reclaim_pages == {}
-    assert decide("far-memory", later, history=2).memo["a"] == packed(0, 5 * minute, 4 * minute)
+    assert decide("far-memory", blind).memo == warm
     spike = replace(vm, cold_ages=tuple(replace(age, promoted_pages=500) for age in ages))
-    calm = {"a": packed(0, 2 * minute, 2 * minute)}
+    calm = past(0, 2 * minute, 2 * minute)
     assert decide("far-memory", replace(later, vms=(spike,), memo=calm)).reclaim_pages == {"a": 500}, "not 800"
+
+
+def test_far_memory_forgets_best_ages_that_are_older_than_its_history_and_vms_that_have_gone():
+    minute, memo, seen = 60 * 10**9, {}, []
+    for turn, best in enumerate((2, 5, 3, 4, 6)):
+        views = [
+            VmView(name=name, configured_pages=99, held_pages=50, active_pages=50,
+                   cold_ages=tuple(ColdAge(age_ns=age * minute, cold_pages=50 - age, promoted_pages=99 * (age < best))
+                                   for age in range(1, 8)))
+            for name in ("abc" if turn != 3 else "ca")
+        ]  # fmt: skip
+        shot = snapshot(0, *views, interval_ns=minute, now_ns=turn * minute, memo=memo)
+        targets = decide("far-memory", shot, history=3, percentile=0, warmup_ns=2 * minute)
+        memo = targets.memo
+        seen.append({name: 50 - pages for name, pages in targets.reclaim_pages.items()})
+    assert memo["vms"] == b"a\0b\0c"
+    # the least of the last three; b was gone at the fourth minute, and begins anew at the fifth
+    assert seen == [{}, {}, dict.fromkeys("abc", 2), dict.fromkeys("ca", 3), dict.fromkeys("ac", 3)]
 
 
 # -- what no decider may do ------------------------------------------------------------------------------------------

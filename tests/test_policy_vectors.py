@@ -8,6 +8,7 @@ import pytest
 from memvirt import policies
 from memvirt.errors import ConfigError
 from memvirt.policies import ColdAge, Snapshot, Targets, VmView
+from memvirt.policies.columns import columns_of
 from memvirt.policies.esx import Esx, min_free
 from memvirt.policies.hyperv import committed, floor_pages
 
@@ -29,6 +30,11 @@ def vm(name="a", configured=5000, held=4000, **more):
 
 
 # -- ESX ---------------------------------------------------------------------------------------------------------------
+
+
+def columns(*vms):
+    return columns_of(snapshot(0, *vms))
+
 
 PLAIN = {"hysteresis_percent": 0, "idle_tax_percent": 0}  # nothing but shares, free memory up to high
 
@@ -77,21 +83,23 @@ def test_esx_takes_what_is_above_the_allocation_by_shares(free, vms, balloons, r
 def test_esx_allocations_are_those_of_the_adjusted_ratio(tax, idle_shares, idle, busy):
     rule = Esx(idle_tax_percent=tax)
     pair = (vm("idle", 6000, shares=idle_shares), vm("busy", 6000, shares=1000))
-    found = rule._allocations(pair, np.array([0, 6000]), 6000).tolist()
+    found = rule._allocations(columns(*pair), np.array([0, 6000]), 6000).tolist()
     assert found == pytest.approx([idle, busy], abs=8)
 
 
 def test_esx_taxes_what_is_idle_within_a_vm():
     """Half of 4,000 in use: charge 2,000 + 4 * (P - 2,000). 6,000 for two that pay alike: P and 6,000 - P in use, so
     2,000 + 4 (P - 2,000) = 6,000 - P, P = 2,400."""
-    found = Esx()._allocations((vm("half", 6000), vm("busy", 6000)), np.array([2000, 6000]), 6000).tolist()
+    found = Esx()._allocations(columns(vm("half", 6000), vm("busy", 6000)), np.array([2000, 6000]), 6000).tolist()
     assert found == pytest.approx([2400, 3600], abs=8)
 
 
 def test_esx_keeps_to_reservation_and_limit():
     pair = (vm("a", 6000, shares=1, reservation_pages=2500), vm("b", 6000, limit_pages=3000))
-    assert Esx()._allocations(pair, np.array([6000, 6000]), 5000).tolist() == pytest.approx([2500, 2500], abs=8)
-    assert Esx()._allocations(pair, np.array([6000, 6000]), 9000).tolist() == [6000, 3000]
+    assert Esx()._allocations(columns(*pair), np.array([6000, 6000]), 5000).tolist() == pytest.approx(
+        [2500, 2500], abs=8
+    )
+    assert Esx()._allocations(columns(*pair), np.array([6000, 6000]), 9000).tolist() == [6000, 3000]
 
 
 def test_esx_gives_back_what_is_due_in_every_state_as_far_as_soft_is_from_free():
@@ -142,19 +150,19 @@ def test_esx_rises_fast_and_falls_slowly():
         seen.append(tuple(part // 10_000 for part in memo["vm:a"][1:3]))
     assert seen == [(100, 100), (90, 50), (81, 25), (72, 12), (75, 56)]
     # half a period later: the touched pages of the unfinished one count at once
-    _, active = rule._estimate(replace(snapshot(9000, busy, memo=memo, now_s=165)), 150 * S, 5)
+    _, active = rule._estimate(columns(busy), snapshot(9000, busy, memo=memo, now_s=165), 150 * S, 5)
     assert active.tolist() == [1_000_000 - (1_000_000 - memo["vm:a"][2]) + (1_000_000 - memo["vm:a"][2]) * 50 // 100]
 
 
 def test_esx_draws_a_hundred_pages_and_the_same_ones_whoever_else_is_there():
     rule = Esx()
     third = vm("third", active_pages=1333)
-    (alone,) = rule._sampled((third,), 7).tolist()
-    assert alone in rule._sampled((vm("x"), third, vm("y", active_pages=77)), 7).tolist()
-    samples = [rule._sampled((third,), period).tolist()[0] // 10_000 for period in range(400)]
+    (alone,) = rule._sampled(columns(third), 7).tolist()
+    assert alone in rule._sampled(columns(vm("x"), third, vm("y", active_pages=77)), 7).tolist()
+    samples = [rule._sampled(columns(third), period).tolist()[0] // 10_000 for period in range(400)]
     mean = sum(samples) / len(samples)
     assert 32 < mean < 34.5 and len(set(samples)) > 12  # n f = 33, its deviation 4.7, that of the mean 0.24
-    assert rule._sampled((vm("none"), vm("all", active_pages=4000)), 3).tolist() == [0, 1_000_000]
+    assert rule._sampled(columns(vm("none"), vm("all", active_pages=4000)), 3).tolist() == [0, 1_000_000]
 
 
 def test_esx_acts_every_15_s_when_states_change_and_at_each_look_while_it_pages():
@@ -320,7 +328,7 @@ def test_hyperv_gives_by_weight_what_is_not_enough_for_all():
 def test_hyperv_starts_with_startup_memory_until_it_reports():
     fresh = windows("a", 2048, 100)
     assert hyperv(9000, fresh, now_s=44) == {"a": 1024}
-    assert committed(fresh) == 460 * MB
+    assert committed(columns(fresh)).tolist() == [460 * MB]
 
 
 # -- DAMON -------------------------------------------------------------------------------------------------------------

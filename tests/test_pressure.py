@@ -180,7 +180,7 @@ def test_a_decider_acts_when_it_changes_something_and_not_when_it_repeats_itself
     host = memvirt.Host(memory="2MiB", sharing="hash")
     vm = host.create_vm("a", "1MiB", guest=True)
     same = Targets(balloon_pages={"a": 16, "gone": 3}, scan_pages=7)
-    decisions = Decisions()
+    decisions = Decisions(10**9)
 
     def acts(targets):
         return decisions.apply(targets, host.engine, {"a": vm})

@@ -93,7 +93,7 @@ def _host() -> memvirt.Host:
 
 def _decision(host: memvirt.Host, name: str, turns: int) -> Took:
     """Medians of processor time; the first turn is not counted."""
-    asked, decisions = Asked(policies.build(name, OPTIONS.get(name, {}))), _Watched()
+    asked, decisions = Asked(policies.build(name, OPTIONS.get(name, {}))), _Watched(host.config.harvest_interval)
     took, taking = [], []
     vms = {vm.name: vm for vm in host.vms}
     if name == "far-memory":
@@ -107,9 +107,8 @@ def _decision(host: memvirt.Host, name: str, turns: int) -> Took:
 
 
 def _long_remembered(vms: Iterable[str]) -> dict[str, bytes]:
-    """When it began, and a best age between 2 and 40 minutes for each of the past 120, as the rule has it."""
-    rng = np.random.default_rng(1)
-    return {
-        name: np.concatenate([[-(10**13)], rng.integers(4, HARVESTS, 120) * 30_000_000_000]).astype("<i8").tobytes()
-        for name in vms
-    }
+    """When each began, and a best age between 2 and 40 minutes for each of the past 120, as the rule has it."""
+    names, rng = list(vms), np.random.default_rng(1)
+    ages = rng.integers(4, HARVESTS, (len(names), 120)) * 30_000_000_000
+    pasts = np.column_stack((np.full((len(names), 2), (-(10**13), 120)), ages))
+    return {"vms": "\0".join(names).encode(), "pasts": pasts.astype("<i8").tobytes()}

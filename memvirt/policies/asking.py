@@ -24,6 +24,7 @@ from typing import Any
 from memvirt.errors import ConfigError, DeciderError, InvariantError, Stopped
 from memvirt.names import HOST_STATES
 from memvirt.policies.base import Snapshot, Targets
+from memvirt.policies.columns import columns_of
 from memvirt.units import suggest
 
 USUAL_INTERVAL_NS = 1_000_000  # of a plain function
@@ -57,7 +58,9 @@ class Asked:
 
     def answer(self, snapshot: Snapshot) -> Targets:
         """What it wants. DeciderError for whatever it does wrong."""
-        self._seen.update(vm.name for vm in snapshot.vms)
+        vms = columns_of(snapshot)
+        configured = dict(zip(vms.names, vms.configured_pages.tolist(), strict=True))
+        self._seen.update(configured)
         with guarded(f"decider {self.name}", self._file), limited(self.limit_s):
             targets = self._rule(snapshot)
             if not isinstance(targets, Targets):
@@ -65,7 +68,7 @@ class Asked:
                     f"decide() returned {_shown(targets)}; return memvirt.policies.Targets, "
                     "Targets() where nothing is to change"
                 )
-            return _checked(targets, snapshot, self._seen)
+            return _checked(targets, snapshot.total_pages, configured, self._seen)
 
 
 def name_of(decider: object) -> str:
@@ -205,9 +208,8 @@ def _frames(error: BaseException) -> traceback.StackSummary:
     return traceback.extract_tb(BaseException.__dict__["__traceback__"].__get__(error))
 
 
-def _checked(targets: Targets, snapshot: Snapshot, seen: set[str]) -> Targets:
-    """The targets in plain integers; Unfit names the first that cannot be."""
-    vms = {vm.name: vm.configured_pages for vm in snapshot.vms}
+def _checked(targets: Targets, total_pages: int, vms: Mapping[str, int], seen: set[str]) -> Targets:
+    """The targets in plain integers; Unfit names the first that cannot be. `vms`: the pages each was configured with."""
     pages = {
         what: _pages(what, getattr(targets, what), vms, seen)
         for what in ("balloon_pages", "reclaim_pages", "block_above_pages")
@@ -220,7 +222,7 @@ def _checked(targets: Targets, snapshot: Snapshot, seen: set[str]) -> Targets:
         **pages,
         scan_pages=pace["scan_pages"],
         scan_sleep_ns=pace["scan_sleep_ns"],
-        wake_below_pages=_number("wake_below_pages", targets.wake_below_pages, 0, snapshot.total_pages),
+        wake_below_pages=_number("wake_below_pages", targets.wake_below_pages, 0, total_pages),
         state=_state(targets.state),
         memo=_memo(targets.memo),
     )

@@ -47,41 +47,48 @@ class ColdAge:
     promoted_pages: int  # pages accessed in the last interval after at least age_ns of idleness
 
 
-class Columns(Protocol):
-    """A histogram of cold ages before anyone has looked at it; see memvirt.policies.ages."""
+class Unseen:
+    """What a tuple of views, or of cold ages, is made of when somebody looks; see memvirt.policies.columns and ages."""
 
-    def buckets(self) -> tuple[ColdAge, ...]: ...
+    __slots__ = ()
+
+    def made(self) -> tuple[Any, ...]:
+        raise NotImplementedError
 
 
-class _Aged:
-    """What a host's view has in place of its cold_ages until they are looked at: a snapshot of 1,000 VMs has 100,000 of
-    them, and its rules go by columns. A view that is made by hand has none of it."""
+class _HasColumns:
+    """What a host's snapshot has in place of its views, and a view of its cold_ages, until they are looked at: of 1,000 VMs
+    it has 100,000 ages, and memvirt's own rules go by columns. What is made by hand has none of it."""
 
     __slots__ = ("columns",)
-    columns: Columns
+    columns: Unseen
 
 
 class _MadeWhenSeen:
-    """The field cold_ages of views, whose slot is empty at first. A __getattr__ would make all other fields slow."""
+    """The field of views, or of cold ages: given as columns, it is made of them at the first look. A __getattr__ would make
+    all other fields slow."""
 
     def __init__(self, slot: Any) -> None:
         self._get, self._set = slot.__get__, slot.__set__
 
-    def __get__(self, view: Any, kind: type) -> Any:
-        if view is None:
+    def __get__(self, owner: Any, kind: type) -> Any:
+        if owner is None:
             return self
         try:
-            return self._get(view)
+            return self._get(owner)
         except AttributeError:
-            self._set(view, view.columns.buckets())
-            return self._get(view)
+            self._set(owner, owner.columns.made())
+            return self._get(owner)
 
-    def __set__(self, view: Any, ages: Any) -> None:
-        self._set(view, ages)
+    def __set__(self, owner: Any, value: Any) -> None:
+        if isinstance(value, Unseen):
+            object.__setattr__(owner, "columns", value)
+        else:
+            self._set(owner, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VmView(_Aged):
+class VmView(_HasColumns):
     """One VM as the host and its guest report it."""
 
     name: str
@@ -122,7 +129,7 @@ type.__setattr__(VmView, "cold_ages", _MadeWhenSeen(VmView.__dict__["cold_ages"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(_HasColumns):
     """The host between two quanta."""
 
     now_ns: int
@@ -140,6 +147,9 @@ class Snapshot:
     wanted_pages: int = 0  # frames that VMs wait for before they are admitted
     vms: tuple[VmView, ...] = ()
     memo: Memo = field(default_factory=dict)
+
+
+type.__setattr__(Snapshot, "vms", _MadeWhenSeen(Snapshot.__dict__["vms"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,40 +186,3 @@ class Decider(Protocol):
 
 def clamp(value: int, low: int, high: int) -> int:
     return max(low, min(value, high))
-
-
-def changed_balloons(vms: tuple[VmView, ...], wanted: Mapping[str, int], cap_percent: int = 100) -> dict[str, int]:
-    """The wanted balloon sizes, kept within every VM's bounds; VMs that would not change are left out.
-
-    A balloonable VM above its limit is brought down to it even when the rule wants nothing of it.
-    """
-    targets = {}
-    for vm in vms:
-        if vm.balloonable:
-            now, (smallest, largest) = vm.balloon_pages, vm.balloon_bounds(cap_percent)
-            target = wanted.get(vm.name, now)
-            target = smallest if target < smallest else min(target, largest)
-            if target != now:
-                targets[vm.name] = target
-    return targets
-
-
-def split_by_weight(amount: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """Divide `amount` in proportion, rounding each part down; nothing when every weight is zero."""
-    total = sum(weights.values())
-    return {name: amount * weight // total for name, weight in weights.items()} if total else {}
-
-
-def inflation(vm: VmView, pages: int) -> int:
-    """How much larger a balloon must be for the host to gain that many pages.
-
-    A balloon takes what is free in the guest first, and free pages that no frame backs give the host nothing. Without
-    counting those a balloon in a mostly empty guest creeps along, round after round, to no use.
-    """
-    if not pages:
-        return 0
-    unbacked = vm.size_pages - vm.held_pages
-    held_free = clamp(vm.guest_free_pages - unbacked, 0, vm.guest_free_pages)
-    if pages < held_free:
-        return pages * vm.guest_free_pages // held_free
-    return pages + vm.guest_free_pages - held_free

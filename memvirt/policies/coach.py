@@ -15,7 +15,11 @@ admission is a VM's reservation here, since nobody's past is known then.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView, split_by_weight
+import numpy as np
+
+from memvirt.policies.ages import Numbers
+from memvirt.policies.base import Percent, Positive, Snapshot, Targets
+from memvirt.policies.columns import Columns, columns_of, nearest_ranks, recalled, remembered
 
 _HOUR_NS = 3_600_000_000_000
 
@@ -33,24 +37,19 @@ class Coach:
     pool_percent: Percent = 5
 
     def decide(self, snapshot: Snapshot) -> Targets:
-        window = snapshot.now_ns // self.window_ns
-        memo: dict[str, tuple[int, ...]] = {}
-        spare: dict[str, int] = {}
-        for vm in snapshot.vms:
-            began, before, *peaks = snapshot.memo.get(vm.name, (window, *(0,) * (1 + self.windows)))
-            slot = window % self.windows
-            if window != began:
-                before, peaks[slot] = peaks[slot], 0  # a day ago, unless it was never seen
-            peaks[slot] = max(peaks[slot], vm.active_pages)
-            memo[vm.name] = (window, before, *peaks)
-            spare[vm.name] = max(0, vm.held_pages - max(self.guaranteed(vm, peaks), before, vm.active_pages))
-        need = snapshot.total_pages * self.pool_percent // 100 - snapshot.free_pages
-        need = min(need, sum(spare.values()))
-        taken = split_by_weight(need, spare) if need > 0 else {}
-        return Targets(reclaim_pages={name: pages for name, pages in taken.items() if pages}, memo=memo)
+        vms, window = columns_of(snapshot), snapshot.now_ns // self.window_ns
+        rows = recalled(snapshot.memo, vms.names, (window, *(0,) * (1 + self.windows)))
+        peaks, slot, turned = rows[:, 2:], window % self.windows, rows[:, 0] != window
+        before = np.where(turned, peaks[:, slot], rows[:, 1])  # a day ago, unless it was never seen
+        peaks[:, slot] = np.maximum(np.where(turned, 0, peaks[:, slot]), vms.active_pages)
+        rows[:, 0], rows[:, 1] = window, before
+        expected = np.maximum(before, vms.active_pages)
+        spare = np.maximum(0, vms.held_pages - np.maximum(self.guaranteed(vms, peaks), expected))
+        most = int(spare.sum())
+        need = min(snapshot.total_pages * self.pool_percent // 100 - snapshot.free_pages, most)
+        taken = spare * max(need, 0) // max(most, 1)
+        return Targets(reclaim_pages=vms.by_name(taken, taken > 0), memo=remembered(vms.names, rows))
 
-    def guaranteed(self, vm: VmView, peaks: list[int]) -> int:
-        """Pages of a VM that are never taken."""
-        seen = sorted(peak for peak in peaks if peak)
-        rank = -(-self.percentile * len(seen) // 100)
-        return max(vm.reservation_pages, seen[max(rank, 1) - 1] if seen else 0)
+    def guaranteed(self, vms: Columns, peaks: Numbers) -> Numbers:
+        """Pages of VMs that are never taken."""
+        return np.maximum(vms.reservation_pages, nearest_ranks(peaks, np.count_nonzero(peaks, axis=1), self.percentile))

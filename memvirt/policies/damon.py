@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memvirt.policies.ages import table_of
-from memvirt.policies.base import Positive, Snapshot, Targets, VmView
+from memvirt.policies.base import Positive, Snapshot, Targets
+from memvirt.policies.columns import Columns, columns_of
 from memvirt.units import PAGE_SIZE
 
 _MEMO = "damon"
@@ -54,7 +54,7 @@ class DamonReclaim:
             return Targets(memo={_MEMO: (0, look_ns, tuned)})
         tuned = self._tuned(tuned, snapshot.stall_some_ns // 1000)
         quota = self._quota(snapshot, tuned)
-        return Targets(reclaim_pages=self._oldest(snapshot.vms, quota), memo={_MEMO: (1, look_ns, tuned)})
+        return Targets(reclaim_pages=self._oldest(columns_of(snapshot), quota), memo={_MEMO: (1, look_ns, tuned)})
 
     def _activated(self, active: int, free_permille: int) -> int:
         if free_permille > self.high_permille or free_permille < self.low_permille:
@@ -82,10 +82,9 @@ class DamonReclaim:
             pages = min(pages, within)
         return min(pages, self.quota_pages) if self.quota_pages else pages
 
-    def _oldest(self, vms: tuple[VmView, ...], quota: int) -> dict[str, int]:
+    def _oldest(self, vms: Columns, quota: int) -> dict[str, int]:
         """Pages of each VM: of the greatest age that there is first, of VMs with equal ages the first one's."""
-        table = table_of(vms)
-        room = np.array([max(0, vm.held_pages - vm.reservation_pages) for vm in vms], np.int64)
+        table, room = vms.ages, np.maximum(0, vms.held_pages - vms.reservation_pages)
         old = table.cold[:, table.age_ns >= self.min_age_ns][:, ::-1]  # a column for each age, falling
         old = np.maximum.accumulate(np.clip(old, 0, room[:, np.newaxis]), axis=1)
         whole = int(np.searchsorted(old.sum(axis=0), quota, side="right"))  # ages of which the quota has room for all
@@ -94,4 +93,4 @@ class DamonReclaim:
             more = old[:, whole] - taken
             left = quota - taken.sum() - (more.cumsum() - more)  # of the quota, when a VM's turn comes
             taken = taken + np.clip(left, 0, more)
-        return {vm.name: pages for vm, pages in zip(vms, taken.tolist(), strict=True) if pages}
+        return vms.by_name(taken, taken > 0)

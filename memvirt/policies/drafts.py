@@ -6,9 +6,9 @@ then it is as frozen as others, and equal to one that was made in the usual way.
 from collections.abc import Iterable
 from typing import Any
 
-from memvirt.policies.base import ColdAge, Columns, VmView
+from memvirt.policies.base import ColdAge, Unseen, VmView
 
-Seen = tuple[int, int, int, int, int, int | None, int, int, int, int, int]  # what the engine's Vm.seen says
+NO_LIMIT = (1 << 63) - 1  # limit_pages of a VM without one, in numbers
 
 
 def _draft_of(kind: Any) -> Any:
@@ -18,36 +18,40 @@ def _draft_of(kind: Any) -> Any:
 _ViewDraft, _AgeDraft = _draft_of(VmView), _draft_of(ColdAge)
 
 
-def view(
-    name: str, configured: int, seen: Seen, stalled_before: int, balloonable: bool, ages: Columns | None
-) -> VmView:
-    """A VM that had stalled for so long when the last decision was made; its cold_ages are made of `ages` when somebody
-    looks at them, and empty without."""
-    draft = _ViewDraft()
-    draft.name = name
-    draft.configured_pages = configured
-    (
-        draft.held_pages,
-        draft.balloon_pages,
-        draft.active_pages,
-        draft.shares,
-        draft.reservation_pages,
-        draft.limit_pages,
-        draft.guest_free_pages,
-        draft.guest_cache_pages,
-        stalled,
-        draft.stall_avg10,
-        draft.stall_avg60,
-    ) = seen
-    draft.stall_some_ns = draft.stall_full_ns = stalled - stalled_before
-    draft.balloonable = balloonable
-    if ages is None:
-        draft.cold_ages = ()
-    else:
-        draft.columns = ages
-    draft.__class__ = VmView
-    made: VmView = draft
-    return made
+def views(
+    names: Iterable[str], numbers: Iterable[tuple[int, ...]], ages: Iterable[Unseen | None]
+) -> tuple[VmView, ...]:
+    """Of each VM its name, its numbers in the order of memvirt.policies.columns.FIELDS, and what its cold_ages are made of
+    when somebody looks; None: it has none."""
+    made = []
+    for name, row, aged in zip(names, numbers, ages, strict=True):
+        draft = _ViewDraft()
+        draft.name = name
+        (
+            draft.configured_pages,
+            draft.held_pages,
+            draft.balloon_pages,
+            draft.active_pages,
+            draft.shares,
+            draft.reservation_pages,
+            limit,
+            draft.guest_free_pages,
+            draft.guest_cache_pages,
+            stalled,
+            draft.stall_avg10,
+            draft.stall_avg60,
+            balloonable,
+        ) = row
+        draft.limit_pages = None if limit == NO_LIMIT else limit
+        draft.stall_some_ns = draft.stall_full_ns = stalled
+        draft.balloonable = balloonable > 0
+        if aged is None:
+            draft.cold_ages = ()
+        else:
+            draft.columns = aged
+        draft.__class__ = VmView
+        made.append(draft)
+    return tuple(made)
 
 
 def cold_ages(rows: Iterable[tuple[int, int, int]]) -> tuple[ColdAge, ...]:

@@ -32,7 +32,6 @@ each look in the states that page, and while a VM waits to be admitted: for that
 In integers: P * (f + k * (1 - f)) = (A * (100 - tau) + (P - A) * 100) / (100 - tau) with A = f * P.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -41,15 +40,22 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView, changed_balloons, inflation
+from memvirt.policies.ages import Numbers
+from memvirt.policies.base import Percent, Positive, Snapshot, Targets
+from memvirt.policies.columns import Columns, columns_of, inflations, recalled, remembered
 
-_Row = NDArray[np.int64]
 _PPM = 1_000_000
 _SCALE = 1024  # of prices
 _HIGH, _SOFT, _HARD, _LOW = range(4)
 _NAMES = ("high", "soft", "hard", "low")
 _WANTS_MORE = 32  # a guest with less than a 32nd of its size free asks for more
 _MIB = 256  # pages
+_UNKNOWN = (
+    0,
+    0,
+    0,
+    0,
+)  # of a VM: whether it was watched for a period, its slow average, its fast one, this period's sample
 _DRAWS_AT_ONCE = 8192  # of the sample: as many as a processor's cache has room for
 # minFree: per cent of so many GiB, then of the next (VMware, vSphere's "sliding scale")
 _SCALE_OF_MIN_FREE = ((6, 4), (4, 8), (2, 16), (1, 1 << 20))
@@ -84,36 +90,32 @@ class Esx:
                 )
 
     def decide(self, snapshot: Snapshot) -> Targets:
-        vms = snapshot.vms
+        vms = columns_of(snapshot)
         marks = self.thresholds(snapshot.total_pages)
         was, balanced_ns, seen_vms, *period = snapshot.memo.get("esx", (_HIGH, -self.rebalance_ns, 0, 0, 0))
         state = self._state(was, snapshot.free_pages, marks)
-        fleet = crc32("\0".join(vm.name for vm in vms).encode())
-        memo, active = self._estimate(snapshot, period[0], period[1])
+        fleet = crc32("\0".join(vms.names).encode())
+        memo, active = self._estimate(vms, snapshot, period[0], period[1])
         wanted = snapshot.wanted_pages
         due = state != was or fleet != seen_vms or snapshot.now_ns - balanced_ns >= self.rebalance_ns or wanted > 0
         head = (state, snapshot.now_ns if due else balanced_ns, fleet, *memo.pop("esx"))
         memo["esx"] = head
         told = self._told(state, snapshot.free_pages, marks)
         below = marks[state + 1] if state < _LOW else 0
-        if not vms or not (due or state >= _HARD):
+        if not vms.names or not (due or state >= _HARD):
             return Targets(state=told, wake_below_pages=below, memo=memo)
-        held = _row(vm.held_pages for vm in vms)
+        held = vms.held_pages
         aim = marks[_HIGH] * (100 + self.hysteresis_percent) // 100
         left = snapshot.free_pages - wanted
         allocation = self._allocations(vms, active * held // _PPM, int(held.sum()) + left - aim)
         given = self._given(vms, allocation, left - marks[_SOFT])
         take = self._taken(held - allocation, aim - left if state != _HIGH else wanted)
         balloons, reclaim = self._how(vms, take, max(state, _SOFT))
-        for vm, pages in zip(vms, given.tolist(), strict=True):
-            if pages:
-                balloons[vm.name] = vm.balloon_pages - pages
+        balloons = np.where(given > 0, vms.balloon_pages - given, balloons)
         return Targets(
-            balloon_pages=changed_balloons(vms, balloons, self.balloon_max_percent),
-            reclaim_pages=reclaim,
-            block_above_pages=dict(zip((vm.name for vm in vms), allocation.tolist(), strict=True))
-            if state == _LOW
-            else {},
+            balloon_pages=vms.changed_balloons(balloons, self.balloon_max_percent),
+            reclaim_pages=vms.by_name(reclaim, reclaim > 0),
+            block_above_pages=vms.by_name(allocation, np.ones_like(held)) if state == _LOW else {},
             state=told,
             wake_below_pages=below,
             memo=memo,
@@ -142,40 +144,33 @@ class Esx:
 
     # ---- the estimate of what is in use
 
-    def _estimate(self, snapshot: Snapshot, began_ns: int, period: int) -> tuple[dict[str, tuple[int, ...]], _Row]:
+    def _estimate(
+        self, vms: Columns, snapshot: Snapshot, began_ns: int, period: int
+    ) -> tuple[dict[str, tuple[int, ...]], Numbers]:
         """The memo of the averages, and the part of each VM in use, ppm of what it holds."""
-        vms = snapshot.vms
         over = snapshot.now_ns - began_ns >= self.sample_ns
-        touched = self._sampled(vms, period)
-        past, memo = snapshot.memo, dict[str, tuple[int, ...]]()
-        active = []
-        for vm, part in zip(vms, touched.tolist(), strict=True):
-            key = f"vm:{vm.name}"
-            known, slow, fast, seen = past.get(key, (0, 0, 0, 0))
-            seen = part if part > seen else seen
-            if over and known:
-                slow += (seen - slow) * self.slow_percent // 100
-                fast += (seen - fast) * self.fast_percent // 100
-            elif over:
-                slow = fast = seen
-            unfinished = fast + (seen - fast) * self.fast_percent // 100
-            most = slow if slow > fast else fast
-            memo[key] = (known or int(over), slow, fast, 0 if over else seen)
-            active.append((most if most > unfinished else unfinished) if known or over else _PPM)
+        keys = [f"vm:{name}" for name in vms.names]
+        known, slow, fast, seen = recalled(snapshot.memo, keys, _UNKNOWN).T
+        seen, known = np.maximum(seen, self._sampled(vms, period)), known > 0
+        if over:
+            slow = np.where(known, slow + (seen - slow) * self.slow_percent // 100, seen)
+            fast = np.where(known, fast + (seen - fast) * self.fast_percent // 100, seen)
+        unfinished = fast + (seen - fast) * self.fast_percent // 100
+        watched = known | over
+        active = np.where(watched, np.maximum(np.maximum(slow, fast), unfinished), _PPM)
+        memo = remembered(keys, np.stack((watched, slow, fast, np.zeros_like(seen) if over else seen), axis=1))
         memo["esx"] = (snapshot.now_ns, period + 1) if over else (began_ns, period)
-        return memo, _row(active)
+        return memo, active
 
-    def _sampled(self, vms: tuple[VmView, ...], period: int) -> _Row:
+    def _sampled(self, vms: Columns, period: int) -> Numbers:
         """Of the watched pages of each VM, how many were touched, ppm; the same at every look in one period if the marks
         are, whatever other VMs there are."""
-        part = _row(vm.active_pages * _PPM // max(1, vm.held_pages) for vm in vms)
-        if not vms:
-            return part
-        keys = np.array([crc32(vm.name.encode()) << 32 | (period & 0xFFFFFFFF) for vm in vms], np.uint64)
+        part = vms.active_pages * _PPM // np.maximum(1, vms.held_pages)
+        keys = np.array([crc32(name.encode()) << 32 | (period & 0xFFFFFFFF) for name in vms.names], np.uint64)
         steps = np.arange(1, self.sample_pages + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        most, touched = np.minimum(part, _PPM).astype(np.uint64), np.empty(len(vms), np.int64)
+        most, touched = np.minimum(part, _PPM).astype(np.uint64), np.empty(len(keys), np.int64)
         rows = max(1, _DRAWS_AT_ONCE // self.sample_pages)
-        for first in range(0, len(vms), rows):
+        for first in range(0, len(keys), rows):
             some = slice(first, first + rows)
             draws = _mixed(keys[some, None] + steps)
             draws -= draws // np.uint64(_PPM) * np.uint64(_PPM)  # the remainder, for which numpy has a slower way
@@ -184,17 +179,17 @@ class Esx:
 
     # ---- allocations
 
-    def _allocations(self, vms: tuple[VmView, ...], active: _Row, memory: int) -> _Row:
+    def _allocations(self, vms: Columns, active: Numbers, memory: int) -> Numbers:
         """Pages that each VM is due of so much memory: all that is asked for if it fits, else at one price for all."""
-        shares, least = _row(vm.shares for vm in vms), _row(vm.reservation_pages for vm in vms)
-        most = np.maximum(least, _row(_asked(vm) for vm in vms))
+        shares, least = vms.shares, vms.reservation_pages
+        most = np.maximum(least, _asked(vms))
         if int(most.sum()) <= memory:
             return most
         used = 100 - self.idle_tax_percent
         active = np.minimum(active, most)
         top = np.where(shares > 0, (active * used + (most - active) * 100) * _SCALE // np.maximum(shares, 1) + 1, 0)
 
-        def at(price: int) -> _Row:
+        def at(price: int) -> Numbers:
             """What each gets for that much of charge for a share."""
             charge = shares * np.minimum(price, top) // _SCALE
             inside = active if used == 0 else np.minimum(charge // max(used, 1), active)
@@ -210,33 +205,25 @@ class Esx:
                 high = middle - 1
         return at(low)
 
-    def _given(self, vms: tuple[VmView, ...], allocation: _Row, spare: int) -> _Row:
+    def _given(self, vms: Columns, allocation: Numbers, spare: int) -> Numbers:
         """By how much each balloon is made smaller: what VMs are due beyond their size, no more in all than is spare."""
-        room = _row(min(vm.balloon_pages, max(0, due - vm.size_pages)) if vm.balloonable else 0
-                    for vm, due in zip(vms, allocation.tolist(), strict=True))  # fmt: skip
+        room: Numbers = np.minimum(vms.balloon_pages, np.maximum(0, allocation - vms.size_pages)) * vms.balloonable
         total = int(room.sum())
         return room if total <= spare else room * max(spare, 0) // max(total, 1)
 
-    def _taken(self, excess: _Row, need: int) -> _Row:
+    def _taken(self, excess: Numbers, need: int) -> Numbers:
         """What VMs give that hold more than they are due: all of it, or as much of each as is needed."""
         excess = np.maximum(excess, 0)
         total = int(excess.sum())
         return excess if total <= need else excess * max(need, 0) // max(total, 1)
 
-    def _how(self, vms: tuple[VmView, ...], take: _Row, state: int) -> tuple[dict[str, int], dict[str, int]]:
+    def _how(self, vms: Columns, take: Numbers, state: int) -> tuple[Numbers, Numbers]:
         """Balloon sizes, and pages that the host pages out, by which so much is taken."""
-        balloons: dict[str, int] = {}
-        reclaim: dict[str, int] = {}
-        for vm, pages in zip(vms, take.tolist(), strict=True):
-            pages = pages and min(pages, max(0, vm.held_pages - vm.reservation_pages))
-            if pages and state == _SOFT and vm.balloonable:
-                room = max(0, vm.balloon_bounds(self.balloon_max_percent)[1] - vm.balloon_pages)
-                more = min(room, inflation(vm, pages))
-                balloons[vm.name] = vm.balloon_pages + more
-                pages = max(0, pages - room)
-            if pages:
-                reclaim[vm.name] = pages
-        return balloons, reclaim
+        take = np.minimum(take, np.maximum(0, vms.held_pages - vms.reservation_pages))
+        if state != _SOFT:
+            return vms.balloon_pages, take
+        room = np.maximum(0, vms.balloon_bounds(self.balloon_max_percent)[1] - vms.balloon_pages) * vms.balloonable
+        return vms.balloon_pages + np.minimum(room, inflations(vms, take)), np.maximum(0, take - room)
 
 
 def min_free(total_pages: int) -> int:
@@ -249,15 +236,11 @@ def min_free(total_pages: int) -> int:
     return found * _MIB
 
 
-def _asked(vm: VmView) -> int:
-    """The most that a VM has a use for: all that it may have, or what it holds if its guest has memory left."""
-    most = vm.configured_pages if vm.limit_pages is None else min(vm.limit_pages, vm.configured_pages)
-    full = not vm.balloonable or vm.guest_free_pages * _WANTS_MORE < vm.size_pages
-    return most if full else min(most, vm.held_pages)
-
-
-def _row(numbers: Iterable[int]) -> _Row:
-    return np.fromiter(numbers, np.int64)
+def _asked(vms: Columns) -> Numbers:
+    """The most that VMs have a use for: all that they may have, or what they hold if their guest has memory left."""
+    most = np.minimum(vms.limit_pages, vms.configured_pages)
+    full = (vms.balloonable == 0) | (vms.guest_free_pages * _WANTS_MORE < vms.size_pages)
+    return np.where(full, most, np.minimum(most, vms.held_pages))
 
 
 def _mixed(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

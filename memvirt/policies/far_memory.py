@@ -6,9 +6,11 @@ minute is the K-th percentile of the past best ages, the minute that has just en
 warm-up. The method is published; K and S are not, so they are options. Needs the cold-age histogram in the snapshot;
 without one a VM is left alone.
 
-What is remembered of a VM is bytes, numbers of 64 bits: when its first minute was, then its best ages, the oldest first. Of
-1,000 VMs with 120 ages each, tuples had to be copied every minute and looked at number by number, which took more than half
-of a decision.
+What is remembered is one table of numbers for all VMs. Of 1,000 VMs with 120 ages each, tuples had to be copied every
+minute and looked at number by number, which took more than half of a decision.
+
+    vms    names of VMs, with a 0 byte between them
+    pasts  a row for each:  first minute, ns | best ages there were | the last `history` of them, in a ring
 """
 
 from collections.abc import Sequence
@@ -17,14 +19,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from memvirt.policies.ages import Numbers, Table, table_of
-from memvirt.policies.base import Percent, Positive, Snapshot, Targets
+from memvirt.policies.ages import Numbers, Table
+from memvirt.policies.base import Memo, Percent, Positive, Snapshot, Targets
+from memvirt.policies.columns import Columns, columns_of, nearest_ranks
 
 _MOST = (1 << 63) - 1
 _PPM = 1_000_000
 _MINUTE_NS = 60_000_000_000
 _RATE = _MINUTE_NS * _PPM
-_NUMBER = 8  # bytes
+_AT_ONCE = 64  # VMs of which percentiles are found: their pasts are no more than a processor's cache has room for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,43 +43,55 @@ class FarMemory:
     history: Positive = 120  # best ages kept
 
     def decide(self, snapshot: Snapshot) -> Targets:
-        table, vms = table_of(snapshot.vms), snapshot.vms
-        memo: dict[str, bytes] = {}
-        begins, most = _packed(snapshot.now_ns), self.history * _NUMBER
-        for vm, best in zip(vms, self._best_ages(table, snapshot), strict=True):
-            past = snapshot.memo.get(vm.name, begins) + best
-            memo[vm.name] = past if len(past) <= _NUMBER + most else past[:_NUMBER] + past[-most:]
-        began_ns, counts, ages_ns = self._percentiles(list(memo.values()))
-        cold = _cold_beyond(table, ages_ns)
-        reclaim = {}
-        for at in np.flatnonzero((began_ns <= snapshot.now_ns - self.warmup_ns) & (counts > 0) & (cold > 0)).tolist():
-            pages = min(int(cold[at]), vms[at].held_pages - vms[at].reservation_pages)
-            if pages > 0:
-                reclaim[vms[at].name] = pages
-        return Targets(reclaim_pages=reclaim, memo=memo)
+        vms, now_ns = columns_of(snapshot), snapshot.now_ns
+        rows = _recalled(snapshot.memo, vms.names, now_ns)
+        rows = self._with_best_ages(rows, vms, snapshot.interval_ns)
+        counts = np.minimum(rows[:, 1], self.history)
+        cold = _cold_beyond(vms.ages, self._percentiles(rows[:, 2:], counts))
+        cold = np.minimum(cold, vms.held_pages - vms.reservation_pages)
+        warm = (rows[:, 0] <= now_ns - self.warmup_ns) & (counts > 0)
+        return Targets(reclaim_pages=vms.by_name(cold, warm & (cold > 0)), memo=_remembered(vms.names, rows))
 
-    def _best_ages(self, table: Table, snapshot: Snapshot) -> list[bytes]:
-        """Of each VM the lowest age within the SLO; the oldest bucket's when none is; nothing without a histogram."""
-        factor = self.slo_ppm * snapshot.interval_ns
-        allowed = np.array([min(vm.active_pages * factor // _RATE, _MOST) for vm in snapshot.vms], np.int64)
-        old = table.there & (table.age_ns >= self.min_age_ns)
-        fine = old & (table.promoted <= allowed[:, np.newaxis])
+    def _with_best_ages(self, rows: Numbers, vms: Columns, interval_ns: int) -> Numbers:
+        """The rows with each VM's lowest age within the SLO added; the oldest bucket's when none is; nothing without a
+        histogram."""
+        factor, table = self.slo_ppm * interval_ns, vms.ages
+        allowed = np.array([min(pages * factor // _RATE, _MOST) for pages in vms.active_pages.tolist()], np.int64)
+        young = np.count_nonzero(table.age_ns[:-1] < self.min_age_ns)  # buckets; the last is left, so that there is one
+        old, ages_ns = table.there[:, young:] & (table.age_ns[young:] >= self.min_age_ns), table.age_ns[young:]
+        fine = old & (table.promoted[:, young:] <= allowed[:, np.newaxis])
         oldest = old.shape[1] - 1 - old[:, ::-1].argmax(axis=1)
-        best = np.where(fine.any(axis=1), fine.argmax(axis=1), oldest)
-        ages = [_packed(age_ns) for age_ns in table.age_ns.tolist()]
-        some = np.asarray(old.any(axis=1)).tolist()
-        return [ages[at] if any_ else b"" for at, any_ in zip(best.tolist(), some, strict=True)]
+        best = ages_ns[np.where(fine.any(axis=1), fine.argmax(axis=1), oldest)]
+        has = np.flatnonzero(old.any(axis=1))
+        if has.size:
+            room = min(self.history, int(rows[has, 1].max()) + 1) - (rows.shape[1] - 2)
+            rows = np.pad(rows, ((0, 0), (0, room))) if room > 0 else rows
+        rows[has, 2 + rows[has, 1] % self.history] = best[has]
+        rows[has, 1] += 1
+        return rows
 
-    def _percentiles(self, pasts: Sequence[bytes]) -> tuple[Numbers, Numbers, Numbers]:
-        """Of each VM when its first minute was, how many best ages there are, and their percentile, by nearest rank; of none
-        it is any number."""
-        counts = np.array([len(past) for past in pasts], np.int64) // _NUMBER - 1
-        most = max(1, int(counts.max(initial=1)))
-        packed = b"".join([past.ljust((1 + most) * _NUMBER, b"\0") for past in pasts])
-        rows = np.frombuffer(packed, "<i8").reshape(-1, 1 + most)
-        ages = np.sort(rows[:, 1:], axis=1)  # zeros of those that are none go first
-        ranks = np.maximum(-(-self.percentile * counts // 100), 1)
-        return rows[:, 0], counts, ages[np.arange(len(rows)), most - np.maximum(counts - ranks + 1, 1)]
+    def _percentiles(self, ages: Numbers, counts: Numbers) -> Numbers:
+        """Of each VM, which has so many best ages, their percentile by nearest rank; 0 of none."""
+        parts = [slice(first, first + _AT_ONCE) for first in range(0, len(ages) or 1, _AT_ONCE)]
+        return np.concatenate([nearest_ranks(ages[part], counts[part], self.percentile) for part in parts])
+
+
+def _recalled(memo: Memo, names: Sequence[str], now_ns: int) -> Numbers:
+    """The rows of these VMs; of one that was not there before that of its first minute."""
+    before = memo["vms"].decode().split("\0") if memo else []
+    known = np.frombuffer(memo["pasts"], "<i8").reshape(len(before), -1) if memo else np.zeros((0, 3), np.int64)
+    if before == names:
+        return known.copy()
+    place = {name: at for at, name in enumerate(before)}
+    found = np.array([place.get(name, -1) for name in names], np.int64)
+    rows = np.zeros((len(names), known.shape[1]), np.int64)
+    rows[:, 0] = now_ns
+    rows[found >= 0] = known[found[found >= 0]]
+    return rows
+
+
+def _remembered(names: Sequence[str], rows: Numbers) -> dict[str, bytes]:
+    return {"vms": "\0".join(names).encode(), "pasts": rows.astype("<i8", copy=False).tobytes()} if names else {}
 
 
 def _cold_beyond(table: Table, ages_ns: Numbers) -> Numbers:
@@ -84,7 +99,3 @@ def _cold_beyond(table: Table, ages_ns: Numbers) -> Numbers:
     old = table.there & (table.age_ns >= ages_ns[:, np.newaxis])
     cold: Numbers = np.where(old.any(axis=1), table.cold[np.arange(len(old)), old.argmax(axis=1)], 0)
     return cold
-
-
-def _packed(number: int) -> bytes:
-    return number.to_bytes(_NUMBER, "little", signed=True)

@@ -14,12 +14,14 @@ and parameters. The minimum is the reservation, the maximum the limit or what wa
 add as well: a VM that starts small is one that starts with a balloon.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import ClassVar
 
-from memvirt.policies.base import Percent, Positive, PositivePercent, Snapshot, Targets, VmView, changed_balloons, clamp
+import numpy as np
+
+from memvirt.policies.ages import Numbers, Which
+from memvirt.policies.base import Percent, Positive, PositivePercent, Snapshot, Targets
+from memvirt.policies.columns import Columns, columns_of
 
 _MIB = 256  # pages
 _UNIT = 512  # 2 MiB, in which a guest gives
@@ -41,48 +43,49 @@ class HyperV:
     host_percent: Percent = 2  # of the host that stays free
 
     def decide(self, snapshot: Snapshot) -> Targets:
-        memo: dict[str, tuple[int, ...]] = {}
-        wanted: dict[str, int] = {}
-        vms = tuple(vm for vm in snapshot.vms if vm.balloonable)
-        for vm in vms:
-            (began_ns,) = memo[vm.name] = snapshot.memo.get(vm.name, (snapshot.now_ns,))
-            wanted[vm.name] = self._wanted(vm, snapshot.now_ns - began_ns >= self.quiet_ns)
+        vms, now_ns = columns_of(snapshot), snapshot.now_ns
+        memo = {
+            name: snapshot.memo.get(name, (now_ns,))
+            for name, balloonable in zip(vms.names, vms.balloonable.tolist(), strict=True)
+            if balloonable
+        }
+        reports = np.array([now_ns - memo.get(name, (now_ns,))[0] >= self.quiet_ns for name in vms.names], np.bool_)
+        wanted = np.where(vms.balloonable, self._wanted(vms, reports), 0)
         spare = snapshot.free_pages - snapshot.total_pages * self.host_percent // 100
-        sizes = self._assigned(vms, wanted, spare + sum(vm.held_pages for vm in vms))
-        balloons = {vm.name: vm.configured_pages - self._given(vm, sizes[vm.name]) for vm in vms}
-        return Targets(balloon_pages=changed_balloons(vms, balloons), memo=memo)
+        sizes = self._assigned(vms, wanted, spare + int((vms.held_pages * vms.balloonable).sum()))
+        balloons = vms.configured_pages - self._given(vms, sizes)
+        return Targets(balloon_pages=vms.changed_balloons(balloons), memo=memo)
 
-    def _wanted(self, vm: VmView, reports: bool) -> int:
-        """The size that the host wants it to have."""
-        least, most = vm.reservation_pages, largest(vm)
-        if not reports:
-            return clamp(most * self.startup_percent // 100, least, most)
-        used = committed(vm)
+    def _wanted(self, vms: Columns, reports: Which) -> Numbers:
+        """The sizes that the host wants VMs to have."""
+        size, most = vms.size_pages, np.minimum(vms.limit_pages, vms.configured_pages)
+        used = committed(vms)
         wanted = used * (100 + self.buffer_percent) // 100
-        if vm.size_pages < wanted or used * 100 < vm.size_pages * self.low_pressure_percent:
-            return clamp(wanted, least, most)
-        return clamp(vm.size_pages, least, most)
+        moves = (size < wanted) | (used * 100 < size * self.low_pressure_percent)
+        wanted = np.where(reports, np.where(moves, wanted, size), most * self.startup_percent // 100)
+        return np.clip(wanted, vms.reservation_pages, np.maximum(most, vms.reservation_pages))
 
-    def _assigned(self, vms: Sequence[VmView], wanted: dict[str, int], memory: int) -> dict[str, int]:
+    def _assigned(self, vms: Columns, wanted: Numbers, memory: int) -> Numbers:
         """Sizes that fit, of those wanted: minimums for all, then by weight."""
-        if sum(wanted.values()) <= memory:
-            return dict(wanted)
-        left = max(0, memory - sum(vm.reservation_pages for vm in vms))
-        sizes: dict[str, int] = {}
-        for _, group in groupby(sorted(vms, key=lambda vm: -vm.shares), key=lambda vm: vm.shares):
-            above = [(vm, wanted[vm.name] - vm.reservation_pages) for vm in group]
-            whole = sum(pages for _, pages in above)
+        if int(wanted.sum()) <= memory:
+            return wanted
+        least = vms.reservation_pages * vms.balloonable
+        above, left = np.maximum(0, wanted - least), max(0, memory - int(least.sum()))
+        sizes = least.copy()
+        for shares in np.unique(vms.shares)[::-1]:
+            group = vms.shares == shares
+            whole = int(above[group].sum())
             part = min(left, whole)
-            for vm, pages in above:
-                sizes[vm.name] = vm.reservation_pages + (pages * part // whole if whole else 0)
+            sizes[group] += above[group] * part // max(whole, 1)
             left -= part
         return sizes
 
-    def _given(self, vm: VmView, size: int) -> int:
-        """The size that the guest lets the host have: it keeps its floor available, and gives in units."""
-        available = vm.guest_free_pages + vm.guest_cache_pages
-        gives = min(max(0, vm.size_pages - size), max(0, available - floor_pages(vm.configured_pages)))
-        return size if size >= vm.size_pages else vm.size_pages - gives // _UNIT * _UNIT
+    def _given(self, vms: Columns, sizes: Numbers) -> Numbers:
+        """The sizes that guests let the host have: each keeps its floor available, and gives in units."""
+        size, available = vms.size_pages, vms.guest_free_pages + vms.guest_cache_pages
+        can = np.maximum(0, available - _floors(vms))
+        gives = np.minimum(np.maximum(0, size - sizes), can)
+        return np.where(sizes >= size, sizes, size - gives // _UNIT * _UNIT)
 
 
 def floor_pages(pages: int) -> int:
@@ -95,12 +98,14 @@ def floor_pages(pages: int) -> int:
     return (fixed + mib // part) * _MIB
 
 
-def committed(vm: VmView) -> int:
-    """What a guest reports, less what its balloon holds: the host adds that to the guest's size as well."""
-    used = vm.size_pages - vm.guest_free_pages - vm.guest_cache_pages
-    return max(0, used) + floor_pages(vm.configured_pages)
+def committed(vms: Columns) -> Numbers:
+    """What guests report, less what their balloons hold: the host adds that to their sizes as well."""
+    used: Numbers = np.maximum(0, vms.size_pages - vms.guest_free_pages - vms.guest_cache_pages)
+    return used + _floors(vms)
 
 
-def largest(vm: VmView) -> int:
-    """The most that a guest may have."""
-    return vm.configured_pages if vm.limit_pages is None else min(vm.limit_pages, vm.configured_pages)
+def _floors(vms: Columns) -> Numbers:
+    """What each guest keeps available; guests are of a handful of sizes."""
+    sizes, of_size = np.unique(vms.configured_pages, return_inverse=True)
+    floors: Numbers = np.array([floor_pages(size) for size in sizes.tolist()], np.int64)[of_size]
+    return floors

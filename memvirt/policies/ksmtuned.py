@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from memvirt.policies.base import Percent, Positive, Snapshot, Targets, clamp
+from memvirt.policies.columns import columns_of
 
 _MEMO = "ksm_pages"
 _SIXTEEN_GIB_PAGES = 16 << 18
@@ -53,6 +54,6 @@ class KsmTuned:
 
     def _wants_scanning(self, snapshot: Snapshot) -> bool:
         """Not while everything that is committed fits and more than the threshold is free."""
-        committed = sum(vm.size_pages for vm in snapshot.vms)
+        committed = int(columns_of(snapshot).size_pages.sum())
         threshold = self._threshold(snapshot)
         return not (threshold + committed < snapshot.total_pages and snapshot.free_pages > threshold)

@@ -15,13 +15,19 @@ which every decider keeps, is the minimum. Samples here are one per decision, ev
 The rule oscillates around its threshold by design: what it takes at 19.9 % it gives back at 20 %.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memvirt.policies.base import Percent, Positive, PositivePercent, Snapshot, Targets, changed_balloons
+import numpy as np
+
+from memvirt.policies.ages import Numbers
+from memvirt.policies.base import Memo, Percent, Positive, PositivePercent, Snapshot, Targets
+from memvirt.policies.columns import columns_of
 from memvirt.policies.ksmtuned import KsmTuned
 
 _PPM = 1_000_000
+_SAMPLE = 16  # bytes: of a VM what its use is counted from, and what is free in it
 # Of ksm.rules: no constant part, no shortest pause, and the kernel's own pages_to_scan to begin with (mm/ksm.c: 100).
 _KSM = KsmTuned(threshold_pages=0, least_sleep_ns=1, first_pages=100)
 
@@ -42,29 +48,28 @@ class Mom:
     tune_ksm: bool = True  # MOM's ksm.rules beside its balloon.rules
 
     def decide(self, snapshot: Snapshot) -> Targets:
-        past = snapshot.memo
-        memo: dict[str, tuple[int, ...]] = {"host": self._remembered(past.get("host", ()), snapshot.free_pages)}
-        goal = self._goal(_mean(memo["host"]) * _PPM // snapshot.total_pages)
-        wanted = {}
-        for vm in snapshot.vms:
-            if vm.balloonable:
-                of_size, of_free, size = f"size:{vm.name}", f"free:{vm.name}", vm.size_pages
-                whole = vm.configured_pages if self.of_maximum else size  # shares are of it, and use is counted from it
-                sizes = memo[of_size] = self._remembered(past.get(of_size, ()), whole)
-                free = memo[of_free] = self._remembered(past.get(of_free, ()), vm.guest_free_pages)
-                used = _mean(sizes) - _mean(free)
-                if goal is None:
-                    aim = min(vm.configured_pages, self._grown(size, used + whole * self.guest_free_percent // 100))
-                else:
-                    aim = self._shrunk(size, whole, used + whole * goal // _PPM)
-                if abs(aim - size) * _PPM > self.min_step_ppm * size:
-                    wanted[vm.name] = vm.configured_pages - aim
+        vms, past = columns_of(snapshot), snapshot.memo
+        of_host = (*past.get("host", ()), snapshot.free_pages)[-self.samples :]
+        goal = self._goal(sum(of_host) // len(of_host) * _PPM // snapshot.total_pages)
+        size = vms.size_pages
+        whole = vms.configured_pages if self.of_maximum else size  # shares are of it, and use is counted from it
+        memo = self._remembered(past, vms.names, np.stack((whole, vms.guest_free_pages), axis=1).tobytes())
+        used = _means(list(memo.values())) @ np.array((1, -1))
+        if goal is None:
+            grown = np.maximum(
+                used + whole * self.guest_free_percent // 100, size * (100 + self.max_step_percent) // 100
+            )
+            aim = np.minimum(vms.configured_pages, grown)
+        else:
+            shrunk = np.maximum(used + whole * goal // _PPM, size * (100 - self.max_step_percent) // 100)
+            aim = np.where(shrunk <= whole, shrunk, size)
+        moves = abs(aim - size) * _PPM > self.min_step_ppm * size
         ksm = _KSM.decide(snapshot) if self.tune_ksm else Targets()
         return Targets(
-            balloon_pages=changed_balloons(snapshot.vms, wanted),
+            balloon_pages=vms.changed_balloons(np.where(moves, vms.configured_pages - aim, vms.balloon_pages)),
             scan_pages=ksm.scan_pages,
             scan_sleep_ns=ksm.scan_sleep_ns,
-            memo={**memo, **ksm.memo},
+            memo={"host": of_host, **memo, **ksm.memo},
         )
 
     def _goal(self, host_free: int) -> int | None:
@@ -75,19 +80,18 @@ class Mom:
             return host_free - self.critical_percent * 10_000
         return self.guest_free_percent * host_free // self.pressure_percent
 
-    def _grown(self, size: int, demand: int) -> int:
-        step = size * (100 + self.max_step_percent) // 100
-        return demand if demand > step else step
-
-    def _shrunk(self, size: int, whole: int, demand: int) -> int:
-        step = size * (100 - self.max_step_percent) // 100
-        wanted = demand if demand > step else step
-        return wanted if wanted <= whole else size
-
-    def _remembered(self, before: tuple[int, ...], value: int) -> tuple[int, ...]:
-        beyond = len(before) + 1 - self.samples
-        return (before[beyond:] if beyond > 0 else before) + (value,)
+    def _remembered(self, past: Memo, names: Sequence[str], new: bytes) -> dict[str, bytes]:
+        """Of each VM its last samples, the oldest first."""
+        most, keys = self.samples * _SAMPLE, [f"vm:{name}" for name in names]
+        samples = (new[at : at + _SAMPLE] for at in range(0, len(new), _SAMPLE))
+        return {key: (past.get(key, b"") + sample)[-most:] for key, sample in zip(keys, samples, strict=True)}
 
 
-def _mean(samples: tuple[int, ...]) -> int:
-    return sum(samples) // len(samples)
+def _means(samples: Sequence[bytes]) -> Numbers:
+    """Of each VM the means of what its samples say, rounded down."""
+    sizes = np.array([len(each) for each in samples], np.int64)
+    most = int(sizes.max(initial=_SAMPLE))
+    packed = b"".join([each.ljust(most, b"\0") for each in samples])
+    sums = np.frombuffer(packed, np.int64).reshape(len(samples), most // _SAMPLE, 2).sum(axis=1)
+    means: Numbers = sums // (sizes // _SAMPLE)[:, np.newaxis]
+    return means

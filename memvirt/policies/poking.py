@@ -16,7 +16,8 @@ by less than a hundredth of it at a tick of a second. With swap that does not ex
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memvirt.policies.base import Positive, PositivePercent, Snapshot, Targets, VmView
+from memvirt.policies.base import Positive, PositivePercent, Snapshot, Targets
+from memvirt.policies.columns import rows_of
 
 _MEMO = "swapout"
 _PPM = 1_000_000
@@ -42,22 +43,19 @@ class SenpaiPoking:
         memo: dict[str, tuple[int, ...]] = {_MEMO: (snapshot.swapped_out_pages, *rates)}
         factor = self._factor(max(rates), snapshot.swap_used_pages, snapshot.swap_pages)
         reclaim: dict[str, int] = {}
-        for vm in snapshot.vms:
-            (ticks,) = snapshot.memo.get(f"vm:{vm.name}", (0,))
+        wanted = ("held_pages", "reservation_pages", "stall_avg10", "stall_avg60")
+        for name, held, reserved, avg10, avg60 in rows_of(snapshot, *wanted):
+            key = f"vm:{name}"
+            (ticks,) = snapshot.memo.get(key, (0,))
             ticks += 1
-            if ticks >= self.ticks and max(vm.stall_avg10, vm.stall_avg60) < self.pressure:
-                pages = self._poke(vm, factor)
-                if vm.held_pages > self.min_limit_pages:
+            if ticks >= self.ticks and avg10 < self.pressure and avg60 < self.pressure:
+                pages = min((held - self.min_limit_pages) * self.probe_ppm * factor // _PPM // _PPM, held - reserved)
+                if held > self.min_limit_pages:
                     ticks = 0
-                if pages:
-                    reclaim[vm.name] = pages
-            memo[f"vm:{vm.name}"] = (ticks,)
+                if pages > 0:
+                    reclaim[name] = pages
+            memo[key] = (ticks,)
         return Targets(reclaim_pages=reclaim, memo=memo)
-
-    def _poke(self, vm: VmView, factor: int) -> int:
-        above = vm.held_pages - self.min_limit_pages
-        room = vm.held_pages - vm.reservation_pages
-        return max(0, min(above * self.probe_ppm * factor // _PPM // _PPM, room))
 
     def _rates(self, rates: list[int], pages: int, interval_ns: int) -> list[int]:
         """The averages over 60 and 300 s, in millionths of a page a second."""

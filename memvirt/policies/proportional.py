@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memvirt.policies.base import Percent, Positive, Snapshot, Targets, changed_balloons, inflation, split_by_weight
+import numpy as np
+
+from memvirt.policies.ages import Numbers
+from memvirt.policies.base import Percent, Positive, Snapshot, Targets
+from memvirt.policies.columns import columns_of, inflations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,15 +27,20 @@ class Proportional:
     def decide(self, snapshot: Snapshot) -> Targets:
         headroom = snapshot.total_pages * self.headroom_percent // 100
         low, high = snapshot.low_pages + headroom, snapshot.high_pages + headroom
-        vms = tuple(vm for vm in snapshot.vms if vm.balloonable)
-        current = {vm.name: vm.balloon_pages for vm in vms}
+        vms = columns_of(snapshot)
+        current = vms.balloon_pages * vms.balloonable
         wanted = current
         if snapshot.free_pages < low:
-            spare = {vm.name: max(0, vm.held_pages - max(vm.reservation_pages, vm.active_pages)) for vm in vms}
-            need = min(high - snapshot.free_pages, sum(spare.values()))
-            parts = split_by_weight(need, spare)
-            wanted = {vm.name: vm.balloon_pages + inflation(vm, parts[vm.name]) for vm in vms if parts.get(vm.name)}
+            spare = (
+                np.maximum(0, vms.held_pages - np.maximum(vms.reservation_pages, vms.active_pages)) * vms.balloonable
+            )
+            wanted = current + inflations(vms, _split(high - snapshot.free_pages, spare))
         elif snapshot.free_pages > high:
-            surplus = min(snapshot.free_pages - high, sum(current.values()))
-            wanted = {name: current[name] - part for name, part in split_by_weight(surplus, current).items()}
-        return Targets(balloon_pages=changed_balloons(vms, wanted))
+            wanted = current - _split(snapshot.free_pages - high, current)
+        return Targets(balloon_pages=vms.changed_balloons(wanted))
+
+
+def _split(pages: int, weights: Numbers) -> Numbers:
+    """So many pages, or as many as the weights are, divided in proportion, each part rounded down."""
+    total = int(weights.sum())
+    return weights * min(pages, total) // max(total, 1)

@@ -12,11 +12,14 @@ the next round: on a nearly empty host the rule swings by at most one step. That
 The minimum is the VM's reservation; a VM without one, or with no shares, takes no part, as in Proxmox.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memvirt.policies.base import Percent, Positive, Snapshot, Targets, VmView, changed_balloons
+import numpy as np
+
+from memvirt.policies.ages import Numbers, Which
+from memvirt.policies.base import Percent, Positive, Snapshot, Targets
+from memvirt.policies.columns import Columns, columns_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,51 +34,31 @@ class Proxmox:
     comfortable_percent: Percent = 25  # of the minimum, free inside the guest
 
     def decide(self, snapshot: Snapshot) -> Targets:
+        vms = columns_of(snapshot)
         used = snapshot.total_pages - snapshot.free_pages
         goal = snapshot.total_pages * self.host_used_percent // 100 - used
-        everyone = [vm for vm in snapshot.vms if vm.balloonable and vm.reservation_pages and vm.shares]
-        comfortable = [vm for vm in everyone if self._is_comfortable(vm)]
-        pressed = [vm for vm in everyone if not self._is_comfortable(vm)]
-        sizes: dict[str, int] = {}
+        everyone = (vms.balloonable > 0) & (vms.reservation_pages > 0) & (vms.shares > 0)
+        free_enough = vms.guest_free_pages * 100 > vms.reservation_pages * self.comfortable_percent
+        comfortable = free_enough & (vms.size_pages >= vms.reservation_pages)
+        sizes = vms.size_pages
         if abs(goal) > self.deadband_pages:
-            moved = self._distribute(sizes, pressed if goal > 0 else comfortable, goal)
+            moved = self._distribute(vms, sizes, everyone & (comfortable ^ (goal > 0)), goal)
             if moved * goal <= 0:  # the preferred ones made no progress
-                self._distribute(sizes, everyone, goal - moved)
-        wanted = {vm.name: vm.configured_pages - sizes.get(vm.name, vm.size_pages) for vm in everyone}
-        return Targets(balloon_pages=changed_balloons(tuple(everyone), wanted))
+                self._distribute(vms, sizes, everyone, goal - moved)
+        return Targets(balloon_pages=vms.changed_balloons(vms.configured_pages - sizes, of=everyone))
 
-    def _is_comfortable(self, vm: VmView) -> bool:
-        free_enough = vm.guest_free_pages * 100 > vm.reservation_pages * self.comfortable_percent
-        return free_enough and vm.size_pages >= vm.reservation_pages
-
-    def _distribute(self, sizes: dict[str, int], vms: Sequence[VmView], goal: int) -> int:
+    def _distribute(self, vms: Columns, sizes: Numbers, who: Which, goal: int) -> int:
         """Move `sizes` towards the goal, in place; returns the net change in pages."""
-        moved_total = 0
-        settled: set[str] = set()
-        again = True
-        while again and moved_total != goal:
-            again = False
-            open_vms = [vm for vm in vms if vm.name not in settled]
-            shares = sum(vm.shares for vm in open_vms)
-            above = sum(sizes.get(vm.name, vm.size_pages) - vm.reservation_pages for vm in open_vms)
-            above += goal - moved_total
-            for vm in open_vms:
-                part = abs(above) * vm.shares // shares
-                desired = vm.reservation_pages + (part if above >= 0 else -part)
-                size = self._step(vm, max(vm.reservation_pages, min(desired, vm.configured_pages)), goal > 0)
-                if size is None:
-                    settled.add(vm.name)
-                    continue
-                moved = size - sizes.get(vm.name, vm.size_pages)
-                sizes[vm.name] = size
-                moved_total += moved
-                again = again or moved != 0
+        moved_total, moved = 0, 1
+        least, size, step = vms.reservation_pages, vms.size_pages, self.max_step_pages
+        while who.any() and moved and moved_total != goal:
+            above = int((sizes - least)[who].sum()) + goal - moved_total
+            part = abs(above) * vms.shares // int(vms.shares[who].sum())
+            desired = np.maximum(least, np.minimum(least + (part if above >= 0 else -part), vms.configured_pages))
+            grows, shrinks = (desired > size) & (goal > 0), desired < size
+            who = who & (grows | shrinks)  # the others have nowhere to go
+            reached = np.where(grows, np.minimum(desired, size + step), np.maximum(desired, size - step))
+            by = (reached - sizes)[who]
+            sizes[who] = reached[who]
+            moved, moved_total = int(np.count_nonzero(by)), moved_total + int(by.sum())
         return moved_total
-
-    def _step(self, vm: VmView, desired: int, growing: bool) -> int | None:
-        """The size one round may reach on the way to `desired`; None when this VM has nowhere to go."""
-        if growing and desired > vm.size_pages:
-            return min(desired, vm.size_pages + self.max_step_pages)
-        if desired < vm.size_pages:
-            return max(desired, vm.size_pages - self.max_step_pages)
-        return None

@@ -15,7 +15,8 @@ stalled. The form is published; the constants 0.0005, 0.1 % and 6 s are only par
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memvirt.policies.base import Positive, Snapshot, Targets, VmView, clamp
+from memvirt.policies.base import Positive, Snapshot, Targets, clamp
+from memvirt.policies.columns import rows_of
 
 _PPM = 1_000_000
 
@@ -38,13 +39,12 @@ class Senpai:
     def decide(self, snapshot: Snapshot) -> Targets:
         reclaim: dict[str, int] = {}
         memo: dict[str, tuple[int, ...]] = {}
-        for vm in snapshot.vms:
-            limit, stall_us, grace = snapshot.memo.get(vm.name, (vm.held_pages, 0, self.grace))
-            limit, stall_us, grace = self._tick(limit, stall_us + vm.stall_some_ns // 1000, grace)
-            memo[vm.name] = (limit, stall_us, grace)
-            pages = min(vm.held_pages - limit, _above_reservation(vm))
+        for name, held, reserved, stall_ns in rows_of(snapshot, "held_pages", "reservation_pages", "stall_ns"):
+            limit, stall_us, grace = snapshot.memo.get(name, (held, 0, self.grace))
+            limit, stall_us, grace = memo[name] = self._tick(limit, stall_us + stall_ns // 1000, grace)
+            pages = held - max(limit, reserved)
             if pages > 0:
-                reclaim[vm.name] = pages
+                reclaim[name] = pages
         return Targets(reclaim_pages=reclaim, memo=memo)
 
     def _tick(self, limit: int, stall_us: int, grace: int) -> tuple[int, int, int]:
@@ -72,14 +72,10 @@ class Tmo:
     def decide(self, snapshot: Snapshot) -> Targets:
         allowed = self.threshold_ppm * snapshot.interval_ns
         reclaim: dict[str, int] = {}
-        for vm in snapshot.vms:
-            unused = max(0, allowed - vm.stall_some_ns * _PPM)
-            pages = vm.held_pages * self.ratio_ppm * unused // (_PPM * allowed) if allowed else 0
-            pages = min(pages, _above_reservation(vm))
+        for name, held, reserved, stall_ns in rows_of(snapshot, "held_pages", "reservation_pages", "stall_ns"):
+            unused = max(0, allowed - stall_ns * _PPM)
+            pages = held * self.ratio_ppm * unused // (_PPM * allowed) if allowed else 0
+            pages = min(pages, held - reserved)
             if pages > 0:
-                reclaim[vm.name] = pages
+                reclaim[name] = pages
         return Targets(reclaim_pages=reclaim)
-
-
-def _above_reservation(vm: VmView) -> int:
-    return max(0, vm.held_pages - vm.reservation_pages)

@@ -15,7 +15,13 @@ looks only, so that a VM is found stuck at the first look after 5 s.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memvirt.policies.base import Positive, Snapshot, Targets, VmView, changed_balloons
+import numpy as np
+
+from memvirt.policies.ages import Numbers, Which
+from memvirt.policies.base import Positive, Snapshot, Targets
+from memvirt.policies.columns import Columns, columns_of, recalled, remembered
+
+_UNKNOWN = -1  # size of a VM that was not there before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,41 +35,28 @@ class Squeezed:
     stuck_after_ns: Positive = 5_000_000_000
 
     def decide(self, snapshot: Snapshot) -> Targets:
-        memo: dict[str, tuple[int, ...]] = {}
-        active = []
-        for vm in snapshot.vms:
-            size = vm.size_pages
-            target, was, moved_ns = snapshot.memo.get(vm.name, (size, size, snapshot.now_ns))
-            away = target - size
-            if (size - was) * away > 0 or abs(away) <= self.inaccuracy_pages:
-                moved_ns = snapshot.now_ns
-            memo[vm.name] = (target, size, moved_ns)
-            if vm.balloonable and snapshot.now_ns - moved_ns <= self.stuck_after_ns:
-                active.append(vm)
-        sizes = self._sizes(snapshot, active)
-        shrinking = {vm.name for vm in active if sizes[vm.name] < vm.size_pages - self.inaccuracy_pages}
-        chosen = {name: size for name, size in sizes.items() if not shrinking or name in shrinking}
-        for name, size in chosen.items():
-            memo[name] = (size, *memo[name][1:])
-        wanted = {vm.name: vm.configured_pages - chosen[vm.name] for vm in active if vm.name in chosen}
-        return Targets(balloon_pages=changed_balloons(tuple(active), wanted), memo=memo)
+        vms, now_ns = columns_of(snapshot), snapshot.now_ns
+        size, near = vms.size_pages, self.inaccuracy_pages
+        target, was, moved_ns = recalled(snapshot.memo, vms.names, (_UNKNOWN, _UNKNOWN, now_ns)).T
+        target, was = np.where(target == _UNKNOWN, size, target), np.where(was == _UNKNOWN, size, was)
+        away = target - size
+        moved_ns = np.where(((size - was) * away > 0) | (abs(away) <= near), now_ns, moved_ns)
+        active = (vms.balloonable > 0) & (now_ns - moved_ns <= self.stuck_after_ns)
+        sizes = self._sizes(vms, snapshot.free_pages, active)
+        shrinking = active & (sizes < size - near)
+        chosen = shrinking if shrinking.any() else active
+        rows = np.stack((np.where(chosen, sizes, target), size, moved_ns), axis=1)
+        balloons = np.where(chosen, vms.configured_pages - sizes, vms.balloon_pages)
+        return Targets(balloon_pages=vms.changed_balloons(balloons, of=active), memo=remembered(vms.names, rows))
 
-    def _sizes(self, snapshot: Snapshot, vms: list[VmView]) -> dict[str, int]:
-        """All at the same part of the way from their least to their largest size."""
-        freeable = sum(self._freeable(vm) for vm in vms)
-        surplus = max(0, snapshot.free_pages + freeable - self.fund_pages)
-        ways = {vm.name: max(0, _largest(vm) - vm.reservation_pages) for vm in vms}
-        whole = sum(ways.values())
-        part = min(surplus, whole)
-        return {
-            vm.name: vm.reservation_pages + (part * ways[vm.name] // whole if whole else ways[vm.name]) for vm in vms
-        }
-
-    def _freeable(self, vm: VmView) -> int:
-        """What the host gets if it shrinks to its least size; negative while it has not had that."""
-        above = vm.held_pages - vm.reservation_pages
-        return above if above < 0 else max(0, above - 2 * self.inaccuracy_pages)
-
-
-def _largest(vm: VmView) -> int:
-    return vm.configured_pages if vm.limit_pages is None else min(vm.limit_pages, vm.configured_pages)
+    def _sizes(self, vms: Columns, free_pages: int, active: Which) -> Numbers:
+        """All that are active at the same part of the way from their least to their largest size."""
+        above = vms.held_pages - vms.reservation_pages
+        # What the host gets if each shrinks to its least size; negative while it has not had that.
+        freeable = np.where(above < 0, above, np.maximum(0, above - 2 * self.inaccuracy_pages))
+        surplus = max(0, free_pages + int(freeable[active].sum()) - self.fund_pages)
+        largest = np.minimum(vms.limit_pages, vms.configured_pages)
+        ways = np.maximum(0, largest - vms.reservation_pages)
+        whole = int(ways[active].sum())
+        sizes: Numbers = vms.reservation_pages + ways * min(surplus, whole) // max(whole, 1)
+        return sizes

@@ -26,7 +26,6 @@ class Vm:
     tag_base: int
     sequence: int
     outcome_name: str
-    cache_pages: int
     charged: int
     reservation: int
     busy_ns: int
@@ -35,7 +34,6 @@ class Vm:
     def stall(self) -> dict[str, int]: ...
     def requests(self) -> dict[str, Any] | None: ...
     def account(self) -> Account: ...
-    def seen(self) -> tuple[int, int, int, int, int, int | None, int, int, int, int, int]: ...
     def set_account(
         self,
         *,

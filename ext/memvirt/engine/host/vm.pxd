@@ -46,6 +46,7 @@ cdef class Vm:
     cdef bint runs                              # it has work in the run that goes on
     cdef bint waits                             # its last access found no memory, and it tries again
     cdef uint64_t changes                       # Engine.changes() then
+    cdef int64_t marked_ns                      # what it had stalled when the last decision was made
     # Once it has ended:
     cdef dict last_stall                        # what stall() said
     cdef int64_t last_busy_ns, last_waited_ns   # and busy_ns, waited_ns

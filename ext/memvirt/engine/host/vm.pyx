@@ -9,10 +9,7 @@ from libc.stdlib cimport calloc, free
 from memvirt.errors import ConfigError
 
 from ..counters cimport histogram_dict
-from ..guests.guest_memory cimport GuestMemory
-from ..mapping.charges cimport Account
 from ..mapping.spaces cimport set_limit
-from ..stall cimport Pressure, hundredths
 from ..types cimport NONE, int64_t
 from .batch cimport Batch
 
@@ -53,11 +50,6 @@ cdef class Vm:
     @property
     def outcome_name(self):
         return OUTCOMES[self.outcome]
-
-    @property
-    def cache_pages(self):
-        """Page cache pages that its guest holds."""
-        return self.guest.memory.cache.nr_resident if self.guest is not None and self.guest.memory.cache is not None else 0
 
     @property
     def charged(self):
@@ -108,27 +100,6 @@ cdef class Vm:
         for own in ("open", "leaving", "pinned"):
             del record[own]
         return record
-
-    def seen(self):
-        """What a decider is told of it, in one call: (charged, balloon, active, shares, reservation, limit, pages free in
-        its guest, page cache there, ns stalled, averages of that over 10 and 60 s). As account() and stall() have them."""
-        self.require()
-        cdef const Account *account = &self.mapping.charges.of[self.id]
-        cdef const Pressure *stalled = self.stalls.look(self.id, self.now_ns)
-        cdef GuestMemory memory = None if self.guest is None else self.guest.memory
-        return (
-            account.charged,
-            0 if memory is None else memory.nr_balloon,
-            account.active,
-            account.shares,
-            account.reservation,
-            None if account.limit == NONE else account.limit,
-            0 if memory is None else memory.buddy.nr_free,
-            self.cache_pages,
-            stalled.total_ns,
-            hundredths(stalled, 0),
-            hundredths(stalled, 1),
-        )
 
     def set_account(self, *, limit=-1, reservation=None, shares=None, domain=None):
         """Change what admission and reclaim know of this VM; pages. limit None: no limit."""

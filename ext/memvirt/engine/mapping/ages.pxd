@@ -1,4 +1,4 @@
-from ..types cimport MAX_VMS, hfn_t, uint8_t, uint16_t, uint32_t, uint64_t, vmid_t
+from ..types cimport MAX_VMS, hfn_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, vmid_t
 
 cdef enum:
     AGES = 128                  # ages told apart: 0 .. 126 intervals, and older
@@ -37,3 +37,9 @@ cdef class Ages:
     cdef void open(self, vmid_t vm) noexcept nogil
     # The highest age that at least `pages` pages of the VM have or exceed.
     cdef uint32_t age_for(self, vmid_t vm, uint32_t pages) noexcept nogil
+    # For a snapshot. The greatest age of the VM's that there is a page or was a promotion of, in harvests; 0: none.
+    cdef uint32_t oldest(self, vmid_t vm) noexcept nogil
+    # Of each age from 1 on the pages at least that old, and the promotions at least that old since `mark`: the VM's whole
+    # history ends with age `oldest`, and so do the two arrays.
+    cdef void see(self, vmid_t vm, uint32_t oldest, int64_t *cold, int64_t *promoted) noexcept nogil
+    cdef void mark(self, vmid_t vm) noexcept nogil                      # from now on `see` tells of promotions that come

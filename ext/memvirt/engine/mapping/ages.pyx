@@ -16,11 +16,10 @@ harvests is taken for younger.
 
 import cython
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from ..types cimport MAX_VMS, hfn_t, uint16_t, uint32_t, uint64_t, vmid_t
+from ..types cimport MAX_VMS, hfn_t, int64_t, uint16_t, uint32_t, uint64_t, vmid_t
 
 
 @cython.final
@@ -91,31 +90,21 @@ cdef class Ages:
                 rows.append((age, cold, promoted))
         return rows[::-1]
 
-    def seen(self, uint32_t vm):
-        """The same for a snapshot of many VMs, with no object for each age: a column of pages, and one of promotions since
-        `mark`. Both are int64 in bytes, of age 1 and up."""
-        if vm >= MAX_VMS:
-            raise ValueError(f"VM {vm}: ids are below {MAX_VMS}")
-        cdef const uint32_t *cold = &self._cold[<size_t>vm * AGES]
-        cdef const uint64_t *promoted = &self._promoted[<size_t>vm * AGES]
-        cdef const uint64_t *marked = &self._marked[<size_t>vm * AGES]
-        cdef uint32_t age, oldest = AGE_MASK
-        while oldest > 0 and cold[oldest] == 0 and promoted[oldest] == 0:
-            oldest -= 1
-        cdef bytes cold_column = PyBytes_FromStringAndSize(NULL, oldest * sizeof(uint64_t))
-        cdef bytes promoted_column = PyBytes_FromStringAndSize(NULL, oldest * sizeof(uint64_t))
-        cdef uint64_t *as_cold = <uint64_t *>PyBytes_AS_STRING(cold_column)
-        cdef uint64_t *as_promoted = <uint64_t *>PyBytes_AS_STRING(promoted_column)
-        cdef uint64_t pages = 0, since = 0
-        for age in range(oldest, 0, -1):
-            pages += cold[age]
-            since += promoted[age] - marked[age]
-            as_cold[age - 1] = pages
-            as_promoted[age - 1] = since
-        return cold_column, promoted_column
+    cdef uint32_t oldest(self, vmid_t vm) noexcept nogil:
+        cdef uint32_t age = AGE_MASK
+        while age > 0 and self._cold[<size_t>vm * AGES + age] == 0 and self._promoted[<size_t>vm * AGES + age] == 0:
+            age -= 1
+        return age
 
-    def mark(self, uint32_t vm):
-        """From now on `seen` tells of promotions that come."""
-        if vm >= MAX_VMS:
-            raise ValueError(f"VM {vm}: ids are below {MAX_VMS}")
+    cdef void see(self, vmid_t vm, uint32_t oldest, int64_t *cold, int64_t *promoted) noexcept nogil:
+        cdef uint32_t age
+        cdef size_t row = <size_t>vm * AGES
+        cdef int64_t pages = 0, since = 0
+        for age in range(oldest, 0, -1):
+            pages += self._cold[row + age]
+            since += self._promoted[row + age] - self._marked[row + age]
+            cold[age - 1] = pages
+            promoted[age - 1] = since
+
+    cdef void mark(self, vmid_t vm) noexcept nogil:
         memcpy(&self._marked[<size_t>vm * AGES], &self._promoted[<size_t>vm * AGES], AGES * sizeof(uint64_t))
