@@ -82,12 +82,20 @@ class Vm:
 
     def discard(self, pages: ArrayLike, *, lazy: bool = False) -> RunOutcome:
         """The VM needs these pages no more. With a guest they are free in it, and the host learns of that by its balloon or
-        its reports alone. Without one nothing happens, unless `lazy`: then the host is told, as by madvise(MADV_FREE). It
-        keeps the pages, mapped and with their bytes, until it is short of frames, and takes them first then: without I/O,
-        whether there is swap or not; what is touched there afterwards is zeros. A write before that keeps a page; a clone or
-        a snapshot keeps them all. Pages that others have a part in (merged, cloned) and pinned ones stay as they are; what
-        is out of memory is forgotten at once."""
+        its reports alone. A VM without one can only tell the host, which is to be asked for: `lazy`, as by
+        madvise(MADV_FREE). The host keeps such pages, mapped and with their bytes, until it is short of frames, and takes
+        them first then: without I/O, whether there is swap or not; what is touched there afterwards is zeros. A write
+        before that keeps a page; a clone or a snapshot keeps them all. Pages that others have a part in (merged, cloned)
+        and pinned ones stay as they are; what is out of memory is forgotten at once.
+
+        ConfigError for a VM without a guest unless `lazy`. In a stream of operations, which is the same for VMs with a
+        guest and without, a discard of such a VM is counted and changes nothing."""
         numbers = page_numbers(pages)
+        if self._engine_vm.guest is None and not lazy:
+            raise ConfigError(
+                f"VM '{self.name}' has no guest in which these pages could be free, and so the host would not learn of it; "
+                "make the VM with guest=True, or say lazy=True"
+            )
         return self.access(numbers, np.full(len(numbers), DISCARD_LAZILY if lazy else DISCARD, np.uint8))
 
     @property

@@ -4,6 +4,9 @@ One thread per host: a second one that enters while a batch runs, or at all, eve
 that is closed, or that a fork has copied into another process, refuses everything: the child's copy of memory would write
 over the parent's pages in the swap file that both have.
 
+Every call asks which process it is in. The kernel takes a microsecond to answer that, longer than most calls take, so the
+answer is kept, and a child that is forked asks anew before it does anything else.
+
 A run lets other calls in while it asks its decider, but none that is about all VMs or the whole of simulated time: another
 run, the end of the host.
 """
@@ -13,12 +16,28 @@ from posix.unistd cimport getpid
 
 from memvirt.errors import ConfigError, InvariantError
 
+cdef extern from "<pthread.h>" nogil:
+    int pthread_atfork(void (*before)() noexcept nogil, void (*in_parent)() noexcept nogil,
+                       void (*in_child)() noexcept nogil)
+
+cdef int this_process
+
+
+cdef void _look_which_process() noexcept nogil:
+    global this_process
+    this_process = getpid()
+
+
+_look_which_process()
+if pthread_atfork(NULL, NULL, _look_which_process):
+    raise MemoryError("what is done in a forked child")
+
 
 cdef class Gate:
 
     def __cinit__(self):
         self.thread = PyThread_get_thread_ident()
-        self.process = getpid()
+        self.process = this_process
 
     cpdef int look(self) except -1:
         if self.closed:
@@ -31,7 +50,7 @@ cdef class Gate:
         return 0
 
     cdef bint is_forked(self) noexcept:
-        return getpid() != self.process
+        return this_process != self.process
 
     cdef int enter(self) except -1:
         self.look()
