@@ -17,7 +17,8 @@ ALWAYS_RUNS = 0xFFFFFFFF  # frames: more than any VM holds
 
 
 class Decisions:
-    """The decisions of one host. A decider's memo, and the moment from which VMs are reported, go on from run to run."""
+    """The decisions of one host. A decider's memo, and the moment from which VMs are reported, go on from run to run; another
+    decider begins without a memo."""
 
     def __init__(self, harvest_interval_ns: int) -> None:
         self._harvest_interval_ns = harvest_interval_ns
@@ -27,6 +28,7 @@ class Decisions:
         self._stalled_before_ns = 0
         self._reclaim_ns = 0  # processor time of what was reclaimed because the decider asked
         self._memo: Memo = {}
+        self._asked: Asked | None = None  # whose memo that is
         self._state: str | None = None  # as of the last decision
         self._awaited = 0  # frames that VMs need to be admitted which wait for that
         self._blocks = False  # the last decision kept VMs from running
@@ -71,6 +73,9 @@ class Decisions:
 
     def make(self, asked: Asked, engine: Engine, vms: Mapping[str, Vm], now_ns: int) -> None:
         """Ask, and do what is wanted."""
+        if self._asked is not None and not asked.goes_on_from(self._asked):
+            self._memo = {}
+        self._asked = asked
         snapshot = self.snapshot(engine, now_ns, asked.wants_ages)
         if self._state is not None:
             self._in_state[self._state] += snapshot.interval_ns

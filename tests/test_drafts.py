@@ -16,6 +16,7 @@ from memvirt.errors import ConfigError
 from memvirt.names import DECIDERS
 from memvirt.policies import ColdAge, Snapshot, VmView, drafts
 from memvirt.policies.ages import by_bucket, by_interval
+from memvirt.policies.asking import Asked
 from memvirt.policies.columns import FIELDS, columns_of
 from memvirt.policies.drafts import NO_LIMIT
 
@@ -152,3 +153,98 @@ def test_promotions_are_those_since_the_last_decision():
             views.mark([vm.engine_vm], wanted)
             before = {age: promoted for age, _, promoted in rows} if wanted else before
     assert len(rows) == 127 and any(before.values())
+
+
+def test_ages_may_be_more_than_64_bits_have_room_for():
+    """A host whose harvests are called by hand may say that there is one in thirty years."""
+    with memvirt.Host(memory="16MiB", harvest_interval=10**18) as host:
+        vm = host.create_vm("a", "1MiB")
+        vm.access(np.arange(20), np.ones(20, np.uint8))
+        for _ in range(12):
+            host.harvest()
+        ages = [age.age_ns for age in host.snapshot().vms[0].cold_ages]
+        assert ages == [age * 10**18 for age in range(1, len(ages) + 1)] and len(ages) > 9
+        assert columns_of(host.snapshot()).ages.age_ns.tolist() == [min(age, 2**63 - 1) for age in ages]
+        assert columns_of(replace(host.snapshot(), vms=host.snapshot().vms)).ages.age_ns.tolist()[-1] == 2**63 - 1
+
+
+def test_a_decider_that_follows_another_begins_without_its_memo():
+    """All pairs, on one host: whatever the one remembers, the other answers as it would by itself."""
+    shown = []
+
+    class Looks:
+        interval_ns = 10**6
+
+        def decide(self, snapshot):
+            shown.append(dict(snapshot.memo))
+            return policies.Targets(memo={"mine": (len(shown),)})
+
+    def asked_once(host, decider, now_ns):
+        asked = Asked(decider)
+        host._decisions.make(asked, host.engine, host._named(), now_ns)
+        return dict(host.snapshot().memo)
+
+    def host_of():
+        host = memvirt.Host(memory="24MiB", swap="8MiB", content="fingerprint", seed=4)
+        for number in range(3):
+            vm = host.create_vm(f"vm{number}", "4MiB", guest=True, reservation="100KiB")
+            vm.access(np.arange(300), np.ones(300, np.uint8))
+        return host
+
+    alone = {}
+    for name in DECIDERS:
+        with host_of() as host:
+            alone[name] = asked_once(host, policies.build(name, {}), 10**10)
+    for first in DECIDERS:
+        with host_of() as host:
+            asked_once(host, policies.build(first, {}), 10**9)
+            for at, name in enumerate(DECIDERS):
+                memo = asked_once(host, policies.build(name, {}), 10**10 + at)
+                assert memo.keys() == alone[name].keys(), (first, name)
+    with host_of() as host:
+        looks = Looks()
+        for decider in (looks, looks, Looks(), policies.build("esx", {}), looks):
+            asked_once(host, decider, 10**9)
+        assert shown == [{}, {"mine": (1,)}, {"mine": (2,)}, {}], "one class of a user's, and then another rule between"
+        counts = []
+        for history in (3, 3, 12, 12):
+            rule = policies.build("far-memory", {"history": history, "min_age_ns": 0})
+            host.harvest()
+            memo = asked_once(host, rule, 10**9)
+            counts.append(np.frombuffer(memo["pasts"], np.int64).reshape(3, -1)[0, 1])
+        assert counts == [0, 1, 1, 2], "another history is another rule: its first age, not the second"
+
+
+def test_mom_remembers_guests_alone():
+    """What a VM without one was is nothing to a VM of its name that has one."""
+    rule = policies.build("mom", {"tune_ksm": False})
+    view = VmView(name="a", configured_pages=100_000, held_pages=95_000, balloon_pages=5_000, balloonable=False)
+    shot, memo = Snapshot(now_ns=0, interval_ns=1, total_pages=10**6, free_pages=10**5, low_pages=0, high_pages=0), {}
+    for _ in range(4):
+        memo = rule.decide(replace(shot, vms=(view,), memo=memo)).memo
+    guest = replace(view, balloonable=True, guest_free_pages=60_000)
+    fresh = rule.decide(replace(shot, vms=(guest,), memo={"host": memo["host"]}))
+    assert rule.decide(replace(shot, vms=(guest,), memo=memo)) == fresh and "vm:a" not in memo
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("mom", "min_step_ppm", 1_000_001),
+        ("hyperv", "buffer_percent", 2001),
+        ("proxmox", "max_step_pages", 2**40 + 1),
+        ("squeezed", "inaccuracy_pages", 2**40 + 1),
+        ("far-memory", "history", 2**20 + 1),
+    ],
+)
+def test_options_that_numbers_of_64_bits_have_no_room_for_are_refused(name, option, value):
+    with pytest.raises(ConfigError, match=f"option '{option}' of decider '{name}': {value} is above {value - 1}"):
+        policies.build(name, {option: value})
+    policies.build(name, {option: value - 1})
+
+
+def test_none_is_no_vm():
+    for asked in (lambda: views.see([None], np.zeros((13, 1), np.int64)), lambda: views.see_ages([None]),
+                  lambda: views.mark([None], True)):  # fmt: skip
+        with pytest.raises(TypeError, match="None is no VM"):
+            asked()

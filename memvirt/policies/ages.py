@@ -21,15 +21,17 @@ from memvirt.policies.base import ColdAge, Unseen, VmView
 
 Numbers = NDArray[np.int64]
 Which = NDArray[np.bool_]  # of VMs
+_MOST = (1 << 63) - 1
 
 
 class Table(NamedTuple):
     """The histograms of all VMs, a row each, by the ages that any has, rising."""
 
-    age_ns: Numbers
-    there: NDArray[np.bool_]
+    age_ns: Numbers  # at most 2**63 - 1
+    there: Which
     cold: Numbers
     promoted: Numbers
+    exact_ns: Sequence[int]  # age_ns, however large
 
     def rows(self) -> Iterable["Row | None"]:
         """One VM's histogram each; None for all where no VM has any."""
@@ -48,14 +50,15 @@ class Row(Unseen):
     def made(self) -> tuple[ColdAge, ...]:
         """What cold_ages has."""
         table, at = self._table, self._at
-        columns = (table.age_ns, table.cold[at], table.promoted[at])
-        return drafts.cold_ages(zip(*(each[table.there[at]].tolist() for each in columns), strict=True))
+        places, cold, promoted = np.flatnonzero(table.there[at]).tolist(), table.cold[at], table.promoted[at]
+        ages = [table.exact_ns[place] for place in places]
+        return drafts.cold_ages(zip(ages, cold[places].tolist(), promoted[places].tolist(), strict=True))
 
 
 def no_ages(vms: int) -> Table:
     """Of so many VMs of which none are known."""
     nothing = np.zeros((vms, 1), np.int64)
-    return Table(np.zeros(1, np.int64), nothing > 0, nothing, nothing)
+    return Table(np.zeros(1, np.int64), nothing > 0, nothing, nothing, [0])
 
 
 def by_interval(interval_ns: int, oldest: Numbers, cold: Numbers, promoted: Numbers) -> Table:
@@ -63,7 +66,8 @@ def by_interval(interval_ns: int, oldest: Numbers, cold: Numbers, promoted: Numb
     if not cold.shape[1]:
         return no_ages(len(oldest))
     ages = np.arange(1, cold.shape[1] + 1)
-    return Table(ages * interval_ns, ages <= oldest[:, np.newaxis], cold, promoted)
+    exact_ns = [age * interval_ns for age in ages.tolist()]
+    return Table(_bounded(exact_ns), ages <= oldest[:, np.newaxis], cold, promoted, exact_ns)
 
 
 def by_bucket(vms: Sequence[VmView]) -> Table:
@@ -76,4 +80,8 @@ def by_bucket(vms: Sequence[VmView]) -> Table:
         for each in vm.cold_ages:
             at = row, place[each.age_ns]
             there[at], cold[at], promoted[at] = True, each.cold_pages, each.promoted_pages
-    return Table(np.array(ages, np.int64), there, cold, promoted)
+    return Table(_bounded(ages), there, cold, promoted, ages)
+
+
+def _bounded(numbers: Sequence[int]) -> Numbers:
+    return np.array([min(number, _MOST) for number in numbers], np.int64)

@@ -43,18 +43,27 @@ class Asked:
     interval that can be kept."""
 
     def __init__(self, decider: object) -> None:
-        self.name, self._file = name_of(decider), file_of(decider)
+        self._decider, self.name, self._file = decider, name_of(decider), file_of(decider)
         self.interval_ns = interval_of(decider)
-        own = not self._file.startswith(_OWN)
+        self._is_users = users = not self._file.startswith(_OWN)
         with guarded("decider", self._file, ConfigError):
             rule = getattr(decider, "decide", decider)
             if not callable(rule):
                 raise Unfit(f"{_shown(decider)} has no method decide(snapshot) -> Targets, and is no function")
         self._rule: Callable[[Snapshot], object] = rule
         with guarded(f"decider {self.name}", self._file, ConfigError):
-            self.limit_s = _seconds(decider) if own else 0.0  # 0: those of memvirt end
+            self.limit_s = _seconds(decider) if users else 0.0  # 0: those of memvirt end
             self.wants_ages = bool(getattr(decider, "wants_ages", True))  # they cost a snapshot something
         self._seen: set[str] = set()  # names of all VMs that it was ever shown
+
+    def goes_on_from(self, before: "Asked") -> bool:
+        """Whether a memo of that one is one of this: they are one object, or of one class, with equal options if it is
+        memvirt's. What a user's class makes of its memo is its own business."""
+        if self._decider is before._decider:
+            return True
+        kind = type(self._decider)
+        is_class = kind is type(before._decider) and not inspect.isroutine(self._decider)
+        return is_class and (self._is_users or self._decider == before._decider)
 
     def answer(self, snapshot: Snapshot) -> Targets:
         """What it wants. DeciderError for whatever it does wrong."""

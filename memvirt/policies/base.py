@@ -34,7 +34,9 @@ class Bounds(NamedTuple):
 
 # Types of a decider's options, whose names end in their unit. An int takes any number from 0 on.
 Positive = Annotated[int, Bounds(1)]
+Pages = Annotated[int, Bounds(0, 1 << 40)]  # rules reckon in 64 bits
 Percent = Annotated[int, Bounds(0, 100)]
+Ppm = Annotated[int, Bounds(0, 1_000_000)]
 PositivePercent = Annotated[int, Bounds(1, 100)]
 
 

@@ -23,7 +23,7 @@ class Columns(Unseen):
     """What views have, of all VMs; limit_pages is NO_LIMIT where there is none. Ages are of a table of their own."""
 
     names: Sequence[str]
-    ages: Table
+    aged: Table | Sequence[VmView]
     configured_pages: Numbers
     held_pages: Numbers
     balloon_pages: Numbers
@@ -42,6 +42,11 @@ class Columns(Unseen):
         """The views."""
         rows = zip(*(getattr(self, name).tolist() for name in FIELDS), strict=True)
         return drafts.views(self.names, rows, self.ages.rows())
+
+    @property
+    def ages(self) -> Table:
+        """Their histograms; of views that were made by hand it is made each time."""
+        return self.aged if isinstance(self.aged, Table) else by_bucket(self.aged)
 
     @property
     def size_pages(self) -> Numbers:
@@ -116,11 +121,11 @@ def inflations(vms: Columns, pages: Numbers) -> Numbers:
 
 
 def _by_view(vms: Sequence[VmView]) -> Columns:
-    limits = np.array([NO_LIMIT if vm.limit_pages is None else vm.limit_pages for vm in vms], np.int64)
+    limits = np.array([NO_LIMIT if vm.limit_pages is None else min(vm.limit_pages, NO_LIMIT) for vm in vms], np.int64)
     numbers = (
         limits
         if name == "limit_pages"
         else np.array([getattr(vm, _VIEWS_NAME.get(name, name)) for vm in vms], np.int64)
         for name in FIELDS
     )
-    return Columns([vm.name for vm in vms], by_bucket(vms), *numbers)
+    return Columns([vm.name for vm in vms], vms, *numbers)

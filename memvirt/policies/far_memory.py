@@ -15,12 +15,12 @@ minute and looked at number by number, which took more than half of a decision.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from memvirt.policies.ages import Numbers, Table
-from memvirt.policies.base import Memo, Percent, Positive, Snapshot, Targets
+from memvirt.policies.base import Bounds, Memo, Percent, Positive, Snapshot, Targets
 from memvirt.policies.columns import Columns, columns_of, nearest_ranks
 
 _MOST = (1 << 63) - 1
@@ -40,7 +40,7 @@ class FarMemory:
     percentile: Percent = 98
     warmup_ns: int = 5 * _MINUTE_NS
     min_age_ns: int = 2 * _MINUTE_NS
-    history: Positive = 120  # best ages kept
+    history: Annotated[int, Bounds(1, 1 << 20)] = 120  # best ages kept
 
     def decide(self, snapshot: Snapshot) -> Targets:
         vms, now_ns = columns_of(snapshot), snapshot.now_ns

@@ -15,12 +15,12 @@ add as well: a VM that starts small is one that starts with a balloon.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from memvirt.policies.ages import Numbers, Which
-from memvirt.policies.base import Percent, Positive, PositivePercent, Snapshot, Targets
+from memvirt.policies.base import Bounds, Percent, Positive, PositivePercent, Snapshot, Targets
 from memvirt.policies.columns import Columns, columns_of
 
 _MIB = 256  # pages
@@ -36,7 +36,7 @@ class HyperV:
 
     wants_ages: ClassVar[bool] = False
     interval_ns: Positive = 1_000_000_000
-    buffer_percent: Positive = 20
+    buffer_percent: Annotated[int, Bounds(1, 2000)] = 20  # as Hyper-V takes them
     low_pressure_percent: PositivePercent = 80
     startup_percent: PositivePercent = 50  # of the largest size, until it reports
     quiet_ns: int = 45_000_000_000  # of a guest before its first report

@@ -22,7 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 from memvirt.policies.ages import Numbers
-from memvirt.policies.base import Memo, Percent, Positive, PositivePercent, Snapshot, Targets
+from memvirt.policies.base import Memo, Percent, Positive, PositivePercent, Ppm, Snapshot, Targets
 from memvirt.policies.columns import columns_of
 from memvirt.policies.ksmtuned import KsmTuned
 
@@ -42,7 +42,7 @@ class Mom:
     critical_percent: Percent = 5
     guest_free_percent: Percent = 20
     max_step_percent: Percent = 5
-    min_step_ppm: int = 2500  # 0.25 %
+    min_step_ppm: Ppm = 2500  # 0.25 %
     samples: Positive = 10
     of_maximum: bool = False  # the first form: shares of a guest's maximum, not of its size
     tune_ksm: bool = True  # MOM's ksm.rules beside its balloon.rules
@@ -53,8 +53,10 @@ class Mom:
         goal = self._goal(sum(of_host) // len(of_host) * _PPM // snapshot.total_pages)
         size = vms.size_pages
         whole = vms.configured_pages if self.of_maximum else size  # shares are of it, and use is counted from it
-        memo = self._remembered(past, vms.names, np.stack((whole, vms.guest_free_pages), axis=1).tobytes())
-        used = _means(list(memo.values())) @ np.array((1, -1))
+        samples, guests = np.stack((whole, vms.guest_free_pages), axis=1), np.flatnonzero(vms.balloonable)
+        memo = self._remembered(past, [vms.names[at] for at in guests.tolist()], samples[guests].tobytes())
+        used = np.zeros_like(size)
+        used[guests] = _means(list(memo.values())) @ np.array((1, -1))
         if goal is None:
             grown = np.maximum(
                 used + whole * self.guest_free_percent // 100, size * (100 + self.max_step_percent) // 100

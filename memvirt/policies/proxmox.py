@@ -13,12 +13,12 @@ The minimum is the VM's reservation; a VM without one, or with no shares, takes 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from memvirt.policies.ages import Numbers, Which
-from memvirt.policies.base import Percent, Positive, Snapshot, Targets
+from memvirt.policies.base import Bounds, Pages, Percent, Positive, Snapshot, Targets
 from memvirt.policies.columns import Columns, columns_of
 
 
@@ -29,8 +29,8 @@ class Proxmox:
     wants_ages: ClassVar[bool] = False
     interval_ns: Positive = 10_000_000_000
     host_used_percent: Percent = 80
-    deadband_pages: int = 2560  # 10 MiB
-    max_step_pages: Positive = 25600  # 100 MiB a VM and round
+    deadband_pages: Pages = 2560  # 10 MiB
+    max_step_pages: Annotated[int, Bounds(1, 1 << 40)] = 25600  # 100 MiB a VM and round
     comfortable_percent: Percent = 25  # of the minimum, free inside the guest
 
     def decide(self, snapshot: Snapshot) -> Targets:

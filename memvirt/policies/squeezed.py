@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from memvirt.policies.ages import Numbers, Which
-from memvirt.policies.base import Positive, Snapshot, Targets
+from memvirt.policies.base import Pages, Positive, Snapshot, Targets
 from memvirt.policies.columns import Columns, columns_of, recalled, remembered
 
 _UNKNOWN = -1  # size of a VM that was not there before
@@ -30,8 +30,8 @@ class Squeezed:
 
     wants_ages: ClassVar[bool] = False
     interval_ns: Positive = 30_000_000_000
-    fund_pages: int = 2304  # 9 MiB
-    inaccuracy_pages: int = 1  # 4 KiB: so near to its target a VM has hit it
+    fund_pages: Pages = 2304  # 9 MiB
+    inaccuracy_pages: Pages = 1  # 4 KiB: so near to its target a VM has hit it
     stuck_after_ns: Positive = 5_000_000_000
 
     def decide(self, snapshot: Snapshot) -> Targets:

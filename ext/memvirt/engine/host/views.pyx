@@ -84,6 +84,8 @@ cdef int _require(list vms) except -1:
     kernel for each of 1,000 VMs takes longer than all that is told of them."""
     cdef Vm vm
     for vm in vms:
+        if vm is None:
+            raise TypeError("None is no VM")
         if not vm.alive or vm is vms[0]:
             vm.require()
     return 0
