@@ -85,9 +85,19 @@ class Decisions:
         views.mark(list(engine.vms.values()), asked.wants_ages)
         try:
             targets = asked.answer(snapshot)
+            self._require_alive(asked, targets, vms)
         except DeciderError as error:
             raise DeciderError(f"{error}; decision {self.made}, at {format_time(now_ns)}") from error.__cause__
         self.acted += self.apply(targets, engine, vms)
+
+    def _require_alive(self, asked: Asked, targets: Targets, vms: Mapping[str, Vm]) -> None:
+        """DeciderError for a VM that was there when the decider was asked, and that it has ended itself."""
+        named = {**targets.balloon_pages, **targets.reclaim_pages, **targets.block_above_pages}
+        for name in named if asked.is_users else ():
+            if not vms[name].engine_vm.alive:
+                raise DeciderError(
+                    f"decider {asked.name} names '{name}', which it has ended meanwhile; leave it out of its answer"
+                )
 
     def apply(self, targets: Targets, engine: Engine, vms: Mapping[str, Vm]) -> bool:
         """Do what a decider wants, as far as it can be done; whether anything changed. No balloon takes what is reserved

@@ -317,3 +317,25 @@ def test_a_decider_that_errs_fails_its_cells_and_no_others(tmp_path, statement):
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert re.search("failed: u-1[05]0--mine--s1 and 1 more: decider mine.py:Mine", run.stderr), "whichever ended first"
     assert len(list((tmp_path / "o" / "cells").glob("u-*--swap--s1*.json"))) == 2
+
+
+def test_one_that_ends_a_vm_and_names_it_is_told_so():
+    """The VM is in the snapshot that it answers; it has been destroyed since."""
+    with Host(memory="16MiB", swap="4MiB") as host:
+        vms = [host.create_vm(name, "1MiB", guest=True) for name in "ab"]
+        batch = (np.arange(50, dtype=np.uint32), np.ones(50, np.uint8), None, 10**6)
+
+        class Ends:
+            interval_ns = 10**6
+
+            def decide(self, snapshot):
+                if len(host.vms) == 2:
+                    vms[1].destroy()
+                return Targets(balloon_pages={"b": 5})
+
+        with pytest.raises(
+            DeciderError, match=r"decider .*Ends names 'b', which it has ended meanwhile.*; decision 1, at"
+        ):
+            host.run({vm: iter([batch] * 3) for vm in vms[:1]}, decider=Ends())
+        assert [vm.name for vm in host.vms] == ["a"]
+        host.check()

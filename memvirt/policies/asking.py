@@ -45,7 +45,7 @@ class Asked:
     def __init__(self, decider: object) -> None:
         self._decider, self.name, self._file = decider, name_of(decider), file_of(decider)
         self.interval_ns = interval_of(decider)
-        self._is_users = users = not self._file.startswith(_OWN)
+        self.is_users = users = not self._file.startswith(_OWN)
         with guarded("decider", self._file, ConfigError):
             rule = getattr(decider, "decide", decider)
             if not callable(rule):
@@ -63,7 +63,7 @@ class Asked:
             return True
         kind = type(self._decider)
         is_class = kind is type(before._decider) and not inspect.isroutine(self._decider)
-        return is_class and (self._is_users or self._decider == before._decider)
+        return is_class and (self.is_users or self._decider == before._decider)
 
     def answer(self, snapshot: Snapshot) -> Targets:
         """What it wants. DeciderError for whatever it does wrong."""
