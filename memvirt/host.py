@@ -242,8 +242,8 @@ class Host:
         the one before: so many parts of equal length begin then. Until the next part is due the VM sleeps; if it is
         behind, the part begins late, and its latency (Vm.requests) counts from when it was due.
 
-        The decider (by default the one the host was created with) is asked at its interval, which
-        goes on from one run to the next. It may ask the host and its VMs, and end VMs; accesses are the streams' business.
+        The decider (the host's; an object with decide(snapshot), or a function) is asked at its interval_ns, or each ms. Its
+        interval and memo go on from run to run, and begin anew with another one. It may ask and end VMs, but not access them.
         """
         engine = self.engine
         for vm in border.of_vms(streams):

@@ -307,3 +307,11 @@ def test_all_text_of_others_is_read_in_one_place():
             r"json\.loads?\(|\btomllib\b\.|zlib\.decompress\(|gzip\.(?:open|decompress)\(", path.read_text()
         )
         assert not found or path.name in own, f"{path.name}: {found}"
+
+
+def test_a_folder_that_is_packed_is_named(tmp_path):
+    (tmp_path / "day.tar.xz").write_bytes(b"")
+    (tmp_path / "day").mkdir()
+    for name, remedy in (("day", "unpack .*day.tar.xz first"), ("night", "'memvirt run' makes one")):
+        with pytest.raises(FolderError, match=remedy):
+            read_manifest(tmp_path / name)

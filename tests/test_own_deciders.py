@@ -339,3 +339,17 @@ def test_one_that_ends_a_vm_and_names_it_is_told_so():
             host.run({vm: iter([batch] * 3) for vm in vms[:1]}, decider=Ends())
         assert [vm.name for vm in host.vms] == ["a"]
         host.check()
+
+
+@pytest.mark.parametrize("kind", ["mine", "memvirt's"])
+def test_a_class_is_not_asked_but_an_instance_of_it(kind):
+    class Mine:
+        def decide(self, snapshot):
+            return Targets()
+
+    cls = Mine if kind == "mine" else type(policies.build("esx", {}))
+    with (
+        Host(memory="16MiB") as host,
+        pytest.raises(ConfigError, match=rf"decider .*{cls.__name__}: a class cannot.*an instance, {cls.__name__}\(\)"),
+    ):
+        host.run({}, until_ns=10**7, decider=cls)

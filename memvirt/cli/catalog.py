@@ -6,6 +6,7 @@ that it answers at once. What a name stands for is imported when it is described
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -205,8 +206,11 @@ def _deciders() -> list[Entry]:
 def _decider(name: str) -> Detail:
     from memvirt import policies
 
-    rows = [(key, str(default)) for key, default in policies.options_of(name, {}).items()]
-    return Detail(inspect.getdoc(policies.load(name)) or "", ("option", "default"), rows)
+    cls = policies.load(name)
+    takes = policies.ranges_of(name)
+    rows = [(key, str(default), takes.get(key, "")) for key, default in policies.options_of(name, {}).items()]
+    essay = inspect.getdoc(sys.modules[cls.__module__])  # it says what the options are to the rule
+    return Detail(essay or "", ("option", "default", "takes"), rows)
 
 
 def _scanners() -> list[Entry]:

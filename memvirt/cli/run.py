@@ -198,7 +198,8 @@ def _print_failures(failed: Sequence["Record"]) -> None:
     for record in failed:
         kinds.setdefault(re.sub(r"\d+", "", record.reason), []).append(record)
     for alike in kinds.values():
-        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        others = "" if len({record.reason for record in alike}) == 1 else " with numbers of their own"
+        more = f" and {len(alike) - 1} more{others}" if len(alike) > 1 else ""
         say(f"failed: {alike[0].cell}{more}: {alike[0].reason}")
 
 

@@ -29,7 +29,7 @@ SNAPSHOT: Mapping[str, tuple[str, str]] = {
     "reclaim_ns": ("ns", "simulated processor time that this took"),
     "wanted_pages": ("pages", "frames that VMs lack which wait to be admitted (setting admission_wait)"),
     "vms": ("VmView", "the VMs, in the order in which they were created; fields below"),
-    "memo": ("name -> integers or bytes", "what the decider's last answer held in Targets.memo"),
+    "memo": ("name -> tuple of integers, or bytes", "what the decider's last answer held in Targets.memo"),
 }
 VM_VIEW: Mapping[str, tuple[str, str]] = {
     "name": ("", "the VM's name; targets use it"),
@@ -71,7 +71,7 @@ TARGETS: Mapping[str, tuple[str, str]] = {
         "what the host's state is called: high, clear, soft, hard or low; None: no name. It is recorded (time "
         "line, state_percent.NAME), and changes nothing",
     ),
-    "memo": ("name -> integers or bytes", "state for the next call; the only state a decider may have"),
+    "memo": ("name -> tuple of integers, or bytes", "state for the next call; the only state a decider may have"),
 }
 
 DECIDER = """\

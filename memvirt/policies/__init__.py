@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "options_of",
     "parameters_of",
+    "ranges_of",
 ]
 
 FOLDER = "memvirt.policies"
@@ -75,6 +76,16 @@ def options_of(name: str, given: Mapping[str, object]) -> dict[str, object]:
 def parameters_of(name: str) -> frozenset[str]:
     """The names of all options of the named decider."""
     return frozenset(_parameters(load(name)))
+
+
+def ranges_of(name: str) -> dict[str, str]:
+    """Which numbers each option of the named decider takes, in words, where its type says so."""
+    found = {}
+    for key, parameter in _parameters(load(name)).items():
+        for bounds in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(bounds, Bounds):
+                found[key] = f"{bounds.low} and more" if bounds.high is None else f"{bounds.low} to {bounds.high}"
+    return found
 
 
 def file_of(name: str) -> Path | None:

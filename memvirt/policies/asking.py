@@ -43,6 +43,9 @@ class Asked:
     interval that can be kept."""
 
     def __init__(self, decider: object) -> None:
+        if isinstance(decider, type):
+            name = name_of(decider)
+            raise ConfigError(f"decider {name}: a class cannot be asked; give an instance, {_class_name(decider)}()")
         self._decider, self.name, self._file = decider, name_of(decider), file_of(decider)
         self.interval_ns = interval_of(decider)
         self.is_users = users = not self._file.startswith(_OWN)

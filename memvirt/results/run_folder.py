@@ -33,6 +33,7 @@ from memvirt.results.shelf import MANIFEST, PACK, Files, Pack, Shelf, shelf_of
 NAME_MAX = 255  # bytes of a file's name
 SHOWN_PATH = 80  # characters of a path that is too long
 SHOWN = 5  # names listed in messages, at most
+ARCHIVES = (".tar.xz", ".tar.gz", ".tar.zst", ".tar", ".zip")  # what a folder may have been packed in
 TIMINGS = "timings"  # the folder of pyperf files
 
 ConfigOf = Callable[[str], dict[str, Any]]  # the configuration of a cell, by its name
@@ -167,9 +168,9 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     try:
         text = Files(Path(folder)).manifest() if shelf is None else shelf.manifest()
     except FileNotFoundError:
-        raise FolderError(
-            f"{folder}: not a memvirt results folder, it has no {MANIFEST}; 'memvirt run' makes one"
-        ) from None
+        archive = next((path for path in (f"{Path(folder)}{end}" for end in ARCHIVES) if os.path.isfile(path)), None)
+        remedy = "'memvirt run' makes one" if archive is None else f"unpack {archive} first"
+        raise FolderError(f"{folder}: not a memvirt results folder, it has no {MANIFEST}; {remedy}") from None
     except OSError as error:
         raise FolderError(f"{folder}: not a memvirt results folder: {MANIFEST}: {error.strerror}") from None
     return manifests.loads(text, str(Path(folder) / (PACK if isinstance(shelf, Pack) else MANIFEST)))
