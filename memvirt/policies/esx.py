@@ -50,12 +50,8 @@ _HIGH, _SOFT, _HARD, _LOW = range(4)
 _NAMES = ("high", "soft", "hard", "low")
 _WANTS_MORE = 32  # a guest with less than a 32nd of its size free asks for more
 _MIB = 256  # pages
-_UNKNOWN = (
-    0,
-    0,
-    0,
-    0,
-)  # of a VM: whether it was watched for a period, its slow average, its fast one, this period's sample
+# Remembered of a VM: whether it was watched for a period, its slow average, its fast one, this period's sample
+_UNKNOWN = (0, 0, 0, 0)
 _DRAWS_AT_ONCE = 8192  # of the sample: as many as a processor's cache has room for
 # minFree: per cent of so many GiB, then of the next (VMware, vSphere's "sliding scale")
 _SCALE_OF_MIN_FREE = ((6, 4), (4, 8), (2, 16), (1, 1 << 20))
