@@ -353,3 +353,34 @@ def test_a_class_is_not_asked_but_an_instance_of_it(kind):
         pytest.raises(ConfigError, match=rf"decider .*{cls.__name__}: a class cannot.*an instance, {cls.__name__}\(\)"),
     ):
         host.run({}, until_ns=10**7, decider=cls)
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ("self.n = getattr(self, 'n', 0) + 1; return Targets(balloon_pages={'vm0': self.n % 10})", 1),
+        (
+            "import random; return Targets(balloon_pages={'vm0': random.randrange(11)}, scan_pages=random.getrandbits(30))",
+            1,
+        ),
+        ("self.n = getattr(self, 'n', 0) + 1; return Targets(scan_pages=int(self.n > 6))", 4),
+    ],
+)
+def test_one_that_remembers_beside_its_memo_or_draws_is_found(made, body, asked):
+    """What others run again would not come out again. It is asked twice the first, second, fourth ... time."""
+    decider = Asked(made(rule(body)))
+    for _ in range(asked - 1):
+        decider.answer(SHOT)
+    with pytest.raises(DeciderError, match=r"decider mine.py:Mine answers one snapshot in two ways: .*Targets.memo"):
+        decider.answer(SHOT)
+
+
+def test_one_that_answers_alike_is_asked_twice_now_and_then(made, tmp_path):
+    """And one of the library's caller, which may look around and keep what it sees, never."""
+    body = f"open({str(tmp_path / 'asked')!r}, 'a').write('x'); return Targets()"
+    decider, seen = Asked(made(rule(body))), []
+    for _ in range(9):
+        decider.answer(SHOT)
+    assert (tmp_path / "asked").read_text() == "x" * (9 + 4)
+    plain = Asked(lambda snapshot: seen.append(1) or Targets(scan_pages=len(seen)))
+    assert [plain.answer(SHOT).scan_pages for _ in range(9)] == [*range(1, 10)]

@@ -100,8 +100,8 @@ in every column, and a preset of your own, or a suite's [[variants]], in whateve
 
 interval_ns says how often the host asks, in nanoseconds of simulated time. The arguments of __init__ are its options:
 --set decider_options.percent=20. An option of type Percent or Positive (from memvirt.policies) is held to that. Equal
-snapshots must give equal targets; what it has to remember goes into Targets.memo. Its file is part of the record,
-by SHA-256.
+snapshots must give equal targets (it is asked twice now and then, to see that they do); what it has to remember goes into
+Targets.memo. Its file is part of the record, by SHA-256.
 
 Sizes are pages of 4 KiB, times nanoseconds. Targets name VMs of the snapshot that is answered; a balloon or a reclaim of
 more than a VM has beyond its reservation is cut to that, and counted (targets_clipped). A decider that raises, answers

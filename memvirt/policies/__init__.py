@@ -15,7 +15,7 @@ from typing import cast
 
 from memvirt.errors import ConfigError, absence
 from memvirt.names import DECIDERS
-from memvirt.policies.asking import Asked, guarded, interval_of
+from memvirt.policies.asking import USERS_MODULE, Asked, guarded, interval_of
 from memvirt.policies.base import Bounds, ColdAge, Decider, Percent, Positive, Snapshot, Targets, VmView
 from memvirt.units import parse_pages, parse_time, suggest
 from memvirt.untrusted import require_runnable
@@ -153,7 +153,7 @@ def _load_file(path: str, class_name: str) -> type[Decider]:
         require_runnable(file)
     except OSError as error:
         raise ConfigError(f"decider file '{path}' {error.strerror}") from None
-    spec = importlib.util.spec_from_file_location(f"memvirt_user_{file.stem}", file)
+    spec = importlib.util.spec_from_file_location(f"{USERS_MODULE}{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"decider file '{path}' is not a Python file")
     module = importlib.util.module_from_spec(spec)

@@ -27,6 +27,7 @@ from memvirt.policies.base import Snapshot, Targets
 from memvirt.policies.columns import columns_of
 from memvirt.units import suggest
 
+USERS_MODULE = "memvirt_user_"  # and its name: the module that a user's file is run as
 USUAL_INTERVAL_NS = 1_000_000  # of a plain function
 MOST_SECONDS = 10.0  # of this machine's clock, that a decider of a user's may think; its time_limit_s says otherwise
 WORDS_SECONDS = 1.0  # for what an exception says of itself
@@ -58,6 +59,7 @@ class Asked:
             self.limit_s = _seconds(decider) if users else 0.0  # 0: those of memvirt end
             self.wants_ages = bool(getattr(decider, "wants_ages", True))  # they cost a snapshot something
         self._seen: set[str] = set()  # names of all VMs that it was ever shown
+        self._answers = 0 if _module(kind_of(decider)).startswith(USERS_MODULE) else None  # of one in a file
 
     def goes_on_from(self, before: "Asked") -> bool:
         """Whether a memo of that one is one of this: they are one object, or of one class, with equal options if it is
@@ -69,10 +71,22 @@ class Asked:
         return is_class and (self.is_users or self._decider == before._decider)
 
     def answer(self, snapshot: Snapshot) -> Targets:
-        """What it wants. DeciderError for whatever it does wrong."""
+        """What it wants. DeciderError for whatever it does wrong. One of a user's file, whose cells others are to run again,
+        is asked twice the first time, the second, the fourth and so on: equal snapshots have equal answers."""
         vms = columns_of(snapshot)
         configured = dict(zip(vms.names, vms.configured_pages.tolist(), strict=True))
         self._seen.update(configured)
+        targets = self._answer(snapshot, configured)
+        if self._answers is not None:
+            self._answers += 1
+            if self._answers & (self._answers - 1) == 0 and self._answer(snapshot, configured) != targets:
+                raise DeciderError(
+                    f"decider {self.name} answers one snapshot in two ways: what it has to remember goes into Targets.memo, "
+                    "and chance has to follow from the snapshot"
+                )
+        return targets
+
+    def _answer(self, snapshot: Snapshot, configured: Mapping[str, int]) -> Targets:
         with guarded(f"decider {self.name}", self._file), limited(self.limit_s):
             targets = self._rule(snapshot)
             if not isinstance(targets, Targets):
@@ -83,9 +97,14 @@ class Asked:
             return _checked(targets, snapshot.total_pages, configured, self._seen)
 
 
+def kind_of(decider: object) -> Any:
+    """Its class; a function's is itself."""
+    return decider if isinstance(decider, type) or inspect.isroutine(decider) else type(decider)
+
+
 def name_of(decider: object) -> str:
     """ "mine.py:Mine", or the name alone of what comes with memvirt."""
-    kind = decider if isinstance(decider, type) or inspect.isroutine(decider) else type(decider)
+    kind = kind_of(decider)
     name = (
         _class_name(kind, "__qualname__") if isinstance(kind, type) else str(getattr(kind, "__qualname__", "function"))
     )
@@ -204,6 +223,11 @@ def _words(error: BaseException, file: str) -> str:
             raise
         return ""
     return line.encode(errors="backslashreplace").decode()  # a record's file cannot hold half a pair of surrogates
+
+
+def _module(kind: Any) -> str:
+    """Of a class, as _class_name; "" of a function."""
+    return _class_name(kind, "__module__") if isinstance(kind, type) else ""
 
 
 def _class_name(kind: type, what: str = "__name__") -> str:
