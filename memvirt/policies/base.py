@@ -8,6 +8,7 @@ next `Snapshot.memo`; so a decision can be replayed from its snapshot alone.
 All quantities are integers: pages of 4 KiB, nanoseconds of simulated time.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
@@ -49,13 +50,14 @@ class ColdAge:
     promoted_pages: int  # pages accessed in the last interval after at least age_ns of idleness
 
 
-class Unseen:
+class Unseen(ABC):
     """What a tuple of views, or of cold ages, is made of when somebody looks; see memvirt.policies.columns and ages."""
 
     __slots__ = ()
 
+    @abstractmethod
     def made(self) -> tuple[Any, ...]:
-        raise NotImplementedError
+        """The tuple."""
 
 
 class _HasColumns:
