@@ -19,7 +19,7 @@ import numpy as np
 
 from memvirt.policies.ages import Numbers
 from memvirt.policies.base import Percent, Positive, Snapshot, Targets
-from memvirt.policies.columns import Columns, columns_of, nearest_ranks, recalled, remembered
+from memvirt.policies.columns import Columns, columns_of, in_proportion, nearest_ranks, recalled, remembered
 
 _HOUR_NS = 3_600_000_000_000
 
@@ -45,9 +45,7 @@ class Coach:
         rows[:, 0], rows[:, 1] = window, before
         expected = np.maximum(before, vms.active_pages)
         spare = np.maximum(0, vms.held_pages - np.maximum(self.guaranteed(vms, peaks), expected))
-        most = int(spare.sum())
-        need = min(snapshot.total_pages * self.pool_percent // 100 - snapshot.free_pages, most)
-        taken = spare * max(need, 0) // max(most, 1)
+        taken = in_proportion(snapshot.total_pages * self.pool_percent // 100 - snapshot.free_pages, spare)
         return Targets(reclaim_pages=vms.by_name(taken, taken > 0), memo=remembered(vms.names, rows))
 
     def guaranteed(self, vms: Columns, peaks: Numbers) -> Numbers:

@@ -108,6 +108,12 @@ def nearest_ranks(rows: Numbers, counts: Numbers, percentile: int) -> Numbers:
     return np.where(counts > 0, np.sort(rows, axis=1)[np.arange(len(rows)), places], 0)
 
 
+def in_proportion(pages: int, weights: Numbers) -> Numbers:
+    """So many pages, at least none and at most as many as the weights are, in proportion to them, each part rounded down."""
+    total = int(weights.sum())
+    return weights * max(0, min(pages, total)) // max(total, 1)
+
+
 def inflations(vms: Columns, pages: Numbers) -> Numbers:
     """How much larger balloons must be for the host to gain that many pages of each VM.
 

@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 
 from memvirt.policies.ages import Numbers
 from memvirt.policies.base import Percent, Positive, Snapshot, Targets
-from memvirt.policies.columns import Columns, columns_of, inflations, recalled, remembered
+from memvirt.policies.columns import Columns, columns_of, in_proportion, inflations, recalled, remembered
 
 _PPM = 1_000_000
 _SCALE = 1024  # of prices
@@ -204,14 +204,11 @@ class Esx:
     def _given(self, vms: Columns, allocation: Numbers, spare: int) -> Numbers:
         """By how much each balloon is made smaller: what VMs are due beyond their size, no more in all than is spare."""
         room: Numbers = np.minimum(vms.balloon_pages, np.maximum(0, allocation - vms.size_pages)) * vms.balloonable
-        total = int(room.sum())
-        return room if total <= spare else room * max(spare, 0) // max(total, 1)
+        return in_proportion(spare, room)
 
     def _taken(self, excess: Numbers, need: int) -> Numbers:
         """What VMs give that hold more than they are due: all of it, or as much of each as is needed."""
-        excess = np.maximum(excess, 0)
-        total = int(excess.sum())
-        return excess if total <= need else excess * max(need, 0) // max(total, 1)
+        return in_proportion(need, np.maximum(excess, 0))
 
     def _how(self, vms: Columns, take: Numbers, state: int) -> tuple[Numbers, Numbers]:
         """Balloon sizes, and pages that the host pages out, by which so much is taken."""

@@ -5,9 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from memvirt.policies.ages import Numbers
 from memvirt.policies.base import Percent, Positive, Snapshot, Targets
-from memvirt.policies.columns import columns_of, inflations
+from memvirt.policies.columns import columns_of, in_proportion, inflations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +33,7 @@ class Proportional:
             spare = (
                 np.maximum(0, vms.held_pages - np.maximum(vms.reservation_pages, vms.active_pages)) * vms.balloonable
             )
-            wanted = current + inflations(vms, _split(high - snapshot.free_pages, spare))
+            wanted = current + inflations(vms, in_proportion(high - snapshot.free_pages, spare))
         elif snapshot.free_pages > high:
-            wanted = current - _split(snapshot.free_pages - high, current)
+            wanted = current - in_proportion(snapshot.free_pages - high, current)
         return Targets(balloon_pages=vms.changed_balloons(wanted))
-
-
-def _split(pages: int, weights: Numbers) -> Numbers:
-    """So many pages, or as many as the weights are, divided in proportion, each part rounded down."""
-    total = int(weights.sum())
-    return weights * min(pages, total) // max(total, 1)
