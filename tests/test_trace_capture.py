@@ -18,7 +18,7 @@ from helpers.program import PLAIN
 from memvirt.cli import main
 from memvirt.errors import CorpusError
 from memvirt.inputs.traces import open_trace
-from memvirt.inputs.traces.capture import Target, capture_trace, faults, kernel, lackey, pageout, writes
+from memvirt.inputs.traces.capture import Target, capture_trace, faults, inject, kernel, lackey, pageout, writes
 from memvirt.inputs.traces.capture import process as processes
 
 # Writes pages 1000 to 1511 of a mapping and reads pages 4000 to 5023, again and again; it says where the mapping lies.
@@ -116,6 +116,29 @@ def test_a_process_that_sleeps_in_a_system_call_goes_on_sleeping(tmp_path):
         assert "wrote to no memory of its own" in str(error)
     out, _ = child.communicate(timeout=60)
     assert child.returncode == 0 and float(out) >= 2.0
+
+
+@SCANNED
+def test_a_process_in_the_middle_of_its_exec_is_followed(monkeypatch):
+    """Whoever starts one is told of its exec before the kernel has mapped its code: of a thousand, up to four."""
+    whole, looks = inject.mappings, []
+
+    def mappings(pid):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        looks.append(state)
+        return whole(pid) if state == "t" else []
+
+    monkeypatch.setattr(inject, "mappings", mappings)
+    for _ in range(100):
+        child = subprocess.Popen(["sleep", "60"])
+        process = os.pidfd_open(child.pid)
+        try:
+            os.close(inject.userfaultfd_of(child.pid, process))
+        finally:
+            os.close(process)
+            child.kill()
+            child.wait()
+    assert set(looks) == {"t"}
 
 
 @SCANNED

@@ -3,7 +3,8 @@
 A userfaultfd follows the memory of the process that made it. So it is made there, and a copy of its descriptor is taken
 out (pidfd_getfd). The process is stopped for that, its registers are kept, `syscall` is stepped over once with those of
 the call, and everything is put back; a system call in which it was waiting goes on. Two such calls, some ten
-microseconds each, are all that happens inside.
+microseconds each, are all that happens inside. Its code is looked at only while it stands: it stands at its way out of
+the kernel, where an exec that has begun is over, while before its new memory may hold nothing but a stack.
 
 x86-64 only: registers and numbers are those of that machine. Structure: struct user_regs_struct of sys/user.h.
 """
@@ -74,7 +75,7 @@ class Stopped:
         self._pid = pid
         self._signals: list[int] = []
         self._saved = _Registers()
-        self._at = _syscall_instruction(pid)
+        self._at = 0
 
     def __enter__(self) -> Stopped:
         self._trace(SEIZE, None)
@@ -82,6 +83,7 @@ class Stopped:
             self._trace(INTERRUPT, None)
             self._stopped()
             self._trace(GETREGS, self._saved)
+            self._at = _syscall_instruction(self._pid)
         except BaseException:
             self._let_go()
             raise
