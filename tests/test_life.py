@@ -116,6 +116,41 @@ def test_touches_do_not_depend_on_how_time_is_cut(cuts, pages):
         )
 
 
+@given(
+    cuts=st.lists(st.integers(0, 30 * S), max_size=12),
+    pages=st.integers(1, 3000),
+    resident=st.lists(st.integers(0, 3000), min_size=13, max_size=13),
+    wrong=st.sets(st.integers(0, 12)),
+    missed=st.sets(st.integers(0, 12)),
+)
+@settings(max_examples=60, deadline=None)
+def test_windows_made_ahead_are_those_that_are_asked_for(cuts, pages, resident, wrong, missed):
+    """Also where a window ends elsewhere than was expected, is left out, or the VM has become smaller meanwhile."""
+    at = sorted({0, 30 * S, *cuts})
+    ahead, alone = touches(pages, 0), touches(pages, 0)
+    for number, (began, until) in enumerate(itertools.pairwise(at)):
+        if number in missed:
+            continue
+        if number % 3 == 0:
+            ahead.resident = alone.resident = resident[number]
+        later = [time + (index in wrong) for index, time in enumerate(at) if time > until]
+        found, (wanted, ops) = ahead.batch(began, until, 7, iter(later)), alone.between(began, until)
+        if found is None:
+            assert not len(wanted)
+            continue
+        assert found.pages.tolist() == (wanted.tolist() or [0])
+        assert found.ops.tolist() == (ops.tolist() or [0])
+
+
+def test_what_is_made_ahead_is_bounded():
+    one = touches(1 << 20)
+    one.batch(0, S, 0, iter(range(2 * S, 9 * S, S)))
+    assert not one._ahead  # 130,000 touches a second
+    one = touches()
+    one.batch(0, S, 0, iter(range(2 * S, 9 * S, S)))
+    assert len(one._ahead) == 7
+
+
 def test_each_part_is_used_as_often_as_it_says_and_no_page_twice_in_its_round():
     found = touches()
     assert len(set(found.between(0, 2 * S)[0].tolist())) >= 250  # an epoch: all of the first part, of 500 ms

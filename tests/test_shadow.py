@@ -1,6 +1,7 @@
 """The shadow of a VM against a page-by-page oracle, and against a VM that lies."""
 
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memvirt.errors import ContentError, InvariantError
+from memvirt.experiment import expected
 from memvirt.experiment.expected import DISCARD, FILL, NO_SOURCE, WRITE, Shadow, tag_of, word_of
 
 PAGES = 6
@@ -58,13 +60,18 @@ def batch_of(rows):
     return Batch(pages, ops.astype(np.uint8), sources)
 
 
-@given(batches, st.booleans())
-def test_the_shadow_knows_every_byte(rows, guest):
+@given(batches, st.booleans(), st.sampled_from([1, 5, expected.TOGETHER]), st.sets(st.integers(0, 4)))
+def test_the_shadow_knows_every_byte(rows, guest, together, asked):
+    """However many accesses are put together, and whenever somebody asks in between."""
     memory, shadow = Memory(guest), Shadow("vm", PAGES, BASE, guest=guest)
-    for batch in rows:
-        shadow.apply(batch_of(batch))
-        for step in batch:
-            memory.do(*step)
+    with mock.patch.object(expected, "TOGETHER", together):
+        for number, batch in enumerate(rows):
+            shadow.apply(batch_of(batch))
+            for step in batch:
+                memory.do(*step)
+            if number in asked:
+                assert shadow.content_pages() == len(memory.content)
+                shadow.verify(memory, CORPUS)
     assert shadow.writes == memory.writes and shadow.content_pages() == len(memory.content)
     assert shadow.verify(memory, CORPUS) == len({page for batch in rows for page, _, _ in batch})
 

@@ -10,7 +10,7 @@ content any more.
 
 Within a batch the last operation on a page wins; a write under a later fill or discard leaves nothing behind. Times of
 the last reset and the last write are kept as one running operation number per VM, so a batch is four numpy
-assignments.
+assignments. Batches that only read and write are put together first, as far as nobody asks: many are short.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from memvirt.workloads.base import DISCARD, FILL, READ, WRITE
 PAGE_WORDS = PAGE_SIZE // 8
 NO_SOURCE = 0xFFFFFFFF
 CHUNK_PAGES = 256  # pages compared at once: 1 MiB each of what is wanted and found, inside the cache
+TOGETHER = 1 << 14  # accesses put together, or the batch with which they become more
 
 U32 = npt.NDArray[np.uint32]
 IdsOf = Callable[[U32, U32, U32], npt.NDArray[np.uint64]]
@@ -74,8 +75,10 @@ class Shadow:
         self.name = name
         self.guest = guest
         self.tag_base = tag_base
-        self.writes = writes  # access writes done so far: the next has sequence writes + 1
-        self.operations = 0  # applied so far
+        self.operations = 0  # done so far
+        self._writes = writes  # access writes applied so far: the next has sequence writes + 1
+        self._applied = 0  # operations
+        self._accesses: list[_Pending] = []  # done, reads and writes alone, and not applied yet
         self._source: U32 = np.full(pages, NO_SOURCE, np.uint32)
         self._tag: U32 = np.zeros(pages, np.uint32)
         self._reset_at: I64 = np.full(pages, -1, np.int64)
@@ -89,8 +92,9 @@ class Shadow:
 
     def clone(self, name: str, tag_base: int, writes: int = 0) -> Shadow:
         """The shadow of a VM cloned from this one now: the same content, a write sequence of its own."""
+        self._catch_up()
         twin = Shadow(name, len(self._source), tag_base, writes, guest=self.guest)
-        twin.operations = self.operations
+        twin.operations = twin._applied = self.operations
         for field in ("_source", "_tag", "_reset_at", "_write_at", "_given_up_at", "_named", "_content"):
             setattr(twin, field, getattr(self, field).copy())
         twin._nr_content, twin._settled = self._nr_content, self._settled
@@ -103,7 +107,7 @@ class Shadow:
             self._pending.append(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
             if len(self._pending) > 1:
                 # A batch is asked for only once the one before it was done whole.
-                self._apply(self._pending.popleft())
+                self._done(self._pending.popleft())
             yield batch
 
     def commit(self, rest: int, go_on: bool = False) -> None:
@@ -115,7 +119,7 @@ class Shadow:
             raise InvariantError(f"{self.name}: {rest} operations were done of a last batch of {size}")
         if last is not None and rest:
             sources = None if last.sources is None else last.sources[:rest]
-            self._apply(_Pending(last.pages[:rest], last.ops[:rest], sources))
+            self._done(_Pending(last.pages[:rest], last.ops[:rest], sources))
         if last is not None and go_on:
             sources = None if last.sources is None else last.sources[rest:]
             self._pending.append(_Pending(last.pages[rest:], last.ops[rest:], sources))
@@ -123,11 +127,34 @@ class Shadow:
     def apply(self, batch: BatchLike) -> None:
         """Take over a batch that was done whole."""
         sources = None if batch.sources is None else np.asarray(batch.sources)
-        self._apply(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
+        self._done(_Pending(np.asarray(batch.pages), np.asarray(batch.ops), sources))
+
+    @property
+    def writes(self) -> int:
+        """Access writes done so far."""
+        self._catch_up()
+        return self._writes
+
+    def _done(self, batch: _Pending) -> None:
+        self.operations += len(batch.pages)
+        accesses = batch.ops.max(initial=READ) <= WRITE
+        if accesses:
+            self._accesses.append(batch)
+        if not accesses or self.operations - self._applied >= TOGETHER:
+            self._catch_up()
+        if not accesses:
+            self._apply(batch)
+
+    def _catch_up(self) -> None:
+        """Apply the accesses that were put together."""
+        if self._accesses:
+            pages, ops, _ = zip(*self._accesses, strict=True)
+            self._accesses.clear()
+            self._apply(_Pending(np.concatenate(pages), np.concatenate(ops), None))
 
     def _apply(self, batch: _Pending) -> None:
-        began, done, last = self.operations, len(batch.pages), batch.ops.max(initial=READ)
-        self.operations += done
+        began, done, last = self._applied, len(batch.pages), batch.ops.max(initial=READ)
+        self._applied += done
         known = not done or batch.pages.max() < self._settled
         if not known:
             self._named[batch.pages] = True
@@ -152,8 +179,8 @@ class Shadow:
     def _write(self, pages: npt.NDArray[np.intp], when: I64) -> None:
         """The VM's next writes are to these pages."""
         self._write_at[pages] = when
-        self._tag[pages] = tag_of(self.tag_base, self.writes + 1 + np.arange(len(pages)))
-        self.writes += len(pages)
+        self._tag[pages] = tag_of(self.tag_base, self._writes + 1 + np.arange(len(pages)))
+        self._writes += len(pages)
 
     def _settle(self) -> None:
         """Look how much further the pages reach that all have content."""
@@ -175,6 +202,7 @@ class Shadow:
 
     def tags(self, pages: npt.NDArray[Any]) -> U32:
         """The tag each of `pages` must hold in its word; 0 where no write is newer than the last fill or discard."""
+        self._catch_up()
         newer = self._write_at[pages] > self._reset_at[pages]
         return np.where(newer, self._tag[pages], 0).astype(np.uint32)
 
@@ -184,6 +212,7 @@ class Shadow:
 
     def content_pages(self) -> int:
         """Pages that have content: filled or written, and not given up since."""
+        self._catch_up()
         if self._nr_content is None:
             self._nr_content = int(np.count_nonzero(self._content))
         return self._nr_content
@@ -222,6 +251,7 @@ class Shadow:
         zeros: ids are compared page by page, and that nothing else was written, at the end. Raises ContentError at the
         first page that differs.
         """
+        self._catch_up()
         named = np.flatnonzero(self._named).astype(np.uint32)
         rows = np.zeros((CHUNK_PAGES if ids_of else 0, PAGE_SIZE), np.uint8)
         for start in range(0, len(named), CHUNK_PAGES):

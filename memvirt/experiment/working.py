@@ -29,6 +29,7 @@ from memvirt.workloads.recorded import Replay
 from memvirt.workloads.touches import Touches
 
 SLICES = 64  # of a window: groups of requests, each followed by its share of what else the VM does
+AHEAD = 8  # windows whose touches may be made at once
 
 
 class Working:
@@ -75,7 +76,7 @@ class Working:
                 if version != patched:
                     yield from self._filling.patched(version, begins_ns)
                     patched = version
-                yield from self._used(touches, began_ns, begins_ns)
+                yield from self._used(touches, began_ns, begins_ns, self._later(load, at_ns))
                 yield from self._beside(load, begins_ns)
             elif isinstance(touches, Touches) and (count := self._requests_since(load, began_ns)):
                 yield from self._open(load, touches, count, begins_ns)
@@ -149,12 +150,21 @@ class Working:
                 share = slice(*(len(beside.pages) * place // slices for place in (number, number + 1)))
                 yield Batch(beside.pages[share], beside.ops[share], None, beside.work_ns, None)
 
-    def _used(self, touches: Touches | Replay, began_ns: int, begins_ns: int) -> Iterator[Batch]:
+    def _used(
+        self, touches: Touches | Replay, began_ns: int, begins_ns: int, later_ns: Iterator[int]
+    ) -> Iterator[Batch]:
         """What it uses in a window, from that time of the load on."""
         if isinstance(touches, Replay):
             yield from touches.window(begins_ns)
-        elif batch := touches.batch(began_ns, self._done_ns, begins_ns):
+        elif batch := touches.batch(began_ns, self._done_ns, begins_ns, later_ns):
             yield batch
+
+    def _later(self, load: Load, at_ns: int) -> Iterator[int]:
+        """How far the load's own time is at the end of each window after that one, if the VM leaves none out."""
+        reached_ns, window_ns = self._done_ns, self._time.window
+        for number in range(1, AHEAD):
+            reached_ns += window_ns * level_percent(load, at_ns + number * window_ns, self._number) // HUNDRED
+            yield reached_ns
 
     def _beside(self, load: Load, due_ns: int | None) -> Iterator[Batch]:
         """What it reads of files, grows or shrinks by since the last time."""

@@ -18,6 +18,7 @@ from .scanner cimport Scanner
 
 cdef enum:
     ASK_EVERY = 64              # frames between two questions whether to stop: some 30 us, and the question costs nothing
+    FORESEEN = 16               # frames whose cells are on their way at once, where a page is an id
 
 
 cdef class HashScanner(Scanner):
@@ -26,6 +27,7 @@ cdef class HashScanner(Scanner):
         Scanner.__init__(self, index, pages_to_scan, sleep_ns, hints)
         self.zero_only = zero_only
         self.waiting = NONE
+        self.foresees = not (zero_only or self.index.content.has_bytes)     # to hash bytes twice would cost more
         if not zero_only:
             self.index.use_table()
 
@@ -41,6 +43,8 @@ cdef class HashScanner(Scanner):
                 break
             if self.cursor == 0 and not self.zero_only:
                 self.index.rebuild()
+            if self.foresees and self.cursor + FORESEEN < self.index.frames.nr_frames:
+                self.index.foresee(self.cursor + FORESEEN)
             merged += self.visit(self.cursor, &looked)
             self.cursor += 1
             if self.cursor == self.index.frames.nr_frames:

@@ -62,6 +62,9 @@ cdef class ShareIndex(Listener):
     # A look-up in two steps, so that the cell can be on its way while the next page is hashed: `ahead` hashes and asks
     # for the cell, `find_or_add` uses it. The frame must not change in between.
     cdef uint64_t ahead(self, hfn_t frame) noexcept nogil
+    # A hint, with no part in any result: ask for the cell of a frame that `ahead` may be asked for in a while. Where a
+    # page is an id, its look-up is one cache line that is far away, and nothing else.
+    cdef void foresee(self, hfn_t frame) noexcept nogil
     cdef hfn_t find_or_add(self, hfn_t frame, uint64_t hash) except? 0xFFFFFFFE nogil
     cdef bint room_for(self, uint32_t frames) noexcept nogil
     cdef bint merge(self, hfn_t duplicate, hfn_t kept) except? True nogil

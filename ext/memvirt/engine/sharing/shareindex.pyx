@@ -127,6 +127,9 @@ cdef class ShareIndex(Listener):
         prefetch_read(&self.cell[<uint32_t>hash & self.mask])
         return hash
 
+    cdef void foresee(self, hfn_t frame) noexcept nogil:
+        prefetch_read(&self.cell[<uint32_t>self.key_of(frame) & self.mask])
+
     cdef hfn_t find_or_add(self, hfn_t frame, uint64_t hash) except? 0xFFFFFFFE nogil:
         """A frame with the same bytes and salt, or NONE; then this one has been added."""
         cdef uint32_t tag = <uint32_t>(hash >> 32), i = <uint32_t>hash & self.mask, reuse = NONE
