@@ -10,7 +10,7 @@ content any more.
 
 Within a batch the last operation on a page wins; a write under a later fill or discard leaves nothing behind. Times of
 the last reset and the last write are kept as one running operation number per VM, so a batch is four numpy
-assignments. Batches that only read and write are put together first, as far as nobody asks: many are short.
+assignments. Batches are put together first, as far as nobody asks: many are short.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from memvirt.workloads.base import DISCARD, FILL, READ, WRITE
 PAGE_WORDS = PAGE_SIZE // 8
 NO_SOURCE = 0xFFFFFFFF
 CHUNK_PAGES = 256  # pages compared at once: 1 MiB each of what is wanted and found, inside the cache
-TOGETHER = 1 << 14  # accesses put together, or the batch with which they become more
+TOGETHER = 1 << 15  # operations put together, or the batch with which they become more
 
 U32 = npt.NDArray[np.uint32]
 IdsOf = Callable[[U32, U32, U32], npt.NDArray[np.uint64]]
@@ -55,6 +55,9 @@ class _Pending(NamedTuple):
     ops: npt.NDArray[Any]
     sources: npt.NDArray[Any] | None
 
+    def all_sources(self) -> npt.NDArray[Any]:
+        return np.full(len(self.pages), NO_SOURCE, np.uint32) if self.sources is None else self.sources
+
 
 def word_of(vpn: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """The 8-byte word of a page that an access write stores its tag in."""
@@ -78,7 +81,7 @@ class Shadow:
         self.operations = 0  # done so far
         self._writes = writes  # access writes applied so far: the next has sequence writes + 1
         self._applied = 0  # operations
-        self._accesses: list[_Pending] = []  # done, reads and writes alone, and not applied yet
+        self._finished: list[_Pending] = []  # done, and not applied yet
         self._source: U32 = np.full(pages, NO_SOURCE, np.uint32)
         self._tag: U32 = np.zeros(pages, np.uint32)
         self._reset_at: I64 = np.full(pages, -1, np.int64)
@@ -137,20 +140,25 @@ class Shadow:
 
     def _done(self, batch: _Pending) -> None:
         self.operations += len(batch.pages)
-        accesses = batch.ops.max(initial=READ) <= WRITE
-        if accesses:
-            self._accesses.append(batch)
-        if not accesses or self.operations - self._applied >= TOGETHER:
+        self._finished.append(batch)
+        if self.operations - self._applied >= TOGETHER:
             self._catch_up()
-        if not accesses:
-            self._apply(batch)
 
     def _catch_up(self) -> None:
-        """Apply the accesses that were put together."""
-        if self._accesses:
-            pages, ops, _ = zip(*self._accesses, strict=True)
-            self._accesses.clear()
-            self._apply(_Pending(np.concatenate(pages), np.concatenate(ops), None))
+        """Apply what was put together."""
+        if not self._finished:
+            return
+        batches, self._finished = self._finished, []
+        sources = None
+        if any(batch.sources is not None for batch in batches):
+            sources = np.concatenate([batch.all_sources() for batch in batches])
+        self._apply(
+            _Pending(
+                np.concatenate([each.pages for each in batches]),
+                np.concatenate([each.ops for each in batches]),
+                sources,
+            )
+        )
 
     def _apply(self, batch: _Pending) -> None:
         began, done, last = self._applied, len(batch.pages), batch.ops.max(initial=READ)
@@ -208,6 +216,7 @@ class Shadow:
 
     def sources(self) -> U32:
         """The corpus page under each page, NO_SOURCE for zeros."""
+        self._catch_up()
         return self._source
 
     def content_pages(self) -> int:
@@ -224,7 +233,7 @@ class Shadow:
 
     def expected(self, pages: npt.NDArray[Any], corpus: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
         """The bytes of `pages`, one row each."""
-        sources = self._source[pages]
+        sources = self.sources()[pages]
         empty = sources == NO_SOURCE
         if empty.all():
             rows = np.zeros((len(pages), PAGE_SIZE), np.uint8)
@@ -240,7 +249,7 @@ class Shadow:
 
     def expected_ids(self, pages: npt.NDArray[Any], ids_of: IdsOf) -> npt.NDArray[np.uint64]:
         """The same where content is fingerprints: the id of each of `pages`."""
-        sources = self._source[pages]
+        sources = self.sources()[pages]
         filled = np.where(sources == NO_SOURCE, 0, sources).astype(np.uint32)
         return ids_of(filled, word_of(pages).astype(np.uint32), self.tags(pages))
 

@@ -56,7 +56,7 @@ class Touches:
         ends = (np.cumsum([0, *(part.percent for part in load.parts)]) * len(blocks) + HUNDRED // 2) // HUNDRED
         self._rates = [RATE_NS // part.every for part in load.parts]
         self._draws = stream.bits("requests")
-        self._ahead: deque[tuple[int, int, int, Window]] = deque()  # made: when it begins, when it ends, of what size
+        self._ahead: deque[tuple[int, int, Window]] = deque()  # made: when it begins, and ends
         self._parts = [
             _Round(
                 blocks[first:end] * np.uint32(self._block),
@@ -72,26 +72,25 @@ class Touches:
 
     def between(self, began_ns: int, until_ns: int) -> Window:
         """What is used in that time, in order."""
-        return self.windows([began_ns, until_ns])[0]
+        return self._held(*self.windows([began_ns, until_ns])[0])
 
     def windows(self, times: Sequence[int]) -> list[Window]:
-        """What is used between each two of these times, which rise."""
+        """What is used between each two of these times, which rise, also of pages that have been given up."""
         of_parts = [part.windows(times) for part in self._parts]
         windows = [[use for of_part in of_parts for use in of_part[window]] for window in range(len(times) - 1)]
         found = [use for window in windows for use in window]
         pages = np.concatenate([used for used, _ in found]) if found else np.zeros(0, np.uint32)
         ops = self._writes(pages, found)
         ends = np.cumsum([0, *(sum(len(used) for used, _ in window) for window in windows)])
-        if not self._whole or self.resident < self._space.pages:
-            kept = pages < min(self.resident, self._space.pages)
+        if not self._whole:
+            kept = pages < self._space.pages
             pages, ops = pages[kept], ops[kept]
             ends = np.concatenate(([0], np.cumsum(kept)))[ends]
         return [(pages[first:end], ops[first:end]) for first, end in pairwise(ends.tolist())]
 
     def _window(self, began_ns: int, until_ns: int, later_ns: Iterable[int]) -> Window:
         """One of those made ahead, if it is the one that was expected."""
-        asked = (began_ns, until_ns, self.resident)
-        if not self._ahead or self._ahead[0][:3] != asked:
+        if not self._ahead or self._ahead[0][:2] != (began_ns, until_ns):
             times = [began_ns, until_ns]
             most = AT_ONCE * (until_ns - began_ns) // max(1, self._count(until_ns - began_ns)) + until_ns
             for time_ns in later_ns:
@@ -99,8 +98,14 @@ class Touches:
                     break
                 times.append(time_ns)
             made = zip(pairwise(times), self.windows(times), strict=True)
-            self._ahead = deque((*times, self.resident, window) for times, window in made)
-        return self._ahead.popleft()[3]
+            self._ahead = deque((*times, window) for times, window in made)
+        return self._held(*self._ahead.popleft()[2])
+
+    def _held(self, pages: Pages, ops: NDArray[np.uint8]) -> Window:
+        if self.resident >= self._space.pages:
+            return pages, ops
+        held = pages < self.resident
+        return pages[held], ops[held]
 
     def _count(self, lasts_ns: int) -> int:
         """About how many uses there are in that time."""
