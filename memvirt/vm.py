@@ -72,6 +72,14 @@ class Vm:
         accesses.read_pages(self.host.engine, self._engine_vm, numbers, out)
         return out
 
+    def read_ids(self, pages: ArrayLike) -> NDArray[np.uint64]:
+        """Where content is fingerprints: the id of each page, uint64 [n], read where it lies, in memory or out of it. No
+        access is made, and nothing changes. StoreError when one is lost; ConfigError where content is bytes."""
+        numbers = page_numbers(pages)
+        ids = np.zeros(len(numbers), np.uint64)
+        accesses.read_ids(self.host.engine, self._engine_vm, numbers, ids)
+        return ids
+
     def access(self, pages: ArrayLike, writes: ArrayLike, sources: ArrayLike | None = None) -> RunOutcome:
         """Touch pages in order: `writes` is a bool (or an op code, see Host.run) per page. Says how many were done and
         why it stopped."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from memvirt.errors import ConfigError
 from memvirt.experiment.expected import Shadow
 from memvirt.host import Host
 from memvirt.inputs import synthetic
@@ -49,9 +50,44 @@ def test_what_a_full_host_holds_is_read_back_without_a_frame(stores, content, gu
             shadows[vm].commit(outcome.done - shadows[vm].operations)
         failed = host.counters()["exhausted_no_frame"]
         for vm in vms:
-            assert shadows[vm].verify(vm, corpus.pages, host.ids_of) > 100 and vm.outcome == "done"
+            assert shadows[vm].verify(vm, corpus.pages, host.ids_of) > 100
+            found = vm.read_pages(np.arange(vm.pages))
+            assert vm.outcome == "done"
+            if host.ids_of:
+                assert found.view("<u8")[:, 0].tolist() == vm.read_ids(np.arange(vm.pages)).tolist()
         assert host.counters()["exhausted_no_frame"] > failed  # some had no frame to come to
         host.check()
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+@pytest.mark.parametrize("stores", STORES)
+def test_ids_are_read_where_they_lie_and_nothing_changes(stores, guest, corpus):
+    with Host(memory="1MiB", corpus=corpus, content="fingerprint", swap_direct=False, **STORES[stores]) as host:
+        vms = [host.create_vm(f"vm{i}", "2MiB", guest=GUESTS[guest]) for i in range(2)]
+        host.run({vm: batches(vm.pages, len(corpus), 50) for vm in vms})
+        before = host.counters(), host.usage(), host.stores(), host.cpu_ns(), host.sim_ns, [vm.sim_ns for vm in vms]
+        ids = [vm.read_ids(np.arange(vm.pages)) for vm in vms]
+        assert [vm.read_ids([7, 0, 7]).tolist() for vm in vms] == [found[[7, 0, 7]].tolist() for found in ids]
+        after = host.counters(), host.usage(), host.stores(), host.cpu_ns(), host.sim_ns, [vm.sim_ns for vm in vms]
+        assert before == after and len(set(ids[0].tolist())) > 10
+        for vm, found in zip(vms, ids, strict=True):
+            assert vm.read_pages(np.arange(vm.pages)).view("<u8")[:, 0].tolist() == found.tolist()
+        host.check()
+
+
+def test_ids_are_there_for_fingerprints_and_ones_own_pages_alone(corpus):
+    with Host(memory="1MiB", corpus=corpus) as host, pytest.raises(ConfigError, match="content with bytes has no ids"):
+        host.create_vm("a", "1MiB").read_ids([0])
+    with Host(memory="1MiB", corpus=corpus, content="fingerprint") as host:
+        vm = host.create_vm("a", "1MiB")
+        assert vm.read_ids([]).tolist() == []
+        with pytest.raises(ConfigError, match="access 1 names page 256, beyond its 256 pages"):
+            vm.read_ids([0, 256])
+        with pytest.raises(ConfigError, match="page numbers"):
+            vm.read_ids([-1])
+        vm.destroy()
+        with pytest.raises(ConfigError, match="destroyed|ended|gone"):
+            vm.read_ids([0])
 
 
 @pytest.mark.parametrize("content", ["bytes", "fingerprint"])

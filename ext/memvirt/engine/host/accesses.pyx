@@ -228,6 +228,28 @@ def read_pages(Engine engine not None, Vm vm not None, const uint32_t[::1] pages
         engine.end(vm)
 
 
+def read_ids(Engine engine not None, Vm vm not None, const uint32_t[::1] pages not None, uint64_t[::1] out not None):
+    """Copy the ids of pages (vpns) into out[n], each read where it lies: no access, and nothing changes. Needs
+    fingerprint content."""
+    cdef Py_ssize_t i
+    cdef Batch batch = Batch()
+    if engine.content.has_bytes:
+        raise ConfigError("content with bytes has no ids to read: use read_pages, or content='fingerprint'")
+    if out.shape[0] != pages.shape[0]:
+        raise ValueError(f"out must be [{pages.shape[0]}]")
+    engine.own(vm)
+    batch.own_reads(vm.name, vm.nr_vpns, pages)
+    engine.enter()
+    try:
+        for i in range(batch.n):
+            if engine.clock.interrupt.asked():
+                break
+            read_in_place(engine, vm, batch.pages[i], <uint8_t *>&out[i])
+    finally:
+        engine.leave()
+        engine.clock.interrupt.deliver()
+
+
 def pin(Engine engine not None, Vm vm not None, uint32_t first, uint32_t pages, uint32_t most):
     """Keep pages in memory: neither reclaimed nor merged nor moved (passthrough, mlock), nor given up by a guest that
     frees them: they are guest-physical pages. `most`: of them that were not pinned before. Returns pages pinned."""
