@@ -159,9 +159,13 @@ class Driver(Generic[AnyVm]):
         phase.samples += 1
 
     def verify(self, corpus: ClassTable) -> int:
-        """Compare every page of every VM that was ever named; how many. ContentError at the first difference."""
+        """Compare every page of every VM that was ever named; how many. ContentError at the first difference. The shadows
+        are gone then: what comes after needs memory of its own."""
         for vm, shadow in self._shadows.items():
             if shadow.writes != vm.writes_done:
                 raise InvariantError(f"{vm.name}: {vm.writes_done} writes done, the streams held {shadow.writes}")
-        pages, ids_of = getattr(corpus, "pages", None), self._host.ids_of
-        return sum(shadow.verify(vm, pages, ids_of) for vm, shadow in self._shadows.items())
+        pages, ids_of, verified = getattr(corpus, "pages", None), self._host.ids_of, 0
+        while self._shadows:
+            vm, shadow = self._shadows.popitem()
+            verified += shadow.verify(vm, pages, ids_of)
+        return verified

@@ -8,13 +8,13 @@ content any more.
 
     tag of the n-th write of a VM, n from 1:  (tag_base + n) & 0x7fffffff, or 1 where that is 0
 
-Within a batch the last operation on a page wins; a write under a later fill or discard leaves nothing behind. Times of
-the last reset and the last write are kept as one running operation number per VM, so a batch is four numpy
-assignments. Batches are put together first, as far as nobody asks: many are short.
+Within a batch the last operation on a page wins; a write under a later fill or discard leaves nothing behind. A page
+takes ten bytes, for hosts may be large. Batches are put together first, as far as nobody asks: many are short.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -72,6 +72,28 @@ def tag_of(tag_base: int, sequence: npt.ArrayLike) -> U32:
     return np.where(tags == 0, 1, tags).astype(np.uint32)
 
 
+class _Scratch(threading.local):
+    """A number for each page of a VM, for the time of one call."""
+
+    def __init__(self) -> None:
+        self._places: I64 = np.zeros(0, np.int64)
+
+    def of(self, pages: int) -> I64:
+        if len(self._places) < pages:
+            self._places = np.zeros(pages, np.int64)
+        return self._places
+
+
+_SCRATCH = _Scratch()
+
+
+def _last(pages: npt.NDArray[np.intp], order: I64, which: npt.NDArray[np.bool_], places: I64) -> I64:
+    """For each operation: which is the last of those on its page; -1 where there is none."""
+    places[pages] = -1
+    places[pages[which]] = order[which]
+    return places[pages]
+
+
 class Shadow:
     """The expected content of one VM's pages."""
 
@@ -81,13 +103,10 @@ class Shadow:
         self.tag_base = tag_base
         self.operations = 0  # done so far
         self._writes = writes  # access writes applied so far: the next has sequence writes + 1
-        self._applied = 0  # operations
+        self._waiting = 0  # operations done and not applied yet
         self._finished: list[_Pending] = []  # done, and not applied yet
         self._source: U32 = np.full(pages, NO_SOURCE, np.uint32)
         self._tag: U32 = np.zeros(pages, np.uint32)
-        self._reset_at: I64 = np.full(pages, -1, np.int64)
-        self._write_at: I64 = np.full(pages, -1, np.int64)
-        self._given_up_at: I64 = np.full(pages, -1, np.int64)
         self._named: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
         self._content: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
         self._nr_content: int | None = 0  # None: to be counted again
@@ -98,8 +117,8 @@ class Shadow:
         """The shadow of a VM cloned from this one now: the same content, a write sequence of its own."""
         self._catch_up()
         twin = Shadow(name, len(self._source), tag_base, writes, guest=self.guest)
-        twin.operations = twin._applied = self.operations
-        for field in ("_source", "_tag", "_reset_at", "_write_at", "_given_up_at", "_named", "_content"):
+        twin.operations = self.operations
+        for field in ("_source", "_tag", "_named", "_content"):
             setattr(twin, field, getattr(self, field).copy())
         twin._nr_content, twin._settled = self._nr_content, self._settled
         return twin
@@ -141,15 +160,16 @@ class Shadow:
 
     def _done(self, batch: _Pending) -> None:
         self.operations += len(batch.pages)
+        self._waiting += len(batch.pages)
         self._finished.append(batch)
-        if self.operations - self._applied >= TOGETHER:
+        if self._waiting >= TOGETHER:
             self._catch_up()
 
     def _catch_up(self) -> None:
         """Apply what was put together."""
         if not self._finished:
             return
-        batches, self._finished = self._finished, []
+        batches, self._finished, self._waiting = self._finished, [], 0
         sources = None
         if any(batch.sources is not None for batch in batches):
             sources = np.concatenate([batch.all_sources() for batch in batches])
@@ -162,34 +182,31 @@ class Shadow:
         )
 
     def _apply(self, batch: _Pending) -> None:
-        began, done, last = self._applied, len(batch.pages), batch.ops.max(initial=READ)
-        self._applied += done
+        done, last = len(batch.pages), batch.ops.max(initial=READ)
         known = not done or batch.pages.max() < self._settled
         if not known:
             self._named[batch.pages] = True
         changing = (batch.ops != READ).nonzero()[0]  # a read leaves nothing behind
-        pages, when = batch.pages[changing].astype(np.intp), began + changing
+        pages = batch.pages[changing].astype(np.intp)
         if last <= WRITE:
-            self._write(pages, when)
+            self._tag[pages] = self._next_tags(len(pages))
             if known:
                 return
             self._content[pages] = True
         else:
-            ops = batch.ops[changing]
-            writes = ops == WRITE
-            self._write(pages[writes], when[writes])
-            self._give_up_and_fill(batch, changing, when)
-            self._content[pages] = has_content = self._has_content(pages)
+            sources = None if batch.sources is None else batch.sources[changing]
+            has_content = self._change(pages, batch.ops[changing], sources)
+            self._content[pages] = has_content
             if not has_content.all():
                 self._settled = 0
         self._nr_content = None
         self._settle()
 
-    def _write(self, pages: npt.NDArray[np.intp], when: I64) -> None:
-        """The VM's next writes are to these pages."""
-        self._write_at[pages] = when
-        self._tag[pages] = tag_of(self.tag_base, self._writes + 1 + np.arange(len(pages)))
-        self._writes += len(pages)
+    def _next_tags(self, count: int) -> U32:
+        """Of the VM's next writes."""
+        tags = tag_of(self.tag_base, self._writes + 1 + np.arange(count))
+        self._writes += count
+        return tags
 
     def _settle(self) -> None:
         """Look how much further the pages reach that all have content."""
@@ -198,22 +215,30 @@ class Shadow:
             without = int(rest.argmin())
             self._settled += len(rest) if rest[without] else without
 
-    def _give_up_and_fill(self, batch: _Pending, changing: I64, when: I64) -> None:
-        pages, ops = batch.pages[changing], batch.ops[changing]
-        discards, fills = ops == DISCARD, ops == FILL
-        self._given_up_at[pages[discards]] = when[discards]
-        resets = fills | discards if self.guest else fills
+    def _change(
+        self, pages: npt.NDArray[np.intp], ops: npt.NDArray[Any], sources: npt.NDArray[Any] | None
+    ) -> npt.NDArray[np.bool_]:
+        """Fills, discards and writes, of which the last on a page wins. For each: whether its page has content then."""
+        order, discards, writes = np.arange(len(pages)), ops == DISCARD, ops == WRITE
+        resets = (ops == FILL) | discards if self.guest else ops == FILL
         fresh = np.full(len(pages), NO_SOURCE, np.uint32)
-        if batch.sources is not None:
-            fresh[fills] = batch.sources[changing][fills]
+        if sources is not None:
+            fresh[~discards] = sources[~discards]
+        places = _SCRATCH.of(len(self._source))
+        reset_at, given_up_at, written_at = (_last(pages, order, which, places) for which in (resets, discards, writes))
         self._source[pages[resets]] = fresh[resets]
-        self._reset_at[pages[resets]] = when[resets]
+        self._tag[pages[resets]] = 0
+        tags = np.zeros(len(pages), np.uint32)
+        tags[writes] = self._next_tags(int(np.count_nonzero(writes)))
+        stay = writes & (order > reset_at)
+        self._tag[pages[stay]] = tags[stay]
+        held = (given_up_at < 0) | (np.maximum(reset_at, written_at) > given_up_at)
+        return np.asarray(held & ((self._source[pages] != NO_SOURCE) | (self._tag[pages] != 0)))
 
     def tags(self, pages: npt.NDArray[Any]) -> U32:
         """The tag each of `pages` must hold in its word; 0 where no write is newer than the last fill or discard."""
         self._catch_up()
-        newer = self._write_at[pages] > self._reset_at[pages]
-        return np.where(newer, self._tag[pages], 0).astype(np.uint32)
+        return np.asarray(self._tag[pages])
 
     def sources(self) -> U32:
         """The corpus page under each page, NO_SOURCE for zeros."""
@@ -226,11 +251,6 @@ class Shadow:
         if self._nr_content is None:
             self._nr_content = int(np.count_nonzero(self._content))
         return self._nr_content
-
-    def _has_content(self, pages: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        reset_at, write_at = self._reset_at[pages], self._write_at[pages]
-        held = np.maximum(reset_at, write_at) > self._given_up_at[pages]
-        return np.asarray(held & ((self._source[pages] != NO_SOURCE) | (write_at > reset_at)))
 
     def expected(self, pages: npt.NDArray[Any], corpus: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
         """The bytes of `pages`, one row each."""

@@ -9,7 +9,7 @@ from .order cimport Order
 cdef class MgLru(Order):
     cdef Link *_links                   # ids, then one sentinel per generation list (number modulo 4)
     cdef uint8_t *_state                # per id: RESIDENT | ACCESSED | generation modulo 4 << GEN_SHIFT
-    cdef uint32_t *_shadow              # per key: max_seq at its eviction, NONE if there is none
+    cdef uint32_t *_shadow              # per key: max_seq at its eviction, and EVICTED; 0 if there is none
     cdef readonly uint32_t min_seq, max_seq     # the oldest and the youngest generation
     cdef readonly uint64_t nr_refaults, nr_recent       # inserts with a shadow; those still among the generations
     cdef void _age(self) noexcept nogil

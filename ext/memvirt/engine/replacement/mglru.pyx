@@ -18,7 +18,7 @@ mm/workingset.c, and does not place the page: pages that are faulted in are the 
 cimport cython
 
 from libc.stddef cimport size_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 
 from ..types cimport NONE, uint8_t, uint32_t, uint64_t
 from .lists cimport (
@@ -35,7 +35,8 @@ cdef enum:
     GEN_SHIFT = 2
     MIN_NR_GENS = 2
     MAX_NR_GENS = 4
-    SEQ_MASK = 0x7FFFFFFF               # leaves NONE free
+    SEQ_MASK = 0x7FFFFFFF
+    EVICTED = 0x80000000                # of every shadow; 0: there is none. Keys that are never used take no memory
 
 
 @cython.final
@@ -43,14 +44,11 @@ cdef class MgLru(Order):
     """Order `mglru`. min_seq, max_seq, nr_refaults and nr_recent can be read."""
 
     def __cinit__(self, ids, capacity, keys=0, *, bounded=False):
-        cdef uint32_t key
         self._links = links_make(self.ids, MAX_NR_GENS)
         self._state = <uint8_t *>calloc(self.ids, 1)
-        self._shadow = <uint32_t *>malloc((<size_t>self.keys + 1) * sizeof(uint32_t))
+        self._shadow = <uint32_t *>calloc(<size_t>self.keys + 1, sizeof(uint32_t))
         if self._links == NULL or self._state == NULL or self._shadow == NULL:
             raise MemoryError(f"mglru: no memory for {self.ids} ids and {self.keys} keys")
-        for key in range(self.keys):
-            self._shadow[key] = NONE
         self.max_seq = MIN_NR_GENS
 
     def __dealloc__(self):
@@ -77,10 +75,10 @@ cdef class MgLru(Order):
 
     cdef int insert(self, uint32_t id, uint32_t key) except -1 nogil:
         assert id < self.ids and not self._state[id] and self.nr_resident < self.most
-        if key < self.keys and self._shadow[key] != NONE:
+        if key < self.keys and self._shadow[key]:
             self.nr_refaults += 1
             self.nr_recent += ((self.max_seq - self._shadow[key]) & SEQ_MASK) < MAX_NR_GENS
-            self._shadow[key] = NONE
+            self._shadow[key] = 0
         self._state[id] = <uint8_t>(RESIDENT | self.max_seq % MAX_NR_GENS << GEN_SHIFT)
         links_push(self._links, self.ids + self.max_seq % MAX_NR_GENS, id)
         self.nr_resident += 1
@@ -120,7 +118,7 @@ cdef class MgLru(Order):
 
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil:
         if key < self.keys:
-            self._shadow[key] = self.max_seq & SEQ_MASK
+            self._shadow[key] = EVICTED | self.max_seq & SEQ_MASK
         return self.forget(id)
 
     cdef int forget(self, uint32_t id) except -1 nogil:
@@ -131,7 +129,7 @@ cdef class MgLru(Order):
 
     cdef int forget_key(self, uint32_t key) except -1 nogil:
         if key < self.keys:
-            self._shadow[key] = NONE
+            self._shadow[key] = 0
         return 0
 
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:

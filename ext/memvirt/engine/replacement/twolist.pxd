@@ -14,7 +14,7 @@ ctypedef struct Sizes:
 cdef class TwoList(Order):
     cdef Link *_links                   # ids, then the sentinels of the inactive and the active list
     cdef uint8_t *_state                # per id: RESIDENT | ACTIVE | ACCESSED | REFERENCED | WORKINGSET
-    cdef uint32_t *_shadow              # per key: the age at its eviction, and WAS_ACTIVE; NONE if there is none
+    cdef uint32_t *_shadow              # per key: the age at its eviction, EVICTED and WAS_ACTIVE; 0 if there is none
     cdef readonly uint32_t nr_active
     cdef readonly uint32_t age          # evictions and activations so far, modulo AGE_MASK + 1
     # Inserts with a shadow; those of them that went to active; those of these that had been there before

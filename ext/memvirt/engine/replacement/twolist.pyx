@@ -48,7 +48,7 @@ reads from counters that are up to 2 s old (mem_cgroup_flush_stats), unless some
 cimport cython
 
 from libc.stddef cimport size_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 
 from ..types cimport NONE, PAGE_SHIFT, int64_t, uint8_t, uint32_t, uint64_t
 from .lists cimport (
@@ -65,8 +65,9 @@ cdef enum:
     ACCESSED = 4                        # the page table entry's mark
     REFERENCED = 8                      # the page's own: one mark was seen and cleared
     WORKINGSET = 16                     # it was active before (PG_workingset)
-    AGE_MASK = 0x3FFFFFFF               # leaves room for the next, and NONE free
+    AGE_MASK = 0x3FFFFFFF               # leaves room for the two that follow
     WAS_ACTIVE = 0x40000000             # of a shadow: the page had WORKINGSET
+    EVICTED = 0x80000000                # of every shadow; 0: there is none. Keys that are never used take no memory
     INACTIVE_LIST = 0
     ACTIVE_LIST = 1
     DEF_PRIORITY = 12
@@ -82,14 +83,11 @@ cdef class TwoList(Order):
     nr_deactivated can be read."""
 
     def __cinit__(self, ids, capacity, keys=0, *, bounded=False, int64_t stats_ns=0):
-        cdef uint32_t key
         self._links = links_make(self.ids, 2)
         self._state = <uint8_t *>calloc(self.ids, 1)
-        self._shadow = <uint32_t *>malloc((<size_t>self.keys + 1) * sizeof(uint32_t))
+        self._shadow = <uint32_t *>calloc(<size_t>self.keys + 1, sizeof(uint32_t))
         if self._links == NULL or self._state == NULL or self._shadow == NULL:
             raise MemoryError(f"twolist: no memory for {self.ids} ids and {self.keys} keys")
-        for key in range(self.keys):
-            self._shadow[key] = NONE
         self._met = NONE
         self._stats_ns = stats_ns
         self._period = -1
@@ -143,7 +141,7 @@ cdef class TwoList(Order):
         return ((self.age - shadow) & AGE_MASK) <= self._statistics().active
 
     cdef bint thrashes(self, uint32_t key) noexcept nogil:
-        if key >= self.keys or self._shadow[key] == NONE or not self._shadow[key] & WAS_ACTIVE:
+        if key >= self.keys or not self._shadow[key] & WAS_ACTIVE:
             return False
         return self._near(self._shadow[key])
 
@@ -151,11 +149,11 @@ cdef class TwoList(Order):
         cdef bint near = False
         cdef uint8_t state = RESIDENT
         assert id < self.ids and not self._state[id] and self.nr_resident < self.most
-        if key < self.keys and self._shadow[key] != NONE:
+        if key < self.keys and self._shadow[key]:
             near = self._near(self._shadow[key])
             if near:
                 state = RESIDENT | ACTIVE | (WORKINGSET if self._shadow[key] & WAS_ACTIVE else 0)
-            self._shadow[key] = NONE
+            self._shadow[key] = 0
             self.nr_refaults += 1
             self.nr_activated += near
             self.nr_restored += state & WORKINGSET != 0
@@ -310,7 +308,7 @@ cdef class TwoList(Order):
 
     cdef int take(self, uint32_t id, uint32_t key) except -1 nogil:
         if key < self.keys:
-            self._shadow[key] = self.age | (WAS_ACTIVE if self._state[id] & WORKINGSET else 0)
+            self._shadow[key] = EVICTED | self.age | (WAS_ACTIVE if self._state[id] & WORKINGSET else 0)
         self._grow_older()
         return self.forget(id)
 
@@ -325,7 +323,7 @@ cdef class TwoList(Order):
 
     cdef int forget_key(self, uint32_t key) except -1 nogil:
         if key < self.keys:
-            self._shadow[key] = NONE
+            self._shadow[key] = 0
         return 0
 
     cdef int rename(self, uint32_t id, uint32_t new) except -1 nogil:
@@ -354,8 +352,8 @@ cdef class TwoList(Order):
             raise InvariantError(f"twolist: states count {inactive} + {active}, lists {listed}, "
                                  f"nr_active {self.nr_active} of {self.nr_resident}")
         for key in range(self.keys):
-            if self._shadow[key] != NONE and self._shadow[key] & ~<uint32_t>(AGE_MASK | WAS_ACTIVE):
-                raise InvariantError(f"twolist: key {key} has shadow {self._shadow[key]}, above the mask")
+            if self._shadow[key] and not self._shadow[key] & EVICTED:
+                raise InvariantError(f"twolist: key {key} has shadow {self._shadow[key]:#x}, which is of no eviction")
 
     cdef uint64_t replay(self, const uint32_t *pages, size_t n) except? 0xFFFFFFFFFFFFFFFF nogil:
         return replay_loop(self, pages, n)
