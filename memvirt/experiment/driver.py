@@ -164,8 +164,5 @@ class Driver(Generic[AnyVm]):
         for vm, shadow in self._shadows.items():
             if shadow.writes != vm.writes_done:
                 raise InvariantError(f"{vm.name}: {vm.writes_done} writes done, the streams held {shadow.writes}")
-        pages, ids_of, verified = getattr(corpus, "pages", None), self._host.ids_of, 0
-        while self._shadows:
-            vm, shadow = self._shadows.popitem()
-            verified += shadow.verify(vm, pages, ids_of)
-        return verified
+        pages, ids_of = getattr(corpus, "pages", None), self._host.ids_of
+        return sum(self._shadows.pop(vm).verify(vm, pages, ids_of) for vm in list(self._shadows))
