@@ -110,6 +110,8 @@ def own(page: str) -> str:
 
 def publish(name: str, run: Path) -> None:
     """Keep the records of a run, and the tables made from them."""
+    if run.name != name:
+        raise ValueError(f"{run}: a published run's folder bears its suite's name, {name}: it is kept so")
     if name == WHOLE:
         shutil.rmtree(HERE / name, ignore_errors=True)
         shutil.copytree(run, HERE / name)
